@@ -1,0 +1,83 @@
+"""Provider-agnostic reranking for retrieval-augmented generation.
+
+>>> import rag_rerank
+>>> reranker = rag_rerank.build("embedded")
+>>> ranking = reranker.rerank("how tall is K2?", ["K2 is 8,611 m high.", "Lake Garda is 346 m deep."], top_k=1)
+>>> ranking[0].text
+'K2 is 8,611 m high.'
+"""
+
+import logging
+
+from rag_rerank.base import Composite, PointwiseReranker, Reranker
+from rag_rerank.compose import Cascade, Fallback, Stage
+from rag_rerank.config import build, json_schema, load, to_config
+from rag_rerank.errors import (
+    AllFailed,
+    AuthenticationError,
+    BackendError,
+    BackendTimeout,
+    BackendUnavailable,
+    BadResponse,
+    BillingError,
+    ConfigError,
+    DeadlineExceeded,
+    InputError,
+    InputTooLong,
+    MissingExtraError,
+    ModelLoadError,
+    RateLimited,
+    RequestRejected,
+    RequestTooLarge,
+    RerankError,
+    TransientError,
+    TruncationWarning,
+)
+from rag_rerank.secret import Secret
+from rag_rerank.trace import Coverage, Trace, Usage
+from rag_rerank.types import Candidate, Hit, Ranking, Scale, Scores
+
+__all__ = [
+    "AllFailed",
+    "AuthenticationError",
+    "BackendError",
+    "BackendTimeout",
+    "BackendUnavailable",
+    "BadResponse",
+    "BillingError",
+    "Candidate",
+    "Cascade",
+    "Composite",
+    "ConfigError",
+    "Coverage",
+    "DeadlineExceeded",
+    "Fallback",
+    "Hit",
+    "InputError",
+    "InputTooLong",
+    "MissingExtraError",
+    "ModelLoadError",
+    "PointwiseReranker",
+    "Ranking",
+    "RateLimited",
+    "RequestRejected",
+    "RequestTooLarge",
+    "RerankError",
+    "Reranker",
+    "Scale",
+    "Scores",
+    "Secret",
+    "Stage",
+    "Trace",
+    "TransientError",
+    "TruncationWarning",
+    "Usage",
+    "build",
+    "json_schema",
+    "load",
+    "to_config",
+]
+
+__version__ = "0.1.0"
+
+logging.getLogger("rag_rerank").addHandler(logging.NullHandler())

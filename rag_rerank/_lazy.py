@@ -1,0 +1,47 @@
+"""State that is loaded on first use, once per instance, and never pickled."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar, overload
+
+T = TypeVar("T")
+
+
+class loaded(Generic[T]):
+    """A method turned into a value that is computed once per instance, also under threads.
+
+    Unlike ``functools.cached_property`` (no lock since Python 3.12), two threads that meet at first use load once.
+    The value lives in ``instance.__dict__``, beside a frozen dataclass's fields and outside its ``repr``, ``==``
+    and pickle.
+    """
+
+    def __init__(self, load: Callable[[Any], T]) -> None:
+        self.__doc__ = load.__doc__
+        self._load = load
+        self._lock = threading.RLock()
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._key = f"{name} (loaded)"
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> loaded[T]: ...
+    @overload
+    def __get__(self, instance: object, owner: type) -> T: ...
+    def __get__(self, instance: object | None, owner: type) -> T | loaded[T]:
+        if instance is None:
+            return self
+        state = instance.__dict__
+        if self._key not in state:
+            with self._lock:
+                if self._key not in state:
+                    state[self._key] = self._load(instance)
+        value: T = state[self._key]
+        return value
+
+    def pop(self, instance: object) -> T | None:
+        """Forget the value and return it, or ``None`` where nothing was loaded."""
+        with self._lock:
+            value: T | None = instance.__dict__.pop(self._key, None)
+            return value

@@ -1,0 +1,1 @@
+"""One file a backend, each only texts -> scores. Import the one you need."""

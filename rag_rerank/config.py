@@ -1,0 +1,244 @@
+"""From a name, a mapping or a file to a reranker, and back.
+
+A reranker's constructor is its config schema: a node is ``{"type": NAME, **constructor arguments}``, where an
+argument that is a reranker is again a node. Two short forms exist: ``"cohere:rerank-v3.5"`` for
+``{"type": "cohere", "model": "rerank-v3.5"}``, and aliases of the catalogue such as ``"minilm"``.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import MISSING, Field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+from rag_rerank import registry
+from rag_rerank.base import Reranker
+from rag_rerank.errors import ConfigError, did_you_mean
+from rag_rerank.secret import Secret
+
+__all__ = ["build", "json_schema", "load", "to_config"]
+
+Spec = Union[str, "os.PathLike[str]", Mapping[str, Any], Reranker]
+"""What names a reranker anywhere in the library: a name, a config file, a config node, or a reranker itself."""
+
+_SUFFIXES = (".yaml", ".yml", ".json")
+_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+
+
+def build(spec: Spec, *, path: str = "") -> Reranker:
+    """Make a reranker. Nothing is loaded and no connection is made yet.
+
+    Args:
+        spec: A name (``"embedded"``, ``"cohere:rerank-v3.5"``), a config node, the path of a ``.yaml``, ``.yml``
+            or ``.json`` file, or a reranker, which is returned as it is.
+        path: Where in a larger config this stands; messages start with it.
+
+    Raises:
+        ConfigError: An unknown name or key (with the nearest known one), or a value of a wrong type or range.
+    """
+    if isinstance(spec, Reranker):
+        return spec
+    if isinstance(spec, os.PathLike) or (isinstance(spec, str) and spec.endswith(_SUFFIXES)):
+        if path:
+            raise ConfigError(f"a config cannot name a file inside itself, got {os.fspath(spec)!r}", path=path)
+        return load(spec)
+    if isinstance(spec, str):
+        return _construct({"type": spec}, path)
+    if isinstance(spec, Mapping):
+        return _construct(spec, path)
+    raise ConfigError(f"expected a name, a mapping, a config file or a Reranker, got {type(spec).__name__}", path=path)
+
+
+def load(path: str | os.PathLike[str]) -> Reranker:
+    """Make a reranker from a YAML or JSON file that holds one node.
+
+    Raises:
+        ConfigError: The file cannot be read or parsed, or its content is wrong; the message starts with the file.
+    """
+    file = Path(path)
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read {file}: {error}") from error
+    if file.suffix not in _SUFFIXES:
+        raise ConfigError(f"{file}: a config file ends in {', '.join(_SUFFIXES)}")
+    try:
+        return build(_node(_parse(text, file)))
+    except ConfigError as error:
+        raise ConfigError(str(error), path=str(file)) from error
+
+
+def to_config(reranker: Reranker) -> dict[str, Any]:
+    """Return the node that builds an equal reranker: ``build(to_config(r)) == r``.
+
+    Fields at their defaults are left out, except ``model``. A key given as ``"${VAR}"`` stays that reference;
+    a key given as itself is left out, and the rebuilt reranker reads the usual environment variable.
+
+    Raises:
+        ConfigError: The reranker holds a live object (an injected client) that no config can express, or its
+            class has no name in the registry.
+    """
+    kind = type(reranker)
+    if registry.resolve(kind.kind) is not kind:
+        raise ConfigError(f"the registry knows another class as {kind.kind!r}; {kind.__qualname__} needs its own name")
+    return {"type": kind.kind, **_dump(reranker)}
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON Schema of config files, for editors: one definition for each name in the registry."""
+    from rag_rerank._schema import schema
+
+    return schema()
+
+
+def _parse(text: str, file: Path) -> Any:
+    if file.suffix == ".json":
+        import json
+
+        try:
+            return json.loads(text)
+        except json.JSONDecodeError as error:
+            raise ConfigError(f"not valid JSON: {error}") from error
+    import yaml
+
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"not valid YAML: {' '.join(str(error).split())}") from error
+
+
+def _node(content: Any) -> str | Mapping[str, Any]:
+    """Check what a file holds: one node, and not the name of another file."""
+    if isinstance(content, Mapping) or (isinstance(content, str) and not content.endswith(_SUFFIXES)):
+        return content
+    raise ConfigError(f"expected one reranker (a mapping with 'type', or a name), got {type(content).__name__}")
+
+
+def _expand(name: str) -> dict[str, Any]:
+    """Turn a short form into a node."""
+    if ":" not in name and name not in registry.BUILT_IN:
+        name = registry.aliases().get(name, name)
+    kind, colon, model = name.partition(":")
+    return {"type": kind, "model": model} if colon else {"type": kind}
+
+
+def _construct(node: Mapping[str, Any], path: str) -> Reranker:
+    if not isinstance(node.get("type"), str):
+        raise ConfigError(f"a reranker needs a 'type'; known: {', '.join(registry.names())}", path=path)
+    try:
+        short = _expand(node["type"])
+        kind = registry.resolve(short["type"])
+    except ConfigError as error:
+        raise error.under(path) if path else error from error.__cause__
+    arguments = {key: value for key, value in node.items() if key != "type"}
+    if "model" in short:
+        if "model" in arguments:
+            raise ConfigError(f"type {node['type']!r} already names a model; remove 'model'", path=path)
+        arguments["model"] = short["model"]
+    made: Reranker = make(kind, arguments, path)
+    return made
+
+
+def make(kind: type[Any], arguments: Mapping[str, Any], path: str) -> Any:
+    """Construct a dataclass from a mapping of its fields, checking names and types."""
+    if not isinstance(arguments, Mapping):
+        raise ConfigError(f"expected a mapping of {kind.__name__} fields, got {type(arguments).__name__}", path=path)
+    known = {f.name: f for f in config_fields(kind)}
+    for key in arguments:
+        if key not in known:
+            raise ConfigError(f"unknown key {key!r} of {_title(kind)}{did_you_mean(str(key), known)}", path=path)
+    for name, f in known.items():
+        if f.default is MISSING and f.default_factory is MISSING and name not in arguments:
+            raise ConfigError(f"{_title(kind)} needs {name!r}", path=path)
+    hints = get_type_hints(kind)
+    values = {key: convert(hints[key], value, f"{path}.{key}" if path else key) for key, value in arguments.items()}
+    try:
+        return kind(**values)
+    except ConfigError as error:
+        raise error.under(path) if path else error from error.__cause__
+
+
+def convert(hint: Any, value: Any, path: str) -> Any:
+    """Turn a config value into what a field of this type holds."""
+    choices = get_args(hint) if get_origin(hint) is Union or type(hint).__name__ == "UnionType" else (hint,)
+    if value is None and type(None) in choices:
+        return None
+    for choice in choices:
+        if isinstance(choice, type) and issubclass(choice, Reranker):
+            return build(value, path=path)
+        if isinstance(choice, type) and issubclass(choice, Secret):
+            if not isinstance(value, (str, Secret)):
+                raise ConfigError(f"expected a key or a ${{VAR}} reference, got {type(value).__name__}", path=path)
+            return Secret(value)
+        if isinstance(choice, type) and is_dataclass(choice):
+            return value if isinstance(value, choice) else make(choice, value, path)
+        if get_origin(choice) is tuple and isinstance(value, (list, tuple)):
+            item = get_args(choice)[0]
+            return tuple(convert(item, v, f"{path}[{i}]") for i, v in enumerate(value))
+    return _plain(hint, _substituted(value, path), path)
+
+
+def _substituted(value: Any, path: str) -> Any:
+    """Replace ``${VAR}`` in a string by the environment variable."""
+    if not isinstance(value, str):
+        return value
+
+    def variable(match: re.Match[str]) -> str:
+        if match[1] not in os.environ:
+            raise ConfigError(f"${{{match[1]}}} is not set in the environment", path=path)
+        return os.environ[match[1]]
+
+    return _VARIABLE.sub(variable, value)
+
+
+def _plain(hint: Any, value: Any, path: str) -> Any:
+    from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+    try:
+        return TypeAdapter(hint, config=ConfigDict(strict=True, arbitrary_types_allowed=True)).validate_python(value)
+    except ValidationError as error:
+        reasons = "; ".join(dict.fromkeys(detail["msg"] for detail in error.errors()))
+        raise ConfigError(f"{reasons}, got {value!r:.80}", path=path) from error
+
+
+def _dump(item: Any) -> dict[str, Any]:
+    node = {}
+    for f in fields(item):
+        value = getattr(item, f.name)
+        if f.metadata.get("live"):
+            if value is not None:
+                raise ConfigError(f"{f.name} is a live object, which no config can express", path=f.name)
+        elif isinstance(value, Secret):
+            if value.reference:
+                node[f.name] = value.reference
+        elif f.name == "model" or not _is_default(f, value):
+            node[f.name] = _dumped(value)
+    return node
+
+
+def _dumped(value: Any) -> Any:
+    if isinstance(value, Reranker):
+        return to_config(value)
+    if isinstance(value, (tuple, list)):
+        return [_dumped(item) for item in value]
+    if is_dataclass(value) and not isinstance(value, type):
+        return _dump(value)
+    return value
+
+
+def _is_default(f: Field[Any], value: Any) -> bool:
+    if f.default is not MISSING:
+        return bool(value == f.default)
+    return f.default_factory is not MISSING and bool(value == f.default_factory())
+
+
+def config_fields(kind: type[Any]) -> tuple[Field[Any], ...]:
+    """Return the fields that a config may set: all but live objects."""
+    return tuple(f for f in fields(kind) if f.init and not f.metadata.get("live"))
+
+
+def _title(kind: type[Any]) -> str:
+    return f"type {kind.kind!r}" if issubclass(kind, Reranker) else kind.__name__

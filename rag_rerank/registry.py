@@ -1,0 +1,75 @@
+"""Names of rerankers, and the classes behind them, imported on first use.
+
+Built-in names are the table below. Other distributions add names with an entry point::
+
+    [project.entry-points."rag_rerank.rerankers"]
+    my-reranker = "my_package.rerank:MyReranker"
+
+They cannot shadow a built-in name, and are looked up only when a name is unknown.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from rag_rerank.errors import ConfigError, did_you_mean
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
+    from rag_rerank.base import Reranker
+
+__all__ = ["BUILT_IN", "PLUGIN_GROUP", "aliases", "names", "resolve"]
+
+BUILT_IN: Mapping[str, str] = MappingProxyType(
+    {
+        "cascade": "rag_rerank.compose.cascade:Cascade",
+        "cohere": "rag_rerank.backends.cohere:CohereReranker",
+        "fallback": "rag_rerank.compose.fallback:Fallback",
+        "lexical": "rag_rerank.backends.lexical:LexicalReranker",
+        "onnx": "rag_rerank.backends.onnx:OnnxReranker",
+        "torch": "rag_rerank.backends.torch:TorchReranker",
+        "voyage": "rag_rerank.backends.voyage:VoyageReranker",
+    }
+)
+"""``type`` in a config -> ``"module:Class"``."""
+
+PLUGIN_GROUP = "rag_rerank.rerankers"
+
+
+def names() -> tuple[str, ...]:
+    """Return every ``type`` that a config may name: built-in ones and installed plugins."""
+    return tuple(sorted({*BUILT_IN, *_plugins()}))
+
+
+def aliases() -> Mapping[str, str]:
+    """Return the one-word names of well-known models: ``"minilm" -> "onnx:minilm"``."""
+    catalogue = importlib.import_module("rag_rerank.backends.catalogue")
+    found: Mapping[str, str] = catalogue.aliases()
+    return found
+
+
+def resolve(name: str) -> type[Reranker]:
+    """Return the class behind a name.
+
+    Raises:
+        ConfigError: No such name; the message names the nearest one.
+    """
+    target = BUILT_IN.get(name)
+    if target is None:
+        plugin = _plugins().get(name)
+        if plugin is None:
+            raise ConfigError(f"unknown type {name!r}{did_you_mean(name, {*names(), *aliases()})}")
+        target = plugin.value
+    module, _, attribute = target.partition(":")
+    found: type[Reranker] = getattr(importlib.import_module(module), attribute)
+    return found
+
+
+def _plugins() -> dict[str, EntryPoint]:
+    from importlib.metadata import entry_points
+
+    return {point.name: point for point in entry_points(group=PLUGIN_GROUP) if point.name not in BUILT_IN}

@@ -1,0 +1,197 @@
+"""What happened, returned with the ranking: a tree with one node for each step, free of texts and of secrets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, NamedTuple
+
+__all__ = ["Coverage", "Trace", "Usage", "Visit"]
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """How much of one text the model saw, in the model's own tokens.
+
+    Args:
+        total: Tokens in the text, without query, template and special tokens.
+        seen: Tokens of the text that the model read; less than ``total`` when it was cut.
+    """
+
+    total: int
+    seen: int
+
+    @property
+    def truncated(self) -> bool:
+        """Whether the model saw less than the whole text."""
+        return self.seen < self.total
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON-ready values."""
+        return {"total": self.total, "seen": self.seen}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Coverage:
+        """Rebuild what `to_dict` gave."""
+        return cls(total=data["total"], seen=data["seen"])
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a call cost. Usages add up with ``+``; an unknown figure stays ``None`` until some step knows it.
+
+    Args:
+        texts: Texts that were scored (blank ones are never sent, cached ones are counted in ``cached``).
+        requests: Requests sent to a provider, failed ones included.
+        tokens: Tokens read by the model, padding excluded.
+        search_units: Units billed by providers that count searches.
+        cost: Money, in US dollars.
+        cached: Texts whose score came from a cache.
+        seconds: Time spent scoring, summed over steps (more than the wall time where steps run side by side).
+        estimated: Names of the figures that are our estimate; the others were counted here or billed.
+    """
+
+    texts: int = 0
+    requests: int = 0
+    tokens: int | None = None
+    search_units: float | None = None
+    cost: float | None = None
+    cached: int = 0
+    seconds: float = 0.0
+    estimated: tuple[str, ...] = ()
+
+    def __add__(self, other: Usage) -> Usage:
+        sums = {
+            name: _sum(getattr(self, name), getattr(other, name))
+            for name in (f.name for f in fields(self))
+            if name != "estimated"
+        }
+        return Usage(**sums, estimated=tuple(sorted({*self.estimated, *other.estimated})))
+
+    @classmethod
+    def total(cls, usages: Iterable[Usage]) -> Usage:
+        """Add up any number of usages."""
+        return sum(usages, start=cls())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON-ready values."""
+        return {f.name: getattr(self, f.name) for f in fields(self)} | {"estimated": list(self.estimated)}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Usage:
+        """Rebuild what `to_dict` gave."""
+        return cls(**{**data, "estimated": tuple(data["estimated"])})
+
+
+def _sum(a: Any, b: Any) -> Any:
+    return b if a is None else a if b is None else a + b
+
+
+class Visit(NamedTuple):
+    """One step on a candidate's way: its place and raw score there, or why it got none."""
+
+    step: str
+    rank: int | None
+    raw_score: float | None
+    unscored: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """One step of a request, with the steps inside it.
+
+    Args:
+        step: Label of the reranker or request, such as ``"onnx:minilm"``.
+        seconds: Wall time of the step.
+        scale: Scale of the step's presented scores; ``None`` for a request inside a leaf or a failed step.
+        model: Model id with its revision, ``"org/name@revision"``, where there is a model.
+        scores: Raw score by candidate id, best first. Empty for a composite, whose children hold them.
+        unscored: Reason by candidate id, for those that got no score here.
+        coverage: Coverage by candidate id, where the backend knows it.
+        usage: What the step cost, children included.
+        attempts: How often a request was sent; 0 where nothing is sent.
+        failures: What went wrong in the attempts before the last, one text each.
+        notes: Remarks, one sentence each.
+        error: Why the step failed, or ``None``.
+        children: Steps inside this one, in the order they ran.
+    """
+
+    step: str
+    seconds: float = 0.0
+    scale: str | None = None
+    model: str | None = None
+    scores: Mapping[str, float] = field(default_factory=dict, hash=False)
+    unscored: Mapping[str, str] = field(default_factory=dict, hash=False)
+    coverage: Mapping[str, Coverage] = field(default_factory=dict, hash=False)
+    usage: Usage = field(default_factory=Usage)
+    attempts: int = 0
+    failures: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    error: str | None = None
+    children: tuple[Trace, ...] = ()
+
+    def walk(self) -> Iterable[Trace]:
+        """Yield this node and all below it, parents first."""
+        yield self
+        for child in self.children:
+            yield from child.walk()
+
+    def path(self, id: str) -> tuple[Visit, ...]:
+        """Return one candidate's way through the steps that met it, in the order they ran.
+
+        ``rank`` counts from 1 among the candidates that entered the step.
+        """
+        visits = []
+        for node in self.walk():
+            if id in node.scores:
+                rank = list(node.scores).index(id) + 1
+                visits.append(Visit(node.step, rank, node.scores[id], None))
+            elif id in node.unscored:
+                visits.append(Visit(node.step, None, None, node.unscored[id]))
+        return tuple(visits)
+
+    def render(self) -> str:
+        """Draw the tree, one step a line, for people to read."""
+        return "\n".join(self._lines("", ""))
+
+    def _lines(self, first: str, rest: str) -> Iterable[str]:
+        facts = [f"{self.seconds * 1000:.0f} ms"]
+        if self.scores or self.unscored:
+            facts.append(f"{len(self.scores)} scored ({self.scale})")
+        if self.unscored:
+            facts.append(f"{len(self.unscored)} not scored")
+        cut = sum(c.truncated for c in self.coverage.values())
+        if cut:
+            facts.append(f"{cut} cut")
+        if self.attempts > 1:
+            facts.append(f"{self.attempts} attempts")
+        if self.error:
+            facts.append(f"failed: {self.error}")
+        yield f"{first}{self.step}  {', '.join(facts)}"
+        for note in (*self.failures, *self.notes):
+            yield f"{rest}{'│' if self.children else ' '}  {note}"
+        for child in self.children:
+            last = child is self.children[-1]
+            yield from child._lines(rest + ("└─ " if last else "├─ "), rest + ("   " if last else "│  "))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON-ready values."""
+        return {f.name: getattr(self, f.name) for f in fields(self)} | {
+            "scores": dict(self.scores),
+            "unscored": dict(self.unscored),
+            "coverage": {id: c.to_dict() for id, c in self.coverage.items()},
+            "usage": self.usage.to_dict(),
+            "failures": list(self.failures),
+            "notes": list(self.notes),
+            "children": [child.to_dict() for child in self.children],
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Trace:
+        """Rebuild what `to_dict` gave."""
+        return replace(
+            cls(**{**data, "children": (), "failures": tuple(data["failures"]), "notes": tuple(data["notes"])}),
+            coverage={id: Coverage.from_dict(c) for id, c in data["coverage"].items()},
+            usage=Usage.from_dict(data["usage"]),
+            children=tuple(cls.from_dict(child) for child in data["children"]),
+        )

@@ -1,0 +1,283 @@
+"""What goes in and what comes out: candidates, scores, hits, rankings.
+
+All are frozen, picklable, made of plain Python values, and free of third-party imports.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, get_args, overload
+
+from rag_rerank.errors import InputError
+from rag_rerank.trace import Coverage, Trace, Usage
+
+__all__ = ["SCALES", "Candidate", "Coverage", "Hit", "Ranking", "Scale", "Scores", "Usage", "present"]
+
+Scale = Literal["calibrated", "sigmoid", "relevance", "similarity", "unbounded"]
+"""What the number ``Hit.score`` means.
+
+- ``calibrated``: a probability of relevance, fitted on judgments.
+- ``sigmoid``: ``1 / (1 + exp(-logit))`` of a cross-encoder; in 0..1, monotone, not a probability.
+- ``relevance``: a provider's own number in 0..1; not comparable between models.
+- ``similarity``: a cosine or a dot product.
+- ``unbounded``: any real number (BM25, fused scores); only the order means something.
+"""
+
+SCALES: tuple[Scale, ...] = get_args(Scale)
+
+
+def present(raw: float, scale: Scale) -> float:
+    """Map a raw score to the number that people use: a float64 sigmoid for logits, else the number itself."""
+    if scale != "sigmoid":
+        return raw
+    if raw >= 0:
+        return 1.0 / (1.0 + math.exp(-raw))
+    small = math.exp(raw)
+    return small / (1.0 + small)
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A text that the first stage proposed for a query.
+
+    Args:
+        id: Unique within one request.
+        text: What the reranker reads.
+        score: The first stage's score, if any; kept, never mixed into ours.
+        metadata: Anything of the caller's; carried along untouched.
+
+    Raises:
+        InputError: An id or text that is not a string, or a score that is not a finite number.
+    """
+
+    id: str
+    text: str
+    score: float | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.id, str) or not self.id:
+            raise InputError(f"candidate id must be a non-empty string, got {_describe(self.id)}")
+        if not isinstance(self.text, str):
+            raise InputError(f"candidate {self.id!r}: text must be a string, got {_describe(self.text)}")
+        if not isinstance(self.metadata, Mapping):
+            raise InputError(f"candidate {self.id!r}: metadata must be a mapping, got {_describe(self.metadata)}")
+        if self.score is not None:
+            object.__setattr__(self, "score", _finite(self.score, f"candidate {self.id!r}: score"))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON-ready values (as far as ``metadata`` is)."""
+        return {"id": self.id, "text": self.text, "score": self.score, "metadata": dict(self.metadata)}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Candidate:
+        """Rebuild what `to_dict` gave."""
+        return cls(**data)
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """What a backend gives for a list of texts, in their order.
+
+    Args:
+        values: One raw score a text: fp32 logit, or the provider's number. Larger is more relevant.
+        scale: What the presented score will mean.
+        usage: What the scoring cost.
+        coverage: One entry a text, or empty where the backend cannot know it.
+        requests: One trace node for each request or batch worth showing.
+        notes: Remarks for the trace, one sentence each.
+    """
+
+    values: Sequence[float]
+    scale: Scale
+    usage: Usage = field(default_factory=Usage)
+    coverage: Sequence[Coverage] = ()
+    requests: tuple[Trace, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A candidate with its place in a ranking.
+
+    Args:
+        rank: 1 for the best.
+        score: The number that people use, on the ranking's ``scale``; ``None`` when it was not scored.
+        raw_score: The number that was ranked by: an fp32 logit or the provider's value; ``None`` when not scored.
+        candidate: The caller's own object.
+        coverage: How much of the text the model saw, where that is known.
+        unscored: Why there is no score (``"blank text"``), or ``None``.
+    """
+
+    rank: int
+    score: float | None
+    raw_score: float | None
+    candidate: Candidate
+    coverage: Coverage | None = None
+    unscored: str | None = None
+
+    @property
+    def id(self) -> str:
+        """The candidate's id."""
+        return self.candidate.id
+
+    @property
+    def text(self) -> str:
+        """The candidate's text."""
+        return self.candidate.text
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON-ready values."""
+        return {
+            "rank": self.rank,
+            "score": self.score,
+            "raw_score": self.raw_score,
+            "candidate": self.candidate.to_dict(),
+            "coverage": None if self.coverage is None else self.coverage.to_dict(),
+            "unscored": self.unscored,
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Hit:
+        """Rebuild what `to_dict` gave."""
+        coverage = data["coverage"]
+        return cls(
+            **{
+                **data,
+                "candidate": Candidate.from_dict(data["candidate"]),
+                "coverage": None if coverage is None else Coverage.from_dict(coverage),
+            }
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking(Sequence[Hit]):
+    """The hits of one query, best first; a sequence of `Hit`.
+
+    Args:
+        query: The query as given.
+        hits: Best first, ranks 1, 2, 3 ...; hits without a score stand last.
+        scale: What ``score`` means in these hits.
+        trace: What was done, step by step, over all candidates (a cutoff does not shorten it).
+        usage: What it cost, over all steps.
+        degraded: Why this is not quite what was asked (a fallback answered ...); empty when it is.
+    """
+
+    query: str
+    hits: tuple[Hit, ...]
+    scale: Scale
+    trace: Trace
+    usage: Usage = field(default_factory=Usage)
+    degraded: tuple[str, ...] = ()
+
+    @overload
+    def __getitem__(self, index: int) -> Hit: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Hit, ...]: ...
+    def __getitem__(self, index: int | slice) -> Hit | tuple[Hit, ...]:
+        return self.hits[index]
+
+    def __len__(self) -> int:
+        return len(self.hits)
+
+    def __iter__(self) -> Iterator[Hit]:
+        return iter(self.hits)
+
+    def top(self, k: int | None) -> Ranking:
+        """Return the first ``k`` hits as a ranking; all of them for ``None``.
+
+        Raises:
+            InputError: ``k`` is not a whole number of at least 1.
+        """
+        check_top_k(k)
+        return self if k is None or k >= len(self.hits) else replace(self, hits=self.hits[:k])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON-ready values (as far as the candidates' metadata is)."""
+        return {
+            "query": self.query,
+            "hits": [hit.to_dict() for hit in self.hits],
+            "scale": self.scale,
+            "trace": self.trace.to_dict(),
+            "usage": self.usage.to_dict(),
+            "degraded": list(self.degraded),
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Ranking:
+        """Rebuild what `to_dict` gave."""
+        return cls(
+            query=data["query"],
+            hits=tuple(Hit.from_dict(hit) for hit in data["hits"]),
+            scale=data["scale"],
+            trace=Trace.from_dict(data["trace"]),
+            usage=Usage.from_dict(data["usage"]),
+            degraded=tuple(data["degraded"]),
+        )
+
+
+def ranked(
+    candidates: Sequence[Candidate], scores: Scores, where: Sequence[int], unscored: Mapping[int, str]
+) -> tuple[Hit, ...]:
+    """Turn scores into hits: the only place that sorts.
+
+    The order is ``(-raw score, incoming order)``, so ties keep the first stage's opinion. Candidates without a
+    score stand behind all others, in incoming order.
+
+    Args:
+        candidates: All candidates of the request.
+        scores: One value for each position in ``where``.
+        where: Positions in ``candidates`` that were scored.
+        unscored: Position -> reason, for all other positions.
+    """
+    order = sorted(range(len(where)), key=lambda i: (-scores.values[i], where[i]))
+    hits = [
+        Hit(
+            rank=0,
+            score=present(scores.values[i], scores.scale),
+            raw_score=scores.values[i],
+            candidate=candidates[where[i]],
+            coverage=scores.coverage[i] if scores.coverage else None,
+        )
+        for i in order
+    ]
+    hits += [Hit(0, None, None, candidates[i], None, reason) for i, reason in sorted(unscored.items())]
+    return renumbered(hits)
+
+
+def renumbered(hits: Iterable[Hit]) -> tuple[Hit, ...]:
+    """Give hits the ranks 1, 2, 3 ... in the order they stand."""
+    return tuple(replace(hit, rank=rank) for rank, hit in enumerate(hits, start=1))
+
+
+def check_top_k(top_k: int | None) -> None:
+    """Raise `InputError` unless ``top_k`` is ``None`` or a whole number of at least 1."""
+    if top_k is not None and (isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1):
+        raise InputError(f"top_k must be a whole number of at least 1, or None for all, got {top_k!r}")
+
+
+def checked_values(values: Iterable[Any]) -> tuple[float, ...]:
+    """Return plain finite floats.
+
+    Raises:
+        InputError: Some value is not a finite number; the message names its position.
+    """
+    return tuple(_finite(value, f"score {i}") for i, value in enumerate(values))
+
+
+def _finite(value: Any, what: str) -> float:
+    if isinstance(value, (str, bytes, bool)):
+        raise InputError(f"{what} must be a number, got {_describe(value)}")
+    try:
+        number = float(value)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{what} must be a number, got {_describe(value)}") from error
+    if not math.isfinite(number):
+        raise InputError(f"{what} must be finite, got {number}")
+    return number
+
+
+def _describe(value: object) -> str:
+    return f"{type(value).__name__}" if isinstance(value, (str, bytes)) and len(value) > 40 else f"{value!r:.60}"
