@@ -1,0 +1,79 @@
+"""``rag-rerank models``, ``pull`` and ``export``: known models, their files, and ONNX files of one's own."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from rag_rerank.backends import catalogue
+from rag_rerank.cli.table import table
+
+__all__ = ["export", "models", "pull"]
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
+def models(as_json: bool) -> None:
+    """List the models that have a short name.
+
+    Any other cross-encoder works too: by its id on the hub ("onnx:org/name", "torch:org/name") or by its folder.
+    "window" is the longest input in tokens, query and text together; "revision" is the commit that is loaded.
+    """
+    rows = catalogue.models()
+    if as_json:
+        listed = [asdict(row) | {"commercial": row.commercial} for row in rows]
+        click.echo(json.dumps({"schema": 1, "models": listed}, indent=2))
+        return
+    heading = ("name", "model", "backend", "weights", "window", "languages", "licence", "revision")
+    click.echo(table([heading, *(_cells(row) for row in rows)], right="<<<>><<<"))
+    click.echo()
+    for row in rows:
+        if row.note:
+            click.echo(f"{row.alias or row.id}: {row.note}")
+
+
+def _cells(row: catalogue.Model) -> tuple[str, ...]:
+    weights = f"{row.parameters / 1000:.2f} B" if row.parameters >= 1000 else f"{row.parameters:.4g} M"
+    licence = row.licence if row.commercial else f"{row.licence} (NON-COMMERCIAL)"
+    revision = "in the package" if row.packaged else row.revision[:12] if row.revision else "not pinned"
+    return (row.alias or "", row.id, row.backend, weights, f"{row.max_length:,}", row.languages, licence, revision)
+
+
+@click.command()
+@click.argument("spec", metavar="MODEL|FILE")
+def pull(spec: str) -> None:
+    """Fetch a model's files into the hub's cache, so that it runs offline later.
+
+    MODEL is a name of `rag-rerank models`, an id in the catalogue, or a backend with any id on the hub
+    ("onnx:org/name", "torch:org/name"). For a config FILE, the files of all its local models are fetched.
+    """
+    from rag_rerank.config import build
+
+    row = catalogue.find(spec) if "/" in spec and ":" not in spec else None
+    fetched = 0
+    for leaf in leaves(build(f"{row.backend}:{row.id}" if row else spec)):
+        ...
+    if not fetched:
+        click.echo(f"{spec} names no local model; there is nothing to fetch", err=True)
+
+
+@click.command()
+@click.argument("source", metavar="MODEL|FOLDER")
+@click.option("-o", "--out", required=True, metavar="DIR", type=click.Path(path_type=Path, file_okay=False))
+@click.option("--revision", help="Commit, branch or tag on the hub; by default the catalogue's pinned one.")
+def export(source: str, out: Path, revision: str | None) -> None:
+    """Write MODEL as an ONNX folder that the "onnx" backend loads; needs the torch extra.
+
+    The ONNX logits are compared with the torch logits before anything is written to DIR.
+    """
+    from rag_rerank.export import export as write
+
+    report = write(source, out, revision=revision)
+    click.echo(
+        f"{report.path}: {report.bytes / 1e6:.1f} MB; logits of {report.pairs} pairs differ from torch's by at most "
+        f"{report.max_difference:.1e}"
+    )
+    click.echo(f"use it with: rag-rerank rank --reranker onnx:{report.path}")
