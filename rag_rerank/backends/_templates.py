@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from rag_rerank.errors import ConfigError, did_you_mean
+from rag_rerank.backends._weights import ModelFolder
+from rag_rerank.errors import ConfigError, ModelLoadError, did_you_mean
 
-__all__ = ["TEMPLATES", "Template", "template"]
+__all__ = ["TEMPLATES", "Template", "causal_architecture", "template", "template_of"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,3 +122,32 @@ def template(name: str) -> Template:
     if name not in TEMPLATES:
         raise ConfigError(f"unknown template {name!r}{did_you_mean(name, TEMPLATES)}", path="template")
     return TEMPLATES[name]
+
+
+def template_of(folder: ModelFolder, named: str | None) -> Template | None:
+    """Return the template of a causal model; ``None`` for a cross-encoder.
+
+    Args:
+        folder: The model.
+        named: Template that the user names; by default the catalogue's.
+
+    Raises:
+        ModelLoadError: A causal model without a template: its score would mean nothing.
+    """
+    name = named or (folder.row.template if folder.row else None)
+    if name:
+        return template(name)
+    causal = causal_architecture(folder)
+    if causal is None:
+        return None
+    known = ", ".join(f"template={name!r}" for name in TEMPLATES)
+    raise ModelLoadError(
+        f"{folder.name} is a causal language model ({causal}) that is not in the catalogue: which prompt it was "
+        f"trained with, and which words give its score, is not known. If it is one of these, say so: {known}"
+    )
+
+
+def causal_architecture(folder: ModelFolder) -> str | None:
+    """Return the name of a causal language model's architecture; ``None`` for other models."""
+    architectures: list[str] = folder.config.get("architectures") or []
+    return next((name for name in architectures if name.endswith("ForCausalLM")), None)

@@ -17,7 +17,7 @@ from rag_rerank.backends._checkpoint import CrossEncoderModel, has_checkpoint
 from rag_rerank.backends._encoder import OnOverflow, PairTokenizer
 from rag_rerank.backends._weights import TORCH_FILES, ModelFolder, locate, model_name
 from rag_rerank.base import PointwiseReranker
-from rag_rerank.errors import BackendError, ConfigError, ModelLoadError
+from rag_rerank.errors import BackendError, ConfigError
 from rag_rerank.trace import Usage
 from rag_rerank.types import Scale, Scores
 
@@ -128,7 +128,7 @@ class _Engine:
         self.lock = threading.Lock()
         dtype = _dtype(settings.dtype)
         window = folder.max_length(settings.max_length)
-        template = _template(folder, settings.template)
+        template = _templates.template_of(folder, settings.template)
         self.tokenizer: PromptTokenizer | PairTokenizer
         self.model: CausalModel | CrossEncoderModel
         if template is None:
@@ -170,22 +170,6 @@ class _Engine:
 
 def _halves(rows: int) -> tuple[slice, slice]:
     return slice(0, rows // 2), slice(rows // 2, rows)
-
-
-def _template(folder: ModelFolder, named: str | None) -> _templates.Template | None:
-    """Return the prompt of a causal model, or ``None`` for a cross-encoder."""
-    name = named or (folder.row.template if folder.row else None)
-    if name:
-        return _templates.template(name)
-    architectures = folder.config.get("architectures") or []
-    causal = next((name for name in architectures if name.endswith("ForCausalLM")), None)
-    if causal is None:
-        return None
-    known = ", ".join(f"template={name!r}" for name in _templates.TEMPLATES)
-    raise ModelLoadError(
-        f"{folder.name} is a causal language model ({causal}) that is not in the catalogue: which prompt it was "
-        f"trained with, and which words give its score, is not known. If it is one of these, say so: {known}"
-    )
 
 
 def _device(name: str) -> str:
