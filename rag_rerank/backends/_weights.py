@@ -57,6 +57,13 @@ class ModelFolder:
             raise ModelLoadError(f"{self.name} reads at most {longest} tokens; max_length={wanted} is beyond that")
         return wanted or longest
 
+    def unpinned(self, wanted: str | None) -> tuple[str, ...]:
+        """Return a note for the trace where neither the user nor the catalogue chose the revision of hub files."""
+        pinned = wanted or (self.row and self.row.revision)
+        if pinned or not self.revision:
+            return ()
+        return (f"the revision is not pinned; files are of commit {self.revision}",)
+
     def _readable_length(self) -> int:
         config = self.config
         positions = config.get("max_position_embeddings")
