@@ -57,6 +57,13 @@ class ModelFolder:
             raise ModelLoadError(f"{self.name} reads at most {longest} tokens; max_length={wanted} is beyond that")
         return wanted or longest
 
+    def unpinned(self, wanted: str | None) -> tuple[str, ...]:
+        """Return a note for the trace where neither the user nor the catalogue chose the revision of hub files."""
+        pinned = wanted or (self.row and self.row.revision)
+        if pinned or not self.revision:
+            return ()
+        return (f"the revision is not pinned; files are of commit {self.revision}",)
+
     def _readable_length(self) -> int:
         config = self.config
         positions = config.get("max_position_embeddings")
@@ -98,7 +105,7 @@ def locate(
         if revision is not None:
             raise ModelLoadError(f"{model} is a local folder; a revision only means something for a model on the hub")
         return ModelFolder(folder, model, None, row)
-    if _is_path(model):
+    if row is None and _is_path(model):
         raise ModelLoadError(f"no such folder: {model}")
     name = row.id if row else model
     pinned = revision or (row.revision if row else None)
@@ -127,17 +134,17 @@ def _is_path(model: str) -> bool:
 
 def _from_hub(name: str, revision: str | None, patterns: Sequence[str], complete: Callable[[Path], bool]) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
     wanted = list(patterns)
     try:
         cached = Path(snapshot_download(name, revision=revision, allow_patterns=wanted, local_files_only=True))
         if complete(cached):
             return cached
-    except (LocalEntryNotFoundError, OSError):
-        pass  # not in the cache yet: ask the hub
     except HFValidationError as error:
         raise ModelLoadError(f"{name!r} is neither a folder nor a valid model id: {error}") from error
+    except LocalEntryNotFoundError:
+        pass  # not in the cache yet: ask the hub
     try:
         path = Path(snapshot_download(name, revision=revision, allow_patterns=wanted))
     except LocalEntryNotFoundError as error:
@@ -145,7 +152,7 @@ def _from_hub(name: str, revision: str | None, patterns: Sequence[str], complete
             f"{name} is not in the local cache and the hub cannot be reached; fetch it where there is a network with: "
             f"rag-rerank pull {name}"
         ) from error
-    except (HfHubHTTPError, OSError) as error:
+    except Exception as error:  # the hub's client lets errors of its HTTP library through
         raise ModelLoadError(f"cannot fetch {name} at revision {revision or 'main'}: {_first_line(error)}") from error
     if not complete(path):
         raise ModelLoadError(

@@ -14,7 +14,7 @@ from rag_rerank.errors import ConfigError, did_you_mean
 __all__ = ["Model", "aliases", "find", "models"]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Model:
     """One row of the catalogue (``catalogue.json``).
 
@@ -28,7 +28,6 @@ class Model:
         licence: SPDX identifier, or the licence's name.
         backend: Which backend an alias means: ``"onnx"`` where the hub has an ONNX file, else ``"torch"``.
         alias: One-word name, or ``None``.
-        onnx: Path of the ONNX file inside the repository, or ``None`` where there is none.
         template: Name of the prompt template of a causal model; ``None`` for cross-encoders.
         packaged: Whether the files ship inside this package.
         former_ids: Names that redirect to ``id`` on the hub.
@@ -44,7 +43,6 @@ class Model:
     licence: str
     backend: str
     alias: str | None = None
-    onnx: str | None = None
     template: str | None = None
     packaged: bool = False
     former_ids: tuple[str, ...] = ()

@@ -131,8 +131,7 @@ class _Engine:
                 f"for a model whose head lies in other files, run: rag-rerank export {folder.name} -o DIR"
             )
         self.output = output.name
-        unpinned = folder.revision and not settings.revision and not (folder.row and folder.row.revision)
-        self.notes = (f"the revision is not pinned; files are of commit {folder.revision}",) if unpinned else ()
+        self.notes = folder.unpinned(settings.revision)
 
     def logits(self, arrays: Any) -> npt.NDArray[np.float32]:
         """Run one batch."""
