@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, TypedDict
 
@@ -10,6 +11,8 @@ from langchain_core.documents import BaseDocumentCompressor, Document
 from langchain_core.runnables import Runnable, RunnableLambda
 from pydantic import ConfigDict, Field, PlainSerializer
 from rag_rerank import Candidate, Ranking, Reranker, Spec, build, to_config
+
+logger = logging.getLogger(__name__)
 
 
 class RerankInput(TypedDict):
@@ -93,6 +96,8 @@ class RagRerank(BaseDocumentCompressor):
             if self.score_key is not None:
                 metadata = {self.score_key: hit.score, f"{self.score_key}_scale": ranking.scale}
             ranked.append(document.model_copy(update={"metadata": {**document.metadata, **metadata}}))
+        for reason in ranking.degraded:  # documents have no place to say so
+            logger.warning("degraded ranking: %s", reason)
         if self.on_ranking is not None:
             self.on_ranking(ranking)
         return ranked

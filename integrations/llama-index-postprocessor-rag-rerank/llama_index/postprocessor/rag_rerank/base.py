@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from math import isfinite
@@ -16,6 +17,7 @@ from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle
 from rag_rerank import Candidate, ConfigError, Ranking, Reranker, Spec, build, to_config
 
 dispatcher = get_dispatcher(__name__)
+logger = logging.getLogger(__name__)
 
 
 class RagRerank(BaseNodePostprocessor):
@@ -70,7 +72,7 @@ class RagRerank(BaseNodePostprocessor):
         return super().to_dict(**kwargs)
 
     def __getstate__(self) -> dict[str, Any]:
-        state = super().__getstate__()  # leaves out what does not pickle
+        state = super(RagRerank, self.model_copy()).__getstate__()  # takes out of its object what does not pickle
         if "reranker" not in state["__dict__"]:
             raise ConfigError(f"{self.reranker.label} holds a live object, which cannot be pickled", path="reranker")
         return state
@@ -128,6 +130,8 @@ class RagRerank(BaseNodePostprocessor):
                 event.on_end(payload={EventPayload.NODES: ranked})
                 facts = {"scale": ranking.scale, "degraded": list(ranking.degraded), "trace": ranking.trace.to_dict()}
                 dispatcher.event(ReRankEndEvent(nodes=ranked, tags=facts))
+                for reason in ranking.degraded:  # nodes have no place to say so
+                    logger.warning("degraded ranking: %s", reason)
                 if self.on_ranking is not None:
                     self.on_ranking(ranking)
                 return ranked
