@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any, ClassVar, final
 
 from rag_rerank._plan import Decision, Journal, Plan, adrive, describe, drive
-from rag_rerank.errors import BadResponse, InputError, RerankError, TruncationWarning
+from rag_rerank.errors import BadResponse, InputError, InputTooLong, RerankError, TruncationWarning
 from rag_rerank.trace import Trace, Usage
 from rag_rerank.types import Candidate, Ranking, Scale, Scores, check_top_k, checked_values, ranked
 
@@ -265,6 +265,8 @@ class _Request:
         try:
             yield
         except RerankError as error:
+            if isinstance(error, InputTooLong) and error.position is not None:
+                error.args = (f"candidate {self.candidates[self.where[error.position]].id!r}: {error}",)
             inner = error.trace
             error.trace = self.trace(
                 error=describe(error),

@@ -110,7 +110,15 @@ class InputTooLong(InputError):
 
     Raised for a text with ``on_overflow="error"``, and always for a query that leaves no room for any text:
     a query is never cut.
+
+    Args:
+        message: How long it is, what fits, and how to mend it.
+        position: Position among the texts that were scored, where one text is at fault.
     """
+
+    def __init__(self, message: str, *, position: int | None = None) -> None:
+        self.position = position
+        super().__init__(message)
 
 
 class BackendError(RerankError):

@@ -44,7 +44,7 @@ class ScriptedReranker(PointwiseReranker):
 
     by_text: Mapping[str, float] = field(default_factory=dict, hash=False)
     default: float = 0.0
-    error: Exception | None = field(default=None, metadata={"live": True})
+    error: Exception | None = field(default=None, compare=False, metadata={"live": True})
     answers_on: Scale = "unbounded"
     calls: list[tuple[str, tuple[str, ...]]] = field(
         default_factory=list, init=False, repr=False, compare=False, metadata={"live": True}

@@ -1,8 +1,85 @@
-"""Known models as data."""
+"""Known models as data: what each is called, where it lies, how it is read, and under which licence."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from rag_rerank.errors import ConfigError, did_you_mean
+
+__all__ = ["Model", "aliases", "find", "models"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """One row of the catalogue (``catalogue.json``).
+
+    Args:
+        id: Name on the Hugging Face hub, or of the folder inside this package when ``packaged``.
+        revision: Commit that is loaded unless the user names another; ``None`` for packaged files.
+        architecture: ``model_type`` of the transformers config.
+        parameters: Number of weights, in millions.
+        max_length: Longest input in tokens: query, text, template and special tokens together.
+        languages: Languages it was trained for, as its card says.
+        licence: SPDX identifier, or the licence's name.
+        backend: Which backend an alias means: ``"onnx"`` where the hub has an ONNX file, else ``"torch"``.
+        alias: One-word name, or ``None``.
+        template: Name of the prompt template of a causal model; ``None`` for cross-encoders.
+        packaged: Whether the files ship inside this package.
+        former_ids: Names that redirect to ``id`` on the hub.
+        note: What a user should know before choosing it.
+    """
+
+    id: str
+    revision: str | None
+    architecture: str
+    parameters: float
+    max_length: int
+    languages: str
+    licence: str
+    backend: str
+    alias: str | None = None
+    template: str | None = None
+    packaged: bool = False
+    former_ids: tuple[str, ...] = ()
+    note: str = ""
+
+    @property
+    def commercial(self) -> bool:
+        """Whether the licence allows commercial use, as far as its name tells."""
+        return "-nc" not in self.licence.lower()
+
+
+@cache
+def models() -> tuple[Model, ...]:
+    """Return all rows, in the order of the file."""
+    text = Path(__file__).with_name("catalogue.json").read_text(encoding="utf-8")
+    rows: list[dict[str, Any]] = json.loads(text)["models"]
+    return tuple(Model(**{**row, "former_ids": tuple(row.get("former_ids", ()))}) for row in rows)
+
+
+@cache
+def _by_name() -> Mapping[str, Model]:
+    rows = {name: row for row in models() for name in (row.id, *row.former_ids)}
+    return rows | {row.alias: row for row in models() if row.alias}
+
 
 def aliases() -> dict[str, str]:
-    """Return alias -> short form."""
-    return {}
+    """Return what each one-word name is short for: ``"minilm" -> "onnx:minilm"``."""
+    return {row.alias: f"{row.backend}:{row.alias}" for row in models() if row.alias}
+
+
+def find(name: str) -> Model | None:
+    """Return the row of an alias, an id or a former id; ``None`` for a model that is not in the catalogue.
+
+    Raises:
+        ConfigError: A single word that is neither an alias nor the id of a packaged model: hub ids have an owner.
+    """
+    row = _by_name().get(name)
+    if row is None and not any(sign in name for sign in "/\\.") and not Path(name).exists():
+        raise ConfigError(f"unknown model {name!r}{did_you_mean(name, aliases())}", path="model")
+    return row

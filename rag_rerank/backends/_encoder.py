@@ -1,0 +1,190 @@
+"""What local cross-encoders share: joining query and text into one input, and batching inputs of like length.
+
+The ids are those of the model's own tokenizer given the pair, with two differences in how they come about: the
+query is tokenised once instead of once a pair, and only the text is ever cut.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from rag_rerank.backends._weights import ModelFolder, read_json
+from rag_rerank.errors import InputTooLong, ModelLoadError
+from rag_rerank.trace import Coverage
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    from tokenizers import Tokenizer
+
+__all__ = ["Inputs", "OnOverflow", "PairTokenizer", "fit"]
+
+OnOverflow = Literal["truncate", "error"]
+"""What to do with a text that does not fit: read its beginning and say so, or raise `InputTooLong`."""
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The inputs of one query and its texts, in the order of the texts.
+
+    Args:
+        ids: Token ids of each pair.
+        types: Token type ids of each pair (0 for the query's part, 1 for the text's, in models that tell them apart).
+        coverage: How much of each text is in its input.
+        pad: Id to pad with.
+    """
+
+    ids: Sequence[Sequence[int]]
+    types: Sequence[Sequence[int]]
+    coverage: tuple[Coverage, ...]
+    pad: int
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that the model reads, padding not counted."""
+        return sum(map(len, self.ids))
+
+    def batches(self, tokens: int) -> Iterator[tuple[list[int], Mapping[str, npt.NDArray[np.int64]]]]:
+        """Yield positions and padded arrays, longest inputs first, with at most ``tokens`` slots a batch.
+
+        Inputs of like length stand together, so little is padded; an input longer than the budget goes alone.
+        """
+        order = sorted(range(len(self.ids)), key=lambda i: -len(self.ids[i]))
+        start = 0
+        while start < len(order):
+            width = len(self.ids[order[start]])
+            rows = order[start : start + max(1, tokens // width)]
+            start += len(rows)
+            yield rows, self._arrays(rows, width)
+
+    def _arrays(self, rows: Sequence[int], width: int) -> Mapping[str, npt.NDArray[np.int64]]:
+        import numpy as np
+
+        ids = np.full((len(rows), width), self.pad, dtype=np.int64)
+        mask = np.zeros_like(ids)
+        types = np.zeros_like(ids)
+        for row, i in enumerate(rows):
+            length = len(self.ids[i])
+            ids[row, :length] = self.ids[i]
+            mask[row, :length] = 1
+            types[row, :length] = self.types[i]
+        return {"input_ids": ids, "attention_mask": mask, "token_type_ids": types}
+
+
+class PairTokenizer:
+    """A model's fast tokenizer, set up once and never changed, so that threads may share it."""
+
+    def __init__(self, folder: ModelFolder, max_length: int) -> None:
+        self._tokenizer = load_tokenizer(folder)
+        self._max_length = max_length
+        self._name = folder.name
+        self._pad = _pad_id(self._tokenizer, folder)
+        probe = self._tokenizer.encode("a", "b")
+        parts = probe.sequence_ids
+        if 0 not in parts or 1 not in parts:
+            raise ModelLoadError(f"{folder.name}: its tokenizer does not join pairs; this is no cross-encoder")
+        query, text = parts.index(0), parts.index(1)
+        query_end = len(parts) - parts[::-1].index(0)
+        text_end = len(parts) - parts[::-1].index(1)
+        self._before = _Piece(probe.ids[:query], probe.type_ids[:query])
+        self._between = _Piece(probe.ids[query_end:text], probe.type_ids[query_end:text])
+        self._after = _Piece(probe.ids[text_end:], probe.type_ids[text_end:])
+        self._query_type, self._text_type = probe.type_ids[query], probe.type_ids[text]
+
+    def encode(self, query: str, texts: Sequence[str], on_overflow: OnOverflow) -> Inputs:
+        """Join the query with each text; cut texts that do not fit, never the query.
+
+        Raises:
+            InputTooLong: The query leaves no room for a text; or a text does not fit and ``on_overflow="error"``.
+        """
+        asked = self._tokenizer.encode(query, add_special_tokens=False).ids
+        head = _Piece(
+            [*self._before.ids, *asked, *self._between.ids],
+            [*self._before.types, *[self._query_type] * len(asked), *self._between.types],
+        )
+        room = self._max_length - len(head.ids) - len(self._after.ids)
+        whole = [e.ids for e in self._tokenizer.encode_batch(list(texts), add_special_tokens=False)]
+        coverage = fit([len(ids) for ids in whole], room, len(asked), self._max_length, self._name, on_overflow)
+        kept = [ids[: c.seen] for ids, c in zip(whole, coverage, strict=True)]
+        return Inputs(
+            ids=[[*head.ids, *ids, *self._after.ids] for ids in kept],
+            types=[[*head.types, *[self._text_type] * len(ids), *self._after.types] for ids in kept],
+            coverage=coverage,
+            pad=self._pad,
+        )
+
+
+@dataclass(frozen=True)
+class _Piece:
+    ids: list[int]
+    types: list[int]
+
+
+def fit(
+    lengths: Sequence[int], room: int, query: int, window: int, name: str, on_overflow: OnOverflow
+) -> tuple[Coverage, ...]:
+    """Decide how much of each text is read: the one rule of overflow for all local models.
+
+    Args:
+        lengths: Tokens of each text.
+        room: Tokens that the window has for a text, beside query and template.
+        query: Tokens of the query, for the message.
+        window: Tokens of the whole window, for the message.
+        name: Model, for the message.
+        on_overflow: What to do with a text that does not fit.
+
+    Raises:
+        InputTooLong: There is room for no token of any text; or some text does not fit and may not be cut.
+    """
+    if room < 1:
+        raise InputTooLong(
+            f"the query has {query} tokens, which leaves no room for a text in the window of {window} tokens of "
+            f"{name}; shorten the query or choose a model with a longer window"
+        )
+    if on_overflow == "error":
+        for position, length in enumerate(lengths):
+            if length > room:
+                raise InputTooLong(
+                    f"the text has {length} tokens, and {name} has room for {room} beside this query; split the text, "
+                    'or allow cutting with on_overflow="truncate"',
+                    position=position,
+                )
+    return tuple(Coverage(total=length, seen=min(length, room)) for length in lengths)
+
+
+def load_tokenizer(folder: ModelFolder) -> Tokenizer:
+    """Load ``tokenizer.json`` with truncation and padding off.
+
+    Raises:
+        ModelLoadError: The file is absent or not a tokenizer.
+    """
+    from tokenizers import Tokenizer
+
+    file = folder.path / "tokenizer.json"
+    if not file.is_file():
+        raise ModelLoadError(
+            f"{folder.name} has no tokenizer.json; convert it with: rag-rerank export {folder.name} -o DIR"
+        )
+    try:
+        tokenizer = Tokenizer.from_file(str(file))
+    except Exception as error:  # the tokenizers library raises bare Exception
+        raise ModelLoadError(f"{folder.name}: tokenizer.json cannot be read: {error}") from error
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
+
+
+def _pad_id(tokenizer: Tokenizer, folder: ModelFolder) -> int:
+    """Return the id of the padding token: some models count positions from it."""
+    file = folder.path / "tokenizer_config.json"
+    settings: Mapping[str, Any] = read_json(file, folder.name) if file.is_file() else {}
+    token = settings.get("pad_token")
+    text = token.get("content") if isinstance(token, dict) else token
+    id = tokenizer.token_to_id(text) if isinstance(text, str) else None
+    if id is None:
+        id = folder.config.get("pad_token_id")
+    if not isinstance(id, int):
+        raise ModelLoadError(f"{folder.name}: neither tokenizer_config.json nor config.json names a padding token")
+    return id

@@ -1,0 +1,158 @@
+"""Where a model's files are: inside this package, in a local folder, in the hub's cache, or on the hub."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rag_rerank.backends import catalogue
+from rag_rerank.errors import ModelLoadError
+
+__all__ = ["ONNX_FILES", "TORCH_FILES", "ModelFolder", "locate", "model_name"]
+
+ONNX_FILES = ("onnx/model.onnx", "onnx/model.onnx_data", "model.onnx", "model.onnx_data", "*.json")
+"""What the ``onnx`` backend reads from a repository."""
+
+TORCH_FILES = ("*.safetensors", "*.json", "*.txt", "*.model")
+"""What the ``torch`` backend reads from a repository: never pickled weights, never code."""
+
+
+@dataclass(frozen=True)
+class ModelFolder:
+    """A folder with a model's files, and what is known about the model.
+
+    Args:
+        path: The folder.
+        name: Model id, or the folder as the user gave it.
+        revision: Commit of the files, where they come from the hub.
+        row: The model's row in the catalogue, if it has one.
+    """
+
+    path: Path
+    name: str
+    revision: str | None
+    row: catalogue.Model | None
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """The transformers config of the model.
+
+        Raises:
+            ModelLoadError: ``config.json`` is absent or not JSON.
+        """
+        return read_json(self.path / "config.json", self.name)
+
+    def max_length(self, wanted: int | None) -> int:
+        """Return the window in tokens: what the user wants, or else all that the model can read.
+
+        Raises:
+            ModelLoadError: The user wants more than the model can read.
+        """
+        longest = self.row.max_length if self.row else self._readable_length()
+        if wanted is not None and wanted > longest:
+            raise ModelLoadError(f"{self.name} reads at most {longest} tokens; max_length={wanted} is beyond that")
+        return wanted or longest
+
+    def _readable_length(self) -> int:
+        config = self.config
+        positions = config.get("max_position_embeddings")
+        if not isinstance(positions, int):
+            raise ModelLoadError(f"{self.name}: config.json names no max_position_embeddings; give max_length")
+        if config.get("model_type") in ("roberta", "xlm-roberta", "camembert"):
+            positions -= int(config.get("pad_token_id") or 0) + 1  # these count positions from pad_token_id + 1
+        tokenizer = self.path / "tokenizer_config.json"
+        declared = read_json(tokenizer, self.name).get("model_max_length") if tokenizer.is_file() else None
+        return min(positions, int(declared)) if declared else positions
+
+
+def model_name(model: str, revision: str | None = None) -> str:
+    """Return a model as traces name it, ``"org/name@revision"``, without touching disk or net."""
+    row = catalogue.find(model)
+    commit = revision or (row.revision if row else None)
+    return f"{row.id if row else model}{f'@{commit[:12]}' if commit else ''}"
+
+
+def locate(
+    model: str, *, revision: str | None, patterns: Sequence[str], complete: Callable[[Path], bool]
+) -> ModelFolder:
+    """Find a model's files, fetching them into the hub's cache where they are not there yet.
+
+    Args:
+        model: Alias or id of the catalogue, a folder, or any id on the hub.
+        revision: Commit, branch or tag; ``None`` for the catalogue's pinned one, else the main branch.
+        patterns: Which files to fetch.
+        complete: Whether a folder holds all that is needed.
+
+    Raises:
+        ModelLoadError: No such folder, model or revision; or the hub cannot be reached and the cache lacks files.
+    """
+    row = catalogue.find(model)
+    if row and row.packaged:
+        return ModelFolder(Path(__file__).parent.parent / "models" / row.id, row.id, None, row)
+    folder = Path(model).expanduser()
+    if folder.is_dir():
+        if revision is not None:
+            raise ModelLoadError(f"{model} is a local folder; a revision only means something for a model on the hub")
+        return ModelFolder(folder, model, None, row)
+    if row is None and _is_path(model):
+        raise ModelLoadError(f"no such folder: {model}")
+    name = row.id if row else model
+    pinned = revision or (row.revision if row else None)
+    path = _from_hub(name, pinned, patterns, complete)
+    return ModelFolder(path, name, path.name, row)
+
+
+def read_json(file: Path, name: str) -> Mapping[str, Any]:
+    """Read a JSON object that belongs to a model.
+
+    Raises:
+        ModelLoadError: The file is absent, unreadable, or holds something else.
+    """
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelLoadError(f"{name}: cannot read {file.name}: {error}") from error
+    if not isinstance(content, dict):
+        raise ModelLoadError(f"{name}: {file.name} holds no JSON object")
+    return content
+
+
+def _is_path(model: str) -> bool:
+    return model.startswith((".", "~", os.sep)) or os.sep * 2 in model or model.count("/") != 1
+
+
+def _from_hub(name: str, revision: str | None, patterns: Sequence[str], complete: Callable[[Path], bool]) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    wanted = list(patterns)
+    try:
+        cached = Path(snapshot_download(name, revision=revision, allow_patterns=wanted, local_files_only=True))
+        if complete(cached):
+            return cached
+    except HFValidationError as error:
+        raise ModelLoadError(f"{name!r} is neither a folder nor a valid model id: {error}") from error
+    except LocalEntryNotFoundError:
+        pass  # not in the cache yet: ask the hub
+    try:
+        path = Path(snapshot_download(name, revision=revision, allow_patterns=wanted))
+    except LocalEntryNotFoundError as error:
+        raise ModelLoadError(
+            f"{name} is not in the local cache and the hub cannot be reached; fetch it where there is a network with: "
+            f"rag-rerank pull {name}"
+        ) from error
+    except Exception as error:  # the hub's client lets errors of its HTTP library through
+        raise ModelLoadError(f"cannot fetch {name} at revision {revision or 'main'}: {_first_line(error)}") from error
+    if not complete(path):
+        raise ModelLoadError(
+            f"{name} at revision {path.name} lacks files that this backend needs ({', '.join(wanted)})"
+        )
+    return path
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -1,0 +1,54 @@
+"""The contract, kept by rerankers that need no network."""
+
+import pytest
+
+from rag_rerank import Cascade, Fallback, RateLimited, Reranker, Stage, build
+from rag_rerank.backends.lexical import LexicalReranker
+from rag_rerank.testing import RerankerContract, ScriptedReranker
+
+
+class TestLexical(RerankerContract):
+    @pytest.fixture
+    def reranker(self) -> Reranker:
+        return LexicalReranker()
+
+
+@pytest.fixture(scope="module")
+def embedded() -> Reranker:
+    return build("embedded")
+
+
+class TestEmbedded(RerankerContract):
+    @pytest.fixture
+    def reranker(self, embedded: Reranker) -> Reranker:
+        return embedded
+
+
+class TestScripted(RerankerContract):
+    in_registry = False
+
+    @pytest.fixture
+    def reranker(self) -> Reranker:
+        return ScriptedReranker(by_text=dict.fromkeys(self.texts[:3], 2.5), answers_on="sigmoid")
+
+
+class TestCascade(RerankerContract):
+    @pytest.fixture
+    def reranker(self) -> Reranker:
+        return Cascade(stages=(Stage(reranker=LexicalReranker()), Stage(reranker=LexicalReranker(b=0.75))))
+
+
+class TestFallback(RerankerContract):
+    @pytest.fixture
+    def reranker(self) -> Reranker:
+        return Fallback(members=(LexicalReranker(), LexicalReranker(k1=1.2)))
+
+
+class TestFallbackThatFellBack(RerankerContract):
+    in_registry = False
+
+    @pytest.fixture
+    def reranker(self) -> Reranker:
+        down = ScriptedReranker(error=RateLimited("slow down", retry_after=2.0))
+        inner = Cascade(stages=(Stage(reranker=LexicalReranker()),))
+        return Fallback(members=(down, Fallback(members=(down, inner))))

@@ -1,0 +1,193 @@
+"""Config: one declaration, checked by name, type and range, with the path of what is wrong."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+from rag_rerank.backends.cohere import CohereReranker
+
+from rag_rerank import Cascade, ConfigError, Fallback, Secret, Stage, build, json_schema, load, registry, to_config
+from rag_rerank.backends.lexical import LexicalReranker
+from rag_rerank.backends.onnx import OnnxReranker
+from rag_rerank.testing import ScriptedReranker
+
+TREE = """
+type: cascade
+stages:
+  - reranker: minilm
+  - depth: 20
+    reranker:
+      type: fallback
+      members:
+        - {type: cohere, model: rerank-v3.5, api_key: "${MY_KEY}", timeout: 2}
+        - onnx:BAAI/bge-reranker-base
+"""
+
+
+def test_a_tree_is_built_from_yaml_and_written_back(tmp_path: Path) -> None:
+    file = tmp_path / "rerank.yaml"
+    file.write_text(TREE)
+    reranker = load(file)
+    cohere = CohereReranker(model="rerank-v3.5", api_key="${MY_KEY}", timeout=2.0)
+    assert reranker == Cascade(
+        stages=(
+            Stage(reranker=OnnxReranker(model="minilm")),
+            Stage(reranker=Fallback(members=(cohere, OnnxReranker(model="BAAI/bge-reranker-base"))), depth=20),
+        )
+    )
+    node = json.loads(json.dumps(to_config(reranker)))
+    assert build(node) == reranker
+    assert node["stages"][1]["reranker"]["members"][0]["api_key"] == "${MY_KEY}"
+    again = tmp_path / "again.json"
+    again.write_text(json.dumps(node))
+    assert build(str(again)) == reranker
+
+
+@pytest.mark.parametrize(
+    ("spec", "reranker"),
+    [
+        ("lexical", LexicalReranker()),
+        ("minilm", OnnxReranker(model="minilm")),
+        ("embedded", OnnxReranker(model="embedded")),
+        ("onnx:BAAI/bge-reranker-base", OnnxReranker(model="BAAI/bge-reranker-base")),
+        ({"type": "minilm", "max_length": 256}, OnnxReranker(model="minilm", max_length=256)),
+        ({"type": "onnx", "model": "minilm", "name": "first"}, OnnxReranker(model="minilm", name="first")),
+        ({"type": "lexical", "k1": 1}, LexicalReranker(k1=1.0)),
+        (LexicalReranker(b=0.1), LexicalReranker(b=0.1)),
+    ],
+)
+def test_names_nodes_and_rerankers_are_all_specs(spec: object, reranker: object) -> None:
+    assert build(spec) == reranker
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("chohere:rerank-v3.5", "unknown type 'chohere'; did you mean 'cohere'?"),
+        ("minlm", "unknown type 'minlm'; did you mean 'minilm'?"),
+        ("", "unknown type ''"),
+        ({}, "a reranker needs a 'type'; known: cascade"),
+        ({"type": 3}, "a reranker needs a 'type'"),
+        (7, "expected a name, a mapping, a config file or a Reranker, got int"),
+        ({"type": "lexical", "k": 1}, "unknown key 'k' of type 'lexical'; did you mean 'k1'?"),
+        ({"type": "lexical", "b": "0.4"}, "b: Input should be a valid number, got '0.4'"),
+        ({"type": "lexical", "b": 3}, "b: b must be within 0..1, got 3.0"),
+        ({"type": "onnx", "threads": 0}, "threads: threads must be at least 1, got 0"),
+        ({"type": "onnx", "on_overflow": "cut"}, "on_overflow: Input should be 'truncate' or 'error', got 'cut'"),
+        ({"type": "onnx:minilm", "model": "x/y"}, "already names a model; remove 'model'"),
+        ({"type": "cascade"}, "type 'cascade' needs 'stages'"),
+        ({"type": "cascade", "stages": "minilm"}, "stages: "),
+        ({"type": "cascade", "stages": []}, "stages: a cascade needs at least one stage"),
+        ({"type": "cascade", "stages": ["minilm"]}, r"stages[0]: expected a mapping of Stage fields, got str"),
+        ({"type": "cascade", "stages": [{"reranker": "x.yaml"}]}, "stages[0].reranker: a config cannot name a file"),
+        (
+            {"type": "cascade", "stages": [{"reranker": "minilm"}, {"reranker": "minilm", "depth": 0}]},
+            "stages[1].depth: depth must be at least 1, got 0",
+        ),
+        (
+            {"type": "fallback", "members": ["lexical", {"type": "cascade", "stages": [{"reranker": "lexcal"}]}]},
+            "members[1].stages[0].reranker: unknown type 'lexcal'; did you mean 'lexical'?",
+        ),
+        ({"type": "lexical", "b": "${RAG_RERANK_UNSET}"}, "b: ${RAG_RERANK_UNSET} is not set in the environment"),
+        ({"type": "builtins.eval"}, "unknown type 'builtins.eval'"),
+    ],
+)
+def test_mistakes_are_named_with_their_path_and_the_nearest_right_word(spec: object, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        build(spec)
+    assert str(caught.value).startswith(message) or message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.yaml", "type: [", "not valid YAML"),
+        ("a.json", "{", "not valid JSON"),
+        ("a.yaml", "- minilm", "expected one reranker"),
+        ("a.yaml", "", "expected one reranker"),
+        ("a.yaml", "a.yaml", "expected one reranker"),
+        ("a.txt", "minilm", "a config file ends in .yaml, .yml, .json"),
+        ("a.yaml", "type: lexical\nb: 3", "b: b must be within 0..1"),
+        ("a.yaml", "!!python/object/apply:os.system ['true']", "not valid YAML"),
+    ],
+)
+def test_unusable_files_are_named(tmp_path: Path, name: str, content: str, message: str) -> None:
+    file = tmp_path / name
+    file.write_text(content)
+    with pytest.raises(ConfigError) as caught:
+        load(file)
+    assert str(file) in str(caught.value) and message in str(caught.value)
+
+
+def test_absent_and_binary_files_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"cannot read .*none\.yaml"):
+        load(tmp_path / "none.yaml")
+    (tmp_path / "bad.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ConfigError, match=r"cannot read .*bad\.yaml"):
+        load(tmp_path / "bad.yaml")
+
+
+def test_a_file_may_hold_just_a_name(tmp_path: Path) -> None:
+    file = tmp_path / "rerank.yml"
+    file.write_text("onnx:minilm\n")
+    assert load(file) == OnnxReranker(model="minilm")
+
+
+def test_environment_variables_fill_plain_fields_at_once_and_keys_at_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_MODEL", "minilm")
+    assert build({"type": "onnx", "model": "${MY_MODEL}"}) == OnnxReranker(model="minilm")
+    monkeypatch.delenv("MY_KEY", raising=False)
+    cohere = build({"type": "cohere", "api_key": "${MY_KEY}"})
+    monkeypatch.setenv("MY_KEY", "s3cret")
+    assert isinstance(cohere, CohereReranker) and isinstance(cohere.api_key, Secret)
+    assert cohere.api_key.reveal() == "s3cret"
+
+
+def test_a_key_given_as_itself_is_never_written() -> None:
+    node = to_config(build({"type": "cohere", "api_key": "s3cret"}))
+    assert "api_key" not in node and "s3cret" not in json.dumps(node)
+
+
+def test_defaults_are_left_out_but_the_model_is_always_named() -> None:
+    assert to_config(OnnxReranker()) == {"type": "onnx", "model": "minilm"}
+    assert to_config(LexicalReranker()) == {"type": "lexical"}
+
+
+def test_what_no_config_can_express_is_refused() -> None:
+    with pytest.raises(ConfigError, match="client is a live object"):
+        to_config(CohereReranker(client=object()))
+    with pytest.raises(ConfigError, match="unknown type 'scripted'"):
+        to_config(ScriptedReranker())
+
+
+def test_a_subclass_needs_a_name_of_its_own() -> None:
+    @dataclass(frozen=True, kw_only=True)
+    class Special(LexicalReranker):
+        kind: ClassVar[str] = "lexical"
+
+    with pytest.raises(ConfigError, match="Special needs its own name"):
+        to_config(Special())
+
+
+def test_plugins_are_found_by_entry_point_and_cannot_shadow(monkeypatch: pytest.MonkeyPatch) -> None:
+    from importlib import metadata
+
+    points = [
+        metadata.EntryPoint("scripted", "rag_rerank.testing:ScriptedReranker", registry.PLUGIN_GROUP),
+        metadata.EntryPoint("lexical", "rag_rerank.testing:ScriptedReranker", registry.PLUGIN_GROUP),
+    ]
+    monkeypatch.setattr(metadata, "entry_points", lambda group: points if group == registry.PLUGIN_GROUP else [])
+    assert "scripted" in registry.names()
+    assert build({"type": "scripted", "default": 2}) == ScriptedReranker(default=2.0)
+    assert build("lexical") == LexicalReranker()
+
+
+def test_the_schema_has_a_definition_for_every_name_and_no_live_field() -> None:
+    schema = json_schema()
+    assert set(schema["$defs"]) == {"reranker", *registry.names()}
+    cohere = schema["$defs"]["cohere"]
+    assert "client" not in cohere["properties"] and cohere["additionalProperties"] is False
+    assert schema["$defs"]["cascade"]["required"] == ["type", "stages"]
+    json.dumps(schema)
