@@ -72,8 +72,7 @@ class RagRerank(BaseDocumentCompressor):
 
     def as_runnable(self) -> Runnable[RerankInput, list[Document]]:
         """Return the same as a link of a chain: ``{"documents": retriever, "query": ...} | rerank.as_runnable()``."""
-        run = RunnableLambda(self._rerank, afunc=self._arerank, name="rag_rerank")
-        return run.with_config(metadata={"reranker": self.reranker.label})
+        return RunnableLambda(self._rerank, afunc=self._arerank, name="rag_rerank")
 
     def _rerank(self, request: RerankInput) -> list[Document]:
         documents = request["documents"]

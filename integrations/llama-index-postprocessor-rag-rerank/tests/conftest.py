@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import pytest
+from llama_index.core.bridge.pydantic import Field
 from llama_index.core.instrumentation import get_dispatcher
 from llama_index.core.instrumentation.event_handlers import BaseEventHandler
 from llama_index.core.instrumentation.events import BaseEvent
 from llama_index.core.instrumentation.span_handlers import SimpleSpanHandler
-
 from rag_rerank import PointwiseReranker, Scale, Scores, Secret, Usage, registry
 
 
@@ -46,7 +46,7 @@ def remote(monkeypatch: pytest.MonkeyPatch) -> type[RemoteReranker]:
 class Recorder(BaseEventHandler):
     """Keeps every event."""
 
-    events: list[Any] = []
+    events: list[Any] = Field(default_factory=list)
 
     @classmethod
     def class_name(cls) -> str:
@@ -59,7 +59,7 @@ class Recorder(BaseEventHandler):
 @pytest.fixture
 def events() -> Iterator[list[Any]]:
     """Return the list that fills with the host's events while a test runs."""
-    root, recorder = get_dispatcher(), Recorder(events=[])
+    root, recorder = get_dispatcher(), Recorder()
     root.add_event_handler(recorder)
     yield recorder.events
     root.event_handlers.remove(recorder)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import rag_rerank
 from hypothesis import given
 from hypothesis import strategies as st
 from llama_index.core.callbacks import CallbackManager, CBEventType, EventPayload, LlamaDebugHandler
@@ -27,12 +28,11 @@ from llama_index.core.schema import (
     QueryBundle,
     TextNode,
 )
-from llama_index.postprocessor.rag_rerank import RagRerank
 from pydantic import ValidationError
+from rag_rerank import BackendUnavailable, Cascade, ConfigError, Fallback, InputError, Ranking, Stage, build
 from rag_rerank.testing import ScriptedReranker
 
-import rag_rerank
-from rag_rerank import BackendUnavailable, Cascade, ConfigError, Fallback, InputError, Ranking, Stage, build
+from llama_index.postprocessor.rag_rerank import RagRerank
 
 QUERY = "how warm must a bearded dragon be kept?"
 TEXTS = ("Cranes migrate in autumn.", "A dragon wants shade at noon.", "A bearded dragon must be kept warm.")
@@ -166,7 +166,7 @@ def test_every_kind_of_node_is_read_by_its_text() -> None:
 
 def test_nodes_without_text_are_not_sent_and_stand_last_in_their_order_without_a_score() -> None:
     image = ImageNode(image_url="http://127.0.0.1/x.png", metadata={"file": "x.png"})
-    picture = Node(image_resource=MediaResource(url="http://127.0.0.1/y.png"))
+    picture = Node(image_resource=MediaResource(data=b"pixels"))
     blank = TextNode(text=" \n")
     nodes = [NodeWithScore(node=node, score=0.9) for node in (image, picture, blank)] + found(*TEXTS)
     reranker = ScriptedReranker(by_text={TEXTS[1]: 2.0, TEXTS[2]: 1.0})
@@ -227,7 +227,7 @@ def test_a_wrong_option_is_refused(options: dict[str, Any]) -> None:
 
 def test_the_reranker_cannot_be_swapped_unseen() -> None:
     with pytest.raises(ValidationError, match="frozen"):
-        RagRerank("lexical").reranker = "embedded"  # type: ignore[misc, assignment]
+        RagRerank("lexical").reranker = "embedded"  # type: ignore[assignment]
 
 
 # serialisation
@@ -422,6 +422,7 @@ def test_callbacks_hear_the_beginning_the_end_and_a_failure() -> None:
     with pytest.raises(BackendUnavailable):
         failing.postprocess_nodes(nodes, query_str=QUERY)
     _, failed = debug.get_event_pairs(CBEventType.RERANKING)[-1]
+    assert failed.payload is not None
     assert isinstance(failed.payload[EventPayload.EXCEPTION], BackendUnavailable)
 
 

@@ -11,8 +11,9 @@ from llama_index.core.postprocessor import SimilarityPostprocessor
 from llama_index.core.query_engine import CitationQueryEngine, RetrieverQueryEngine
 from llama_index.core.retrievers import BaseRetriever, RecursiveRetriever
 from llama_index.core.schema import ImageNode, IndexNode, NodeWithScore, QueryBundle, TextNode
-from llama_index.postprocessor.rag_rerank import RagRerank
 from rag_rerank.testing import ScriptedReranker
+
+from llama_index.postprocessor.rag_rerank import RagRerank
 
 QUERY = "how warm must a bearded dragon be kept?"
 TEXTS = (
@@ -94,7 +95,9 @@ async def test_the_rerank_event_of_an_async_query_belongs_to_the_rerankers_span(
 
 def test_a_similarity_cutoff_behind_it_compares_the_new_scores_and_drops_what_has_none(retriever: Found) -> None:
     retriever.nodes.insert(0, NodeWithScore(node=ImageNode(image_url="http://127.0.0.1/x.png"), score=0.99))
-    reranker = ScriptedReranker(by_text={TEXTS[2]: 4.0, TEXTS[1]: 0.5, TEXTS[0]: -0.5}, default=-9, answers_on="sigmoid")
+    reranker = ScriptedReranker(
+        by_text={TEXTS[2]: 4.0, TEXTS[1]: 0.5, TEXTS[0]: -0.5}, default=-9, answers_on="sigmoid"
+    )
     asked = engine(retriever, RagRerank(reranker), SimilarityPostprocessor(similarity_cutoff=0.5))
     assert sources(asked.query(QUERY)) == [TEXTS[2], TEXTS[1]]
 
