@@ -14,7 +14,7 @@ from rag_rerank.errors import ConfigError, did_you_mean
 __all__ = ["Model", "aliases", "find", "models"]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Model:
     """One row of the catalogue (``catalogue.json``).
 
