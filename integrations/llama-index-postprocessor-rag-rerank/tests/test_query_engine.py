@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -124,3 +125,10 @@ def test_one_word_in_the_config_changes_the_reranker(retriever: Found, tmp_path:
         config.write_text(f"type: {type}\n")
         orders[type] = sources(engine(retriever, RagRerank(config, top_n=1)).query(QUERY))
     assert orders == {"lexical": [TEXTS[2]], "embedded": [TEXTS[2]]}
+
+
+def test_the_example_of_the_readme_runs_and_puts_the_height_first(capsys: pytest.CaptureFixture[str]) -> None:
+    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"^```python\n(.*?)^```", readme, re.DOTALL | re.MULTILINE)
+    exec(example, {})
+    assert "8,611" in capsys.readouterr().out.splitlines()[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -150,3 +151,10 @@ def test_one_word_in_the_config_changes_the_reranker(first_stage: Found, tmp_pat
         (document,) = RagRerankRetriever(first_stage, config, k=1).invoke(QUERY)
         found[type] = (document.page_content, document.metadata["relevance_score_scale"])
     assert found == {"lexical": (TEXTS[2], "unbounded"), "embedded": (TEXTS[2], "sigmoid")}
+
+
+def test_the_example_of_the_readme_runs_and_puts_the_height_first(capsys: pytest.CaptureFixture[str]) -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"^```python\n(.*?)^```", readme, re.DOTALL | re.MULTILINE)
+    exec(example, {})
+    assert "8,611" in capsys.readouterr().out.splitlines()[0]
