@@ -19,7 +19,7 @@ from rag_rerank.base import Reranker
 from rag_rerank.errors import ConfigError, did_you_mean
 from rag_rerank.secret import Secret
 
-__all__ = ["build", "json_schema", "load", "to_config"]
+__all__ = ["Spec", "build", "json_schema", "load", "to_config"]
 
 Spec = Union[str, "os.PathLike[str]", Mapping[str, Any], Reranker]
 """What names a reranker anywhere in the library: a name, a config file, a config node, or a reranker itself."""
