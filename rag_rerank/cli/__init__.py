@@ -15,8 +15,8 @@ import click
 
 from rag_rerank import __version__
 from rag_rerank.cli.configs import config
-from rag_rerank.cli.models import export, models, pull
-from rag_rerank.cli.rank import rank
+from rag_rerank.cli.local_models import export, models, pull
+from rag_rerank.cli.ranking import rank
 from rag_rerank.errors import RerankError
 
 __all__ = ["app", "main"]

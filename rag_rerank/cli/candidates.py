@@ -30,7 +30,7 @@ def read(file: str, layout: Format) -> list[Candidate]:
     lines = [(where, line) for where, line in _lines(file) if line.strip()]
     if layout == "auto":
         layout = "jsonl" if lines and lines[0][1].lstrip().startswith("{") else "lines"
-    candidates = []
+    candidates: list[Candidate] = []
     first: dict[str, str] = {}
     for where, line in lines:
         fields = _fields(where, line) if layout == "jsonl" else {"text": line}

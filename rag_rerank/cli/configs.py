@@ -11,22 +11,23 @@ import click
 from rag_rerank import registry
 from rag_rerank.base import Composite, Reranker
 from rag_rerank.config import json_schema, load, to_config
+from rag_rerank.errors import AuthenticationError
 
 __all__ = ["config"]
 
 
 @click.group()
 def config() -> None:
-    """Check a config file, or print the schema of config files."""
+    """Check a config file, or print its schema."""
 
 
 @config.command()
 @click.argument("file")
 def check(file: str) -> None:
-    """Build what FILE describes and show it; nothing is loaded, fetched or called.
+    """Check a config file and show what it describes.
 
-    Prints the tree of rerankers, with what each still lacks here (an optional package, a key), and the config
-    in its normal form, which holds no key.
+    Nothing is loaded, fetched or called. Prints the tree of rerankers, with what each still lacks here (an optional
+    package, a key), and the config in its normal form, which holds no key.
     """
     import yaml
 
@@ -52,6 +53,13 @@ def _tree(reranker: Reranker, first: str = "", rest: str = "") -> Iterator[str]:
 
 
 def _lacks(reranker: Reranker) -> Iterator[str]:
+    from rag_rerank.backends._api import ApiReranker, find_key
+
     package, extra = registry.EXTRAS.get(reranker.kind, (None, None))
     if package is not None and find_spec(package) is None:
-        yield f'needs: pip install "rag-rerank[{extra}]"'
+        yield f'not installed here: pip install "rag-rerank[{extra}]"'
+    if isinstance(reranker, ApiReranker):
+        try:
+            find_key(reranker.kind, reranker.api_key, reranker.key_variables)
+        except AuthenticationError as error:
+            yield str(error)

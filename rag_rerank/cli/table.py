@@ -18,9 +18,7 @@ def table(rows: Sequence[Sequence[str]], *, right: str) -> str:
     """
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = (
-        "  ".join(
-            f"{cell:{sign}{width}}" for cell, sign, width in zip(row, right, widths, strict=True)
-        ).rstrip()
+        "  ".join(f"{cell:{sign}{width}}" for cell, sign, width in zip(row, right, widths, strict=True)).rstrip()
         for row in rows
     )
     return "\n".join(lines)

@@ -85,7 +85,9 @@ def test_no_third_party_is_imported_at_module_top(file: Path) -> None:
     if "cli" in file.relative_to(PACKAGE).parts:
         allowed.add("click")
     foreign = {module for module, _ in imports(file, top_only=True) if module.split(".")[0] not in allowed}
-    assert not foreign, f"{file.relative_to(ROOT)}: import {', '.join(sorted(foreign))} inside the function that needs it"
+    assert not foreign, (
+        f"{file.relative_to(ROOT)}: import {', '.join(sorted(foreign))} inside the function that needs it"
+    )
 
 
 @pytest.mark.parametrize("file", ADAPTERS, ids=lambda file: str(file.relative_to(ROOT / "integrations")))

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
 import click
 
 from rag_rerank.backends import catalogue
+from rag_rerank.backends.onnx import OnnxReranker
+from rag_rerank.backends.torch import TorchReranker
+from rag_rerank.base import Composite, Reranker
 from rag_rerank.cli.table import table
+from rag_rerank.config import build
+from rag_rerank.errors import ConfigError
 
 __all__ = ["export", "models", "pull"]
 
@@ -17,7 +23,7 @@ __all__ = ["export", "models", "pull"]
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
 def models(as_json: bool) -> None:
-    """List the models that have a short name.
+    """List the known models.
 
     Any other cross-encoder works too: by its id on the hub ("onnx:org/name", "torch:org/name") or by its folder.
     "window" is the longest input in tokens, query and text together; "revision" is the commit that is loaded.
@@ -45,19 +51,36 @@ def _cells(row: catalogue.Model) -> tuple[str, ...]:
 @click.command()
 @click.argument("spec", metavar="MODEL|FILE")
 def pull(spec: str) -> None:
-    """Fetch a model's files into the hub's cache, so that it runs offline later.
+    """Fetch a model's files for offline use.
 
-    MODEL is a name of `rag-rerank models`, an id in the catalogue, or a backend with any id on the hub
-    ("onnx:org/name", "torch:org/name"). For a config FILE, the files of all its local models are fetched.
+    They go into the hub's cache, at the pinned revision. MODEL is a name or an id of `rag-rerank models`, or a backend
+    with any id on the hub ("onnx:org/name", "torch:org/name"). For a config FILE, the files of all its local models
+    are fetched. Progress is shown on stderr.
     """
-    from rag_rerank.config import build
+    local = list(_local(build(_with_backend(spec))))
+    if not local:
+        raise ConfigError(f"{spec} runs no local model; there is nothing to fetch")
+    for reranker in local:
+        folder = reranker.fetch()
+        click.echo(f"{reranker.label}  {folder.path}")
 
-    row = catalogue.find(spec) if "/" in spec and ":" not in spec else None
-    fetched = 0
-    for leaf in leaves(build(f"{row.backend}:{row.id}" if row else spec)):
-        ...
-    if not fetched:
-        click.echo(f"{spec} names no local model; there is nothing to fetch", err=True)
+
+def _with_backend(spec: str) -> str:
+    """Give a hub id the backend that the catalogue names for it; leave names and files alone."""
+    if spec.count("/") != 1 or ":" in spec or Path(spec).exists():
+        return spec
+    row = catalogue.find(spec)
+    if row is None:
+        raise ConfigError(f"{spec} is not in the catalogue; name the backend as well: onnx:{spec} or torch:{spec}")
+    return f"{row.backend}:{row.id}"
+
+
+def _local(reranker: Reranker) -> Iterator[OnnxReranker | TorchReranker]:
+    if isinstance(reranker, (OnnxReranker, TorchReranker)):
+        yield reranker
+    elif isinstance(reranker, Composite):
+        for part in reranker.parts:
+            yield from _local(part)
 
 
 @click.command()
@@ -65,9 +88,10 @@ def pull(spec: str) -> None:
 @click.option("-o", "--out", required=True, metavar="DIR", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--revision", help="Commit, branch or tag on the hub; by default the catalogue's pinned one.")
 def export(source: str, out: Path, revision: str | None) -> None:
-    """Write MODEL as an ONNX folder that the "onnx" backend loads; needs the torch extra.
+    """Write a model as ONNX, for use without torch.
 
-    The ONNX logits are compared with the torch logits before anything is written to DIR.
+    DIR is made, and "rag-rerank rank --reranker onnx:DIR" runs it. Needs the torch extra. The ONNX logits are compared
+    with the torch logits before anything is written to DIR.
     """
     from rag_rerank.export import export as write
 
@@ -76,4 +100,3 @@ def export(source: str, out: Path, revision: str | None) -> None:
         f"{report.path}: {report.bytes / 1e6:.1f} MB; logits of {report.pairs} pairs differ from torch's by at most "
         f"{report.max_difference:.1e}"
     )
-    click.echo(f"use it with: rag-rerank rank --reranker onnx:{report.path}")

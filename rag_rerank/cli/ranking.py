@@ -52,10 +52,8 @@ _MEANING: Mapping[Scale, str] = dict(
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
 @click.option("--trace", "show_trace", is_flag=True, help="Also print what each step did, on stderr.")
 @click.argument("file", metavar="FILE|-")
-def rank(
-    spec: str, query: str, top_k: int | None, layout: Format, as_json: bool, show_trace: bool, file: str
-) -> None:
-    """Order the texts of FILE, or of standard input, by their relevance to a query.
+def rank(spec: str, query: str, top_k: int | None, layout: Format, as_json: bool, show_trace: bool, file: str) -> None:
+    """Order texts by their relevance to a query.
 
     FILE holds one candidate a line: a JSON object with "text" and optionally "id", "score" (the first stage's) and
     "metadata", or plain text. Blank lines are skipped; a candidate without an id gets its position, from 0.
@@ -108,7 +106,9 @@ def _page(ranking: Ranking, candidates: Sequence[Candidate]) -> str:
 def _row(hit: Hit, was: int, width: int) -> tuple[str, ...]:
     gain = was - hit.rank
     move = f"↑{gain}" if gain > 0 else f"↓{-gain}" if gain < 0 else "="
-    seen = "–" if hit.coverage is None or not hit.coverage.total else f"{hit.coverage.seen * 100 // hit.coverage.total}%"
+    seen = (
+        "–" if hit.coverage is None or not hit.coverage.total else f"{hit.coverage.seen * 100 // hit.coverage.total}%"
+    )
     text = f"[{hit.unscored}] {hit.text}" if hit.unscored else hit.text
     return (str(hit.rank), str(was), move, _number(hit.score), seen, cut(hit.id, 20), cut(text, width))
 
