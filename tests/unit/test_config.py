@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import ClassVar
 
 import pytest
-from rag_rerank.backends.cohere import CohereReranker
 
 from rag_rerank import Cascade, ConfigError, Fallback, Secret, Stage, build, json_schema, load, registry, to_config
+from rag_rerank.backends.cohere import CohereReranker
 from rag_rerank.backends.lexical import LexicalReranker
 from rag_rerank.backends.onnx import OnnxReranker
 from rag_rerank.testing import ScriptedReranker

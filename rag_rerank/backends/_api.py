@@ -1,0 +1,167 @@
+"""What the backends that ask a provider over the network share; a backend adds how to send one request."""
+
+from __future__ import annotations
+
+import math
+import os
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, ClassVar
+from urllib.parse import urlsplit
+
+from rag_rerank.backends._call import Call, split
+from rag_rerank.backends._exchange import Exchange, Reply
+from rag_rerank.backends._retry import RetryPolicy
+from rag_rerank.base import PointwiseReranker
+from rag_rerank.errors import AuthenticationError, ConfigError
+from rag_rerank.secret import Secret
+from rag_rerank.types import Scale, Scores
+
+__all__ = ["ApiReranker", "find_key"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ApiReranker(PointwiseReranker):
+    """A reranker that asks a provider; a backend gives `_send` and `_asend`, one request each.
+
+    Args:
+        model: Model id at the provider.
+        api_key: The key, or ``"${VAR}"`` for the environment variable that holds it, read at every call. Without
+            it, the provider's usual variables are read. Two rerankers that differ only in their keys are equal.
+        base_url: Where the server is; ``None`` for the provider's own.
+        timeout: Seconds to wait for the answer to one request.
+        retry: When a request is sent again.
+        client: A client of the provider's SDK to use instead of an own one; its owner configures and closes it.
+        async_client: The same for ``arerank``; without it, ``arerank`` calls ``client`` on a worker thread.
+
+    Raises:
+        ConfigError: A value that cannot be used, or a key or base URL beside a client, which has its own.
+    """
+
+    key_variables: ClassVar[tuple[str, ...]]
+    """Environment variables that hold the key; the first one that is set wins."""
+
+    most_texts: ClassVar[int]
+    """Texts in one request at most."""
+
+    model: str
+    api_key: str | Secret | None = field(default=None, compare=False)
+    base_url: str | None = None
+    timeout: float = 10.0
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
+    client: Any = field(default=None, repr=False, compare=False, metadata={"live": True})
+    async_client: Any = field(default=None, repr=False, compare=False, metadata={"live": True})
+
+    def __post_init__(self) -> None:
+        if not self.model:
+            raise ConfigError("model is empty", path="model")
+        if not (self.timeout > 0 and math.isfinite(self.timeout)):
+            raise ConfigError(f"timeout must be more than 0 seconds, got {self.timeout}", path="timeout")
+        if self._injected and (self.api_key is not None or self.base_url is not None):
+            raise ConfigError("an injected client has its own key and URL; leave api_key and base_url out")
+        if self.api_key is not None:
+            object.__setattr__(self, "api_key", Secret(self.api_key))
+        if self.base_url is not None:
+            object.__setattr__(self, "base_url", _checked_url(self.base_url))
+
+    @property
+    def scale(self) -> Scale:
+        """The provider's own relevance, 0 to 1."""
+        return "relevance"
+
+    @abstractmethod
+    def _send(self, exchange: Exchange, timeout: float) -> Reply:
+        """Send one request and return the answer, or raise an error of ours; called anew for each attempt."""
+
+    @abstractmethod
+    async def _asend(self, exchange: Exchange, timeout: float) -> Reply:
+        """Do what `_send` does without blocking the event loop."""
+
+    def _parts(self, query: str, texts: Sequence[str]) -> list[range]:
+        """Divide the texts, by position, into requests that the provider takes."""
+        return split([0] * len(texts), self.most_texts, 0)
+
+    def _remarks(self, query: str, texts: Sequence[str]) -> tuple[str, ...]:
+        """Say what the provider will do to these texts without telling, such as cutting them."""
+        return ()
+
+    def score(self, query: str, texts: Sequence[str]) -> Scores:
+        """Ask the provider; more texts than it takes at once go in several requests, one after the other.
+
+        Raises:
+            BackendError: The provider failed, refused, or answered with something that cannot be trusted.
+        """
+        if self._injected and self.client is None:
+            raise ConfigError(f"{self.label} was given async_client only; give client too, or call arerank")
+        call = self._call(query, texts)
+        for request in call.pending():
+            with call.watched(request):
+                request.reply = request.attempts.run(partial(self._attempt, request.exchange))
+        return call.scores(self.scale)
+
+    async def ascore(self, query: str, texts: Sequence[str]) -> Scores:
+        """Do what `score` does without blocking the event loop."""
+        call = self._call(query, texts)
+        for request in call.pending():
+            with call.watched(request):
+                request.reply = await request.attempts.arun(partial(self._aattempt, request.exchange))
+        return call.scores(self.scale)
+
+    @property
+    def _injected(self) -> bool:
+        return self.client is not None or self.async_client is not None
+
+    def _call(self, query: str, texts: Sequence[str]) -> Call:
+        return Call(
+            self.label,
+            partial(Exchange, self.kind, self.model, query, key="" if self._injected else self._key()),
+            texts,
+            self._parts(query, texts),
+            self.retry,
+            self._remarks(query, texts),
+        )
+
+    def _attempt(self, exchange: Exchange, left: float) -> Reply:
+        return self._send(exchange, min(self.timeout, left))
+
+    async def _aattempt(self, exchange: Exchange, left: float) -> Reply:
+        if self.client is not None and self.async_client is None:
+            import asyncio
+
+            return await asyncio.to_thread(self._attempt, exchange, left)
+        return await self._asend(exchange, min(self.timeout, left))
+
+    def _key(self) -> str:
+        return find_key(self.kind, self.api_key, self.key_variables)
+
+
+def find_key(backend: str, given: str | Secret | None, variables: Sequence[str]) -> str:
+    """Return the key that a provider asks for: the given one, or that of the first variable that is set.
+
+    Raises:
+        AuthenticationError: There is none, or it holds what no header can hold.
+    """
+    if given is not None:
+        key = Secret(given).reveal().strip()
+    else:
+        key = next(filter(None, (os.environ.get(name, "").strip() for name in variables)), "")
+    if not key:
+        raise AuthenticationError(
+            f'{backend} needs an API key: set {" or ".join(variables)} in the environment, or give api_key="${{VAR}}" '
+            "with the name of the variable that holds it",
+            backend=backend,
+        )
+    if not key.isascii() or not key.isprintable() or " " in key:
+        raise AuthenticationError(f"the API key for {backend} holds characters that no key has", backend=backend)
+    return key
+
+
+def _checked_url(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ConfigError("base_url must look like https://host/path", path="base_url")
+    if parts.username or parts.password:
+        raise ConfigError("base_url must not hold a user or a password; give api_key", path="base_url")
+    return url.rstrip("/")

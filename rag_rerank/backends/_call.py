@@ -1,0 +1,147 @@
+"""One call of a backend that asks a provider: its texts in as many requests as it takes, and one list of scores."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from time import perf_counter
+
+from rag_rerank.backends._exchange import Exchange, Reply
+from rag_rerank.backends._retry import Attempts, RetryPolicy
+from rag_rerank.errors import RequestTooLarge, RerankError
+from rag_rerank.trace import Trace, Usage
+from rag_rerank.types import Scale, Scores
+
+__all__ = ["Call", "estimated_tokens", "split"]
+
+
+class Request:
+    """One request of a call: the texts at some positions."""
+
+    def __init__(self, label: str, part: range, exchange: Exchange, retry: RetryPolicy) -> None:
+        self.part = part
+        self.exchange = exchange
+        self.attempts = Attempts(retry)
+        self.reply = Reply(rows=None)
+        self._step = f"{label}, texts {part.start} to {part.stop - 1}"
+        self._started = perf_counter()
+
+    def trace(self, error: RerankError | None = None) -> Trace:
+        """Tell what became of the request."""
+        seconds = perf_counter() - self._started
+        spent = Usage(texts=0 if error else len(self.part), requests=self.attempts.count, seconds=seconds)
+        return Trace(
+            step=self._step,
+            seconds=seconds,
+            usage=spent + self.reply.usage,
+            attempts=self.attempts.count,
+            failures=tuple(self.attempts.failures),
+            error=f"{type(error).__name__}: {error}" if error else None,
+        )
+
+
+class Call:
+    """The requests of one call, one after the other, and what came of them.
+
+    Args:
+        label: How traces call the reranker.
+        exchange: Makes the exchange of one request from its texts and the position of the first.
+        texts: The texts of the call.
+        parts: Their positions, divided into requests.
+        retry: When a request is sent again.
+        notes: What there is to say before anything is sent.
+    """
+
+    def __init__(
+        self,
+        label: str,
+        exchange: Callable[[Sequence[str], int], Exchange],
+        texts: Sequence[str],
+        parts: Sequence[range],
+        retry: RetryPolicy,
+        notes: Sequence[str],
+    ) -> None:
+        self._label = label
+        self._exchange = exchange
+        self._texts = texts
+        self._todo = deque(parts)
+        self._retry = retry
+        self._notes = dict.fromkeys(notes)
+        self._values = [math.nan] * len(texts)
+        self._done: list[Trace] = []
+
+    def pending(self) -> Iterator[Request]:
+        """Yield each request that is to be sent, also those that turn up on the way."""
+        while self._todo:
+            part = self._todo.popleft()
+            exchange = self._exchange(self._texts[part.start : part.stop], part.start)
+            yield Request(self._label, part, exchange, self._retry)
+
+    @contextmanager
+    def watched(self, request: Request) -> Iterator[None]:
+        """Take the answer to a request, and put the request into the trace, also when it failed.
+
+        A request that is too large for the provider is halved: the halves are other requests, not repetitions.
+        """
+        part = request.part
+        try:
+            yield
+            self._values[part.start : part.stop] = request.exchange.scores(request.reply.rows)
+        except RerankError as error:
+            self._done.append(request.trace(error))
+            if not isinstance(error, RequestTooLarge) or len(part) == 1:
+                error.trace = self._failed()
+                raise
+            middle = part.start + len(part) // 2
+            self._todo.extendleft((range(middle, part.stop), range(part.start, middle)))
+            self._note(f"{len(part)} texts were too large for one request, which was halved")
+        else:
+            self._done.append(request.trace())
+            self._note(*map(request.exchange.safe, request.reply.remarks))
+
+    def scores(self, scale: Scale) -> Scores:
+        """Put the scores of all requests together, by position."""
+        if len(self._done) > 1:
+            self._note(f"{len(self._texts)} texts went in {len(self._done)} requests, and the scores were put together")
+        return Scores(self._values, scale, self._usage(), requests=tuple(self._done), notes=tuple(self._notes))
+
+    def _note(self, *sentences: str) -> None:
+        self._notes |= dict.fromkeys(sentences)
+
+    def _usage(self) -> Usage:
+        return Usage.total(request.usage for request in self._done)
+
+    def _failed(self) -> Trace:
+        return Trace(
+            step=self._label,
+            usage=self._usage(),
+            attempts=sum(request.attempts for request in self._done),
+            failures=tuple(failure for request in self._done for failure in request.failures),
+            children=tuple(self._done) if len(self._done) > 1 else (),
+        )
+
+
+def split(weights: Sequence[float], most: int, heaviest: float) -> list[range]:
+    """Divide positions, in their order, into ranges of at most ``most`` positions and a total weight of ``heaviest``.
+
+    A position that alone is over the weight gets a range of its own.
+    """
+    ranges = []
+    start, total = 0, 0.0
+    for i, weight in enumerate(weights):
+        if i > start and (i - start == most or total + weight > heaviest):
+            ranges.append(range(start, i))
+            start, total = i, 0.0
+        total += weight
+    return [*ranges, range(start, len(weights))]
+
+
+def estimated_tokens(text: str) -> int:
+    """Estimate the tokens of a text as a quarter of its UTF-8 bytes, rounded up.
+
+    For English prose that is the usual rule of four characters a token; scripts with two or three bytes a
+    character have more tokens a character, which the bytes follow. Numbers and code can need twice as many.
+    """
+    return -(-len(text.encode()) // 4)

@@ -1,0 +1,131 @@
+"""When a request to a provider is sent again: one policy, carried out by tenacity, and no other retries anywhere."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from rag_rerank.errors import ConfigError, TransientError
+
+if TYPE_CHECKING:
+    from tenacity import RetryCallState
+
+__all__ = ["Attempts", "RetryPolicy"]
+
+T = TypeVar("T")
+
+# Names of this module, so that tests can put their own in place.
+sleep = time.sleep
+asleep = asyncio.sleep
+clock = time.monotonic
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetryPolicy:
+    """How often, and for how long, a request is sent again after a failure that may pass (`TransientError`).
+
+    The wait doubles from ``first_wait`` up to ``max_wait``. A provider that says how long to wait (``Retry-After``)
+    is waited for that long, ``max_wait`` or not. No wait goes beyond ``budget``: where the next attempt would come
+    too late, the failure is raised at once.
+
+    Args:
+        attempts: How often a request is sent at most, the first time included; 1 for no retries.
+        first_wait: Seconds before the second attempt.
+        max_wait: Most seconds between two attempts, unless the provider asks for more.
+        budget: Seconds for one request with all its attempts and waits. It also cuts the timeout of an attempt.
+        jitter: Up to this many seconds, drawn at random, are added to every wait, so that many clients do not
+            come back together.
+
+    Raises:
+        ConfigError: A value that is no such number.
+    """
+
+    attempts: int = 3
+    first_wait: float = 0.5
+    max_wait: float = 8.0
+    budget: float = 30.0
+    jitter: float = 0.5
+
+    def __post_init__(self) -> None:
+        if isinstance(self.attempts, bool) or not isinstance(self.attempts, int) or self.attempts < 1:
+            raise ConfigError(f"attempts must be a whole number of at least 1, got {self.attempts!r}", path="attempts")
+        for name in ("first_wait", "max_wait", "jitter"):
+            value = getattr(self, name)
+            if not (value >= 0 and math.isfinite(value)):
+                raise ConfigError(f"{name} must be at least 0 seconds, got {value}", path=name)
+        if not (self.budget > 0 and math.isfinite(self.budget)):
+            raise ConfigError(f"budget must be more than 0 seconds, got {self.budget}", path="budget")
+
+
+class Attempts:
+    """The attempts of one request: sends it as the policy allows, and remembers what happened.
+
+    Attributes:
+        count: How often the request was sent.
+        failures: What went wrong in the attempts before the last.
+    """
+
+    def __init__(self, policy: RetryPolicy) -> None:
+        self.count = 0
+        self.failures: list[str] = []
+        self._policy = policy
+        self._end = clock() + policy.budget
+
+    def run(self, send: Callable[[float], T]) -> T:
+        """Call ``send`` with the seconds that are left, until it answers or the policy gives up.
+
+        Raises:
+            RerankError: What the last attempt raised.
+        """
+        from tenacity import Retrying
+
+        answer: T = Retrying(sleep=sleep, **self._rules())(self._attempt, send)
+        return answer
+
+    async def arun(self, send: Callable[[float], Awaitable[T]]) -> T:
+        """Do what `run` does without blocking the event loop."""
+        from tenacity import AsyncRetrying
+
+        async def attempt() -> T:
+            return await self._attempt(send)
+
+        return await AsyncRetrying(sleep=asleep, **self._rules())(attempt)
+
+    def _attempt(self, send: Callable[[float], T]) -> T:
+        self.count += 1
+        return send(max(self._left(), 0.05))
+
+    def _left(self) -> float:
+        return self._end - clock()
+
+    def _rules(self) -> dict[str, Any]:
+        from tenacity import retry_if_exception_type
+
+        return {
+            "retry": retry_if_exception_type(TransientError),
+            "wait": self._wait,
+            "stop": lambda state: self.count >= self._policy.attempts or state.upcoming_sleep >= self._left(),
+            "before_sleep": lambda state: self.failures.append(_describe(_error(state))),
+            "reraise": True,
+        }
+
+    def _wait(self, state: RetryCallState) -> float:
+        from tenacity import wait_exponential
+
+        policy = self._policy
+        wait = wait_exponential(multiplier=policy.first_wait, max=policy.max_wait)(state)
+        asked = getattr(_error(state), "retry_after", None)
+        return max(wait, asked or 0.0) + policy.jitter * random.random()
+
+
+def _error(state: RetryCallState) -> BaseException | None:
+    return state.outcome.exception() if state.outcome else None
+
+
+def _describe(error: BaseException | None) -> str:
+    return f"{type(error).__name__}: {error}"

@@ -1,0 +1,191 @@
+"""Voyage AI's rerank models, through Voyage's SDK."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from rag_rerank._extras import need
+from rag_rerank._lazy import loaded
+from rag_rerank.backends._api import ApiReranker
+from rag_rerank.backends._call import estimated_tokens, split
+from rag_rerank.backends._exchange import Exchange, Reply, figure, read_rows
+from rag_rerank.backends._loops import PerLoop
+from rag_rerank.backends._retry import RetryPolicy
+from rag_rerank.errors import BackendError, ConfigError, RequestTooLarge
+from rag_rerank.trace import Usage
+
+__all__ = ["RetryPolicy", "VoyageReranker"]
+
+# Tokens of query and text together that a model reads, and tokens of one request; from Voyage's reference.
+_WINDOW, _WINDOWS = 32_000, {"rerank-2": 16_000, "rerank-2-lite": 8_000, "rerank-1": 8_000, "rerank-lite-1": 4_000}
+_REQUEST, _REQUESTS = 600_000, {"rerank-1": 300_000, "rerank-lite-1": 300_000}
+_SAFETY = 0.5  # numbers and code have up to twice the tokens of our estimate
+
+
+@dataclass(frozen=True, kw_only=True)
+class VoyageReranker(ApiReranker):
+    """Scores by a rerank model of Voyage AI.
+
+    Scores are Voyage's relevance, 0 to 1, not comparable between models. A score outside 0..1 by more than rounding
+    is refused as a `BadResponse`. Usage has the tokens that the answer says were billed, else our estimate, marked
+    as estimated.
+
+    Up to 1,000 texts go in one request, fewer where they would pass the limit of tokens in one request (600,000;
+    300,000 for the first generation). Voyage counts the query once for each text; the texts' tokens are estimated
+    here, and a request is filled to half of the limit. Where that still is too much, it is halved.
+
+    The SDK does its work without its own retries. In threads it keeps connections of its own; an event loop has
+    one session of ours, which closes with the loop or at `aclose`, unless you have set ``voyageai.aiosession``.
+
+    Args:
+        model: ``rerank-2.5``, ``rerank-2.5-lite``, ``rerank-3`` ...
+        api_key: The key, or ``"${VAR}"`` for the environment variable that holds it. By default
+            ``VOYAGE_API_KEY``, read at every call.
+        base_url: Server with its ``/v1``; by default Voyage's own, or MongoDB's for a key that starts with ``al-``.
+        truncation: Whether Voyage cuts a query or a text that is longer than the model's window, which it does not
+            tell; a note in the trace says how many texts seem to be longer. If false, such a text is refused.
+        client: A ``voyageai.Client``. Its own ``timeout`` counts, and it must not retry (``max_retries`` 0 or 1).
+        async_client: A ``voyageai.AsyncClient``, on the same conditions.
+
+    Raises:
+        ConfigError: Also for a client that retries.
+    """
+
+    kind: ClassVar[str] = "voyage"
+    key_variables: ClassVar[tuple[str, ...]] = ("VOYAGE_API_KEY",)
+    most_texts: ClassVar[int] = 1_000
+
+    model: str = "rerank-2.5"
+    truncation: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("client", "async_client"):
+            retries = getattr(getattr(self, name), "max_retries", 0)
+            if retries not in (0, 1):
+                raise ConfigError(
+                    f"the client retries by itself (max_retries={retries}), and so does this reranker; "
+                    "make the client with max_retries=0",
+                    path=name,
+                )
+
+    def warm_up(self) -> None:
+        """Import the SDK; nothing is sent."""
+        _sdk()
+
+    async def aclose(self) -> None:
+        """Close the session of the running event loop."""
+        await self._session.aclose()
+        await super().aclose()
+
+    @loaded
+    def _session(self) -> PerLoop[Any]:
+        return PerLoop(load=_sdk, make=_made, close=lambda session: session.close())
+
+    def _send(self, exchange: Exchange, timeout: float) -> Reply:
+        if self.client is not None:
+            return _reply_of_client(exchange.sent(self.client.rerank, _explained, **self._arguments(exchange)))
+        options = self._options(exchange, timeout)
+        answer = exchange.sent(_sdk().Reranking.create, _explained, **self._arguments(exchange), **options)
+        return _reply(exchange, answer)
+
+    async def _asend(self, exchange: Exchange, timeout: float) -> Reply:
+        if self.async_client is not None:
+            send = self.async_client.rerank
+            return _reply_of_client(await exchange.asent(send, _explained, **self._arguments(exchange)))
+        session = await self._session.get()
+        sdk, options = _sdk(), self._options(exchange, timeout)
+        chosen = sdk.aiosession.set(sdk.aiosession.get() or session)
+        try:
+            answer = await exchange.asent(sdk.Reranking.acreate, _explained, **self._arguments(exchange), **options)
+        finally:
+            sdk.aiosession.reset(chosen)
+        return _reply(exchange, answer)
+
+    def _arguments(self, exchange: Exchange) -> dict[str, Any]:
+        return {
+            "query": exchange.query,
+            "documents": list(exchange.texts),
+            "model": self.model,
+            "top_k": None,
+            "truncation": self.truncation,
+        }
+
+    def _options(self, exchange: Exchange, timeout: float) -> dict[str, Any]:
+        return {"api_key": exchange.key, "base_url": self.base_url, "request_timeout": timeout}
+
+    def _parts(self, query: str, texts: Sequence[str]) -> list[range]:
+        window = _WINDOWS.get(self.model, _WINDOW)
+        weights = [min(tokens, window) if self.truncation else tokens for tokens in _tokens(query, texts)]
+        return split(weights, self.most_texts, _REQUESTS.get(self.model, _REQUEST) * _SAFETY)
+
+    def _remarks(self, query: str, texts: Sequence[str]) -> tuple[str, ...]:
+        window = _WINDOWS.get(self.model, _WINDOW)
+        longer = sum(tokens > window for tokens in _tokens(query, texts))
+        if not longer or not self.truncation:
+            return ()
+        return (f"by estimate {longer} texts with the query are longer than {window} tokens, and Voyage cuts them",)
+
+
+def _tokens(query: str, texts: Sequence[str]) -> list[int]:
+    """Estimate the tokens that Voyage counts for each text: its own and the query's."""
+    asked = estimated_tokens(query)
+    return [asked + estimated_tokens(text) for text in texts]
+
+
+def _sdk() -> Any:
+    return need("voyageai", extra="voyage")
+
+
+def _made() -> Any:
+    import aiohttp
+
+    return aiohttp.ClientSession(trust_env=True)  # proxies of the environment, as the SDK uses them in threads
+
+
+def _explained(exchange: Exchange, error: Exception) -> BackendError:
+    import aiohttp
+
+    known = need("voyageai.error", extra="voyage")
+    if isinstance(error, known.Timeout):
+        return exchange.late()
+    if isinstance(error, (known.APIConnectionError, aiohttp.ClientError)):
+        return exchange.lost(error)
+    if isinstance(error, known.VoyageError) and error.http_status is not None:
+        body = error.http_body if error.json_body is None else error.json_body
+        large = error.http_status == 400 and "max allowed tokens" in str(body)
+        return exchange.refused(error.http_status, error.headers, body, kind=RequestTooLarge if large else None)
+    return exchange.failed(error)
+
+
+def _reply(exchange: Exchange, answer: Any) -> Reply:
+    """Read the body as Voyage sent it.
+
+    The SDK returns the body of most 5xx answers (501, 520 ...) as if it were a success, without its status.
+    """
+    if isinstance(answer, str) or (isinstance(answer, Mapping) and "detail" in answer and "data" not in answer):
+        raise exchange.refused(None, {}, answer)
+    if not isinstance(answer, Mapping):
+        raise exchange.bad("it is not a JSON object")
+    usage = answer.get("usage")
+    tokens = figure(usage.get("total_tokens")) if isinstance(usage, Mapping) else None
+    return Reply(
+        rows=read_rows(answer.get("data"), _item),
+        usage=Usage(tokens=sum(_tokens(exchange.query, exchange.texts)), estimated=("tokens",))
+        if tokens is None
+        else Usage(tokens=int(tokens)),
+    )
+
+
+def _reply_of_client(answer: Any) -> Reply:
+    tokens = figure(getattr(answer, "total_tokens", None))
+    return Reply(
+        rows=read_rows(getattr(answer, "results", None), getattr),
+        usage=Usage(tokens=None if tokens is None else int(tokens)),
+    )
+
+
+def _item(row: Any, name: str, default: None) -> object:
+    return row.get(name, default) if isinstance(row, Mapping) else default
