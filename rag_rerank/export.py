@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Literal
 
+from rag_rerank._compact import compact
 from rag_rerank._extras import need
 from rag_rerank.backends._checkpoint import CrossEncoderModel, has_checkpoint, quiet
 from rag_rerank.backends._encoder import PairTokenizer
@@ -48,21 +49,28 @@ class ExportReport:
 
     Args:
         path: The folder.
-        max_difference: Largest difference between the logits of ONNX Runtime and of PyTorch.
+        weights: How the weights are stored.
+        max_difference: Largest difference between the logits of the folder in ONNX Runtime and of PyTorch.
         pairs: On how many pairs of query and text they were compared.
         bytes: Size of the folder.
     """
 
     path: Path
+    weights: Literal["fp32", "int8"]
     max_difference: float
     pairs: int
     bytes: int
 
 
 def export(
-    source: str, out: str | os.PathLike[str], *, revision: str | None = None, max_length: int | None = None
+    source: str,
+    out: str | os.PathLike[str],
+    *,
+    revision: str | None = None,
+    max_length: int | None = None,
+    weights: Literal["fp32", "int8"] = "fp32",
 ) -> ExportReport:
-    """Write a cross-encoder as fp32 ONNX with its tokenizer, and check its logits before the folder appears.
+    """Write a cross-encoder as ONNX with its tokenizer, and check its logits before the folder appears.
 
     The folder holds ``model.onnx``, ``config.json``, ``tokenizer.json``, ``tokenizer_config.json`` and
     ``rag_rerank.json``, which says where it comes from. It is loaded and run by the ``onnx`` backend itself; only if
@@ -73,6 +81,9 @@ def export(
         out: The folder to make; it must not exist, or be empty.
         revision: Commit, branch or tag on the hub; by default the one that the catalogue pins.
         max_length: Window in tokens that the folder declares; by default the model's own.
+        weights: ``"int8"`` stores weight matrices as int8 with one fp32 factor for each output, a fourth of the size;
+            they are expanded at load, and the model computes in fp32. The check above is made before the rounding;
+            by how much the rounded model differs stands in the report and in ``rag_rerank.json``.
 
     Raises:
         ConfigError: ``out`` holds something, or cannot be made.
@@ -110,22 +121,25 @@ def export(
                 f"the ONNX export of {folder.name} is wrong: a logit differs by {worst:.2g} from PyTorch's, which is "
                 f"more than {TOLERANCE:.0e}; nothing was written"
             )
-        _write_origin(folder, draft, worst, len(differences))
+        if weights == "int8":
+            compact(draft / "model.onnx")
+            worst = max(_differences(model, tokenizer, draft))
+        _write_origin(folder, draft, weights, worst, len(differences))
         size = sum(file.stat().st_size for file in draft.iterdir())
         target.parent.mkdir(parents=True, exist_ok=True)
         if target.exists():
             target.rmdir()
         draft.rename(target)
-    return ExportReport(target, worst, len(differences), size)
+    return ExportReport(target, weights, worst, len(differences), size)
 
 
 def _write_tokenizer(folder: ModelFolder, draft: Path, window: int) -> None:
     """Copy config and tokenizer, converted where there is no ``tokenizer.json``, and declare the window."""
-    shutil.copy(folder.path / "config.json", draft / "config.json")
+    shutil.copyfile(folder.path / "config.json", draft / "config.json")
     if (folder.path / "tokenizer.json").is_file():
         for name in ("tokenizer.json", "tokenizer_config.json"):
             if (folder.path / name).is_file():
-                shutil.copy(folder.path / name, draft / name)
+                shutil.copyfile(folder.path / name, draft / name)
     else:
         from transformers import AutoTokenizer
 
@@ -183,7 +197,7 @@ def _differences(model: CrossEncoderModel, tokenizer: PairTokenizer, draft: Path
                     yield difference if math.isfinite(difference) else math.inf
 
 
-def _write_origin(folder: ModelFolder, draft: Path, worst: float, pairs: int) -> None:
+def _write_origin(folder: ModelFolder, draft: Path, weights: str, worst: float, pairs: int) -> None:
     from importlib.metadata import version
 
     import rag_rerank
@@ -193,6 +207,7 @@ def _write_origin(folder: ModelFolder, draft: Path, worst: float, pairs: int) ->
         "revision": folder.revision,
         "licence": folder.row.licence if folder.row else None,
         "opset": OPSET,
+        "weights": weights,
         "max_difference": worst,
         "pairs": pairs,
         "made_by": {
