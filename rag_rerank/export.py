@@ -99,7 +99,7 @@ def export(
     torch = need("torch", extra="torch")
     for name in ("onnx", "sentence_transformers"):
         need(name, extra="torch")
-    folder = locate(source, revision=revision, patterns=TORCH_FILES, complete=has_checkpoint)
+    folder = locate(source, backend="torch", revision=revision, patterns=TORCH_FILES, complete=has_checkpoint)
     causal = causal_architecture(folder)
     if causal:
         raise ModelLoadError(

@@ -99,6 +99,16 @@ class TorchReranker(PointwiseReranker):
         usage = Usage(texts=len(texts), tokens=inputs.tokens, seconds=perf_counter() - started)
         return Scores(values, self.scale, usage, inputs.coverage, notes=tuple(dict.fromkeys(notes)))
 
+    def fetch(self) -> ModelFolder:
+        """Find the model's files, fetching into the hub's cache what is not there yet; nothing is loaded.
+
+        Raises:
+            ModelLoadError: There are none, or the hub cannot be reached.
+        """
+        return locate(
+            self.model, backend=self.kind, revision=self.revision, patterns=TORCH_FILES, complete=has_checkpoint
+        )
+
     def warm_up(self) -> None:
         """Load tokenizer and weights."""
         _ = self._engine
@@ -116,7 +126,7 @@ class TorchReranker(PointwiseReranker):
     def _engine(self) -> _Engine:
         need("torch", extra="torch")
         need("sentence_transformers", extra="torch")
-        return _Engine(locate(self.model, revision=self.revision, patterns=TORCH_FILES, complete=has_checkpoint), self)
+        return _Engine(self.fetch(), self)
 
 
 class _Engine:
