@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Literal
 
 import checkpoints
 import pytest
@@ -84,6 +85,32 @@ def test_an_exporter_that_fails_leaves_nothing_behind(
     with pytest.raises(ModelLoadError, match=r"cannot export .* unsupported operator"):
         export(str(checkpoints.made("bert")), out)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("weights", ["fp32", "int8"])
+def test_weights_too_large_for_one_file_lie_in_one_more(
+    monkeypatch: pytest.MonkeyPatch, out: Path, weights: Literal["fp32", "int8"]
+) -> None:
+    import onnx
+    import torch
+
+    trace = torch.onnx.export
+
+    def scattered(model: object, inputs: object, file: str, **options: object) -> None:
+        trace(model, inputs, file, **options)
+        onnx.save_model(
+            onnx.load(file), file, save_as_external_data=True, all_tensors_to_one_file=False, size_threshold=0
+        )
+        assert len(list(Path(file).parent.iterdir())) > 10
+
+    monkeypatch.setattr(torch.onnx, "export", scattered)
+    source = str(checkpoints.made("bert"))
+    export(source, out, weights=weights)
+    assert [file.name for file in sorted(out.glob("model*"))] == ["model.onnx", "model.onnx_data"][
+        : 2 - (weights == "int8")
+    ]
+    given = OnnxReranker(model=str(out)).score(QUERIES[0], DOCUMENTS).values
+    assert given == pytest.approx(TorchReranker(model=source).score(QUERIES[0], DOCUMENTS).values, abs=0.05)
 
 
 def test_what_is_no_trained_cross_encoder_is_refused(tmp_path: Path, out: Path) -> None:
