@@ -113,7 +113,8 @@ def export(
         _write_tokenizer(folder, draft, window)
         tokenizer = PairTokenizer(ModelFolder(draft, folder.name, folder.revision, folder.row), window)
         model = CrossEncoderModel(folder, "cpu", torch.float32)
-        _write_onnx(model, tokenizer, draft / "model.onnx", folder.name)
+        _write_onnx(model, tokenizer, Path(temporary) / "graph", folder.name)
+        _put_in_place(Path(temporary) / "graph", draft / "model.onnx")
         differences = list(_differences(model, tokenizer, draft))
         worst = max(differences)
         if worst > TOLERANCE:
@@ -123,6 +124,7 @@ def export(
             )
         if weights == "int8":
             compact(draft / "model.onnx")
+            (draft / "model.onnx_data").unlink(missing_ok=True)
             worst = max(_differences(model, tokenizer, draft))
         _write_origin(folder, draft, weights, worst, len(differences))
         size = sum(file.stat().st_size for file in draft.iterdir())
@@ -152,8 +154,11 @@ def _write_tokenizer(folder: ModelFolder, draft: Path, window: int) -> None:
     file.write_text(json.dumps({**settings, "model_max_length": window}, indent=2), encoding="utf-8")
 
 
-def _write_onnx(model: CrossEncoderModel, tokenizer: PairTokenizer, file: Path, name: str) -> None:
+def _write_onnx(model: CrossEncoderModel, tokenizer: PairTokenizer, graph: Path, name: str) -> None:
+    """Trace the model into ``model.onnx`` of a folder of its own; the exporter may put weights beside it."""
     import torch
+
+    graph.mkdir()
 
     class Logits(torch.nn.Module):  # type: ignore[misc]
         def __init__(self) -> None:
@@ -170,7 +175,7 @@ def _write_onnx(model: CrossEncoderModel, tokenizer: PairTokenizer, file: Path, 
             torch.onnx.export(
                 Logits().eval(),
                 tuple(torch.from_numpy(arrays[input]) for input in model.inputs),
-                str(file),
+                str(graph / "model.onnx"),
                 input_names=list(model.inputs),
                 output_names=["logits"],
                 dynamic_axes={**{i: {0: "batch", 1: "sequence"} for i in model.inputs}, "logits": {0: "batch"}},
@@ -179,6 +184,17 @@ def _write_onnx(model: CrossEncoderModel, tokenizer: PairTokenizer, file: Path, 
             )
     except Exception as error:  # the exporter raises whatever the model makes it raise
         raise ModelLoadError(f"PyTorch cannot export {name} to ONNX: {error}") from error
+
+
+def _put_in_place(graph: Path, file: Path) -> None:
+    """Move a traced model, with all weights that lie beside it (those of models over 2 GB) in one more file."""
+    import onnx
+
+    traced = graph / "model.onnx"
+    if list(graph.iterdir()) == [traced]:
+        traced.rename(file)
+    else:
+        onnx.save_model(onnx.load(traced), file, save_as_external_data=True, location=f"{file.name}_data")
 
 
 def _differences(model: CrossEncoderModel, tokenizer: PairTokenizer, draft: Path) -> Iterator[float]:

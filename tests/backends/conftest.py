@@ -1,8 +1,13 @@
 from __future__ import annotations
 
-import pytest
-from backends.providers import COHERE, VOYAGE, Ask, Provider, ask_in_loop, ask_in_thread
+import asyncio
+from collections.abc import Iterator, Sequence
 
+import pytest
+from backends.providers import COHERE, QUERY, TEXTS, VOYAGE, Ask, Provider
+from backends.server import RerankServer
+
+from rag_rerank import Ranking, Reranker
 from rag_rerank.backends import _retry
 
 
@@ -21,10 +26,37 @@ def provider(request: pytest.FixtureRequest) -> Provider:
     return found
 
 
-@pytest.fixture(params=[ask_in_thread, ask_in_loop], ids=["sync", "async"])
-def ask(request: pytest.FixtureRequest) -> Ask:
-    found: Ask = request.param
-    return found
+@pytest.fixture(scope="session")
+def lasting_server() -> Iterator[RerankServer]:
+    with RerankServer() as server:
+        yield server
+
+
+@pytest.fixture
+def rerank_server(lasting_server: RerankServer) -> Iterator[RerankServer]:
+    """One server for all tests here, as new for each: so rerankers keep their clients."""
+    yield lasting_server
+    lasting_server.reset()
+
+
+@pytest.fixture(scope="session")
+def lasting_loop() -> Iterator[asyncio.AbstractEventLoop]:
+    loop = asyncio.new_event_loop()
+    yield loop
+    loop.run_until_complete(loop.shutdown_asyncgens())
+    loop.run_until_complete(loop.shutdown_default_executor())
+    loop.close()
+
+
+@pytest.fixture(params=["sync", "async"])
+def ask(request: pytest.FixtureRequest, lasting_loop: asyncio.AbstractEventLoop) -> Ask:
+    def wait(reranker: Reranker, texts: Sequence[str] = TEXTS, query: str = QUERY) -> Ranking:
+        return reranker.rerank(query, texts)
+
+    def await_(reranker: Reranker, texts: Sequence[str] = TEXTS, query: str = QUERY) -> Ranking:
+        return lasting_loop.run_until_complete(reranker.arerank(query, texts))
+
+    return wait if request.param == "sync" else await_
 
 
 @pytest.fixture

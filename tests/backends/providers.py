@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cache
+from typing import Any, Protocol
 
 from backends.server import RerankServer
 
@@ -21,8 +21,6 @@ TEXTS = (
     "A bearded dragon needs a warm basking spot of about forty degrees.",
 )
 KEY = "kEy-7f3aQz0Lw9"
-
-Ask = Callable[..., Ranking]
 
 
 @dataclass(frozen=True)
@@ -44,20 +42,24 @@ class Provider:
     url: Callable[[RerankServer], str]
 
     def reranker(self, server: RerankServer, **options: Any) -> ApiReranker:
-        """Make a reranker for a server, with three attempts and without jitter."""
+        """Return a reranker for a server, with three attempts and without jitter; the same one for the same options.
+
+        One reranker is made for many requests, and Cohere's client takes 50 ms to make.
+        """
         defaults: dict[str, Any] = {"api_key": KEY, "base_url": self.url(server), "retry": RetryPolicy(jitter=0)}
-        return self.make(**{**defaults, **options})
+        return _made(self.make, tuple({**defaults, **options}.items()))
 
 
 COHERE = Provider("cohere", "/v2/rerank", "message", CohereReranker, lambda server: server.url)
 VOYAGE = Provider("voyage", "/v1/rerank", "detail", VoyageReranker, lambda server: server.voyage_url)
 
 
-def ask_in_thread(reranker: Reranker, texts: Sequence[str] = TEXTS, query: str = QUERY) -> Ranking:
-    """Rank by `rerank`."""
-    return reranker.rerank(query, texts)
+@cache
+def _made(make: Callable[..., ApiReranker], options: tuple[tuple[str, Any], ...]) -> ApiReranker:
+    return make(**dict(options))
 
 
-def ask_in_loop(reranker: Reranker, texts: Sequence[str] = TEXTS, query: str = QUERY) -> Ranking:
-    """Rank by `arerank` in an event loop of its own, without `aclose`."""
-    return asyncio.run(reranker.arerank(query, texts))
+class Ask(Protocol):
+    """Ranks the two texts above, or others, by `rerank` or by `arerank`."""
+
+    def __call__(self, reranker: Reranker, texts: Sequence[str] = TEXTS, query: str = QUERY) -> Ranking: ...

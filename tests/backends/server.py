@@ -52,7 +52,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Hang:
-    """No answer before the server ends."""
+    """No answer before the server is reset or ends."""
 
 
 @dataclass(frozen=True)
@@ -82,13 +82,15 @@ class RerankServer:
         url: Where it listens: the ``base_url`` for Cohere; Voyage's is ``voyage_url``.
         received: All requests so far.
         rule: Decides about a request that no script covers; by default a correct answer.
+        heard: Set once a request has arrived.
     """
 
     def __init__(self) -> None:
         self.received: list[Received] = []
         self.rule: Callable[[Received], Action] = lambda request: Answer()
         self.crashes: list[BaseException] = []
-        self.ended = threading.Event()
+        self.heard = threading.Event()
+        self.released = threading.Event()
         self._script: deque[Action] = deque()
         self._lock = threading.Lock()
         self._server = _Server(self)
@@ -100,10 +102,20 @@ class RerankServer:
         self._script.extend(actions)
         return self
 
+    def reset(self) -> None:
+        """Forget all requests, the script and the rule, and let go what hangs."""
+        self.released.set()
+        self.released = threading.Event()
+        self.heard.clear()
+        self._script.clear()
+        self.received = []
+        self.rule = lambda request: Answer()
+
     def decide(self, request: Received) -> Action:
         """Note a request, and say what is to happen to it."""
         with self._lock:
             self.received.append(request)
+            self.heard.set()
             return self._script.popleft() if self._script else self.rule(request)
 
     def __enter__(self) -> RerankServer:
@@ -114,7 +126,7 @@ class RerankServer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.ended.set()
+        self.released.set()
         self._server.shutdown()
         self._thread.join()
         self._server.hang_up()
@@ -167,7 +179,7 @@ class _Handler(BaseHTTPRequestHandler):
         request = Received("POST", self.path, headers, json.loads(raw) if raw else None)
         action = self.server.owner.decide(request)
         if isinstance(action, Hang):
-            self.server.owner.ended.wait()
+            self.server.owner.released.wait()
         elif isinstance(action, Answer):
             self._answer(action, _content(action, request))
         elif action.midway:

@@ -1,0 +1,145 @@
+"""More texts than a provider takes at once: several requests, one ranking, one trace."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from backends.providers import COHERE, KEY, QUERY, VOYAGE, Ask, Provider
+from backends.server import Action, Answer, Received, RerankServer, relevance, tokens
+
+from rag_rerank import BadResponse, BillingError, RequestTooLarge
+from rag_rerank.backends._call import estimated_tokens, split
+from rag_rerank.backends._retry import RetryPolicy
+
+TEXTS = tuple(f"text {i}: {'warm ' * (i % 7)}dragon {i * 7919 % 1000}" for i in range(2500))
+
+
+def sizes(server: RerankServer) -> list[int]:
+    return [len(request.body["documents"]) for request in server.received]
+
+
+def test_texts_beyond_the_limit_go_in_several_requests_and_come_back_in_place(
+    provider: Provider, ask: Ask, rerank_server: RerankServer
+) -> None:
+    ranking = ask(provider.reranker(rerank_server), TEXTS)
+    assert sizes(rerank_server) == [1000, 1000, 500]
+    assert {hit.id: hit.raw_score for hit in ranking} == {str(i): relevance(QUERY, t) for i, t in enumerate(TEXTS)}
+    assert ranking.usage.requests == 3
+    assert ranking.usage.texts == 2500
+    if provider is COHERE:
+        assert ranking.usage.search_units == 25
+    else:
+        assert ranking.usage.tokens == tokens(QUERY, TEXTS)
+    assert ranking.trace.notes == ("2500 texts went in 3 requests, and the scores were put together",)
+    assert [child.step for child in ranking.trace.children] == [
+        f"{ranking.trace.step}, texts {first} to {last}" for first, last in ((0, 999), (1000, 1999), (2000, 2499))
+    ]
+    assert [(child.attempts, child.usage.texts) for child in ranking.trace.children] == [(1, 1000), (1, 1000), (1, 500)]
+
+
+def test_the_limit_itself_is_one_request(provider: Provider, ask: Ask, rerank_server: RerankServer) -> None:
+    ranking = ask(provider.reranker(rerank_server), TEXTS[:1000])
+    assert sizes(rerank_server) == [1000]
+    assert ranking.trace.children == ()
+
+
+def test_each_request_has_its_own_attempts(
+    provider: Provider, ask: Ask, rerank_server: RerankServer, waits: list[float]
+) -> None:
+    rerank_server.then(Answer(503), Answer(), Answer(503), Answer(503), Answer(), Answer(503))
+    ranking = ask(provider.reranker(rerank_server), TEXTS)
+    assert sizes(rerank_server) == [1000, 1000, 1000, 1000, 1000, 500, 500]
+    assert [child.attempts for child in ranking.trace.children] == [2, 3, 2]
+    assert ranking.trace.attempts == ranking.usage.requests == 7
+    assert len(ranking.trace.failures) == 4
+
+
+def test_a_failure_in_the_middle_tells_what_was_done_and_billed_before(
+    provider: Provider, ask: Ask, rerank_server: RerankServer
+) -> None:
+    rerank_server.then(Answer(), Answer(402))
+    with pytest.raises(BillingError) as caught:
+        ask(provider.reranker(rerank_server), TEXTS)
+    assert sizes(rerank_server) == [1000, 1000]
+    trace = caught.value.trace
+    assert trace is not None
+    assert [child.error is None for child in trace.children] == [True, False]
+    assert (trace.usage.texts, trace.usage.requests, trace.attempts) == (1000, 2, 2)
+    assert trace.usage.search_units == 10 or trace.usage.tokens == tokens(QUERY, TEXTS[:1000])
+
+
+def test_a_bad_answer_names_the_text_among_all(provider: Provider, ask: Ask, rerank_server: RerankServer) -> None:
+    rerank_server.then(Answer(), Answer(rows=lambda rows: [row for row in rows if row["index"] != 7]))
+    with pytest.raises(BadResponse, match="no score for 1 of 1000 texts, the first is text 1007"):
+        ask(provider.reranker(rerank_server), TEXTS)
+
+
+def at_most(texts: int) -> Callable[[Received], Action]:
+    def rule(request: Received) -> Action:
+        return Answer(413 if len(request.body["documents"]) > texts else 200)
+
+    return rule
+
+
+def test_a_request_that_is_too_large_is_halved(provider: Provider, ask: Ask, rerank_server: RerankServer) -> None:
+    rerank_server.rule = at_most(3)
+    texts = TEXTS[:10]
+    ranking = ask(provider.reranker(rerank_server), texts)
+    assert sizes(rerank_server) == [10, 5, 2, 3, 5, 2, 3]
+    assert {hit.id: hit.raw_score for hit in ranking} == {str(i): relevance(QUERY, t) for i, t in enumerate(texts)}
+    assert ranking.trace.notes[:2] == (
+        "10 texts were too large for one request, which was halved",
+        "5 texts were too large for one request, which was halved",
+    )
+    assert (ranking.usage.texts, ranking.usage.requests) == (10, 7)
+    assert [child.error is None for child in ranking.trace.children] == [False, False, True, True, False, True, True]
+
+
+def test_one_text_that_is_too_large_is_an_error(provider: Provider, ask: Ask, rerank_server: RerankServer) -> None:
+    rerank_server.rule = at_most(0)
+    with pytest.raises(RequestTooLarge):
+        ask(provider.reranker(rerank_server), TEXTS[:8])
+    assert sizes(rerank_server) == [8, 4, 2, 1]
+
+
+def test_voyage_requests_stay_under_half_the_token_limit_by_estimate(ask: Ask, rerank_server: RerankServer) -> None:
+    long = "warm dragon " * 2000  # 6000 tokens by estimate
+    query_and_text = 6000 + estimated_tokens(QUERY)
+    reranker = VOYAGE.reranker(rerank_server, model="rerank-1")  # 300,000 tokens a request
+    ask(reranker, (long,) * 60)
+    most = 150_000 // query_and_text
+    assert sizes(rerank_server) == [most, most, 60 - 2 * most]
+
+
+@pytest.mark.filterwarnings("ignore:Sending a large body directly:ResourceWarning")  # aiohttp, hidden by default
+def test_voyage_counts_no_more_of_a_text_than_the_window_that_is_read(ask: Ask, rerank_server: RerankServer) -> None:
+    endless = "warm dragon " * 6000  # 18,000 tokens, of which a window of 8000 is read
+    ask(VOYAGE.reranker(rerank_server, model="rerank-1"), (endless,) * 20)
+    assert sizes(rerank_server) == [18, 2]
+    rerank_server.reset()
+    ask(VOYAGE.reranker(rerank_server, model="rerank-1", truncation=False), (endless,) * 20)
+    assert sizes(rerank_server) == [8, 8, 4]
+
+
+def test_voyage_counts_the_query_once_for_each_text(rerank_server: RerankServer) -> None:
+    reranker = VOYAGE.make(model="rerank-1", api_key=KEY, retry=RetryPolicy())
+    parts = reranker._parts("q" * 4 * 5000, ["t" * 4] * 60)
+    assert [len(part) for part in parts] == [29, 29, 2]
+
+
+def test_splitting_keeps_every_position_once_and_in_order() -> None:
+    for weights in ([], [5], [5] * 10, [1, 9, 1, 9, 1], [100, 1, 1], [1, 1, 100], [0] * 7):
+        for most in (1, 2, 3, 10):
+            for heaviest in (0, 1, 5, 10, 1000):
+                parts = split(weights, most, heaviest)
+                assert [i for part in parts for i in part] == list(range(len(weights)))
+                for part in parts:
+                    assert len(part) <= most
+                    assert len(part) <= 1 or sum(weights[i] for i in part) <= heaviest
+
+
+def test_tokens_are_estimated_by_bytes() -> None:
+    assert estimated_tokens("") == 0
+    assert estimated_tokens("abcde") == 2
+    assert estimated_tokens("温度は") == 3
