@@ -3,9 +3,12 @@
 import gzip
 import json
 import re
+import warnings
 from pathlib import Path
 
-import bm25s
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # in a notebook, bm25s' progress bar misses ipywidgets
+    import bm25s
 
 DATA = Path(__file__).parent / "data"
 
