@@ -16,7 +16,7 @@ ROOMS = {
     "compose": {"compose"},
     "backends": {"backends"},
     "names": {"registry", "config", "_schema"},
-    "tools": {"cli", "export", "testing", "__main__"},
+    "tools": {"cli", "_compact", "export", "testing", "__main__"},
 }
 """Room -> modules and packages directly inside ``rag_rerank``."""
 

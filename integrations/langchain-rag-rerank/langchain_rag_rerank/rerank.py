@@ -76,15 +76,11 @@ class RagRerank(BaseDocumentCompressor):
 
     def _rerank(self, request: RerankInput) -> list[Document]:
         documents = request["documents"]
-        if not documents:
-            return []
         ranking = self.reranker.rerank(request["query"], _candidates(documents), top_k=self.top_n)
         return self._ranked(documents, ranking)
 
     async def _arerank(self, request: RerankInput) -> list[Document]:
         documents = request["documents"]
-        if not documents:
-            return []
         ranking = await self.reranker.arerank(request["query"], _candidates(documents), top_k=self.top_n)
         return self._ranked(documents, ranking)
 

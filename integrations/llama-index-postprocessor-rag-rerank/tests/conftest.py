@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from rag_rerank import PointwiseReranker, Scale, Scores, Secret, Usage, registry
 
 @dataclass(frozen=True, kw_only=True)
 class RemoteReranker(PointwiseReranker):
-    """What an API backend looks like to an adapter: a key, a client that may be injected, and a native async call."""
+    """What an API backend looks like to an adapter: a key, a client that may be injected, a native async call."""
 
     kind: ClassVar[str] = "remote"
 
@@ -28,11 +29,17 @@ class RemoteReranker(PointwiseReranker):
         return "relevance"
 
     def score(self, query: str, texts: Sequence[str]) -> Scores:
-        return Scores([1 / (1 + len(text)) for text in texts], "relevance", Usage(texts=len(texts), requests=1))
+        with pytest.raises(RuntimeError, match="no running event loop"):
+            asyncio.get_running_loop()
+        return _scores(texts)
 
     async def ascore(self, query: str, texts: Sequence[str]) -> Scores:
-        assert threading.current_thread() is threading.main_thread(), "a native async call stays on the event loop"
-        return self.score(query, texts)
+        return _scores(texts)
+
+
+def _scores(texts: Sequence[str]) -> Scores:
+    assert threading.current_thread() is threading.main_thread(), "no call needs a worker thread here"
+    return Scores([1 / (1 + len(text)) for text in texts], "relevance", Usage(texts=len(texts), requests=1))
 
 
 @pytest.fixture
