@@ -11,7 +11,7 @@ import logging
 
 from rag_rerank.base import Composite, PointwiseReranker, Reranker
 from rag_rerank.compose import Cascade, Fallback, Stage
-from rag_rerank.config import build, json_schema, load, to_config
+from rag_rerank.config import Spec, build, json_schema, load, to_config
 from rag_rerank.errors import (
     AllFailed,
     AuthenticationError,
@@ -67,6 +67,7 @@ __all__ = [
     "Scale",
     "Scores",
     "Secret",
+    "Spec",
     "Stage",
     "Trace",
     "TransientError",

@@ -20,7 +20,6 @@ class loaded(Generic[T]):
     def __init__(self, load: Callable[[Any], T]) -> None:
         self.__doc__ = load.__doc__
         self._load = load
-        self._lock = threading.RLock()
 
     def __set_name__(self, owner: type, name: str) -> None:
         self._key = f"{name} (loaded)"
@@ -33,15 +32,23 @@ class loaded(Generic[T]):
         if instance is None:
             return self
         state = instance.__dict__
-        if self._key not in state:
-            with self._lock:
-                if self._key not in state:
-                    state[self._key] = self._load(instance)
-        value: T = state[self._key]
-        return value
+        while True:
+            try:
+                value: T = state[self._key]
+            except KeyError:
+                with self._lock(instance):
+                    if self._key not in state:
+                        state[self._key] = self._load(instance)
+            else:
+                return value
 
     def pop(self, instance: object) -> T | None:
         """Forget the value and return it, or ``None`` where nothing was loaded."""
-        with self._lock:
+        with self._lock(instance):
             value: T | None = instance.__dict__.pop(self._key, None)
             return value
+
+    def _lock(self, instance: object) -> threading.RLock:
+        """Return the lock of this value of this instance, so that two models load side by side."""
+        lock: threading.RLock = instance.__dict__.setdefault(f"{self._key}, lock", threading.RLock())
+        return lock

@@ -109,6 +109,9 @@ class Reranker(ABC):
     ) -> None:
         await self.aclose()
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        return self  # frozen: a copy could only load the same weights twice, or fail on an injected client
+
     def __getstate__(self) -> dict[str, Any]:
         return {f.name: getattr(self, f.name) for f in fields(self)}
 

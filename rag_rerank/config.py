@@ -19,7 +19,7 @@ from rag_rerank.base import Reranker
 from rag_rerank.errors import ConfigError, did_you_mean
 from rag_rerank.secret import Secret
 
-__all__ = ["build", "json_schema", "load", "to_config"]
+__all__ = ["Spec", "build", "json_schema", "load", "to_config"]
 
 Spec = Union[str, "os.PathLike[str]", Mapping[str, Any], Reranker]
 """What names a reranker anywhere in the library: a name, a config file, a config node, or a reranker itself."""
@@ -167,6 +167,11 @@ def convert(hint: Any, value: Any, path: str) -> Any:
     if value is None and type(None) in choices:
         return None
     for choice in choices:
+        if get_origin(choice) is tuple:
+            if isinstance(value, (list, tuple)):
+                item = get_args(choice)[0]
+                return tuple(convert(item, v, f"{path}[{i}]") for i, v in enumerate(value))
+            continue
         if isinstance(choice, type) and issubclass(choice, Reranker):
             return build(value, path=path)
         if isinstance(choice, type) and issubclass(choice, Secret):
@@ -175,9 +180,6 @@ def convert(hint: Any, value: Any, path: str) -> Any:
             return Secret(value)
         if isinstance(choice, type) and is_dataclass(choice):
             return value if isinstance(value, choice) else make(choice, value, path)
-        if get_origin(choice) is tuple and isinstance(value, (list, tuple)):
-            item = get_args(choice)[0]
-            return tuple(convert(item, v, f"{path}[{i}]") for i, v in enumerate(value))
     return _plain(hint, _substituted(value, path), path)
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from rag_rerank.base import Reranker
 
-__all__ = ["BUILT_IN", "PLUGIN_GROUP", "aliases", "names", "resolve"]
+__all__ = ["BUILT_IN", "EXTRAS", "PLUGIN_GROUP", "aliases", "names", "resolve"]
 
 BUILT_IN: Mapping[str, str] = MappingProxyType(
     {
@@ -36,6 +36,15 @@ BUILT_IN: Mapping[str, str] = MappingProxyType(
     }
 )
 """``type`` in a config -> ``"module:Class"``."""
+
+EXTRAS: Mapping[str, tuple[str, str]] = MappingProxyType(
+    {
+        "cohere": ("cohere", "cohere"),
+        "torch": ("sentence_transformers", "torch"),
+        "voyage": ("voyageai", "voyage"),
+    }
+)
+"""``type`` -> the optional package that it imports, and the extra that installs it."""
 
 PLUGIN_GROUP = "rag_rerank.rerankers"
 

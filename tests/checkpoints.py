@@ -7,11 +7,15 @@ Each function writes one folder with the files that the published models have (`
 
 from __future__ import annotations
 
+import atexit
 import json
 import math
 import re
+import shutil
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -205,6 +209,17 @@ ENCODERS: Mapping[str, Save] = {
     "ettin": ettin,
 }
 CAUSAL: Mapping[str, Save] = {"mxbai-v2": qwen2, "qwen3": qwen3, "bge-gemma": gemma}
+
+
+@cache
+def made(family: str, **options: Any) -> Path:
+    """Return a folder of `ENCODERS` or `CAUSAL` to read from, made once a run."""
+    import torch
+
+    torch.set_num_threads(1)  # waking threads takes longer than these models do
+    parent = Path(tempfile.mkdtemp(prefix="checkpoint-"))
+    atexit.register(shutil.rmtree, parent, ignore_errors=True)
+    return {**ENCODERS, **CAUSAL}[family](parent / family, **options)
 
 
 def _size(options: dict[str, Any]) -> dict[str, Any]:

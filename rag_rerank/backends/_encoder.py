@@ -87,6 +87,11 @@ class PairTokenizer:
             raise ModelLoadError(f"{folder.name}: its tokenizer does not join pairs; this is no cross-encoder")
         query, text = parts.index(0), parts.index(1)
         query_end = len(parts) - parts[::-1].index(0)
+        if query_end == text:
+            raise ModelLoadError(
+                f"{folder.name}: its tokenizer puts nothing between query and text; this model wants a prompt around "
+                "them that is not known here"
+            )
         text_end = len(parts) - parts[::-1].index(1)
         self._before = _Piece(probe.ids[:query], probe.type_ids[:query])
         self._between = _Piece(probe.ids[query_end:text], probe.type_ids[query_end:text])
@@ -106,7 +111,8 @@ class PairTokenizer:
         )
         room = self._max_length - len(head.ids) - len(self._after.ids)
         whole = [e.ids for e in self._tokenizer.encode_batch(list(texts), add_special_tokens=False)]
-        coverage = fit([len(ids) for ids in whole], room, len(asked), self._max_length, self._name, on_overflow)
+        lengths = [(len(ids), room) for ids in whole]
+        coverage = fit(lengths, len(asked), self._max_length, self._name, on_overflow)
         kept = [ids[: c.seen] for ids, c in zip(whole, coverage, strict=True)]
         return Inputs(
             ids=[[*head.ids, *ids, *self._after.ids] for ids in kept],
@@ -123,13 +129,12 @@ class _Piece:
 
 
 def fit(
-    lengths: Sequence[int], room: int, query: int, window: int, name: str, on_overflow: OnOverflow
+    lengths: Sequence[tuple[int, int]], query: int, window: int, name: str, on_overflow: OnOverflow
 ) -> tuple[Coverage, ...]:
     """Decide how much of each text is read: the one rule of overflow for all local models.
 
     Args:
-        lengths: Tokens of each text.
-        room: Tokens that the window has for a text, beside query and template.
+        lengths: Tokens of each text, and how many the window has room for beside query and template.
         query: Tokens of the query, for the message.
         window: Tokens of the whole window, for the message.
         name: Model, for the message.
@@ -138,20 +143,20 @@ def fit(
     Raises:
         InputTooLong: There is room for no token of any text; or some text does not fit and may not be cut.
     """
-    if room < 1:
+    if any(room < 1 for _, room in lengths):
         raise InputTooLong(
             f"the query has {query} tokens, which leaves no room for a text in the window of {window} tokens of "
             f"{name}; shorten the query or choose a model with a longer window"
         )
     if on_overflow == "error":
-        for position, length in enumerate(lengths):
+        for position, (length, room) in enumerate(lengths):
             if length > room:
                 raise InputTooLong(
                     f"the text has {length} tokens, and {name} has room for {room} beside this query; split the text, "
                     'or allow cutting with on_overflow="truncate"',
                     position=position,
                 )
-    return tuple(Coverage(total=length, seen=min(length, room)) for length in lengths)
+    return tuple(Coverage(total=length, seen=min(length, room)) for length, room in lengths)
 
 
 def load_tokenizer(folder: ModelFolder) -> Tokenizer:

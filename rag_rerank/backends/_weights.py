@@ -57,6 +57,13 @@ class ModelFolder:
             raise ModelLoadError(f"{self.name} reads at most {longest} tokens; max_length={wanted} is beyond that")
         return wanted or longest
 
+    def unpinned(self, wanted: str | None) -> tuple[str, ...]:
+        """Return a note for the trace where neither the user nor the catalogue chose the revision of hub files."""
+        pinned = wanted or (self.row and self.row.revision)
+        if pinned or not self.revision:
+            return ()
+        return (f"the revision is not pinned; files are of commit {self.revision}",)
+
     def _readable_length(self) -> int:
         config = self.config
         positions = config.get("max_position_embeddings")
@@ -77,12 +84,13 @@ def model_name(model: str, revision: str | None = None) -> str:
 
 
 def locate(
-    model: str, *, revision: str | None, patterns: Sequence[str], complete: Callable[[Path], bool]
+    model: str, *, backend: str, revision: str | None, patterns: Sequence[str], complete: Callable[[Path], bool]
 ) -> ModelFolder:
     """Find a model's files, fetching them into the hub's cache where they are not there yet.
 
     Args:
         model: Alias or id of the catalogue, a folder, or any id on the hub.
+        backend: Which backend asks; errors name the command that fetches the files for it.
         revision: Commit, branch or tag; ``None`` for the catalogue's pinned one, else the main branch.
         patterns: Which files to fetch.
         complete: Whether a folder holds all that is needed.
@@ -102,7 +110,7 @@ def locate(
         raise ModelLoadError(f"no such folder: {model}")
     name = row.id if row else model
     pinned = revision or (row.revision if row else None)
-    path = _from_hub(name, pinned, patterns, complete)
+    path = _from_hub(name, pinned, backend, patterns, complete)
     return ModelFolder(path, name, path.name, row)
 
 
@@ -125,7 +133,9 @@ def _is_path(model: str) -> bool:
     return model.startswith((".", "~", os.sep)) or os.sep * 2 in model or model.count("/") != 1
 
 
-def _from_hub(name: str, revision: str | None, patterns: Sequence[str], complete: Callable[[Path], bool]) -> Path:
+def _from_hub(
+    name: str, revision: str | None, backend: str, patterns: Sequence[str], complete: Callable[[Path], bool]
+) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
@@ -143,7 +153,7 @@ def _from_hub(name: str, revision: str | None, patterns: Sequence[str], complete
     except LocalEntryNotFoundError as error:
         raise ModelLoadError(
             f"{name} is not in the local cache and the hub cannot be reached; fetch it where there is a network with: "
-            f"rag-rerank pull {name}"
+            f"rag-rerank pull {backend}:{name}"
         ) from error
     except Exception as error:  # the hub's client lets errors of its HTTP library through
         raise ModelLoadError(f"cannot fetch {name} at revision {revision or 'main'}: {_first_line(error)}") from error

@@ -89,6 +89,14 @@ class OnnxReranker(PointwiseReranker):
         usage = Usage(texts=len(texts), tokens=inputs.tokens, seconds=perf_counter() - started)
         return Scores(values, self.scale, usage, inputs.coverage, notes=engine.notes)
 
+    def fetch(self) -> ModelFolder:
+        """Find the model's files, fetching into the hub's cache what is not there yet; nothing is loaded.
+
+        Raises:
+            ModelLoadError: There are none, or the hub cannot be reached.
+        """
+        return locate(self.model, backend=self.kind, revision=self.revision, patterns=ONNX_FILES, complete=_complete)
+
     def warm_up(self) -> None:
         """Load tokenizer and session."""
         _ = self._engine
@@ -99,8 +107,7 @@ class OnnxReranker(PointwiseReranker):
 
     @loaded
     def _engine(self) -> _Engine:
-        folder = locate(self.model, revision=self.revision, patterns=ONNX_FILES, complete=_complete)
-        return _Engine(folder, self)
+        return _Engine(self.fetch(), self)
 
 
 class _Engine:
@@ -131,8 +138,7 @@ class _Engine:
                 f"for a model whose head lies in other files, run: rag-rerank export {folder.name} -o DIR"
             )
         self.output = output.name
-        unpinned = folder.revision and not settings.revision and not (folder.row and folder.row.revision)
-        self.notes = (f"the revision is not pinned; files are of commit {folder.revision}",) if unpinned else ()
+        self.notes = folder.unpinned(settings.revision)
 
     def logits(self, arrays: Any) -> npt.NDArray[np.float32]:
         """Run one batch."""

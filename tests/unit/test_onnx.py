@@ -221,7 +221,7 @@ def test_a_window_beyond_the_model_is_refused() -> None:
 
 
 def test_rule_of_overflow() -> None:
-    assert [(c.total, c.seen) for c in fit([3, 9], 5, 2, 10, "m", "truncate")] == [(3, 3), (9, 5)]
+    assert [(c.total, c.seen) for c in fit([(3, 5), (9, 5)], 2, 10, "m", "truncate")] == [(3, 3), (9, 5)]
 
 
 def test_the_embedded_model_knows_an_answer_from_a_topic() -> None:

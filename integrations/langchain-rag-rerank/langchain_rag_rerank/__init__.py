@@ -1,0 +1,6 @@
+"""Any rag_rerank reranker as a LangChain document compressor, runnable and retriever."""
+
+from langchain_rag_rerank.rerank import RagRerank
+from langchain_rag_rerank.retrievers import RagRerankRetriever
+
+__all__ = ["RagRerank", "RagRerankRetriever"]

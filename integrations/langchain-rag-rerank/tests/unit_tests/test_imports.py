@@ -1,0 +1,7 @@
+from langchain_rag_rerank import __all__
+
+EXPECTED_ALL = ["RagRerank", "RagRerankRetriever"]
+
+
+def test_all_imports() -> None:
+    assert sorted(EXPECTED_ALL) == sorted(__all__)

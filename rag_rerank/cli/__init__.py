@@ -1,0 +1,58 @@
+"""The command line, ``rag-rerank``: rank a file, list models, check a config, fetch and export models.
+
+What the user asked for goes to stdout; warnings, traces and errors go to stderr. Every error of the library is one
+line and exit code 2, as is a wrong option; Ctrl-C is exit code 130.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import sys
+from typing import Any
+
+import click
+
+from rag_rerank import __version__
+from rag_rerank.cli.configs import config
+from rag_rerank.cli.local_models import export, models, pull
+from rag_rerank.cli.ranking import rank
+from rag_rerank.errors import RerankError
+
+__all__ = ["app", "main"]
+
+
+class _Failure(click.ClickException):
+    """An error of the library, shown as one line."""
+
+    exit_code = 2
+
+
+class _App(click.Group):
+    """A group that turns the library's errors and Ctrl-C into exit codes."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except RerankError as error:
+            raise _Failure(" ".join(str(error).split())) from error
+        except KeyboardInterrupt:
+            ctx.exit(130)
+
+
+@click.group(cls=_App, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="rag-rerank")
+def app() -> None:
+    """Order candidate texts by their relevance to a query, with local models or rerank APIs."""
+
+
+for command in (rank, models, config, pull, export):
+    app.add_command(command)
+
+
+def main() -> None:
+    """Run the command line; texts that the terminal's encoding lacks are shown with ``?``."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError, io.UnsupportedOperation):
+            stream.reconfigure(errors="replace")  # type: ignore[union-attr]
+    app(prog_name="rag-rerank")

@@ -1,0 +1,82 @@
+"""Candidates from a file: JSON lines or plain lines; a wrong line is named as ``file:line``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal, NoReturn
+
+from rag_rerank.errors import InputError, did_you_mean
+from rag_rerank.types import Candidate
+
+__all__ = ["Format", "read"]
+
+Format = Literal["auto", "jsonl", "lines"]
+
+_KEYS = ("text", "id", "score", "metadata")
+
+
+def read(file: str, layout: Format) -> list[Candidate]:
+    """Read the candidates of a file, or of standard input for ``-``; blank lines are no candidates.
+
+    With ``auto`` the file is JSON lines if its first line that is not blank begins with ``{``, else plain lines.
+    A candidate without an id gets its position, counted from 0.
+
+    Raises:
+        InputError: The file cannot be read, is not UTF-8, or a line is not a candidate.
+    """
+    lines = [(where, line) for where, line in _lines(file) if line.strip()]
+    if layout == "auto":
+        layout = "jsonl" if lines and lines[0][1].lstrip().startswith("{") else "lines"
+    candidates: list[Candidate] = []
+    first: dict[str, str] = {}
+    for where, line in lines:
+        fields = _fields(where, line) if layout == "jsonl" else {"text": line}
+        try:
+            candidate = Candidate(**{"id": str(len(candidates)), **fields})
+        except InputError as error:
+            raise InputError(f"{where}: {error}") from error
+        if candidate.id in first:
+            raise InputError(f"{where}: the id {candidate.id!r} is taken by {first[candidate.id]}")
+        first[candidate.id] = where
+        candidates.append(candidate)
+    return candidates
+
+
+def _lines(file: str) -> Iterator[tuple[str, str]]:
+    """Yield each line with its place; only a line feed ends a line, with or without a carriage return."""
+    name = "<stdin>" if file == "-" else file
+    try:
+        content = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+    except OSError as error:
+        raise InputError(f"cannot read {name}: {error.strerror or error}") from error
+    for number, line in enumerate(content.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
+        where = f"{name}:{number}"
+        try:
+            yield where, line.removesuffix(b"\r").decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise InputError(f"{where}: not UTF-8 at byte {error.start + 1} of the line") from error
+
+
+def _fields(where: str, line: str) -> dict[str, Any]:
+    try:
+        fields = json.loads(line, parse_constant=_refuse)
+    except (ValueError, RecursionError) as error:
+        hint = "; for plain text that begins with '{', use --format lines" if where.endswith(":1") else ""
+        raise InputError(f"{where}: not valid JSON: {error}{hint}") from error
+    if not isinstance(fields, dict):
+        raise InputError(f"{where}: expected a JSON object with 'text', got {type(fields).__name__}")
+    for key in fields:
+        if key not in _KEYS:
+            raise InputError(f"{where}: unknown key {key!r}{did_you_mean(key, _KEYS)}; put other data into 'metadata'")
+    if "text" not in fields:
+        raise InputError(f"{where}: 'text' is missing")
+    if isinstance(fields.get("id"), int) and not isinstance(fields["id"], bool):
+        fields["id"] = str(fields["id"])
+    return {key: value for key, value in fields.items() if value is not None or key == "text"}
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not JSON")

@@ -1,0 +1,135 @@
+"""``rag-rerank rank``: order the candidates of a file."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, get_args
+
+import click
+
+from rag_rerank.cli.candidates import Format, read
+from rag_rerank.cli.table import cut, table
+from rag_rerank.config import build
+from rag_rerank.errors import RerankError
+from rag_rerank.types import SCALES, Candidate, Hit, Ranking, Scale
+
+__all__ = ["rank"]
+
+SCHEMA = 1
+"""Version of the JSON object; it grows when a field changes its meaning or goes."""
+
+_MEANING: Mapping[Scale, str] = dict(
+    zip(
+        SCALES,
+        (
+            "a probability of relevance, fitted on judgments",
+            "sigmoid of the model's logit: 0 to 1, but not a probability",
+            "the provider's own relevance, 0 to 1; not comparable between models",
+            "a similarity of vectors",
+            "unbounded: only the order means something",
+        ),
+        strict=True,
+    )
+)
+
+
+@click.command()
+@click.option("-r", "--reranker", "spec", required=True, metavar="NAME|FILE", help="A name or a config file.")
+@click.option("-q", "--query", required=True, help="What the texts should be relevant to.")
+@click.option("-k", "--top-k", type=click.IntRange(min=1), help="Show only the best K.")
+@click.option(
+    "--format",
+    "layout",
+    type=click.Choice(get_args(Format)),
+    default="auto",
+    show_default=True,
+    help="How FILE is read; auto takes JSON lines where the first line that is not blank begins with '{'.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
+@click.option("--trace", "show_trace", is_flag=True, help="Also print what each step did, on stderr.")
+@click.argument("file", metavar="FILE|-")
+def rank(spec: str, query: str, top_k: int | None, layout: Format, as_json: bool, show_trace: bool, file: str) -> None:
+    """Order texts by their relevance to a query.
+
+    FILE holds one candidate a line: a JSON object with "text" and optionally "id", "score" (the first stage's) and
+    "metadata", or plain text. Blank lines are skipped; a candidate without an id gets its position, from 0.
+
+    NAME is "embedded", "lexical", "minilm" (see `rag-rerank models`) or "cohere:rerank-v3.5"; FILE is .yaml or .json.
+
+    The JSON object has "schema" (1), "query", "scale", "hits", "usage", "degraded" and "trace". A hit has "rank",
+    "score", "raw_score", "candidate" (as it was read), "coverage" (tokens "total" and "seen") and "unscored".
+    """
+    candidates = read(file, layout)
+    with _warnings_on_stderr(), build(spec) as reranker:
+        try:
+            ranking: Ranking = reranker.rerank(query, candidates, top_k=top_k)
+        except RerankError as error:
+            if show_trace and error.trace is not None:
+                click.echo(error.trace.render(), err=True)
+            raise
+    click.echo(json.dumps({"schema": SCHEMA, **ranking.to_dict()}) if as_json else _page(ranking, candidates))
+    if show_trace:
+        click.echo(ranking.trace.render(), err=True)
+
+
+@contextmanager
+def _warnings_on_stderr() -> Iterator[None]:
+    def show(message: Warning | str, *_: Any) -> None:
+        click.echo(f"Warning: {message}", err=True)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        warnings.showwarning = show  # type: ignore[assignment]
+        yield
+
+
+def _page(ranking: Ranking, candidates: Sequence[Candidate]) -> str:
+    if not candidates:
+        return "no candidates"
+    was = {candidate.id: position for position, candidate in enumerate(candidates, start=1)}
+    width = shutil.get_terminal_size((110, 24)).columns
+    rows = [_row(hit, was[hit.id], max(40, width - 50)) for hit in ranking]
+    lines = [
+        table([("rank", "was", "", "score", "read", "id", "text"), *rows], right=">><>><<"),
+        "",
+        f"score  {_MEANING[ranking.scale]}",
+        f"cost   {_cost(ranking, len(candidates))}",
+        *(f"note   degraded: {reason}" for reason in ranking.degraded),
+    ]
+    return "\n".join(lines)
+
+
+def _row(hit: Hit, was: int, width: int) -> tuple[str, ...]:
+    gain = was - hit.rank
+    move = f"↑{gain}" if gain > 0 else f"↓{-gain}" if gain < 0 else "="
+    seen = (
+        "–" if hit.coverage is None or not hit.coverage.total else f"{hit.coverage.seen * 100 // hit.coverage.total}%"
+    )
+    text = f"[{hit.unscored}] {hit.text}" if hit.unscored else hit.text
+    return (str(hit.rank), str(was), move, _number(hit.score), seen, cut(hit.id, 20), cut(text, width))
+
+
+def _number(score: float | None) -> str:
+    if score is None:
+        return "–"
+    return f"{score:.4f}" if score == 0 or abs(score) >= 0.00005 else f"{score:.0e}"
+
+
+def _cost(ranking: Ranking, count: int) -> str:
+    usage = ranking.usage
+    facts = [f"{count} candidates in {ranking.trace.seconds * 1000:,.0f} ms, loading included"]
+    if usage.tokens is not None:
+        facts.append(f"{usage.tokens:,} tokens")
+    if usage.requests:
+        facts.append(f"{usage.requests} requests")
+    if usage.search_units is not None:
+        facts.append(f"{usage.search_units:g} search units")
+    if usage.cost is not None:
+        facts.append(f"${usage.cost:.6f}")
+    if usage.estimated:
+        facts.append(f"estimated: {', '.join(usage.estimated)}")
+    return "; ".join(facts)

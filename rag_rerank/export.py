@@ -1,0 +1,234 @@
+"""Turning a safetensors cross-encoder into a folder that the ``onnx`` backend loads without torch."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Literal
+
+from rag_rerank._compact import compact
+from rag_rerank._extras import need
+from rag_rerank.backends._checkpoint import CrossEncoderModel, has_checkpoint, quiet
+from rag_rerank.backends._encoder import PairTokenizer
+from rag_rerank.backends._templates import causal_architecture
+from rag_rerank.backends._weights import TORCH_FILES, ModelFolder, locate, read_json
+from rag_rerank.backends.onnx import OnnxReranker
+from rag_rerank.errors import ConfigError, ModelLoadError
+
+__all__ = ["TOLERANCE", "ExportReport", "export"]
+
+TOLERANCE = 1e-4
+"""Largest difference between a logit of ONNX Runtime and the same one of PyTorch, both fp32, that is let through."""
+
+OPSET = 17
+"""ONNX operator set; the first with LayerNormalization."""
+
+_QUERIES = ("how deep is the lake in the south?", "почему в горах вода кипит раньше?")
+_TEXTS = (
+    "yes",
+    "The lake in the south is 346 m deep; the one in the north is shallow.",
+    "Water boils at a lower temperature on a mountain, because the air pressure is lower there.",
+    "В горах давление ниже, поэтому вода закипает при более низкой температуре.",
+    "温度は重要です。夜は暖かくしてください。",
+    "Cranes rest on the lake in autumn, then fly on along the coast. " * 6,
+)
+_SAMPLE = (*_TEXTS, " ".join(_TEXTS * 12))
+"""Own sentences on which both are compared: from one word to several hundred tokens."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExportReport:
+    """What an export made.
+
+    Args:
+        path: The folder.
+        weights: How the weights are stored.
+        max_difference: Largest difference between the logits of the folder in ONNX Runtime and of PyTorch.
+        pairs: On how many pairs of query and text they were compared.
+        bytes: Size of the folder.
+    """
+
+    path: Path
+    weights: Literal["fp32", "int8"]
+    max_difference: float
+    pairs: int
+    bytes: int
+
+
+def export(
+    source: str,
+    out: str | os.PathLike[str],
+    *,
+    revision: str | None = None,
+    max_length: int | None = None,
+    weights: Literal["fp32", "int8"] = "fp32",
+) -> ExportReport:
+    """Write a cross-encoder as ONNX with its tokenizer, and check its logits before the folder appears.
+
+    The folder holds ``model.onnx``, ``config.json``, ``tokenizer.json``, ``tokenizer_config.json`` and
+    ``rag_rerank.json``, which says where it comes from. It is loaded and run by the ``onnx`` backend itself; only if
+    all logits are within `TOLERANCE` of PyTorch's is it put in place.
+
+    Args:
+        source: Alias or id of a model, or a folder with a safetensors checkpoint.
+        out: The folder to make; it must not exist, or be empty.
+        revision: Commit, branch or tag on the hub; by default the one that the catalogue pins.
+        max_length: Window in tokens that the folder declares; by default the model's own.
+        weights: ``"int8"`` stores weight matrices as int8 with one fp32 factor for each output, a fourth of the size;
+            they are expanded at load, and the model computes in fp32. The check above is made before the rounding;
+            by how much the rounded model differs stands in the report and in ``rag_rerank.json``.
+
+    Raises:
+        ConfigError: ``out`` holds something, or cannot be made.
+        MissingExtraError: torch or sentence-transformers is not installed.
+        ModelLoadError: The source cannot be loaded or is no cross-encoder, or the logits differ; nothing is written.
+    """
+    target = Path(out).absolute()
+    if target.exists() and not (target.is_dir() and not any(target.iterdir())):
+        raise ConfigError(f"{target} exists already; name a folder that does not, or an empty one", path="out")
+    nearest = next(parent for parent in target.parents if parent.exists())
+    if not (nearest.is_dir() and os.access(nearest, os.W_OK)):
+        raise ConfigError(f"no folder can be made in {nearest}", path="out")
+    torch = need("torch", extra="torch")
+    for name in ("onnx", "sentence_transformers"):
+        need(name, extra="torch")
+    folder = locate(source, backend="torch", revision=revision, patterns=TORCH_FILES, complete=has_checkpoint)
+    causal = causal_architecture(folder)
+    if causal:
+        raise ModelLoadError(
+            f"{folder.name} is a causal language model ({causal}); only cross-encoders can be exported, so use it "
+            'through the "torch" backend'
+        )
+    with TemporaryDirectory(dir=nearest, prefix=".rag-rerank-export-") as temporary:
+        draft = Path(temporary) / "model"
+        draft.mkdir()
+        window = folder.max_length(max_length)
+        _write_tokenizer(folder, draft, window)
+        tokenizer = PairTokenizer(ModelFolder(draft, folder.name, folder.revision, folder.row), window)
+        model = CrossEncoderModel(folder, "cpu", torch.float32)
+        _write_onnx(model, tokenizer, Path(temporary) / "graph", folder.name)
+        _put_in_place(Path(temporary) / "graph", draft / "model.onnx")
+        differences = list(_differences(model, tokenizer, draft))
+        worst = max(differences)
+        if worst > TOLERANCE:
+            raise ModelLoadError(
+                f"the ONNX export of {folder.name} is wrong: a logit differs by {worst:.2g} from PyTorch's, which is "
+                f"more than {TOLERANCE:.0e}; nothing was written"
+            )
+        if weights == "int8":
+            compact(draft / "model.onnx")
+            (draft / "model.onnx_data").unlink(missing_ok=True)
+            worst = max(_differences(model, tokenizer, draft))
+        _write_origin(folder, draft, weights, worst, len(differences))
+        size = sum(file.stat().st_size for file in draft.iterdir())
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if target.exists():
+            target.rmdir()
+        draft.rename(target)
+    return ExportReport(target, weights, worst, len(differences), size)
+
+
+def _write_tokenizer(folder: ModelFolder, draft: Path, window: int) -> None:
+    """Copy config and tokenizer, converted where there is no ``tokenizer.json``, and declare the window."""
+    shutil.copyfile(folder.path / "config.json", draft / "config.json")
+    if (folder.path / "tokenizer.json").is_file():
+        for name in ("tokenizer.json", "tokenizer_config.json"):
+            if (folder.path / name).is_file():
+                shutil.copyfile(folder.path / name, draft / name)
+    else:
+        from transformers import AutoTokenizer
+
+        try:
+            AutoTokenizer.from_pretrained(folder.path, local_files_only=True).save_pretrained(draft)
+        except Exception as error:  # transformers raises whatever the files make it raise
+            raise ModelLoadError(f"{folder.name}: no tokenizer can be made of its files: {error}") from error
+    file = draft / "tokenizer_config.json"
+    settings = dict(read_json(file, folder.name)) if file.is_file() else {}
+    file.write_text(json.dumps({**settings, "model_max_length": window}, indent=2), encoding="utf-8")
+
+
+def _write_onnx(model: CrossEncoderModel, tokenizer: PairTokenizer, graph: Path, name: str) -> None:
+    """Trace the model into ``model.onnx`` of a folder of its own; the exporter may put weights beside it."""
+    import torch
+
+    graph.mkdir()
+
+    class Logits(torch.nn.Module):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.cross_encoder = model.module
+
+        def forward(self, *inputs: Any) -> Any:
+            return self.cross_encoder(dict(zip(model.inputs, inputs, strict=True)))["scores"]
+
+    _, arrays = next(tokenizer.encode(_QUERIES[0], _TEXTS, "truncate").batches(10**6))
+    try:
+        with quiet(), warnings.catch_warnings(), torch.inference_mode():
+            warnings.simplefilter("ignore")  # the tracer's; what it may get wrong is measured below
+            torch.onnx.export(
+                Logits().eval(),
+                tuple(torch.from_numpy(arrays[input]) for input in model.inputs),
+                str(graph / "model.onnx"),
+                input_names=list(model.inputs),
+                output_names=["logits"],
+                dynamic_axes={**{i: {0: "batch", 1: "sequence"} for i in model.inputs}, "logits": {0: "batch"}},
+                opset_version=OPSET,
+                dynamo=False,  # the newer exporter wants onnxscript, and gains nothing for these models
+            )
+    except Exception as error:  # the exporter raises whatever the model makes it raise
+        raise ModelLoadError(f"PyTorch cannot export {name} to ONNX: {error}") from error
+
+
+def _put_in_place(graph: Path, file: Path) -> None:
+    """Move a traced model, with all weights that lie beside it (those of models over 2 GB) in one more file."""
+    import onnx
+
+    traced = graph / "model.onnx"
+    if list(graph.iterdir()) == [traced]:
+        traced.rename(file)
+    else:
+        onnx.save_model(onnx.load(traced), file, save_as_external_data=True, location=f"{file.name}_data")
+
+
+def _differences(model: CrossEncoderModel, tokenizer: PairTokenizer, draft: Path) -> Iterator[float]:
+    """Yield by how much each logit of the folder differs from the checkpoint's."""
+    import torch
+
+    with OnnxReranker(model=str(draft)) as exported:
+        for query in _QUERIES:
+            given = exported.score(query, _SAMPLE).values
+            inputs = tokenizer.encode(query, _SAMPLE, "truncate")
+            for rows, arrays in inputs.batches(exported.batch_tokens):
+                with torch.inference_mode():
+                    wanted = model.logits(arrays).tolist()
+                for row, logit in zip(rows, wanted, strict=True):
+                    difference = abs(given[row] - logit)
+                    yield difference if math.isfinite(difference) else math.inf
+
+
+def _write_origin(folder: ModelFolder, draft: Path, weights: str, worst: float, pairs: int) -> None:
+    from importlib.metadata import version
+
+    import rag_rerank
+
+    origin = {
+        "source": folder.name,
+        "revision": folder.revision,
+        "licence": folder.row.licence if folder.row else None,
+        "opset": OPSET,
+        "weights": weights,
+        "max_difference": worst,
+        "pairs": pairs,
+        "made_by": {
+            "rag_rerank": rag_rerank.__version__,
+            **{name: version(name) for name in ("torch", "sentence-transformers", "transformers")},
+        },
+    }
+    (draft / "rag_rerank.json").write_text(json.dumps(origin, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,87 @@
+"""What users may lean on: the front door, frozen rerankers, and a registry that keeps its word."""
+
+import inspect
+import types
+from dataclasses import fields, is_dataclass
+
+import pytest
+
+import rag_rerank
+from rag_rerank import registry
+from rag_rerank.base import Reranker
+
+PUBLIC = {name: getattr(rag_rerank, name) for name in rag_rerank.__all__}
+CLASSES = {name: thing for name, thing in PUBLIC.items() if inspect.isclass(thing)}
+
+EXAMPLES = {
+    "cascade": {
+        "type": "cascade",
+        "stages": [{"reranker": "lexical", "depth": 50}, {"reranker": {"type": "onnx", "model": "minilm"}}],
+    },
+    "cohere": {"type": "cohere", "model": "rerank-v3.5", "api_key": "${CO_API_KEY}"},
+    "fallback": {"type": "fallback", "members": ["cohere:rerank-v3.5", "embedded"]},
+    "lexical": {"type": "lexical", "k1": 1.2, "b": 0.75, "name": "bm25"},
+    "onnx": {"type": "onnx", "model": "minilm"},
+    "torch": {"type": "torch", "model": "minilm"},
+    "voyage": {"type": "voyage", "model": "rerank-2.5"},
+}
+"""One config for each row of the registry."""
+
+
+def test_the_public_names_are_sorted_complete_and_there() -> None:
+    assert rag_rerank.__all__ == sorted(rag_rerank.__all__)
+    bound = {
+        name
+        for name, thing in vars(rag_rerank).items()
+        if not name.startswith("_") and not isinstance(thing, types.ModuleType)
+    }
+    assert bound == set(rag_rerank.__all__)
+
+
+def test_every_public_thing_says_what_it_is_for() -> None:
+    silent = [
+        name
+        for name, thing in PUBLIC.items()
+        if (inspect.isclass(thing) or inspect.isroutine(thing)) and not inspect.getdoc(thing)
+    ]
+    silent += [
+        f"{name}.{member}"
+        for name, kind in {**CLASSES, **{name: registry.resolve(name) for name in registry.BUILT_IN}}.items()
+        for member, thing in vars(kind).items()
+        if not member.startswith("_")
+        and (inspect.isfunction(thing) or isinstance(thing, (property, classmethod)))
+        and not inspect.getdoc(getattr(kind, member))
+    ]
+    assert not silent
+
+
+@pytest.mark.parametrize("name", [name for name, kind in CLASSES.items() if is_dataclass(kind)])
+def test_public_dataclasses_are_frozen(name: str) -> None:
+    assert CLASSES[name].__dataclass_params__.frozen
+
+
+@pytest.mark.parametrize("name", registry.BUILT_IN)
+def test_every_row_of_the_registry_leads_to_a_frozen_keyword_only_reranker_of_that_name(name: str) -> None:
+    kind = registry.resolve(name)
+    assert issubclass(kind, Reranker)
+    assert kind.kind == name
+    assert kind.__dataclass_params__.frozen  # type: ignore[attr-defined]
+    assert all(f.kw_only for f in fields(kind))
+
+
+@pytest.mark.parametrize("name", registry.BUILT_IN)
+def test_the_schema_accepts_what_to_config_writes_and_refuses_an_unknown_key(name: str) -> None:
+    from jsonschema import Draft202012Validator
+
+    schema = rag_rerank.json_schema()
+    Draft202012Validator.check_schema(schema)
+    validator = Draft202012Validator(schema)
+    node = rag_rerank.to_config(rag_rerank.build(EXAMPLES[name]))
+    validator.validate(node)
+    validator.validate(EXAMPLES[name])
+    assert not validator.is_valid({**node, "no such key": 1})
+
+
+def test_every_alias_builds() -> None:
+    for alias in registry.aliases():
+        assert isinstance(rag_rerank.build(alias), Reranker)

@@ -1,0 +1,331 @@
+"""The torch backend: what it refuses to load, how it overflows, what it does when memory runs out, what it releases."""
+
+from __future__ import annotations
+
+import gc
+import json
+import shutil
+import sys
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import checkpoints
+import pytest
+import torch
+from checkpoints import DOCUMENTS, LINES, QUERIES
+
+from rag_rerank import (
+    BackendError,
+    BadResponse,
+    Candidate,
+    ConfigError,
+    InputTooLong,
+    MissingExtraError,
+    ModelLoadError,
+    TruncationWarning,
+    build,
+)
+from rag_rerank.backends.torch import TorchReranker
+
+MINILM = "cross-encoder/ms-marco-MiniLM-L6-v2"
+PINNED = "c5ee24cb16019beea0893ab7796b1df96625c6b8"
+
+
+def copied(family: str, to: Path, **made: Any) -> Path:
+    """A copy of a checkpoint that a test may spoil."""
+    return Path(shutil.copytree(checkpoints.made(family, **made), to / family))
+
+
+def edited(file: Path, **changes: Any) -> None:
+    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+
+
+def refused(folder: Path, match: str, **options: Any) -> None:
+    with pytest.raises(ModelLoadError, match=match):
+        TorchReranker(model=str(folder), **options).warm_up()
+
+
+@pytest.mark.parametrize("family", ["bert", "xlm-roberta", "deberta", "modernbert"])
+def test_a_head_that_is_not_in_the_file_is_refused(family: str) -> None:
+    refused(checkpoints.made(family, head=False), r"lacks trained weights, which would be random: classifier")
+
+
+def test_weights_under_their_former_names_are_no_missing_head(tmp_path: Path) -> None:
+    folder = copied("bert", tmp_path)
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(folder / "model.safetensors")
+    former = {
+        k.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"): v
+        for k, v in weights.items()
+    }
+    save_file({**former, "bert.embeddings.position_ids": torch.arange(512)}, folder / "model.safetensors")
+    wanted = TorchReranker(model=str(checkpoints.made("bert"))).score(QUERIES[0], DOCUMENTS).values
+    assert TorchReranker(model=str(folder)).score(QUERIES[0], DOCUMENTS).values == pytest.approx(wanted, abs=1e-4)
+
+
+def test_a_modular_head_that_is_not_there_is_refused() -> None:
+    refused(checkpoints.made("ettin", head=False), "cannot be loaded")
+
+
+def test_an_untied_output_layer_that_is_not_in_the_file_is_refused() -> None:
+    folder = checkpoints.made("qwen3", tied=False, head=False)
+    refused(folder, "would be random: lm_head.weight", template="qwen3")
+
+
+def test_a_bare_encoder_is_refused(tmp_path: Path) -> None:
+    folder = copied("bert", tmp_path)
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(folder / "model.safetensors")
+    bare = {k.removeprefix("bert."): v for k, v in weights.items() if k.startswith("bert.") and "pooler" not in k}
+    save_file(bare, folder / "model.safetensors", {"format": "pt"})
+    edited(folder / "config.json", architectures=["BertModel"])
+    refused(folder, r"would be random: bert.pooler.*classifier.*is it a reranker")
+
+
+@pytest.mark.parametrize(("family", "template"), [("bert", None), ("mxbai-v2", "mxbai-v2")])
+def test_pickled_weights_are_refused(family: str, template: str | None) -> None:
+    refused(checkpoints.made(family, pickled=True), "has pickled weights only.*safetensors", template=template)
+
+
+def test_pickled_weights_of_one_module_are_refused(tmp_path: Path) -> None:
+    folder = copied("ettin", tmp_path)
+    (folder / "4_Dense" / "model.safetensors").rename(folder / "4_Dense" / "pytorch_model.bin")
+    refused(folder, r"pickled weights only \(4_Dense")
+
+
+def test_a_causal_model_of_unknown_prompt_is_refused_and_told_how_to_name_one() -> None:
+    refused(checkpoints.made("qwen3"), r"Qwen3ForCausalLM.*not in the catalogue.*template='qwen3'")
+
+
+@pytest.mark.parametrize("family", ["mxbai-v2", "bert"])
+def test_a_template_of_another_architecture_is_refused(family: str) -> None:
+    refused(checkpoints.made(family), "this template is for Qwen3ForCausalLM", template="qwen3")
+
+
+def test_an_answer_that_is_not_one_token_is_refused(tmp_path: Path) -> None:
+    folder = copied("qwen3", tmp_path)
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    tokenizer["model"]["merges"] = [pair for pair in tokenizer["model"]["merges"] if "".join(pair) != "yes"]
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    refused(folder, "2 tokens of 'yes'", template="qwen3")
+
+
+def test_several_labels_are_refused() -> None:
+    refused(checkpoints.made("bert", labels=3), "gives 3 numbers a pair, not one relevance logit")
+
+
+def test_a_tokenizer_that_joins_pairs_without_a_sign_is_refused(tmp_path: Path) -> None:
+    folder = copied("bert", tmp_path)
+    shutil.copy(checkpoints.made("qwen3") / "tokenizer.json", folder)
+    refused(folder, "puts nothing between query and text")
+
+
+def test_code_in_the_folder_is_never_run(tmp_path: Path) -> None:
+    folder = copied("bert", tmp_path)
+    (folder / "modeling.py").write_text("raise SystemExit('code of the checkpoint was run')")
+    edited(
+        folder / "config.json",
+        model_type="own",
+        auto_map=dict.fromkeys(("AutoConfig", "AutoModelForSequenceClassification"), "modeling.Own"),
+    )
+    refused(folder, "cannot be loaded")
+
+
+def test_a_module_from_elsewhere_is_never_imported(tmp_path: Path) -> None:
+    folder = copied("ettin", tmp_path)
+    modules = json.loads((folder / "modules.json").read_text())
+    modules[2]["type"] = "this.That"
+    (folder / "modules.json").write_text(json.dumps(modules))
+    refused(folder, "cannot be loaded")
+    assert "this" not in sys.modules
+
+
+@pytest.mark.parametrize(
+    ("spoil", "match"),
+    [
+        (lambda folder: (folder / "config.json").unlink(), "cannot read config.json"),
+        (lambda folder: (folder / "config.json").write_text("{"), "cannot read config.json"),
+        (lambda folder: (folder / "tokenizer.json").unlink(), "no tokenizer.json"),
+        (lambda folder: (folder / "tokenizer.json").write_text("{}"), "tokenizer.json cannot be read"),
+        (lambda folder: (folder / "model.safetensors").unlink(), "has no model.safetensors"),
+        (lambda folder: (folder / "model.safetensors").write_bytes(b"x" * 64), "cannot be loaded"),
+        (lambda folder: (folder / "modules.json").write_text("[{}]"), "modules.json cannot be read"),
+        (lambda folder: edited(folder / "config.json", model_type="no-such"), "cannot be loaded"),
+    ],
+)
+def test_an_unreadable_folder_is_a_load_error(tmp_path: Path, spoil: Callable[[Path], None], match: str) -> None:
+    folder = copied("bert", tmp_path)
+    spoil(folder)
+    refused(folder, match)
+
+
+def test_a_missing_shard_is_a_load_error(tmp_path: Path) -> None:
+    folder = copied("qwen3", tmp_path, shard="100KB")
+    next(iter(sorted(folder.glob("model-*.safetensors")))).unlink()
+    refused(folder, "not all of its shards", template="qwen3")
+
+
+def test_no_folder_is_a_load_error(tmp_path: Path) -> None:
+    refused(tmp_path / "absent", "no such folder")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "path"),
+    [
+        ({"max_length": 0}, "max_length"),
+        ({"batch_tokens": 0}, "batch_tokens"),
+        ({"template": "qwen"}, "template"),
+        ({"instruction": " "}, "instruction"),
+        ({"dtype": "int8"}, "dtype"),
+        ({"on_overflow": "window"}, "on_overflow"),
+    ],
+)
+def test_wrong_arguments_are_config_errors(arguments: dict[str, Any], path: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        build({"type": "torch", **arguments})
+    assert caught.value.path == path
+
+
+def test_an_unknown_template_is_met_with_the_nearest_one() -> None:
+    with pytest.raises(ConfigError, match="did you mean 'mxbai-v2'"):
+        TorchReranker(template="mxbai-2")
+
+
+@pytest.mark.parametrize(("family", "template"), [("bert", None), ("bge-gemma", "bge-gemma")])
+def test_an_instruction_for_a_model_that_takes_none_is_a_config_error(family: str, template: str | None) -> None:
+    reranker = TorchReranker(model=str(checkpoints.made(family)), template=template, instruction="Find animals")
+    with pytest.raises(ConfigError, match="takes no instruction"):
+        reranker.warm_up()
+
+
+def test_an_unknown_device_is_a_config_error() -> None:
+    with pytest.raises(ConfigError, match="no device 'warp'"):
+        TorchReranker(model=str(checkpoints.made("bert")), device="warp").warm_up()
+
+
+@pytest.mark.parametrize("package", ["torch", "sentence_transformers"])
+def test_a_missing_extra_names_the_install_command(monkeypatch: pytest.MonkeyPatch, package: str) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(MissingExtraError, match=r'pip install "rag-rerank\[torch\]"'):
+        TorchReranker(model=str(checkpoints.made("bert"))).warm_up()
+
+
+@pytest.mark.parametrize(("family", "template"), [("bert", None), ("qwen3", "qwen3")])
+def test_a_query_that_leaves_no_room_is_refused_and_never_cut(family: str, template: str | None) -> None:
+    reranker = TorchReranker(model=str(checkpoints.made(family)), template=template, max_length=200)
+    with pytest.raises(InputTooLong, match="leaves no room for a text in the window of 200 tokens"):
+        reranker.rerank(" ".join(LINES), ["warm"])
+
+
+@pytest.mark.parametrize(("family", "template", "window"), [("bert", None, 32), ("qwen3", "qwen3", 220)])
+def test_overflow_is_told_or_refused(family: str, template: str | None, window: int) -> None:
+    options: dict[str, Any] = {
+        "model": str(checkpoints.made(family)),
+        "template": template,
+        "max_length": window,
+    }
+    candidates = [Candidate("short", "warm"), Candidate("long", " ".join(LINES))]
+    with pytest.warns(TruncationWarning, match="only the beginning of 1 of 2 texts"):
+        ranking = TorchReranker(**options).rerank("how warm?", candidates)
+    assert {hit.id: hit.coverage.truncated for hit in ranking if hit.coverage} == {"short": False, "long": True}
+    with pytest.raises(InputTooLong, match="candidate 'long': the text has"):
+        TorchReranker(**options, on_overflow="error").rerank("how warm?", candidates)
+
+
+def test_a_window_beyond_the_model_is_refused() -> None:
+    refused(checkpoints.made("bert", positions=64), "reads at most 64 tokens", max_length=65)
+
+
+def test_a_catalogue_model_is_read_offline_from_the_cache_at_its_pinned_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import huggingface_hub.constants as constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    snapshot = tmp_path / f"models--{MINILM.replace('/', '--')}" / "snapshots" / PINNED
+    shutil.copytree(checkpoints.made("bert"), snapshot)
+    ranking = build("torch:minilm").rerank(QUERIES[0], DOCUMENTS)
+    assert ranking.trace.model == f"{MINILM}@{PINNED[:12]}"
+    assert ranking.trace.notes == ()
+    (snapshot / "model.safetensors").unlink()
+    with pytest.raises(ModelLoadError, match=f"{MINILM} at revision {PINNED} lacks files"):
+        build("torch:minilm").warm_up()
+
+
+def test_loading_and_scoring_write_nothing_to_the_terminal(capfd: pytest.CaptureFixture[str]) -> None:
+    for family in ("bert", "ettin"):
+        TorchReranker(model=str(checkpoints.made(family))).rerank(QUERIES[0], DOCUMENTS)
+    TorchReranker(model=str(checkpoints.made("qwen3")), template="qwen3").rerank(QUERIES[0], DOCUMENTS)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_batch_too_large_for_the_gpu_is_halved_and_noted(monkeypatch: pytest.MonkeyPatch) -> None:
+    reranker = TorchReranker(model=str(checkpoints.made("bert")), batch_tokens=10_000)
+    wanted = reranker.rerank(QUERIES[0], DOCUMENTS)
+    model = reranker._engine.model
+    logits, sizes = model.logits, []
+
+    def narrow(arrays: Any) -> Any:
+        sizes.append(len(arrays["input_ids"]))
+        if sizes[-1] > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return logits(arrays)
+
+    monkeypatch.setattr(model, "logits", narrow)
+    ranking = reranker.rerank(QUERIES[0], DOCUMENTS)
+    assert [hit.id for hit in ranking] == [hit.id for hit in wanted]
+    assert [hit.raw_score for hit in ranking] == pytest.approx([hit.raw_score for hit in wanted], abs=1e-4)
+    assert sizes == [10, 5, 2, 3, 5, 2, 3]
+    assert any("10 inputs" in note and "halved" in note for note in ranking.trace.notes)
+
+
+def test_no_memory_for_a_single_input_is_a_backend_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    reranker = TorchReranker(model=str(checkpoints.made("bert")))
+
+    def full(arrays: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(reranker._engine.model, "logits", full)
+    with pytest.raises(BackendError, match=r"no memory for one input of .* lower max_length") as caught:
+        reranker.rerank(QUERIES[0], DOCUMENTS)
+    assert caught.value.backend == "torch"
+
+
+def test_other_failures_of_torch_are_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    reranker = TorchReranker(model=str(checkpoints.made("bert")))
+    calls = []
+
+    def broken(arrays: Any) -> Any:
+        calls.append(arrays)
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+    monkeypatch.setattr(reranker._engine.model, "logits", broken)
+    with pytest.raises(BackendError, match="can't allocate memory"):
+        reranker.rerank(QUERIES[0], DOCUMENTS)
+    assert len(calls) == 1
+
+
+def test_nan_from_the_model_is_a_bad_response(tmp_path: Path) -> None:
+    folder = copied("bert", tmp_path)
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(folder / "model.safetensors")
+    weights["classifier.bias"] *= float("nan")
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(BadResponse, match="must be finite"):
+        TorchReranker(model=str(folder)).rerank(QUERIES[0], DOCUMENTS)
+
+
+@pytest.mark.parametrize(("family", "template"), [("ettin", None), ("mxbai-v2", "mxbai-v2")])
+def test_close_releases_the_weights(family: str, template: str | None) -> None:
+    reranker = TorchReranker(model=str(checkpoints.made(family)), template=template)
+    reranker.rerank(QUERIES[0], DOCUMENTS)
+    before = [weakref.ref(item) for item in gc.get_objects() if type(item) is torch.nn.Parameter]
+    reranker.close()
+    freed = sum(reference() is None for reference in before)
+    assert freed >= 10

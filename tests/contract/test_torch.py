@@ -1,0 +1,30 @@
+"""The contract, kept by the torch backend: a cross-encoder and a causal reranker."""
+
+import checkpoints
+import pytest
+
+from rag_rerank import Reranker
+from rag_rerank.backends.torch import TorchReranker
+from rag_rerank.testing import RerankerContract
+
+
+@pytest.fixture(scope="module")
+def cross_encoder() -> Reranker:
+    return TorchReranker(model=str(checkpoints.made("bert")))
+
+
+@pytest.fixture(scope="module")
+def causal() -> Reranker:
+    return TorchReranker(model=str(checkpoints.made("qwen3")), template="qwen3", instruction="Find what keeps it warm")
+
+
+class TestCrossEncoder(RerankerContract):
+    @pytest.fixture
+    def reranker(self, cross_encoder: Reranker) -> Reranker:
+        return cross_encoder
+
+
+class TestCausal(RerankerContract):
+    @pytest.fixture
+    def reranker(self, causal: Reranker) -> Reranker:
+        return causal
