@@ -159,7 +159,8 @@ def _from_hub(
         raise ModelLoadError(f"cannot fetch {name} at revision {revision or 'main'}: {_first_line(error)}") from error
     if not complete(path):
         raise ModelLoadError(
-            f"{name} at revision {path.name} lacks files that this backend needs ({', '.join(wanted)})"
+            f"{name} at revision {path.name} lacks files needed here ({', '.join(wanted)}); if there was no "
+            f"network to fetch them from, run where there is one: rag-rerank pull {backend}:{name}"
         )
     return path
 

@@ -52,6 +52,20 @@ def test_a_head_that_is_not_in_the_file_is_refused(family: str) -> None:
     refused(checkpoints.made(family, head=False), r"lacks trained weights, which would be random: classifier")
 
 
+def test_weights_under_their_former_names_are_no_missing_head(tmp_path: Path) -> None:
+    folder = copied("bert", tmp_path)
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(folder / "model.safetensors")
+    former = {
+        k.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"): v
+        for k, v in weights.items()
+    }
+    save_file({**former, "bert.embeddings.position_ids": torch.arange(512)}, folder / "model.safetensors")
+    wanted = TorchReranker(model=str(checkpoints.made("bert"))).score(QUERIES[0], DOCUMENTS).values
+    assert TorchReranker(model=str(folder)).score(QUERIES[0], DOCUMENTS).values == pytest.approx(wanted, abs=1e-4)
+
+
 def test_a_modular_head_that_is_not_there_is_refused() -> None:
     refused(checkpoints.made("ettin", head=False), "cannot be loaded")
 
