@@ -3,6 +3,7 @@
 import inspect
 import types
 from dataclasses import fields, is_dataclass
+from pathlib import Path
 
 import pytest
 
@@ -85,3 +86,12 @@ def test_the_schema_accepts_what_to_config_writes_and_refuses_an_unknown_key(nam
 def test_every_alias_builds() -> None:
     for alias in registry.aliases():
         assert isinstance(rag_rerank.build(alias), Reranker)
+
+
+def test_every_extra_that_the_registry_names_can_be_installed() -> None:
+    tomllib = pytest.importorskip("tomllib", reason="needs Python 3.11")
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    for kind, (package, extra) in registry.EXTRAS.items():
+        assert kind in registry.BUILT_IN
+        wanted = [requirement.replace("-", "_") for requirement in project["optional-dependencies"][extra]]
+        assert any(requirement.startswith(package) for requirement in wanted)
