@@ -35,7 +35,7 @@ def models(as_json: bool) -> None:
         click.echo(json.dumps({"schema": 1, "models": listed}, indent=2))
         return
     heading = ("name", "model", "backend", "weights", "window", "languages", "licence", "revision")
-    click.echo(table([heading, *(_cells(row) for row in rows)], right="<<<>><<<"))
+    click.echo(table([heading, *(_cells(row) for row in rows)], align="<<<>><<<"))
     click.echo()
     for row in rows:
         if row.note:

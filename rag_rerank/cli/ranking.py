@@ -12,29 +12,23 @@ from typing import Any, get_args
 import click
 
 from rag_rerank.cli.candidates import Format, read
-from rag_rerank.cli.table import cut, table
+from rag_rerank.cli.table import table
 from rag_rerank.config import build
-from rag_rerank.errors import RerankError
-from rag_rerank.types import SCALES, Candidate, Hit, Ranking, Scale
+from rag_rerank.errors import RerankError, TruncationWarning
+from rag_rerank.types import Candidate, Coverage, Hit, Ranking, Scale
 
 __all__ = ["rank"]
 
 SCHEMA = 1
 """Version of the JSON object; it grows when a field changes its meaning or goes."""
 
-_MEANING: Mapping[Scale, str] = dict(
-    zip(
-        SCALES,
-        (
-            "a probability of relevance, fitted on judgments",
-            "sigmoid of the model's logit: 0 to 1, but not a probability",
-            "the provider's own relevance, 0 to 1; not comparable between models",
-            "a similarity of vectors",
-            "unbounded: only the order means something",
-        ),
-        strict=True,
-    )
-)
+_MEANING: Mapping[Scale, str] = {
+    "calibrated": "a probability of relevance, fitted on judgments",
+    "sigmoid": "sigmoid of the model's logit: 0 to 1, but not a probability",
+    "relevance": "the provider's own relevance, 0 to 1; not comparable between models",
+    "similarity": "a similarity of vectors",
+    "unbounded": "unbounded: only the order means something",
+}
 
 
 @click.command()
@@ -82,7 +76,7 @@ def _warnings_on_stderr() -> Iterator[None]:
         click.echo(f"Warning: {message}", err=True)
 
     with warnings.catch_warnings():
-        warnings.simplefilter("default")
+        warnings.simplefilter("always", TruncationWarning)
         warnings.showwarning = show  # type: ignore[assignment]
         yield
 
@@ -91,10 +85,13 @@ def _page(ranking: Ranking, candidates: Sequence[Candidate]) -> str:
     if not candidates:
         return "no candidates"
     was = {candidate.id: position for position, candidate in enumerate(candidates, start=1)}
-    width = shutil.get_terminal_size((110, 24)).columns
-    rows = [_row(hit, was[hit.id], max(40, width - 50)) for hit in ranking]
+    heading = ("rank", "was", "", "score", "read", "id", "text")
     lines = [
-        table([("rank", "was", "", "score", "read", "id", "text"), *rows], right=">><>><<"),
+        table(
+            [heading, *(_row(hit, was[hit.id]) for hit in ranking)],
+            align=">><>><<",
+            width=shutil.get_terminal_size((110, 24)).columns,
+        ),
         "",
         f"score  {_MEANING[ranking.scale]}",
         f"cost   {_cost(ranking, len(candidates))}",
@@ -103,14 +100,16 @@ def _page(ranking: Ranking, candidates: Sequence[Candidate]) -> str:
     return "\n".join(lines)
 
 
-def _row(hit: Hit, was: int, width: int) -> tuple[str, ...]:
+def _row(hit: Hit, was: int) -> tuple[str, ...]:
     gain = was - hit.rank
     move = f"↑{gain}" if gain > 0 else f"↓{-gain}" if gain < 0 else "="
-    seen = (
-        "–" if hit.coverage is None or not hit.coverage.total else f"{hit.coverage.seen * 100 // hit.coverage.total}%"
-    )
     text = f"[{hit.unscored}] {hit.text}" if hit.unscored else hit.text
-    return (str(hit.rank), str(was), move, _number(hit.score), seen, cut(hit.id, 20), cut(text, width))
+    return (str(hit.rank), str(was), move, _number(hit.score), _share(hit.coverage), hit.id, text)
+
+
+def _share(coverage: Coverage | None) -> str:
+    """Return how much was read; 100% only if it was all."""
+    return f"{coverage.seen * 100 // coverage.total}%" if coverage and coverage.total else "–"
 
 
 def _number(score: float | None) -> str:
@@ -121,7 +120,7 @@ def _number(score: float | None) -> str:
 
 def _cost(ranking: Ranking, count: int) -> str:
     usage = ranking.usage
-    facts = [f"{count} candidates in {ranking.trace.seconds * 1000:,.0f} ms, loading included"]
+    facts = [f"{count} candidate{'s' if count > 1 else ''} in {ranking.trace.seconds * 1000:,.0f} ms, loading included"]
     if usage.tokens is not None:
         facts.append(f"{usage.tokens:,} tokens")
     if usage.requests:

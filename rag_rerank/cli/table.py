@@ -6,25 +6,36 @@ from collections.abc import Sequence
 
 from rag_rerank.base import readable
 
-__all__ = ["cut", "table"]
+__all__ = ["table"]
+
+_WIDEST = 48
+"""Signs of a cell at most, the last column apart."""
+
+_LEAST = 24
+"""Signs that the last column has at least, however narrow the terminal is."""
 
 
-def table(rows: Sequence[Sequence[str]], *, right: str) -> str:
+def table(rows: Sequence[Sequence[str]], *, align: str, width: int | None = None) -> str:
     """Lay out rows, the first one being the heading, in columns two blanks apart.
 
     Args:
-        rows: Cells that `cut` has made safe to show.
-        right: One sign for each column: ``>`` aligns to the right, ``<`` to the left.
+        rows: Cells; whatever they hold is shown on one line, without signs that would steer a terminal.
+        align: One sign for each column: ``>`` for numbers, ``<`` for words.
+        width: Signs in a line at most; the last column is cut to it. ``None`` for no limit.
     """
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = (
-        "  ".join(f"{cell:{sign}{width}}" for cell, sign, width in zip(row, right, widths, strict=True)).rstrip()
-        for row in rows
+    cells = [[*(_cut(_line(cell), _WIDEST) for cell in row[:-1]), _line(row[-1])] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    if width is not None:
+        widths[-1] = max(_LEAST, min(widths[-1], width - sum(widths[:-1]) - 2 * len(widths[:-1])))
+    return "\n".join(
+        "  ".join(f"{_cut(cell, w):{sign}{w}}" for cell, sign, w in zip(row, align, widths, strict=True)).rstrip()
+        for row in cells
     )
-    return "\n".join(lines)
 
 
-def cut(text: str, width: int) -> str:
-    """Return a text as one line of at most ``width`` signs, without signs that would steer a terminal."""
-    line = "".join(sign if sign.isprintable() else "\ufffd" for sign in " ".join(readable(text).split()))
-    return line if len(line) <= width else line[: width - 1] + "…"
+def _line(text: str) -> str:
+    return "".join(sign if sign.isprintable() else "\ufffd" for sign in " ".join(readable(text).split()))
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: width - 1] + "…"

@@ -45,8 +45,8 @@ def candidates(write: Write) -> str:
     return write("\n".join(json.dumps(line) for line in LINES) + "\n")
 
 
-def run(*arguments: str, input: str | bytes | None = None) -> Result:
-    return CliRunner().invoke(app, list(arguments), input=input, catch_exceptions=False)
+def run(*arguments: str, **options: Any) -> Result:
+    return CliRunner().invoke(app, list(arguments), catch_exceptions=False, **options)
 
 
 def rank(*arguments: str, reranker: str = "lexical", query: str = QUERY, **options: Any) -> Result:
@@ -94,9 +94,11 @@ def test_signs_that_steer_a_terminal_are_not_shown(write: Write) -> None:
 
 
 def test_a_long_text_is_shown_on_one_line_and_cut_with_a_sign(write: Write) -> None:
-    lines = rank(write("K2 " * 500, "plain.txt")).stdout.splitlines()
-    assert lines[1].endswith("…")
-    assert len(lines[1]) < 130
+    for columns in (80, 120):
+        shown = rank(write("K2 " * 500, "plain.txt"), env={"COLUMNS": str(columns)})
+        row = shown.stdout.splitlines()[1]
+        assert row.endswith("…")
+        assert len(row) == columns
 
 
 def test_a_cut_text_is_told_on_stderr_and_in_the_table(write: Write) -> None:
