@@ -336,6 +336,7 @@ def test_config_check_draws_the_tree_and_the_normal_form(write: Write, monkeypat
 
 def test_config_check_names_the_extra_that_is_not_installed(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     file = write('"torch:minilm"', "r.json")
+    monkeypatch.setattr("rag_rerank.cli.configs.find_spec", lambda name: name)
     assert "not installed" not in run("config", "check", file).stdout
     monkeypatch.setattr("rag_rerank.cli.configs.find_spec", lambda name: None)
     assert 'torch:minilm  (not installed here: pip install "rag-rerank[torch]")' in run("config", "check", file).stdout
