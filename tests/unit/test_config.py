@@ -155,6 +155,11 @@ def test_defaults_are_left_out_but_the_model_is_always_named() -> None:
     assert to_config(LexicalReranker()) == {"type": "lexical"}
 
 
+def test_a_list_in_python_is_the_tuple_that_a_file_gives() -> None:
+    listed = OnnxReranker(providers=["CPUExecutionProvider", "XnnpackExecutionProvider"])
+    assert build(to_config(listed)) == listed and hash(listed)
+
+
 def test_what_no_config_can_express_is_refused() -> None:
     with pytest.raises(ConfigError, match="client is a live object"):
         to_config(CohereReranker(client=object()))
