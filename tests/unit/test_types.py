@@ -67,7 +67,9 @@ def test_numbers_of_other_libraries_become_plain_floats(number: object) -> None:
     assert type(Candidate("a", "x", score=number).score) is float
 
 
-@pytest.mark.parametrize("number", [math.nan, math.inf, "0.5", None, True, b"1", [1, 2], object()])
+@pytest.mark.parametrize(
+    "number", [math.nan, math.inf, "0.5", None, True, b"1", [1, 2], object(), pytest.param(10**400, id="huge")]
+)
 def test_what_is_no_finite_number_is_refused_by_position(number: object) -> None:
     with pytest.raises(InputError, match="score 1"):
         checked_values([0.0, number])
@@ -88,6 +90,13 @@ def test_what_is_no_finite_number_is_refused_by_position(number: object) -> None
 def test_bad_candidates_say_which_and_why(fields: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=message):
         Candidate(**fields)
+
+
+def test_a_wrong_type_is_named_without_the_text_inside_it() -> None:
+    for fields in ({"text": ["the patient is ill"]}, {"text": b"the patient"}, {"text": "x", "metadata": ["patient"]}):
+        with pytest.raises(InputError) as caught:
+            Candidate("a", **fields)
+        assert "patient" not in str(caught.value)
 
 
 def test_a_candidate_is_hashable_even_with_metadata() -> None:
