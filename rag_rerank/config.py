@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from rag_rerank import registry
+from rag_rerank._parse import parse_json, parse_yaml
 from rag_rerank.base import Reranker
 from rag_rerank.errors import ConfigError, did_you_mean
 from rag_rerank.secret import Secret
@@ -66,7 +67,7 @@ def load(path: str | os.PathLike[str]) -> Reranker:
     if file.suffix not in _SUFFIXES:
         raise ConfigError(f"{file}: a config file ends in {', '.join(_SUFFIXES)}")
     try:
-        return build(_node(_parse(text, file)))
+        return build(_node(parse_json(text) if file.suffix == ".json" else parse_yaml(text)))
     except ConfigError as error:
         raise ConfigError(str(error), path=str(file)) from error
 
@@ -92,22 +93,6 @@ def json_schema() -> dict[str, Any]:
     from rag_rerank._schema import schema
 
     return schema()
-
-
-def _parse(text: str, file: Path) -> Any:
-    if file.suffix == ".json":
-        import json
-
-        try:
-            return json.loads(text)
-        except json.JSONDecodeError as error:
-            raise ConfigError(f"not valid JSON: {error}") from error
-    import yaml
-
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"not valid YAML: {' '.join(str(error).split())}") from error
 
 
 def _node(content: Any) -> str | Mapping[str, Any]:

@@ -1,6 +1,7 @@
 """Config: one declaration, checked by name, type and range, with the path of what is wrong."""
 
 import json
+import traceback
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -109,6 +110,10 @@ def test_mistakes_are_named_with_their_path_and_the_nearest_right_word(spec: obj
         ("a.yaml", "", "expected one reranker"),
         ("a.yaml", "a.yaml", "expected one reranker"),
         ("a.txt", "minilm", "a config file ends in .yaml, .yml, .json"),
+        ("a.yaml", "type: lexical\nb: 0.1\nb: 0.2", "the key 'b' stands twice"),
+        ("a.yaml", "type: cascade\nstages: [{reranker: minilm, reranker: lexical}]", "the key 'reranker' stands twice"),
+        ("a.json", '{"type": "lexical", "b": 0.1, "b": 0.2}', "the key 'b' stands twice"),
+        ("a.yaml", "type: lexical\nname: 2024-99-99", "not valid YAML: month must be"),
         ("a.yaml", "type: lexical\nb: 3", "b: b must be within 0..1"),
         ("a.yaml", "!!python/object/apply:os.system ['true']", "not valid YAML"),
     ],
@@ -119,6 +124,25 @@ def test_unusable_files_are_named(tmp_path: Path, name: str, content: str, messa
     with pytest.raises(ConfigError) as caught:
         load(file)
     assert str(file) in str(caught.value) and message in str(caught.value)
+
+
+def test_a_key_in_a_broken_line_is_not_shown(tmp_path: Path) -> None:
+    file = tmp_path / "a.yaml"
+    file.write_text('type: cohere\napi_key: "s3cret\n')
+    with pytest.raises(ConfigError, match="not valid YAML in line 3") as caught:
+        load(file)
+    assert "s3cret" not in "".join(traceback.format_exception(caught.value))
+
+
+def test_anchors_and_merge_keys_are_plain_yaml(tmp_path: Path) -> None:
+    file = tmp_path / "a.yaml"
+    file.write_text(
+        "type: fallback\nmembers:\n"
+        "- &first {type: lexical, k1: 1.2}\n- &second {<<: *first, b: 0.1}\n- {<<: *second, k1: 2}\n"
+    )
+    assert load(file) == Fallback(
+        members=(LexicalReranker(k1=1.2), LexicalReranker(k1=1.2, b=0.1), LexicalReranker(k1=2.0, b=0.1))
+    )
 
 
 def test_absent_and_binary_files_are_named(tmp_path: Path) -> None:
