@@ -162,10 +162,13 @@ def convert(hint: Any, value: Any, path: str) -> Any:
         if isinstance(choice, type) and issubclass(choice, Secret):
             if not isinstance(value, (str, Secret)):
                 raise ConfigError(f"expected a key or a ${{VAR}} reference, got {type(value).__name__}", path=path)
-            return Secret(value)
+            secret = Secret(value)
+            if isinstance(value, str) and _VARIABLE.search(value) and not secret.reference:
+                raise ConfigError("a ${VAR} reference to a key stands alone, with nothing around it", path=path)
+            return secret
         if isinstance(choice, type) and is_dataclass(choice):
             return value if isinstance(value, choice) else make(choice, value, path)
-    return _plain(hint, _substituted(value, path), path)
+    return _plain(hint, value, path)
 
 
 def _substituted(value: Any, path: str) -> Any:
@@ -184,8 +187,10 @@ def _substituted(value: Any, path: str) -> Any:
 def _plain(hint: Any, value: Any, path: str) -> Any:
     from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+    # what a variable holds may be a key, so no message shows it: ours names the variable
+    rules = ConfigDict(strict=True, arbitrary_types_allowed=True, hide_input_in_errors=True)
     try:
-        return TypeAdapter(hint, config=ConfigDict(strict=True, arbitrary_types_allowed=True)).validate_python(value)
+        return TypeAdapter(hint, config=rules).validate_python(_substituted(value, path))
     except ValidationError as error:
         reasons = "; ".join(dict.fromkeys(detail["msg"] for detail in error.errors()))
         raise ConfigError(f"{reasons}, got {value!r:.80}", path=path) from error

@@ -169,6 +169,19 @@ def test_environment_variables_fill_plain_fields_at_once_and_keys_at_use(monkeyp
     assert cohere.api_key.reveal() == "s3cret"
 
 
+def test_a_wrong_value_in_a_variable_is_not_shown_only_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_KEY", "s3cret")
+    with pytest.raises(ConfigError, match=r"^b: .*got '\$\{MY_KEY\}'") as caught:
+        build({"type": "lexical", "b": "${MY_KEY}"})
+    assert "s3cret" not in "".join(traceback.format_exception(caught.value))
+
+
+@pytest.mark.parametrize("key", ["Bearer ${MY_KEY}", "${MY_KEY}\n", "${A}${B}"])
+def test_a_reference_inside_a_longer_key_is_refused_instead_of_sent(key: str) -> None:
+    with pytest.raises(ConfigError, match=r"^api_key: a .* reference to a key stands alone"):
+        build({"type": "cohere", "api_key": key})
+
+
 def test_a_key_given_as_itself_is_never_written() -> None:
     node = to_config(build({"type": "cohere", "api_key": "s3cret"}))
     assert "api_key" not in node and "s3cret" not in json.dumps(node)
