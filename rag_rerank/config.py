@@ -79,13 +79,10 @@ def to_config(reranker: Reranker) -> dict[str, Any]:
     a key given as itself is left out, and the rebuilt reranker reads the usual environment variable.
 
     Raises:
-        ConfigError: The reranker holds a live object (an injected client) that no config can express, or its
-            class has no name in the registry.
+        ConfigError: The reranker holds what no config can express (an injected client, or a ``${VAR}`` that is
+            meant as it stands), or its class has no name in the registry.
     """
-    kind = type(reranker)
-    if registry.resolve(kind.kind) is not kind:
-        raise ConfigError(f"the registry knows another class as {kind.kind!r}; {kind.__qualname__} needs its own name")
-    return {"type": kind.kind, **_dump(reranker)}
+    return _node_of(reranker, "")
 
 
 def json_schema() -> dict[str, Any]:
@@ -196,28 +193,43 @@ def _plain(hint: Any, value: Any, path: str) -> Any:
         raise ConfigError(f"{reasons}, got {value!r:.80}", path=path) from error
 
 
-def _dump(item: Any) -> dict[str, Any]:
+def _node_of(reranker: Reranker, path: str) -> dict[str, Any]:
+    kind = type(reranker)
+    try:
+        known = registry.resolve(kind.kind)
+    except ConfigError as error:
+        raise error.under(path) if path else error from error.__cause__
+    if known is not kind:
+        raise ConfigError(
+            f"the registry knows another class as {kind.kind!r}; {kind.__qualname__} needs its own name", path=path
+        )
+    return {"type": kind.kind, **_dump(reranker, path)}
+
+
+def _dump(item: Any, path: str) -> dict[str, Any]:
     node = {}
     for f in fields(item):
-        value = getattr(item, f.name)
+        value, here = getattr(item, f.name), f"{path}.{f.name}" if path else f.name
         if f.metadata.get("live"):
             if value is not None:
-                raise ConfigError(f"{f.name} is a live object, which no config can express", path=f.name)
+                raise ConfigError(f"{f.name} is a live object, which no config can express", path=here)
         elif isinstance(value, Secret):
             if value.reference:
                 node[f.name] = value.reference
         elif f.name == "model" or not _is_default(f, value):
-            node[f.name] = _dumped(value)
+            node[f.name] = _dumped(value, here)
     return node
 
 
-def _dumped(value: Any) -> Any:
+def _dumped(value: Any, path: str) -> Any:
     if isinstance(value, Reranker):
-        return to_config(value)
+        return _node_of(value, path)
     if isinstance(value, (tuple, list)):
-        return [_dumped(item) for item in value]
+        return [_dumped(item, f"{path}[{i}]") for i, item in enumerate(value)]
     if is_dataclass(value) and not isinstance(value, type):
-        return _dump(value)
+        return _dump(value, path)
+    if isinstance(value, str) and _VARIABLE.search(value):
+        raise ConfigError("a config would put the environment's value for the ${...} in this text", path=path)
     return value
 
 

@@ -204,6 +204,18 @@ def test_what_no_config_can_express_is_refused() -> None:
         to_config(ScriptedReranker())
 
 
+def test_what_no_config_can_express_is_named_with_its_path() -> None:
+    for reranker, message in (
+        (CohereReranker(client=object()), "stages[1].reranker.members[0].client: client is a live object"),
+        (ScriptedReranker(), "stages[1].reranker.members[0]: unknown type 'scripted'"),
+        (LexicalReranker(name="${HOME}"), "stages[1].reranker.members[0].name: a config would put"),
+    ):
+        inner = Fallback(members=(reranker, LexicalReranker()))
+        with pytest.raises(ConfigError) as caught:
+            to_config(Cascade(stages=(Stage(reranker=LexicalReranker()), Stage(reranker=inner))))
+        assert str(caught.value).startswith(message)
+
+
 def test_a_subclass_needs_a_name_of_its_own() -> None:
     @dataclass(frozen=True, kw_only=True)
     class Special(LexicalReranker):
