@@ -231,11 +231,30 @@ def test_plugins_are_found_by_entry_point_and_cannot_shadow(monkeypatch: pytest.
     points = [
         metadata.EntryPoint("scripted", "rag_rerank.testing:ScriptedReranker", registry.PLUGIN_GROUP),
         metadata.EntryPoint("lexical", "rag_rerank.testing:ScriptedReranker", registry.PLUGIN_GROUP),
+        metadata.EntryPoint("minilm", "rag_rerank.testing:ScriptedReranker", registry.PLUGIN_GROUP),
     ]
     monkeypatch.setattr(metadata, "entry_points", lambda group: points if group == registry.PLUGIN_GROUP else [])
-    assert "scripted" in registry.names()
+    assert "scripted" in registry.names() and "minilm" not in registry.names()
     assert build({"type": "scripted", "default": 2}) == ScriptedReranker(default=2.0)
     assert build("lexical") == LexicalReranker()
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("no_such_package.rerank:Mine", "ModuleNotFoundError: No module named 'no_such_package'"),
+        ("rag_rerank.testing:Misspelt", "AttributeError: "),
+        ("rag_rerank.testing:json", "is no Reranker class"),
+    ],
+)
+def test_a_broken_plugin_is_named(monkeypatch: pytest.MonkeyPatch, target: str, message: str) -> None:
+    from importlib import metadata
+
+    point = metadata.EntryPoint("mine", target, registry.PLUGIN_GROUP)
+    monkeypatch.setattr(metadata, "entry_points", lambda group: [point])
+    with pytest.raises(ConfigError) as caught:
+        build({"type": "fallback", "members": ["lexical", "mine"]})
+    assert str(caught.value).startswith(f"members[1]: the plugin 'mine' ({target})") and message in str(caught.value)
 
 
 def test_the_schema_has_a_definition_for_every_name_and_no_live_field() -> None:
