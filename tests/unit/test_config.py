@@ -1,6 +1,7 @@
 """Config: one declaration, checked by name, type and range, with the path of what is wrong."""
 
 import json
+import re
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
@@ -237,6 +238,15 @@ def test_plugins_are_found_by_entry_point_and_cannot_shadow(monkeypatch: pytest.
     assert "scripted" in registry.names() and "minilm" not in registry.names()
     assert build({"type": "scripted", "default": 2}) == ScriptedReranker(default=2.0)
     assert build("lexical") == LexicalReranker()
+
+
+def test_the_schema_knows_the_same_names_in_a_node_as_build() -> None:
+    definitions = json_schema()["$defs"]
+    for name in ("lexical", "embedded", "minilm", "bge", "cohere:rerank-v3.5", "onnx:org/name"):
+        kind = build({"type": name}).kind
+        types = definitions[kind]["properties"]["type"]["anyOf"]
+        assert any(name in t.get("enum", ()) or ("pattern" in t and re.search(t["pattern"], name)) for t in types), name
+    assert len(definitions["lexical"]["properties"]["type"]["anyOf"]) == 1  # "lexical:x" is nothing: it has no model
 
 
 @pytest.mark.parametrize(
