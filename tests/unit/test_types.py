@@ -10,7 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rag_rerank import Candidate, Coverage, InputError, Scores
+from rag_rerank import (
+    AllFailed,
+    BackendTimeout,
+    Candidate,
+    ConfigError,
+    Coverage,
+    InputError,
+    InputTooLong,
+    RateLimited,
+    Scores,
+)
 from rag_rerank.testing import ScriptedReranker
 from rag_rerank.types import SCALES, checked_values, present, ranked
 
@@ -122,3 +132,16 @@ def test_a_ranking_survives_json_and_pickle() -> None:
 def test_coverage_says_whether_a_text_was_cut() -> None:
     assert Coverage(total=10, seen=9).truncated
     assert not Coverage(total=10, seen=10).truncated
+
+
+def test_errors_survive_pickle_with_their_trace_and_path() -> None:
+    for error in (
+        ConfigError("wrong", path="stages[0]"),
+        InputTooLong("long", position=3),
+        RateLimited("slow down", retry_after=2.0, backend="b", model="m", status=429),
+        AllFailed("all", errors=[BackendTimeout("late")]),
+    ):
+        error.trace = ScriptedReranker().rerank("q", ["a"]).trace
+        twin = pickle.loads(pickle.dumps(error))
+        assert (type(twin), str(twin)) == (type(error), str(error))
+        assert {**vars(twin), "errors": ()} == {**vars(error), "errors": ()}
