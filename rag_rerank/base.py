@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass
 from time import perf_counter
@@ -210,6 +211,8 @@ def as_candidates(query: str, candidates: Sequence[Candidate | str], top_k: int 
     if not query.strip():
         raise InputError("the query is blank; there is nothing to be relevant to")
     check_top_k(top_k)
+    if not isinstance(candidates, Iterable) or isinstance(candidates, Mapping):
+        raise InputError(f"candidates must be a sequence of texts or Candidates, got {type(candidates).__name__}")
     if isinstance(candidates, (str, bytes)):
         raise InputError("candidates must be a sequence of texts; got one text, put it into a list")
     prepared = []
@@ -315,7 +318,7 @@ class _Request:
                 f"{self.reranker.label} read only the beginning of {cut} of {expected} texts; hit.coverage says how "
                 'much, and on_overflow="error" refuses instead',
                 TruncationWarning,
-                stacklevel=5,
+                stacklevel=_levels_to_the_caller(),
             )
         return Scores(values, scores.scale, scores.usage, scores.coverage, scores.requests, scores.notes)
 
@@ -352,6 +355,15 @@ class _Run:
         trace = self.trace(scale=decision.scale, notes=decision.notes)
         degraded = tuple(dict.fromkeys((*self.journal.degraded, *decision.degraded)))
         return Ranking(self.query, decision.hits, decision.scale, trace, trace.usage, degraded)
+
+
+def _levels_to_the_caller() -> int:
+    """Return how many frames lie between the one that asks and the first outside this package: composites nest."""
+    package, levels = __name__.partition(".")[0], 0
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == package:
+        frame, levels = frame.f_back, levels + 1
+    return levels + 1
 
 
 def _rerankers(values: Any) -> Iterator[Reranker]:

@@ -13,12 +13,16 @@ from rag_rerank import (
     BackendUnavailable,
     BadResponse,
     Candidate,
+    Cascade,
     Coverage,
+    Fallback,
     InputError,
     InputTooLong,
     PointwiseReranker,
+    Reranker,
     Scale,
     Scores,
+    Stage,
     TruncationWarning,
     Usage,
 )
@@ -118,8 +122,23 @@ def test_one_warning_a_call_says_how_many_texts_were_cut() -> None:
     with pytest.warns(TruncationWarning, match="2 of 3 texts") as caught:
         ranking = Answering(answer=answer).rerank("q", ["a", "b", "c"])
     assert len(caught) == 1
-    assert caught[0].filename == __file__
     assert [hit.coverage.truncated for hit in ranking] == [True, False, True]
+
+
+def test_the_warning_points_at_the_callers_line_however_deep_the_leaf() -> None:
+    leaf = Answering(answer=Scores([1.0], "unbounded", coverage=[Coverage(9, 5)]))
+    deep = Cascade(stages=(Stage(reranker=Fallback(members=(leaf, leaf))),))
+
+    async def ask(reranker: Reranker) -> None:
+        await reranker.arerank("q", ["a"])
+
+    for reranker in (leaf, deep):
+        with pytest.warns(TruncationWarning) as caught:
+            reranker.rerank("q", ["a"])
+            asyncio.run(ask(reranker))
+        here = [ask.__code__.co_firstlineno + 1, ask.__code__.co_firstlineno + 5]
+        assert {warning.filename for warning in caught} == {__file__}
+        assert sorted(warning.lineno for warning in caught) == here
 
 
 def test_async_leaves_run_on_a_thread_with_the_callers_context() -> None:
@@ -158,6 +177,12 @@ def test_errors_that_are_not_ours_pass_through() -> None:
         Answering(answer=ZeroDivisionError()).rerank("q", ["a"])
     with pytest.raises(BackendUnavailable):
         Answering(answer=BackendUnavailable("down")).rerank("q", ["a"])
+
+
+@pytest.mark.parametrize("candidates", [None, 3, {"a": "a text under its id"}])
+def test_what_is_no_sequence_of_texts_is_an_input_error(candidates: object) -> None:
+    with pytest.raises(InputError, match="candidates must be a sequence"):
+        ScriptedReranker().rerank("q", candidates)
 
 
 def test_generators_of_candidates_are_taken_too() -> None:
