@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from time import perf_counter
 from types import TracebackType
 from typing import Any, ClassVar, final
+from unicodedata import category
 
 from rag_rerank._plan import Decision, Journal, Plan, adrive, describe, drive
 from rag_rerank.errors import BadResponse, InputError, InputTooLong, RerankError, TruncationWarning
@@ -208,7 +209,7 @@ def as_candidates(query: str, candidates: Sequence[Candidate | str], top_k: int 
     """
     if not isinstance(query, str):
         raise InputError(f"the query must be a string, got {type(query).__name__}")
-    if not query.strip():
+    if blank(query):
         raise InputError("the query is blank; there is nothing to be relevant to")
     check_top_k(top_k)
     if not isinstance(candidates, Iterable) or isinstance(candidates, Mapping):
@@ -231,6 +232,11 @@ def as_candidates(query: str, candidates: Sequence[Candidate | str], top_k: int 
     return tuple(prepared)
 
 
+def blank(text: str) -> bool:
+    """Whether a text has nothing to read: only spaces, control and format characters (zero-width space, BOM ...)."""
+    return all(char.isspace() or category(char) in ("Cc", "Cf") for char in text)
+
+
 def readable(text: str) -> str:
     """Return valid Unicode: surrogate pairs joined, lone surrogates as U+FFFD. Valid text is returned as it is."""
     try:
@@ -249,7 +255,7 @@ class _Request:
         self.asked = query
         self.query = readable(query)
         self.candidates = candidates
-        self.unscored = {i: "blank text" for i, c in enumerate(candidates) if not c.text.strip()}
+        self.unscored = {i: "blank text" for i, c in enumerate(candidates) if blank(c.text)}
         self.where = [i for i in range(len(candidates)) if i not in self.unscored]
         self.texts = [readable(candidates[i].text) for i in self.where]
         repaired = sum(text is not candidates[i].text for i, text in zip(self.where, self.texts, strict=True))

@@ -78,6 +78,15 @@ def test_blank_texts_are_not_sent_and_the_others_keep_their_scores() -> None:
     assert ranking.trace.unscored == {"0": "blank text", "2": "blank text"}
 
 
+@pytest.mark.parametrize("blank", ["\u200b", "\ufeff\r\n", "\x00", "\u00ad\u200d \u202e"])
+def test_what_nobody_can_see_is_blank(blank: str) -> None:
+    reranker = ScriptedReranker()
+    ranking = reranker.rerank("q", [blank, "x\u200b", "\ue000", "\u0301"])
+    assert [hit.id for hit in ranking if hit.unscored] == ["0"]
+    with pytest.raises(InputError, match="the query is blank"):
+        reranker.rerank(blank, ["x"])
+
+
 def test_with_only_blank_texts_the_backend_is_not_called() -> None:
     reranker = ScriptedReranker()
     assert len(reranker.rerank("q", [" "])) == 1
