@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import math
-import re
-import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
 
+from rag_rerank.backends._words import message, seconds_to_wait, shown
 from rag_rerank.errors import (
     AuthenticationError,
     BackendError,
@@ -31,11 +29,6 @@ T = TypeVar("T")
 Explain = Callable[["Exchange", Exception], BackendError]
 
 _ROUNDING = 1e-6  # providers round scores; one may stand this far outside 0..1
-_LONGEST_MESSAGE = 200
-_RUN = 16  # so many characters in a row that were sent are an echo, not chance
-_KEY_LIKE = re.compile(r"bearer\s+\S+|[a-z0-9_]{24,}", re.IGNORECASE)
-
-_WORDS_AT = ("message", "detail", "error", "msg")
 
 _BY_STATUS: Mapping[int, type[BackendError]] = {
     401: AuthenticationError,
@@ -130,13 +123,13 @@ class Exchange:
         found: dict[int, float] = {}
         for index, score in rows:
             if isinstance(index, bool) or not isinstance(index, int) or not 0 <= index < len(self.texts):
-                raise self.bad(f"index {_shown(index)} for {len(self.texts)} texts")
+                raise self.bad(f"index {_described(index)} for {len(self.texts)} texts")
             where = self.first + index
             if index in found:
                 raise self.bad(f"two scores for text {where}")
             value = figure(score)
             if value is None:
-                raise self.bad(f"score {_shown(score)} for text {where}, which is not a finite number")
+                raise self.bad(f"score {_described(score)} for text {where}, which is not a finite number")
             if not -_ROUNDING <= value <= 1 + _ROUNDING:
                 raise self.bad(f"score {value:g} for text {where}, which is outside 0..1")
             found[index] = value
@@ -161,15 +154,15 @@ class Exchange:
         if kind is None:
             server_error = status is None or status >= 500
             kind = _BY_STATUS.get(status or 0, BackendUnavailable if server_error else RequestRejected)
-        said = self.safe(_message(body))
+        said = self.safe(message(body))
         text = f"answered {status or 'with an error'}" + (f" ({said})" if said else "")
         text += f"; {_ADVICE[kind]}" if kind in _ADVICE else ""
-        more = {"retry_after": _retry_after(headers)} if kind in (RateLimited, BackendUnavailable) else {}
+        more = {"retry_after": seconds_to_wait(headers)} if kind in (RateLimited, BackendUnavailable) else {}
         return self._error(kind, text, status=status, **more)
 
     def late(self) -> BackendError:
         """Return the error for no answer in time."""
-        return self._error(BackendTimeout, "did not answer within its timeout")
+        return self._error(BackendTimeout, "did not answer in time; a longer timeout or fewer texts may help")
 
     def lost(self, error: Exception) -> BackendError:
         """Return the error for a connection that could not be made, or broke."""
@@ -189,20 +182,9 @@ class Exchange:
             return self.bad(f"the SDK could not read it ({self._told(error)})")
         return self._error(BackendError, f"failed in its SDK ({self._told(error)})")
 
-    def safe(self, message: str) -> str:
+    def safe(self, words: str) -> str:
         """Return a provider's words, short, on one line, and without what was sent to it."""
-        words = " ".join(message.split())
-        if self.key:
-            words = words.replace(self.key, "***")
-        words = _KEY_LIKE.sub("***", words)[:_LONGEST_MESSAGE]
-        return "its message repeats the request and is left out" if self._echoed(words) else words
-
-    def _echoed(self, words: str) -> bool:
-        sent = [" ".join(text.split()) for text in (self.query, *self.texts)]
-        if any(4 <= len(text) < _RUN and re.search(rf"(?<!\w){re.escape(text)}(?!\w)", words) for text in sent):
-            return True
-        everything = "\0".join(sent)
-        return any(words[i : i + _RUN] in everything for i in range(len(words) - _RUN + 1))
+        return shown(words, self.key, (self.query, *self.texts))
 
     def _told(self, error: Exception) -> str:
         said = self.safe(str(error))
@@ -235,34 +217,5 @@ def figure(value: object) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _shown(value: object) -> str:
+def _described(value: object) -> str:
     return f"{value!r:.20}" if isinstance(value, (int, float, type(None))) else f"of type {type(value).__name__}"
-
-
-def _message(body: object, depth: int = 3) -> str:
-    """Find the provider's own words: ``message``, ``detail`` or ``error``, also in FastAPI's list of details."""
-    if isinstance(body, str):
-        return "" if body.lstrip().startswith("<") else body
-    if isinstance(body, Mapping) and depth:
-        return next((_message(body[key], depth - 1) for key in _WORDS_AT if body.get(key)), "")
-    if isinstance(body, (list, tuple)) and depth:
-        return "; ".join(filter(None, (_message(part, depth - 1) for part in body)))
-    return ""
-
-
-def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds to wait, from ``retry-after-ms`` or ``Retry-After`` (seconds, or a date as in RFC 9110, 10.2.3)."""
-    said = {name.lower(): value for name, value in headers.items()}
-    for name, unit in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
-        try:
-            seconds = float(said[name]) / unit
-        except (KeyError, ValueError):
-            continue
-        if math.isfinite(seconds):
-            return max(0.0, seconds)
-    try:
-        until = parsedate_to_datetime(said["retry-after"]).timestamp()
-        now = parsedate_to_datetime(said["date"]).timestamp() if "date" in said else time.time()
-    except (KeyError, ValueError, OverflowError):
-        return None
-    return max(0.0, until - now)

@@ -52,7 +52,9 @@ class Answer:
 
 @dataclass(frozen=True)
 class Hang:
-    """No answer before the server is reset or ends."""
+    """No answer, and a closed connection after some seconds, or when the server is reset or ends."""
+
+    seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -83,11 +85,13 @@ class RerankServer:
         received: All requests so far.
         rule: Decides about a request that no script covers; by default a correct answer.
         heard: Set once a request has arrived.
+        connections: How many connections were made so far.
     """
 
     def __init__(self) -> None:
         self.received: list[Received] = []
         self.rule: Callable[[Received], Action] = lambda request: Answer()
+        self.connections = 0
         self.crashes: list[BaseException] = []
         self.heard = threading.Event()
         self.released = threading.Event()
@@ -141,11 +145,11 @@ class _Server(ThreadingHTTPServer):
 
     def __init__(self, owner: RerankServer) -> None:
         self.owner = owner
-        self.connections: set[socket.socket] = set()
+        self.open: set[socket.socket] = set()
         super().__init__(("127.0.0.1", 0), _Handler)
 
     def hang_up(self) -> None:
-        for connection in list(self.connections):
+        for connection in list(self.open):
             _shut(connection)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
@@ -164,10 +168,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def setup(self) -> None:
         super().setup()
-        self.server.connections.add(self.connection)
+        self.server.open.add(self.connection)
+        self.server.owner.connections += 1
 
     def finish(self) -> None:
-        self.server.connections.discard(self.connection)
+        self.server.open.discard(self.connection)
         super().finish()
 
     def log_message(self, format: str, *args: Any) -> None:
@@ -179,7 +184,7 @@ class _Handler(BaseHTTPRequestHandler):
         request = Received("POST", self.path, headers, json.loads(raw) if raw else None)
         action = self.server.owner.decide(request)
         if isinstance(action, Hang):
-            self.server.owner.released.wait()
+            self.server.owner.released.wait(action.seconds)
         elif isinstance(action, Answer):
             self._answer(action, _content(action, request))
         elif action.midway:

@@ -45,8 +45,10 @@ def fail(ask: Ask, reranker: rag_rerank.Reranker, texts: tuple[str, ...] = TEXTS
     return caught.value
 
 
-@pytest.mark.parametrize("json_body", [True, False], ids=["json", "html"])
-@pytest.mark.parametrize("status", STATUSES)
+@pytest.mark.parametrize(
+    ("status", "json_body"),
+    [(status, True) for status in STATUSES] + [(status, False) for status in (400, 403, 429, 500, 501, 503, 520)],
+)
 def test_each_status_has_its_error_and_is_tried_again_only_if_it_may_pass(
     status: int, json_body: bool, provider: Provider, ask: Ask, rerank_server: RerankServer, waits: list[float]
 ) -> None:
@@ -83,18 +85,18 @@ def test_what_passes_is_tried_again_and_told(
 
 
 @pytest.mark.parametrize(
-    ("headers", "waited"),
+    ("status", "headers", "waited"),
     [
-        ({"retry-after": "7"}, 7),
-        ({"retry-after": "0"}, 0.5),
-        ({"retry-after": "2.5"}, 2.5),
-        ({"retry-after-ms": "1500", "retry-after": "9"}, 1.5),
-        ({"retry-after": "Wed, 21 Oct 2015 07:28:12 GMT", "date": "Wed, 21 Oct 2015 07:28:00 GMT"}, 12),
-        ({"retry-after": "soon"}, 0.5),
-        ({}, 0.5),
+        (429, {"retry-after": "7"}, 7),
+        (429, {"retry-after": "0"}, 0.5),
+        (429, {"retry-after": "2.5"}, 2.5),
+        (429, {"retry-after-ms": "1500", "retry-after": "9"}, 1.5),
+        (429, {"retry-after": "Wed, 21 Oct 2015 07:28:12 GMT", "date": "Wed, 21 Oct 2015 07:28:00 GMT"}, 12),
+        (429, {"retry-after": "soon"}, 0.5),
+        (429, {}, 0.5),
+        (503, {"retry-after": "7"}, 7),
     ],
 )
-@pytest.mark.parametrize("status", [429, 503])
 def test_the_wait_that_the_provider_asks_for_is_kept(
     status: int,
     headers: dict[str, str],
@@ -129,9 +131,18 @@ def test_a_server_that_hangs_is_a_timeout_and_tried_again(
 
 
 def test_the_budget_cuts_the_timeout_of_an_attempt(provider: Provider, ask: Ask, rerank_server: RerankServer) -> None:
-    rerank_server.then(Hang())
-    patient = provider.reranker(rerank_server, timeout=3600, retry=RetryPolicy(attempts=2, budget=0.1))
+    rerank_server.then(Hang(seconds=2))  # then it hangs up, which would be another error
+    patient = provider.reranker(rerank_server, timeout=60, retry=RetryPolicy(attempts=1, budget=0.1))
     assert type(fail(ask, patient)) is BackendTimeout
+
+
+def test_calls_share_a_connection(provider: Provider, ask: Ask, rerank_server: RerankServer) -> None:
+    reranker = provider.reranker(rerank_server)
+    ask(reranker)
+    before = rerank_server.connections
+    for _ in range(3):
+        ask(reranker)
+    assert rerank_server.connections == before
 
 
 @pytest.mark.parametrize("midway", [False, True], ids=["before", "midway"])

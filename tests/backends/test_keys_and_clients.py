@@ -115,7 +115,7 @@ def test_an_injected_cohere_client_multiplies_no_requests(
     import cohere
 
     rerank_server.rule = lambda request: Answer(status, body={"message": "no"})
-    with cohere.ClientV2(api_key="k", base_url=rerank_server.url, max_retries=5) as client:
+    with cohere.ClientV2(api_key="k", base_url=rerank_server.url) as client:
         reranker = CohereReranker(client=client)
         with pytest.raises(Exception, match=f"answered {status}"):
             reranker.rerank(QUERY, TEXTS)

@@ -1,0 +1,44 @@
+# Two commands on a bare Python: `make demo` and `make test`. Both keep to .venv.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+ADAPTERS := -e integrations/llama-index-postprocessor-rag-rerank -e integrations/langchain-rag-rerank
+PROJECTS := pyproject.toml $(wildcard integrations/*/pyproject.toml)
+
+# The PyTorch that the golden tests were run with; other Pythons take the newest they have.
+TORCH = $(shell $(BIN)/python -c 'import sys; print("torch==2.13.0" if sys.version_info[:2] == (3, 11) else "torch")')
+
+.PHONY: demo test check install clean
+
+demo: $(VENV)/.demo  ## BM25, then the embedded reranker, on real text; no torch, no key, no network
+	$(BIN)/python cookbook/demo.py
+
+test: $(VENV)/.all  ## all tests, those of the adapters and the notebooks included
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.all  ## style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+install: $(VENV)/.all  ## everything, torch included
+
+clean:
+	rm -rf $(VENV) build dist
+
+$(VENV)/.pip:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+	touch $@
+
+$(VENV)/.demo: $(VENV)/.pip $(PROJECTS)
+	$(BIN)/python -m pip install --quiet -e . $(ADAPTERS)
+	touch $@
+
+$(VENV)/.all: $(VENV)/.pip $(PROJECTS)
+	$(BIN)/python -m pip install --quiet "$(TORCH)"
+	$(BIN)/python -m pip install --quiet -e ".[all]" $(ADAPTERS) --group dev --group cookbook \
+		--group integrations/llama-index-postprocessor-rag-rerank/pyproject.toml:dev \
+		--group integrations/langchain-rag-rerank/pyproject.toml:test
+	touch $@

@@ -1,0 +1,47 @@
+"""What demo and notebooks stand on: real passages, real questions, and BM25 as the first stage."""
+
+import gzip
+import json
+import re
+import warnings
+from pathlib import Path
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # in a notebook, bm25s' progress bar misses ipywidgets
+    import bm25s
+
+DATA = Path(__file__).parent / "data"
+
+
+def chunks() -> dict[str, str]:
+    """Return passages of Wikipedia, by id."""
+    return {row["id"]: row["text"] for row in _rows("chunks.jsonl.gz")}
+
+
+def questions() -> list[dict]:
+    """Return questions with ``id``, ``text`` and ``relevant``, the ids of the passages with an answer."""
+    return _rows("questions.jsonl.gz")
+
+
+class Bm25:
+    """A first stage: the passages that share the rarest words with a query."""
+
+    def __init__(self, texts: dict[str, str]) -> None:
+        self.ids = list(texts)
+        self.index = bm25s.BM25(method="lucene", k1=0.9, b=0.4)
+        self.index.index([_words(text) for text in texts.values()], show_progress=False)
+
+    def search(self, query: str, k: int) -> list[tuple[str, float]]:
+        """Return the ids of the best ``k`` passages with their scores, best first."""
+        scores = self.index.get_scores(_words(query))
+        best = sorted(range(len(scores)), key=lambda i: (-scores[i], i))[:k]
+        return [(self.ids[i], float(scores[i])) for i in best]
+
+
+def _rows(name: str) -> list[dict]:
+    with gzip.open(DATA / name, "rt", encoding="utf-8") as lines:
+        return [json.loads(line) for line in lines]
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"\w+", text.casefold())
