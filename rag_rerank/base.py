@@ -288,7 +288,7 @@ class _Request:
             raise
 
     def ranking(self, scores: Scores | None) -> Ranking:
-        scores = self.checked(scores) if scores is not None else Scores((), self.reranker.scale)
+        scores = self.checked(scores) if self.texts else Scores((), self.reranker.scale)
         hits = ranked(self.candidates, scores, self.where, self.unscored)
         trace = self.trace(
             scale=scores.scale,
@@ -303,10 +303,14 @@ class _Request:
         )
         return Ranking(self.asked, hits, scores.scale, trace, scores.usage)
 
-    def checked(self, scores: Scores) -> Scores:
+    def checked(self, scores: Scores | None) -> Scores:
         """Hold a backend to its word: as many finite scores as texts, in plain floats."""
         backend, model = self.reranker.kind, getattr(self.reranker, "model", None)
         expected = len(self.texts)
+        if not isinstance(scores, Scores):
+            raise BadResponse(
+                f"{self.reranker.label} gave {type(scores).__name__} instead of Scores", backend=backend, model=model
+            )
         if len(scores.values) != expected or (scores.coverage and len(scores.coverage) != expected):
             raise BadResponse(
                 f"{self.reranker.label} gave {len(scores.values)} scores and {len(scores.coverage)} coverages "

@@ -65,6 +65,18 @@ def test_a_backend_that_breaks_its_word_is_a_bad_response(values: list[object], 
     assert "BadResponse" in caught.value.trace.error
 
 
+@pytest.mark.parametrize("answer", [None, [0.5]])
+def test_an_answer_that_is_no_scores_is_a_bad_response(answer: object) -> None:
+    with pytest.raises(BadResponse, match=r"answering gave .* instead of Scores"):
+        Answering(answer=answer).rerank("q", ["a"])
+
+
+def test_a_stop_iteration_of_a_member_does_not_pass_for_the_end_of_the_plan() -> None:
+    whole = Fallback(members=(Answering(answer=StopIteration()), ScriptedReranker()))
+    with pytest.raises(RuntimeError, match="answering raised StopIteration"):
+        whole.rerank("q", ["a"])
+
+
 def test_as_many_coverages_as_texts_or_none() -> None:
     with pytest.raises(BadResponse, match="1 coverages"):
         Answering(answer=Scores([1.0, 2.0], "unbounded", coverage=[Coverage(1, 1)])).rerank("q", ["a", "b"])
