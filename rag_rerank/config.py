@@ -70,6 +70,8 @@ def load(path: str | os.PathLike[str]) -> Reranker:
         return build(_node(parse_json(text) if file.suffix == ".json" else parse_yaml(text)))
     except ConfigError as error:
         raise ConfigError(str(error), path=str(file)) from error
+    except RecursionError as error:
+        raise ConfigError("nested too deeply, or within itself by a YAML alias", path=str(file)) from error
 
 
 def to_config(reranker: Reranker) -> dict[str, Any]:

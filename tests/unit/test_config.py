@@ -115,6 +115,7 @@ def test_mistakes_are_named_with_their_path_and_the_nearest_right_word(spec: obj
         ("a.yaml", "type: cascade\nstages: [{reranker: minilm, reranker: lexical}]", "the key 'reranker' stands twice"),
         ("a.json", '{"type": "lexical", "b": 0.1, "b": 0.2}', "the key 'b' stands twice"),
         ("a.yaml", "type: lexical\nname: 2024-99-99", "not valid YAML: month must be"),
+        ("a.yaml", "&a\ntype: cascade\nstages: [{reranker: *a}]", "within itself by a YAML alias"),
         ("a.yaml", "type: lexical\nb: 3", "b: b must be within 0..1"),
         ("a.yaml", "!!python/object/apply:os.system ['true']", "not valid YAML"),
     ],
