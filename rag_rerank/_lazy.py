@@ -8,6 +8,8 @@ from typing import Any, Generic, TypeVar, overload
 
 T = TypeVar("T")
 
+_ABSENT = object()
+
 
 class loaded(Generic[T]):
     """A method turned into a value that is computed once per instance, also under threads.
@@ -32,15 +34,12 @@ class loaded(Generic[T]):
         if instance is None:
             return self
         state = instance.__dict__
-        while True:
-            try:
-                value: T = state[self._key]
-            except KeyError:
-                with self._lock(instance):
-                    if self._key not in state:
-                        state[self._key] = self._load(instance)
-            else:
-                return value
+        while (value := state.get(self._key, _ABSENT)) is _ABSENT:
+            with self._lock(instance):
+                if self._key not in state:
+                    state[self._key] = self._load(instance)
+        found: T = value
+        return found
 
     def pop(self, instance: object) -> T | None:
         """Forget the value and return it, or ``None`` where nothing was loaded."""

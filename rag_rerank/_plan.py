@@ -75,6 +75,8 @@ def drive(plan: Plan, journal: Journal) -> Decision:
         while True:
             try:
                 ranking = call.reranker._rank(call.query, call.candidates)
+            except StopIteration as error:  # a reranker's mistake, which must not pass for the plan's end
+                raise RuntimeError(f"{call.reranker.label} raised StopIteration") from error
             except RerankError as error:
                 call = plan.throw(journal.failed(call, error))
             else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import MISSING, is_dataclass
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
@@ -15,7 +16,7 @@ _NODE = {"$ref": "#/$defs/reranker"}
 
 def schema() -> dict[str, Any]:
     """Return a JSON Schema (draft 2020-12) with one definition for each name in the registry."""
-    definitions = {name: _object(registry.resolve(name), {"type": {"const": name}}) for name in registry.names()}
+    definitions = {name: _definition(name, registry.resolve(name)) for name in registry.names()}
     nodes: list[dict[str, Any]] = [{"type": "string", "description": "a name, such as cohere:rerank-v3.5 or minilm"}]
     nodes += [{"$ref": f"#/$defs/{name}"} for name in definitions]
     return {
@@ -24,6 +25,15 @@ def schema() -> dict[str, Any]:
         **_NODE,
         "$defs": {"reranker": {"anyOf": nodes}, **definitions},
     }
+
+
+def _definition(name: str, kind: type[Any]) -> dict[str, Any]:
+    """Describe a node of one class; its ``type`` may also be an alias or, with the model, a short form."""
+    aliases = [alias for alias, short in registry.aliases().items() if short.startswith(f"{name}:")]
+    types: list[dict[str, Any]] = [{"enum": [name, *aliases]}]
+    if "model" in (f.name for f in config_fields(kind)):
+        types.append({"type": "string", "pattern": f"^{re.escape(name)}:."})
+    return _object(kind, {"type": {"anyOf": types}})
 
 
 def _object(kind: type[Any], properties: dict[str, Any]) -> dict[str, Any]:

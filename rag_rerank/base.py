@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass
 from time import perf_counter
 from types import TracebackType
 from typing import Any, ClassVar, final
+from unicodedata import category
 
 from rag_rerank._plan import Decision, Journal, Plan, adrive, describe, drive
 from rag_rerank.errors import BadResponse, InputError, InputTooLong, RerankError, TruncationWarning
@@ -207,9 +209,11 @@ def as_candidates(query: str, candidates: Sequence[Candidate | str], top_k: int 
     """
     if not isinstance(query, str):
         raise InputError(f"the query must be a string, got {type(query).__name__}")
-    if not query.strip():
+    if blank(query):
         raise InputError("the query is blank; there is nothing to be relevant to")
     check_top_k(top_k)
+    if not isinstance(candidates, Iterable) or isinstance(candidates, Mapping):
+        raise InputError(f"candidates must be a sequence of texts or Candidates, got {type(candidates).__name__}")
     if isinstance(candidates, (str, bytes)):
         raise InputError("candidates must be a sequence of texts; got one text, put it into a list")
     prepared = []
@@ -226,6 +230,11 @@ def as_candidates(query: str, candidates: Sequence[Candidate | str], top_k: int 
         seen[candidate.id] = i
         prepared.append(candidate)
     return tuple(prepared)
+
+
+def blank(text: str) -> bool:
+    """Whether a text has nothing to read: only spaces, control and format characters (zero-width space, BOM ...)."""
+    return all(char.isspace() or category(char) in ("Cc", "Cf") for char in text)
 
 
 def readable(text: str) -> str:
@@ -246,7 +255,7 @@ class _Request:
         self.asked = query
         self.query = readable(query)
         self.candidates = candidates
-        self.unscored = {i: "blank text" for i, c in enumerate(candidates) if not c.text.strip()}
+        self.unscored = {i: "blank text" for i, c in enumerate(candidates) if blank(c.text)}
         self.where = [i for i in range(len(candidates)) if i not in self.unscored]
         self.texts = [readable(candidates[i].text) for i in self.where]
         repaired = sum(text is not candidates[i].text for i, text in zip(self.where, self.texts, strict=True))
@@ -279,7 +288,7 @@ class _Request:
             raise
 
     def ranking(self, scores: Scores | None) -> Ranking:
-        scores = self.checked(scores) if scores is not None else Scores((), self.reranker.scale)
+        scores = self.checked(scores) if self.texts else Scores((), self.reranker.scale)
         hits = ranked(self.candidates, scores, self.where, self.unscored)
         trace = self.trace(
             scale=scores.scale,
@@ -294,10 +303,14 @@ class _Request:
         )
         return Ranking(self.asked, hits, scores.scale, trace, scores.usage)
 
-    def checked(self, scores: Scores) -> Scores:
+    def checked(self, scores: Scores | None) -> Scores:
         """Hold a backend to its word: as many finite scores as texts, in plain floats."""
         backend, model = self.reranker.kind, getattr(self.reranker, "model", None)
         expected = len(self.texts)
+        if not isinstance(scores, Scores):
+            raise BadResponse(
+                f"{self.reranker.label} gave {type(scores).__name__} instead of Scores", backend=backend, model=model
+            )
         if len(scores.values) != expected or (scores.coverage and len(scores.coverage) != expected):
             raise BadResponse(
                 f"{self.reranker.label} gave {len(scores.values)} scores and {len(scores.coverage)} coverages "
@@ -315,7 +328,7 @@ class _Request:
                 f"{self.reranker.label} read only the beginning of {cut} of {expected} texts; hit.coverage says how "
                 'much, and on_overflow="error" refuses instead',
                 TruncationWarning,
-                stacklevel=5,
+                stacklevel=_levels_to_the_caller(),
             )
         return Scores(values, scores.scale, scores.usage, scores.coverage, scores.requests, scores.notes)
 
@@ -352,6 +365,15 @@ class _Run:
         trace = self.trace(scale=decision.scale, notes=decision.notes)
         degraded = tuple(dict.fromkeys((*self.journal.degraded, *decision.degraded)))
         return Ranking(self.query, decision.hits, decision.scale, trace, trace.usage, degraded)
+
+
+def _levels_to_the_caller() -> int:
+    """Return how many frames lie between the one that asks and the first outside this package: composites nest."""
+    package, levels = __name__.partition(".")[0], 0
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == package:
+        frame, levels = frame.f_back, levels + 1
+    return levels + 1
 
 
 def _rerankers(values: Any) -> Iterator[Reranker]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from rag_rerank import registry
+from rag_rerank._parse import parse_json, parse_yaml
 from rag_rerank.base import Reranker
 from rag_rerank.errors import ConfigError, did_you_mean
 from rag_rerank.secret import Secret
@@ -66,9 +67,11 @@ def load(path: str | os.PathLike[str]) -> Reranker:
     if file.suffix not in _SUFFIXES:
         raise ConfigError(f"{file}: a config file ends in {', '.join(_SUFFIXES)}")
     try:
-        return build(_node(_parse(text, file)))
+        return build(_node(parse_json(text) if file.suffix == ".json" else parse_yaml(text)))
     except ConfigError as error:
         raise ConfigError(str(error), path=str(file)) from error
+    except RecursionError as error:
+        raise ConfigError("nested too deeply, or within itself by a YAML alias", path=str(file)) from error
 
 
 def to_config(reranker: Reranker) -> dict[str, Any]:
@@ -78,13 +81,10 @@ def to_config(reranker: Reranker) -> dict[str, Any]:
     a key given as itself is left out, and the rebuilt reranker reads the usual environment variable.
 
     Raises:
-        ConfigError: The reranker holds a live object (an injected client) that no config can express, or its
-            class has no name in the registry.
+        ConfigError: The reranker holds what no config can express (an injected client, or a ``${VAR}`` that is
+            meant as it stands), or its class has no name in the registry.
     """
-    kind = type(reranker)
-    if registry.resolve(kind.kind) is not kind:
-        raise ConfigError(f"the registry knows another class as {kind.kind!r}; {kind.__qualname__} needs its own name")
-    return {"type": kind.kind, **_dump(reranker)}
+    return _node_of(reranker, "")
 
 
 def json_schema() -> dict[str, Any]:
@@ -92,22 +92,6 @@ def json_schema() -> dict[str, Any]:
     from rag_rerank._schema import schema
 
     return schema()
-
-
-def _parse(text: str, file: Path) -> Any:
-    if file.suffix == ".json":
-        import json
-
-        try:
-            return json.loads(text)
-        except json.JSONDecodeError as error:
-            raise ConfigError(f"not valid JSON: {error}") from error
-    import yaml
-
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"not valid YAML: {' '.join(str(error).split())}") from error
 
 
 def _node(content: Any) -> str | Mapping[str, Any]:
@@ -177,10 +161,13 @@ def convert(hint: Any, value: Any, path: str) -> Any:
         if isinstance(choice, type) and issubclass(choice, Secret):
             if not isinstance(value, (str, Secret)):
                 raise ConfigError(f"expected a key or a ${{VAR}} reference, got {type(value).__name__}", path=path)
-            return Secret(value)
+            secret = Secret(value)
+            if isinstance(value, str) and _VARIABLE.search(value) and not secret.reference:
+                raise ConfigError("a ${VAR} reference to a key stands alone, with nothing around it", path=path)
+            return secret
         if isinstance(choice, type) and is_dataclass(choice):
             return value if isinstance(value, choice) else make(choice, value, path)
-    return _plain(hint, _substituted(value, path), path)
+    return _plain(hint, value, path)
 
 
 def _substituted(value: Any, path: str) -> Any:
@@ -199,35 +186,52 @@ def _substituted(value: Any, path: str) -> Any:
 def _plain(hint: Any, value: Any, path: str) -> Any:
     from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+    # what a variable holds may be a key, so no message shows it: ours names the variable
+    rules = ConfigDict(strict=True, arbitrary_types_allowed=True, hide_input_in_errors=True)
     try:
-        return TypeAdapter(hint, config=ConfigDict(strict=True, arbitrary_types_allowed=True)).validate_python(value)
+        return TypeAdapter(hint, config=rules).validate_python(_substituted(value, path))
     except ValidationError as error:
         reasons = "; ".join(dict.fromkeys(detail["msg"] for detail in error.errors()))
         raise ConfigError(f"{reasons}, got {value!r:.80}", path=path) from error
 
 
-def _dump(item: Any) -> dict[str, Any]:
+def _node_of(reranker: Reranker, path: str) -> dict[str, Any]:
+    kind = type(reranker)
+    try:
+        known = registry.resolve(kind.kind)
+    except ConfigError as error:
+        raise error.under(path) if path else error from error.__cause__
+    if known is not kind:
+        raise ConfigError(
+            f"the registry knows another class as {kind.kind!r}; {kind.__qualname__} needs its own name", path=path
+        )
+    return {"type": kind.kind, **_dump(reranker, path)}
+
+
+def _dump(item: Any, path: str) -> dict[str, Any]:
     node = {}
     for f in fields(item):
-        value = getattr(item, f.name)
+        value, here = getattr(item, f.name), f"{path}.{f.name}" if path else f.name
         if f.metadata.get("live"):
             if value is not None:
-                raise ConfigError(f"{f.name} is a live object, which no config can express", path=f.name)
+                raise ConfigError(f"{f.name} is a live object, which no config can express", path=here)
         elif isinstance(value, Secret):
             if value.reference:
                 node[f.name] = value.reference
         elif f.name == "model" or not _is_default(f, value):
-            node[f.name] = _dumped(value)
+            node[f.name] = _dumped(value, here)
     return node
 
 
-def _dumped(value: Any) -> Any:
+def _dumped(value: Any, path: str) -> Any:
     if isinstance(value, Reranker):
-        return to_config(value)
+        return _node_of(value, path)
     if isinstance(value, (tuple, list)):
-        return [_dumped(item) for item in value]
+        return [_dumped(item, f"{path}[{i}]") for i, item in enumerate(value)]
     if is_dataclass(value) and not isinstance(value, type):
-        return _dump(value)
+        return _dump(value, path)
+    if isinstance(value, str) and _VARIABLE.search(value):
+        raise ConfigError("a config would put the environment's value for the ${...} in this text", path=path)
     return value
 
 

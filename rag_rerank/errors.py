@@ -86,7 +86,7 @@ class ConfigError(RerankError, ValueError):
         return error
 
     def __reduce__(self) -> tuple[object, ...]:
-        return (_config_error, (self.message, self.path))
+        return (_config_error, (self.message, self.path), self.__dict__)
 
 
 def _config_error(message: str, path: str) -> ConfigError:

@@ -5,7 +5,7 @@ Built-in names are the table below. Other distributions add names with an entry 
     [project.entry-points."rag_rerank.rerankers"]
     my-reranker = "my_package.rerank:MyReranker"
 
-They cannot shadow a built-in name, and are looked up only when a name is unknown.
+They cannot shadow a built-in name or an alias, and are looked up only when a name is unknown.
 """
 
 from __future__ import annotations
@@ -65,20 +65,35 @@ def resolve(name: str) -> type[Reranker]:
     """Return the class behind a name.
 
     Raises:
-        ConfigError: No such name; the message names the nearest one.
+        ConfigError: No such name (the message names the nearest one), or a plugin that cannot be loaded.
     """
     target = BUILT_IN.get(name)
-    if target is None:
-        plugin = _plugins().get(name)
-        if plugin is None:
-            raise ConfigError(f"unknown type {name!r}{did_you_mean(name, {*names(), *aliases()})}")
-        target = plugin.value
-    module, _, attribute = target.partition(":")
-    found: type[Reranker] = getattr(importlib.import_module(module), attribute)
+    if target is not None:
+        module, _, attribute = target.partition(":")
+        found: type[Reranker] = getattr(importlib.import_module(module), attribute)
+        return found
+    plugin = _plugins().get(name)
+    if plugin is None:
+        raise ConfigError(f"unknown type {name!r}{did_you_mean(name, {*names(), *aliases()})}")
+    return _loaded(plugin)
+
+
+def _loaded(plugin: EntryPoint) -> type[Reranker]:
+    from rag_rerank.base import Reranker
+
+    try:
+        found = plugin.load()
+    except Exception as error:  # a plugin raises at import whatever it likes
+        raise ConfigError(
+            f"the plugin {plugin.name!r} ({plugin.value}) cannot be loaded: {type(error).__name__}: {error}"
+        ) from error
+    if not (isinstance(found, type) and issubclass(found, Reranker)):
+        raise ConfigError(f"the plugin {plugin.name!r} ({plugin.value}) is no Reranker class")
     return found
 
 
 def _plugins() -> dict[str, EntryPoint]:
     from importlib.metadata import entry_points
 
-    return {point.name: point for point in entry_points(group=PLUGIN_GROUP) if point.name not in BUILT_IN}
+    taken = {*BUILT_IN, *aliases()}
+    return {point.name: point for point in entry_points(group=PLUGIN_GROUP) if point.name not in taken}

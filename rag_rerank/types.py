@@ -61,9 +61,9 @@ class Candidate:
         if not isinstance(self.id, str) or not self.id:
             raise InputError(f"candidate id must be a non-empty string, got {_describe(self.id)}")
         if not isinstance(self.text, str):
-            raise InputError(f"candidate {self.id!r}: text must be a string, got {_describe(self.text)}")
+            raise InputError(f"candidate {self.id!r}: text must be a string, got {type(self.text).__name__}")
         if not isinstance(self.metadata, Mapping):
-            raise InputError(f"candidate {self.id!r}: metadata must be a mapping, got {_describe(self.metadata)}")
+            raise InputError(f"candidate {self.id!r}: metadata must be a mapping, got {type(self.metadata).__name__}")
         if self.score is not None:
             object.__setattr__(self, "score", _finite(self.score, f"candidate {self.id!r}: score"))
 
@@ -272,7 +272,7 @@ def _finite(value: Any, what: str) -> float:
         raise InputError(f"{what} must be a number, got {_describe(value)}")
     try:
         number = float(value)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise InputError(f"{what} must be a number, got {_describe(value)}") from error
     if not math.isfinite(number):
         raise InputError(f"{what} must be finite, got {number}")

@@ -78,7 +78,7 @@ class ModelFolder:
 
 def model_name(model: str, revision: str | None = None) -> str:
     """Return a model as traces name it, ``"org/name@revision"``, without touching disk or net."""
-    row = catalogue.find(model)
+    row = catalogue.row_of(model)
     commit = revision or (row.revision if row else None)
     return f"{row.id if row else model}{f'@{commit[:12]}' if commit else ''}"
 
@@ -89,7 +89,7 @@ def locate(
     """Find a model's files, fetching them into the hub's cache where they are not there yet.
 
     Args:
-        model: Alias or id of the catalogue, a folder, or any id on the hub.
+        model: Alias or id of the catalogue, which no folder of that name can replace; a folder; or any id on the hub.
         backend: Which backend asks; errors name the command that fetches the files for it.
         revision: Commit, branch or tag; ``None`` for the catalogue's pinned one, else the main branch.
         patterns: Which files to fetch.
@@ -101,11 +101,11 @@ def locate(
     row = catalogue.find(model)
     if row and row.packaged:
         return ModelFolder(Path(__file__).parent.parent / "models" / row.id, row.id, None, row)
-    folder = Path(model).expanduser()
-    if folder.is_dir():
+    folder = Path(os.path.expanduser(model))  # noqa: PTH111 - Path.expanduser raises on an unknown user
+    if row is None and folder.is_dir():
         if revision is not None:
             raise ModelLoadError(f"{model} is a local folder; a revision only means something for a model on the hub")
-        return ModelFolder(folder, model, None, row)
+        return ModelFolder(folder, model, None, None)
     if row is None and _is_path(model):
         raise ModelLoadError(f"no such folder: {model}")
     name = row.id if row else model

@@ -73,13 +73,18 @@ def aliases() -> dict[str, str]:
     return {row.alias: f"{row.backend}:{row.alias}" for row in models() if row.alias}
 
 
+def row_of(name: str) -> Model | None:
+    """Return the row of an alias, an id or a former id; ``None`` for a model that is not in the catalogue."""
+    return _by_name().get(name)
+
+
 def find(name: str) -> Model | None:
-    """Return the row of an alias, an id or a former id; ``None`` for a model that is not in the catalogue.
+    """Do what `row_of` does, and refuse what cannot be the name of a model.
 
     Raises:
-        ConfigError: A single word that is neither an alias nor the id of a packaged model: hub ids have an owner.
+        ConfigError: Nothing, or a single word that is neither an alias nor a folder: hub ids have an owner.
     """
-    row = _by_name().get(name)
-    if row is None and not any(sign in name for sign in "/\\.") and not Path(name).exists():
+    row = row_of(name)
+    if row is None and not any(sign in name for sign in "/\\.") and not (name and Path(name).exists()):
         raise ConfigError(f"unknown model {name!r}{did_you_mean(name, aliases())}", path="model")
     return row

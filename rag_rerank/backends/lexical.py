@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from time import perf_counter
 from typing import ClassVar
+from unicodedata import category, normalize
 
 from rag_rerank.base import PointwiseReranker
 from rag_rerank.errors import ConfigError
@@ -15,16 +17,14 @@ from rag_rerank.types import Scale, Scores
 
 __all__ = ["LexicalReranker"]
 
-_WORD = re.compile(r"\w+")
-
 
 @dataclass(frozen=True, kw_only=True)
 class LexicalReranker(PointwiseReranker):
     """Scores by shared words: BM25 in Lucene's form (Kamphuis et al., ECIR 2020), computed by bm25s.
 
     Document frequencies are counted over the candidates of the request, so scores compare only within one
-    ranking. Words are runs of letters and digits, case-folded; there is no stemming and no stop list, so that the
-    baseline treats every language alike.
+    ranking. Words are runs of letters and digits with their combining marks, composed (NFC) and case-folded; there is
+    no stemming and no stop list, so that the baseline treats every language alike.
 
     Args:
         k1: Saturation of term frequency; 0.9 as in Anserini's defaults.
@@ -70,4 +70,11 @@ class LexicalReranker(PointwiseReranker):
 
 
 def _words(text: str) -> list[str]:
-    return _WORD.findall(text.casefold())
+    return _word().findall(normalize("NFC", text.casefold()))
+
+
+@cache
+def _word() -> re.Pattern[str]:
+    """Return the pattern of a word; without marks, Hindi, Thai or Arabic words would break at each vowel sign."""
+    marks = "".join(char for char in map(chr, range(0x10000)) if category(char).startswith("M"))
+    return re.compile(rf"\w[\w{marks}]*")

@@ -62,6 +62,7 @@ class OnnxReranker(PointwiseReranker):
     providers: tuple[str, ...] = ("CPUExecutionProvider",)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "providers", tuple(self.providers))  # of a list: `==` and hash want a tuple
         for name in ("max_length", "batch_tokens", "threads"):
             value = getattr(self, name)
             if value is not None and value < 1:

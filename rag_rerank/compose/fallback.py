@@ -33,6 +33,7 @@ class Fallback(Composite):
     members: tuple[Reranker, ...]
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "members", tuple(self.members))  # of a list: `parts`, `==` and hash want a tuple
         if len(self.members) < 2:
             raise ConfigError(f"a fallback needs at least two members, got {len(self.members)}", path="members")
 

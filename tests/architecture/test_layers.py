@@ -15,7 +15,7 @@ ROOMS = {
     "base": {"base", "_plan"},
     "compose": {"compose"},
     "backends": {"backends"},
-    "names": {"registry", "config", "_schema"},
+    "names": {"registry", "config", "_parse", "_schema"},
     "tools": {"cli", "_compact", "export", "testing", "__main__"},
 }
 """Room -> modules and packages directly inside ``rag_rerank``."""

@@ -13,12 +13,16 @@ from rag_rerank import (
     BackendUnavailable,
     BadResponse,
     Candidate,
+    Cascade,
     Coverage,
+    Fallback,
     InputError,
     InputTooLong,
     PointwiseReranker,
+    Reranker,
     Scale,
     Scores,
+    Stage,
     TruncationWarning,
     Usage,
 )
@@ -61,6 +65,18 @@ def test_a_backend_that_breaks_its_word_is_a_bad_response(values: list[object], 
     assert "BadResponse" in caught.value.trace.error
 
 
+@pytest.mark.parametrize("answer", [None, [0.5]])
+def test_an_answer_that_is_no_scores_is_a_bad_response(answer: object) -> None:
+    with pytest.raises(BadResponse, match=r"answering gave .* instead of Scores"):
+        Answering(answer=answer).rerank("q", ["a"])
+
+
+def test_a_stop_iteration_of_a_member_does_not_pass_for_the_end_of_the_plan() -> None:
+    whole = Fallback(members=(Answering(answer=StopIteration()), ScriptedReranker()))
+    with pytest.raises(RuntimeError, match="answering raised StopIteration"):
+        whole.rerank("q", ["a"])
+
+
 def test_as_many_coverages_as_texts_or_none() -> None:
     with pytest.raises(BadResponse, match="1 coverages"):
         Answering(answer=Scores([1.0, 2.0], "unbounded", coverage=[Coverage(1, 1)])).rerank("q", ["a", "b"])
@@ -72,6 +88,15 @@ def test_blank_texts_are_not_sent_and_the_others_keep_their_scores() -> None:
     assert reranker.calls == [("q", ("low", "high"))]
     assert [(hit.id, hit.raw_score) for hit in ranking] == [("3", 2.0), ("1", 1.0), ("0", None), ("2", None)]
     assert ranking.trace.unscored == {"0": "blank text", "2": "blank text"}
+
+
+@pytest.mark.parametrize("blank", ["\u200b", "\ufeff\r\n", "\x00", "\u00ad\u200d \u202e"])
+def test_what_nobody_can_see_is_blank(blank: str) -> None:
+    reranker = ScriptedReranker()
+    ranking = reranker.rerank("q", [blank, "x\u200b", "\ue000", "\u0301"])
+    assert [hit.id for hit in ranking if hit.unscored] == ["0"]
+    with pytest.raises(InputError, match="the query is blank"):
+        reranker.rerank(blank, ["x"])
 
 
 def test_with_only_blank_texts_the_backend_is_not_called() -> None:
@@ -118,8 +143,23 @@ def test_one_warning_a_call_says_how_many_texts_were_cut() -> None:
     with pytest.warns(TruncationWarning, match="2 of 3 texts") as caught:
         ranking = Answering(answer=answer).rerank("q", ["a", "b", "c"])
     assert len(caught) == 1
-    assert caught[0].filename == __file__
     assert [hit.coverage.truncated for hit in ranking] == [True, False, True]
+
+
+def test_the_warning_points_at_the_callers_line_however_deep_the_leaf() -> None:
+    leaf = Answering(answer=Scores([1.0], "unbounded", coverage=[Coverage(9, 5)]))
+    deep = Cascade(stages=(Stage(reranker=Fallback(members=(leaf, leaf))),))
+
+    async def ask(reranker: Reranker) -> None:
+        await reranker.arerank("q", ["a"])
+
+    for reranker in (leaf, deep):
+        with pytest.warns(TruncationWarning) as caught:
+            reranker.rerank("q", ["a"])
+            asyncio.run(ask(reranker))
+        here = [ask.__code__.co_firstlineno + 1, ask.__code__.co_firstlineno + 5]
+        assert {warning.filename for warning in caught} == {__file__}
+        assert sorted(warning.lineno for warning in caught) == here
 
 
 def test_async_leaves_run_on_a_thread_with_the_callers_context() -> None:
@@ -158,6 +198,12 @@ def test_errors_that_are_not_ours_pass_through() -> None:
         Answering(answer=ZeroDivisionError()).rerank("q", ["a"])
     with pytest.raises(BackendUnavailable):
         Answering(answer=BackendUnavailable("down")).rerank("q", ["a"])
+
+
+@pytest.mark.parametrize("candidates", [None, 3, {"a": "a text under its id"}])
+def test_what_is_no_sequence_of_texts_is_an_input_error(candidates: object) -> None:
+    with pytest.raises(InputError, match="candidates must be a sequence"):
+        ScriptedReranker().rerank("q", candidates)
 
 
 def test_generators_of_candidates_are_taken_too() -> None:

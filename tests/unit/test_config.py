@@ -1,6 +1,8 @@
 """Config: one declaration, checked by name, type and range, with the path of what is wrong."""
 
 import json
+import re
+import traceback
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -109,6 +111,11 @@ def test_mistakes_are_named_with_their_path_and_the_nearest_right_word(spec: obj
         ("a.yaml", "", "expected one reranker"),
         ("a.yaml", "a.yaml", "expected one reranker"),
         ("a.txt", "minilm", "a config file ends in .yaml, .yml, .json"),
+        ("a.yaml", "type: lexical\nb: 0.1\nb: 0.2", "the key 'b' stands twice"),
+        ("a.yaml", "type: cascade\nstages: [{reranker: minilm, reranker: lexical}]", "the key 'reranker' stands twice"),
+        ("a.json", '{"type": "lexical", "b": 0.1, "b": 0.2}', "the key 'b' stands twice"),
+        ("a.yaml", "type: lexical\nname: 2024-99-99", "not valid YAML: month must be"),
+        ("a.yaml", "&a\ntype: cascade\nstages: [{reranker: *a}]", "within itself by a YAML alias"),
         ("a.yaml", "type: lexical\nb: 3", "b: b must be within 0..1"),
         ("a.yaml", "!!python/object/apply:os.system ['true']", "not valid YAML"),
     ],
@@ -119,6 +126,25 @@ def test_unusable_files_are_named(tmp_path: Path, name: str, content: str, messa
     with pytest.raises(ConfigError) as caught:
         load(file)
     assert str(file) in str(caught.value) and message in str(caught.value)
+
+
+def test_a_key_in_a_broken_line_is_not_shown(tmp_path: Path) -> None:
+    file = tmp_path / "a.yaml"
+    file.write_text('type: cohere\napi_key: "s3cret\n')
+    with pytest.raises(ConfigError, match="not valid YAML in line 3") as caught:
+        load(file)
+    assert "s3cret" not in "".join(traceback.format_exception(caught.value))
+
+
+def test_anchors_and_merge_keys_are_plain_yaml(tmp_path: Path) -> None:
+    file = tmp_path / "a.yaml"
+    file.write_text(
+        "type: fallback\nmembers:\n"
+        "- &first {type: lexical, k1: 1.2}\n- &second {<<: *first, b: 0.1}\n- {<<: *second, k1: 2}\n"
+    )
+    assert load(file) == Fallback(
+        members=(LexicalReranker(k1=1.2), LexicalReranker(k1=1.2, b=0.1), LexicalReranker(k1=2.0, b=0.1))
+    )
 
 
 def test_absent_and_binary_files_are_named(tmp_path: Path) -> None:
@@ -145,6 +171,19 @@ def test_environment_variables_fill_plain_fields_at_once_and_keys_at_use(monkeyp
     assert cohere.api_key.reveal() == "s3cret"
 
 
+def test_a_wrong_value_in_a_variable_is_not_shown_only_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_KEY", "s3cret")
+    with pytest.raises(ConfigError, match=r"^b: .*got '\$\{MY_KEY\}'") as caught:
+        build({"type": "lexical", "b": "${MY_KEY}"})
+    assert "s3cret" not in "".join(traceback.format_exception(caught.value))
+
+
+@pytest.mark.parametrize("key", ["Bearer ${MY_KEY}", "${MY_KEY}\n", "${A}${B}"])
+def test_a_reference_inside_a_longer_key_is_refused_instead_of_sent(key: str) -> None:
+    with pytest.raises(ConfigError, match=r"^api_key: a .* reference to a key stands alone"):
+        build({"type": "cohere", "api_key": key})
+
+
 def test_a_key_given_as_itself_is_never_written() -> None:
     node = to_config(build({"type": "cohere", "api_key": "s3cret"}))
     assert "api_key" not in node and "s3cret" not in json.dumps(node)
@@ -155,11 +194,28 @@ def test_defaults_are_left_out_but_the_model_is_always_named() -> None:
     assert to_config(LexicalReranker()) == {"type": "lexical"}
 
 
+def test_a_list_in_python_is_the_tuple_that_a_file_gives() -> None:
+    listed = OnnxReranker(providers=["CPUExecutionProvider", "XnnpackExecutionProvider"])
+    assert build(to_config(listed)) == listed and hash(listed)
+
+
 def test_what_no_config_can_express_is_refused() -> None:
     with pytest.raises(ConfigError, match="client is a live object"):
         to_config(CohereReranker(client=object()))
     with pytest.raises(ConfigError, match="unknown type 'scripted'"):
         to_config(ScriptedReranker())
+
+
+def test_what_no_config_can_express_is_named_with_its_path() -> None:
+    for reranker, message in (
+        (CohereReranker(client=object()), "stages[1].reranker.members[0].client: client is a live object"),
+        (ScriptedReranker(), "stages[1].reranker.members[0]: unknown type 'scripted'"),
+        (LexicalReranker(name="${HOME}"), "stages[1].reranker.members[0].name: a config would put"),
+    ):
+        inner = Fallback(members=(reranker, LexicalReranker()))
+        with pytest.raises(ConfigError) as caught:
+            to_config(Cascade(stages=(Stage(reranker=LexicalReranker()), Stage(reranker=inner))))
+        assert str(caught.value).startswith(message)
 
 
 def test_a_subclass_needs_a_name_of_its_own() -> None:
@@ -177,11 +233,39 @@ def test_plugins_are_found_by_entry_point_and_cannot_shadow(monkeypatch: pytest.
     points = [
         metadata.EntryPoint("scripted", "rag_rerank.testing:ScriptedReranker", registry.PLUGIN_GROUP),
         metadata.EntryPoint("lexical", "rag_rerank.testing:ScriptedReranker", registry.PLUGIN_GROUP),
+        metadata.EntryPoint("minilm", "rag_rerank.testing:ScriptedReranker", registry.PLUGIN_GROUP),
     ]
     monkeypatch.setattr(metadata, "entry_points", lambda group: points if group == registry.PLUGIN_GROUP else [])
-    assert "scripted" in registry.names()
+    assert "scripted" in registry.names() and "minilm" not in registry.names()
     assert build({"type": "scripted", "default": 2}) == ScriptedReranker(default=2.0)
     assert build("lexical") == LexicalReranker()
+
+
+def test_the_schema_knows_the_same_names_in_a_node_as_build() -> None:
+    definitions = json_schema()["$defs"]
+    for name in ("lexical", "embedded", "minilm", "bge", "cohere:rerank-v3.5", "onnx:org/name"):
+        kind = build({"type": name}).kind
+        types = definitions[kind]["properties"]["type"]["anyOf"]
+        assert any(name in t.get("enum", ()) or ("pattern" in t and re.search(t["pattern"], name)) for t in types), name
+    assert len(definitions["lexical"]["properties"]["type"]["anyOf"]) == 1  # "lexical:x" is nothing: it has no model
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("no_such_package.rerank:Mine", "ModuleNotFoundError: No module named 'no_such_package'"),
+        ("rag_rerank.testing:Misspelt", "AttributeError: "),
+        ("rag_rerank.testing:json", "is no Reranker class"),
+    ],
+)
+def test_a_broken_plugin_is_named(monkeypatch: pytest.MonkeyPatch, target: str, message: str) -> None:
+    from importlib import metadata
+
+    point = metadata.EntryPoint("mine", target, registry.PLUGIN_GROUP)
+    monkeypatch.setattr(metadata, "entry_points", lambda group: [point])
+    with pytest.raises(ConfigError) as caught:
+        build({"type": "fallback", "members": ["lexical", "mine"]})
+    assert str(caught.value).startswith(f"members[1]: the plugin 'mine' ({target})") and message in str(caught.value)
 
 
 def test_the_schema_has_a_definition_for_every_name_and_no_live_field() -> None:

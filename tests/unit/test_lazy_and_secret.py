@@ -37,6 +37,18 @@ def test_threads_that_meet_at_first_use_load_once() -> None:
     assert Thing.loads == 1 and len(set(map(id, seen))) == 1
 
 
+def test_an_error_while_loading_comes_alone_and_the_next_use_tries_again() -> None:
+    class Failing:
+        @loaded
+        def value(self) -> object:
+            raise OSError("no such file")
+
+    for _ in range(2):
+        with pytest.raises(OSError, match="no such file") as caught:
+            _ = Failing().value
+        assert caught.value.__context__ is None
+
+
 def test_a_value_can_be_forgotten_and_loads_again() -> None:
     thing = Thing()
     first = thing.value

@@ -10,7 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rag_rerank import Candidate, Coverage, InputError, Scores
+from rag_rerank import (
+    AllFailed,
+    BackendTimeout,
+    Candidate,
+    ConfigError,
+    Coverage,
+    InputError,
+    InputTooLong,
+    RateLimited,
+    Scores,
+)
 from rag_rerank.testing import ScriptedReranker
 from rag_rerank.types import SCALES, checked_values, present, ranked
 
@@ -67,7 +77,9 @@ def test_numbers_of_other_libraries_become_plain_floats(number: object) -> None:
     assert type(Candidate("a", "x", score=number).score) is float
 
 
-@pytest.mark.parametrize("number", [math.nan, math.inf, "0.5", None, True, b"1", [1, 2], object()])
+@pytest.mark.parametrize(
+    "number", [math.nan, math.inf, "0.5", None, True, b"1", [1, 2], object(), pytest.param(10**400, id="huge")]
+)
 def test_what_is_no_finite_number_is_refused_by_position(number: object) -> None:
     with pytest.raises(InputError, match="score 1"):
         checked_values([0.0, number])
@@ -88,6 +100,13 @@ def test_what_is_no_finite_number_is_refused_by_position(number: object) -> None
 def test_bad_candidates_say_which_and_why(fields: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=message):
         Candidate(**fields)
+
+
+def test_a_wrong_type_is_named_without_the_text_inside_it() -> None:
+    for fields in ({"text": ["the patient is ill"]}, {"text": b"the patient"}, {"text": "x", "metadata": ["patient"]}):
+        with pytest.raises(InputError) as caught:
+            Candidate("a", **fields)
+        assert "patient" not in str(caught.value)
 
 
 def test_a_candidate_is_hashable_even_with_metadata() -> None:
@@ -113,3 +132,16 @@ def test_a_ranking_survives_json_and_pickle() -> None:
 def test_coverage_says_whether_a_text_was_cut() -> None:
     assert Coverage(total=10, seen=9).truncated
     assert not Coverage(total=10, seen=10).truncated
+
+
+def test_errors_survive_pickle_with_their_trace_and_path() -> None:
+    for error in (
+        ConfigError("wrong", path="stages[0]"),
+        InputTooLong("long", position=3),
+        RateLimited("slow down", retry_after=2.0, backend="b", model="m", status=429),
+        AllFailed("all", errors=[BackendTimeout("late")]),
+    ):
+        error.trace = ScriptedReranker().rerank("q", ["a"]).trace
+        twin = pickle.loads(pickle.dumps(error))
+        assert (type(twin), str(twin)) == (type(error), str(error))
+        assert {**vars(twin), "errors": ()} == {**vars(error), "errors": ()}

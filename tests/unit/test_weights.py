@@ -89,15 +89,33 @@ def test_a_copy_in_a_folder_needs_no_catalogue(store: Store, tmp_path: Path) -> 
         OnnxReranker(model=str(folder), revision="main").warm_up()
 
 
-@pytest.mark.parametrize("model", ["./nowhere", "/no/such/folder", "~/no/such/folder", "a/b/c"])
+@pytest.mark.parametrize("model", ["./nowhere", "/no/such/folder", "~/no/such/folder", "~nobody-here/x", "a/b/c"])
 def test_absent_folders_are_named(store: Store, model: str) -> None:
     with pytest.raises(ModelLoadError, match=f"no such folder: {model}"):
         OnnxReranker(model=model).warm_up()
 
 
-def test_a_misspelt_alias_is_corrected(store: Store) -> None:
-    with pytest.raises(ConfigError, match="unknown model 'minlm'; did you mean 'minilm'"):
-        OnnxReranker(model="minlm").warm_up()
+def test_a_folder_that_is_called_like_a_catalogue_model_is_not_taken_for_it(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("minilm", MINILM):
+        shutil.copytree(STARTER, tmp_path / name)
+        with pytest.raises(ModelLoadError, match="not in the local cache"):
+            OnnxReranker(model=name).warm_up()
+        assert OnnxReranker(model=f"./{name}").rerank("how warm?", ["warm"]).trace.model == f"./{name}"
+
+
+def test_a_misspelt_alias_is_corrected_and_the_error_keeps_its_trace(store: Store) -> None:
+    with pytest.raises(ConfigError, match="unknown model 'minlm'; did you mean 'minilm'") as caught:
+        OnnxReranker(model="minlm").rerank("how warm?", ["warm"])
+    assert caught.value.trace.step == "onnx:minlm"
+
+
+def test_no_name_is_not_the_working_directory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(STARTER)
+    with pytest.raises(ConfigError, match="unknown model ''"):
+        build("onnx:").warm_up()
 
 
 def test_an_impossible_hub_id_is_refused(store: Store) -> None:

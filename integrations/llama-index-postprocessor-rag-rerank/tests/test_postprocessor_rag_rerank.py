@@ -30,6 +30,7 @@ from llama_index.core.schema import (
 )
 from pydantic import ValidationError
 from rag_rerank import BackendUnavailable, Cascade, ConfigError, Fallback, InputError, Ranking, Stage, build
+from rag_rerank.base import blank
 from rag_rerank.testing import ScriptedReranker
 
 from llama_index.postprocessor.rag_rerank import RagRerank
@@ -459,5 +460,6 @@ def test_whatever_goes_in_comes_out_once_and_unchanged(
     scored = [node.score for node in everything if node.score is not None]
     assert scored == sorted(scored, reverse=True)
     for node in everything:
-        assert (node.score is None) == (not node.get_content(MetadataMode.NONE).strip())
+        sent = node.get_content(mode) if node.get_content(MetadataMode.NONE).strip() else ""
+        assert (node.score is None) == blank(sent)
         assert node.score is None or type(node.score) is float

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rag_rerank import Cascade, ConfigError, RateLimited, Stage
+from rag_rerank import Cascade, ConfigError, Fallback, RateLimited, Stage
 from rag_rerank.testing import ScriptedReranker
 
 TEXTS = ["a", "b", "c", "d", "e"]
@@ -93,3 +93,24 @@ def test_impossible_cascades_are_refused() -> None:
 def test_close_and_warm_up_reach_the_parts() -> None:
     whole, stages = cascade(None, 2)
     assert whole.parts == tuple(stages)
+
+
+def test_members_in_a_list_are_closed_compared_and_hashed_like_those_in_a_tuple() -> None:
+    closed = []
+
+    class Closing(ScriptedReranker):
+        def close(self) -> None:
+            closed.append(self.label)
+
+    one, other = Closing(name="one"), Closing(name="other")
+    for listed, tupled in (
+        (
+            Cascade(stages=[Stage(reranker=one), Stage(reranker=other)]),
+            Cascade(stages=(Stage(reranker=one), Stage(reranker=other))),
+        ),
+        (Fallback(members=[one, other]), Fallback(members=(one, other))),
+    ):
+        assert listed == tupled and hash(listed) == hash(tupled)
+        assert listed.parts == (one, other)
+        listed.close()
+    assert closed == ["one", "other"] * 2
