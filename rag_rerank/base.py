@@ -6,7 +6,7 @@ import sys
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, ExitStack, contextmanager
 from dataclasses import dataclass, fields, is_dataclass
 from time import perf_counter
 from types import TracebackType
@@ -14,7 +14,7 @@ from typing import Any, ClassVar, final
 from unicodedata import category
 
 from rag_rerank._plan import Decision, Journal, Plan, adrive, describe, drive
-from rag_rerank.errors import BadResponse, InputError, InputTooLong, RerankError, TruncationWarning
+from rag_rerank.errors import BadResponse, ConfigError, InputError, InputTooLong, RerankError, TruncationWarning
 from rag_rerank.trace import Trace, Usage
 from rag_rerank.types import Candidate, Ranking, Scale, Scores, check_top_k, checked_values, ranked
 
@@ -191,14 +191,25 @@ class Composite(Reranker):
             part.warm_up()
 
     def close(self) -> None:
-        """Close all members."""
-        for part in self.parts:
-            part.close()
+        """Close all members, also when one of them raises."""
+        with ExitStack() as stack:
+            for part in reversed(self.parts):
+                stack.callback(part.close)
 
     async def aclose(self) -> None:
-        """Close all members, those of the running event loop included."""
-        for part in self.parts:
-            await part.aclose()
+        """Close all members, those of the running event loop included, also when one of them raises."""
+        async with AsyncExitStack() as stack:
+            for part in reversed(self.parts):
+                stack.push_async_callback(part.aclose)
+
+
+def check_reranker(value: object, path: str) -> None:
+    """Raise `ConfigError` unless a field of a composite holds a reranker."""
+    if not isinstance(value, Reranker):
+        raise ConfigError(
+            f"expected a Reranker, got {type(value).__name__}; rag_rerank.build makes one from a name or a config",
+            path=path,
+        )
 
 
 def as_candidates(query: str, candidates: Sequence[Candidate | str], top_k: int | None = None) -> tuple[Candidate, ...]:

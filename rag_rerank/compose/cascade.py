@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from rag_rerank._plan import Call, Decision, Plan
-from rag_rerank.base import Composite, Reranker
+from rag_rerank.base import Composite, Reranker, check_reranker
 from rag_rerank.errors import ConfigError
 from rag_rerank.types import Candidate, Hit, Scale, renumbered
 
@@ -23,13 +23,14 @@ class Stage:
             first stage. ``None`` lets all in.
 
     Raises:
-        ConfigError: ``depth`` is below 1.
+        ConfigError: ``depth`` is below 1, or ``reranker`` is no reranker.
     """
 
     reranker: Reranker
     depth: int | None = None
 
     def __post_init__(self) -> None:
+        check_reranker(self.reranker, "reranker")
         if self.depth is not None and self.depth < 1:
             raise ConfigError(f"depth must be at least 1, got {self.depth}", path="depth")
 
@@ -46,7 +47,7 @@ class Cascade(Composite):
         stages: At least one; each with the ``depth`` that enters it.
 
     Raises:
-        ConfigError: There is no stage.
+        ConfigError: There is no stage, or something else in its place.
     """
 
     kind: ClassVar[str] = "cascade"
@@ -57,6 +58,9 @@ class Cascade(Composite):
         object.__setattr__(self, "stages", tuple(self.stages))  # of a list: `parts`, `==` and hash want a tuple
         if not self.stages:
             raise ConfigError("a cascade needs at least one stage", path="stages")
+        for i, stage in enumerate(self.stages):
+            if not isinstance(stage, Stage):
+                raise ConfigError(f"expected a Stage, got {type(stage).__name__}", path=f"stages[{i}]")
 
     @property
     def scale(self) -> Scale:

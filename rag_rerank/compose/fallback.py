@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from rag_rerank._plan import Call, Decision, Plan
-from rag_rerank.base import Composite, Reranker
+from rag_rerank.base import Composite, Reranker, check_reranker
 from rag_rerank.errors import AllFailed, ConfigError, TransientError
 from rag_rerank.types import Candidate, Scale
 
@@ -25,7 +25,7 @@ class Fallback(Composite):
         members: At least two, the preferred one first.
 
     Raises:
-        ConfigError: There are fewer than two members.
+        ConfigError: There are fewer than two members, or one is no reranker.
     """
 
     kind: ClassVar[str] = "fallback"
@@ -36,6 +36,8 @@ class Fallback(Composite):
         object.__setattr__(self, "members", tuple(self.members))  # of a list: `parts`, `==` and hash want a tuple
         if len(self.members) < 2:
             raise ConfigError(f"a fallback needs at least two members, got {len(self.members)}", path="members")
+        for i, member in enumerate(self.members):
+            check_reranker(member, f"members[{i}]")
 
     @property
     def scale(self) -> Scale:

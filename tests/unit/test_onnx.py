@@ -39,8 +39,9 @@ def folder_of(
 ) -> Path:
     """Write a folder whose model gives ``factor * sum(ids * mask)``, so each pair's logit is known."""
     path.mkdir(exist_ok=True)
-    for name in ("tokenizer.json", "tokenizer_config.json", "config.json"):
+    for name in ("tokenizer.json", "config.json"):
         shutil.copy(STARTER / name, path)
+    (path / "tokenizer_config.json").write_text('{"model_max_length": 512, "pad_token": "[PAD]"}')
     nodes = [
         helper.make_node("Mul", [inputs[0], inputs[1 % len(inputs)]], ["seen"]),
         helper.make_node("Cast", ["seen"], ["numbers"], to=TensorProto.FLOAT),
@@ -216,8 +217,8 @@ def test_a_provider_that_is_not_there_is_refused_instead_of_replaced(folder: Pat
 
 
 def test_a_window_beyond_the_model_is_refused() -> None:
-    with pytest.raises(ModelLoadError, match="reads at most 512 tokens; max_length=513"):
-        build({"type": "embedded", "max_length": 513}).warm_up()
+    with pytest.raises(ModelLoadError, match="reads at most 128 tokens; max_length=129"):
+        build({"type": "embedded", "max_length": 129}).warm_up()
 
 
 def test_rule_of_overflow() -> None:

@@ -88,6 +88,10 @@ def test_impossible_cascades_are_refused() -> None:
         Cascade(stages=())
     with pytest.raises(ConfigError, match="depth: depth must be at least 1, got 0"):
         Stage(reranker=ScriptedReranker(), depth=0)
+    with pytest.raises(ConfigError, match="reranker: expected a Reranker, got str"):
+        Stage(reranker="minilm")
+    with pytest.raises(ConfigError, match=r"stages\[0\]: expected a Stage, got ScriptedReranker"):
+        Cascade(stages=[ScriptedReranker()])
 
 
 def test_close_and_warm_up_reach_the_parts() -> None:

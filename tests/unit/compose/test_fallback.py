@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import pytest
 
@@ -92,3 +93,24 @@ def test_a_degraded_stage_degrades_the_cascade(ask: Ask) -> None:
 def test_a_fallback_to_nothing_is_refused() -> None:
     with pytest.raises(ConfigError, match="members: a fallback needs at least two members, got 1"):
         Fallback(members=(ScriptedReranker(),))
+
+
+def test_a_name_in_place_of_a_reranker_is_refused_when_the_fallback_is_made() -> None:
+    with pytest.raises(ConfigError, match=r"members\[1\]: expected a Reranker, got str; rag_rerank.build makes one"):
+        Fallback(members=(ScriptedReranker(), "minilm"))
+
+
+@pytest.mark.parametrize("way", ["sync", "async"])
+def test_all_members_are_closed_also_when_one_cannot_be(way: str) -> None:
+    closed = []
+
+    @dataclass(frozen=True, kw_only=True)
+    class Closing(ScriptedReranker):
+        def close(self) -> None:
+            closed.append(self.name)
+            raise OSError(self.name)
+
+    whole = Fallback(members=(Closing(name="one"), Closing(name="two")))
+    with pytest.raises(OSError):
+        whole.close() if way == "sync" else asyncio.run(whole.aclose())
+    assert sorted(closed) == ["one", "two"]
