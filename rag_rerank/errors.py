@@ -9,9 +9,9 @@
     ├── InputError (ValueError)          a query, a candidate or a cutoff that cannot be used as given
     │   └── InputTooLong                 more tokens than the window holds, and cutting was not allowed
     ├── BackendError                     the thing that scores failed; .backend .model .status
-    │   ├── TransientError               may succeed if tried again: the only class that retries and Fallback look at
+    │   ├── TransientError               may pass: all that retries and Fallback look at; .retry_after (seconds)
     │   │   ├── BackendTimeout           no answer in time
-    │   │   ├── RateLimited              429; .retry_after in seconds, when the provider said so
+    │   │   ├── RateLimited              429
     │   │   ├── BackendUnavailable       no connection, or 5xx
     │   │   └── AllFailed                every member of a Fallback failed; .errors
     │   ├── AuthenticationError          no key, or 401, 403, 498
@@ -141,33 +141,9 @@ class BackendError(RerankError):
 
 
 class TransientError(BackendError):
-    """A failure that may pass: the only class that retries and Fallback look at."""
+    """A failure that may pass: the only class that retries and Fallback look at.
 
-
-class BackendTimeout(TransientError):
-    """No answer came within the time allowed for one request."""
-
-
-class RateLimited(TransientError):
-    """The provider refused the request for now (429); ``retry_after`` in seconds, when it said how long."""
-
-    def __init__(
-        self,
-        message: str,
-        *,
-        retry_after: float | None = None,
-        backend: str | None = None,
-        model: str | None = None,
-        status: int | None = None,
-    ) -> None:
-        self.retry_after = retry_after
-        super().__init__(message, backend=backend, model=model, status=status)
-
-
-class BackendUnavailable(TransientError):
-    """The provider could not be reached, dropped the connection, or answered with a server error.
-
-    ``retry_after`` in seconds, when the provider said how long to wait.
+    ``retry_after``: seconds to wait, when the provider said how long.
     """
 
     def __init__(
@@ -181,6 +157,18 @@ class BackendUnavailable(TransientError):
     ) -> None:
         self.retry_after = retry_after
         super().__init__(message, backend=backend, model=model, status=status)
+
+
+class BackendTimeout(TransientError):
+    """No answer came within the time allowed for one request."""
+
+
+class RateLimited(TransientError):
+    """The provider refused the request for now (429)."""
+
+
+class BackendUnavailable(TransientError):
+    """The provider could not be reached, dropped the connection, or answered with a server error."""
 
 
 class AllFailed(TransientError):

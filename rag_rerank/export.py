@@ -28,6 +28,8 @@ TOLERANCE = 1e-4
 """Largest difference between a logit of ONNX Runtime and the same one of PyTorch, both fp32, that is let through:
 absolute, or for logits beyond -1..1 relative to the logit, because fp32 rounds relative to its numbers."""
 
+_BATCH_TOKENS = 2048
+
 OPSET = 17
 """ONNX operator set; the first with LayerNormalization."""
 
@@ -208,7 +210,7 @@ def _differences(model: CrossEncoderModel, tokenizer: PairTokenizer, draft: Path
         for query in _QUERIES:
             given = exported.score(query, _SAMPLE).values
             inputs = tokenizer.encode(query, _SAMPLE, "truncate")
-            for rows, arrays in inputs.batches(exported.batch_tokens):
+            for rows, arrays in inputs.batches(_BATCH_TOKENS):
                 with torch.inference_mode():
                     wanted = model.logits(arrays).tolist()
                 for row, logit in zip(rows, wanted, strict=True):

@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from time import perf_counter
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from rag_rerank._lazy import loaded
-from rag_rerank.backends._encoder import OnOverflow, PairTokenizer
-from rag_rerank.backends._weights import ONNX_FILES, ModelFolder, locate, model_name
-from rag_rerank.base import PointwiseReranker
-from rag_rerank.errors import BackendError, ConfigError, ModelLoadError
-from rag_rerank.trace import Usage
-from rag_rerank.types import Scale, Scores
-
-if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
+from rag_rerank.backends._encoder import PairTokenizer
+from rag_rerank.backends._local import LocalReranker
+from rag_rerank.backends._weights import ONNX_FILES, ModelFolder
+from rag_rerank.errors import BackendError, ModelLoadError
 
 __all__ = ["OnnxReranker"]
 
@@ -27,7 +20,7 @@ _INTEGERS = {"tensor(int64)": "int64", "tensor(int32)": "int32"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class OnnxReranker(PointwiseReranker):
+class OnnxReranker(LocalReranker):
     """A cross-encoder with one relevance logit, run by ONNX Runtime.
 
     ``raw_score`` is the fp32 logit, ``score`` its float64 sigmoid. Reads BERT, XLM-RoBERTa, DeBERTa-v2 and ModernBERT
@@ -41,7 +34,7 @@ class OnnxReranker(PointwiseReranker):
         max_length: Window in tokens, for query, text and special tokens together; by default the model's own.
         on_overflow: ``"truncate"`` reads the beginning of a text that does not fit and says so in its coverage and in
             one `TruncationWarning` a call; ``"error"`` raises `InputTooLong`. A query is never cut.
-        batch_tokens: Token slots in one batch, padding included; bounds memory.
+        batch_tokens: Token slots in one batch, padding included; bounds memory. By default 2048.
         threads: Threads of ONNX Runtime; by default one a physical core.
         providers: Execution providers of ONNX Runtime, first choice first.
 
@@ -52,55 +45,20 @@ class OnnxReranker(PointwiseReranker):
     """
 
     kind: ClassVar[str] = "onnx"
+    files: ClassVar[tuple[str, ...]] = ONNX_FILES
 
-    model: str = "minilm"
-    revision: str | None = None
-    max_length: int | None = None
-    on_overflow: OnOverflow = "truncate"
-    batch_tokens: int = 2048
     threads: int | None = None
     providers: tuple[str, ...] = ("CPUExecutionProvider",)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
+        self._check_at_least_one("threads")
         object.__setattr__(self, "providers", tuple(self.providers))  # of a list: `==` and hash want a tuple
-        for name in ("max_length", "batch_tokens", "threads"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ConfigError(f"{name} must be at least 1, got {value}", path=name)
 
-    @property
-    def scale(self) -> Scale:
-        """Sigmoid of a logit."""
-        return "sigmoid"
-
-    @property
-    def model_id(self) -> str:
-        """Model id with the pinned revision."""
-        return model_name(self.model, self.revision)
-
-    def score(self, query: str, texts: Sequence[str]) -> Scores:
-        """Score each text by the model's logit."""
-        engine = self._engine
-        started = perf_counter()
-        inputs = engine.tokenizer.encode(query, texts, self.on_overflow)
-        values = [0.0] * len(texts)
-        for rows, arrays in inputs.batches(self.batch_tokens):
-            for row, logit in zip(rows, engine.logits(arrays), strict=True):
-                values[row] = float(logit)
-        usage = Usage(texts=len(texts), tokens=inputs.tokens, seconds=perf_counter() - started)
-        return Scores(values, self.scale, usage, inputs.coverage, notes=engine.notes)
-
-    def fetch(self) -> ModelFolder:
-        """Find the model's files, fetching into the hub's cache what is not there yet; nothing is loaded.
-
-        Raises:
-            ModelLoadError: There are none, or the hub cannot be reached.
-        """
-        return locate(self.model, backend=self.kind, revision=self.revision, patterns=ONNX_FILES, complete=_complete)
-
-    def warm_up(self) -> None:
-        """Load tokenizer and session."""
-        _ = self._engine
+    @staticmethod
+    def complete(folder: Path) -> bool:
+        """Whether a folder holds an ONNX file, a config and a tokenizer."""
+        return _onnx_file(folder) is not None and all((folder / f).is_file() for f in ("config.json", "tokenizer.json"))
 
     def close(self) -> None:
         """Release the session; a later call loads it anew."""
@@ -113,6 +71,8 @@ class OnnxReranker(PointwiseReranker):
 
 class _Engine:
     """A tokenizer and a session."""
+
+    batch_tokens = 2048
 
     def __init__(self, folder: ModelFolder, settings: OnnxReranker) -> None:
         file = _onnx_file(folder.path)
@@ -141,7 +101,7 @@ class _Engine:
         self.output = output.name
         self.notes = folder.unpinned(settings.revision)
 
-    def logits(self, arrays: Any) -> npt.NDArray[np.float32]:
+    def logits(self, arrays: Mapping[str, Any], notes: list[str]) -> list[float]:
         """Run one batch."""
         import numpy as np
 
@@ -154,15 +114,12 @@ class _Engine:
             ) from error
         if output.size != len(feed["input_ids"]):
             raise ModelLoadError(f"{self.name} gave {output.shape} numbers for {len(feed['input_ids'])} pairs")
-        return np.asarray(output, dtype=np.float32).reshape(-1)
+        logits: list[float] = np.asarray(output, dtype=np.float32).reshape(-1).tolist()
+        return logits
 
 
 def _onnx_file(folder: Path) -> Path | None:
     return next((file for file in (folder / "onnx" / "model.onnx", folder / "model.onnx") if file.is_file()), None)
-
-
-def _complete(folder: Path) -> bool:
-    return _onnx_file(folder) is not None and all((folder / f).is_file() for f in ("config.json", "tokenizer.json"))
 
 
 def _session(file: Path, name: str, settings: OnnxReranker) -> Any:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import gc
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from time import perf_counter
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from rag_rerank._extras import need
@@ -14,18 +14,16 @@ from rag_rerank._lazy import loaded
 from rag_rerank.backends import _templates
 from rag_rerank.backends._causal import CausalModel, PromptTokenizer
 from rag_rerank.backends._checkpoint import CrossEncoderModel, has_checkpoint
-from rag_rerank.backends._encoder import OnOverflow, PairTokenizer
-from rag_rerank.backends._weights import TORCH_FILES, ModelFolder, locate, model_name
-from rag_rerank.base import PointwiseReranker
+from rag_rerank.backends._encoder import PairTokenizer
+from rag_rerank.backends._local import LocalReranker
+from rag_rerank.backends._weights import TORCH_FILES, ModelFolder
 from rag_rerank.errors import BackendError, ConfigError
-from rag_rerank.trace import Usage
-from rag_rerank.types import Scale, Scores
 
 __all__ = ["TorchReranker"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class TorchReranker(PointwiseReranker):
+class TorchReranker(LocalReranker):
     """A reranker run by PyTorch: a cross-encoder with one logit, or a causal language model with a known prompt.
 
     ``raw_score`` is the fp32 logit, ``score`` its float64 sigmoid. Cross-encoders are loaded by sentence-transformers,
@@ -55,63 +53,24 @@ class TorchReranker(PointwiseReranker):
     """
 
     kind: ClassVar[str] = "torch"
+    files: ClassVar[tuple[str, ...]] = TORCH_FILES
 
-    model: str = "minilm"
-    revision: str | None = None
     template: str | None = None
     instruction: str | None = None
-    max_length: int | None = None
-    on_overflow: OnOverflow = "truncate"
-    batch_tokens: int | None = None
     device: str = "auto"
     dtype: Literal["float32", "bfloat16", "float16", "auto"] = "float32"
 
     def __post_init__(self) -> None:
-        for name in ("max_length", "batch_tokens"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ConfigError(f"{name} must be at least 1, got {value}", path=name)
+        super().__post_init__()
         if self.template is not None:
             _templates.template(self.template)
         if self.instruction is not None and not self.instruction.strip():
             raise ConfigError("the instruction is blank; leave it out for the default", path="instruction")
 
-    @property
-    def scale(self) -> Scale:
-        """Sigmoid of a logit."""
-        return "sigmoid"
-
-    @property
-    def model_id(self) -> str:
-        """Model id with the pinned revision."""
-        return model_name(self.model, self.revision)
-
-    def score(self, query: str, texts: Sequence[str]) -> Scores:
-        """Score each text by the model's logit."""
-        engine = self._engine
-        started = perf_counter()
-        inputs = engine.tokenizer.encode(query, texts, self.on_overflow)
-        values = [0.0] * len(texts)
-        notes = list(engine.notes)
-        for rows, arrays in inputs.batches(self.batch_tokens or engine.batch_tokens):
-            for row, logit in zip(rows, engine.logits(arrays, notes), strict=True):
-                values[row] = logit
-        usage = Usage(texts=len(texts), tokens=inputs.tokens, seconds=perf_counter() - started)
-        return Scores(values, self.scale, usage, inputs.coverage, notes=tuple(dict.fromkeys(notes)))
-
-    def fetch(self) -> ModelFolder:
-        """Find the model's files, fetching into the hub's cache what is not there yet; nothing is loaded.
-
-        Raises:
-            ModelLoadError: There are none, or the hub cannot be reached.
-        """
-        return locate(
-            self.model, backend=self.kind, revision=self.revision, patterns=TORCH_FILES, complete=has_checkpoint
-        )
-
-    def warm_up(self) -> None:
-        """Load tokenizer and weights."""
-        _ = self._engine
+    @staticmethod
+    def complete(folder: Path) -> bool:
+        """Whether a folder holds a config and all safetensors files."""
+        return has_checkpoint(folder)
 
     def close(self) -> None:
         """Release the weights, and the GPU memory they took; a later call loads them anew."""

@@ -11,8 +11,7 @@ from typing import Literal
 import click
 
 from rag_rerank.backends import catalogue
-from rag_rerank.backends.onnx import OnnxReranker
-from rag_rerank.backends.torch import TorchReranker
+from rag_rerank.backends._local import LocalReranker
 from rag_rerank.base import Composite, Reranker
 from rag_rerank.cli.table import table
 from rag_rerank.config import build
@@ -76,8 +75,8 @@ def _with_backend(spec: str) -> str:
     return f"{row.backend}:{row.id}"
 
 
-def _local(reranker: Reranker) -> Iterator[OnnxReranker | TorchReranker]:
-    if isinstance(reranker, (OnnxReranker, TorchReranker)):
+def _local(reranker: Reranker) -> Iterator[LocalReranker]:
+    if isinstance(reranker, LocalReranker):
         yield reranker
     elif isinstance(reranker, Composite):
         for part in reranker.parts:
