@@ -8,18 +8,20 @@ from its trace.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
 
 from rag_rerank.errors import RerankError
-from rag_rerank.trace import Trace
+from rag_rerank.trace import Trace, Usage
 from rag_rerank.types import Candidate, Hit, Ranking, Scale
 
 if TYPE_CHECKING:
-    from rag_rerank.base import Reranker
+    from rag_rerank.base import Composite, Reranker
 
-__all__ = ["Call", "Decision", "Plan"]
+__all__ = ["Call", "Decision", "Plan", "Run", "adrive", "drive"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,3 +106,39 @@ async def adrive(plan: Plan, journal: Journal) -> Decision:
         return decision
     finally:
         plan.close()
+
+
+class Run:
+    """One call of a composite, from plan to ranking."""
+
+    def __init__(self, reranker: Composite, query: str) -> None:
+        self.started = perf_counter()
+        self.reranker = reranker
+        self.query = query
+        self.journal = Journal()
+
+    def trace(self, **facts: Any) -> Trace:
+        """Return the trace node of this call, as of now, with all calls so far inside."""
+        children = tuple(self.journal.traces)
+        return Trace(
+            step=self.reranker.label,
+            seconds=perf_counter() - self.started,
+            usage=Usage.total(child.usage for child in children),
+            children=children,
+            **facts,
+        )
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Give an error that leaves this call its trace."""
+        try:
+            yield
+        except RerankError as error:
+            error.trace = self.trace(error=describe(error))
+            raise
+
+    def ranking(self, decision: Decision) -> Ranking:
+        """Return the ranking that a plan decided on."""
+        trace = self.trace(scale=decision.scale, notes=decision.notes)
+        degraded = tuple(dict.fromkeys((*self.journal.degraded, *decision.degraded)))
+        return Ranking(self.query, decision.hits, decision.scale, trace, trace.usage, degraded)

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import sys
-import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, ExitStack, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass, fields, is_dataclass
-from time import perf_counter
 from types import TracebackType
 from typing import Any, ClassVar, final
-from unicodedata import category
 
-from rag_rerank._plan import Decision, Journal, Plan, adrive, describe, drive
-from rag_rerank.errors import BadResponse, ConfigError, InputError, InputTooLong, RerankError, TruncationWarning
-from rag_rerank.trace import Trace, Usage
-from rag_rerank.types import Candidate, Ranking, Scale, Scores, check_top_k, checked_values, ranked
+from rag_rerank._plan import Plan, Run, adrive, drive
+from rag_rerank._request import Request, as_candidates
+from rag_rerank.errors import ConfigError
+from rag_rerank.types import Candidate, Ranking, Scale, Scores
 
 __all__ = ["Composite", "PointwiseReranker", "Reranker"]
 
@@ -149,13 +145,13 @@ class PointwiseReranker(Reranker):
 
     @final
     def _rank(self, query: str, candidates: tuple[Candidate, ...]) -> Ranking:
-        request = _Request(self, query, candidates)
+        request = Request(self, query, candidates)
         with request.watched():
             return request.ranking(self.score(request.query, request.texts) if request.texts else None)
 
     @final
     async def _arank(self, query: str, candidates: tuple[Candidate, ...]) -> Ranking:
-        request = _Request(self, query, candidates)
+        request = Request(self, query, candidates)
         with request.watched():
             return request.ranking(await self.ascore(request.query, request.texts) if request.texts else None)
 
@@ -175,13 +171,13 @@ class Composite(Reranker):
 
     @final
     def _rank(self, query: str, candidates: tuple[Candidate, ...]) -> Ranking:
-        run = _Run(self, query)
+        run = Run(self, query)
         with run.watched():
             return run.ranking(drive(self._plan(query, candidates), run.journal))
 
     @final
     async def _arank(self, query: str, candidates: tuple[Candidate, ...]) -> Ranking:
-        run = _Run(self, query)
+        run = Run(self, query)
         with run.watched():
             return run.ranking(await adrive(self._plan(query, candidates), run.journal))
 
@@ -210,181 +206,6 @@ def check_reranker(value: object, path: str) -> None:
             f"expected a Reranker, got {type(value).__name__}; rag_rerank.build makes one from a name or a config",
             path=path,
         )
-
-
-def as_candidates(query: str, candidates: Sequence[Candidate | str], top_k: int | None = None) -> tuple[Candidate, ...]:
-    """Check a request and give plain strings their position as id.
-
-    Raises:
-        InputError: See `Reranker.rerank`.
-    """
-    if not isinstance(query, str):
-        raise InputError(f"the query must be a string, got {type(query).__name__}")
-    if blank(query):
-        raise InputError("the query is blank; there is nothing to be relevant to")
-    check_top_k(top_k)
-    if not isinstance(candidates, Iterable) or isinstance(candidates, Mapping):
-        raise InputError(f"candidates must be a sequence of texts or Candidates, got {type(candidates).__name__}")
-    if isinstance(candidates, (str, bytes)):
-        raise InputError("candidates must be a sequence of texts; got one text, put it into a list")
-    prepared = []
-    seen: dict[str, int] = {}
-    for i, item in enumerate(candidates):
-        candidate = Candidate(str(i), item) if isinstance(item, str) else item
-        if not isinstance(candidate, Candidate):
-            raise InputError(f"candidates[{i}] must be a string or a Candidate, got {type(item).__name__}")
-        if candidate.id in seen:
-            raise InputError(
-                f"candidates[{seen[candidate.id]}] and candidates[{i}] have the same id {candidate.id!r}; "
-                "ids must be unique within a request"
-            )
-        seen[candidate.id] = i
-        prepared.append(candidate)
-    return tuple(prepared)
-
-
-def blank(text: str) -> bool:
-    """Whether a text has nothing to read: only spaces, control and format characters (zero-width space, BOM ...)."""
-    return all(char.isspace() or category(char) in ("Cc", "Cf") for char in text)
-
-
-def readable(text: str) -> str:
-    """Return valid Unicode: surrogate pairs joined, lone surrogates as U+FFFD. Valid text is returned as it is."""
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return text
-
-
-class _Request:
-    """One call of a pointwise reranker, from candidates to ranking."""
-
-    def __init__(self, reranker: PointwiseReranker, query: str, candidates: tuple[Candidate, ...]) -> None:
-        self.started = perf_counter()
-        self.reranker = reranker
-        self.asked = query
-        self.query = readable(query)
-        self.candidates = candidates
-        self.unscored = {i: "blank text" for i, c in enumerate(candidates) if blank(c.text)}
-        self.where = [i for i in range(len(candidates)) if i not in self.unscored]
-        self.texts = [readable(candidates[i].text) for i in self.where]
-        repaired = sum(text is not candidates[i].text for i, text in zip(self.where, self.texts, strict=True))
-        self.notes = ((f"{repaired} texts held lone surrogates, which were read as U+FFFD",) if repaired else ()) + (
-            ("the query held lone surrogates, which were read as U+FFFD",) if self.query is not query else ()
-        )
-
-    def trace(self, **facts: Any) -> Trace:
-        return Trace(
-            step=self.reranker.label, model=self.reranker.model_id, seconds=perf_counter() - self.started, **facts
-        )
-
-    @contextmanager
-    def watched(self) -> Iterator[None]:
-        """Give an error that leaves this call its trace."""
-        try:
-            yield
-        except RerankError as error:
-            if isinstance(error, InputTooLong) and error.position is not None:
-                error.args = (f"candidate {self.candidates[self.where[error.position]].id!r}: {error}",)
-            inner = error.trace
-            error.trace = self.trace(
-                error=describe(error),
-                notes=self.notes,
-                attempts=inner.attempts if inner else 0,
-                failures=inner.failures if inner else (),
-                usage=inner.usage if inner else Usage(),
-                children=inner.children if inner else (),
-            )
-            raise
-
-    def ranking(self, scores: Scores | None) -> Ranking:
-        scores = self.checked(scores) if self.texts else Scores((), self.reranker.scale)
-        hits = ranked(self.candidates, scores, self.where, self.unscored)
-        trace = self.trace(
-            scale=scores.scale,
-            scores={hit.id: hit.raw_score for hit in hits if hit.raw_score is not None},
-            unscored={hit.id: hit.unscored for hit in hits if hit.unscored is not None},
-            coverage={hit.id: hit.coverage for hit in hits if hit.coverage is not None},
-            usage=scores.usage,
-            attempts=sum(request.attempts for request in scores.requests),
-            failures=tuple(failure for request in scores.requests for failure in request.failures),
-            notes=self.notes + scores.notes,
-            children=scores.requests if len(scores.requests) > 1 else (),
-        )
-        return Ranking(self.asked, hits, scores.scale, trace, scores.usage)
-
-    def checked(self, scores: Scores | None) -> Scores:
-        """Hold a backend to its word: as many finite scores as texts, in plain floats."""
-        backend, model = self.reranker.kind, getattr(self.reranker, "model", None)
-        expected = len(self.texts)
-        if not isinstance(scores, Scores):
-            raise BadResponse(
-                f"{self.reranker.label} gave {type(scores).__name__} instead of Scores", backend=backend, model=model
-            )
-        if len(scores.values) != expected or (scores.coverage and len(scores.coverage) != expected):
-            raise BadResponse(
-                f"{self.reranker.label} gave {len(scores.values)} scores and {len(scores.coverage)} coverages "
-                f"for {expected} texts",
-                backend=backend,
-                model=model,
-            )
-        try:
-            values = checked_values(scores.values)
-        except InputError as error:
-            raise BadResponse(f"{self.reranker.label}: {error}", backend=backend, model=model) from error
-        cut = sum(coverage.truncated for coverage in scores.coverage)
-        if cut:
-            warnings.warn(
-                f"{self.reranker.label} read only the beginning of {cut} of {expected} texts; hit.coverage says how "
-                'much, and on_overflow="error" refuses instead',
-                TruncationWarning,
-                stacklevel=_levels_to_the_caller(),
-            )
-        return Scores(values, scores.scale, scores.usage, scores.coverage, scores.requests, scores.notes)
-
-
-class _Run:
-    """One call of a composite, from plan to ranking."""
-
-    def __init__(self, reranker: Composite, query: str) -> None:
-        self.started = perf_counter()
-        self.reranker = reranker
-        self.query = query
-        self.journal = Journal()
-
-    def trace(self, **facts: Any) -> Trace:
-        children = tuple(self.journal.traces)
-        return Trace(
-            step=self.reranker.label,
-            seconds=perf_counter() - self.started,
-            usage=Usage.total(child.usage for child in children),
-            children=children,
-            **facts,
-        )
-
-    @contextmanager
-    def watched(self) -> Iterator[None]:
-        """Give an error that leaves this call its trace."""
-        try:
-            yield
-        except RerankError as error:
-            error.trace = self.trace(error=describe(error))
-            raise
-
-    def ranking(self, decision: Decision) -> Ranking:
-        trace = self.trace(scale=decision.scale, notes=decision.notes)
-        degraded = tuple(dict.fromkeys((*self.journal.degraded, *decision.degraded)))
-        return Ranking(self.query, decision.hits, decision.scale, trace, trace.usage, degraded)
-
-
-def _levels_to_the_caller() -> int:
-    """Return how many frames lie between the one that asks and the first outside this package: composites nest."""
-    package, levels = __name__.partition(".")[0], 0
-    frame = sys._getframe(1)
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == package:
-        frame, levels = frame.f_back, levels + 1
-    return levels + 1
 
 
 def _rerankers(values: Any) -> Iterator[Reranker]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rag_rerank.base import readable
+from rag_rerank._request import readable
 
 __all__ = ["table"]
 

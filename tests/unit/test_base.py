@@ -26,7 +26,7 @@ from rag_rerank import (
     TruncationWarning,
     Usage,
 )
-from rag_rerank.base import as_candidates, readable
+from rag_rerank._request import as_candidates, readable
 from rag_rerank.testing import ScriptedReranker
 
 

@@ -1,0 +1,164 @@
+"""One call of a pointwise reranker: what comes in is checked and repaired, what comes out is checked and ranked."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+from unicodedata import category
+
+from rag_rerank._plan import describe
+from rag_rerank.errors import BadResponse, InputError, InputTooLong, RerankError, TruncationWarning
+from rag_rerank.trace import Trace, Usage
+from rag_rerank.types import Candidate, Ranking, Scores, check_top_k, checked_values, ranked
+
+if TYPE_CHECKING:
+    from rag_rerank.base import PointwiseReranker
+
+__all__ = ["Request", "as_candidates", "blank", "readable"]
+
+
+def as_candidates(query: str, candidates: Sequence[Candidate | str], top_k: int | None = None) -> tuple[Candidate, ...]:
+    """Check a request and give plain strings their position as id.
+
+    Raises:
+        InputError: See `Reranker.rerank`.
+    """
+    if not isinstance(query, str):
+        raise InputError(f"the query must be a string, got {type(query).__name__}")
+    if blank(query):
+        raise InputError("the query is blank; there is nothing to be relevant to")
+    check_top_k(top_k)
+    if not isinstance(candidates, Iterable) or isinstance(candidates, Mapping):
+        raise InputError(f"candidates must be a sequence of texts or Candidates, got {type(candidates).__name__}")
+    if isinstance(candidates, (str, bytes)):
+        raise InputError("candidates must be a sequence of texts; got one text, put it into a list")
+    prepared = []
+    seen: dict[str, int] = {}
+    for i, item in enumerate(candidates):
+        candidate = Candidate(str(i), item) if isinstance(item, str) else item
+        if not isinstance(candidate, Candidate):
+            raise InputError(f"candidates[{i}] must be a string or a Candidate, got {type(item).__name__}")
+        if candidate.id in seen:
+            raise InputError(
+                f"candidates[{seen[candidate.id]}] and candidates[{i}] have the same id {candidate.id!r}; "
+                "ids must be unique within a request"
+            )
+        seen[candidate.id] = i
+        prepared.append(candidate)
+    return tuple(prepared)
+
+
+def blank(text: str) -> bool:
+    """Whether a text has nothing to read: only spaces, control and format characters (zero-width space, BOM ...)."""
+    return all(char.isspace() or category(char) in ("Cc", "Cf") for char in text)
+
+
+def readable(text: str) -> str:
+    """Return valid Unicode: surrogate pairs joined, lone surrogates as U+FFFD. Valid text is returned as it is."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
+
+
+class Request:
+    """One call, from candidates to ranking."""
+
+    def __init__(self, reranker: PointwiseReranker, query: str, candidates: tuple[Candidate, ...]) -> None:
+        self.started = perf_counter()
+        self.reranker = reranker
+        self.asked = query
+        self.query = readable(query)
+        self.candidates = candidates
+        self.unscored = {i: "blank text" for i, c in enumerate(candidates) if blank(c.text)}
+        self.where = [i for i in range(len(candidates)) if i not in self.unscored]
+        self.texts = [readable(candidates[i].text) for i in self.where]
+        repaired = sum(text is not candidates[i].text for i, text in zip(self.where, self.texts, strict=True))
+        self.notes = ((f"{repaired} texts held lone surrogates, which were read as U+FFFD",) if repaired else ()) + (
+            ("the query held lone surrogates, which were read as U+FFFD",) if self.query is not query else ()
+        )
+
+    def trace(self, **facts: Any) -> Trace:
+        """Return the trace node of this call, as of now."""
+        return Trace(
+            step=self.reranker.label, model=self.reranker.model_id, seconds=perf_counter() - self.started, **facts
+        )
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Give an error that leaves this call its trace."""
+        try:
+            yield
+        except RerankError as error:
+            if isinstance(error, InputTooLong) and error.position is not None:
+                error.args = (f"candidate {self.candidates[self.where[error.position]].id!r}: {error}",)
+            inner = error.trace
+            error.trace = self.trace(
+                error=describe(error),
+                notes=self.notes,
+                attempts=inner.attempts if inner else 0,
+                failures=inner.failures if inner else (),
+                usage=inner.usage if inner else Usage(),
+                children=inner.children if inner else (),
+            )
+            raise
+
+    def ranking(self, scores: Scores | None) -> Ranking:
+        """Rank by the backend's scores; ``None`` where there was nothing to score."""
+        scores = self.checked(scores) if self.texts else Scores((), self.reranker.scale)
+        hits = ranked(self.candidates, scores, self.where, self.unscored)
+        trace = self.trace(
+            scale=scores.scale,
+            scores={hit.id: hit.raw_score for hit in hits if hit.raw_score is not None},
+            unscored={hit.id: hit.unscored for hit in hits if hit.unscored is not None},
+            coverage={hit.id: hit.coverage for hit in hits if hit.coverage is not None},
+            usage=scores.usage,
+            attempts=sum(request.attempts for request in scores.requests),
+            failures=tuple(failure for request in scores.requests for failure in request.failures),
+            notes=self.notes + scores.notes,
+            children=scores.requests if len(scores.requests) > 1 else (),
+        )
+        return Ranking(self.asked, hits, scores.scale, trace, scores.usage)
+
+    def checked(self, scores: Scores | None) -> Scores:
+        """Hold a backend to its word: as many finite scores as texts, in plain floats."""
+        backend, model = self.reranker.kind, getattr(self.reranker, "model", None)
+        expected = len(self.texts)
+        if not isinstance(scores, Scores):
+            raise BadResponse(
+                f"{self.reranker.label} gave {type(scores).__name__} instead of Scores", backend=backend, model=model
+            )
+        if len(scores.values) != expected or (scores.coverage and len(scores.coverage) != expected):
+            raise BadResponse(
+                f"{self.reranker.label} gave {len(scores.values)} scores and {len(scores.coverage)} coverages "
+                f"for {expected} texts",
+                backend=backend,
+                model=model,
+            )
+        try:
+            values = checked_values(scores.values)
+        except InputError as error:
+            raise BadResponse(f"{self.reranker.label}: {error}", backend=backend, model=model) from error
+        cut = sum(coverage.truncated for coverage in scores.coverage)
+        if cut:
+            warnings.warn(
+                f"{self.reranker.label} read only the beginning of {cut} of {expected} texts; hit.coverage says how "
+                'much, and on_overflow="error" refuses instead',
+                TruncationWarning,
+                stacklevel=_levels_to_the_caller(),
+            )
+        return Scores(values, scores.scale, scores.usage, scores.coverage, scores.requests, scores.notes)
+
+
+def _levels_to_the_caller() -> int:
+    """Return how many frames lie between the one that asks and the first outside this package: composites nest."""
+    package, levels = __name__.partition(".")[0], 0
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == package:
+        frame, levels = frame.f_back, levels + 1
+    return levels + 1
