@@ -6,6 +6,7 @@ import sys
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 from unicodedata import category
@@ -127,23 +128,17 @@ class Request:
 
     def checked(self, scores: Scores | None) -> Scores:
         """Hold a backend to its word: as many finite scores as texts, in plain floats."""
-        backend, model = self.reranker.kind, getattr(self.reranker, "model", None)
         expected = len(self.texts)
         if not isinstance(scores, Scores):
-            raise BadResponse(
-                f"{self.reranker.label} gave {type(scores).__name__} instead of Scores", backend=backend, model=model
-            )
+            raise self._bad(f" gave {type(scores).__name__} instead of Scores")
         if len(scores.values) != expected or (scores.coverage and len(scores.coverage) != expected):
-            raise BadResponse(
-                f"{self.reranker.label} gave {len(scores.values)} scores and {len(scores.coverage)} coverages "
-                f"for {expected} texts",
-                backend=backend,
-                model=model,
+            raise self._bad(
+                f" gave {len(scores.values)} scores and {len(scores.coverage)} coverages for {expected} texts"
             )
         try:
             values = checked_values(scores.values)
         except InputError as error:
-            raise BadResponse(f"{self.reranker.label}: {error}", backend=backend, model=model) from error
+            raise self._bad(f": {error}") from error
         cut = sum(coverage.truncated for coverage in scores.coverage)
         if cut:
             warnings.warn(
@@ -152,7 +147,11 @@ class Request:
                 TruncationWarning,
                 stacklevel=_levels_to_the_caller(),
             )
-        return Scores(values, scores.scale, scores.usage, scores.coverage, scores.requests, scores.notes)
+        return replace(scores, values=values)
+
+    def _bad(self, what: str) -> BadResponse:
+        model = getattr(self.reranker, "model", None)
+        return BadResponse(f"{self.reranker.label}{what}", backend=self.reranker.kind, model=model)
 
 
 def _levels_to_the_caller() -> int:

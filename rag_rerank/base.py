@@ -34,6 +34,12 @@ class Reranker(ABC):
 
     name: str | None = None
 
+    def __post_init__(self) -> None:
+        for f in fields(self):
+            value = getattr(self, f.name)
+            if f.init and isinstance(value, list):  # `parts`, `==` and hash want a tuple
+                object.__setattr__(self, f.name, tuple(value))
+
     @property
     @abstractmethod
     def scale(self) -> Scale:

@@ -116,7 +116,7 @@ def _construct(node: Mapping[str, Any], path: str) -> Reranker:
         short = _expand(node["type"])
         kind = registry.resolve(short["type"])
     except ConfigError as error:
-        raise error.under(path) if path else error from error.__cause__
+        raise error.under(path) from error.__cause__
     arguments = {key: value for key, value in node.items() if key != "type"}
     if "model" in short:
         if "model" in arguments:
@@ -138,11 +138,11 @@ def make(kind: type[Any], arguments: Mapping[str, Any], path: str) -> Any:
         if f.default is MISSING and f.default_factory is MISSING and name not in arguments:
             raise ConfigError(f"{_title(kind)} needs {name!r}", path=path)
     hints = get_type_hints(kind)
-    values = {key: convert(hints[key], value, f"{path}.{key}" if path else key) for key, value in arguments.items()}
+    values = {key: convert(hints[key], value, _below(path, key)) for key, value in arguments.items()}
     try:
         return kind(**values)
     except ConfigError as error:
-        raise error.under(path) if path else error from error.__cause__
+        raise error.under(path) from error.__cause__
 
 
 def convert(hint: Any, value: Any, path: str) -> Any:
@@ -200,7 +200,7 @@ def _node_of(reranker: Reranker, path: str) -> dict[str, Any]:
     try:
         known = registry.resolve(kind.kind)
     except ConfigError as error:
-        raise error.under(path) if path else error from error.__cause__
+        raise error.under(path) from error.__cause__
     if known is not kind:
         raise ConfigError(
             f"the registry knows another class as {kind.kind!r}; {kind.__qualname__} needs its own name", path=path
@@ -211,7 +211,7 @@ def _node_of(reranker: Reranker, path: str) -> dict[str, Any]:
 def _dump(item: Any, path: str) -> dict[str, Any]:
     node = {}
     for f in fields(item):
-        value, here = getattr(item, f.name), f"{path}.{f.name}" if path else f.name
+        value, here = getattr(item, f.name), _below(path, f.name)
         if f.metadata.get("live"):
             if value is not None:
                 raise ConfigError(f"{f.name} is a live object, which no config can express", path=here)
@@ -244,6 +244,10 @@ def _is_default(f: Field[Any], value: Any) -> bool:
 def config_fields(kind: type[Any]) -> tuple[Field[Any], ...]:
     """Return the fields that a config may set: all but live objects."""
     return tuple(f for f in fields(kind) if f.init and not f.metadata.get("live"))
+
+
+def _below(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
 
 
 def _title(kind: type[Any]) -> str:

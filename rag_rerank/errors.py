@@ -79,7 +79,9 @@ class ConfigError(RerankError, ValueError):
         super().__init__(f"{path}: {message}" if path else message)
 
     def under(self, parent: str) -> ConfigError:
-        """Return the same error seen from one level further out."""
+        """Return the same error seen from one level further out; from the root, itself."""
+        if not parent:
+            return self
         joiner = "" if not self.path or self.path.startswith("[") else "."
         error = type(self)(self.message, path=f"{parent}{joiner}{self.path}")
         error.__cause__ = self.__cause__

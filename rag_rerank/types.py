@@ -235,16 +235,19 @@ def ranked(
     order = sorted(range(len(where)), key=lambda i: (-scores.values[i], where[i]))
     hits = [
         Hit(
-            rank=0,
+            rank=rank,
             score=present(scores.values[i], scores.scale),
             raw_score=scores.values[i],
             candidate=candidates[where[i]],
             coverage=scores.coverage[i] if scores.coverage else None,
         )
-        for i in order
+        for rank, i in enumerate(order, start=1)
     ]
-    hits += [Hit(0, None, None, candidates[i], None, reason) for i, reason in sorted(unscored.items())]
-    return renumbered(hits)
+    hits += [
+        Hit(rank, None, None, candidates[i], None, reason)
+        for rank, (i, reason) in enumerate(sorted(unscored.items()), start=len(hits) + 1)
+    ]
+    return tuple(hits)
 
 
 def renumbered(hits: Iterable[Hit]) -> tuple[Hit, ...]:

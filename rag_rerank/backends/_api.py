@@ -55,6 +55,7 @@ class ApiReranker(PointwiseReranker):
     async_client: Any = field(default=None, repr=False, compare=False, metadata={"live": True})
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not self.model:
             raise ConfigError("model is empty", path="model")
         if not (self.timeout > 0 and math.isfinite(self.timeout)):

@@ -20,6 +20,7 @@ from rag_rerank.errors import (
     RequestRejected,
     RequestTooLarge,
     RerankError,
+    TransientError,
 )
 from rag_rerank.trace import Usage
 
@@ -157,7 +158,7 @@ class Exchange:
         said = self.safe(message(body))
         text = f"answered {status or 'with an error'}" + (f" ({said})" if said else "")
         text += f"; {_ADVICE[kind]}" if kind in _ADVICE else ""
-        more = {"retry_after": seconds_to_wait(headers)} if kind in (RateLimited, BackendUnavailable) else {}
+        more = {"retry_after": seconds_to_wait(headers)} if issubclass(kind, TransientError) else {}
         return self._error(kind, text, status=status, **more)
 
     def late(self) -> BackendError:

@@ -70,6 +70,7 @@ class LocalReranker(PointwiseReranker):
     batch_tokens: int | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name in ("max_length", "batch_tokens"):
             self._check_at_least_one(name)
 

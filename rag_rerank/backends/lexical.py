@@ -40,6 +40,7 @@ class LexicalReranker(PointwiseReranker):
     b: float = 0.4
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not self.k1 >= 0:
             raise ConfigError(f"k1 must be at least 0, got {self.k1}", path="k1")
         if not 0 <= self.b <= 1:

@@ -53,7 +53,6 @@ class OnnxReranker(LocalReranker):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._check_at_least_one("threads")
-        object.__setattr__(self, "providers", tuple(self.providers))  # of a list: `==` and hash want a tuple
 
     @staticmethod
     def complete(folder: Path) -> bool:

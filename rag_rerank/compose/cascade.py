@@ -55,7 +55,7 @@ class Cascade(Composite):
     stages: tuple[Stage, ...]
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "stages", tuple(self.stages))  # of a list: `parts`, `==` and hash want a tuple
+        super().__post_init__()
         if not self.stages:
             raise ConfigError("a cascade needs at least one stage", path="stages")
         for i, stage in enumerate(self.stages):

@@ -33,7 +33,7 @@ class Fallback(Composite):
     members: tuple[Reranker, ...]
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "members", tuple(self.members))  # of a list: `parts`, `==` and hash want a tuple
+        super().__post_init__()
         if len(self.members) < 2:
             raise ConfigError(f"a fallback needs at least two members, got {len(self.members)}", path="members")
         for i, member in enumerate(self.members):
