@@ -17,33 +17,18 @@ from rag_rerank._compact import compact
 from rag_rerank._extras import need
 from rag_rerank.backends._checkpoint import CrossEncoderModel, has_checkpoint, quiet
 from rag_rerank.backends._encoder import PairTokenizer
+from rag_rerank.backends._sample import QUERIES, TEXTS, TOLERANCE
 from rag_rerank.backends._templates import causal_architecture
 from rag_rerank.backends._weights import TORCH_FILES, ModelFolder, locate, read_json
 from rag_rerank.backends.onnx import OnnxReranker
 from rag_rerank.errors import ConfigError, ModelLoadError
 
-__all__ = ["TOLERANCE", "ExportReport", "export"]
-
-TOLERANCE = 1e-4
-"""Largest difference between a logit of ONNX Runtime and the same one of PyTorch, both fp32, that is let through:
-absolute, or for logits beyond -1..1 relative to the logit, because fp32 rounds relative to its numbers."""
+__all__ = ["ExportReport", "export"]
 
 _BATCH_TOKENS = 2048
 
 OPSET = 17
 """ONNX operator set; the first with LayerNormalization."""
-
-_QUERIES = ("how deep is the lake in the south?", "почему в горах вода кипит раньше?")
-_TEXTS = (
-    "yes",
-    "The lake in the south is 346 m deep; the one in the north is shallow.",
-    "Water boils at a lower temperature on a mountain, because the air pressure is lower there.",
-    "В горах давление ниже, поэтому вода закипает при более низкой температуре.",
-    "温度は重要です。夜は暖かくしてください。",
-    "Cranes rest on the lake in autumn, then fly on along the coast. " * 6,
-)
-_SAMPLE = (*_TEXTS, " ".join(_TEXTS * 12))
-"""Own sentences on which both are compared: from one word to several hundred tokens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +158,7 @@ def _write_onnx(model: CrossEncoderModel, tokenizer: PairTokenizer, graph: Path,
         def forward(self, *inputs: Any) -> Any:
             return self.cross_encoder(dict(zip(model.inputs, inputs, strict=True)))["scores"]
 
-    _, arrays = next(tokenizer.encode(_QUERIES[0], _TEXTS, "truncate").batches(10**6))
+    _, arrays = next(tokenizer.encode(QUERIES[0], TEXTS, "truncate").batches(10**6))
     try:
         with quiet(), warnings.catch_warnings(), torch.inference_mode():
             warnings.simplefilter("ignore")  # the tracer's; what it may get wrong is measured below
@@ -207,9 +192,9 @@ def _differences(model: CrossEncoderModel, tokenizer: PairTokenizer, draft: Path
     import torch
 
     with OnnxReranker(model=str(draft)) as exported:
-        for query in _QUERIES:
-            given = exported.score(query, _SAMPLE).values
-            inputs = tokenizer.encode(query, _SAMPLE, "truncate")
+        for query in QUERIES:
+            given = exported.score(query, TEXTS).values
+            inputs = tokenizer.encode(query, TEXTS, "truncate")
             for rows, arrays in inputs.batches(_BATCH_TOKENS):
                 with torch.inference_mode():
                     wanted = model.logits(arrays).tolist()

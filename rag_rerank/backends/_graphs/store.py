@@ -1,0 +1,233 @@
+"""The graph that is run instead of a model's own: made once, compared with it, and kept on disk.
+
+A made graph lies in the assets folder of the Hugging Face cache (``HF_ASSETS_CACHE``), under a checksum of all it was
+made of: the model's file and config, the precision, this recipe, and ONNX Runtime's version. Its weights lie in a file of their
+own, which ONNX Runtime maps into memory instead of reading it. The folder may be deleted at any time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from rag_rerank.backends._encoder import PairTokenizer
+from rag_rerank.backends._graphs.fused import fused
+from rag_rerank.backends._graphs.int8 import quantised
+from rag_rerank.backends._graphs.weights import UnknownGraph
+from rag_rerank.backends._sample import QUERIES, TEXTS, TOLERANCE
+from rag_rerank.backends._weights import ModelFolder
+from rag_rerank.errors import ModelLoadError
+
+__all__ = ["Graph", "Precision", "checksum", "prepared"]
+
+Precision = Literal["fp32", "int8"]
+"""What the linear layers are computed in."""
+
+_RECIPE = 1
+"""Grows when the same model would be made into another graph."""
+
+_BATCH_TOKENS = 512
+
+
+class Runnable(Protocol):
+    """An opened graph: what it gives for batches of arrays."""
+
+    exact: bool
+
+    def logits(self, arrays: Mapping[str, Any]) -> list[float]:
+        """Return one logit a row."""
+
+
+Open = Callable[[Path, "Path | None"], Runnable]
+"""Opens an ONNX file as it is; or lets ONNX Runtime optimise it and write the outcome into the second file."""
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A graph that is ready to run.
+
+    Args:
+        file: Its ONNX file.
+        notes: What the trace should say about it.
+        keeper: Removes a file that could not be kept, when the graph is let go.
+    """
+
+    file: Path
+    notes: tuple[str, ...]
+    keeper: Any = None
+
+
+def prepared(folder: ModelFolder, file: Path, precision: Precision, tokenizer: PairTokenizer, open_: Open) -> Graph:
+    """Return the graph to run for a model's ONNX file, made now or found where an earlier call left it.
+
+    Raises:
+        ModelLoadError: The file cannot be read.
+    """
+    name = f"{_checksum_of(folder, file)[:32]}-{precision}-{_RECIPE}-ort{_runtime_version()}"
+    target, trouble = _target(name)
+    if target is not None:
+        found = _found(target)
+        if found is not None:
+            return found
+        parent = target.parent
+    else:
+        parent = Path(tempfile.gettempdir())
+    draft = Path(tempfile.mkdtemp(dir=parent, prefix=f".{name[:8]}-"))
+    try:
+        _make(draft, folder, file, precision, tokenizer, open_)
+        if target is not None:
+            return _kept(draft, target)
+    except BaseException:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise
+    graph = _found(draft)
+    assert graph is not None
+    note = f"the optimised graph could not be kept for the next start: {trouble}"
+    return Graph(graph.file, (*graph.notes, note), _Keeper(draft))
+
+
+class _Keeper:
+    """Deletes a folder when it is itself let go, at the interpreter's exit at the latest."""
+
+    def __init__(self, folder: Path) -> None:
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+
+
+def checksum(*files: Path) -> str:
+    """Return the SHA-256 of files, each with its name and its length."""
+    total = hashlib.sha256()
+    for file in files:
+        total.update(f"{file.name}:{file.stat().st_size}\n".encode())
+        with file.open("rb") as stream:
+            while block := stream.read(1 << 20):
+                total.update(block)
+    return total.hexdigest()
+
+
+def _checksum_of(folder: ModelFolder, file: Path) -> str:
+    beside = file.with_name(f"{file.name}_data")
+    try:
+        return checksum(file, *([beside] if beside.is_file() else []), folder.path / "config.json")
+    except OSError as error:
+        raise ModelLoadError(f"{folder.name}: cannot read its files: {error}") from error
+
+
+def _runtime_version() -> str:
+    import onnxruntime
+
+    version: str = onnxruntime.__version__
+    return version
+
+
+def _target(name: str) -> tuple[Path | None, str]:
+    """Return where a graph is kept, or ``None`` and why nothing can be kept there."""
+    from huggingface_hub.constants import HF_ASSETS_CACHE
+
+    graphs = Path(HF_ASSETS_CACHE).expanduser() / "rag-rerank" / "graphs"
+    try:
+        graphs.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        return None, str(error)
+    if not os.access(graphs, os.W_OK):
+        return (graphs / name, "") if (graphs / name).is_dir() else (None, f"{graphs} is not writable")
+    return graphs / name, ""
+
+
+def _found(target: Path) -> Graph | None:
+    """Return a kept graph if it is whole: a weights file that was cut would crash the process that maps it."""
+    try:
+        report = json.loads((target / "graph.json").read_text(encoding="utf-8"))
+        sizes = {file.name: file.stat().st_size for file in target.iterdir() if file.name != "graph.json"}
+    except (OSError, ValueError):
+        return None
+    if report.get("sizes") != sizes:
+        return None
+    return Graph(target / "model.onnx", tuple(report["notes"]))
+
+
+def _kept(draft: Path, target: Path) -> Graph:
+    """Move a made graph to its place; where another process was faster, or one lies there broken, theirs goes."""
+    shutil.rmtree(target, ignore_errors=True)
+    try:
+        draft.rename(target)
+    except OSError:  # another process put the same graph there in this moment
+        shutil.rmtree(draft, ignore_errors=True)
+    graph = _found(target)
+    if graph is None:
+        raise ModelLoadError(f"the optimised graph could not be written to {target}; is the disk full?")
+    return graph
+
+
+def _make(
+    draft: Path, folder: ModelFolder, file: Path, precision: Precision, tokenizer: PairTokenizer, open_: Open
+) -> None:
+    import onnx
+
+    own = open_(file, None)
+    wanted = list(_logits(own, tokenizer))
+    try:
+        model = onnx.load(file)
+    except Exception as error:  # protobuf's and onnx's errors have no common base class
+        raise ModelLoadError(f"{folder.name}: {file.name} cannot be read: {error}") from error
+    notes = []
+    try:
+        graph, flat = fused(model, folder.config), True
+        _write(graph, draft / "model.onnx")
+        _check(wanted, list(_logits(open_(draft / "model.onnx", None), tokenizer)))
+    except UnknownGraph as reason:
+        notes.append(f"runs its own graph: {reason}")
+        graph, flat = model, False
+    del own
+    if precision == "int8":
+        graph = quantised(graph, flat=flat)
+    made = draft / "model.onnx"
+    if not flat:
+        for written in draft.iterdir():
+            written.unlink()
+        _write(graph, draft / "made.onnx")
+        open_(draft / "made.onnx", made)
+        for written in draft.glob("made.onnx*"):
+            written.unlink()
+    elif precision == "int8":
+        _write(graph, made)
+    if precision == "int8":
+        given = list(_logits(open_(made, None), tokenizer))
+        moved = max(abs(a - b) for a, b in zip(given, wanted, strict=True))
+        spread = max(wanted) - min(wanted)
+        notes.append(f"computes in int8; on {len(wanted)} sample pairs logits moved by up to {moved:.2g} of a spread of {spread:.2g}")
+    sizes = {written.name: written.stat().st_size for written in draft.iterdir()}
+    (draft / "graph.json").write_text(json.dumps({"model": folder.name, "notes": notes, "sizes": sizes}), encoding="utf-8")
+
+
+def _write(model: Any, file: Path) -> None:
+    import onnx
+
+    data = file.with_name(f"{file.name}_data")
+    data.unlink(missing_ok=True)  # onnx would write behind what is there
+    onnx.save_model(model, file, save_as_external_data=True, location=data.name, size_threshold=1024)
+
+
+def _logits(graph: Runnable, tokenizer: PairTokenizer) -> Iterator[float]:
+    """Yield the logits of the sample pairs, in the order of the pairs."""
+    for query in QUERIES:
+        inputs = tokenizer.encode(query, TEXTS, "truncate")
+        values = [0.0] * len(TEXTS)
+        for rows, arrays in inputs.batches(_BATCH_TOKENS, exact=graph.exact):
+            for row, logit in zip(rows, graph.logits(arrays), strict=True):
+                values[row] = logit
+        yield from values
+
+
+def _check(wanted: list[float], given: list[float]) -> None:
+    """Refuse a made graph whose logits are not the model's own."""
+    for a, b in zip(wanted, given, strict=True):
+        if not abs(a - b) <= TOLERANCE * max(1.0, abs(a)):
+            raise UnknownGraph(f"the faster one gave a logit of {b:.6g} instead of {a:.6g}")
