@@ -1,7 +1,8 @@
-"""State that is loaded on first use, once per instance, and never pickled."""
+"""State that is loaded on first use, once per instance and process, and never pickled."""
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar, overload
@@ -12,11 +13,12 @@ _ABSENT = object()
 
 
 class loaded(Generic[T]):
-    """A method turned into a value that is computed once per instance, also under threads.
+    """A method turned into a value that is computed once per instance and process, also under threads.
 
     Unlike ``functools.cached_property`` (no lock since Python 3.12), two threads that meet at first use load once.
     The value lives in ``instance.__dict__``, beside a frozen dataclass's fields and outside its ``repr``, ``==``
-    and pickle.
+    and pickle. A forked process computes its own: threads, connections and locks do not survive a fork. What it
+    inherits it neither uses nor frees.
     """
 
     def __init__(self, load: Callable[[Any], T]) -> None:
@@ -24,7 +26,11 @@ class loaded(Generic[T]):
         self._load = load
 
     def __set_name__(self, owner: type, name: str) -> None:
-        self._key = f"{name} (loaded)"
+        self._name = name
+
+    @property
+    def _key(self) -> str:
+        return f"{self._name} (loaded by process {os.getpid()})"
 
     @overload
     def __get__(self, instance: None, owner: type) -> loaded[T]: ...
@@ -34,12 +40,18 @@ class loaded(Generic[T]):
         if instance is None:
             return self
         state = instance.__dict__
-        while (value := state.get(self._key, _ABSENT)) is _ABSENT:
+        key = self._key
+        while (value := state.get(key, _ABSENT)) is _ABSENT:
             with self._lock(instance):
-                if self._key not in state:
-                    state[self._key] = self._load(instance)
+                if key not in state:
+                    state[key] = self._load(instance)
         found: T = value
         return found
+
+    def peek(self, instance: object) -> T | None:
+        """Return the value where it is loaded, else ``None``; never waits."""
+        value: T | None = instance.__dict__.get(self._key)
+        return value
 
     def pop(self, instance: object) -> T | None:
         """Forget the value and return it, or ``None`` where nothing was loaded."""

@@ -13,6 +13,7 @@
     │   │   ├── BackendTimeout           no answer in time
     │   │   ├── RateLimited              429
     │   │   ├── BackendUnavailable       no connection, or 5xx
+    │   │   ├── Overloaded               as many calls as a local reranker takes are waiting or running
     │   │   └── AllFailed                every member of a Fallback failed; .errors
     │   ├── AuthenticationError          no key, or 401, 403, 498
     │   ├── BillingError                 402: no credit left
@@ -46,6 +47,7 @@ __all__ = [
     "InputTooLong",
     "MissingExtraError",
     "ModelLoadError",
+    "Overloaded",
     "RateLimited",
     "RequestRejected",
     "RequestTooLarge",
@@ -171,6 +173,13 @@ class RateLimited(TransientError):
 
 class BackendUnavailable(TransientError):
     """The provider could not be reached, dropped the connection, or answered with a server error."""
+
+
+class Overloaded(TransientError):
+    """A local reranker has as many calls waiting or running as its ``max_queue`` allows; nothing was begun.
+
+    No retry policy of the library sees it, because those stand around requests to providers only; a Fallback moves on.
+    """
 
 
 class AllFailed(TransientError):

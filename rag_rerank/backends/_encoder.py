@@ -46,22 +46,27 @@ class Inputs:
         """Tokens that the model reads, padding not counted."""
         return sum(map(len, self.ids))
 
-    def batches(self, tokens: int) -> Iterator[tuple[list[int], Mapping[str, npt.NDArray[np.int64]]]]:
-        """Yield positions and padded arrays, longest inputs first, with at most ``tokens`` slots a batch.
+    def groups(self, tokens: int) -> list[tuple[int, list[int]]]:
+        """Divide the inputs into batches: token slots and positions of each, longest inputs first.
 
-        Inputs of like length stand together, so little is padded; an input longer than the budget goes alone.
+        A batch has at most ``tokens`` slots; an input that is longer goes alone. Inputs of like length stand together,
+        so little is padded.
         """
         order = sorted(range(len(self.ids)), key=lambda i: -len(self.ids[i]))
+        groups = []
         start = 0
         while start < len(order):
             width = len(self.ids[order[start]])
             rows = order[start : start + max(1, tokens // width)]
+            groups.append((len(rows) * width, rows))
             start += len(rows)
-            yield rows, self._arrays(rows, width)
+        return groups
 
-    def _arrays(self, rows: Sequence[int], width: int) -> Mapping[str, npt.NDArray[np.int64]]:
+    def arrays(self, rows: Sequence[int]) -> Mapping[str, npt.NDArray[np.int64]]:
+        """Return some inputs as arrays, padded to the longest of them."""
         import numpy as np
 
+        width = max(len(self.ids[i]) for i in rows)
         ids = np.full((len(rows), width), self.pad, dtype=np.int64)
         mask = np.zeros_like(ids)
         types = np.zeros_like(ids)
@@ -71,6 +76,11 @@ class Inputs:
             mask[row, :length] = 1
             types[row, :length] = self.types[i]
         return {"input_ids": ids, "attention_mask": mask, "token_type_ids": types}
+
+    def batches(self, tokens: int) -> Iterator[tuple[list[int], Mapping[str, npt.NDArray[np.int64]]]]:
+        """Yield positions and arrays of each of the `groups`."""
+        for _, rows in self.groups(tokens):
+            yield rows, self.arrays(rows)
 
 
 class PairTokenizer:

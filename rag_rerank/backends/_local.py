@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
-from time import perf_counter
+from queue import Full
 from typing import Any, ClassVar, Protocol
 
+from rag_rerank._lazy import loaded
+from rag_rerank.backends._crew import Crew
 from rag_rerank.backends._encoder import Inputs, OnOverflow
 from rag_rerank.backends._weights import ModelFolder, locate, model_name
 from rag_rerank.base import PointwiseReranker
-from rag_rerank.errors import ConfigError
+from rag_rerank.errors import ConfigError, Overloaded
 from rag_rerank.trace import Usage
 from rag_rerank.types import Scale, Scores
 
@@ -41,6 +44,10 @@ class Engine(Protocol):
     def batch_tokens(self) -> int:
         """Token slots in one batch, where the user names none."""
 
+    @property
+    def workers(self) -> int:
+        """How many threads at most run `logits` at the same time."""
+
     def logits(self, arrays: Mapping[str, Any], notes: list[str]) -> Sequence[float]:
         """Return one fp32 logit a row, as plain floats; what happened on the way goes into ``notes``."""
 
@@ -49,15 +56,20 @@ class Engine(Protocol):
 class LocalReranker(PointwiseReranker):
     """A reranker with a model on this machine; a backend gives `files`, `complete` and `_engine`.
 
+    Calls that meet on one instance share its workers fairly (see `rag_rerank.backends._crew`): a small call overtakes
+    a large one, equal calls are answered in the order in which they came. A call that is cancelled frees its place.
+
     Args:
         model: Alias of the catalogue, hub id, or folder.
         revision: Commit, branch or tag on the hub; by default the one that the catalogue pins.
         max_length: Window in tokens, for query, text and all that surrounds them; by default the model's own.
         on_overflow: What to do with a text that does not fit.
         batch_tokens: Token slots in one batch, padding included; by default the engine's choice.
+        max_queue: How many calls may be waiting or running on this instance.
 
     Raises:
         ConfigError: A number below 1.
+        Overloaded: ``max_queue`` calls are waiting or running already.
     """
 
     files: ClassVar[Sequence[str]]
@@ -68,10 +80,11 @@ class LocalReranker(PointwiseReranker):
     max_length: int | None = None
     on_overflow: OnOverflow = "truncate"
     batch_tokens: int | None = None
+    max_queue: int = 256
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("max_length", "batch_tokens"):
+        for name in ("max_length", "batch_tokens", "max_queue"):
             self._check_at_least_one(name)
 
     def _check_at_least_one(self, name: str) -> None:
@@ -111,17 +124,79 @@ class LocalReranker(PointwiseReranker):
 
     def score(self, query: str, texts: Sequence[str]) -> Scores:
         """Score each text by the model's logit."""
-        engine = self._engine
-        started = perf_counter()
-        inputs = engine.tokenizer.encode(query, texts, self.on_overflow)
-        values = [0.0] * len(texts)
-        notes = list(engine.notes)
-        for rows, arrays in inputs.batches(self.batch_tokens or engine.batch_tokens):
-            for row, logit in zip(rows, engine.logits(arrays, notes), strict=True):
-                values[row] = logit
-        usage = Usage(texts=len(texts), tokens=inputs.tokens, seconds=perf_counter() - started)
-        return Scores(values, self.scale, usage, inputs.coverage, notes=tuple(dict.fromkeys(notes)))
+        answer = self._submitted(query, texts)
+        try:
+            return answer.result()
+        except BaseException:
+            answer.cancel()  # where it is the wait that was interrupted
+            raise
+        finally:
+            del answer  # it holds its error, whose traceback holds this frame
+
+    async def ascore(self, query: str, texts: Sequence[str]) -> Scores:
+        """Do what `score` does without blocking the event loop, and without a thread for each call that waits."""
+        import asyncio
+
+        if type(self)._staffed.peek(self) is None:
+            await asyncio.to_thread(self.warm_up)
+        return await asyncio.wrap_future(self._submitted(query, texts))
 
     def warm_up(self) -> None:
         """Load tokenizer and model."""
-        _ = self._engine
+        _ = self._staffed
+
+    def close(self) -> None:
+        """Answer the calls that have been accepted, and release the model; a later call loads it anew."""
+        staffed = type(self)._staffed.pop(self)
+        if staffed is not None:
+            staffed[1].close()
+
+    @loaded
+    def _staffed(self) -> tuple[Engine, Crew]:
+        """The model with its workers."""
+        engine = self._engine
+        return engine, Crew(engine.workers, self.max_queue)
+
+    def _submitted(self, query: str, texts: Sequence[str]) -> Future[Scores]:
+        engine, crew = self._staffed
+        try:
+            return crew.submit(_Scoring(self, engine, query, texts))
+        except Full:
+            raise Overloaded(
+                f"{self.label} has {self.max_queue} calls waiting or running; call again later, raise max_queue, or "
+                "let a fallback answer",
+                backend=self.kind,
+                model=self.model,
+            ) from None
+
+
+class _Scoring:
+    """One call, as a task of the crew: its units are its batches."""
+
+    inputs: Inputs
+
+    def __init__(self, settings: LocalReranker, engine: Engine, query: str, texts: Sequence[str]) -> None:
+        self.settings = settings
+        self.engine = engine
+        self.query = query
+        self.texts = texts
+        self.notes = list(engine.notes)
+        self.values = [0.0] * len(texts)
+
+    def units(self) -> list[tuple[int, list[int]]]:
+        """Tokenise, and return the rows of each batch with its token slots."""
+        self.inputs = self.engine.tokenizer.encode(self.query, self.texts, self.settings.on_overflow)
+        return self.inputs.groups(self.settings.batch_tokens or self.engine.batch_tokens)
+
+    def do(self, rows: list[int]) -> None:
+        """Run one batch."""
+        for row, logit in zip(rows, self.engine.logits(self.inputs.arrays(rows), self.notes), strict=True):
+            self.values[row] = logit
+
+    def result(self, seconds: float, waited: float) -> Scores:
+        """Return the logits in the order of the texts."""
+        if waited >= 0.01:
+            self.notes.append(f"waited {waited:.2f} s for other calls")
+        usage = Usage(texts=len(self.texts), tokens=self.inputs.tokens, seconds=seconds)
+        notes = tuple(dict.fromkeys(self.notes))
+        return Scores(self.values, self.settings.scale, usage, self.inputs.coverage, notes=notes)

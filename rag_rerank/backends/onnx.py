@@ -35,6 +35,7 @@ class OnnxReranker(LocalReranker):
         on_overflow: ``"truncate"`` reads the beginning of a text that does not fit and says so in its coverage and in
             one `TruncationWarning` a call; ``"error"`` raises `InputTooLong`. A query is never cut.
         batch_tokens: Token slots in one batch, padding included; bounds memory. By default 2048.
+        max_queue: How many calls may be waiting or running on this instance.
         threads: Threads of ONNX Runtime; by default one a physical core.
         providers: Execution providers of ONNX Runtime, first choice first.
 
@@ -42,6 +43,7 @@ class OnnxReranker(LocalReranker):
         ConfigError: A number below 1.
         ModelLoadError: At first use, when files are absent or are not a cross-encoder with one logit.
         InputTooLong: See ``on_overflow``.
+        Overloaded: ``max_queue`` calls are waiting or running already.
     """
 
     kind: ClassVar[str] = "onnx"
@@ -60,7 +62,8 @@ class OnnxReranker(LocalReranker):
         return _onnx_file(folder) is not None and all((folder / f).is_file() for f in ("config.json", "tokenizer.json"))
 
     def close(self) -> None:
-        """Release the session; a later call loads it anew."""
+        """Answer the calls that have been accepted, and release the session; a later call loads it anew."""
+        super().close()
         type(self)._engine.pop(self)
 
     @loaded
@@ -72,6 +75,7 @@ class _Engine:
     """A tokenizer and a session."""
 
     batch_tokens = 2048
+    workers = 1
 
     def __init__(self, folder: ModelFolder, settings: OnnxReranker) -> None:
         file = _onnx_file(folder.path)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +41,7 @@ class TorchReranker(LocalReranker):
         batch_tokens: Token slots in one batch, padding included; bounds memory. By default 2048 on a CPU and 16384 on
             a GPU. A batch that is too large for a GPU's memory is halved, with a note in the trace.
         device: ``"auto"`` takes ``cuda``, else ``mps``, else ``cpu``; or any name of a torch device.
+        max_queue: How many calls may be waiting or running on this instance.
         dtype: What the model computes in, whatever its file holds; ``"auto"`` for the file's own. The last layer and
             the logits are fp32 in any case.
 
@@ -50,6 +50,7 @@ class TorchReranker(LocalReranker):
         MissingExtraError: At first use, when torch or sentence-transformers is not installed.
         ModelLoadError: At first use, when files are absent, pickled, without a trained head, or of an unknown kind.
         InputTooLong: See ``on_overflow``.
+        Overloaded: ``max_queue`` calls are waiting or running already.
     """
 
     kind: ClassVar[str] = "torch"
@@ -73,7 +74,11 @@ class TorchReranker(LocalReranker):
         return has_checkpoint(folder)
 
     def close(self) -> None:
-        """Release the weights, and the GPU memory they took; a later call loads them anew."""
+        """Answer the calls that have been accepted, and release the weights; a later call loads them anew.
+
+        The GPU memory they took is given back too.
+        """
+        super().close()
         if type(self)._engine.pop(self) is not None:
             gc.collect()  # modules hold each other
             import torch
@@ -91,10 +96,11 @@ class TorchReranker(LocalReranker):
 class _Engine:
     """A tokenizer and a model, one forward pass at a time."""
 
+    workers = 1
+
     def __init__(self, folder: ModelFolder, settings: TorchReranker) -> None:
         self.name = folder.name
         self.device = _device(settings.device)
-        self.lock = threading.Lock()
         dtype = _dtype(settings.dtype)
         window = folder.max_length(settings.max_length)
         template = _templates.template_of(folder, settings.template)
@@ -118,7 +124,7 @@ class _Engine:
 
         rows, width = arrays["input_ids"].shape
         try:
-            with self.lock, torch.inference_mode():
+            with torch.inference_mode():
                 logits: list[float] = self.model.logits(arrays).tolist()
                 return logits
         except torch.OutOfMemoryError as error:
