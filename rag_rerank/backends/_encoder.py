@@ -46,18 +46,21 @@ class Inputs:
         """Tokens that the model reads, padding not counted."""
         return sum(map(len, self.ids))
 
-    def groups(self, tokens: int) -> list[tuple[int, list[int]]]:
+    def groups(self, tokens: int, *, exact: bool) -> list[tuple[int, list[int]]]:
         """Divide the inputs into batches: token slots and positions of each, longest inputs first.
 
         A batch has at most ``tokens`` slots; an input that is longer goes alone. Inputs of like length stand together,
-        so little is padded.
+        so little is padded; or, where a batch is to be ``exact``, of one length, so nothing is.
         """
-        order = sorted(range(len(self.ids)), key=lambda i: -len(self.ids[i]))
+        lengths = [len(ids) for ids in self.ids]
+        order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
         groups = []
         start = 0
         while start < len(order):
-            width = len(self.ids[order[start]])
+            width = lengths[order[start]]
             rows = order[start : start + max(1, tokens // width)]
+            if exact:
+                rows = [row for row in rows if lengths[row] == width]
             groups.append((len(rows) * width, rows))
             start += len(rows)
         return groups
@@ -77,9 +80,11 @@ class Inputs:
             types[row, :length] = self.types[i]
         return {"input_ids": ids, "attention_mask": mask, "token_type_ids": types}
 
-    def batches(self, tokens: int) -> Iterator[tuple[list[int], Mapping[str, npt.NDArray[np.int64]]]]:
+    def batches(
+        self, tokens: int, *, exact: bool = False
+    ) -> Iterator[tuple[list[int], Mapping[str, npt.NDArray[np.int64]]]]:
         """Yield positions and arrays of each of the `groups`."""
-        for _, rows in self.groups(tokens):
+        for _, rows in self.groups(tokens, exact=exact):
             yield rows, self.arrays(rows)
 
 

@@ -45,6 +45,10 @@ class Engine(Protocol):
         """Token slots in one batch, where the user names none."""
 
     @property
+    def exact(self) -> bool:
+        """Whether all inputs of a batch must have the same length."""
+
+    @property
     def workers(self) -> int:
         """How many threads at most run `logits` at the same time."""
 
@@ -186,7 +190,9 @@ class _Scoring:
     def units(self) -> list[tuple[int, list[int]]]:
         """Tokenise, and return the rows of each batch with its token slots."""
         self.inputs = self.engine.tokenizer.encode(self.query, self.texts, self.settings.on_overflow)
-        return self.inputs.groups(self.settings.batch_tokens or self.engine.batch_tokens)
+        return self.inputs.groups(
+            self.settings.batch_tokens or self.engine.batch_tokens, exact=self.engine.exact
+        )
 
     def do(self, rows: list[int]) -> None:
         """Run one batch."""

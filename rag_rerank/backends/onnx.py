@@ -8,15 +8,18 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from rag_rerank._lazy import loaded
+from rag_rerank.backends._cores import cores
 from rag_rerank.backends._encoder import PairTokenizer
+from rag_rerank.backends._graphs.store import Graph, Precision, prepared
 from rag_rerank.backends._local import LocalReranker
 from rag_rerank.backends._weights import ONNX_FILES, ModelFolder
-from rag_rerank.errors import BackendError, ModelLoadError
+from rag_rerank.errors import BackendError, ConfigError, ModelLoadError
 
 __all__ = ["OnnxReranker"]
 
 _INPUTS = {"input_ids", "attention_mask", "token_type_ids"}
 _INTEGERS = {"tensor(int64)": "int64", "tensor(int32)": "int32"}
+_CPU = "CPUExecutionProvider"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +30,11 @@ class OnnxReranker(LocalReranker):
     cross-encoders, and any other whose ONNX file takes ``input_ids``, ``attention_mask`` and optionally
     ``token_type_ids`` and gives logits of shape (batch, 1).
 
+    At first use on a CPU the model's graph is made into a faster one and kept on disk (see
+    `rag_rerank.backends._graphs`): for BERT and RoBERTa models one without padding, whose scores do not depend on what
+    else is scored; for others ONNX Runtime's own optimisation. The fp32 logits are those of the model's own graph
+    within 1e-4, which is checked when the graph is made.
+
     Args:
         model: Alias (``"minilm"``), hub id, or a folder with ``model.onnx`` (also below ``onnx/``), ``config.json``
             and ``tokenizer.json``. ``rag-rerank export`` makes such a folder from a safetensors checkpoint.
@@ -34,27 +42,45 @@ class OnnxReranker(LocalReranker):
         max_length: Window in tokens, for query, text and special tokens together; by default the model's own.
         on_overflow: ``"truncate"`` reads the beginning of a text that does not fit and says so in its coverage and in
             one `TruncationWarning` a call; ``"error"`` raises `InputTooLong`. A query is never cut.
-        batch_tokens: Token slots in one batch, padding included; bounds memory. By default 2048.
-        max_queue: How many calls may be waiting or running on this instance.
-        threads: Threads of ONNX Runtime; by default one a physical core.
-        providers: Execution providers of ONNX Runtime, first choice first.
+        precision: What the linear layers compute in. ``"int8"`` is made of the fp32 file here; it moves the logits a
+            little (``rag-rerank models --check`` measures by how much) and gives the same scores with and without the
+            int8 instructions of newer processors.
+        batch_tokens: Token slots in one batch, padding included; bounds memory. By default 512.
+        max_queue: How many calls may be waiting or running on this instance; one more raises `Overloaded`.
+        workers: How many batches are computed side by side, by all calls together; by default one a physical core that
+            this process may use, divided by ``threads``.
+        threads: Threads of ONNX Runtime within one batch. ``rag-rerank tune`` measures ``workers``, ``threads`` and
+            ``batch_tokens`` on your machine.
+        optimize: ``False`` runs the model's own graph.
+        providers: Execution providers of ONNX Runtime, first choice first. With another than the CPU's, the model's own
+            graph is run, one batch at a time.
 
     Raises:
-        ConfigError: A number below 1.
+        ConfigError: A number below 1, or ``precision="int8"`` without the optimised graph of a CPU.
         ModelLoadError: At first use, when files are absent or are not a cross-encoder with one logit.
         InputTooLong: See ``on_overflow``.
-        Overloaded: ``max_queue`` calls are waiting or running already.
+        Overloaded: See ``max_queue``.
     """
 
     kind: ClassVar[str] = "onnx"
     files: ClassVar[tuple[str, ...]] = ONNX_FILES
 
-    threads: int | None = None
-    providers: tuple[str, ...] = ("CPUExecutionProvider",)
+    precision: Precision = "fp32"
+    workers: int | None = None
+    threads: int = 1
+    optimize: bool = True
+    providers: tuple[str, ...] = (_CPU,)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._check_at_least_one("threads")
+        for name in ("workers", "threads"):
+            self._check_at_least_one(name)
+        if self.precision == "int8" and not self._optimizes:
+            raise ConfigError('"int8" is computed by the optimised graph on a CPU only', path="precision")
+
+    @property
+    def _optimizes(self) -> bool:
+        return self.optimize and self.providers == (_CPU,)
 
     @staticmethod
     def complete(folder: Path) -> bool:
@@ -72,10 +98,9 @@ class OnnxReranker(LocalReranker):
 
 
 class _Engine:
-    """A tokenizer and a session."""
+    """A tokenizer and a session, which any number of threads may use at the same time."""
 
-    batch_tokens = 2048
-    workers = 1
+    batch_tokens = 512
 
     def __init__(self, folder: ModelFolder, settings: OnnxReranker) -> None:
         file = _onnx_file(folder.path)
@@ -84,33 +109,77 @@ class _Engine:
                 f"{folder.name} has no ONNX file; make one with: rag-rerank export {folder.name} -o DIR, "
                 'or use the "torch" backend'
             )
-        self.name = folder.name
         self.tokenizer = PairTokenizer(folder, folder.max_length(settings.max_length))
-        self.session = _session(file, folder.name, settings)
-        self.inputs = {i.name: _INTEGERS.get(i.type) for i in self.session.get_inputs()}
-        unknown = sorted(name for name, kind in self.inputs.items() if name not in _INPUTS or kind is None)
-        if unknown or "input_ids" not in self.inputs:
-            raise ModelLoadError(
-                f"{folder.name}: its ONNX file takes the inputs {sorted(self.inputs)}; a cross-encoder takes integer "
-                f"{', '.join(sorted(_INPUTS))}"
-            )
-        output = self.session.get_outputs()[0]
-        shape = output.shape
-        if len(shape) not in (1, 2) or (len(shape) == 2 and isinstance(shape[1], int) and shape[1] != 1):
-            raise ModelLoadError(
-                f"{folder.name}: its ONNX file gives {output.name!r} of shape {shape}, not one logit a pair; "
-                f"for a model whose head lies in other files, run: rag-rerank export {folder.name} -o DIR"
-            )
-        self.output = output.name
+        on_cpu = settings.providers == (_CPU,)
+        self.workers = settings.workers or (max(1, cores() // settings.threads) if on_cpu else 1)
         self.notes = folder.unpinned(settings.revision)
+        if not settings._optimizes:
+            self._graph = _Session(file, folder.name, settings)
+            return
+
+        def opened(graph: Path, optimised: Path | None) -> _Session:
+            return _Session(graph, folder.name, settings, made=graph != file, optimised=optimised)
+
+        self._kept: Graph = prepared(folder, file, settings.precision, self.tokenizer, opened)
+        self.notes += self._kept.notes
+        self._graph = opened(self._kept.file, None)
+
+    @property
+    def exact(self) -> bool:
+        """Whether the graph takes inputs of one length only."""
+        return self._graph.exact
 
     def logits(self, arrays: Mapping[str, Any], notes: list[str]) -> list[float]:
         """Run one batch."""
+        return self._graph.logits(arrays)
+
+
+class _Session:
+    """An ONNX file opened by ONNX Runtime, and checked to be a cross-encoder's.
+
+    Args:
+        file: The file.
+        name: The model's name, for messages.
+        settings: Threads and providers.
+        made: Whether the graph is already as it should be run.
+        optimised: Where to write what ONNX Runtime makes of the graph, weights in a file beside it.
+    """
+
+    def __init__(
+        self, file: Path, name: str, settings: OnnxReranker, *, made: bool = False, optimised: Path | None = None
+    ) -> None:
+        import onnxruntime
+
+        self.name = name
+        levels = onnxruntime.GraphOptimizationLevel
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3  # errors only: they reach the user as exceptions
+        options.intra_op_num_threads = settings.threads if settings.providers == (_CPU,) else 0
+        options.enable_cpu_mem_arena = False  # it would keep the memory of the largest batch so far
+        options.enable_mem_pattern = False  # batches have different shapes
+        if made:
+            options.graph_optimization_level = levels.ORT_DISABLE_ALL
+        if optimised is not None:
+            options.graph_optimization_level = levels.ORT_ENABLE_EXTENDED
+            options.optimized_model_filepath = str(optimised)
+            for key, value in _WEIGHTS_BESIDE.items():
+                options.add_session_config_entry(key, value.format(optimised.name))
+        try:
+            self._session = onnxruntime.InferenceSession(str(file), options, providers=list(settings.providers))
+        except Exception as error:  # ONNX Runtime's errors have no public base class
+            raise ModelLoadError(f"{name}: ONNX Runtime cannot load {file.name}: {error}") from error
+        self._check_providers(settings)
+        self._inputs = self._checked_inputs()
+        self._output = self._checked_output()
+        self.exact = "attention_mask" not in self._inputs
+
+    def logits(self, arrays: Mapping[str, Any]) -> list[float]:
+        """Return one fp32 logit a row."""
         import numpy as np
 
-        feed = {name: arrays[name].astype(kind, copy=False) for name, kind in self.inputs.items()}
+        feed = {name: arrays[name].astype(kind, copy=False) for name, kind in self._inputs.items()}
         try:
-            (output,) = self.session.run([self.output], feed)
+            (output,) = self._session.run([self._output], feed)
         except Exception as error:  # ONNX Runtime's errors have no public base class
             raise BackendError(
                 f"ONNX Runtime failed on {self.name}: {error}", backend="onnx", model=self.name
@@ -120,24 +189,43 @@ class _Engine:
         logits: list[float] = np.asarray(output, dtype=np.float32).reshape(-1).tolist()
         return logits
 
+    def _check_providers(self, settings: OnnxReranker) -> None:
+        import onnxruntime
+
+        missing = [provider for provider in settings.providers if provider not in self._session.get_providers()]
+        if missing:
+            raise ModelLoadError(
+                f"ONNX Runtime here has no {', '.join(missing)}; it has "
+                f"{', '.join(onnxruntime.get_available_providers())}"
+            )
+
+    def _checked_inputs(self) -> Mapping[str, str]:
+        inputs = {i.name: _INTEGERS.get(i.type) for i in self._session.get_inputs()}
+        known = {name: kind for name, kind in inputs.items() if name in _INPUTS and kind is not None}
+        if known != inputs or "input_ids" not in inputs:
+            raise ModelLoadError(
+                f"{self.name}: its ONNX file takes the inputs {sorted(inputs)}; a cross-encoder takes integer "
+                f"{', '.join(sorted(_INPUTS))}"
+            )
+        return known
+
+    def _checked_output(self) -> str:
+        output = self._session.get_outputs()[0]
+        shape = output.shape
+        if len(shape) not in (1, 2) or (len(shape) == 2 and isinstance(shape[1], int) and shape[1] != 1):
+            raise ModelLoadError(
+                f"{self.name}: its ONNX file gives {output.name!r} of shape {shape}, not one logit a pair; "
+                f"for a model whose head lies in other files, run: rag-rerank export {self.name} -o DIR"
+            )
+        name: str = output.name
+        return name
+
+
+_WEIGHTS_BESIDE = {
+    "session.optimized_model_external_initializers_file_name": "{}_data",
+    "session.optimized_model_external_initializers_min_size_in_bytes": "1024",
+}
+
 
 def _onnx_file(folder: Path) -> Path | None:
     return next((file for file in (folder / "onnx" / "model.onnx", folder / "model.onnx") if file.is_file()), None)
-
-
-def _session(file: Path, name: str, settings: OnnxReranker) -> Any:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # errors only: they reach the user as exceptions
-    options.intra_op_num_threads = settings.threads or 0
-    try:
-        session = onnxruntime.InferenceSession(str(file), options, providers=list(settings.providers))
-    except Exception as error:  # ONNX Runtime's errors have no public base class
-        raise ModelLoadError(f"{name}: ONNX Runtime cannot load {file.name}: {error}") from error
-    missing = [provider for provider in settings.providers if provider not in session.get_providers()]
-    if missing:
-        raise ModelLoadError(
-            f"ONNX Runtime here has no {', '.join(missing)}; it has {', '.join(onnxruntime.get_available_providers())}"
-        )
-    return session

@@ -96,6 +96,7 @@ class TorchReranker(LocalReranker):
 class _Engine:
     """A tokenizer and a model, one forward pass at a time."""
 
+    exact = False
     workers = 1
 
     def __init__(self, folder: ModelFolder, settings: TorchReranker) -> None:

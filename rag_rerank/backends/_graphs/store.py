@@ -113,7 +113,7 @@ def checksum(*files: Path) -> str:
 
 
 def _checksum_of(folder: ModelFolder, file: Path) -> str:
-    beside = file.with_name(f"{file.name}_data")
+    beside = _weights(file)
     try:
         return checksum(file, *([beside] if beside.is_file() else []), folder.path / "config.json")
     except OSError as error:
@@ -171,33 +171,28 @@ def _make(
 ) -> None:
     import onnx
 
-    own = open_(file, None)
-    wanted = list(_logits(own, tokenizer))
+    wanted = list(_logits(open_(file, None), tokenizer))
     try:
         model = onnx.load(file)
     except Exception as error:  # protobuf's and onnx's errors have no common base class
         raise ModelLoadError(f"{folder.name}: {file.name} cannot be read: {error}") from error
     notes = []
+    made = draft / "model.onnx"
     try:
-        graph, flat = fused(model, folder.config), True
-        _write(graph, draft / "model.onnx")
-        _check(wanted, list(_logits(open_(draft / "model.onnx", None), tokenizer)))
+        _write(fused(model, folder.config), made)
+        _check(wanted, list(_logits(open_(made, None), tokenizer)))
+        flat = True
     except UnknownGraph as reason:
         notes.append(f"runs its own graph: {reason}")
-        graph, flat = model, False
-    del own
+        flat = False
+        _write(model, made)
     if precision == "int8":
-        graph = quantised(graph, flat=flat)
-    made = draft / "model.onnx"
+        _write(quantised(onnx.load(made), flat=flat), made)
     if not flat:
-        for written in draft.iterdir():
-            written.unlink()
-        _write(graph, draft / "made.onnx")
-        open_(draft / "made.onnx", made)
-        for written in draft.glob("made.onnx*"):
-            written.unlink()
-    elif precision == "int8":
-        _write(graph, made)
+        _write(onnx.load(made), draft / "rest.onnx")
+        _remove(made)
+        open_(draft / "rest.onnx", made)  # ONNX Runtime writes what it makes of it
+        _remove(draft / "rest.onnx")
     if precision == "int8":
         given = list(_logits(open_(made, None), tokenizer))
         moved = max(abs(a - b) for a, b in zip(given, wanted, strict=True))
@@ -208,11 +203,20 @@ def _make(
 
 
 def _write(model: Any, file: Path) -> None:
+    """Write a model with its weights in a file beside it; the model itself is of no use afterwards."""
     import onnx
 
-    data = file.with_name(f"{file.name}_data")
-    data.unlink(missing_ok=True)  # onnx would write behind what is there
-    onnx.save_model(model, file, save_as_external_data=True, location=data.name, size_threshold=1024)
+    _remove(file)  # onnx would write behind the weights that are there
+    onnx.save_model(model, file, save_as_external_data=True, location=_weights(file).name, size_threshold=1024)
+
+
+def _weights(file: Path) -> Path:
+    return file.with_name(f"{file.name}_data")
+
+
+def _remove(file: Path) -> None:
+    file.unlink(missing_ok=True)
+    _weights(file).unlink(missing_ok=True)
 
 
 def _logits(graph: Runnable, tokenizer: PairTokenizer) -> Iterator[float]:
