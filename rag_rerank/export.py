@@ -85,8 +85,7 @@ def export(
     if not (nearest.is_dir() and os.access(nearest, os.W_OK)):
         raise ConfigError(f"no folder can be made in {nearest}", path="out")
     torch = need("torch", extra="torch")
-    for name in ("onnx", "sentence_transformers"):
-        need(name, extra="torch")
+    need("sentence_transformers", extra="torch")
     folder = locate(source, backend="torch", revision=revision, patterns=TORCH_FILES, complete=has_checkpoint)
     causal = causal_architecture(folder)
     if causal:

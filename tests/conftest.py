@@ -1,9 +1,17 @@
 from __future__ import annotations
 
+import atexit
+import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 
 import pytest
 from backends.server import RerankServer
+
+# Graphs made by the tests are kept for the tests alone; set here, because the hub's client reads it when imported.
+os.environ["HF_ASSETS_CACHE"] = tempfile.mkdtemp(prefix="rag-rerank-tests-")
+atexit.register(shutil.rmtree, os.environ["HF_ASSETS_CACHE"], ignore_errors=True)
 
 
 @pytest.fixture

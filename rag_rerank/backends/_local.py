@@ -190,9 +190,7 @@ class _Scoring:
     def units(self) -> list[tuple[int, list[int]]]:
         """Tokenise, and return the rows of each batch with its token slots."""
         self.inputs = self.engine.tokenizer.encode(self.query, self.texts, self.settings.on_overflow)
-        return self.inputs.groups(
-            self.settings.batch_tokens or self.engine.batch_tokens, exact=self.engine.exact
-        )
+        return self.inputs.groups(self.settings.batch_tokens or self.engine.batch_tokens, exact=self.engine.exact)
 
     def do(self, rows: list[int]) -> None:
         """Run one batch."""

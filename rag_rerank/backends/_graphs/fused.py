@@ -154,7 +154,9 @@ class _Writer:
         active = self.node("BiasGelu", [wide, bias], f"{name} active", "com.microsoft")
         narrow = self.dense(active, self.weights.dense(f"{source}.output.dense"), f"{name} narrow", few=last)
         self.node("Add", [narrow, between], f"{name} feed-forward")
-        return self.norm(f"{name} feed-forward", self.weights.norm(f"{source}.output.LayerNorm"), f"tokens {number + 1}")
+        return self.norm(
+            f"{name} feed-forward", self.weights.norm(f"{source}.output.LayerNorm"), f"tokens {number + 1}"
+        )
 
     def attention(self, asking: str, tokens: str, source: str, name: str, *, last: bool) -> str:
         import numpy as np

@@ -1,8 +1,8 @@
 """The graph that is run instead of a model's own: made once, compared with it, and kept on disk.
 
 A made graph lies in the assets folder of the Hugging Face cache (``HF_ASSETS_CACHE``), under a checksum of all it was
-made of: the model's file and config, the precision, this recipe, and ONNX Runtime's version. Its weights lie in a file of their
-own, which ONNX Runtime maps into memory instead of reading it. The folder may be deleted at any time.
+made of: the model's file and config, the precision, this recipe, and ONNX Runtime's version. Its weights lie in a file
+of their own, which ONNX Runtime maps into memory instead of reading it. The folder may be deleted at any time.
 """
 
 from __future__ import annotations
@@ -68,30 +68,32 @@ class Graph:
 def prepared(folder: ModelFolder, file: Path, precision: Precision, tokenizer: PairTokenizer, open_: Open) -> Graph:
     """Return the graph to run for a model's ONNX file, made now or found where an earlier call left it.
 
+    Where nothing can be written to the cache, the graph is made in the temporary folder at each start, with a note.
+
     Raises:
-        ModelLoadError: The file cannot be read.
+        ModelLoadError: The file cannot be read, or the graph cannot be written.
     """
-    name = f"{_checksum_of(folder, file)[:32]}-{precision}-{_RECIPE}-ort{_runtime_version()}"
-    target, trouble = _target(name)
-    if target is not None:
-        found = _found(target)
-        if found is not None:
-            return found
-        parent = target.parent
-    else:
-        parent = Path(tempfile.gettempdir())
-    draft = Path(tempfile.mkdtemp(dir=parent, prefix=f".{name[:8]}-"))
+    made_of = f"{_checksum_of(folder, file)[:32]}-{precision}-{_RECIPE}-ort{_runtime_version()}"
+    cache, trouble = _cache()
+    kept = _found(cache / made_of)
+    if kept is not None:
+        return kept
     try:
-        _make(draft, folder, file, precision, tokenizer, open_)
-        if target is not None:
-            return _kept(draft, target)
-    except BaseException:
-        shutil.rmtree(draft, ignore_errors=True)
-        raise
-    graph = _found(draft)
-    assert graph is not None
-    note = f"the optimised graph could not be kept for the next start: {trouble}"
-    return Graph(graph.file, (*graph.notes, note), _Keeper(draft))
+        draft = Path(tempfile.mkdtemp(dir=None if trouble else cache, prefix=f".{made_of[:8]}-"))
+        try:
+            _make(draft, folder, file, precision, tokenizer, open_)
+            if not trouble:
+                return _kept(draft, cache / made_of)
+        except BaseException:
+            shutil.rmtree(draft, ignore_errors=True)
+            raise
+    except OSError as error:
+        raise ModelLoadError(
+            f"{folder.name}: its optimised graph cannot be written ({error}); make room, set HF_ASSETS_CACHE to "
+            "another folder, or run the model's own graph with optimize=False"
+        ) from error
+    graph = _whole(draft)
+    return Graph(graph.file, (*graph.notes, f"the optimised graph is not kept: {trouble}"), _Keeper(draft))
 
 
 class _Keeper:
@@ -127,18 +129,16 @@ def _runtime_version() -> str:
     return version
 
 
-def _target(name: str) -> tuple[Path | None, str]:
-    """Return where a graph is kept, or ``None`` and why nothing can be kept there."""
+def _cache() -> tuple[Path, str]:
+    """Return the folder of kept graphs, and why none can be added to it (empty where it can)."""
     from huggingface_hub.constants import HF_ASSETS_CACHE
 
-    graphs = Path(HF_ASSETS_CACHE).expanduser() / "rag-rerank" / "graphs"
+    cache = Path(HF_ASSETS_CACHE).expanduser() / "rag-rerank" / "graphs"
     try:
-        graphs.mkdir(parents=True, exist_ok=True)
+        cache.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        return None, str(error)
-    if not os.access(graphs, os.W_OK):
-        return (graphs / name, "") if (graphs / name).is_dir() else (None, f"{graphs} is not writable")
-    return graphs / name, ""
+        return cache, str(error)
+    return cache, "" if os.access(cache, os.W_OK) else f"{cache} is not writable"
 
 
 def _found(target: Path) -> Graph | None:
@@ -153,53 +153,64 @@ def _found(target: Path) -> Graph | None:
     return Graph(target / "model.onnx", tuple(report["notes"]))
 
 
+def _whole(folder: Path) -> Graph:
+    graph = _found(folder)
+    if graph is None:
+        raise OSError(f"{folder} is not as it was written")
+    return graph
+
+
 def _kept(draft: Path, target: Path) -> Graph:
-    """Move a made graph to its place; where another process was faster, or one lies there broken, theirs goes."""
-    shutil.rmtree(target, ignore_errors=True)
+    """Move a made graph to its place; where another process was faster, its graph is taken."""
+    if _found(target) is None:
+        shutil.rmtree(target, ignore_errors=True)  # a broken one
     try:
         draft.rename(target)
-    except OSError:  # another process put the same graph there in this moment
+    except OSError:  # another process put the same graph there in this moment, or _whole says what is wrong
         shutil.rmtree(draft, ignore_errors=True)
-    graph = _found(target)
-    if graph is None:
-        raise ModelLoadError(f"the optimised graph could not be written to {target}; is the disk full?")
-    return graph
+    return _whole(target)
 
 
 def _make(
     draft: Path, folder: ModelFolder, file: Path, precision: Precision, tokenizer: PairTokenizer, open_: Open
 ) -> None:
+    """Write ``model.onnx``, its weights, and ``graph.json`` with what there is to say about them."""
     import onnx
 
+    made, between = draft / "model.onnx", draft / "between.onnx"
     wanted = list(_logits(open_(file, None), tokenizer))
-    try:
-        model = onnx.load(file)
-    except Exception as error:  # protobuf's and onnx's errors have no common base class
-        raise ModelLoadError(f"{folder.name}: {file.name} cannot be read: {error}") from error
     notes = []
-    made = draft / "model.onnx"
     try:
-        _write(fused(model, folder.config), made)
+        _write(fused(_loaded(file, folder), folder.config), made)
         _check(wanted, list(_logits(open_(made, None), tokenizer)))
-        flat = True
+        if precision == "int8":
+            _write(quantised(onnx.load(made), flat=True), made)
     except UnknownGraph as reason:
         notes.append(f"runs its own graph: {reason}")
-        flat = False
-        _write(model, made)
-    if precision == "int8":
-        _write(quantised(onnx.load(made), flat=flat), made)
-    if not flat:
-        _write(onnx.load(made), draft / "rest.onnx")
+        own = _loaded(file, folder)
+        _write(quantised(own, flat=False) if precision == "int8" else own, between)
         _remove(made)
-        open_(draft / "rest.onnx", made)  # ONNX Runtime writes what it makes of it
-        _remove(draft / "rest.onnx")
+        open_(between, made)  # ONNX Runtime writes what it makes of it
+        _remove(between)
     if precision == "int8":
         given = list(_logits(open_(made, None), tokenizer))
         moved = max(abs(a - b) for a, b in zip(given, wanted, strict=True))
-        spread = max(wanted) - min(wanted)
-        notes.append(f"computes in int8; on {len(wanted)} sample pairs logits moved by up to {moved:.2g} of a spread of {spread:.2g}")
+        notes.append(
+            f"computes in int8: on {len(wanted)} sample pairs logits moved by up to {moved:.2g}, "
+            f"of a spread of {max(wanted) - min(wanted):.2g}"
+        )
     sizes = {written.name: written.stat().st_size for written in draft.iterdir()}
-    (draft / "graph.json").write_text(json.dumps({"model": folder.name, "notes": notes, "sizes": sizes}), encoding="utf-8")
+    report = {"model": folder.name, "notes": notes, "sizes": sizes}
+    (draft / "graph.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+
+
+def _loaded(file: Path, folder: ModelFolder) -> Any:
+    import onnx
+
+    try:
+        return onnx.load(file)
+    except Exception as error:  # protobuf's and onnx's errors have no common base class
+        raise ModelLoadError(f"{folder.name}: {file.name} cannot be read: {error}") from error
 
 
 def _write(model: Any, file: Path) -> None:
