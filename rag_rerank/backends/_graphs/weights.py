@@ -39,7 +39,8 @@ class Weights:
 
     Exporters keep the names of biases, norms and embeddings, and often lose those of the matrices, which they fold
     transposed into ``onnx::MatMul_123``; a matrix is then found as the one whose product the named bias is added to.
-    Matrices that are stored as int8 with factors (see `rag_rerank._compact`) are expanded.
+    Matrices that are stored as int8 with factors (see `rag_rerank._compact`) are expanded. Equal constants are often
+    stored once; the others are then copies of it by Identity.
 
     Args:
         model: An ONNX model with its weights loaded.
@@ -66,7 +67,7 @@ class Weights:
                 continue
             for bias, product in (node.input, reversed(node.input)):
                 maker = self._maker.get(product)
-                if bias in self._stored and maker is not None and maker.op_type == "MatMul":
+                if bias.endswith(".bias") and maker is not None and maker.op_type == "MatMul":
                     yield bias, maker.input[1]
 
     def _name(self, name: str, *, head: bool) -> str:
@@ -104,7 +105,7 @@ class Weights:
             value = numpy_helper.to_array(self._stored[name])
         elif maker is not None and maker.op_type == "Mul":
             value = self._constant(maker.input[0]) * self._constant(maker.input[1])
-        elif maker is not None and maker.op_type == "Cast":
+        elif maker is not None and maker.op_type in ("Cast", "Identity"):
             value = self._constant(maker.input[0])
         else:
             raise UnknownGraph(f"it has no constant named {name}")
