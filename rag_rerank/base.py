@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass, fields, is_dataclass
 from types import TracebackType
-from typing import Any, ClassVar, final
+from typing import Any, ClassVar, ParamSpec, TypeVar, final
 
 from rag_rerank._plan import Plan, Run, adrive, drive
 from rag_rerank._request import Request, as_candidates
@@ -15,6 +15,12 @@ from rag_rerank.errors import ConfigError
 from rag_rerank.types import Candidate, Ranking, Scale, Scores
 
 __all__ = ["Composite", "PointwiseReranker", "Reranker"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_MANY = 1000
+"""Candidates whose checks and sorting take a few milliseconds together."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,13 +159,15 @@ class PointwiseReranker(Reranker):
     def _rank(self, query: str, candidates: tuple[Candidate, ...]) -> Ranking:
         request = Request(self, query, candidates)
         with request.watched():
-            return request.ranking(self.score(request.query, request.texts) if request.texts else None)
+            scores = request.checked(self.score(request.query, request.texts)) if request.texts else None
+            return request.ranking(scores)
 
     @final
     async def _arank(self, query: str, candidates: tuple[Candidate, ...]) -> Ranking:
-        request = Request(self, query, candidates)
+        request = await _beside(candidates, Request, self, query, candidates)
         with request.watched():
-            return request.ranking(await self.ascore(request.query, request.texts) if request.texts else None)
+            scores = request.checked(await self.ascore(request.query, request.texts)) if request.texts else None
+            return await _beside(candidates, request.ranking, scores)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,6 +211,15 @@ class Composite(Reranker):
         async with AsyncExitStack() as stack:
             for part in reversed(self.parts):
                 stack.push_async_callback(part.aclose)
+
+
+async def _beside(candidates: tuple[Candidate, ...], work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Do work of some microseconds a candidate; on a thread where there are so many that the event loop would stand."""
+    if len(candidates) <= _MANY:
+        return work(*args, **kwargs)
+    import asyncio
+
+    return await asyncio.to_thread(work, *args, **kwargs)
 
 
 def check_reranker(value: object, path: str) -> None:
