@@ -80,7 +80,8 @@ class Reranker(ABC):
     @final
     async def arerank(self, query: str, candidates: Sequence[Candidate | str], *, top_k: int | None = None) -> Ranking:
         """Do what `rerank` does without blocking the event loop."""
-        prepared = as_candidates(query, candidates, top_k)
+        given = tuple(candidates) if isinstance(candidates, list) else candidates  # a list may change meanwhile
+        prepared = await _beside(given, as_candidates, query, given, top_k)
         return (await self._arank(query, prepared)).top(top_k)
 
     @abstractmethod
@@ -213,9 +214,9 @@ class Composite(Reranker):
                 stack.push_async_callback(part.aclose)
 
 
-async def _beside(candidates: tuple[Candidate, ...], work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+async def _beside(candidates: object, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Do work of some microseconds a candidate; on a thread where there are so many that the event loop would stand."""
-    if len(candidates) <= _MANY:
+    if not (isinstance(candidates, tuple) and len(candidates) > _MANY):
         return work(*args, **kwargs)
     import asyncio
 
