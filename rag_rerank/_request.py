@@ -55,7 +55,7 @@ def as_candidates(query: str, candidates: Sequence[Candidate | str], top_k: int 
 
 def blank(text: str) -> bool:
     """Whether a text has nothing to read: only spaces, control and format characters (zero-width space, BOM ...)."""
-    return all(char.isspace() or category(char) in ("Cc", "Cf") for char in text)
+    return not text[:1].isalnum() and all(char.isspace() or category(char) in ("Cc", "Cf") for char in text)
 
 
 def readable(text: str) -> str:
@@ -110,8 +110,8 @@ class Request:
             raise
 
     def ranking(self, scores: Scores | None) -> Ranking:
-        """Rank by the backend's scores; ``None`` where there was nothing to score."""
-        scores = self.checked(scores) if self.texts else Scores((), self.reranker.scale)
+        """Rank by `checked` scores; ``None`` where there was nothing to score."""
+        scores = Scores((), self.reranker.scale) if scores is None else scores
         hits = ranked(self.candidates, scores, self.where, self.unscored)
         trace = self.trace(
             scale=scores.scale,
@@ -126,8 +126,11 @@ class Request:
         )
         return Ranking(self.asked, hits, scores.scale, trace, scores.usage)
 
-    def checked(self, scores: Scores | None) -> Scores:
-        """Hold a backend to its word: as many finite scores as texts, in plain floats."""
+    def checked(self, scores: Scores) -> Scores:
+        """Hold a backend to its word: as many finite scores as texts, in plain floats.
+
+        Warns of cut texts, so it is called where the caller is found on the stack.
+        """
         expected = len(self.texts)
         if not isinstance(scores, Scores):
             raise self._bad(f" gave {type(scores).__name__} instead of Scores")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass, fields, is_dataclass
 from types import TracebackType
-from typing import Any, ClassVar, final
+from typing import Any, ClassVar, ParamSpec, TypeVar, final
 
 from rag_rerank._plan import Plan, Run, adrive, drive
 from rag_rerank._request import Request, as_candidates
@@ -15,6 +15,12 @@ from rag_rerank.errors import ConfigError
 from rag_rerank.types import Candidate, Ranking, Scale, Scores
 
 __all__ = ["Composite", "PointwiseReranker", "Reranker"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_MANY = 1000
+"""Candidates whose checks and sorting take a few milliseconds together."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +80,8 @@ class Reranker(ABC):
     @final
     async def arerank(self, query: str, candidates: Sequence[Candidate | str], *, top_k: int | None = None) -> Ranking:
         """Do what `rerank` does without blocking the event loop."""
-        prepared = as_candidates(query, candidates, top_k)
+        given = tuple(candidates) if isinstance(candidates, list) else candidates  # a list may change meanwhile
+        prepared = await _beside(given, as_candidates, query, given, top_k)
         return (await self._arank(query, prepared)).top(top_k)
 
     @abstractmethod
@@ -153,13 +160,15 @@ class PointwiseReranker(Reranker):
     def _rank(self, query: str, candidates: tuple[Candidate, ...]) -> Ranking:
         request = Request(self, query, candidates)
         with request.watched():
-            return request.ranking(self.score(request.query, request.texts) if request.texts else None)
+            scores = request.checked(self.score(request.query, request.texts)) if request.texts else None
+            return request.ranking(scores)
 
     @final
     async def _arank(self, query: str, candidates: tuple[Candidate, ...]) -> Ranking:
-        request = Request(self, query, candidates)
+        request = await _beside(candidates, Request, self, query, candidates)
         with request.watched():
-            return request.ranking(await self.ascore(request.query, request.texts) if request.texts else None)
+            scores = request.checked(await self.ascore(request.query, request.texts)) if request.texts else None
+            return await _beside(candidates, request.ranking, scores)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,6 +212,15 @@ class Composite(Reranker):
         async with AsyncExitStack() as stack:
             for part in reversed(self.parts):
                 stack.push_async_callback(part.aclose)
+
+
+async def _beside(candidates: object, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Do work of some microseconds a candidate; on a thread where there are so many that the event loop would stand."""
+    if not (isinstance(candidates, tuple) and len(candidates) > _MANY):
+        return work(*args, **kwargs)
+    import asyncio
+
+    return await asyncio.to_thread(work, *args, **kwargs)
 
 
 def check_reranker(value: object, path: str) -> None:

@@ -252,7 +252,10 @@ def ranked(
 
 def renumbered(hits: Iterable[Hit]) -> tuple[Hit, ...]:
     """Give hits the ranks 1, 2, 3 ... in the order they stand."""
-    return tuple(replace(hit, rank=rank) for rank, hit in enumerate(hits, start=1))
+    return tuple(
+        Hit(rank, hit.score, hit.raw_score, hit.candidate, hit.coverage, hit.unscored)
+        for rank, hit in enumerate(hits, start=1)
+    )
 
 
 def check_top_k(top_k: int | None) -> None:

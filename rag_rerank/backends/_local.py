@@ -60,7 +60,7 @@ class Engine(Protocol):
 class LocalReranker(PointwiseReranker):
     """A reranker with a model on this machine; a backend gives `files`, `complete` and `_engine`.
 
-    Calls that meet on one instance share its workers fairly (see `rag_rerank.backends._crew`): a small call overtakes
+    Calls that meet on one instance share its workers fairly (see `rag_rerank.backends._line`): a small call overtakes
     a large one, equal calls are answered in the order in which they came. A call that is cancelled frees its place.
 
     Args:
@@ -150,7 +150,11 @@ class LocalReranker(PointwiseReranker):
         _ = self._staffed
 
     def close(self) -> None:
-        """Answer the calls that have been accepted, and release the model; a later call loads it anew."""
+        """Answer the calls that have been accepted, and release the model; a later call loads it anew.
+
+        A backend forgets its `_engine` before it calls this, so that a call that comes meanwhile shares no engine with
+        those that are being answered.
+        """
         staffed = type(self)._staffed.pop(self)
         if staffed is not None:
             staffed[1].close()

@@ -89,8 +89,8 @@ class OnnxReranker(LocalReranker):
 
     def close(self) -> None:
         """Answer the calls that have been accepted, and release the session; a later call loads it anew."""
-        super().close()
         type(self)._engine.pop(self)
+        super().close()
 
     @loaded
     def _engine(self) -> _Engine:

@@ -78,8 +78,9 @@ class TorchReranker(LocalReranker):
 
         The GPU memory they took is given back too.
         """
+        was_loaded = type(self)._engine.pop(self) is not None
         super().close()
-        if type(self)._engine.pop(self) is not None:
+        if was_loaded:
             gc.collect()  # modules hold each other
             import torch
 
