@@ -76,10 +76,7 @@ class TorchReranker(LocalReranker):
         """Release the weights, and the GPU memory they took; a later call loads them anew."""
         if type(self)._engine.pop(self) is not None:
             gc.collect()  # modules hold each other
-            import torch
-
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
+            _give_back()
 
     @loaded
     def _engine(self) -> _Engine:
@@ -92,6 +89,8 @@ class _Engine:
     """A tokenizer and a model, one forward pass at a time."""
 
     def __init__(self, folder: ModelFolder, settings: TorchReranker) -> None:
+        import torch
+
         self.name = folder.name
         self.device = _device(settings.device)
         self.lock = threading.Lock()
@@ -108,9 +107,12 @@ class _Engine:
         else:
             self.tokenizer = PromptTokenizer(folder, template, settings.instruction, window)
             self.model = CausalModel(folder, template, self.tokenizer.answers, self.device, dtype)
-        on = () if self.device == "cpu" else (f"computed on {self.device}",)
-        self.notes = (*folder.unpinned(settings.revision), *on)
-        self.batch_tokens = 2048 if self.device == "cpu" else 16384
+        on_cpu = torch.device(self.device).type == "cpu"
+        plain = on_cpu and self.model.dtype == torch.float32
+        self.notes = (*folder.unpinned(settings.revision), *(() if plain else (self._how(),)))
+        self.batch_tokens = 2048 if on_cpu else 16384
+        if not on_cpu:
+            self._run_once()
 
     def logits(self, arrays: Mapping[str, Any], notes: list[str]) -> list[float]:
         """Run one batch; in halves where a GPU has no memory for the whole."""
@@ -121,17 +123,31 @@ class _Engine:
             with self.lock, torch.inference_mode():
                 logits: list[float] = self.model.logits(arrays).tolist()
                 return logits
-        except torch.OutOfMemoryError as error:
+        except Exception as error:  # torch raises RuntimeError, IndexError and others
+            if not _out_of_memory(error):
+                raise self._failed(f"PyTorch failed on {self.name}: {error}") from error
             if rows == 1:
                 raise self._failed(
                     f"the GPU has no memory for one input of {width} tokens; lower max_length"
                 ) from error
-        except Exception as error:  # torch raises RuntimeError, IndexError and others
-            raise self._failed(f"PyTorch failed on {self.name}: {error}") from error
         notes.append(f"a batch of {rows} inputs of {width} tokens was halved: the GPU has no memory for it")
-        torch.cuda.empty_cache()
+        _give_back()
         halves = ({name: array[part] for name, array in arrays.items()} for part in _halves(rows))
         return [logit for half in halves for logit in self.logits(half, notes)]
+
+    def _how(self) -> str:
+        import torch
+
+        device = torch.device(self.device)
+        card = f" ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else ""
+        return f"computed on {self.device}{card} in {str(self.model.dtype).removeprefix('torch.')}; {self.model.layout}"
+
+    def _run_once(self) -> None:
+        """Let a GPU set up its libraries and kernels while the model is loaded, not in the first call."""
+        import numpy as np
+
+        ids = np.ones((1, 8), dtype=np.int64)
+        self.logits({"input_ids": ids, "attention_mask": ids, "token_type_ids": np.zeros_like(ids)}, [])
 
     def _failed(self, message: str) -> BackendError:
         return BackendError(message, backend="torch", model=self.name)
@@ -141,16 +157,42 @@ def _halves(rows: int) -> tuple[slice, slice]:
     return slice(0, rows // 2), slice(rows // 2, rows)
 
 
+def _out_of_memory(error: Exception) -> bool:
+    """Whether an error means that the batch was too large for the device: CUDA has a class for it, MPS has words."""
+    import torch
+
+    words = ("MPS backend out of memory", "Invalid buffer size")
+    return isinstance(error, torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and str(error).startswith(words)
+    )
+
+
+def _give_back() -> None:
+    """Return the GPU memory that torch keeps for later."""
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    if torch.backends.mps.is_available():
+        torch.mps.empty_cache()
+
+
 def _device(name: str) -> str:
+    """Return the device that is meant, after a check that it is there."""
     import torch
 
     if name == "auto":
         mps = torch.backends.mps.is_available()
         return "cuda" if torch.cuda.is_available() else "mps" if mps else "cpu"
     try:
-        return str(torch.device(name))
+        device = torch.device(name)
     except RuntimeError as error:
         raise ConfigError(f"torch knows no device {name!r}", path="device") from error
+    try:
+        torch.empty(0, device=device)
+    except Exception as error:  # AssertionError where torch is built without it, RuntimeError where there is none
+        raise ConfigError(f"the device {name!r} cannot be used here: {error}", path="device") from error
+    return str(device)
 
 
 def _dtype(name: str) -> Any:
