@@ -154,31 +154,29 @@ def unpadded_attention(
 
 
 def choose_attention(device: torch.device, dtype: torch.dtype, size: int) -> tuple[Attention, str]:
-    """Return the attention for a device, and what a trace says of it.
-
-    Which cards and versions of torch have a kernel for rows of unequal length is looked up in no list: it is tried
-    once, on a small input, and taken where it runs and agrees with the padded way.
-
-    Args:
-        device: Where it will run.
-        dtype: What it will compute in.
-        size: Of one head.
-    """
+    """Return the attention for a device, a precision and a size of heads, and what a trace says of it."""
     import torch
 
     if device.type == "cpu":
         return rowwise_attention, "attention row by row"
-    if device.type == "cuda" and dtype in (torch.bfloat16, torch.float16):
-        generator = torch.Generator().manual_seed(0)
-        lengths = torch.tensor([7, 40])
-        every, first = Packing.of(lengths, 40, device), Packing.of(lengths.clamp(max=1), 1, device)
-        q, k, v = (torch.randn(47, 2, size, generator=generator).to(device, dtype) for _ in "qkv")
-        asks = (q, k, v, every, every), (q[every.ends[:-1]], k, v, first, every)
-        try:
-            with torch.inference_mode():
-                agree = all((unpadded_attention(*ask) - padded_attention(*ask)).abs().max() < 0.05 for ask in asks)
-        except (ImportError, RuntimeError):  # too old a torch; a card or a head size that the kernel does not take
-            agree = False
-        if agree:
-            return unpadded_attention, "attention without padding"
+    if device.type == "cuda" and dtype in (torch.bfloat16, torch.float16) and kernel_works(device, dtype, size):
+        return unpadded_attention, "attention without padding"
     return padded_attention, "padded inside the attention only"
+
+
+def kernel_works(device: torch.device, dtype: torch.dtype, size: int) -> bool:
+    """Try the kernel for rows of unequal length on a small input: whether it runs, and agrees with the padded way.
+
+    Which cards, versions of torch and sizes of heads it takes is thus looked up in no list.
+    """
+    import torch
+
+    generator = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(47, 2, size, generator=generator).to(device, dtype) for _ in "qkv")
+    lengths = torch.tensor([7, 40])
+    every, first = Packing.of(lengths, 40, device), Packing.of(lengths.clamp(max=1), 1, device)
+    asks = (q, k, v, every, every), (q[every.ends[:-1]], k, v, first, every)
+    try:
+        return all(bool((unpadded_attention(*ask) - padded_attention(*ask)).abs().max() < 0.05) for ask in asks)
+    except (ImportError, RuntimeError):
+        return False
