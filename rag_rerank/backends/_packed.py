@@ -31,12 +31,11 @@ class PackedModel:
     """A sequence classifier of `ARCHITECTURES`, run layer by layer on packed tokens.
 
     The embeddings see the padded input, since architectures count positions there in ways of their own; padding is
-    dropped behind them. Logits equal those of the model's own forward pass up to rounding.
+    dropped behind them. Logits equal those of the model's own forward pass up to rounding. ``attention`` says for the
+    trace how it attends.
 
     Args:
         model: The loaded classifier; its parts are used, none is changed.
-
-    ``attention`` says for the trace how it attends.
     """
 
     def __init__(self, model: Any) -> None:

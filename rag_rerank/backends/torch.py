@@ -27,7 +27,8 @@ class TorchReranker(LocalReranker):
     """A reranker run by PyTorch: a cross-encoder with one logit, or a causal language model with a known prompt.
 
     ``raw_score`` is the fp32 logit, ``score`` its float64 sigmoid. Cross-encoders are loaded by sentence-transformers,
-    so modular ones work too. Of a causal model the score is the logit of its positive answer word less that of its
+    so modular ones work too; the layers of BERT, RoBERTa and XLM-RoBERTa run on packed tokens, without padding (see
+    ``backends/_packed.py``). Of a causal model the score is the logit of its positive answer word less that of its
     negative one (see ``backends/_templates.py``); a causal model whose prompt is not known is refused.
 
     Args:
@@ -41,12 +42,15 @@ class TorchReranker(LocalReranker):
             one `TruncationWarning` a call; ``"error"`` raises `InputTooLong`. A query or a prompt is never cut.
         batch_tokens: Token slots in one batch, padding included; bounds memory. By default 2048 on a CPU and 16384 on
             a GPU. A batch that is too large for a GPU's memory is halved, with a note in the trace.
-        device: ``"auto"`` takes ``cuda``, else ``mps``, else ``cpu``; or any name of a torch device.
+        device: ``"auto"`` takes ``cuda``, else ``mps``, else ``cpu``; or any name of a torch device. The trace says
+            which it was, unless it was the CPU in fp32.
         dtype: What the model computes in, whatever its file holds; ``"auto"`` for the file's own. The last layer and
-            the logits are fp32 in any case.
+            the logits are fp32 in any case. fp32 on GPUs too, unless asked otherwise, so that scores do not depend on
+            the machine; whether CUDA may round fp32 products to TF32 is left to torch's own setting, which is off.
 
     Raises:
-        ConfigError: A number below 1, an unknown template or device, or an instruction for a model that takes none.
+        ConfigError: A number below 1, an unknown template, a device that is unknown or not there, or an instruction
+            for a model that takes none.
         MissingExtraError: At first use, when torch or sentence-transformers is not installed.
         ModelLoadError: At first use, when files are absent, pickled, without a trained head, or of an unknown kind.
         InputTooLong: See ``on_overflow``.

@@ -11,10 +11,18 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.attention.varlen as varlen
+import transformers
 from checkpoints import DOCUMENTS, LINES, QUERIES
 
 from rag_rerank.backends import _packed
-from rag_rerank.backends._packed import Packing, choose_attention, kernel_works, padded_attention, rowwise_attention
+from rag_rerank.backends._packed import (
+    PackedModel,
+    Packing,
+    choose_attention,
+    kernel_works,
+    padded_attention,
+    rowwise_attention,
+)
 from rag_rerank.backends.torch import TorchReranker
 
 PACKED = ("bert", "xlm-roberta")
@@ -64,6 +72,33 @@ def test_packed_logits_are_those_of_the_models_own_forward_pass(
                 theirs = model.module({k: torch.from_numpy(arrays[k]) for k in model.inputs})["scores"].flatten()
             np.testing.assert_allclose([ours[row] for row in rows], theirs.numpy(), rtol=0, atol=1e-4)
     assert bool(kernel) == (attention == "unpadded_attention")
+
+
+@pytest.mark.parametrize("architecture", _packed.ARCHITECTURES)
+def test_every_architecture_that_is_listed_gives_the_models_own_logits(architecture: str) -> None:
+    made = getattr(transformers, architecture)
+    config = made.config_class(
+        vocab_size=50,
+        hidden_size=32,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        intermediate_size=64,
+        max_position_embeddings=64,
+        pad_token_id=1,
+        initializer_range=0.3,
+        num_labels=1,
+    )
+    torch.manual_seed(0)
+    model = made(config).eval()
+    assert PackedModel.knows(model)
+    lengths = torch.tensor([40, 3, 17, 1])
+    mask = (torch.arange(40) < lengths[:, None]).long()
+    ids = torch.where(mask == 1, torch.randint(2, 50, (4, 40)), 1)
+    with torch.inference_mode():
+        wanted = model(input_ids=ids, attention_mask=mask).logits
+        ours = PackedModel(model).logits({"input_ids": ids}, lengths)
+    assert wanted.std() > 0.05
+    torch.testing.assert_close(ours, wanted, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("lengths", [[1], [1, 1], [5], [9, 1, 4, 9], [3] * 7])
