@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -25,6 +26,16 @@ ARCHITECTURES = (
     "XLMRobertaForSequenceClassification",
 )
 """Classes of transformers whose layers have BERT's parts under BERT's names, and whose score is of the first token."""
+
+_PARTS = attrgetter("base_model.embeddings", "base_model.pooler", "classifier")
+_LAYER = attrgetter(
+    "attention.self.query",
+    "attention.self.key",
+    "attention.self.value",
+    "attention.self.attention_head_size",
+    "attention.output",
+    "feed_forward_chunk",
+)
 
 
 class PackedModel:
@@ -47,8 +58,14 @@ class PackedModel:
 
     @staticmethod
     def knows(model: Any) -> bool:
-        """Whether a model can be run packed."""
-        return type(model).__name__ in ARCHITECTURES and not model.config.is_decoder
+        """Whether a model can be run packed: of a known class, whose parts have the names that they are asked by."""
+        if type(model).__name__ not in ARCHITECTURES or model.config.is_decoder:
+            return False
+        try:
+            _PARTS(model), _LAYER(model.base_model.encoder.layer[0])
+        except AttributeError:  # another release of transformers
+            return False
+        return True
 
     def logits(self, features: Mapping[str, torch.Tensor], lengths: torch.Tensor) -> torch.Tensor:
         """Return the logits of each row.

@@ -182,3 +182,14 @@ def test_the_last_layer_runs_for_one_token_a_row() -> None:
         layer.intermediate.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
     tokens = reranker.rerank(QUERIES[0], DOCUMENTS).usage.tokens
     assert seen == [*[tokens] * (len(seen) - 1), len(DOCUMENTS)]
+
+
+def test_a_model_whose_parts_have_other_names_is_not_run_packed() -> None:
+    from transformers import BertConfig, BertForSequenceClassification
+
+    config = BertConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64, vocab_size=50)
+    model = BertForSequenceClassification(config)
+    assert PackedModel.knows(model)
+    model.bert.encoder.layer[0].attention.renamed = model.bert.encoder.layer[0].attention.output
+    del model.bert.encoder.layer[0].attention.output
+    assert not PackedModel.knows(model)
