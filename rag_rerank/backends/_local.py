@@ -9,7 +9,9 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any, ClassVar, Protocol
 
+from rag_rerank._lazy import loaded
 from rag_rerank.backends._encoder import Inputs, OnOverflow
+from rag_rerank.backends._files import ModelFiles
 from rag_rerank.backends._weights import ModelFolder, locate, model_name
 from rag_rerank.base import PointwiseReranker
 from rag_rerank.errors import ConfigError
@@ -60,6 +62,8 @@ class LocalReranker(PointwiseReranker):
         ConfigError: A number below 1.
     """
 
+    neutral: ClassVar[frozenset[str]] = PointwiseReranker.neutral | {"batch_tokens"}
+
     files: ClassVar[Sequence[str]]
     """Patterns of the files that the backend reads from a repository."""
 
@@ -109,6 +113,25 @@ class LocalReranker(PointwiseReranker):
             self.model, backend=self.kind, revision=self.revision, patterns=self.files, complete=self.complete
         )
 
+    @property
+    def uncacheable(self) -> None:
+        """Nothing: a logit depends on the pair alone, up to rounding."""
+
+    @loaded
+    def _files(self) -> ModelFiles:
+        """The files of engine and fingerprint, found once for both."""
+        return ModelFiles(self.fetch(), self.files)
+
+    @loaded
+    def _identity(self) -> Mapping[str, Any]:
+        """What stands behind ``model``, ``revision`` and ``max_length``: the files, and the window."""
+        with self._files.reading() as folder:
+            window = folder.max_length(self.max_length)
+            return {"model": self._files.identity(), "revision": None, "max_length": window}
+
+    def _facts(self) -> Mapping[str, Any]:
+        return self._identity
+
     def score(self, query: str, texts: Sequence[str]) -> Scores:
         """Score each text by the model's logit."""
         engine = self._engine
@@ -125,3 +148,8 @@ class LocalReranker(PointwiseReranker):
     def warm_up(self) -> None:
         """Load tokenizer and model."""
         _ = self._engine
+
+    def close(self) -> None:
+        """Forget where the model's files are; a backend also releases what it loaded from them."""
+        type(self)._identity.pop(self)
+        type(self)._files.pop(self)

@@ -46,6 +46,7 @@ class OnnxReranker(LocalReranker):
 
     kind: ClassVar[str] = "onnx"
     files: ClassVar[tuple[str, ...]] = ONNX_FILES
+    neutral: ClassVar[frozenset[str]] = LocalReranker.neutral | {"threads"}
 
     threads: int | None = None
     providers: tuple[str, ...] = ("CPUExecutionProvider",)
@@ -62,10 +63,12 @@ class OnnxReranker(LocalReranker):
     def close(self) -> None:
         """Release the session; a later call loads it anew."""
         type(self)._engine.pop(self)
+        super().close()
 
     @loaded
     def _engine(self) -> _Engine:
-        return _Engine(self.fetch(), self)
+        with self._files.reading() as folder:
+            return _Engine(folder, self)
 
 
 class _Engine:
