@@ -76,10 +76,10 @@ class ApiReranker(PointwiseReranker):
 
     @property
     def uncacheable(self) -> str | None:
-        """An injected client: which server it asks is not known here."""
-        return (
-            "which server the injected client asks is not known here; give base_url instead" if self._injected else None
-        )
+        """An injected client, whose server is not known here."""
+        if self._injected:
+            return "which server an injected client asks is not known here; give base_url and a key instead"
+        return None
 
     @abstractmethod
     def _send(self, exchange: Exchange, timeout: float) -> Reply:

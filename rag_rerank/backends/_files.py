@@ -36,12 +36,9 @@ class ModelFiles:
         Raises:
             ModelLoadError: Some file was changed, added or removed.
         """
+        self._check()
         yield self._folder
-        if self._state() != self._seen:
-            raise ModelLoadError(
-                f"the files of {self._folder.name} changed while the model was in use; close() the reranker to go on "
-                "with the new ones"
-            )
+        self._check()
 
     def identity(self) -> str:
         """Return id and commit of files from the hub, else a SHA-256 over the files: names and contents.
@@ -56,6 +53,13 @@ class ModelFiles:
         except OSError as error:
             raise ModelLoadError(f"{self._folder.name}: cannot read {error.filename}: {error.strerror}") from error
         return hashlib.sha256(json.dumps(listed, sort_keys=True).encode()).hexdigest()
+
+    def _check(self) -> None:
+        if self._state() != self._seen:
+            raise ModelLoadError(
+                f"the files of {self._folder.name} changed while the model was in use; close() the reranker to go on "
+                "with the new ones"
+            )
 
     def _files(self) -> list[Path]:
         """Return the files that match; none for a commit of the hub, which cannot change."""

@@ -23,13 +23,13 @@ __all__ = ["FileStore"]
 _PATIENCE = 30.0  # seconds to wait for other writers; they write for milliseconds
 _USED_EVERY = 60.0  # seconds after which a use is noted anew: a hit should not cost a write
 _AT_ONCE = 900  # variables in one statement; older builds of SQLite take 999
+_SMALLEST = 512  # bytes of the smallest database
 _OURS, _LAYOUT = 0x52524B43, 1  # "RRKC"
 _TABLES = (
     "CREATE TABLE scores (key BLOB PRIMARY KEY, score REAL NOT NULL, total INTEGER, seen INTEGER, made REAL NOT NULL, "
     "used REAL NOT NULL) WITHOUT ROWID",
     "CREATE INDEX by_use ON scores (used)",
     f"PRAGMA application_id = {_OURS}",
-    f"PRAGMA user_version = {_LAYOUT}",
 )
 
 _making = threading.Lock()
@@ -143,8 +143,9 @@ class FileStore:
         if self._opened.process != os.getpid():
             self._inherited = self._opened  # the parent's, which a child must neither use nor close
             self._opened = self._open()
-        with self._opened.lock:
-            yield None if self._closed else self._opened.connection
+        opened = self._opened
+        with opened.lock:
+            yield None if self._closed else opened.connection
 
     def _open(self) -> _Opened:
         import sqlite3
@@ -154,6 +155,8 @@ class FileStore:
                 self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
                 with suppress(FileExistsError):
                     os.close(os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+            if 0 < self._path.stat().st_size < _SMALLEST:
+                raise sqlite3.DatabaseError("file is not a database")  # SQLite would take it for an empty one
             connection = sqlite3.connect(self._path, timeout=_PATIENCE, isolation_level=None, check_same_thread=False)
         except (OSError, sqlite3.Error) as error:
             raise self._unusable(error) from error
@@ -187,6 +190,7 @@ class FileStore:
                 "one, which loses cached scores only",
                 path="path",
             )
+        connection.execute(f"PRAGMA user_version = {_LAYOUT}")  # always, to learn now whether the file can be written
 
     def _unusable(self, error: Exception) -> ConfigError:
         reason = error.strerror if isinstance(error, OSError) else error

@@ -43,8 +43,8 @@ class Cached(PointwiseReranker):
         path: A file on a local disk for threads and processes to share; ``None`` keeps scores in memory until
             `close`. A file that cannot be used raises at first use; one that cannot be written for the moment (disk
             full) costs nothing but a note in the trace.
-        max_entries: How many scores are kept; those used least recently go first. An entry takes about 150 bytes of
-            a file and 400 bytes of memory.
+        max_entries: How many scores are kept; those used least recently go first. An entry takes about 200 bytes of
+            a file, or 400 bytes of memory.
         ttl: Seconds after which a score is asked for anew; ``None`` for never.
 
     Raises:
@@ -109,7 +109,7 @@ class Cached(PointwiseReranker):
         """
         lookup = _Lookup(self, query, texts)
         if not lookup.missing:
-            return lookup.scores()
+            return lookup.scores(Scores((), self.scale))
         with lookup.own_positions():
             answer = self.reranker.score(query, lookup.missing)
         return lookup.scores(answer)
@@ -120,7 +120,7 @@ class Cached(PointwiseReranker):
 
         lookup = await asyncio.to_thread(_Lookup, self, query, texts)
         if not lookup.missing:
-            return lookup.scores()
+            return lookup.scores(Scores((), self.scale))
         with lookup.own_positions():
             answer = await self.reranker.ascore(query, lookup.missing)
         return await asyncio.to_thread(lookup.scores, answer)
@@ -182,13 +182,13 @@ class _Lookup:
                 error.position = list(self._asked.values())[error.position]
             raise
 
-    def scores(self, answer: Scores | None = None) -> Scores:
+    def scores(self, answer: Scores) -> Scores:
         """Keep what the reranker answered to `missing`, and return the scores of all texts.
 
         Raises:
             BadResponse: An answer that must not be kept.
         """
-        answer = Scores((), self._reranker.scale) if answer is None else self._checked(answer)
+        answer = self._checked(answer)
         new = {
             key: Kept(value, answer.coverage[i] if answer.coverage else None)
             for i, (key, value) in enumerate(zip(self._asked, answer.values, strict=True))
