@@ -126,23 +126,11 @@ class Request:
         )
         return Ranking(self.asked, hits, scores.scale, trace, scores.usage)
 
-    def checked(self, scores: Scores) -> Scores:
-        """Hold a backend to its word: as many finite scores as texts, in plain floats.
-
-        Warns of cut texts, so it is called where the caller is found on the stack.
-        """
+    def checked(self, scores: Scores | None) -> Scores:
+        """Hold the backend to its word, and warn where it cut texts: the caller is looked for on the stack."""
         expected = len(self.texts)
-        if not isinstance(scores, Scores):
-            raise self._bad(f" gave {type(scores).__name__} instead of Scores")
-        if len(scores.values) != expected or (scores.coverage and len(scores.coverage) != expected):
-            raise self._bad(
-                f" gave {len(scores.values)} scores and {len(scores.coverage)} coverages for {expected} texts"
-            )
-        try:
-            values = checked_values(scores.values)
-        except InputError as error:
-            raise self._bad(f": {error}") from error
-        cut = sum(coverage.truncated for coverage in scores.coverage)
+        sound = checked(self.reranker, scores, expected)
+        cut = sum(coverage.truncated for coverage in sound.coverage)
         if cut:
             warnings.warn(
                 f"{self.reranker.label} read only the beginning of {cut} of {expected} texts; hit.coverage says how "
@@ -150,11 +138,27 @@ class Request:
                 TruncationWarning,
                 stacklevel=_levels_to_the_caller(),
             )
-        return replace(scores, values=values)
+        return sound
 
-    def _bad(self, what: str) -> BadResponse:
-        model = getattr(self.reranker, "model", None)
-        return BadResponse(f"{self.reranker.label}{what}", backend=self.reranker.kind, model=model)
+
+def checked(reranker: PointwiseReranker, scores: Scores | None, expected: int) -> Scores:
+    """Hold a backend to its word: as many finite scores as texts, in plain floats.
+
+    Raises:
+        BadResponse: It gave something else.
+    """
+
+    def bad(what: str) -> BadResponse:
+        return BadResponse(f"{reranker.label}{what}", backend=reranker.kind, model=getattr(reranker, "model", None))
+
+    if not isinstance(scores, Scores):
+        raise bad(f" gave {type(scores).__name__} instead of Scores")
+    if len(scores.values) != expected or (scores.coverage and len(scores.coverage) != expected):
+        raise bad(f" gave {len(scores.values)} scores and {len(scores.coverage)} coverages for {expected} texts")
+    try:
+        return replace(scores, values=checked_values(scores.values))
+    except InputError as error:
+        raise bad(f": {error}") from error
 
 
 def _levels_to_the_caller() -> int:

@@ -55,6 +55,10 @@ class ScriptedReranker(PointwiseReranker):
         """The scale it was told to answer on."""
         return self.answers_on
 
+    @property
+    def uncacheable(self) -> None:
+        """Nothing: the script is all there is."""
+
     def score(self, query: str, texts: Sequence[str]) -> Scores:
         """Answer by the script."""
         self.calls.append((query, tuple(texts)))

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Protocol
 from rag_rerank._lazy import loaded
 from rag_rerank.backends._crew import Crew
 from rag_rerank.backends._encoder import Inputs, OnOverflow
+from rag_rerank.backends._files import ModelFiles
 from rag_rerank.backends._weights import ModelFolder, locate, model_name
 from rag_rerank.base import PointwiseReranker
 from rag_rerank.errors import ConfigError, Overloaded
@@ -76,6 +77,8 @@ class LocalReranker(PointwiseReranker):
         Overloaded: ``max_queue`` calls are waiting or running already.
     """
 
+    neutral: ClassVar[frozenset[str]] = PointwiseReranker.neutral | {"batch_tokens", "max_queue"}
+
     files: ClassVar[Sequence[str]]
     """Patterns of the files that the backend reads from a repository."""
 
@@ -126,6 +129,25 @@ class LocalReranker(PointwiseReranker):
             self.model, backend=self.kind, revision=self.revision, patterns=self.files, complete=self.complete
         )
 
+    @property
+    def uncacheable(self) -> None:
+        """Nothing: a logit depends on the pair alone, up to rounding."""
+
+    @loaded
+    def _files(self) -> ModelFiles:
+        """The files of engine and fingerprint, found once for both."""
+        return ModelFiles(self.fetch(), self.files)
+
+    @loaded
+    def _identity(self) -> Mapping[str, Any]:
+        """What stands behind ``model``, ``revision`` and ``max_length``: the files, and the window."""
+        with self._files.reading() as folder:
+            window = folder.max_length(self.max_length)
+            return {"model": self._files.identity, "revision": None, "max_length": window}
+
+    def _facts(self) -> Mapping[str, Any]:
+        return self._identity
+
     def score(self, query: str, texts: Sequence[str]) -> Scores:
         """Score each text by the model's logit."""
         answer = self._submitted(query, texts)
@@ -156,6 +178,8 @@ class LocalReranker(PointwiseReranker):
         those that are being answered.
         """
         staffed = type(self)._staffed.pop(self)
+        type(self)._identity.pop(self)
+        type(self)._files.pop(self)
         if staffed is not None:
             staffed[1].close()
 

@@ -88,11 +88,16 @@ class TorchReranker(LocalReranker):
             gc.collect()  # modules hold each other
             _give_back()
 
+    def _facts(self) -> Mapping[str, Any]:
+        need("torch", extra="torch")
+        return {**super()._facts(), "device": _device(self.device)}
+
     @loaded
     def _engine(self) -> _Engine:
         need("torch", extra="torch")
         need("sentence_transformers", extra="torch")
-        return _Engine(self.fetch(), self)
+        with self._files.reading() as folder:
+            return _Engine(folder, self)
 
 
 class _Engine:

@@ -1,8 +1,10 @@
 """The contract, kept by rerankers that need no network."""
 
+from pathlib import Path
+
 import pytest
 
-from rag_rerank import Cascade, Fallback, RateLimited, Reranker, Stage, build
+from rag_rerank import Cached, Cascade, Fallback, RateLimited, Reranker, Stage, build
 from rag_rerank.backends.lexical import LexicalReranker
 from rag_rerank.testing import RerankerContract, ScriptedReranker
 
@@ -52,3 +54,23 @@ class TestFallbackThatFellBack(RerankerContract):
         down = ScriptedReranker(error=RateLimited("slow down", retry_after=2.0))
         inner = Cascade(stages=(Stage(reranker=LexicalReranker()),))
         return Fallback(members=(down, Fallback(members=(down, inner))))
+
+
+class TestCachedInMemory(RerankerContract):
+    @pytest.fixture
+    def reranker(self, embedded: Reranker) -> Reranker:
+        return build({"type": "cached", "reranker": embedded})
+
+
+class TestCachedInAFile(RerankerContract):
+    @pytest.fixture
+    def reranker(self, embedded: Reranker, tmp_path: Path) -> Reranker:
+        return build({"type": "cached", "reranker": embedded, "path": str(tmp_path / "scores.db")})
+
+
+class TestCachedScripted(RerankerContract):
+    in_registry = False
+
+    @pytest.fixture
+    def reranker(self) -> Reranker:
+        return Cached(reranker=ScriptedReranker(by_text=dict.fromkeys(self.texts[:3], 2.5), answers_on="sigmoid"))

@@ -40,6 +40,7 @@ class Lengths:
 
     notes = ()
     batch_tokens = 1  # a text a batch
+    exact = False
     workers = 1
 
     def __init__(self) -> None:
