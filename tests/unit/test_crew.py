@@ -177,6 +177,17 @@ def test_a_cancelled_call_does_nothing_more_and_the_next_one_runs(crew: Crew, mo
     assert not crew._line and not crew._new
 
 
+def test_a_call_cancelled_while_it_waits_is_not_even_prepared(crew: Crew) -> None:
+    prepared: list[int] = []
+    gate = held(crew)
+    stops = crew.submit(Steps("stops", do=prepared.append))
+    assert stops.cancel()
+    after = crew.submit(Steps("after"))
+    gate.opened.set()
+    after.result(SECONDS)
+    assert prepared == []
+
+
 @pytest.mark.parametrize("moment", [-1, 1, 4])
 def test_an_error_ends_its_own_call_only_and_tells_where_it_was(crew: Crew, moment: int) -> None:
     log: list[tuple[str, int]] = []
