@@ -38,6 +38,13 @@ class TestCascade(RerankerContract):
         return Cascade(stages=(Stage(reranker=LexicalReranker()), Stage(reranker=LexicalReranker(b=0.75))))
 
 
+class TestCascadeWithMargin(RerankerContract):
+    @pytest.fixture
+    def reranker(self) -> Reranker:
+        better = Stage(reranker=LexicalReranker(b=0.75), margin=0.5)
+        return Cascade(stages=(Stage(reranker=LexicalReranker()), better), cut=2)
+
+
 class TestFallback(RerankerContract):
     @pytest.fixture
     def reranker(self) -> Reranker:
