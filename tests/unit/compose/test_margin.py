@@ -46,17 +46,19 @@ def run(scores: list[tuple[float, float]], **last: object) -> tuple[Ranking, set
     return whole.rerank("q", texts(scores)), asked(strong)
 
 
-@given(pairs_of_scores, cuts, margins, st.one_of(st.none(), st.integers(9, 14)))
+@given(pairs_of_scores, cuts, margins, st.one_of(st.none(), st.integers(9, 14)), st.booleans())
 def test_nothing_is_lost_and_async_agrees(
-    scores: list[tuple[float, float]], cut: int, margin: float, depth: int | None
+    scores: list[tuple[float, float]], cut: int, margin: float, depth: int | None, border_only: bool
 ) -> None:
-    whole, strong = cascade(scores, cut=cut, margin=margin, depth=depth)
+    whole, strong = cascade(scores, cut=cut, margin=margin, depth=depth, border_only=border_only)
     ranking = whole.rerank("q", [*texts(scores), " "])
     assert sorted(hit.id for hit in ranking) == sorted(map(str, range(len(scores) + 1)))
     assert [hit.rank for hit in ranking] == list(range(1, len(scores) + 2))
-    entered = asked(strong)
-    assert {hit.text for hit in ranking if hit.score is not None} == entered
-    assert all(hit.score is not None for hit in ranking[: len(entered)])
+    assert {hit.text for hit in ranking if hit.score is not None} == asked(strong)
+    standing = [2 if hit.score is None else 1 for hit in ranking]
+    sure = [hit.unscored for hit in ranking].count("surely in before stage 2")
+    assert standing[sure:] == sorted(standing[sure:]) and (border_only or not sure)
+    assert [hit.unscored for hit in ranking[:sure]] == ["surely in before stage 2"] * sure
     there = asyncio.run(whole.arerank("q", [*texts(scores), " "]))
     assert there.hits == ranking.hits and there.trace.notes == ranking.trace.notes
 
@@ -99,11 +101,15 @@ def test_noise_of_half_the_margin_changes_nothing_that_is_kept(
     Candidates more than the margin apart then stay in order: from cheap_i - cheap_j > margin follows
     cheap_i + noise_i > cheap_j + noise_j, and a tie of the strong scores is broken by the cheap order. One that is
     stopped lies that far below each of the first `cut`, so it is none of the best `cut`; those that enter keep the
-    order that they have in the whole.
+    order that they have in the whole. One that is surely in lies that far above each that stands behind the cut, so
+    it is one of the best `cut`, and what is undecided fills the other places in the order of the whole.
     """
     noisy = [(cheap, float(rising(cheap + part * margin / 160))) for cheap, part in drawn]
-    within = run(noisy, cut=cut, margin=margin)[0]
-    assert within.hits[:cut] == run(noisy)[0].hits[:cut]
+    best = run(noisy)[0].hits[:cut]
+    assert run(noisy, cut=cut, margin=margin)[0].hits[:cut] == best
+    border, entered = run(noisy, cut=cut, margin=margin, border_only=True)
+    assert {hit.id for hit in border[:cut]} == {hit.id for hit in best}
+    assert entered <= run(noisy, cut=cut, margin=margin)[1]
 
 
 def test_a_difference_beyond_the_margin_is_not_turned_round() -> None:
@@ -116,6 +122,43 @@ def test_those_surely_in_are_ordered_and_scored_by_the_better_reranker_too() -> 
     ranking, entered = run([(9.0, 1.0), (8.0, 3.0), (2.0, 2.0), (1.9, 4.0), (0.0, 9.0)], cut=3, margin=0.5)
     assert entered == {"0", "1", "2", "3"}
     assert [(hit.id, hit.score) for hit in ranking] == [("3", 4.0), ("1", 3.0), ("2", 2.0), ("0", 1.0), ("4", None)]
+
+
+def test_only_the_border_enters_where_that_is_asked_and_those_surely_in_stand_first() -> None:
+    ranking, entered = run(
+        [(8.0, 1.0), (9.0, 3.0), (2.0, 2.0), (1.9, 4.0), (0.0, 9.0)], cut=3, margin=0.5, border_only=True
+    )
+    assert entered == {"2", "3"}
+    assert [(hit.id, hit.score) for hit in ranking] == [("1", None), ("0", None), ("3", 4.0), ("2", 2.0), ("4", None)]
+    assert [hit.unscored for hit in ranking if hit.unscored] == ["surely in before stage 2"] * 2 + [
+        "stopped before stage 2 (more than 0.5 below place 3)"
+    ]
+    assert ranking.trace.notes[1] == (
+        "stage 2: 2 of 5 entered (margin 0.5 at the cut of 3: 2 surely in, 2 undecided, 1 surely out)"
+    )
+    assert [(visit.step, visit.rank) for visit in ranking.trace.path("1")] == [("cheap", 1)]
+
+
+def test_where_nobody_is_undecided_the_border_stage_is_not_asked() -> None:
+    scores = [(float(-i), float(i)) for i in range(4)]
+    for cut in (2, 4):
+        whole, strong = cascade(scores, cut=cut, margin=0.5, border_only=True)
+        ranking = whole.rerank("q", texts(scores))
+        assert strong.calls == []
+        assert [hit.id for hit in ranking] == ["0", "1", "2", "3"]
+        assert {hit.score for hit in ranking} == {None} and ranking.scale == whole.scale
+        assert "0 undecided" in ranking.trace.notes[1]
+
+
+def test_unscored_hits_at_the_top_never_reach_another_stage() -> None:
+    border, _ = cascade([(1.0, 1.0)], cut=1, margin=1.0, border_only=True)
+    behind = Stage(reranker=ScriptedReranker())
+    for inner in (border, Fallback(members=(ScriptedReranker(), border))):
+        with pytest.raises(ConfigError, match=r"^stages\[0\]: border_only leaves the best hits without a score"):
+            Cascade(stages=(Stage(reranker=inner), behind))
+        assert Cascade(stages=(behind, Stage(reranker=inner))).scale == "unbounded"
+    with pytest.raises(ConfigError, match=r"^stages\[1\]: border_only"):
+        Cascade(stages=(behind, border.stages[1], behind), cut=1)
 
 
 def test_the_trace_says_how_many_were_in_undecided_and_out_and_why_each_stopped() -> None:
@@ -173,7 +216,7 @@ def test_a_degraded_stage_before_has_no_margin_because_its_units_may_be_others()
     assert asked(last) == {"a", "b", "c"}
     assert ranking.degraded and ranking[0].text == "c"
     assert ranking.trace.notes[1] == (
-        "stage 2: 3 of 3 entered; its margin of 0.5 was not used, because the stage before was degraded"
+        "stage 2: 3 of 3 entered; its margin of 0.5 was not applied, because the stage before was degraded"
     )
 
 
@@ -192,10 +235,11 @@ def test_a_margin_that_measures_nothing_is_refused(margin: float) -> None:
     ("node", "message"),
     [
         ({"stages": [{}, {"margin": 1.0}]}, r"^stages\[1\].margin: a margin needs the cascade's cut"),
-        ({"stages": [{"margin": 1.0}, {}], "cut": 2}, r"^stages\[0\].margin: the first stage has none before it"),
+        ({"stages": [{"margin": 1.0}, {}], "cut": 2}, r"^stages\[0\].margin: the first stage has no stage before it"),
         ({"stages": [{}, {}], "cut": 2}, r"^cut: .* no stage has a margin"),
         ({"stages": [{}, {"margin": 1.0}], "cut": 0}, r"^cut: cut must be at least 1, got 0"),
         ({"stages": [{}, {"margin": -1.0}], "cut": 2}, r"^stages\[1\].margin: margin must be a finite number"),
+        ({"stages": [{}, {"border_only": True}]}, r"^stages\[1\].border_only: border_only needs a margin"),
         ({"stages": [{}, {"margin": "1"}], "cut": 2}, r"^stages\[1\].margin: "),
         ({"stages": [{}, {"margin": 1.0, "depth": 2}], "cut": 2}, r"^stages\[1\].depth: depth 2 lets in no more than"),
     ],
@@ -209,7 +253,10 @@ def test_margins_without_meaning_are_refused_with_their_path(node: dict[str, obj
 def test_a_margin_goes_through_config_and_schema() -> None:
     node = {
         "type": "cascade",
-        "stages": [{"reranker": {"type": "lexical"}}, {"reranker": {"type": "lexical", "k1": 1.2}, "margin": 2}],
+        "stages": [
+            {"reranker": {"type": "lexical"}},
+            {"reranker": {"type": "lexical", "k1": 1.2}, "margin": 2, "border_only": True},
+        ],
         "cut": 5,
     }
     made = build(node)
