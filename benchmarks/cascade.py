@@ -8,11 +8,10 @@ one JSON line a query, so that a second run only computes. The curve is then rep
 
 ``--cheap`` and ``--strong`` name a reranker or a config file; ``bm25`` means the scores of the run itself, and
 ``bi-encoder:FOLDER`` the cosines of a sentence-transformers model. ``kept`` is the share of the strong model's own top
-``--cut`` over all hits that stands in the cascade's. The rival of a margin is the smallest fixed depth that costs at
-least as many pairs on average; differences are margin minus depth, with a paired interval over queries. ``border only``
-is the variant in which those surely in skip the strong model and stand first in the cheap order; the library leaves it
-out, so it is computed here. At the end margin and depth are chosen on every other query, as the smallest that keep the
-whole top for ``--share`` of them, and applied to the rest.
+``--cut`` (over all hits) that stands in the cascade's. The rival of each row is the smallest fixed depth that costs at
+least as many pairs on average; differences are margin minus depth, with a paired interval over queries. At the end
+margin and depth are chosen on one half of the queries, as the smallest that keep ``--share`` there, and applied to
+the other half, both ways round.
 """
 
 from __future__ import annotations
@@ -23,9 +22,10 @@ import math
 import sys
 import time
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import product
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -118,7 +118,7 @@ class Outcome:
     """The orders of one way to rank, and how many pairs the strong model scored for each query."""
 
     orders: Mapping[str, Sequence[str]]
-    pairs: Mapping[str, int]
+    pairs: np.ndarray
 
 
 class Replay:
@@ -133,28 +133,15 @@ class Replay:
     def pool(self, query: str) -> list[rag_rerank.Candidate]:
         return [rag_rerank.Candidate(d, d) for d, _ in self.collection.run[query]]
 
-    def cascade(self, *, depth: int | None = None, margin: float | None = None) -> Outcome:
-        """Rank by the library's cascade."""
-        last = Stage(reranker=self.strong, depth=depth, margin=margin)
-        whole = Cascade(stages=(Stage(reranker=self.cheap), last), cut=None if margin is None else self.cut)
+    def cascade(self, **last: Any) -> Outcome:
+        """Rank by the library's cascade, with these options of its last stage."""
+        stages = (Stage(reranker=self.cheap), Stage(reranker=self.strong, **last))
+        whole = Cascade(stages=stages, cut=self.cut if "margin" in last else None)
         rankings = {q: whole.rerank(q, self.pool(q)) for q in self.collection.queries}
         return Outcome(
             {q: [hit.id for hit in ranking] for q, ranking in rankings.items()},
-            {q: sum(hit.unscored is None for hit in ranking) for q, ranking in rankings.items()},
+            np.array([sum(hit.unscored is None for hit in ranking) for ranking in rankings.values()]),
         )
-
-    def border_only(self, margin: float) -> Outcome:
-        """Rank with those that are surely in ahead, in the cheap order and unseen by the strong model."""
-        orders, pairs = {}, {}
-        for q, order in self.cascade(margin=margin).orders.items():
-            cheap = [(hit.id, hit.raw_score) for hit in self.places[q] if hit.raw_score is not None]
-            first_out = cheap[self.cut][1] if len(cheap) > self.cut else -math.inf
-            sure = [d for d, score in cheap if score - first_out > margin]
-            reach = self.places[q][self.cut - 1].raw_score if len(cheap) > self.cut else math.inf
-            near = {d for d, score in cheap if reach - score <= margin}
-            orders[q] = sure + [d for d in order if d not in set(sure)]
-            pairs[q] = len(near - set(sure))
-        return Outcome(orders, pairs)
 
     def kept(self, outcome: Outcome) -> np.ndarray:
         """Return for each query the share of the strong model's own top that stands in this one's."""
@@ -170,19 +157,13 @@ class Replay:
         return np.array([values[q] for q in self.collection.queries])
 
     def needed(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return for each query the smallest margin and the smallest depth that keep the whole top."""
+        """Return the margin and the depth that it takes to keep each hit of the strong model's own top, by query."""
         margins, depths = [], []
-        for q in self.collection.queries:
-            top = set(self.full.orders[q][: self.cut])
-            deepest = max((hit for hit in self.places[q] if hit.id in top), key=lambda hit: hit.rank)
-            last_in = self.places[q][: self.cut][-1].raw_score
-            margins.append(max(0.0, last_in - deepest.raw_score))
-            depths.append(deepest.rank)
+        for q, hits in self.places.items():
+            top = [hit for hit in hits if hit.id in self.full.orders[q][: self.cut]]
+            margins.append([max(0.0, hits[self.cut - 1].raw_score - hit.raw_score) for hit in top])
+            depths.append([max(self.cut, hit.rank) for hit in top])
         return np.array(margins), np.array(depths)
-
-
-def mean(values: Iterable[float]) -> float:
-    return float(np.mean(list(values)))
 
 
 def change(one: np.ndarray, other: np.ndarray) -> str:
@@ -191,55 +172,46 @@ def change(one: np.ndarray, other: np.ndarray) -> str:
 
 
 def curve(replay: Replay, margins: Sequence[float]) -> None:
-    whole = mean(replay.full.pairs.values())
-    alone = Outcome({q: [hit.id for hit in hits] for q, hits in replay.places.items()}, {})
+    alone = Outcome({q: [hit.id for hit in hits] for q, hits in replay.places.items()}, np.zeros(1))
+    for label, outcome in (("cheap alone", alone), ("strong on all", replay.full)):
+        kept, quality = replay.kept(outcome).mean(), replay.quality(outcome).mean()
+        print(f"  {label}: {outcome.pairs.mean():.1f} pairs, kept {kept:.3f}, {MEASURE} {quality:.4f}")
     print(
-        f"  cheap alone    0 pairs, kept {replay.kept(alone).mean():.3f}, {MEASURE} {replay.quality(alone).mean():.4f}"
+        f"  | margin | pairs a query (10 %..90 %) | kept | {MEASURE} | rival depth | kept, change | {MEASURE}, change |"
     )
-    print(f"  strong on all  {whole:.1f} pairs, kept 1.000, {MEASURE} {replay.quality(replay.full).mean():.4f}")
-    print(
-        "  | margin | pairs (10 %..90 %) | share | kept | nDCG | rival depth | kept | nDCG | kept, margin - depth ",
-        end="",
-    )
-    print("| nDCG, margin - depth | border only: pairs | kept | nDCG |")
-    print("  |" + "---|" * 13)
-    for margin in margins:
-        ours, border = replay.cascade(margin=margin), replay.border_only(margin)
-        pairs = np.array(list(ours.pairs.values()))
-        depth = math.ceil(pairs.mean())
+    print("  |" + "---|" * 7)
+    for margin, border_only in product(margins, (False, True)):
+        ours = replay.cascade(margin=margin, border_only=border_only)
+        depth = max(1, math.ceil(ours.pairs.mean()))
         rival = replay.cascade(depth=depth)
-        cells = [
-            f"{margin:g}",
-            "{:.1f} ({:.0f}..{:.0f})".format(pairs.mean(), *np.quantile(pairs, [0.1, 0.9])),
-            f"{pairs.mean() / whole:.0%}",
-            *figures(replay, ours),
+        cells = (
+            f"{margin:g}{', border only' if border_only else ''}",
+            "{:.1f} ({:.0f}..{:.0f})".format(ours.pairs.mean(), *np.quantile(ours.pairs, [0.1, 0.9])),
+            f"{replay.kept(ours).mean():.3f}",
+            f"{replay.quality(ours).mean():.4f}",
             f"{depth}",
-            *figures(replay, rival),
             change(replay.kept(ours), replay.kept(rival)),
             change(replay.quality(ours), replay.quality(rival)),
-            f"{mean(border.pairs.values()):.1f}",
-            *figures(replay, border),
-        ]
+        )
         print(f"  | {' | '.join(cells)} |", flush=True)
-
-
-def figures(replay: Replay, outcome: Outcome) -> tuple[str, str]:
-    return f"{replay.kept(outcome).mean():.3f}", f"{replay.quality(outcome).mean():.4f}"
 
 
 def chosen(replay: Replay, share: float) -> None:
     margins, depths = replay.needed()
-    margin, depth = (float(np.quantile(needed[::2], share, method="higher")) for needed in (margins, depths))
-    print(f"  chosen on every other query to keep the whole top of {share:.0%} of them, applied to the rest:")
-    for label, outcome in (
-        (f"margin {margin:.3g}", replay.cascade(margin=margin)),
-        (f"depth {depth:.0f}", replay.cascade(depth=int(depth))),
-    ):
-        pairs, kept = np.array(list(outcome.pairs.values()))[1::2], replay.kept(outcome)[1::2]
-        print(
-            f"    {label}: {pairs.mean():.1f} pairs, kept {kept.mean():.3f}, whole top of {(kept == 1).mean():.0%}, "
-            f"{MEASURE} {replay.quality(outcome)[1::2].mean():.4f}"
+    ways: dict[str, list[Outcome]] = {"margin": [], "margin, border only": [], "depth": []}
+    for half in (0, 1):
+        margin, depth = (np.quantile(needed[half::2], share, method="higher").item() for needed in (margins, depths))
+        print(f"  keeps {share:.0%} on half {half + 1}: margin {margin:.3g}, depth {depth}")
+        ways["margin"].append(replay.cascade(margin=margin))
+        ways["margin, border only"].append(replay.cascade(margin=margin, border_only=True))
+        ways["depth"].append(replay.cascade(depth=depth))
+    for label, outcomes in ways.items():
+        pairs, kept, quality = (
+            np.concatenate([values(outcome)[1 - half :: 2] for half, outcome in enumerate(outcomes)])
+            for values in (lambda outcome: outcome.pairs, replay.kept, replay.quality)
         )
+        figures = f"{pairs.mean():.1f} pairs, kept {kept.mean():.3f}, {MEASURE} {quality.mean():.4f}"
+        print(f"    {label}, on the other half: {figures}")
 
 
 def main() -> None:
@@ -251,7 +223,7 @@ def main() -> None:
     parser.add_argument("--strong", default="embedded", help="likewise")
     parser.add_argument("--margins", type=float, nargs="+", required=True, help="in the cheap model's raw scores")
     parser.add_argument("--cut", type=int, default=10)
-    parser.add_argument("--share", type=float, default=0.9)
+    parser.add_argument("--share", type=float, default=0.95)
     parser.add_argument("--scores", type=Path, default=Path("cascade-scores"), help="folder for the scores of pairs")
     options = parser.parse_args()
     if not options.collections.is_dir():
