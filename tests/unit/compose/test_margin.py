@@ -116,6 +116,8 @@ def test_a_difference_beyond_the_margin_is_not_turned_round() -> None:
     scores = [(3.0, 0.0), (2.0, 5.0), (1.0, 9.0)]
     kept = [[hit.id for hit in run(scores, cut=1, margin=margin)[0]][:1] for margin in (0.5, 1.0, 2.0)]
     assert kept == [["0"], ["1"], ["2"]]
+    border = [run([(2.0, 0.0), (1.0, 5.0)], cut=1, margin=m, border_only=True)[1] for m in (0.95, 1.0, 1.05)]
+    assert border == [set(), {"0", "1"}, {"0", "1"}]
 
 
 def test_those_surely_in_are_ordered_and_scored_by_the_better_reranker_too() -> None:
