@@ -158,7 +158,8 @@ class Ranking(Sequence[Hit]):
 
     Args:
         query: The query as given.
-        hits: Best first, ranks 1, 2, 3 ...; hits without a score stand last.
+        hits: Best first, ranks 1, 2, 3 ...; hits without a score stand last, but for those that a cascade's
+            ``border_only`` stage puts first.
         scale: What ``score`` means in these hits.
         trace: What was done, step by step, over all candidates (a cutoff does not shorten it).
         usage: What it cost, over all steps.
