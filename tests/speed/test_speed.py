@@ -9,14 +9,12 @@ from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-if not (ROOT / "benchmarks" / "speed").is_dir():
-    pytest.skip("benchmarks/ is not in the source distribution", allow_module_level=True)
-
 from benchmarks.speed import environments, limit, tables, texts
 from benchmarks.speed.process import Process, SystemFailed
 from benchmarks.speed.rows import ROWS
 from benchmarks.speed.systems import SYSTEMS
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
