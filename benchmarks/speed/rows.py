@@ -24,7 +24,7 @@ WARMING = 800
 
 def main(session: Session) -> Iterator[Measurement]:
     """100 candidates, every system in turn, at two skews; then memory, padding and the reference scores."""
-    names = [name for name in SYSTEMS if session.process(name)]
+    names = session.present(*SYSTEMS)
     if "st-best" in names:
         yield from _tune(session)
     rounds = 2 if session.quick else 10
@@ -84,7 +84,10 @@ def callers(session: Session) -> Iterator[Measurement]:
 def cold(session: Session) -> Iterator[Measurement]:
     """From the start of a process to its first score, the files in the page cache."""
     (case,) = cases(1, 1, first=WARMING)
-    names = [name for name in session.present(*SYSTEMS) if name != "st-best"]
+    names = session.alive(name for name in SYSTEMS if name != "st-best")
+    for name in names:
+        with session.noting(name):
+            session.prepare(SYSTEMS[name])
     for repeat in range(-1, 1 if session.quick else 5):
         for name in session.alive(names)[:: 1 - 2 * (repeat % 2)]:
             with tempfile.TemporaryDirectory() as home:
@@ -100,7 +103,7 @@ def memory(session: Session) -> Iterator[Measurement]:
     """The most memory of this library on large calls, over that of the loaded model."""
     sizes = ((50, 512), (200, 100)) if session.quick else ((1000, 512), (10_000, 100))
     (small,) = cases(1, 1, first=WARMING)
-    for name in session.present("ours", "ours-int8"):
+    for name in session.alive(("ours", "ours-int8")):
         for candidates, length in sizes:
             case = even(candidates, length)
             with session.noting(name), session.other(SYSTEMS[name]) as process:
@@ -140,18 +143,18 @@ def _turn(session: Session, names: Sequence[str], case: Case, number: int) -> It
 
 
 def _tune(session: Session) -> Iterator[Measurement]:
-    """Choose the batch size of ``st-best`` on cases that are not measured, and load it with that size."""
+    """Choose the batch size of ``st-best`` on cases that are not measured, and start it anew with that size."""
     walls: dict[int, list[float]] = {batch: [] for batch in BATCHES}
-    processes = {batch: session.opened(SYSTEMS["st-best"], {"batch": batch}) for batch in BATCHES}
-    try:
-        for case in cases(1 if session.quick else 3, 100, first=TUNING):
-            for batch, process in processes.items():
-                walls[batch].append(process.ask("rerank", query=case.query, texts=case.texts)["wall"])
-        best = min(BATCHES, key=lambda batch: median(walls[batch]))
-        session.adopt("st-best", processes.pop(best))
-    finally:
-        for process in processes.values():
-            process.close()
+    for case in cases(1 if session.quick else 3, 100, first=TUNING):
+        for batch in BATCHES:
+            session.ask("st-best", "load", folder=str(session.folder), settings={"batch": batch})
+            session.ask("st-best", "rerank", query=case.query, texts=case.texts[:8])
+            answer = session.ask("st-best", "rerank", query=case.query, texts=case.texts)
+            if answer is None:
+                return
+            walls[batch].append(answer["wall"])
+    best = min(BATCHES, key=lambda batch: median(walls[batch]))
+    session.restart("st-best", {"batch": best})
     yield {"what": "tuning", "system": "st-best", "walls": walls, "best": best}
 
 

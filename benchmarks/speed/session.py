@@ -79,10 +79,11 @@ class Session:
         """Return those of ``names`` that have not failed."""
         return [name for name in names if name not in self.unavailable]
 
-    def adopt(self, name: str, process: Process) -> None:
-        """Let a system be run by another process from now on."""
+    def restart(self, name: str, settings: Mapping[str, Any]) -> None:
+        """Run a system by a new process with these settings from now on."""
         self._processes.pop(name).close()
-        self._processes[name] = process
+        with self.noting(name):
+            self._processes[name] = self.opened(SYSTEMS[name], settings)
 
     def ask(self, name: str, do: str, **message: Any) -> dict[str, Any] | None:
         """Ask a system, and note the machine's load after it; a failure takes the system out, and says why."""
@@ -113,20 +114,27 @@ class Session:
         Raises:
             SystemFailed: It cannot be loaded.
         """
-        python = environments.python(self.bench, system.environment)
-        if system.prepare:
-            preparing = Process(python, system.prepare)
-            try:
-                preparing.ask("prepare", folder=str(self.folder))
-            finally:
-                preparing.close()
-        process = Process(python, system.loader)
+        self.prepare(system)
+        process = Process(environments.python(self.bench, system.environment), system.loader)
         try:
             process.ask("load", folder=str(self.folder), settings={**system.settings, **(settings or {})})
         except SystemFailed:
             process.close()
             raise
         return process
+
+    def prepare(self, system: System) -> None:
+        """Make the file that only this system needs, if there is one and it is not there yet.
+
+        Raises:
+            SystemFailed: It cannot be made.
+        """
+        if system.prepare:
+            process = Process(environments.python(self.bench, system.environment), system.prepare)
+            try:
+                process.ask("prepare", folder=str(self.folder))
+            finally:
+                process.close()
 
     @contextmanager
     def other(self, system: System) -> Iterator[Process]:
