@@ -3,18 +3,37 @@
 import json
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
 import pytest
 
-from benchmarks.speed import environments, limit, tables, texts
+from benchmarks.speed import environments, limit, rows, tables, texts
 from benchmarks.speed.process import Process, SystemFailed
-from benchmarks.speed.rows import ROWS
+from benchmarks.speed.session import Session
 from benchmarks.speed.systems import SYSTEMS
 
 ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def session(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Session]:
+    """A quick run of the fake system under every name but one, which cannot be loaded."""
+    monkeypatch.setenv("PYTHONPATH", f"{ROOT}:{Path(__file__).parent}")
+    monkeypatch.setattr(environments, "python", lambda bench, name: Path(sys.executable))
+    monkeypatch.setattr(environments, "missing", lambda bench, name: None)
+    monkeypatch.setattr(environments, "size", lambda *names: {"bytes": 2**20, "distributions": 3, "largest": "numpy"})
+    monkeypatch.setattr(Session, "gemm", lambda session: 100.0)
+    fakes = {name: replace(system, loader="fake_system:load", prepare=None) for name, system in SYSTEMS.items()}
+    fakes["flashrank"] = replace(fakes["flashrank"], loader="fake_system:absent")
+    for name, fake in fakes.items():
+        monkeypatch.setitem(SYSTEMS, name, fake)
+    monkeypatch.setattr(rows, "REFERENCE", fakes["st"])
+    started = Session(tmp_path, tmp_path / "minilm-l6", 1, quick=True, only=("ours", "st", "st-best", "flashrank"))
+    yield started
+    started.close()
 
 
 @pytest.fixture
@@ -110,6 +129,27 @@ def test_a_process_that_ends_is_a_failure_of_its_system(process: Process) -> Non
         process.ask("rerank", query="crash", texts=[])
 
 
+@pytest.mark.parametrize("name", rows.ROWS)
+def test_a_row_runs_from_its_first_process_to_its_table(session: Session, name: str) -> None:
+    measured = raw(name, *rows.ROWS[name][0](session), quick=True, unavailable=session.unavailable)
+    json.dumps(measured)
+    page = tables.page({name: measured})
+    assert "rag-rerank, fp32" in page
+    if name in ("main", "cold"):
+        absent = [line for line in page.splitlines() if "FlashRank" in line]
+        assert absent
+        assert all("AttributeError" in line for line in absent)
+    if name == "main":
+        assert "sentence-transformers, best batch (" in page
+        assert "0.0e+00 | 1.0000 | 10 |" in page
+
+
+def test_a_run_asks_two_rounds_and_then_minds_the_time(tmp_path: Path) -> None:
+    session = Session(tmp_path, tmp_path / "minilm-l6", 0)
+    assert list(session.within(range(10))) == [0, 1]
+    assert list(Session(tmp_path, tmp_path / "minilm-l6", 60).within(range(10))) == list(range(10))
+
+
 def test_every_system_runs_in_an_environment_that_is_pinned() -> None:
     assert {system.environment for system in SYSTEMS.values()} == set(environments.PINS)
     for pins in environments.PINS.values():
@@ -164,7 +204,7 @@ def test_the_main_table_pairs_ratios_by_query_and_names_who_is_absent() -> None:
 
 
 def test_every_row_has_a_table_and_quick_runs_are_marked() -> None:
-    assert set(tables.TABLES) == set(ROWS)
+    assert set(tables.TABLES) == set(rows.ROWS)
     memory = {"what": "memory", "system": "ours", "candidates": 1000, "length": 512, "loaded": 2**20, "peak": 3 * 2**20}
     page = tables.page({"memory": raw("memory", {**memory, "wall": 1.0}, quick=True)})
     assert "1,000 x 512 | 1 | 3 | 2 | 1.0" in page
