@@ -18,7 +18,7 @@ Measurements = Sequence[Mapping[str, Any]]
 
 def page(raws: Mapping[str, Raw]) -> str:
     """Return all tables of all rows that were measured."""
-    parts = [_machine(next(iter(raws.values()))["machine"])]
+    parts = _runs(raws)
     for row, table in TABLES.items():
         parts += [table(raw) + _quick(raw) for raw in raws.values() if raw["row"] == row]
     return "\n\n".join(parts) + "\n"
@@ -184,16 +184,23 @@ def _size(raw: Raw) -> str:
 TABLES = {"main": _main, "scale": _scale, "callers": _callers, "cold": _cold, "memory": _memory, "size": _size}
 
 
+def _runs(raws: Mapping[str, Raw]) -> list[str]:
+    """Return one paragraph for each run that rows came from, and the versions, which are most often the same."""
+    runs: dict[str, list[str]] = {}
+    environments: dict[str, None] = {}
+    for raw in raws.values():
+        runs.setdefault(_machine(raw["machine"]), []).append(f"{raw['row']} ({raw['checkpoint']})")
+        for name, versions in raw["machine"]["versions"].items():
+            environments[f"- {name}: " + ", ".join(f"{package} {v}" for package, v in versions.items())] = None
+    return [*(f"{machine} Rows: {', '.join(rows)}." for machine, rows in runs.items()), "\n".join(environments)]
+
+
 def _machine(machine: Mapping[str, Any]) -> str:
-    lines = [
+    return (
         f"Measured on {machine['date']} at commit `{machine['commit']}`: {machine['cpu']}, {machine['cores']} cores "
         f"({', '.join(machine['flags'])}), {machine['memory'] / 2**30:.0f} GiB, {machine['system']}, "
-        f"Python {machine['python']}. Load average at the start {machine['load'][0]:.1f}.",
-        "",
-    ]
-    for environment, versions in machine["versions"].items():
-        lines.append(f"- {environment}: " + ", ".join(f"{name} {version}" for name, version in versions.items()))
-    return "\n".join(lines)
+        f"Python {machine['python']}; load average {machine['load'][0]:.1f} at the start."
+    )
 
 
 def _quick(raw: Raw) -> str:

@@ -211,6 +211,16 @@ def test_every_row_has_a_table_and_quick_runs_are_marked() -> None:
     assert "is no measurement" in page
 
 
+def test_rows_of_two_runs_say_which_run_each_is_of() -> None:
+    memory, size = raw("memory"), raw("size")
+    size["machine"] = {**size["machine"], "commit": "def"}
+    page = tables.page({"memory": memory, "size": size})
+    assert "commit `abc`" in page
+    assert "Rows: memory (minilm-l6).\n" in page
+    assert "commit `def`" in page
+    assert page.count("onnxruntime 1.0") == 1
+
+
 def test_callers_are_told_by_percentiles() -> None:
     measured = {"what": "callers", "system": "ours", "asynchronous": False, "callers": 4, "wall": 10.0, "failed": []}
     page = tables.page({"callers": raw("callers", {**measured, "latencies": [float(i) for i in range(101)]})})
