@@ -1,36 +1,48 @@
 """The worker threads of one loaded model: they take calls apart, serve them in a fair order, and answer them.
 
 A call is cut into units: tokenising, which goes before all else because it gives the call's size, and then its
-batches, in the order of `rag_rerank.backends._line`. A worker is never taken from a unit that it has begun.
+batches, in the order of `rag_rerank.backends._line`. A worker is never taken from a unit that it has begun. Where calls
+wait, a small unit is run together with units of other calls that are alike.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Hashable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import partial
 from queue import Full
 from time import perf_counter
 from typing import Any, Generic, Protocol, TypeVar
 
 from rag_rerank.backends._line import FairLine
 
-__all__ = ["Crew", "Task"]
+__all__ = ["Crew", "Task", "Unit"]
 
 T_co = TypeVar("T_co", covariant=True)
 T = TypeVar("T")
 
 
+class Unit(Protocol):
+    """A piece of work of one call."""
+
+    @property
+    def size(self) -> int:
+        """How much work it is."""
+
+    @property
+    def kind(self) -> Hashable:
+        """Units of one kind may be done together, also those of different calls; ``None`` for alone."""
+
+
 class Task(Protocol[T_co]):
     """One call, as the crew sees it. Units of one call may run side by side."""
 
-    def units(self) -> Sequence[tuple[int, Any]]:
-        """Prepare the call, and return its units of work, each with its size."""
+    def units(self) -> Sequence[Any]:
+        """Prepare the call, and return its units of work."""
 
-    def do(self, unit: Any) -> None:
-        """Do one unit."""
+    def do(self, unit: Any, others: Sequence[tuple[Any, Any]]) -> None:
+        """Do one unit, and with it units of other tasks, each given with its task."""
 
     def result(self, seconds: float, waited: float) -> T_co:
         """Return what came of all units.
@@ -64,16 +76,18 @@ class Crew:
     Args:
         workers: How many units run side by side.
         limit: How many calls may be waiting or running.
+        enough: Units below this size take along others of their kind, up to this size together.
     """
 
-    def __init__(self, workers: int, limit: int) -> None:
+    def __init__(self, workers: int, limit: int, enough: int = 0) -> None:
         self._workers = workers
         self._limit = limit
+        self._enough = enough
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="rag_rerank")
         self._lock = threading.Lock()
         self._calls: dict[_Call[Any], Future[Any]] = {}
         self._new: deque[_Call[Any]] = deque()  # not prepared yet
-        self._line: FairLine[_Call[Any]] = FairLine()
+        self._line: FairLine[_Call[Any]] = FairLine(lambda unit: unit.kind)
         self._busy = 0  # workers having a turn
         self._taken = 0  # units given to workers so far
 
@@ -114,53 +128,80 @@ class Crew:
 
     def _turn(self) -> None:
         """Work until nothing waits."""
-        while (next_step := self._take()) is not None:
-            self._run(*next_step)
+        while (work := self._take()) is not None:
+            call, units = work
+            if units:
+                self._do(units)
+            else:
+                self._prepare(call)
 
-    def _take(self) -> tuple[_Call[Any], Callable[[], Any]] | None:
-        """Return what to do next: prepare a new call, or else a unit of the call that is most due."""
+    def _take(self) -> tuple[_Call[Any], list[tuple[_Call[Any], Any]]] | None:
+        """Return what is next: a new call to prepare, or else a unit of the call most due, with what goes along."""
         with self._lock:
             if not (self._new or self._line):
                 self._busy -= 1
                 return None
             self._taken += 1
-            step: Callable[[], Any]
+            units: list[tuple[_Call[Any], Any]] = []
             if self._new:
                 call = self._new.popleft()
-                step = call.task.units
             else:
                 call, unit = self._line.take()
-                step = partial(call.task.do, unit)
-                if call.waited is None:
-                    others = call.met_others or self._taken - call.taken_before > 2  # two are its own
-                    call.waited = perf_counter() - call.came - call.seconds if others else 0.0
+                units = [(call, unit), *self._line.alike(unit, self._enough - unit.size)]
+                for each, _ in units:
+                    if each.waited is None:
+                        others = each.met_others or self._taken - each.taken_before > 2  # two are its own
+                        each.waited = perf_counter() - each.came - each.seconds if others else 0.0
             self._call_worker()
-            return call, step
+            return call, units
 
-    def _run(self, call: _Call[Any], step: Callable[[], Any]) -> None:
-        """Do a step of a call; answer the call after its last step or its first error."""
+    def _prepare(self, call: _Call[Any]) -> None:
         started = perf_counter()
         try:
-            units = step()
-            if self._goes_on(call, units, perf_counter() - started):
+            units = call.task.units()
+        except BaseException as error:  # the caller's to handle, whatever it is
+            self._answer(call, error=error)
+            return
+        with self._lock:
+            call.seconds = perf_counter() - started
+            call.unfinished = len(units)
+            if units and call in self._calls:
+                self._line.join(call, [(unit.size, unit) for unit in units])
+        if not units:
+            self._finish(call)
+
+    def _do(self, units: Sequence[tuple[_Call[Any], Any]]) -> None:
+        """Do units together; where that fails, each by itself, so that an error is told to its own call only."""
+        (first, unit), *others = units
+        started = perf_counter()
+        try:
+            first.task.do(unit, [(other.task, its) for other, its in others])
+        except BaseException as error:  # the caller's to handle, whatever it is
+            if not others:
+                self._answer(first, error=error)
                 return
+            for alone in units:
+                self._do([alone])
+            return
+        seconds, size = perf_counter() - started, sum(unit.size for _, unit in units)
+        done = []
+        with self._lock:
+            for call, its in units:
+                call.seconds += seconds * its.size / size
+                call.unfinished -= 1
+                if call.unfinished == 0:
+                    done.append(call)
+        for call in done:
+            self._finish(call)
+
+    def _finish(self, call: _Call[Any]) -> None:
+        """Answer a call after its last unit."""
+        try:
             result = call.task.result(call.seconds, call.waited or 0.0)
         except BaseException as error:  # the caller's to handle, whatever it is
             self._answer(call, error=error)
         else:
             self._answer(call, result)
-
-    def _goes_on(self, call: _Call[Any], units: Sequence[tuple[int, Any]] | None, seconds: float) -> bool:
-        """Note what was done for a call; return whether more is to be done."""
-        with self._lock:
-            call.seconds += seconds
-            if units is None:
-                call.unfinished -= 1
-            else:
-                call.unfinished = len(units)
-                if units and call in self._calls:
-                    self._line.join(call, units)
-            return call.unfinished > 0
 
     def _answer(self, call: _Call[Any], result: Any = None, error: BaseException | None = None) -> None:
         """Let a call go with its result or its error, unless it has gone before. Needs to be outside the lock."""

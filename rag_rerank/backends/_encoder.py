@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from rag_rerank.backends._weights import ModelFolder, read_json
 from rag_rerank.errors import InputTooLong, ModelLoadError
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from tokenizers import Tokenizer
 
-__all__ = ["Inputs", "OnOverflow", "PairTokenizer", "fit"]
+__all__ = ["Group", "Inputs", "OnOverflow", "PairTokenizer", "fit", "together"]
 
 _AT_ONCE = 256
 """Texts given to the tokenizer at once: freeing the encodings of ten thousand in one go takes some 80 ms, in which no
@@ -27,6 +27,20 @@ other Python thread runs, an event loop least of all."""
 
 OnOverflow = Literal["truncate", "error"]
 """What to do with a text that does not fit: read its beginning and say so, or raise `InputTooLong`."""
+
+
+class Group(NamedTuple):
+    """A batch of one call's inputs.
+
+    Args:
+        rows: Their positions.
+        size: Token slots, padding included.
+        kind: The length of all of them, where batches of that length may be joined without padding; else ``None``.
+    """
+
+    rows: list[int]
+    size: int
+    kind: int | None
 
 
 @dataclass(frozen=True)
@@ -50,8 +64,8 @@ class Inputs:
         """Tokens that the model reads, padding not counted."""
         return sum(map(len, self.ids))
 
-    def groups(self, tokens: int, *, exact: bool) -> list[tuple[int, list[int]]]:
-        """Divide the inputs into batches: token slots and positions of each, longest inputs first.
+    def groups(self, tokens: int, *, exact: bool) -> list[Group]:
+        """Divide the inputs into batches, longest inputs first.
 
         A batch has at most ``tokens`` slots; an input that is longer goes alone. Inputs of like length stand together,
         so little is padded; or, where a batch is to be ``exact``, of one length, so nothing is.
@@ -65,7 +79,7 @@ class Inputs:
             rows = order[start : start + max(1, tokens // width)]
             if exact:
                 rows = [row for row in rows if lengths[row] == width]
-            groups.append((len(rows) * width, rows))
+            groups.append(Group(rows, len(rows) * width, width if exact else None))
             start += len(rows)
         return groups
 
@@ -88,8 +102,17 @@ class Inputs:
         self, tokens: int, *, exact: bool = False
     ) -> Iterator[tuple[list[int], Mapping[str, npt.NDArray[np.int64]]]]:
         """Yield positions and arrays of each of the `groups`."""
-        for _, rows in self.groups(tokens, exact=exact):
-            yield rows, self.arrays(rows)
+        for group in self.groups(tokens, exact=exact):
+            yield group.rows, self.arrays(group.rows)
+
+
+def together(batches: Sequence[Mapping[str, npt.NDArray[np.int64]]]) -> Mapping[str, npt.NDArray[np.int64]]:
+    """Join batches of one width."""
+    import numpy as np
+
+    if len(batches) == 1:
+        return batches[0]
+    return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
 
 
 class PairTokenizer:

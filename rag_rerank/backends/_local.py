@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Protocol
 
 from rag_rerank._lazy import loaded
 from rag_rerank.backends._crew import Crew
-from rag_rerank.backends._encoder import Inputs, OnOverflow
+from rag_rerank.backends._encoder import Group, Inputs, OnOverflow, together
 from rag_rerank.backends._files import ModelFiles
 from rag_rerank.backends._weights import ModelFolder, locate, model_name
 from rag_rerank.base import PointwiseReranker
@@ -21,6 +21,9 @@ from rag_rerank.trace import Usage
 from rag_rerank.types import Scale, Scores
 
 __all__ = ["Engine", "LocalReranker"]
+
+_ENOUGH = 128
+"""Tokens that keep a core busy: the rate of an AVX2 core is 15 % lower at 45 tokens, and no higher at 512."""
 
 
 class JoinsPairs(Protocol):
@@ -187,7 +190,7 @@ class LocalReranker(PointwiseReranker):
     def _staffed(self) -> tuple[Engine, Crew]:
         """The model with its workers."""
         engine = self._engine
-        return engine, Crew(engine.workers, self.max_queue)
+        return engine, Crew(engine.workers, self.max_queue, enough=_ENOUGH)
 
     def _submitted(self, query: str, texts: Sequence[str]) -> Future[Scores]:
         engine, crew = self._staffed
@@ -215,15 +218,20 @@ class _Scoring:
         self.notes = list(engine.notes)
         self.values = [0.0] * len(texts)
 
-    def units(self) -> list[tuple[int, list[int]]]:
-        """Tokenise, and return the rows of each batch with its token slots."""
+    def units(self) -> list[Group]:
+        """Tokenise, and return the batches."""
         self.inputs = self.engine.tokenizer.encode(self.query, self.texts, self.settings.on_overflow)
         return self.inputs.groups(self.settings.batch_tokens or self.engine.batch_tokens, exact=self.engine.exact)
 
-    def do(self, rows: list[int]) -> None:
-        """Run one batch."""
-        for row, logit in zip(rows, self.engine.logits(self.inputs.arrays(rows), self.notes), strict=True):
-            self.values[row] = logit
+    def do(self, unit: Group, others: Sequence[tuple[_Scoring, Group]]) -> None:
+        """Run one batch, and in it those of other calls."""
+        parts = [(self, unit), *others]
+        notes: list[str] = []
+        logits = iter(self.engine.logits(together([task.inputs.arrays(group.rows) for task, group in parts]), notes))
+        for task, group in parts:
+            task.notes += notes
+            for row in group.rows:
+                task.values[row] = next(logits)
 
     def result(self, seconds: float, waited: float) -> Scores:
         """Return the logits in the order of the texts."""

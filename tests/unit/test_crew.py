@@ -13,6 +13,7 @@ import weakref
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future
 from queue import Full
+from typing import NamedTuple
 
 import pytest
 from hypothesis import given, settings
@@ -24,6 +25,14 @@ SECONDS = 30.0
 """How long a test waits for what must come; it is never waited out unless something is wrong."""
 
 
+class Piece(NamedTuple):
+    """A unit of `Steps`."""
+
+    size: int
+    number: int
+    kind: str | None = None
+
+
 class Steps:
     """A task whose units do what they are told, in sizes that are told; every step is logged as (name, number)."""
 
@@ -33,19 +42,22 @@ class Steps:
         sizes: Sequence[int] = (1,),
         log: list[tuple[str, int]] | None = None,
         do: Callable[[int], object] = lambda unit: None,
+        kinds: Sequence[str | None] = (),
     ) -> None:
         self.name = name
+        self.kinds = kinds or [None] * len(sizes)
         self.sizes = sizes
         self.log = [] if log is None else log
         self.act = do
 
-    def units(self) -> list[tuple[int, int]]:
+    def units(self) -> list[Piece]:
         self.act(-1)
-        return [(size, number) for number, size in enumerate(self.sizes)]
+        return [Piece(size, i, kind) for i, (size, kind) in enumerate(zip(self.sizes, self.kinds, strict=True))]
 
-    def do(self, unit: int) -> None:
-        self.log.append((self.name, unit))
-        self.act(unit)
+    def do(self, unit: Piece, others: Sequence[tuple[Steps, Piece]]) -> None:
+        for task, piece in [(self, unit), *others]:
+            task.log.append((task.name, piece.number))
+            task.act(piece.number)
 
     def result(self, seconds: float, waited: float) -> tuple[str, float]:
         self.act(len(self.sizes))
@@ -105,6 +117,50 @@ def test_a_small_call_overtakes_a_large_one_that_has_begun(crew: Crew) -> None:
     crew.submit(Steps("large", [1] * 50, log, comes)).result(SECONDS)
     assert log[:6] == [("large", 0), ("large", 1), ("large", 2), ("small", 0), ("small", 1), ("large", 3)]
     assert len(log) == 52
+
+
+def test_a_small_unit_takes_along_those_of_its_kind_up_to_what_is_enough() -> None:
+    crew, log = Crew(workers=1, limit=64, enough=5), []
+    together: list[list[str]] = []
+
+    class Joined(Steps):
+        def do(self, unit: Piece, others: Sequence[tuple[Steps, Piece]]) -> None:
+            together.append([f"{task.name}{piece.number}" for task, piece in [(self, unit), *others]])
+            super().do(unit, others)
+
+    gate = held(crew)
+    calls = [
+        Joined("a", [2, 6], log, kinds=["short", "long"]),
+        Joined("b", [2, 2], log, kinds=["short", "other"]),
+        Joined("c", [2, 6], log, kinds=["short", "long"]),
+        Joined("d", [1, 1], log, kinds=["short", None]),
+    ]
+    answers = [crew.submit(call) for call in calls]
+    gate.opened.set()
+    assert [answer.result(SECONDS)[0] for answer in answers] == list("abcd")
+    crew.close()
+    assert [units for units in together if len(units) > 1] == [["d0", "a0", "b0"]]  # d, the smallest call, goes first
+    assert sorted(log) == sorted((name, number) for name in "abcd" for number in (0, 1))
+
+
+def test_an_error_in_units_that_ran_together_is_told_to_its_own_call() -> None:
+    crew, log = Crew(workers=1, limit=64, enough=10), []
+
+    def breaks(unit: int) -> None:
+        if unit == 0:
+            raise ValueError("of b")
+
+    gate = held(crew)
+    answers = [
+        crew.submit(Steps("a", [1], log, kinds=["k"])),
+        crew.submit(Steps("b", [1], log, breaks, kinds=["k"])),
+        crew.submit(Steps("c", [1], log, kinds=["k"])),
+    ]
+    gate.opened.set()
+    assert answers[0].result(SECONDS)[0] == "a" and answers[2].result(SECONDS)[0] == "c"
+    with pytest.raises(ValueError, match="of b"):
+        answers[1].result(SECONDS)
+    crew.close()
 
 
 def test_workers_share_one_call() -> None:
@@ -317,12 +373,13 @@ def test_a_crew_that_is_dropped_ends_its_threads() -> None:
 
 LATE = """
 import sys, threading, time
+from types import SimpleNamespace
 from rag_rerank.backends._crew import Crew
 
 class Task:
     def __init__(self, name): self.name = name
-    def units(self): return [(1, None)] * 3
-    def do(self, unit): time.sleep(0.01)
+    def units(self): return [SimpleNamespace(size=1, kind=None)] * 3
+    def do(self, unit, others): time.sleep(0.01)
     def result(self, seconds, waited): print(self.name, flush=True)
 
 crew = Crew(1, 64)

@@ -177,3 +177,40 @@ def test_every_unit_is_taken_once_and_in_its_calls_order_whatever_the_sizes(call
     for i, sizes in enumerate(calls):
         assert [unit for call, unit in taken if call == i] == list(range(len(sizes)))
     assert len(taken) == sum(map(len, calls))
+
+
+@given(
+    st.lists(st.lists(st.tuples(st.integers(1, 9), st.sampled_from("abc")), min_size=1, max_size=6), max_size=6),
+    st.integers(0, 20),
+    st.sets(st.integers(0, 5)),
+)
+def test_units_of_one_kind_go_together_once_each_and_within_the_room(
+    calls: list[list[tuple[int, str]]], enough: int, stops: set[int]
+) -> None:
+    line: FairLine[int] = FairLine(lambda unit: unit[1])
+    for i, units in enumerate(calls):
+        line.join(i, [(size, (size, kind)) for size, kind in units])
+    ran: list[tuple[int, tuple[int, str]]] = []
+    while line:
+        call, unit = line.take()
+        along = line.alike(unit, enough - unit[0])
+        assert all(other[1] == unit[1] for _, other in along)
+        assert not along or unit[0] + sum(other[0] for _, other in along) <= enough
+        ran += [(call, unit), *along]
+        if len(ran) > 3:
+            for i in stops:
+                line.drop(i)
+    dropped = [(i, unit) for i, units in enumerate(calls) if i in stops for unit in units]
+    kept = [(i, unit) for i, units in enumerate(calls) if i not in stops for unit in units]
+    assert sorted(each for each in ran if each[0] not in stops) == sorted(kept)
+    assert all(ran.count(each) <= dropped.count(each) for each in ran if each[0] in stops)
+    assert not line._of_kind
+
+
+def test_units_without_a_kind_go_alone() -> None:
+    line: FairLine[str] = FairLine()
+    line.join("a", [(1, "x")])
+    line.join("b", [(1, "x")])
+    _, unit = line.take()
+    assert line.alike(unit, 100) == []
+    assert line.take() == ("b", "x")
