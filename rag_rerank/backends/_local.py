@@ -13,13 +13,13 @@ from typing import Any, ClassVar, Protocol
 from rag_rerank._lazy import loaded
 from rag_rerank.backends._crew import Crew
 from rag_rerank.backends._encoder import Inputs, OnOverflow
-from rag_rerank.backends._weights import ModelFolder, locate, model_name
+from rag_rerank.backends._weights import ModelFolder, at_hand, locate, model_name
 from rag_rerank.base import PointwiseReranker
 from rag_rerank.errors import ConfigError, Overloaded
 from rag_rerank.trace import Usage
 from rag_rerank.types import Scale, Scores
 
-__all__ = ["Engine", "LocalReranker"]
+__all__ = ["Engine", "LocalReranker", "Scoring"]
 
 
 class JoinsPairs(Protocol):
@@ -126,6 +126,10 @@ class LocalReranker(PointwiseReranker):
             self.model, backend=self.kind, revision=self.revision, patterns=self.files, complete=self.complete
         )
 
+    def at_hand(self) -> bool:
+        """Whether `fetch` would find the model's files without asking the hub."""
+        return at_hand(self.model, revision=self.revision, patterns=self.files, complete=self.complete)
+
     def score(self, query: str, texts: Sequence[str]) -> Scores:
         """Score each text by the model's logit."""
         answer = self._submitted(query, texts)
@@ -164,7 +168,7 @@ class LocalReranker(PointwiseReranker):
     def _submitted(self, query: str, texts: Sequence[str]) -> Future[Scores]:
         engine, crew = self._staffed
         try:
-            return crew.submit(_Scoring(self, engine, query, texts))
+            return crew.submit(Scoring(self, engine, query, texts))
         except Full:
             raise Overloaded(
                 f"{self.label} has {self.max_queue} calls waiting or running; call again later, raise max_queue, or "
@@ -174,8 +178,15 @@ class LocalReranker(PointwiseReranker):
             ) from None
 
 
-class _Scoring:
-    """One call, as a task of the crew: its units are its batches."""
+class Scoring:
+    """One call, as a task of the crew: its units are its batches.
+
+    Args:
+        settings: How texts are cut, and the size of a batch.
+        engine: The loaded model.
+        query: Query of the call.
+        texts: Its texts.
+    """
 
     inputs: Inputs
 
