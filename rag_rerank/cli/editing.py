@@ -71,7 +71,7 @@ def _check(draft: Path, file: Path, expected: Reranker) -> None:
     if not same:
         raise ConfigError(
             f"{file} is left as it is: edited, it would describe another reranker than the one that was measured. It "
-            "was changed meanwhile, holds a key that is written out, or is laid out in a way not known here"
+            "was changed meanwhile, or is laid out in a way not known here"
         )
 
 

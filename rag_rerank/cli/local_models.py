@@ -10,9 +10,10 @@ from typing import Literal
 import click
 
 from rag_rerank.backends import catalogue
+from rag_rerank.backends._local import LocalReranker
 from rag_rerank.cli.candidates import own_text
 from rag_rerank.cli.checking import check_models
-from rag_rerank.cli.places import local_models
+from rag_rerank.cli.places import inside
 from rag_rerank.cli.table import table
 from rag_rerank.config import build
 from rag_rerank.errors import ConfigError
@@ -73,7 +74,8 @@ def pull(spec: str) -> None:
     with any id on the hub ("onnx:org/name", "torch:org/name"). For a config FILE, the files of all its local models
     are fetched. Progress is shown on stderr.
     """
-    local = [reranker for _, reranker in local_models(build(_with_backend(spec)))]
+    found = inside(build(_with_backend(spec)), LocalReranker)  # type: ignore[type-abstract]
+    local = [reranker for _, reranker in found]
     if not local:
         raise ConfigError(f"{spec} runs no local model; there is nothing to fetch")
     for reranker in local:

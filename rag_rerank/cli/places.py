@@ -1,33 +1,34 @@
-"""Where in a reranker its local models stand: the way to each, by fields and positions."""
+"""Where in a reranker something stands, such as its local models: the way there, by fields and positions."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
-from rag_rerank.backends._local import LocalReranker
-from rag_rerank.base import Composite, Reranker
+from rag_rerank.base import Reranker
 
-__all__ = ["Place", "local_models", "shown", "with_replaced"]
+__all__ = ["Place", "inside", "shown", "with_replaced"]
+
+T = TypeVar("T")
 
 Place = tuple[str | int, ...]
 """``("stages", 1, "reranker")``: names of fields and positions in tuples, as in the config; empty at the root."""
 
 
-def local_models(value: Any, place: Place = ()) -> Iterator[tuple[Place, LocalReranker]]:
-    """Yield the local rerankers inside a reranker, itself included, each with its place."""
-    if isinstance(value, LocalReranker):
+def inside(value: Any, kind: type[T], place: Place = ()) -> Iterator[tuple[Place, T]]:
+    """Yield all of a kind that a reranker holds, itself included, each with its place."""
+    if isinstance(value, kind):
         yield place, value
     elif isinstance(value, tuple):
         for i, item in enumerate(value):
-            yield from local_models(item, (*place, i))
-    elif isinstance(value, Composite) or (is_dataclass(value) and not isinstance(value, (Reranker, type))):
+            yield from inside(item, kind, (*place, i))
+    elif is_dataclass(value) and not isinstance(value, type):
         for f in fields(value):
-            yield from local_models(getattr(value, f.name), (*place, f.name))
+            yield from inside(getattr(value, f.name), kind, (*place, f.name))
 
 
-def with_replaced(value: Any, place: Place, reranker: LocalReranker) -> Any:
+def with_replaced(value: Any, place: Place, reranker: Reranker) -> Any:
     """Return a reranker with another one at a place."""
     if not place:
         return reranker

@@ -14,11 +14,12 @@ from rag_rerank.backends._local import LocalReranker
 from rag_rerank.base import Reranker
 from rag_rerank.cli.candidates import own_text
 from rag_rerank.cli.editing import edited, put
-from rag_rerank.cli.places import Place, local_models, shown, with_replaced
+from rag_rerank.cli.places import Place, inside, shown, with_replaced
 from rag_rerank.cli.progress import bar
 from rag_rerank.cli.table import table
 from rag_rerank.config import build, to_config
 from rag_rerank.errors import ConfigError
+from rag_rerank.secret import Secret
 from rag_rerank.tuning import tune as measure
 
 __all__ = ["tune"]
@@ -77,7 +78,7 @@ def _measured(root: Reranker, asked: Asked, seconds: float) -> tuple[Reranker, M
     by_model: dict[LocalReranker, Report] = {}
     reports: dict[Place, Report] = {}
     refused: ConfigError | None = None
-    for place, reranker in local_models(root):
+    for place, reranker in inside(root, LocalReranker):  # type: ignore[type-abstract]
         if reranker not in by_model:
             try:
                 with bar(f"measuring {reranker.label}") as progress:
@@ -95,8 +96,12 @@ def _measured(root: Reranker, asked: Asked, seconds: float) -> tuple[Reranker, M
 
 def _check_can_be_written_anew(root: Reranker, spec: str, out: Path | None) -> None:
     """Find out before the measuring, not after it, that the normal form would lack something."""
-    if build(to_config(root)) != root:
-        raise ConfigError(f"{spec} holds a key that is written out, which no new config would hold; use --write")
+    to_config(root)
+    if any(secret.reference is None for _, secret in inside(root, Secret)):
+        raise ConfigError(
+            f"{spec} holds a key that is written out, and a new config would lack it; write ${{VARIABLE}} in its "
+            "place, or change the file itself with --write"
+        )
     if out is not None and out.suffix not in (".yaml", ".yml", ".json"):
         raise ConfigError(f"{out}: a config file ends in .yaml, .yml or .json")
     if out is not None and out.exists():
@@ -119,27 +124,34 @@ def _outcome(file: Path | None, tuned: Reranker, *, changed: bool) -> str:
 
 def _page(place: Place, report: Report) -> str:
     title = f"{report.reranker.label}{f'  ({shown(place)})' if place else ''}: {report.texts} texts a call"
-    present, chosen = report.present.setting, report.chosen.setting
-    tables = [_table(rows, present) for rows in (report.layouts, report.budgets) if rows]
-    return "\n\n".join([title, *tables, "\n".join(_facts(report, changed=present != chosen))])
+    tables = [_table(rows, report) for rows in (report.layouts, report.budgets) if rows]
+    return "\n\n".join([title, *tables, "\n".join(_facts(report))])
 
 
-def _table(rows: Sequence[Measured], present: tuple[int | None, ...]) -> str:
+def _table(rows: Sequence[Measured], report: Report) -> str:
     heading = ("workers", "threads", "batch_tokens", "median", "spread", "")
     cells = [
         (
             *("–" if number is None else str(number) for number in row.setting),
             f"{row.timing.median * 1000:,.1f} ms",
             f"{row.timing.spread * 1000:,.1f} ms",
-            "present" if row.setting == present else "" if row.exact else f"moves scores by {row.moved:.1g}",
+            _mark(row, report),
         )
         for row in rows
     ]
     return table([heading, *cells], align=">>>>><")
 
 
-def _facts(report: Report, *, changed: bool) -> Iterator[str]:
-    if changed:
+def _mark(row: Measured, report: Report) -> str:
+    if not row.exact:
+        return f"moves scores by {row.moved:.1g}"
+    if row.setting == report.present.setting:
+        return "present"
+    return "chosen" if row.setting == report.chosen.setting else ""
+
+
+def _facts(report: Report) -> Iterator[str]:
+    if report.changes:
         was, now = report.present.timing, report.chosen.timing
         values = ", ".join(f"{name}: {value}" for name, value in report.changes.items())
         yield (
