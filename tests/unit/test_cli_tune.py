@@ -1,6 +1,7 @@
 """``tune`` and ``models --check`` from the outside, and what an edited config file looks like. Times are made up."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +9,16 @@ import pytest
 from benches import FakeBench, likes
 from click.testing import CliRunner, Result
 
+import rag_rerank
 from rag_rerank import ConfigError, build, load, tuning
+from rag_rerank import checking as checks
+from rag_rerank._passages import questions
+from rag_rerank.backends import catalogue
+from rag_rerank.backends.onnx import OnnxReranker
 from rag_rerank.cli import app, checking
 from rag_rerank.cli.editing import edited, put
+
+STARTER = Path(rag_rerank.__file__).parent / "models" / "starter-v1"
 
 SET = {"workers": 2, "threads": 2, "batch_tokens": 256}
 """What the machine of these tests likes best."""
@@ -284,29 +292,40 @@ def test_check_prints_a_row_for_each_model_and_what_the_columns_mean(tmp_path: P
     assert {"tau", "top_10", "moved", "spread"} <= set(check["int8"])
 
 
-def test_without_a_model_the_check_takes_those_that_are_here(monkeypatch: pytest.MonkeyPatch) -> None:
+def in_the_cache(cache: Path, name: str, *left_out: str) -> None:
+    """Lay a catalogue model's files, those of the starter, into a hub cache, as a download would."""
+    row = catalogue.row_of(name)
+    assert row is not None and row.revision is not None
+    snapshot = cache / f"models--{row.id.replace('/', '--')}" / "snapshots" / row.revision
+    for file in {"model.onnx", "config.json", "tokenizer.json", "tokenizer_config.json"}.difference(left_out):
+        target = snapshot / ("onnx" if file == "model.onnx" else "") / file
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(STARTER / file, target)
+
+
+def test_without_a_model_the_check_takes_those_that_are_here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    in_the_cache(tmp_path, "tinybert")
+    in_the_cache(tmp_path, "minilm", "model.onnx")  # a download that was cut short
     asked: list[str] = []
 
     def check(reranker: Any, queries: Any, progress: Any) -> Any:
         asked.append(reranker.model)
         assert [len(texts) for _, texts in queries] == [40] * 6
-        raise ConfigError("stop here")
+        return passed
 
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    passed = checks.check(OnnxReranker(model="embedded"), questions()[:1], bench=FakeBench(lambda _: 0.001))
     monkeypatch.setattr(checking, "check", check)
-    assert run("models", "--check").exit_code == 2
-    assert asked == ["embedded"]
+    assert run("models", "--check").exit_code == 0
+    assert sorted(asked) == ["embedded", "tinybert"]
 
 
 def test_a_graph_that_differs_is_exit_code_1(monkeypatch: pytest.MonkeyPatch) -> None:
-    from rag_rerank import checking as checks
-    from rag_rerank._passages import questions
-
     bench = FakeBench(
         lambda _: 0.001,
         scores=lambda r, texts: [len(t) / 1000 + 0.5 * (r.optimize and r.precision == "fp32") for t in texts],
     )
-    found = checks.check(build("embedded"), questions()[:1], bench=bench)  # type: ignore[arg-type]
+    found = checks.check(OnnxReranker(model="embedded"), questions()[:1], bench=bench)
     monkeypatch.setattr(checking, "check", lambda *_, **__: found)
     shown = run("models", "--check", "embedded")
     assert shown.exit_code == 1
