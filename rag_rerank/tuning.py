@@ -168,7 +168,7 @@ def _check_on_cpu(reranker: LocalReranker, engine: Engine) -> None:
         device = str(getattr(engine, "device", "cpu"))
     else:
         raise ConfigError(f"{reranker.label}: the settings of {reranker.kind!r} are not known to tune")
-    if device != "cpu":
+    if device.partition(":")[0] != "cpu":
         raise ConfigError(f"{reranker.label} computes on {device}; tune measures settings of a CPU only")
 
 

@@ -1,7 +1,7 @@
 """The graph that is run instead of a model's own: made once, compared with it, and kept on disk.
 
 A made graph lies in the assets folder of the Hugging Face cache (``HF_ASSETS_CACHE``), under a checksum of all it was
-made of: the model's file and config, the precision, this recipe, and ONNX Runtime's version. Its weights lie in a file
+made of: the model's commit or files, the precision, this recipe, and ONNX Runtime's version. Its weights lie in a file
 of their own, which ONNX Runtime maps into memory instead of reading it. The folder may be deleted at any time.
 """
 
@@ -26,7 +26,7 @@ from rag_rerank.backends._sample import QUERIES, TEXTS, TOLERANCE
 from rag_rerank.backends._weights import ModelFolder
 from rag_rerank.errors import ModelLoadError
 
-__all__ = ["OWN_GRAPH", "Graph", "Precision", "checksum", "prepared"]
+__all__ = ["OWN_GRAPH", "Graph", "Precision", "prepared"]
 
 Precision = Literal["fp32", "int8"]
 """What the linear layers are computed in."""
@@ -68,15 +68,26 @@ class Graph:
     keeper: Any = None
 
 
-def prepared(folder: ModelFolder, file: Path, precision: Precision, tokenizer: PairTokenizer, open_: Open) -> Graph:
+def prepared(
+    folder: ModelFolder, file: Path, identity: str, precision: Precision, tokenizer: PairTokenizer, open_: Open
+) -> Graph:
     """Return the graph to run for a model's ONNX file, made now or found where an earlier call left it.
 
     Where nothing can be written to the cache, the graph is made in the temporary folder at each start, with a note.
 
+    Args:
+        folder: The model.
+        file: Its ONNX file.
+        identity: Another one for other contents of the model's files.
+        precision: What the linear layers compute in.
+        tokenizer: Makes the inputs of the sample pairs.
+        open_: Opens a graph.
+
     Raises:
         ModelLoadError: The file cannot be read, or the graph cannot be written.
     """
-    made_of = f"{_checksum_of(folder, file)[:32]}-{precision}-{_RECIPE}-ort{_runtime_version()}"
+    model = hashlib.sha256(f"{identity} {file.name}".encode()).hexdigest()[:32]
+    made_of = f"{model}-{precision}-{_RECIPE}-ort{_runtime_version()}"
     cache, trouble = _cache()
     kept = _found(cache / made_of)
     if kept is not None:
@@ -104,25 +115,6 @@ class _Keeper:
 
     def __init__(self, folder: Path) -> None:
         weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
-
-
-def checksum(*files: Path) -> str:
-    """Return the SHA-256 of files, each with its name and its length."""
-    total = hashlib.sha256()
-    for file in files:
-        total.update(f"{file.name}:{file.stat().st_size}\n".encode())
-        with file.open("rb") as stream:
-            while block := stream.read(1 << 20):
-                total.update(block)
-    return total.hexdigest()
-
-
-def _checksum_of(folder: ModelFolder, file: Path) -> str:
-    beside = _weights(file)
-    try:
-        return checksum(file, *([beside] if beside.is_file() else []), folder.path / "config.json")
-    except OSError as error:
-        raise ModelLoadError(f"{folder.name}: cannot read its files: {error}") from error
 
 
 def _runtime_version() -> str:
