@@ -16,19 +16,8 @@ ROOMS = {
     "compose": {"compose"},
     "backends": {"backends"},
     "names": {"registry", "config", "_parse", "_schema"},
-    "tools": {
-        "cli",
-        "tuning",
-        "checking",
-        "agreement",
-        "_tuned",
-        "_bench",
-        "_passages",
-        "_compact",
-        "export",
-        "testing",
-        "__main__",
-    },
+    "measuring": {"agreement", "checking", "tuning", "_tuned", "_bench", "_passages"},
+    "tools": {"cli", "_compact", "export", "testing", "__main__"},
 }
 """Room -> modules and packages directly inside ``rag_rerank``."""
 
