@@ -14,13 +14,13 @@ from rag_rerank._lazy import loaded
 from rag_rerank.backends._crew import Crew
 from rag_rerank.backends._encoder import Group, Inputs, OnOverflow, together
 from rag_rerank.backends._files import ModelFiles
-from rag_rerank.backends._weights import ModelFolder, locate, model_name
+from rag_rerank.backends._weights import ModelFolder, at_hand, locate, model_name
 from rag_rerank.base import PointwiseReranker
 from rag_rerank.errors import ConfigError, Overloaded
 from rag_rerank.trace import Usage
 from rag_rerank.types import Scale, Scores
 
-__all__ = ["Engine", "LocalReranker"]
+__all__ = ["Engine", "LocalReranker", "Scoring"]
 
 _ENOUGH = 128
 """Tokens that keep a core busy: the rate of an AVX2 core is 15 % lower at 45 tokens, and no higher at 512."""
@@ -132,6 +132,10 @@ class LocalReranker(PointwiseReranker):
             self.model, backend=self.kind, revision=self.revision, patterns=self.files, complete=self.complete
         )
 
+    def at_hand(self) -> bool:
+        """Whether `fetch` would find the model's files without asking the hub."""
+        return at_hand(self.model, revision=self.revision, patterns=self.files, complete=self.complete)
+
     @property
     def uncacheable(self) -> None:
         """Nothing: a logit depends on the pair alone, up to rounding."""
@@ -195,7 +199,7 @@ class LocalReranker(PointwiseReranker):
     def _submitted(self, query: str, texts: Sequence[str]) -> Future[Scores]:
         engine, crew = self._staffed
         try:
-            return crew.submit(_Scoring(self, engine, query, texts))
+            return crew.submit(Scoring(self, engine, query, texts))
         except Full:
             raise Overloaded(
                 f"{self.label} has {self.max_queue} calls waiting or running; call again later, raise max_queue, or "
@@ -205,8 +209,15 @@ class LocalReranker(PointwiseReranker):
             ) from None
 
 
-class _Scoring:
-    """One call, as a task of the crew: its units are its batches."""
+class Scoring:
+    """One call, as a task of the crew: its units are its batches.
+
+    Args:
+        settings: How texts are cut, and the size of a batch.
+        engine: The loaded model.
+        query: Query of the call.
+        texts: Its texts.
+    """
 
     inputs: Inputs
 

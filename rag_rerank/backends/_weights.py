@@ -12,7 +12,7 @@ from typing import Any
 from rag_rerank.backends import catalogue
 from rag_rerank.errors import ModelLoadError
 
-__all__ = ["ONNX_FILES", "TORCH_FILES", "ModelFolder", "locate", "model_name"]
+__all__ = ["ONNX_FILES", "TORCH_FILES", "ModelFolder", "at_hand", "locate", "model_name"]
 
 ONNX_FILES = ("onnx/model.onnx", "onnx/model.onnx_data", "model.onnx", "model.onnx_data", "*.json")
 """What the ``onnx`` backend reads from a repository."""
@@ -114,6 +114,17 @@ def locate(
     return ModelFolder(path, name, path.name, row)
 
 
+def at_hand(model: str, *, revision: str | None, patterns: Sequence[str], complete: Callable[[Path], bool]) -> bool:
+    """Return whether `locate` would find all of a model's files without asking the hub."""
+    row = catalogue.find(model)
+    if row is None and (Path(os.path.expanduser(model)).is_dir() or _is_path(model)):  # noqa: PTH111
+        return True  # or locate says what is wrong
+    if row and row.packaged:
+        return True
+    name, pinned = (row.id, revision or row.revision) if row else (model, revision)
+    return _from_cache(name, pinned, patterns, complete) is not None
+
+
 def read_json(file: Path, name: str) -> Mapping[str, Any]:
     """Read a JSON object that belongs to a model.
 
@@ -133,21 +144,31 @@ def _is_path(model: str) -> bool:
     return model.startswith((".", "~", os.sep)) or os.sep * 2 in model or model.count("/") != 1
 
 
+def _from_cache(
+    name: str, revision: str | None, patterns: Sequence[str], complete: Callable[[Path], bool]
+) -> Path | None:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    try:
+        cached = Path(snapshot_download(name, revision=revision, allow_patterns=list(patterns), local_files_only=True))
+    except HFValidationError as error:
+        raise ModelLoadError(f"{name!r} is neither a folder nor a valid model id: {error}") from error
+    except LocalEntryNotFoundError:
+        return None
+    return cached if complete(cached) else None
+
+
 def _from_hub(
     name: str, revision: str | None, backend: str, patterns: Sequence[str], complete: Callable[[Path], bool]
 ) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+    from huggingface_hub.errors import LocalEntryNotFoundError
 
+    cached = _from_cache(name, revision, patterns, complete)
+    if cached is not None:
+        return cached
     wanted = list(patterns)
-    try:
-        cached = Path(snapshot_download(name, revision=revision, allow_patterns=wanted, local_files_only=True))
-        if complete(cached):
-            return cached
-    except HFValidationError as error:
-        raise ModelLoadError(f"{name!r} is neither a folder nor a valid model id: {error}") from error
-    except LocalEntryNotFoundError:
-        pass  # not in the cache yet: ask the hub
     try:
         path = Path(snapshot_download(name, revision=revision, allow_patterns=wanted))
     except LocalEntryNotFoundError as error:

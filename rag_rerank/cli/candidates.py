@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
-from rag_rerank.errors import InputError, did_you_mean
+from rag_rerank._passages import Asked
+from rag_rerank.errors import ConfigError, InputError, did_you_mean
 from rag_rerank.types import Candidate
 
-__all__ = ["Format", "read"]
+__all__ = ["Format", "own_text", "read"]
 
 Format = Literal["auto", "jsonl", "lines"]
 
@@ -43,6 +44,20 @@ def read(file: str, layout: Format) -> list[Candidate]:
         first[candidate.id] = where
         candidates.append(candidate)
     return candidates
+
+
+def own_text(texts: str | None, query: str | None) -> Asked | None:
+    """Return the user's own texts with their query, or ``None`` where there are none.
+
+    Raises:
+        ConfigError: Only one of the two is given.
+        InputError: The file cannot be read or holds something else.
+    """
+    if (texts is None) != (query is None):
+        raise ConfigError("--texts and --query go together")
+    if texts is None or query is None:
+        return None
+    return Asked(query, tuple(candidate.text for candidate in read(texts, "auto")))
 
 
 def _lines(file: str) -> Iterator[tuple[str, str]]:

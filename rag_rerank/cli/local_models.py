@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
@@ -12,7 +11,9 @@ import click
 
 from rag_rerank.backends import catalogue
 from rag_rerank.backends._local import LocalReranker
-from rag_rerank.base import Reranker
+from rag_rerank.cli.candidates import own_text
+from rag_rerank.cli.checking import check_models
+from rag_rerank.cli.places import inside
 from rag_rerank.cli.table import table
 from rag_rerank.config import build
 from rag_rerank.errors import ConfigError
@@ -21,13 +22,29 @@ __all__ = ["export", "models", "pull"]
 
 
 @click.command()
+@click.argument("names", metavar="[MODEL]...", nargs=-1)
+@click.option("--check", is_flag=True, help="Compare the optimised graphs of models with the models' own.")
+@click.option("--texts", metavar="FILE|-", help="Check on these texts, in the formats of `rank`; needs --query.")
+@click.option("-q", "--query", help="The query that goes with --texts.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
-def models(as_json: bool) -> None:
-    """List the known models.
+@click.pass_context
+def models(
+    ctx: click.Context, names: tuple[str, ...], check: bool, texts: str | None, query: str | None, as_json: bool
+) -> None:
+    """List the known models, or check those that are here.
 
     Any other cross-encoder works too: by its id on the hub ("onnx:org/name", "torch:org/name") or by its folder.
     "window" is the longest input in tokens, query and text together; "revision" is the commit that is loaded.
+
+    With --check, the faster graph that is run for each MODEL (a name, a hub id or a folder, with ONNX files) is
+    compared with the model's own, and int8 with fp32: numbers, order and speed, on real text. Without MODEL: "embedded"
+    and all known ones in the local cache. Nothing is downloaded. The exit code is 1 where a graph does not give its
+    model's logits.
     """
+    if not check and (names or texts is not None or query is not None):
+        raise ConfigError("MODEL, --texts and --query go with --check")
+    if check:
+        ctx.exit(0 if check_models(names, own_text(texts, query), as_json=as_json) else 1)
     rows = catalogue.models()
     if as_json:
         listed = [asdict(row) | {"commercial": row.commercial} for row in rows]
@@ -57,7 +74,8 @@ def pull(spec: str) -> None:
     with any id on the hub ("onnx:org/name", "torch:org/name"). For a config FILE, the files of all its local models
     are fetched. Progress is shown on stderr.
     """
-    local = list(_local(build(_with_backend(spec))))
+    found = inside(build(_with_backend(spec)), LocalReranker)  # type: ignore[type-abstract]
+    local = [reranker for _, reranker in found]
     if not local:
         raise ConfigError(f"{spec} runs no local model; there is nothing to fetch")
     for reranker in local:
@@ -73,13 +91,6 @@ def _with_backend(spec: str) -> str:
     if row is None:
         raise ConfigError(f"{spec} is not in the catalogue; name the backend as well: onnx:{spec} or torch:{spec}")
     return f"{row.backend}:{row.id}"
-
-
-def _local(reranker: Reranker) -> Iterator[LocalReranker]:
-    if isinstance(reranker, LocalReranker):
-        yield reranker
-    for part in reranker.parts:
-        yield from _local(part)
 
 
 @click.command()

@@ -16,6 +16,7 @@ ROOMS = {
     "compose": {"compose"},
     "backends": {"backends"},
     "names": {"registry", "config", "_parse", "_schema"},
+    "measuring": {"agreement", "checking", "tuning", "_tuned", "_bench", "_passages"},
     "tools": {"cli", "_compact", "export", "testing", "__main__"},
 }
 """Room -> modules and packages directly inside ``rag_rerank``."""
@@ -26,7 +27,8 @@ MAY_IMPORT = {
     "compose": {"compose", "base", "ground"},
     "backends": {"backends", "base", "ground"},
     "names": {"names", "base", "ground"},
-    "tools": {"tools", "names", "backends", "compose", "base", "ground"},
+    "measuring": {"measuring", "backends", "base", "ground"},
+    "tools": {"tools", "measuring", "names", "backends", "compose", "base", "ground"},
 }
 
 MODULES = sorted(file for file in PACKAGE.rglob("*.py") if file != PACKAGE / "__init__.py")

@@ -26,10 +26,13 @@ from rag_rerank.backends._sample import QUERIES, TEXTS, TOLERANCE
 from rag_rerank.backends._weights import ModelFolder
 from rag_rerank.errors import ModelLoadError
 
-__all__ = ["Graph", "Precision", "prepared"]
+__all__ = ["OWN_GRAPH", "Graph", "Precision", "prepared"]
 
 Precision = Literal["fp32", "int8"]
 """What the linear layers are computed in."""
+
+OWN_GRAPH = "runs its own graph"
+"""How the note begins that says why no graph was written anew for a model."""
 
 _RECIPE = 1
 """Grows when the same model would be made into another graph."""
@@ -178,7 +181,7 @@ def _make(
         if precision == "int8":
             _write(quantised(onnx.load(made), flat=True), made)
     except UnknownGraph as reason:
-        notes.append(f"runs its own graph: {reason}")
+        notes.append(f"{OWN_GRAPH}: {reason}")
         own = _loaded(file, folder)
         _write(quantised(own, flat=False) if precision == "int8" else own, between)
         _remove(made)

@@ -1,0 +1,107 @@
+"""How far two rerankers agree: in the order that they give, and in their numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from rag_rerank.base import Reranker
+from rag_rerank.errors import InputError
+
+__all__ = ["Agreement", "agreement", "compared", "kendall_tau_b", "top_overlap"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Agreement:
+    """What comparing two rerankers' raw scores of the same texts gave.
+
+    Args:
+        queries: How many queries were compared.
+        pairs: How many query-text pairs.
+        tau: Kendall's tau-b between the two orders of a query's texts, mean over queries: 1 for the same order.
+        top_10: Share of the first's ten best texts that are among the second's ten best, mean over queries.
+        moved: Largest absolute difference between two raw scores of one pair.
+        relative: The same, each difference divided by the first's score where that is beyond -1..1.
+        spread: Largest less smallest raw score of the first.
+    """
+
+    queries: int
+    pairs: int
+    tau: float
+    top_10: float
+    moved: float
+    relative: float
+    spread: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values."""
+        return asdict(self)
+
+
+def agreement(a: Reranker, b: Reranker, queries: Sequence[tuple[str, Sequence[str]]]) -> Agreement:
+    """Rank the texts of each query with both rerankers and compare the raw scores.
+
+    Args:
+        a: The reranker that is compared with.
+        b: The other one.
+        queries: Pairs of a query and its texts. A text that either gives no score (a blank one) is left out.
+
+    Raises:
+        InputError: There is nothing to compare.
+        RerankError: Whatever the rerankers raise.
+    """
+    left, right = [], []
+    for query, texts in queries:
+        first, second = _scores(a, query, texts), _scores(b, query, texts)
+        both = [id for id in first if id in second]
+        left.append([first[id] for id in both])
+        right.append([second[id] for id in both])
+    return compared(left, right)
+
+
+def compared(first: Sequence[Sequence[float]], second: Sequence[Sequence[float]]) -> Agreement:
+    """Compare raw scores: one row a query, texts in the same order on both sides.
+
+    Raises:
+        InputError: There is no score.
+    """
+    rows = [(list(x), list(y)) for x, y in zip(first, second, strict=True) if x]
+    if not rows:
+        raise InputError("there are no scored texts to compare")
+    pairs = [(a, b) for x, y in rows for a, b in zip(x, y, strict=True)]
+    return Agreement(
+        queries=len(rows),
+        pairs=len(pairs),
+        tau=sum(kendall_tau_b(x, y) for x, y in rows) / len(rows),
+        top_10=sum(top_overlap(x, y) for x, y in rows) / len(rows),
+        moved=max(abs(a - b) for a, b in pairs),
+        relative=max(abs(a - b) / max(1.0, abs(a)) for a, b in pairs),
+        spread=max(a for a, _ in pairs) - min(a for a, _ in pairs),
+    )
+
+
+def kendall_tau_b(x: Sequence[float], y: Sequence[float]) -> float:
+    """Return Kendall's rank correlation with his correction for ties (Biometrika 33, 1945), from -1 to 1.
+
+    Where one side is all ties the formula divides by zero; then 1 if both are, else 0.
+    """
+    import numpy as np
+
+    a, b = (np.sign(np.subtract.outer(row, row)) for row in (np.asarray(x, float), np.asarray(y, float)))
+    untied: float = float((a * a).sum() * (b * b).sum())
+    if untied == 0:
+        return float(a.any() == b.any())
+    return float((a * b).sum() / np.sqrt(untied))
+
+
+def top_overlap(x: Sequence[float], y: Sequence[float], k: int = 10) -> float:
+    """Return which share of the ``k`` best of ``x`` is among the ``k`` best of ``y``; ties by position."""
+    k = min(k, len(x))
+    best = [set(sorted(range(len(row)), key=lambda i: -row[i])[:k]) for row in (x, y)]
+    return len(best[0] & best[1]) / k
+
+
+def _scores(reranker: Reranker, query: str, texts: Sequence[str]) -> dict[str, float]:
+    hits = reranker.rerank(query, list(texts))
+    return {hit.id: hit.raw_score for hit in hits if hit.raw_score is not None}

@@ -1,0 +1,213 @@
+"""Which settings of a local reranker are fastest on this machine, found by measuring."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+
+from rag_rerank._bench import Bench, LoadedBench, Timing, interleaved
+from rag_rerank._passages import Asked
+from rag_rerank._tuned import Measured, Report, Setting
+from rag_rerank.agreement import Agreement, compared
+from rag_rerank.backends._cores import cores
+from rag_rerank.backends._local import Engine, LocalReranker
+from rag_rerank.backends.onnx import OnnxReranker
+from rag_rerank.backends.torch import TorchReranker
+from rag_rerank.errors import ConfigError, InputError
+
+__all__ = ["Measured", "Report", "Setting", "tune"]
+
+_THREADS = (1, 2, 4)
+"""Threads of one batch that are tried, beside all cores."""
+
+_BUDGETS = {"onnx": (128, 256, 512, 1024, 2048), "torch": (512, 1024, 2048, 4096, 8192)}
+"""Token slots of one batch that are tried."""
+
+_ROUNDS = (5, 15)
+"""Rounds of one comparison: at least, at most."""
+
+_PROBE, _FEWEST = 8, 16
+"""Texts on which the first time is taken, and the fewest on which settings are compared."""
+
+
+def tune(
+    reranker: LocalReranker,
+    query: str,
+    texts: Sequence[str],
+    *,
+    seconds: float = 60.0,
+    progress: Callable[[float], None] | None = None,
+    bench: Bench | None = None,
+) -> Report:
+    """Measure which ``workers``, ``threads`` and ``batch_tokens`` answer one call soonest on this machine.
+
+    First layouts (``workers`` times ``threads`` within the cores) are compared, then budgets at the best layout, then
+    the outcome with the present setting. In each comparison all settings run in turn, in rounds, after a run that does
+    not count; a setting is better only if its median is smaller by more than the larger of the two spreads and its
+    scores are the same. For ``torch`` only ``batch_tokens`` is compared. As many copies of the model are loaded at a
+    time as there are layouts, at least three.
+
+    Args:
+        reranker: A local reranker on a CPU. Neither it nor what it has loaded is touched.
+        query: A query such as yours.
+        texts: Texts such as yours, cut where they do not fit, whatever ``on_overflow`` says; where they would take too
+            long, fewer of them are used, of all lengths.
+        seconds: About how long to measure; loading comes on top, and a slow model takes longer.
+        progress: Is told the share that is done, from 0 to 1.
+        bench: Where rerankers are run; by default here and now.
+
+    Raises:
+        ConfigError: The reranker does not compute on a CPU, or is of a kind whose settings are not known here.
+        InputError: There is no text, or only blank ones; or ``seconds`` is not positive.
+        RerankError: Whatever loading and scoring raise.
+    """
+    read = tuple(text for text in texts if text.strip())
+    if not query.strip() or not read:
+        raise InputError("tuning needs a query and at least one text that is not blank")
+    if not seconds > 0:
+        raise InputError(f"seconds must be positive, got {seconds}")
+    if bench is not None:
+        return _Tuning(reranker, Asked(query, read), seconds, progress, bench).report()
+    with LoadedBench() as own:
+        return _Tuning(reranker, Asked(query, read), seconds, progress, own).report()
+
+
+class _Tuning:
+    def __init__(
+        self,
+        reranker: LocalReranker,
+        asked: Asked,
+        seconds: float,
+        progress: Callable[[float], None] | None,
+        bench: Bench,
+    ) -> None:
+        self.given = reranker
+        self.reranker = reranker = replace(reranker, on_overflow="truncate")
+        self.bench = bench
+        self.seconds = seconds
+        self.spent = 0.0
+        self.progress = progress or (lambda share: None)
+        engine = bench.engine(reranker)
+        _check_on_cpu(reranker, engine)
+        self.present = _present(reranker, engine)
+        self.layouts = _first(self.present, _layouts(self.present))
+        self.budgets = sorted({self.present.batch_tokens, *_BUDGETS[reranker.kind]})
+        self.share = seconds / (len(self.layouts) + len(self.budgets) + 3)  # three meet in the last comparison
+        self.asked = self.fitting(asked)
+        self.wanted: Sequence[float] = ()
+        self.int8: tuple[Timing, Agreement] | None = None
+
+    def report(self) -> Report:
+        layouts = self.compare(self.layouts) if len(self.layouts) > 1 else ()
+        best = _best(layouts).setting if layouts else self.present
+        budgets = self.compare(_first(best, (best._replace(batch_tokens=budget) for budget in self.budgets)))
+        best = _best(budgets).setting
+        eight = self.eight_bit(best)
+        last = self.compare(_first(self.present, [best]), eight)
+        chosen = _best(last)
+        return Report(
+            reranker=self.given,
+            tuned=replace(self.given, **chosen.setting.changes(self.present)),
+            texts=len(self.asked.texts),
+            layouts=_by_setting(layouts),
+            budgets=_by_setting(budgets),
+            present=last[0],
+            chosen=chosen,
+            int8=self.int8,
+        )
+
+    def with_(self, setting: Setting) -> LocalReranker:
+        return replace(self.reranker, **setting.changes(self.present))
+
+    def eight_bit(self, setting: Setting) -> LocalReranker | None:
+        reranker = self.with_(setting)
+        if isinstance(reranker, OnnxReranker) and reranker.precision == "fp32" and reranker.optimize:
+            return replace(reranker, precision="int8")
+        return None
+
+    def compare(self, settings: Sequence[Setting], eight: LocalReranker | None = None) -> tuple[Measured, ...]:
+        """Measure settings against each other; the first one's scores are those that all should have."""
+        rerankers = [self.with_(setting) for setting in settings] + ([eight] if eight else [])
+        self.bench.keep([self.reranker, *rerankers])
+        warm = [self.run(reranker) for reranker in rerankers]
+        scores = [values for _, values in warm]
+        self.wanted = self.wanted or scores[0]
+        fewest, most = _ROUNDS
+        rounds = int(self.share * len(rerankers) / (sum(seconds for seconds, _ in warm) or 1e-9)) - 1
+        timings = interleaved(
+            [lambda r=reranker: self.run(r)[0] for reranker in rerankers],  # type: ignore[misc]
+            min(most, max(fewest, rounds)),
+        )
+        if eight:
+            self.int8 = timings[-1], compared([self.wanted], [scores[-1]])
+        return tuple(
+            Measured(setting=setting, timing=timing, moved=compared([self.wanted], [values]).relative)
+            for setting, timing, values in zip(settings, timings, scores, strict=False)
+        )
+
+    def run(self, reranker: LocalReranker, asked: Asked | None = None) -> tuple[float, Sequence[float]]:
+        seconds, values = self.bench.run(reranker, asked or self.asked)
+        self.spent += seconds
+        self.progress(min(1.0, self.spent / self.seconds))
+        return seconds, values
+
+    def fitting(self, asked: Asked) -> Asked:
+        """Return as many of the texts as can be scored often enough in the time given."""
+        probe = _thinned(asked, _PROBE)
+        self.run(self.reranker, probe)
+        seconds, _ = self.run(self.reranker, probe)
+        expected = seconds * sum(map(len, asked.texts)) / sum(map(len, probe.texts))
+        affordable = self.share / (_ROUNDS[0] + 1)
+        return _thinned(asked, max(_FEWEST, int(len(asked.texts) * affordable / (expected or 1e-9))))
+
+
+def _check_on_cpu(reranker: LocalReranker, engine: Engine) -> None:
+    if isinstance(reranker, OnnxReranker):
+        device = "cpu" if reranker.providers == ("CPUExecutionProvider",) else ", ".join(reranker.providers)
+    elif isinstance(reranker, TorchReranker):
+        device = str(getattr(engine, "device", "cpu"))
+    else:
+        raise ConfigError(f"{reranker.label}: the settings of {reranker.kind!r} are not known to tune")
+    if device.partition(":")[0] != "cpu":
+        raise ConfigError(f"{reranker.label} computes on {device}; tune measures settings of a CPU only")
+
+
+def _present(reranker: LocalReranker, engine: Engine) -> Setting:
+    budget = reranker.batch_tokens or engine.batch_tokens
+    if isinstance(reranker, OnnxReranker):
+        return Setting(engine.workers, reranker.threads, budget)
+    return Setting(None, None, budget)
+
+
+def _layouts(present: Setting) -> list[Setting]:
+    """Return layouts that keep the cores busy: from one thread for each batch to all threads for one batch."""
+    if present.threads is None:
+        return [present]
+    count = cores()
+    each = sorted({*(threads for threads in _THREADS if threads <= count), count})
+    return [Setting(count // threads, threads, present.batch_tokens) for threads in each]
+
+
+def _first(setting: Setting, others: Iterable[Setting]) -> list[Setting]:
+    return list(dict.fromkeys([setting, *others]))
+
+
+def _best(measured: Sequence[Measured]) -> Measured:
+    """Return the fastest whose scores are the first one's, or the first if none is faster by more than the spread."""
+    present = measured[0]
+    better = [row for row in measured if row.exact and row.timing.faster_than(present.timing)]
+    return min(better, key=lambda row: row.timing.median, default=present)
+
+
+def _by_setting(measured: Sequence[Measured]) -> tuple[Measured, ...]:
+    return tuple(sorted(measured, key=lambda row: row.setting))
+
+
+def _thinned(asked: Asked, count: int) -> Asked:
+    """Return ``count`` of the texts, in their order, evenly spaced by length."""
+    texts = asked.texts
+    if len(texts) <= count:
+        return asked
+    by_length = sorted(range(len(texts)), key=lambda i: len(texts[i]))
+    kept = {by_length[(2 * i + 1) * len(texts) // (2 * count)] for i in range(count)}
+    return Asked(asked.query, tuple(texts[i] for i in sorted(kept)))
