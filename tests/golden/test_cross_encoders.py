@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -20,7 +19,6 @@ from rag_rerank.backends._encoder import PairTokenizer
 from rag_rerank.backends._weights import ModelFolder
 from rag_rerank.backends.onnx import OnnxReranker
 from rag_rerank.backends.torch import TorchReranker
-from rag_rerank.export import export
 
 FAMILIES = tuple(checkpoints.ENCODERS)
 LONG = tuple(" ".join(LINES[start:] + LINES[:start]) for start in range(0, len(LINES), 3))
@@ -34,17 +32,9 @@ def reference(family: str, **options: Any) -> CrossEncoder:
     ).eval()
 
 
-@cache
-def exported(family: str, **options: Any) -> Path:
-    source = checkpoints.made(family, **options)
-    folder = Path(tempfile.mkdtemp(dir=source.parent)) / "exported"
-    assert export(str(source), folder).max_difference <= 1e-4
-    return folder
-
-
 def ours(backend: str, family: str, made: Mapping[str, Any] | None = None, **options: Any) -> Any:
     if backend == "onnx":
-        return OnnxReranker(model=str(exported(family, **(made or {}))), threads=1, **options)
+        return OnnxReranker(model=str(checkpoints.exported(family, **(made or {}))), threads=1, **options)
     return TorchReranker(model=str(checkpoints.made(family, **(made or {}))), **options)
 
 
