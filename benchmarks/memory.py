@@ -38,7 +38,7 @@ def memory(field: str) -> int:
 def words(tokens: int, seed: int) -> str:
     """Return a text that makes an input of so many tokens, of common words that are one token each."""
     chance = random.Random(seed)
-    pool = "the water is warm and deep in old lake near town where people live with many small birds".split()
+    pool = ("the", "water", "is", "warm", "and", "deep", "in", "old", "lake", "near", "town", "where", "people")
     room = tokens - len(QUERY.split()) - 3
     return " ".join(chance.choices(pool, k=room))
 

@@ -1,4 +1,4 @@
-"""Reading a model's weights out of files of many forms: read rightly, or left alone with a note, never a wrong graph."""
+"""Reading weights out of files of many forms: read rightly, or left alone with a note, never a wrong graph."""
 
 from __future__ import annotations
 
