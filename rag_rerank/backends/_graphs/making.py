@@ -77,10 +77,22 @@ def make(draft: Path, folder: ModelFolder, file: Path, precision: Precision, ope
 
 
 def _loaded(file: Path, folder: ModelFolder) -> Any:
+    """Read a model with its weights; those beside it, too, where they are links, as in the hub's cache."""
     import onnx
+    from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 
     try:
-        return onnx.load(file)
+        model = onnx.load(file, load_external_data=False)
+        for tensor in filter(uses_external_data, model.graph.initializer):
+            info = ExternalDataInfo(tensor)
+            if Path(info.location).is_absolute() or ".." in Path(info.location).parts:
+                raise ValueError(f"its weights lie outside its folder, in {info.location}")
+            with (file.parent / info.location).open("rb") as stream:
+                stream.seek(info.offset or 0)
+                tensor.raw_data = stream.read(info.length or -1)
+            tensor.data_location = onnx.TensorProto.DEFAULT
+            del tensor.external_data[:]
+        return model
     except Exception as error:  # protobuf's and onnx's errors have no common base class
         raise ModelLoadError(f"{folder.name}: {file.name} cannot be read: {error}") from error
 
