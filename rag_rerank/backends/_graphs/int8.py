@@ -113,9 +113,9 @@ class _Quantiser:
         bytes_, name = np.round(weight / largest).astype(np.int8), node.output[0]
         inputs = [
             tokens,
-            self._constant(f"{matrix}.int8", bytes_),
+            self._constant(f"{matrix}.7 bits", bytes_),
             self._constant("int8 one", np.float32(1)),
-            self._constant(f"{matrix}.factors", largest.astype(np.float32)),
+            self._constant(f"{matrix}.7 bits.factors", largest.astype(np.float32)),
             zero,
         ]
         product = self._node("MatMulIntegerToFloat", inputs, f"{name}.by token", "com.microsoft")

@@ -13,9 +13,7 @@ import json
 import os
 import re
 import shutil
-import tempfile
 import time
-import uuid
 import weakref
 from contextlib import suppress
 from dataclasses import dataclass
@@ -60,6 +58,8 @@ def prepared(folder: ModelFolder, file: Path, precision: Precision, open_: Open)
     kept = _found(cache / made_of)
     if kept is not None:
         return kept
+    import tempfile  # at the rare start at which a graph is made
+
     try:
         draft = Path(tempfile.mkdtemp(prefix="rag-rerank-")) if trouble else _draft(cache)
         try:
@@ -86,13 +86,23 @@ class _Keeper:
 
 
 def checksum(*files: Path) -> str:
-    """Return the SHA-256 of files, each with its name and its length."""
+    """Return the SHA-256 of files: of the name and the SHA-256 of each.
+
+    The hub's cache names large files by their SHA-256, so those need not be read.
+    """
     total = hashlib.sha256()
     for file in files:
-        total.update(f"{file.name}:{file.stat().st_size}\n".encode())
-        with file.open("rb") as stream:
-            while block := stream.read(1 << 20):
-                total.update(block)
+        blob = file.resolve()
+        named = blob.parent.name == "blobs" and file.is_symlink() and re.fullmatch("[0-9a-f]{64}", blob.name)
+        total.update(f"{file.name}:{blob.name if named else _digest(file)}\n".encode())
+    return total.hexdigest()
+
+
+def _digest(file: Path) -> str:
+    total = hashlib.sha256()
+    with file.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            total.update(block)
     return total.hexdigest()
 
 
@@ -150,7 +160,7 @@ def _draft(cache: Path) -> Path:
 
 
 def _dotted(cache: Path) -> Path:
-    return cache / f".{uuid.uuid4().hex}"
+    return cache / f".{os.urandom(8).hex()}"
 
 
 def _found(target: Path) -> Graph | None:
