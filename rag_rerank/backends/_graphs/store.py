@@ -119,7 +119,8 @@ def _beside(file: Path) -> list[Path]:
     Each stands as a protobuf message of the key "location" and a name of less than 128 bytes. Reading them here saves
     importing onnx at each start; bytes that only look so name no file.
     """
-    if file.stat().st_size == 0:
+    others = (other for other in file.parent.rglob("*") if other != file and other.suffix not in (".json", ".txt"))
+    if file.stat().st_size == 0 or not any(other.is_file() for other in others):
         return []
     with file.open("rb") as stream, mmap(stream.fileno(), 0, access=ACCESS_READ) as content:
         named = {
