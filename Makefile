@@ -1,7 +1,9 @@
-# Two commands on a bare Python: `make demo` and `make test`. Both keep to .venv.
+# Two commands on a bare Python: `make demo` and `make test`. Both keep to .venv; `make bench` keeps to $(BENCH).
 
 PYTHON ?= python3
 VENV ?= .venv
+BENCH ?= .venv-bench
+MINUTES ?= 40
 BIN := $(VENV)/bin
 ADAPTERS := -e integrations/llama-index-postprocessor-rag-rerank -e integrations/langchain-rag-rerank
 PROJECTS := pyproject.toml $(wildcard integrations/*/pyproject.toml)
@@ -9,7 +11,7 @@ PROJECTS := pyproject.toml $(wildcard integrations/*/pyproject.toml)
 # The PyTorch that the golden tests were run with; other Pythons take the newest they have.
 TORCH = $(shell $(BIN)/python -c 'import sys; print("torch==2.13.0" if sys.version_info[:2] == (3, 11) else "torch")')
 
-.PHONY: demo test check install clean
+.PHONY: demo test check install bench clean
 
 demo: $(VENV)/.demo  ## BM25, then the embedded reranker, on real text; no torch, no key, no network
 	$(BIN)/python cookbook/demo.py
@@ -23,6 +25,11 @@ check: $(VENV)/.all  ## style and types
 	$(BIN)/mypy
 
 install: $(VENV)/.all  ## everything, torch included
+
+bench:  ## speed beside that of peers, each in an environment of its own; needs some 6 GB and $(MINUTES) minutes
+	$(PYTHON) -m benchmarks.speed install $(BENCH)
+	$(BENCH)/env/torch/bin/python -m benchmarks.speed run $(BENCH) --minutes $(MINUTES)
+	$(BENCH)/env/torch/bin/python -m benchmarks.speed render
 
 clean:
 	rm -rf $(VENV) build dist

@@ -10,7 +10,7 @@
 import logging
 
 from rag_rerank.base import Composite, PointwiseReranker, Reranker
-from rag_rerank.compose import Cascade, Fallback, Stage
+from rag_rerank.compose import Cached, Cascade, Fallback, Stage
 from rag_rerank.config import Spec, build, json_schema, load, to_config
 from rag_rerank.errors import (
     AllFailed,
@@ -46,6 +46,7 @@ __all__ = [
     "BackendUnavailable",
     "BadResponse",
     "BillingError",
+    "Cached",
     "Candidate",
     "Cascade",
     "Composite",

@@ -55,7 +55,7 @@ def as_candidates(query: str, candidates: Sequence[Candidate | str], top_k: int 
 
 def blank(text: str) -> bool:
     """Whether a text has nothing to read: only spaces, control and format characters (zero-width space, BOM ...)."""
-    return all(char.isspace() or category(char) in ("Cc", "Cf") for char in text)
+    return not text[:1].isalnum() and all(char.isspace() or category(char) in ("Cc", "Cf") for char in text)
 
 
 def readable(text: str) -> str:
@@ -110,8 +110,8 @@ class Request:
             raise
 
     def ranking(self, scores: Scores | None) -> Ranking:
-        """Rank by the backend's scores; ``None`` where there was nothing to score."""
-        scores = self.checked(scores) if self.texts else Scores((), self.reranker.scale)
+        """Rank by `checked` scores; ``None`` where there was nothing to score."""
+        scores = Scores((), self.reranker.scale) if scores is None else scores
         hits = ranked(self.candidates, scores, self.where, self.unscored)
         trace = self.trace(
             scale=scores.scale,
@@ -127,19 +127,10 @@ class Request:
         return Ranking(self.asked, hits, scores.scale, trace, scores.usage)
 
     def checked(self, scores: Scores | None) -> Scores:
-        """Hold a backend to its word: as many finite scores as texts, in plain floats."""
+        """Hold the backend to its word, and warn where it cut texts: the caller is looked for on the stack."""
         expected = len(self.texts)
-        if not isinstance(scores, Scores):
-            raise self._bad(f" gave {type(scores).__name__} instead of Scores")
-        if len(scores.values) != expected or (scores.coverage and len(scores.coverage) != expected):
-            raise self._bad(
-                f" gave {len(scores.values)} scores and {len(scores.coverage)} coverages for {expected} texts"
-            )
-        try:
-            values = checked_values(scores.values)
-        except InputError as error:
-            raise self._bad(f": {error}") from error
-        cut = sum(coverage.truncated for coverage in scores.coverage)
+        sound = checked(self.reranker, scores, expected)
+        cut = sum(coverage.truncated for coverage in sound.coverage)
         if cut:
             warnings.warn(
                 f"{self.reranker.label} read only the beginning of {cut} of {expected} texts; hit.coverage says how "
@@ -147,11 +138,27 @@ class Request:
                 TruncationWarning,
                 stacklevel=_levels_to_the_caller(),
             )
-        return replace(scores, values=values)
+        return sound
 
-    def _bad(self, what: str) -> BadResponse:
-        model = getattr(self.reranker, "model", None)
-        return BadResponse(f"{self.reranker.label}{what}", backend=self.reranker.kind, model=model)
+
+def checked(reranker: PointwiseReranker, scores: Scores | None, expected: int) -> Scores:
+    """Hold a backend to its word: as many finite scores as texts, in plain floats.
+
+    Raises:
+        BadResponse: It gave something else.
+    """
+
+    def bad(what: str) -> BadResponse:
+        return BadResponse(f"{reranker.label}{what}", backend=reranker.kind, model=getattr(reranker, "model", None))
+
+    if not isinstance(scores, Scores):
+        raise bad(f" gave {type(scores).__name__} instead of Scores")
+    if len(scores.values) != expected or (scores.coverage and len(scores.coverage) != expected):
+        raise bad(f" gave {len(scores.values)} scores and {len(scores.coverage)} coverages for {expected} texts")
+    try:
+        return replace(scores, values=checked_values(scores.values))
+    except InputError as error:
+        raise bad(f": {error}") from error
 
 
 def _levels_to_the_caller() -> int:

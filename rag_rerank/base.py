@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass, fields, is_dataclass
 from types import TracebackType
-from typing import Any, ClassVar, final
+from typing import Any, ClassVar, ParamSpec, TypeVar, final
 
+from rag_rerank import _fingerprint
 from rag_rerank._plan import Plan, Run, adrive, drive
 from rag_rerank._request import Request, as_candidates
 from rag_rerank.errors import ConfigError
 from rag_rerank.types import Candidate, Ranking, Scale, Scores
 
 __all__ = ["Composite", "PointwiseReranker", "Reranker"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_MANY = 1000
+"""Candidates whose checks and sorting take a few milliseconds together."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +81,8 @@ class Reranker(ABC):
     @final
     async def arerank(self, query: str, candidates: Sequence[Candidate | str], *, top_k: int | None = None) -> Ranking:
         """Do what `rerank` does without blocking the event loop."""
-        prepared = as_candidates(query, candidates, top_k)
+        given = tuple(candidates) if isinstance(candidates, list) else candidates  # a list may change meanwhile
+        prepared = await _beside(given, as_candidates, query, given, top_k)
         return (await self._arank(query, prepared)).top(top_k)
 
     @abstractmethod
@@ -85,17 +93,31 @@ class Reranker(ABC):
     async def _arank(self, query: str, candidates: tuple[Candidate, ...]) -> Ranking:
         """Rank checked candidates without blocking the event loop."""
 
+    @property
+    def parts(self) -> tuple[Reranker, ...]:
+        """The rerankers directly inside, found in the fields (also inside field values that are dataclasses)."""
+        return tuple(_rerankers(getattr(self, f.name) for f in fields(self)))
+
     def warm_up(self) -> None:
-        """Load now what would be loaded at the first call. May be called again at no cost."""
+        """Load now what would be loaded at the first call, in all parts too. May be called again at no cost."""
+        for part in self.parts:
+            part.warm_up()
 
     def close(self) -> None:
-        """Release weights and connections. A later call loads them anew."""
+        """Release weights and connections, those of all parts too, also when one raises. A later call loads anew."""
+        with ExitStack() as stack:
+            for part in reversed(self.parts):
+                stack.callback(part.close)
 
     async def aclose(self) -> None:
-        """Release weights and connections, those of the running event loop included."""
+        """Do what `close` does without blocking the event loop, and release what belongs to it."""
         import asyncio
 
-        await asyncio.to_thread(self.close)
+        if not self.parts:
+            await asyncio.to_thread(self.close)
+        async with AsyncExitStack() as stack:
+            for part in reversed(self.parts):
+                stack.push_async_callback(part.aclose)
 
     def __enter__(self) -> Any:
         return self
@@ -131,6 +153,9 @@ class PointwiseReranker(Reranker):
     the trace are done here.
     """
 
+    neutral: ClassVar[frozenset[str]] = frozenset({"name"})
+    """Fields that cannot change a score; all others, also those that a subclass adds, are in the `fingerprint`."""
+
     @abstractmethod
     def score(self, query: str, texts: Sequence[str]) -> Scores:
         """Score each text for the query: as many values as texts, in the same order.
@@ -149,17 +174,48 @@ class PointwiseReranker(Reranker):
         """Model with its revision for the trace, ``"org/name@revision"``."""
         return getattr(self, "model", None)
 
+    @property
+    def uncacheable(self) -> str | None:
+        """Why no cache may keep the scores; ``None`` where one may.
+
+        A backend that returns ``None`` promises that a score depends on nothing but the query, its text and what
+        `fingerprint` covers: not on the other texts of the call, and not on the moment.
+        """
+        return "its class does not promise that a score depends on the query and its text alone"
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of all that decides a score besides the query and the text; of another model, another hash.
+
+        It covers every field except those in ``neutral``, and what `_facts` adds. Model files may be fetched and read
+        for it, once, but nothing is loaded.
+
+        Raises:
+            ConfigError: The scores cannot be cached; the message says why.
+            ModelLoadError: The model's files cannot be found or read.
+        """
+        if self.uncacheable is not None:
+            raise ConfigError(f"{self.label} cannot be cached: {self.uncacheable}")
+        named = (f.name for f in fields(self) if f.init and not f.metadata.get("live") and f.name not in self.neutral)
+        return _fingerprint.fingerprint(self, {name: getattr(self, name) for name in named} | dict(self._facts()))
+
+    def _facts(self) -> Mapping[str, Any]:
+        """Say what decides a score beyond the fields, or what stands behind a field (by its name)."""
+        return {}
+
     @final
     def _rank(self, query: str, candidates: tuple[Candidate, ...]) -> Ranking:
         request = Request(self, query, candidates)
         with request.watched():
-            return request.ranking(self.score(request.query, request.texts) if request.texts else None)
+            scores = request.checked(self.score(request.query, request.texts)) if request.texts else None
+            return request.ranking(scores)
 
     @final
     async def _arank(self, query: str, candidates: tuple[Candidate, ...]) -> Ranking:
-        request = Request(self, query, candidates)
+        request = await _beside(candidates, Request, self, query, candidates)
         with request.watched():
-            return request.ranking(await self.ascore(request.query, request.texts) if request.texts else None)
+            scores = request.checked(await self.ascore(request.query, request.texts)) if request.texts else None
+            return await _beside(candidates, request.ranking, scores)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,11 +225,6 @@ class Composite(Reranker):
     @abstractmethod
     def _plan(self, query: str, candidates: tuple[Candidate, ...]) -> Plan:
         """Yield a `Call` for each ranking wanted, be sent it, and return a `Decision`."""
-
-    @property
-    def parts(self) -> tuple[Reranker, ...]:
-        """The rerankers directly inside, found in the fields (also inside field values that are dataclasses)."""
-        return tuple(_rerankers(getattr(self, f.name) for f in fields(self)))
 
     @final
     def _rank(self, query: str, candidates: tuple[Candidate, ...]) -> Ranking:
@@ -187,22 +238,14 @@ class Composite(Reranker):
         with run.watched():
             return run.ranking(await adrive(self._plan(query, candidates), run.journal))
 
-    def warm_up(self) -> None:
-        """Warm up all members."""
-        for part in self.parts:
-            part.warm_up()
 
-    def close(self) -> None:
-        """Close all members, also when one of them raises."""
-        with ExitStack() as stack:
-            for part in reversed(self.parts):
-                stack.callback(part.close)
+async def _beside(candidates: object, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Do work of some microseconds a candidate; on a thread where there are so many that the event loop would stand."""
+    if not (isinstance(candidates, tuple) and len(candidates) > _MANY):
+        return work(*args, **kwargs)
+    import asyncio
 
-    async def aclose(self) -> None:
-        """Close all members, those of the running event loop included, also when one of them raises."""
-        async with AsyncExitStack() as stack:
-            for part in reversed(self.parts):
-                stack.push_async_callback(part.aclose)
+    return await asyncio.to_thread(work, *args, **kwargs)
 
 
 def check_reranker(value: object, path: str) -> None:

@@ -26,6 +26,7 @@ __all__ = ["BUILT_IN", "EXTRAS", "PLUGIN_GROUP", "aliases", "names", "resolve"]
 
 BUILT_IN: Mapping[str, str] = MappingProxyType(
     {
+        "cached": "rag_rerank.compose.cached:Cached",
         "cascade": "rag_rerank.compose.cascade:Cascade",
         "cohere": "rag_rerank.backends.cohere:CohereReranker",
         "fallback": "rag_rerank.compose.fallback:Fallback",

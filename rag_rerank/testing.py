@@ -55,6 +55,10 @@ class ScriptedReranker(PointwiseReranker):
         """The scale it was told to answer on."""
         return self.answers_on
 
+    @property
+    def uncacheable(self) -> None:
+        """Nothing: the script is all there is."""
+
     def score(self, query: str, texts: Sequence[str]) -> Scores:
         """Answer by the script."""
         self.calls.append((query, tuple(texts)))
@@ -68,7 +72,8 @@ class RerankerContract:
     """The laws of every reranker, as a pytest class; give it a ``reranker`` fixture.
 
     Set ``in_registry = False`` for a class that no config can name, and ``finite_context = True`` with a longer
-    text in ``long_text`` where the backend cuts.
+    text in ``long_text`` where the backend cuts. A cascade with ``border_only`` keeps all but two of them: it puts
+    hits without a score first, and does not score what is alone.
     """
 
     in_registry: ClassVar[bool] = True

@@ -158,7 +158,8 @@ class Ranking(Sequence[Hit]):
 
     Args:
         query: The query as given.
-        hits: Best first, ranks 1, 2, 3 ...; hits without a score stand last.
+        hits: Best first, ranks 1, 2, 3 ...; hits without a score stand last, but for those that a cascade's
+            ``border_only`` stage puts first.
         scale: What ``score`` means in these hits.
         trace: What was done, step by step, over all candidates (a cutoff does not shorten it).
         usage: What it cost, over all steps.
@@ -252,7 +253,10 @@ def ranked(
 
 def renumbered(hits: Iterable[Hit]) -> tuple[Hit, ...]:
     """Give hits the ranks 1, 2, 3 ... in the order they stand."""
-    return tuple(replace(hit, rank=rank) for rank, hit in enumerate(hits, start=1))
+    return tuple(
+        Hit(rank, hit.score, hit.raw_score, hit.candidate, hit.coverage, hit.unscored)
+        for rank, hit in enumerate(hits, start=1)
+    )
 
 
 def check_top_k(top_k: int | None) -> None:

@@ -40,6 +40,8 @@ class ApiReranker(PointwiseReranker):
         ConfigError: A value that cannot be used, or a key or base URL beside a client, which has its own.
     """
 
+    neutral: ClassVar[frozenset[str]] = PointwiseReranker.neutral | {"api_key", "timeout", "retry"}
+
     key_variables: ClassVar[tuple[str, ...]]
     """Environment variables that hold the key; the first one that is set wins."""
 
@@ -71,6 +73,13 @@ class ApiReranker(PointwiseReranker):
     def scale(self) -> Scale:
         """The provider's own relevance, 0 to 1."""
         return "relevance"
+
+    @property
+    def uncacheable(self) -> str | None:
+        """An injected client, whose server is not known here."""
+        if self._injected:
+            return "which server an injected client asks is not known here; give base_url and a key instead"
+        return None
 
     @abstractmethod
     def _send(self, exchange: Exchange, timeout: float) -> Reply:

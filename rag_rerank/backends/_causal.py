@@ -72,6 +72,8 @@ class CausalModel:
     count from the first token and no row sees its padding.
     """
 
+    layout = "inputs padded: there is no packed way for causal models"
+
     def __init__(
         self, folder: ModelFolder, template: Template, answers: Sequence[int], device: str, dtype: Any
     ) -> None:
@@ -103,6 +105,7 @@ class CausalModel:
                 f"{', '.join(sorted(report['missing_keys'])[:5])}"
             )
         rows = model.get_output_embeddings().weight[list(answers)].detach().float()
+        self.dtype = model.dtype
         self._decoder = model.base_model.eval().to(device)
         self._direction = (rows[0] - rows[1] if len(rows) > 1 else rows[0]).to(device)
         self._device = torch.device(device)

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rag_rerank.backends._packed import PackedModel
 from rag_rerank.backends._weights import ModelFolder, read_json
 from rag_rerank.errors import ModelLoadError
 
@@ -21,7 +22,8 @@ class CrossEncoderModel:
     """A cross-encoder with one logit, plain or modular, and the inputs that it takes.
 
     ``module`` is sentence-transformers' `CrossEncoder`; its activation is never applied. The last layer computes in
-    fp32 whatever the others compute in, so that logits are fp32 numbers and not coarser ones widened.
+    fp32 whatever the others compute in, so that logits are fp32 numbers and not coarser ones widened. Where the
+    architecture allows, the layers run on packed tokens (see `PackedModel`); ``layout`` says for the trace which it is.
     """
 
     def __init__(self, folder: ModelFolder, device: str, dtype: Any) -> None:
@@ -59,14 +61,27 @@ class CrossEncoderModel:
         _last_layer_in_fp32(self.module, folder.name)
         segments = (getattr(encoder.config, "type_vocab_size", None) or 0) > 1
         self.inputs = ("input_ids", "attention_mask", *(("token_type_ids",) if segments else ()))
+        self.dtype = encoder.dtype
         self._device = torch.device(device)
+        self._packed = PackedModel(encoder) if len(self.module) == 1 and PackedModel.knows(encoder) else None
+        self.layout = (
+            f"tokens packed, {self._packed.attention}"
+            if self._packed
+            else f"inputs padded: there is no packed way for {type(encoder).__name__}"
+        )
 
     def logits(self, arrays: Mapping[str, Any]) -> torch.Tensor:
         """Return one fp32 logit a row."""
         import torch
 
-        features = {name: torch.from_numpy(arrays[name]).to(self._device) for name in self.inputs}
-        scores: torch.Tensor = self.module(features)["scores"]
+        tensors = {name: torch.from_numpy(arrays[name]) for name in self.inputs}
+        features = {name: tensor.to(self._device) for name, tensor in tensors.items()}
+        scores: torch.Tensor
+        if self._packed is None:
+            scores = self.module(features)["scores"]
+        else:
+            del features["attention_mask"]
+            scores = self._packed.logits(features, tensors["attention_mask"].sum(dim=1))
         return scores.float().reshape(-1)
 
 

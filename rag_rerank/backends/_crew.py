@@ -1,16 +1,12 @@
-"""Who is served next: the worker threads of one loaded model, and the fair order of the calls that share them.
+"""The worker threads of one loaded model: they take calls apart, serve them in a fair order, and answer them.
 
-A call is cut into units (tokenising, then its batches), and a free worker takes the unit that is most due. Due is what
-a fair sharing of the cores would finish first, so the order is that of the Fair Sojourn Protocol (Friedman and
-Henderson, "Fairness and efficiency in web server protocols", SIGMETRICS 2003): equal calls are served in the order in
-which they came, a small call overtakes a large one, and none starves, because with one worker each call ends no later
-than if all had shared it equally from the moment its tokens were counted.
+A call is cut into units: tokenising, which goes before all else because it gives the call's size, and then its
+batches, in the order of `rag_rerank.backends._line`. A worker is never taken from a unit that it has begun.
 """
 
 from __future__ import annotations
 
 import threading
-from bisect import insort
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,7 +15,9 @@ from queue import Full
 from time import perf_counter
 from typing import Any, Generic, Protocol, TypeVar
 
-__all__ = ["Crew", "FairClock", "Task"]
+from rag_rerank.backends._line import FairLine
+
+__all__ = ["Crew", "Task"]
 
 T_co = TypeVar("T_co", covariant=True)
 T = TypeVar("T")
@@ -43,40 +41,6 @@ class Task(Protocol[T_co]):
         """
 
 
-class FairClock:
-    """Equal sharing of one worker, imagined beside the real work: who would be done first?
-
-    ``now`` is how much work each call would have received that shares since the beginning; a call of size ``s`` that
-    enters would be done at ``now + s``, whoever comes later. Sizes may be any numbers of one kind.
-    """
-
-    def __init__(self) -> None:
-        self.now: Any = 0
-        self._ends: list[Any] = []  # of calls that would still be sharing, sorted
-
-    def enter(self, size: Any) -> Any:
-        """Let a call share, and return its end: the call with the smallest is due."""
-        insort(self._ends, self.now + size)
-        return self.now + size
-
-    def leave(self, end: Any, undone: Any) -> None:
-        """Take out what a call leaves undone, so that it no longer slows the others."""
-        if undone and end > self.now:
-            self._ends.remove(end)
-            if end - undone > self.now:
-                insort(self._ends, end - undone)
-
-    def work(self, amount: Any) -> None:
-        """Share out work that was really done, equally among the calls that would be sharing."""
-        while self._ends and amount > 0:
-            until_next_end = (self._ends[0] - self.now) * len(self._ends)
-            if amount < until_next_end:
-                self.now += amount / len(self._ends)
-                return
-            amount -= until_next_end
-            self.now = self._ends.pop(0)
-
-
 class _Call(Generic[T]):
     """A task on its way. All but the task is the crew's, and changed under its lock."""
 
@@ -85,9 +49,7 @@ class _Call(Generic[T]):
         self.met_others = met_others
         self.taken_before = taken
         self.came = perf_counter()
-        self.units: deque[tuple[int, Any]] = deque()
         self.unfinished = 0
-        self.end: Any = 0
         self.seconds = 0.0
         self.waited: float | None = None  # until its first unit is taken
 
@@ -109,10 +71,9 @@ class Crew:
         self._limit = limit
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="rag_rerank")
         self._lock = threading.Lock()
-        self._clock = FairClock()
         self._calls: dict[_Call[Any], Future[Any]] = {}
         self._new: deque[_Call[Any]] = deque()  # not prepared yet
-        self._due: list[_Call[Any]] = []  # with units to do, the most due first
+        self._line: FairLine[_Call[Any]] = FairLine()
         self._busy = 0  # workers having a turn
         self._taken = 0  # units given to workers so far
 
@@ -141,7 +102,7 @@ class Crew:
 
     def _call_worker(self) -> None:
         """See that one more worker has its turn, where there is work for it. Needs the lock."""
-        if self._busy == self._workers or not (self._new or self._due):
+        if self._busy == self._workers or not (self._new or self._line):
             return
         try:
             self._pool.submit(self._turn)
@@ -159,7 +120,7 @@ class Crew:
     def _take(self) -> tuple[_Call[Any], Callable[[], Any]] | None:
         """Return what to do next: prepare a new call, or else a unit of the call that is most due."""
         with self._lock:
-            if not (self._new or self._due):
+            if not (self._new or self._line):
                 self._busy -= 1
                 return None
             self._taken += 1
@@ -168,15 +129,11 @@ class Crew:
                 call = self._new.popleft()
                 step = call.task.units
             else:
-                call = self._due[0]
+                call, unit = self._line.take()
+                step = partial(call.task.do, unit)
                 if call.waited is None:
                     others = call.met_others or self._taken - call.taken_before > 2  # two are its own
                     call.waited = perf_counter() - call.came - call.seconds if others else 0.0
-                size, unit = call.units.popleft()
-                step = partial(call.task.do, unit)
-                if not call.units:
-                    del self._due[0]
-                self._clock.work(size)
             self._call_worker()
             return call, step
 
@@ -202,9 +159,7 @@ class Crew:
             else:
                 call.unfinished = len(units)
                 if units and call in self._calls:
-                    call.units.extend(units)
-                    call.end = self._clock.enter(sum(size for size, _ in units))
-                    insort(self._due, call, key=lambda other: other.end)
+                    self._line.join(call, units)
             return call.unfinished > 0
 
     def _answer(self, call: _Call[Any], result: Any = None, error: BaseException | None = None) -> None:
@@ -224,10 +179,5 @@ class Crew:
             if future is not None:
                 if call in self._new:
                     self._new.remove(call)
-                if call.units:
-                    self._due.remove(call)
-                    self._clock.leave(call.end, sum(size for size, _ in call.units))
-                    call.units.clear()
-                if not self._calls:
-                    self._clock = FairClock()
+                self._line.drop(call)
             return future

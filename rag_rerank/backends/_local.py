@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Protocol
 from rag_rerank._lazy import loaded
 from rag_rerank.backends._crew import Crew
 from rag_rerank.backends._encoder import Inputs, OnOverflow
+from rag_rerank.backends._files import ModelFiles
 from rag_rerank.backends._weights import ModelFolder, locate, model_name
 from rag_rerank.base import PointwiseReranker
 from rag_rerank.errors import ConfigError, Overloaded
@@ -60,7 +61,7 @@ class Engine(Protocol):
 class LocalReranker(PointwiseReranker):
     """A reranker with a model on this machine; a backend gives `files`, `complete` and `_engine`.
 
-    Calls that meet on one instance share its workers fairly (see `rag_rerank.backends._crew`): a small call overtakes
+    Calls that meet on one instance share its workers fairly (see `rag_rerank.backends._line`): a small call overtakes
     a large one, equal calls are answered in the order in which they came. A call that is cancelled frees its place.
 
     Args:
@@ -75,6 +76,8 @@ class LocalReranker(PointwiseReranker):
         ConfigError: A number below 1.
         Overloaded: ``max_queue`` calls are waiting or running already.
     """
+
+    neutral: ClassVar[frozenset[str]] = PointwiseReranker.neutral | {"batch_tokens", "max_queue"}
 
     files: ClassVar[Sequence[str]]
     """Patterns of the files that the backend reads from a repository."""
@@ -126,6 +129,25 @@ class LocalReranker(PointwiseReranker):
             self.model, backend=self.kind, revision=self.revision, patterns=self.files, complete=self.complete
         )
 
+    @property
+    def uncacheable(self) -> None:
+        """Nothing: a logit depends on the pair alone, up to rounding."""
+
+    @loaded
+    def _files(self) -> ModelFiles:
+        """The files of engine and fingerprint, found once for both."""
+        return ModelFiles(self.fetch(), self.files)
+
+    @loaded
+    def _identity(self) -> Mapping[str, Any]:
+        """What stands behind ``model``, ``revision`` and ``max_length``: the files, and the window."""
+        with self._files.reading() as folder:
+            window = folder.max_length(self.max_length)
+            return {"model": self._files.identity, "revision": None, "max_length": window}
+
+    def _facts(self) -> Mapping[str, Any]:
+        return self._identity
+
     def score(self, query: str, texts: Sequence[str]) -> Scores:
         """Score each text by the model's logit."""
         answer = self._submitted(query, texts)
@@ -150,8 +172,14 @@ class LocalReranker(PointwiseReranker):
         _ = self._staffed
 
     def close(self) -> None:
-        """Answer the calls that have been accepted, and release the model; a later call loads it anew."""
+        """Answer the calls that have been accepted, and release the model; a later call loads it anew.
+
+        A backend forgets its `_engine` before it calls this, so that a call that comes meanwhile shares no engine with
+        those that are being answered.
+        """
         staffed = type(self)._staffed.pop(self)
+        type(self)._identity.pop(self)
+        type(self)._files.pop(self)
         if staffed is not None:
             staffed[1].close()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
@@ -56,6 +56,7 @@ class CohereReranker(ApiReranker):
     kind: ClassVar[str] = "cohere"
     key_variables: ClassVar[tuple[str, ...]] = ("CO_API_KEY", "COHERE_API_KEY")
     most_texts: ClassVar[int] = 1_000
+    neutral: ClassVar[frozenset[str]] = ApiReranker.neutral | {"priority"}
 
     model: str = "rerank-v3.5"
     max_tokens_per_doc: int | None = None
@@ -77,11 +78,19 @@ class CohereReranker(ApiReranker):
         """Close the own client of the threads."""
         if own := type(self)._own.pop(self):
             _close(own)
+        type(self)._server.pop(self)
 
     async def aclose(self) -> None:
         """Close the own clients: that of the running event loop, and that of the threads."""
         await self._own_async.aclose()
         await super().aclose()
+
+    @loaded
+    def _server(self) -> str | None:
+        return self.base_url or os.environ.get("CO_API_URL")  # the SDK would read it once, at import
+
+    def _facts(self) -> Mapping[str, Any]:
+        return {"base_url": self._server}
 
     @loaded
     def _own(self) -> Any:
@@ -96,7 +105,7 @@ class CohereReranker(ApiReranker):
     def _made(self, kind: str) -> Any:
         return getattr(_sdk(), kind)(
             api_key=partial(find_key, self.kind, self.api_key, self.key_variables),
-            base_url=self.base_url or os.environ.get("CO_API_URL"),  # the SDK would read it once, at import
+            base_url=self._server,
             timeout=self.timeout,
         )
 

@@ -65,6 +65,7 @@ class OnnxReranker(LocalReranker):
 
     kind: ClassVar[str] = "onnx"
     files: ClassVar[tuple[str, ...]] = ONNX_FILES
+    neutral: ClassVar[frozenset[str]] = LocalReranker.neutral | {"workers", "threads", "optimize"}
 
     precision: Precision = "fp32"
     workers: int | None = None
@@ -90,12 +91,13 @@ class OnnxReranker(LocalReranker):
 
     def close(self) -> None:
         """Answer the calls that have been accepted, and release the session; a later call loads it anew."""
-        super().close()
         type(self)._engine.pop(self)
+        super().close()
 
     @loaded
     def _engine(self) -> _Engine:
-        return _Engine(self.fetch(), self)
+        with self._files.reading() as folder:
+            return _Engine(folder, self)
 
 
 class _Engine:
@@ -121,7 +123,8 @@ class _Engine:
         def opened(graph: Path, optimised: Path | None) -> _Session:
             return _Session(graph, folder.name, settings, made=graph != file, optimised=optimised)
 
-        self._kept: Graph = prepared(folder, file, settings.precision, opened)
+        identity = settings._files.identity
+        self._kept: Graph = prepared(folder, file, identity, settings.precision, opened)
         self.notes += self._kept.notes
         self._graph = opened(self._kept.file, None)
 

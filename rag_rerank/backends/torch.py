@@ -26,7 +26,8 @@ class TorchReranker(LocalReranker):
     """A reranker run by PyTorch: a cross-encoder with one logit, or a causal language model with a known prompt.
 
     ``raw_score`` is the fp32 logit, ``score`` its float64 sigmoid. Cross-encoders are loaded by sentence-transformers,
-    so modular ones work too. Of a causal model the score is the logit of its positive answer word less that of its
+    so modular ones work too; the layers of BERT, RoBERTa and XLM-RoBERTa run on packed tokens, without padding (see
+    ``backends/_packed.py``). Of a causal model the score is the logit of its positive answer word less that of its
     negative one (see ``backends/_templates.py``); a causal model whose prompt is not known is refused.
 
     Args:
@@ -40,13 +41,16 @@ class TorchReranker(LocalReranker):
             one `TruncationWarning` a call; ``"error"`` raises `InputTooLong`. A query or a prompt is never cut.
         batch_tokens: Token slots in one batch, padding included; bounds memory. By default 2048 on a CPU and 16384 on
             a GPU. A batch that is too large for a GPU's memory is halved, with a note in the trace.
-        device: ``"auto"`` takes ``cuda``, else ``mps``, else ``cpu``; or any name of a torch device.
-        max_queue: How many calls may be waiting or running on this instance.
+        max_queue: How many calls may be waiting or running on this instance; one more raises `Overloaded`.
+        device: ``"auto"`` takes ``cuda``, else ``mps``, else ``cpu``; or any name of a torch device. The trace says
+            which it was, unless it was the CPU in fp32.
         dtype: What the model computes in, whatever its file holds; ``"auto"`` for the file's own. The last layer and
-            the logits are fp32 in any case.
+            the logits are fp32 in any case. fp32 on GPUs too, unless asked otherwise, so that scores do not depend on
+            the machine; whether CUDA may round fp32 products to TF32 is left to torch's own setting, which is off.
 
     Raises:
-        ConfigError: A number below 1, an unknown template or device, or an instruction for a model that takes none.
+        ConfigError: A number below 1, an unknown template, a device that is unknown or not there, or an instruction
+            for a model that takes none.
         MissingExtraError: At first use, when torch or sentence-transformers is not installed.
         ModelLoadError: At first use, when files are absent, pickled, without a trained head, or of an unknown kind.
         InputTooLong: See ``on_overflow``.
@@ -78,19 +82,22 @@ class TorchReranker(LocalReranker):
 
         The GPU memory they took is given back too.
         """
+        was_loaded = type(self)._engine.pop(self) is not None
         super().close()
-        if type(self)._engine.pop(self) is not None:
+        if was_loaded:
             gc.collect()  # modules hold each other
-            import torch
+            _give_back()
 
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
+    def _facts(self) -> Mapping[str, Any]:
+        need("torch", extra="torch")
+        return {**super()._facts(), "device": _device(self.device)}
 
     @loaded
     def _engine(self) -> _Engine:
         need("torch", extra="torch")
         need("sentence_transformers", extra="torch")
-        return _Engine(self.fetch(), self)
+        with self._files.reading() as folder:
+            return _Engine(folder, self)
 
 
 class _Engine:
@@ -100,6 +107,8 @@ class _Engine:
     workers = 1
 
     def __init__(self, folder: ModelFolder, settings: TorchReranker) -> None:
+        import torch
+
         self.name = folder.name
         self.device = _device(settings.device)
         dtype = _dtype(settings.dtype)
@@ -115,9 +124,12 @@ class _Engine:
         else:
             self.tokenizer = PromptTokenizer(folder, template, settings.instruction, window)
             self.model = CausalModel(folder, template, self.tokenizer.answers, self.device, dtype)
-        on = () if self.device == "cpu" else (f"computed on {self.device}",)
-        self.notes = (*folder.unpinned(settings.revision), *on)
-        self.batch_tokens = 2048 if self.device == "cpu" else 16384
+        on_cpu = torch.device(self.device).type == "cpu"
+        plain = on_cpu and self.model.dtype == torch.float32
+        self.notes = (*folder.unpinned(settings.revision), *(() if plain else (self._how(),)))
+        self.batch_tokens = 2048 if on_cpu else 16384
+        if not on_cpu:
+            self._run_once()
 
     def logits(self, arrays: Mapping[str, Any], notes: list[str]) -> list[float]:
         """Run one batch; in halves where a GPU has no memory for the whole."""
@@ -128,17 +140,31 @@ class _Engine:
             with torch.inference_mode():
                 logits: list[float] = self.model.logits(arrays).tolist()
                 return logits
-        except torch.OutOfMemoryError as error:
+        except Exception as error:  # torch raises RuntimeError, IndexError and others
+            if not _out_of_memory(error):
+                raise self._failed(f"PyTorch failed on {self.name}: {error}") from error
             if rows == 1:
                 raise self._failed(
                     f"the GPU has no memory for one input of {width} tokens; lower max_length"
                 ) from error
-        except Exception as error:  # torch raises RuntimeError, IndexError and others
-            raise self._failed(f"PyTorch failed on {self.name}: {error}") from error
         notes.append(f"a batch of {rows} inputs of {width} tokens was halved: the GPU has no memory for it")
-        torch.cuda.empty_cache()
+        _give_back()
         halves = ({name: array[part] for name, array in arrays.items()} for part in _halves(rows))
         return [logit for half in halves for logit in self.logits(half, notes)]
+
+    def _how(self) -> str:
+        import torch
+
+        device = torch.device(self.device)
+        card = f" ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else ""
+        return f"computed on {self.device}{card} in {str(self.model.dtype).removeprefix('torch.')}; {self.model.layout}"
+
+    def _run_once(self) -> None:
+        """Let a GPU set up its libraries and kernels while the model is loaded, not in the first call."""
+        import numpy as np
+
+        ids = np.ones((1, 8), dtype=np.int64)
+        self.logits({"input_ids": ids, "attention_mask": ids, "token_type_ids": np.zeros_like(ids)}, [])
 
     def _failed(self, message: str) -> BackendError:
         return BackendError(message, backend="torch", model=self.name)
@@ -148,16 +174,42 @@ def _halves(rows: int) -> tuple[slice, slice]:
     return slice(0, rows // 2), slice(rows // 2, rows)
 
 
+def _out_of_memory(error: Exception) -> bool:
+    """Whether an error means that the batch was too large for the device: CUDA has a class for it, MPS has words."""
+    import torch
+
+    words = ("MPS backend out of memory", "Invalid buffer size")
+    return isinstance(error, torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and str(error).startswith(words)
+    )
+
+
+def _give_back() -> None:
+    """Return the GPU memory that torch keeps for later."""
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    if torch.backends.mps.is_available():
+        torch.mps.empty_cache()
+
+
 def _device(name: str) -> str:
+    """Return the device that is meant, after a check that it is there."""
     import torch
 
     if name == "auto":
         mps = torch.backends.mps.is_available()
         return "cuda" if torch.cuda.is_available() else "mps" if mps else "cpu"
     try:
-        return str(torch.device(name))
+        device = torch.device(name)
     except RuntimeError as error:
         raise ConfigError(f"torch knows no device {name!r}", path="device") from error
+    try:
+        torch.empty(0, device=device)
+    except Exception as error:  # AssertionError where torch is built without it, RuntimeError where there is none
+        raise ConfigError(f"the device {name!r} cannot be used here: {error}", path="device") from error
+    return str(device)
 
 
 def _dtype(name: str) -> Any:

@@ -80,6 +80,9 @@ class VoyageReranker(ApiReranker):
         await self._session.aclose()
         await super().aclose()
 
+    def _facts(self) -> Mapping[str, Any]:
+        return {"base_url": self.base_url or ("MongoDB's" if self._key().startswith("al-") else "Voyage's")}
+
     @loaded
     def _session(self) -> PerLoop[Any]:
         return PerLoop(load=_sdk, make=_made, close=lambda session: session.close())

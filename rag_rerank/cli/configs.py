@@ -9,7 +9,7 @@ from importlib.util import find_spec
 import click
 
 from rag_rerank import registry
-from rag_rerank.base import Composite, Reranker
+from rag_rerank.base import Reranker
 from rag_rerank.config import json_schema, load, to_config
 from rag_rerank.errors import AuthenticationError
 
@@ -46,9 +46,8 @@ def schema() -> None:
 def _tree(reranker: Reranker, first: str = "", rest: str = "") -> Iterator[str]:
     lacks = "; ".join(_lacks(reranker))
     yield f"{first}{reranker.label}{f'  ({lacks})' if lacks else ''}"
-    parts = reranker.parts if isinstance(reranker, Composite) else ()
-    for i, part in enumerate(parts, start=1):
-        last = i == len(parts)
+    for i, part in enumerate(reranker.parts, start=1):
+        last = i == len(reranker.parts)
         yield from _tree(part, rest + ("└─ " if last else "├─ "), rest + ("   " if last else "│  "))
 
 

@@ -12,7 +12,7 @@ import click
 
 from rag_rerank.backends import catalogue
 from rag_rerank.backends._local import LocalReranker
-from rag_rerank.base import Composite, Reranker
+from rag_rerank.base import Reranker
 from rag_rerank.cli.table import table
 from rag_rerank.config import build
 from rag_rerank.errors import ConfigError
@@ -78,9 +78,8 @@ def _with_backend(spec: str) -> str:
 def _local(reranker: Reranker) -> Iterator[LocalReranker]:
     if isinstance(reranker, LocalReranker):
         yield reranker
-    elif isinstance(reranker, Composite):
-        for part in reranker.parts:
-            yield from _local(part)
+    for part in reranker.parts:
+        yield from _local(part)
 
 
 @click.command()

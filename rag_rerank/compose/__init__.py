@@ -1,6 +1,7 @@
 """Rerankers made of rerankers."""
 
+from rag_rerank.compose.cached import Cached
 from rag_rerank.compose.cascade import Cascade, Stage
 from rag_rerank.compose.fallback import Fallback
 
-__all__ = ["Cascade", "Fallback", "Stage"]
+__all__ = ["Cached", "Cascade", "Fallback", "Stage"]

@@ -15,6 +15,7 @@ PUBLIC = {name: getattr(rag_rerank, name) for name in rag_rerank.__all__}
 CLASSES = {name: thing for name, thing in PUBLIC.items() if inspect.isclass(thing)}
 
 EXAMPLES = {
+    "cached": {"type": "cached", "reranker": "onnx:minilm", "path": "~/scores.db", "max_entries": 10, "ttl": 60.0},
     "cascade": {
         "type": "cascade",
         "stages": [{"reranker": "lexical", "depth": 50}, {"reranker": {"type": "onnx", "model": "minilm"}}],

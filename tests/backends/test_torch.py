@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import gc
 import json
+import re
 import shutil
 import sys
 import weakref
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,10 @@ from rag_rerank import (
     TruncationWarning,
     build,
 )
-from rag_rerank.backends.torch import TorchReranker
+from rag_rerank.backends import torch as backend
+from rag_rerank.backends._causal import CausalModel
+from rag_rerank.backends._checkpoint import CrossEncoderModel
+from rag_rerank.backends.torch import TorchReranker, _device
 
 MINILM = "cross-encoder/ms-marco-MiniLM-L6-v2"
 PINNED = "c5ee24cb16019beea0893ab7796b1df96625c6b8"
@@ -264,7 +269,16 @@ def test_loading_and_scoring_write_nothing_to_the_terminal(capfd: pytest.Capture
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_batch_too_large_for_the_gpu_is_halved_and_noted(monkeypatch: pytest.MonkeyPatch) -> None:
+CUDA_FULL = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+MPS_FULL = RuntimeError(
+    "MPS backend out of memory (MPS allocated: 5.50 GiB, other allocations: 14.76 GiB, max allowed: 20.40 GiB). "
+    "Tried to allocate 147.24 MiB on private pool."
+)
+MPS_BUFFER = RuntimeError("Invalid buffer size: 24.00 GiB")
+
+
+@pytest.mark.parametrize("error", [CUDA_FULL, MPS_FULL, MPS_BUFFER], ids=["cuda", "mps", "mps buffer"])
+def test_a_batch_too_large_for_the_gpu_is_halved_and_noted(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     reranker = TorchReranker(model=str(checkpoints.made("bert")), batch_tokens=10_000)
     wanted = reranker.rerank(QUERIES[0], DOCUMENTS)
     model = reranker._engine.model
@@ -273,7 +287,7 @@ def test_a_batch_too_large_for_the_gpu_is_halved_and_noted(monkeypatch: pytest.M
     def narrow(arrays: Any) -> Any:
         sizes.append(len(arrays["input_ids"]))
         if sizes[-1] > 3:
-            raise torch.OutOfMemoryError("CUDA out of memory")
+            raise error
         return logits(arrays)
 
     monkeypatch.setattr(model, "logits", narrow)
@@ -296,18 +310,98 @@ def test_no_memory_for_a_single_input_is_a_backend_error(monkeypatch: pytest.Mon
     assert caught.value.backend == "torch"
 
 
-def test_other_failures_of_torch_are_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+        RuntimeError("CUDA error: an illegal memory access was encountered"),
+        ValueError("MPS backend out of memory"),
+        RuntimeError("mat1 and mat2 shapes cannot be multiplied: no MPS backend out of memory here"),
+    ],
+)
+def test_other_failures_of_torch_are_not_tried_again(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     reranker = TorchReranker(model=str(checkpoints.made("bert")))
     calls = []
 
     def broken(arrays: Any) -> Any:
         calls.append(arrays)
-        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+        raise error
 
     monkeypatch.setattr(reranker._engine.model, "logits", broken)
-    with pytest.raises(BackendError, match="can't allocate memory"):
+    with pytest.raises(BackendError, match=re.escape(str(error))):
         reranker.rerank(QUERIES[0], DOCUMENTS)
     assert len(calls) == 1
+
+
+@pytest.mark.parametrize(
+    ("cuda", "mps", "device"),
+    [(True, True, "cuda"), (True, False, "cuda"), (False, True, "mps"), (False, False, "cpu")],
+)
+def test_auto_takes_cuda_else_mps_else_the_cpu(
+    monkeypatch: pytest.MonkeyPatch, cuda: bool, mps: bool, device: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+    assert _device("auto") == device
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "mps:99"])
+def test_a_device_that_is_not_there_is_a_config_error_and_no_fallback(device: str) -> None:
+    with pytest.raises(ConfigError, match=f"the device '{device}' cannot be used here") as caught:
+        TorchReranker(model=str(checkpoints.made("bert")), device=device).warm_up()
+    assert caught.value.path == "device"
+
+
+@pytest.fixture
+def card(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A card that computes on the CPU: what torch is asked about it is answered, what is sent to it stays."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA H200")
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+    monkeypatch.setattr(backend, "CausalModel", partial(on_the_cpu, CausalModel))
+    monkeypatch.setattr(backend, "CrossEncoderModel", partial(on_the_cpu, CrossEncoderModel))
+
+
+def on_the_cpu(model: Any, *arguments: Any) -> Any:
+    *before, device, dtype = arguments
+    assert device == "cuda"
+    return model(*before, "cpu", dtype)
+
+
+@pytest.mark.parametrize(
+    ("family", "template", "dtype", "said"),
+    [
+        ("bert", None, "float32", "float32; tokens packed, attention row by row"),
+        ("bert", None, "bfloat16", "bfloat16; tokens packed, attention row by row"),
+        ("deberta", None, "float32", "float32; inputs padded: there is no packed way for DebertaV2ForSequ"),
+        ("qwen3", "qwen3", "float32", "float32; inputs padded: there is no packed way for causal models"),
+    ],
+)
+def test_the_trace_says_on_what_and_how_the_scores_were_computed(
+    card: None, family: str, template: str | None, dtype: Any, said: str
+) -> None:
+    reranker = TorchReranker(model=str(checkpoints.made(family)), template=template, dtype=dtype)
+    (note,) = reranker.rerank(QUERIES[0], DOCUMENTS[:2]).trace.notes
+    assert note.startswith(f"computed on cuda (NVIDIA H200) in {said}")
+    assert reranker._engine.batch_tokens == 16384
+
+
+@pytest.mark.parametrize(("family", "template"), [("bert", None), ("deberta", None), ("qwen3", "qwen3")])
+def test_a_gpu_runs_once_while_it_is_loaded(
+    card: None, family: str, template: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = []
+    run = backend._Engine.logits
+    monkeypatch.setattr(
+        backend._Engine, "logits", lambda self, arrays, notes: runs.append(1) or run(self, arrays, notes)
+    )
+    TorchReranker(model=str(checkpoints.made(family)), template=template).warm_up()
+    assert len(runs) == 1
+
+
+def test_an_fp32_model_on_a_cpu_has_nothing_to_say() -> None:
+    ranking = TorchReranker(model=str(checkpoints.made("bert")), device="cpu").rerank(QUERIES[0], DOCUMENTS[:2])
+    assert ranking.trace.notes == ()
 
 
 def test_nan_from_the_model_is_a_bad_response(tmp_path: Path) -> None:

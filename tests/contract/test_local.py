@@ -1,8 +1,10 @@
 """The contract, kept by rerankers that need no network."""
 
+from pathlib import Path
+
 import pytest
 
-from rag_rerank import Cascade, Fallback, RateLimited, Reranker, Stage, build
+from rag_rerank import Cached, Cascade, Fallback, RateLimited, Reranker, Stage, build
 from rag_rerank.backends.lexical import LexicalReranker
 from rag_rerank.testing import RerankerContract, ScriptedReranker
 
@@ -38,6 +40,33 @@ class TestCascade(RerankerContract):
         return Cascade(stages=(Stage(reranker=LexicalReranker()), Stage(reranker=LexicalReranker(b=0.75))))
 
 
+class TestCascadeWithMargin(RerankerContract):
+    @pytest.fixture
+    def reranker(self) -> Reranker:
+        better = Stage(reranker=LexicalReranker(b=0.75), margin=0.5)
+        return Cascade(stages=(Stage(reranker=LexicalReranker()), better), cut=2)
+
+
+class TestCascadeOfTheBorder(RerankerContract):
+    """Keeps all laws but two: those surely in have no score, and stand first."""
+
+    @pytest.fixture
+    def reranker(self) -> Reranker:
+        better = Stage(reranker=LexicalReranker(b=0.75), margin=0.5, border_only=True)
+        return Cascade(stages=(Stage(reranker=LexicalReranker()), better), cut=2)
+
+    def test_ranks_count_from_one_and_scores_fall(self, reranker: Reranker) -> None:
+        ranking = self.ask(reranker)
+        assert [hit.rank for hit in ranking] == list(range(1, len(self.texts) + 1))
+        assert [hit.raw_score is None for hit in ranking[:3]] == [True, False, False]
+        raw = [hit.raw_score for hit in ranking if hit.raw_score is not None]
+        assert raw == sorted(raw, reverse=True)
+
+    def test_one_candidate_is_ranked_and_scored(self, reranker: Reranker) -> None:
+        (hit,) = self.ask(reranker, [self.texts[1]])
+        assert (hit.rank, hit.score, hit.unscored) == (1, None, "surely in before stage 2")
+
+
 class TestFallback(RerankerContract):
     @pytest.fixture
     def reranker(self) -> Reranker:
@@ -52,3 +81,23 @@ class TestFallbackThatFellBack(RerankerContract):
         down = ScriptedReranker(error=RateLimited("slow down", retry_after=2.0))
         inner = Cascade(stages=(Stage(reranker=LexicalReranker()),))
         return Fallback(members=(down, Fallback(members=(down, inner))))
+
+
+class TestCachedInMemory(RerankerContract):
+    @pytest.fixture
+    def reranker(self, embedded: Reranker) -> Reranker:
+        return build({"type": "cached", "reranker": embedded})
+
+
+class TestCachedInAFile(RerankerContract):
+    @pytest.fixture
+    def reranker(self, embedded: Reranker, tmp_path: Path) -> Reranker:
+        return build({"type": "cached", "reranker": embedded, "path": str(tmp_path / "scores.db")})
+
+
+class TestCachedScripted(RerankerContract):
+    in_registry = False
+
+    @pytest.fixture
+    def reranker(self) -> Reranker:
+        return Cached(reranker=ScriptedReranker(by_text=dict.fromkeys(self.texts[:3], 2.5), answers_on="sigmoid"))

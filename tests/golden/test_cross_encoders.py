@@ -137,7 +137,7 @@ def test_a_model_that_computes_in_bf16_still_gives_fp32_logits(family: str) -> N
     texts = [f"{line} {number}" for line in LINES for number in (1, 2, 3, 4, 5, 6)]
     reranker = TorchReranker(model=str(checkpoints.made(family, dtype="bfloat16")), dtype="bfloat16")
     logits = torch.tensor(reranker.score(QUERIES[0], texts).values, dtype=torch.float32)
-    assert len(set(logits.tolist())) > 0.9 * len(texts)
+    assert (logits != logits.bfloat16().float()).float().mean() > 0.99  # hardly one of them is a number of bf16
     assert len(set(logits.bfloat16().tolist())) < len(set(logits.tolist()))
     exact = np.array(TorchReranker(model=reranker.model).score(QUERIES[0], texts).values)
     assert np.corrcoef(exact, logits.numpy())[0, 1] > 0.98

@@ -19,12 +19,15 @@ from rag_rerank import (
     InputError,
     InputTooLong,
     PointwiseReranker,
+    Ranking,
     Reranker,
     Scale,
     Scores,
     Stage,
     TruncationWarning,
     Usage,
+    _request,
+    base,
 )
 from rag_rerank._request import as_candidates, readable
 from rag_rerank.testing import ScriptedReranker
@@ -160,6 +163,38 @@ def test_the_warning_points_at_the_callers_line_however_deep_the_leaf() -> None:
         here = [ask.__code__.co_firstlineno + 1, ask.__code__.co_firstlineno + 5]
         assert {warning.filename for warning in caught} == {__file__}
         assert sorted(warning.lineno for warning in caught) == here
+
+
+def test_ten_thousand_candidates_are_checked_and_ranked_away_from_the_event_loop(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: dict[str, int] = {}
+
+    def noting(name: str) -> None:
+        work = getattr(_request, name)
+
+        def noted(*args: object) -> object:
+            seen[name] = threading.get_ident()
+            return work(*args)
+
+        monkeypatch.setattr(base if name == "as_candidates" else _request, name, noted)
+
+    for name in ("as_candidates", "readable", "ranked"):
+        noting(name)
+    texts = [f"text {i}" for i in range(10_000)]
+    values = [float(i) for i in range(10_000)]
+    reranker = Answering(answer=Scores(values, "unbounded", coverage=[Coverage(9, 5)] * 10_000))
+
+    async def ask() -> Ranking:
+        return await reranker.arerank("q", texts)
+
+    with pytest.warns(TruncationWarning) as caught:
+        ranking = asyncio.run(ask())
+    assert [hit.text for hit in ranking] == texts[::-1]
+    assert set(seen) == {"as_candidates", "readable", "ranked"} and threading.get_ident() not in seen.values()
+    assert [warning.filename for warning in caught] == [__file__]
+    with pytest.raises(InputError, match=r"candidates\[9999\] must be a string or a Candidate, got int"):
+        asyncio.run(reranker.arerank("q", [*texts[:-1], 7]))
 
 
 def test_async_leaves_run_on_a_thread_with_the_callers_context() -> None:

@@ -267,6 +267,7 @@ def test_kept_graphs_may_be_read_by_those_who_may_read_the_users_files(assets: P
     score(folder)
     (graph,) = kept(assets)
     assert graph.stat().st_mode == (folder.parent / "plain").stat().st_mode
+    assert {file.stat().st_mode for file in graph.iterdir()} == {(folder / "config.json").stat().st_mode}
 
 
 @pytest.fixture(params=["save", "rename"])

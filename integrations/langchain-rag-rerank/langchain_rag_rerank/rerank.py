@@ -28,7 +28,8 @@ class RagRerank(BaseDocumentCompressor):
     The documents that come out are copies of those that went in, of the same class and with the same id. Their
     metadata (a shallow copy) says what the reranker found: ``relevance_score`` and, because a score means nothing
     without it, ``relevance_score_scale``. A document that was not scored (blank, or stopped in an early stage of a
-    cascade) stands behind all others with the score ``None``.
+    cascade) stands behind all others with the score ``None``; one that a cascade's ``border_only`` stage found surely
+    in stands before them, also with ``None``.
 
     Args:
         reranker: A name (``"embedded"``, ``"cohere:rerank-v3.5"``), a config mapping, the path of a config file, or

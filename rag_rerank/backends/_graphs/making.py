@@ -102,16 +102,18 @@ def _write(model: Any, file: Path) -> None:
     import onnx
 
     _remove(file)  # onnx would write behind the weights that are there
-    onnx.save_model(model, file, save_as_external_data=True, location=weights_of(file).name, size_threshold=1024)
+    onnx.save_model(model, file, save_as_external_data=True, location=_weights(file).name, size_threshold=1024)
+    if _weights(file).is_file():  # onnx makes it readable to the user alone
+        _weights(file).chmod(file.stat().st_mode)
 
 
-def weights_of(file: Path) -> Path:
+def _weights(file: Path) -> Path:
     return file.with_name(f"{file.name}_data")
 
 
 def _remove(file: Path) -> None:
     file.unlink(missing_ok=True)
-    weights_of(file).unlink(missing_ok=True)
+    _weights(file).unlink(missing_ok=True)
 
 
 def _in_int8(own: Any, folder: ModelFolder) -> Any:

@@ -1,7 +1,7 @@
 """The graph that is run instead of a model's own: made once, compared with it, and kept on disk.
 
 A made graph lies in the assets folder of the Hugging Face cache (``HF_ASSETS_CACHE``), under a checksum of all it was
-made of: the model's files and config, the precision, this recipe, and ONNX Runtime's version. Its weights lie in a file
+made of: the model's commit or files, the precision, this recipe, and ONNX Runtime's version. Its weights lie in a file
 of their own, which ONNX Runtime maps into memory instead of reading it. The folder may be deleted at any time. What a
 process that was killed leaves there is removed a day later, when the next graph is made.
 """
@@ -11,13 +11,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import shutil
 import time
 import weakref
 from contextlib import suppress
 from dataclasses import dataclass
-from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +23,7 @@ from rag_rerank.backends._graphs.making import RECIPE, Open, Precision, make
 from rag_rerank.backends._weights import ModelFolder
 from rag_rerank.errors import ModelLoadError
 
-__all__ = ["Graph", "checksum", "prepared"]
+__all__ = ["Graph", "prepared"]
 
 _A_DAY = 86_400.0
 
@@ -45,15 +43,23 @@ class Graph:
     keeper: Any = None
 
 
-def prepared(folder: ModelFolder, file: Path, precision: Precision, open_: Open) -> Graph:
+def prepared(folder: ModelFolder, file: Path, identity: str, precision: Precision, open_: Open) -> Graph:
     """Return the graph to run for a model's ONNX file, made now or found where an earlier call left it.
 
     Where nothing can be written to the cache, the graph is made in the temporary folder at each start, with a note.
 
+    Args:
+        folder: The model.
+        file: Its ONNX file.
+        identity: Another one for other contents of the model's files.
+        precision: What the linear layers compute in.
+        open_: Opens a graph.
+
     Raises:
         ModelLoadError: The file cannot be read or has nothing to compute in int8, or the graph cannot be written.
     """
-    made_of = f"{_checksum_of(folder, file)[:32]}-{precision}-{RECIPE}-ort{_runtime_version()}"
+    model = hashlib.sha256(f"{identity} {file.name}".encode()).hexdigest()[:32]
+    made_of = f"{model}-{precision}-{RECIPE}-ort{_runtime_version()}"
     cache, trouble = _cache()
     kept = _found(cache / made_of)
     if kept is not None:
@@ -83,51 +89,6 @@ class _Keeper:
 
     def __init__(self, folder: Path) -> None:
         weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
-
-
-def checksum(*files: Path) -> str:
-    """Return the SHA-256 of files: of the name and the SHA-256 of each.
-
-    The hub's cache names large files by their SHA-256, so those need not be read.
-    """
-    total = hashlib.sha256()
-    for file in files:
-        blob = file.resolve()
-        named = blob.parent.name == "blobs" and file.is_symlink() and re.fullmatch("[0-9a-f]{64}", blob.name)
-        total.update(f"{file.name}:{blob.name if named else _digest(file)}\n".encode())
-    return total.hexdigest()
-
-
-def _digest(file: Path) -> str:
-    total = hashlib.sha256()
-    with file.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            total.update(block)
-    return total.hexdigest()
-
-
-def _checksum_of(folder: ModelFolder, file: Path) -> str:
-    try:
-        return checksum(file, *_beside(file), folder.path / "config.json")
-    except OSError as error:
-        raise ModelLoadError(f"{folder.name}: cannot read its files: {error}") from error
-
-
-def _beside(file: Path) -> list[Path]:
-    """Return the files in which an ONNX file keeps weights, found by the bytes that name them.
-
-    Each stands as a protobuf message of the key "location" and a name of less than 128 bytes. Reading them here saves
-    importing onnx at each start; bytes that only look so name no file.
-    """
-    others = (other for other in file.parent.rglob("*") if other != file and other.suffix not in (".json", ".txt"))
-    if file.stat().st_size == 0 or not any(other.is_file() for other in others):
-        return []
-    with file.open("rb") as stream, mmap(stream.fileno(), 0, access=ACCESS_READ) as content:
-        named = {
-            content[at.end() : at.end() + at[1][0]] for at in re.finditer(rb"\n\x08location\x12([\1-\x7f])", content)
-        }
-    files = sorted(file.parent / name.decode("utf-8", "replace") for name in named if b"\0" not in name)
-    return [found for found in files if found.is_file()]
 
 
 def _runtime_version() -> str:

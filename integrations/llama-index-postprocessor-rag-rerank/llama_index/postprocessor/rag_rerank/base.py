@@ -25,7 +25,8 @@ class RagRerank(BaseNodePostprocessor):
 
     The nodes that come out are new ``NodeWithScore`` objects around the nodes that went in. Their score is on the
     scale of the ranking; a node that was not scored (no text of its own, or stopped in an early stage of a cascade)
-    stands behind all others with the score ``None``, because its first-stage score would be on another scale.
+    stands behind all others with the score ``None``, because its first-stage score would be on another scale. So has
+    one that a cascade's ``border_only`` stage found surely in, which stands before them.
 
     Args:
         reranker: A name (``"embedded"``, ``"cohere:rerank-v3.5"``), a config mapping, the path of a config file, or
