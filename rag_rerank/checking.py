@@ -9,7 +9,7 @@ from typing import Any
 from rag_rerank._bench import Bench, LoadedBench, Timing, interleaved
 from rag_rerank._passages import Asked
 from rag_rerank.agreement import Agreement, compared
-from rag_rerank.backends._graphs.store import OWN_GRAPH
+from rag_rerank.backends._graphs.making import OWN_GRAPH
 from rag_rerank.backends._sample import TOLERANCE
 from rag_rerank.backends.onnx import OnnxReranker
 from rag_rerank.errors import InputError

@@ -167,6 +167,8 @@ def convert(hint: Any, value: Any, path: str) -> Any:
             return secret
         if isinstance(choice, type) and is_dataclass(choice):
             return value if isinstance(value, choice) else make(choice, value, path)
+    if type(value) in (bool, int, str) and type(value) in choices:
+        return _substituted(value, path)  # as pydantic would, whose import takes longer than all else here
     return _plain(hint, value, path)
 
 

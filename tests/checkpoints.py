@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 LINES = (
     "The crane migrates along the coast in autumn and rests on the shallow lakes.",
@@ -95,6 +95,23 @@ def xlm_roberta(folder: Path, **options: Any) -> Path:
         **_size(options),
     )
     return _save(XLMRobertaForSequenceClassification, config, folder, _xlm_tokenizer(pieces), **options)
+
+
+def roberta(folder: Path, **options: Any) -> Path:
+    """Jina v1's and older bge's kind: RobertaForSequenceClassification, byte-level BPE, ``<s> q </s></s> d </s>``."""
+    from transformers import RobertaConfig, RobertaForSequenceClassification
+
+    tokenizer = _roberta_tokenizer()
+    config = RobertaConfig(
+        vocab_size=tokenizer.core.get_vocab_size(),
+        max_position_embeddings=options.pop("positions", 512) + 2,
+        type_vocab_size=1,
+        pad_token_id=tokenizer.core.token_to_id("<pad>"),
+        bos_token_id=tokenizer.core.token_to_id("<s>"),
+        eos_token_id=tokenizer.core.token_to_id("</s>"),
+        **_size(options),
+    )
+    return _save(RobertaForSequenceClassification, config, folder, tokenizer, **options)
 
 
 def deberta(folder: Path, **options: Any) -> Path:
@@ -204,6 +221,7 @@ def gemma(folder: Path, **options: Any) -> Path:
 ENCODERS: Mapping[str, Save] = {
     "bert": bert,
     "xlm-roberta": xlm_roberta,
+    "roberta": roberta,
     "deberta": deberta,
     "modernbert": modernbert,
     "ettin": ettin,
@@ -220,6 +238,23 @@ def made(family: str, **options: Any) -> Path:
     parent = Path(tempfile.mkdtemp(prefix="checkpoint-"))
     atexit.register(shutil.rmtree, parent, ignore_errors=True)
     return {**ENCODERS, **CAUSAL}[family](parent / family, **options)
+
+
+@cache
+def exported(family: str, weights: Literal["fp32", "int8"] = "fp32", **options: Any) -> Path:
+    """Return a folder of `ENCODERS` exported to ONNX, made once a run; small matrices, too, are stored in int8."""
+    import rag_rerank._compact
+    from rag_rerank.export import export
+
+    source = made(family, **options)
+    folder = Path(tempfile.mkdtemp(dir=source.parent)) / "exported"
+    smallest = rag_rerank._compact._SMALLEST
+    rag_rerank._compact._SMALLEST = 1
+    try:
+        export(str(source), folder, weights=weights)
+    finally:
+        rag_rerank._compact._SMALLEST = smallest
+    return folder
 
 
 def _size(options: dict[str, Any]) -> dict[str, Any]:
@@ -292,7 +327,7 @@ def _save(
     """
     import torch
 
-    window = config.max_position_embeddings - 2 * (config.model_type == "xlm-roberta")
+    window = config.max_position_embeddings - 2 * (config.model_type in ("roberta", "xlm-roberta"))
     _write_tokenizer(tokenizer, folder, window)
     torch.manual_seed(seed)
     model = architecture(config).eval()
@@ -431,8 +466,8 @@ def _deberta_tokenizer(pieces: list[tuple[str, float]]) -> Tokenizer:
     return Tokenizer(tokenizer, {**settings, **_BRACKETS})
 
 
-def _byte_level(split: str | None) -> Any:
-    """Return a byte-level BPE tokenizer trained on `LINES`, Unicode-normalised by NFC."""
+def _byte_level(split: str | None, first: tuple[str, ...] = ()) -> Any:
+    """Return a byte-level BPE tokenizer trained on `LINES`, Unicode-normalised by NFC; its ids begin with ``first``."""
     import tokenizers
     from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, trainers
 
@@ -444,7 +479,10 @@ def _byte_level(split: str | None) -> Any:
     )
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=700, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+        vocab_size=700,
+        special_tokens=list(first),
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
     )
     tokenizer.train_from_iterator(_lessons(), trainer)
     return tokenizer
@@ -461,6 +499,15 @@ def _modernbert_tokenizer() -> Tokenizer:
     _pairs_as(tokenizer, "[CLS] $A [SEP]", "[CLS] $A [SEP] $B [SEP]", "[CLS]", "[SEP]")
     settings = {"tokenizer_class": "PreTrainedTokenizerFast", "model_input_names": ["input_ids", "attention_mask"]}
     return Tokenizer(tokenizer, {**settings, **_BRACKETS})
+
+
+def _roberta_tokenizer() -> Tokenizer:
+    tokenizer = _byte_level(None, ("<s>", "<pad>", "</s>", "<unk>"))
+    _specials(tokenizer, "<s>", "<pad>", "</s>", "<unk>", "<mask>")
+    _pairs_as(tokenizer, "<s> $A </s>", "<s> $A </s> </s> $B </s>", "<s>", "</s>")
+    settings = {"tokenizer_class": "PreTrainedTokenizerFast", "model_input_names": ["input_ids", "attention_mask"]}
+    named = {"bos": "<s>", "cls": "<s>", "eos": "</s>", "sep": "</s>", "pad": "<pad>", "unk": "<unk>", "mask": "<mask>"}
+    return Tokenizer(tokenizer, {**settings, **{f"{name}_token": token for name, token in named.items()}})
 
 
 def _qwen_tokenizer(tags: tuple[str, ...]) -> Tokenizer:

@@ -4,40 +4,54 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 __all__ = ["cores"]
+
+_ROOT = Path("/")
 
 
 def cores() -> int:
     """Return the number of physical cores that this process may use, at least 1.
 
-    Looks at the process's affinity, at the CPU quota of its control group (as containers have; version 2 and 1), and at
-    which logical processors are threads of one core: a second thread of the same core adds little to matrix products.
+    Looks at the process's affinity, at the CPU quotas of its control group and of those above it (as containers and
+    services have; version 2 and 1), and at which logical processors are threads of one core: a second thread of the
+    same core adds little to matrix products.
     """
     allowed = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
-    return max(1, min(len({_core(cpu) for cpu in allowed}), _quota()))
+    return max(1, min(len({_core(cpu) for cpu in allowed}), *_quotas()))
 
 
 def _core(cpu: int) -> str:
     """Return a name of the core that a logical processor is a thread of."""
-    file = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
-    return _read(file) or str(cpu)
+    return _read(f"sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list") or str(cpu)
 
 
-def _quota() -> int:
-    """Return how many cores the control group allows, rounded up; a large number where it sets no limit."""
-    limit, _, period = _read(Path("/sys/fs/cgroup/cpu.max")).partition(" ")
-    if not limit:
-        limit = _read(Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"))
-        period = _read(Path("/sys/fs/cgroup/cpu/cpu.cfs_period_us"))
-    if limit.isdigit() and period.isdigit() and int(period):
-        return math.ceil(int(limit) / int(period))
-    return 1_000_000
+def _quotas() -> Iterator[int]:
+    """Yield how many cores each control group allows, rounded up; and a large number, for where none sets a limit."""
+    yield 1_000_000
+    for group in _groups():
+        limit, _, period = _read(f"sys/fs/cgroup/{group}/cpu.max").partition(" ")
+        if not limit:
+            limit = _read(f"sys/fs/cgroup/cpu/{group}/cpu.cfs_quota_us")
+            period = _read(f"sys/fs/cgroup/cpu/{group}/cpu.cfs_period_us")
+        if limit.isdigit() and period.isdigit() and int(period):
+            yield math.ceil(int(limit) / int(period))
 
 
-def _read(file: Path) -> str:
+def _groups() -> Iterator[str]:
+    """Yield the process's control group and those above it; in a container, the outermost one is its own."""
+    yield "."
+    for line in _read("proc/self/cgroup").splitlines():
+        _, controllers, group = line.split(":", 2)
+        if controllers == "" or "cpu" in controllers.split(","):
+            path = Path(group.lstrip("/"))
+            yield from (str(part) for part in (path, *path.parents))
+
+
+def _read(file: str) -> str:
     try:
-        return file.read_text(encoding="ascii").strip()
-    except OSError:
+        return (_ROOT / file).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError):
         return ""

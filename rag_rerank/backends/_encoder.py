@@ -25,6 +25,9 @@ _AT_ONCE = 256
 """Texts given to the tokenizer at once: freeing the encodings of ten thousand in one go takes some 80 ms, in which no
 other Python thread runs, an event loop least of all."""
 
+_CHARACTERS = 200_000
+"""Of texts given to the tokenizer at once, for an encoding takes a hundred bytes a token until its ids are read."""
+
 OnOverflow = Literal["truncate", "error"]
 """What to do with a text that does not fit: read its beginning and say so, or raise `InputTooLong`."""
 
@@ -48,14 +51,14 @@ class Inputs:
     """The inputs of one query and its texts, in the order of the texts.
 
     Args:
-        ids: Token ids of each pair.
+        ids: Token ids of each pair; arrays, where there may be many, for a list takes nine times their memory.
         types: Token type ids of each pair (0 for the query's part, 1 for the text's, in models that tell them apart).
         coverage: How much of each text is in its input.
         pad: Id to pad with.
     """
 
-    ids: Sequence[Sequence[int]]
-    types: Sequence[Sequence[int]]
+    ids: Sequence[Sequence[int] | npt.NDArray[np.int32]]
+    types: Sequence[Sequence[int] | npt.NDArray[np.uint8]]
     coverage: tuple[Coverage, ...]
     pad: int
 
@@ -146,23 +149,36 @@ class PairTokenizer:
         Raises:
             InputTooLong: The query leaves no room for a text; or a text does not fit and ``on_overflow="error"``.
         """
+        import numpy as np
+
         asked = self._tokenizer.encode(query, add_special_tokens=False).ids
         head = _Piece(
             [*self._before.ids, *asked, *self._between.ids],
             [*self._before.types, *[self._query_type] * len(asked), *self._between.types],
         )
         room = self._max_length - len(head.ids) - len(self._after.ids)
-        parts = (list(texts[start : start + _AT_ONCE]) for start in range(0, len(texts), _AT_ONCE))
-        whole = [e.ids for part in parts for e in self._tokenizer.encode_batch(part, add_special_tokens=False)]
-        lengths = [(len(ids), room) for ids in whole]
+        lengths, ids, types = [], [], []
+        for some in _portions(texts):
+            for encoding in self._tokenizer.encode_batch_fast(some, add_special_tokens=False):
+                read = encoding.ids[: max(0, room)]
+                lengths.append((len(encoding), room))
+                ids.append(np.array([*head.ids, *read, *self._after.ids], dtype=np.int32))
+                types.append(
+                    np.array([*head.types, *[self._text_type] * len(read), *self._after.types], dtype=np.uint8)
+                )
         coverage = fit(lengths, len(asked), self._max_length, self._name, on_overflow)
-        kept = [ids[: c.seen] for ids, c in zip(whole, coverage, strict=True)]
-        return Inputs(
-            ids=[[*head.ids, *ids, *self._after.ids] for ids in kept],
-            types=[[*head.types, *[self._text_type] * len(ids), *self._after.types] for ids in kept],
-            coverage=coverage,
-            pad=self._pad,
-        )
+        return Inputs(ids, types, coverage, self._pad)
+
+
+def _portions(texts: Sequence[str]) -> Iterator[list[str]]:
+    """Divide texts into lists to tokenise at once; one text is never divided."""
+    start = characters = 0
+    for position, text in enumerate(texts):
+        if position > start and (position - start == _AT_ONCE or characters + len(text) > _CHARACTERS):
+            yield list(texts[start:position])
+            start, characters = position, 0
+        characters += len(text)
+    yield list(texts[start:])
 
 
 @dataclass(frozen=True)

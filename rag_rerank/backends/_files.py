@@ -76,6 +76,8 @@ class ModelFiles:
             if graph.suffix == ".onnx" and graph.stat().st_size:
                 with graph.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as content:
                     for file in graph.parent.rglob("*"):
+                        if file == graph or file.suffix in (".json", ".txt"):  # no weights; each search takes its time
+                            continue
                         if file.is_file() and content.find(file.name.encode()) >= 0:
                             yield file
 

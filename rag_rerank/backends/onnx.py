@@ -10,7 +10,8 @@ from typing import Any, ClassVar
 from rag_rerank._lazy import loaded
 from rag_rerank.backends._cores import cores
 from rag_rerank.backends._encoder import PairTokenizer
-from rag_rerank.backends._graphs.store import Graph, Precision, prepared
+from rag_rerank.backends._graphs.making import Precision
+from rag_rerank.backends._graphs.store import Graph, prepared
 from rag_rerank.backends._local import LocalReranker
 from rag_rerank.backends._weights import ONNX_FILES, ModelFolder
 from rag_rerank.errors import BackendError, ConfigError, ModelLoadError
@@ -123,7 +124,7 @@ class _Engine:
             return _Session(graph, folder.name, settings, made=graph != file, optimised=optimised)
 
         identity = settings._files.identity
-        self._kept: Graph = prepared(folder, file, identity, settings.precision, self.tokenizer, opened)
+        self._kept: Graph = prepared(folder, file, identity, settings.precision, opened)
         self.notes += self._kept.notes
         self._graph = opened(self._kept.file, None)
 

@@ -54,9 +54,9 @@ class _Writer:
     def __init__(self, weights: Weights, config: Mapping[str, Any]) -> None:
         self.weights = weights
         self.roberta = config["model_type"] != "bert"
-        self.hidden: int = config["hidden_size"]
-        self.heads: int = config["num_attention_heads"]
-        self.layers: int = config["num_hidden_layers"]
+        self.hidden, self.heads, self.layers = (
+            _count(config, name) for name in ("hidden_size", "num_attention_heads", "num_hidden_layers")
+        )
         self.epsilon: float = config.get("layer_norm_eps", 1e-12)
         self.segments = (config.get("type_vocab_size") or 1) > 1
         self.first_position = (config.get("pad_token_id") or 0) + 1 if self.roberta else 0  # RoBERTa counts from there
@@ -185,6 +185,13 @@ class _Writer:
             raise UnknownGraph(f"it gives {outer.weight.shape[1]} numbers a pair")
         self.node("Tanh", [self.dense(first, inner, "pooled", few=True)], "active")
         self.dense("active", outer, "logits", few=True)
+
+
+def _count(config: Mapping[str, Any], name: str) -> int:
+    value = config.get(name)
+    if not isinstance(value, int) or value < 1:
+        raise UnknownGraph(f"its config gives {value!r} as {name}")
+    return value
 
 
 def _scalar(value: int) -> Any:

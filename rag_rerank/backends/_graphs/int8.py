@@ -11,9 +11,15 @@ VNNI or AMX and on those without.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
+from rag_rerank.backends._graphs.weights import Constants, UnknownGraph
+
 __all__ = ["quantised"]
+
+_OLDEST = 13
+"""The first opset whose QuantizeLinear takes a factor for each row."""
 
 _WEIGHT_STEPS = 63
 _MIDDLE = 128
@@ -36,6 +42,9 @@ def quantised(model: Any, *, flat: bool) -> Any:
     Args:
         model: The model, weights loaded.
         flat: Whether the inputs of all those products are known to be matrices.
+
+    Raises:
+        UnknownGraph: There is no such product, or the model's operators are too old and cannot be converted.
     """
     return _Quantiser(model, flat=flat).model
 
@@ -43,10 +52,10 @@ def quantised(model: Any, *, flat: bool) -> Any:
 class _Quantiser:
     def __init__(self, model: Any, *, flat: bool) -> None:
         import onnx
-        from onnx import helper, version_converter
+        from onnx import helper
 
-        if _opset(model) < 13:  # the first whose QuantizeLinear takes a factor for each row
-            model = version_converter.convert_version(model, 17)
+        if _opset(model) < _OLDEST:
+            model = _converted(model)
         self.model = onnx.ModelProto()
         self.model.CopyFrom(model)
         self.flat = flat
@@ -54,25 +63,31 @@ class _Quantiser:
         if not any(entry.domain == "com.microsoft" for entry in self.model.opset_import):
             self.model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
         graph = self.model.graph
+        self.stored = Constants(self.model)
         self.constants = {tensor.name: tensor for tensor in graph.initializer}
-        self.makers = {output: node.op_type for node in graph.node for output in node.output}
         self.nodes: list[Any] = []
         self.steps: dict[str, tuple[str, str, str]] = {}
         for node in graph.node:
-            if node.op_type == "MatMul" and self._is_matrix(node.input[1]):
-                self._product(node)
-            else:
+            weight = self._matrix(node)
+            if weight is None:
                 self.nodes.append(node)
-        used = {name for node in self.nodes for name in node.input}
-        del graph.node[:], graph.initializer[:]
+            else:
+                self._product(node, weight)
+        if not self.steps:
+            raise UnknownGraph("it has no fp32 product with a constant matrix")
+        used = set(_inputs(self.nodes))
+        kept = [value for value in graph.input if value.name in used or value.name not in self.constants]
+        del graph.node[:], graph.initializer[:], graph.input[:]
         graph.node.extend(self.nodes)
         graph.initializer.extend(tensor for name, tensor in self.constants.items() if name in used)
+        graph.input.extend(kept)  # files before version 4 of the format list their constants there too
 
-    def _is_matrix(self, name: str) -> bool:
-        import onnx
+    def _matrix(self, node: Any) -> Any:
+        """Return the constant that a node multiplies by, or ``None`` where it does nothing of that kind."""
+        import numpy as np
 
-        tensor = self.constants.get(name)
-        return tensor is not None and len(tensor.dims) == 2 and tensor.data_type == onnx.TensorProto.FLOAT
+        weight = self.stored.get(node.input[1]) if node.op_type == "MatMul" else None
+        return weight if weight is not None and weight.ndim == 2 and weight.dtype == np.float32 else None
 
     def _node(self, op: str, inputs: list[str], output: str, domain: str = "", **attributes: Any) -> str:
         from onnx import helper
@@ -87,21 +102,20 @@ class _Quantiser:
             self.constants[name] = numpy_helper.from_array(value, name)
         return name
 
-    def _product(self, node: Any) -> None:
+    def _product(self, node: Any, weight: Any) -> None:
         """Write ``x @ weight`` as a product of bytes, times the factor of the output and that of the token."""
         import numpy as np
 
         x, matrix = node.input
-        weight = self._array(matrix)
         tokens, factors, zero = self._rounded(x, len(weight))
         largest = np.abs(weight).max(axis=0) / np.float32(_WEIGHT_STEPS)
         largest[largest == 0] = 1
         bytes_, name = np.round(weight / largest).astype(np.int8), node.output[0]
         inputs = [
             tokens,
-            self._constant(f"{matrix}.int8", bytes_),
+            self._constant(f"{matrix}.7 bits", bytes_),
             self._constant("int8 one", np.float32(1)),
-            self._constant(f"{matrix}.factors", largest.astype(np.float32)),
+            self._constant(f"{matrix}.7 bits.factors", largest.astype(np.float32)),
             zero,
         ]
         product = self._node("MatMulIntegerToFloat", inputs, f"{name}.by token", "com.microsoft")
@@ -127,7 +141,8 @@ class _Quantiser:
             self._node("Slice", [f"{x}.shape", "int8 start", "int8 last"], f"{x}.outer shape")
             shape = self._constant(f"int8 flat {width}", np.array([-1, width], dtype=np.int64))
             flat = self._node("Reshape", [x, shape], f"{x}.flat")
-        gelu = self.makers.get(x) in ("BiasGelu", "Gelu")
+        maker = self.stored.maker(x)
+        gelu = maker is not None and maker.op_type in ("BiasGelu", "Gelu")
         zero = _GELU_ZERO if gelu else _MIDDLE
         steps = self._constant(f"int8 steps {zero}", np.float32(255 - zero))
         least = _GELU_LOWEST / _GELU_ZERO if gelu else _TINY
@@ -151,10 +166,24 @@ class _Quantiser:
         axes = self._constant("int8 rows", np.array([-1], dtype=np.int64))
         return self._node("ReduceMax", [x, axes], f"{name}.largest", keepdims=1)
 
-    def _array(self, name: str) -> Any:
-        from onnx import numpy_helper
 
-        return numpy_helper.to_array(self.constants[name])
+def _inputs(nodes: Any) -> Iterator[str]:
+    """Yield what nodes read, and what the graphs inside them do."""
+    for node in nodes:
+        yield from node.input
+        for attribute in node.attribute:
+            for graph in (attribute.g, *attribute.graphs):
+                yield from _inputs(graph.node)
+                yield from (output.name for output in graph.output)
+
+
+def _converted(model: Any) -> Any:
+    from onnx import version_converter
+
+    try:
+        return version_converter.convert_version(model, _OLDEST)
+    except Exception as error:  # the converter raises bare RuntimeError and its own kinds
+        raise UnknownGraph(f"its operators (opset {_opset(model)}) cannot be converted: {error}") from error
 
 
 def _opset(model: Any) -> int:

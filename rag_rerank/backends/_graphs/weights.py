@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ if TYPE_CHECKING:
 
     Array = npt.NDArray[np.float32]
 
-__all__ = ["Dense", "Norm", "UnknownGraph", "Weights"]
+__all__ = ["Constants", "Dense", "Norm", "UnknownGraph", "Weights"]
 
 
 class UnknownGraph(Exception):
@@ -34,13 +35,60 @@ class Norm:
     beta: Array
 
 
+class Constants:
+    """The constants of an ONNX model, by name: those that are stored, and those that are plainly made of stored ones.
+
+    Matrices that are stored as int8 with factors (see `rag_rerank._compact`) are expanded. Equal constants are often
+    stored once; the others are then copies of it by Identity.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self._stored = {tensor.name: tensor for tensor in model.graph.initializer}
+        self._maker = {output: node for node in model.graph.node for output in node.output}
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over all names that may be constants."""
+        return iter((*self._stored, *self._maker))
+
+    def maker(self, name: str) -> Any:
+        """Return the node that gives a value, or ``None``."""
+        return self._maker.get(name)
+
+    def get(self, name: str) -> npt.NDArray[Any] | None:
+        """Return a constant as it is stored, or ``None`` where the name is not one."""
+        from onnx import numpy_helper
+
+        if name in self._stored:
+            stored: npt.NDArray[Any] = numpy_helper.to_array(self._stored[name])
+            return stored
+        node = self._maker.get(name)
+        if node is None:
+            return None
+        if node.op_type == "Constant":
+            given = {attribute.name: attribute for attribute in node.attribute}
+            return numpy_helper.to_array(given["value"].t) if "value" in given else None
+        if node.op_type not in ("Cast", "Identity", "Mul", "Transpose"):
+            return None
+        parts = [self.get(part) for part in node.input]
+        return None if any(part is None for part in parts) else self._made(node, parts)
+
+    @staticmethod
+    def _made(node: Any, parts: Sequence[Any]) -> Any:
+        from onnx import helper
+
+        attributes = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
+        if node.op_type == "Cast":
+            return parts[0].astype(helper.tensor_dtype_to_np_dtype(attributes["to"]))
+        if node.op_type == "Mul":
+            return parts[0] * parts[1]
+        return parts[0].transpose(attributes.get("perm")) if node.op_type == "Transpose" else parts[0]
+
+
 class Weights:
-    """The constants of an ONNX model.
+    """The weights of an encoder and of the head beside it.
 
     Exporters keep the names of biases, norms and embeddings, and often lose those of the matrices, which they fold
     transposed into ``onnx::MatMul_123``; a matrix is then found as the one whose product the named bias is added to.
-    Matrices that are stored as int8 with factors (see `rag_rerank._compact`) are expanded. Equal constants are often
-    stored once; the others are then copies of it by Identity.
 
     Args:
         model: An ONNX model with its weights loaded.
@@ -51,22 +99,21 @@ class Weights:
     """
 
     def __init__(self, model: Any, marker: str) -> None:
-        self._stored = {tensor.name: tensor for tensor in model.graph.initializer}
-        self._maker = {output: node for node in model.graph.node for output in node.output}
+        self._constants = Constants(model)
         self._matrix = dict(self._products(model.graph.node))
-        found = [name for name in (*self._stored, *self._maker) if name.endswith(marker)]
+        found = [name for name in self._constants if name.endswith(marker)]
         if len(found) != 1:
             raise UnknownGraph(f"it has {len(found)} constants named {marker}")
         self._encoder = found[0].removesuffix(marker)
         self._whole = self._encoder.removesuffix(".").rpartition(".")[0]
 
-    def _products(self, nodes: Any) -> Any:
+    def _products(self, nodes: Any) -> Iterator[tuple[str, str]]:
         """Yield the bias and the matrix of each MatMul with a bias behind it."""
         for node in nodes:
             if node.op_type != "Add":
                 continue
             for bias, product in (node.input, reversed(node.input)):
-                maker = self._maker.get(product)
+                maker = self._constants.maker(product)
                 if bias.endswith(".bias") and maker is not None and maker.op_type == "MatMul":
                     yield bias, maker.input[1]
 
@@ -98,15 +145,8 @@ class Weights:
 
     def _constant(self, name: str) -> Array:
         import numpy as np
-        from onnx import numpy_helper
 
-        maker = self._maker.get(name)
-        if name in self._stored:
-            value = numpy_helper.to_array(self._stored[name])
-        elif maker is not None and maker.op_type == "Mul":
-            value = self._constant(maker.input[0]) * self._constant(maker.input[1])
-        elif maker is not None and maker.op_type in ("Cast", "Identity"):
-            value = self._constant(maker.input[0])
-        else:
+        value = self._constants.get(name)
+        if value is None:
             raise UnknownGraph(f"it has no constant named {name}")
         return np.asarray(value, dtype=np.float32)
