@@ -234,7 +234,7 @@ class Scoring:
         self.inputs = self.engine.tokenizer.encode(self.query, self.texts, self.settings.on_overflow)
         return self.inputs.groups(self.settings.batch_tokens or self.engine.batch_tokens, exact=self.engine.exact)
 
-    def do(self, unit: Group, others: Sequence[tuple[_Scoring, Group]]) -> None:
+    def do(self, unit: Group, others: Sequence[tuple[Scoring, Group]]) -> None:
         """Run one batch, and in it those of other calls."""
         parts = [(self, unit), *others]
         notes: list[str] = []
