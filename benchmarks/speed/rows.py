@@ -44,7 +44,7 @@ def main(session: Session) -> Iterator[Measurement]:
             done = number + 1
         if skew == SKEW:
             for name in session.alive(names):
-                yield {"what": "memory", "system": name, **(session.ask(name, "memory") or {})}
+                yield {"what": "memory", "system": name, "peak": session.peak(name)}
             for number, case in enumerate(asked[: min(done, 1 if session.quick else 3)]):
                 with session.noting("reference"), session.other(REFERENCE) as reference:
                     answer = reference.ask("rerank", query=case.query, texts=case.texts)
@@ -136,10 +136,14 @@ ROWS: Mapping[str, tuple[Callable[[Session], Iterator[Measurement]], float]] = {
 
 def _turn(session: Session, names: Sequence[str], case: Case, number: int) -> Iterator[Measurement]:
     """Ask every system for one case, in reversed order every other time."""
+    (warming,) = cases(1, 20, first=WARMING)
     for name in session.alive(names)[:: 1 - 2 * (number % 2)]:
+        if not session.awake(name):
+            session.ask(name, "rerank", query=warming.query, texts=warming.texts)
         answer = session.ask(name, "rerank", query=case.query, texts=case.texts)
         if answer:
             yield {"system": name, **answer}
+            session.relieve(name)
 
 
 def _tune(session: Session) -> Iterator[Measurement]:

@@ -15,6 +15,9 @@ from benchmarks.speed.process import Process, SystemFailed
 from benchmarks.speed.systems import SYSTEMS, System
 
 T = TypeVar("T")
+
+_MUCH = 2 << 30
+"""Bytes that a process may hold between two questions."""
 Measurement = dict[str, Any]
 
 
@@ -43,6 +46,9 @@ class Session:
         self._began = time.monotonic()
         self._seconds = 60 * minutes
         self._processes: dict[str, Process] = {}
+        self._settings: dict[str, Mapping[str, Any]] = {}
+        self._peaks: dict[str, int] = {}
+        self._kept: set[str] = set()
         self._gemm: Process | None = None
         for name, system in SYSTEMS.items():
             reason = environments.missing(bench, system.environment)
@@ -68,7 +74,7 @@ class Session:
             return None
         if name not in self._processes:
             with self.noting(name):
-                self._processes[name] = self.opened(SYSTEMS[name])
+                self._processes[name] = self.opened(SYSTEMS[name], self._settings.get(name))
         return self._processes.get(name)
 
     def present(self, *names: str) -> list[str]:
@@ -81,9 +87,25 @@ class Session:
 
     def restart(self, name: str, settings: Mapping[str, Any]) -> None:
         """Run a system by a new process with these settings from now on."""
+        self._settings[name] = settings
         self._processes.pop(name).close()
-        with self.noting(name):
-            self._processes[name] = self.opened(SYSTEMS[name], settings)
+        self.process(name)
+
+    def relieve(self, name: str) -> None:
+        """End the process of a system that holds much memory, so that all fit; it is started anew when it is asked."""
+        memory = self.ask(name, "memory")
+        if memory and memory["now"] > _MUCH:
+            self._peaks[name] = max(memory["peak"], self._peaks.get(name, 0))
+            self._processes.pop(name).close()
+
+    def awake(self, name: str) -> bool:
+        """Whether a system has a process that is loaded."""
+        return name in self._processes
+
+    def peak(self, name: str) -> int | None:
+        """Return the most memory that a system's processes have had, in bytes."""
+        memory = self.ask(name, "memory")
+        return max(memory["peak"], self._peaks.get(name, 0)) if memory else None
 
     def ask(self, name: str, do: str, **message: Any) -> dict[str, Any] | None:
         """Ask a system, and note the machine's load after it; a failure takes the system out, and says why."""
@@ -115,6 +137,9 @@ class Session:
             SystemFailed: It cannot be loaded.
         """
         self.prepare(system)
+        if system.caches and system.title not in self._kept:  # what is made once is not a part of what is measured
+            self._kept.add(system.title)
+            self.opened(system, settings).close()
         process = Process(environments.python(self.bench, system.environment), system.loader)
         try:
             process.ask("load", folder=str(self.folder), settings={**system.settings, **(settings or {})})
