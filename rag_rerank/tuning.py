@@ -13,7 +13,7 @@ from rag_rerank.backends._cores import cores
 from rag_rerank.backends._local import Engine, LocalReranker
 from rag_rerank.backends.onnx import OnnxReranker
 from rag_rerank.backends.torch import TorchReranker
-from rag_rerank.errors import ConfigError, InputError
+from rag_rerank.errors import ConfigError, InputError, ModelLoadError
 
 __all__ = ["Measured", "Report", "Setting", "tune"]
 
@@ -120,10 +120,16 @@ class _Tuning:
         return replace(self.reranker, **setting.changes(self.present))
 
     def eight_bit(self, setting: Setting) -> LocalReranker | None:
+        """Return the same in int8 to compare with, or ``None`` where it cannot be had."""
         reranker = self.with_(setting)
-        if isinstance(reranker, OnnxReranker) and reranker.precision == "fp32" and reranker.optimize:
-            return replace(reranker, precision="int8")
-        return None
+        if not (isinstance(reranker, OnnxReranker) and reranker.precision == "fp32" and reranker.optimize):
+            return None
+        eight = replace(reranker, precision="int8")
+        try:
+            self.bench.engine(eight)
+        except ModelLoadError:  # nothing in its graph can be computed in int8; in fp32 it has been loaded
+            return None
+        return eight
 
     def compare(self, settings: Sequence[Setting], eight: LocalReranker | None = None) -> tuple[Measured, ...]:
         """Measure settings against each other; the first one's scores are those that all should have."""

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from benches import FakeBench, likes
 
-from rag_rerank import ConfigError, InputError, build, tuning
+from rag_rerank import ConfigError, InputError, ModelLoadError, build, tuning
 from rag_rerank._bench import LoadedBench, Timing, interleaved
 from rag_rerank._passages import Asked, questions, skewed
 from rag_rerank.tuning import Report, Setting, tune
@@ -98,6 +98,18 @@ def test_int8_is_not_measured_where_it_is_there_already_or_cannot_be(field: dict
     assert {(r.precision, r.optimize) for r, _ in bench.ran} == {  # type: ignore[attr-defined]
         (field.get("precision", "fp32"), field.get("optimize", True))
     }
+
+
+def test_a_model_that_cannot_be_had_in_int8_is_tuned_all_the_same() -> None:
+    class Fp32Only(FakeBench):
+        def engine(self, reranker: Any) -> Any:
+            if reranker.precision == "int8":
+                raise ModelLoadError("it has no fp32 product with a constant matrix")
+            return super().engine(reranker)
+
+    report = tuned(Fp32Only(likes(2, 256)))
+    assert report.changes == {"workers": 2, "threads": 2, "batch_tokens": 256}
+    assert report.int8 is None
 
 
 def test_of_torch_the_budget_alone_is_tuned() -> None:
