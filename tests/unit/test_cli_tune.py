@@ -256,6 +256,9 @@ def test_nothing_better_leaves_the_file_as_it_is(
     assert "choice  no setting is better than the present one by more than the spread" in shown.stdout
     assert shown.stdout.endswith(f"{file}: nothing to change\n")
     assert file.read_text() == "type:\n  minilm\n"
+    new = run("tune", "minilm", "-o", str(tmp_path / "new.yaml"))
+    assert new.stdout.endswith("new.yaml: written\n")
+    assert load(tmp_path / "new.yaml") == build("minilm")
 
 
 def test_own_texts_are_measured(machine: FakeBench, tmp_path: Path) -> None:
