@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from rag_rerank._bench import Bench, LoadedBench, Timing, interleaved
-from rag_rerank._passages import Asked
+from rag_rerank._passages import Asked, as_read
 from rag_rerank._tuned import Measured, Report, Setting
 from rag_rerank.agreement import Agreement, compared
 from rag_rerank.backends._cores import cores
@@ -61,15 +61,15 @@ def tune(
         InputError: There is no text, or only blank ones; or ``seconds`` is not positive.
         RerankError: Whatever loading and scoring raise.
     """
-    read = tuple(text for text in texts if text.strip())
-    if not query.strip() or not read:
+    asked = as_read(query, texts)
+    if not asked.texts:
         raise InputError("tuning needs a query and at least one text that is not blank")
     if not seconds > 0:
         raise InputError(f"seconds must be positive, got {seconds}")
     if bench is not None:
-        return _Tuning(reranker, Asked(query, read), seconds, progress, bench).report()
+        return _Tuning(reranker, asked, seconds, progress, bench).report()
     with LoadedBench() as own:
-        return _Tuning(reranker, Asked(query, read), seconds, progress, own).report()
+        return _Tuning(reranker, asked, seconds, progress, own).report()
 
 
 class _Tuning:

@@ -157,6 +157,12 @@ def test_no_more_copies_are_loaded_than_meet_in_one_comparison() -> None:
     assert bench.most_loaded == 3
 
 
+def test_texts_are_measured_as_a_reranker_reads_them() -> None:
+    bench = FakeBench(likes(2, 256))
+    tune(build("embedded"), "a \ud800", ["b \udfff", "\u200b", "c"], bench=bench)
+    assert {asked for _, asked in bench.ran} == {Asked("a \ufffd", ("b \ufffd", "c"))}
+
+
 def test_progress_rises_and_ends_at_one_at_most() -> None:
     shares: list[float] = []
     tuned(FakeBench(likes(1, 512)), seconds=1, progress=shares.append)
@@ -171,7 +177,7 @@ def test_the_report_is_plain_data() -> None:
 
 
 @pytest.mark.parametrize(
-    ("query", "texts", "seconds"), [(" ", ["a"], 1), ("a", [], 1), ("a", [" ", ""], 1), ("a", ["b"], 0)]
+    ("query", "texts", "seconds"), [(" ", ["a"], 1), ("a", [], 1), ("a", [" ", "\u200b"], 1), ("a", ["b"], 0)]
 )
 def test_nothing_to_measure_is_an_error(query: str, texts: list[str], seconds: float) -> None:
     with pytest.raises(InputError):
