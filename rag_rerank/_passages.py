@@ -5,13 +5,16 @@ from __future__ import annotations
 import gzip
 import json
 import math
+from collections.abc import Sequence
 from functools import cache
 from itertools import cycle, islice
 from pathlib import Path
 from statistics import NormalDist
 from typing import NamedTuple
 
-__all__ = ["Asked", "questions", "skewed"]
+from rag_rerank._request import blank, readable
+
+__all__ = ["Asked", "as_read", "questions", "skewed"]
 
 _FILE = Path(__file__).with_name("models") / "check.jsonl.gz"
 
@@ -23,6 +26,11 @@ class Asked(NamedTuple):
 
     query: str
     texts: tuple[str, ...]
+
+
+def as_read(query: str, texts: Sequence[str]) -> Asked:
+    """Return them as a reranker reads them: valid Unicode, and no blank text; no text at all for a blank query."""
+    return Asked(readable(query), () if blank(query) else tuple(readable(text) for text in texts if not blank(text)))
 
 
 @cache

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from rag_rerank._bench import Bench, LoadedBench, Timing, interleaved
-from rag_rerank._passages import Asked
+from rag_rerank._passages import Asked, as_read
 from rag_rerank.agreement import Agreement, compared
 from rag_rerank.backends._graphs.making import OWN_GRAPH
 from rag_rerank.backends._sample import TOLERANCE
@@ -71,7 +71,7 @@ class Check:
 
 def check(
     reranker: OnnxReranker,
-    queries: Sequence[Asked],
+    queries: Sequence[tuple[str, Sequence[str]]],
     *,
     progress: Callable[[float], None] | None = None,
     bench: Bench | None = None,
@@ -82,7 +82,7 @@ def check(
 
     Args:
         reranker: Names the model; its ``precision`` and ``optimize`` do not matter.
-        queries: Queries with their texts, none blank.
+        queries: Pairs of a query and its texts. Blank texts are left out, and so is a query that is blank.
         progress: Is told the share that is done, from 0 to 1.
         bench: Where rerankers are run; by default here and now.
 
@@ -90,7 +90,7 @@ def check(
         InputError: There is nothing to score.
         RerankError: Whatever loading and scoring raise.
     """
-    asked = [Asked(query, read) for query, texts in queries if (read := tuple(t for t in texts if t.strip()))]
+    asked = [read for query, texts in queries if (read := as_read(query, texts)).texts]
     if not asked:
         raise InputError("checking needs a query with at least one text that is not blank")
     if bench is not None:

@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from rag_rerank._bench import Bench, LoadedBench, Timing, interleaved
-from rag_rerank._passages import Asked
+from rag_rerank._passages import Asked, as_read
 from rag_rerank._tuned import Measured, Report, Setting
 from rag_rerank.agreement import Agreement, compared
 from rag_rerank.backends._cores import cores
 from rag_rerank.backends._local import Engine, LocalReranker
 from rag_rerank.backends.onnx import OnnxReranker
 from rag_rerank.backends.torch import TorchReranker
-from rag_rerank.errors import ConfigError, InputError
+from rag_rerank.errors import ConfigError, InputError, ModelLoadError
 
 __all__ = ["Measured", "Report", "Setting", "tune"]
 
@@ -61,15 +61,15 @@ def tune(
         InputError: There is no text, or only blank ones; or ``seconds`` is not positive.
         RerankError: Whatever loading and scoring raise.
     """
-    read = tuple(text for text in texts if text.strip())
-    if not query.strip() or not read:
+    asked = as_read(query, texts)
+    if not asked.texts:
         raise InputError("tuning needs a query and at least one text that is not blank")
     if not seconds > 0:
         raise InputError(f"seconds must be positive, got {seconds}")
     if bench is not None:
-        return _Tuning(reranker, Asked(query, read), seconds, progress, bench).report()
+        return _Tuning(reranker, asked, seconds, progress, bench).report()
     with LoadedBench() as own:
-        return _Tuning(reranker, Asked(query, read), seconds, progress, own).report()
+        return _Tuning(reranker, asked, seconds, progress, own).report()
 
 
 class _Tuning:
@@ -120,10 +120,16 @@ class _Tuning:
         return replace(self.reranker, **setting.changes(self.present))
 
     def eight_bit(self, setting: Setting) -> LocalReranker | None:
+        """Return the same in int8 to compare with, or ``None`` where it cannot be had."""
         reranker = self.with_(setting)
-        if isinstance(reranker, OnnxReranker) and reranker.precision == "fp32" and reranker.optimize:
-            return replace(reranker, precision="int8")
-        return None
+        if not (isinstance(reranker, OnnxReranker) and reranker.precision == "fp32" and reranker.optimize):
+            return None
+        eight = replace(reranker, precision="int8")
+        try:
+            self.bench.engine(eight)
+        except ModelLoadError:  # nothing in its graph can be computed in int8; in fp32 it has been loaded
+            return None
+        return eight
 
     def compare(self, settings: Sequence[Setting], eight: LocalReranker | None = None) -> tuple[Measured, ...]:
         """Measure settings against each other; the first one's scores are those that all should have."""

@@ -17,7 +17,7 @@ def cores() -> int:
 
     Looks at the process's affinity, at the CPU quotas of its control group and of those above it (as containers and
     services have; version 2 and 1), and at which logical processors are threads of one core: a second thread of the
-    same core adds little to matrix products.
+    same core adds little to matrix products. All that is told by Linux; elsewhere it is the number of logical ones.
     """
     allowed = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
     return max(1, min(len({_core(cpu) for cpu in allowed}), *_quotas()))

@@ -33,8 +33,9 @@ class OnnxReranker(LocalReranker):
 
     At first use on a CPU the model's graph is made into a faster one and kept on disk (see
     `rag_rerank.backends._graphs`): for BERT and RoBERTa models one without padding, whose scores do not depend on what
-    else is scored; for others ONNX Runtime's own optimisation. The fp32 logits are those of the model's own graph
-    within 1e-4, which is checked when the graph is made.
+    else is scored, and whose fp32 logits are compared with those of the model's own graph when it is made (within 1e-4,
+    relative beyond -1..1); for others, and where such a one cannot be made, ONNX Runtime's own optimisation, with a
+    note.
 
     Args:
         model: Alias (``"minilm"``), hub id, or a folder with ``model.onnx`` (also below ``onnx/``), ``config.json``

@@ -36,7 +36,7 @@ def edited(file: Path, changes: Changes) -> str:
         text = file.read_bytes().decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read {file}: {error}") from error
-    return _json(text, changes) if file.suffix == ".json" else _yaml(text, changes, file)
+    return _json(text, changes, file) if file.suffix == ".json" else _yaml(text, changes, file)
 
 
 def put(file: Path, content: str, expected: Reranker) -> None:
@@ -50,12 +50,12 @@ def put(file: Path, content: str, expected: Reranker) -> None:
     try:
         try:
             with draft.open("xb") as stream:
+                if target.exists():
+                    shutil.copymode(target, draft)  # before it holds anything: a config may hold a key
                 stream.write(content.encode())
                 stream.flush()
                 os.fsync(stream.fileno())
             _check(draft, file, expected)
-            if target.exists():
-                shutil.copymode(target, draft)
             draft.replace(target)
         finally:
             draft.unlink(missing_ok=True)
@@ -75,14 +75,17 @@ def _check(draft: Path, file: Path, expected: Reranker) -> None:
         )
 
 
-def _json(text: str, changes: Changes) -> str:
+def _json(text: str, changes: Changes, file: Path) -> str:
     whole = {"": parse_json(text)}
     for place, fields in changes.items():
         parent: Any = whole
         *way, last = ("", *place)
-        for step in way:
-            parent = parent[step]
-        node = parent[last]
+        try:
+            for step in way:
+                parent = parent[step]
+            node = parent[last]
+        except (KeyError, TypeError):  # a part that is there by default, of a node that may be only a name
+            raise _not_spelled_out(file, place) from None
         parent[last] = {**(node if isinstance(node, dict) else {"type": node}), **fields}
     return json.dumps(whole[""], indent=2, ensure_ascii=False) + "\n"
 
@@ -105,12 +108,20 @@ def _yaml(text: str, changes: Changes, file: Path) -> str:
 
 
 def _node(node: Node | None, place: Place, file: Path) -> Node:
+    import yaml
+
     for step in place:
-        if node is not None:
-            node = node.value[step] if isinstance(step, int) else dict(_entries(node)).get(step)
+        if isinstance(node, yaml.SequenceNode) and isinstance(step, int):
+            node = node.value[step]
+        else:
+            node = dict(_entries(node)).get(str(step)) if isinstance(node, yaml.MappingNode) else None
     if node is None:
-        raise ConfigError(f"{file} is left as it is: it does not spell out {shown(place)}")
+        raise _not_spelled_out(file, place)
     return node
+
+
+def _not_spelled_out(file: Path, place: Place) -> ConfigError:
+    return ConfigError(f"{file} is left as it is: it does not spell out {shown(place)}")
 
 
 def _entries(node: Node) -> Iterator[tuple[str, Node]]:

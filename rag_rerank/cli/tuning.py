@@ -70,7 +70,7 @@ def tune(
         return
     click.echo("\n\n".join(_page(place, report) for place, report in reports.items()))
     click.echo()
-    click.echo(_outcome(file if write else out, tuned, changed=tuned != root))
+    click.echo(_outcome(file if write else out, tuned, written=not write or tuned != root))
 
 
 def _measured(root: Reranker, asked: Asked, seconds: float) -> tuple[Reranker, Mapping[Place, Report]]:
@@ -116,10 +116,10 @@ def _written(reranker: Reranker, file: Path) -> str:
     return yaml.safe_dump(to_config(reranker), sort_keys=False, allow_unicode=True)
 
 
-def _outcome(file: Path | None, tuned: Reranker, *, changed: bool) -> str:
+def _outcome(file: Path | None, tuned: Reranker, *, written: bool) -> str:
     if file is None:
         return _written(tuned, Path("stdout.yaml")).rstrip("\n")
-    return f"{file}: {'written' if changed else 'nothing to change'}"
+    return f"{file}: {'written' if written else 'nothing to change'}"
 
 
 def _page(place: Place, report: Report) -> str:

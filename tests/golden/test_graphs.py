@@ -58,6 +58,14 @@ def test_the_made_graph_gives_the_logits_of_the_models_own(family: str, stored: 
         assert_close(given.values, wanted.values)
 
 
+@pytest.mark.parametrize("family", FUSED)
+def test_special_tokens_that_a_text_spells_out_are_read_as_the_model_reads_them(family: str) -> None:
+    texts = ["a <pad> token", "<pad><pad> keep warm <pad>", "a [PAD] token", "</s> or [SEP] in the lake"]
+    given, wanted = (r.score("which <pad> lake?", texts) for r in (reranker(family), simple(family)))
+    assert given.notes == ()
+    assert_close(given.values, wanted.values)
+
+
 @pytest.mark.parametrize("window", [20, 21, 64, 511, 512])
 @pytest.mark.parametrize("family", FUSED)
 def test_cut_texts_are_scored_alike_at_every_window(family: str, window: int) -> None:

@@ -129,6 +129,12 @@ def test_all_graphs_score_all_queries_and_are_timed_on_the_first() -> None:
     assert shares == sorted(shares) and shares[-1] == 1
 
 
+def test_texts_are_checked_as_a_reranker_reads_them() -> None:
+    bench = FakeBench(0)
+    check(OnnxReranker(model="embedded"), [("a \ud800", ["b \udfff", "\u200b"]), ("\u200b", ["c"])], bench=bench)
+    assert {query for *_, query in bench.ran} == {"a \ufffd"}
+
+
 def test_nothing_to_check_and_no_model_are_errors(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="at least one text"):
         check(OnnxReranker(model="embedded"), [Asked("q", (" ",))])

@@ -15,7 +15,7 @@ from rag_rerank import checking as checks
 from rag_rerank._passages import questions
 from rag_rerank.backends import catalogue
 from rag_rerank.backends.onnx import OnnxReranker
-from rag_rerank.cli import app, checking
+from rag_rerank.cli import app, checking, editing
 from rag_rerank.cli.editing import edited, put
 
 STARTER = Path(rag_rerank.__file__).parent / "models" / "starter-v1"
@@ -139,6 +139,28 @@ def test_what_cannot_be_edited_is_refused(tmp_path: Path, content: str, message:
         edit(tmp_path, content, place)
 
 
+@pytest.mark.parametrize("content", ['"plugin"', '{"type": "plugin"}', '{"type": "plugin", "part": "lexical"}'])
+@pytest.mark.parametrize("name", ["c.json", "c.yaml"])
+def test_a_part_that_the_file_does_not_name_is_refused(tmp_path: Path, content: str, name: str) -> None:
+    with pytest.raises(ConfigError, match=r"left as it is: it does not spell out part\.inner"):
+        edit(tmp_path, content, ("part", "inner"), name)
+
+
+def test_a_draft_is_read_by_nobody_who_may_not_read_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text("minilm\n")
+    file.chmod(0o600)
+    modes = []
+
+    def load_(draft: Path) -> object:
+        modes.append(draft.stat().st_mode & 0o777)
+        return load(draft)
+
+    monkeypatch.setattr(editing, "load", load_)
+    put(file, "tinybert\n", build("tinybert"))
+    assert modes == [0o600]
+
+
 def test_a_value_on_a_line_of_its_own_leaves_no_place_to_add_to(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="put 'type' on one line"):
         edit(tmp_path, "type:\n  minilm\n")
@@ -234,6 +256,9 @@ def test_nothing_better_leaves_the_file_as_it_is(
     assert "choice  no setting is better than the present one by more than the spread" in shown.stdout
     assert shown.stdout.endswith(f"{file}: nothing to change\n")
     assert file.read_text() == "type:\n  minilm\n"
+    new = run("tune", "minilm", "-o", str(tmp_path / "new.yaml"))
+    assert new.stdout.endswith("new.yaml: written\n")
+    assert load(tmp_path / "new.yaml") == build("minilm")
 
 
 def test_own_texts_are_measured(machine: FakeBench, tmp_path: Path) -> None:

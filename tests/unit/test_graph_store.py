@@ -203,6 +203,22 @@ def cut(graph: Path) -> None:
     weights.write_bytes(weights.read_bytes()[:-1])
 
 
+def test_weights_are_on_the_disk_before_a_graph_is_kept(
+    assets: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: set[int] = set()
+    sync = os.fsync
+
+    def noted(handle: int) -> None:
+        synced.add(os.fstat(handle).st_ino)
+        sync(handle)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    score(folder)
+    (graph,) = kept(assets)
+    assert {(graph / name).stat().st_ino for name in ("model.onnx", "model.onnx_data")} <= synced
+
+
 BREAKS = {
     "weights cut": cut,
     "weights gone": lambda graph: (graph / "model.onnx_data").unlink(),

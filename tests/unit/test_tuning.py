@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from benches import FakeBench, likes
 
-from rag_rerank import ConfigError, InputError, build, tuning
+from rag_rerank import ConfigError, InputError, ModelLoadError, build, tuning
 from rag_rerank._bench import LoadedBench, Timing, interleaved
 from rag_rerank._passages import Asked, questions, skewed
 from rag_rerank.tuning import Report, Setting, tune
@@ -100,6 +100,18 @@ def test_int8_is_not_measured_where_it_is_there_already_or_cannot_be(field: dict
     }
 
 
+def test_a_model_that_cannot_be_had_in_int8_is_tuned_all_the_same() -> None:
+    class Fp32Only(FakeBench):
+        def engine(self, reranker: Any) -> Any:
+            if reranker.precision == "int8":
+                raise ModelLoadError("it has no fp32 product with a constant matrix")
+            return super().engine(reranker)
+
+    report = tuned(Fp32Only(likes(2, 256)))
+    assert report.changes == {"workers": 2, "threads": 2, "batch_tokens": 256}
+    assert report.int8 is None
+
+
 def test_of_torch_the_budget_alone_is_tuned() -> None:
     report = tuned(FakeBench(likes(1, 4096)), "torch:minilm")
     assert report.layouts == ()
@@ -145,6 +157,12 @@ def test_no_more_copies_are_loaded_than_meet_in_one_comparison() -> None:
     assert bench.most_loaded == 3
 
 
+def test_texts_are_measured_as_a_reranker_reads_them() -> None:
+    bench = FakeBench(likes(2, 256))
+    tune(build("embedded"), "a \ud800", ["b \udfff", "\u200b", "c"], bench=bench)
+    assert {asked for _, asked in bench.ran} == {Asked("a \ufffd", ("b \ufffd", "c"))}
+
+
 def test_progress_rises_and_ends_at_one_at_most() -> None:
     shares: list[float] = []
     tuned(FakeBench(likes(1, 512)), seconds=1, progress=shares.append)
@@ -159,7 +177,7 @@ def test_the_report_is_plain_data() -> None:
 
 
 @pytest.mark.parametrize(
-    ("query", "texts", "seconds"), [(" ", ["a"], 1), ("a", [], 1), ("a", [" ", ""], 1), ("a", ["b"], 0)]
+    ("query", "texts", "seconds"), [(" ", ["a"], 1), ("a", [], 1), ("a", [" ", "\u200b"], 1), ("a", ["b"], 0)]
 )
 def test_nothing_to_measure_is_an_error(query: str, texts: list[str], seconds: float) -> None:
     with pytest.raises(InputError):

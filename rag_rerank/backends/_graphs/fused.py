@@ -59,7 +59,7 @@ class _Writer:
         )
         self.epsilon: float = config.get("layer_norm_eps", 1e-12)
         self.segments = (config.get("type_vocab_size") or 1) > 1
-        self.first_position = (config.get("pad_token_id") or 0) + 1 if self.roberta else 0  # RoBERTa counts from there
+        self.pad: int = config.get("pad_token_id") or 0
         self.nodes: list[Any] = []
         self.constants: dict[str, Any] = {}
 
@@ -115,19 +115,14 @@ class _Writer:
 
     def embeddings(self) -> str:
         """Return the embedded tokens of all rows, of shape (batch * sequence, hidden)."""
-        positions = self.weights.array("embeddings.position_embeddings.weight")[self.first_position :]
+        positions = self.weights.array("embeddings.position_embeddings.weight")
         segments = self.weights.array("embeddings.token_type_embeddings.weight")
         words = self.constant("words", self.weights.array("embeddings.word_embeddings.weight"))
         self.node("Shape", ["input_ids"], "shape")
         self.node("Concat", ["shape", self.integers("hidden", self.hidden)], "by row", axis=0)
-        self.node("Slice", ["shape", self.integers("one", 1), self.integers("two", 2)], "length")
         if not self.segments:
             positions = positions + segments[0]  # all tokens are of the one segment
-        self.node(
-            "Slice",
-            [self.constant("positions", positions), self.integers("zero", 0), "length", "zero"],
-            "positions here",
-        )
+        self.positions(positions)
         total = self.node("Gather", [words, "input_ids"], "words here")
         if self.segments:
             self.node("Gather", [self.constant("segments", segments), "token_type_ids"], "segments here")
@@ -135,6 +130,25 @@ class _Writer:
         self.node("Add", [total, "positions here"], "embedded")
         flat = self.node("Reshape", ["embedded", self.integers("flat", -1, self.hidden)], "embedded tokens")
         return self.norm(flat, self.weights.norm("embeddings.LayerNorm"), "tokens 0")
+
+    def positions(self, table: Any) -> None:
+        """Write the embedded positions of all tokens.
+
+        RoBERTa counts from its padding token's id on and leaves padding tokens out, also where a text spells one.
+        """
+        from onnx import TensorProto
+
+        if not self.roberta:
+            self.node("Slice", ["shape", self.integers("one", 1), self.integers("two", 2)], "length")
+            numbers = [self.constant("positions", table), self.integers("zero", 0), "length", "zero"]
+            self.node("Slice", numbers, "positions here")
+            return
+        self.node("Equal", ["input_ids", self.constant("pad", _scalar(self.pad))], "padding")
+        self.node("Not", ["padding"], "counted")
+        ones = self.node("Cast", ["counted"], "ones", to=TensorProto.INT64)
+        self.node("CumSum", [ones, self.constant("along the row", _scalar(1))], "count")
+        self.node("Mul", ["count", ones], "numbers")
+        self.node("Gather", [self.constant("positions", table[self.pad :]), "numbers"], "positions here")
 
     def layer(self, tokens: str, number: int, *, last: bool) -> str:
         """Return a layer's output for all tokens; of the last layer, for the first token of each row."""

@@ -145,6 +145,9 @@ def _whole(folder: Path) -> Graph:
 
 def _describe(draft: Path, folder: ModelFolder, notes: list[str]) -> None:
     """Write ``graph.json``: what there is to say about a graph, and by what to know that it is whole."""
+    for written in draft.iterdir():
+        with written.open("rb+") as opened:
+            os.fsync(opened.fileno())  # a power cut may leave a file of the right size full of zeros
     sizes = {written.name: written.stat().st_size for written in draft.iterdir()}
     report = {"model": folder.name, "notes": notes, "sizes": sizes}
     (draft / "graph.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
