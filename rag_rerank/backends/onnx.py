@@ -55,7 +55,7 @@ class OnnxReranker(LocalReranker):
             ``batch_tokens`` on your machine.
         optimize: ``False`` runs the model's own graph.
         providers: Execution providers of ONNX Runtime, first choice first. With another than the CPU's, the model's own
-            graph is run, one batch at a time unless ``workers`` says otherwise, and ``threads`` is ONNX Runtime's choice.
+            graph is run, one batch at a time unless ``workers`` says otherwise; ``threads`` counts on a CPU only.
 
     Raises:
         ConfigError: A number below 1, or ``precision="int8"`` without the optimised graph of a CPU.
