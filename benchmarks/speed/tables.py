@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import median, quantiles
+from textwrap import shorten
 from typing import Any
 
 from benchmarks.speed.limit import difference, overlap, spearman
@@ -11,6 +12,8 @@ from benchmarks.speed.systems import SYSTEMS
 
 BEGIN, END = "<!-- speed: begin -->", "<!-- speed: end -->"
 MIB = 2**20
+_REASON = 80
+"""Characters of a reason in a table; the raw measurements have all of it."""
 
 Raw = Mapping[str, Any]
 Measurements = Sequence[Mapping[str, Any]]
@@ -213,7 +216,8 @@ def _asked(raw: Raw, without: Sequence[str] = ()) -> list[str]:
 
 
 def _absent(raw: Raw, name: str) -> str:
-    return raw["unavailable"].get(name, "not measured").replace("|", "/").replace("\n", " ")
+    reason: str = raw["unavailable"].get(name, "not measured")
+    return shorten(reason.replace("|", "/"), _REASON)
 
 
 def _spread(values: Sequence[float]) -> str:
