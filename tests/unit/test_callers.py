@@ -365,3 +365,19 @@ def test_no_call_gets_the_scores_of_another(tiny: TorchReranker, calls: list[tup
         for scores, wanted in zip([*together, *there.result(SECONDS)], [*alone, *alone], strict=True):
             assert scores.values == wanted
             assert scores.usage.texts == len(scores.coverage) == len(wanted)
+
+
+def test_batches_of_several_calls_give_each_call_the_scores_it_gets_alone() -> None:
+    texts = [" ".join(["the", "crane", "rests", "on", "lakes"][i % 5] for i in range(n)) for n in (3, 7, 7, 12, 20)]
+    queries = [f"where do cranes rest in {year}?" for year in range(1990, 2006)]  # of one length, so batches are joined
+    with build({"type": "onnx", "model": "embedded", "workers": 1}) as reranker:
+        alone = [reranker.score(query, texts).values for query in queries]
+        together = threading.Barrier(len(queries), timeout=SECONDS)
+
+        def call(query: str) -> list[float]:
+            together.wait()
+            return list(reranker.score(query, texts).values)
+
+        with ThreadPoolExecutor(len(queries)) as pool:
+            assert list(pool.map(call, queries)) == [list(values) for values in alone]
+    assert len({tuple(values) for values in alone}) == len(queries)
