@@ -190,7 +190,7 @@ def _differences(model: CrossEncoderModel, tokenizer: PairTokenizer, draft: Path
     """Yield each logit of the checkpoint, and by how much the folder's differs from it."""
     import torch
 
-    with OnnxReranker(model=str(draft)) as exported:
+    with OnnxReranker(model=str(draft), optimize=False) as exported:  # the file itself, not what is made of it later
         for query in QUERIES:
             given = exported.score(query, TEXTS).values
             inputs = tokenizer.encode(query, TEXTS, "truncate")
