@@ -10,7 +10,7 @@
 import logging
 
 from rag_rerank.base import Composite, PointwiseReranker, Reranker
-from rag_rerank.compose import Cached, Cascade, Fallback, Stage
+from rag_rerank.compose import Cached, Cascade, Deadline, Ensemble, Fallback, Hedge, Stage
 from rag_rerank.config import Spec, build, json_schema, load, to_config
 from rag_rerank.errors import (
     AllFailed,
@@ -52,8 +52,11 @@ __all__ = [
     "Composite",
     "ConfigError",
     "Coverage",
+    "Deadline",
     "DeadlineExceeded",
+    "Ensemble",
     "Fallback",
+    "Hedge",
     "Hit",
     "InputError",
     "InputTooLong",

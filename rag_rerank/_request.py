@@ -7,11 +7,12 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from time import perf_counter
 from typing import TYPE_CHECKING, Any
 from unicodedata import category
 
-from rag_rerank._plan import describe
+from rag_rerank._clock import now
+from rag_rerank._deadline import timely
+from rag_rerank._plan import describe, scores_of
 from rag_rerank.errors import BadResponse, InputError, InputTooLong, RerankError, TruncationWarning
 from rag_rerank.trace import Trace, Usage
 from rag_rerank.types import Candidate, Ranking, Scores, check_top_k, checked_values, ranked
@@ -71,7 +72,7 @@ class Request:
     """One call, from candidates to ranking."""
 
     def __init__(self, reranker: PointwiseReranker, query: str, candidates: tuple[Candidate, ...]) -> None:
-        self.started = perf_counter()
+        self.started = now()
         self.reranker = reranker
         self.asked = query
         self.query = readable(query)
@@ -86,19 +87,18 @@ class Request:
 
     def trace(self, **facts: Any) -> Trace:
         """Return the trace node of this call, as of now."""
-        return Trace(
-            step=self.reranker.label, model=self.reranker.model_id, seconds=perf_counter() - self.started, **facts
-        )
+        return Trace(step=self.reranker.label, model=self.reranker.model_id, seconds=now() - self.started, **facts)
 
     @contextmanager
     def watched(self) -> Iterator[None]:
         """Give an error that leaves this call its trace."""
         try:
             yield
-        except RerankError as error:
+        except RerankError as failure:
+            error = timely(failure, self.reranker.label)
             if isinstance(error, InputTooLong) and error.position is not None:
                 error.args = (f"candidate {self.candidates[self.where[error.position]].id!r}: {error}",)
-            inner = error.trace
+            inner = failure.trace
             error.trace = self.trace(
                 error=describe(error),
                 notes=self.notes,
@@ -107,7 +107,9 @@ class Request:
                 usage=inner.usage if inner else Usage(),
                 children=inner.children if inner else (),
             )
-            raise
+            if error is failure:
+                raise
+            raise error from failure
 
     def ranking(self, scores: Scores | None) -> Ranking:
         """Rank by `checked` scores; ``None`` where there was nothing to score."""
@@ -115,9 +117,7 @@ class Request:
         hits = ranked(self.candidates, scores, self.where, self.unscored)
         trace = self.trace(
             scale=scores.scale,
-            scores={hit.id: hit.raw_score for hit in hits if hit.raw_score is not None},
-            unscored={hit.id: hit.unscored for hit in hits if hit.unscored is not None},
-            coverage={hit.id: hit.coverage for hit in hits if hit.coverage is not None},
+            **scores_of(hits),
             usage=scores.usage,
             attempts=sum(request.attempts for request in scores.requests),
             failures=tuple(failure for request in scores.requests for failure in request.failures),

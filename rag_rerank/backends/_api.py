@@ -48,6 +48,8 @@ class ApiReranker(PointwiseReranker):
     most_texts: ClassVar[int]
     """Texts in one request at most."""
 
+    remote: ClassVar[bool] = True
+
     model: str
     api_key: str | Secret | None = field(default=None, compare=False)
     base_url: str | None = None

@@ -6,8 +6,8 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from time import perf_counter
 
+from rag_rerank._clock import now
 from rag_rerank.backends._exchange import Exchange, Reply
 from rag_rerank.backends._retry import Attempts, RetryPolicy
 from rag_rerank.errors import RequestTooLarge, RerankError
@@ -26,11 +26,11 @@ class Request:
         self.attempts = Attempts(retry)
         self.reply = Reply(rows=None)
         self._step = f"{label}, texts {part.start} to {part.stop - 1}"
-        self._started = perf_counter()
+        self._started = now()
 
     def trace(self, error: RerankError | None = None) -> Trace:
         """Tell what became of the request."""
-        seconds = perf_counter() - self._started
+        seconds = now() - self._started
         spent = Usage(texts=0 if error else len(self.part), requests=self.attempts.count, seconds=seconds)
         return Trace(
             step=self._step,

@@ -24,7 +24,7 @@ class PromptTokenizer:
         self._tokenizer = load_tokenizer(folder)
         self._template = template
         self._instruction = template.instructed(instruction)
-        self._max_length = max_length
+        self.window = max_length
         self._name = folder.name
         self._after = [id for part in template.after for id in self._ids(part)]
         words = (template.positive, template.negative) if template.negative else (template.positive,)
@@ -41,9 +41,9 @@ class PromptTokenizer:
         lead = self._template.lead.format(**fields)
         bodies = self._tokenizer.encode_batch([lead + text for text in texts], add_special_tokens=False)
         heads = [_tokens_within(body.offsets, len(lead)) for body in bodies]
-        room = self._max_length - len(before) - len(self._after)
+        room = self.window - len(before) - len(self._after)
         lengths = [(len(body.ids) - head, room - head) for body, head in zip(bodies, heads, strict=True)]
-        coverage = fit(lengths, len(self._ids(query)), self._max_length, self._name, on_overflow)
+        coverage = fit(lengths, len(self._ids(query)), self.window, self._name, on_overflow)
         ids = [
             [*before, *body.ids[: head + c.seen], *self._after]
             for body, head, c in zip(bodies, heads, coverage, strict=True)

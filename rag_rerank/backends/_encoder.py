@@ -123,7 +123,7 @@ class PairTokenizer:
 
     def __init__(self, folder: ModelFolder, max_length: int) -> None:
         self._tokenizer = load_tokenizer(folder)
-        self._max_length = max_length
+        self.window = max_length
         self._name = folder.name
         self._pad = _pad_id(self._tokenizer, folder)
         probe = self._tokenizer.encode("a", "b")
@@ -156,7 +156,7 @@ class PairTokenizer:
             [*self._before.ids, *asked, *self._between.ids],
             [*self._before.types, *[self._query_type] * len(asked), *self._between.types],
         )
-        room = self._max_length - len(head.ids) - len(self._after.ids)
+        room = self.window - len(head.ids) - len(self._after.ids)
         lengths, ids, types = [], [], []
         for some in _portions(texts):
             for encoding in self._tokenizer.encode_batch_fast(some, add_special_tokens=False):
@@ -166,7 +166,7 @@ class PairTokenizer:
                 types.append(
                     np.array([*head.types, *[self._text_type] * len(read), *self._after.types], dtype=np.uint8)
                 )
-        coverage = fit(lengths, len(asked), self._max_length, self._name, on_overflow)
+        coverage = fit(lengths, len(asked), self.window, self._name, on_overflow)
         return Inputs(ids, types, coverage, self._pad)
 
 

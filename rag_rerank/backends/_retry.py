@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 import random
-import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from rag_rerank._clock import asleep, now, sleep
+from rag_rerank._deadline import left
 from rag_rerank.errors import ConfigError, TransientError
 
 if TYPE_CHECKING:
@@ -19,19 +19,14 @@ __all__ = ["Attempts", "RetryPolicy"]
 
 T = TypeVar("T")
 
-# Names of this module, so that tests can put their own in place.
-sleep = time.sleep
-asleep = asyncio.sleep
-clock = time.monotonic
-
 
 @dataclass(frozen=True, kw_only=True)
 class RetryPolicy:
     """How often, and for how long, a request is sent again after a failure that may pass (`TransientError`).
 
     The wait doubles from ``first_wait`` up to ``max_wait``. A provider that says how long to wait (``Retry-After``)
-    is waited for that long, ``max_wait`` or not. No wait goes beyond ``budget``: where the next attempt would come
-    too late, the failure is raised at once.
+    is waited for that long, ``max_wait`` or not. No wait goes beyond ``budget``, nor beyond the time of the whole call:
+    where the next attempt would come too late, the failure is raised at once.
 
     Args:
         attempts: How often a request is sent at most, the first time included; 1 for no retries.
@@ -74,7 +69,7 @@ class Attempts:
         self.count = 0
         self.failures: list[str] = []
         self._policy = policy
-        self._end = clock() + policy.budget
+        self._end = now() + policy.budget
 
     def run(self, send: Callable[[float], T]) -> T:
         """Call ``send`` with the seconds that are left, until it answers or the policy gives up.
@@ -101,7 +96,7 @@ class Attempts:
         return send(max(self._left(), 0.05))
 
     def _left(self) -> float:
-        return self._end - clock()
+        return min(self._end - now(), left())
 
     def _rules(self) -> dict[str, Any]:
         from tenacity import retry_if_exception_type

@@ -2,6 +2,9 @@
 
 from rag_rerank.compose.cached import Cached
 from rag_rerank.compose.cascade import Cascade, Stage
+from rag_rerank.compose.deadline import Deadline
+from rag_rerank.compose.ensemble import Ensemble
 from rag_rerank.compose.fallback import Fallback
+from rag_rerank.compose.hedge import Hedge
 
-__all__ = ["Cached", "Cascade", "Fallback", "Stage"]
+__all__ = ["Cached", "Cascade", "Deadline", "Ensemble", "Fallback", "Hedge", "Stage"]

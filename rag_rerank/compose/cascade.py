@@ -138,7 +138,7 @@ class Cascade(Composite):
         ahead: list[Hit] = []
         stopped: list[Hit] = []
         entering, before = candidates, None
-        scale, notes = self.scale, []
+        scale, notes, substituted = self.scale, [], False
         for number, stage in enumerate(self.stages, start=1):
             entry = self._entry(stage, entering, before)
             inside = entering[entry.start : entry.stop]
@@ -146,11 +146,11 @@ class Cascade(Composite):
             stopped[:0] = [_unscored(c, f"stopped before stage {number} ({entry.why})") for c in entering[entry.stop :]]
             notes.append(f"stage {number}: {len(inside)} of {len(entering)} entered{entry.remark}")
             before = yield Call(stage.reranker, query, inside)
-            hits, scale = before.hits, before.scale
+            hits, scale, substituted = before.hits, before.scale, before.substituted
             entering = tuple(hit.candidate for hit in hits if hit.raw_score is not None)
             if number < len(self.stages):
                 stopped[:0] = [hit for hit in hits if hit.raw_score is None]
-        return Decision(renumbered((*ahead, *hits, *stopped)), scale, notes=tuple(notes))
+        return Decision(renumbered((*ahead, *hits, *stopped)), scale, notes=tuple(notes), substituted=substituted)
 
     def _entry(self, stage: Stage, entering: Sequence[Candidate], before: Ranking | None) -> _Entry:
         """Choose who enters a stage, by its depth and by its margin in the ranking before."""

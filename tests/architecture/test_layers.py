@@ -11,8 +11,8 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "rag_rerank"
 
 ROOMS = {
-    "ground": {"errors", "trace", "types", "secret", "_extras", "_lazy"},
-    "base": {"base", "_fingerprint", "_plan", "_request"},
+    "ground": {"errors", "trace", "types", "secret", "_clock", "_deadline", "_extras", "_lazy"},
+    "base": {"base", "_fingerprint", "_pace", "_plan", "_request"},
     "compose": {"compose"},
     "backends": {"backends"},
     "names": {"registry", "config", "_parse", "_schema"},

@@ -7,8 +7,7 @@ import pytest
 from backends.providers import COHERE, QUERY, TEXTS, VOYAGE, Ask, Provider
 from backends.server import RerankServer
 
-from rag_rerank import Ranking, Reranker
-from rag_rerank.backends import _retry
+from rag_rerank import Ranking, Reranker, _clock
 
 
 @pytest.fixture(autouse=True)
@@ -60,14 +59,22 @@ def ask(request: pytest.FixtureRequest, lasting_loop: asyncio.AbstractEventLoop)
 
 
 @pytest.fixture
-def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+def waits() -> Iterator[list[float]]:
     """The waits between attempts, in seconds: they are noted and not waited, and only they move the budget's clock."""
-    noted: list[float] = []
+    clock = _Noting()
+    with _clock.use(clock):
+        yield clock.noted
 
-    async def asleep(seconds: float) -> None:
-        noted.append(seconds)
 
-    monkeypatch.setattr(_retry, "sleep", noted.append)
-    monkeypatch.setattr(_retry, "asleep", asleep)
-    monkeypatch.setattr(_retry, "clock", lambda: sum(noted))
-    return noted
+class _Noting(_clock.Clock):
+    def __init__(self) -> None:
+        self.noted: list[float] = []
+
+    def now(self) -> float:
+        return sum(self.noted)
+
+    def sleep(self, seconds: float) -> None:
+        self.noted.append(seconds)
+
+    async def asleep(self, seconds: float) -> None:
+        self.noted.append(seconds)
