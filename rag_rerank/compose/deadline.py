@@ -13,7 +13,7 @@ from rag_rerank._pace import Pace, work
 from rag_rerank._plan import Call, Decision, Plan
 from rag_rerank.base import Composite, PointwiseReranker, Reranker, check_choice, check_reranker
 from rag_rerank.errors import ConfigError, DeadlineExceeded
-from rag_rerank.types import Candidate, Hit, Ranking, Scale, best_first, in_first_stage_order, renumbered
+from rag_rerank.types import Candidate, Hit, Ranking, Scale, best_first, blank_last, in_first_stage_order, renumbered
 
 __all__ = ["Deadline"]
 
@@ -123,7 +123,7 @@ class Deadline(Composite):
         if waiting:
             reached = len(candidates) - len(waiting)
             degraded = (f"{reached} of {len(candidates)} candidates were scored in {self._time}; the others follow",)
-            hits += in_first_stage_order(waiting, f"not reached in {self._time}", behind=reached)
+            hits = blank_last((*hits, *in_first_stage_order(waiting, f"not reached in {self._time}")))
         return Decision(hits, scale, degraded=degraded, substituted=any(r.substituted for r in rankings))
 
     @property
