@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from rag_rerank._clock import now
+from rag_rerank._deadline import late, spent
 from rag_rerank._progress import tells
 from rag_rerank.backends._exchange import Exchange, Reply
 from rag_rerank.backends._retry import Attempts, RetryPolicy
@@ -82,8 +83,14 @@ class Call:
         tells(self._so_far)
 
     def pending(self) -> Iterator[Request]:
-        """Yield each request that is to be sent, also those that turn up on the way."""
+        """Yield each request that is to be sent, also those that turn up on the way.
+
+        Raises:
+            DeadlineExceeded: The time is up, or nobody waits any more, and some are left.
+        """
         while self._todo:
+            if self._done and spent():
+                raise late(self._label)
             part = self._todo.popleft()
             exchange = self._exchange(self._texts[part.start : part.stop], part.start)
             self._sending = Request(self._label, part, exchange, self._retry)
