@@ -9,14 +9,15 @@ and they keep the time: once it is up, no plan is asked any more, and `DeadlineE
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from rag_rerank._clock import first_of, now
 from rag_rerank._deadline import Limit, beside, heard, late, left, spent, timely, within
+from rag_rerank._progress import Progress, tells
 from rag_rerank.errors import DeadlineExceeded, RerankError, TransientError
 from rag_rerank.trace import Trace, Usage
 from rag_rerank.types import Candidate, Hit, Ranking, Scale
@@ -88,6 +89,22 @@ class Journal:
 
     traces: list[Trace] = field(default_factory=list)
     degraded: list[str] = field(default_factory=list)
+    under_way: list[Progress] = field(default_factory=list)
+
+    @property
+    def children(self) -> tuple[Trace, ...]:
+        """The traces of all calls, also, as far as they have come, of those that run."""
+        running = [progress.trace for progress in self.under_way]
+        return (*self.traces, *(trace for trace in running if trace is not None))
+
+    @contextmanager
+    def asked(self) -> Iterator[Progress]:
+        """Watch a call while it runs."""
+        self.under_way = [Progress()]
+        try:
+            yield self.under_way[0]
+        finally:
+            self.under_way = []
 
     def answered(self, ranking: Ranking) -> Ranking:
         """Note a call that gave a ranking."""
@@ -124,14 +141,15 @@ class Race:
     def __init__(self, wish: Together) -> None:
         self._wish = wish
         self._enough = len(wish.calls) if wish.enough is None else wish.enough
-        self._begun: list[tuple[Any, Limit | None, float]] = []  # future, its time, when it began
+        self.under_way: list[Progress] = []
+        self._begun: list[_Begun] = []
         self._next_at = now()
         self._came: dict[int, Ranking | RerankError] = {}  # by position, in the order in which they came
 
     @property
     def running(self) -> list[Any]:
         """The futures that are not done."""
-        return [future for i, (future, _, _) in enumerate(self._begun) if i not in self._came]
+        return [begun.future for i, begun in enumerate(self._begun) if i not in self._came]
 
     @property
     def over(self) -> bool:
@@ -150,34 +168,34 @@ class Race:
         hard = any(isinstance(o, RerankError) and not isinstance(o, TransientError) for o in self._came.values())
         return len(self._begun) < len(self._wish.calls) and not hard
 
-    def due(self) -> Iterator[Call]:
-        """Yield each call that is to begin now; `begin` is to follow."""
+    def begin(self, start: Callable[[Call, Progress], Any]) -> None:
+        """Begin each call that is due, with a function that returns its future."""
         while self._may_begin and now() >= self._next_at:
-            yield self._wish.calls[len(self._begun)]
-
-    def begin(self, future: Any, limit: Limit | None) -> None:
-        """Take note of a call that has begun."""
-        self._begun.append((future, limit, now()))
-        self._next_at = now() + self._wish.stagger
+            progress = Progress()
+            with within(float("inf")) as limit:
+                future = start(self._wish.calls[len(self._begun)], progress)
+            self._begun.append(_Begun(future, limit, progress, now()))
+            self.under_way.append(progress)
+            self._next_at = now() + self._wish.stagger
 
     def look(self) -> None:
         """Take what has come."""
-        for i, (future, _, _) in enumerate(self._begun):
-            if i not in self._came and future.done():
+        for i, begun in enumerate(self._begun):
+            if i not in self._came and begun.future.done():
                 try:
-                    self._came[i] = future.result()
+                    self._came[i] = begun.future.result()
                 except RerankError as error:
                     self._came[i] = error
                 self._next_at = now()
 
     def abandon(self) -> None:
         """Let go what is not done: no retry begins any more, and tasks of an event loop are cancelled."""
-        for future, limit, _ in self._begun:
-            if not future.done():
-                if limit is not None:
-                    limit.revoke()
-                future.add_done_callback(heard)
-                future.cancel()
+        for begun in self._begun:
+            if not begun.future.done():
+                if begun.limit is not None:
+                    begun.limit.revoke()
+                begun.future.add_done_callback(heard)
+                begun.future.cancel()
 
     def outcomes(self, journal: Journal) -> tuple[Outcome, ...]:
         """Return what came of each call, and note each; answers beyond those that were enough are not used."""
@@ -195,14 +213,25 @@ class Race:
                 if outcome is not None:
                     journal.traces.append(outcome.trace)
                 elif i < len(self._begun):
-                    journal.traces.append(self._abandoned(call, self._begun[i][2]))
+                    journal.traces.append(self._abandoned(call, self._begun[i]))
         return tuple(found)
 
-    def _abandoned(self, call: Call, began: float) -> Trace:
+    def _abandoned(self, call: Call, begun: _Begun) -> Trace:
         why = "abandoned: others had answered" if not spent() else "abandoned: the time was up"
         if call.reranker.remote:
             why += "; a provider may bill what it was sent"
-        return Trace(step=call.reranker.label, seconds=now() - began, error=why)
+        done = begun.progress.trace or Trace(step=call.reranker.label)
+        return replace(done, seconds=now() - begun.at, error=why)
+
+
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """A call that has begun: its future, its time, where it tells what it does, and when it began."""
+
+    future: Any
+    limit: Limit | None
+    progress: Progress
+    at: float
 
 
 def drive(plan: Plan, journal: Journal, what: str) -> Decision:
@@ -254,20 +283,21 @@ def _granted(wish: Wish, journal: Journal, what: str) -> Any:
         raise late(what)
     if isinstance(wish, Call):
         try:
-            return journal.answered(_ranked(wish))
+            with journal.asked() as progress:
+                return journal.answered(_ranked(wish, progress))
         except RerankError as error:
             journal.failed(wish, error)
             raise
     race = Race(wish)
+    journal.under_way = race.under_way
     try:
         while not race.over and not spent():
-            for call in race.due():
-                with within(float("inf")) as limit:
-                    race.begin(beside(partial(_ranked, call)), limit)
+            race.begin(lambda call, progress: beside(partial(_ranked, call, progress)))
             first_of(race.running, race.patience)
             race.look()
     finally:
         race.abandon()
+        journal.under_way = []
         outcomes = race.outcomes(journal)
     if not race.over:
         raise late(what)
@@ -281,36 +311,37 @@ async def _agranted(wish: Wish, journal: Journal, what: str) -> Any:
         raise late(what)
     if isinstance(wish, Call):
         try:
-            return journal.answered(await _aranked(wish))
+            with journal.asked() as progress:
+                return journal.answered(await _aranked(wish, progress))
         except RerankError as error:
             journal.failed(wish, error)
             raise
     race = Race(wish)
+    journal.under_way = race.under_way
     try:
         while not race.over and not spent():
-            for call in race.due():
-                with within(float("inf")) as limit:
-                    race.begin(asyncio.ensure_future(_aranked(call)), limit)
+            race.begin(lambda call, progress: asyncio.ensure_future(_aranked(call, progress)))
             await asyncio.wait(race.running, timeout=race.patience, return_when=asyncio.FIRST_COMPLETED)
             race.look()
     finally:
         race.abandon()
+        journal.under_way = []
         outcomes = race.outcomes(journal)
     if not race.over:
         raise late(what)
     return outcomes
 
 
-def _ranked(call: Call) -> Ranking:
+def _ranked(call: Call, progress: Progress) -> Ranking:
     try:
-        with within(call.seconds):
+        with within(call.seconds), progress.opened():
             return call.reranker._rank(call.query, call.candidates)
     except StopIteration as error:  # a reranker's mistake, which must not pass for the plan's end
         raise RuntimeError(f"{call.reranker.label} raised StopIteration") from error
 
 
-async def _aranked(call: Call) -> Ranking:
-    with within(call.seconds):
+async def _aranked(call: Call, progress: Progress) -> Ranking:
+    with within(call.seconds), progress.opened():
         return await call.reranker._arank(call.query, call.candidates)
 
 
@@ -322,10 +353,11 @@ class Run:
         self.reranker = reranker
         self.query = query
         self.journal = Journal()
+        tells(self.trace)
 
     def trace(self, **facts: Any) -> Trace:
         """Return the trace node of this call, as of now, with all calls so far inside."""
-        children = tuple(self.journal.traces)
+        children = self.journal.children
         return Trace(
             step=self.reranker.label,
             seconds=now() - self.started,

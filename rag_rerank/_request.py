@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 from rag_rerank._clock import now
 from rag_rerank._deadline import timely
 from rag_rerank._plan import describe, scores_of
+from rag_rerank._progress import Progress, tells
 from rag_rerank.errors import BadResponse, InputError, InputTooLong, RerankError, TruncationWarning
-from rag_rerank.trace import Trace, Usage
+from rag_rerank.trace import Trace
 from rag_rerank.types import BLANK, Candidate, Ranking, Scores, blank, check_top_k, checked_values, ranked
 
 if TYPE_CHECKING:
@@ -78,6 +79,8 @@ class Request:
         self.notes = ((f"{repaired} texts held lone surrogates, which were read as U+FFFD",) if repaired else ()) + (
             ("the query held lone surrogates, which were read as U+FFFD",) if self.query is not query else ()
         )
+        self.progress = Progress()
+        tells(self.unfinished)
 
     def trace(self, **facts: Any) -> Trace:
         """Return the trace node of this call, as of now."""
@@ -87,23 +90,27 @@ class Request:
     def watched(self) -> Iterator[None]:
         """Give an error that leaves this call its trace."""
         try:
-            yield
+            with self.progress.opened():
+                yield
         except RerankError as failure:
             error = timely(failure, self.reranker.label)
             if isinstance(error, InputTooLong) and error.position is not None:
                 error.args = (f"candidate {self.candidates[self.where[error.position]].id!r}: {error}",)
-            inner = failure.trace
-            error.trace = self.trace(
-                error=describe(error),
-                notes=self.notes,
-                attempts=inner.attempts if inner else 0,
-                failures=inner.failures if inner else (),
-                usage=inner.usage if inner else Usage(),
-                children=inner.children if inner else (),
-            )
+            error.trace = replace(self.unfinished(failure.trace), error=describe(error))
             if error is failure:
                 raise
             raise error from failure
+
+    def unfinished(self, done: Trace | None = None) -> Trace:
+        """Return the trace node of this call without an answer; without ``done``, with what it tells of itself."""
+        inner = done or self.progress.trace or Trace(step="")
+        return self.trace(
+            notes=self.notes,
+            attempts=inner.attempts,
+            failures=inner.failures,
+            usage=inner.usage,
+            children=inner.children,
+        )
 
     def ranking(self, scores: Scores | None) -> Ranking:
         """Rank by `checked` scores; ``None`` where there was nothing to score."""

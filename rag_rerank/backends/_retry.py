@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from rag_rerank._clock import asleep, now, sleep
-from rag_rerank._deadline import left
+from rag_rerank._deadline import left, spent
 from rag_rerank.errors import ConfigError, TransientError
 
 if TYPE_CHECKING:
@@ -69,6 +69,7 @@ class Attempts:
         self.count = 0
         self.failures: list[str] = []
         self._policy = policy
+        self._last: BaseException | None = None
         self._end = now() + policy.budget
 
     def run(self, send: Callable[[float], T]) -> T:
@@ -92,6 +93,9 @@ class Attempts:
         return await AsyncRetrying(sleep=asleep, **self._rules())(attempt)
 
     def _attempt(self, send: Callable[[float], T]) -> T:
+        if self._last is not None and spent():  # the call was abandoned, or has become late, during the wait
+            self.failures.pop()
+            raise self._last
         self.count += 1
         return send(max(self._left(), 0.05))
 
@@ -105,9 +109,13 @@ class Attempts:
             "retry": retry_if_exception_type(TransientError),
             "wait": self._wait,
             "stop": lambda state: self.count >= self._policy.attempts or state.upcoming_sleep >= self._left(),
-            "before_sleep": lambda state: self.failures.append(_describe(_error(state))),
+            "before_sleep": self._failed,
             "reraise": True,
         }
+
+    def _failed(self, state: RetryCallState) -> None:
+        self._last = _error(state)
+        self.failures.append(_describe(self._last))
 
     def _wait(self, state: RetryCallState) -> float:
         from tenacity import wait_exponential

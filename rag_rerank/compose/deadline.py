@@ -20,6 +20,9 @@ __all__ = ["Deadline"]
 _SHARE = 0.8
 """Share of the time left that a round is to fill by estimate; the rest is for estimates that were too good."""
 
+_LATE = 2.0
+"""How much longer than it was given a late call is taken to need: nobody knows, and the next one is to be smaller."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Deadline(Composite):
@@ -29,7 +32,7 @@ class Deadline(Composite):
     and raises.
 
     ``on_late="partial"`` scores as many candidates as fit, in incoming order, and lets the others follow without a
-    score. How many fit is estimated from how long earlier calls took: a local model estimates by its own pace and by
+    score. At least one is tried. How many fit is estimated from how long earlier calls took: a local model estimates by its own pace and by
     the calls that it is serving, everything else by the calls of this deadline. Where a score depends on nothing but
     the query and its text, candidates go in several rounds, each as large as fits in most of the time that is left; so
     the scores of earlier rounds are kept when a later one is late. Everything else gets one round.
@@ -90,14 +93,17 @@ class Deadline(Composite):
             seconds = ends - now()
             fitting = self._fitting(query, [c.text for c in waiting], seconds * _SHARE)
             if waiting and not fitting:
-                break
-            started = now()
+                if rankings:
+                    break
+                fitting = 1  # or an estimate that was made in a bad hour would never be mended
+            started, factor = now(), 1.0
             try:
                 rankings.append((yield Call(self.reranker, query, waiting[:fitting], seconds)))
             except DeadlineExceeded:
+                factor = _LATE
                 break
-            finally:  # a call that was late has taken at least so long
-                self._pace.note(sum(work(query, [c.text for c in waiting[:fitting]])), now() - started)
+            finally:
+                self._pace.note(sum(work(query, [c.text for c in waiting[:fitting]])), factor * (now() - started))
             waiting = waiting[fitting:]
             if not waiting or not self._in_rounds:
                 break
