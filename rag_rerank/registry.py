@@ -30,6 +30,7 @@ BUILT_IN: Mapping[str, str] = MappingProxyType(
         "cascade": "rag_rerank.compose.cascade:Cascade",
         "cohere": "rag_rerank.backends.cohere:CohereReranker",
         "fallback": "rag_rerank.compose.fallback:Fallback",
+        "http": "rag_rerank.backends.http:HttpReranker",
         "lexical": "rag_rerank.backends.lexical:LexicalReranker",
         "onnx": "rag_rerank.backends.onnx:OnnxReranker",
         "torch": "rag_rerank.backends.torch:TorchReranker",
@@ -41,6 +42,7 @@ BUILT_IN: Mapping[str, str] = MappingProxyType(
 EXTRAS: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
         "cohere": ("cohere", "cohere"),
+        "http": ("httpx", "http"),
         "torch": ("sentence_transformers", "torch"),
         "voyage": ("voyageai", "voyage"),
     }

@@ -22,6 +22,7 @@ EXAMPLES = {
     },
     "cohere": {"type": "cohere", "model": "rerank-v3.5", "api_key": "${CO_API_KEY}"},
     "fallback": {"type": "fallback", "members": ["cohere:rerank-v3.5", "embedded"]},
+    "http": {"type": "http", "dialect": "tei", "base_url": "http://gpu-box:8080", "extra_body": {"truncate": False}},
     "lexical": {"type": "lexical", "k1": 1.2, "b": 0.75, "name": "bm25"},
     "onnx": {"type": "onnx", "model": "minilm"},
     "torch": {"type": "torch", "model": "minilm"},
