@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
 
 import pytest
 from backends.providers import DIALECTS, QUERY, SDKS, TEXTS, Ask, Provider
@@ -9,6 +10,8 @@ from backends.server import RerankServer
 
 from rag_rerank import Ranking, Reranker
 from rag_rerank.backends import _retry
+
+R = TypeVar("R", bound=Reranker)
 
 
 @pytest.fixture(autouse=True)
@@ -62,6 +65,20 @@ def lasting_loop() -> Iterator[asyncio.AbstractEventLoop]:
     loop.run_until_complete(loop.shutdown_asyncgens())
     loop.run_until_complete(loop.shutdown_default_executor())
     loop.close()
+
+
+@pytest.fixture
+def closing(lasting_loop: asyncio.AbstractEventLoop) -> Iterator[Callable[[R], R]]:
+    """Takes a reranker that one test makes for itself, to close it when the test is over."""
+    made: list[Reranker] = []
+
+    def noted(reranker: R) -> R:
+        made.append(reranker)
+        return reranker
+
+    yield noted
+    for reranker in made:
+        lasting_loop.run_until_complete(reranker.aclose())
 
 
 @pytest.fixture(params=["sync", "async"])

@@ -101,7 +101,7 @@ class RerankServer:
     """The server, as a context manager.
 
     Attributes:
-        url: Where it listens: the ``base_url`` for Cohere's SDK; for Voyage's, ``voyage_url``; for the dialects, `base`.
+        url: Where it listens: the ``base_url`` for Cohere's SDK; Voyage's is ``voyage_url``, a dialect's `base`.
         received: All requests to rerank so far; ``looked`` are the others.
         info: What TEI says about itself, and keeps to: the JSON of ``/info``, or something else to do.
         rule: Decides about a request that no script covers; by default a correct answer.
@@ -291,15 +291,12 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _content(answer: Answer, request: Received) -> bytes:
-    if isinstance(answer.body, bytes):
-        whole = answer.body
-    elif isinstance(answer.body, str):
-        whole = answer.body.encode()
-    else:
-        whole = json.dumps(
-            request.shape.reply(request.body, answer.rows) if answer.body is None else answer.body
-        ).encode()
-    return answer.content(whole)
+    body = answer.body
+    if body is None:
+        body = request.shape.reply(request.body, answer.rows) if request.body else {}
+    if isinstance(body, str):
+        body = body.encode()
+    return answer.content(body if isinstance(body, bytes) else json.dumps(body).encode())
 
 
 def _shut(connection: socket.socket) -> None:

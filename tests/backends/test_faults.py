@@ -10,8 +10,8 @@ import traceback
 from typing import Any
 
 import pytest
-from backends.providers import COHERE, KEY, QUERY, TEXTS, VOYAGE, Ask, Provider
 from backends.faults import DAMAGES
+from backends.providers import COHERE, KEY, QUERY, TEXTS, VOYAGE, Ask, Provider
 from backends.server import Answer, Drop, Hang, Received, RerankServer
 from backends.wire import TEI_INFO
 
