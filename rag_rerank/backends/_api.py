@@ -191,9 +191,9 @@ def find_key(backend: str, given: str | Secret | None, variables: Sequence[str],
     if not key and optional and given is None:
         return ""
     if not key:
+        usual = f"set {' or '.join(variables)} in the environment, or " if variables else ""
         raise AuthenticationError(
-            f'{backend} needs an API key: set {" or ".join(variables)} in the environment, or give api_key="${{VAR}}" '
-            "with the name of the variable that holds it",
+            f'{backend} needs an API key: {usual}give api_key="${{VAR}}" with the name of the variable that holds it',
             backend=backend,
         )
     if not key.isascii() or not key.isprintable() or " " in key:

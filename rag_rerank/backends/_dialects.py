@@ -148,8 +148,8 @@ DIALECTS: Mapping[Name, Dialect] = MappingProxyType(
             scale="sigmoid",
             most_texts=2_048,
         ),
-        # That v3 gives cosines, and reads the texts of a request together, is Jina's own answer on its model's page.
-        # Whether v1 and v2 stay within 0..1 is [?], and so is the most texts in a request.
+        # That v3 gives cosines, and reads the texts of a request together, is what Jina says of the model; that its API
+        # sends them as they are is [?]. So are the range of v1 and v2, 0..1, and the most texts in a request.
         "jina": Dialect(
             path="/rerank",
             model="needed",
@@ -172,22 +172,25 @@ DIALECTS: Mapping[Name, Dialect] = MappingProxyType(
                 ),
             ),
         ),
-        # The base URL is [?]; how long texts are cut, and the most texts in a request, are not documented.
+        # The base URL and the most texts in a request are [?]. Long texts are cut, by the API reference.
         "mixedbread": Dialect(
             path="/v1/reranking",
             texts="input",
+            model="needed",
             options={"return_input": False},
             rows="data",
             score="score",
             home="https://api.mixedbread.com",
             keys=("MXBAI_API_KEY",),
         ),
-        # NVIDIA's hosted models have a URL each, behind which the path is /reranking.
+        # What becomes of long texts depends on the model where the request does not say it. NVIDIA's hosted models have
+        # a URL each, behind which the path is /reranking.
         "nim": Dialect(
             path="/v1/ranking",
             texts="passages",
             wrapped=True,
             model="needed",
+            options={"truncate": "NONE"},
             rows="rankings",
             score="logit",
             scale="sigmoid",

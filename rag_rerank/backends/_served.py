@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from rag_rerank.backends._call import estimated_tokens
 from rag_rerank.backends._exchange import Exchange
 from rag_rerank.backends._http import Answer
 from rag_rerank.errors import TransientError
@@ -53,6 +54,26 @@ class Served:
             most_texts=min(limits, default=None),
             window=_count(info.get("max_input_length")),
         )
+
+    def remarks(self, query: str, texts: Sequence[str], *, most: int, cuts: bool) -> tuple[str, ...]:
+        """Say what is not known of the server, or how many texts seem to be longer than it reads.
+
+        Args:
+            query: The query.
+            texts: The texts.
+            most: How many of them go in a request.
+            cuts: Whether it cuts what is too long, or refuses it.
+        """
+        if self.silence is not None:
+            unknown = f"the server did not say what it serves (/info: {self.silence})"
+            return (f"{unknown}; at most {most} texts go in a request",)
+        if self.window is None or not cuts:
+            return ()
+        asked = estimated_tokens(query)
+        longer = sum(asked + estimated_tokens(text) > self.window for text in texts)
+        if not longer:
+            return ()
+        return (f"by estimate {longer} texts with the query are longer than {self.window} tokens, and TEI cuts them",)
 
 
 class Acquaintance:

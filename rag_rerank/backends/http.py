@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import weakref
 from collections.abc import Mapping, Sequence
@@ -11,7 +12,7 @@ from typing import Any, ClassVar, get_args
 from rag_rerank._extras import need
 from rag_rerank._lazy import loaded
 from rag_rerank.backends._api import ApiReranker, find_key
-from rag_rerank.backends._call import estimated_tokens, split
+from rag_rerank.backends._call import split
 from rag_rerank.backends._dialects import DIALECTS, Dialect, Name
 from rag_rerank.backends._exchange import Exchange, Reply, item, read_rows
 from rag_rerank.backends._http import Answer, Asked, aask, as_json, ask, explained
@@ -36,10 +37,10 @@ class HttpReranker(ApiReranker):
     tei        Text Embeddings Inference: /rerank       sigmoid              32 texts and 2 MB, or what it says
                                                                              itself; cuts long texts
     vllm       vLLM: /rerank                            relevance            refuses long texts, unless told to cut
-    infinity   Infinity, since 0.0.60: /rerank          sigmoid              2,048 texts; cuts, and does not tell
+    infinity   Infinity: /rerank                        sigmoid              2,048 texts; cuts, and does not tell
     llamacpp   llama-server --reranking: /rerank        sigmoid              refuses what is over its ubatch size
     nim        NVIDIA NIM: /v1/ranking                  sigmoid              512 texts; refuses long texts
-    mixedbread Mixedbread: /v1/reranking                relevance            ``MXBAI_API_KEY``
+    mixedbread Mixedbread: /v1/reranking                relevance            ``MXBAI_API_KEY``; cuts, and does not tell
     jina       Jina AI: /rerank                         relevance;           ``JINA_API_KEY``
                                                         v3: similarity
     cohere     gateways with Cohere's v2 API:           relevance            for Cohere itself, use type ``cohere``
@@ -53,7 +54,8 @@ class HttpReranker(ApiReranker):
     model that is no reranker, or not the one named here, is an error, and a note says how many texts seem to be
     longer than its window. A note also says if it did not tell.
 
-    Redirects are not followed. Proxies are those of the environment, or those of the injected client.
+    Redirects are not followed. ``timeout`` seconds are waited for the connection and for the beginning of an answer,
+    and its end must not come later than that either. Proxies are those of the environment, or of the injected client.
 
     Args:
         dialect: How the server speaks; see above.
@@ -144,7 +146,7 @@ class HttpReranker(ApiReranker):
         Raises:
             AuthenticationError: There is none, or it holds what no header can hold.
         """
-        return find_key(self.label, self.api_key, self._row.keys, optional=self._row.home is None)
+        return find_key(self.kind, self.api_key, self._row.keys, optional=self._row.home is None)
 
     def warm_up(self) -> None:
         """Make the client, and ask the server what it serves, if it is one that tells."""
@@ -203,7 +205,9 @@ class HttpReranker(ApiReranker):
                 self._met.answered(exchange, answer, self.model)
 
     async def _ameet(self) -> None:
-        if self._curious:
+        if self.client is not None and self.async_client is None:
+            await asyncio.to_thread(self._meet)
+        elif self._curious:
             exchange = self._exchange("")(())
             try:
                 answer = await self._atold(exchange, self._question(exchange), _INFO_SECONDS)
@@ -259,15 +263,8 @@ class HttpReranker(ApiReranker):
         return self.max_texts or self._met.server.most_texts or self._row.most_texts
 
     def _remarks(self, query: str, texts: Sequence[str]) -> tuple[str, ...]:
-        server, cuts = self._met.server, self.extra_body.get("truncate", True)
-        if server.silence is not None:
-            unknown = f"the server did not say what it serves ({self._row.info}: {server.silence})"
-            return (f"{unknown}; at most {self._most} texts go in a request",)
-        asked = estimated_tokens(query)
-        longer = sum(asked + estimated_tokens(text) > server.window for text in texts) if server.window and cuts else 0
-        if not longer:
-            return ()
-        return (f"by estimate {longer} texts with the query are longer than {server.window} tokens, and TEI cuts them",)
+        cuts = bool(self.extra_body.get("truncate", True))
+        return self._met.server.remarks(query, texts, most=self._most, cuts=cuts)
 
 
 def _httpx() -> Any:

@@ -18,83 +18,13 @@ import socket
 import struct
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any
 
-from backends.wire import SHAPES, TEI_INFO, Rows, Shape, name_of, tokens
-
-
-@dataclass(frozen=True)
-class Answer:
-    """An HTTP answer.
-
-    Args:
-        status: HTTP status.
-        headers: Headers beside content-type and content-length.
-        body: A JSON value, or bytes or text as they are; ``None`` for a correct reply.
-        rows: Changes the rows of a correct reply.
-        content: Changes the bytes that are sent; their number is told as it is then.
-    """
-
-    status: int = 200
-    headers: Mapping[str, str] = field(default_factory=dict)
-    body: Any = None
-    rows: Callable[[Rows], Any] = list
-    content: Callable[[bytes], bytes] = bytes
-
-
-@dataclass(frozen=True)
-class Hang:
-    """No answer, and a closed connection after some seconds, or when the server is reset or ends."""
-
-    seconds: float | None = None
-
-
-@dataclass(frozen=True)
-class Drop:
-    """A closed connection, in the middle of a correct answer or before it; in good order, or reset."""
-
-    midway: bool = False
-    reset: bool = False
-
-
-@dataclass(frozen=True)
-class Drip:
-    """An answer byte by byte, with so many seconds between them."""
-
-    pause: float
-    answer: Answer = field(default_factory=Answer)
-
-
-Action = Answer | Hang | Drop | Drip
-
-
-@dataclass(frozen=True)
-class Received:
-    """A request, as it arrived; header names in lower case."""
-
-    method: str
-    path: str
-    headers: Mapping[str, str]
-    body: Any
-
-    @property
-    def service(self) -> str:
-        """The service that was asked."""
-        return name_of(self.path)
-
-    @property
-    def shape(self) -> Shape:
-        """How that service speaks."""
-        return SHAPES[self.service]
-
-    @property
-    def texts(self) -> list[str]:
-        """The texts to be ranked."""
-        return self.shape.texts_of(self.body)
+from backends.script import Action, Answer, Drip, Drop, Hang, Received
+from backends.wire import TEI_INFO, tokens
 
 
 class RerankServer:
