@@ -12,6 +12,7 @@ import logging
 from rag_rerank.base import Composite, PointwiseReranker, Reranker
 from rag_rerank.compose import Cached, Cascade, Fallback, Stage
 from rag_rerank.config import Spec, build, json_schema, load, to_config
+from rag_rerank.context import Context, Packing, pack
 from rag_rerank.errors import (
     AllFailed,
     AuthenticationError,
@@ -51,6 +52,7 @@ __all__ = [
     "Cascade",
     "Composite",
     "ConfigError",
+    "Context",
     "Coverage",
     "DeadlineExceeded",
     "Fallback",
@@ -60,6 +62,7 @@ __all__ = [
     "MissingExtraError",
     "ModelLoadError",
     "Overloaded",
+    "Packing",
     "PointwiseReranker",
     "Ranking",
     "RateLimited",
@@ -79,6 +82,7 @@ __all__ = [
     "build",
     "json_schema",
     "load",
+    "pack",
     "to_config",
 ]
 

@@ -11,20 +11,10 @@ import tiktoken
 from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
+from tokenizing import STARTER, tiny_encoding
 
-import rag_rerank
 from rag_rerank._tokens import tokens
 from rag_rerank.errors import ConfigError, MissingExtraError, ModelLoadError
-
-STARTER = Path(rag_rerank.__file__).parent / "models" / "starter-v1"
-
-MERGES = ("he", "ll", "hell", "wo", " w", ". ", "\n\n", ".\n\n")
-
-
-def tiny_encoding() -> tiktoken.Encoding:
-    """A real byte-level encoding of tiktoken with a few merges, one of them across a full stop and a paragraph."""
-    ranks = {bytes([i]): i for i in range(256)} | {merge.encode(): 256 + i for i, merge in enumerate(MERGES)}
-    return tiktoken.Encoding("tiny", pat_str=r"[\s\S]+", mergeable_ranks=ranks, special_tokens={"<|end|>": 999})
 
 
 def test_a_function_counts_by_itself_and_knows_no_places() -> None:
