@@ -12,7 +12,7 @@ import logging
 from rag_rerank.base import Composite, PointwiseReranker, Reranker
 from rag_rerank.compose import Cached, Cascade, Fallback, Stage
 from rag_rerank.config import Spec, build, json_schema, load, to_config
-from rag_rerank.context import Context, Packing, pack
+from rag_rerank.context import Context, Dropped, Packing, Piece, pack
 from rag_rerank.errors import (
     AllFailed,
     AuthenticationError,
@@ -55,6 +55,7 @@ __all__ = [
     "Context",
     "Coverage",
     "DeadlineExceeded",
+    "Dropped",
     "Fallback",
     "Hit",
     "InputError",
@@ -63,6 +64,7 @@ __all__ = [
     "ModelLoadError",
     "Overloaded",
     "Packing",
+    "Piece",
     "PointwiseReranker",
     "Ranking",
     "RateLimited",

@@ -162,6 +162,9 @@ class Packing:
                 raise ConfigError(f"{type(value).__name__} is a live object, which no config can express", path=name)
         return options
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Packing:
+        return self  # frozen, and a function or a tokenizer may not be copyable
+
     def __getstate__(self) -> dict[str, Any]:
         return {f.name: getattr(self, f.name) for f in fields(self)}  # not the tokenizer that was loaded
 
