@@ -19,7 +19,7 @@ from rag_rerank.backends._http import Answer, Asked, aask, as_json, ask, explain
 from rag_rerank.backends._loops import PerLoop
 from rag_rerank.backends._retry import RetryPolicy
 from rag_rerank.backends._served import Acquaintance
-from rag_rerank.errors import ConfigError, TransientError, did_you_mean
+from rag_rerank.errors import BackendError, ConfigError, did_you_mean
 from rag_rerank.types import SCALES, Scale
 
 __all__ = ["HttpReranker", "RetryPolicy"]
@@ -199,7 +199,7 @@ class HttpReranker(ApiReranker):
             exchange = self._exchange("")(())
             try:
                 answer = self._told(exchange, self._question(exchange), _INFO_SECONDS)
-            except TransientError as error:
+            except BackendError as error:
                 self._met.unanswered(error)
             else:
                 self._met.answered(exchange, answer, self.model)
@@ -211,7 +211,7 @@ class HttpReranker(ApiReranker):
             exchange = self._exchange("")(())
             try:
                 answer = await self._atold(exchange, self._question(exchange), _INFO_SECONDS)
-            except TransientError as error:
+            except BackendError as error:
                 self._met.unanswered(error)
             else:
                 self._met.answered(exchange, answer, self.model)
