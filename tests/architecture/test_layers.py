@@ -12,7 +12,7 @@ PACKAGE = ROOT / "rag_rerank"
 
 ROOMS = {
     "ground": {"errors", "trace", "types", "secret", "_clock", "_deadline", "_extras", "_lazy"},
-    "base": {"base", "_fingerprint", "_pace", "_plan", "_request", "_tokens"},
+    "base": {"base", "_fingerprint", "_pace", "_plan", "_request", "_room", "_tokens"},
     "compose": {"compose"},
     "backends": {"backends"},
     "names": {"registry", "config", "_parse", "_schema"},
