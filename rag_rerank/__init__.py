@@ -10,7 +10,7 @@
 import logging
 
 from rag_rerank.base import Composite, PointwiseReranker, Reranker
-from rag_rerank.compose import Cached, Cascade, Deadline, Ensemble, Fallback, Hedge, Stage
+from rag_rerank.compose import Cached, Cascade, Deadline, Ensemble, Fallback, Hedge, Stage, Windows
 from rag_rerank.config import Spec, build, json_schema, load, to_config
 from rag_rerank.errors import (
     AllFailed,
@@ -79,6 +79,7 @@ __all__ = [
     "TransientError",
     "TruncationWarning",
     "Usage",
+    "Windows",
     "build",
     "json_schema",
     "load",

@@ -65,7 +65,7 @@ Outcome = Ranking | RerankError | None
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """A wish of a plan: do this away from the event loop, within the time of the call. The plan is sent what it returns."""
+    """A wish of a plan: do this away from the event loop, within the time of the call; the plan is sent the result."""
 
     do: Callable[[], Any]
 

@@ -37,6 +37,7 @@ BUILT_IN: Mapping[str, str] = MappingProxyType(
         "onnx": "rag_rerank.backends.onnx:OnnxReranker",
         "torch": "rag_rerank.backends.torch:TorchReranker",
         "voyage": "rag_rerank.backends.voyage:VoyageReranker",
+        "windows": "rag_rerank.compose.windows:Windows",
     }
 )
 """``type`` in a config -> ``"module:Class"``."""

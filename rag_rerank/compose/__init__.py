@@ -6,5 +6,6 @@ from rag_rerank.compose.deadline import Deadline
 from rag_rerank.compose.ensemble import Ensemble
 from rag_rerank.compose.fallback import Fallback
 from rag_rerank.compose.hedge import Hedge
+from rag_rerank.compose.windows import Windows
 
-__all__ = ["Cached", "Cascade", "Deadline", "Ensemble", "Fallback", "Hedge", "Stage"]
+__all__ = ["Cached", "Cascade", "Deadline", "Ensemble", "Fallback", "Hedge", "Stage", "Windows"]

@@ -35,6 +35,7 @@ EXAMPLES = {
     "onnx": {"type": "onnx", "model": "minilm"},
     "torch": {"type": "torch", "model": "minilm"},
     "voyage": {"type": "voyage", "model": "rerank-2.5"},
+    "windows": {"type": "windows", "reranker": "embedded", "tokens": 100, "overlap": 20, "pool": "top", "top_m": 2},
 }
 """One config for each row of the registry."""
 
