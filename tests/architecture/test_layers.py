@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "rag_rerank"
 
 ROOMS = {
-    "ground": {"errors", "trace", "types", "secret", "_clock", "_deadline", "_extras", "_lazy"},
+    "ground": {"errors", "trace", "types", "secret", "_clock", "_deadline", "_extras", "_lazy", "_orders"},
     "base": {"base", "_fingerprint", "_pace", "_plan", "_request", "_room", "_tokens"},
     "compose": {"compose"},
     "backends": {"backends"},
