@@ -32,8 +32,10 @@ def kendall_tau_b(x: Sequence[float], y: Sequence[float]) -> float:
 def rank_biased_overlap(first: Sequence[Hashable], second: Sequence[Hashable], p: float = 0.9) -> float:
     """Return the extrapolated rank-biased overlap of two orders of the same things, best first: 1 for the same order.
 
-    Equation 32 of Webber, Moffat and Zobel (TOIS 28(4), 2010), for lists of one length. A place counts ``p`` times as
-    much as the one before; with 0.9 the first ten places have 86 % of the weight (there, equation 21).
+    Equation 32 of Webber, Moffat and Zobel (TOIS 28(4), 2010). Its weights add up to 1 and all things are shared at the
+    last depth, so it is 1 less ``(1 - p) / p * sum of p ** depth * (1 - shared share at that depth)``, which is
+    exactly 1 for equal orders. A place counts ``p`` times as much as the one before; with 0.9 the first ten places have
+    86 % of the weight (there, equation 21).
 
     Args:
         first: Without repetitions, and not empty.
@@ -41,12 +43,12 @@ def rank_biased_overlap(first: Sequence[Hashable], second: Sequence[Hashable], p
         p: More than 0, less than 1.
     """
     seen: set[Hashable] = set()
-    overlap, weighted = 0, 0.0
+    overlap, missed = 0, 0.0
     for depth, (a, b) in enumerate(zip(first, second, strict=True), start=1):
         overlap += (a in seen) + (b in seen) + (a == b)
         seen |= {a, b}
-        weighted += overlap / depth * p**depth
-    return overlap / len(first) * p ** len(first) + (1 - p) / p * weighted
+        missed += (1 - overlap / depth) * p**depth
+    return 1 - (1 - p) / p * missed
 
 
 def top_overlap(first: Sequence[Hashable], second: Sequence[Hashable], k: int = 10) -> float:

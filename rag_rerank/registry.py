@@ -35,6 +35,7 @@ BUILT_IN: Mapping[str, str] = MappingProxyType(
         "hedge": "rag_rerank.compose.hedge:Hedge",
         "lexical": "rag_rerank.backends.lexical:LexicalReranker",
         "onnx": "rag_rerank.backends.onnx:OnnxReranker",
+        "shadow": "rag_rerank.compose.shadow:Shadow",
         "torch": "rag_rerank.backends.torch:TorchReranker",
         "voyage": "rag_rerank.backends.voyage:VoyageReranker",
         "windows": "rag_rerank.compose.windows:Windows",
