@@ -96,8 +96,10 @@ class Document:
         if begin <= start:
             return end
         text = self._text
-        places = [place for place in range(begin, end) if self._may_cut(place)]
-        return next((p for p in places if text[p - 1].isspace() and not text[p].isspace()), (places or [end])[0])
+        for place in range(begin, end):
+            if text[place - 1].isspace() and not text[place].isspace() and self._may_cut(place):
+                return place
+        return next((place for place in range(begin, end) if self._may_cut(place)), end)
 
     def _softened(self, start: int, end: int) -> int:
         """Return the last good place for a cut that is not behind this one, and not before it by much."""

@@ -25,6 +25,9 @@ __all__ = ["Windows"]
 _BEST = 3
 """Windows that count with ``pool="top"``, where the user names no number."""
 
+_MANY = 2000
+"""Windows whose pooling takes some ten milliseconds."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Windows(Composite):
@@ -44,7 +47,8 @@ class Windows(Composite):
     is not scored and leaves nothing unread.
 
     Local models, and composites and caches of nothing else but those and ``lexical``, know how much fits beside a
-    query. For providers, name a tokenizer and a number of tokens that their window surely has room for.
+    query. For providers, name a tokenizer and a number of tokens that their window surely has room for; a local model
+    in one composite with a provider may have less room, and then tells what it cut.
 
     Args:
         reranker: What scores the windows; any reranker that puts scored hits first.
@@ -128,6 +132,11 @@ class Windows(Composite):
     def _plan(self, query: str, candidates: tuple[Candidate, ...]) -> Plan:
         pieces: list[_Piece] = yield Work(partial(self._divided, query, candidates))
         ranking: Ranking = yield Call(self.reranker, query, tuple(c for piece in pieces for c in piece.candidates))
+        decided = partial(self._decided, pieces, ranking)
+        return (yield Work(decided)) if len(ranking) > _MANY else decided()
+
+    def _decided(self, pieces: Sequence[_Piece], ranking: Ranking) -> Decision:
+        """Make the hits of the windows into hits of the candidates."""
         found = {hit.id: (place, hit) for place, hit in enumerate(ranking)}
         pooled = [self._pooled(piece, ranking.scale, [found[c.id] for c in piece.candidates]) for piece in pieces]
         scored = best_first(hit for _, hit in pooled if hit.raw_score is not None)
@@ -135,7 +144,7 @@ class Windows(Composite):
         return Decision(
             renumbered((*scored, *without)),
             ranking.scale,
-            notes=_told(pieces),
+            notes=_told(pieces, ranking),
             substituted=ranking.substituted,
             own_scores=True,
         )
@@ -214,6 +223,11 @@ def _piece(candidate: Candidate, rooms: Sequence[Room], overlap: int, mark: str)
     return _Piece(candidate, tuple(parts), windows, document)
 
 
-def _told(pieces: Sequence[_Piece]) -> tuple[str, ...]:
-    cut = [len(piece.windows) for piece in pieces if piece.document is not None]
-    return (f"{len(cut)} of {len(pieces)} texts were read in {sum(cut)} windows",) if cut else ()
+def _told(pieces: Sequence[_Piece], ranking: Ranking) -> tuple[str, ...]:
+    windows = {c.id for piece in pieces if piece.document is not None for c in piece.candidates}
+    if not windows:
+        return ()
+    cut = sum(piece.document is not None for piece in pieces)
+    without = sum(hit.raw_score is None and hit.id in windows for hit in ranking)
+    note = f"{cut} of {len(pieces)} texts went in {len(windows)} windows"
+    return (f"{note}, {without} of which got no score" if without else note,)

@@ -294,7 +294,7 @@ def test_scores_are_pooled_as_raw_scores(ask: Ask, pool: Any, options: dict[str,
     assert ranking.scale == "sigmoid"
     assert hit.window is not None and LONG[slice(*hit.window)] == pieces[8]
     assert ranking.trace.scores == {"0": hit.raw_score}
-    assert ranking.trace.notes == (f"1 of 1 texts were read in {len(pieces)} windows",)
+    assert ranking.trace.notes == (f"1 of 1 texts went in {len(pieces)} windows",)
     assert ranking.usage.texts == len(pieces)
 
 
@@ -332,6 +332,8 @@ def test_windows_without_a_score_lower_the_coverage_and_a_text_without_any_gets_
     assert (read.id, read.raw_score) == ("1", 2.0)
     assert read.coverage is not None and 0 < read.coverage.seen <= 24 < read.coverage.total
     assert {hit.unscored for hit in others} == {"stopped before stage 2 (depth 2)"}
+    (note,) = ranking.trace.notes
+    assert note.startswith("2 of 3 texts went in ") and note.endswith(" of which got no score")
     assert [hit.score for hit in others] == [None, None]
 
 
@@ -373,6 +375,16 @@ def test_texts_are_divided_away_from_the_event_loop() -> None:
 
     asyncio.run(Windows(reranker=Measured(), overlap=4).arerank("q", [LONG]))
     assert threads and threading.main_thread() not in threads
+
+
+def test_many_windows_are_pooled_away_from_the_event_loop_with_the_same_result(
+    ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inner = ScriptedReranker(by_text={text: i / 7 for i, text in enumerate(scored(ScriptedReranker(), LONG))})
+    few = ask(windows(inner, pool="mean"), [LONG, "a lake", LONG + " too"])
+    monkeypatch.setattr("rag_rerank.compose.windows._MANY", 3)
+    many = ask(windows(inner, pool="mean"), [LONG, "a lake", LONG + " too"])
+    assert (many.hits, many.scale) == (few.hits, few.scale)
 
 
 @pytest.mark.parametrize("world", ["sync", "async"])
