@@ -55,7 +55,8 @@ class Packing:
         similarity: How alike two texts are: ``"words"`` (Jaccard index of their words and word pairs), or a function
             from a list of texts to one vector each, such as the ``encode`` of an embedding model (cosine).
         diversity: 0 looks at hits by their rank; more, up to 1, prefers those that are unlike what is kept, by maximal
-            marginal relevance with lambda = 1 - diversity. It changes what is kept, not in which order it is read.
+            marginal relevance with lambda = 1 - diversity, where relevance is the raw score moved to 0..1. It changes
+            what is kept, not in which order it is read.
         per_source: How many hits of one source to keep at most. A hit without a source is not counted.
         source: What names a hit's document: a metadata key, or a function of the candidate.
         position: Metadata key of the place in the document, a whole number.
