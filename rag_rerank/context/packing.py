@@ -137,8 +137,12 @@ class Packing:
                 raise ConfigError(f"{wanting[0]} needs {name}", path=name)
 
     @classmethod
-    def from_dict(cls, options: Mapping[str, Any]) -> Packing:
+    def from_dict(cls, options: Mapping[str, Any], *, path: str = "") -> Packing:
         """Make a packing from a mapping of its options.
+
+        Args:
+            options: What the constructor takes.
+            path: Where in a larger config this stands; messages start with it.
 
         Raises:
             ConfigError: An unknown option (with the nearest known one), or a wrong value.
@@ -146,8 +150,11 @@ class Packing:
         known = [f.name for f in fields(cls)]
         for name in options:
             if name not in known:
-                raise ConfigError(f"unknown option {name!r} of Packing{did_you_mean(str(name), known)}")
-        return cls(**options)
+                raise ConfigError(f"unknown option {name!r} of Packing{did_you_mean(str(name), known)}", path=path)
+        try:
+            return cls(**options)
+        except ConfigError as error:
+            raise error.under(path) from error.__cause__
 
     def to_dict(self) -> dict[str, Any]:
         """Return the options that are not at their defaults, in plain values.
