@@ -7,19 +7,20 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from time import perf_counter
 from typing import TYPE_CHECKING, Any
-from unicodedata import category
 
-from rag_rerank._plan import describe
+from rag_rerank._clock import now
+from rag_rerank._deadline import timely
+from rag_rerank._plan import describe, scores_of
+from rag_rerank._progress import Progress, tells
 from rag_rerank.errors import BadResponse, InputError, InputTooLong, RerankError, TruncationWarning
-from rag_rerank.trace import Trace, Usage
-from rag_rerank.types import Candidate, Ranking, Scores, check_top_k, checked_values, ranked
+from rag_rerank.trace import Trace
+from rag_rerank.types import BLANK, Candidate, Ranking, Scores, blank, check_top_k, checked_values, ranked
 
 if TYPE_CHECKING:
     from rag_rerank.base import PointwiseReranker
 
-__all__ = ["Request", "as_candidates", "blank", "readable"]
+__all__ = ["Request", "as_candidates", "readable"]
 
 
 def as_candidates(query: str, candidates: Sequence[Candidate | str], top_k: int | None = None) -> tuple[Candidate, ...]:
@@ -53,11 +54,6 @@ def as_candidates(query: str, candidates: Sequence[Candidate | str], top_k: int 
     return tuple(prepared)
 
 
-def blank(text: str) -> bool:
-    """Whether a text has nothing to read: only spaces, control and format characters (zero-width space, BOM ...)."""
-    return not text[:1].isalnum() and all(char.isspace() or category(char) in ("Cc", "Cf") for char in text)
-
-
 def readable(text: str) -> str:
     """Return valid Unicode: surrogate pairs joined, lone surrogates as U+FFFD. Valid text is returned as it is."""
     try:
@@ -71,43 +67,50 @@ class Request:
     """One call, from candidates to ranking."""
 
     def __init__(self, reranker: PointwiseReranker, query: str, candidates: tuple[Candidate, ...]) -> None:
-        self.started = perf_counter()
+        self.started = now()
         self.reranker = reranker
         self.asked = query
         self.query = readable(query)
         self.candidates = candidates
-        self.unscored = {i: "blank text" for i, c in enumerate(candidates) if blank(c.text)}
+        self.unscored = {i: BLANK for i, c in enumerate(candidates) if blank(c.text)}
         self.where = [i for i in range(len(candidates)) if i not in self.unscored]
         self.texts = [readable(candidates[i].text) for i in self.where]
         repaired = sum(text is not candidates[i].text for i, text in zip(self.where, self.texts, strict=True))
         self.notes = ((f"{repaired} texts held lone surrogates, which were read as U+FFFD",) if repaired else ()) + (
             ("the query held lone surrogates, which were read as U+FFFD",) if self.query is not query else ()
         )
+        self.progress = Progress()
+        tells(self.unfinished)
 
     def trace(self, **facts: Any) -> Trace:
         """Return the trace node of this call, as of now."""
-        return Trace(
-            step=self.reranker.label, model=self.reranker.model_id, seconds=perf_counter() - self.started, **facts
-        )
+        return Trace(step=self.reranker.label, model=self.reranker.model_id, seconds=now() - self.started, **facts)
 
     @contextmanager
     def watched(self) -> Iterator[None]:
         """Give an error that leaves this call its trace."""
         try:
-            yield
-        except RerankError as error:
+            with self.progress.opened():
+                yield
+        except RerankError as failure:
+            error = timely(failure, self.reranker.label)
             if isinstance(error, InputTooLong) and error.position is not None:
                 error.args = (f"candidate {self.candidates[self.where[error.position]].id!r}: {error}",)
-            inner = error.trace
-            error.trace = self.trace(
-                error=describe(error),
-                notes=self.notes,
-                attempts=inner.attempts if inner else 0,
-                failures=inner.failures if inner else (),
-                usage=inner.usage if inner else Usage(),
-                children=inner.children if inner else (),
-            )
-            raise
+            error.trace = replace(self.unfinished(failure.trace), error=describe(error))
+            if error is failure:
+                raise
+            raise error from failure
+
+    def unfinished(self, done: Trace | None = None) -> Trace:
+        """Return the trace node of this call without an answer; without ``done``, with what it tells of itself."""
+        inner = done or self.progress.trace or Trace(step="")
+        return self.trace(
+            notes=self.notes,
+            attempts=inner.attempts,
+            failures=inner.failures,
+            usage=inner.usage,
+            children=inner.children,
+        )
 
     def ranking(self, scores: Scores | None) -> Ranking:
         """Rank by `checked` scores; ``None`` where there was nothing to score."""
@@ -115,9 +118,7 @@ class Request:
         hits = ranked(self.candidates, scores, self.where, self.unscored)
         trace = self.trace(
             scale=scores.scale,
-            scores={hit.id: hit.raw_score for hit in hits if hit.raw_score is not None},
-            unscored={hit.id: hit.unscored for hit in hits if hit.unscored is not None},
-            coverage={hit.id: hit.coverage for hit in hits if hit.coverage is not None},
+            **scores_of(hits),
             usage=scores.usage,
             attempts=sum(request.attempts for request in scores.requests),
             failures=tuple(failure for request in scores.requests for failure in request.failures),

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass, fields, is_dataclass
+from functools import partial
 from types import TracebackType
 from typing import Any, ClassVar, ParamSpec, TypeVar, final
 
 from rag_rerank import _fingerprint
+from rag_rerank._deadline import ain_time, check_timeout, in_time, within
 from rag_rerank._plan import Plan, Run, adrive, drive
 from rag_rerank._request import Request, as_candidates
-from rag_rerank.errors import ConfigError
+from rag_rerank._room import Room
+from rag_rerank.errors import ConfigError, did_you_mean
 from rag_rerank.types import Candidate, Ranking, Scale, Scores
 
 __all__ = ["Composite", "PointwiseReranker", "Reranker"]
@@ -58,32 +61,82 @@ class Reranker(ABC):
         model = getattr(self, "model", None)
         return self.name or (f"{self.kind}:{model}" if model else self.kind)
 
+    @property
+    def remote(self) -> bool:
+        """Whether all the work is done by providers, so that this machine only waits."""
+        return bool(self.parts) and all(part.remote for part in self.parts)
+
+    @property
+    def measured(self) -> bool:
+        """Whether `rooms` knows how long a text may be; asked without loading anything."""
+        return bool(self.parts) and all(part.measured for part in self.parts)
+
+    def rooms(self, query: str) -> tuple[Room, ...]:
+        """Say how long a text may be beside this query: of a text that fits each room, nothing is cut.
+
+        No room at all means that texts of any length are read whole, if this reranker is `measured`. Loads what it
+        takes to know.
+
+        Raises:
+            InputTooLong: The query leaves no room for any text.
+        """
+        return tuple(dict.fromkeys(room for part in self.parts for room in part.rooms(query)))
+
+    def fits(self, query: str, texts: Sequence[str], seconds: float) -> int | None:
+        """Estimate how many of the texts, from the first on, this reranker can score in the time.
+
+        ``None`` where it keeps no estimate of its own; `Deadline` then goes by how long earlier calls took.
+        """
+        return None
+
     @final
-    def rerank(self, query: str, candidates: Sequence[Candidate | str], *, top_k: int | None = None) -> Ranking:
+    def rerank(
+        self,
+        query: str,
+        candidates: Sequence[Candidate | str],
+        *,
+        top_k: int | None = None,
+        timeout: float | None = None,
+    ) -> Ranking:
         """Order candidates by relevance, best first.
 
         Args:
             query: What the user wants to know; must not be blank.
             candidates: Candidates with unique ids, or plain strings (their ids are then their positions).
             top_k: How many hits to return; ``None`` for all.
+            timeout: Seconds for the whole call, with all retries, fallbacks and waits inside it; ``None`` for as
+                long as it takes. `Deadline` can do something else than raise.
 
         Returns:
             A ranking of new hits around the caller's own candidate objects. No candidates give an empty ranking
             without a call to the backend; blank texts are not scored and stand last.
 
         Raises:
-            InputError: The query is blank, ids occur twice, something is not a string, or ``top_k`` is below 1.
+            InputError: The query is blank, ids occur twice, something is not a string, ``top_k`` is below 1, or
+                ``timeout`` is no time.
+            DeadlineExceeded: The time was up before there was an answer.
             RerankError: Whatever else went wrong; see `rag_rerank.errors`.
         """
-        prepared = as_candidates(query, candidates, top_k)
-        return self._rank(query, prepared).top(top_k)
+        check_timeout(timeout)
+        with within(timeout):
+            prepared = as_candidates(query, candidates, top_k)
+            return self._rank(query, prepared).top(top_k)
 
     @final
-    async def arerank(self, query: str, candidates: Sequence[Candidate | str], *, top_k: int | None = None) -> Ranking:
+    async def arerank(
+        self,
+        query: str,
+        candidates: Sequence[Candidate | str],
+        *,
+        top_k: int | None = None,
+        timeout: float | None = None,
+    ) -> Ranking:
         """Do what `rerank` does without blocking the event loop."""
-        given = tuple(candidates) if isinstance(candidates, list) else candidates  # a list may change meanwhile
-        prepared = await _beside(given, as_candidates, query, given, top_k)
-        return (await self._arank(query, prepared)).top(top_k)
+        check_timeout(timeout)
+        with within(timeout):
+            given = tuple(candidates) if isinstance(candidates, list) else candidates  # a list may change meanwhile
+            prepared = await _beside(given, as_candidates, query, given, top_k)
+            return (await self._arank(query, prepared)).top(top_k)
 
     @abstractmethod
     def _rank(self, query: str, candidates: tuple[Candidate, ...]) -> Ranking:
@@ -156,6 +209,10 @@ class PointwiseReranker(Reranker):
     neutral: ClassVar[frozenset[str]] = frozenset({"name"})
     """Fields that cannot change a score; all others, also those that a subclass adds, are in the `fingerprint`."""
 
+    prompt: ClassVar[bool] = False
+    """Whether `score` and `ascore` keep the time of the call by themselves (`rag_rerank._deadline`), or take next to
+    none. Others are watched, on a thread of their own, where a call has a limited time."""
+
     @abstractmethod
     def score(self, query: str, texts: Sequence[str]) -> Scores:
         """Score each text for the query: as many values as texts, in the same order.
@@ -207,14 +264,19 @@ class PointwiseReranker(Reranker):
     def _rank(self, query: str, candidates: tuple[Candidate, ...]) -> Ranking:
         request = Request(self, query, candidates)
         with request.watched():
-            scores = request.checked(self.score(request.query, request.texts)) if request.texts else None
-            return request.ranking(scores)
+            if not request.texts:
+                return request.ranking(None)
+            work = partial(self.score, request.query, request.texts)
+            return request.ranking(request.checked(work() if self.prompt else in_time(self.label, work)))
 
     @final
     async def _arank(self, query: str, candidates: tuple[Candidate, ...]) -> Ranking:
         request = await _beside(candidates, Request, self, query, candidates)
         with request.watched():
-            scores = request.checked(await self.ascore(request.query, request.texts)) if request.texts else None
+            if not request.texts:
+                return await _beside(candidates, request.ranking, None)
+            work = self.ascore(request.query, request.texts)
+            scores = request.checked(await (work if self.prompt else ain_time(self.label, work)))
             return await _beside(candidates, request.ranking, scores)
 
 
@@ -224,19 +286,19 @@ class Composite(Reranker):
 
     @abstractmethod
     def _plan(self, query: str, candidates: tuple[Candidate, ...]) -> Plan:
-        """Yield a `Call` for each ranking wanted, be sent it, and return a `Decision`."""
+        """Yield a `Call` for each ranking wanted (or `Together`), be sent it, and return a `Decision`."""
 
     @final
     def _rank(self, query: str, candidates: tuple[Candidate, ...]) -> Ranking:
         run = Run(self, query)
         with run.watched():
-            return run.ranking(drive(self._plan(query, candidates), run.journal))
+            return run.ranking(drive(self._plan(query, candidates), run.journal, self.label))
 
     @final
     async def _arank(self, query: str, candidates: tuple[Candidate, ...]) -> Ranking:
         run = Run(self, query)
         with run.watched():
-            return run.ranking(await adrive(self._plan(query, candidates), run.journal))
+            return run.ranking(await adrive(self._plan(query, candidates), run.journal, self.label))
 
 
 async def _beside(candidates: object, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -255,6 +317,13 @@ def check_reranker(value: object, path: str) -> None:
             f"expected a Reranker, got {type(value).__name__}; rag_rerank.build makes one from a name or a config",
             path=path,
         )
+
+
+def check_choice(value: object, choices: Collection[str], path: str) -> None:
+    """Raise `ConfigError` unless a field holds one of these words."""
+    if value not in choices:
+        word = did_you_mean(value, choices) if isinstance(value, str) else f"; known: {', '.join(choices)}"
+        raise ConfigError(f"unknown {path.rpartition('.')[2]} {value!r:.80}{word}", path=path)
 
 
 def _rerankers(values: Any) -> Iterator[Reranker]:

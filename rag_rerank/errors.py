@@ -8,19 +8,19 @@
     ├── ModelLoadError                   weights absent, wrong revision, untrained head, unsafe or unreadable file
     ├── InputError (ValueError)          a query, a candidate or a cutoff that cannot be used as given
     │   └── InputTooLong                 more tokens than the window holds, and cutting was not allowed
-    ├── BackendError                     the thing that scores failed; .backend .model .status
-    │   ├── TransientError               may pass: all that retries and Fallback look at; .retry_after (seconds)
-    │   │   ├── BackendTimeout           no answer in time
-    │   │   ├── RateLimited              429
-    │   │   ├── BackendUnavailable       no connection, or 5xx
-    │   │   ├── Overloaded               as many calls as a local reranker takes are waiting or running
-    │   │   └── AllFailed                every member of a Fallback failed; .errors
-    │   ├── AuthenticationError          no key, or 401, 403, 498
-    │   ├── BillingError                 402: no credit left
-    │   ├── RequestRejected              400, 404, 405, 422, 501: the same request will fail again
-    │   │   └── RequestTooLarge          413, or a documented size limit
-    │   └── BadResponse                  an answer that cannot be trusted: wrong count, index twice, NaN, not JSON
-    └── DeadlineExceeded (TimeoutError)  the time given for the whole call is spent
+    └── BackendError                     the thing that scores failed; .backend .model .status
+        ├── TransientError               may pass: all that retries and Fallback look at; .retry_after (seconds)
+        │   ├── BackendTimeout           no answer in time
+        │   ├── RateLimited              429
+        │   ├── BackendUnavailable       no connection, or 5xx
+        │   ├── Overloaded               as many calls as a local reranker takes are waiting or running
+        │   ├── DeadlineExceeded         (TimeoutError) the time given for a call is spent
+        │   └── AllFailed                every member of a composite failed; .errors
+        ├── AuthenticationError          no key, or 401, 403, 498
+        ├── BillingError                 402: no credit left
+        ├── RequestRejected              400, 404, 405, 422, 501: the same request will fail again
+        │   └── RequestTooLarge          413, or a documented size limit
+        └── BadResponse                  an answer that cannot be trusted: wrong count, index twice, NaN, not JSON
 
 A message says what is wrong, where, and how to mend it. No message holds a key or a document's text.
 """
@@ -182,8 +182,16 @@ class Overloaded(TransientError):
     """
 
 
+class DeadlineExceeded(TransientError, TimeoutError):
+    """The time given for a call, by ``timeout`` or by a `Deadline`, is spent.
+
+    It goes up through everything that had this time in common. What stands outside may go on: a Fallback moves on from
+    a member whose own `Deadline` is over.
+    """
+
+
 class AllFailed(TransientError):
-    """Every member of a Fallback failed for a reason that may pass; ``errors`` holds them in order."""
+    """Every member of a composite failed for a reason that may pass; ``errors`` holds them in order."""
 
     def __init__(self, message: str, *, errors: Sequence[TransientError] = ()) -> None:
         self.errors = tuple(errors)
@@ -208,10 +216,6 @@ class RequestTooLarge(RequestRejected):
 
 class BadResponse(BackendError):
     """An answer that cannot be trusted: too few or too many scores, an index twice or out of range, NaN, not JSON."""
-
-
-class DeadlineExceeded(RerankError, TimeoutError):
-    """The time given for the whole call is spent."""
 
 
 class TruncationWarning(UserWarning):

@@ -29,11 +29,17 @@ BUILT_IN: Mapping[str, str] = MappingProxyType(
         "cached": "rag_rerank.compose.cached:Cached",
         "cascade": "rag_rerank.compose.cascade:Cascade",
         "cohere": "rag_rerank.backends.cohere:CohereReranker",
+        "deadline": "rag_rerank.compose.deadline:Deadline",
+        "ensemble": "rag_rerank.compose.ensemble:Ensemble",
         "fallback": "rag_rerank.compose.fallback:Fallback",
+        "hedge": "rag_rerank.compose.hedge:Hedge",
+        "http": "rag_rerank.backends.http:HttpReranker",
         "lexical": "rag_rerank.backends.lexical:LexicalReranker",
         "onnx": "rag_rerank.backends.onnx:OnnxReranker",
+        "shadow": "rag_rerank.compose.shadow:Shadow",
         "torch": "rag_rerank.backends.torch:TorchReranker",
         "voyage": "rag_rerank.backends.voyage:VoyageReranker",
+        "windows": "rag_rerank.compose.windows:Windows",
     }
 )
 """``type`` in a config -> ``"module:Class"``."""
@@ -41,6 +47,7 @@ BUILT_IN: Mapping[str, str] = MappingProxyType(
 EXTRAS: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
         "cohere": ("cohere", "cohere"),
+        "http": ("httpx", "http"),
         "torch": ("sentence_transformers", "torch"),
         "voyage": ("voyageai", "voyage"),
     }

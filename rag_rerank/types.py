@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args, overload
+from unicodedata import category
 
 from rag_rerank.errors import InputError
 from rag_rerank.trace import Coverage, Trace, Usage
@@ -26,6 +27,15 @@ Scale = Literal["calibrated", "sigmoid", "relevance", "similarity", "unbounded"]
 """
 
 SCALES: tuple[Scale, ...] = get_args(Scale)
+
+
+BLANK = "blank text"
+"""Why a text with nothing to read has no score."""
+
+
+def blank(text: str) -> bool:
+    """Whether a text has nothing to read: only spaces, control and format characters (zero-width space, BOM ...)."""
+    return not text[:1].isalnum() and all(char.isspace() or category(char) in ("Cc", "Cf") for char in text)
 
 
 def present(raw: float, scale: Scale) -> float:
@@ -109,6 +119,8 @@ class Hit:
         candidate: The caller's own object.
         coverage: How much of the text the model saw, where that is known.
         unscored: Why there is no score (``"blank text"``), or ``None``.
+        window: Where in the text the score comes from, as characters ``text[start:end]``: the best window of a long
+            text (`Windows`); ``None`` where the text was read as one.
     """
 
     rank: int
@@ -117,6 +129,7 @@ class Hit:
     candidate: Candidate
     coverage: Coverage | None = None
     unscored: str | None = None
+    window: tuple[int, int] | None = None
 
     @property
     def id(self) -> str:
@@ -137,17 +150,19 @@ class Hit:
             "candidate": self.candidate.to_dict(),
             "coverage": None if self.coverage is None else self.coverage.to_dict(),
             "unscored": self.unscored,
+            "window": None if self.window is None else list(self.window),
         }
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Hit:
         """Rebuild what `to_dict` gave."""
-        coverage = data["coverage"]
+        coverage, window = data["coverage"], data["window"]
         return cls(
             **{
                 **data,
                 "candidate": Candidate.from_dict(data["candidate"]),
                 "coverage": None if coverage is None else Coverage.from_dict(coverage),
+                "window": None if window is None else tuple(window),
             }
         )
 
@@ -163,7 +178,9 @@ class Ranking(Sequence[Hit]):
         scale: What ``score`` means in these hits.
         trace: What was done, step by step, over all candidates (a cutoff does not shorten it).
         usage: What it cost, over all steps.
-        degraded: Why this is not quite what was asked (a fallback answered ...); empty when it is.
+        degraded: Why this is not quite what was asked (a fallback answered, time was up ...); empty when it is.
+        substituted: Whether the scores are not those of the reranker that was asked for (a fallback answered, or a
+            member of an ensemble is missing), so that a threshold written for it does not apply. ``degraded`` says why.
     """
 
     query: str
@@ -172,6 +189,7 @@ class Ranking(Sequence[Hit]):
     trace: Trace
     usage: Usage = field(default_factory=Usage)
     degraded: tuple[str, ...] = ()
+    substituted: bool = False
 
     @overload
     def __getitem__(self, index: int) -> Hit: ...
@@ -204,6 +222,7 @@ class Ranking(Sequence[Hit]):
             "trace": self.trace.to_dict(),
             "usage": self.usage.to_dict(),
             "degraded": list(self.degraded),
+            "substituted": self.substituted,
         }
 
     @classmethod
@@ -216,13 +235,14 @@ class Ranking(Sequence[Hit]):
             trace=Trace.from_dict(data["trace"]),
             usage=Usage.from_dict(data["usage"]),
             degraded=tuple(data["degraded"]),
+            substituted=data["substituted"],
         )
 
 
 def ranked(
     candidates: Sequence[Candidate], scores: Scores, where: Sequence[int], unscored: Mapping[int, str]
 ) -> tuple[Hit, ...]:
-    """Turn scores into hits: the only place that sorts.
+    """Turn scores into hits.
 
     The order is ``(-raw score, incoming order)``, so ties keep the first stage's opinion. Candidates without a
     score stand behind all others, in incoming order.
@@ -230,33 +250,44 @@ def ranked(
     Args:
         candidates: All candidates of the request.
         scores: One value for each position in ``where``.
-        where: Positions in ``candidates`` that were scored.
+        where: Positions in ``candidates`` that were scored, rising.
         unscored: Position -> reason, for all other positions.
     """
-    order = sorted(range(len(where)), key=lambda i: (-scores.values[i], where[i]))
-    hits = [
+    scored = [
         Hit(
-            rank=rank,
+            rank=0,
             score=present(scores.values[i], scores.scale),
             raw_score=scores.values[i],
             candidate=candidates[where[i]],
             coverage=scores.coverage[i] if scores.coverage else None,
         )
-        for rank, i in enumerate(order, start=1)
+        for i in range(len(where))
     ]
-    hits += [
-        Hit(rank, None, None, candidates[i], None, reason)
-        for rank, (i, reason) in enumerate(sorted(unscored.items()), start=len(hits) + 1)
-    ]
-    return tuple(hits)
+    left_out = [Hit(0, None, None, candidates[i], None, reason) for i, reason in sorted(unscored.items())]
+    return renumbered((*best_first(scored), *left_out))
+
+
+def best_first(scored: Iterable[Hit]) -> list[Hit]:
+    """Return hits that all have a score by falling raw score, ties in the order given: the only place that sorts."""
+    return sorted(scored, key=lambda hit: -(hit.raw_score or 0.0))
 
 
 def renumbered(hits: Iterable[Hit]) -> tuple[Hit, ...]:
     """Give hits the ranks 1, 2, 3 ... in the order they stand."""
     return tuple(
-        Hit(rank, hit.score, hit.raw_score, hit.candidate, hit.coverage, hit.unscored)
+        Hit(rank, hit.score, hit.raw_score, hit.candidate, hit.coverage, hit.unscored, hit.window)
         for rank, hit in enumerate(hits, start=1)
     )
+
+
+def blank_last(hits: Iterable[Hit]) -> tuple[Hit, ...]:
+    """Give hits their ranks in the order they stand, but for blank texts, which go behind all others."""
+    return renumbered(sorted(hits, key=lambda hit: hit.unscored == BLANK))
+
+
+def in_first_stage_order(candidates: Iterable[Candidate], reason: str) -> tuple[Hit, ...]:
+    """Return candidates as hits without a score, in the order they came in, blank texts behind all others."""
+    return blank_last(Hit(0, None, None, c, None, BLANK if blank(c.text) else reason) for c in candidates)
 
 
 def check_top_k(top_k: int | None) -> None:

@@ -6,8 +6,11 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from time import perf_counter
+from dataclasses import replace
 
+from rag_rerank._clock import now
+from rag_rerank._deadline import late, spent
+from rag_rerank._progress import tells
 from rag_rerank.backends._exchange import Exchange, Reply
 from rag_rerank.backends._retry import Attempts, RetryPolicy
 from rag_rerank.errors import RequestTooLarge, RerankError
@@ -26,19 +29,24 @@ class Request:
         self.attempts = Attempts(retry)
         self.reply = Reply(rows=None)
         self._step = f"{label}, texts {part.start} to {part.stop - 1}"
-        self._started = perf_counter()
+        self._started = now()
 
     def trace(self, error: RerankError | None = None) -> Trace:
         """Tell what became of the request."""
-        seconds = perf_counter() - self._started
-        spent = Usage(texts=0 if error else len(self.part), requests=self.attempts.count, seconds=seconds)
+        if error is not None:
+            return replace(self.unfinished(), error=f"{type(error).__name__}: {error}")
+        done = self.unfinished()
+        return replace(done, usage=done.usage + Usage(texts=len(self.part)))
+
+    def unfinished(self) -> Trace:
+        """Tell what became of the request so far."""
+        seconds = now() - self._started
         return Trace(
             step=self._step,
             seconds=seconds,
-            usage=spent + self.reply.usage,
+            usage=Usage(requests=self.attempts.count, seconds=seconds) + self.reply.usage,
             attempts=self.attempts.count,
             failures=tuple(self.attempts.failures),
-            error=f"{type(error).__name__}: {error}" if error else None,
         )
 
 
@@ -71,13 +79,22 @@ class Call:
         self._notes = dict.fromkeys(notes)
         self._values = [math.nan] * len(texts)
         self._done: list[Trace] = []
+        self._sending: Request | None = None
+        tells(self._so_far)
 
     def pending(self) -> Iterator[Request]:
-        """Yield each request that is to be sent, also those that turn up on the way."""
+        """Yield each request that is to be sent, also those that turn up on the way.
+
+        Raises:
+            DeadlineExceeded: The time is up, or nobody waits any more, and some are left.
+        """
         while self._todo:
+            if self._done and spent():
+                raise late(self._label)
             part = self._todo.popleft()
             exchange = self._exchange(self._texts[part.start : part.stop], part.start)
-            yield Request(self._label, part, exchange, self._retry)
+            self._sending = Request(self._label, part, exchange, self._retry)
+            yield self._sending
 
     @contextmanager
     def watched(self, request: Request) -> Iterator[None]:
@@ -90,36 +107,39 @@ class Call:
             yield
             self._values[part.start : part.stop] = request.exchange.scores(request.reply.rows)
         except RerankError as error:
-            self._done.append(request.trace(error))
+            self._end(request.trace(error))
             if not isinstance(error, RequestTooLarge) or len(part) == 1:
-                error.trace = self._failed()
+                error.trace = self._so_far()
                 raise
             middle = part.start + len(part) // 2
             self._todo.extendleft((range(middle, part.stop), range(part.start, middle)))
             self._note(f"{len(part)} texts were too large for one request, which was halved")
         else:
-            self._done.append(request.trace())
+            self._end(request.trace())
             self._note(*map(request.exchange.safe, request.reply.remarks))
 
     def scores(self, scale: Scale) -> Scores:
         """Put the scores of all requests together, by position."""
         if len(self._done) > 1:
             self._note(f"{len(self._texts)} texts went in {len(self._done)} requests, and the scores were put together")
-        return Scores(self._values, scale, self._usage(), requests=tuple(self._done), notes=tuple(self._notes))
+        usage = Usage.total(request.usage for request in self._done)
+        return Scores(self._values, scale, usage, requests=tuple(self._done), notes=tuple(self._notes))
 
     def _note(self, *sentences: str) -> None:
         self._notes |= dict.fromkeys(sentences)
 
-    def _usage(self) -> Usage:
-        return Usage.total(request.usage for request in self._done)
+    def _end(self, trace: Trace) -> None:
+        self._sending = None
+        self._done.append(trace)
 
-    def _failed(self) -> Trace:
+    def _so_far(self) -> Trace:
+        requests = (*self._done, *([self._sending.unfinished()] if self._sending else []))
         return Trace(
             step=self._label,
-            usage=self._usage(),
-            attempts=sum(request.attempts for request in self._done),
-            failures=tuple(failure for request in self._done for failure in request.failures),
-            children=tuple(self._done) if len(self._done) > 1 else (),
+            usage=Usage.total(request.usage for request in requests),
+            attempts=sum(request.attempts for request in requests),
+            failures=tuple(failure for request in requests for failure in request.failures),
+            children=requests if len(requests) > 1 else (),
         )
 
 

@@ -12,9 +12,9 @@ from collections import deque
 from collections.abc import Hashable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from queue import Full
-from time import perf_counter
 from typing import Any, Generic, Protocol, TypeVar
 
+from rag_rerank._clock import now
 from rag_rerank.backends._line import FairLine
 
 __all__ = ["Crew", "Task", "Unit"]
@@ -60,7 +60,7 @@ class _Call(Generic[T]):
         self.task = task
         self.met_others = met_others
         self.taken_before = taken
-        self.came = perf_counter()
+        self.came = now()
         self.unfinished = 0
         self.seconds = 0.0
         self.waited: float | None = None  # until its first unit is taken
@@ -110,6 +110,11 @@ class Crew:
         future.add_done_callback(lambda _: self._leave(call))
         return future
 
+    @property
+    def calls(self) -> int:
+        """How many calls are waiting or running."""
+        return len(self._calls)
+
     def close(self) -> None:
         """Answer what has been accepted, then end the threads."""
         self._pool.shutdown()
@@ -151,19 +156,19 @@ class Crew:
                 for each, _ in units:
                     if each.waited is None:
                         others = each.met_others or self._taken - each.taken_before > 2  # two are its own
-                        each.waited = perf_counter() - each.came - each.seconds if others else 0.0
+                        each.waited = now() - each.came - each.seconds if others else 0.0
             self._call_worker()
             return call, units
 
     def _prepare(self, call: _Call[Any]) -> None:
-        started = perf_counter()
+        started = now()
         try:
             units = call.task.units()
         except BaseException as error:  # the caller's to handle, whatever it is
             self._answer(call, error=error)
             return
         with self._lock:
-            call.seconds = perf_counter() - started
+            call.seconds = now() - started
             call.unfinished = len(units)
             if units and call in self._calls:
                 self._line.join(call, [(unit.size, unit) for unit in units])
@@ -173,7 +178,7 @@ class Crew:
     def _do(self, units: Sequence[tuple[_Call[Any], Any]]) -> None:
         """Do units together; where that fails, each by itself, so that an error is told to its own call only."""
         (first, unit), *others = units
-        started = perf_counter()
+        started = now()
         try:
             first.task.do(unit, [(other.task, its) for other, its in others])
         except BaseException as error:  # the caller's to handle, whatever it is
@@ -183,7 +188,7 @@ class Crew:
             for alone in units:
                 self._do([alone])
             return
-        seconds, size = perf_counter() - started, sum(unit.size for _, unit in units)
+        seconds, size = now() - started, sum(unit.size for _, unit in units)
         done = []
         with self._lock:
             for call, its in units:

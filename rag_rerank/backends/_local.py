@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
@@ -10,7 +11,12 @@ from pathlib import Path
 from queue import Full
 from typing import Any, ClassVar, Protocol
 
+from rag_rerank._clock import first_of
+from rag_rerank._deadline import ain_time, in_time, late, left
 from rag_rerank._lazy import loaded
+from rag_rerank._pace import Pace, work
+from rag_rerank._request import readable
+from rag_rerank._room import Room
 from rag_rerank.backends._crew import Crew
 from rag_rerank.backends._encoder import Group, Inputs, OnOverflow, together
 from rag_rerank.backends._files import ModelFiles
@@ -26,11 +32,22 @@ _ENOUGH = 128
 """Tokens that keep a core busy: the rate of an AVX2 core is 15 % lower at 45 tokens, and no higher at 512."""
 
 
+_FIRST = 16
+"""Texts that a model is tried with where a deadline asks how many fit, and it has not scored any yet."""
+
+
 class JoinsPairs(Protocol):
     """A tokenizer that makes one input of a query and a text."""
 
+    @property
+    def window(self) -> int:
+        """Tokens of an input at most."""
+
     def encode(self, query: str, texts: Sequence[str], on_overflow: OnOverflow) -> Inputs:
         """Join the query with each text; cut texts that do not fit, never the query."""
+
+    def room(self, query: str) -> Room:
+        """Return what there is room for beside the query."""
 
 
 class Engine(Protocol):
@@ -81,6 +98,7 @@ class LocalReranker(PointwiseReranker):
     """
 
     neutral: ClassVar[frozenset[str]] = PointwiseReranker.neutral | {"batch_tokens", "max_queue"}
+    prompt: ClassVar[bool] = True
 
     files: ClassVar[Sequence[str]]
     """Patterns of the files that the backend reads from a repository."""
@@ -155,10 +173,30 @@ class LocalReranker(PointwiseReranker):
     def _facts(self) -> Mapping[str, Any]:
         return self._identity
 
+    @property
+    def measured(self) -> bool:
+        """It has the model's own tokenizer."""
+        return True
+
+    def rooms(self, query: str) -> tuple[Room, ...]:
+        """Say what the model's window has room for beside the query; loads the model."""
+        engine, _ = self._staffed
+        return (engine.tokenizer.room(readable(query)),)
+
     def score(self, query: str, texts: Sequence[str]) -> Scores:
-        """Score each text by the model's logit."""
+        """Score each text by the model's logit.
+
+        Raises:
+            DeadlineExceeded: The time of the call was up; its place is free again.
+        """
+        if type(self)._staffed.peek(self) is None:
+            in_time(self.label, self.warm_up)
         answer = self._submitted(query, texts)
         try:
+            if (seconds := left()) != math.inf:
+                first_of([answer], max(seconds, 0.0))
+                if not answer.done():
+                    raise late(self.label)
             return answer.result()
         except BaseException:
             answer.cancel()  # where it is the wait that was interrupted
@@ -171,8 +209,20 @@ class LocalReranker(PointwiseReranker):
         import asyncio
 
         if type(self)._staffed.peek(self) is None:
-            await asyncio.to_thread(self.warm_up)
-        return await asyncio.wrap_future(self._submitted(query, texts))
+            await ain_time(self.label, asyncio.to_thread(self.warm_up))
+        return await ain_time(self.label, asyncio.wrap_future(self._submitted(query, texts)))
+
+    def fits(self, query: str, texts: Sequence[str], seconds: float) -> int:
+        """Estimate how many of the texts this model can score in the time, beside the calls that it serves now.
+
+        A model that has not scored yet is tried with a few.
+        """
+        staffed = type(self)._staffed.peek(self)
+        if staffed is None:
+            return _FIRST
+        engine, crew = staffed
+        fitting = self._pace.fits(work(query, texts, engine.tokenizer.window), seconds / (1 + crew.calls))
+        return _FIRST if fitting is None else fitting
 
     def warm_up(self) -> None:
         """Load tokenizer and model."""
@@ -189,6 +239,11 @@ class LocalReranker(PointwiseReranker):
         type(self)._files.pop(self)
         if staffed is not None:
             staffed[1].close()
+
+    @loaded
+    def _pace(self) -> Pace:
+        """How long the crew takes, by work: without what calls wait for each other."""
+        return Pace()
 
     @loaded
     def _staffed(self) -> tuple[Engine, Crew]:
@@ -228,11 +283,14 @@ class Scoring:
         self.texts = texts
         self.notes = list(engine.notes)
         self.values = [0.0] * len(texts)
+        self.batches = 0
 
     def units(self) -> list[Group]:
         """Tokenise, and return the batches."""
         self.inputs = self.engine.tokenizer.encode(self.query, self.texts, self.settings.on_overflow)
-        return self.inputs.groups(self.settings.batch_tokens or self.engine.batch_tokens, exact=self.engine.exact)
+        groups = self.inputs.groups(self.settings.batch_tokens or self.engine.batch_tokens, exact=self.engine.exact)
+        self.batches = len(groups)
+        return groups
 
     def do(self, unit: Group, others: Sequence[tuple[Scoring, Group]]) -> None:
         """Run one batch, and in it those of other calls."""
@@ -248,6 +306,9 @@ class Scoring:
         """Return the logits in the order of the texts."""
         if waited >= 0.01:
             self.notes.append(f"waited {waited:.2f} s for other calls")
+        side_by_side = max(1, min(self.engine.workers, self.batches))
+        done = sum(work(self.query, self.texts, self.engine.tokenizer.window))
+        self.settings._pace.note(done, seconds / side_by_side)
         usage = Usage(texts=len(self.texts), tokens=self.inputs.tokens, seconds=seconds)
         notes = tuple(dict.fromkeys(self.notes))
         return Scores(self.values, self.settings.scale, usage, self.inputs.coverage, notes=notes)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 import random
-import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from rag_rerank._clock import asleep, now, sleep
+from rag_rerank._deadline import left, spent
 from rag_rerank.errors import ConfigError, TransientError
 
 if TYPE_CHECKING:
@@ -19,19 +19,14 @@ __all__ = ["Attempts", "RetryPolicy"]
 
 T = TypeVar("T")
 
-# Names of this module, so that tests can put their own in place.
-sleep = time.sleep
-asleep = asyncio.sleep
-clock = time.monotonic
-
 
 @dataclass(frozen=True, kw_only=True)
 class RetryPolicy:
     """How often, and for how long, a request is sent again after a failure that may pass (`TransientError`).
 
     The wait doubles from ``first_wait`` up to ``max_wait``. A provider that says how long to wait (``Retry-After``)
-    is waited for that long, ``max_wait`` or not. No wait goes beyond ``budget``: where the next attempt would come
-    too late, the failure is raised at once.
+    is waited for that long, ``max_wait`` or not. No wait goes beyond ``budget``, nor beyond the time of the whole call:
+    where the next attempt would come too late, the failure is raised at once.
 
     Args:
         attempts: How often a request is sent at most, the first time included; 1 for no retries.
@@ -74,7 +69,8 @@ class Attempts:
         self.count = 0
         self.failures: list[str] = []
         self._policy = policy
-        self._end = clock() + policy.budget
+        self._last: BaseException | None = None
+        self._end = now() + policy.budget
 
     def run(self, send: Callable[[float], T]) -> T:
         """Call ``send`` with the seconds that are left, until it answers or the policy gives up.
@@ -97,11 +93,14 @@ class Attempts:
         return await AsyncRetrying(sleep=asleep, **self._rules())(attempt)
 
     def _attempt(self, send: Callable[[float], T]) -> T:
+        if self._last is not None and spent():  # the call was abandoned, or has become late, during the wait
+            self.failures.pop()
+            raise self._last
         self.count += 1
         return send(max(self._left(), 0.05))
 
     def _left(self) -> float:
-        return self._end - clock()
+        return min(self._end - now(), left())
 
     def _rules(self) -> dict[str, Any]:
         from tenacity import retry_if_exception_type
@@ -110,9 +109,13 @@ class Attempts:
             "retry": retry_if_exception_type(TransientError),
             "wait": self._wait,
             "stop": lambda state: self.count >= self._policy.attempts or state.upcoming_sleep >= self._left(),
-            "before_sleep": lambda state: self.failures.append(_describe(_error(state))),
+            "before_sleep": self._failed,
             "reraise": True,
         }
+
+    def _failed(self, state: RetryCallState) -> None:
+        self._last = _error(state)
+        self.failures.append(_describe(self._last))
 
     def _wait(self, state: RetryCallState) -> float:
         from tenacity import wait_exponential

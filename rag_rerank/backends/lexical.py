@@ -6,10 +6,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from time import perf_counter
 from typing import ClassVar
 from unicodedata import category, normalize
 
+from rag_rerank._clock import now
 from rag_rerank.base import PointwiseReranker
 from rag_rerank.errors import ConfigError
 from rag_rerank.trace import Coverage, Usage
@@ -35,6 +35,7 @@ class LexicalReranker(PointwiseReranker):
     """
 
     kind: ClassVar[str] = "lexical"
+    prompt: ClassVar[bool] = True
 
     k1: float = 0.9
     b: float = 0.4
@@ -56,11 +57,16 @@ class LexicalReranker(PointwiseReranker):
         """Its scores depend on all candidates of the request."""
         return "BM25 counts words over the candidates of the request, so a score depends on all of them"
 
+    @property
+    def measured(self) -> bool:
+        """It reads texts of any length."""
+        return True
+
     def score(self, query: str, texts: Sequence[str]) -> Scores:
         """Score each text by BM25; 0 for a text that shares no word with the query."""
         import bm25s
 
-        started = perf_counter()
+        started = now()
         documents = [_words(text) for text in texts]
         vocabulary = {word for document in documents for word in document}
         wanted = [word for word in _words(query) if word in vocabulary]
@@ -69,7 +75,7 @@ class LexicalReranker(PointwiseReranker):
             index = bm25s.BM25(method="lucene", k1=self.k1, b=self.b)
             index.index(documents, show_progress=False)
             values = [float(value) for value in index.get_scores(wanted)]
-        seconds = perf_counter() - started
+        seconds = now() - started
         coverage = tuple(Coverage(len(document), len(document)) for document in documents)
         usage = Usage(texts=len(texts), tokens=sum(map(len, documents)), seconds=seconds)
         return Scores(values, self.scale, usage, coverage)

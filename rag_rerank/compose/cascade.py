@@ -10,9 +10,9 @@ from typing import ClassVar, NamedTuple
 from rag_rerank._plan import Call, Decision, Plan
 from rag_rerank.base import Composite, Reranker, check_reranker
 from rag_rerank.errors import ConfigError
-from rag_rerank.types import Candidate, Hit, Ranking, Scale, renumbered
+from rag_rerank.types import BLANK, Candidate, Hit, Ranking, Scale, renumbered
 
-__all__ = ["Cascade", "Stage"]
+__all__ = ["Cascade", "Stage", "tops_unscored"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +54,8 @@ class Cascade(Composite):
 
     The ranking is the last stage's, on its scale. Nothing is lost: candidates that did not enter a stage follow
     behind, in the order in which they stood when they stopped, without a score (their scores of earlier stages
-    are on another scale; the trace has them).
+    are on another scale; the trace has them). From a stage that scored nothing (its `Deadline` was over, or all members
+    of a fallback failed), all go on in their order.
 
     A stage with a ``margin`` stops early, query by query. By the raw scores of the stage before, a candidate is
 
@@ -105,7 +106,7 @@ class Cascade(Composite):
 
     def _check_margin(self, i: int, stage: Stage) -> None:
         """Refuse a margin with nothing to measure or to decide, and unscored hits at the top of what a stage reads."""
-        if i < len(self.stages) - 1 and (stage.border_only or _tops_unscored(stage.reranker)):
+        if i < len(self.stages) - 1 and (stage.border_only or tops_unscored(stage.reranker)):
             raise ConfigError(
                 "border_only leaves the best hits without a score, so no stage can follow", path=f"stages[{i}]"
             )
@@ -138,7 +139,7 @@ class Cascade(Composite):
         ahead: list[Hit] = []
         stopped: list[Hit] = []
         entering, before = candidates, None
-        scale, notes = self.scale, []
+        scale, notes, substituted = self.scale, [], False
         for number, stage in enumerate(self.stages, start=1):
             entry = self._entry(stage, entering, before)
             inside = entering[entry.start : entry.stop]
@@ -146,11 +147,16 @@ class Cascade(Composite):
             stopped[:0] = [_unscored(c, f"stopped before stage {number} ({entry.why})") for c in entering[entry.stop :]]
             notes.append(f"stage {number}: {len(inside)} of {len(entering)} entered{entry.remark}")
             before = yield Call(stage.reranker, query, inside)
-            hits, scale = before.hits, before.scale
-            entering = tuple(hit.candidate for hit in hits if hit.raw_score is not None)
-            if number < len(self.stages):
-                stopped[:0] = [hit for hit in hits if hit.raw_score is None]
-        return Decision(renumbered((*ahead, *hits, *stopped)), scale, notes=tuple(notes))
+            hits, scale, substituted = before.hits, before.scale, before.substituted
+            if number == len(self.stages):
+                break
+            going_on = [hit for hit in hits if hit.raw_score is not None]
+            if not going_on and (going_on := [hit for hit in hits if hit.unscored != BLANK]):
+                notes.append(f"stage {number} scored nothing, so its candidates went on in their order")
+            entering = tuple(hit.candidate for hit in going_on)
+            ids = {hit.id for hit in going_on}
+            stopped[:0] = [hit for hit in hits if hit.id not in ids]
+        return Decision(renumbered((*ahead, *hits, *stopped)), scale, notes=tuple(notes), substituted=substituted)
 
     def _entry(self, stage: Stage, entering: Sequence[Candidate], before: Ranking | None) -> _Entry:
         """Choose who enters a stage, by its depth and by its margin in the ranking before."""
@@ -187,11 +193,11 @@ def _around(cut: int, margin: float, scores: Sequence[float]) -> tuple[int, int]
     return sum(s - first_out > margin for s in scores), sum(last_in - s <= margin for s in scores)
 
 
-def _tops_unscored(reranker: Reranker) -> bool:
+def tops_unscored(reranker: Reranker) -> bool:
     """Whether rankings may begin with hits that have no score."""
     if isinstance(reranker, Cascade) and reranker.stages[-1].border_only:
         return True
-    return isinstance(reranker, Composite) and any(map(_tops_unscored, reranker.parts))
+    return isinstance(reranker, Composite) and any(map(tops_unscored, reranker.parts))
 
 
 def _unscored(candidate: Candidate, reason: str) -> Hit:

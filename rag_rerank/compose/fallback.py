@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from rag_rerank._plan import Call, Decision, Plan
-from rag_rerank.base import Composite, Reranker, check_reranker
+from rag_rerank.base import Composite, Reranker, check_choice, check_reranker
 from rag_rerank.errors import AllFailed, ConfigError, TransientError
-from rag_rerank.types import Candidate, Scale
+from rag_rerank.types import Candidate, Scale, in_first_stage_order
 
 __all__ = ["Fallback"]
 
@@ -21,21 +21,30 @@ class Fallback(Composite):
     rejected request is a mistake that a fallback would hide. An answer by any but the first member is marked in
     ``ranking.degraded``, with the reason and with the change of scale, if there is one.
 
+    All members share the time of a call. A member that may hang needs a `Deadline` of its own, so that some time is
+    left for the next one.
+
     Args:
-        members: At least two, the preferred one first.
+        members: The preferred one first; at least two, or one with ``on_failure="first_stage"``.
+        on_failure: What to do when all members have failed: ``"error"`` raises, ``"first_stage"`` returns the
+            candidates in incoming order without scores, marked as degraded.
 
     Raises:
-        ConfigError: There are fewer than two members, or one is no reranker.
+        ConfigError: There are too few members, or one is no reranker, or ``on_failure`` is neither.
+        AllFailed: All members failed for reasons that may pass, and ``on_failure`` is ``"error"``.
     """
 
     kind: ClassVar[str] = "fallback"
 
     members: tuple[Reranker, ...]
+    on_failure: Literal["error", "first_stage"] = "error"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if len(self.members) < 2:
-            raise ConfigError(f"a fallback needs at least two members, got {len(self.members)}", path="members")
+        check_choice(self.on_failure, ("error", "first_stage"), "on_failure")
+        least, members = (2, "two members") if self.on_failure == "error" else (1, "one member")
+        if len(self.members) < least:
+            raise ConfigError(f"a fallback needs at least {members}, got {len(self.members)}", path="members")
         for i, member in enumerate(self.members):
             check_reranker(member, f"members[{i}]")
 
@@ -52,8 +61,17 @@ class Fallback(Composite):
             except TransientError as error:
                 errors.append(error)
                 continue
-            return Decision(ranking.hits, ranking.scale, degraded=self._degraded(member, ranking.scale, errors))
+            return Decision(
+                ranking.hits,
+                ranking.scale,
+                degraded=self._degraded(member, ranking.scale, errors),
+                substituted=ranking.substituted or bool(errors),
+            )
         tried = "; ".join(f"{m.label}: {type(e).__name__}" for m, e in zip(self.members, errors, strict=True))
+        if self.on_failure == "first_stage":
+            reason = f"not reranked, in the order of the first stage: all members failed ({tried})"
+            hits = in_first_stage_order(candidates, "all members failed")
+            return Decision(hits, self.scale, degraded=(reason,), substituted=True)
         raise AllFailed(f"all {len(errors)} members failed ({tried})", errors=errors) from errors[-1]
 
     def _degraded(self, answered: Reranker, scale: Scale, errors: list[TransientError]) -> tuple[str, ...]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from rag_rerank._request import blank
 from rag_rerank.context.report import Dropped
-from rag_rerank.types import Hit, Ranking, Scale
+from rag_rerank.types import Hit, Ranking, Scale, blank
 
 
 def passing(
@@ -39,7 +38,7 @@ def passing(
 def _why_not(ranking: Ranking, hits: list[Hit], scale: Scale | None) -> str | None:
     if ranking.scale != scale:
         return f"it was written for {scale} scores, and these are {ranking.scale}"
-    if getattr(ranking, "substituted", False) and scale != "calibrated":
+    if ranking.substituted and scale != "calibrated":
         return f"another reranker answered than the one that it was written for ({'; '.join(ranking.degraded)})"
     if all(hit.score is None for hit in hits):
         return "no hit has a score"

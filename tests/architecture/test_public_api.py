@@ -21,11 +21,23 @@ EXAMPLES = {
         "stages": [{"reranker": "lexical", "depth": 50}, {"reranker": {"type": "onnx", "model": "minilm"}}],
     },
     "cohere": {"type": "cohere", "model": "rerank-v3.5", "api_key": "${CO_API_KEY}"},
+    "deadline": {"type": "deadline", "reranker": "embedded", "seconds": 0.5, "on_late": "partial"},
+    "ensemble": {
+        "type": "ensemble",
+        "members": ["embedded", "lexical"],
+        "fusion": "weighted",
+        "normalise": "z-score",
+        "weights": [2.0, 1.0],
+    },
     "fallback": {"type": "fallback", "members": ["cohere:rerank-v3.5", "embedded"]},
+    "hedge": {"type": "hedge", "members": ["cohere:rerank-v3.5", "voyage:rerank-2.5"], "after": 0.3},
+    "http": {"type": "http", "dialect": "tei", "base_url": "http://gpu-box:8080", "extra_body": {"truncate": False}},
     "lexical": {"type": "lexical", "k1": 1.2, "b": 0.75, "name": "bm25"},
     "onnx": {"type": "onnx", "model": "minilm"},
+    "shadow": {"type": "shadow", "reranker": "embedded", "other": "cohere:rerank-v3.5", "share": 0.01, "keep": 100},
     "torch": {"type": "torch", "model": "minilm"},
     "voyage": {"type": "voyage", "model": "rerank-2.5"},
+    "windows": {"type": "windows", "reranker": "embedded", "tokens": 100, "overlap": 20, "pool": "top", "top_m": 2},
 }
 """One config for each row of the registry."""
 

@@ -42,6 +42,7 @@ class Lengths:
     batch_tokens = 1  # a text a batch
     exact = False
     workers = 1
+    window = 512
 
     def __init__(self) -> None:
         self.seen: list[int] = []

@@ -1,0 +1,143 @@
+"""Time, in one place: what it is, how to wait for it, and work beside the caller's thread.
+
+Nothing else in the package reads a clock or sleeps, so that tests can put a clock of their own here (`use`), whose time
+passes only as far as they let it.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Collection, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import contextmanager
+from functools import partial
+from queue import Empty, SimpleQueue
+from threading import Lock, Thread
+from typing import Any, TypeVar
+
+__all__ = ["Clock", "asleep", "first_of", "now", "sleep", "start", "use"]
+
+T = TypeVar("T")
+
+_IDLE = 30.0
+"""Seconds that a thread waits for more work."""
+
+
+class Clock:
+    """The real clock. Seconds everywhere; only differences between two readings mean something."""
+
+    def now(self) -> float:
+        """Return the time, which never goes back."""
+        return time.perf_counter()
+
+    def sleep(self, seconds: float) -> None:
+        """Wait on this thread."""
+        time.sleep(seconds)
+
+    async def asleep(self, seconds: float) -> None:
+        """Wait without blocking the event loop."""
+        import asyncio
+
+        await asyncio.sleep(seconds)
+
+    def start(self, work: Callable[[], T]) -> Future[T]:
+        """Do work on a thread of its own, which the interpreter does not wait for at its end."""
+        future: Future[T] = Future()
+        _threads.run(partial(_fulfil, future, work))
+        return future
+
+    def first_of(self, futures: Collection[Future[Any]], seconds: float | None) -> None:
+        """Wait on this thread until one of the futures is done, but no longer than this."""
+        wait(futures, seconds, FIRST_COMPLETED)
+
+
+class _Threads:
+    """Threads that wait a while for more work, because some SDKs keep their connection with the thread."""
+
+    def __init__(self) -> None:
+        self._forget()
+
+    def _forget(self) -> None:
+        self._lock = Lock()
+        self._idle: list[SimpleQueue[Callable[[], None]]] = []  # the last one first, so that the others can go
+        self._process = os.getpid()
+
+    def run(self, work: Callable[[], None]) -> None:
+        """Have work done on a thread that does nothing else meanwhile."""
+        if self._process != os.getpid():  # neither threads nor held locks are of use after a fork
+            self._forget()
+        with self._lock:
+            inbox = self._idle.pop() if self._idle else None
+        if inbox is None:
+            inbox = SimpleQueue()
+            Thread(target=self._serve, args=(inbox,), name="rag_rerank_beside", daemon=True).start()
+        inbox.put(work)
+
+    def _serve(self, inbox: SimpleQueue[Callable[[], None]]) -> None:
+        while True:
+            try:
+                work = inbox.get(timeout=_IDLE)
+            except Empty:
+                with self._lock:
+                    if inbox in self._idle:
+                        self._idle.remove(inbox)
+                        return
+                continue  # work is on its way
+            work()
+            del work
+            with self._lock:
+                self._idle.append(inbox)
+
+
+_threads = _Threads()
+
+
+def _fulfil(future: Future[T], work: Callable[[], T]) -> None:
+    if not future.set_running_or_notify_cancel():
+        return
+    try:
+        result = work()
+    except BaseException as error:  # the waiter's to handle, whatever it is
+        future.set_exception(error)
+    else:
+        future.set_result(result)
+
+
+_clock = Clock()
+
+
+@contextmanager
+def use(clock: Clock) -> Iterator[None]:
+    """Put another clock in place, for all threads; for tests."""
+    global _clock
+    before, _clock = _clock, clock
+    try:
+        yield
+    finally:
+        _clock = before
+
+
+def now() -> float:
+    """Return the time in seconds; only differences mean something."""
+    return _clock.now()
+
+
+def sleep(seconds: float) -> None:
+    """Wait on this thread."""
+    _clock.sleep(seconds)
+
+
+async def asleep(seconds: float) -> None:
+    """Wait without blocking the event loop."""
+    await _clock.asleep(seconds)
+
+
+def start(work: Callable[[], T]) -> Future[T]:
+    """Do work on a thread of its own."""
+    return _clock.start(work)
+
+
+def first_of(futures: Collection[Future[Any]], seconds: float | None = None) -> None:
+    """Wait on this thread until one of the futures is done, but no longer than this."""
+    _clock.first_of(futures, seconds)

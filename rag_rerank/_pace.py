@@ -1,0 +1,77 @@
+"""How long a reranker takes, learnt from its calls."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from threading import Lock
+
+__all__ = ["Pace", "work"]
+
+_MEMORY = 0.9
+"""What an observation still weighs after the next one: some ten calls are remembered."""
+
+_SPREAD = 1e-3
+"""Relative variance of the work, below which no start can be told from the rest."""
+
+
+def work(query: str, texts: Iterable[str], window: float = math.inf) -> list[float]:
+    """Return how much there is to read for each text, query included: about tokens, at four bytes each.
+
+    Args:
+        query: Read once more with each text.
+        texts: What is to be scored.
+        window: Tokens that are read of a pair at most.
+    """
+    asked = _bytes(query)
+    return [min((asked + _bytes(text)) / 4 + 4, window) for text in texts]
+
+
+class Pace:
+    """Seconds as a straight line over the work, ``start + each * work``, fitted to the last calls by least squares.
+
+    May be shared by threads.
+    """
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._sums: tuple[float, ...] = (0.0,) * 5  # 1, x, y, xx, xy, all fading
+
+    def note(self, work: float, seconds: float) -> None:
+        """Learn from a call."""
+        with self._lock:
+            new = (1.0, work, seconds, work * work, work * seconds)
+            self._sums = tuple(_MEMORY * old + fresh for old, fresh in zip(self._sums, new, strict=True))
+
+    def fits(self, works: Sequence[float], seconds: float) -> int | None:
+        """Return how many pieces of work, from the first on, are done in the time; ``None`` while nothing is known."""
+        line = self._line()
+        if line is None:
+            return None
+        start, each = line
+        fitting, total = 0, start
+        for piece in works:
+            total += each * piece
+            if total > seconds:
+                break
+            fitting += 1
+        return fitting
+
+    def _line(self) -> tuple[float, float] | None:
+        with self._lock:
+            n, x, y, xx, xy = self._sums
+        if xx == 0:
+            return None
+        spread = n * xx - x * x
+        if spread > _SPREAD * n * xx:
+            each = (n * xy - x * y) / spread
+            start = (y - each * x) / n
+            if each >= 0 and start >= 0:
+                return start, each
+            if each < 0:  # the work does not matter
+                return y / n, 0.0
+        return 0.0, xy / xx
+
+
+def _bytes(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
