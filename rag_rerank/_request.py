@@ -101,7 +101,7 @@ class Request:
             inner = failure.trace
             error.trace = self.trace(
                 error=describe(error),
-                notes=self.notes,
+                notes=self.notes + (inner.notes if inner else ()),
                 attempts=inner.attempts if inner else 0,
                 failures=inner.failures if inner else (),
                 usage=inner.usage if inner else Usage(),

@@ -6,25 +6,28 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property, partial
 
 from rag_rerank._clock import now
 from rag_rerank.backends._exchange import Exchange, Reply
 from rag_rerank.backends._retry import Attempts, RetryPolicy
+from rag_rerank.backends._visit import Terms, Visit
 from rag_rerank.errors import RequestTooLarge, RerankError
 from rag_rerank.trace import Trace, Usage
 from rag_rerank.types import Scale, Scores
 
-__all__ = ["Call", "estimated_tokens", "split"]
+__all__ = ["Call", "estimated_tokens", "pair_tokens", "split"]
 
 
 class Request:
     """One request of a call: the texts at some positions."""
 
-    def __init__(self, label: str, part: range, exchange: Exchange, retry: RetryPolicy) -> None:
+    def __init__(self, label: str, part: range, exchange: Exchange, retry: RetryPolicy, visit: Visit) -> None:
         self.part = part
         self.exchange = exchange
-        self.attempts = Attempts(retry)
-        self.reply = Reply(rows=None)
+        self.attempts = Attempts(retry, visit)
+        self.visit = visit
+        self.reply: Reply | None = None
         self._step = f"{label}, texts {part.start} to {part.stop - 1}"
         self._started = now()
 
@@ -35,7 +38,7 @@ class Request:
         return Trace(
             step=self._step,
             seconds=seconds,
-            usage=spent + self.reply.usage,
+            usage=Usage.total((spent, self.reply.usage if self.reply else Usage(), self.visit.bill)),
             attempts=self.attempts.count,
             failures=tuple(self.attempts.failures),
             error=f"{type(error).__name__}: {error}" if error else None,
@@ -48,26 +51,32 @@ class Call:
     Args:
         label: How traces call the reranker.
         exchange: Makes the exchange of one request from its texts and the position of the first.
-        texts: The texts of the call.
+        query: The query of the call.
+        texts: Its texts.
         parts: Their positions, divided into requests.
         retry: When a request is sent again.
         notes: What there is to say before anything is sent.
+        terms: What its requests keep to.
     """
 
     def __init__(
         self,
         label: str,
         exchange: Callable[[Sequence[str], int], Exchange],
+        query: str,
         texts: Sequence[str],
         parts: Sequence[range],
         retry: RetryPolicy,
         notes: Sequence[str],
+        terms: Terms,
     ) -> None:
         self._label = label
         self._exchange = exchange
+        self._query = query
         self._texts = texts
         self._todo = deque(parts)
         self._retry = retry
+        self._terms = terms
         self._notes = dict.fromkeys(notes)
         self._values = [math.nan] * len(texts)
         self._done: list[Trace] = []
@@ -77,7 +86,8 @@ class Call:
         while self._todo:
             part = self._todo.popleft()
             exchange = self._exchange(self._texts[part.start : part.stop], part.start)
-            yield Request(self._label, part, exchange, self._retry)
+            visit = Visit(self._terms, partial(self._weigh, (part, *self._todo)), self._usage().cost)
+            yield Request(self._label, part, exchange, self._retry, visit)
 
     @contextmanager
     def watched(self, request: Request) -> Iterator[None]:
@@ -87,7 +97,12 @@ class Call:
         """
         part = request.part
         try:
-            yield
+            try:
+                yield
+            finally:
+                request.visit.settle(None if request.reply is None else request.reply.usage)
+                self._note(*request.visit.notes)
+            assert request.reply is not None
             self._values[part.start : part.stop] = request.exchange.scores(request.reply.rows)
         except RerankError as error:
             self._done.append(request.trace(error))
@@ -107,6 +122,13 @@ class Call:
             self._note(f"{len(self._texts)} texts went in {len(self._done)} requests, and the scores were put together")
         return Scores(self._values, scale, self._usage(), requests=tuple(self._done), notes=tuple(self._notes))
 
+    @cached_property
+    def _tokens(self) -> list[int]:
+        return pair_tokens(self._query, self._texts)
+
+    def _weigh(self, parts: Sequence[range]) -> list[list[int]]:
+        return [self._tokens[part.start : part.stop] for part in parts]
+
     def _note(self, *sentences: str) -> None:
         self._notes |= dict.fromkeys(sentences)
 
@@ -119,6 +141,7 @@ class Call:
             usage=self._usage(),
             attempts=sum(request.attempts for request in self._done),
             failures=tuple(failure for request in self._done for failure in request.failures),
+            notes=tuple(self._notes),
             children=tuple(self._done) if len(self._done) > 1 else (),
         )
 
@@ -136,6 +159,12 @@ def split(weights: Sequence[float], most: int, heaviest: float) -> list[range]:
             start, total = i, 0.0
         total += weight
     return [*ranges, range(start, len(weights))]
+
+
+def pair_tokens(query: str, texts: Sequence[str]) -> list[int]:
+    """Estimate the tokens that providers count for each text: its own and the query's."""
+    asked = estimated_tokens(query)
+    return [asked + estimated_tokens(text) for text in texts]
 
 
 def estimated_tokens(text: str) -> int:
