@@ -11,7 +11,7 @@ from typing import Any
 
 from rag_rerank._clock import Clock
 
-_PATIENCE = 30  # seconds of the real clock after which a test has failed
+_PATIENCE = 5  # seconds of the real clock after which a test has failed
 
 
 class ManualClock(Clock):
@@ -40,6 +40,7 @@ class ManualClock(Clock):
         finally:
             with self._changed:
                 self._tasks.remove(entry)
+                self._changed.notify_all()
 
     def first_of(self, futures: Collection[Future[Any]], seconds: float | None) -> None:
         due = math.inf if seconds is None else self._time + seconds
@@ -52,6 +53,7 @@ class ManualClock(Clock):
                 lambda: self._time >= due or any(future.done() for future in futures), _PATIENCE
             )
             self._threads -= 1
+            self._changed.notify_all()
         assert over, "nobody moved the clock"
 
     def advance(self, seconds: float) -> None:
