@@ -14,7 +14,6 @@ import math
 import os
 from collections import OrderedDict
 from concurrent.futures import Future
-from functools import cache
 from hashlib import blake2b
 from itertools import chain
 from threading import Lock
@@ -27,6 +26,7 @@ from rag_rerank.backends._prices import Ledger
 __all__ = ["Gate", "Ticket", "gate_of"]
 
 _MINUTE = 60.0
+_SALT = os.urandom(32)
 
 
 class Ticket:
@@ -164,10 +164,5 @@ _gates: dict[tuple[int, bytes], Gate] = {}
 
 def gate_of(backend: str, server: str | None, key: str) -> Gate:
     """Return the gate of a key at a server; the key is kept as a salted hash only, and a forked process has its own."""
-    name = blake2b(f"{backend}\0{server or ''}\0{key}".encode(), key=_salt()).digest()
+    name = blake2b(f"{backend}\0{server or ''}\0{key}".encode(), key=_SALT).digest()
     return _gates.setdefault((os.getpid(), name), Gate())
-
-
-@cache
-def _salt() -> bytes:
-    return os.urandom(32)

@@ -11,7 +11,7 @@ from typing import Any
 
 from rag_rerank._clock import Clock
 
-_PATIENCE = 5  # seconds of the real clock after which a test has failed
+_PATIENCE = 30  # seconds of the real clock after which a test has failed
 
 
 class ManualClock(Clock):
