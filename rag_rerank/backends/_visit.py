@@ -201,14 +201,15 @@ class Turn:
         visit.reserve()
         self._ticket = visit.ticket = Ticket(terms.limits, self._weight())
         self._gate.join(self._ticket)
-        began = now()
+        began, held = now(), self._gate.held
         while (wait := self._gate.wait(self._ticket)) > 0:
             left = self._left()
             if left <= 0 or left <= wait < math.inf:
                 raise self._refused(wait)
             yield Pause(self._ticket.news, min(wait, left))
         if (waited := now() - began) >= _WORTH_A_NOTE:
-            visit.notes.append(f"waited {waited:.3g} s before sending, to keep {terms.limits}")
+            why = "as the provider had asked" if held else f"to keep {terms.limits}"
+            visit.notes.append(f"waited {waited:.3g} s before sending, {why}")
         if spent():
             raise late(terms.label)
         if terms.breaker is not None:

@@ -247,8 +247,9 @@ def test_a_provider_that_asks_to_wait_is_heeded_by_all_who_keep_a_limit(
     assert caught.value.retry_after == held
     ask(provider.reranker(rerank_server))
     assert waits == []
-    ask(limited(provider, rerank_server, concurrency=9))
+    ranking = ask(limited(provider, rerank_server, concurrency=9))
     assert waits == [held]
+    assert ranking.trace.notes == (f"waited {held} s before sending, as the provider had asked",)
 
 
 # several at a time
