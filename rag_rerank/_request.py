@@ -105,7 +105,7 @@ class Request:
         """Return the trace node of this call without an answer; without ``done``, with what it tells of itself."""
         inner = done or self.progress.trace or Trace(step="")
         return self.trace(
-            notes=self.notes,
+            notes=self.notes + inner.notes,
             attempts=inner.attempts,
             failures=inner.failures,
             usage=inner.usage,

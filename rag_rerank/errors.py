@@ -11,8 +11,10 @@
     └── BackendError                     the thing that scores failed; .backend .model .status
         ├── TransientError               may pass: all that retries and Fallback look at; .retry_after (seconds)
         │   ├── BackendTimeout           no answer in time
-        │   ├── RateLimited              429
+        │   ├── RateLimited              429, or a limit of our own
         │   ├── BackendUnavailable       no connection, or 5xx
+        │   ├── CircuitOpen              a provider that failed again and again is left alone for a while
+        │   ├── CostExceeded             a ceiling of cost would be passed
         │   ├── Overloaded               as many calls as a local reranker takes are waiting or running
         │   ├── DeadlineExceeded         (TimeoutError) the time given for a call is spent
         │   └── AllFailed                every member of a composite failed; .errors
@@ -41,7 +43,9 @@ __all__ = [
     "BackendUnavailable",
     "BadResponse",
     "BillingError",
+    "CircuitOpen",
     "ConfigError",
+    "CostExceeded",
     "DeadlineExceeded",
     "InputError",
     "InputTooLong",
@@ -168,11 +172,30 @@ class BackendTimeout(TransientError):
 
 
 class RateLimited(TransientError):
-    """The provider refused the request for now (429)."""
+    """The provider refused the request for now (429), or a limit of our own did.
+
+    In the latter case nothing was sent, ``status`` is ``None`` and no retry policy tries again.
+    """
 
 
 class BackendUnavailable(TransientError):
     """The provider could not be reached, dropped the connection, or answered with a server error."""
+
+
+class CircuitOpen(TransientError):
+    """A provider failed so often in a row that it is left alone for a while (`Breaker`); nothing was sent.
+
+    ``retry_after`` is the time until one request may try it; ``None`` while one does. No retry policy tries again, so
+    that a Fallback moves on at once.
+    """
+
+
+class CostExceeded(TransientError):
+    """The request would pass a ceiling (``limits.cost_per_call``, ``limits.cost_per_process``); it was not sent.
+
+    It is a `TransientError` although waiting does not help, because the ceiling is a wish of the user's and no mistake
+    that a Fallback could hide: it moves on, to a local reranker for example. No retry policy tries again.
+    """
 
 
 class Overloaded(TransientError):

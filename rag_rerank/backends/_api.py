@@ -11,9 +11,15 @@ from functools import partial
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
+from rag_rerank._lazy import loaded
+from rag_rerank.backends._breaker import Breaker
 from rag_rerank.backends._call import Call, split
 from rag_rerank.backends._exchange import Exchange, Reply
+from rag_rerank.backends._gate import Gate, gate_of
+from rag_rerank.backends._limits import Limits
+from rag_rerank.backends._prices import Price, listed
 from rag_rerank.backends._retry import RetryPolicy
+from rag_rerank.backends._visit import Terms
 from rag_rerank.base import PointwiseReranker
 from rag_rerank.errors import AuthenticationError, ConfigError
 from rag_rerank.secret import Secret
@@ -33,14 +39,21 @@ class ApiReranker(PointwiseReranker):
         base_url: Where the server is; ``None`` for the provider's own.
         timeout: Seconds to wait for the answer to one request.
         retry: When a request is sent again.
+        limits: How much is asked for, and spent, at most; see `Limits`.
+        breaker: When a failing provider is left alone for a while; see `Breaker`. ``None`` for never.
+        price: What the provider charges, for ``usage.cost`` and ceilings. By default that of ``prices.json``, which
+            holds at the provider's own server only and makes ``usage.cost`` an estimate.
         client: A client of the provider's SDK to use instead of an own one; its owner configures and closes it.
         async_client: The same for ``arerank``; without it, ``arerank`` calls ``client`` on a worker thread.
 
     Raises:
-        ConfigError: A value that cannot be used, or a key or base URL beside a client, which has its own.
+        ConfigError: A value that cannot be used, a key or base URL beside a client, which has its own, or a ceiling of
+            cost where no price is known.
     """
 
-    neutral: ClassVar[frozenset[str]] = PointwiseReranker.neutral | {"api_key", "timeout", "retry"}
+    neutral: ClassVar[frozenset[str]] = PointwiseReranker.neutral | {
+        *("api_key", "timeout", "retry", "limits", "breaker", "price")
+    }
 
     key_variables: ClassVar[tuple[str, ...]]
     """Environment variables that hold the key; the first one that is set wins."""
@@ -60,6 +73,9 @@ class ApiReranker(PointwiseReranker):
     base_url: str | None = None
     timeout: float = 10.0
     retry: RetryPolicy = field(default_factory=RetryPolicy)
+    limits: Limits = field(default_factory=Limits)
+    breaker: Breaker | None = None
+    price: Price | None = None
     client: Any = field(default=None, repr=False, compare=False, metadata={"live": True})
     async_client: Any = field(default=None, repr=False, compare=False, metadata={"live": True})
 
@@ -75,6 +91,8 @@ class ApiReranker(PointwiseReranker):
             object.__setattr__(self, "api_key", Secret(self.api_key))
         if self.base_url is not None:
             object.__setattr__(self, "base_url", _checked_url(self.base_url))
+        if self.limits.priced:
+            _ = self._price
 
     @property
     def scale(self) -> Scale:
@@ -135,6 +153,14 @@ class ApiReranker(PointwiseReranker):
         return call.scores(self.scale)
 
     @property
+    def spent(self) -> float:
+        """US dollars that this process has spent with this reranker's provider, server and key, where prices are known.
+
+        Counted is what answers said was billed, or our estimate where they did not say it.
+        """
+        return self._gate.ledger.spent
+
+    @property
     def _injected(self) -> bool:
         return self.client is not None or self.async_client is not None
 
@@ -145,18 +171,57 @@ class ApiReranker(PointwiseReranker):
 
     def _exchange(self, query: str) -> partial[Exchange]:
         """Return what makes an exchange of texts and the position of the first."""
-        key = "" if self._foreign else self.key()
-        return partial(Exchange, self.kind, self.model, query, key=key, scale=self.scale, label=self.label)
+        return partial(
+            Exchange, self.kind, self.model, query, key=self._known_key(), scale=self.scale, label=self.label
+        )
 
     def _call(self, query: str, texts: Sequence[str]) -> Call:
         return Call(
             self.label,
             self._exchange(query),
+            query,
             texts,
             self._parts(query, texts),
             self.retry,
             self._remarks(query, texts),
+            self._terms(),
         )
+
+    def _terms(self) -> Terms:
+        return Terms(
+            label=self.label,
+            backend=self.kind,
+            model=self.model,
+            gate=self._gate,
+            limits=self.limits,
+            breaker=self.breaker,
+            price=self._price,
+            listed=self.price is None,
+        )
+
+    @property
+    def _gate(self) -> Gate:
+        return self._own_gate if self._foreign else gate_of(self.kind, self._host(), self._known_key())
+
+    @loaded
+    def _own_gate(self) -> Gate:
+        return Gate()
+
+    def _host(self) -> str | None:
+        """Return the server that is asked; ``None`` for the provider's own."""
+        return self.base_url
+
+    @property
+    def _price(self) -> Price | None:
+        if self.price is not None:
+            return self.price
+        known = None if self._foreign or self._host() is not None else listed(self.kind, self.model)
+        if known is None and self.limits.priced:
+            raise ConfigError(
+                f"a ceiling of cost needs a price, and none is known for {self.label} at this server; give price",
+                path="limits",
+            )
+        return known
 
     def _attempt(self, exchange: Exchange, left: float) -> Reply:
         return self._send(exchange, min(self.timeout, left))
@@ -167,6 +232,9 @@ class ApiReranker(PointwiseReranker):
 
             return await asyncio.to_thread(self._attempt, exchange, left)
         return await self._asend(exchange, min(self.timeout, left))
+
+    def _known_key(self) -> str:
+        return "" if self._foreign else self.key()
 
     def key(self) -> str:
         """Return the key that a request would carry now.

@@ -7,27 +7,30 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cached_property, partial
 
 from rag_rerank._clock import now
 from rag_rerank._deadline import late, spent
 from rag_rerank._progress import tells
 from rag_rerank.backends._exchange import Exchange, Reply
 from rag_rerank.backends._retry import Attempts, RetryPolicy
+from rag_rerank.backends._visit import Terms, Visit
 from rag_rerank.errors import RequestTooLarge, RerankError
 from rag_rerank.trace import Trace, Usage
 from rag_rerank.types import Scale, Scores
 
-__all__ = ["Call", "estimated_tokens", "split"]
+__all__ = ["Call", "estimated_tokens", "pair_tokens", "split"]
 
 
 class Request:
     """One request of a call: the texts at some positions."""
 
-    def __init__(self, label: str, part: range, exchange: Exchange, retry: RetryPolicy) -> None:
+    def __init__(self, label: str, part: range, exchange: Exchange, retry: RetryPolicy, visit: Visit) -> None:
         self.part = part
         self.exchange = exchange
-        self.attempts = Attempts(retry)
-        self.reply = Reply(rows=None)
+        self.attempts = Attempts(retry, visit)
+        self.visit = visit
+        self.reply: Reply | None = None
         self._step = f"{label}, texts {part.start} to {part.stop - 1}"
         self._started = now()
 
@@ -41,10 +44,11 @@ class Request:
     def unfinished(self) -> Trace:
         """Tell what became of the request so far."""
         seconds = now() - self._started
+        sent = Usage(requests=self.attempts.count, seconds=seconds)
         return Trace(
             step=self._step,
             seconds=seconds,
-            usage=Usage(requests=self.attempts.count, seconds=seconds) + self.reply.usage,
+            usage=Usage.total((sent, self.reply.usage if self.reply else Usage(), self.visit.bill)),
             attempts=self.attempts.count,
             failures=tuple(self.attempts.failures),
         )
@@ -56,26 +60,32 @@ class Call:
     Args:
         label: How traces call the reranker.
         exchange: Makes the exchange of one request from its texts and the position of the first.
-        texts: The texts of the call.
+        query: The query of the call.
+        texts: Its texts.
         parts: Their positions, divided into requests.
         retry: When a request is sent again.
         notes: What there is to say before anything is sent.
+        terms: What its requests keep to.
     """
 
     def __init__(
         self,
         label: str,
         exchange: Callable[[Sequence[str], int], Exchange],
+        query: str,
         texts: Sequence[str],
         parts: Sequence[range],
         retry: RetryPolicy,
         notes: Sequence[str],
+        terms: Terms,
     ) -> None:
         self._label = label
         self._exchange = exchange
+        self._query = query
         self._texts = texts
         self._todo = deque(parts)
         self._retry = retry
+        self._terms = terms
         self._notes = dict.fromkeys(notes)
         self._values = [math.nan] * len(texts)
         self._done: list[Trace] = []
@@ -93,7 +103,8 @@ class Call:
                 raise late(self._label)
             part = self._todo.popleft()
             exchange = self._exchange(self._texts[part.start : part.stop], part.start)
-            self._sending = Request(self._label, part, exchange, self._retry)
+            visit = Visit(self._terms, partial(self._weigh, (part, *self._todo)), self._usage().cost)
+            self._sending = Request(self._label, part, exchange, self._retry, visit)
             yield self._sending
 
     @contextmanager
@@ -104,7 +115,12 @@ class Call:
         """
         part = request.part
         try:
-            yield
+            try:
+                yield
+            finally:
+                request.visit.settle(None if request.reply is None else request.reply.usage)
+                self._note(*request.visit.notes)
+            assert request.reply is not None
             self._values[part.start : part.stop] = request.exchange.scores(request.reply.rows)
         except RerankError as error:
             self._end(request.trace(error))
@@ -122,8 +138,17 @@ class Call:
         """Put the scores of all requests together, by position."""
         if len(self._done) > 1:
             self._note(f"{len(self._texts)} texts went in {len(self._done)} requests, and the scores were put together")
-        usage = Usage.total(request.usage for request in self._done)
-        return Scores(self._values, scale, usage, requests=tuple(self._done), notes=tuple(self._notes))
+        return Scores(self._values, scale, self._usage(), requests=tuple(self._done), notes=tuple(self._notes))
+
+    @cached_property
+    def _tokens(self) -> list[int]:
+        return pair_tokens(self._query, self._texts)
+
+    def _weigh(self, parts: Sequence[range]) -> list[list[int]]:
+        return [self._tokens[part.start : part.stop] for part in parts]
+
+    def _usage(self) -> Usage:
+        return Usage.total(request.usage for request in self._done)
 
     def _note(self, *sentences: str) -> None:
         self._notes |= dict.fromkeys(sentences)
@@ -139,6 +164,7 @@ class Call:
             usage=Usage.total(request.usage for request in requests),
             attempts=sum(request.attempts for request in requests),
             failures=tuple(failure for request in requests for failure in request.failures),
+            notes=tuple(self._notes),
             children=requests if len(requests) > 1 else (),
         )
 
@@ -156,6 +182,12 @@ def split(weights: Sequence[float], most: int, heaviest: float) -> list[range]:
             start, total = i, 0.0
         total += weight
     return [*ranges, range(start, len(weights))]
+
+
+def pair_tokens(query: str, texts: Sequence[str]) -> list[int]:
+    """Estimate the tokens that providers count for each text: its own and the query's."""
+    asked = estimated_tokens(query)
+    return [asked + estimated_tokens(text) for text in texts]
 
 
 def estimated_tokens(text: str) -> int:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from rag_rerank._clock import asleep, now, sleep
 from rag_rerank._deadline import left, spent
+from rag_rerank.backends._visit import Terms, Turn, Visit
 from rag_rerank.errors import ConfigError, TransientError
 
 if TYPE_CHECKING:
@@ -58,18 +59,22 @@ class RetryPolicy:
 
 
 class Attempts:
-    """The attempts of one request: sends it as the policy allows, and remembers what happened.
+    """The attempts of one request: sends it as the policy and its `Visit` allow, and remembers what happened.
+
+    What was refused before it was sent is not tried again, and neither is what failed when that opened the circuit.
 
     Attributes:
         count: How often the request was sent.
         failures: What went wrong in the attempts before the last.
     """
 
-    def __init__(self, policy: RetryPolicy) -> None:
+    def __init__(self, policy: RetryPolicy, visit: Visit | None = None) -> None:
         self.count = 0
         self.failures: list[str] = []
         self._policy = policy
         self._last: BaseException | None = None
+        self._visit = Visit(Terms()) if visit is None else visit
+        self._sent = False
         self._end = now() + policy.budget
 
     def run(self, send: Callable[[float], T]) -> T:
@@ -88,27 +93,43 @@ class Attempts:
         from tenacity import AsyncRetrying
 
         async def attempt() -> T:
-            return await self._attempt(send)
+            with self._turn() as turn:
+                for pause in turn.pauses():
+                    await pause.there()
+                return await send(self._begun())
 
         return await AsyncRetrying(sleep=asleep, **self._rules())(attempt)
 
     def _attempt(self, send: Callable[[float], T]) -> T:
+        with self._turn() as turn:
+            for pause in turn.pauses():
+                pause.here()
+            return send(self._begun())
+
+    def _turn(self) -> Turn:
+        self._sent = False
         if self._last is not None and spent():  # the call was abandoned, or has become late, during the wait
             self.failures.pop()
             raise self._last
+        return self._visit.turn(self._left)
+
+    def _begun(self) -> float:
+        self._sent = True
         self.count += 1
-        return send(max(self._left(), 0.05))
+        return max(self._left(), 0.05)
 
     def _left(self) -> float:
         return min(self._end - now(), left())
 
     def _rules(self) -> dict[str, Any]:
-        from tenacity import retry_if_exception_type
+        from tenacity import retry_if_exception
 
         return {
-            "retry": retry_if_exception_type(TransientError),
+            "retry": retry_if_exception(lambda error: isinstance(error, TransientError) and self._sent),
             "wait": self._wait,
-            "stop": lambda state: self.count >= self._policy.attempts or state.upcoming_sleep >= self._left(),
+            "stop": lambda state: (
+                self.count >= self._policy.attempts or state.upcoming_sleep >= self._left() or self._visit.open
+            ),
             "before_sleep": self._failed,
             "reraise": True,
         }

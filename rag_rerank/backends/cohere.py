@@ -12,14 +12,17 @@ from typing import Any, ClassVar
 from rag_rerank._extras import need
 from rag_rerank._lazy import loaded
 from rag_rerank.backends._api import ApiReranker, find_key
+from rag_rerank.backends._breaker import Breaker
 from rag_rerank.backends._call import estimated_tokens
 from rag_rerank.backends._exchange import Exchange, Reply, figure, read_rows
+from rag_rerank.backends._limits import Limits
 from rag_rerank.backends._loops import PerLoop
+from rag_rerank.backends._prices import Price
 from rag_rerank.backends._retry import RetryPolicy
 from rag_rerank.errors import BackendError, ConfigError
 from rag_rerank.trace import Usage
 
-__all__ = ["CohereReranker", "RetryPolicy"]
+__all__ = ["Breaker", "CohereReranker", "Limits", "Price", "RetryPolicy"]
 
 _DOCUMENT_TOKENS = 4096  # what the API reads of a text where max_tokens_per_doc is not sent
 
@@ -88,6 +91,9 @@ class CohereReranker(ApiReranker):
     @loaded
     def _server(self) -> str | None:
         return self.base_url or os.environ.get("CO_API_URL")  # the SDK would read it once, at import
+
+    def _host(self) -> str | None:
+        return self._server
 
     def _facts(self) -> Mapping[str, Any]:
         return {"base_url": self._server}

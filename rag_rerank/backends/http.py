@@ -13,17 +13,20 @@ from rag_rerank._deadline import left
 from rag_rerank._extras import need
 from rag_rerank._lazy import loaded
 from rag_rerank.backends._api import ApiReranker, find_key
+from rag_rerank.backends._breaker import Breaker
 from rag_rerank.backends._call import split
 from rag_rerank.backends._dialects import DIALECTS, Dialect, Name
 from rag_rerank.backends._exchange import Exchange, Reply, item, read_rows
 from rag_rerank.backends._http import Answer, Asked, aask, as_json, ask, explained
+from rag_rerank.backends._limits import Limits
 from rag_rerank.backends._loops import PerLoop
+from rag_rerank.backends._prices import Price
 from rag_rerank.backends._retry import RetryPolicy
 from rag_rerank.backends._served import Acquaintance
 from rag_rerank.errors import BackendError, ConfigError, did_you_mean
 from rag_rerank.types import SCALES, Scale
 
-__all__ = ["HttpReranker", "RetryPolicy"]
+__all__ = ["Breaker", "HttpReranker", "Limits", "Price", "RetryPolicy"]
 
 _INFO_SECONDS = 2.0  # a server that does not tell what it serves by then is asked to rerank without
 
@@ -180,6 +183,9 @@ class HttpReranker(ApiReranker):
 
     def _url(self, path: str) -> str:
         return f"{self.base_url or self._row.home}{path}"
+
+    def _host(self) -> str:
+        return self._url("")
 
     @loaded
     def _own(self) -> Any:

@@ -9,14 +9,17 @@ from typing import Any, ClassVar
 from rag_rerank._extras import need
 from rag_rerank._lazy import loaded
 from rag_rerank.backends._api import ApiReranker
-from rag_rerank.backends._call import estimated_tokens, split
+from rag_rerank.backends._breaker import Breaker
+from rag_rerank.backends._call import pair_tokens, split
 from rag_rerank.backends._exchange import Exchange, Reply, figure, item, read_rows
+from rag_rerank.backends._limits import Limits
 from rag_rerank.backends._loops import PerLoop
+from rag_rerank.backends._prices import Price
 from rag_rerank.backends._retry import RetryPolicy
 from rag_rerank.errors import BackendError, ConfigError, RequestTooLarge
 from rag_rerank.trace import Usage
 
-__all__ = ["RetryPolicy", "VoyageReranker"]
+__all__ = ["Breaker", "Limits", "Price", "RetryPolicy", "VoyageReranker"]
 
 # Tokens of query and text together that a model reads, and tokens of one request; from Voyage's reference.
 _WINDOW, _WINDOWS = 32_000, {"rerank-2": 16_000, "rerank-2-lite": 8_000, "rerank-1": 8_000, "rerank-lite-1": 4_000}
@@ -121,21 +124,15 @@ class VoyageReranker(ApiReranker):
 
     def _parts(self, query: str, texts: Sequence[str]) -> list[range]:
         window = _WINDOWS.get(self.model, _WINDOW)
-        weights = [min(tokens, window) if self.truncation else tokens for tokens in _tokens(query, texts)]
+        weights = [min(tokens, window) if self.truncation else tokens for tokens in pair_tokens(query, texts)]
         return split(weights, self.most_texts, _REQUESTS.get(self.model, _REQUEST) * _SAFETY)
 
     def _remarks(self, query: str, texts: Sequence[str]) -> tuple[str, ...]:
         window = _WINDOWS.get(self.model, _WINDOW)
-        longer = sum(tokens > window for tokens in _tokens(query, texts))
+        longer = sum(tokens > window for tokens in pair_tokens(query, texts))
         if not longer or not self.truncation:
             return ()
         return (f"by estimate {longer} texts with the query are longer than {window} tokens, and Voyage cuts them",)
-
-
-def _tokens(query: str, texts: Sequence[str]) -> list[int]:
-    """Estimate the tokens that Voyage counts for each text: its own and the query's."""
-    asked = estimated_tokens(query)
-    return [asked + estimated_tokens(text) for text in texts]
 
 
 def _sdk() -> Any:
@@ -176,7 +173,7 @@ def _reply(exchange: Exchange, answer: Any) -> Reply:
     tokens = figure(usage.get("total_tokens")) if isinstance(usage, Mapping) else None
     return Reply(
         rows=read_rows(answer.get("data"), item),
-        usage=Usage(tokens=sum(_tokens(exchange.query, exchange.texts)), estimated=("tokens",))
+        usage=Usage(tokens=sum(pair_tokens(exchange.query, exchange.texts)), estimated=("tokens",))
         if tokens is None
         else Usage(tokens=int(tokens)),
     )

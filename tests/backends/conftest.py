@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import Future
+from typing import Any, TypeVar
 
 import pytest
+from backends.clocks import ManualClock
 from backends.providers import DIALECTS, QUERY, SDKS, TEXTS, Ask, Provider
 from backends.server import RerankServer
 
 from rag_rerank import Ranking, Reranker, _clock
+from rag_rerank.backends import _gate
 
 R = TypeVar("R", bound=Reranker)
 
@@ -21,6 +24,11 @@ def no_world_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+
+@pytest.fixture(autouse=True)
+def nothing_asked_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_gate, "_gates", {})
 
 
 @pytest.fixture(params=[*SDKS, *DIALECTS.values()], ids=lambda provider: provider.label)
@@ -93,7 +101,7 @@ def ask(request: pytest.FixtureRequest, lasting_loop: asyncio.AbstractEventLoop)
 
 @pytest.fixture
 def waits() -> Iterator[list[float]]:
-    """The waits between attempts, in seconds: they are noted and not waited, and only they move the budget's clock."""
+    """The waits of a single caller, in seconds: they are noted and not waited, and only they move the clock."""
     clock = _Noting()
     with _clock.use(clock):
         yield clock.noted
@@ -111,3 +119,16 @@ class _Noting(_clock.Clock):
 
     async def asleep(self, seconds: float) -> None:
         self.noted.append(seconds)
+
+    def first_of(self, futures: Collection[Future[Any]], seconds: float | None) -> None:
+        if not any(future.done() for future in futures):
+            assert seconds is not None, "a single caller would wait for ever"
+            self.noted.append(seconds)
+
+
+@pytest.fixture
+def clock() -> Iterator[ManualClock]:
+    """A clock that stands still until the test moves it, for several threads and event loops."""
+    clock = ManualClock()
+    with _clock.use(clock):
+        yield clock

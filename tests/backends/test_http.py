@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,10 +14,10 @@ from backends.server import Answer, RerankServer
 from backends.wire import tokens
 
 import rag_rerank
-from rag_rerank import BackendError, BadResponse, RequestRejected, Reranker
+from rag_rerank import BackendError, BadResponse, RateLimited, RequestRejected, Reranker
 from rag_rerank.backends import _http
 from rag_rerank.backends._retry import RetryPolicy
-from rag_rerank.backends.http import HttpReranker
+from rag_rerank.backends.http import HttpReranker, Limits, Price
 from rag_rerank.testing import RerankerContract
 
 
@@ -175,3 +176,17 @@ def test_a_compressed_answer_is_read_and_a_broken_one_refused(ask: Ask, rerank_s
     assert len(ask(DIALECTS["vllm"].reranker(rerank_server))) == 2
     with pytest.raises(BadResponse, match="DecodingError"):
         ask(DIALECTS["vllm"].reranker(rerank_server))
+
+
+def test_limits_and_money_count_by_server_and_key(ask: Ask, rerank_server: RerankServer, waits: list[float]) -> None:
+    options: dict[str, Any] = {"limits": Limits(requests_per_minute=1), "price": Price(per_million_tokens=2.0)}
+    one, same = (DIALECTS["vllm"].reranker(rerank_server, **options) for _ in range(2))
+    other_key = DIALECTS["vllm"].reranker(rerank_server, api_key="another", **options)
+    other_server = replace(one, base_url=f"{one.base_url}/v1")
+    cost = ask(one).usage.cost
+    assert cost == pytest.approx(2.0 * tokens(QUERY, TEXTS) / 1_000_000)
+    assert (same.spent, other_key.spent, other_server.spent) == (cost, 0.0, 0.0)
+    ask(other_key)
+    assert waits == []
+    with pytest.raises(RateLimited, match="our own limit is reached"):
+        ask(same)

@@ -1,0 +1,261 @@
+"""One request at the gate of its key: whether it may be sent, when, and what came of it."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from functools import cached_property
+from types import TracebackType
+
+from rag_rerank._clock import asleep, first_of, now
+from rag_rerank._deadline import late, spent
+from rag_rerank.backends._breaker import Breaker
+from rag_rerank.backends._gate import Gate, Ticket
+from rag_rerank.backends._limits import Limits
+from rag_rerank.backends._prices import Price
+from rag_rerank.errors import CircuitOpen, CostExceeded, RateLimited, RequestTooLarge
+from rag_rerank.trace import Usage
+
+__all__ = ["Pause", "Terms", "Turn", "Visit"]
+
+_WORTH_A_NOTE = 0.01
+"""Seconds from which on a wait is told."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Terms:
+    """What a reranker keeps to in one call, and with whom it shares it.
+
+    Args:
+        label: How messages call the reranker.
+        backend: Registry name, for errors.
+        model: Model, for errors.
+        gate: What it shares with others of the same key.
+        limits: Its limits.
+        breaker: When it leaves a failing provider alone; ``None`` for never.
+        price: What it pays; ``None`` if that is not known.
+        listed: Whether the price is our table's, which may be out of date.
+    """
+
+    label: str = ""
+    backend: str = ""
+    model: str = ""
+    gate: Gate = field(default_factory=Gate)
+    limits: Limits = field(default_factory=Limits)
+    breaker: Breaker | None = None
+    price: Price | None = None
+    listed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """A wait of some seconds, cut short by news."""
+
+    news: Future[None]
+    seconds: float
+
+    def here(self) -> None:
+        """Wait on this thread."""
+        first_of([self.news], self.seconds)
+
+    async def there(self) -> None:
+        """Wait without blocking the event loop."""
+        sleeping = asyncio.ensure_future(asleep(self.seconds))
+        try:
+            await asyncio.wait({sleeping, asyncio.wrap_future(self.news)}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            sleeping.cancel()
+
+
+class Visit:
+    """One request with all its attempts: what it may cost and did, and what there is to say about its way.
+
+    Args:
+        terms: What it keeps to.
+        weigh: Gives the estimated tokens of each text, first those of this request, then those of each request that
+            its call still has to send.
+        spent: What the call has cost so far, in US dollars.
+    """
+
+    def __init__(
+        self, terms: Terms, weigh: Callable[[], list[list[int]]] = lambda: [[]], spent: float | None = None
+    ) -> None:
+        self.terms = terms
+        self.notes: list[str] = []
+        self.bill = Usage()
+        self.ticket: Ticket | None = None
+        self._weigh = weigh
+        self._spent = spent or 0.0
+        self._reserved: float | None = None
+
+    @property
+    def tokens(self) -> int:
+        """Estimated tokens of the request, where somebody wants to know."""
+        return sum(self._weights[0]) if self.terms.limits.tokens_per_minute is not None else 0
+
+    @property
+    def open(self) -> bool:
+        """Whether the circuit is open, so that no further attempt makes sense."""
+        breaker = self.terms.breaker
+        return breaker is not None and self.terms.gate.circuit.shut(breaker) is not None
+
+    def reserve(self) -> None:
+        """Set the estimated cost aside, once for all attempts.
+
+        Raises:
+            CostExceeded: That is more than a ceiling allows.
+        """
+        terms, limits = self.terms, self.terms.limits
+        if not limits.priced or self._reserved is not None:
+            return
+        assert terms.price is not None
+        cost, *rest = map(terms.price.estimate, self._weights)
+        later = sum(rest)
+        if limits.cost_per_call is not None and self._spent + cost + later > limits.cost_per_call * (1 + 1e-9):
+            raise self._too_dear("this call", "cost_per_call", self._spent, cost + later)
+        before = terms.gate.ledger.reserve(cost, later, limits.cost_per_process)
+        if before is not None:
+            raise self._too_dear("this process with this key", "cost_per_process", before, cost + later)
+        self._reserved = cost
+
+    def settle(self, usage: Usage | None) -> None:
+        """Enter what came of the request: what the answer says was billed, or ``None`` where there was no answer."""
+        terms = self.terms
+        cost = 0.0
+        if usage is not None:
+            if usage.tokens is not None and self.ticket is not None:
+                terms.gate.correct(self.ticket, usage.tokens)
+            if terms.price is not None:
+                told = terms.price.billed(usage)
+                cost = terms.price.estimate(self._weights[0]) if told is None else told
+                guessed = terms.listed or told is None or bool(usage.estimated)
+                self.bill = Usage(cost=cost, estimated=("cost",) if guessed else ())
+        terms.gate.ledger.settle(self._reserved or 0.0, cost)
+        self._reserved = None
+
+    def turn(self, left: Callable[[], float]) -> Turn:
+        """Return the next attempt; ``left`` gives the seconds that it has, waits included."""
+        return Turn(self, left)
+
+    @cached_property
+    def _weights(self) -> list[list[int]]:
+        return self._weigh()
+
+    def _too_dear(self, whose: str, name: str, spent: float, more: float) -> CostExceeded:
+        terms = self.terms
+        return CostExceeded(
+            f"{terms.label} was not asked: {whose} has spent ${spent:.6g}, and by estimate ${more:.6g} more would "
+            f"pass limits.{name}={getattr(terms.limits, name)}; raise it, send fewer texts, or put a local reranker "
+            "behind it in a fallback",
+            backend=terms.backend,
+            model=terms.model,
+        )
+
+
+class Turn:
+    """One attempt, as a context manager that gives back what it holds, however the attempt ends.
+
+    Attributes:
+        sent: Whether nothing stands in the way any more.
+    """
+
+    def __init__(self, visit: Visit, left: Callable[[], float]) -> None:
+        self.sent = False
+        self._visit = visit
+        self._terms = visit.terms
+        self._gate = visit.terms.gate
+        self._left = left
+        self._ticket: Ticket | None = None
+
+    def __enter__(self) -> Turn:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self.sent:
+            self._gate.circuit.leave(self, error, answered=error is None)
+            if isinstance(error, RateLimited) and error.retry_after is not None:
+                self._gate.hold(error.retry_after)
+        if self._ticket is not None:
+            self._gate.leave(self._ticket, sent=self.sent)
+
+    def pauses(self) -> Iterator[Pause]:
+        """Yield each wait, until the request may be sent.
+
+        Raises:
+            CircuitOpen: The provider is left alone for now.
+            CostExceeded: A ceiling would be passed.
+            RateLimited: The wait would be longer than the time allows.
+            RequestTooLarge: It has more tokens than a minute may have.
+            DeadlineExceeded: The call's time is up.
+        """
+        visit, terms = self._visit, self._terms
+        if spent():
+            raise late(terms.label)
+        if terms.breaker is not None:
+            self._heed(self._gate.circuit.shut(terms.breaker))
+        visit.reserve()
+        self._ticket = visit.ticket = Ticket(terms.limits, self._weight())
+        self._gate.join(self._ticket)
+        began, held = now(), self._gate.held
+        while (wait := self._gate.wait(self._ticket)) > 0:
+            left = self._left()
+            if left <= 0 or left <= wait < math.inf:
+                raise self._refused(wait)
+            yield Pause(self._ticket.news, min(wait, left))
+        if (waited := now() - began) >= _WORTH_A_NOTE:
+            why = "as the provider had asked" if held else f"to keep {terms.limits}"
+            visit.notes.append(f"waited {waited:.3g} s before sending, {why}")
+        if spent():
+            raise late(terms.label)
+        if terms.breaker is not None:
+            shut, probing = self._gate.circuit.enter(terms.breaker, self, max(self._left(), 0.0))
+            self._heed(shut)
+            if probing:
+                visit.notes.append("the circuit was open, and this request was the probe")
+        self.sent = True
+
+    def _weight(self) -> int:
+        tokens, most = self._visit.tokens, self._terms.limits.tokens_per_minute
+        if most is not None and tokens > most:
+            raise RequestTooLarge(
+                f"{self._terms.label} was not asked: the request has {tokens} tokens by estimate, and "
+                f"limits.tokens_per_minute={most} allows no more in a whole minute; raise it, or send fewer texts",
+                backend=self._terms.backend,
+                model=self._terms.model,
+            )
+        return tokens
+
+    def _heed(self, shut: float | None) -> None:
+        terms = self._terms
+        if shut is None or terms.breaker is None:
+            return
+        when = f"the next request may go in {shut:.3g} s" if shut else "one request is on its way as the probe"
+        raise CircuitOpen(
+            f"{terms.label} was not asked: its circuit is open, after {terms.breaker.failures} failures in a row or "
+            f"more, and {when}. Wait, or put another reranker behind it in a fallback",
+            retry_after=shut or None,
+            backend=terms.backend,
+            model=terms.model,
+        )
+
+    def _refused(self, wait: float) -> RateLimited:
+        terms = self._terms
+        if self._gate.held:
+            why = "the provider asked all requests with this key to wait"
+        elif wait == math.inf:
+            why = f"limits.concurrency={terms.limits.concurrency} places were taken all the time that this request had"
+        else:
+            why = f"our own limit is reached ({terms.limits})"
+        when = "" if wait == math.inf else f"; it might go in {wait:.3g} s, which is longer than the time it has"
+        return RateLimited(
+            f"{terms.label} was not asked: {why}{when}. Raise the limit, retry.budget or the timeout, or put another "
+            "reranker behind it in a fallback",
+            retry_after=None if wait == math.inf else wait,
+            backend=terms.backend,
+            model=terms.model,
+        )
