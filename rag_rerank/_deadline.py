@@ -139,6 +139,7 @@ async def ain_time(what: str, work: Awaitable[T]) -> T:
     if seconds == math.inf:
         return await work
     task = asyncio.ensure_future(work)
+    task.add_done_callback(heard)  # it may fail in the moment in which we are cancelled
     try:
         if not spent():
             await asyncio.wait({task}, timeout=_with_grace(seconds))
@@ -148,7 +149,6 @@ async def ain_time(what: str, work: Awaitable[T]) -> T:
     finally:
         if not task.done():
             task.cancel()
-            task.add_done_callback(heard)
 
 
 def beside(work: Callable[[], T]) -> Future[T]:

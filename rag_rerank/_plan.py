@@ -174,6 +174,7 @@ class Race:
             progress = Progress()
             with within(float("inf")) as limit:
                 future = start(self._wish.calls[len(self._begun)], progress)
+            future.add_done_callback(heard)  # nobody may be left to look
             self._begun.append(_Begun(future, limit, progress, now()))
             self.under_way.append(progress)
             self._next_at = now() + self._wish.stagger
@@ -194,7 +195,6 @@ class Race:
             if not begun.future.done():
                 if begun.limit is not None:
                     begun.limit.revoke()
-                begun.future.add_done_callback(heard)
                 begun.future.cancel()
 
     def outcomes(self, journal: Journal) -> tuple[Outcome, ...]:
