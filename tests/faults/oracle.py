@@ -106,7 +106,8 @@ class Oracle:
             self._skip(trace)
             return None
         if late(trace):
-            law(limited or (own and node["on_late"] == "error"), "nothing is late without a limit", trace.step)
+            below = node["type"] in ("cascade", "deadline") and any(map(late, trace.children))
+            law(limited or below or (own and node["on_late"] == "error"), "nothing is late without a limit", trace.step)
             self._skip(trace)
             return Failed("DeadlineExceeded")
         found: Outcomes = getattr(self, f"_{node['type']}")(node, trace, ids, limited or own)

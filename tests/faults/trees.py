@@ -32,7 +32,7 @@ def made(seed: int, number: int) -> Case:
     tree = _node(rng, depth, trouble, lasting)
     while sum(node["type"] == "leaf" for node in walk(tree)) > SLOTS:
         tree = _node(rng, depth, trouble, lasting)
-    count = rng.choice((0, 1, 2, 3, 5, 8, 12))
+    count = rng.choice((0, 1, 2, 3, 3, 5, 5, 8, 12))
     texts = [_text(rng) for _ in range(count)]
     return {
         "tree": numbered(tree),
@@ -56,7 +56,7 @@ def _node(rng: random.Random, depth: int, trouble: float, lasting: bool) -> Node
     def below(least: int, most: int) -> list[Node]:
         return [_node(rng, depth - 1, trouble, lasting) for _ in range(rng.randint(least, most))]
 
-    if depth <= 1 or rng.random() < 0.25:
+    if depth <= 1 or rng.random() < (0.08 if depth == DEPTH else 0.35):
         return _leaf(rng, trouble, lasting)
     kind = rng.choice(("fallback", "hedge", "ensemble", "cascade", "deadline", "cached"))
     if kind == "fallback":
@@ -82,7 +82,7 @@ def _leaf(rng: random.Random, trouble: float, lasting: bool) -> Node:
     names = [name for name in FAULTS if lasting or name not in LASTING]
     burst = rng.random() < 0.3
     script = []
-    for _ in range(rng.randint(0, 6)):
+    for _ in range(rng.randint(0, 8)):
         name = rng.choice(names) if rng.random() < trouble else ""
         script += [(name, _seconds(rng))] * (rng.randint(2, 4) if burst and name.startswith("5") else 1)
     return {
@@ -91,7 +91,7 @@ def _leaf(rng: random.Random, trouble: float, lasting: bool) -> Node:
         "model": rng.choice(("shared", None)),
         "script": script,
         "steady": _seconds(rng),
-        "timeout": round(rng.choice((0.5, 2.0, 10.0)) * rng.uniform(0.5, 1.5), 2),
+        "timeout": round(rng.choice((0.5, 2.0, 5.0, 10.0)) * rng.uniform(0.5, 1.5), 2),
         "retry": {
             "attempts": rng.randint(1, 4),
             "first_wait": round(rng.uniform(0, 1), 2),
@@ -103,7 +103,7 @@ def _leaf(rng: random.Random, trouble: float, lasting: bool) -> Node:
 
 
 def _seconds(rng: random.Random) -> float:
-    return round(rng.choice((0.01, 0.1, 0.3, 1.0, 3.0)) * rng.uniform(0.5, 2), 3)
+    return round(rng.choice((0.01, 0.05, 0.1, 0.3, 0.3, 1.0, 3.0)) * rng.uniform(0.5, 2), 3)
 
 
 def parts(node: Node) -> Iterator[Node]:
