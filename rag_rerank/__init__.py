@@ -12,6 +12,7 @@ import logging
 from rag_rerank.base import Composite, PointwiseReranker, Reranker
 from rag_rerank.compose import Cached, Cascade, Deadline, Ensemble, Fallback, Hedge, Stage
 from rag_rerank.config import Spec, build, json_schema, load, to_config
+from rag_rerank.context import Context, Dropped, Packing, Piece, pack
 from rag_rerank.errors import (
     AllFailed,
     AuthenticationError,
@@ -51,9 +52,11 @@ __all__ = [
     "Cascade",
     "Composite",
     "ConfigError",
+    "Context",
     "Coverage",
     "Deadline",
     "DeadlineExceeded",
+    "Dropped",
     "Ensemble",
     "Fallback",
     "Hedge",
@@ -63,6 +66,8 @@ __all__ = [
     "MissingExtraError",
     "ModelLoadError",
     "Overloaded",
+    "Packing",
+    "Piece",
     "PointwiseReranker",
     "Ranking",
     "RateLimited",
@@ -82,6 +87,7 @@ __all__ = [
     "build",
     "json_schema",
     "load",
+    "pack",
     "to_config",
 ]
 

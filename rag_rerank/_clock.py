@@ -6,16 +6,22 @@ passes only as far as they let it.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager
-from threading import Thread
+from functools import partial
+from queue import Empty, SimpleQueue
+from threading import Lock, Thread
 from typing import Any, TypeVar
 
 __all__ = ["Clock", "asleep", "first_of", "now", "sleep", "start", "use"]
 
 T = TypeVar("T")
+
+_IDLE = 30.0
+"""Seconds that a thread waits for more work."""
 
 
 class Clock:
@@ -38,12 +44,53 @@ class Clock:
     def start(self, work: Callable[[], T]) -> Future[T]:
         """Do work on a thread of its own, which the interpreter does not wait for at its end."""
         future: Future[T] = Future()
-        Thread(target=_fulfil, args=(future, work), name="rag_rerank_beside", daemon=True).start()
+        _threads.run(partial(_fulfil, future, work))
         return future
 
     def first_of(self, futures: Collection[Future[Any]], seconds: float | None) -> None:
         """Wait on this thread until one of the futures is done, but no longer than this."""
         wait(futures, seconds, FIRST_COMPLETED)
+
+
+class _Threads:
+    """Threads that wait a while for more work, because some SDKs keep their connection with the thread."""
+
+    def __init__(self) -> None:
+        self._forget()
+
+    def _forget(self) -> None:
+        self._lock = Lock()
+        self._idle: list[SimpleQueue[Callable[[], None]]] = []  # the last one first, so that the others can go
+        self._process = os.getpid()
+
+    def run(self, work: Callable[[], None]) -> None:
+        """Have work done on a thread that does nothing else meanwhile."""
+        if self._process != os.getpid():  # neither threads nor held locks are of use after a fork
+            self._forget()
+        with self._lock:
+            inbox = self._idle.pop() if self._idle else None
+        if inbox is None:
+            inbox = SimpleQueue()
+            Thread(target=self._serve, args=(inbox,), name="rag_rerank_beside", daemon=True).start()
+        inbox.put(work)
+
+    def _serve(self, inbox: SimpleQueue[Callable[[], None]]) -> None:
+        while True:
+            try:
+                work = inbox.get(timeout=_IDLE)
+            except Empty:
+                with self._lock:
+                    if inbox in self._idle:
+                        self._idle.remove(inbox)
+                        return
+                continue  # work is on its way
+            work()
+            del work
+            with self._lock:
+                self._idle.append(inbox)
+
+
+_threads = _Threads()
 
 
 def _fulfil(future: Future[T], work: Callable[[], T]) -> None:

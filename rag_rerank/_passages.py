@@ -12,7 +12,8 @@ from pathlib import Path
 from statistics import NormalDist
 from typing import NamedTuple
 
-from rag_rerank._request import blank, readable
+from rag_rerank._request import readable
+from rag_rerank.types import blank
 
 __all__ = ["Asked", "as_read", "questions", "skewed"]
 

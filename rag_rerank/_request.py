@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
-from unicodedata import category
 
 from rag_rerank._clock import now
 from rag_rerank._deadline import timely
@@ -16,12 +15,12 @@ from rag_rerank._plan import describe, scores_of
 from rag_rerank._progress import Progress, tells
 from rag_rerank.errors import BadResponse, InputError, InputTooLong, RerankError, TruncationWarning
 from rag_rerank.trace import Trace
-from rag_rerank.types import Candidate, Ranking, Scores, check_top_k, checked_values, ranked
+from rag_rerank.types import BLANK, Candidate, Ranking, Scores, blank, check_top_k, checked_values, ranked
 
 if TYPE_CHECKING:
     from rag_rerank.base import PointwiseReranker
 
-__all__ = ["Request", "as_candidates", "blank", "readable"]
+__all__ = ["Request", "as_candidates", "readable"]
 
 
 def as_candidates(query: str, candidates: Sequence[Candidate | str], top_k: int | None = None) -> tuple[Candidate, ...]:
@@ -55,11 +54,6 @@ def as_candidates(query: str, candidates: Sequence[Candidate | str], top_k: int 
     return tuple(prepared)
 
 
-def blank(text: str) -> bool:
-    """Whether a text has nothing to read: only spaces, control and format characters (zero-width space, BOM ...)."""
-    return not text[:1].isalnum() and all(char.isspace() or category(char) in ("Cc", "Cf") for char in text)
-
-
 def readable(text: str) -> str:
     """Return valid Unicode: surrogate pairs joined, lone surrogates as U+FFFD. Valid text is returned as it is."""
     try:
@@ -78,7 +72,7 @@ class Request:
         self.asked = query
         self.query = readable(query)
         self.candidates = candidates
-        self.unscored = {i: "blank text" for i, c in enumerate(candidates) if blank(c.text)}
+        self.unscored = {i: BLANK for i, c in enumerate(candidates) if blank(c.text)}
         self.where = [i for i in range(len(candidates)) if i not in self.unscored]
         self.texts = [readable(candidates[i].text) for i in self.where]
         repaired = sum(text is not candidates[i].text for i, text in zip(self.where, self.texts, strict=True))

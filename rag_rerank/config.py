@@ -77,7 +77,7 @@ def load(path: str | os.PathLike[str]) -> Reranker:
 def to_config(reranker: Reranker) -> dict[str, Any]:
     """Return the node that builds an equal reranker: ``build(to_config(r)) == r``.
 
-    Fields at their defaults are left out, except ``model``. A key given as ``"${VAR}"`` stays that reference;
+    Fields at their defaults are left out, except a named ``model``. A key given as ``"${VAR}"`` stays that reference;
     a key given as itself is left out, and the rebuilt reranker reads the usual environment variable.
 
     Raises:
@@ -220,7 +220,7 @@ def _dump(item: Any, path: str) -> dict[str, Any]:
         elif isinstance(value, Secret):
             if value.reference:
                 node[f.name] = value.reference
-        elif f.name == "model" or not _is_default(f, value):
+        elif (f.name == "model" and value) or not _is_default(f, value):
             node[f.name] = _dumped(value, here)
     return node
 

@@ -33,6 +33,7 @@ BUILT_IN: Mapping[str, str] = MappingProxyType(
         "ensemble": "rag_rerank.compose.ensemble:Ensemble",
         "fallback": "rag_rerank.compose.fallback:Fallback",
         "hedge": "rag_rerank.compose.hedge:Hedge",
+        "http": "rag_rerank.backends.http:HttpReranker",
         "lexical": "rag_rerank.backends.lexical:LexicalReranker",
         "onnx": "rag_rerank.backends.onnx:OnnxReranker",
         "torch": "rag_rerank.backends.torch:TorchReranker",
@@ -44,6 +45,7 @@ BUILT_IN: Mapping[str, str] = MappingProxyType(
 EXTRAS: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
         "cohere": ("cohere", "cohere"),
+        "http": ("httpx", "http"),
         "torch": ("sentence_transformers", "torch"),
         "voyage": ("voyageai", "voyage"),
     }

@@ -105,7 +105,7 @@ class Trace:
         seconds: Wall time of the step.
         scale: Scale of the step's presented scores; ``None`` for a request inside a leaf or a failed step.
         model: Model id with its revision, ``"org/name@revision"``, where there is a model.
-        scores: Raw score by candidate id, best first. Empty for a composite, whose children hold them.
+        scores: Raw score by candidate id, best first. Empty for a composite whose scores are those of its children.
         unscored: Reason by candidate id, for those that got no score here.
         coverage: Coverage by candidate id, where the backend knows it.
         usage: What the step cost, children included.

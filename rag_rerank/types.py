@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args, overload
+from unicodedata import category
 
 from rag_rerank.errors import InputError
 from rag_rerank.trace import Coverage, Trace, Usage
@@ -26,6 +27,15 @@ Scale = Literal["calibrated", "sigmoid", "relevance", "similarity", "unbounded"]
 """
 
 SCALES: tuple[Scale, ...] = get_args(Scale)
+
+
+BLANK = "blank text"
+"""Why a text with nothing to read has no score."""
+
+
+def blank(text: str) -> bool:
+    """Whether a text has nothing to read: only spaces, control and format characters (zero-width space, BOM ...)."""
+    return not text[:1].isalnum() and all(char.isspace() or category(char) in ("Cc", "Cf") for char in text)
 
 
 def present(raw: float, scale: Scale) -> float:
@@ -270,11 +280,14 @@ def renumbered(hits: Iterable[Hit]) -> tuple[Hit, ...]:
     )
 
 
-def in_first_stage_order(candidates: Iterable[Candidate], reason: str, behind: int = 0) -> tuple[Hit, ...]:
-    """Return candidates as hits without a score, in the order they came in, behind so many others."""
-    return tuple(
-        Hit(rank, None, None, candidate, None, reason) for rank, candidate in enumerate(candidates, start=behind + 1)
-    )
+def blank_last(hits: Iterable[Hit]) -> tuple[Hit, ...]:
+    """Give hits their ranks in the order they stand, but for blank texts, which go behind all others."""
+    return renumbered(sorted(hits, key=lambda hit: hit.unscored == BLANK))
+
+
+def in_first_stage_order(candidates: Iterable[Candidate], reason: str) -> tuple[Hit, ...]:
+    """Return candidates as hits without a score, in the order they came in, blank texts behind all others."""
+    return blank_last(Hit(0, None, None, c, None, BLANK if blank(c.text) else reason) for c in candidates)
 
 
 def check_top_k(top_k: int | None) -> None:

@@ -27,9 +27,7 @@ class Timed(ScriptedReranker):
 
     seconds: float = 0.0
     each: float = 0.0
-    ended: list[str] = field(
-        default_factory=list, init=False, repr=False, compare=False, metadata={"live": True}
-    )
+    ended: list[str] = field(default_factory=list, init=False, repr=False, compare=False, metadata={"live": True})
 
     def score(self, query: str, texts: Sequence[str]) -> Scores:
         _clock.sleep(self.seconds + self.each * len(texts))

@@ -49,6 +49,11 @@ class ApiReranker(PointwiseReranker):
     """Texts in one request at most."""
 
     remote: ClassVar[bool] = True
+    bare_clients: ClassVar[bool] = False
+    """Whether an injected client is nothing but connections, so that URL and key are this reranker's own."""
+
+    model_optional: ClassVar[bool] = False
+    """Whether a server may be left to choose its model, with an empty name."""
 
     model: str
     api_key: str | Secret | None = field(default=None, compare=False)
@@ -60,11 +65,11 @@ class ApiReranker(PointwiseReranker):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.model:
+        if not self.model and not self.model_optional:
             raise ConfigError("model is empty", path="model")
         if not (self.timeout > 0 and math.isfinite(self.timeout)):
             raise ConfigError(f"timeout must be more than 0 seconds, got {self.timeout}", path="timeout")
-        if self._injected and (self.api_key is not None or self.base_url is not None):
+        if self._foreign and (self.api_key is not None or self.base_url is not None):
             raise ConfigError("an injected client has its own key and URL; leave api_key and base_url out")
         if self.api_key is not None:
             object.__setattr__(self, "api_key", Secret(self.api_key))
@@ -79,7 +84,7 @@ class ApiReranker(PointwiseReranker):
     @property
     def uncacheable(self) -> str | None:
         """An injected client, whose server is not known here."""
-        if self._injected:
+        if self._foreign:
             return "which server an injected client asks is not known here; give base_url and a key instead"
         return None
 
@@ -90,6 +95,12 @@ class ApiReranker(PointwiseReranker):
     @abstractmethod
     async def _asend(self, exchange: Exchange, timeout: float) -> Reply:
         """Do what `_send` does without blocking the event loop."""
+
+    def _meet(self) -> None:
+        """Ask the server what it takes, where it is one that tells; called before each call."""
+
+    async def _ameet(self) -> None:
+        """Do what `_meet` does without blocking the event loop."""
 
     def _parts(self, query: str, texts: Sequence[str]) -> list[range]:
         """Divide the texts, by position, into requests that the provider takes."""
@@ -107,6 +118,7 @@ class ApiReranker(PointwiseReranker):
         """
         if self._injected and self.client is None:
             raise ConfigError(f"{self.label} was given async_client only; give client too, or call arerank")
+        self._meet()
         call = self._call(query, texts)
         for request in call.pending():
             with call.watched(request):
@@ -115,6 +127,7 @@ class ApiReranker(PointwiseReranker):
 
     async def ascore(self, query: str, texts: Sequence[str]) -> Scores:
         """Do what `score` does without blocking the event loop."""
+        await self._ameet()
         call = self._call(query, texts)
         for request in call.pending():
             with call.watched(request):
@@ -125,10 +138,20 @@ class ApiReranker(PointwiseReranker):
     def _injected(self) -> bool:
         return self.client is not None or self.async_client is not None
 
+    @property
+    def _foreign(self) -> bool:
+        """Whether URL and key are those of an injected client."""
+        return self._injected and not self.bare_clients
+
+    def _exchange(self, query: str) -> partial[Exchange]:
+        """Return what makes an exchange of texts and the position of the first."""
+        key = "" if self._foreign else self.key()
+        return partial(Exchange, self.kind, self.model, query, key=key, scale=self.scale, label=self.label)
+
     def _call(self, query: str, texts: Sequence[str]) -> Call:
         return Call(
             self.label,
-            partial(Exchange, self.kind, self.model, query, key="" if self._injected else self._key()),
+            self._exchange(query),
             texts,
             self._parts(query, texts),
             self.retry,
@@ -145,12 +168,19 @@ class ApiReranker(PointwiseReranker):
             return await asyncio.to_thread(self._attempt, exchange, left)
         return await self._asend(exchange, min(self.timeout, left))
 
-    def _key(self) -> str:
+    def key(self) -> str:
+        """Return the key that a request would carry now.
+
+        Raises:
+            AuthenticationError: There is none, or it holds what no header can hold.
+        """
         return find_key(self.kind, self.api_key, self.key_variables)
 
 
-def find_key(backend: str, given: str | Secret | None, variables: Sequence[str]) -> str:
+def find_key(backend: str, given: str | Secret | None, variables: Sequence[str], *, optional: bool = False) -> str:
     """Return the key that a provider asks for: the given one, or that of the first variable that is set.
+
+    Without either, it is empty where it is ``optional``.
 
     Raises:
         AuthenticationError: There is none, or it holds what no header can hold.
@@ -159,10 +189,12 @@ def find_key(backend: str, given: str | Secret | None, variables: Sequence[str])
         key = Secret(given).reveal().strip()
     else:
         key = next(filter(None, (os.environ.get(name, "").strip() for name in variables)), "")
+    if not key and optional and given is None:
+        return ""
     if not key:
+        usual = f"set {' or '.join(variables)} in the environment, or " if variables else ""
         raise AuthenticationError(
-            f'{backend} needs an API key: set {" or ".join(variables)} in the environment, or give api_key="${{VAR}}" '
-            "with the name of the variable that holds it",
+            f'{backend} needs an API key: {usual}give api_key="${{VAR}}" with the name of the variable that holds it',
             backend=backend,
         )
     if not key.isascii() or not key.isprintable() or " " in key:
@@ -176,4 +208,10 @@ def _checked_url(url: str) -> str:
         raise ConfigError("base_url must look like https://host/path", path="base_url")
     if parts.username or parts.password:
         raise ConfigError("base_url must not hold a user or a password; give api_key", path="base_url")
+    if parts.query or parts.fragment:
+        raise ConfigError("base_url ends with its path; nothing may follow it after ? or #", path="base_url")
+    try:
+        _ = parts.port
+    except ValueError as error:
+        raise ConfigError("base_url has a port that is no port", path="base_url") from error
     return url.rstrip("/")

@@ -23,12 +23,14 @@ from rag_rerank.errors import (
     TransientError,
 )
 from rag_rerank.trace import Usage
+from rag_rerank.types import Scale
 
-__all__ = ["Exchange", "Reply", "figure", "read_rows"]
+__all__ = ["Exchange", "Reply", "figure", "item", "read_rows"]
 
 T = TypeVar("T")
 Explain = Callable[["Exchange", Exception], BackendError]
 
+_BOUNDED: tuple[Scale, ...] = ("calibrated", "relevance")
 _ROUNDING = 1e-6  # providers round scores; one may stand this far outside 0..1
 
 _BY_STATUS: Mapping[int, type[BackendError]] = {
@@ -49,6 +51,7 @@ _ADVICE: Mapping[type[BackendError], str] = {
     RequestTooLarge: "send fewer or shorter texts",
     RequestRejected: "the same request will fail again; check model, options and base_url",
 }
+_REDIRECTED = "redirects are not followed, because the key would go along; set base_url to where the server is now"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +80,8 @@ class Exchange:
         texts: The texts that are sent.
         first: Position of the first of them among all texts of the call.
         key: The key that is sent, if it is known; never shown.
+        scale: What the scores are expected to be.
+        label: How messages call the backend and its model; by default by those two.
     """
 
     backend: str
@@ -85,6 +90,8 @@ class Exchange:
     texts: Sequence[str] = field(repr=False)
     first: int = 0
     key: str = field(default="", repr=False)
+    scale: Scale = "relevance"
+    label: str = ""
 
     def sent(self, send: Callable[..., T], explain: Explain, **arguments: Any) -> T:
         """Call an SDK, and turn what it raises into an error of ours.
@@ -111,13 +118,14 @@ class Exchange:
         raise failure
 
     def scores(self, rows: object) -> list[float]:
-        """Return one relevance for each text, in the order of the texts.
+        """Return one score for each text, in the order of the texts.
 
         Args:
             rows: Pairs of index and score as the provider sent them, in any order.
 
         Raises:
-            BadResponse: Not exactly one finite score within 0..1 for each text; the message names the first one.
+            BadResponse: Not exactly one finite score for each text, within 0..1 where the scale is; the message
+                names the first one.
         """
         if not isinstance(rows, (list, tuple)):
             raise self.bad("it holds no list of scores")
@@ -131,7 +139,7 @@ class Exchange:
             value = figure(score)
             if value is None:
                 raise self.bad(f"score {_described(score)} for text {where}, which is not a finite number")
-            if not -_ROUNDING <= value <= 1 + _ROUNDING:
+            if self.scale in _BOUNDED and not -_ROUNDING <= value <= 1 + _ROUNDING:
                 raise self.bad(f"score {value:g} for text {where}, which is outside 0..1")
             found[index] = value
         missing = [self.first + i for i in range(len(self.texts)) if i not in found]
@@ -140,7 +148,13 @@ class Exchange:
         return [found[i] for i in range(len(self.texts))]
 
     def refused(
-        self, status: int | None, headers: Mapping[str, str], body: object, *, kind: type[BackendError] | None = None
+        self,
+        status: int | None,
+        headers: Mapping[str, str],
+        body: object,
+        *,
+        kind: type[BackendError] | None = None,
+        advice: str | None = None,
     ) -> BackendError:
         """Return the error for an answer that carries no scores.
 
@@ -149,6 +163,7 @@ class Exchange:
             headers: Its headers, in any case.
             body: Its body, parsed where it was JSON.
             kind: The error class, where the provider's words say more than the status.
+            advice: How to mend it, where the class does not say it well enough.
         """
         if status is not None and status < 300:
             return self.bad("it is not JSON of the expected shape", status=status)
@@ -157,9 +172,15 @@ class Exchange:
             kind = _BY_STATUS.get(status or 0, BackendUnavailable if server_error else RequestRejected)
         said = self.safe(message(body))
         text = f"answered {status or 'with an error'}" + (f" ({said})" if said else "")
-        text += f"; {_ADVICE[kind]}" if kind in _ADVICE else ""
+        if advice is None:
+            advice = _REDIRECTED if status is not None and 300 <= status < 400 else _ADVICE.get(kind)
+        text += f"; {advice}" if advice else ""
         more = {"retry_after": seconds_to_wait(headers)} if issubclass(kind, TransientError) else {}
         return self._error(kind, text, status=status, **more)
+
+    def rejected(self, what: str) -> BackendError:
+        """Return the error for a server that cannot do what it is there for."""
+        return self._error(RequestRejected, self.safe(what))
 
     def late(self) -> BackendError:
         """Return the error for no answer in time."""
@@ -192,19 +213,27 @@ class Exchange:
         return type(error).__name__ + (f": {said}" if said else "")
 
     def _error(self, kind: type[BackendError], text: str, **facts: Any) -> BackendError:
-        return kind(f"{self.backend}:{self.model} {text}", backend=self.backend, model=self.model, **facts)
+        return kind(
+            f"{self.label or f'{self.backend}:{self.model}'} {text}", backend=self.backend, model=self.model, **facts
+        )
 
 
-def read_rows(rows: object, get: Callable[[Any, str, None], object]) -> object:
+def read_rows(rows: object, get: Callable[[Any, str, None], object], score: str = "relevance_score") -> object:
     """Return the pairs of index and score of a reply's rows, or ``None`` where there is no list of rows.
 
     Args:
         rows: What the reply holds in their place.
-        get: Reads a field of a row, or gives the default: ``getattr`` for objects.
+        get: Reads a field of a row, or gives the default: ``getattr`` for objects, `item` for JSON.
+        score: The field with the score.
     """
     if not isinstance(rows, (list, tuple)):
         return None
-    return [(get(row, "index", None), get(row, "relevance_score", None)) for row in rows]
+    return [(get(row, "index", None), get(row, score, None)) for row in rows]
+
+
+def item(row: Any, name: str, default: None) -> object:
+    """Return a field of a JSON object, or the default, also where it is no object."""
+    return row.get(name, default) if isinstance(row, Mapping) else default
 
 
 def figure(value: object) -> float | None:

@@ -10,7 +10,7 @@ from rag_rerank._extras import need
 from rag_rerank._lazy import loaded
 from rag_rerank.backends._api import ApiReranker
 from rag_rerank.backends._call import estimated_tokens, split
-from rag_rerank.backends._exchange import Exchange, Reply, figure, read_rows
+from rag_rerank.backends._exchange import Exchange, Reply, figure, item, read_rows
 from rag_rerank.backends._loops import PerLoop
 from rag_rerank.backends._retry import RetryPolicy
 from rag_rerank.errors import BackendError, ConfigError, RequestTooLarge
@@ -81,7 +81,7 @@ class VoyageReranker(ApiReranker):
         await super().aclose()
 
     def _facts(self) -> Mapping[str, Any]:
-        return {"base_url": self.base_url or ("MongoDB's" if self._key().startswith("al-") else "Voyage's")}
+        return {"base_url": self.base_url or ("MongoDB's" if self.key().startswith("al-") else "Voyage's")}
 
     @loaded
     def _session(self) -> PerLoop[Any]:
@@ -175,7 +175,7 @@ def _reply(exchange: Exchange, answer: Any) -> Reply:
     usage = answer.get("usage")
     tokens = figure(usage.get("total_tokens")) if isinstance(usage, Mapping) else None
     return Reply(
-        rows=read_rows(answer.get("data"), _item),
+        rows=read_rows(answer.get("data"), item),
         usage=Usage(tokens=sum(_tokens(exchange.query, exchange.texts)), estimated=("tokens",))
         if tokens is None
         else Usage(tokens=int(tokens)),
@@ -188,7 +188,3 @@ def _reply_of_client(answer: Any) -> Reply:
         rows=read_rows(getattr(answer, "results", None), getattr),
         usage=Usage(tokens=None if tokens is None else int(tokens)),
     )
-
-
-def _item(row: Any, name: str, default: None) -> object:
-    return row.get(name, default) if isinstance(row, Mapping) else default

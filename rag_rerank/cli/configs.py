@@ -52,13 +52,13 @@ def _tree(reranker: Reranker, first: str = "", rest: str = "") -> Iterator[str]:
 
 
 def _lacks(reranker: Reranker) -> Iterator[str]:
-    from rag_rerank.backends._api import ApiReranker, find_key
+    from rag_rerank.backends._api import ApiReranker
 
     package, extra = registry.EXTRAS.get(reranker.kind, (None, None))
     if package is not None and find_spec(package) is None:
         yield f'not installed here: pip install "rag-rerank[{extra}]"'
     if isinstance(reranker, ApiReranker):
         try:
-            find_key(reranker.kind, reranker.api_key, reranker.key_variables)
+            reranker.key()
         except AuthenticationError as error:
             yield str(error)

@@ -10,7 +10,7 @@ from typing import ClassVar, NamedTuple
 from rag_rerank._plan import Call, Decision, Plan
 from rag_rerank.base import Composite, Reranker, check_reranker
 from rag_rerank.errors import ConfigError
-from rag_rerank.types import Candidate, Hit, Ranking, Scale, renumbered
+from rag_rerank.types import BLANK, Candidate, Hit, Ranking, Scale, renumbered
 
 __all__ = ["Cascade", "Stage"]
 
@@ -54,7 +54,8 @@ class Cascade(Composite):
 
     The ranking is the last stage's, on its scale. Nothing is lost: candidates that did not enter a stage follow
     behind, in the order in which they stood when they stopped, without a score (their scores of earlier stages
-    are on another scale; the trace has them).
+    are on another scale; the trace has them). From a stage that scored nothing (its `Deadline` was over, or all members
+    of a fallback failed), all go on in their order.
 
     A stage with a ``margin`` stops early, query by query. By the raw scores of the stage before, a candidate is
 
@@ -147,9 +148,14 @@ class Cascade(Composite):
             notes.append(f"stage {number}: {len(inside)} of {len(entering)} entered{entry.remark}")
             before = yield Call(stage.reranker, query, inside)
             hits, scale, substituted = before.hits, before.scale, before.substituted
-            entering = tuple(hit.candidate for hit in hits if hit.raw_score is not None)
-            if number < len(self.stages):
-                stopped[:0] = [hit for hit in hits if hit.raw_score is None]
+            if number == len(self.stages):
+                break
+            going_on = [hit for hit in hits if hit.raw_score is not None]
+            if not going_on and (going_on := [hit for hit in hits if hit.unscored != BLANK]):
+                notes.append(f"stage {number} scored nothing, so its candidates went on in their order")
+            entering = tuple(hit.candidate for hit in going_on)
+            ids = {hit.id for hit in going_on}
+            stopped[:0] = [hit for hit in hits if hit.id not in ids]
         return Decision(renumbered((*ahead, *hits, *stopped)), scale, notes=tuple(notes), substituted=substituted)
 
     def _entry(self, stage: Stage, entering: Sequence[Candidate], before: Ranking | None) -> _Entry:

@@ -13,7 +13,7 @@ from rag_rerank._pace import Pace, work
 from rag_rerank._plan import Call, Decision, Plan
 from rag_rerank.base import Composite, PointwiseReranker, Reranker, check_choice, check_reranker
 from rag_rerank.errors import ConfigError, DeadlineExceeded
-from rag_rerank.types import Candidate, Hit, Ranking, Scale, best_first, in_first_stage_order, renumbered
+from rag_rerank.types import Candidate, Hit, Ranking, Scale, best_first, blank_last, in_first_stage_order, renumbered
 
 __all__ = ["Deadline"]
 
@@ -32,10 +32,10 @@ class Deadline(Composite):
     and raises.
 
     ``on_late="partial"`` scores as many candidates as fit, in incoming order, and lets the others follow without a
-    score. At least one is tried. How many fit is estimated from how long earlier calls took: a local model estimates by its own pace and by
-    the calls that it is serving, everything else by the calls of this deadline. Where a score depends on nothing but
-    the query and its text, candidates go in several rounds, each as large as fits in most of the time that is left; so
-    the scores of earlier rounds are kept when a later one is late. Everything else gets one round.
+    score. At least one is tried. How many fit is estimated from how long earlier calls took: a local model estimates by
+    its own pace and by the calls that it is serving, everything else by the calls of this deadline. Where a score
+    depends on nothing but the query and its text, candidates go in several rounds, each as large as fits in most of
+    the time that is left; so the scores of earlier rounds are kept when a later one is late. Everything else gets one round.
 
     Args:
         reranker: What has to answer in time.
@@ -129,7 +129,7 @@ class Deadline(Composite):
         if waiting:
             reached = len(candidates) - len(waiting)
             degraded = (f"{reached} of {len(candidates)} candidates were scored in {self._time}; the others follow",)
-            hits += in_first_stage_order(waiting, f"not reached in {self._time}", behind=reached)
+            hits = blank_last((*hits, *in_first_stage_order(waiting, f"not reached in {self._time}")))
         return Decision(hits, scale, degraded=degraded, substituted=any(r.substituted for r in rankings))
 
     @property

@@ -8,7 +8,17 @@ import pytest
 
 HEAVY = {
     *("asyncio", "bm25s", "click", "cohere", "httpx", "huggingface_hub", "langchain_core", "llama_index", "numpy"),
-    *("onnx", "onnxruntime", "pydantic", "sentence_transformers", "tenacity", "tokenizers", "torch", "transformers"),
+    *(
+        "onnx",
+        "onnxruntime",
+        "pydantic",
+        "sentence_transformers",
+        "tenacity",
+        "tiktoken",
+        "tokenizers",
+        "torch",
+        "transformers",
+    ),
     *("voyageai", "yaml"),
 }
 

@@ -12,7 +12,8 @@ PACKAGE = ROOT / "rag_rerank"
 
 ROOMS = {
     "ground": {"errors", "trace", "types", "secret", "_clock", "_deadline", "_extras", "_lazy", "_progress"},
-    "base": {"base", "_fingerprint", "_pace", "_plan", "_request"},
+    "base": {"base", "_fingerprint", "_pace", "_plan", "_request", "_tokens"},
+    "context": {"context"},
     "compose": {"compose"},
     "backends": {"backends"},
     "names": {"registry", "config", "_parse", "_schema"},
@@ -24,6 +25,7 @@ ROOMS = {
 MAY_IMPORT = {
     "ground": {"ground"},
     "base": {"base", "ground"},
+    "context": {"context", "base", "ground"},
     "compose": {"compose", "base", "ground"},
     "backends": {"backends", "base", "ground"},
     "names": {"names", "base", "ground"},
@@ -105,4 +107,4 @@ def test_adapters_use_public_names_only(file: Path) -> None:
 
 def test_the_front_door_opens_no_backend_and_no_tool() -> None:
     rooms = {room(module) for module, _ in imports(PACKAGE / "__init__.py") if module.startswith("rag_rerank.")}
-    assert rooms <= {"ground", "base", "compose", "names"}
+    assert rooms <= {"ground", "base", "context", "compose", "names"}

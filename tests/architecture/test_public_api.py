@@ -31,6 +31,7 @@ EXAMPLES = {
     },
     "fallback": {"type": "fallback", "members": ["cohere:rerank-v3.5", "embedded"]},
     "hedge": {"type": "hedge", "members": ["cohere:rerank-v3.5", "voyage:rerank-2.5"], "after": 0.3},
+    "http": {"type": "http", "dialect": "tei", "base_url": "http://gpu-box:8080", "extra_body": {"truncate": False}},
     "lexical": {"type": "lexical", "k1": 1.2, "b": 0.75, "name": "bm25"},
     "onnx": {"type": "onnx", "model": "minilm"},
     "torch": {"type": "torch", "model": "minilm"},

@@ -1,26 +1,45 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
 
 import pytest
-from backends.providers import COHERE, QUERY, TEXTS, VOYAGE, Ask, Provider
+from backends.providers import DIALECTS, QUERY, SDKS, TEXTS, Ask, Provider
 from backends.server import RerankServer
 
 from rag_rerank import Ranking, Reranker, _clock
 
+R = TypeVar("R", bound=Reranker)
+
 
 @pytest.fixture(autouse=True)
 def no_world_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("CO_API_KEY", "COHERE_API_KEY", "CO_API_URL", "VOYAGE_API_KEY", "VOYAGE_API_KEY_PATH"):
+    known = ("CO_API_KEY", "COHERE_API_KEY", "CO_API_URL", "VOYAGE_API_KEY", "VOYAGE_API_KEY_PATH")
+    for name in (*known, "JINA_API_KEY", "MXBAI_API_KEY", "NVIDIA_API_KEY"):
         monkeypatch.delenv(name, raising=False)
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
 
 
-@pytest.fixture(params=[COHERE, VOYAGE], ids=lambda provider: provider.kind)
+@pytest.fixture(params=[*SDKS, *DIALECTS.values()], ids=lambda provider: provider.label)
 def provider(request: pytest.FixtureRequest) -> Provider:
+    """Each service in turn."""
+    found: Provider = request.param
+    return found
+
+
+@pytest.fixture(params=SDKS, ids=lambda provider: provider.kind)
+def sdk(request: pytest.FixtureRequest) -> Provider:
+    """Each service with an SDK."""
+    found: Provider = request.param
+    return found
+
+
+@pytest.fixture(params=DIALECTS.values(), ids=lambda provider: provider.dialect)
+def dialect(request: pytest.FixtureRequest) -> Provider:
+    """Each service without one."""
     found: Provider = request.param
     return found
 
@@ -45,6 +64,20 @@ def lasting_loop() -> Iterator[asyncio.AbstractEventLoop]:
     loop.run_until_complete(loop.shutdown_asyncgens())
     loop.run_until_complete(loop.shutdown_default_executor())
     loop.close()
+
+
+@pytest.fixture
+def closing(lasting_loop: asyncio.AbstractEventLoop) -> Iterator[Callable[[R], R]]:
+    """Takes a reranker that one test makes for itself, to close it when the test is over."""
+    made: list[Reranker] = []
+
+    def noted(reranker: R) -> R:
+        made.append(reranker)
+        return reranker
+
+    yield noted
+    for reranker in made:
+        lasting_loop.run_until_complete(reranker.aclose())
 
 
 @pytest.fixture(params=["sync", "async"])

@@ -1,18 +1,21 @@
-"""The two providers as the tests see them: how to make a reranker for a server, and what their wire looks like."""
+"""The services as the tests see them: how to make a reranker for a server, and what their wire looks like."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
-from typing import Any, Protocol
+from typing import Any, Protocol, get_args
 
 from backends.server import RerankServer
+from backends.wire import logit, relevance
 
 from rag_rerank import Ranking, Reranker
 from rag_rerank.backends._api import ApiReranker
+from rag_rerank.backends._dialects import Name
 from rag_rerank.backends._retry import RetryPolicy
 from rag_rerank.backends.cohere import CohereReranker
+from rag_rerank.backends.http import HttpReranker
 from rag_rerank.backends.voyage import VoyageReranker
 
 QUERY = "how should a bearded dragon be kept warm?"
@@ -25,7 +28,7 @@ KEY = "kEy-7f3aQz0Lw9"
 
 @dataclass(frozen=True)
 class Provider:
-    """One of the providers.
+    """One of the services.
 
     Args:
         kind: Name in the registry.
@@ -33,6 +36,11 @@ class Provider:
         said: The field of an error's body that holds the message.
         make: Makes the reranker.
         url: Base URL on a server.
+        package: What it imports.
+        dialect: Its dialect, where it has no SDK.
+        score: What it gives for a query and a text.
+        most: Texts in one request.
+        options: What makes the reranker, beside the key.
     """
 
     kind: str
@@ -40,6 +48,16 @@ class Provider:
     said: str
     make: Callable[..., ApiReranker]
     url: Callable[[RerankServer], str]
+    package: str
+    dialect: str = ""
+    score: Callable[[str, str], float] = relevance
+    most: int = 1000
+    options: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def label(self) -> str:
+        """How its messages begin."""
+        return f"{self.kind}:{self.dialect}" if self.dialect else self.kind
 
     def reranker(self, server: RerankServer, **options: Any) -> ApiReranker:
         """Return a reranker for a server, with three attempts and without jitter; the same one for the same options.
@@ -47,11 +65,36 @@ class Provider:
         One reranker is made for many requests, and Cohere's client takes 50 ms to make.
         """
         defaults: dict[str, Any] = {"api_key": KEY, "base_url": self.url(server), "retry": RetryPolicy(jitter=0)}
-        return _made(self.make, tuple({**defaults, **options}.items()))
+        return _made(self.make, tuple({**self.options, **defaults, **options}.items()))
 
 
-COHERE = Provider("cohere", "/v2/rerank", "message", CohereReranker, lambda server: server.url)
-VOYAGE = Provider("voyage", "/v1/rerank", "detail", VoyageReranker, lambda server: server.voyage_url)
+COHERE = Provider("cohere", "/v2/rerank", "message", CohereReranker, lambda server: server.url, "cohere")
+VOYAGE = Provider("voyage", "/v1/rerank", "detail", VoyageReranker, lambda server: server.voyage_url, "voyageai")
+SDKS = (COHERE, VOYAGE)
+
+_SAID = {"cohere": "message", "infinity": "detail", "jina": "message", "mixedbread": "detail", "nim": "detail"}
+_LIMITS = {"infinity": 2048, "nim": 512, "tei": 32}
+_LOGITS = ("infinity", "llamacpp", "nim", "tei")
+
+
+def _of(dialect: str) -> Provider:
+    return Provider(
+        kind="http",
+        path=f"/{dialect}{_PATHS.get(dialect, '/rerank')}",
+        said=_SAID.get(dialect, "error"),
+        make=HttpReranker,
+        url=lambda server: server.base(dialect),
+        package="httpx",
+        dialect=dialect,
+        score=logit if dialect in _LOGITS else relevance,
+        most=_LIMITS.get(dialect, 1000),
+        options={"dialect": dialect, "model": "m"},
+    )
+
+
+_PATHS = {"cohere": "/v2/rerank", "mixedbread": "/v1/reranking", "nim": "/v1/ranking"}
+DIALECTS = {dialect: _of(dialect) for dialect in get_args(Name)}
+TEI = DIALECTS["tei"]
 
 
 @cache

@@ -1,88 +1,39 @@
-"""A server on 127.0.0.1 that speaks Cohere's and Voyage's rerank API, and misbehaves as it is told.
+"""A server on 127.0.0.1 that speaks every rerank API that we know, and misbehaves as it is told.
 
 >>> with RerankServer() as server:
 ...     server.then(Answer(503), Answer(429, {"retry-after": "2"}), Drop(), Hang())   # the next four requests
 ...     CohereReranker(base_url=server.url, api_key="k").rerank(...)
-...     assert len(server.received) == 3
+...     HttpReranker(dialect="tei", base_url=server.base("tei")).rerank(...)
+...     assert len(server.received) == 4
 
-Where nothing is scripted it answers correctly: `relevance` of query and text, rows in shuffled order.
+Where nothing is scripted it answers correctly: `relevance` of query and text (or its logit), rows in shuffled order.
+Scripts and rules are for what is to be reranked; ``server.info`` is what TEI's ``/info`` answers.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-import random
-import re
 import socket
+import struct
 import threading
-import zlib
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any
 
-Rows = list[dict[str, Any]]
-
-
-def relevance(query: str, text: str) -> float:
-    """The score that the server gives: mostly shared words, and a little of the text's checksum."""
-    asked, found = set(re.findall(r"\w+", query.casefold())), set(re.findall(r"\w+", text.casefold()))
-    return round(0.9 * len(asked & found) / max(1, len(asked)) + 0.1 * zlib.crc32(text.encode()) / 2**32, 6)
-
-
-@dataclass(frozen=True)
-class Answer:
-    """An HTTP answer.
-
-    Args:
-        status: HTTP status.
-        headers: Headers beside content-type and content-length.
-        body: A JSON value, or bytes or text as they are; ``None`` for a correct reply.
-        rows: Changes the rows of a correct reply.
-    """
-
-    status: int = 200
-    headers: Mapping[str, str] = field(default_factory=dict)
-    body: Any = None
-    rows: Callable[[Rows], Any] = list
-
-
-@dataclass(frozen=True)
-class Hang:
-    """No answer, and a closed connection after some seconds, or when the server is reset or ends."""
-
-    seconds: float | None = None
-
-
-@dataclass(frozen=True)
-class Drop:
-    """A closed connection, in the middle of a correct answer or before it."""
-
-    midway: bool = False
-
-
-Action = Answer | Hang | Drop
-
-
-@dataclass(frozen=True)
-class Received:
-    """A request, as it arrived; header names in lower case."""
-
-    method: str
-    path: str
-    headers: Mapping[str, str]
-    body: Any
+from backends.script import Action, Answer, Drip, Drop, Hang, Received
+from backends.wire import TEI_INFO, tokens
 
 
 class RerankServer:
     """The server, as a context manager.
 
     Attributes:
-        url: Where it listens: the ``base_url`` for Cohere; Voyage's is ``voyage_url``.
-        received: All requests so far.
+        url: Where it listens: the ``base_url`` for Cohere's SDK; Voyage's is ``voyage_url``, a dialect's `base`.
+        received: All requests to rerank so far; ``looked`` are the others.
+        info: What TEI says about itself, and keeps to: the JSON of ``/info``, or something else to do.
         rule: Decides about a request that no script covers; by default a correct answer.
         heard: Set once a request has arrived.
         connections: How many connections were made so far.
@@ -91,7 +42,10 @@ class RerankServer:
     def __init__(self) -> None:
         self.received: list[Received] = []
         self.rule: Callable[[Received], Action] = lambda request: Answer()
+        self.looked: list[Received] = []
+        self.info: dict[str, Any] | Action = dict(TEI_INFO)
         self.connections = 0
+        self.in_flight = 0
         self.crashes: list[BaseException] = []
         self.heard = threading.Event()
         self.released = threading.Event()
@@ -100,6 +54,10 @@ class RerankServer:
         self._server = _Server(self)
         self.url = f"http://127.0.0.1:{self._server.server_port}"
         self.voyage_url = f"{self.url}/v1"
+
+    def base(self, service: str) -> str:
+        """Return the ``base_url`` of a dialect."""
+        return f"{self.url}/{service}"
 
     def then(self, *actions: Action) -> RerankServer:
         """Script what happens to the next requests, in their order."""
@@ -112,15 +70,44 @@ class RerankServer:
         self.released = threading.Event()
         self.heard.clear()
         self._script.clear()
-        self.received = []
+        self.received, self.looked = [], []
+        self.info = dict(TEI_INFO)
         self.rule = lambda request: Answer()
 
-    def decide(self, request: Received) -> Action:
+    @contextlib.contextmanager
+    def decided(self, request: Received) -> Iterator[Action]:
         """Note a request, and say what is to happen to it."""
+        if request.method == "GET":
+            self.looked.append(request)
+            yield Answer(body=self.info) if isinstance(self.info, dict) else self.info
+            return
         with self._lock:
             self.received.append(request)
             self.heard.set()
-            return self._script.popleft() if self._script else self.rule(request)
+            action = self._script.popleft() if self._script else self.rule(request)
+            count = len(request.texts)
+            over = self._over(request) if action == Answer() else None
+            self.in_flight += count
+        try:
+            yield over or action
+        finally:
+            with self._lock:
+                self.in_flight -= count
+
+    def _over(self, request: Received) -> Answer | None:
+        """Refuse what the service would refuse: too many texts, and for TEI too large a body or too few permits."""
+        shape, count, most = request.shape, len(request.texts), request.shape.most
+        info = self.info if isinstance(self.info, dict) else TEI_INFO
+        if request.service == "tei":
+            most = info["max_client_batch_size"]
+            if int(request.headers["content-length"]) > 2_000_000:
+                return Answer(413, {"content-type": "text/plain; charset=utf-8"}, "length limit exceeded")
+            if self.in_flight + count > info["max_concurrent_requests"]:
+                return Answer(429, body={"error": "Model is overloaded", "error_type": "overloaded"})
+        if most is None or count <= most:
+            return None
+        words = f"batch size {count} > maximum allowed batch size {most}"
+        return Answer(shape.too_many, body=shape.error(shape.too_many, words))
 
     def __enter__(self) -> RerankServer:
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
@@ -146,11 +133,19 @@ class _Server(ThreadingHTTPServer):
     def __init__(self, owner: RerankServer) -> None:
         self.owner = owner
         self.open: set[socket.socket] = set()
+        self.resets: set[socket.socket] = set()
         super().__init__(("127.0.0.1", 0), _Handler)
 
     def hang_up(self) -> None:
         for connection in list(self.open):
             _shut(connection)
+
+    def shutdown_request(self, request: Any) -> None:
+        if request in self.resets:
+            self.resets.discard(request)
+            self.close_request(request)  # without a goodbye
+        else:
+            super().shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         import sys
@@ -181,23 +176,41 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         raw = self.rfile.read(int(self.headers.get("content-length", 0)))
         headers = {name.lower(): value for name, value in self.headers.items()}
-        request = Received("POST", self.path, headers, json.loads(raw) if raw else None)
-        action = self.server.owner.decide(request)
-        if isinstance(action, Hang):
-            self.server.owner.released.wait(action.seconds)
-        elif isinstance(action, Answer):
-            self._answer(action, _content(action, request))
-        elif action.midway:
-            content = _content(Answer(), request)
-            self._answer(Answer(), content[: len(content) // 2], announced=len(content))
-        if not isinstance(action, Answer):
-            _shut(self.connection)
-            self.close_connection = True
+        request = Received(self.command, self.path, headers, json.loads(raw) if raw else None)
+        with self.server.owner.decided(request) as action:
+            self._act(action, request)
 
     do_GET = do_POST
 
-    def _answer(self, answer: Answer, content: bytes, announced: int | None = None) -> None:
+    def _act(self, action: Action, request: Received) -> None:
+        released = self.server.owner.released
+        if isinstance(action, Hang):
+            released.wait(action.seconds)
+        elif isinstance(action, Answer):
+            self._answer(action, request, _content(action, request))
+        elif isinstance(action, Drip):
+            content = _content(action.answer, request)
+            self._answer(action.answer, request, b"", announced=len(content))
+            for byte in content:
+                released.wait(action.pause)
+                self.wfile.write(bytes([byte]))
+                self.wfile.flush()
+        elif action.midway:
+            content = _content(Answer(), request)
+            self._answer(Answer(), request, content[: len(content) // 2], announced=len(content))
+        if isinstance(action, Drop) and action.reset:
+            # with no time to linger, closing sends a reset
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.server.resets.add(self.connection)
+        elif not isinstance(action, (Answer, Drip)):
+            _shut(self.connection)
+        if not isinstance(action, (Answer, Drip)):
+            self.close_connection = True
+
+    def _answer(self, answer: Answer, request: Received, content: bytes, announced: int | None = None) -> None:
         headers = {"content-type": "application/json", **{k.lower(): v for k, v in answer.headers.items()}}
+        if answer.status == 200 and request.service == "tei" and request.body:
+            headers["x-compute-tokens"] = str(tokens(request.shape.query(request.body), request.texts))
         (self.send_response_only if "date" in headers else self.send_response)(answer.status)
         for name, value in headers.items():
             self.send_header(name, value)
@@ -208,38 +221,12 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _content(answer: Answer, request: Received) -> bytes:
-    if isinstance(answer.body, bytes):
-        return answer.body
-    if isinstance(answer.body, str):
-        return answer.body.encode()
-    return json.dumps(_reply(request, answer.rows) if answer.body is None else answer.body).encode()
-
-
-def _reply(request: Received, change: Callable[[Rows], Any]) -> Any:
-    query, texts = request.body["query"], request.body["documents"]
-    rows: Rows = [{"index": i, "relevance_score": relevance(query, text)} for i, text in enumerate(texts)]
-    random.Random(len(texts)).shuffle(rows)
-    if request.path.endswith("/v2/rerank"):
-        return {
-            "id": "r",
-            "results": change(rows),
-            "meta": {"api_version": {"version": "2"}, "billed_units": {"search_units": _units(texts)}},
-        }
-    return {
-        "object": "list",
-        "data": change(rows),
-        "model": request.body["model"],
-        "usage": {"total_tokens": tokens(query, texts)},
-    }
-
-
-def _units(texts: Sequence[str]) -> int:
-    return -(-len(texts) // 100)
-
-
-def tokens(query: str, texts: Sequence[str]) -> int:
-    """What the server bills as tokens: words, the query's once for each text."""
-    return sum(len(query.split()) + len(text.split()) for text in texts)
+    body = answer.body
+    if body is None:
+        body = request.shape.reply(request.body, answer.rows) if request.body else {}
+    if isinstance(body, str):
+        body = body.encode()
+    return answer.content(body if isinstance(body, bytes) else json.dumps(body).encode())
 
 
 def _shut(connection: socket.socket) -> None:

@@ -10,8 +10,10 @@ import traceback
 from typing import Any
 
 import pytest
+from backends.faults import DAMAGES
 from backends.providers import COHERE, KEY, QUERY, TEXTS, VOYAGE, Ask, Provider
-from backends.server import Answer, Drop, Hang, Received, RerankServer, relevance
+from backends.server import Answer, Drop, Hang, Received, RerankServer
+from backends.wire import TEI_INFO
 
 import rag_rerank
 from rag_rerank import (
@@ -76,7 +78,7 @@ def test_what_passes_is_tried_again_and_told(
 ) -> None:
     rerank_server.then(Answer(503, body={provider.said: "busy"}), Drop())
     ranking = ask(provider.reranker(rerank_server))
-    assert [hit.score for hit in ranking] == [relevance(QUERY, TEXTS[1]), relevance(QUERY, TEXTS[0])]
+    assert [hit.raw_score for hit in ranking] == [provider.score(QUERY, TEXTS[1]), provider.score(QUERY, TEXTS[0])]
     trace = ranking.trace
     assert (trace.attempts, trace.usage.requests, trace.usage.texts) == (3, 3, 2)
     assert [failure.partition(":")[0] for failure in trace.failures] == ["BackendUnavailable"] * 2
@@ -165,21 +167,7 @@ def test_a_server_that_is_not_there_is_unavailable(provider: Provider, ask: Ask,
     assert error.trace.attempts == 3
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda rows: rows[1:],
-        lambda rows: [*rows, rows[0]],
-        lambda rows: [*rows, {"index": len(rows), "relevance_score": 0.5}],
-        lambda rows: [{**row, "index": row["index"] - 1} for row in rows],
-        lambda rows: [{**row, "relevance_score": float("nan")} for row in rows],
-        lambda rows: [{**row, "relevance_score": str(row["relevance_score"])} for row in rows],
-        lambda rows: [{"index": row["index"]} for row in rows],
-        lambda rows: rows[:1] * len(rows),
-        lambda rows: None,
-    ],
-    ids=["short", "twice", "extra", "shifted", "nan", "string", "no score", "all one", "none"],
-)
+@pytest.mark.parametrize("change", DAMAGES.values(), ids=DAMAGES)
 def test_an_answer_that_cannot_be_trusted_is_refused_and_not_asked_for_again(
     change: Any, provider: Provider, ask: Ask, rerank_server: RerankServer
 ) -> None:
@@ -236,19 +224,19 @@ def test_no_logger_tells_the_key(
 
 
 def test_a_redirect_does_not_carry_the_key_to_another_host(
-    provider: Provider, ask: Ask, rerank_server: RerankServer
+    sdk: Provider, ask: Ask, rerank_server: RerankServer
 ) -> None:
     with RerankServer() as other:
-        elsewhere = other.url.replace("127.0.0.1", "localhost") + provider.path
+        elsewhere = other.url.replace("127.0.0.1", "localhost") + sdk.path
         rerank_server.then(Answer(307, {"location": elsewhere}, b""))
-        ask(provider.reranker(rerank_server))
+        ask(sdk.reranker(rerank_server))
         assert [KEY in repr(request) for request in rerank_server.received] == [True]
         assert [KEY in repr(request) for request in other.received] == [False]
 
 
-def test_a_redirect_without_end_is_an_error(provider: Provider, ask: Ask, rerank_server: RerankServer) -> None:
-    rerank_server.rule = lambda request: Answer(307, {"location": provider.path}, b"")
-    error = fail(ask, provider.reranker(rerank_server, retry=RetryPolicy(attempts=1)))
+def test_a_redirect_without_end_is_an_error(sdk: Provider, ask: Ask, rerank_server: RerankServer) -> None:
+    rerank_server.rule = lambda request: Answer(307, {"location": sdk.path}, b"")
+    error = fail(ask, sdk.reranker(rerank_server, retry=RetryPolicy(attempts=1)))
     assert type(error) in (BadResponse, BackendUnavailable)
 
 
@@ -300,10 +288,11 @@ def test_a_fallback_whose_members_all_fail_says_so(ask: Ask, rerank_server: Rera
 
 
 def test_a_rejected_request_says_how_to_mend_it(provider: Provider, ask: Ask, rerank_server: RerankServer) -> None:
+    rerank_server.info = {**TEI_INFO, "model_id": "nope"}
     rerank_server.then(Answer(404, body={provider.said: "no such model"}))
     error = fail(ask, provider.reranker(rerank_server, model="nope"))
     assert type(error) is RequestRejected
     assert str(error) == (
-        f"{provider.kind}:nope answered 404 (no such model); "
+        f"{provider.label}:nope answered 404 (no such model); "
         "the same request will fail again; check model, options and base_url"
     )

@@ -14,7 +14,13 @@ from rag_rerank.backends._loops import PerLoop
 from rag_rerank.backends.cohere import CohereReranker
 from rag_rerank.backends.voyage import VoyageReranker
 
-VARIABLES = {"cohere": ("CO_API_KEY", "COHERE_API_KEY"), "voyage": ("VOYAGE_API_KEY",)}
+VARIABLES = {
+    "cohere": ("CO_API_KEY", "COHERE_API_KEY"),
+    "voyage": ("VOYAGE_API_KEY",),
+    "http:jina": ("JINA_API_KEY",),
+    "http:mixedbread": ("MXBAI_API_KEY",),
+    "http:nim": ("NVIDIA_API_KEY",),
+}
 
 
 def keys(server: RerankServer) -> list[str]:
@@ -24,9 +30,13 @@ def keys(server: RerankServer) -> list[str]:
 def test_no_key_is_an_error_that_names_the_variables_before_anything_is_sent(
     provider: Provider, ask: Ask, rerank_server: RerankServer
 ) -> None:
+    if provider.label not in VARIABLES or provider.dialect == "nim":
+        ask(provider.reranker(rerank_server, api_key=None))
+        assert ["authorization" in request.headers for request in rerank_server.received] == [False]
+        return
     with pytest.raises(AuthenticationError) as caught:
         ask(provider.reranker(rerank_server, api_key=None))
-    assert all(name in str(caught.value) for name in VARIABLES[provider.kind])
+    assert all(name in str(caught.value) for name in VARIABLES[provider.label])
     assert 'api_key="${VAR}"' in str(caught.value)
     assert rerank_server.received == []
 
@@ -35,7 +45,7 @@ def test_keys_come_from_the_usual_variables_and_may_be_rotated(
     provider: Provider, ask: Ask, rerank_server: RerankServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reranker = provider.reranker(rerank_server, api_key=None)
-    for name in reversed(VARIABLES[provider.kind]):
+    for name in reversed(VARIABLES.get(provider.label, ())):
         for key in (f"{name}-1", f"{name}-2"):
             monkeypatch.setenv(name, key)
             ask(reranker)
@@ -72,7 +82,7 @@ def test_a_key_given_as_itself_shows_nowhere(provider: Provider, rerank_server: 
     assert KEY not in repr(reranker)
     assert "Secret(***)" in repr(reranker)
     assert "api_key" not in to_config(reranker)
-    built = build({"type": provider.kind, "api_key": KEY})
+    built = build({"type": provider.kind, "api_key": KEY, "base_url": "https://gpu.test", **provider.options})
     assert KEY not in repr(built)
 
 
@@ -178,15 +188,19 @@ def test_a_voyage_client_that_retries_is_refused(retries: Any) -> None:
         assert caught.value.path == name
 
 
-def test_an_injected_client_excludes_a_key_and_a_url(provider: Provider) -> None:
+def test_an_injected_client_excludes_a_key_and_a_url(sdk: Provider) -> None:
     for option in ({"api_key": KEY}, {"base_url": "https://example.org"}):
         with pytest.raises(ConfigError, match="leave api_key and base_url out"):
-            provider.make(client=object(), **option)
+            sdk.make(client=object(), **option)
 
 
 def test_no_config_can_express_an_injected_client(provider: Provider) -> None:
     with pytest.raises(ConfigError, match="client is a live object"):
-        to_config(provider.make(client=object()))
+        to_config(
+            provider.make(
+                client=object(), **({"base_url": "https://gpu.test"} if provider.dialect else {}), **provider.options
+            )
+        )
 
 
 def test_an_sdk_that_is_absent_is_an_error_with_the_command(
@@ -194,9 +208,8 @@ def test_an_sdk_that_is_absent_is_an_error_with_the_command(
 ) -> None:
     import sys
 
-    package = {"cohere": "cohere", "voyage": "voyageai"}[provider.kind]
-    monkeypatch.setitem(sys.modules, package, None)
-    reranker = provider.make(api_key=KEY, base_url=provider.url(rerank_server))
+    monkeypatch.setitem(sys.modules, provider.package, None)
+    reranker = provider.make(api_key=KEY, base_url=provider.url(rerank_server), **provider.options)
     with pytest.raises(ImportError, match=rf'pip install "rag-rerank\[{provider.kind}\]"'):
         ask(reranker)
 

@@ -5,42 +5,55 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from backends.providers import COHERE, KEY, QUERY, VOYAGE, Ask, Provider
-from backends.server import Action, Answer, Received, RerankServer, relevance, tokens
+from backends.providers import KEY, QUERY, VOYAGE, Ask, Provider
+from backends.server import Action, Answer, Received, RerankServer
+from backends.wire import tokens
 
 from rag_rerank import BadResponse, BillingError, RequestTooLarge
 from rag_rerank.backends._call import estimated_tokens, split
 from rag_rerank.backends._retry import RetryPolicy
 
-TEXTS = tuple(f"text {i}: {'warm ' * (i % 7)}dragon {i * 7919 % 1000}" for i in range(2500))
+TEXTS = tuple(f"text {i}: {'warm ' * (i % 7)}dragon {i * 7919 % 1000}" for i in range(5120))
+"""As many as two requests and a half need, of the most patient service."""
+
+
+def enough(provider: Provider) -> tuple[str, ...]:
+    """Texts for two requests and a half."""
+    return TEXTS[: provider.most * 5 // 2]
 
 
 def sizes(server: RerankServer) -> list[int]:
-    return [len(request.body["documents"]) for request in server.received]
+    return [len(request.texts) for request in server.received]
 
 
 def test_texts_beyond_the_limit_go_in_several_requests_and_come_back_in_place(
     provider: Provider, ask: Ask, rerank_server: RerankServer
 ) -> None:
-    ranking = ask(provider.reranker(rerank_server), TEXTS)
-    assert sizes(rerank_server) == [1000, 1000, 500]
-    assert {hit.id: hit.raw_score for hit in ranking} == {str(i): relevance(QUERY, t) for i, t in enumerate(TEXTS)}
+    texts, most = enough(provider), provider.most
+    ranking = ask(provider.reranker(rerank_server), texts)
+    assert sizes(rerank_server) == [most, most, most // 2]
+    assert {hit.id: hit.raw_score for hit in ranking} == {str(i): provider.score(QUERY, t) for i, t in enumerate(texts)}
     assert ranking.usage.requests == 3
-    assert ranking.usage.texts == 2500
-    if provider is COHERE:
+    assert ranking.usage.texts == len(texts)
+    if provider.path.endswith("/v2/rerank"):
         assert ranking.usage.search_units == 25
     else:
-        assert ranking.usage.tokens == tokens(QUERY, TEXTS)
-    assert ranking.trace.notes == ("2500 texts went in 3 requests, and the scores were put together",)
+        assert ranking.usage.tokens == tokens(QUERY, texts)
+    assert ranking.trace.notes == (f"{len(texts)} texts went in 3 requests, and the scores were put together",)
+    ends = ((0, most - 1), (most, 2 * most - 1), (2 * most, len(texts) - 1))
     assert [child.step for child in ranking.trace.children] == [
-        f"{ranking.trace.step}, texts {first} to {last}" for first, last in ((0, 999), (1000, 1999), (2000, 2499))
+        f"{ranking.trace.step}, texts {first} to {last}" for first, last in ends
     ]
-    assert [(child.attempts, child.usage.texts) for child in ranking.trace.children] == [(1, 1000), (1, 1000), (1, 500)]
+    assert [(child.attempts, child.usage.texts) for child in ranking.trace.children] == [
+        (1, most),
+        (1, most),
+        (1, most // 2),
+    ]
 
 
 def test_the_limit_itself_is_one_request(provider: Provider, ask: Ask, rerank_server: RerankServer) -> None:
-    ranking = ask(provider.reranker(rerank_server), TEXTS[:1000])
-    assert sizes(rerank_server) == [1000]
+    ranking = ask(provider.reranker(rerank_server), TEXTS[: provider.most])
+    assert sizes(rerank_server) == [provider.most]
     assert ranking.trace.children == ()
 
 
@@ -48,8 +61,8 @@ def test_each_request_has_its_own_attempts(
     provider: Provider, ask: Ask, rerank_server: RerankServer, waits: list[float]
 ) -> None:
     rerank_server.then(Answer(503), Answer(), Answer(503), Answer(503), Answer(), Answer(503))
-    ranking = ask(provider.reranker(rerank_server), TEXTS)
-    assert sizes(rerank_server) == [1000, 1000, 1000, 1000, 1000, 500, 500]
+    ranking = ask(provider.reranker(rerank_server), enough(provider))
+    assert sizes(rerank_server) == [provider.most] * 5 + [provider.most // 2] * 2
     assert [child.attempts for child in ranking.trace.children] == [2, 3, 2]
     assert ranking.trace.attempts == ranking.usage.requests == 7
     assert len(ranking.trace.failures) == 4
@@ -60,24 +73,26 @@ def test_a_failure_in_the_middle_tells_what_was_done_and_billed_before(
 ) -> None:
     rerank_server.then(Answer(), Answer(402))
     with pytest.raises(BillingError) as caught:
-        ask(provider.reranker(rerank_server), TEXTS)
-    assert sizes(rerank_server) == [1000, 1000]
+        ask(provider.reranker(rerank_server), enough(provider))
+    most = provider.most
+    assert sizes(rerank_server) == [most, most]
     trace = caught.value.trace
     assert trace is not None
     assert [child.error is None for child in trace.children] == [True, False]
-    assert (trace.usage.texts, trace.usage.requests, trace.attempts) == (1000, 2, 2)
-    assert trace.usage.search_units == 10 or trace.usage.tokens == tokens(QUERY, TEXTS[:1000])
+    assert (trace.usage.texts, trace.usage.requests, trace.attempts) == (most, 2, 2)
+    assert trace.usage.search_units == 10 or trace.usage.tokens == tokens(QUERY, TEXTS[:most])
 
 
 def test_a_bad_answer_names_the_text_among_all(provider: Provider, ask: Ask, rerank_server: RerankServer) -> None:
     rerank_server.then(Answer(), Answer(rows=lambda rows: [row for row in rows if row["index"] != 7]))
-    with pytest.raises(BadResponse, match="no score for 1 of 1000 texts, the first is text 1007"):
-        ask(provider.reranker(rerank_server), TEXTS)
+    words = f"no score for 1 of {provider.most} texts, the first is text {provider.most + 7}"
+    with pytest.raises(BadResponse, match=words):
+        ask(provider.reranker(rerank_server), enough(provider))
 
 
 def at_most(texts: int) -> Callable[[Received], Action]:
     def rule(request: Received) -> Action:
-        return Answer(413 if len(request.body["documents"]) > texts else 200)
+        return Answer(413 if len(request.texts) > texts else 200)
 
     return rule
 
@@ -87,7 +102,7 @@ def test_a_request_that_is_too_large_is_halved(provider: Provider, ask: Ask, rer
     texts = TEXTS[:10]
     ranking = ask(provider.reranker(rerank_server), texts)
     assert sizes(rerank_server) == [10, 5, 2, 3, 5, 2, 3]
-    assert {hit.id: hit.raw_score for hit in ranking} == {str(i): relevance(QUERY, t) for i, t in enumerate(texts)}
+    assert {hit.id: hit.raw_score for hit in ranking} == {str(i): provider.score(QUERY, t) for i, t in enumerate(texts)}
     assert ranking.trace.notes[:2] == (
         "10 texts were too large for one request, which was halved",
         "5 texts were too large for one request, which was halved",

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 from backends.providers import KEY, QUERY, TEXTS, VOYAGE, Ask
-from backends.server import Answer, RerankServer, tokens
+from backends.server import Answer, RerankServer
+from backends.wire import tokens
 
 from rag_rerank import AuthenticationError, Reranker, build, to_config
 from rag_rerank.backends.voyage import VoyageReranker

@@ -6,7 +6,7 @@ from typing import Any
 
 import checkpoints
 import pytest
-from backends.server import RerankServer
+from backends.server import Answer, Received, RerankServer
 from langchain_core.documents import Document
 from langchain_core.runnables import RunnableLambda
 from langchain_rag_rerank import RagRerankRetriever
@@ -32,7 +32,7 @@ members:
 """
 
 
-@pytest.fixture(params=["embedded", "onnx", "torch", "cohere", "voyage", "lexical"])
+@pytest.fixture(params=["embedded", "onnx", "torch", "cohere", "voyage", "http", "lexical"])
 def config(
     request: pytest.FixtureRequest, tmp_path: Path, rerank_server: RerankServer, monkeypatch: pytest.MonkeyPatch
 ) -> Path:
@@ -41,6 +41,7 @@ def config(
     where = {
         "onnx": "model: embedded",
         "torch": f"model: {checkpoints.made('bert')}",
+        "http": f"dialect: tei\n    base_url: {rerank_server.base('tei')}",
         "cohere": f"base_url: {rerank_server.url}",
         "voyage": f"base_url: {rerank_server.voyage_url}",
     }
@@ -78,3 +79,35 @@ def test_in_a_chain(config: Path, expected: list[str]) -> None:
     retriever = RagRerankRetriever(first_stage, str(config), k=2)
     for found in (retriever.invoke(QUERY), asyncio.run(retriever.ainvoke(QUERY))):
         assert [document.page_content for document in found] == expected[:2]
+
+
+@pytest.mark.parametrize("world", ["sync", "async"])
+def test_a_model_moves_from_this_machine_to_a_server_by_config_alone(
+    world: str, tmp_path: Path, rerank_server: RerankServer
+) -> None:
+    texts = [f"{text} {i}" for i in range(15) for text in TEXTS]  # more than TEI takes at once
+    model = rag_rerank.build("embedded")
+
+    def served(request: Received) -> Answer:
+        found = {hit.text: hit.raw_score for hit in model.rerank(request.body["query"], request.texts)}
+        return Answer(
+            rows=lambda rows: [{**row, "relevance_score": found[request.texts[row["index"]]]} for row in rows]
+        )
+
+    rerank_server.rule = served
+    nodes = {
+        "here": "type: onnx\nmodel: embedded\n",
+        "there": f"type: http\ndialect: tei\nbase_url: {rerank_server.base('tei')}\n",
+    }
+    rankings = {}
+    for name, node in nodes.items():
+        file = tmp_path / f"{name}.yaml"
+        file.write_text(node)
+        with rag_rerank.load(file) as reranker:
+            rankings[name] = (
+                reranker.rerank(QUERY, texts) if world == "sync" else asyncio.run(reranker.arerank(QUERY, texts))
+            )
+    here, there = rankings["here"], rankings["there"]
+    assert [len(request.texts) for request in rerank_server.received] == [32, 13]
+    assert here.scale == there.scale == "sigmoid"
+    assert [(hit.id, hit.score, hit.raw_score) for hit in there] == [(hit.id, hit.score, hit.raw_score) for hit in here]

@@ -62,5 +62,3 @@ def world(request: pytest.FixtureRequest) -> Iterator[World]:
             loop.settled(_nothing())
         finally:
             loop.close()
-
-

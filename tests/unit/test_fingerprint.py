@@ -24,6 +24,13 @@ LOCAL = {"model": "minilm", "revision": "f" * 40, "max_length": 64, "on_overflow
 API = {"model": "other", "base_url": "https://elsewhere.test"}
 CHANGED: Mapping[str, Mapping[str, Any]] = {
     "cohere": {**API, "max_tokens_per_doc": 100},
+    "http": {
+        **API,
+        "dialect": "infinity",
+        "path": "/v1/rerank",
+        "answers_on": "sigmoid",
+        "extra_body": {"use_activation": False},
+    },
     "onnx": {**LOCAL, "precision": "int8", "providers": ("XnnpackExecutionProvider",)},
     "torch": {
         **LOCAL,
@@ -40,6 +47,7 @@ NEUTRAL: Mapping[str, Any] = {
     "api_key": "other",
     "batch_tokens": 7,
     "max_queue": 7,
+    "max_texts": 7,
     "name": "other",
     "optimize": False,
     "priority": 3,
@@ -79,7 +87,12 @@ def from_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def default(kind: str) -> PointwiseReranker:
-    built = build({"type": kind, "model": "embedded"} if kind in ("onnx", "torch") else {"type": kind})
+    needed = {
+        "http": {"dialect": "vllm", "model": "m", "base_url": "https://gpu.test"},
+        "onnx": {"model": "embedded"},
+        "torch": {"model": "embedded"},
+    }
+    built = build({"type": kind, **needed.get(kind, {})})
     assert isinstance(built, PointwiseReranker)
     return built
 

@@ -90,9 +90,7 @@ def test_what_a_provider_had_done_is_told_also_where_it_does_not_keep_the_time(w
 
 
 def test_no_retry_begins_that_would_come_too_late(world: Any) -> None:
-    reranker = Flaky(
-        script=((1.0, BackendUnavailable("gone")),), retry=RetryPolicy(attempts=9, first_wait=4, jitter=0)
-    )
+    reranker = Flaky(script=((1.0, BackendUnavailable("gone")),), retry=RetryPolicy(attempts=9, first_wait=4, jitter=0))
     error, took = world.timed(world.rank, reranker, timeout=3)
     assert type(error) is BackendUnavailable  # known at once, and sooner than the time is up
     assert took == 1 and len(reranker.sent) == 1
@@ -170,7 +168,9 @@ def test_side_by_side_calls_each_have_their_own_time() -> None:
     async def both() -> list[Any]:
         slow, quick = Timed(seconds=5), Timed(seconds=1)
         return await asyncio.gather(
-            slow.arerank("q", ["a"], timeout=2), quick.arerank("q", ["a"], timeout=9), slow.arerank("q", ["a"]),
+            slow.arerank("q", ["a"], timeout=2),
+            quick.arerank("q", ["a"], timeout=9),
+            slow.arerank("q", ["a"]),
             return_exceptions=True,
         )
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, TypedDict
 
 from langchain_core.callbacks import Callbacks
 from langchain_core.documents import BaseDocumentCompressor, Document
 from langchain_core.runnables import Runnable, RunnableLambda
-from pydantic import ConfigDict, Field, PlainSerializer
-from rag_rerank import Candidate, Ranking, Reranker, Spec, build, to_config
+from pydantic import ConfigDict, Field, InstanceOf, PlainSerializer
+from rag_rerank import Candidate, Context, Packing, Piece, Ranking, Reranker, Spec, build, to_config
 
 logger = logging.getLogger(__name__)
 
@@ -34,13 +35,19 @@ class RagRerank(BaseDocumentCompressor):
     Args:
         reranker: A name (``"embedded"``, ``"cohere:rerank-v3.5"``), a config mapping, the path of a config file, or
             a ``rag_rerank.Reranker``.
-        top_n: How many documents to return; ``None`` for all.
+        top_n: How many documents to return; ``None`` for all. With ``context``: how many it chooses from.
+        context: Which documents go on to the LLM: a ``rag_rerank.Packing``, or a mapping of its options
+            (``{"max_tokens": 3000, "tokenizer": "o200k_base", "duplicates": 0.8}``). A document that is made of
+            neighbours is a copy of the best one; its metadata has their ids under ``merged_ids``. One that was trimmed
+            has the first and last character that are left under ``trimmed``.
         score_key: Metadata key of the score, and with ``_scale`` behind it of the scale; ``None`` writes neither.
+        on_context: Called with the ``rag_rerank.Context`` of each call, which says why documents are not in it. Not
+            serialised.
         on_ranking: Called with the ``rag_rerank.Ranking`` of each call, which has the trace, usage, coverage and
             degradations. A hit's id is the document's position among the incoming documents. Not serialised.
 
     Raises:
-        ConfigError: ``reranker`` names or describes nothing that can be built.
+        ConfigError: ``reranker`` names or describes nothing that can be built, or an option of ``context`` is wrong.
         ValidationError: Some other option is unknown or has a wrong value.
     """
 
@@ -48,11 +55,15 @@ class RagRerank(BaseDocumentCompressor):
 
     reranker: Annotated[Reranker, PlainSerializer(to_config)] = Field(frozen=True)
     top_n: int | None = Field(default=None, ge=1)
+    context: Annotated[InstanceOf[Packing], PlainSerializer(Packing.to_dict)] | None = None
     score_key: str | None = Field(default="relevance_score", min_length=1)
+    on_context: Callable[[Context], None] | None = Field(default=None, exclude=True, repr=False)
     on_ranking: Callable[[Ranking], None] | None = Field(default=None, exclude=True, repr=False)
 
     def __init__(self, reranker: Spec, **options: Any) -> None:
         # built before pydantic looks, so that a wrong config is a ConfigError and no error quotes a key in it
+        if isinstance(options.get("context"), Mapping):
+            options["context"] = Packing.from_dict(options["context"])
         super().__init__(**options | {"reranker": build(reranker)})
 
     def compress_documents(
@@ -78,25 +89,38 @@ class RagRerank(BaseDocumentCompressor):
     def _rerank(self, request: RerankInput) -> list[Document]:
         documents = request["documents"]
         ranking = self.reranker.rerank(request["query"], _candidates(documents), top_k=self.top_n)
-        return self._ranked(documents, ranking)
+        return self._told(documents, ranking, None if self.context is None else self.context.pack(ranking))
 
     async def _arerank(self, request: RerankInput) -> list[Document]:
         documents = request["documents"]
         ranking = await self.reranker.arerank(request["query"], _candidates(documents), top_k=self.top_n)
-        return self._ranked(documents, ranking)
+        context = None if self.context is None else await asyncio.to_thread(self.context.pack, ranking)
+        return self._told(documents, ranking, context)
 
-    def _ranked(self, documents: Sequence[Document], ranking: Ranking) -> list[Document]:
-        ranked = []
-        for hit in ranking:
-            document, metadata = documents[int(hit.id)], {}
-            if self.score_key is not None:
-                metadata = {self.score_key: hit.score, f"{self.score_key}_scale": ranking.scale}
-            ranked.append(document.model_copy(update={"metadata": {**document.metadata, **metadata}}))
-        for reason in ranking.degraded:  # documents have no place to say so
+    def _told(self, documents: Sequence[Document], ranking: Ranking, context: Context | None) -> list[Document]:
+        """Return the documents that come out, and tell what they have no place to say."""
+        for reason in ranking.degraded:
             logger.warning("degraded ranking: %s", reason)
         if self.on_ranking is not None:
             self.on_ranking(ranking)
-        return ranked
+        if context is None:
+            return [self._document(documents, Piece(text=hit.text, hits=(hit,)), ranking) for hit in ranking]
+        for note in context.notes:
+            logger.warning("context: %s", note)
+        if self.on_context is not None:
+            self.on_context(context)
+        return [self._document(documents, piece, ranking) for piece in context.pieces]
+
+    def _document(self, documents: Sequence[Document], piece: Piece, ranking: Ranking) -> Document:
+        best = documents[int(piece.best.id)]
+        marks: dict[str, Any] = {}
+        if self.score_key is not None:
+            marks = {self.score_key: piece.best.score, f"{self.score_key}_scale": ranking.scale}
+        if len(piece.hits) > 1:
+            marks["merged_ids"] = [documents[int(hit.id)].id for hit in piece.hits]
+        if piece.trimmed is not None:
+            marks["trimmed"] = list(piece.trimmed)
+        return best.model_copy(update={"page_content": piece.text, "metadata": {**best.metadata, **marks}})
 
 
 def _candidates(documents: Sequence[Document]) -> list[Candidate]:

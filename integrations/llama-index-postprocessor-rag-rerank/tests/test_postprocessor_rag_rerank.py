@@ -253,6 +253,7 @@ def test_it_round_trips_with_all_its_options() -> None:
             "stages": [{"reranker": {"type": "lexical"}, "depth": 50}, {"reranker": {"type": "lexical"}}],
         },
         "top_n": 2,
+        "context": None,
         "metadata_mode": "none",
     }
     for twin in twins(rerank):

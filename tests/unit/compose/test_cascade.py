@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rag_rerank import Cascade, ConfigError, Fallback, RateLimited, Stage
+from rag_rerank import BackendTimeout, Cascade, ConfigError, Fallback, RateLimited, Stage
 from rag_rerank.testing import ScriptedReranker
 
 TEXTS = ["a", "b", "c", "d", "e"]
@@ -118,3 +118,17 @@ def test_members_in_a_list_are_closed_compared_and_hashed_like_those_in_a_tuple(
         assert listed.parts == (one, other)
         listed.close()
     assert closed == ["one", "other"] * 2
+
+
+def test_from_a_stage_that_scored_nothing_all_go_on_in_their_order() -> None:
+    down = Fallback(members=(ScriptedReranker(error=BackendTimeout("late")),), on_failure="first_stage")
+    last = ScriptedReranker(by_text={"a": 1.0, "b": 2.0, "c": 3.0})
+    ranking = Cascade(stages=(Stage(reranker=down), Stage(reranker=last, depth=2))).rerank("q", ["a", "b", "", "c"])
+    assert [(hit.id, hit.unscored) for hit in ranking] == [
+        ("1", None),
+        ("0", None),
+        ("3", "stopped before stage 2 (depth 2)"),
+        ("2", "blank text"),
+    ]
+    assert "stage 1 scored nothing, so its candidates went on in their order" in ranking.trace.notes
+    assert ranking.degraded and not ranking.substituted

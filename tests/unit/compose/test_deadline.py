@@ -18,11 +18,11 @@ from rag_rerank import (
     RateLimited,
     Scores,
     Usage,
+    _clock,
     build,
     load,
     to_config,
 )
-from rag_rerank import _clock
 from rag_rerank.backends._retry import RetryPolicy
 from rag_rerank.backends.lexical import LexicalReranker
 from rag_rerank.testing import ScriptedReranker

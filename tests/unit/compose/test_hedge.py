@@ -75,7 +75,9 @@ def test_the_same_model_elsewhere_is_no_substitute(world: Any) -> None:
 
 
 def test_a_passing_failure_is_replaced_at_once(world: Any) -> None:
-    ranking, took = world.timed(world.rank, Hedge(members=(quick(name="down", error=RateLimited("x")), quick()), after=30))
+    ranking, took = world.timed(
+        world.rank, Hedge(members=(quick(name="down", error=RateLimited("x")), quick()), after=30)
+    )
     assert took == 2
     assert "which failed" in ranking.degraded[0] and ranking.substituted
 
@@ -113,7 +115,6 @@ def test_when_all_fail_every_error_is_kept_and_a_fallback_moves_on(world: Any) -
     assert [type(inner) for inner in error.errors] == [RateLimited, BackendUnavailable]
     assert str(error) == "all 2 members failed (one: RateLimited; two: BackendUnavailable)"
     assert [child.step for child in error.trace.children] == ["one", "two"]
-
 
     ranking = world.rank(Fallback(members=(Hedge(members=members, after=2), quick(name="spare"))))
     assert ranking.degraded == ("spare answered in place of hedge (AllFailed)",)

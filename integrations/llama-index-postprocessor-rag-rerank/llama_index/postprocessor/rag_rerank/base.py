@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from math import isfinite
 from typing import Annotated, Any
 
@@ -14,7 +16,8 @@ from llama_index.core.instrumentation import get_dispatcher
 from llama_index.core.instrumentation.events.rerank import ReRankEndEvent, ReRankStartEvent
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle
-from rag_rerank import Candidate, ConfigError, Ranking, Reranker, Spec, build, to_config
+from pydantic import InstanceOf
+from rag_rerank import Candidate, ConfigError, Context, Hit, Packing, Piece, Ranking, Reranker, Spec, build, to_config
 
 dispatcher = get_dispatcher(__name__)
 logger = logging.getLogger(__name__)
@@ -31,13 +34,20 @@ class RagRerank(BaseNodePostprocessor):
     Args:
         reranker: A name (``"embedded"``, ``"cohere:rerank-v3.5"``), a config mapping, the path of a config file, or
             a ``rag_rerank.Reranker``.
-        top_n: How many nodes to return; ``None`` for all.
+        top_n: How many nodes to return; ``None`` for all. With ``context``: how many it chooses from.
+        context: Which nodes go on to the LLM: a ``rag_rerank.Packing``, or a mapping of its options
+            (``{"max_tokens": 3000, "tokenizer": "o200k_base", "duplicates": 0.8}``). What is counted is what the LLM
+            reads, text and metadata; with ``merge``, the text alone. A node whose text changed is a copy of the best
+            one with that text, shows the LLM no metadata, and has the ids of merged neighbours under ``merged_ids``
+            or the first and last character that are left of what the LLM would have read under ``trimmed``.
         metadata_mode: Which metadata is read together with a node's text.
+        on_context: Called with the ``rag_rerank.Context`` of each call, which says why nodes are not in it. Not
+            serialised.
         on_ranking: Called with the ``rag_rerank.Ranking`` of each call, which has the scale, trace, usage, coverage
             and degradations. A hit's id is the node's position among the incoming nodes. Not serialised.
 
     Raises:
-        ConfigError: ``reranker`` names or describes nothing that can be built.
+        ConfigError: ``reranker`` names or describes nothing that can be built, or an option of ``context`` is wrong.
         ValidationError: Some other option is unknown or has a wrong value.
     """
 
@@ -47,8 +57,14 @@ class RagRerank(BaseNodePostprocessor):
         frozen=True, description="What orders the nodes; serialised as its config."
     )
     top_n: int | None = Field(default=None, ge=1, description="How many nodes to return; None for all.")
+    context: Annotated[InstanceOf[Packing], PlainSerializer(Packing.to_dict)] | None = Field(
+        default=None, description="Which nodes go on to the LLM, and within how many tokens."
+    )
     metadata_mode: MetadataMode = Field(
         default=MetadataMode.EMBED, description="Which metadata is read together with a node's text."
+    )
+    on_context: Callable[[Context], None] | None = Field(
+        default=None, exclude=True, repr=False, description="Called with the context of each call."
     )
     on_ranking: Callable[[Ranking], None] | None = Field(
         default=None, exclude=True, repr=False, description="Called with the ranking of each call."
@@ -56,6 +72,8 @@ class RagRerank(BaseNodePostprocessor):
 
     def __init__(self, reranker: Spec, **options: Any) -> None:
         # built before pydantic looks, so that a wrong config is a ConfigError and no error quotes a key in it
+        if isinstance(options.get("context"), Mapping):
+            options["context"] = Packing.from_dict(options["context"])
         super().__init__(**options | {"reranker": build(reranker)})
 
     @classmethod
@@ -67,15 +85,19 @@ class RagRerank(BaseNodePostprocessor):
         """Return what ``from_dict`` takes: the config of the reranker, and the options.
 
         Raises:
-            ConfigError: No config can express the reranker (it holds an injected client).
+            ConfigError: No config can express the reranker (it holds an injected client) or the context (a function).
         """
         to_config(self.reranker)  # for its own error, which pydantic would wrap
+        if self.context is not None:
+            self.context.to_dict()
         return super().to_dict(**kwargs)
 
     def __getstate__(self) -> dict[str, Any]:
         state = super(RagRerank, self.model_copy()).__getstate__()  # takes out of its object what does not pickle
         if "reranker" not in state["__dict__"]:
             raise ConfigError(f"{self.reranker.label} holds a live object, which cannot be pickled", path="reranker")
+        if "context" not in state["__dict__"]:
+            raise ConfigError("it holds a live object, which cannot be pickled", path="context")
         return state
 
     def _postprocess_nodes(
@@ -85,7 +107,8 @@ class RagRerank(BaseNodePostprocessor):
         if not nodes:
             return []
         with self._announced(nodes, query) as answered:
-            return answered(self.reranker.rerank(query.query_str, self._candidates(nodes), top_k=self.top_n))
+            ranking = self.reranker.rerank(query.query_str, self._candidates(nodes), top_k=self.top_n)
+            return answered(ranking, None if self.context is None else _packed(self.context, nodes, ranking))
 
     @dispatcher.span
     async def _apostprocess_nodes(
@@ -95,24 +118,22 @@ class RagRerank(BaseNodePostprocessor):
         if not nodes:
             return []
         with self._announced(nodes, query) as answered:
-            return answered(await self.reranker.arerank(query.query_str, self._candidates(nodes), top_k=self.top_n))
+            ranking = await self.reranker.arerank(query.query_str, self._candidates(nodes), top_k=self.top_n)
+            if self.context is None:
+                return answered(ranking, None)
+            return answered(ranking, await asyncio.to_thread(_packed, self.context, nodes, ranking))
 
     def _candidates(self, nodes: list[NodeWithScore]) -> list[Candidate]:
         """Give each node its position as id, because a node may come twice."""
         return [
-            Candidate(str(position), self._text(node), _finite(node.score), node.metadata)
+            Candidate(str(position), _text(node, self.metadata_mode), _finite(node.score), node.metadata)
             for position, node in enumerate(nodes)
         ]
-
-    def _text(self, node: NodeWithScore) -> str:
-        """Return text and metadata; nothing for a node without text, whose metadata alone would say nothing."""
-        has_text = node.get_content(MetadataMode.NONE).strip()
-        return node.get_content(self.metadata_mode) if has_text else ""
 
     @contextmanager
     def _announced(
         self, nodes: list[NodeWithScore], query: QueryBundle
-    ) -> Iterator[Callable[[Ranking], list[NodeWithScore]]]:
+    ) -> Iterator[Callable[[Ranking, Context | None], list[NodeWithScore]]]:
         """Tell the host's events and callbacks; yields what turns the ranking into nodes and tells the end."""
         model, top_n = self.reranker.label, self.top_n or len(nodes)
         dispatcher.event(ReRankStartEvent(query=query, nodes=nodes, top_n=top_n, model_name=model))
@@ -126,18 +147,69 @@ class RagRerank(BaseNodePostprocessor):
             },
         ) as event:
 
-            def answered(ranking: Ranking) -> list[NodeWithScore]:
-                ranked = [nodes[int(hit.id)].model_copy(update={"score": hit.score}) for hit in ranking]
-                event.on_end(payload={EventPayload.NODES: ranked})
-                facts = {"scale": ranking.scale, "degraded": list(ranking.degraded), "trace": ranking.trace.to_dict()}
-                dispatcher.event(ReRankEndEvent(nodes=ranked, tags=facts))
-                for reason in ranking.degraded:  # nodes have no place to say so
-                    logger.warning("degraded ranking: %s", reason)
-                if self.on_ranking is not None:
-                    self.on_ranking(ranking)
-                return ranked
+            def answered(ranking: Ranking, context: Context | None) -> list[NodeWithScore]:
+                if context is None:
+                    out = [nodes[int(hit.id)].model_copy(update={"score": hit.score}) for hit in ranking]
+                else:
+                    out = [_node(nodes, piece) for piece in context.pieces]
+                event.on_end(payload={EventPayload.NODES: out})
+                facts: dict[str, Any] = {
+                    "scale": ranking.scale,
+                    "degraded": list(ranking.degraded),
+                    "trace": ranking.trace.to_dict(),
+                }
+                if context is not None:
+                    facts |= {"dropped": [drop.to_dict() for drop in context.dropped], "notes": list(context.notes)}
+                dispatcher.event(ReRankEndEvent(nodes=out, tags=facts))
+                self._tell(ranking, context)
+                return out
 
             yield answered
+
+    def _tell(self, ranking: Ranking, context: Context | None) -> None:
+        """Tell what nodes have no place to say."""
+        for reason in ranking.degraded:
+            logger.warning("degraded ranking: %s", reason)
+        for note in context.notes if context is not None else ():
+            logger.warning("context: %s", note)
+        if self.on_ranking is not None:
+            self.on_ranking(ranking)
+        if self.on_context is not None and context is not None:
+            self.on_context(context)
+
+
+def _text(node: NodeWithScore, mode: MetadataMode) -> str:
+    """Return text and metadata; nothing for a node without text, whose metadata alone would say nothing."""
+    return node.get_content(mode) if node.get_content(MetadataMode.NONE).strip() else ""
+
+
+def _packed(packing: Packing, nodes: list[NodeWithScore], ranking: Ranking) -> Context:
+    """Pack the texts as the LLM will read them; the reranker may have read them with other metadata."""
+    mode = MetadataMode.NONE if packing.merge else MetadataMode.LLM
+    hits = []
+    for hit in ranking:
+        text = _text(nodes[int(hit.id)], mode)
+        read = Hit(hit.rank, hit.score, hit.raw_score, replace(hit.candidate, text=text), unscored=hit.unscored)
+        hits.append(hit if text == hit.text else read)
+    packed: Context = packing.pack(replace(ranking, hits=tuple(hits)))
+    return packed
+
+
+def _node(nodes: list[NodeWithScore], piece: Piece) -> NodeWithScore:
+    """Return the best node of a piece; where the LLM would read anything but the piece's text, a copy with that."""
+    found = nodes[int(piece.best.id)]
+    node = found.node
+    if piece.text != node.get_content(MetadataMode.LLM):
+        marks: dict[str, Any] = {}
+        if len(piece.hits) > 1:
+            marks["merged_ids"] = [nodes[int(hit.id)].node_id for hit in piece.hits]
+        if piece.trimmed is not None:
+            marks["trimmed"] = list(piece.trimmed)
+        node = node.model_copy(update={"metadata": {**node.metadata, **marks}})
+        node.set_content(piece.text)
+        node.excluded_llm_metadata_keys = [*node.metadata]
+        node.excluded_embed_metadata_keys = [*node.excluded_embed_metadata_keys, *marks]
+    return found.model_copy(update={"node": node, "score": piece.best.score})
 
 
 def _finite(score: float | None) -> float | None:

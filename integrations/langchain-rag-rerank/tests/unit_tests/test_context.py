@@ -1,0 +1,143 @@
+"""Documents packed for the LLM: the option ``context``, what comes out, and who is told what is missing."""
+
+from __future__ import annotations
+
+import copy
+import json
+import pickle
+from typing import Any
+
+import pytest
+import rag_rerank
+from langchain_core.documents import Document
+from langchain_core.runnables import RunnableLambda
+from pydantic import ValidationError
+from rag_rerank import ConfigError, Context, Packing, Ranking
+from rag_rerank.testing import ScriptedReranker
+
+from langchain_rag_rerank import RagRerank, RagRerankRetriever
+
+QUERY = "how deep is Lake Garda?"
+TEXT = "Lake Garda is in Italy. It is 346 metres deep. Sirmione lies on its southern shore."
+CHUNKS = (TEXT[24:47], "K2 is 8,611 metres high.", TEXT[:30], TEXT[24:47])
+
+
+def found() -> list[Document]:
+    """Return four chunks, the first and the third of one page with an overlap, the fourth a copy of the first."""
+    starts = (24, 0, 0, 24)
+    pages = ("garda", "k2", "garda", "copy")
+    return [
+        Document(text, id=f"doc-{i}", metadata={"page": page, "start_index": start})
+        for i, (text, page, start) in enumerate(zip(CHUNKS, pages, starts, strict=True))
+    ]
+
+
+def rerank(**options: Any) -> RagRerank:
+    scores = {CHUNKS[0]: 3.0, CHUNKS[1]: 2.0, CHUNKS[2]: 1.0}
+    return RagRerank(ScriptedReranker(by_text=scores), **options)
+
+
+def test_documents_keep_to_the_budget_and_the_report_says_why_others_are_missing() -> None:
+    heard: list[Context] = []
+    rankings: list[Ranking] = []
+    context = {"max_tokens": 60, "tokenizer": len, "duplicates": "exact"}
+    before = found()
+    documents = rerank(context=context, on_context=heard.append, on_ranking=rankings.append).compress_documents(
+        before, QUERY
+    )
+    assert before == found()
+    assert [document.id for document in documents] == ["doc-0", "doc-1"]
+    assert documents[0].metadata == {
+        "page": "garda",
+        "start_index": 24,
+        "relevance_score": 3.0,
+        "relevance_score_scale": "unbounded",
+    }
+    assert len("\n\n".join(document.page_content for document in documents)) == heard[0].tokens == 49
+    assert [(drop.hit.id, drop.reason) for drop in heard[0].dropped] == [("3", "duplicates"), ("2", "max_tokens")]
+    assert len(rankings[0]) == 4
+
+
+async def test_async_gives_what_sync_gives() -> None:
+    heard: list[Context] = []
+    packing = rerank(context=Packing(max_tokens=40, tokenizer=len, trim="sentences"), on_context=heard.append)
+    documents = packing.compress_documents(found(), QUERY)
+    assert await packing.acompress_documents(found(), QUERY) == documents
+    assert heard[0] == heard[1]
+
+
+def test_neighbours_become_one_document_that_names_them() -> None:
+    context = Packing(merge="characters", source="page", position="start_index", duplicates="exact")
+    documents = rerank(context=context, score_key=None).compress_documents(found(), QUERY)
+    assert [(document.id, document.page_content) for document in documents] == [
+        ("doc-0", TEXT[:47]),
+        ("doc-1", CHUNKS[1]),
+    ]
+    assert documents[0].metadata == {"page": "garda", "start_index": 24, "merged_ids": ["doc-2", "doc-0"]}
+
+
+def test_a_trimmed_document_says_which_characters_are_left() -> None:
+    context = {"max_tokens": 50, "tokenizer": len, "trim": "sentences"}
+    (document,) = RagRerank("lexical", context=context).compress_documents([Document(TEXT)], QUERY)
+    assert document.page_content == TEXT[:46]
+    assert document.metadata["trimmed"] == [0, 46]
+
+
+def test_top_n_is_how_many_the_context_chooses_from() -> None:
+    documents = rerank(top_n=2, context={"duplicates": "exact"}).compress_documents(found(), QUERY)
+    assert [document.id for document in documents] == ["doc-0"]
+
+
+def test_a_retriever_packs_too() -> None:
+    packing = rerank(context={"top_k": 1})
+    retriever = RagRerankRetriever(base_retriever=RunnableLambda(lambda _: found()), reranker=packing)
+    assert [document.id for document in retriever.invoke(QUERY)] == ["doc-0"]
+
+
+def test_a_threshold_that_was_not_applied_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    context = {"min_score": 0.5, "min_score_scale": "sigmoid"}
+    assert len(RagRerank("lexical", context=context).compress_documents(found(), QUERY)) == 4
+    assert "context: min_score=0.5 was not applied: it was written for sigmoid scores" in caplog.text
+
+
+def test_no_documents_are_an_empty_context() -> None:
+    heard: list[Context] = []
+    packing = rerank(context={"max_tokens": 1, "tokenizer": len}, on_context=heard.append)
+    assert packing.compress_documents([], QUERY) == []
+    assert [len(context) for context in heard] == [0]
+
+
+def test_it_round_trips_with_its_options() -> None:
+    options = {"max_tokens": 50, "tokenizer": "o200k_base", "duplicates": 0.8}
+    packing = RagRerank("lexical", context=options)
+    dumped = packing.model_dump()
+    assert dumped["context"] == json.loads(packing.model_dump_json())["context"] == options
+    for twin in (RagRerank(**dumped), RagRerank.model_validate(dumped), pickle.loads(pickle.dumps(packing))):
+        assert twin == packing
+        assert twin.context == Packing(**options)
+    assert copy.deepcopy(packing) == packing
+
+
+def test_a_function_works_but_is_not_dumped_as_something_else() -> None:
+    packing = RagRerank("lexical", context=Packing(max_tokens=50, tokenizer=len))
+    with pytest.raises(ValueError, match="live object"):
+        packing.model_dump()
+
+
+def test_a_wrong_option_is_the_librarys_own_error() -> None:
+    with pytest.raises(ConfigError, match="did you mean 'max_tokens'"):
+        RagRerank("lexical", context={"max_token": 3})
+    with pytest.raises(ConfigError, match="max_tokens needs tokenizer"):
+        RagRerank("lexical", context={"max_tokens": 3})
+    with pytest.raises(ValidationError, match="context"):
+        RagRerank("lexical", context=3)
+
+
+def test_the_tokenizer_is_loaded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded: list[object] = []
+    tokens = rag_rerank.context.packing.tokens
+    monkeypatch.setattr(rag_rerank.context.packing, "tokens", lambda spec: loaded.append(spec) or tokens(spec))
+    packing = rerank(context={"max_tokens": 50, "tokenizer": len})
+    for _ in range(3):
+        packing.compress_documents(found(), QUERY)
+    assert loaded == [len]

@@ -1,0 +1,132 @@
+"""Nodes packed for the LLM: the option ``context``, what comes out, and who is told what is missing."""
+
+from __future__ import annotations
+
+import copy
+import json
+import pickle
+from typing import Any
+
+import pytest
+from llama_index.core.schema import ImageNode, MediaResource, MetadataMode, Node, NodeWithScore, TextNode
+from pydantic import ValidationError
+from rag_rerank import ConfigError, Context, Packing
+from rag_rerank.testing import ScriptedReranker
+
+from llama_index.postprocessor.rag_rerank import RagRerank
+
+QUERY = "how deep is Lake Garda?"
+TEXT = "Lake Garda is in Italy. It is 346 metres deep. Sirmione lies on its southern shore."
+
+
+def found(**node: Any) -> list[NodeWithScore]:
+    """Return three chunks, the first and the last of one page with an overlap."""
+    chunks = ((TEXT[24:47], "garda", 24), ("K2 is 8,611 metres high.", "k2", 0), (TEXT[:30], "garda", 0))
+    return [
+        NodeWithScore(
+            node=TextNode(text=text, id_=f"node-{i}", metadata={"page": page, "start": start}, **node), score=0.5
+        )
+        for i, (text, page, start) in enumerate(chunks)
+    ]
+
+
+def rerank(**options: Any) -> RagRerank:
+    return RagRerank(ScriptedReranker(by_text={}, default=1.0), metadata_mode="none", **options)
+
+
+def read(nodes: list[NodeWithScore]) -> str:
+    """Return what the host's synthesizers give the LLM to read."""
+    return "\n\n".join(node.get_content(MetadataMode.LLM) for node in nodes)
+
+
+def test_the_budget_counts_what_the_llm_reads_metadata_included() -> None:
+    heard: list[Context] = []
+    nodes = found(excluded_llm_metadata_keys=["start"])
+    before = copy.deepcopy(nodes)
+    out = rerank(context={"max_tokens": 71, "tokenizer": len}, on_context=heard.append).postprocess_nodes(
+        nodes, query_str=QUERY
+    )
+    assert nodes == before
+    assert [node.node for node in out] == [nodes[0].node, nodes[1].node]
+    assert [id(node.node) for node in out] == [id(nodes[0].node), id(nodes[1].node)]
+    assert out[0].score == 1.0
+    assert read(out) == heard[0].text
+    assert len(read(out)) == heard[0].tokens == 71
+    assert [(drop.hit.id, drop.reason) for drop in heard[0].dropped] == [("2", "max_tokens")]
+
+
+async def test_async_gives_what_sync_gives(events: list[Any]) -> None:
+    packing = rerank(context=Packing(max_tokens=90, tokenizer=len, trim="sentences"))
+    out = packing.postprocess_nodes(found(), query_str=QUERY)
+    assert await packing.apostprocess_nodes(found(), query_str=QUERY) == out
+    first, second = (event.tags for event in events if event.class_name() == "ReRankEndEvent")
+    assert [drop["reason"] for drop in first["dropped"]] == [drop["reason"] for drop in second["dropped"]]
+    assert json.loads(json.dumps(first)) == first
+
+
+def test_neighbours_become_one_node_that_names_them_and_shows_the_llm_the_text_alone() -> None:
+    context = Packing(merge="characters", source="page", position="start")
+    out = rerank(context=context).postprocess_nodes(found(), query_str=QUERY)
+    assert read(out[:1]) == out[0].text == TEXT[:47]
+    assert (out[0].node_id, out[0].metadata) == (
+        "node-0",
+        {"page": "garda", "start": 24, "merged_ids": ["node-2", "node-0"]},
+    )
+    assert read(out) == TEXT[:47] + "\n\nK2 is 8,611 metres high."
+    assert "merged_ids" not in out[0].get_content(MetadataMode.EMBED)
+    assert "page: garda" in out[0].get_content(MetadataMode.EMBED)
+
+
+@pytest.mark.parametrize("kind", ["text", "multimodal"])
+def test_a_trimmed_node_says_which_characters_are_left_and_the_original_stays(kind: str) -> None:
+    node = TextNode(text=TEXT) if kind == "text" else Node(text_resource=MediaResource(text=TEXT))
+    context = {"max_tokens": 50, "tokenizer": len, "trim": "sentences"}
+    (out,) = rerank(context=context).postprocess_nodes([NodeWithScore(node=node)], query_str=QUERY)
+    assert read([out]) == TEXT[:46]
+    assert out.metadata == {"trimmed": [0, 46]}
+    assert (node.get_content(), node.metadata) == (TEXT, {})
+
+
+def test_a_node_without_text_is_left_out_and_told() -> None:
+    heard: list[Context] = []
+    image = NodeWithScore(node=ImageNode(image_url="http://127.0.0.1/x.png", metadata={"file": "x.png"}))
+    out = rerank(context={}, on_context=heard.append).postprocess_nodes([image, *found()], query_str=QUERY)
+    assert len(out) == 3
+    assert [(drop.hit.id, drop.reason) for drop in heard[0].dropped] == [("0", "blank")]
+
+
+def test_top_n_is_how_many_the_context_chooses_from() -> None:
+    out = rerank(top_n=2, context={"per_source": 1, "source": "page"}).postprocess_nodes(
+        [found()[0], found()[2], found()[1]], query_str=QUERY
+    )
+    assert [node.node_id for node in out] == ["node-0"]
+
+
+def test_a_threshold_that_was_not_applied_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    context = {"min_score": 0.5, "min_score_scale": "sigmoid"}
+    assert len(RagRerank("lexical", context=context).postprocess_nodes(found(), query_str=QUERY)) == 3
+    assert "context: min_score=0.5 was not applied: it was written for sigmoid scores" in caplog.text
+
+
+def test_it_round_trips_with_its_options() -> None:
+    options = {"max_tokens": 50, "tokenizer": "o200k_base", "duplicates": 0.8}
+    packing = RagRerank("lexical", context=options)
+    assert json.loads(packing.to_json())["context"] == options
+    twins = [RagRerank.from_dict(packing.to_dict()), RagRerank.from_json(packing.to_json())]
+    twins += [pickle.loads(pickle.dumps(packing)), copy.deepcopy(packing)]
+    assert [twin.context for twin in twins] == [Packing(**options)] * 4
+
+
+def test_a_function_works_but_is_not_serialised_as_something_else() -> None:
+    packing = RagRerank("lexical", context=Packing(max_tokens=50, tokenizer=lambda text: len(text)))
+    assert len(copy.deepcopy(packing).postprocess_nodes(found(), query_str=QUERY)) == 1
+    for way in (packing.to_dict, packing.to_json, lambda: pickle.dumps(packing)):
+        with pytest.raises(ConfigError, match="live object"):
+            way()
+
+
+def test_a_wrong_option_is_the_librarys_own_error() -> None:
+    with pytest.raises(ConfigError, match="did you mean 'max_tokens'"):
+        RagRerank("lexical", context={"max_token": 3})
+    with pytest.raises(ValidationError, match="context"):
+        RagRerank("lexical", context=3)

@@ -1,0 +1,146 @@
+"""What packing gives: the pieces of a context, and for each hit that is not in it, why."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, overload
+
+from rag_rerank.types import Hit, Scale
+
+__all__ = ["Context", "Dropped", "Piece", "Reason"]
+
+Reason = Literal["blank", "min_score", "unscored", "duplicates", "per_source", "top_k", "max_tokens"]
+"""Why a hit is not in the context: the option that kept it out, or what it lacks.
+
+- ``blank``: it has no text.
+- ``min_score``: its score lies below.
+- ``unscored``: it has no score that ``min_score`` could be compared with.
+- ``duplicates``: a hit that was kept says the same; ``Dropped.duplicate_of`` is its id.
+- ``per_source``: as many hits of its source are kept already.
+- ``top_k``: as many hits are kept already.
+- ``max_tokens``: the context would be over the budget with it.
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Piece:
+    """A stretch of the context, as it goes to the LLM.
+
+    Args:
+        text: The text.
+        hits: What it is made of, in the order of reading; more than one where neighbours were merged.
+        tokens: How many tokens the text has by itself; ``None`` without a tokenizer.
+        trimmed: Which characters of the hit's text are left (first, behind the last), or ``None`` for all.
+    """
+
+    text: str
+    hits: tuple[Hit, ...]
+    tokens: int | None = None
+    trimmed: tuple[int, int] | None = None
+
+    @property
+    def best(self) -> Hit:
+        """The hit that stands highest in the ranking."""
+        return min(self.hits, key=lambda hit: hit.rank)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON-ready values; hits are named by their ids."""
+        return {
+            "text": self.text,
+            "ids": [hit.id for hit in self.hits],
+            "tokens": self.tokens,
+            "trimmed": None if self.trimmed is None else list(self.trimmed),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dropped:
+    """A hit that is not in the context.
+
+    Args:
+        hit: The hit.
+        reason: Why, as one of a closed set.
+        detail: The same in words, with the numbers.
+        duplicate_of: Id of the hit in the context that says the same.
+    """
+
+    hit: Hit
+    reason: Reason
+    detail: str
+    duplicate_of: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON-ready values; the hit is named by its id."""
+        return {
+            "id": self.hit.id,
+            "rank": self.hit.rank,
+            "reason": self.reason,
+            "detail": self.detail,
+            "duplicate_of": self.duplicate_of,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context(Sequence[Hit]):
+    """What goes to the LLM, and what became of every hit of the ranking; a sequence of the hits that are in it.
+
+    The hits stand in the order of reading and keep rank and score of the ranking. Each hit of the ranking is in
+    exactly one of ``pieces`` and ``dropped``.
+
+    Args:
+        pieces: The texts, in the order of reading.
+        dropped: The other hits, in the order of the ranking.
+        separator: What stands between two pieces.
+        scale: What the hits' scores mean.
+        tokens_before: Tokens of the texts of all hits, joined by the separator; ``None`` without a tokenizer.
+        tokens: Tokens of ``text``; ``None`` without a tokenizer.
+        notes: What was asked and not done, and why, one sentence each.
+        degraded: Why the ranking was not quite what was asked; empty when it was.
+    """
+
+    pieces: tuple[Piece, ...]
+    dropped: tuple[Dropped, ...]
+    separator: str
+    scale: Scale
+    tokens_before: int | None = None
+    tokens: int | None = None
+    notes: tuple[str, ...] = ()
+    degraded: tuple[str, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """The pieces, joined by the separator: what ``max_tokens`` bounds."""
+        return self.separator.join(piece.text for piece in self.pieces)
+
+    @property
+    def hits(self) -> tuple[Hit, ...]:
+        """The hits that are in the context, in the order of reading."""
+        return tuple(hit for piece in self.pieces for hit in piece.hits)
+
+    @overload
+    def __getitem__(self, index: int) -> Hit: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Hit, ...]: ...
+    def __getitem__(self, index: int | slice) -> Hit | tuple[Hit, ...]:
+        return self.hits[index]
+
+    def __len__(self) -> int:
+        return sum(len(piece.hits) for piece in self.pieces)
+
+    def __iter__(self) -> Iterator[Hit]:
+        return iter(self.hits)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the text and the report as plain JSON-ready values; hits are named by their ids."""
+        return {
+            "text": self.text,
+            "pieces": [piece.to_dict() for piece in self.pieces],
+            "dropped": [dropped.to_dict() for dropped in self.dropped],
+            "separator": self.separator,
+            "scale": self.scale,
+            "tokens_before": self.tokens_before,
+            "tokens": self.tokens,
+            "notes": list(self.notes),
+            "degraded": list(self.degraded),
+        }

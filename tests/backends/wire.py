@@ -1,0 +1,158 @@
+"""What each service's requests and answers look like, written down from samples of their wire and not from our code."""
+
+from __future__ import annotations
+
+import math
+import random
+import re
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+Rows = list[dict[str, Any]]
+
+
+def relevance(query: str, text: str) -> float:
+    """The score that the server gives: mostly shared words, and a little of the text's checksum."""
+    asked, found = set(re.findall(r"\w+", query.casefold())), set(re.findall(r"\w+", text.casefold()))
+    return round(0.9 * len(asked & found) / max(1, len(asked)) + 0.1 * zlib.crc32(text.encode()) / 2**32, 6)
+
+
+def logit(query: str, text: str) -> float:
+    """The score of a server that gives logits, in the same order."""
+    return round(12 * relevance(query, text) - 6, 6)
+
+
+def sigmoid(query: str, text: str) -> float:
+    """The score of a server that can give logits, and was not asked to."""
+    return 1 / (1 + math.exp(-logit(query, text)))
+
+
+def tokens(query: str, texts: Sequence[str]) -> int:
+    """What the server bills as tokens: words, the query's once for each text."""
+    return sum(len(query.split()) + len(text.split()) for text in texts)
+
+
+def _openai(status: int, words: str) -> Any:
+    return {"error": {"message": words, "type": "BadRequestError", "param": None, "code": status}}
+
+
+@dataclass(frozen=True)
+class Shape:
+    """One service's wire.
+
+    Args:
+        path: The path's end.
+        texts: Field of the texts.
+        rows: Field of the rows; ``None`` where the body is the list.
+        score: Field of a row's score.
+        more: What stands beside the rows.
+        gives: The score of a query and a text, given the request's body.
+        error: The body of an answer that refuses.
+        most: Texts that are taken in one request.
+        too_many: Status of more texts than that.
+    """
+
+    path: str
+    texts: str = "documents"
+    rows: str | None = "results"
+    score: str = "relevance_score"
+    more: Callable[[Any, int], Mapping[str, Any]] = lambda body, count: {
+        "model": body.get("model"),
+        "usage": {"prompt_tokens": count, "total_tokens": count},
+    }
+    gives: Callable[[Any], Callable[[str, str], float]] = lambda body: relevance
+    error: Callable[[int, str], Any] = lambda status, words: {"detail": words}
+    most: int | None = None
+    too_many: int = 422
+
+    def query(self, body: Any) -> str:
+        """The query of a request."""
+        query = body["query"]
+        return str(query["text"] if isinstance(query, dict) else query)
+
+    def texts_of(self, body: Any) -> list[str]:
+        """The texts of a request."""
+        return [text["text"] if isinstance(text, dict) else text for text in body[self.texts]]
+
+    def reply(self, body: Any, change: Callable[[Rows], Any]) -> Any:
+        """The body of a correct answer, rows shuffled, but for what is changed in them."""
+        query, texts, give = self.query(body), self.texts_of(body), self.gives(body)
+        rows: Rows = [{"index": i, "relevance_score": give(query, text)} for i, text in enumerate(texts)]
+        random.Random(len(texts)).shuffle(rows)
+        changed = change(rows)
+        if isinstance(changed, list) and self.score != "relevance_score":
+            changed = [{self.score if k == "relevance_score" else k: v for k, v in row.items()} for row in changed]
+        return changed if self.rows is None else {self.rows: changed, **self.more(body, tokens(query, texts))}
+
+
+def _raw(body: Any) -> Callable[[str, str], float]:
+    return logit if body.get("raw_scores") else sigmoid
+
+
+def _cohere(body: Any, count: int) -> dict[str, Any]:
+    units = -(-len(body["documents"]) // 100)
+    return {"id": "r", "meta": {"api_version": {"version": "2"}, "billed_units": {"search_units": units}}}
+
+
+SHAPES: Mapping[str, Shape] = {
+    "cohere": Shape("/v2/rerank", more=_cohere, error=lambda status, words: {"message": words}, most=10_000),
+    "infinity": Shape(
+        "/rerank",
+        more=lambda body, count: {"object": "rerank", "usage": {"prompt_tokens": count, "total_tokens": count}},
+        gives=_raw,
+        most=2_048,
+    ),
+    "jina": Shape("/rerank", error=lambda status, words: {"code": "SOME_CODE", "message": words}),
+    "llamacpp": Shape("/rerank", gives=lambda body: logit, error=_openai),
+    "mixedbread": Shape("/v1/reranking", texts="input", rows="data", score="score"),
+    "nim": Shape(
+        "/v1/ranking",
+        texts="passages",
+        rows="rankings",
+        score="logit",
+        more=lambda body, count: {"usage": {"prompt_tokens": count, "total_tokens": count}},
+        gives=lambda body: logit,
+        most=512,
+    ),
+    "tei": Shape(
+        "/rerank",
+        texts="texts",
+        rows=None,
+        score="score",
+        gives=_raw,
+        error=lambda status, words: {"error": words, "error_type": "validation"},
+    ),
+    "vllm": Shape("/rerank", error=_openai),
+    "voyage": Shape(
+        "/v1/rerank",
+        rows="data",
+        more=lambda body, count: {"object": "list", "model": body["model"], "usage": {"total_tokens": count}},
+        most=1_000,
+        too_many=400,
+    ),
+}
+
+TEI_INFO: Mapping[str, Any] = {
+    "model_id": "m",
+    "model_sha": None,
+    "model_dtype": "float16",
+    "model_type": {"reranker": {"id2label": {"0": "LABEL_0"}, "label2id": {"LABEL_0": 0}}},
+    "max_concurrent_requests": 512,
+    "max_input_length": 512,
+    "max_batch_tokens": 16_384,
+    "max_batch_requests": None,
+    "max_client_batch_size": 32,
+    "auto_truncate": True,
+    "tokenization_workers": 8,
+    "version": "1.9.3",
+    "sha": None,
+    "docker_label": None,
+}
+
+
+def name_of(path: str) -> str:
+    """Which service a path asks: the one that it begins with, else Cohere or Voyage, whose SDKs set their own paths."""
+    first = path.split("/")[1]
+    return first if first in SHAPES else "cohere" if path.endswith("/v2/rerank") else "voyage"
