@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from rag_rerank._clock import now
 from rag_rerank._extras import need
 from rag_rerank.backends._exchange import Exchange
 from rag_rerank.errors import BackendError
@@ -96,13 +96,13 @@ class _Reader:
 
     def __init__(self, timeout: float) -> None:
         self.content = bytearray()
-        self._end = time.monotonic() + timeout
+        self._end = now() + timeout
 
     def take(self, chunk: bytes) -> None:
         self.content += chunk
         if len(self.content) > _MOST_BYTES:
             raise _TooLong
-        if time.monotonic() > self._end:
+        if now() > self._end:
             raise TimeoutError
 
 

@@ -14,7 +14,7 @@ from statistics import mean, pstdev
 from typing import Any
 
 from faults.trees import Node, model_of, parts, walk
-from faults.wire import FAULTS, Attempt
+from faults.wire import FAULTS, LOGITS, Attempt
 
 PASSING = {"BackendTimeout", "RateLimited", "BackendUnavailable", "DeadlineExceeded", "AllFailed", "Overloaded"}
 TINY = 1e-6
@@ -134,7 +134,7 @@ class Oracle:
         best = sorted(readable, key=lambda i: -expected[i])
         law(list(trace.scores) == best, "best first, ties as they came", list(trace.scores), best)
         hits = [(i, expected[i]) for i in best] + [(i, None) for i in ids if i not in expected]
-        return [Answered(tuple(hits), "relevance")]
+        return [Answered(tuple(hits), _scale(leaf))]
 
     _cached = _leaf
 
@@ -331,7 +331,7 @@ class Oracle:
                 error = happened[-1] if happened else None
                 if error == "RequestTooLarge" and log[-1].texts > 1:
                     error = None
-        law(len(requests) <= 2 * max(1, len(self.texts)), "a request is halved no more often than it can be", trace.step)
+        law(len(requests) <= 2 * max(1, len(self.texts)), "a call is split no more often than it can be", trace.step)
         return error
 
 
@@ -348,8 +348,10 @@ def _alike(one: Node, other: Node) -> bool:
 def _scale(node: Node) -> str:
     if node["type"] == "ensemble":
         return "unbounded"
+    if node["type"] == "leaf":
+        return "sigmoid" if node["kind"] in LOGITS else "relevance"
     inside = list(parts(node))
-    return _scale(inside[-1] if node["type"] == "cascade" else inside[0]) if inside else "relevance"
+    return _scale(inside[-1] if node["type"] == "cascade" else inside[0])
 
 
 def _unranked(ids: Sequence[str], scale: str) -> Answered:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import copy
 import random
 from collections.abc import Iterator
-from typing import Any, ClassVar
-
 from dataclasses import dataclass, field
+from typing import Any, ClassVar, get_args
+
 from faults.wire import FAULTS, SLOTS, Slot, Wire
 
 from rag_rerank import Cached, Cascade, Deadline, Ensemble, Fallback, Hedge, Reranker, Stage
+from rag_rerank.backends._dialects import Name
 from rag_rerank.backends._retry import RetryPolicy
 from rag_rerank.backends.cohere import CohereReranker
+from rag_rerank.backends.http import HttpReranker
 
 Node = dict[str, Any]
 Case = dict[str, Any]
@@ -21,6 +23,7 @@ KEY = "kEy-7f3aQz0Lw9-{}"
 WORDS = "warm dragon basking spot lamp sand cranes migrate autumn coast shade noon lizard heat forty degrees".split()
 LASTING = ("400", "401", "402", "403", "echo, 400", "echo, 401", "redirect")
 DEPTH = 4
+KINDS = ("cohere-sdk", *get_args(Name))
 
 
 def made(seed: int, number: int) -> Case:
@@ -79,7 +82,10 @@ def _node(rng: random.Random, depth: int, trouble: float, lasting: bool) -> Node
 
 
 def _leaf(rng: random.Random, trouble: float, lasting: bool) -> Node:
+    kind = rng.choice(KINDS)
     names = [name for name in FAULTS if lasting or name not in LASTING]
+    if kind == "cohere-sdk":
+        names = [name for name in names if name != "redirect"]  # an own client of the SDK follows them, without the key
     burst = rng.random() < 0.3
     script = []
     for _ in range(rng.randint(0, 8)):
@@ -87,7 +93,9 @@ def _leaf(rng: random.Random, trouble: float, lasting: bool) -> Node:
         script += [(name, _seconds(rng))] * (rng.randint(2, 4) if burst and name.startswith("5") else 1)
     return {
         "type": "leaf",
-        "kind": "cohere",
+        "kind": kind,
+        "most": rng.choice((None, None, 1, 2, 4)),
+        "one_client": rng.random() < 0.15,
         "model": rng.choice(("shared", None)),
         "script": script,
         "steady": _seconds(rng),
@@ -134,11 +142,13 @@ def numbered(tree: Node) -> Node:
 
 
 def model_of(leaf: Node) -> str:
+    if leaf["kind"] == "tei":
+        return "m"  # the one that it serves
     return leaf["model"] or f"model-{leaf['slot']}"
 
 
 @dataclass(frozen=True, kw_only=True)
-class OnWire(CohereReranker):
+class CohereOnWire(CohereReranker):
     """Cohere's reranker with the slot's connections under its SDK."""
 
     kind: ClassVar[str] = "cohere"
@@ -173,7 +183,7 @@ def sdk_client(wire: Wire, kind: str, slot: int) -> _Lent:
 
         client = (wire.aclients if kind.startswith("Async") else wire.clients)[slot]
         made = getattr(cohere, kind)(
-            api_key=KEY.format(slot), base_url=f"{wire.server.url}/{slot}", httpx_client=client, timeout=5
+            api_key=KEY.format(slot), base_url=f"{wire.server.url}/cohere/{slot}", httpx_client=client, timeout=5
         )
         _sdk_clients[id(wire), kind, slot] = _Lent(made)
     return _sdk_clients[id(wire), kind, slot]
@@ -184,17 +194,8 @@ def built(node: Node, wire: Wire) -> Reranker:
     name = node["name"]
     if node["type"] == "leaf":
         slot: Slot = wire.slots[node["slot"]]
-        slot.script, slot.steady, slot.log = node["script"], node["steady"], []
-        return OnWire(
-            name=name,
-            model=model_of(node),
-            api_key=KEY.format(slot.number),
-            base_url=f"{wire.server.url}/{slot.number}",
-            timeout=node["timeout"],
-            retry=RetryPolicy(**node["retry"]),
-            wire=wire,
-            slot=slot.number,
-        )
+        slot.service, slot.script, slot.steady, slot.log = node["kind"], node["script"], node["steady"], []
+        return _on_wire(node, wire, slot)
     inside = [built(part, wire) for part in parts(node)]
     if node["type"] == "fallback":
         return Fallback(name=name, members=tuple(inside), on_failure=node["on_failure"])
@@ -212,6 +213,28 @@ def built(node: Node, wire: Wire) -> Reranker:
         return Deadline(name=name, reranker=inside[0], seconds=node["seconds"], on_late=node["on_late"])
     assert node["type"] == "cached"
     return Cached(name=name, reranker=inside[0])  # type: ignore[arg-type]
+
+
+def _on_wire(leaf: Node, wire: Wire, slot: Slot) -> Reranker:
+    service = leaf["kind"].removesuffix("-sdk")
+    options: dict[str, Any] = {
+        "name": leaf["name"],
+        "model": model_of(leaf),
+        "api_key": KEY.format(slot.number),
+        "base_url": f"{wire.server.url}/{service}/{slot.number}",
+        "timeout": leaf["timeout"],
+        "retry": RetryPolicy(**leaf["retry"]),
+    }
+    if leaf["kind"] == "cohere-sdk":
+        return CohereOnWire(**options, wire=wire, slot=slot.number)
+    client, async_client = wire.clients[slot.number], wire.aclients[slot.number]
+    return HttpReranker(
+        **options,
+        dialect=leaf["kind"],
+        max_texts=leaf["most"],
+        client=client,
+        async_client=None if leaf["one_client"] else async_client,
+    )
 
 
 def smaller(case: Case) -> Iterator[Case]:
