@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import mean, pstdev
 from typing import Any
 
@@ -32,10 +32,11 @@ def law(holds: bool, what: str, *facts: object) -> None:
 
 @dataclass(frozen=True)
 class Answered:
-    """A ranking, as far as the laws speak of it."""
+    """A ranking, as far as the laws speak of it; ``blank`` are those without a score because they are blank."""
 
     hits: tuple[tuple[str, float | None], ...]
     scale: str
+    blank: frozenset[str] = frozenset()
     degraded: bool = False
     substituted: bool = False
 
@@ -84,6 +85,7 @@ class Oracle:
         self.score = score
         self.query = query
         self.texts = texts
+        self.blank = frozenset(i for i, text in texts.items() if not text.strip(" \u200b"))
         self.read: Counter[str] = Counter()
 
     def judged(self, trace: Any, limited: bool) -> Outcomes:
@@ -127,14 +129,14 @@ class Oracle:
         if error is not None:
             return Failed(error)
         leaf = node if node["type"] == "leaf" else node["reranker"]
-        readable = [i for i in ids if self.texts[i].strip(" \u200b")]
+        readable = [i for i in ids if i not in self.blank]
         expected = {i: self.score(leaf["name"], self.query, self.texts[i]) for i in readable}
         law(dict(trace.scores) == expected, "each score is the server's for that text", trace.scores, expected)
         law(set(trace.unscored) == set(ids) - set(readable), "blank texts alone have no score", trace.unscored)
         best = sorted(readable, key=lambda i: -expected[i])
         law(list(trace.scores) == best, "best first, ties as they came", list(trace.scores), best)
         hits = [(i, expected[i]) for i in best] + [(i, None) for i in ids if i not in expected]
-        return [Answered(tuple(hits), _scale(leaf))]
+        return [Answered(tuple(hits), _scale(leaf), self.blank & set(ids))]
 
     _cached = _leaf
 
@@ -149,11 +151,12 @@ class Oracle:
                 continue
             law(found is not None and failed == len(trace.children) - 1, "the first that answers ends it", trace.step)
             return [
-                Answered(a.hits, a.scale, a.degraded or failed > 0, a.substituted or failed > 0) for a in found or ()
+                replace(a, degraded=a.degraded or failed > 0, substituted=a.substituted or failed > 0)
+                for a in found or ()
             ]
         law(failed == len(node["members"]), "a fallback gives up only when all have failed", trace.step)
         if node["on_failure"] == "first_stage":
-            return [_unranked(ids, _scale(node))]
+            return [self._unranked(ids, _scale(node))]
         return Failed("AllFailed")
 
     def _hedge(self, node: Node, trace: Any, ids: Sequence[str], limited: bool) -> Outcomes:
@@ -170,7 +173,7 @@ class Oracle:
                 continue
             other = not _alike(member, members[0])
             answers += [
-                Answered(a.hits, a.scale, a.degraded or other or bool(lasting), a.substituted or other)
+                replace(a, degraded=a.degraded or other or bool(lasting), substituted=a.substituted or other)
                 for a in outcomes
             ]
         if answers:
@@ -208,6 +211,7 @@ class Oracle:
                     Answered(
                         (*scored, *unscored),
                         "unbounded",
+                        frozenset(i for i, _ in unscored) & chosen[0].blank,
                         bool(errors) or any(a.degraded for a in chosen),
                         bool(errors) or any(a.substituted for a in chosen),
                     )
@@ -217,6 +221,7 @@ class Oracle:
 
     def _cascade(self, node: Node, trace: Any, ids: Sequence[str], limited: bool) -> Outcomes:
         paths: list[tuple[list[str], list[str], Answered | None, bool]] = [(list(ids), [], None, False)]
+        blank: frozenset[str] = frozenset()
         stages = node["stages"]
         for number, (stage, child) in enumerate(zip(stages, trace.children, strict=False)):
             later = []
@@ -237,7 +242,9 @@ class Oracle:
                     continue
                 for answer in found or ():
                     on = [i for i, raw in answer.hits if raw is not None]
-                    off = [i for i, raw in answer.hits if raw is None] if number < len(stages) - 1 else []
+                    on = on or [i for i, _ in answer.hits if i not in answer.blank]
+                    off = [i for i, _ in answer.hits if i not in on] if number < len(stages) - 1 else []
+                    blank |= answer.blank
                     later.append((on, [*off, *outside, *stopped], answer, degraded or answer.degraded))
             if failures:
                 return failures[0]
@@ -245,7 +252,7 @@ class Oracle:
         law(len(trace.children) == len(stages), "all stages of a cascade are asked", trace.step)
         law(bool(paths), "a stage gives what its trace tells", trace.step)
         return [
-            Answered((*last.hits, *((i, None) for i in stopped)), last.scale, degraded, last.substituted)
+            Answered((*last.hits, *((i, None) for i in stopped)), last.scale, blank, degraded, last.substituted)
             for _, stopped, last, degraded in paths
             if last is not None
         ]
@@ -257,7 +264,7 @@ class Oracle:
         found = self._judge(node["reranker"], child, ids, True)
         if found == Failed("DeadlineExceeded") and node["on_late"] == "first_stage":
             law(trace.seconds >= node["seconds"] * 0.99 - 0.01, "nobody is late before the time", trace.step)
-            return [_unranked(ids, _scale(node))]
+            return [self._unranked(ids, _scale(node))]
         return found
 
     def _partial(self, node: Node, trace: Any, ids: list[str]) -> Outcomes:
@@ -268,35 +275,54 @@ class Oracle:
             if late(child):
                 self._judge(inner, child, waiting, True)
                 break
-            found: Outcomes = None
-            for count in range(len(waiting), -1, -1):  # how many were in this round is not told
-                before = Counter(self.read)
-                try:
-                    found = self._judge(inner, child, waiting[:count], True)
-                    break
-                except Violation:
-                    self.read = before
-                    if count == 0:
-                        raise
-            if isinstance(found, Failed):
-                return found
-            answers = [a for a in found or () if len(a.hits) == count]
-            law(len(answers) == 1 or inner["type"] != "leaf", "a round has one answer", trace.step)
+            alternatives = self._round(inner, child, waiting)
+            if isinstance(alternatives, Failed):
+                return alternatives
             if len(trace.children) == 1:
-                return [self._joined(ids, [a], waiting[count:], node) for a in answers]
-            rounds += answers
-            waiting = waiting[count:]
-        return [self._joined(ids, rounds, waiting, node)]
+                return [self._joined([answer], waiting[len(answer.hits) :], node) for answer in alternatives]
+            law(len(alternatives) == 1, "a round of single texts has one answer", trace.step)
+            rounds += alternatives
+            waiting = waiting[len(alternatives[0].hits) :]
+        return [self._joined(rounds, waiting, node)]
 
-    def _joined(self, ids: list[str], rounds: list[Answered], waiting: list[str], node: Node) -> Answered:
+    def _round(self, inner: Node, trace: Any, waiting: list[str]) -> list[Answered] | Failed:
+        """Return what a round may have given; how many were in it is not told."""
+        found: list[Answered] = []
+        before, after, wrong = Counter(self.read), None, None
+        for count in range(len(waiting) + 1):
+            self.read = Counter(before)
+            try:
+                outcomes = self._judge(inner, trace, waiting[:count], True)
+            except Violation as violation:
+                wrong = violation
+                continue
+            after = self.read
+            if isinstance(outcomes, Failed):
+                return outcomes
+            found += outcomes or ()
+        if after is None:
+            raise wrong or Violation("a round of nobody")
+        self.read = after
+        return found
+
+    def _unranked(self, ids: Sequence[str], scale: str) -> Answered:
+        order = sorted(ids, key=lambda i: i in self.blank)
+        return Answered(tuple((i, None) for i in order), scale, self.blank & set(ids), degraded=True, substituted=True)
+
+    def _joined(self, rounds: list[Answered], waiting: list[str], node: Node) -> Answered:
         hits = [hit for answer in rounds for hit in answer.hits]
+        blank = frozenset[str]().union(*(answer.blank for answer in rounds))
         if len(rounds) > 1:
             scored = sorted((hit for hit in hits if hit[1] is not None), key=lambda hit: -(hit[1] or 0.0))
             hits = [*scored, *(hit for hit in hits if hit[1] is None)]
         scale = rounds[0].scale if rounds else _scale(node)
+        if waiting:
+            blank |= self.blank & set(waiting)
+            hits = sorted([*hits, *((i, None) for i in waiting)], key=lambda hit: hit[0] in blank)
         return Answered(
-            (*hits, *((i, None) for i in waiting)),
+            tuple(hits),
             scale,
+            blank,
             bool(waiting) or any(a.degraded for a in rounds),
             any(a.substituted for a in rounds),
         )
@@ -352,10 +378,6 @@ def _scale(node: Node) -> str:
         return "sigmoid" if node["kind"] in LOGITS else "relevance"
     inside = list(parts(node))
     return _scale(inside[-1] if node["type"] == "cascade" else inside[0])
-
-
-def _unranked(ids: Sequence[str], scale: str) -> Answered:
-    return Answered(tuple((i, None) for i in ids), scale, degraded=True, substituted=True)
 
 
 def _choices(options: Sequence[Sequence[Answered]]) -> list[list[Answered]]:

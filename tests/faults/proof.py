@@ -111,7 +111,12 @@ def _judged(case: Case, oracle: Oracle, came: Ranking | RerankError) -> None:
     law([hit.rank for hit in came] == list(range(1, len(came) + 1)), "ranks count from one")
     law(all(hit.text == case["texts"][int(hit.id)] for hit in came), "a hit is the caller's candidate")
     law(all((hit.raw_score is None) == (hit.unscored is not None) for hit in came), "no score has a reason")
-    alike = [a for a in expected if a.hits[: case["top_k"]] == found and a.scale == came.scale]
+    blank = {hit.id for hit in came if hit.unscored == "blank text"}
+    alike = [
+        a
+        for a in expected
+        if a.hits[: case["top_k"]] == found and a.scale == came.scale and a.blank & {i for i, _ in found} == blank
+    ]
     law(bool(alike), "each candidate has its own score, and none is lost or doubled", found, expected)
     law(
         any(a.degraded == bool(came.degraded) and a.substituted == came.substituted for a in alike),
