@@ -9,7 +9,7 @@ from typing import Any
 from rag_rerank.backends._call import estimated_tokens
 from rag_rerank.backends._exchange import Exchange
 from rag_rerank.backends._http import Answer
-from rag_rerank.errors import TransientError
+from rag_rerank.errors import BackendError
 
 __all__ = ["Acquaintance", "Served"]
 
@@ -97,8 +97,8 @@ class Acquaintance:
             raise exchange.rejected(f"serves {served.model}; name that model, or leave model out")
         self.server = served
 
-    def unanswered(self, error: TransientError) -> None:
-        """Note that the server did not answer, which may pass."""
+    def unanswered(self, error: BackendError) -> None:
+        """Note that the server gave no answer that can be read, which may pass."""
         self.server = Served(silence=type(error).__name__, final=False)
 
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, get_args
 
+from rag_rerank._deadline import left
 from rag_rerank._extras import need
 from rag_rerank._lazy import loaded
 from rag_rerank.backends._api import ApiReranker, find_key
@@ -19,7 +20,7 @@ from rag_rerank.backends._http import Answer, Asked, aask, as_json, ask, explain
 from rag_rerank.backends._loops import PerLoop
 from rag_rerank.backends._retry import RetryPolicy
 from rag_rerank.backends._served import Acquaintance
-from rag_rerank.errors import ConfigError, TransientError, did_you_mean
+from rag_rerank.errors import BackendError, ConfigError, did_you_mean
 from rag_rerank.types import SCALES, Scale
 
 __all__ = ["HttpReranker", "RetryPolicy"]
@@ -198,8 +199,8 @@ class HttpReranker(ApiReranker):
         if self._curious:
             exchange = self._exchange("")(())
             try:
-                answer = self._told(exchange, self._question(exchange), _INFO_SECONDS)
-            except TransientError as error:
+                answer = self._told(exchange, self._question(exchange), _patience())
+            except BackendError as error:
                 self._met.unanswered(error)
             else:
                 self._met.answered(exchange, answer, self.model)
@@ -210,8 +211,8 @@ class HttpReranker(ApiReranker):
         elif self._curious:
             exchange = self._exchange("")(())
             try:
-                answer = await self._atold(exchange, self._question(exchange), _INFO_SECONDS)
-            except TransientError as error:
+                answer = await self._atold(exchange, self._question(exchange), _patience())
+            except BackendError as error:
                 self._met.unanswered(error)
             else:
                 self._met.answered(exchange, answer, self.model)
@@ -265,6 +266,10 @@ class HttpReranker(ApiReranker):
     def _remarks(self, query: str, texts: Sequence[str]) -> tuple[str, ...]:
         cuts = bool(self.extra_body.get("truncate", True))
         return self._met.server.remarks(query, texts, most=self._most, cuts=cuts)
+
+
+def _patience() -> float:
+    return max(min(_INFO_SECONDS, left()), 0.05)
 
 
 def _httpx() -> Any:

@@ -35,7 +35,7 @@ class Deadline(Composite):
     score. At least one is tried. How many fit is estimated from how long earlier calls took: a local model estimates by
     its own pace and by the calls that it is serving, everything else by the calls of this deadline. Where a score
     depends on nothing but the query and its text, candidates go in several rounds, each as large as fits in most of
-    the time that is left; so the scores of earlier rounds are kept when a later one is late. Everything else gets one round.
+    the time that is left; so the scores of earlier rounds are kept when a later one is late. All else gets one round.
 
     Args:
         reranker: What has to answer in time.

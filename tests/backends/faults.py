@@ -66,4 +66,4 @@ FAULTS: Mapping[str, tuple[Action, str]] = {
     "404 page": (Answer(404, _HTML, HTML), "RequestRejected"),
     "redirect": (Answer(307, {"location": "http://elsewhere.invalid/"}, b""), "RequestRejected"),
 }
-"""A fault, and the error that one attempt of a dialect ends in, for two texts and a timeout of 0.2 seconds."""
+"""A fault, and the error that one attempt of a dialect ends in, for two texts (a timeout needs one of 0.2 seconds)."""

@@ -132,7 +132,11 @@ def test_each_fault_ends_in_its_error(fault: str, name: str, ask: Ask, rerank_se
     action, expected = FAULTS[fault]
     rerank_server.then(action)
     with pytest.raises(BackendError) as caught:
-        ask(DIALECTS[name].reranker(rerank_server, timeout=0.2, retry=RetryPolicy(attempts=1)))
+        ask(
+            DIALECTS[name].reranker(
+                rerank_server, timeout=0.2 if expected == "BackendTimeout" else 10, retry=RetryPolicy(attempts=1)
+            )
+        )
     assert type(caught.value) is getattr(rag_rerank, expected), caught.value
     assert caught.value.__context__ is None
     assert len(rerank_server.received) == 1

@@ -132,6 +132,7 @@ def test_another_model_than_the_one_named_is_refused(ask: Ask, rerank_server: Re
         (Answer(307, {"location": "http://elsewhere.invalid"}, b""), "answered 307", False),
         (Answer(body="<html>hello</html>"), "answered 200", False),
         (Answer(body=b"[1]"), "answered 200", False),
+        (Answer(200, {"content-encoding": "gzip"}, b"not packed"), "BadResponse", True),
         (Answer(503), "answered 503", True),
         (Drop(), "BackendUnavailable", True),
         (Drop(midway=False, reset=True), "BackendUnavailable", True),

@@ -43,7 +43,6 @@ class Shape:
     """One service's wire.
 
     Args:
-        path: The path's end.
         texts: Field of the texts.
         rows: Field of the rows; ``None`` where the body is the list.
         score: Field of a row's score.
@@ -54,7 +53,6 @@ class Shape:
         too_many: Status of more texts than that.
     """
 
-    path: str
     texts: str = "documents"
     rows: str | None = "results"
     score: str = "relevance_score"
@@ -97,18 +95,16 @@ def _cohere(body: Any, count: int) -> dict[str, Any]:
 
 
 SHAPES: Mapping[str, Shape] = {
-    "cohere": Shape("/v2/rerank", more=_cohere, error=lambda status, words: {"message": words}, most=10_000),
+    "cohere": Shape(more=_cohere, error=lambda status, words: {"message": words}, most=10_000),
     "infinity": Shape(
-        "/rerank",
         more=lambda body, count: {"object": "rerank", "usage": {"prompt_tokens": count, "total_tokens": count}},
         gives=_raw,
         most=2_048,
     ),
-    "jina": Shape("/rerank", error=lambda status, words: {"code": "SOME_CODE", "message": words}),
-    "llamacpp": Shape("/rerank", gives=lambda body: logit, error=_openai),
-    "mixedbread": Shape("/v1/reranking", texts="input", rows="data", score="score"),
+    "jina": Shape(error=lambda status, words: {"code": "SOME_CODE", "message": words}),
+    "llamacpp": Shape(gives=lambda body: logit, error=_openai),
+    "mixedbread": Shape(texts="input", rows="data", score="score"),
     "nim": Shape(
-        "/v1/ranking",
         texts="passages",
         rows="rankings",
         score="logit",
@@ -117,16 +113,14 @@ SHAPES: Mapping[str, Shape] = {
         most=512,
     ),
     "tei": Shape(
-        "/rerank",
         texts="texts",
         rows=None,
         score="score",
         gives=_raw,
         error=lambda status, words: {"error": words, "error_type": "validation"},
     ),
-    "vllm": Shape("/rerank", error=_openai),
+    "vllm": Shape(error=_openai),
     "voyage": Shape(
-        "/v1/rerank",
         rows="data",
         more=lambda body, count: {"object": "list", "model": body["model"], "usage": {"total_tokens": count}},
         most=1_000,
