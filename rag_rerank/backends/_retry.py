@@ -108,7 +108,9 @@ class Attempts:
         return {
             "retry": retry_if_exception_type(TransientError),
             "wait": self._wait,
-            "stop": lambda state: self.count >= self._policy.attempts or state.upcoming_sleep >= self._left(),
+            "stop": lambda state: (
+                self.count >= self._policy.attempts or state.upcoming_sleep >= self._left() or spent()
+            ),
             "before_sleep": self._failed,
             "reraise": True,
         }

@@ -173,20 +173,17 @@ class _Lent:
         pass
 
 
-_sdk_clients: dict[tuple[int, str, int], _Lent] = {}
-
-
-def sdk_client(wire: Wire, kind: str, slot: int) -> _Lent:
+def sdk_client(wire: Wire, kind: str, slot: int) -> Any:
     """Return Cohere's client of a slot; one is made for all cases, because that takes a twentieth of a second."""
-    if (id(wire), kind, slot) not in _sdk_clients:
+    if (kind, slot) not in wire.sdk_clients:
         import cohere
 
         client = (wire.aclients if kind.startswith("Async") else wire.clients)[slot]
         made = getattr(cohere, kind)(
             api_key=KEY.format(slot), base_url=f"{wire.server.url}/cohere/{slot}", httpx_client=client, timeout=5
         )
-        _sdk_clients[id(wire), kind, slot] = _Lent(made)
-    return _sdk_clients[id(wire), kind, slot]
+        wire.sdk_clients[kind, slot] = _Lent(made)
+    return wire.sdk_clients[kind, slot]
 
 
 def built(node: Node, wire: Wire) -> Reranker:
