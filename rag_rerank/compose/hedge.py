@@ -26,9 +26,8 @@ class Hedge(Composite):
     may bill it all the same. So members must be providers; a local model that lost would keep this machine busy.
 
     An answer of another model than the first member's, or of the same model with other settings, is marked in
-    ``ranking.degraded``. A failure of the first member
-    that will not pass (a wrong key) is raised, whoever else answers; such a failure of another member is marked as
-    degraded, because the hedge is none then.
+    ``ranking.degraded``. A failure of the first member that will not pass (a wrong key) is raised, whoever else
+    answers; such a failure of another member is marked as degraded, because the hedge is none then.
 
     Args:
         members: At least two, the preferred one first, each of them a provider or made of providers.

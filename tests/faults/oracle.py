@@ -10,6 +10,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from statistics import mean, pstdev
 from typing import Any
 
@@ -161,9 +162,7 @@ class Oracle:
 
     def _hedge(self, node: Node, trace: Any, ids: Sequence[str], limited: bool) -> Outcomes:
         members = node["members"]
-        found = [
-            self._judge(m, child, ids, limited) for m, child in zip(members, trace.children, strict=False)
-        ]
+        found = [self._judge(m, child, ids, limited) for m, child in zip(members, trace.children, strict=False)]
         lasting = [o.kind for o in found if isinstance(o, Failed) and o.kind not in PASSING]
         if found and isinstance(found[0], Failed) and found[0].kind not in PASSING:
             return found[0]
@@ -185,9 +184,7 @@ class Oracle:
 
     def _ensemble(self, node: Node, trace: Any, ids: Sequence[str], limited: bool) -> Outcomes:
         law(len(trace.children) == len(node["members"]), "all members of an ensemble are asked", trace.step)
-        found = [
-            self._judge(m, child, ids, limited) for m, child in zip(node["members"], trace.children, strict=True)
-        ]
+        found = [self._judge(m, child, ids, limited) for m, child in zip(node["members"], trace.children, strict=True)]
         errors = [outcome.kind for outcome in found if isinstance(outcome, Failed)]
         lasting = [kind for kind in errors if kind not in PASSING]
         if lasting:
@@ -343,7 +340,7 @@ class Oracle:
             log = self.logs[name][start : start + request.attempts]
             law(len(log) == request.attempts, "no attempt is told that did not happen", trace.step, request.attempts)
             law(len(log) <= policy["attempts"], "no more attempts than the policy allows", trace.step, len(log))
-            for one, following in zip(log, log[1:], strict=False):
+            for one, following in pairwise(log):
                 law(one.kind in PASSING, "only what may pass is tried again", trace.step, one.fault)
                 asked = FAULTS[one.fault].asks if one.fault and one.kind == FAULTS[one.fault].kind else 0.0
                 law(following.began >= (one.ended or 0) + asked - TINY, "a provider's wish is kept", trace.step)

@@ -20,7 +20,10 @@ Node = dict[str, Any]
 Case = dict[str, Any]
 
 KEY = "kEy-7f3aQz0Lw9-{}"
-WORDS = "warm dragon basking spot lamp sand cranes migrate autumn coast shade noon lizard heat forty degrees".split()
+WORDS = (
+    *("warm", "dragon", "basking", "spot", "lamp", "sand", "cranes", "migrate"),
+    *("autumn", "coast", "shade", "noon", "lizard", "heat", "forty", "degrees"),
+)
 LASTING = ("400", "401", "402", "403", "echo, 400", "echo, 401", "redirect")
 DEPTH = 4
 KINDS = ("cohere-sdk", *get_args(Name))

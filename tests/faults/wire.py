@@ -1,7 +1,7 @@
 """Real requests to a real server, in virtual time: what the script says of an attempt happens to it.
 
-Each leaf of a tree has a slot with clients of its own. Their transports let the scripted time pass on the injected clock,
-and then forward the request over a socket to the server, which answers as scripted.
+Each leaf of a tree has a slot with clients of its own. Their transports let the scripted time pass on the injected
+clock, and then forward the request over a socket to the server, which answers as scripted.
 """
 
 from __future__ import annotations
@@ -69,9 +69,7 @@ FAULTS: Mapping[str, Fault] = {
     "429": _status(429, "RateLimited"),
     "429, seconds": Fault("RateLimited", Answer(429, {"retry-after": "2"}), asks=2.0),
     "429, an hour": Fault("RateLimited", Answer(429, {"retry-after": "3600"}), asks=3600.0),
-    "429, date": Fault(
-        "RateLimited", Answer(429, {"retry-after": _DATE.format(4), "date": _DATE.format(1)}), asks=3.0
-    ),
+    "429, date": Fault("RateLimited", Answer(429, {"retry-after": _DATE.format(4), "date": _DATE.format(1)}), asks=3.0),
     "429, milliseconds": Fault("RateLimited", Answer(429, {"retry-after-ms": "1500"}), asks=1.5),
     "500": _status(500, "BackendUnavailable"),
     "503": _status(503, "BackendUnavailable"),

@@ -172,7 +172,8 @@ def test_a_member_with_a_deadline_of_its_own_is_left_out_when_late(world: Any) -
 
 def test_a_member_on_another_scale_than_promised_is_left_out_of_a_sum() -> None:
     moved = Fallback(
-        name="moved", members=(member(error=RateLimited("x"), answers_on="relevance"), member(5.0, answers_on="sigmoid"))
+        name="moved",
+        members=(member(error=RateLimited("x"), answers_on="relevance"), member(5.0, answers_on="sigmoid")),
     )
     near = member(0.25, 0.5, answers_on="relevance")
     ranking = Ensemble(members=(near, moved), fusion="combsum", normalise="none").rerank("q", ["0", "1"])
@@ -337,4 +338,8 @@ def test_the_order_of_the_members_does_not_matter(case: tuple[Ensemble, int], ra
     one, other = fused(ensemble, count), fused(turned, count)
     largest = max((abs(value) for value in one.values() if value is not None), default=0.0)
     for i, value in one.items():
-        assert other[i] is None if value is None else math.isclose(value, other[i] or 0.0, rel_tol=1e-9, abs_tol=1e-9 * (1 + largest))
+        assert (
+            other[i] is None
+            if value is None
+            else math.isclose(value, other[i] or 0.0, rel_tol=1e-9, abs_tol=1e-9 * (1 + largest))
+        )
