@@ -4,10 +4,10 @@
 
 COLLECTIONS is a folder with one folder a collection; ``judged.py``, beside this file, tells their form. The BM25
 top-100 is reranked. "Cut off" takes the texts from the top and ends at the first that does not fit; the rest is
-`rag_rerank.pack` with the options that are shown. "Whole" counts relevant texts that are whole in the context, so neither
-one that was trimmed nor one that was left out as a duplicate of another. "Distinct" counts them without near duplicates
-among them (similarity 0.8). Both are shown at the budget and at half of it, with the difference to cutting off at the
-same budget: mean over queries, and the 95 % interval of a paired bootstrap.
+`rag_rerank.pack` with the options that are shown. "Whole" counts relevant texts that are whole in the context, so
+neither one that was trimmed nor one that was left out as a duplicate of another. "Distinct" counts them without near
+duplicates among them (similarity 0.8). Both are shown at the budget and at half of it, with the difference to cutting
+off at the same budget: mean over queries, and the 95 % interval of a paired bootstrap.
 """
 
 from __future__ import annotations

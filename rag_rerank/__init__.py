@@ -10,7 +10,19 @@
 import logging
 
 from rag_rerank.base import Composite, PointwiseReranker, Reranker
-from rag_rerank.compose import Cached, Cascade, Deadline, Ensemble, Fallback, Hedge, Stage
+from rag_rerank.compose import (
+    Cached,
+    Cascade,
+    Deadline,
+    Ensemble,
+    Fallback,
+    Hedge,
+    Shadow,
+    ShadowReport,
+    ShadowSummary,
+    Stage,
+    Windows,
+)
 from rag_rerank.config import Spec, build, json_schema, load, to_config
 from rag_rerank.context import Context, Dropped, Packing, Piece, pack
 from rag_rerank.errors import (
@@ -78,12 +90,16 @@ __all__ = [
     "Scale",
     "Scores",
     "Secret",
+    "Shadow",
+    "ShadowReport",
+    "ShadowSummary",
     "Spec",
     "Stage",
     "Trace",
     "TransientError",
     "TruncationWarning",
     "Usage",
+    "Windows",
     "build",
     "json_schema",
     "load",

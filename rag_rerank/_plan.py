@@ -2,7 +2,8 @@
 
 A composite's ``_plan`` yields a `Call` whenever it wants a reranker to rank something, and is sent the
 `Ranking`; if that call fails, the error is raised at the ``yield``, where ordinary ``try``/``except`` sees it.
-It may yield `Together` for several calls side by side, and is sent what came of each. It returns a `Decision`.
+It may yield `Together` for several calls side by side, and is sent what came of each; and `Work`, for work of its own
+that takes a while. It returns a `Decision`.
 The drivers note every call, failed and abandoned ones included, so that no composite can lose one from its trace,
 and they keep the time: once it is up, no plan is asked any more, and `DeadlineExceeded` leaves the composite.
 """
@@ -16,7 +17,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from rag_rerank._clock import first_of, now
-from rag_rerank._deadline import Limit, beside, heard, late, left, spent, timely, within
+from rag_rerank._deadline import Limit, ain_time, beside, heard, in_time, late, left, spent, timely, within
 from rag_rerank._progress import Progress, tells
 from rag_rerank.errors import DeadlineExceeded, RerankError, TransientError
 from rag_rerank.trace import Trace, Usage
@@ -25,7 +26,7 @@ from rag_rerank.types import Candidate, Hit, Ranking, Scale
 if TYPE_CHECKING:
     from rag_rerank.base import Composite, Reranker
 
-__all__ = ["Call", "Decision", "Outcome", "Plan", "Run", "Together", "adrive", "drive"]
+__all__ = ["Call", "Decision", "Outcome", "Plan", "Run", "Together", "Work", "adrive", "drive"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,15 @@ class Together:
 Outcome = Ranking | RerankError | None
 """What came of one of several calls; ``None`` for one that was not needed, begun or not."""
 
-Wish = Call | Together
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A wish of a plan: do this away from the event loop, within the time of the call; the plan is sent the result."""
+
+    do: Callable[[], Any]
+
+
+Wish = Call | Together | Work
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,6 +297,8 @@ def _granted(wish: Wish, journal: Journal, what: str) -> Any:
         except RerankError as error:
             journal.failed(wish, error)
             raise
+    if isinstance(wish, Work):
+        return in_time(what, wish.do)
     race = Race(wish)
     journal.under_way = race.under_way
     try:
@@ -316,6 +327,8 @@ async def _agranted(wish: Wish, journal: Journal, what: str) -> Any:
         except RerankError as error:
             journal.failed(wish, error)
             raise
+    if isinstance(wish, Work):
+        return await ain_time(what, asyncio.to_thread(wish.do))
     race = Race(wish)
     journal.under_way = race.under_way
     try:

@@ -17,7 +17,7 @@ from rag_rerank._extras import need
 from rag_rerank._request import readable
 from rag_rerank.errors import ConfigError, ModelLoadError, did_you_mean
 
-__all__ = ["Tokenizer", "Tokens", "tokens"]
+__all__ = ["HuggingFaceTokens", "Tokenizer", "Tokens", "tokens"]
 
 Tokenizer = Union[str, "os.PathLike[str]", Callable[[str], int], Any]
 """What names a tokenizer anywhere in the library.
@@ -60,15 +60,17 @@ def tokens(spec: Tokenizer, *, path: str = "tokenizer") -> Tokens:
         MissingExtraError: tiktoken is not installed.
     """
     if isinstance(spec, os.PathLike):
-        return _HuggingFace(_file(Path(spec), path))
+        return HuggingFaceTokens(_own(_file(Path(spec), path)))
     if isinstance(spec, str):
         is_path = spec.endswith(".json") or any(mark in spec for mark in {"/", os.sep})
-        return _HuggingFace(_file(Path(spec).expanduser(), path)) if is_path else _Tiktoken(_encoding(spec, path))
+        if is_path:
+            return HuggingFaceTokens(_own(_file(Path(spec).expanduser(), path)))
+        return _Tiktoken(_encoding(spec, path))
     if hasattr(spec, "encode_ordinary"):
         return _Tiktoken(spec)
     spec = getattr(spec, "backend_tokenizer", spec)  # what a fast tokenizer of transformers wraps
     if hasattr(spec, "to_str"):
-        return _HuggingFace(spec.to_str())
+        return HuggingFaceTokens(_own(spec.to_str()))
     if callable(spec):
         return _Function(spec, path)
     raise ConfigError(
@@ -115,20 +117,30 @@ class _Tiktoken(Tokens):
         return _original(text, fixed, [(owners[a], owners[b - 1] + 1) for a, b in pairwise(ends)])
 
 
-class _HuggingFace(Tokens):
-    def __init__(self, definition: str) -> None:
-        from tokenizers import Tokenizer as Rust
+class HuggingFaceTokens(Tokens):
+    """A ``tokenizers.Tokenizer`` with truncation and padding off, which nobody changes any more."""
 
-        self._tokenizer = Rust.from_str(definition)  # a copy, because settings of another's are not ours to change
-        self._tokenizer.no_truncation()
-        self._tokenizer.no_padding()
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
 
     def count(self, text: str) -> int:
+        """Return how many tokens a text has."""
         return len(self._tokenizer.encode(readable(text), add_special_tokens=False).ids)
 
     def spans(self, text: str) -> list[Span]:
+        """Return each token's characters."""
         fixed = readable(text)
         return _original(text, fixed, self._tokenizer.encode(fixed, add_special_tokens=False).offsets)
+
+
+def _own(definition: str) -> Any:
+    """Return a tokenizer of our own: another's settings are not ours to change."""
+    from tokenizers import Tokenizer as Rust
+
+    tokenizer = Rust.from_str(definition)
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
 
 
 def _original(text: str, fixed: str, spans: list[Span]) -> list[Span]:

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from rag_rerank._orders import kendall_tau_b, top_overlap
 from rag_rerank.base import Reranker
 from rag_rerank.errors import InputError
 
-__all__ = ["Agreement", "agreement", "compared", "kendall_tau_b", "top_overlap"]
+__all__ = ["Agreement", "agreement", "compared"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,32 +75,15 @@ def compared(first: Sequence[Sequence[float]], second: Sequence[Sequence[float]]
         queries=len(rows),
         pairs=len(pairs),
         tau=sum(kendall_tau_b(x, y) for x, y in rows) / len(rows),
-        top_10=sum(top_overlap(x, y) for x, y in rows) / len(rows),
+        top_10=sum(top_overlap(_best_first(x), _best_first(y)) for x, y in rows) / len(rows),
         moved=max(abs(a - b) for a, b in pairs),
         relative=max(abs(a - b) / max(1.0, abs(a)) for a, b in pairs),
         spread=max(a for a, _ in pairs) - min(a for a, _ in pairs),
     )
 
 
-def kendall_tau_b(x: Sequence[float], y: Sequence[float]) -> float:
-    """Return Kendall's rank correlation with his correction for ties (Biometrika 33, 1945), from -1 to 1.
-
-    Where one side is all ties the formula divides by zero; then 1 if both are, else 0.
-    """
-    import numpy as np
-
-    a, b = (np.sign(np.subtract.outer(row, row)) for row in (np.asarray(x, float), np.asarray(y, float)))
-    untied: float = float((a * a).sum() * (b * b).sum())
-    if untied == 0:
-        return float(a.any() == b.any())
-    return float((a * b).sum() / np.sqrt(untied))
-
-
-def top_overlap(x: Sequence[float], y: Sequence[float], k: int = 10) -> float:
-    """Return which share of the ``k`` best of ``x`` is among the ``k`` best of ``y``; ties by position."""
-    k = min(k, len(x))
-    best = [set(sorted(range(len(row)), key=lambda i: -row[i])[:k]) for row in (x, y)]
-    return len(best[0] & best[1]) / k
+def _best_first(row: Sequence[float]) -> list[int]:
+    return sorted(range(len(row)), key=lambda i: -row[i])
 
 
 def _scores(reranker: Reranker, query: str, texts: Sequence[str]) -> dict[str, float]:

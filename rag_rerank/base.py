@@ -14,6 +14,7 @@ from rag_rerank import _fingerprint
 from rag_rerank._deadline import ain_time, check_timeout, in_time, within
 from rag_rerank._plan import Plan, Run, adrive, drive
 from rag_rerank._request import Request, as_candidates
+from rag_rerank._room import Room
 from rag_rerank.errors import ConfigError, did_you_mean
 from rag_rerank.types import Candidate, Ranking, Scale, Scores
 
@@ -64,6 +65,22 @@ class Reranker(ABC):
     def remote(self) -> bool:
         """Whether all the work is done by providers, so that this machine only waits."""
         return bool(self.parts) and all(part.remote for part in self.parts)
+
+    @property
+    def measured(self) -> bool:
+        """Whether `rooms` knows how long a text may be; asked without loading anything."""
+        return bool(self.parts) and all(part.measured for part in self.parts)
+
+    def rooms(self, query: str) -> tuple[Room, ...]:
+        """Say how long a text may be beside this query: of a text that fits each room, nothing is cut.
+
+        No room at all means that texts of any length are read whole, if this reranker is `measured`. Loads what it
+        takes to know.
+
+        Raises:
+            InputTooLong: The query leaves no room for any text.
+        """
+        return tuple(dict.fromkeys(room for part in self.parts for room in part.rooms(query)))
 
     def fits(self, query: str, texts: Sequence[str], seconds: float) -> int | None:
         """Estimate how many of the texts, from the first on, this reranker can score in the time.

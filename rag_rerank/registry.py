@@ -36,8 +36,10 @@ BUILT_IN: Mapping[str, str] = MappingProxyType(
         "http": "rag_rerank.backends.http:HttpReranker",
         "lexical": "rag_rerank.backends.lexical:LexicalReranker",
         "onnx": "rag_rerank.backends.onnx:OnnxReranker",
+        "shadow": "rag_rerank.compose.shadow:Shadow",
         "torch": "rag_rerank.backends.torch:TorchReranker",
         "voyage": "rag_rerank.backends.voyage:VoyageReranker",
+        "windows": "rag_rerank.compose.windows:Windows",
     }
 )
 """``type`` in a config -> ``"module:Class"``."""

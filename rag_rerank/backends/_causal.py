@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from rag_rerank._room import Room
+from rag_rerank._tokens import HuggingFaceTokens, Tokens
 from rag_rerank.backends._checkpoint import check_weights, quiet
 from rag_rerank.backends._encoder import Inputs, OnOverflow, fit, load_tokenizer
 from rag_rerank.backends._templates import Template
@@ -22,6 +25,7 @@ class PromptTokenizer:
 
     def __init__(self, folder: ModelFolder, template: Template, instruction: str | None, max_length: int) -> None:
         self._tokenizer = load_tokenizer(folder)
+        self._tokens = HuggingFaceTokens(self._tokenizer)
         self._template = template
         self._instruction = template.instructed(instruction)
         self.window = max_length
@@ -36,9 +40,7 @@ class PromptTokenizer:
         Raises:
             InputTooLong: The query leaves no room for a text; or a text does not fit and ``on_overflow="error"``.
         """
-        fields = {"query": query, "instruction": self._instruction}
-        before = [id for part in self._template.before for id in self._ids(part.format(**fields))]
-        lead = self._template.lead.format(**fields)
+        before, lead = self._start(query)
         bodies = self._tokenizer.encode_batch([lead + text for text in texts], add_special_tokens=False)
         heads = [_tokens_within(body.offsets, len(lead)) for body in bodies]
         room = self.window - len(before) - len(self._after)
@@ -49,6 +51,23 @@ class PromptTokenizer:
             for body, head, c in zip(bodies, heads, coverage, strict=True)
         ]
         return Inputs(ids=ids, types=[[0] * len(row) for row in ids], coverage=coverage, pad=0)
+
+    def room(self, query: str) -> Room:
+        """Return what there is room for beside the query; a text is counted as it stands behind the template's lead.
+
+        Raises:
+            InputTooLong: The query leaves no room for a text.
+        """
+        before, lead = self._start(query)
+        tokens = self.window - len(before) - self._tokens.count(lead) - len(self._after)
+        fit([(0, tokens)], self._tokens.count(query), self.window, self._name, "truncate")
+        return Room(tokens, _Led(self._tokens, lead))
+
+    def _start(self, query: str) -> tuple[list[int], str]:
+        """Return the ids before the text's part of the template, and what stands before the text in that part."""
+        fields = {"query": query, "instruction": self._instruction}
+        before = [id for part in self._template.before for id in self._ids(part.format(**fields))]
+        return before, self._template.lead.format(**fields)
 
     def _ids(self, text: str) -> list[int]:
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
@@ -62,6 +81,22 @@ class PromptTokenizer:
                 "this template belongs to another model"
             )
         return ids[0]
+
+
+@dataclass(frozen=True)
+class _Led(Tokens):
+    """Counts the tokens of a text that is tokenised together with what leads to it."""
+
+    tokens: HuggingFaceTokens
+    lead: str
+
+    def count(self, text: str) -> int:
+        return self.tokens.count(self.lead + text) - self.tokens.count(self.lead)
+
+    def spans(self, text: str) -> list[tuple[int, int]]:
+        behind = len(self.lead)
+        both = self.tokens.spans(self.lead + text)
+        return [(max(0, first - behind), last - behind) for first, last in both if last > behind]
 
 
 class CausalModel:

@@ -10,6 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from rag_rerank._room import Room
+from rag_rerank._tokens import HuggingFaceTokens
 from rag_rerank.backends._weights import ModelFolder, read_json
 from rag_rerank.errors import InputTooLong, ModelLoadError
 from rag_rerank.trace import Coverage
@@ -123,6 +125,7 @@ class PairTokenizer:
 
     def __init__(self, folder: ModelFolder, max_length: int) -> None:
         self._tokenizer = load_tokenizer(folder)
+        self._tokens = HuggingFaceTokens(self._tokenizer)
         self.window = max_length
         self._name = folder.name
         self._pad = _pad_id(self._tokenizer, folder)
@@ -156,7 +159,7 @@ class PairTokenizer:
             [*self._before.ids, *asked, *self._between.ids],
             [*self._before.types, *[self._query_type] * len(asked), *self._between.types],
         )
-        room = self.window - len(head.ids) - len(self._after.ids)
+        room = self._beside(len(asked))
         lengths, ids, types = [], [], []
         for some in _portions(texts):
             for encoding in self._tokenizer.encode_batch_fast(some, add_special_tokens=False):
@@ -168,6 +171,21 @@ class PairTokenizer:
                 )
         coverage = fit(lengths, len(asked), self.window, self._name, on_overflow)
         return Inputs(ids, types, coverage, self._pad)
+
+    def room(self, query: str) -> Room:
+        """Return what there is room for beside the query.
+
+        Raises:
+            InputTooLong: The query leaves no room for a text.
+        """
+        asked = self._tokens.count(query)
+        tokens = self._beside(asked)
+        fit([(0, tokens)], asked, self.window, self._name, "truncate")
+        return Room(tokens, self._tokens)
+
+    def _beside(self, asked: int) -> int:
+        """Return how many tokens there is room for beside a query of so many."""
+        return self.window - asked - len(self._before.ids) - len(self._between.ids) - len(self._after.ids)
 
 
 def _portions(texts: Sequence[str]) -> Iterator[list[str]]:

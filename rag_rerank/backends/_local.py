@@ -15,6 +15,8 @@ from rag_rerank._clock import first_of
 from rag_rerank._deadline import ain_time, in_time, late, left
 from rag_rerank._lazy import loaded
 from rag_rerank._pace import Pace, work
+from rag_rerank._request import readable
+from rag_rerank._room import Room
 from rag_rerank.backends._crew import Crew
 from rag_rerank.backends._encoder import Group, Inputs, OnOverflow, together
 from rag_rerank.backends._files import ModelFiles
@@ -43,6 +45,9 @@ class JoinsPairs(Protocol):
 
     def encode(self, query: str, texts: Sequence[str], on_overflow: OnOverflow) -> Inputs:
         """Join the query with each text; cut texts that do not fit, never the query."""
+
+    def room(self, query: str) -> Room:
+        """Return what there is room for beside the query."""
 
 
 class Engine(Protocol):
@@ -167,6 +172,16 @@ class LocalReranker(PointwiseReranker):
 
     def _facts(self) -> Mapping[str, Any]:
         return self._identity
+
+    @property
+    def measured(self) -> bool:
+        """It has the model's own tokenizer."""
+        return True
+
+    def rooms(self, query: str) -> tuple[Room, ...]:
+        """Say what the model's window has room for beside the query; loads the model."""
+        engine, _ = self._staffed
+        return (engine.tokenizer.room(readable(query)),)
 
     def score(self, query: str, texts: Sequence[str]) -> Scores:
         """Score each text by the model's logit.

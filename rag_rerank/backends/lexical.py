@@ -57,6 +57,11 @@ class LexicalReranker(PointwiseReranker):
         """Its scores depend on all candidates of the request."""
         return "BM25 counts words over the candidates of the request, so a score depends on all of them"
 
+    @property
+    def measured(self) -> bool:
+        """It reads texts of any length."""
+        return True
+
     def score(self, query: str, texts: Sequence[str]) -> Scores:
         """Score each text by BM25; 0 for a text that shares no word with the query."""
         import bm25s

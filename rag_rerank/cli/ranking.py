@@ -54,8 +54,9 @@ def rank(spec: str, query: str, top_k: int | None, layout: Format, as_json: bool
 
     NAME is "embedded", "lexical", "minilm" (see `rag-rerank models`) or "cohere:rerank-v3.5"; FILE is .yaml or .json.
 
-    The JSON object has "schema" (1), "query", "scale", "hits", "usage", "degraded" and "trace". A hit has "rank",
-    "score", "raw_score", "candidate" (as it was read), "coverage" (tokens "total" and "seen") and "unscored".
+    The JSON object has "schema" (1), "query", "scale", "hits", "usage", "degraded", "substituted" and "trace". A hit
+    has "rank", "score", "raw_score", "candidate" (as it was read), "coverage" (tokens "total" and "seen"), "unscored"
+    and "window" (characters of the best window of a long text).
     """
     candidates = read(file, layout)
     with _warnings_on_stderr(), build(spec) as reranker:

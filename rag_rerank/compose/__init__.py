@@ -1,10 +1,25 @@
 """Rerankers made of rerankers."""
 
+from rag_rerank.compose._reports import ShadowReport, ShadowSummary
 from rag_rerank.compose.cached import Cached
 from rag_rerank.compose.cascade import Cascade, Stage
 from rag_rerank.compose.deadline import Deadline
 from rag_rerank.compose.ensemble import Ensemble
 from rag_rerank.compose.fallback import Fallback
 from rag_rerank.compose.hedge import Hedge
+from rag_rerank.compose.shadow import Shadow
+from rag_rerank.compose.windows import Windows
 
-__all__ = ["Cached", "Cascade", "Deadline", "Ensemble", "Fallback", "Hedge", "Stage"]
+__all__ = [
+    "Cached",
+    "Cascade",
+    "Deadline",
+    "Ensemble",
+    "Fallback",
+    "Hedge",
+    "Shadow",
+    "ShadowReport",
+    "ShadowSummary",
+    "Stage",
+    "Windows",
+]

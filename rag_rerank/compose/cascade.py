@@ -12,7 +12,7 @@ from rag_rerank.base import Composite, Reranker, check_reranker
 from rag_rerank.errors import ConfigError
 from rag_rerank.types import BLANK, Candidate, Hit, Ranking, Scale, renumbered
 
-__all__ = ["Cascade", "Stage"]
+__all__ = ["Cascade", "Stage", "tops_unscored"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +106,7 @@ class Cascade(Composite):
 
     def _check_margin(self, i: int, stage: Stage) -> None:
         """Refuse a margin with nothing to measure or to decide, and unscored hits at the top of what a stage reads."""
-        if i < len(self.stages) - 1 and (stage.border_only or _tops_unscored(stage.reranker)):
+        if i < len(self.stages) - 1 and (stage.border_only or tops_unscored(stage.reranker)):
             raise ConfigError(
                 "border_only leaves the best hits without a score, so no stage can follow", path=f"stages[{i}]"
             )
@@ -193,11 +193,11 @@ def _around(cut: int, margin: float, scores: Sequence[float]) -> tuple[int, int]
     return sum(s - first_out > margin for s in scores), sum(last_in - s <= margin for s in scores)
 
 
-def _tops_unscored(reranker: Reranker) -> bool:
+def tops_unscored(reranker: Reranker) -> bool:
     """Whether rankings may begin with hits that have no score."""
     if isinstance(reranker, Cascade) and reranker.stages[-1].border_only:
         return True
-    return isinstance(reranker, Composite) and any(map(_tops_unscored, reranker.parts))
+    return isinstance(reranker, Composite) and any(map(tops_unscored, reranker.parts))
 
 
 def _unscored(candidate: Candidate, reason: str) -> Hit:

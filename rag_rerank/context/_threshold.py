@@ -38,7 +38,7 @@ def passing(
 def _why_not(ranking: Ranking, hits: list[Hit], scale: Scale | None) -> str | None:
     if ranking.scale != scale:
         return f"it was written for {scale} scores, and these are {ranking.scale}"
-    if getattr(ranking, "substituted", False) and scale != "calibrated":
+    if ranking.substituted and scale != "calibrated":
         return f"another reranker answered than the one that it was written for ({'; '.join(ranking.degraded)})"
     if all(hit.score is None for hit in hits):
         return "no hit has a score"

@@ -97,7 +97,7 @@ class Walk:
         def trimmed(span: tuple[int, int]) -> Piece:
             return Piece(text=hit.text[slice(*span)], hits=(hit,), trimmed=span)
 
-        span = part(hit.text, getattr(hit, "window", None), lambda span: self._fits(trimmed(span)))
+        span = part(hit.text, hit.window, lambda span: self._fits(trimmed(span)))
         return None if span is None else trimmed(span)
 
     def _fits(self, piece: Piece) -> bool:

@@ -55,7 +55,8 @@ class Packing:
         similarity: How alike two texts are: ``"words"`` (Jaccard index of their words and word pairs), or a function
             from a list of texts to one vector each, such as the ``encode`` of an embedding model (cosine).
         diversity: 0 looks at hits by their rank; more, up to 1, prefers those that are unlike what is kept, by maximal
-            marginal relevance with lambda = 1 - diversity. It changes what is kept, not in which order it is read.
+            marginal relevance with lambda = 1 - diversity, where relevance is the raw score moved to 0..1. It changes
+            what is kept, not in which order it is read.
         per_source: How many hits of one source to keep at most. A hit without a source is not counted.
         source: What names a hit's document: a metadata key, or a function of the candidate.
         position: Metadata key of the place in the document, a whole number.
@@ -136,8 +137,12 @@ class Packing:
                 raise ConfigError(f"{wanting[0]} needs {name}", path=name)
 
     @classmethod
-    def from_dict(cls, options: Mapping[str, Any]) -> Packing:
+    def from_dict(cls, options: Mapping[str, Any], *, path: str = "") -> Packing:
         """Make a packing from a mapping of its options.
+
+        Args:
+            options: What the constructor takes.
+            path: Where in a larger config this stands; messages start with it.
 
         Raises:
             ConfigError: An unknown option (with the nearest known one), or a wrong value.
@@ -145,8 +150,11 @@ class Packing:
         known = [f.name for f in fields(cls)]
         for name in options:
             if name not in known:
-                raise ConfigError(f"unknown option {name!r} of Packing{did_you_mean(str(name), known)}")
-        return cls(**options)
+                raise ConfigError(f"unknown option {name!r} of Packing{did_you_mean(str(name), known)}", path=path)
+        try:
+            return cls(**options)
+        except ConfigError as error:
+            raise error.under(path) from error.__cause__
 
     def to_dict(self) -> dict[str, Any]:
         """Return the options that are not at their defaults, in plain values.

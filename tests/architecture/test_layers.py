@@ -11,8 +11,8 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "rag_rerank"
 
 ROOMS = {
-    "ground": {"errors", "trace", "types", "secret", "_clock", "_deadline", "_extras", "_lazy", "_progress"},
-    "base": {"base", "_fingerprint", "_pace", "_plan", "_request", "_tokens"},
+    "ground": {"errors", "trace", "types", "secret", "_clock", "_deadline", "_extras", "_lazy", "_orders", "_progress"},
+    "base": {"base", "_fingerprint", "_pace", "_plan", "_request", "_room", "_tokens"},
     "context": {"context"},
     "compose": {"compose"},
     "backends": {"backends"},

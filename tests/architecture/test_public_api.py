@@ -34,8 +34,10 @@ EXAMPLES = {
     "http": {"type": "http", "dialect": "tei", "base_url": "http://gpu-box:8080", "extra_body": {"truncate": False}},
     "lexical": {"type": "lexical", "k1": 1.2, "b": 0.75, "name": "bm25"},
     "onnx": {"type": "onnx", "model": "minilm"},
+    "shadow": {"type": "shadow", "reranker": "embedded", "other": "cohere:rerank-v3.5", "share": 0.01, "keep": 100},
     "torch": {"type": "torch", "model": "minilm"},
     "voyage": {"type": "voyage", "model": "rerank-2.5"},
+    "windows": {"type": "windows", "reranker": "embedded", "tokens": 100, "overlap": 20, "pool": "top", "top_m": 2},
 }
 """One config for each row of the registry."""
 

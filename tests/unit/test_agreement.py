@@ -10,34 +10,11 @@ import pytest
 
 from rag_rerank import InputError, ModelLoadError, build
 from rag_rerank._passages import Asked
-from rag_rerank.agreement import agreement, compared, kendall_tau_b, top_overlap
+from rag_rerank.agreement import agreement, compared
 from rag_rerank.backends._sample import QUERIES, TEXTS
 from rag_rerank.backends.onnx import OnnxReranker
 from rag_rerank.checking import check
 from rag_rerank.testing import ScriptedReranker
-
-
-@pytest.mark.parametrize(
-    ("x", "y", "tau"),
-    [
-        ([1, 2, 3, 4], [10, 20, 30, 40], 1.0),
-        ([1, 2, 3, 4], [4, 3, 2, 1], -1.0),
-        ([1, 2, 3, 4], [1, 2, 4, 3], 4 / 6),  # five pairs agree, one does not
-        ([1, 2, 2, 3], [1, 2, 3, 4], 5 / (5 * 6) ** 0.5),  # one pair is tied on one side
-        ([1, 1, 2], [1, 1, 2], 1.0),
-        ([1, 1, 1], [1, 2, 3], 0.0),
-        ([1, 1, 1], [2, 2, 2], 1.0),
-        ([5], [7], 1.0),
-    ],
-)
-def test_kendalls_tau_b(x: Sequence[float], y: Sequence[float], tau: float) -> None:
-    assert kendall_tau_b(x, y) == pytest.approx(tau)
-    assert type(kendall_tau_b(x, y)) is float
-
-
-def test_overlap_of_the_best() -> None:
-    assert top_overlap([9, 8, 7, 1, 2, 3], [1, 8, 7, 9, 2, 3], k=3) == pytest.approx(2 / 3)
-    assert top_overlap([1, 2], [2, 1]) == 1.0
 
 
 def test_compared_is_a_mean_over_queries_and_the_worst_over_pairs() -> None:

@@ -141,12 +141,12 @@ def test_an_answer_by_a_fallback_is_told(
 def test_json_is_one_object_of_schema_1_with_everything_in_it(candidates: str) -> None:
     shown = rank(candidates, "--json", "--trace", "--top-k", "3")
     found = json.loads(shown.stdout)
-    assert sorted(found) == ["degraded", "hits", "query", "scale", "schema", "trace", "usage"]
+    assert sorted(found) == ["degraded", "hits", "query", "scale", "schema", "substituted", "trace", "usage"]
     assert found.pop("schema") == 1
     ranking = Ranking.from_dict(found)
     assert [hit.id for hit in ranking] == ["k2", "garda", "17"]
     assert found["hits"][1]["candidate"] == LINES[0]
-    assert sorted(found["hits"][0]) == ["candidate", "coverage", "rank", "raw_score", "score", "unscored"]
+    assert sorted(found["hits"][0]) == ["candidate", "coverage", "rank", "raw_score", "score", "unscored", "window"]
     assert len(ranking.trace.scores) == 3 and list(ranking.trace.unscored) == ["2"]
     assert shown.stderr.startswith("lexical  ")
 

@@ -63,7 +63,7 @@ class RagRerank(BaseDocumentCompressor):
     def __init__(self, reranker: Spec, **options: Any) -> None:
         # built before pydantic looks, so that a wrong config is a ConfigError and no error quotes a key in it
         if isinstance(options.get("context"), Mapping):
-            options["context"] = Packing.from_dict(options["context"])
+            options["context"] = Packing.from_dict(options["context"], path="context")
         super().__init__(**options | {"reranker": build(reranker)})
 
     def compress_documents(

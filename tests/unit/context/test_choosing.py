@@ -1,6 +1,7 @@
 """What is chosen: within the budget, without duplicates, unlike each other, not all from one source."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,11 @@ def test_tokens_that_merge_across_a_joint_make_room() -> None:
     alone = [len(encoding.encode_ordinary(text)) for text in ("a.", "b", "\n\n")]
     context = pack(ranking_of(["a.", "b"]), max_tokens=3, tokenizer=encoding)
     assert (sum(alone), kept(context), context.tokens) == (4, ["d1", "d2"], 3)
+
+
+def test_a_joint_that_makes_one_token_of_two_is_counted_as_one() -> None:
+    context = pack(ranking_of(["he", "ll"]), max_tokens=1, tokenizer=tiny_encoding(), separator="")
+    assert (context.text, context.tokens) == ("hell", 1)
 
 
 def test_exact_duplicates_differ_in_white_space_and_composition_only() -> None:
@@ -102,6 +108,13 @@ def test_marginal_relevance_weighs_as_the_formula_says() -> None:
     ranking = ranking_of(["north", "up", "east"], scores=[0.9, 0.8, 0.5])
     for diversity, second in ((3 / 7 - 0.01, "d2"), (3 / 7 + 0.01, "d3")):
         assert kept(pack(ranking, top_k=2, similarity=embed, diversity=diversity))[1] == second
+
+
+def test_relevance_is_told_by_raw_scores_because_sigmoids_crowd_at_one() -> None:
+    ranking = ranking_of(["north", "up", "east"], scores=[1.0, 1.0, 1.0])
+    logits = (90.0, 80.0, 50.0)
+    hits = tuple(replace(hit, raw_score=logit) for hit, logit in zip(ranking, logits, strict=True))
+    assert kept(pack(replace(ranking, hits=hits), top_k=2, similarity=embed, diversity=0.4)) == ["d1", "d2"]
 
 
 def test_hits_without_a_score_keep_their_place_under_diversity() -> None:

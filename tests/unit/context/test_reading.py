@@ -1,12 +1,12 @@
 """How the kept hits are read: in which order, merged with their neighbours, the last one in whole sentences."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from rankings import ranking_of
 
-from rag_rerank import Context, Hit, pack
+from rag_rerank import Context, pack
 from rag_rerank.context._sentences import sentences
 
 DOCUMENT = "Lake Garda is the largest lake in Italy. It is 346 metres deep. Sirmione lies on its southern shore."
@@ -123,22 +123,13 @@ def test_a_hit_of_which_no_sentence_fits_is_dropped() -> None:
     assert (len(context), context.dropped[0].reason) == (0, "max_tokens")
 
 
-@dataclass(frozen=True)
-class WindowedHit(Hit):
-    """A hit that knows its best window."""
-
-    window: tuple[int, int] | None = None
-
-
 THREE = ["Shores differ. ", "It is 346 metres deep. ", "Sirmione lies on its southern shore, on a peninsula."]
 
 
 @pytest.mark.parametrize(("room", "left"), [(21, None), (22, THREE[1:2]), (80, THREE[1:]), (40, THREE[:2])], ids=str)
 def test_sentences_around_the_best_window_are_kept_where_it_is_known(room: int, left: list[str] | None) -> None:
     ranking = ranking_of(["".join(THREE)])
-    hit = ranking[0]
-    windowed = WindowedHit(hit.rank, hit.score, hit.raw_score, hit.candidate, window=(21, 30))
-    ranking = replace(ranking, hits=(windowed,))
+    ranking = replace(ranking, hits=(replace(ranking[0], window=(21, 30)),))
     context = pack(ranking, max_tokens=room, tokenizer=len, trim="sentences")
     assert context.text == "".join(left or []).rstrip()
 

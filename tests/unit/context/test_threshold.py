@@ -1,11 +1,11 @@
 """A threshold applies to the scale that it was written for, and says so where it does not apply."""
 
-from dataclasses import dataclass
+from dataclasses import replace
 
 import pytest
 from rankings import ranking_of
 
-from rag_rerank import ConfigError, Context, Ranking, pack
+from rag_rerank import ConfigError, Context, Scale, pack
 
 
 def reasons(context: Context) -> dict[str, str]:
@@ -35,24 +35,10 @@ def test_on_another_scale_it_is_not_applied_and_a_note_says_so() -> None:
     )
 
 
-@dataclass(frozen=True)
-class Substituted:
-    """A ranking whose scores are those of another reranker than the one asked for."""
-
-    ranking: Ranking
-    substituted: bool = True
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(self.ranking, name)
-
-    def __iter__(self) -> object:
-        return iter(self.ranking)
-
-
 @pytest.mark.parametrize(("scale", "kept"), [("sigmoid", 2), ("calibrated", 1)])
-def test_scores_of_a_substitute_are_compared_only_where_they_are_calibrated(scale: str, kept: int) -> None:
-    ranking = Substituted(ranking_of(["a", "b"], scores=[0.9, 0.1], scale=scale, degraded=("b answered for a",)))  # type: ignore[arg-type]
-    context = pack(ranking, min_score=0.5, min_score_scale=scale)  # type: ignore[arg-type]
+def test_scores_of_a_substitute_are_compared_only_where_they_are_calibrated(scale: Scale, kept: int) -> None:
+    ranking = ranking_of(["a", "b"], scores=[0.9, 0.1], scale=scale, degraded=("b answered for a",))
+    context = pack(replace(ranking, substituted=True), min_score=0.5, min_score_scale=scale)
     assert len(context) == kept
     assert context.degraded == ("b answered for a",)
     if scale == "sigmoid":
