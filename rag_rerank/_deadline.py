@@ -54,6 +54,11 @@ class Limit:
         return self._first._ends - now()
 
     @property
+    def over(self) -> bool:
+        """Whether the end has come."""
+        return self.left <= _INSTANT
+
+    @property
     def given(self) -> float:
         """Seconds that were given by the limit that ends first; infinity where there is none."""
         return self._first.seconds
@@ -94,7 +99,8 @@ def left() -> float:
 
 def spent() -> bool:
     """Whether the time is up."""
-    return left() <= _INSTANT
+    limit = _limit.get()
+    return limit is not None and limit.over
 
 
 def late(what: str) -> DeadlineExceeded:
