@@ -7,6 +7,7 @@ is read, and every statement is held against the wire or derived anew from the s
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,6 +19,9 @@ from faults.trees import Node, model_of, parts, walk
 from faults.wire import FAULTS, LOGITS, Attempt
 
 PASSING = {"BackendTimeout", "RateLimited", "BackendUnavailable", "DeadlineExceeded", "AllFailed", "Overloaded"}
+PASSING_ON = ("cascade", "deadline", "windows", "shadow")
+"""Composites that fail as a single part of them does."""
+
 TINY = 1e-6
 
 
@@ -85,17 +89,20 @@ class Oracle:
         self.logs = logs
         self.score = score
         self.query = query
-        self.texts = texts
+        self.ids = list(texts)
+        self.texts = dict(texts)  # and windows of them
         self.blank = frozenset(i for i, text in texts.items() if not text.strip(" \u200b"))
         self.read: Counter[str] = Counter()
 
     def judged(self, trace: Any, limited: bool) -> Outcomes:
         """Return what may have come of a call with this trace."""
-        return self._judge(self.tree, trace, list(self.texts), limited)
+        return self._judge(self.tree, trace, self.ids, limited)
 
     def counted(self) -> None:
         """Hold what the traces count against what arrived."""
-        for name, log in self.logs.items():
+        shadowed = {node["name"] for tree in walk(self.tree) if "other" in tree for node in walk(tree["other"])}
+        for name in self.logs.keys() - shadowed:
+            log = self.logs[name]
             law(self.read[name] == len(log), "every request is in the trace, and nothing else", name, self.read[name])
 
     # what each kind of reranker gives, from what its members gave
@@ -109,7 +116,7 @@ class Oracle:
             self._skip(trace)
             return None
         if late(trace):
-            below = node["type"] in ("cascade", "deadline") and any(map(late, trace.children))
+            below = node["type"] in PASSING_ON and any(map(late, trace.children))
             law(limited or below or (own and node["on_late"] == "error"), "nothing is late without a limit", trace.step)
             self._skip(trace)
             return Failed("DeadlineExceeded")
@@ -196,13 +203,8 @@ class Oracle:
         matching = []
         for chosen in _choices([outcomes or () for _, outcomes in voices]):
             values = _fused(node, [(w, a) for (w, _), a in zip(voices, chosen, strict=True)], ids)
-            if values.keys() == trace.scores.keys() and all(_near(values[i], trace.scores[i]) for i in values):
-                scored = [(i, value) for i, value in trace.scores.items()]
-                law(
-                    [v for _, v in scored] == sorted((v for _, v in scored), reverse=True),
-                    "fused scores fall",
-                    trace.step,
-                )
+            if _told(values, trace):
+                scored = list(trace.scores.items())
                 unscored = [(i, None) for i in ids if i not in values]
                 matching.append(
                     Answered(
@@ -254,13 +256,62 @@ class Oracle:
             if last is not None
         ]
 
+    def _shadow(self, node: Node, trace: Any, ids: Sequence[str], limited: bool) -> Outcomes:
+        (child,) = trace.children
+        return self._judge(node["reranker"], child, ids, limited)
+
+    def _windows(self, node: Node, trace: Any, ids: Sequence[str], limited: bool) -> Outcomes:
+        windows = self._divided(node, ids)
+        (child,) = trace.children
+        found = self._judge(node["reranker"], child, [w for of in windows.values() for w in of], limited)
+        if isinstance(found, Failed):
+            return found
+        matching = []
+        for answer in found or ():
+            raw, place = dict(answer.hits), {w: i for i, (w, _) in enumerate(answer.hits)}
+            values = {}
+            for i, of in windows.items():
+                best = sorted((value for w in of if (value := raw[w]) is not None), reverse=True)
+                if best:
+                    best = best[: {"max": 1, "mean": None, "top": 3}[node["pool"]]]
+                    values[i] = mean(best)
+            if not _told(values, trace):
+                continue
+            first = {i: min(of, key=lambda w: place[w]) for i, of in windows.items()}
+            without = sorted((i for i in ids if i not in values), key=lambda i: place[first[i]])
+            hits = (*trace.scores.items(), *((i, None) for i in without))
+            blank = frozenset(i for i in without if first[i] in answer.blank)
+            matching.append(replace(answer, hits=hits, blank=blank))
+        law(bool(matching), "a text's score is that of its windows", trace.step, trace.scores)
+        return matching
+
+    def _divided(self, node: Node, ids: Sequence[str]) -> dict[str, list[str]]:
+        """Return the windows by text, and take note of their texts; each word is a token."""
+        mark = "#"
+        while any(mark in i for i in ids):
+            mark += "#"
+        found = {}
+        for i in ids:
+            text, starts = self.texts[i], [word.start() for word in re.finditer(r"\S+", self.texts[i])]
+            found[i] = [i]
+            if i in self.blank or len(starts) <= node["tokens"]:
+                continue
+            found[i], begin, end = [], 0, 0
+            while end < len(starts):
+                end = min(begin + node["tokens"], len(starts))
+                window = f"{i}{mark}{len(found[i]) + 1}"
+                self.texts[window] = text[starts[begin] : starts[end] if end < len(starts) else None]
+                found[i].append(window)
+                begin = end - min(node["overlap"], node["tokens"] // 2, (end - begin) // 2)
+        return found
+
     def _deadline(self, node: Node, trace: Any, ids: Sequence[str], limited: bool) -> Outcomes:
         if node["on_late"] == "partial":
             return self._partial(node, trace, list(ids))
         (child,) = trace.children
         found = self._judge(node["reranker"], child, ids, True)
-        if found == Failed("DeadlineExceeded") and node["on_late"] == "first_stage":
-            law(trace.seconds >= node["seconds"] * 0.99 - 0.01, "nobody is late before the time", trace.step)
+        over = trace.seconds >= node["seconds"] - 0.002
+        if found == Failed("DeadlineExceeded") and node["on_late"] == "first_stage" and over:
             return [self._unranked(ids, _scale(node))]
         return found
 
@@ -270,7 +321,9 @@ class Oracle:
         rounds: list[Answered] = []
         for child in trace.children:
             if late(child):
-                self._judge(inner, child, waiting, True)
+                outcome = self._judge(inner, child, waiting, True)
+                if trace.seconds < node["seconds"] - 0.002:
+                    return outcome
                 break
             alternatives = self._round(inner, child, waiting)
             if isinstance(alternatives, Failed):
@@ -384,8 +437,14 @@ def _choices(options: Sequence[Sequence[Answered]]) -> list[list[Answered]]:
     return found
 
 
-def _near(one: float, other: float) -> bool:
-    return math.isclose(one, other, rel_tol=1e-9, abs_tol=1e-9)
+def _told(values: Mapping[str, float], trace: Any) -> bool:
+    """Whether a step's trace tells these scores, best first."""
+    told = list(trace.scores.values())
+    return (
+        values.keys() == trace.scores.keys()
+        and told == sorted(told, reverse=True)
+        and all(math.isclose(values[i], told, rel_tol=1e-9, abs_tol=1e-9) for i, told in trace.scores.items())
+    )
 
 
 def _fused(node: Node, voices: Sequence[tuple[float, Answered]], ids: Sequence[str]) -> dict[str, float]:

@@ -94,7 +94,7 @@ def _asked(case: Case, reranker: Any, wire: Wire) -> tuple[Any, float]:
         came = error
     if not case["asyncio"]:
         ended = wire.clock.now()
-        wire.clock.drain()
+    wire.clock.drain()
     return came, ended - began
 
 

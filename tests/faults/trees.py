@@ -6,11 +6,13 @@ import copy
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar, get_args
 
 from faults.wire import FAULTS, SLOTS, Slot, Wire
 
-from rag_rerank import Cached, Cascade, Deadline, Ensemble, Fallback, Hedge, Reranker, Stage
+import rag_rerank
+from rag_rerank import Cached, Cascade, Deadline, Ensemble, Fallback, Hedge, Reranker, Shadow, Stage, Windows
 from rag_rerank.backends._dialects import Name
 from rag_rerank.backends._retry import RetryPolicy
 from rag_rerank.backends.cohere import CohereReranker
@@ -19,11 +21,14 @@ from rag_rerank.backends.http import HttpReranker
 Node = dict[str, Any]
 Case = dict[str, Any]
 
+TOKENIZER = str(Path(rag_rerank.__file__).parent / "models" / "starter-v1" / "tokenizer.json")
 KEY = "kEy-7f3aQz0Lw9-{}"
 WORDS = (
-    *("warm", "dragon", "basking", "spot", "lamp", "sand", "cranes", "migrate"),
+    *("warm", "dragon", "river", "spot", "lamp", "sand", "cranes", "migrate"),
     *("autumn", "coast", "shade", "noon", "lizard", "heat", "forty", "degrees"),
 )
+"""Each is one token of the tokenizer, so that windows are runs of words."""
+
 LASTING = ("400", "401", "402", "403", "echo, 400", "echo, 401", "redirect")
 DEPTH = 4
 KINDS = ("cohere-sdk", *get_args(Name))
@@ -64,7 +69,7 @@ def _node(rng: random.Random, depth: int, trouble: float, lasting: bool) -> Node
 
     if depth <= 1 or rng.random() < (0.08 if depth == DEPTH else 0.35):
         return _leaf(rng, trouble, lasting)
-    kind = rng.choice(("fallback", "hedge", "ensemble", "cascade", "deadline", "cached"))
+    kind = rng.choice(("fallback", "hedge", "ensemble", "cascade", "deadline", "cached", "windows", "shadow"))
     if kind == "fallback":
         return {"type": kind, "members": below(2, 3), "on_failure": rng.choice(("error", "error", "first_stage"))}
     if kind == "hedge":
@@ -81,6 +86,14 @@ def _node(rng: random.Random, depth: int, trouble: float, lasting: bool) -> Node
         on_late = rng.choice(("first_stage", "error", "partial"))
         seconds = round(rng.uniform(0.2, 8), 2)
         return {"type": kind, "reranker": below(1, 1)[0], "seconds": seconds, "on_late": on_late}
+    if kind == "windows":
+        pool, size = rng.choice(("max", "mean", "top")), rng.randint(2, 5)
+        overlap = rng.randint(0, size // 2)
+        return {"type": kind, "reranker": below(1, 1)[0], "tokens": size, "overlap": overlap, "pool": pool}
+    if kind == "shadow":
+        first, other = below(2, 2)
+        share, seconds = rng.choice((0.5, 1.0)), round(rng.uniform(1, 9), 2)
+        return {"type": kind, "reranker": first, "other": other, "share": share, "timeout": seconds}
     return {"type": "cached", "reranker": _leaf(rng, trouble, lasting)}
 
 
@@ -121,6 +134,8 @@ def parts(node: Node) -> Iterator[Node]:
     """Yield the nodes directly inside."""
     if "reranker" in node:
         yield node["reranker"]
+    if "other" in node:
+        yield node["other"]
     yield from node.get("members", ())
     yield from node.get("stages", ())
 
@@ -211,6 +226,12 @@ def built(node: Node, wire: Wire) -> Reranker:
         return Cascade(name=name, stages=stages)
     if node["type"] == "deadline":
         return Deadline(name=name, reranker=inside[0], seconds=node["seconds"], on_late=node["on_late"])
+    if node["type"] == "windows":
+        tokens, overlap, pool = node["tokens"], node["overlap"], node["pool"]
+        return Windows(name=name, reranker=inside[0], tokens=tokens, overlap=overlap, pool=pool, tokenizer=TOKENIZER)
+    if node["type"] == "shadow":
+        share, seconds = node["share"], node["timeout"]
+        return Shadow(name=name, reranker=inside[0], other=inside[1], share=share, timeout=seconds)
     assert node["type"] == "cached"
     return Cached(name=name, reranker=inside[0])  # type: ignore[arg-type]
 
@@ -275,9 +296,10 @@ def _cuts(node: Node) -> Iterator[Node]:
                 yield {**node, place: [*node[place][:i], inner, *node[place][i + 1 :]]}
             for cut in _cuts(part):
                 yield {**node, place: [*node[place][:i], cut, *node[place][i + 1 :]]}
-    if "reranker" in node:
-        if node["type"] != "cached":
-            for inner in parts(node["reranker"]):
-                yield {**node, "reranker": inner}
-        for cut in _cuts(node["reranker"]):
-            yield {**node, "reranker": cut}
+    for place in ("reranker", "other"):
+        if place in node:
+            if node["type"] != "cached":
+                for inner in parts(node[place]):
+                    yield {**node, place: inner}
+            for cut in _cuts(node[place]):
+                yield {**node, place: cut}
