@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from rag_rerank._clock import first_of, now, start
+from rag_rerank._progress import tells_nobody
 from rag_rerank.errors import DeadlineExceeded, InputError, RerankError, TransientError
 
 __all__ = [
@@ -163,9 +164,10 @@ def beside(work: Callable[[], T]) -> Future[T]:
 
 
 def unlimited(work: Callable[[], T]) -> Callable[[], T]:
-    """Return work that keeps the caller's context but not its time: for what outlives the call."""
+    """Return work that keeps the caller's context, but neither its time nor its progress: for what outlives it."""
     context = copy_context()
     context.run(_limit.set, None)
+    context.run(tells_nobody)
     return partial(context.run, work)
 
 

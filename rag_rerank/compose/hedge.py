@@ -65,7 +65,7 @@ class Hedge(Composite):
 
     def _plan(self, query: str, candidates: tuple[Candidate, ...]) -> Plan:
         calls = tuple(Call(member, query, candidates) for member in self.members)
-        outcomes: tuple[Outcome, ...] = yield Together(calls, stagger=self.after, enough=1)
+        outcomes: tuple[Outcome, ...] = yield Together(calls, stagger=self.after, enough=1, vital=1)
         lasting = [(i, o) for i, o in enumerate(outcomes) if _is_lasting(o)]
         answer = next((i for i, outcome in enumerate(outcomes) if isinstance(outcome, Ranking)), None)
         for i, error in lasting:

@@ -99,8 +99,12 @@ def test_a_passing_failure_is_replaced_at_once(world: Any) -> None:
 
 def test_a_lasting_failure_of_the_first_is_raised_whoever_else_answers(world: Any) -> None:
     wrong = slow(name="wrong", seconds=5, error=AuthenticationError("key"))
-    error, _ = world.timed(world.rank, Hedge(members=(wrong, slow()), after=2))
-    assert type(error) is AuthenticationError
+    error, took = world.timed(world.rank, Hedge(members=(wrong, slow()), after=2))
+    assert type(error) is AuthenticationError and took == 5  # and waits for nobody
+    assert [child.error.partition(";")[0] for child in error.trace.children] == [
+        "AuthenticationError: key",
+        "abandoned: another had failed",
+    ]
     alone = quick(name="wrong", error=AuthenticationError("key"))
     spare = quick()
     error, _ = world.timed(world.rank, Hedge(members=(alone, spare), after=2))
