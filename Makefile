@@ -18,7 +18,7 @@ demo: $(VENV)/.demo  ## BM25, then the embedded reranker, on real text; no torch
 	$(BIN)/python cookbook/demo.py
 
 test: $(VENV)/.all  ## all tests, those of the adapters and the notebooks included
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4
 
 check: $(VENV)/.all  ## style and types
 	$(BIN)/ruff check .

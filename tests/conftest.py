@@ -8,10 +8,15 @@ from collections.abc import Iterator
 
 import pytest
 from backends.server import RerankServer
+from hypothesis import settings
 
 # Graphs made by the tests are kept for the tests alone; set here, because the hub's client reads it when imported.
 os.environ["HF_ASSETS_CACHE"] = tempfile.mkdtemp(prefix="rag-rerank-tests-")
 atexit.register(shutil.rmtree, os.environ["HF_ASSETS_CACHE"], ignore_errors=True)
+
+
+settings.register_profile("untimed")  # no test here asserts a wall-clock time
+settings.load_profile("untimed")
 
 
 @pytest.fixture

@@ -121,7 +121,7 @@ def test_a_logit_of_the_made_graph_is_the_same_number_whatever_it_is_computed_wi
         for tokens, workers, threads in ((1, 1, 1), (97, 3, 1), (512, 1, 2), (100_000, 2, 1))
     ]
 
-    @settings(max_examples=40, deadline=None)
+    @settings(max_examples=40)
     @given(st.lists(st.sampled_from(texts), min_size=1, max_size=60), st.sampled_from(layouts))
     def same(chosen: list[str], layout: OnnxReranker) -> None:
         assert layout.score(QUERIES[0], chosen).values == [alone[text] for text in chosen]

@@ -357,7 +357,7 @@ def tiny() -> Iterator[TorchReranker]:
         yield tiny
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(
     st.lists(
         st.tuples(st.sampled_from(QUERIES), st.lists(st.sampled_from(DOCUMENTS), min_size=1, max_size=12)),

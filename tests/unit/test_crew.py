@@ -404,7 +404,7 @@ def test_the_interpreter_ends_while_calls_wait(daemon: bool) -> None:
         assert answered >= {f"call {i} again" for i in range(4)}
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     st.integers(1, 3),
     st.lists(st.tuples(st.lists(st.integers(1, 5), max_size=5), st.sampled_from(["", "cancel", "fail"])), max_size=25),

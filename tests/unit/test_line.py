@@ -96,7 +96,7 @@ def stories(most: int = 9) -> st.SearchStrategy[list[Story]]:
     )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(stories())
 def test_no_call_is_done_later_than_if_all_shared_three_quarters_of_the_worker(calls: list[Story]) -> None:
     served = serve(calls)
@@ -107,7 +107,7 @@ def test_no_call_is_done_later_than_if_all_shared_three_quarters_of_the_worker(c
         assert when - began <= (equally[i] - began) * Fraction(4, 3) + largest
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(stories())
 def test_every_call_is_done_by_four_times_the_work_of_itself_and_of_those_before_it(calls: list[Story]) -> None:
     served = serve(calls)
@@ -135,7 +135,7 @@ def test_a_large_call_is_not_starved_by_small_ones_that_come_back_at_once() -> N
     assert taken <= 4 * 400
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.integers(0, 30), min_size=1, max_size=12), st.lists(st.integers(1, 9), min_size=1, max_size=5))
 def test_equal_calls_are_served_one_after_the_other_as_they_came(comes: list[int], units: list[int]) -> None:
     served = serve([Story(when, units) for when in comes])

@@ -84,7 +84,7 @@ def test_scores_do_not_depend_on_the_batches(folder: Path, budget: int) -> None:
     assert together.values == alone
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=30), st.integers(1, 200))
 def test_every_input_is_in_one_batch_within_the_budget(lengths: list[int], budget: int) -> None:
     inputs = Inputs([[1] * n for n in lengths], [[0] * n for n in lengths], (), pad=9)

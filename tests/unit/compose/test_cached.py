@@ -132,7 +132,7 @@ def test_another_query_is_another_score(path: str | None) -> None:
 
 
 @given(st.lists(st.lists(st.sampled_from(["a", "b", "c", "d", "é", "e\u0301", " "]), max_size=8), max_size=5))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_the_ranking_is_the_one_without_a_cache_with_ties_and_copies(calls: list[list[str]]) -> None:
     inner = ScriptedReranker(by_text={"a": 1.0, "b": 1.0, "c": -0.0, "é": 2.0})
     cached = Cached(reranker=inner, max_entries=3)

@@ -79,7 +79,7 @@ def packed(ranking: Ranking, tokenizer: Tokens, chosen: dict[str, Any]) -> Conte
     return Packing(tokenizer=tokenizer.count, **chosen).pack(ranking)
 
 
-@settings(max_examples=1_000, deadline=None)
+@settings(max_examples=1_000)
 @given(ranking=rankings(), chosen=options)
 def test_the_budget_is_never_exceeded_over_a_thousand_inputs_and_a_real_tokenizer(
     ranking: Ranking, chosen: dict[str, Any]
@@ -88,7 +88,7 @@ def test_the_budget_is_never_exceeded_over_a_thousand_inputs_and_a_real_tokenize
     assert context.tokens == REAL.count(context.text) <= chosen["max_tokens"]
 
 
-@settings(max_examples=1_000, deadline=None)
+@settings(max_examples=1_000)
 @given(ranking=rankings(), chosen=options, tokenizer=tokenizers)
 def test_the_budget_holds_for_any_tokenizer(ranking: Ranking, chosen: dict[str, Any], tokenizer: Tokens) -> None:
     context = packed(ranking, tokenizer, chosen)
@@ -96,7 +96,7 @@ def test_the_budget_holds_for_any_tokenizer(ranking: Ranking, chosen: dict[str, 
     assert context.tokens <= chosen["max_tokens"]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(ranking=rankings(), chosen=options, tokenizer=tokenizers)
 def test_every_hit_is_kept_or_dropped_exactly_once_and_is_the_rankings_own(
     ranking: Ranking, chosen: dict[str, Any], tokenizer: Tokens
@@ -109,13 +109,13 @@ def test_every_hit_is_kept_or_dropped_exactly_once_and_is_the_rankings_own(
     assert ranking.to_dict() == before
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(ranking=rankings(), chosen=options, tokenizer=tokenizers)
 def test_the_same_ranking_gives_the_same_context(ranking: Ranking, chosen: dict[str, Any], tokenizer: Tokens) -> None:
     assert packed(ranking, tokenizer, chosen) == packed(ranking, tokenizer, chosen)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(ranking=rankings(), chosen=options, tokenizer=st.sampled_from([REAL, BYTES]))
 def test_packing_what_was_kept_keeps_it(ranking: Ranking, chosen: dict[str, Any], tokenizer: Tokens) -> None:
     chosen = {name: value for name, value in chosen.items() if name not in ("trim", "diversity", "merge")}
@@ -124,7 +124,7 @@ def test_packing_what_was_kept_keeps_it(ranking: Ranking, chosen: dict[str, Any]
     assert (again.text, again.dropped) == (first.text, ())
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(ranking=rankings(), limit=st.integers(1, 120), tokenizer=st.sampled_from([REAL, BYTES]))
 def test_nothing_that_would_still_fit_is_left_out(ranking: Ranking, limit: int, tokenizer: Tokens) -> None:
     context = packed(ranking, tokenizer, {"max_tokens": limit})
@@ -134,7 +134,7 @@ def test_nothing_that_would_still_fit_is_left_out(ranking: Ranking, limit: int, 
             assert tokenizer.count("\n\n".join(hit.text for hit in hits)) > limit
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(ranking=rankings(), chosen=options, tokenizer=tokenizers)
 def test_a_duplicate_names_a_hit_that_is_in_the_context_and_stands_higher(
     ranking: Ranking, chosen: dict[str, Any], tokenizer: Tokens
@@ -147,7 +147,7 @@ def test_a_duplicate_names_a_hit_that_is_in_the_context_and_stands_higher(
             assert ranks[dropped.duplicate_of] < dropped.hit.rank
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(ranking=rankings(), chosen=options, tokenizer=tokenizers)
 def test_a_piece_is_its_hits_text_or_says_what_is_left_of_it(
     ranking: Ranking, chosen: dict[str, Any], tokenizer: Tokens
