@@ -18,7 +18,11 @@ from typing import Any
 from faults.trees import Node, model_of, parts, walk
 from faults.wire import FAULTS, LOGITS, Attempt
 
-PASSING = {"BackendTimeout", "RateLimited", "BackendUnavailable", "DeadlineExceeded", "AllFailed", "Overloaded"}
+OURS = {"RateLimited": "limits", "RequestTooLarge": "limits", "CircuitOpen": "breaker"}
+"""What a leaf may be refused before anything is sent, and the option that it needs for that."""
+
+FAILURES = ("BackendTimeout", "BackendUnavailable")
+PASSING = {*FAILURES, "RateLimited", "CircuitOpen", "DeadlineExceeded", "AllFailed", "Overloaded"}
 PASSING_ON = ("cascade", "deadline", "windows", "shadow")
 """Composites that fail as a single part of them does."""
 
@@ -104,6 +108,23 @@ class Oracle:
         for name in self.logs.keys() - shadowed:
             log = self.logs[name]
             law(self.read[name] == len(log), "every request is in the trace, and nothing else", name, self.read[name])
+
+    def limited(self) -> None:
+        """Hold what was sent against the limits and breakers: those of all leaves that share a key and a server."""
+        leaves = [node for node in self.nodes.values() if node["type"] == "leaf"]
+        for leaf in leaves:
+            shared = [one for other in leaves if _gate(other) == _gate(leaf) for one in self.logs[other["name"]]]
+            for attempt in self.logs[leaf["name"]]:
+                self._within(leaf.get("limits") or {}, attempt, shared)
+                if leaf.get("breaker"):
+                    _left_alone(leaf["breaker"], attempt, shared)
+
+    def _within(self, limits: Mapping[str, int], attempt: Attempt, shared: Sequence[Attempt]) -> None:
+        before = [a for a in shared if attempt.began - 60 + TINY < a.began < attempt.began - TINY]
+        requests, words = len(before) + 1, sum(a.words for a in before) + attempt.words
+        flying = sum(a.began < attempt.began - TINY < attempt.began + TINY < (a.ended or 0) for a in shared) + 1
+        for name, found in (("requests_per_minute", requests), ("tokens_per_minute", words), ("concurrency", flying)):
+            law(found <= limits.get(name, found), "no limit is passed", name, found, limits)
 
     # what each kind of reranker gives, from what its members gave
 
@@ -386,7 +407,7 @@ class Oracle:
         requests = trace.children or ((trace,) if trace.attempts else ())
         law(trace.attempts == trace.usage.requests, "usage counts the requests", trace.step)
         law(trace.attempts == sum(r.attempts for r in requests), "a call counts its requests' attempts", trace.step)
-        error = None
+        error, refused = None, _refused(leaf, trace)
         for request in requests:
             start = self.read[name]
             self.read[name] += request.attempts
@@ -401,15 +422,42 @@ class Oracle:
             told = [failure.partition(":")[0] for failure in request.failures]
             happened = [attempt.kind for attempt in log]
             law(told == happened[: len(told)], "each failed attempt is told", trace.step, told, happened)
-            unfinished = not complete and request is requests[-1]
-            if not unfinished:
+            last = request is requests[-1]
+            if refused and last:
+                law(len(told) == len(log), "each failed attempt is told", trace.step, told, happened)
+            elif complete or not last:
                 law(len(told) == max(0, len(log) - 1), "each failed attempt is told", trace.step, told, happened)
                 error = happened[-1] if happened else None
                 if error == "RequestTooLarge" and log[-1].texts > 1:
                     error = None
+        error = refused or error
         most = 2 * max(1, len(self.texts))
         law(not complete or len(requests) <= most, "a call is split no more often than it can be", trace.step)
         return error
+
+
+def _refused(leaf: Node, trace: Any) -> str | None:
+    """Return the error of a call that was refused on our side, without asking the provider."""
+    if not trace.error or "was not asked" not in trace.error:
+        return None
+    kind = str(_kind(trace))
+    law(bool(leaf.get(OURS.get(kind, ""))), "nobody is refused without a limit", trace.step, trace.error)
+    return kind
+
+
+def _gate(leaf: Node) -> tuple[str, int]:
+    """Return what tells whether leaves share a key at a server."""
+    return leaf["kind"], leaf.get("gate", leaf["slot"])
+
+
+def _left_alone(breaker: Mapping[str, float], attempt: Attempt, shared: Sequence[Attempt]) -> None:
+    """Check that nothing was sent while the circuit had to be open; answers of any kind are taken to close it."""
+    row: list[Attempt] = []
+    ended = (a for a in shared if a.kind != "given up" and a.ended is not None and a.ended < attempt.began - TINY)
+    for one in sorted(ended, key=lambda a: a.ended or 0.0):
+        row = [*row, one] if one.kind in FAILURES else []
+    if len(row) >= breaker["failures"]:
+        law(attempt.began >= (row[-1].ended or 0) + breaker["seconds"] - TINY, "an open circuit lets nothing through")
 
 
 def _alike(one: Node, other: Node) -> bool:

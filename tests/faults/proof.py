@@ -14,12 +14,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from faults.oracle import PASSING, Failed, Oracle, Violation, law
-from faults.trees import Case, built, smaller, walk
+from faults.trees import KEY, Case, built, smaller, walk
 from faults.wire import Wire
 
 from rag_rerank import Ranking, RerankError, TransientError
-
-SECRET = "kEy-7f3aQz0Lw9"
 
 
 @dataclass
@@ -61,6 +59,7 @@ def run(case: Case, wire: Wire, tally: Tally) -> None:
             _silent(_shown(came, reranker))
             tally.outcomes[type(came).__name__ if isinstance(came, Exception) else _summed(came)] += 1
         oracle.counted()
+        oracle.limited()
     _silent(records)
     law(not [r for r in records if r.startswith("rag_rerank") or " ERROR " in r], "nothing is logged", records[-1:])
     law(len(wire.elsewhere.received) == elsewhere, "no redirect is followed")
@@ -148,7 +147,7 @@ def _shown(came: Any, reranker: Any) -> list[str]:
 
 def _silent(shown: list[str]) -> None:
     for words in shown:
-        law(SECRET not in words, "no key is shown", words[:2000])
+        law(KEY not in words, "no key is shown", words[:2000])
 
 
 def _summed(ranking: Ranking) -> str:

@@ -22,7 +22,7 @@ Node = dict[str, Any]
 Case = dict[str, Any]
 
 TOKENIZER = str(Path(rag_rerank.__file__).parent / "models" / "starter-v1" / "tokenizer.json")
-KEY = "kEy-7f3aQz0Lw9-{}"
+KEY = "kEy-7f3aQz0Lw9"
 WORDS = (
     *("warm", "dragon", "river", "spot", "lamp", "sand", "cranes", "migrate"),
     *("autumn", "coast", "shade", "noon", "lizard", "heat", "forty", "degrees"),
@@ -197,9 +197,7 @@ def sdk_client(wire: Wire, kind: str, slot: int) -> Any:
         import cohere
 
         client = (wire.aclients if kind.startswith("Async") else wire.clients)[slot]
-        made = getattr(cohere, kind)(
-            api_key=KEY.format(slot), base_url=f"{wire.server.url}/cohere/{slot}", httpx_client=client, timeout=5
-        )
+        made = getattr(cohere, kind)(api_key=KEY, base_url=f"{wire.server.url}/cohere", httpx_client=client, timeout=5)
         wire.sdk_clients[kind, slot] = _Lent(made)
     return wire.sdk_clients[kind, slot]
 
@@ -241,7 +239,7 @@ def _on_wire(leaf: Node, wire: Wire, slot: Slot) -> Reranker:
     options: dict[str, Any] = {
         "name": leaf["name"],
         "model": model_of(leaf),
-        "api_key": KEY.format(slot.number),
+        "api_key": KEY,
         "base_url": f"{wire.server.url}/{service}/{slot.number}",
         "timeout": leaf["timeout"],
         "retry": RetryPolicy(**leaf["retry"]),

@@ -15,12 +15,15 @@ from typing import Any
 import httpx
 from backends.script import Action, Answer, Drop, Received
 from backends.server import RerankServer
-from backends.wire import logit, relevance
+from backends.wire import SHAPES, logit, relevance, tokens
 from clocks import VirtualClock, VirtualLoop
 
 HTML = "<!doctype html><html><body><h1>Sorry</h1></body></html>"
 _HTML = {"content-type": "text/html"}
 _DATE = "Wed, 21 Oct 2015 07:28:0{} GMT"
+
+GIVEN_UP = "given up"
+"""What an attempt ends in that was cancelled: nobody knows what would have come of it."""
 
 SLOTS = 10
 """Leaves in one tree at most."""
@@ -103,6 +106,7 @@ class Attempt:
         began: When it was sent.
         kind: Class of error that it ends in; ``None`` for an answer.
         texts: How many texts it held.
+        words: How many words the provider reads for it.
         ended: When the client had the answer, or its failure.
     """
 
@@ -110,6 +114,7 @@ class Attempt:
     began: float
     kind: str | None
     texts: int
+    words: int
     ended: float | None = None
 
 
@@ -181,9 +186,10 @@ class Wire:
         name, seconds = slot.script[len(slot.log)] if len(slot.log) < len(slot.script) else ("", slot.steady)
         fault = FAULTS[name] if name else Fault()
         patience = request.extensions["timeout"]["read"]
-        body = json.loads(request.content)
-        texts = len(body.get("documents") or body.get("texts") or body.get("input") or body.get("passages") or ())
-        attempt = Attempt(name, self.clock.now(), fault.kind, texts)
+        shape, body = SHAPES[slot.service.removesuffix("-sdk")], json.loads(request.content)
+        texts = shape.texts_of(body)
+        words = tokens(shape.query(body), texts)
+        attempt = Attempt(name, self.clock.now(), fault.kind, len(texts), words)
         pause = seconds / fault.drips if fault.drips else seconds
         whole = fault.drips and self_timed(slot.service) and seconds > patience + 1e-9
         if whole:  # it reads until its time is up
@@ -191,11 +197,12 @@ class Wire:
         elif fault.hangs or pause >= patience:
             attempt.kind, seconds = "BackendTimeout", patience
             fault = Fault(hangs=True)
+        request.headers["x-slot"] = str(slot.number)
         slot.log.append(attempt)
         return attempt, fault, seconds
 
     def _decide(self, request: Received) -> Action:
-        slot = self.slots[int(request.path.split("/")[2])]
+        slot = self.slots[int(request.headers["x-slot"])]
         action = FAULTS.get(slot.log[-1].fault, Fault()).action
         if not isinstance(action, Answer):
             return action
@@ -238,6 +245,7 @@ class _Threads(httpx.BaseTransport):
             def drip() -> Iterator[bytes]:
                 for piece in pieces:
                     clock.sleep(seconds / len(pieces))
+                    attempt.ended = clock.now()
                     yield piece
 
             return httpx.Response(response.status_code, headers=_plain(response), content=drip())
@@ -283,9 +291,13 @@ class _Tasks(httpx.AsyncBaseTransport):
             async def drip() -> AsyncIterator[bytes]:
                 for piece in pieces:
                     await asyncio.sleep(seconds / len(pieces))
+                    attempt.ended = wire.clock.now()
                     yield piece
 
             return httpx.Response(response.status_code, headers=_plain(response), content=drip())
+        except asyncio.CancelledError:
+            attempt.kind = GIVEN_UP
+            raise
         finally:
             attempt.ended = wire.clock.now()
 
