@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BENCH ?= .venv-bench
 MINUTES ?= 40
+CASES ?= 10000
 BIN := $(VENV)/bin
 ADAPTERS := -e integrations/llama-index-postprocessor-rag-rerank -e integrations/langchain-rag-rerank
 PROJECTS := pyproject.toml $(wildcard integrations/*/pyproject.toml)
@@ -11,7 +12,7 @@ PROJECTS := pyproject.toml $(wildcard integrations/*/pyproject.toml)
 # The PyTorch that the golden tests were run with; other Pythons take the newest they have.
 TORCH = $(shell $(BIN)/python -c 'import sys; print("torch==2.13.0" if sys.version_info[:2] == (3, 11) else "torch")')
 
-.PHONY: demo test check install bench clean
+.PHONY: demo test check faults install bench clean
 
 demo: $(VENV)/.demo  ## BM25, then the embedded reranker, on real text; no torch, no key, no network
 	$(BIN)/python cookbook/demo.py
@@ -23,6 +24,9 @@ check: $(VENV)/.all  ## style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+faults: $(VENV)/.all  ## the promises of docs/reliability.md, held over $(CASES) random trees and faults
+	$(BIN)/python tests/faults/run.py --cases $(CASES)
 
 install: $(VENV)/.all  ## everything, torch included
 

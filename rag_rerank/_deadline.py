@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from rag_rerank._clock import first_of, now, start
+from rag_rerank._progress import tells_nobody
 from rag_rerank.errors import DeadlineExceeded, InputError, RerankError, TransientError
 
 __all__ = [
@@ -52,6 +53,11 @@ class Limit:
     def left(self) -> float:
         """Seconds until the end; below 0 when it has passed."""
         return self._first._ends - now()
+
+    @property
+    def over(self) -> bool:
+        """Whether the end has come."""
+        return self.left <= _INSTANT
 
     @property
     def given(self) -> float:
@@ -94,7 +100,8 @@ def left() -> float:
 
 def spent() -> bool:
     """Whether the time is up."""
-    return left() <= _INSTANT
+    limit = _limit.get()
+    return limit is not None and limit.over
 
 
 def late(what: str) -> DeadlineExceeded:
@@ -139,6 +146,7 @@ async def ain_time(what: str, work: Awaitable[T]) -> T:
     if seconds == math.inf:
         return await work
     task = asyncio.ensure_future(work)
+    task.add_done_callback(heard)  # it may fail in the moment in which we are cancelled
     try:
         if not spent():
             await asyncio.wait({task}, timeout=_with_grace(seconds))
@@ -148,7 +156,6 @@ async def ain_time(what: str, work: Awaitable[T]) -> T:
     finally:
         if not task.done():
             task.cancel()
-            task.add_done_callback(heard)
 
 
 def beside(work: Callable[[], T]) -> Future[T]:
@@ -157,9 +164,10 @@ def beside(work: Callable[[], T]) -> Future[T]:
 
 
 def unlimited(work: Callable[[], T]) -> Callable[[], T]:
-    """Return work that keeps the caller's context but not its time: for what outlives the call."""
+    """Return work that keeps the caller's context, but neither its time nor its progress: for what outlives it."""
     context = copy_context()
     context.run(_limit.set, None)
+    context.run(tells_nobody)
     return partial(context.run, work)
 
 

@@ -53,11 +53,14 @@ class Together:
         stagger: Seconds before the next call begins, unless one has ended before; 0 begins all at once. After a
             failure that will not pass, no further call begins.
         enough: How many rankings are waited for; what runs beyond that is abandoned. ``None`` for all.
+        vital: How many of the first calls must not fail for a reason that will not pass: once one of them has, nothing
+            more is waited for.
     """
 
     calls: tuple[Call, ...]
     stagger: float = 0.0
     enough: int | None = None
+    vital: int = 0
 
 
 Outcome = Ranking | RerankError | None
@@ -164,7 +167,7 @@ class Race:
     def over(self) -> bool:
         """Whether there is nothing left to wait for."""
         answers = sum(isinstance(outcome, Ranking) for outcome in self._came.values())
-        return answers >= self._enough or not (self.running or self._may_begin)
+        return self._lost or answers >= self._enough or not (self.running or self._may_begin)
 
     @property
     def patience(self) -> float | None:
@@ -174,8 +177,12 @@ class Race:
 
     @property
     def _may_begin(self) -> bool:
-        hard = any(isinstance(o, RerankError) and not isinstance(o, TransientError) for o in self._came.values())
-        return len(self._begun) < len(self._wish.calls) and not hard
+        return len(self._begun) < len(self._wish.calls) and not any(map(_lasting, self._came.values()))
+
+    @property
+    def _lost(self) -> bool:
+        """Whether a vital call has failed for a reason that will not pass."""
+        return any(i < self._wish.vital and _lasting(outcome) for i, outcome in self._came.items())
 
     def begin(self, start: Callable[[Call, Progress], Any]) -> None:
         """Begin each call that is due, with a function that returns its future."""
@@ -183,6 +190,7 @@ class Race:
             progress = Progress()
             with within(float("inf")) as limit:
                 future = start(self._wish.calls[len(self._begun)], progress)
+            future.add_done_callback(heard)  # nobody may be left to look
             self._begun.append(_Begun(future, limit, progress, now()))
             self.under_way.append(progress)
             self._next_at = now() + self._wish.stagger
@@ -203,7 +211,6 @@ class Race:
             if not begun.future.done():
                 if begun.limit is not None:
                     begun.limit.revoke()
-                begun.future.add_done_callback(heard)
                 begun.future.cancel()
 
     def outcomes(self, journal: Journal) -> tuple[Outcome, ...]:
@@ -226,11 +233,17 @@ class Race:
         return tuple(found)
 
     def _abandoned(self, call: Call, begun: _Begun) -> Trace:
-        why = "abandoned: others had answered" if not spent() else "abandoned: the time was up"
+        why = "abandoned: the time was up" if spent() else "abandoned: others had answered"
+        if self._lost:
+            why = "abandoned: another had failed"
         if call.reranker.remote:
             why += "; a provider may bill what it was sent"
         done = begun.progress.trace or Trace(step=call.reranker.label)
         return replace(done, seconds=now() - begun.at, error=why)
+
+
+def _lasting(outcome: Outcome) -> bool:
+    return isinstance(outcome, RerankError) and not isinstance(outcome, TransientError)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from contextvars import ContextVar
 
 from rag_rerank.trace import Trace
 
-__all__ = ["Progress", "tells"]
+__all__ = ["Progress", "tells", "tells_nobody"]
 
 
 class Progress:
@@ -44,3 +44,8 @@ def tells(tell: Callable[[], Trace]) -> None:
     progress = _progress.get()
     if progress is not None:
         progress._tell = tell
+
+
+def tells_nobody() -> None:
+    """Let what comes in this context tell nobody: it is no part of the call at hand."""
+    _progress.set(None)

@@ -25,7 +25,7 @@ from rag_rerank import _clock
 
 T = TypeVar("T")
 
-REAL = 20.0
+REAL = 10.0
 """Seconds of real time after which something that should have come has not."""
 
 

@@ -127,12 +127,14 @@ class Attempts:
         return {
             "retry": retry_if_exception(lambda error: isinstance(error, TransientError) and self._sent),
             "wait": self._wait,
-            "stop": lambda state: (
-                self.count >= self._policy.attempts or state.upcoming_sleep >= self._left() or self._visit.open
-            ),
+            "stop": self._is_over,
             "before_sleep": self._failed,
             "reraise": True,
         }
+
+    def _is_over(self, state: RetryCallState) -> bool:
+        tried = self.count >= self._policy.attempts
+        return tried or state.upcoming_sleep >= self._left() or spent() or self._visit.open
 
     def _failed(self, state: RetryCallState) -> None:
         self._last = _error(state)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from rag_rerank._clock import now
+from rag_rerank._deadline import Limit
 from rag_rerank._lazy import loaded
 from rag_rerank._pace import Pace, work
 from rag_rerank._plan import Call, Decision, Plan
@@ -29,7 +29,7 @@ class Deadline(Composite):
     """Gives its reranker a total time: retries, fallbacks, hedges and waits inside are cut by it.
 
     Where a call has a shorter time already (``rerank(..., timeout=)``, or a deadline further out), that one counts,
-    and raises.
+    and raises. A `DeadlineExceeded` from a deadline further in is a failure like any other: it is raised.
 
     ``on_late="partial"`` scores as many candidates as fit, in incoming order, and lets the others follow without a
     score. At least one is tried. How many fit is estimated from how long earlier calls took: a local model estimates by
@@ -75,10 +75,11 @@ class Deadline(Composite):
     def _plan(self, query: str, candidates: tuple[Candidate, ...]) -> Plan:
         if self.on_late == "partial":
             return (yield from self._partly(query, candidates))
+        time = Limit(self.seconds, None)
         try:
             ranking = yield Call(self.reranker, query, candidates, self.seconds)
         except DeadlineExceeded:
-            if self.on_late == "error":
+            if self.on_late == "error" or not time.over:
                 raise
             reason = f"not reranked, in the order of the first stage: {self.reranker.label} was late for {self._time}"
             hits = in_first_stage_order(candidates, f"late for {self._time}")
@@ -86,24 +87,25 @@ class Deadline(Composite):
         return Decision(ranking.hits, ranking.scale, substituted=ranking.substituted)
 
     def _partly(self, query: str, candidates: tuple[Candidate, ...]) -> Plan:
-        ends = now() + self.seconds
+        time = Limit(self.seconds, None)
         rankings: list[Ranking] = []
         waiting = candidates
         while True:
-            seconds = ends - now()
+            seconds = time.left
             fitting = self._fitting(query, [c.text for c in waiting], seconds * _SHARE)
             if waiting and not fitting:
                 if rankings:
                     break
                 fitting = 1  # or an estimate that was made in a bad hour would never be mended
-            started, factor = now(), 1.0
+            load = sum(work(query, [c.text for c in waiting[:fitting]]))
             try:
                 rankings.append((yield Call(self.reranker, query, waiting[:fitting], seconds)))
             except DeadlineExceeded:
-                factor = _LATE
+                if not time.over:
+                    raise
+                self._pace.note(load, _LATE * (seconds - time.left))
                 break
-            finally:
-                self._pace.note(sum(work(query, [c.text for c in waiting[:fitting]])), factor * (now() - started))
+            self._pace.note(load, seconds - time.left)
             waiting = waiting[fitting:]
             if not waiting or not self._in_rounds:
                 break

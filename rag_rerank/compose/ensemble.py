@@ -105,7 +105,7 @@ class Ensemble(Composite):
 
     def _plan(self, query: str, candidates: tuple[Candidate, ...]) -> Plan:
         calls = tuple(Call(member, query, candidates) for member in self.members)
-        outcomes: tuple[Outcome, ...] = yield Together(calls)
+        outcomes: tuple[Outcome, ...] = yield Together(calls, vital=len(calls))
         errors = [outcome for outcome in outcomes if isinstance(outcome, RerankError)]
         for error in errors:
             if not isinstance(error, TransientError):

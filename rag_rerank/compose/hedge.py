@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
 
 from rag_rerank._plan import Call, Decision, Outcome, Plan, Together
 from rag_rerank.base import Composite, PointwiseReranker, Reranker, check_reranker
@@ -25,9 +25,9 @@ class Hedge(Composite):
     What loses is abandoned: it begins no retry any more, and is cancelled where it runs on an event loop. A provider
     may bill it all the same. So members must be providers; a local model that lost would keep this machine busy.
 
-    An answer of another model than the first member's is marked in ``ranking.degraded``. A failure of the first member
-    that will not pass (a wrong key) is raised, whoever else answers; such a failure of another member is marked as
-    degraded, because the hedge is none then.
+    An answer of another model than the first member's, or of the same model with other settings, is marked in
+    ``ranking.degraded``. A failure of the first member that will not pass (a wrong key) is raised, whoever else
+    answers; such a failure of another member is marked as degraded, because the hedge is none then.
 
     Args:
         members: At least two, the preferred one first, each of them a provider or made of providers.
@@ -65,7 +65,7 @@ class Hedge(Composite):
 
     def _plan(self, query: str, candidates: tuple[Candidate, ...]) -> Plan:
         calls = tuple(Call(member, query, candidates) for member in self.members)
-        outcomes: tuple[Outcome, ...] = yield Together(calls, stagger=self.after, enough=1)
+        outcomes: tuple[Outcome, ...] = yield Together(calls, stagger=self.after, enough=1, vital=1)
         lasting = [(i, o) for i, o in enumerate(outcomes) if _is_lasting(o)]
         answer = next((i for i, outcome in enumerate(outcomes) if isinstance(outcome, Ranking)), None)
         for i, error in lasting:
@@ -98,9 +98,19 @@ def _is_lasting(outcome: Outcome) -> bool:
 
 
 def _same_model(one: Reranker, other: Reranker) -> bool:
-    """Whether two members give the same scores, as far as their class and model tell: two regions of one provider."""
+    """Whether two members give the same scores, as far as their settings tell: one model at two places."""
     if one == other:
         return True
-    if not isinstance(one, PointwiseReranker) or not isinstance(other, PointwiseReranker):
+    if type(one) is not type(other) or not isinstance(one, PointwiseReranker):
         return False
-    return type(one) is type(other) and one.model_id is not None and one.model_id == other.model_id
+    if one.parts:
+        return len(one.parts) == len(other.parts) and all(map(_same_model, one.parts, other.parts))
+    return one.model_id is not None and _settings(one) == _settings(other)
+
+
+def _settings(reranker: Reranker) -> dict[str, Any]:
+    """Return what decides a reranker's scores, but for the place where its model is."""
+    assert isinstance(reranker, PointwiseReranker)
+    apart = {"base_url", "path", *reranker.neutral}
+    named = [f.name for f in fields(reranker) if f.init and not f.metadata.get("live") and f.name not in apart]
+    return {"model_id": reranker.model_id, **{name: getattr(reranker, name) for name in named}}

@@ -23,7 +23,18 @@ from checkpoints import DOCUMENTS, QUERIES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rag_rerank import BackendError, ConfigError, Fallback, InputTooLong, Overloaded, TransientError, build
+from rag_rerank import (
+    BackendError,
+    ConfigError,
+    Deadline,
+    DeadlineExceeded,
+    Fallback,
+    InputTooLong,
+    Overloaded,
+    TransientError,
+    _clock,
+    build,
+)
 from rag_rerank._lazy import loaded
 from rag_rerank.backends._encoder import Inputs
 from rag_rerank.backends._local import LocalReranker
@@ -382,3 +393,74 @@ def test_batches_of_several_calls_give_each_call_the_scores_it_gets_alone() -> N
         with ThreadPoolExecutor(len(queries)) as pool:
             assert list(pool.map(call, queries)) == [list(values) for values in alone]
     assert len({tuple(values) for values in alone}) == len(queries)
+
+
+class Hasty(_clock.Clock):
+    """Waits with a limit are over as soon as what they wait for is stuck; others are real."""
+
+    def __init__(self, stuck: threading.Event) -> None:
+        self.passed = 0.0
+        self._stuck = stuck
+
+    def now(self) -> float:
+        return self.passed
+
+    def first_of(self, futures: Any, seconds: float | None) -> None:
+        if seconds is None:
+            super().first_of(futures, None)
+            return
+        while not self._stuck.is_set() and not any(future.done() for future in futures):
+            super().first_of(futures, 0.01)
+        if self._stuck.is_set():
+            self.passed += seconds
+
+
+def test_a_late_call_frees_its_place_and_the_next_one_is_answered() -> None:
+    reranker = Local(max_queue=1)
+    reranker.warm_up()
+    (engine,) = reranker.engines
+    with _clock.use(Hasty(engine.reached)):
+        with pytest.raises(DeadlineExceeded, match="lengths:minilm has not answered within its time of 3 s") as caught:
+            reranker.rerank("q", ["wait", "a", "a b"], timeout=3)
+        assert caught.value.trace.step == "lengths:minilm"
+        assert crew_of(reranker).calls == 0
+        engine.opened.set()
+    assert len(reranker.rerank("q", ["a b c"])) == 1
+    assert engine.seen == [-1, 3]  # what was left of the late call was not done
+    reranker.close()
+
+
+async def test_a_late_call_frees_its_place_on_the_event_loop_too() -> None:
+    reranker = Local(max_queue=1)
+    reranker.warm_up()
+    (engine,) = reranker.engines
+    with pytest.raises(DeadlineExceeded):
+        await reranker.arerank("q", ["wait", "a"], timeout=0.01)
+    await until(lambda: crew_of(reranker).calls == 0)
+    engine.opened.set()
+    assert len(await reranker.arerank("q", ["a b c"])) == 1
+    await reranker.aclose()
+
+
+def test_loading_is_inside_the_time() -> None:
+    loading, go_on = threading.Event(), threading.Event()
+    reranker = Local(load=lambda: (loading.set(), go_on.wait(SECONDS)))
+    with _clock.use(Hasty(loading)), pytest.raises(DeadlineExceeded):
+        reranker.rerank("q", ["a"], timeout=3)
+    go_on.set()
+    assert len(reranker.rerank("q", ["a"])) == 1  # the model was loaded once, for whoever comes next
+    assert len(reranker.engines) == 1
+    reranker.close()
+
+
+@pytest.mark.parametrize("on_late", ["first_stage", "partial"])
+def test_a_deadline_around_a_local_model_answers_without_it(on_late: Any) -> None:
+    reranker = Local()
+    reranker.warm_up()
+    (engine,) = reranker.engines
+    with _clock.use(Hasty(engine.reached)):
+        ranking = Deadline(reranker=reranker, seconds=3, on_late=on_late).rerank("q", ["wait", "a"])
+        engine.opened.set()
+    assert [hit.text for hit in ranking] == ["wait", "a"] and len(ranking.degraded) == 1
+    assert ranking[0].score is None
+    reranker.close()

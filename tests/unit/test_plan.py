@@ -18,9 +18,11 @@ from rag_rerank import (
     Candidate,
     Composite,
     DeadlineExceeded,
+    Ensemble,
     Fallback,
     Ranking,
     Scale,
+    Shadow,
 )
 from rag_rerank._plan import Call, Decision, Outcome, Plan, Together
 from rag_rerank.backends._retry import RetryPolicy
@@ -167,6 +169,17 @@ def test_what_an_abandoned_composite_had_done_is_told_too(world: Any) -> None:
         ("slow", None),
     ]
     assert told.children[1].scores == {}
+
+
+def test_what_a_shadow_does_is_no_part_of_an_abandoned_call(world: Any) -> None:
+    inside = Shadow(
+        name="inside", reranker=Timed(name="quick", seconds=1), other=Timed(name="other", seconds=9), share=1
+    )
+    both = Ensemble(name="both", members=(inside, Timed(seconds=60)))
+    ranking = world.rank(Beside(members=(both, Timed(seconds=5)), enough=1))
+    told = ranking.trace.children[0]
+    assert told.step == "both" and [child.step for child in told.children] == ["inside", "timed"]
+    assert [child.step for child in told.children[0].children] == ["quick"]
 
 
 @pytest.mark.parametrize("error", [KeyError("bug"), StopIteration("bug"), ValueError("bug")])

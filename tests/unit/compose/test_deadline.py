@@ -88,6 +88,27 @@ def test_the_shorter_of_two_deadlines_counts(world: Any) -> None:
     assert in_time(took, 2) and type(error) is DeadlineExceeded
 
 
+@pytest.mark.parametrize("on_late", ["first_stage", "partial"])
+def test_a_deadline_further_in_is_no_reason_while_there_is_time(world: Any, on_late: Any) -> None:
+    inner = Deadline(name="inner", reranker=Timed(seconds=60), seconds=2, on_late="error")
+    error, took = world.timed(world.rank, Deadline(reranker=inner, seconds=9, on_late=on_late), TEXTS)
+    assert type(error) is DeadlineExceeded and in_time(took, 2)
+    assert "2 s" in str(error)
+
+
+def test_failures_teach_no_pace(world: Any) -> None:
+    failing = Timed(each=1.0, by_text=BY_TEXT)
+    whole = Deadline(reranker=failing, seconds=6, on_late="partial")
+    world.rank(whole, TEXTS[:3])
+    refusing = Timed(error=RateLimited("later"))
+    object.__setattr__(whole, "reranker", refusing)
+    for _ in range(5):
+        error, _ = world.timed(world.rank, whole, TEXTS)
+        assert type(error) is RateLimited
+    object.__setattr__(whole, "reranker", failing)
+    assert sum(hit.score is not None for hit in world.rank(whole, TEXTS)) >= 4
+
+
 def test_a_late_member_answers_nobody_else(world: Any) -> None:
     slow = Timed(seconds=5, by_text=BY_TEXT)
     whole = Deadline(reranker=slow, seconds=2)

@@ -13,6 +13,7 @@ from rag_rerank import (
     BackendTimeout,
     BackendUnavailable,
     BadResponse,
+    Cached,
     ConfigError,
     DeadlineExceeded,
     Fallback,
@@ -22,7 +23,9 @@ from rag_rerank import (
     to_config,
 )
 from rag_rerank.backends._retry import RetryPolicy
+from rag_rerank.backends.http import HttpReranker
 from rag_rerank.backends.lexical import LexicalReranker
+from rag_rerank.compose.hedge import _same_model
 from rag_rerank.testing import ScriptedReranker
 
 BY_TEXT = {"b": 2.0, "a": 1.0}
@@ -74,6 +77,18 @@ def test_the_same_model_elsewhere_is_no_substitute(world: Any) -> None:
     assert world.rank(Hedge(members=(here, other), after=2)).substituted
 
 
+def test_the_same_name_with_other_settings_is_a_substitute() -> None:
+    def http(**options: Any) -> HttpReranker:
+        return HttpReranker(**{"dialect": "vllm", "model": "m", "base_url": "http://one:1", **options})
+
+    assert _same_model(http(), http(base_url="http://two:2", timeout=3.0, name="two", path="/v1/rerank"))
+    assert not _same_model(http(), http(dialect="llamacpp"))
+    assert not _same_model(http(), http(answers_on="similarity"))
+    assert not _same_model(http(), http(model="n"))
+    assert _same_model(Cached(reranker=http()), Cached(reranker=http(base_url="http://two:2")))
+    assert not _same_model(Cached(reranker=http()), Cached(reranker=http(dialect="llamacpp")))
+
+
 def test_a_passing_failure_is_replaced_at_once(world: Any) -> None:
     ranking, took = world.timed(
         world.rank, Hedge(members=(quick(name="down", error=RateLimited("x")), quick()), after=30)
@@ -84,8 +99,12 @@ def test_a_passing_failure_is_replaced_at_once(world: Any) -> None:
 
 def test_a_lasting_failure_of_the_first_is_raised_whoever_else_answers(world: Any) -> None:
     wrong = slow(name="wrong", seconds=5, error=AuthenticationError("key"))
-    error, _ = world.timed(world.rank, Hedge(members=(wrong, slow()), after=2))
-    assert type(error) is AuthenticationError
+    error, took = world.timed(world.rank, Hedge(members=(wrong, slow()), after=2))
+    assert type(error) is AuthenticationError and took == 5  # and waits for nobody
+    assert [child.error.partition(";")[0] for child in error.trace.children] == [
+        "AuthenticationError: key",
+        "abandoned: another had failed",
+    ]
     alone = quick(name="wrong", error=AuthenticationError("key"))
     spare = quick()
     error, _ = world.timed(world.rank, Hedge(members=(alone, spare), after=2))

@@ -1,0 +1,93 @@
+"""The contract, kept by the composites that watch the time or ask several members at once."""
+
+import pytest
+from timed import Timed
+
+from rag_rerank import BackendUnavailable, Deadline, Ensemble, Fallback, Hedge, Reranker
+from rag_rerank.backends.lexical import LexicalReranker
+from rag_rerank.testing import RerankerContract, ScriptedReranker
+
+
+class TestDeadline(RerankerContract):
+    @pytest.fixture
+    def reranker(self) -> Reranker:
+        return Deadline(reranker=LexicalReranker(), seconds=30.0)
+
+
+class TestDeadlineThatRaises(RerankerContract):
+    @pytest.fixture
+    def reranker(self) -> Reranker:
+        return Deadline(reranker=LexicalReranker(), seconds=30.0, on_late="error")
+
+
+class TestPartialDeadline(RerankerContract):
+    in_registry = False
+
+    @pytest.fixture
+    def reranker(self) -> Reranker:
+        scripted = ScriptedReranker(by_text=dict.fromkeys(self.texts[:3], 2.5), answers_on="sigmoid")
+        return Deadline(reranker=scripted, seconds=30.0, on_late="partial")
+
+
+class TestHedge(RerankerContract):
+    in_registry = False
+
+    @pytest.fixture
+    def reranker(self) -> Reranker:
+        by_text = {text: float(i) for i, text in enumerate(self.texts)}
+        return Hedge(members=(Timed(by_text=by_text), Timed(by_text=by_text)), after=30.0)
+
+
+class TestHedgeWhoseFirstIsDown(RerankerContract):
+    in_registry = False
+
+    @pytest.fixture
+    def reranker(self) -> Reranker:
+        by_text = {text: float(i) for i, text in enumerate(self.texts)}
+        down = Timed(name="down", error=BackendUnavailable("gone"))
+        return Hedge(members=(down, Timed(by_text=by_text)), after=30.0)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"fusion": "combsum"},
+        {"fusion": "combmnz", "normalise": "z-score"},
+        {"fusion": "weighted", "weights": (1.0, 2.0), "normalise": "none"},
+    ],
+    ids=str,
+)
+class TestEnsembleOfScores(RerankerContract):
+    @pytest.fixture
+    def reranker(self, options: dict[str, object]) -> Reranker:
+        return Ensemble(members=(LexicalReranker(), LexicalReranker(b=0.75)), **options)  # type: ignore[arg-type]
+
+
+class TestEnsembleOfRanks(RerankerContract):
+    """With members that know no ties, because a rank among equals is the order of arrival."""
+
+    in_registry = False
+
+    @pytest.fixture
+    def reranker(self) -> Reranker:
+        up = {text: float(i) for i, text in enumerate(self.texts)}
+        down = {text: -float(i * i) for i, text in enumerate(self.texts)}
+        members = (ScriptedReranker(by_text=up), ScriptedReranker(by_text=down))
+        return Ensemble(members=members, weights=(2.0, 1.0), k=3.0)
+
+
+class TestEnsembleWithoutAMember(RerankerContract):
+    in_registry = False
+
+    @pytest.fixture
+    def reranker(self) -> Reranker:
+        down = ScriptedReranker(name="down", error=BackendUnavailable("gone"))
+        return Ensemble(members=(LexicalReranker(), down), fusion="combsum")
+
+
+class TestAllOfThemInside(RerankerContract):
+    @pytest.fixture
+    def reranker(self) -> Reranker:
+        near = Deadline(reranker=LexicalReranker(b=0.75), seconds=30.0)
+        fused = Ensemble(members=(LexicalReranker(), near), fusion="combmnz")
+        return Deadline(reranker=Fallback(members=(fused, LexicalReranker())), seconds=60.0)

@@ -1,0 +1,519 @@
+"""What a call may have given, worked out again from the tree, the server's scores and what happened on the wire.
+
+Nothing here uses the code under test: of a trace only who was asked, in which order, and what each step says of itself
+is read, and every statement is held against the wire or derived anew from the steps below.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from statistics import mean, pstdev
+from typing import Any
+
+from faults.trees import Node, model_of, parts, walk
+from faults.wire import FAULTS, LOGITS, Attempt
+
+OURS = {"RateLimited": "limits", "RequestTooLarge": "limits", "CircuitOpen": "breaker"}
+"""What a leaf may be refused before anything is sent, and the option that it needs for that."""
+
+FAILURES = ("BackendTimeout", "BackendUnavailable")
+PASSING = {*FAILURES, "RateLimited", "CircuitOpen", "DeadlineExceeded", "AllFailed", "Overloaded"}
+PASSING_ON = ("cascade", "deadline", "windows", "shadow")
+"""Composites that fail as a single part of them does."""
+
+TINY = 1e-6
+
+
+class Violation(AssertionError):
+    """A law does not hold."""
+
+
+def law(holds: bool, what: str, *facts: object) -> None:
+    """Raise `Violation` unless a law holds."""
+    if not holds:
+        raise Violation(f"{what}: {facts!r}" if facts else what)
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A ranking, as far as the laws speak of it; ``blank`` are those without a score because they are blank."""
+
+    hits: tuple[tuple[str, float | None], ...]
+    scale: str
+    blank: frozenset[str] = frozenset()
+    degraded: bool = False
+    substituted: bool = False
+
+
+@dataclass(frozen=True)
+class Failed:
+    """An error, by its class."""
+
+    kind: str
+
+
+Outcomes = Sequence[Answered] | Failed | None
+"""What may have come of a call: one of these answers, or this error; ``None`` where it was abandoned."""
+
+
+def late(trace: Any) -> bool:
+    return _kind(trace) == "DeadlineExceeded"
+
+
+def _kind(trace: Any) -> str | None:
+    return trace.error and str(trace.error).partition(":")[0]
+
+
+class Oracle:
+    """Judges the traces of the calls of one case, in their order.
+
+    Args:
+        tree: The case's tree.
+        logs: What happened on the wire, by leaf name.
+        score: The server's score: leaf name, query and text.
+        query: The query of all calls.
+        texts: The texts by id, in incoming order.
+    """
+
+    def __init__(
+        self,
+        tree: Node,
+        logs: Mapping[str, Sequence[Attempt]],
+        score: Callable[[str, str, str], float],
+        query: str,
+        texts: Mapping[str, str],
+    ) -> None:
+        self.tree = tree
+        self.nodes = {node["name"]: node for node in walk(tree)}
+        self.logs = logs
+        self.score = score
+        self.query = query
+        self.ids = list(texts)
+        self.texts = dict(texts)  # and windows of them
+        self.blank = frozenset(i for i, text in texts.items() if not text.strip(" \u200b"))
+        self.read: Counter[str] = Counter()
+
+    def judged(self, trace: Any, limited: bool) -> Outcomes:
+        """Return what may have come of a call with this trace."""
+        return self._judge(self.tree, trace, self.ids, limited)
+
+    def counted(self) -> None:
+        """Hold what the traces count against what arrived."""
+        shadowed = {node["name"] for tree in walk(self.tree) if "other" in tree for node in walk(tree["other"])}
+        for name in self.logs.keys() - shadowed:
+            log = self.logs[name]
+            law(self.read[name] == len(log), "every request is in the trace, and nothing else", name, self.read[name])
+
+    def limited(self) -> None:
+        """Hold what was sent against the limits and breakers: those of all leaves that share a key and a server."""
+        leaves = [node for node in self.nodes.values() if node["type"] == "leaf"]
+        for leaf in leaves:
+            shared = [one for other in leaves if _gate(other) == _gate(leaf) for one in self.logs[other["name"]]]
+            for attempt in self.logs[leaf["name"]]:
+                self._within(leaf.get("limits") or {}, attempt, shared)
+                if leaf.get("breaker"):
+                    _left_alone(leaf["breaker"], attempt, shared)
+
+    def _within(self, limits: Mapping[str, int], attempt: Attempt, shared: Sequence[Attempt]) -> None:
+        before = [a for a in shared if attempt.began - 60 + TINY < a.began < attempt.began - TINY]
+        requests, words = len(before) + 1, sum(a.words for a in before) + attempt.words
+        flying = sum(a.began < attempt.began - TINY < attempt.began + TINY < (a.ended or 0) for a in shared) + 1
+        for name, found in (("requests_per_minute", requests), ("tokens_per_minute", words), ("concurrency", flying)):
+            law(found <= limits.get(name, found), "no limit is passed", name, found, limits)
+
+    # what each kind of reranker gives, from what its members gave
+
+    def _judge(self, node: Node, trace: Any, ids: Sequence[str], limited: bool) -> Outcomes:
+        law(trace.step == node["name"], "a step in the trace is the member that was asked", trace.step, node["name"])
+        own = node["type"] == "deadline"
+        if own:
+            law(trace.seconds <= node["seconds"] * 1.1 + 0.05, "no deadline is overrun", node["name"], trace.seconds)
+        if _kind(trace) == "abandoned":
+            self._skip(trace)
+            return None
+        if late(trace):
+            below = node["type"] in PASSING_ON and any(map(late, trace.children))
+            law(limited or below or (own and node["on_late"] == "error"), "nothing is late without a limit", trace.step)
+            self._skip(trace)
+            return Failed("DeadlineExceeded")
+        found: Outcomes = getattr(self, f"_{node['type']}")(node, trace, ids, limited or own)
+        expected = found.kind if isinstance(found, Failed) else None
+        law(_kind(trace) == expected, "a step fails as its parts did, and only then", trace.step, trace.error, expected)
+        return found
+
+    def _skip(self, trace: Any) -> None:
+        """Take note of what is below a step that was given up."""
+        for step in trace.walk():
+            node = self.nodes.get(step.step)
+            if node is not None and node["type"] in ("leaf", "cached"):
+                self._requests(node, step, complete=False)
+
+    def _leaf(self, node: Node, trace: Any, ids: Sequence[str], limited: bool) -> Outcomes:
+        error = self._requests(node, trace, complete=True)
+        if error is not None:
+            return Failed(error)
+        leaf = node if node["type"] == "leaf" else node["reranker"]
+        readable = [i for i in ids if i not in self.blank]
+        expected = {i: self.score(leaf["name"], self.query, self.texts[i]) for i in readable}
+        law(dict(trace.scores) == expected, "each score is the server's for that text", trace.scores, expected)
+        law(set(trace.unscored) == set(ids) - set(readable), "blank texts alone have no score", trace.unscored)
+        best = sorted(readable, key=lambda i: -expected[i])
+        law(list(trace.scores) == best, "best first, ties as they came", list(trace.scores), best)
+        hits = [(i, expected[i]) for i in best] + [(i, None) for i in ids if i not in expected]
+        return [Answered(tuple(hits), _scale(leaf), self.blank & set(ids))]
+
+    _cached = _leaf
+
+    def _fallback(self, node: Node, trace: Any, ids: Sequence[str], limited: bool) -> Outcomes:
+        failed = 0
+        for member, child in zip(node["members"], trace.children, strict=False):
+            found = self._judge(member, child, ids, limited)
+            if isinstance(found, Failed):
+                if found.kind not in PASSING:
+                    return found
+                failed += 1
+                continue
+            law(found is not None and failed == len(trace.children) - 1, "the first that answers ends it", trace.step)
+            return [
+                replace(a, degraded=a.degraded or failed > 0, substituted=a.substituted or failed > 0)
+                for a in found or ()
+            ]
+        law(failed == len(node["members"]), "a fallback gives up only when all have failed", trace.step)
+        if node["on_failure"] == "first_stage":
+            return [self._unranked(ids, _scale(node))]
+        return Failed("AllFailed")
+
+    def _hedge(self, node: Node, trace: Any, ids: Sequence[str], limited: bool) -> Outcomes:
+        members = node["members"]
+        found = [self._judge(m, child, ids, limited) for m, child in zip(members, trace.children, strict=False)]
+        lasting = [o.kind for o in found if isinstance(o, Failed) and o.kind not in PASSING]
+        if found and isinstance(found[0], Failed) and found[0].kind not in PASSING:
+            return found[0]
+        answers: list[Answered] = []
+        for member, outcomes in zip(members, found, strict=False):
+            if isinstance(outcomes, Failed) or outcomes is None:
+                continue
+            other = not _alike(member, members[0])
+            answers += [
+                replace(a, degraded=a.degraded or other or bool(lasting), substituted=a.substituted or other)
+                for a in outcomes
+            ]
+        if answers:
+            return answers
+        if lasting:
+            return Failed(lasting[0])
+        law(len(found) == len(members), "a hedge gives up only when all have failed", trace.step)
+        return Failed("AllFailed")
+
+    def _ensemble(self, node: Node, trace: Any, ids: Sequence[str], limited: bool) -> Outcomes:
+        law(len(trace.children) == len(node["members"]), "all members of an ensemble are asked", trace.step)
+        found = [self._judge(m, child, ids, limited) for m, child in zip(node["members"], trace.children, strict=True)]
+        errors = [outcome.kind for outcome in found if isinstance(outcome, Failed)]
+        lasting = [kind for kind in errors if kind not in PASSING]
+        if lasting:
+            return Failed(lasting[0])
+        weights = node["weights"] or [1.0] * len(found)
+        voices = [(w, o) for w, o in zip(weights, found, strict=True) if not isinstance(o, Failed)]
+        if not voices:
+            return Failed("AllFailed")
+        matching = []
+        for chosen in _choices([outcomes or () for _, outcomes in voices]):
+            values = _fused(node, [(w, a) for (w, _), a in zip(voices, chosen, strict=True)], ids)
+            if _told(values, trace):
+                scored = list(trace.scores.items())
+                unscored = [(i, None) for i in ids if i not in values]
+                matching.append(
+                    Answered(
+                        (*scored, *unscored),
+                        "unbounded",
+                        frozenset(i for i, _ in unscored) & chosen[0].blank,
+                        bool(errors) or any(a.degraded for a in chosen),
+                        bool(errors) or any(a.substituted for a in chosen),
+                    )
+                )
+        law(bool(matching), "fused scores are those of the formula", trace.step, trace.scores)
+        return matching
+
+    def _cascade(self, node: Node, trace: Any, ids: Sequence[str], limited: bool) -> Outcomes:
+        paths: list[tuple[list[str], list[str], Answered | None, bool]] = [(list(ids), [], None, False)]
+        blank: frozenset[str] = frozenset()
+        stages = node["stages"]
+        for number, (stage, child) in enumerate(zip(stages, trace.children, strict=False)):
+            later = []
+            failures: list[Failed] = []
+            for entering, stopped, _, degraded in paths:
+                depth = node["depths"][number]
+                inside, outside = entering[:depth], entering[depth:] if depth is not None else []
+                before = Counter(self.read)
+                try:
+                    found = self._judge(stage, child, inside, limited)
+                except Violation:
+                    if len(paths) == 1:
+                        raise
+                    self.read = before
+                    continue
+                if isinstance(found, Failed):
+                    failures.append(found)
+                    continue
+                for answer in found or ():
+                    on = [i for i, raw in answer.hits if raw is not None]
+                    on = on or [i for i, _ in answer.hits if i not in answer.blank]
+                    off = [i for i, _ in answer.hits if i not in on] if number < len(stages) - 1 else []
+                    blank |= answer.blank
+                    later.append((on, [*off, *outside, *stopped], answer, degraded or answer.degraded))
+            if failures:
+                return failures[0]
+            paths = later
+        law(len(trace.children) == len(stages), "all stages of a cascade are asked", trace.step)
+        law(bool(paths), "a stage gives what its trace tells", trace.step)
+        return [
+            Answered((*last.hits, *((i, None) for i in stopped)), last.scale, blank, degraded, last.substituted)
+            for _, stopped, last, degraded in paths
+            if last is not None
+        ]
+
+    def _shadow(self, node: Node, trace: Any, ids: Sequence[str], limited: bool) -> Outcomes:
+        (child,) = trace.children
+        return self._judge(node["reranker"], child, ids, limited)
+
+    def _windows(self, node: Node, trace: Any, ids: Sequence[str], limited: bool) -> Outcomes:
+        windows = self._divided(node, ids)
+        (child,) = trace.children
+        found = self._judge(node["reranker"], child, [w for of in windows.values() for w in of], limited)
+        if isinstance(found, Failed):
+            return found
+        matching = []
+        for answer in found or ():
+            raw, place = dict(answer.hits), {w: i for i, (w, _) in enumerate(answer.hits)}
+            values = {}
+            for i, of in windows.items():
+                best = sorted((value for w in of if (value := raw[w]) is not None), reverse=True)
+                if best:
+                    best = best[: {"max": 1, "mean": None, "top": 3}[node["pool"]]]
+                    values[i] = mean(best)
+            if not _told(values, trace):
+                continue
+            first = {i: min(of, key=lambda w: place[w]) for i, of in windows.items()}
+            without = sorted((i for i in ids if i not in values), key=lambda i: place[first[i]])
+            hits = (*trace.scores.items(), *((i, None) for i in without))
+            blank = frozenset(i for i in without if first[i] in answer.blank)
+            matching.append(replace(answer, hits=hits, blank=blank))
+        law(bool(matching), "a text's score is that of its windows", trace.step, trace.scores)
+        return matching
+
+    def _divided(self, node: Node, ids: Sequence[str]) -> dict[str, list[str]]:
+        """Return the windows by text, and take note of their texts; each word is a token."""
+        mark = "#"
+        while any(mark in i for i in ids):
+            mark += "#"
+        found = {}
+        for i in ids:
+            text, starts = self.texts[i], [word.start() for word in re.finditer(r"\S+", self.texts[i])]
+            found[i] = [i]
+            if i in self.blank or len(starts) <= node["tokens"]:
+                continue
+            found[i], begin, end = [], 0, 0
+            while end < len(starts):
+                end = min(begin + node["tokens"], len(starts))
+                window = f"{i}{mark}{len(found[i]) + 1}"
+                self.texts[window] = text[starts[begin] : starts[end] if end < len(starts) else None]
+                found[i].append(window)
+                begin = end - min(node["overlap"], node["tokens"] // 2, (end - begin) // 2)
+        return found
+
+    def _deadline(self, node: Node, trace: Any, ids: Sequence[str], limited: bool) -> Outcomes:
+        if node["on_late"] == "partial":
+            return self._partial(node, trace, list(ids))
+        (child,) = trace.children
+        found = self._judge(node["reranker"], child, ids, True)
+        over = trace.seconds >= node["seconds"] - 0.002
+        if found == Failed("DeadlineExceeded") and node["on_late"] == "first_stage" and over:
+            return [self._unranked(ids, _scale(node))]
+        return found
+
+    def _partial(self, node: Node, trace: Any, ids: list[str]) -> Outcomes:
+        inner = node["reranker"]
+        waiting = ids
+        rounds: list[Answered] = []
+        for child in trace.children:
+            if late(child):
+                outcome = self._judge(inner, child, waiting, True)
+                if trace.seconds < node["seconds"] - 0.002:
+                    return outcome
+                break
+            alternatives = self._round(inner, child, waiting)
+            if isinstance(alternatives, Failed):
+                return alternatives
+            if len(trace.children) == 1:
+                return [self._joined([answer], waiting[len(answer.hits) :], node) for answer in alternatives]
+            law(len(alternatives) == 1, "a round of single texts has one answer", trace.step)
+            rounds += alternatives
+            waiting = waiting[len(alternatives[0].hits) :]
+        return [self._joined(rounds, waiting, node)]
+
+    def _round(self, inner: Node, trace: Any, waiting: list[str]) -> list[Answered] | Failed:
+        """Return what a round may have given; how many were in it is not told."""
+        found: list[Answered] = []
+        before, after, wrong = Counter(self.read), None, None
+        for count in range(len(waiting) + 1):
+            self.read = Counter(before)
+            try:
+                outcomes = self._judge(inner, trace, waiting[:count], True)
+            except Violation as violation:
+                wrong = violation
+                continue
+            after = self.read
+            if isinstance(outcomes, Failed):
+                return outcomes
+            found += outcomes or ()
+        if after is None:
+            raise wrong or Violation("a round of nobody")
+        self.read = after
+        return found
+
+    def _unranked(self, ids: Sequence[str], scale: str) -> Answered:
+        order = sorted(ids, key=lambda i: i in self.blank)
+        return Answered(tuple((i, None) for i in order), scale, self.blank & set(ids), degraded=True, substituted=True)
+
+    def _joined(self, rounds: list[Answered], waiting: list[str], node: Node) -> Answered:
+        hits = [hit for answer in rounds for hit in answer.hits]
+        blank = frozenset[str]().union(*(answer.blank for answer in rounds))
+        if len(rounds) > 1:
+            scored = sorted((hit for hit in hits if hit[1] is not None), key=lambda hit: -(hit[1] or 0.0))
+            hits = [*scored, *(hit for hit in hits if hit[1] is None)]
+        scale = rounds[0].scale if rounds else _scale(node)
+        if waiting:
+            blank |= self.blank & set(waiting)
+            hits = sorted([*hits, *((i, None) for i in waiting)], key=lambda hit: hit[0] in blank)
+        return Answered(
+            tuple(hits),
+            scale,
+            blank,
+            bool(waiting) or any(a.degraded for a in rounds),
+            any(a.substituted for a in rounds),
+        )
+
+    # what happened on the wire
+
+    def _requests(self, node: Node, trace: Any, complete: bool) -> str | None:
+        """Hold the attempts of a leaf against the wire; return the class of error that they end in."""
+        leaf = node if node["type"] == "leaf" else node["reranker"]
+        policy, name = leaf["retry"], leaf["name"]
+        requests = trace.children or ((trace,) if trace.attempts else ())
+        law(trace.attempts == trace.usage.requests, "usage counts the requests", trace.step)
+        law(trace.attempts == sum(r.attempts for r in requests), "a call counts its requests' attempts", trace.step)
+        error, refused = None, _refused(leaf, trace)
+        for request in requests:
+            start = self.read[name]
+            self.read[name] += request.attempts
+            log = self.logs[name][start : start + request.attempts]
+            law(len(log) == request.attempts, "no attempt is told that did not happen", trace.step, request.attempts)
+            law(len(log) <= policy["attempts"], "no more attempts than the policy allows", trace.step, len(log))
+            for one, following in pairwise(log):
+                law(one.kind in PASSING, "only what may pass is tried again", trace.step, one.fault)
+                asked = FAULTS[one.fault].asks if one.fault and one.kind == FAULTS[one.fault].kind else 0.0
+                law(following.began >= (one.ended or 0) + asked - TINY, "a provider's wish is kept", trace.step)
+                law(following.began <= log[0].began + policy["budget"] + TINY, "no wait beyond the budget", trace.step)
+            told = [failure.partition(":")[0] for failure in request.failures]
+            happened = [attempt.kind for attempt in log]
+            law(told == happened[: len(told)], "each failed attempt is told", trace.step, told, happened)
+            last = request is requests[-1]
+            if refused and last:
+                law(len(told) == len(log), "each failed attempt is told", trace.step, told, happened)
+            elif complete or not last:
+                law(len(told) == max(0, len(log) - 1), "each failed attempt is told", trace.step, told, happened)
+                error = happened[-1] if happened else None
+                if error == "RequestTooLarge" and log[-1].texts > 1:
+                    error = None
+        error = refused or error
+        most = 2 * max(1, len(self.texts))
+        law(not complete or len(requests) <= most, "a call is split no more often than it can be", trace.step)
+        return error
+
+
+def _refused(leaf: Node, trace: Any) -> str | None:
+    """Return the error of a call that was refused on our side, without asking the provider."""
+    if not trace.error or "was not asked" not in trace.error:
+        return None
+    kind = str(_kind(trace))
+    law(bool(leaf.get(OURS.get(kind, ""))), "nobody is refused without a limit", trace.step, trace.error)
+    return kind
+
+
+def _gate(leaf: Node) -> tuple[str, int]:
+    """Return what tells whether leaves share a key at a server."""
+    return leaf["kind"], leaf.get("gate", leaf["slot"])
+
+
+def _left_alone(breaker: Mapping[str, float], attempt: Attempt, shared: Sequence[Attempt]) -> None:
+    """Check that nothing was sent while the circuit had to be open; answers of any kind are taken to close it."""
+    row: list[Attempt] = []
+    ended = (a for a in shared if a.kind != "given up" and a.ended is not None and a.ended < attempt.began - TINY)
+    for one in sorted(ended, key=lambda a: a.ended or 0.0):
+        row = [*row, one] if one.kind in FAILURES else []
+    if len(row) >= breaker["failures"]:
+        law(attempt.began >= (row[-1].ended or 0) + breaker["seconds"] - TINY, "an open circuit lets nothing through")
+
+
+def _alike(one: Node, other: Node) -> bool:
+    """Whether two members are the same model."""
+    if one is other:
+        return True
+    leaves = [node["reranker"] if node["type"] == "cached" else node for node in (one, other)]
+    if one["type"] != other["type"] or any(leaf["type"] != "leaf" for leaf in leaves):
+        return False
+    return leaves[0]["kind"] == leaves[1]["kind"] and model_of(leaves[0]) == model_of(leaves[1])
+
+
+def _scale(node: Node) -> str:
+    if node["type"] == "ensemble":
+        return "unbounded"
+    if node["type"] == "leaf":
+        return "sigmoid" if node["kind"] in LOGITS else "relevance"
+    inside = list(parts(node))
+    return _scale(inside[-1] if node["type"] == "cascade" else inside[0])
+
+
+def _choices(options: Sequence[Sequence[Answered]]) -> list[list[Answered]]:
+    found: list[list[Answered]] = [[]]
+    for option in options:
+        found = [[*before, one] for before in found for one in option]
+    return found
+
+
+def _told(values: Mapping[str, float], trace: Any) -> bool:
+    """Whether a step's trace tells these scores, best first."""
+    told = list(trace.scores.values())
+    return (
+        values.keys() == trace.scores.keys()
+        and told == sorted(told, reverse=True)
+        and all(math.isclose(values[i], told, rel_tol=1e-9, abs_tol=1e-9) for i, told in trace.scores.items())
+    )
+
+
+def _fused(node: Node, voices: Sequence[tuple[float, Answered]], ids: Sequence[str]) -> dict[str, float]:
+    """Fused scores by the textbook."""
+    total: dict[str, float] = {}
+    count: Counter[str] = Counter()
+    for weight, answer in voices:
+        raw = {i: value for i, value in answer.hits if value is not None}
+        if not raw:
+            continue
+        count.update(raw.keys())
+        low, high = min(raw.values()), max(raw.values())
+        middle, spread = mean(raw.values()), pstdev(raw.values())
+        for i in ids:
+            value = raw.get(i, low)
+            if node["fusion"] == "rrf":
+                vote = 1 / (60 + 1 + list(raw).index(i)) if i in raw else 0.0
+            elif node["normalise"] == "min-max":
+                vote = 0.5 if low == high else (value - low) / (high - low)
+            else:
+                vote = 0.0 if low == high else (value - middle) / spread
+            total[i] = total.get(i, 0.0) + weight * vote
+    return {i: total[i] * (count[i] if node["fusion"] == "combmnz" else 1) for i in ids if count[i]}

@@ -1,0 +1,303 @@
+"""Random cases as plain data, the rerankers that they mean, and smaller cases that may fail alike."""
+
+from __future__ import annotations
+
+import copy
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, get_args
+
+from faults.wire import FAULTS, SLOTS, Slot, Wire
+
+import rag_rerank
+from rag_rerank import Cached, Cascade, Deadline, Ensemble, Fallback, Hedge, Reranker, Shadow, Stage, Windows
+from rag_rerank.backends._dialects import Name
+from rag_rerank.backends._retry import RetryPolicy
+from rag_rerank.backends.cohere import CohereReranker
+from rag_rerank.backends.http import HttpReranker
+
+Node = dict[str, Any]
+Case = dict[str, Any]
+
+TOKENIZER = str(Path(rag_rerank.__file__).parent / "models" / "starter-v1" / "tokenizer.json")
+KEY = "kEy-7f3aQz0Lw9"
+WORDS = (
+    *("warm", "dragon", "river", "spot", "lamp", "sand", "cranes", "migrate"),
+    *("autumn", "coast", "shade", "noon", "lizard", "heat", "forty", "degrees"),
+)
+"""Each is one token of the tokenizer, so that windows are runs of words."""
+
+LASTING = ("400", "401", "402", "403", "echo, 400", "echo, 401", "redirect")
+DEPTH = 4
+KINDS = ("cohere-sdk", *get_args(Name))
+
+
+def made(seed: int, number: int) -> Case:
+    """Return case ``number`` of a seed."""
+    rng = random.Random(f"{seed}/{number}")
+    trouble = rng.choice((0.0, 0.2, 0.5, 0.8))
+    lasting = rng.random() < 0.4
+    depth = DEPTH if rng.random() < 0.8 else 1
+    tree = _node(rng, depth, trouble, lasting)
+    while sum(node["type"] == "leaf" for node in walk(tree)) > SLOTS:
+        tree = _node(rng, depth, trouble, lasting)
+    count = rng.choice((0, 1, 2, 3, 3, 5, 5, 8, 12))
+    texts = [_text(rng) for _ in range(count)]
+    return {
+        "tree": numbered(tree),
+        "query": " ".join(rng.sample(WORDS, 3)) + "?",
+        "texts": texts,
+        "top_k": rng.choice((None, None, None, 1, 3)),
+        "timeout": rng.choice((None, None, round(rng.uniform(0.2, 12), 2))),
+        "calls": rng.choice((1, 1, 2)),
+        "asyncio": rng.random() < 0.5,
+        "order": rng.randrange(10**6),
+    }
+
+
+def _text(rng: random.Random) -> str:
+    if rng.random() < 0.06:
+        return rng.choice(("", "  ", "\u200b"))
+    return " ".join(rng.choices(WORDS, k=rng.randint(1, 9)))
+
+
+def _node(rng: random.Random, depth: int, trouble: float, lasting: bool) -> Node:
+    def below(least: int, most: int) -> list[Node]:
+        return [_node(rng, depth - 1, trouble, lasting) for _ in range(rng.randint(least, most))]
+
+    if depth <= 1 or rng.random() < (0.08 if depth == DEPTH else 0.35):
+        return _leaf(rng, trouble, lasting)
+    kind = rng.choice(("fallback", "hedge", "ensemble", "cascade", "deadline", "cached", "windows", "shadow"))
+    if kind == "fallback":
+        return {"type": kind, "members": below(2, 3), "on_failure": rng.choice(("error", "error", "first_stage"))}
+    if kind == "hedge":
+        return {"type": kind, "members": below(2, 3), "after": round(rng.uniform(0.05, 3), 2)}
+    if kind == "ensemble":
+        members = below(2, 3)
+        fusion = rng.choice(("rrf", "combsum", "combmnz", "weighted"))
+        normalise = None if fusion == "rrf" else rng.choice(("min-max", "z-score"))
+        weights = [round(rng.uniform(0.1, 3), 2) for _ in members] if fusion == "weighted" else None
+        return {"type": kind, "members": members, "fusion": fusion, "normalise": normalise, "weights": weights}
+    if kind == "cascade":
+        return {"type": kind, "stages": below(1, 3), "depths": [rng.choice((None, 1, 3, 6)) for _ in range(3)]}
+    if kind == "deadline":
+        on_late = rng.choice(("first_stage", "error", "partial"))
+        seconds = round(rng.uniform(0.2, 8), 2)
+        return {"type": kind, "reranker": below(1, 1)[0], "seconds": seconds, "on_late": on_late}
+    if kind == "windows":
+        pool, size = rng.choice(("max", "mean", "top")), rng.randint(2, 5)
+        overlap = rng.randint(0, size // 2)
+        return {"type": kind, "reranker": below(1, 1)[0], "tokens": size, "overlap": overlap, "pool": pool}
+    if kind == "shadow":
+        first, other = below(2, 2)
+        share, seconds = rng.choice((0.5, 1.0)), round(rng.uniform(1, 9), 2)
+        return {"type": kind, "reranker": first, "other": other, "share": share, "timeout": seconds}
+    return {"type": "cached", "reranker": _leaf(rng, trouble, lasting)}
+
+
+def _leaf(rng: random.Random, trouble: float, lasting: bool) -> Node:
+    kind = rng.choice(KINDS)
+    names = [name for name in FAULTS if lasting or name not in LASTING]
+    if kind == "cohere-sdk":
+        names = [name for name in names if name != "redirect"]  # an own client of the SDK follows them, without the key
+    burst = rng.random() < 0.3
+    script = []
+    for _ in range(rng.randint(0, 8)):
+        name = rng.choice(names) if rng.random() < trouble else ""
+        script += [(name, _seconds(rng))] * (rng.randint(2, 4) if burst and name.startswith("5") else 1)
+    return {
+        "type": "leaf",
+        "kind": kind,
+        "most": rng.choice((None, None, 1, 2, 4)),
+        "one_client": rng.random() < 0.15,
+        "model": rng.choice(("shared", None)),
+        "script": script,
+        "steady": _seconds(rng),
+        "timeout": round(rng.choice((0.5, 2.0, 5.0, 10.0)) * rng.uniform(0.5, 1.5), 2),
+        "retry": {
+            "attempts": rng.randint(1, 4),
+            "first_wait": round(rng.uniform(0, 1), 2),
+            "max_wait": round(rng.uniform(0.5, 4), 2),
+            "budget": round(rng.uniform(2, 40), 1),
+            "jitter": rng.choice((0.0, 0.5)),
+        },
+    }
+
+
+def _seconds(rng: random.Random) -> float:
+    return round(rng.choice((0.01, 0.05, 0.1, 0.3, 0.3, 1.0, 3.0)) * rng.uniform(0.5, 2), 3)
+
+
+def parts(node: Node) -> Iterator[Node]:
+    """Yield the nodes directly inside."""
+    if "reranker" in node:
+        yield node["reranker"]
+    if "other" in node:
+        yield node["other"]
+    yield from node.get("members", ())
+    yield from node.get("stages", ())
+
+
+def walk(node: Node) -> Iterator[Node]:
+    """Yield this node and all below it."""
+    yield node
+    for part in parts(node):
+        yield from walk(part)
+
+
+def numbered(tree: Node) -> Node:
+    """Give each node a name, and each leaf a slot."""
+    slot = 0
+    for number, node in enumerate(walk(tree)):
+        node["name"] = f"n{number}-{node['type']}"
+        if node["type"] == "leaf":
+            node["slot"] = slot
+            slot += 1
+    assert slot <= SLOTS, slot
+    return tree
+
+
+def model_of(leaf: Node) -> str:
+    if leaf["kind"] == "tei":
+        return "m"  # the one that it serves
+    return leaf["model"] or f"model-{leaf['slot']}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CohereOnWire(CohereReranker):
+    """Cohere's reranker with the slot's connections under its SDK."""
+
+    kind: ClassVar[str] = "cohere"
+
+    wire: Any = field(default=None, repr=False, compare=False, metadata={"live": True})
+    slot: int = 0
+
+    def _made(self, kind: str) -> Any:
+        return sdk_client(self.wire, kind, self.slot)
+
+
+class _Lent:
+    """An SDK client that is not closed with its reranker."""
+
+    def __init__(self, client: Any) -> None:
+        self.rerank = client.rerank
+
+    def __exit__(self, *details: Any) -> None:
+        pass
+
+    async def __aexit__(self, *details: Any) -> None:
+        pass
+
+
+def sdk_client(wire: Wire, kind: str, slot: int) -> Any:
+    """Return Cohere's client of a slot; one is made for all cases, because that takes a twentieth of a second."""
+    if (kind, slot) not in wire.sdk_clients:
+        import cohere
+
+        client = (wire.aclients if kind.startswith("Async") else wire.clients)[slot]
+        made = getattr(cohere, kind)(api_key=KEY, base_url=f"{wire.server.url}/cohere", httpx_client=client, timeout=5)
+        wire.sdk_clients[kind, slot] = _Lent(made)
+    return wire.sdk_clients[kind, slot]
+
+
+def built(node: Node, wire: Wire) -> Reranker:
+    """Return the reranker that a node means, and set the script of its leaves."""
+    name = node["name"]
+    if node["type"] == "leaf":
+        slot: Slot = wire.slots[node["slot"]]
+        slot.service, slot.script, slot.steady, slot.log = node["kind"], node["script"], node["steady"], []
+        return _on_wire(node, wire, slot)
+    inside = [built(part, wire) for part in parts(node)]
+    if node["type"] == "fallback":
+        return Fallback(name=name, members=tuple(inside), on_failure=node["on_failure"])
+    if node["type"] == "hedge":
+        return Hedge(name=name, members=tuple(inside), after=node["after"])
+    if node["type"] == "ensemble":
+        weights = node["weights"] and tuple(node["weights"])
+        return Ensemble(
+            name=name, members=tuple(inside), fusion=node["fusion"], normalise=node["normalise"], weights=weights
+        )
+    if node["type"] == "cascade":
+        stages = tuple(Stage(reranker=r, depth=d) for r, d in zip(inside, node["depths"], strict=False))
+        return Cascade(name=name, stages=stages)
+    if node["type"] == "deadline":
+        return Deadline(name=name, reranker=inside[0], seconds=node["seconds"], on_late=node["on_late"])
+    if node["type"] == "windows":
+        tokens, overlap, pool = node["tokens"], node["overlap"], node["pool"]
+        return Windows(name=name, reranker=inside[0], tokens=tokens, overlap=overlap, pool=pool, tokenizer=TOKENIZER)
+    if node["type"] == "shadow":
+        share, seconds = node["share"], node["timeout"]
+        return Shadow(name=name, reranker=inside[0], other=inside[1], share=share, timeout=seconds)
+    assert node["type"] == "cached"
+    return Cached(name=name, reranker=inside[0])  # type: ignore[arg-type]
+
+
+def _on_wire(leaf: Node, wire: Wire, slot: Slot) -> Reranker:
+    service = leaf["kind"].removesuffix("-sdk")
+    options: dict[str, Any] = {
+        "name": leaf["name"],
+        "model": model_of(leaf),
+        "api_key": KEY,
+        "base_url": f"{wire.server.url}/{service}/{slot.number}",
+        "timeout": leaf["timeout"],
+        "retry": RetryPolicy(**leaf["retry"]),
+    }
+    if leaf["kind"] == "cohere-sdk":
+        return CohereOnWire(**options, wire=wire, slot=slot.number)
+    client, async_client = wire.clients[slot.number], wire.aclients[slot.number]
+    return HttpReranker(
+        **options,
+        dialect=leaf["kind"],
+        max_texts=leaf["most"],
+        client=client,
+        async_client=None if leaf["one_client"] else async_client,
+    )
+
+
+def smaller(case: Case) -> Iterator[Case]:
+    """Yield cases that lack something of this one, the largest cuts first."""
+
+    def with_tree(tree: Node) -> Case:
+        return {**copy.deepcopy(case), "tree": numbered(copy.deepcopy(tree))}
+
+    for part in parts(case["tree"]):
+        yield with_tree(part)
+    for change in _cuts(case["tree"]):
+        yield with_tree(change)
+    if case["calls"] > 1:
+        yield {**copy.deepcopy(case), "calls": 1}
+    if case["timeout"] is not None:
+        yield {**copy.deepcopy(case), "timeout": None}
+    if case["top_k"] is not None:
+        yield {**copy.deepcopy(case), "top_k": None}
+    for i in range(len(case["texts"])):
+        yield {**copy.deepcopy(case), "texts": case["texts"][:i] + case["texts"][i + 1 :]}
+
+
+def _cuts(node: Node) -> Iterator[Node]:
+    if node["type"] == "leaf":
+        script = node["script"]
+        for i in reversed(range(len(script))):
+            yield {**node, "script": script[:i] + script[i + 1 :]}
+            if script[i][0]:
+                yield {**node, "script": [*script[:i], ("", script[i][1]), *script[i + 1 :]]}
+        return
+    for place in ("members", "stages"):
+        for i, part in enumerate(node.get(place, ())):
+            rest = [*node[place][:i], *node[place][i + 1 :]]
+            if len(rest) >= (1 if place == "stages" else 2):
+                weights = node.get("weights")
+                yield {**node, place: rest, **({"weights": weights[: len(rest)]} if weights else {})}
+            for inner in parts(part):
+                yield {**node, place: [*node[place][:i], inner, *node[place][i + 1 :]]}
+            for cut in _cuts(part):
+                yield {**node, place: [*node[place][:i], cut, *node[place][i + 1 :]]}
+    for place in ("reranker", "other"):
+        if place in node:
+            if node["type"] != "cached":
+                for inner in parts(node[place]):
+                    yield {**node, place: inner}
+            for cut in _cuts(node[place]):
+                yield {**node, place: cut}

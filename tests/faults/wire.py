@@ -1,0 +1,314 @@
+"""Real requests to a real server, in virtual time: what the script says of an attempt happens to it.
+
+Each leaf of a tree has a slot with clients of its own. Their transports let the scripted time pass on the injected
+clock, and then forward the request over a socket to the server, which answers as scripted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import httpx
+from backends.script import Action, Answer, Drop, Received
+from backends.server import RerankServer
+from backends.wire import SHAPES, logit, relevance, tokens
+from clocks import VirtualClock, VirtualLoop
+
+HTML = "<!doctype html><html><body><h1>Sorry</h1></body></html>"
+_HTML = {"content-type": "text/html"}
+_DATE = "Wed, 21 Oct 2015 07:28:0{} GMT"
+
+GIVEN_UP = "given up"
+"""What an attempt ends in that was cancelled: nobody knows what would have come of it."""
+
+SLOTS = 10
+"""Leaves in one tree at most."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What happens to an attempt.
+
+    Args:
+        kind: The class of error that the attempt ends in; ``None`` for an answer.
+        action: What the server does.
+        asks: Seconds that the server asks to be left alone.
+        hangs: Whether no answer comes, for as long as the client waits.
+        drips: Pieces in which the answer comes.
+    """
+
+    kind: str | None = None
+    action: Action = field(default_factory=Answer)
+    asks: float = 0.0
+    hangs: bool = False
+    drips: int = 0
+
+
+def _rows(change: Any) -> Fault:
+    return Fault("BadResponse", Answer(rows=change))
+
+
+def _status(status: int, kind: str, **options: Any) -> Fault:
+    return Fault(kind, Answer(status, **options))
+
+
+FAULTS: Mapping[str, Fault] = {
+    "rows shuffled": Fault(None, Answer(rows=lambda rows: rows[::-1])),
+    "rows: one missing": _rows(lambda rows: rows[1:]),
+    "rows: one doubled": _rows(lambda rows: [*rows, rows[0]]),
+    "rows: one too many": _rows(lambda rows: [*rows, {"index": len(rows), "relevance_score": 0.5}]),
+    "rows: shifted": _rows(lambda rows: [{**row, "index": row["index"] - 1} for row in rows]),
+    "rows: NaN": _rows(lambda rows: [{**row, "relevance_score": float("nan")} for row in rows]),
+    "rows: text for a score": _rows(lambda rows: [{**row, "relevance_score": "0.5"} for row in rows]),
+    "rows: none": _rows(lambda rows: None),
+    "JSON cut": Fault("BadResponse", Answer(content=lambda body: body[:-9])),
+    "JSON malformed": Fault("BadResponse", Answer(content=lambda body: body.replace(b":", b";", 3))),
+    "a page, 200": Fault("BadResponse", Answer(200, _HTML, HTML)),
+    "a page, 502": _status(502, "BackendUnavailable", headers=_HTML, body=HTML),
+    "429": _status(429, "RateLimited"),
+    "429, seconds": Fault("RateLimited", Answer(429, {"retry-after": "2"}), asks=2.0),
+    "429, an hour": Fault("RateLimited", Answer(429, {"retry-after": "3600"}), asks=3600.0),
+    "429, date": Fault("RateLimited", Answer(429, {"retry-after": _DATE.format(4), "date": _DATE.format(1)}), asks=3.0),
+    "429, milliseconds": Fault("RateLimited", Answer(429, {"retry-after-ms": "1500"}), asks=1.5),
+    "500": _status(500, "BackendUnavailable"),
+    "503": _status(503, "BackendUnavailable"),
+    "503, seconds": Fault("BackendUnavailable", Answer(503, {"retry-after": "1"}), asks=1.0),
+    "dropped before": Fault("BackendUnavailable", Drop()),
+    "dropped in mid-body": Fault("BackendUnavailable", Drop(midway=True)),
+    "reset before": Fault("BackendUnavailable", Drop(reset=True)),
+    "reset in mid-body": Fault("BackendUnavailable", Drop(midway=True, reset=True)),
+    "hang": Fault("BackendTimeout", hangs=True),
+    "slow drip": Fault(None, drips=8),
+    "400": _status(400, "RequestRejected"),
+    "401": _status(401, "AuthenticationError"),
+    "402": _status(402, "BillingError"),
+    "403": _status(403, "AuthenticationError"),
+    "413": _status(413, "RequestTooLarge"),
+    "redirect": Fault("RequestRejected", Answer(307, {"location": "ELSEWHERE"}, b"")),
+    "echo, 400": _status(400, "RequestRejected", body="ECHO"),
+    "echo, 401": _status(401, "AuthenticationError", body="ECHO"),
+    "echo, 429": _status(429, "RateLimited", body="ECHO"),
+    "echo, 500": _status(500, "BackendUnavailable", body="ECHO"),
+}
+"""Everything that can happen, by name. An echo repeats the key and the request in its message."""
+
+
+@dataclass
+class Attempt:
+    """One request of a leaf, as it left the client.
+
+    Args:
+        fault: Name of what happened to it; empty for a correct answer.
+        began: When it was sent.
+        kind: Class of error that it ends in; ``None`` for an answer.
+        texts: How many texts it held.
+        words: How many words the provider reads for it.
+        ended: When the client had the answer, or its failure.
+    """
+
+    fault: str
+    began: float
+    kind: str | None
+    texts: int
+    words: int
+    ended: float | None = None
+
+
+LOGITS = ("infinity", "llamacpp", "nim", "tei")
+"""Services that give logits."""
+
+
+@dataclass
+class Slot:
+    """What happens to the requests of one leaf: a script of (fault, seconds), and then always the last seconds."""
+
+    number: int
+    service: str = ""
+    script: Sequence[tuple[str, float]] = ()
+    steady: float = 0.0
+    log: list[Attempt] = field(default_factory=list)
+
+    def score(self, query: str, text: str) -> float:
+        """The score that the server gives for this leaf."""
+        return self.salted((logit if self.service in LOGITS else relevance)(query, text))
+
+    def salted(self, value: float) -> float:
+        """Turn the server's score into one that tells this leaf from all others, in an order of its own."""
+        return round((value * (1.37 + 0.61 * self.number) + self.number / SLOTS) % 1, 6)
+
+
+def self_timed(service: str) -> bool:
+    """Whether the reranker itself limits the time of an answer that comes in pieces; httpx limits each piece."""
+    return service not in ("cohere-sdk", "voyage-sdk")
+
+
+class Wire:
+    """The server, the slots with their clients, and the clock that they share."""
+
+    def __init__(self) -> None:
+        self.clock = VirtualClock()
+        self.loop = VirtualLoop(self.clock)
+        self.slots = [Slot(number) for number in range(SLOTS)]
+        self.server = RerankServer()
+        self.elsewhere = RerankServer()
+        self.server.rule = self._decide
+        self.clients = [httpx.Client(transport=_Threads(self, slot), timeout=5) for slot in self.slots]
+        self.aclients = [httpx.AsyncClient(transport=_Tasks(self, slot), timeout=5) for slot in self.slots]
+        self.sdk_clients: dict[tuple[str, int], Any] = {}
+        self.one_at_a_time = asyncio.Lock()
+
+    def __enter__(self) -> Wire:
+        self.server.__enter__()
+        self.elsewhere.__enter__()
+        return self
+
+    def __exit__(self, *details: Any) -> None:
+        for client in self.clients:
+            client.close()
+
+        async def close() -> None:
+            for client in self.aclients:
+                await client.aclose()
+            await self.loop.shutdown_asyncgens()
+
+        with self.clock.running():
+            self.loop.run_until_complete(close())
+            self.loop.close()
+        self.server.__exit__(None, None, None)
+        self.elsewhere.__exit__(None, None, None)
+
+    def begin(self, slot: Slot, request: httpx.Request) -> tuple[Attempt, Fault, float]:
+        """Note an attempt, and say what is to happen to it and how long it takes."""
+        name, seconds = slot.script[len(slot.log)] if len(slot.log) < len(slot.script) else ("", slot.steady)
+        fault = FAULTS[name] if name else Fault()
+        patience = request.extensions["timeout"]["read"]
+        shape, body = SHAPES[slot.service.removesuffix("-sdk")], json.loads(request.content)
+        texts = shape.texts_of(body)
+        words = tokens(shape.query(body), texts)
+        attempt = Attempt(name, self.clock.now(), fault.kind, len(texts), words)
+        pause = seconds / fault.drips if fault.drips else seconds
+        whole = fault.drips and self_timed(slot.service) and seconds > patience + 1e-9
+        if whole:  # it reads until its time is up
+            attempt.kind = "BackendTimeout"
+        elif fault.hangs or pause >= patience:
+            attempt.kind, seconds = "BackendTimeout", patience
+            fault = Fault(hangs=True)
+        request.headers["x-slot"] = str(slot.number)
+        slot.log.append(attempt)
+        return attempt, fault, seconds
+
+    def _decide(self, request: Received) -> Action:
+        slot = self.slots[int(request.headers["x-slot"])]
+        action = FAULTS.get(slot.log[-1].fault, Fault()).action
+        if not isinstance(action, Answer):
+            return action
+        change, headers, body = action.rows, dict(action.headers), action.body
+
+        def rows(rows: Any) -> Any:
+            return change([{**row, "relevance_score": slot.salted(row["relevance_score"])} for row in rows])
+
+        if headers.get("location") == "ELSEWHERE":
+            headers["location"] = self.elsewhere.url.replace("127.0.0.1", "localhost") + request.path
+        if body == "ECHO":
+            words = f"{request.headers.get('authorization')}: {json.dumps(request.body, ensure_ascii=False)}"
+            body = {"message": words, "detail": words, "error": words}
+        return replace(action, headers=headers, body=body, rows=rows)
+
+
+class _Threads(httpx.BaseTransport):
+    def __init__(self, wire: Wire, slot: Slot) -> None:
+        self._wire = wire
+        self._slot = slot
+        self._real = httpx.HTTPTransport()
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        if request.method == "GET":
+            return self._real.handle_request(request)
+        clock = self._wire.clock
+        attempt, fault, seconds = self._wire.begin(self._slot, request)
+        try:
+            if fault.hangs or not fault.drips:
+                clock.sleep(seconds)
+            if fault.hangs:
+                raise httpx.ReadTimeout("no answer", request=request)
+            response = self._real.handle_request(request)
+            if not fault.drips:
+                return response
+            body = b"".join(response.stream)  # type: ignore[arg-type]
+            response.close()
+            pieces = _pieces(body, fault.drips)
+
+            def drip() -> Iterator[bytes]:
+                for piece in pieces:
+                    clock.sleep(seconds / len(pieces))
+                    attempt.ended = clock.now()
+                    yield piece
+
+            return httpx.Response(response.status_code, headers=_plain(response), content=drip())
+        finally:
+            attempt.ended = clock.now()
+
+    def close(self) -> None:
+        self._real.close()
+
+
+class _Tasks(httpx.AsyncBaseTransport):
+    def __init__(self, wire: Wire, slot: Slot) -> None:
+        self._wire = wire
+        self._slot = slot
+        self._real = httpx.AsyncHTTPTransport()
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        wire = self._wire
+        if request.method == "GET":
+            async with wire.one_at_a_time:
+                with wire.loop.really():
+                    response = await self._real.handle_async_request(request)
+                    content = b"".join([piece async for piece in response.stream])  # type: ignore[union-attr]
+                    await response.aclose()
+            return httpx.Response(response.status_code, headers=_plain(response), content=content)
+        attempt, fault, seconds = wire.begin(self._slot, request)
+        try:
+            if fault.hangs or not fault.drips:
+                await asyncio.sleep(seconds)
+            if fault.hangs:
+                raise httpx.ReadTimeout("no answer", request=request)
+            async with wire.one_at_a_time:  # so that no order depends on how fast sockets are
+                with wire.loop.really():
+                    response = await self._real.handle_async_request(request)
+                    try:
+                        body = b"".join([piece async for piece in response.stream])  # type: ignore[union-attr]
+                    finally:
+                        await response.aclose()
+            if not fault.drips:
+                return httpx.Response(response.status_code, headers=_plain(response), content=body)
+            pieces = _pieces(body, fault.drips)
+
+            async def drip() -> AsyncIterator[bytes]:
+                for piece in pieces:
+                    await asyncio.sleep(seconds / len(pieces))
+                    attempt.ended = wire.clock.now()
+                    yield piece
+
+            return httpx.Response(response.status_code, headers=_plain(response), content=drip())
+        except asyncio.CancelledError:
+            attempt.kind = GIVEN_UP
+            raise
+        finally:
+            attempt.ended = wire.clock.now()
+
+    async def aclose(self) -> None:
+        await self._real.aclose()
+
+
+def _pieces(body: bytes, count: int) -> list[bytes]:
+    size = max(1, -(-len(body) // count))
+    return [body[i : i + size] for i in range(0, len(body), size)] or [b""]
+
+
+def _plain(response: httpx.Response) -> list[tuple[str, str]]:
+    return [(k, v) for k, v in response.headers.items() if k not in ("content-length", "transfer-encoding")]
