@@ -271,15 +271,17 @@ def find_key(backend: str, given: str | Secret | None, variables: Sequence[str],
 
 
 def _checked_url(url: str) -> str:
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:  # whose words may repeat what the URL holds
+        raise ConfigError(
+            "base_url has a host or a port that is none; it must look like https://host:port/path", path="base_url"
+        ) from None
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ConfigError("base_url must look like https://host/path", path="base_url")
     if parts.username or parts.password:
         raise ConfigError("base_url must not hold a user or a password; give api_key", path="base_url")
     if parts.query or parts.fragment:
         raise ConfigError("base_url ends with its path; nothing may follow it after ? or #", path="base_url")
-    try:
-        _ = parts.port
-    except ValueError as error:
-        raise ConfigError("base_url has a port that is no port", path="base_url") from error
     return url.rstrip("/")
