@@ -194,6 +194,7 @@ class ApiReranker(PointwiseReranker):
             model=self.model,
             gate=self._gate,
             limits=self.limits,
+            timeout=self.timeout,
             breaker=self.breaker,
             price=self._price,
             listed=self.price is None,
