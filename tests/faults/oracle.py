@@ -115,8 +115,8 @@ class Oracle:
         for leaf in leaves:
             shared = [one for other in leaves if _gate(other) == _gate(leaf) for one in self.logs[other["name"]]]
             for attempt in self.logs[leaf["name"]]:
-                self._within(leaf.get("limits") or {}, attempt, shared)
-                if leaf.get("breaker"):
+                self._within(leaf["limits"] or {}, attempt, shared)
+                if leaf["breaker"]:
                     _left_alone(leaf["breaker"], attempt, shared)
 
     def _within(self, limits: Mapping[str, int], attempt: Attempt, shared: Sequence[Attempt]) -> None:
@@ -447,7 +447,7 @@ def _refused(leaf: Node, trace: Any) -> str | None:
 
 def _gate(leaf: Node) -> tuple[str, int]:
     """Return what tells whether leaves share a key at a server."""
-    return leaf["kind"], leaf.get("gate", leaf["slot"])
+    return leaf["kind"], leaf["gate"]
 
 
 def _left_alone(breaker: Mapping[str, float], attempt: Attempt, shared: Sequence[Attempt]) -> None:

@@ -44,6 +44,7 @@ def run(case: Case, wire: Wire, tally: Tally) -> None:
     elsewhere = len(wire.elsewhere.received)
     wire.server.received.clear()
     with _watched() as records, clock.running():
+        wire.cases += 1
         reranker = built(tree, wire)
         leaves = [node for node in walk(tree) if node["type"] == "leaf"]
         logs = {leaf["name"]: wire.slots[leaf["slot"]].log for leaf in leaves}
