@@ -93,8 +93,8 @@ class Visit:
 
     @property
     def tokens(self) -> int:
-        """Estimated tokens of the request, where somebody wants to know."""
-        return sum(self._weights[0]) if self.terms.limits.tokens_per_minute is not None else 0
+        """Estimated tokens of the request; also where this reranker has no limit, for others may have one."""
+        return sum(self._weights[0])
 
     @property
     def open(self) -> bool:
