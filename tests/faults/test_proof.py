@@ -19,7 +19,7 @@ from rag_rerank.compose import _fusion, fallback, hedge, windows
 from rag_rerank.errors import AuthenticationError, BackendError, TransientError
 
 SEED = 20
-CASES = 500
+CASES = 300
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -31,7 +31,7 @@ WORDS = (
 )
 """Each is one token of the tokenizer, so that windows are runs of words."""
 
-LASTING = ("400", "401", "402", "403", "echo, 400", "echo, 401", "redirect")
+LASTING = ("400", "401", "402", "403", "413", "echo, 400", "echo, 401", "redirect")
 DEPTH = 4
 KINDS = ("cohere-sdk", *get_args(Name))
 
@@ -107,7 +107,8 @@ def _leaf(rng: random.Random, trouble: float, lasting: bool) -> Node:
     burst = rng.random() < 0.3
     script = []
     for _ in range(rng.randint(0, 8)):
-        name = rng.choice(names) if rng.random() < trouble else ""
+        grave = lasting and rng.random() < 0.25
+        name = rng.choice([n for n in names if not grave or n in LASTING]) if rng.random() < trouble else ""
         script += [(name, _seconds(rng))] * (rng.randint(2, 4) if burst and name.startswith("5") else 1)
     return {
         "type": "leaf",
