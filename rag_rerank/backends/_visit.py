@@ -95,8 +95,8 @@ class Visit:
 
     @property
     def tokens(self) -> int:
-        """Estimated tokens of the request, where somebody wants to know."""
-        return sum(self._weights[0]) if self.terms.limits.tokens_per_minute is not None else 0
+        """Estimated tokens of the request; also where this reranker has no limit, for others may have one."""
+        return sum(self._weights[0])
 
     def shut(self, seconds: float) -> float | None:
         """Return how long the circuit stays open for an attempt that has so much time; ``None`` where it is closed."""

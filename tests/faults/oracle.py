@@ -16,7 +16,7 @@ from statistics import mean, pstdev
 from typing import Any
 
 from faults.trees import Node, model_of, parts, walk
-from faults.wire import FAULTS, LOGITS, Attempt
+from faults.wire import FAULTS, GIVEN_UP, LOGITS, Attempt
 
 OURS = {"RateLimited": "limits", "RequestTooLarge": "limits", "CircuitOpen": "breaker"}
 """What a leaf may be refused before anything is sent, and the option that it needs for that."""
@@ -115,8 +115,8 @@ class Oracle:
         for leaf in leaves:
             shared = [one for other in leaves if _gate(other) == _gate(leaf) for one in self.logs[other["name"]]]
             for attempt in self.logs[leaf["name"]]:
-                self._within(leaf.get("limits") or {}, attempt, shared)
-                if leaf.get("breaker"):
+                self._within(leaf["limits"] or {}, attempt, shared)
+                if leaf["breaker"]:
                     _left_alone(leaf["breaker"], attempt, shared)
 
     def _within(self, limits: Mapping[str, int], attempt: Attempt, shared: Sequence[Attempt]) -> None:
@@ -447,13 +447,19 @@ def _refused(leaf: Node, trace: Any) -> str | None:
 
 def _gate(leaf: Node) -> tuple[str, int]:
     """Return what tells whether leaves share a key at a server."""
-    return leaf["kind"], leaf.get("gate", leaf["slot"])
+    return leaf["kind"], leaf["gate"]
 
 
 def _left_alone(breaker: Mapping[str, float], attempt: Attempt, shared: Sequence[Attempt]) -> None:
     """Check that nothing was sent while the circuit had to be open; answers of any kind are taken to close it."""
     row: list[Attempt] = []
-    ended = (a for a in shared if a.kind != "given up" and a.ended is not None and a.ended < attempt.began - TINY)
+    ended = [
+        a
+        for a in shared
+        if a.kind != GIVEN_UP
+        and a.ended is not None
+        and a.ended < attempt.began + (-TINY if a.kind in FAILURES else TINY)
+    ]
     for one in sorted(ended, key=lambda a: a.ended or 0.0):
         row = [*row, one] if one.kind in FAILURES else []
     if len(row) >= breaker["failures"]:

@@ -294,7 +294,7 @@ def again(ensemble: Ensemble, count: int) -> dict[str, float]:
     return {i: float(total[i] * factor(i)) for i in scored}
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(cases())
 def test_fused_scores_are_those_of_the_formulas_and_nothing_is_lost(case: tuple[Ensemble, int]) -> None:
     ensemble, count = case
@@ -311,7 +311,7 @@ def test_fused_scores_are_those_of_the_formulas_and_nothing_is_lost(case: tuple[
     assert list(found.values()) == sorted(found.values(), reverse=True)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(cases())
 def test_both_worlds_give_the_same_ranking(case: tuple[Ensemble, int]) -> None:
     ensemble, count = case
@@ -325,7 +325,7 @@ def test_both_worlds_give_the_same_ranking(case: tuple[Ensemble, int]) -> None:
     assert shown(here) == shown(there)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(cases(), st.randoms(use_true_random=False))
 def test_the_order_of_the_members_does_not_matter(case: tuple[Ensemble, int], random: Any) -> None:
     ensemble, count = case
