@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
+from rag_rerank._deadline import left
 from rag_rerank._lazy import loaded
 from rag_rerank.backends._breaker import Breaker
 from rag_rerank.backends._call import Call, split
@@ -19,7 +20,7 @@ from rag_rerank.backends._gate import Gate, gate_of
 from rag_rerank.backends._limits import Limits
 from rag_rerank.backends._prices import Price, listed
 from rag_rerank.backends._retry import RetryPolicy
-from rag_rerank.backends._visit import Terms
+from rag_rerank.backends._visit import Terms, Visit
 from rag_rerank.base import PointwiseReranker
 from rag_rerank.errors import AuthenticationError, ConfigError
 from rag_rerank.secret import Secret
@@ -207,6 +208,11 @@ class ApiReranker(PointwiseReranker):
     @loaded
     def _own_gate(self) -> Gate:
         return Gate()
+
+    @property
+    def _left_alone(self) -> bool:
+        """Whether the circuit is open, so that a call would send nothing."""
+        return Visit(self._terms()).shut(left()) is not None
 
     def _host(self) -> str | None:
         """Return the server that is asked; ``None`` for the provider's own."""
