@@ -29,6 +29,7 @@ __all__ = [
     "late",
     "left",
     "spent",
+    "timely",
     "unlimited",
     "within",
 ]
