@@ -29,7 +29,8 @@ class Deadline(Composite):
     """Gives its reranker a total time: retries, fallbacks, hedges and waits inside are cut by it.
 
     Where a call has a shorter time already (``rerank(..., timeout=)``, or a deadline further out), that one counts,
-    and raises; ``"partial"`` fits what it scores into it. A `DeadlineExceeded` from a deadline further in is a failure like any other: it is raised.
+    and raises; ``"partial"`` fits what it scores into it. A `DeadlineExceeded` from a deadline further in is a failure
+    like any other: it is raised.
 
     ``on_late="partial"`` scores as many candidates as fit, in incoming order, and lets the others follow without a
     score. At least one is tried. How many fit is estimated from how long earlier calls took: a local model estimates by
