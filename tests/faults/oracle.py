@@ -117,7 +117,7 @@ class Oracle:
             for attempt in self.logs[leaf["name"]]:
                 self._within(leaf["limits"] or {}, attempt, shared)
                 if leaf["breaker"]:
-                    _left_alone(leaf["breaker"], attempt, shared)
+                    _left_alone(leaf, attempt, shared)
 
     def _within(self, limits: Mapping[str, int], attempt: Attempt, shared: Sequence[Attempt]) -> None:
         before = [a for a in shared if attempt.began - 60 + TINY < a.began < attempt.began - TINY]
@@ -450,8 +450,12 @@ def _gate(leaf: Node) -> tuple[str, int]:
     return leaf["kind"], leaf["gate"]
 
 
-def _left_alone(breaker: Mapping[str, float], attempt: Attempt, shared: Sequence[Attempt]) -> None:
-    """Check that nothing was sent while the circuit had to be open; answers of any kind are taken to close it."""
+def _left_alone(leaf: Node, attempt: Attempt, shared: Sequence[Attempt]) -> None:
+    """Check that nothing was sent while the circuit had to be open.
+
+    Answers of any kind are taken to close it, and timeouts after less than half of the leaf's own to say nothing.
+    """
+    breaker = leaf["breaker"]
     row: list[Attempt] = []
     ended = [
         a
@@ -461,6 +465,8 @@ def _left_alone(breaker: Mapping[str, float], attempt: Attempt, shared: Sequence
         and a.ended < attempt.began + (-TINY if a.kind in FAILURES else TINY)
     ]
     for one in sorted(ended, key=lambda a: a.ended or 0.0):
+        if one.kind == "BackendTimeout" and 2 * ((one.ended or 0.0) - one.began) < leaf["timeout"] + TINY:
+            continue
         row = [*row, one] if one.kind in FAILURES else []
     if len(row) >= breaker["failures"]:
         law(attempt.began >= (row[-1].ended or 0) + breaker["seconds"] - TINY, "an open circuit lets nothing through")

@@ -135,7 +135,7 @@ MISTAKES: dict[str, list[Any]] = {
     ],
     "the best two windows count": ["a text's score is that of its windows", (windows, "_BEST", 2)],
     "a limit is passed": ["no limit is passed", (_limits.Limits, "admit", lambda self, *given: True)],
-    "an open circuit lets through": ["an open circuit", (_breaker.Circuit, "_shut", lambda self, breaker: None)],
+    "an open circuit lets through": ["an open circuit", (_breaker.Circuit, "_shut", lambda self, *given: None)],
 }
 
 
