@@ -12,7 +12,7 @@ from rag_rerank._lazy import loaded
 from rag_rerank._pace import Pace, work
 from rag_rerank._plan import Call, Decision, Plan
 from rag_rerank.base import Composite, PointwiseReranker, Reranker, check_choice, check_reranker
-from rag_rerank.errors import ConfigError, DeadlineExceeded
+from rag_rerank.errors import ConfigError, DeadlineExceeded, TransientError
 from rag_rerank.types import Candidate, Hit, Ranking, Scale, best_first, blank_last, in_first_stage_order, renumbered
 
 __all__ = ["Deadline"]
@@ -36,7 +36,8 @@ class Deadline(Composite):
     score. At least one is tried. How many fit is estimated from how long earlier calls took: a local model estimates by
     its own pace and by the calls that it is serving, everything else by the calls of this deadline. Where a score
     depends on nothing but the query and its text, candidates go in several rounds, each as large as fits in most of
-    the time that is left; so the scores of earlier rounds are kept when a later one is late. All else gets one round.
+    the time that is left; so the scores of earlier rounds are kept when a later one is late, or fails for a reason
+    that may pass. All else gets one round.
 
     Args:
         reranker: What has to answer in time.
@@ -89,7 +90,7 @@ class Deadline(Composite):
 
     def _partly(self, query: str, candidates: tuple[Candidate, ...]) -> Plan:
         time = Limit(self.seconds, None)
-        given = f"{min(self.seconds, left()):.3g} s"
+        end = f"in {min(self.seconds, left()):.3g} s"
         rankings: list[Ranking] = []
         waiting = candidates
         while True:
@@ -102,16 +103,19 @@ class Deadline(Composite):
             load = sum(work(query, [c.text for c in waiting[:fitting]]))
             try:
                 rankings.append((yield Call(self.reranker, query, waiting[:fitting], seconds)))
-            except DeadlineExceeded:
-                if not time.over:
+            except TransientError as error:
+                if isinstance(error, DeadlineExceeded) and time.over:
+                    self._pace.note(load, _LATE * (seconds - time.left))
+                elif rankings:
+                    end = f"before a failure ({type(error).__name__})"
+                else:
                     raise
-                self._pace.note(load, _LATE * (seconds - time.left))
                 break
             self._pace.note(load, seconds - time.left)
             waiting = waiting[fitting:]
             if not waiting or not self._in_rounds:
                 break
-        return self._joined(candidates, rankings, waiting, given)
+        return self._joined(candidates, rankings, waiting, end)
 
     def _fitting(self, query: str, texts: Sequence[str], seconds: float) -> int:
         """Return how many of the texts, from the first on, fit by estimate; all where there is none yet."""
@@ -121,7 +125,7 @@ class Deadline(Composite):
         return len(texts) if fitting is None else min(fitting, len(texts))
 
     def _joined(
-        self, candidates: tuple[Candidate, ...], rankings: Sequence[Ranking], waiting: Sequence[Candidate], given: str
+        self, candidates: tuple[Candidate, ...], rankings: Sequence[Ranking], waiting: Sequence[Candidate], end: str
     ) -> Decision:
         """Return the hits of all rounds in one order, and behind them the candidates that were not reached."""
         if len(rankings) == 1:  # its own order stands, whatever made it
@@ -132,9 +136,10 @@ class Deadline(Composite):
         degraded: tuple[str, ...] = ()
         if waiting:
             reached = len(candidates) - len(waiting)
-            degraded = (f"{reached} of {len(candidates)} candidates were scored in {given}; the others follow",)
-            hits = blank_last((*hits, *in_first_stage_order(waiting, f"not reached in {given}")))
-        return Decision(hits, scale, degraded=degraded, substituted=any(r.substituted for r in rankings))
+            degraded = (f"{reached} of {len(candidates)} candidates were scored {end}; the others follow",)
+            hits = blank_last((*hits, *in_first_stage_order(waiting, f"not reached {end}")))
+        substituted = not rankings or any(ranking.substituted for ranking in rankings)
+        return Decision(hits, scale, degraded=degraded, substituted=substituted)
 
     @property
     def _in_rounds(self) -> bool:

@@ -28,7 +28,8 @@ class Ensemble(Composite):
     - ``"rrf"``: reciprocal rank fusion, the sum of ``weight / (k + rank)`` (Cormack, Clarke and Buettcher, SIGIR
       2009). Looks at ranks only, so the members' scales do not matter.
     - ``"combsum"``: the sum of the normalised scores (Fox and Shaw, TREC-2, 1994).
-    - ``"combmnz"``: that sum times the number of members that scored the candidate (same paper).
+    - ``"combmnz"``: that sum times the number of members that scored the candidate (same paper). Scores below 0 would
+      turn its meaning round, so it takes scores from 0 on only.
     - ``"weighted"``: the sum of ``weight * normalised score``.
 
     ``normalise`` says what is done to a member's scores before they are added:
@@ -78,6 +79,11 @@ class Ensemble(Composite):
         if not (self.k >= 0 and math.isfinite(self.k)):
             raise ConfigError(f"k must be a finite number of at least 0, got {self.k}", path="k")
         self._check_weights()
+        if self.fusion == "combmnz" and not self._from_zero:
+            raise ConfigError(
+                "combmnz multiplies, so it needs scores that are not below 0; normalise them by 'min-max'",
+                path="normalise",
+            )
         if self.normalise == "none":
             for i, member in enumerate(self.members):
                 if member.scale != self.members[0].scale:
@@ -86,6 +92,13 @@ class Ensemble(Composite):
                         f"{self.members[0].scale!r}; choose another normalise, since these cannot be added",
                         path=f"members[{i}]",
                     )
+
+    @property
+    def _from_zero(self) -> bool:
+        """Whether no score that is added can be below 0."""
+        if self.normalise == "none":
+            return all(member.scale in ("sigmoid", "relevance", "calibrated") for member in self.members)
+        return self.normalise != "z-score"
 
     def _check_weights(self) -> None:
         if self.weights is None:

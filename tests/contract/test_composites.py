@@ -51,8 +51,8 @@ class TestHedgeWhoseFirstIsDown(RerankerContract):
 @pytest.mark.parametrize(
     "options",
     [
-        {"fusion": "combsum"},
-        {"fusion": "combmnz", "normalise": "z-score"},
+        {"fusion": "combmnz"},
+        {"fusion": "combsum", "normalise": "z-score"},
         {"fusion": "weighted", "weights": (1.0, 2.0), "normalise": "none"},
     ],
     ids=str,

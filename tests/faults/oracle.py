@@ -348,6 +348,8 @@ class Oracle:
                 break
             alternatives = self._round(inner, child, waiting)
             if isinstance(alternatives, Failed):
+                if rounds and alternatives.kind in PASSING:
+                    break
                 return alternatives
             if len(trace.children) == 1:
                 return [self._joined([answer], waiting[len(answer.hits) :], node) for answer in alternatives]
@@ -395,7 +397,7 @@ class Oracle:
             scale,
             blank,
             bool(waiting) or any(a.degraded for a in rounds),
-            any(a.substituted for a in rounds),
+            not rounds or any(a.substituted for a in rounds),
         )
 
     # what happened on the wire

@@ -79,7 +79,7 @@ def _node(rng: random.Random, depth: int, trouble: float, lasting: bool) -> Node
     if kind == "ensemble":
         members = below(2, 3)
         fusion = rng.choice(("rrf", "combsum", "combmnz", "weighted"))
-        normalise = None if fusion == "rrf" else rng.choice(("min-max", "z-score"))
+        normalise = {"rrf": None, "combmnz": "min-max"}.get(fusion, rng.choice(("min-max", "z-score")))
         weights = [round(rng.uniform(0.1, 3), 2) for _ in members] if fusion == "weighted" else None
         return {"type": kind, "members": members, "fusion": fusion, "normalise": normalise, "weights": weights}
     if kind == "cascade":

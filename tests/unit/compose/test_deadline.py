@@ -156,6 +156,19 @@ def test_partial_keeps_the_rounds_before_one_that_is_late(world: Any) -> None:
     assert len(ranking.degraded) == 1
 
 
+def test_partial_keeps_the_rounds_before_a_failure_that_may_pass(world: Any) -> None:
+    reranker = Failing(slow_from=2)
+    whole = Deadline(reranker=reranker, seconds=6, on_late="partial")
+    world.rank(whole, TEXTS[:2])
+    ranking = world.rank(whole, TEXTS)
+    reached = sum(hit.raw_score is not None for hit in ranking)
+    assert 0 < reached < 12
+    assert ranking.degraded == (
+        f"{reached} of 12 candidates were scored before a failure (RateLimited); the others follow",
+    )
+    assert {hit.unscored for hit in ranking[reached:]} == {"not reached before a failure (RateLimited)"}
+
+
 def test_partial_tries_half_as_much_after_a_call_that_was_late(world: Any) -> None:
     reranker = Timed(each=1.0, by_text=BY_TEXT)
     whole = Deadline(reranker=reranker, seconds=6, on_late="partial")
@@ -252,3 +265,12 @@ class Sudden(ScriptedReranker):
     async def ascore(self, query: str, texts: Any) -> Scores:
         await _clock.asleep(self._seconds(texts))
         return Scores(super().score(query, texts).values, self.scale, Usage(texts=len(texts)))
+
+
+class Failing(Sudden):
+    """A second a text, and suddenly no more."""
+
+    def _seconds(self, texts: Any) -> float:
+        if len(self.calls) >= self.__dict__["slow_from"]:
+            raise RateLimited("slow down")
+        return float(len(texts))

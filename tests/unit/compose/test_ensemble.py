@@ -244,7 +244,11 @@ numbers = st.one_of(
     st.integers(-3, 3).map(float), st.floats(-1e9, 1e9, allow_subnormal=False), st.sampled_from([1e300, -1e300, 0.0])
 )
 ways = st.sampled_from(
-    [("rrf", None), *((f, n) for f in ("combsum", "combmnz", "weighted") for n in ("min-max", "z-score", "none"))]
+    [
+        ("rrf", None),
+        ("combmnz", "min-max"),
+        *((f, n) for f in ("combsum", "weighted") for n in ("min-max", "z-score", "none")),
+    ]
 )
 
 
@@ -362,3 +366,11 @@ def test_many_scores_are_fused_away_from_the_event_loop_with_the_same_hits(monke
     many = asyncio.run(ensemble.arerank("q", texts))
     assert many.hits == few.hits
     assert threads[0] is threading.main_thread() is not threads[1]
+
+
+@pytest.mark.parametrize("normalise", ["z-score", "none"])
+def test_combmnz_refuses_scores_that_may_be_below_zero(normalise: Any) -> None:
+    with pytest.raises(ConfigError, match="normalise: combmnz multiplies"):
+        Ensemble(members=(A, B), fusion="combmnz", normalise=normalise)
+    probabilities = (ScriptedReranker(answers_on="sigmoid"), ScriptedReranker(answers_on="sigmoid"))
+    assert Ensemble(members=probabilities, fusion="combmnz", normalise="none")
