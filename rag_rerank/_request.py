@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from rag_rerank._clock import now
 from rag_rerank._deadline import timely
-from rag_rerank._plan import describe, scores_of
 from rag_rerank._progress import Progress, tells
+from rag_rerank._run import describe, scores_of
 from rag_rerank.errors import BadResponse, InputError, InputTooLong, RerankError, TruncationWarning
 from rag_rerank.trace import Trace
 from rag_rerank.types import BLANK, Candidate, Ranking, Scores, blank, check_top_k, checked_values, ranked

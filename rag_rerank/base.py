@@ -12,9 +12,11 @@ from typing import Any, ClassVar, ParamSpec, TypeVar, final
 
 from rag_rerank import _fingerprint
 from rag_rerank._deadline import ain_time, check_timeout, in_time, within
-from rag_rerank._plan import Plan, Run, adrive, drive
+from rag_rerank._drive import adrive, drive
+from rag_rerank._plan import Plan
 from rag_rerank._request import Request, as_candidates
 from rag_rerank._room import Room
+from rag_rerank._run import Run
 from rag_rerank.errors import ConfigError, did_you_mean
 from rag_rerank.types import Candidate, Ranking, Scale, Scores
 

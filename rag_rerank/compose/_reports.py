@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from rag_rerank._orders import kendall_tau_b, rank_biased_overlap, top_overlap
-from rag_rerank._plan import describe
+from rag_rerank._run import describe
 from rag_rerank.errors import RerankError
 from rag_rerank.trace import Usage
 from rag_rerank.types import Ranking

@@ -12,7 +12,7 @@ PACKAGE = ROOT / "rag_rerank"
 
 ROOMS = {
     "ground": {"errors", "trace", "types", "secret", "_clock", "_deadline", "_extras", "_lazy", "_orders", "_progress"},
-    "base": {"base", "_fingerprint", "_pace", "_plan", "_request", "_room", "_tokens"},
+    "base": {"base", "_fingerprint", "_drive", "_pace", "_plan", "_race", "_request", "_room", "_run", "_tokens"},
     "context": {"context"},
     "compose": {"compose"},
     "backends": {"backends"},
