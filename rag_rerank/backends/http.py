@@ -59,7 +59,8 @@ class HttpReranker(ApiReranker):
     longer than its window. A note also says if it did not tell.
 
     Redirects are not followed. ``timeout`` seconds are waited for the connection and for the beginning of an answer,
-    and its end must not come later than that either. Proxies are those of the environment, or of the injected client.
+    and its end must not come later than that either; only a server that sends its headers byte by byte can take longer,
+    up to the time of the call. Proxies are those of the environment, or of the injected client.
 
     Args:
         dialect: How the server speaks; see above.
@@ -69,7 +70,7 @@ class HttpReranker(ApiReranker):
             ``nim`` ``NVIDIA_API_KEY``); servers that you run need none.
         base_url: Where the server is. Mixedbread and Jina have their own.
         path: What is added to ``base_url``, where it is not the usual (OpenRouter, OpenVINO; NVIDIA's hosted models
-            have a URL each, and ``/reranking``).
+            have a URL each, and ``/reranking``). Shown in traces and configs, so no place for a key.
         answers_on: What the scores mean, where that is not the dialect's usual. llama.cpp gives probabilities, and
             no logits, for Qwen3-Reranker (``relevance``); vLLM gives cosines for embedding models (``similarity``),
             and logits with ``extra_body={"use_activation": False}`` (``sigmoid``); Infinity gives no logits before

@@ -46,8 +46,9 @@ class Windows(Composite):
     is not scored and leaves nothing unread.
 
     Local models, and composites and caches of nothing else but those and ``lexical``, know how much fits beside a
-    query. For providers, name a tokenizer and a number of tokens that their window surely has room for; a local model
-    in one composite with a provider may have less room, and then tells what it cut.
+    query; to say so, all members of a composite are loaded at the first call. For providers, name a tokenizer and a
+    number of tokens that their window surely has room for; a local model in one composite with a provider may have less
+    room, and then tells what it cut.
 
     Args:
         reranker: What scores the windows; any reranker that puts scored hits first.
