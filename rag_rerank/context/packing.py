@@ -49,9 +49,9 @@ class Packing:
         min_score: The least score, on the scale ``min_score_scale``. Not applied, with a note, to a ranking on another
             scale, or where another reranker answered than the one asked for (unless the scale is ``calibrated``).
         min_score_scale: The scale that ``min_score`` was written for.
-        duplicates: ``"exact"`` keeps one of several texts that differ in white space only; a number in 0..1 keeps one
-            of those whose ``similarity`` reaches it, too (0.8 is a good start for words, 0.95 for embeddings). The
-            copy that stands higher is the one that is kept.
+        duplicates: ``"exact"`` keeps one of several texts that differ in white space only; a number above 0, up to 1,
+            keeps one of those whose ``similarity`` reaches it, too (0.8 is a good start for words, 0.95 for
+            embeddings). The copy that stands higher is the one that is kept.
         similarity: How alike two texts are: ``"words"`` (Jaccard index of their words and word pairs), or a function
             from a list of texts to one vector each, such as the ``encode`` of an embedding model (cosine).
         diversity: 0 looks at hits by their rank; more, up to 1, prefers those that are unlike what is kept, by maximal
@@ -73,7 +73,7 @@ class Packing:
 
     Raises:
         ConfigError: A value that is out of range, or an option without the one that it needs. When packing: the
-            tokenizer is unknown or returned nonsense.
+            tokenizer is unknown or returned nonsense, or a function raised.
         ModelLoadError: When packing: the tokenizer's files cannot be had.
         InputError: When packing: a source that cannot be compared.
     """
@@ -108,6 +108,11 @@ class Packing:
             _number("min_score", self.min_score, -math.inf, math.inf)
         if self.duplicates not in (None, "exact"):
             _number("duplicates", self.duplicates, 0, 1)
+            if self.duplicates == 0:
+                raise ConfigError(
+                    f"expected a number above 0, got {self.duplicates!r}: every text reaches a similarity of 0",
+                    path="duplicates",
+                )
         if self.similarity != "words" and not callable(self.similarity):
             raise ConfigError(f"expected 'words' or a function, got {self.similarity!r:.60}", path="similarity")
         if self.source is not None and not isinstance(self.source, str) and not callable(self.source):

@@ -169,6 +169,11 @@ def test_a_source_that_cannot_be_compared_is_an_input_error_with_the_candidate()
         pack(ranking_of(["a"], metadata=[{"file": ["x"]}]), per_source=1, source="file")
 
 
+def test_a_function_for_the_source_that_raises_is_a_config_error() -> None:
+    with pytest.raises(ConfigError, match=r"^source: the function raised KeyError$"):
+        pack(ranking_of(["a"]), per_source=1, source=lambda candidate: candidate.metadata["file"])
+
+
 def test_only_kept_hits_count_for_the_cutoff() -> None:
     context = pack(ranking_of(["a", "a", "b", "c"]), duplicates="exact", top_k=2)
     assert kept(context) == ["d1", "d3"]

@@ -16,7 +16,7 @@ WRONG = [
     *[(name, value) for name in ("top_k", "max_tokens", "per_source") for value in (0, -1, 1.5, True, math.nan, "8")],
     *[("min_score", value) for value in (math.nan, math.inf, -math.inf, True, "0.5")],
     *[("diversity", value) for value in (-0.1, 1.1, math.nan, True, None, "much", 10**400)],
-    *[("duplicates", value) for value in (-0.1, 1.1, math.nan, True, "near")],
+    *[("duplicates", value) for value in (-0.1, 0, 0.0, 1.1, math.nan, True, "near")],
     *[("order", value) for value in ("best", None, [])],
     *[("trim", "words"), ("merge", "neighbours"), ("min_score_scale", "logit"), ("similarity", "cosine")],
     *[("similarity", 3), ("source", 3), ("position", 3), ("separator", None)],
