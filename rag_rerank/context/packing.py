@@ -185,6 +185,15 @@ class Packing:
     def _tokens(self) -> Tokens | None:
         return None if self.tokenizer is None else tokens(self.tokenizer)
 
+    def warm_up(self) -> None:
+        """Read the tokenizer now, so that a wrong one is found before anything is asked of a reranker.
+
+        Raises:
+            ConfigError: See `Packing`.
+            ModelLoadError: See `Packing`.
+        """
+        self._tokens  # noqa: B018
+
     def pack(self, ranking: Ranking) -> Context:
         """Choose what goes to the LLM, and say what became of every hit.
 
