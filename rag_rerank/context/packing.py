@@ -194,11 +194,19 @@ class Packing:
         """
         self._tokens  # noqa: B018
 
-    def pack(self, ranking: Ranking) -> Context:
+    def pack(self, ranking: Ranking, *, shown: Mapping[str, str] | None = None) -> Context:
         """Choose what goes to the LLM, and say what became of every hit.
 
         Nothing of the ranking is changed. The same ranking gives the same context.
+
+        Args:
+            ranking: What to choose from.
+            shown: Hit's id -> what the LLM reads of it, such as its text under a heading; others are shown by their
+                text. This is what is counted, trimmed (from its beginning) and put into pieces. Whether a hit is blank
+                or a duplicate, and how alike two hits are, is told by their texts, to which headings would add
+                likeness or unlikeness.
         """
+        shown = shown or {}
         hits, dropped, notes = passing(ranking, self.min_score, self.min_score_scale)
         places = {hit.id: place(hit, self.source, self.position) for hit in hits}
         compared = self.diversity > 0 or self.duplicates not in (None, "exact")
@@ -206,7 +214,7 @@ class Packing:
         arrangement = Arrangement(places, self.merge, self.order)
         for strict in (False, True):
             queue = Queue(hits, self.diversity, alike)
-            walk = Walk(self, hits, queue, places, arrangement, self._budget(strict=strict))
+            walk = Walk(self, hits, shown, queue, places, arrangement, self._budget(strict=strict))
             pieces = self._counted(arrangement.of(walk.kept))
             used = self._count([piece.text for piece in pieces])
             if used is None or self.max_tokens is None or used <= self.max_tokens:
@@ -215,7 +223,7 @@ class Packing:
                     dropped=tuple(sorted([*dropped, *walk.dropped], key=lambda drop: drop.hit.rank)),
                     separator=self.separator,
                     scale=ranking.scale,
-                    tokens_before=self._count([hit.text for hit in ranking]),
+                    tokens_before=self._count([shown.get(hit.id, hit.text) for hit in ranking]),
                     tokens=used,
                     notes=(*notes, *self._unknown(hits, places)),
                     degraded=ranking.degraded,

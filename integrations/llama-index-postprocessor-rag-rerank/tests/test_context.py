@@ -130,3 +130,19 @@ def test_a_wrong_option_is_the_librarys_own_error() -> None:
         RagRerank("lexical", context={"max_token": 3})
     with pytest.raises(ValidationError, match="context"):
         RagRerank("lexical", context=3)
+
+
+def test_duplicates_are_told_by_the_text_and_not_by_the_metadata_around_it() -> None:
+    """Metadata would hide that two copies are one, and make all short chunks of one file alike."""
+    heard: list[Context] = []
+    title = "a long title that all chunks of this file have in common, whatever it is that they say themselves"
+    texts = ("K2 is high.", "Garda is deep.", "K2  is high.")
+    nodes = [NodeWithScore(node=TextNode(text=t, metadata={"title": title, "page": i})) for i, t in enumerate(texts)]
+    for duplicates in ("exact", 0.6):
+        out = rerank(context={"duplicates": duplicates}, on_context=heard.append).postprocess_nodes(
+            nodes, query_str=QUERY
+        )
+        assert [node.node for node in out] == [node.node for node in nodes[:2]]
+        assert [(drop.hit.id, drop.duplicate_of) for drop in heard[-1].dropped] == [("2", "0")]
+    assert read(out) == heard[-1].text
+    assert title in heard[-1].text

@@ -9,7 +9,7 @@ import pytest
 from rankings import ranking_of
 from tokenizing import tiny_encoding
 
-from rag_rerank import ConfigError, Context, InputError, pack
+from rag_rerank import ConfigError, Context, InputError, Packing, pack
 
 
 def kept(context: Context) -> list[str]:
@@ -178,3 +178,15 @@ def test_only_kept_hits_count_for_the_cutoff() -> None:
     context = pack(ranking_of(["a", "a", "b", "c"]), duplicates="exact", top_k=2)
     assert kept(context) == ["d1", "d3"]
     assert reasons(context) == {"d2": "duplicates", "d4": "top_k"}
+
+
+def test_what_is_shown_in_place_of_a_text_is_counted_and_trimmed_and_the_text_is_compared() -> None:
+    texts = ["K2 is high.", "K2  is high.", "It is deep. Very."]
+    shown = {"d1": "[1]\nK2 is high.", "d2": "[2]\nK2  is high.", "d3": "[3]\nIt is deep. Very."}
+    packing = Packing(max_tokens=32, tokenizer=len, duplicates="exact", trim="sentences")
+    context = packing.pack(ranking_of(texts), shown=shown)
+    assert context.text == "[1]\nK2 is high.\n\n[3]\nIt is deep."
+    assert (context.tokens, context.tokens_before) == (32, len("\n\n".join(shown.values())))
+    assert reasons(context) == {"d2": "duplicates"}
+    assert context.pieces[1].trimmed == (0, 15)
+    assert [hit.text for hit in context] == [texts[0], texts[2]]

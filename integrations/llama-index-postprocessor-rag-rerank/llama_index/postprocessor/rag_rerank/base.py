@@ -184,14 +184,15 @@ def _text(node: NodeWithScore, mode: MetadataMode) -> str:
 
 
 def _packed(packing: Packing, nodes: list[NodeWithScore], ranking: Ranking) -> Context:
-    """Pack the texts as the LLM will read them; the reranker may have read them with other metadata."""
-    mode = MetadataMode.NONE if packing.merge else MetadataMode.LLM
-    hits = []
+    """Pack what the LLM will read. Nodes are compared by their texts: metadata makes all alike, or copies differ."""
+    hits, shown = [], {}
     for hit in ranking:
-        text = _text(nodes[int(hit.id)], mode)
-        read = Hit(hit.rank, hit.score, hit.raw_score, replace(hit.candidate, text=text), unscored=hit.unscored)
-        hits.append(hit if text == hit.text else read)
-    packed: Context = packing.pack(replace(ranking, hits=tuple(hits)))
+        node = nodes[int(hit.id)]
+        text = _text(node, MetadataMode.NONE)
+        bare = Hit(hit.rank, hit.score, hit.raw_score, replace(hit.candidate, text=text), unscored=hit.unscored)
+        hits.append(hit if text == hit.text else bare)
+        shown[hit.id] = text if packing.merge else _text(node, MetadataMode.LLM)
+    packed: Context = packing.pack(replace(ranking, hits=tuple(hits)), shown=shown)
     return packed
 
 
