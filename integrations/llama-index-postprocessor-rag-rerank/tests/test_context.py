@@ -8,7 +8,8 @@ import pickle
 from typing import Any
 
 import pytest
-from llama_index.core.schema import ImageNode, MediaResource, MetadataMode, Node, NodeWithScore, TextNode
+from llama_index.core.node_parser import SentenceSplitter
+from llama_index.core.schema import Document, ImageNode, MediaResource, MetadataMode, Node, NodeWithScore, TextNode
 from pydantic import ValidationError
 from rag_rerank import ConfigError, Context, Packing
 from rag_rerank.testing import ScriptedReranker
@@ -146,3 +147,15 @@ def test_duplicates_are_told_by_the_text_and_not_by_the_metadata_around_it() -> 
         assert [(drop.hit.id, drop.duplicate_of) for drop in heard[-1].dropped] == [("2", "0")]
     assert read(out) == heard[-1].text
     assert title in heard[-1].text
+
+
+def test_neighbours_that_the_hosts_splitter_made_are_merged_by_the_places_that_it_set() -> None:
+    document = Document(
+        text=" ".join(f"This is the sentence with the number {i}." for i in range(30)), id_="a document"
+    )
+    chunks = SentenceSplitter(chunk_size=60, chunk_overlap=20).get_nodes_from_documents([document])
+    assert len(chunks) > 3
+    context = {"merge": "characters", "source": "ref_doc_id", "position": "start_char_idx"}
+    (out,) = rerank(context=context).postprocess_nodes([NodeWithScore(node=chunk) for chunk in chunks], query_str=QUERY)
+    assert out.text == document.text
+    assert out.metadata == {"merged_ids": [chunk.node_id for chunk in chunks]}
