@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 from rag_rerank._lazy import loaded
@@ -170,7 +171,8 @@ class Packing:
         options = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
         for name, value in options.items():
             if isinstance(value, os.PathLike):
-                options[name] = os.fspath(value)
+                alone = Path(value).name == os.fspath(value)  # would be read as a tiktoken name
+                options[name] = f"./{os.fspath(value)}" if alone else os.fspath(value)
             elif not isinstance(value, (str, int, float)):
                 raise ConfigError(f"{type(value).__name__} is a live object, which no config can express", path=name)
         return options

@@ -159,3 +159,9 @@ def test_neighbours_that_the_hosts_splitter_made_are_merged_by_the_places_that_i
     (out,) = rerank(context=context).postprocess_nodes([NodeWithScore(node=chunk) for chunk in chunks], query_str=QUERY)
     assert out.text == document.text
     assert out.metadata == {"merged_ids": [chunk.node_id for chunk in chunks]}
+
+
+def test_a_tokenizer_that_raises_is_named_with_its_place() -> None:
+    broken = {"max_tokens": 9, "tokenizer": lambda text: 1 // 0}
+    with pytest.raises(ConfigError, match=r"^context\.tokenizer: the function raised ZeroDivisionError"):
+        rerank(context=broken).postprocess_nodes(found(), query_str=QUERY)

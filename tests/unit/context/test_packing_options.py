@@ -68,6 +68,14 @@ def test_what_goes_through_a_config_comes_back_equal() -> None:
     assert Packing.from_dict({}) == Packing()
 
 
+def test_a_folder_beside_us_stays_a_path_in_a_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine").symlink_to(STARTER)
+    monkeypatch.chdir(tmp_path)
+    options = Packing(max_tokens=9, tokenizer=Path("mine")).to_dict()
+    assert options["tokenizer"] == "./mine"
+    assert len(Packing.from_dict(options).pack(ranking_of(["K2"]))) == 1
+
+
 def test_an_unknown_option_gets_the_nearest_known_one() -> None:
     with pytest.raises(ConfigError, match="unknown option 'max_token' of Packing; did you mean 'max_tokens'"):
         Packing.from_dict({"max_token": 3})

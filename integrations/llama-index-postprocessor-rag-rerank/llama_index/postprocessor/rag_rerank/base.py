@@ -195,7 +195,10 @@ def _packed(packing: Packing, nodes: list[NodeWithScore], ranking: Ranking) -> C
         known = (hit.coverage, hit.unscored, hit.window) if text == hit.text else (None, hit.unscored)
         hits.append(Hit(hit.rank, hit.score, hit.raw_score, candidate, *known))
         shown[hit.id] = text if packing.merge else _text(node, MetadataMode.LLM)
-    packed: Context = packing.pack(replace(ranking, hits=tuple(hits)), shown=shown)
+    try:
+        packed: Context = packing.pack(replace(ranking, hits=tuple(hits)), shown=shown)
+    except ConfigError as error:
+        raise error.under("context") from error.__cause__
     return packed
 
 
