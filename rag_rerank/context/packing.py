@@ -24,13 +24,20 @@ from rag_rerank.types import SCALES, Hit, Ranking, Scale
 __all__ = ["Packing", "pack"]
 
 
-def pack(ranking: Ranking, **options: Any) -> Context:
-    """Choose what goes to the LLM; the options are those of `Packing`.
+def pack(ranking: Ranking, *, shown: Mapping[str, str] | None = None, **options: Any) -> Context:
+    """Choose what goes to the LLM.
+
+    Args:
+        ranking: What to choose from.
+        shown: See `Packing.pack`.
+        options: Those of `Packing`.
 
     Raises:
         ConfigError: See `Packing`.
+        ModelLoadError: See `Packing`.
+        InputError: See `Packing`.
     """
-    return Packing(**options).pack(ranking)
+    return Packing(**options).pack(ranking, shown=shown)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -183,8 +183,9 @@ def test_only_kept_hits_count_for_the_cutoff() -> None:
 def test_what_is_shown_in_place_of_a_text_is_counted_and_trimmed_and_the_text_is_compared() -> None:
     texts = ["K2 is high.", "K2  is high.", "It is deep. Very."]
     shown = {"d1": "[1]\nK2 is high.", "d2": "[2]\nK2  is high.", "d3": "[3]\nIt is deep. Very."}
-    packing = Packing(max_tokens=32, tokenizer=len, duplicates="exact", trim="sentences")
-    context = packing.pack(ranking_of(texts), shown=shown)
+    options: dict[str, Any] = {"max_tokens": 32, "tokenizer": len, "duplicates": "exact", "trim": "sentences"}
+    context = pack(ranking_of(texts), shown=shown, **options)
+    assert context == Packing(**options).pack(ranking_of(texts), shown=shown)
     assert context.text == "[1]\nK2 is high.\n\n[3]\nIt is deep."
     assert (context.tokens, context.tokens_before) == (32, len("\n\n".join(shown.values())))
     assert reasons(context) == {"d2": "duplicates"}
