@@ -13,7 +13,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager
 from functools import partial
 from queue import Empty, SimpleQueue
-from threading import Lock, Thread
+from threading import TIMEOUT_MAX, Lock, Thread
 from typing import Any, TypeVar
 
 __all__ = ["Clock", "asleep", "first_of", "now", "sleep", "start", "use"]
@@ -49,7 +49,7 @@ class Clock:
 
     def first_of(self, futures: Collection[Future[Any]], seconds: float | None) -> None:
         """Wait on this thread until one of the futures is done, but no longer than this."""
-        wait(futures, seconds, FIRST_COMPLETED)
+        wait(futures, None if seconds is None else min(seconds, TIMEOUT_MAX), FIRST_COMPLETED)
 
 
 class _Threads:

@@ -7,6 +7,7 @@ Limits nest, and the one that ends first counts. Whoever waits (for an answer, f
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -28,6 +29,7 @@ __all__ = [
     "late",
     "left",
     "spent",
+    "timely",
     "unlimited",
     "within",
 ]
@@ -66,9 +68,10 @@ class Limit:
 
     @property
     def _first(self) -> Limit:
-        if self._outer is None or self._ends <= self._outer._first._ends:
+        if self._outer is None:
             return self
-        return self._outer._first
+        outer = self._outer._first
+        return self if self._ends <= outer._ends else outer
 
     def revoke(self) -> None:
         """End the time now: nobody waits for the work any more, and it should begin nothing new."""
@@ -174,7 +177,7 @@ def unlimited(work: Callable[[], T]) -> Callable[[], T]:
 def check_timeout(seconds: float | None) -> None:
     """Raise `InputError` unless a timeout is ``None`` or a finite number of more than 0 seconds."""
     sound = seconds is None or (
-        isinstance(seconds, (int, float)) and not isinstance(seconds, bool) and 0 < seconds < math.inf
+        isinstance(seconds, (int, float)) and not isinstance(seconds, bool) and 0 < seconds <= sys.float_info.max
     )
     if not sound:
         raise InputError(f"timeout must be more than 0 seconds, or None for as long as it takes, got {seconds!r}")

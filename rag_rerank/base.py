@@ -23,8 +23,8 @@ __all__ = ["Composite", "PointwiseReranker", "Reranker"]
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_MANY = 1000
-"""Candidates whose checks and sorting take a few milliseconds together."""
+_MANY = 500
+"""Candidates whose checks and sorting take two milliseconds or more together."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -253,23 +253,30 @@ def ranked(
         where: Positions in ``candidates`` that were scored, rising.
         unscored: Position -> reason, for all other positions.
     """
-    scored = [
+    hits = [
         Hit(
-            rank=0,
+            rank=rank,
             score=present(scores.values[i], scores.scale),
             raw_score=scores.values[i],
             candidate=candidates[where[i]],
             coverage=scores.coverage[i] if scores.coverage else None,
         )
-        for i in range(len(where))
+        for rank, i in enumerate(_falling(scores.values), start=1)
     ]
-    left_out = [Hit(0, None, None, candidates[i], None, reason) for i, reason in sorted(unscored.items())]
-    return renumbered((*best_first(scored), *left_out))
+    left_out = enumerate(sorted(unscored.items()), start=len(hits) + 1)
+    hits += [Hit(rank, None, None, candidates[i], None, reason) for rank, (i, reason) in left_out]
+    return tuple(hits)
 
 
 def best_first(scored: Iterable[Hit]) -> list[Hit]:
-    """Return hits that all have a score by falling raw score, ties in the order given: the only place that sorts."""
-    return sorted(scored, key=lambda hit: -(hit.raw_score or 0.0))
+    """Return hits that all have a score by falling raw score, ties in the order given."""
+    hits = tuple(scored)
+    return [hits[i] for i in _falling([hit.raw_score or 0.0 for hit in hits])]
+
+
+def _falling(values: Sequence[float]) -> list[int]:
+    """Return the positions of falling values, equal ones in their order: the only place that sorts by score."""
+    return sorted(range(len(values)), key=lambda i: -values[i])
 
 
 def renumbered(hits: Iterable[Hit]) -> tuple[Hit, ...]:

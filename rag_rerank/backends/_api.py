@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
+from rag_rerank._deadline import left
 from rag_rerank._lazy import loaded
 from rag_rerank.backends._breaker import Breaker
 from rag_rerank.backends._call import Call, split
@@ -19,7 +20,7 @@ from rag_rerank.backends._gate import Gate, gate_of
 from rag_rerank.backends._limits import Limits
 from rag_rerank.backends._prices import Price, listed
 from rag_rerank.backends._retry import RetryPolicy
-from rag_rerank.backends._visit import Terms
+from rag_rerank.backends._visit import Terms, Visit
 from rag_rerank.base import PointwiseReranker
 from rag_rerank.errors import AuthenticationError, ConfigError
 from rag_rerank.secret import Secret
@@ -194,6 +195,7 @@ class ApiReranker(PointwiseReranker):
             model=self.model,
             gate=self._gate,
             limits=self.limits,
+            timeout=self.timeout,
             breaker=self.breaker,
             price=self._price,
             listed=self.price is None,
@@ -206,6 +208,11 @@ class ApiReranker(PointwiseReranker):
     @loaded
     def _own_gate(self) -> Gate:
         return Gate()
+
+    @property
+    def _left_alone(self) -> bool:
+        """Whether the circuit is open, so that a call would send nothing."""
+        return Visit(self._terms()).shut(left()) is not None
 
     def _host(self) -> str | None:
         """Return the server that is asked; ``None`` for the provider's own."""
@@ -271,15 +278,17 @@ def find_key(backend: str, given: str | Secret | None, variables: Sequence[str],
 
 
 def _checked_url(url: str) -> str:
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:  # whose words may repeat what the URL holds
+        raise ConfigError(
+            "base_url has a host or a port that is none; it must look like https://host:port/path", path="base_url"
+        ) from None
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ConfigError("base_url must look like https://host/path", path="base_url")
     if parts.username or parts.password:
         raise ConfigError("base_url must not hold a user or a password; give api_key", path="base_url")
     if parts.query or parts.fragment:
         raise ConfigError("base_url ends with its path; nothing may follow it after ? or #", path="base_url")
-    try:
-        _ = parts.port
-    except ValueError as error:
-        raise ConfigError("base_url has a port that is no port", path="base_url") from error
     return url.rstrip("/")

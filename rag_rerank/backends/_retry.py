@@ -133,8 +133,8 @@ class Attempts:
         }
 
     def _is_over(self, state: RetryCallState) -> bool:
-        tried = self.count >= self._policy.attempts
-        return tried or state.upcoming_sleep >= self._left() or spent() or self._visit.open
+        left = self._left() - state.upcoming_sleep
+        return self.count >= self._policy.attempts or left <= 0 or spent() or self._visit.shut(left) is not None
 
     def _failed(self, state: RetryCallState) -> None:
         self._last = _error(state)

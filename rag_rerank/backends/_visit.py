@@ -35,6 +35,7 @@ class Terms:
         model: Model, for errors.
         gate: What it shares with others of the same key.
         limits: Its limits.
+        timeout: Seconds that it waits for an answer.
         breaker: When it leaves a failing provider alone; ``None`` for never.
         price: What it pays; ``None`` if that is not known.
         listed: Whether the price is our table's, which may be out of date.
@@ -45,6 +46,7 @@ class Terms:
     model: str = ""
     gate: Gate = field(default_factory=Gate)
     limits: Limits = field(default_factory=Limits)
+    timeout: float = math.inf
     breaker: Breaker | None = None
     price: Price | None = None
     listed: bool = False
@@ -93,14 +95,15 @@ class Visit:
 
     @property
     def tokens(self) -> int:
-        """Estimated tokens of the request, where somebody wants to know."""
-        return sum(self._weights[0]) if self.terms.limits.tokens_per_minute is not None else 0
+        """Estimated tokens of the request; also where this reranker has no limit, for others may have one."""
+        return sum(self._weights[0])
 
-    @property
-    def open(self) -> bool:
-        """Whether the circuit is open, so that no further attempt makes sense."""
-        breaker = self.terms.breaker
-        return breaker is not None and self.terms.gate.circuit.shut(breaker) is not None
+    def shut(self, seconds: float) -> float | None:
+        """Return how long the circuit stays open for an attempt that has so much time; ``None`` where it is closed."""
+        terms = self.terms
+        if terms.breaker is None:
+            return None
+        return terms.gate.circuit.shut(terms.breaker, min(terms.timeout, seconds))
 
     def reserve(self) -> None:
         """Set the estimated cost aside, once for all attempts.
@@ -168,6 +171,7 @@ class Turn:
         self._terms = visit.terms
         self._gate = visit.terms.gate
         self._left = left
+        self._patience = 0.0
         self._ticket: Ticket | None = None
 
     def __enter__(self) -> Turn:
@@ -177,7 +181,7 @@ class Turn:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if self.sent:
-            self._gate.circuit.leave(self, error, answered=error is None)
+            self._gate.circuit.leave(self, self._patience, error, answered=error is None)
             if isinstance(error, RateLimited) and error.retry_after is not None:
                 self._gate.hold(error.retry_after)
         if self._ticket is not None:
@@ -196,8 +200,7 @@ class Turn:
         visit, terms = self._visit, self._terms
         if spent():
             raise late(terms.label)
-        if terms.breaker is not None:
-            self._heed(self._gate.circuit.shut(terms.breaker))
+        self._heed(visit.shut(self._left()))
         visit.reserve()
         self._ticket = visit.ticket = Ticket(terms.limits, self._weight())
         self._gate.join(self._ticket)
@@ -212,8 +215,10 @@ class Turn:
             visit.notes.append(f"waited {waited:.3g} s before sending, {why}")
         if spent():
             raise late(terms.label)
+        left = max(self._left(), 0.0)
+        self._patience = min(terms.timeout, left)
         if terms.breaker is not None:
-            shut, probing = self._gate.circuit.enter(terms.breaker, self, max(self._left(), 0.0))
+            shut, probing = self._gate.circuit.enter(terms.breaker, self, self._patience, left)
             self._heed(shut)
             if probing:
                 visit.notes.append("the circuit was open, and this request was the probe")

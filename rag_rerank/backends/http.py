@@ -225,7 +225,7 @@ class HttpReranker(ApiReranker):
 
     @property
     def _curious(self) -> bool:
-        return self._row.info is not None and not self._met.server.final
+        return self._row.info is not None and not self._met.server.final and not self._left_alone
 
     def _question(self, exchange: Exchange) -> Asked:
         return Asked("GET", self._url(self._row.info or ""), exchange.key)

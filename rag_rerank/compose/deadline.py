@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from rag_rerank._deadline import Limit
+from rag_rerank._deadline import Limit, left
 from rag_rerank._lazy import loaded
 from rag_rerank._pace import Pace, work
 from rag_rerank._plan import Call, Decision, Plan
@@ -29,7 +29,8 @@ class Deadline(Composite):
     """Gives its reranker a total time: retries, fallbacks, hedges and waits inside are cut by it.
 
     Where a call has a shorter time already (``rerank(..., timeout=)``, or a deadline further out), that one counts,
-    and raises. A `DeadlineExceeded` from a deadline further in is a failure like any other: it is raised.
+    and raises; ``"partial"`` fits what it scores into it. A `DeadlineExceeded` from a deadline further in is a failure
+    like any other: it is raised.
 
     ``on_late="partial"`` scores as many candidates as fit, in incoming order, and lets the others follow without a
     score. At least one is tried. How many fit is estimated from how long earlier calls took: a local model estimates by
@@ -88,11 +89,12 @@ class Deadline(Composite):
 
     def _partly(self, query: str, candidates: tuple[Candidate, ...]) -> Plan:
         time = Limit(self.seconds, None)
+        given = f"{min(self.seconds, left()):.3g} s"
         rankings: list[Ranking] = []
         waiting = candidates
         while True:
             seconds = time.left
-            fitting = self._fitting(query, [c.text for c in waiting], seconds * _SHARE)
+            fitting = self._fitting(query, [c.text for c in waiting], min(seconds, left()) * _SHARE)
             if waiting and not fitting:
                 if rankings:
                     break
@@ -109,7 +111,7 @@ class Deadline(Composite):
             waiting = waiting[fitting:]
             if not waiting or not self._in_rounds:
                 break
-        return self._joined(candidates, rankings, waiting)
+        return self._joined(candidates, rankings, waiting, given)
 
     def _fitting(self, query: str, texts: Sequence[str], seconds: float) -> int:
         """Return how many of the texts, from the first on, fit by estimate; all where there is none yet."""
@@ -119,7 +121,7 @@ class Deadline(Composite):
         return len(texts) if fitting is None else min(fitting, len(texts))
 
     def _joined(
-        self, candidates: tuple[Candidate, ...], rankings: Sequence[Ranking], waiting: Sequence[Candidate]
+        self, candidates: tuple[Candidate, ...], rankings: Sequence[Ranking], waiting: Sequence[Candidate], given: str
     ) -> Decision:
         """Return the hits of all rounds in one order, and behind them the candidates that were not reached."""
         if len(rankings) == 1:  # its own order stands, whatever made it
@@ -130,8 +132,8 @@ class Deadline(Composite):
         degraded: tuple[str, ...] = ()
         if waiting:
             reached = len(candidates) - len(waiting)
-            degraded = (f"{reached} of {len(candidates)} candidates were scored in {self._time}; the others follow",)
-            hits = blank_last((*hits, *in_first_stage_order(waiting, f"not reached in {self._time}")))
+            degraded = (f"{reached} of {len(candidates)} candidates were scored in {given}; the others follow",)
+            hits = blank_last((*hits, *in_first_stage_order(waiting, f"not reached in {given}")))
         return Decision(hits, scale, degraded=degraded, substituted=any(r.substituted for r in rankings))
 
     @property

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar, Literal
 
-from rag_rerank._plan import Call, Decision, Outcome, Plan, Together
+from rag_rerank._plan import Call, Decision, Outcome, Plan, Together, Work
 from rag_rerank.base import Composite, Reranker, check_choice, check_reranker
 from rag_rerank.compose._fusion import FUSIONS, NORMALISATIONS, fused
 from rag_rerank.errors import AllFailed, ConfigError, RerankError, TransientError
 from rag_rerank.types import Candidate, Ranking, Scale
 
 __all__ = ["Ensemble"]
+
+_MANY = 2000
+"""Scores of all members together whose fusion takes some ten milliseconds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,8 +126,10 @@ class Ensemble(Composite):
         if not voices:
             passing = [error for error in errors if isinstance(error, TransientError)]
             raise AllFailed(f"no member can be fused: {', '.join(missing)}", errors=passing)
+        fuse = partial(fused, candidates, voices, self.fusion, self.normalise or "min-max", self.k)
+        many = len(candidates) * len(voices) > _MANY
         return Decision(
-            fused(candidates, voices, self.fusion, self.normalise or "min-max", self.k),
+            (yield Work(fuse)) if many else fuse(),
             self.scale,
             degraded=(f"fused without {', '.join(missing)}",) if missing else (),
             substituted=bool(missing) or any(ranking.substituted for _, ranking in voices),

@@ -9,8 +9,19 @@ import pytest
 from backends.clocks import ManualClock
 from backends.providers import COHERE, QUERY, TEXTS, VOYAGE, Ask, Provider
 from backends.server import Action, Answer, Drop, Hang, Received, RerankServer
+from clocks import VirtualClock
+from timed import Flaky
 
-from rag_rerank import BackendUnavailable, CircuitOpen, ConfigError, Fallback, RerankError, build
+from rag_rerank import (
+    BackendTimeout,
+    BackendUnavailable,
+    CircuitOpen,
+    ConfigError,
+    DeadlineExceeded,
+    Fallback,
+    RerankError,
+    build,
+)
 from rag_rerank.backends._retry import RetryPolicy
 from rag_rerank.backends.cohere import Breaker
 
@@ -41,7 +52,14 @@ def fail(ask: Ask, reranker: Any, times: int = 1) -> RerankError:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("failures", 0), ("failures", True), ("failures", 1.5), ("seconds", 0), ("seconds", float("nan"))],
+    [
+        ("failures", 0),
+        ("failures", 1_001),
+        ("failures", True),
+        ("failures", 1.5),
+        ("seconds", 0),
+        ("seconds", float("nan")),
+    ],
 )
 def test_a_breaker_that_means_nothing_is_refused(name: str, value: Any, provider: Provider) -> None:
     with pytest.raises(ConfigError) as caught:
@@ -91,6 +109,43 @@ def test_what_speaks_of_ill_health_counts(
 def test_a_refusal_does_not_count(status: int, provider: Provider, ask: Ask, rerank_server: RerankServer) -> None:
     rerank_server.rule = lambda request: Answer(status)
     assert not isinstance(fail(ask, guarded(provider, rerank_server, failures=1), 3), CircuitOpen)
+
+
+def test_callers_in_a_hurry_open_it_for_their_like_only() -> None:
+    slow = Flaky(script=((0.4, None),), base_url="http://slow", breaker=Breaker(failures=3), retry=ONCE)
+    with VirtualClock().running():
+        for _ in range(3):
+            with pytest.raises(DeadlineExceeded):
+                slow.rerank(QUERY, TEXTS, timeout=0.25)
+        for timeout in (0.1, 0.25, 0.5):
+            with pytest.raises(CircuitOpen):
+                slow.rerank(QUERY, TEXTS, timeout=timeout)
+        assert len(slow.rerank(QUERY, TEXTS, timeout=0.6)) == len(TEXTS)
+        with pytest.raises(DeadlineExceeded):  # the answer has closed it for all
+            slow.rerank(QUERY, TEXTS, timeout=0.25)
+
+
+def test_timeouts_of_the_patient_open_it_for_those_in_a_hurry_too() -> None:
+    hanging = Flaky(script=((600.0, None),), base_url="http://hanging", breaker=Breaker(failures=2), retry=ONCE)
+    with VirtualClock().running() as clock:
+        for _ in range(2):
+            with pytest.raises(BackendTimeout):
+                hanging.rerank(QUERY, TEXTS)
+        assert clock.now() == 2 * hanging.timeout
+        for timeout in (0.1, None):
+            with pytest.raises(CircuitOpen):
+                hanging.rerank(QUERY, TEXTS, timeout=timeout)
+
+
+def test_an_attempt_that_got_next_to_no_time_does_not_speak_for_others() -> None:
+    script = ((0.95, BackendUnavailable("down")), (0.3, None))
+    retry = RetryPolicy(first_wait=0, jitter=0)
+    slow = Flaky(script=script, base_url="http://slow-again", breaker=Breaker(failures=2), retry=retry)
+    with VirtualClock().running():
+        with pytest.raises(DeadlineExceeded):
+            slow.rerank(QUERY, TEXTS, timeout=1)
+        assert len(slow.sent) == 2
+        assert len(slow.rerank(QUERY, TEXTS, timeout=1)) == len(TEXTS)
 
 
 def test_an_answer_between_failures_starts_the_count_anew(

@@ -108,7 +108,8 @@ def test_its_config_round_trips() -> None:
         ({"extra_body": {"x": float("nan")}}, "extra_body", "JSON cannot hold it"),
         ({"extra_body": {"x": {1}}}, "extra_body", "JSON cannot hold it"),
         ({"base_url": "http://gpu-box:8080?key=s3cret"}, "base_url", "nothing may follow"),
-        ({"base_url": "http://gpu-box:80800"}, "base_url", "no port"),
+        ({"base_url": "http://gpu-box:80800"}, "base_url", "a port that is none"),
+        ({"base_url": "http://[::1:8080"}, "base_url", "a host or a port"),
         ({"client": object(), "timeout": 0.0}, "timeout", "more than 0"),
     ],
 )

@@ -215,6 +215,14 @@ def test_tokens_are_estimated_and_put_right_by_the_bill(
     assert waits == [60]
 
 
+def test_tokens_of_those_without_a_limit_of_them_count_too(
+    ask: Ask, rerank_server: RerankServer, waits: list[float]
+) -> None:
+    ask(COHERE.reranker(rerank_server))  # bills no tokens, so the estimate counts
+    ask(limited(COHERE, rerank_server, tokens_per_minute=ESTIMATE))
+    assert waits == [60]
+
+
 def test_an_estimate_counts_where_no_bill_comes(ask: Ask, rerank_server: RerankServer, waits: list[float]) -> None:
     reranker = limited(COHERE, rerank_server, tokens_per_minute=2 * ESTIMATE - 1)
     ask(reranker)

@@ -11,10 +11,10 @@ from backends.providers import KEY, QUERY, TEXTS, Ask
 from backends.server import Answer, Drop, Hang, RerankServer
 from backends.wire import TEI_INFO, logit
 
-from rag_rerank import RateLimited, RequestRejected
+from rag_rerank import BackendUnavailable, CircuitOpen, RateLimited, RequestRejected
 from rag_rerank.backends import http
 from rag_rerank.backends._retry import RetryPolicy
-from rag_rerank.backends.http import HttpReranker
+from rag_rerank.backends.http import Breaker, HttpReranker
 
 Closing = Callable[[HttpReranker], HttpReranker]
 MANY = tuple(f"warm dragon number {i}" for i in range(70))
@@ -190,3 +190,18 @@ def test_many_first_callers_are_all_answered(reranker: HttpReranker, rerank_serv
 
     assert asyncio.run(together()) == [70] * 8
     assert set(sizes(rerank_server)) == {32, 6}
+
+
+def test_it_is_left_alone_altogether_while_its_circuit_is_open(
+    ask: Ask, rerank_server: RerankServer, closing: Closing
+) -> None:
+    rerank_server.info = Drop()
+    rerank_server.then(Drop())
+    guard = {"breaker": Breaker(failures=1), "retry": RetryPolicy(attempts=1)}
+    reranker = closing(HttpReranker(dialect="tei", base_url=rerank_server.base("tei"), **guard))
+    with pytest.raises(BackendUnavailable):
+        ask(reranker)
+    seen = len(rerank_server.received), len(rerank_server.looked)
+    with pytest.raises(CircuitOpen):
+        ask(reranker)
+    assert (len(rerank_server.received), len(rerank_server.looked)) == seen

@@ -16,7 +16,7 @@ from statistics import mean, pstdev
 from typing import Any
 
 from faults.trees import Node, model_of, parts, walk
-from faults.wire import FAULTS, LOGITS, Attempt
+from faults.wire import FAULTS, GIVEN_UP, LOGITS, Attempt
 
 OURS = {"RateLimited": "limits", "RequestTooLarge": "limits", "CircuitOpen": "breaker"}
 """What a leaf may be refused before anything is sent, and the option that it needs for that."""
@@ -115,9 +115,9 @@ class Oracle:
         for leaf in leaves:
             shared = [one for other in leaves if _gate(other) == _gate(leaf) for one in self.logs[other["name"]]]
             for attempt in self.logs[leaf["name"]]:
-                self._within(leaf.get("limits") or {}, attempt, shared)
-                if leaf.get("breaker"):
-                    _left_alone(leaf["breaker"], attempt, shared)
+                self._within(leaf["limits"] or {}, attempt, shared)
+                if leaf["breaker"]:
+                    _left_alone(leaf, attempt, shared)
 
     def _within(self, limits: Mapping[str, int], attempt: Attempt, shared: Sequence[Attempt]) -> None:
         before = [a for a in shared if attempt.began - 60 + TINY < a.began < attempt.began - TINY]
@@ -447,14 +447,26 @@ def _refused(leaf: Node, trace: Any) -> str | None:
 
 def _gate(leaf: Node) -> tuple[str, int]:
     """Return what tells whether leaves share a key at a server."""
-    return leaf["kind"], leaf.get("gate", leaf["slot"])
+    return leaf["kind"], leaf["gate"]
 
 
-def _left_alone(breaker: Mapping[str, float], attempt: Attempt, shared: Sequence[Attempt]) -> None:
-    """Check that nothing was sent while the circuit had to be open; answers of any kind are taken to close it."""
+def _left_alone(leaf: Node, attempt: Attempt, shared: Sequence[Attempt]) -> None:
+    """Check that nothing was sent while the circuit had to be open.
+
+    Answers of any kind are taken to close it, and timeouts after less than half of the leaf's own to say nothing.
+    """
+    breaker = leaf["breaker"]
     row: list[Attempt] = []
-    ended = (a for a in shared if a.kind != "given up" and a.ended is not None and a.ended < attempt.began - TINY)
+    ended = [
+        a
+        for a in shared
+        if a.kind != GIVEN_UP
+        and a.ended is not None
+        and a.ended < attempt.began + (-TINY if a.kind in FAILURES else TINY)
+    ]
     for one in sorted(ended, key=lambda a: a.ended or 0.0):
+        if one.kind == "BackendTimeout" and 2 * ((one.ended or 0.0) - one.began) < leaf["timeout"] + TINY:
+            continue
         row = [*row, one] if one.kind in FAILURES else []
     if len(row) >= breaker["failures"]:
         law(attempt.began >= (row[-1].ended or 0) + breaker["seconds"] - TINY, "an open circuit lets nothing through")

@@ -25,6 +25,7 @@ class Tally:
     """What was done, counted."""
 
     cases: Counter[str] = field(default_factory=Counter)
+    rerankers: Counter[str] = field(default_factory=Counter)
     requests: int = 0
     faults: Counter[str] = field(default_factory=Counter)
     outcomes: Counter[str] = field(default_factory=Counter)
@@ -44,6 +45,7 @@ def run(case: Case, wire: Wire, tally: Tally) -> None:
     elsewhere = len(wire.elsewhere.received)
     wire.server.received.clear()
     with _watched() as records, clock.running():
+        wire.cases += 1
         reranker = built(tree, wire)
         leaves = [node for node in walk(tree) if node["type"] == "leaf"]
         logs = {leaf["name"]: wire.slots[leaf["slot"]].log for leaf in leaves}
@@ -69,7 +71,10 @@ def run(case: Case, wire: Wire, tally: Tally) -> None:
     tally.requests += posted
     tally.cases["asyncio" if case["asyncio"] else "threads"] += 1
     tally.faults.update(attempt.fault for attempt in attempts if attempt.fault)
-    tally.faults.update("late" for attempt in attempts if attempt.kind == "BackendTimeout" and attempt.fault != "hang")
+    tally.rerankers.update(node["type"] for node in walk(tree))
+    tally.faults.update(
+        "slower than the wait" for attempt in attempts if attempt.kind == "BackendTimeout" and attempt.fault != "hang"
+    )
 
 
 def _asked(case: Case, reranker: Any, wire: Wire) -> tuple[Any, float]:

@@ -48,7 +48,9 @@ def main() -> int:
 
 
 def _print(tally: Tally, violations: int) -> None:
-    rows = [("cases", sum(tally.cases.values())), *sorted(tally.cases.items()), ("requests served", tally.requests)]
+    rows = [("cases", sum(tally.cases.values())), *sorted(tally.cases.items())]
+    rows += [("rerankers", sum(tally.rerankers.values())), *sorted(tally.rerankers.items())]
+    rows += [("requests served", tally.requests)]
     rows += [("faults injected", sum(tally.faults.values())), *sorted(tally.faults.items())]
     rows += [("calls", sum(tally.outcomes.values())), *sorted(tally.outcomes.items()), ("violations", violations)]
     for name, count in rows:

@@ -13,7 +13,9 @@ from faults.wire import FAULTS, SLOTS, Slot, Wire
 
 import rag_rerank
 from rag_rerank import Cached, Cascade, Deadline, Ensemble, Fallback, Hedge, Reranker, Shadow, Stage, Windows
+from rag_rerank.backends._breaker import Breaker
 from rag_rerank.backends._dialects import Name
+from rag_rerank.backends._limits import Limits
 from rag_rerank.backends._retry import RetryPolicy
 from rag_rerank.backends.cohere import CohereReranker
 from rag_rerank.backends.http import HttpReranker
@@ -29,7 +31,7 @@ WORDS = (
 )
 """Each is one token of the tokenizer, so that windows are runs of words."""
 
-LASTING = ("400", "401", "402", "403", "echo, 400", "echo, 401", "redirect")
+LASTING = ("400", "401", "402", "403", "413", "echo, 400", "echo, 401", "redirect")
 DEPTH = 4
 KINDS = ("cohere-sdk", *get_args(Name))
 
@@ -105,12 +107,16 @@ def _leaf(rng: random.Random, trouble: float, lasting: bool) -> Node:
     burst = rng.random() < 0.3
     script = []
     for _ in range(rng.randint(0, 8)):
-        name = rng.choice(names) if rng.random() < trouble else ""
+        grave = lasting and rng.random() < 0.25
+        name = rng.choice([n for n in names if not grave or n in LASTING]) if rng.random() < trouble else ""
         script += [(name, _seconds(rng))] * (rng.randint(2, 4) if burst and name.startswith("5") else 1)
     return {
         "type": "leaf",
         "kind": kind,
         "most": rng.choice((None, None, 1, 2, 4)),
+        "gate": rng.choice((None, None, 0, 1)),
+        "limits": rng.choice((None, None, None, _limits(rng))),
+        "breaker": rng.choice((None, None, {"failures": rng.randint(1, 3), "seconds": rng.choice((2.0, 30.0))})),
         "one_client": rng.random() < 0.15,
         "model": rng.choice(("shared", None)),
         "script": script,
@@ -120,10 +126,19 @@ def _leaf(rng: random.Random, trouble: float, lasting: bool) -> Node:
             "attempts": rng.randint(1, 4),
             "first_wait": round(rng.uniform(0, 1), 2),
             "max_wait": round(rng.uniform(0.5, 4), 2),
-            "budget": round(rng.uniform(2, 40), 1),
+            "budget": round(rng.choice((20, 40, 90)) * rng.uniform(0.1, 1), 1),
             "jitter": rng.choice((0.0, 0.5)),
         },
     }
+
+
+def _limits(rng: random.Random) -> dict[str, int]:
+    some = {
+        "requests_per_minute": rng.choice((1, 2, 3, 6)),
+        "tokens_per_minute": rng.choice((20, 60, 200)),
+        "concurrency": rng.choice((1, 1, 2)),
+    }
+    return {name: some[name] for name in rng.sample(sorted(some), rng.randint(1, 3))}
 
 
 def _seconds(rng: random.Random) -> float:
@@ -154,6 +169,7 @@ def numbered(tree: Node) -> Node:
         node["name"] = f"n{number}-{node['type']}"
         if node["type"] == "leaf":
             node["slot"] = slot
+            node["gate"] = slot if node["gate"] is None else node["gate"]
             slot += 1
     assert slot <= SLOTS, slot
     return tree
@@ -240,9 +256,11 @@ def _on_wire(leaf: Node, wire: Wire, slot: Slot) -> Reranker:
         "name": leaf["name"],
         "model": model_of(leaf),
         "api_key": KEY,
-        "base_url": f"{wire.server.url}/{service}/{slot.number}",
+        "base_url": f"{wire.server.url}/{service}/{wire.cases}-{leaf['gate']}",  # its limits are shared by this
         "timeout": leaf["timeout"],
         "retry": RetryPolicy(**leaf["retry"]),
+        "limits": Limits(**(leaf["limits"] or {})),
+        "breaker": leaf["breaker"] and Breaker(**leaf["breaker"]),
     }
     if leaf["kind"] == "cohere-sdk":
         return CohereOnWire(**options, wire=wire, slot=slot.number)
@@ -283,6 +301,9 @@ def _cuts(node: Node) -> Iterator[Node]:
             yield {**node, "script": script[:i] + script[i + 1 :]}
             if script[i][0]:
                 yield {**node, "script": [*script[:i], ("", script[i][1]), *script[i + 1 :]]}
+        for name in ("limits", "breaker"):
+            if node[name]:
+                yield {**node, name: None}
         return
     for place in ("members", "stages"):
         for i, part in enumerate(node.get(place, ())):

@@ -158,6 +158,7 @@ class Wire:
         self.server.rule = self._decide
         self.clients = [httpx.Client(transport=_Threads(self, slot), timeout=5) for slot in self.slots]
         self.aclients = [httpx.AsyncClient(transport=_Tasks(self, slot), timeout=5) for slot in self.slots]
+        self.cases = 0
         self.sdk_clients: dict[tuple[str, int], Any] = {}
         self.one_at_a_time = asyncio.Lock()
 

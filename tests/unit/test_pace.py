@@ -6,7 +6,7 @@ import math
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from rag_rerank._pace import Pace, work
@@ -57,7 +57,6 @@ def test_work_counts_the_query_with_every_text_and_stops_at_the_window() -> None
     assert work("\ud800", ["\udc00"])[0] > 0
 
 
-@settings(deadline=None)
 @given(
     st.floats(0, 10),
     st.floats(1e-4, 5),
@@ -77,7 +76,6 @@ def test_a_straight_line_is_found_again(
             assert fitting == sum(t <= seconds for t in takes)
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.floats(0, 1e6), st.floats(0, 1e6)), max_size=30),
     st.lists(st.floats(0, 1e5), max_size=20),

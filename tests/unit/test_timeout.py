@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import math
 import pickle
+import sys
 from typing import Any
 
 import pytest
@@ -18,13 +19,16 @@ from rag_rerank import (
     Cascade,
     Deadline,
     DeadlineExceeded,
+    Ensemble,
     Fallback,
     InputError,
     RateLimited,
     Stage,
     TransientError,
+    _deadline,
 )
 from rag_rerank.backends._retry import RetryPolicy
+from rag_rerank.testing import ScriptedReranker
 
 
 def in_time(took: float, seconds: float) -> bool:
@@ -54,12 +58,35 @@ def test_it_pickles_with_its_trace(world: Any) -> None:
     assert twin.trace == error.trace and len(twin.trace.children) == 1
 
 
-@pytest.mark.parametrize("timeout", [0, -1, math.nan, math.inf, "3", True])
+@pytest.mark.parametrize("timeout", [0, -1, math.nan, math.inf, pytest.param(10**400, id="huge"), "3", True])
 def test_a_timeout_that_is_no_time_is_refused_before_anything_is_asked(world: Any, timeout: Any) -> None:
     reranker = Timed()
     error, _ = world.timed(world.rank, reranker, timeout=timeout)
     assert type(error) is InputError and str(error).startswith("timeout must be more than 0 seconds")
     assert reranker.calls == []
+
+
+def test_a_time_longer_than_threads_can_wait_is_a_time() -> None:
+    reranker = Ensemble(members=(Deadline(reranker=ScriptedReranker(), seconds=1e12), ScriptedReranker()))
+    assert len(reranker.rerank("q", ["a", "b"], timeout=1e300)) == 2
+
+
+def test_asking_what_is_left_takes_one_step_for_each_limit_around() -> None:
+    steps = 0
+
+    def count(frame: Any, event: str, argument: Any) -> None:
+        nonlocal steps
+        steps += event == "call"
+
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_deadline.within(5))
+        for _ in range(10):
+            stack.enter_context(_deadline.within(math.inf))
+        sys.setprofile(count)
+        left = _deadline.left()
+        sys.setprofile(None)
+    assert 0 < left <= 5
+    assert steps < 20
 
 
 def test_whole_numbers_and_tiny_times_are_times(world: Any) -> None:

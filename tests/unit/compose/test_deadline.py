@@ -135,6 +135,16 @@ def test_partial_scores_in_rounds_what_fits_and_lets_the_others_follow(world: An
     assert [hit.rank for hit in ranking] == list(range(1, 13))
 
 
+def test_partial_fits_into_a_shorter_time_of_the_call(world: Any) -> None:
+    whole = Deadline(reranker=Timed(each=1.0, by_text=BY_TEXT), seconds=60, on_late="partial")
+    world.rank(whole, TEXTS[:3])
+    ranking, took = world.timed(world.rank, whole, TEXTS, timeout=6)
+    assert in_time(took, 6)
+    reached = sum(hit.raw_score is not None for hit in ranking)
+    assert 4 <= reached < 12
+    assert ranking.degraded == (f"{reached} of 12 candidates were scored in 6 s; the others follow",)
+
+
 def test_partial_keeps_the_rounds_before_one_that_is_late(world: Any) -> None:
     reranker = Sudden(slow_from=2)
     whole = Deadline(reranker=reranker, seconds=6, on_late="partial")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import threading
 from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
@@ -32,6 +33,7 @@ from rag_rerank import (
     to_config,
 )
 from rag_rerank.backends.lexical import LexicalReranker
+from rag_rerank.compose._fusion import fused as fusion
 from rag_rerank.testing import ScriptedReranker
 
 
@@ -292,7 +294,7 @@ def again(ensemble: Ensemble, count: int) -> dict[str, float]:
     return {i: float(total[i] * factor(i)) for i in scored}
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(cases())
 def test_fused_scores_are_those_of_the_formulas_and_nothing_is_lost(case: tuple[Ensemble, int]) -> None:
     ensemble, count = case
@@ -309,7 +311,7 @@ def test_fused_scores_are_those_of_the_formulas_and_nothing_is_lost(case: tuple[
     assert list(found.values()) == sorted(found.values(), reverse=True)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(cases())
 def test_both_worlds_give_the_same_ranking(case: tuple[Ensemble, int]) -> None:
     ensemble, count = case
@@ -323,7 +325,7 @@ def test_both_worlds_give_the_same_ranking(case: tuple[Ensemble, int]) -> None:
     assert shown(here) == shown(there)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(cases(), st.randoms(use_true_random=False))
 def test_the_order_of_the_members_does_not_matter(case: tuple[Ensemble, int], random: Any) -> None:
     ensemble, count = case
@@ -344,3 +346,19 @@ def test_the_order_of_the_members_does_not_matter(case: tuple[Ensemble, int], ra
             if value is None
             else math.isclose(value, other[i] or 0.0, rel_tol=1e-9, abs_tol=1e-9 * (1 + largest))
         )
+
+
+def test_many_scores_are_fused_away_from_the_event_loop_with_the_same_hits(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads = []
+
+    def watched(*inputs: Any) -> Any:
+        threads.append(threading.current_thread())
+        return fusion(*inputs)
+
+    monkeypatch.setattr("rag_rerank.compose.ensemble.fused", watched)
+    ensemble, texts = Ensemble(members=(A, B)), ["0", "1", "2"]
+    few = asyncio.run(ensemble.arerank("q", texts))
+    monkeypatch.setattr("rag_rerank.compose.ensemble._MANY", 5)
+    many = asyncio.run(ensemble.arerank("q", texts))
+    assert many.hits == few.hits
+    assert threads[0] is threading.main_thread() is not threads[1]
