@@ -125,7 +125,8 @@ class HuggingFaceTokens(Tokens):
 
     def count(self, text: str) -> int:
         """Return how many tokens a text has."""
-        return len(self._tokenizer.encode(readable(text), add_special_tokens=False).ids)
+        (encoding,) = self._tokenizer.encode_batch_fast([readable(text)], add_special_tokens=False)  # without offsets
+        return len(encoding.ids)
 
     def spans(self, text: str) -> list[Span]:
         """Return each token's characters."""

@@ -71,9 +71,8 @@ class ScriptedReranker(PointwiseReranker):
 class RerankerContract:
     """The laws of every reranker, as a pytest class; give it a ``reranker`` fixture.
 
-    Set ``in_registry = False`` for a class that no config can name, and ``finite_context = True`` with a longer
-    text in ``long_text`` where the backend cuts. A cascade with ``border_only`` keeps all but two of them: it puts
-    hits without a score first, and does not score what is alone.
+    Set ``in_registry = False`` for a class that no config can name. A cascade with ``border_only`` keeps all but two of
+    the laws: it puts hits without a score first, and does not score what is alone.
     """
 
     in_registry: ClassVar[bool] = True

@@ -12,8 +12,9 @@ from typing import Any, get_args
 import click
 
 from rag_rerank.cli.candidates import Format, read
-from rag_rerank.cli.table import table
+from rag_rerank.cli.table import line, table
 from rag_rerank.config import build
+from rag_rerank.context import Context, Packing
 from rag_rerank.errors import RerankError, TruncationWarning
 from rag_rerank.types import Candidate, Coverage, Hit, Ranking, Scale
 
@@ -36,6 +37,13 @@ _MEANING: Mapping[Scale, str] = {
 @click.option("-q", "--query", required=True, help="What the texts should be relevant to.")
 @click.option("-k", "--top-k", type=click.IntRange(min=1), help="Show only the best K.")
 @click.option(
+    "--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="Time for the whole call."
+)
+@click.option(
+    "--max-tokens", type=click.IntRange(min=1), help="Also choose what fits into so many tokens; needs --tokenizer."
+)
+@click.option("--tokenizer", metavar="NAME|PATH", help="Counts tokens: a tiktoken name, or a tokenizer.json.")
+@click.option(
     "--format",
     "layout",
     type=click.Choice(get_args(Format)),
@@ -46,7 +54,18 @@ _MEANING: Mapping[Scale, str] = {
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
 @click.option("--trace", "show_trace", is_flag=True, help="Also print what each step did, on stderr.")
 @click.argument("file", metavar="FILE|-")
-def rank(spec: str, query: str, top_k: int | None, layout: Format, as_json: bool, show_trace: bool, file: str) -> None:
+def rank(
+    spec: str,
+    query: str,
+    top_k: int | None,
+    timeout: float | None,
+    max_tokens: int | None,
+    tokenizer: str | None,
+    layout: Format,
+    as_json: bool,
+    show_trace: bool,
+    file: str,
+) -> None:
     """Order texts by their relevance to a query.
 
     FILE holds one candidate a line: a JSON object with "text" and optionally "id", "score" (the first stage's) and
@@ -56,17 +75,27 @@ def rank(spec: str, query: str, top_k: int | None, layout: Format, as_json: bool
 
     The JSON object has "schema" (1), "query", "scale", "hits", "usage", "degraded", "substituted" and "trace". A hit
     has "rank", "score", "raw_score", "candidate" (as it was read), "coverage" (tokens "total" and "seen"), "unscored"
-    and "window" (characters of the best window of a long text).
+    and "window" (characters of the best window of a long text). With --max-tokens or --tokenizer there is "context",
+    too: its text, what it is made of, and for each hit that is left out, why.
     """
     candidates = read(file, layout)
+    packing = None
+    if max_tokens is not None or tokenizer is not None:
+        packing = Packing(max_tokens=max_tokens, tokenizer=tokenizer)
+        packing.warm_up()
     with _warnings_on_stderr(), build(spec) as reranker:
         try:
-            ranking: Ranking = reranker.rerank(query, candidates, top_k=top_k)
+            ranking: Ranking = reranker.rerank(query, candidates, top_k=top_k, timeout=timeout)
         except RerankError as error:
             if show_trace and error.trace is not None:
                 click.echo(error.trace.render(), err=True)
             raise
-    click.echo(json.dumps({"schema": SCHEMA, **ranking.to_dict()}) if as_json else _page(ranking, candidates))
+    context = None if packing is None else packing.pack(ranking)
+    if as_json:
+        packed = {} if context is None else {"context": context.to_dict()}
+        click.echo(json.dumps({"schema": SCHEMA, **ranking.to_dict(), **packed}))
+    else:
+        click.echo("\n".join([_page(ranking, candidates), *_packed(context)]))
     if show_trace:
         click.echo(ranking.trace.render(), err=True)
 
@@ -99,6 +128,19 @@ def _page(ranking: Ranking, candidates: Sequence[Candidate]) -> str:
         *(f"note   degraded: {reason}" for reason in ranking.degraded),
     ]
     return "\n".join(lines)
+
+
+def _packed(context: Context | None) -> Iterator[str]:
+    """Yield what is in the context, and who is not, by reason."""
+    if context is None:
+        return
+    total = len(context) + len(context.dropped)
+    yield f"fits   {len(context)} of {total} texts; {context.tokens:,} of {context.tokens_before:,} tokens"
+    ids: dict[str, list[str]] = {}
+    for dropped in context.dropped:
+        ids.setdefault(dropped.reason, []).append(dropped.hit.id)
+    for reason, of in ids.items():
+        yield f"out    {reason}: {line(', '.join(of))}"
 
 
 def _row(hit: Hit, was: int) -> tuple[str, ...]:

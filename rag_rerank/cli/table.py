@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from rag_rerank._request import readable
 
-__all__ = ["table"]
+__all__ = ["line", "table"]
 
 _WIDEST = 48
 """Signs of a cell at most, the last column apart."""
@@ -23,7 +23,7 @@ def table(rows: Sequence[Sequence[str]], *, align: str, width: int | None = None
         align: One sign for each column: ``>`` for numbers, ``<`` for words.
         width: Signs in a line at most; the last column is cut to it. ``None`` for no limit.
     """
-    cells = [[*(_cut(_line(cell), _WIDEST) for cell in row[:-1]), _line(row[-1])] for row in rows]
+    cells = [[*(_cut(line(cell), _WIDEST) for cell in row[:-1]), line(row[-1])] for row in rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     if width is not None:
         widths[-1] = max(_LEAST, min(widths[-1], width - sum(widths[:-1]) - 2 * len(widths[:-1])))
@@ -33,7 +33,8 @@ def table(rows: Sequence[Sequence[str]], *, align: str, width: int | None = None
     )
 
 
-def _line(text: str) -> str:
+def line(text: str) -> str:
+    """Return a text on one line, without signs that would steer a terminal."""
     return "".join(sign if sign.isprintable() else "\ufffd" for sign in " ".join(readable(text).split()))
 
 

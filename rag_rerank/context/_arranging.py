@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Literal
 
 from rag_rerank.context.report import Piece
-from rag_rerank.errors import InputError
+from rag_rerank.errors import ConfigError, InputError
 from rag_rerank.types import Candidate, Hit
 
 Merge = Literal["chunks", "characters"]
@@ -33,15 +34,29 @@ def place(hit: Hit, source: Source | None, position: str | None) -> Place:
     """Read a hit's place from its metadata.
 
     Raises:
+        ConfigError: The function raised.
         InputError: The source is a list or a mapping, which cannot be compared.
     """
-    found = source(hit.candidate) if callable(source) else hit.candidate.metadata.get(source) if source else None
+    found = _told(hit.candidate, source) if callable(source) else hit.candidate.metadata.get(source) if source else None
     try:
         hash(found)
     except TypeError as error:
         raise InputError(f"candidate {hit.id!r}: a source must be hashable, got {type(found).__name__}") from error
-    at = hit.candidate.metadata.get(position) if position else None
-    return Place(found, at if isinstance(at, int) and not isinstance(at, bool) else None)
+    return Place(found, _whole(hit.candidate.metadata.get(position)) if position else None)
+
+
+def _told(candidate: Candidate, source: Callable[[Candidate], Hashable]) -> Hashable:
+    try:
+        return source(candidate)
+    except Exception as error:  # the caller's own code raises whatever it likes
+        raise ConfigError(f"the function raised {type(error).__name__}", path="source") from error
+
+
+def _whole(value: object) -> int | None:
+    """Return a whole number as an int; some vector stores give numpy's back, or floats for all numbers."""
+    if isinstance(value, Integral) and not isinstance(value, bool):
+        return int(value)
+    return int(value) if isinstance(value, float) and value.is_integer() else None
 
 
 class Arrangement:

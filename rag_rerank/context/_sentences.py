@@ -9,10 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+from rag_rerank.types import blank
+
 Span = tuple[int, int]
 
 _END = re.compile(
-    r"""[.!?…]+["'”’»)\]]*\s+"""  # with white space behind it
+    r"""(?<![.!?…])[.!?…]+["'”’»)\]]*\s+"""  # with white space behind it; a row of dots is tried once, from its first
     r"""|[。！？｡]+["'”’」』）]*\s*"""  # scripts that write no space between sentences
     r"""|\n[^\S\n]*\n\s*"""  # a paragraph
 )
@@ -54,7 +56,8 @@ def part(text: str, window: Span | None, fits: Callable[[Span], bool]) -> Span |
     if not last:
         return None
     before = _furthest(first, lambda more: fits(run(first - more, first + last)))
-    return run(first - before, first + last)
+    start, end = run(first - before, first + last)
+    return None if blank(text[start:end]) else (start, end)
 
 
 def _furthest(most: int, fits: Callable[[int], bool]) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from rag_rerank.context._arranging import Arrangement, Place
@@ -27,6 +27,7 @@ class Walk:
     Args:
         packing: The options.
         hits: In the order of the ranking.
+        shown: Hit's id -> what is read of it, where that is not its text.
         queue: In which order they are looked at.
         places: Hit's id -> its place.
         arrangement: How kept hits are read.
@@ -37,6 +38,7 @@ class Walk:
         self,
         packing: Packing,
         hits: Sequence[Hit],
+        shown: Mapping[str, str],
         queue: Queue,
         places: dict[str, Place],
         arrangement: Arrangement,
@@ -44,6 +46,7 @@ class Walk:
     ) -> None:
         self._packing = packing
         self._hits = hits
+        self._shown = shown
         self._queue = queue
         self._places = places
         self._arrangement = arrangement
@@ -88,16 +91,18 @@ class Walk:
         return None
 
     def _fitting(self, hit: Hit) -> Piece | None:
-        whole = Piece(text=hit.text, hits=(hit,))
+        text = self._shown.get(hit.id, hit.text)
+        whole = Piece(text=text, hits=(hit,))
         if self._fits(whole):
             return whole
         if self._packing.trim is None or any(piece.trimmed for piece in self.kept):
             return None
 
         def trimmed(span: tuple[int, int]) -> Piece:
-            return Piece(text=hit.text[slice(*span)], hits=(hit,), trimmed=span)
+            return Piece(text=text[slice(*span)], hits=(hit,), trimmed=span)
 
-        span = part(hit.text, hit.window, lambda span: self._fits(trimmed(span)))
+        window = hit.window if text == hit.text else None
+        span = part(text, window, lambda span: self._fits(trimmed(span)))
         return None if span is None else trimmed(span)
 
     def _fits(self, piece: Piece) -> bool:

@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 from rag_rerank._lazy import loaded
@@ -23,13 +24,20 @@ from rag_rerank.types import SCALES, Hit, Ranking, Scale
 __all__ = ["Packing", "pack"]
 
 
-def pack(ranking: Ranking, **options: Any) -> Context:
-    """Choose what goes to the LLM; the options are those of `Packing`.
+def pack(ranking: Ranking, *, shown: Mapping[str, str] | None = None, **options: Any) -> Context:
+    """Choose what goes to the LLM.
+
+    Args:
+        ranking: What to choose from.
+        shown: See `Packing.pack`.
+        options: Those of `Packing`.
 
     Raises:
         ConfigError: See `Packing`.
+        ModelLoadError: See `Packing`.
+        InputError: See `Packing`.
     """
-    return Packing(**options).pack(ranking)
+    return Packing(**options).pack(ranking, shown=shown)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,9 +57,9 @@ class Packing:
         min_score: The least score, on the scale ``min_score_scale``. Not applied, with a note, to a ranking on another
             scale, or where another reranker answered than the one asked for (unless the scale is ``calibrated``).
         min_score_scale: The scale that ``min_score`` was written for.
-        duplicates: ``"exact"`` keeps one of several texts that differ in white space only; a number in 0..1 keeps one
-            of those whose ``similarity`` reaches it, too (0.8 is a good start for words, 0.95 for embeddings). The
-            copy that stands higher is the one that is kept.
+        duplicates: ``"exact"`` keeps one of several texts that differ in white space only; a number above 0, up to 1,
+            keeps one of those whose ``similarity`` reaches it, too (0.8 is a good start for words, 0.95 for
+            embeddings). The copy that stands higher is the one that is kept.
         similarity: How alike two texts are: ``"words"`` (Jaccard index of their words and word pairs), or a function
             from a list of texts to one vector each, such as the ``encode`` of an embedding model (cosine).
         diversity: 0 looks at hits by their rank; more, up to 1, prefers those that are unlike what is kept, by maximal
@@ -73,7 +81,7 @@ class Packing:
 
     Raises:
         ConfigError: A value that is out of range, or an option without the one that it needs. When packing: the
-            tokenizer is unknown or returned nonsense.
+            tokenizer is unknown or returned nonsense, or a function raised.
         ModelLoadError: When packing: the tokenizer's files cannot be had.
         InputError: When packing: a source that cannot be compared.
     """
@@ -108,6 +116,11 @@ class Packing:
             _number("min_score", self.min_score, -math.inf, math.inf)
         if self.duplicates not in (None, "exact"):
             _number("duplicates", self.duplicates, 0, 1)
+            if self.duplicates == 0:
+                raise ConfigError(
+                    f"expected a number above 0, got {self.duplicates!r}: every text reaches a similarity of 0",
+                    path="duplicates",
+                )
         if self.similarity != "words" and not callable(self.similarity):
             raise ConfigError(f"expected 'words' or a function, got {self.similarity!r:.60}", path="similarity")
         if self.source is not None and not isinstance(self.source, str) and not callable(self.source):
@@ -165,7 +178,8 @@ class Packing:
         options = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
         for name, value in options.items():
             if isinstance(value, os.PathLike):
-                options[name] = os.fspath(value)
+                alone = Path(value).name == os.fspath(value)  # would be read as a tiktoken name
+                options[name] = f"./{os.fspath(value)}" if alone else os.fspath(value)
             elif not isinstance(value, (str, int, float)):
                 raise ConfigError(f"{type(value).__name__} is a live object, which no config can express", path=name)
         return options
@@ -180,11 +194,28 @@ class Packing:
     def _tokens(self) -> Tokens | None:
         return None if self.tokenizer is None else tokens(self.tokenizer)
 
-    def pack(self, ranking: Ranking) -> Context:
+    def warm_up(self) -> None:
+        """Read the tokenizer now, so that a wrong one is found before anything is asked of a reranker.
+
+        Raises:
+            ConfigError: See `Packing`.
+            ModelLoadError: See `Packing`.
+        """
+        self._tokens  # noqa: B018
+
+    def pack(self, ranking: Ranking, *, shown: Mapping[str, str] | None = None) -> Context:
         """Choose what goes to the LLM, and say what became of every hit.
 
         Nothing of the ranking is changed. The same ranking gives the same context.
+
+        Args:
+            ranking: What to choose from.
+            shown: Hit's id -> what the LLM reads of it, such as its text under a heading; others are shown by their
+                text. This is what is counted, trimmed (from its beginning) and put into pieces. Whether a hit is blank
+                or a duplicate, and how alike two hits are, is told by their texts, to which headings would add
+                likeness or unlikeness.
         """
+        shown = shown or {}
         hits, dropped, notes = passing(ranking, self.min_score, self.min_score_scale)
         places = {hit.id: place(hit, self.source, self.position) for hit in hits}
         compared = self.diversity > 0 or self.duplicates not in (None, "exact")
@@ -192,7 +223,7 @@ class Packing:
         arrangement = Arrangement(places, self.merge, self.order)
         for strict in (False, True):
             queue = Queue(hits, self.diversity, alike)
-            walk = Walk(self, hits, queue, places, arrangement, self._budget(strict=strict))
+            walk = Walk(self, hits, shown, queue, places, arrangement, self._budget(strict=strict))
             pieces = self._counted(arrangement.of(walk.kept))
             used = self._count([piece.text for piece in pieces])
             if used is None or self.max_tokens is None or used <= self.max_tokens:
@@ -201,7 +232,7 @@ class Packing:
                     dropped=tuple(sorted([*dropped, *walk.dropped], key=lambda drop: drop.hit.rank)),
                     separator=self.separator,
                     scale=ranking.scale,
-                    tokens_before=self._count([hit.text for hit in ranking]),
+                    tokens_before=self._count([shown.get(hit.id, hit.text) for hit in ranking]),
                     tokens=used,
                     notes=(*notes, *self._unknown(hits, places)),
                     degraded=ranking.degraded,

@@ -31,7 +31,8 @@ class Piece:
         text: The text.
         hits: What it is made of, in the order of reading; more than one where neighbours were merged.
         tokens: How many tokens the text has by itself; ``None`` without a tokenizer.
-        trimmed: Which characters of the hit's text are left (first, behind the last), or ``None`` for all.
+        trimmed: Which characters are left (first, behind the last) of the hit's text, or of what was shown in its
+            place; ``None`` for all.
     """
 
     text: str

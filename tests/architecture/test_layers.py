@@ -30,7 +30,7 @@ MAY_IMPORT = {
     "backends": {"backends", "base", "ground"},
     "names": {"names", "base", "ground"},
     "measuring": {"measuring", "backends", "base", "ground"},
-    "tools": {"tools", "measuring", "names", "backends", "compose", "base", "ground"},
+    "tools": {"tools", "measuring", "names", "backends", "compose", "context", "base", "ground"},
 }
 
 MODULES = sorted(file for file in PACKAGE.rglob("*.py") if file != PACKAGE / "__init__.py")

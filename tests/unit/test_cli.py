@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from backends.server import Answer, RerankServer
 from click.testing import CliRunner, Result
+from tokenizing import STARTER
 
 import rag_rerank
 from rag_rerank import Ranking
@@ -133,6 +134,40 @@ def test_an_answer_by_a_fallback_is_told(
     assert "degraded: lexical answered in place of cohere:rerank-v3.5" in shown.stdout
     assert "failed: BackendUnavailable" in shown.stderr
     assert "a-key" not in shown.output
+
+
+# rank: the time of the call, and what fits
+
+
+def test_a_call_that_is_not_done_in_time_is_an_error_of_one_line(candidates: str) -> None:
+    shown = rank(candidates, "--timeout", "1e-6", reranker="embedded")
+    assert shown.exit_code == 2
+    assert shown.stdout == "" and shown.stderr.count("\n") == 1
+    assert shown.stderr.startswith("Error: ") and "1e-06 s" in shown.stderr
+
+
+def test_what_fits_is_told_with_tokens_and_reasons(candidates: str) -> None:
+    shown = rank(candidates, "--max-tokens", "20", "--tokenizer", str(STARTER))
+    assert shown.stdout.splitlines()[-3:] == [
+        "fits   1 of 4 texts; 18 of 42 tokens",
+        "out    max_tokens: garda, 17",
+        "out    blank: 2",
+    ]
+
+
+def test_json_has_the_context_where_one_was_asked_for(candidates: str) -> None:
+    found = json.loads(rank(candidates, "--max-tokens", "20", "--tokenizer", str(STARTER), "--json").stdout)
+    assert found["context"]["text"] == LINES[1]["text"]
+    assert [drop["id"] for drop in found["context"]["dropped"]] == ["garda", "17", "2"]
+    assert found["context"]["tokens"] <= 20
+
+
+def test_a_wrong_tokenizer_is_found_before_anything_is_asked(candidates: str) -> None:
+    for given, told in ((["nowhere/"], "there is no file"), ([], "max_tokens needs tokenizer")):
+        options = ["--tokenizer", *given] if given else []
+        shown = rank(candidates, "--max-tokens", "20", *options, reranker="voyage")  # has no key, and is not reached
+        assert shown.exit_code == 2
+        assert told in shown.stderr
 
 
 # rank: JSON

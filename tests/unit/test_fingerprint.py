@@ -12,6 +12,9 @@ import pytest
 import rag_rerank
 from rag_rerank import Cached, ConfigError, ModelLoadError, PointwiseReranker, Secret, build, registry
 from rag_rerank.backends import _files, _local
+from rag_rerank.backends._breaker import Breaker
+from rag_rerank.backends._limits import Limits
+from rag_rerank.backends._prices import Price
 from rag_rerank.backends._retry import RetryPolicy
 from rag_rerank.backends._weights import ModelFolder, locate
 from rag_rerank.backends.cohere import CohereReranker
@@ -46,10 +49,13 @@ CHANGED: Mapping[str, Mapping[str, Any]] = {
 NEUTRAL: Mapping[str, Any] = {
     "api_key": "other",
     "batch_tokens": 7,
+    "breaker": Breaker(failures=1),
+    "limits": Limits(concurrency=1),
     "max_queue": 7,
     "max_texts": 7,
     "name": "other",
     "optimize": False,
+    "price": Price(per_million_tokens=1.0),
     "priority": 3,
     "retry": RetryPolicy(attempts=1),
     "threads": 2,

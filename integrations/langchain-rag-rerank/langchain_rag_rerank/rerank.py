@@ -11,7 +11,7 @@ from langchain_core.callbacks import Callbacks
 from langchain_core.documents import BaseDocumentCompressor, Document
 from langchain_core.runnables import Runnable, RunnableLambda
 from pydantic import ConfigDict, Field, InstanceOf, PlainSerializer
-from rag_rerank import Candidate, Context, Packing, Piece, Ranking, Reranker, Spec, build, to_config
+from rag_rerank import Candidate, ConfigError, Context, Packing, Piece, Ranking, Reranker, Spec, build, to_config
 
 logger = logging.getLogger(__name__)
 
@@ -89,12 +89,12 @@ class RagRerank(BaseDocumentCompressor):
     def _rerank(self, request: RerankInput) -> list[Document]:
         documents = request["documents"]
         ranking = self.reranker.rerank(request["query"], _candidates(documents), top_k=self.top_n)
-        return self._told(documents, ranking, None if self.context is None else self.context.pack(ranking))
+        return self._told(documents, ranking, None if self.context is None else _packed(self.context, ranking))
 
     async def _arerank(self, request: RerankInput) -> list[Document]:
         documents = request["documents"]
         ranking = await self.reranker.arerank(request["query"], _candidates(documents), top_k=self.top_n)
-        context = None if self.context is None else await asyncio.to_thread(self.context.pack, ranking)
+        context = None if self.context is None else await asyncio.to_thread(_packed, self.context, ranking)
         return self._told(documents, ranking, context)
 
     def _told(self, documents: Sequence[Document], ranking: Ranking, context: Context | None) -> list[Document]:
@@ -121,6 +121,13 @@ class RagRerank(BaseDocumentCompressor):
         if piece.trimmed is not None:
             marks["trimmed"] = list(piece.trimmed)
         return best.model_copy(update={"page_content": piece.text, "metadata": {**best.metadata, **marks}})
+
+
+def _packed(packing: Packing, ranking: Ranking) -> Context:
+    try:
+        return packing.pack(ranking)
+    except ConfigError as error:
+        raise error.under("context") from error.__cause__
 
 
 def _candidates(documents: Sequence[Document]) -> list[Candidate]:

@@ -8,7 +8,8 @@ import pickle
 from typing import Any
 
 import pytest
-from llama_index.core.schema import ImageNode, MediaResource, MetadataMode, Node, NodeWithScore, TextNode
+from llama_index.core.node_parser import SentenceSplitter
+from llama_index.core.schema import Document, ImageNode, MediaResource, MetadataMode, Node, NodeWithScore, TextNode
 from pydantic import ValidationError
 from rag_rerank import ConfigError, Context, Packing
 from rag_rerank.testing import ScriptedReranker
@@ -130,3 +131,37 @@ def test_a_wrong_option_is_the_librarys_own_error() -> None:
         RagRerank("lexical", context={"max_token": 3})
     with pytest.raises(ValidationError, match="context"):
         RagRerank("lexical", context=3)
+
+
+def test_duplicates_are_told_by_the_text_and_not_by_the_metadata_around_it() -> None:
+    """Metadata would hide that two copies are one, and make all short chunks of one file alike."""
+    heard: list[Context] = []
+    title = "a long title that all chunks of this file have in common, whatever it is that they say themselves"
+    texts = ("K2 is high.", "Garda is deep.", "K2  is high.")
+    nodes = [NodeWithScore(node=TextNode(text=t, metadata={"title": title, "page": i})) for i, t in enumerate(texts)]
+    for duplicates in ("exact", 0.6):
+        out = rerank(context={"duplicates": duplicates}, on_context=heard.append).postprocess_nodes(
+            nodes, query_str=QUERY
+        )
+        assert [node.node for node in out] == [node.node for node in nodes[:2]]
+        assert [(drop.hit.id, drop.duplicate_of) for drop in heard[-1].dropped] == [("2", "0")]
+    assert read(out) == heard[-1].text
+    assert title in heard[-1].text
+
+
+def test_neighbours_that_the_hosts_splitter_made_are_merged_by_the_places_that_it_set() -> None:
+    document = Document(
+        text=" ".join(f"This is the sentence with the number {i}." for i in range(30)), id_="a document"
+    )
+    chunks = SentenceSplitter(chunk_size=60, chunk_overlap=20).get_nodes_from_documents([document])
+    assert len(chunks) > 3
+    context = {"merge": "characters", "source": "ref_doc_id", "position": "start_char_idx"}
+    (out,) = rerank(context=context).postprocess_nodes([NodeWithScore(node=chunk) for chunk in chunks], query_str=QUERY)
+    assert out.text == document.text
+    assert out.metadata == {"merged_ids": [chunk.node_id for chunk in chunks]}
+
+
+def test_a_tokenizer_that_raises_is_named_with_its_place() -> None:
+    broken = {"max_tokens": 9, "tokenizer": lambda text: 1 // 0}
+    with pytest.raises(ConfigError, match=r"^context\.tokenizer: the function raised ZeroDivisionError"):
+        rerank(context=broken).postprocess_nodes(found(), query_str=QUERY)

@@ -9,7 +9,7 @@ import pytest
 from rankings import ranking_of
 from tokenizing import tiny_encoding
 
-from rag_rerank import ConfigError, Context, InputError, pack
+from rag_rerank import ConfigError, Context, InputError, Packing, pack
 
 
 def kept(context: Context) -> list[str]:
@@ -169,7 +169,25 @@ def test_a_source_that_cannot_be_compared_is_an_input_error_with_the_candidate()
         pack(ranking_of(["a"], metadata=[{"file": ["x"]}]), per_source=1, source="file")
 
 
+def test_a_function_for_the_source_that_raises_is_a_config_error() -> None:
+    with pytest.raises(ConfigError, match=r"^source: the function raised KeyError$"):
+        pack(ranking_of(["a"]), per_source=1, source=lambda candidate: candidate.metadata["file"])
+
+
 def test_only_kept_hits_count_for_the_cutoff() -> None:
     context = pack(ranking_of(["a", "a", "b", "c"]), duplicates="exact", top_k=2)
     assert kept(context) == ["d1", "d3"]
     assert reasons(context) == {"d2": "duplicates", "d4": "top_k"}
+
+
+def test_what_is_shown_in_place_of_a_text_is_counted_and_trimmed_and_the_text_is_compared() -> None:
+    texts = ["K2 is high.", "K2  is high.", "It is deep. Very."]
+    shown = {"d1": "[1]\nK2 is high.", "d2": "[2]\nK2  is high.", "d3": "[3]\nIt is deep. Very."}
+    options: dict[str, Any] = {"max_tokens": 32, "tokenizer": len, "duplicates": "exact", "trim": "sentences"}
+    context = pack(ranking_of(texts), shown=shown, **options)
+    assert context == Packing(**options).pack(ranking_of(texts), shown=shown)
+    assert context.text == "[1]\nK2 is high.\n\n[3]\nIt is deep."
+    assert (context.tokens, context.tokens_before) == (32, len("\n\n".join(shown.values())))
+    assert reasons(context) == {"d2": "duplicates"}
+    assert context.pieces[1].trimmed == (0, 15)
+    assert [hit.text for hit in context] == [texts[0], texts[2]]

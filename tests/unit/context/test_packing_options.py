@@ -16,7 +16,7 @@ WRONG = [
     *[(name, value) for name in ("top_k", "max_tokens", "per_source") for value in (0, -1, 1.5, True, math.nan, "8")],
     *[("min_score", value) for value in (math.nan, math.inf, -math.inf, True, "0.5")],
     *[("diversity", value) for value in (-0.1, 1.1, math.nan, True, None, "much", 10**400)],
-    *[("duplicates", value) for value in (-0.1, 1.1, math.nan, True, "near")],
+    *[("duplicates", value) for value in (-0.1, 0, 0.0, 1.1, math.nan, True, "near")],
     *[("order", value) for value in ("best", None, [])],
     *[("trim", "words"), ("merge", "neighbours"), ("min_score_scale", "logit"), ("similarity", "cosine")],
     *[("similarity", 3), ("source", 3), ("position", 3), ("separator", None)],
@@ -66,6 +66,14 @@ def test_what_goes_through_a_config_comes_back_equal() -> None:
     }
     assert Packing.from_dict(options).to_dict() == options
     assert Packing.from_dict({}) == Packing()
+
+
+def test_a_folder_beside_us_stays_a_path_in_a_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine").symlink_to(STARTER)
+    monkeypatch.chdir(tmp_path)
+    options = Packing(max_tokens=9, tokenizer=Path("mine")).to_dict()
+    assert options["tokenizer"] == "./mine"
+    assert len(Packing.from_dict(options).pack(ranking_of(["K2"]))) == 1
 
 
 def test_an_unknown_option_gets_the_nearest_known_one() -> None:

@@ -1,8 +1,10 @@
 """How the kept hits are read: in which order, merged with their neighbours, the last one in whole sentences."""
 
+import math
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 from rankings import ranking_of
 
@@ -94,7 +96,12 @@ def test_a_short_likeness_of_end_and_beginning_is_no_overlap() -> None:
     assert by_number(["the end", "end of the day"], [0, 1]).text == "the end\nend of the day"
 
 
-@pytest.mark.parametrize("numbers", [[0, 2], [0, 0], [0, None], [0, "1"], [0, True]])
+@pytest.mark.parametrize("numbers", [[0.0, 1.0], [np.int64(-2), np.int64(-1)]], ids=["floats", "numpy"])
+def test_whole_numbers_are_known_as_vector_stores_give_them_back(numbers: list[Any]) -> None:
+    assert ids(by_number(["abc", "def"], numbers)) == [["d1", "d2"]]
+
+
+@pytest.mark.parametrize("numbers", [[0, 2], [0, 0], [0, None], [0, "1"], [0, True], [0, 1.5], [0, math.inf]])
 def test_chunks_that_do_not_follow_each_other_stay_apart(numbers: list[Any]) -> None:
     assert ids(by_number(["abc", "def"], numbers)) == [["d1"], ["d2"]]
 
@@ -120,6 +127,11 @@ def test_the_first_hit_that_does_not_fit_keeps_its_leading_sentences() -> None:
 
 def test_a_hit_of_which_no_sentence_fits_is_dropped() -> None:
     context = pack(ranking_of([DOCUMENT]), max_tokens=39, tokenizer=len, trim="sentences")
+    assert (len(context), context.dropped[0].reason) == (0, "max_tokens")
+
+
+def test_blank_lines_at_the_beginning_are_no_sentence_that_could_be_kept() -> None:
+    context = pack(ranking_of(["\n\n" + DOCUMENT]), max_tokens=5, tokenizer=len, trim="sentences")
     assert (len(context), context.dropped[0].reason) == (0, "max_tokens")
 
 
@@ -150,3 +162,8 @@ def test_sentences_around_the_best_window_are_kept_where_it_is_known(room: int, 
 )
 def test_sentences_end_where_people_would_say(text: str, parts: list[str]) -> None:
     assert [text[a:b] for a, b in sentences(text)] == parts
+
+
+def test_a_long_row_of_dots_is_looked_at_once() -> None:
+    """From each of its dots to its end anew, this would take hours."""
+    assert sentences("." * 1_000_000 + "x. End.") == [(0, 1_000_003), (1_000_003, 1_000_007)]

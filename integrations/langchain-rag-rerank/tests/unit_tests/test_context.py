@@ -141,3 +141,9 @@ def test_the_tokenizer_is_loaded_once(monkeypatch: pytest.MonkeyPatch) -> None:
     for _ in range(3):
         packing.compress_documents(found(), QUERY)
     assert loaded == [len]
+
+
+def test_a_tokenizer_that_raises_is_named_with_its_place() -> None:
+    broken = {"max_tokens": 9, "tokenizer": lambda text: 1 // 0}
+    with pytest.raises(ConfigError, match=r"^context\.tokenizer: the function raised ZeroDivisionError"):
+        rerank(context=broken).compress_documents(found(), QUERY)

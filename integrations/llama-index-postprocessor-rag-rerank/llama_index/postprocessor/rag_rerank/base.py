@@ -15,7 +15,7 @@ from llama_index.core.callbacks import CBEventType, EventPayload
 from llama_index.core.instrumentation import get_dispatcher
 from llama_index.core.instrumentation.events.rerank import ReRankEndEvent, ReRankStartEvent
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
-from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle
+from llama_index.core.schema import BaseNode, MetadataMode, NodeWithScore, QueryBundle
 from pydantic import InstanceOf
 from rag_rerank import Candidate, ConfigError, Context, Hit, Packing, Piece, Ranking, Reranker, Spec, build, to_config
 
@@ -37,9 +37,11 @@ class RagRerank(BaseNodePostprocessor):
         top_n: How many nodes to return; ``None`` for all. With ``context``: how many it chooses from.
         context: Which nodes go on to the LLM: a ``rag_rerank.Packing``, or a mapping of its options
             (``{"max_tokens": 3000, "tokenizer": "o200k_base", "duplicates": 0.8}``). What is counted is what the LLM
-            reads, text and metadata; with ``merge``, the text alone. A node whose text changed is a copy of the best
-            one with that text, shows the LLM no metadata, and has the ids of merged neighbours under ``merged_ids``
-            or the first and last character that are left of what the LLM would have read under ``trimmed``.
+            reads, text and metadata; with ``merge``, the text alone. Beside the metadata, ``source`` and ``position``
+            may name the node's own ``"ref_doc_id"`` and ``"start_char_idx"``. A node whose text changed is a copy of
+            the best one with that text, shows the LLM no metadata, and has the ids of merged neighbours under
+            ``merged_ids`` or the first and last character that are left of what the LLM would have read under
+            ``trimmed``.
         metadata_mode: Which metadata is read together with a node's text.
         on_context: Called with the ``rag_rerank.Context`` of each call, which says why nodes are not in it. Not
             serialised.
@@ -184,15 +186,26 @@ def _text(node: NodeWithScore, mode: MetadataMode) -> str:
 
 
 def _packed(packing: Packing, nodes: list[NodeWithScore], ranking: Ranking) -> Context:
-    """Pack the texts as the LLM will read them; the reranker may have read them with other metadata."""
-    mode = MetadataMode.NONE if packing.merge else MetadataMode.LLM
-    hits = []
+    """Pack what the LLM will read. Nodes are compared by their texts: metadata makes all alike, or copies differ."""
+    hits, shown = [], {}
     for hit in ranking:
-        text = _text(nodes[int(hit.id)], mode)
-        read = Hit(hit.rank, hit.score, hit.raw_score, replace(hit.candidate, text=text), unscored=hit.unscored)
-        hits.append(hit if text == hit.text else read)
-    packed: Context = packing.pack(replace(ranking, hits=tuple(hits)))
+        node = nodes[int(hit.id)]
+        text = _text(node, MetadataMode.NONE)
+        candidate = replace(hit.candidate, text=text, metadata=_with_place(node.node))
+        known = (hit.coverage, hit.unscored, hit.window) if text == hit.text else (None, hit.unscored)
+        hits.append(Hit(hit.rank, hit.score, hit.raw_score, candidate, *known))
+        shown[hit.id] = text if packing.merge else _text(node, MetadataMode.LLM)
+    try:
+        packed: Context = packing.pack(replace(ranking, hits=tuple(hits)), shown=shown)
+    except ConfigError as error:
+        raise error.under("context") from error.__cause__
     return packed
+
+
+def _with_place(node: BaseNode) -> dict[str, Any]:
+    """Return the metadata, and beside it where the host's splitters say that the text comes from."""
+    place = {"ref_doc_id": node.ref_doc_id, "start_char_idx": getattr(node, "start_char_idx", None)}
+    return {name: value for name, value in place.items() if value is not None} | node.metadata
 
 
 def _node(nodes: list[NodeWithScore], piece: Piece) -> NodeWithScore:
