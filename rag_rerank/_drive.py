@@ -6,12 +6,14 @@ keep the time: once it is up, no plan is asked any more, and `DeadlineExceeded` 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
 from rag_rerank._clock import first_of
 from rag_rerank._deadline import ain_time, beside, in_time, late, spent, timely, within
-from rag_rerank._plan import Call, Decision, Plan, Wish, Work
+from rag_rerank._plan import Call, Decision, Outcome, Plan, Together, Wish, Work
 from rag_rerank._progress import Progress
 from rag_rerank._race import Race
 from rag_rerank._run import Journal
@@ -29,11 +31,7 @@ def drive(plan: Plan, journal: Journal, what: str) -> Decision:
             try:
                 answer = _granted(wish, journal, what)
             except RerankError as error:
-                if (still := timely(error, what)) is not error:
-                    raise still from error
-                if isinstance(error, DeadlineExceeded) and spent():
-                    raise
-                wish = plan.throw(error)
+                wish = plan.throw(_while_there_is_time(error, what))
             else:
                 wish = plan.send(answer)
     except StopIteration as end:
@@ -51,11 +49,7 @@ async def adrive(plan: Plan, journal: Journal, what: str) -> Decision:
             try:
                 answer = await _agranted(wish, journal, what)
             except RerankError as error:
-                if (still := timely(error, what)) is not error:
-                    raise still from error
-                if isinstance(error, DeadlineExceeded) and spent():
-                    raise
-                wish = plan.throw(error)
+                wish = plan.throw(_while_there_is_time(error, what))
             else:
                 wish = plan.send(answer)
     except StopIteration as end:
@@ -63,6 +57,15 @@ async def adrive(plan: Plan, journal: Journal, what: str) -> Decision:
         return decision
     finally:
         plan.close()
+
+
+def _while_there_is_time(error: RerankError, what: str) -> RerankError:
+    """Return an error for the plan to see; once the time of the whole composite is up, no plan is asked any more."""
+    if (still := timely(error, what)) is not error:
+        raise still from error
+    if isinstance(error, DeadlineExceeded) and spent():
+        raise error
+    return error
 
 
 def _granted(wish: Wish, journal: Journal, what: str) -> Any:
@@ -77,20 +80,12 @@ def _granted(wish: Wish, journal: Journal, what: str) -> Any:
             raise
     if isinstance(wish, Work):
         return in_time(what, wish.do)
-    race = Race(wish)
-    journal.under_way = race.under_way
-    try:
+    with _race(wish, journal, what) as (race, outcomes):
         while not race.over and not spent():
             race.begin(lambda call, progress: beside(partial(_ranked, call, progress)))
             first_of(race.running, race.patience)
             race.look()
-    finally:
-        race.abandon()
-        journal.under_way = []
-        outcomes = race.outcomes(journal)
-    if not race.over:
-        raise late(what)
-    return outcomes
+    return tuple(outcomes)
 
 
 async def _agranted(wish: Wish, journal: Journal, what: str) -> Any:
@@ -107,20 +102,27 @@ async def _agranted(wish: Wish, journal: Journal, what: str) -> Any:
             raise
     if isinstance(wish, Work):
         return await ain_time(what, asyncio.to_thread(wish.do))
-    race = Race(wish)
-    journal.under_way = race.under_way
-    try:
+    with _race(wish, journal, what) as (race, outcomes):
         while not race.over and not spent():
             race.begin(lambda call, progress: asyncio.ensure_future(_aranked(call, progress)))
             await asyncio.wait(race.running, timeout=race.patience, return_when=asyncio.FIRST_COMPLETED)
             race.look()
+    return tuple(outcomes)
+
+
+@contextmanager
+def _race(wish: Together, journal: Journal, what: str) -> Iterator[tuple[Race, list[Outcome]]]:
+    """Let calls run side by side, and whatever happens, let go and note each; fills in what came of them."""
+    race, outcomes = Race(wish), list[Outcome]()
+    journal.under_way = race.under_way
+    try:
+        yield race, outcomes
     finally:
         race.abandon()
         journal.under_way = []
-        outcomes = race.outcomes(journal)
+        outcomes += race.outcomes(journal)
     if not race.over:
         raise late(what)
-    return outcomes
 
 
 def _ranked(call: Call, progress: Progress) -> Ranking:
