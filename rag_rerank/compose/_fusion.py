@@ -67,6 +67,8 @@ def _min_max(hits: Sequence[Hit]) -> list[float]:
 
 def _z_score(hits: Sequence[Hit]) -> list[float]:
     raw = [hit.raw_score or 0.0 for hit in hits]
+    largest = max(map(abs, raw)) or 1.0
+    raw = [value / largest for value in raw]  # their squares may be too large; a common factor changes nothing
     mean, deviation = fmean(raw), pstdev(raw)
     return [0.0] * len(raw) if deviation == 0 else [(value - mean) / deviation for value in raw]
 
