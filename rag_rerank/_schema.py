@@ -8,7 +8,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from rag_rerank import registry
 from rag_rerank.base import Reranker
-from rag_rerank.config import config_fields
+from rag_rerank.config import config_fields, is_kind
 from rag_rerank.secret import Secret
 
 _NODE = {"$ref": "#/$defs/reranker"}
@@ -55,11 +55,11 @@ def _value(hint: Any) -> dict[str, Any]:
         return {"anyOf": [_value(choice) for choice in get_args(hint)]}
     if get_origin(hint) is tuple:
         return {"type": "array", "items": _value(get_args(hint)[0])}
-    if isinstance(hint, type) and issubclass(hint, Reranker):
+    if is_kind(hint, Reranker):
         return dict(_NODE)
-    if isinstance(hint, type) and issubclass(hint, Secret):
+    if is_kind(hint, Secret):
         return {"type": "string", "description": "${VAR}: the environment variable that holds the key"}
-    if isinstance(hint, type) and is_dataclass(hint):
+    if is_dataclass(hint) and is_kind(hint, object):
         return _object(hint, {})
     from pydantic import TypeAdapter
 

@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
 from pathlib import Path
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, TypeGuard, Union, get_args, get_origin, get_type_hints
 
 from rag_rerank import registry
 from rag_rerank._parse import parse_json, parse_yaml
@@ -156,16 +156,16 @@ def convert(hint: Any, value: Any, path: str) -> Any:
                 item = get_args(choice)[0]
                 return tuple(convert(item, v, f"{path}[{i}]") for i, v in enumerate(value))
             continue
-        if isinstance(choice, type) and issubclass(choice, Reranker):
+        if is_kind(choice, Reranker):
             return build(value, path=path)
-        if isinstance(choice, type) and issubclass(choice, Secret):
+        if is_kind(choice, Secret):
             if not isinstance(value, (str, Secret)):
                 raise ConfigError(f"expected a key or a ${{VAR}} reference, got {type(value).__name__}", path=path)
             secret = Secret(value)
             if isinstance(value, str) and _VARIABLE.search(value) and not secret.reference:
                 raise ConfigError("a ${VAR} reference to a key stands alone, with nothing around it", path=path)
             return secret
-        if isinstance(choice, type) and is_dataclass(choice):
+        if is_dataclass(choice) and is_kind(choice, object):
             return value if isinstance(value, choice) else make(choice, value, path)
     if type(value) in (bool, int, str) and type(value) in choices:
         return _substituted(value, path)  # as pydantic would, whose import takes longer than all else here
@@ -246,6 +246,11 @@ def _is_default(f: Field[Any], value: Any) -> bool:
 def config_fields(kind: type[Any]) -> tuple[Field[Any], ...]:
     """Return the fields that a config may set: all but live objects."""
     return tuple(f for f in fields(kind) if f.init and not f.metadata.get("live"))
+
+
+def is_kind(hint: Any, of: type[Any]) -> TypeGuard[type[Any]]:
+    """Whether an annotation is a class below another; on Python 3.10, ``Mapping[str, Any]`` passes for a class."""
+    return isinstance(hint, type) and get_origin(hint) is None and issubclass(hint, of)
 
 
 def _below(path: str, name: str) -> str:
