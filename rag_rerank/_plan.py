@@ -10,15 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
-from rag_rerank.errors import RerankError
+from rag_rerank.errors import RerankError, TransientError
 from rag_rerank.types import Candidate, Hit, Ranking, Scale
 
 if TYPE_CHECKING:
     from rag_rerank.base import Reranker
 
-__all__ = ["Call", "Decision", "Outcome", "Plan", "Together", "Wish", "Work"]
+__all__ = ["Call", "Decision", "Outcome", "Plan", "Together", "Wish", "Work", "lasting"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +57,11 @@ class Together:
 
 Outcome = Ranking | RerankError | None
 """What came of one of several calls; ``None`` for one that was not needed, begun or not."""
+
+
+def lasting(outcome: Outcome) -> TypeGuard[RerankError]:
+    """Whether a call failed for a reason that will not pass, so that neither waiting nor another member mends it."""
+    return isinstance(outcome, RerankError) and not isinstance(outcome, TransientError)
 
 
 @dataclass(frozen=True, slots=True)

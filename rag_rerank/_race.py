@@ -8,10 +8,10 @@ from typing import Any
 
 from rag_rerank._clock import now
 from rag_rerank._deadline import Limit, heard, left, spent, within
-from rag_rerank._plan import Call, Outcome, Together
+from rag_rerank._plan import Call, Outcome, Together, lasting
 from rag_rerank._progress import Progress
 from rag_rerank._run import Journal
-from rag_rerank.errors import RerankError, TransientError
+from rag_rerank.errors import RerankError
 from rag_rerank.trace import Trace
 from rag_rerank.types import Ranking
 
@@ -51,12 +51,12 @@ class Race:
 
     @property
     def _may_begin(self) -> bool:
-        return len(self._begun) < len(self._wish.calls) and not any(map(_lasting, self._came.values()))
+        return len(self._begun) < len(self._wish.calls) and not any(map(lasting, self._came.values()))
 
     @property
     def _lost(self) -> bool:
         """Whether a vital call has failed for a reason that will not pass."""
-        return any(i < self._wish.vital and _lasting(outcome) for i, outcome in self._came.items())
+        return any(i < self._wish.vital and lasting(outcome) for i, outcome in self._came.items())
 
     def begin(self, start: Callable[[Call, Progress], Any]) -> None:
         """Begin each call that is due, with a function that returns its future."""
@@ -114,10 +114,6 @@ class Race:
             why += "; a provider may bill what it was sent"
         done = begun.progress.trace or Trace(step=call.reranker.label)
         return replace(done, seconds=now() - begun.at, error=why)
-
-
-def _lasting(outcome: Outcome) -> bool:
-    return isinstance(outcome, RerankError) and not isinstance(outcome, TransientError)
 
 
 @dataclass(frozen=True, slots=True)

@@ -255,8 +255,13 @@ class PointwiseReranker(Reranker):
         """
         if self.uncacheable is not None:
             raise ConfigError(f"{self.label} cannot be cached: {self.uncacheable}")
+        return _fingerprint.fingerprint(self, self._settings | dict(self._facts()))
+
+    @property
+    def _settings(self) -> dict[str, Any]:
+        """The fields that may change a score: all but live objects and those in ``neutral``."""
         named = (f.name for f in fields(self) if f.init and not f.metadata.get("live") and f.name not in self.neutral)
-        return _fingerprint.fingerprint(self, {name: getattr(self, name) for name in named} | dict(self._facts()))
+        return {name: getattr(self, name) for name in named}
 
     def _facts(self) -> Mapping[str, Any]:
         """Say what decides a score beyond the fields, or what stands behind a field (by its name)."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar, Literal
 
-from rag_rerank._plan import Call, Decision, Outcome, Plan, Together, Work
+from rag_rerank._plan import Call, Decision, Outcome, Plan, Together, Work, lasting
 from rag_rerank.base import Composite, Reranker, check_choice, check_reranker
 from rag_rerank.compose._fusion import FUSIONS, NORMALISATIONS, fused
 from rag_rerank.errors import AllFailed, ConfigError, RerankError, TransientError
@@ -125,7 +125,7 @@ class Ensemble(Composite):
         outcomes: tuple[Outcome, ...] = yield Together(calls, vital=len(calls))
         errors = [outcome for outcome in outcomes if isinstance(outcome, RerankError)]
         for error in errors:
-            if not isinstance(error, TransientError):
+            if lasting(error):
                 raise error
         weights = self.weights or (1.0,) * len(self.members)
         voices, missing = [], []

@@ -78,5 +78,9 @@ class Fallback(Composite):
         if not errors:
             return ()
         failed = ", ".join(f"{m.label} ({type(e).__name__})" for m, e in zip(self.members, errors, strict=False))
-        change = "" if scale == self.scale else f"; scores are on the scale {scale!r}, not {self.scale!r}"
-        return (f"{answered.label} answered in place of {failed}{change}",)
+        return (f"{answered.label} answered in place of {failed}{change_of_scale(self.scale, scale)}",)
+
+
+def change_of_scale(asked: Scale, found: Scale) -> str:
+    """Return what a reason for degradation adds where the scores are on another scale than was asked for."""
+    return "" if found == asked else f"; scores are on the scale {found!r}, not {asked!r}"

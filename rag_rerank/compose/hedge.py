@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from rag_rerank._plan import Call, Decision, Outcome, Plan, Together
+from rag_rerank._plan import Call, Decision, Outcome, Plan, Together, lasting
 from rag_rerank.base import Composite, PointwiseReranker, Reranker, check_reranker
+from rag_rerank.compose.fallback import change_of_scale
 from rag_rerank.errors import AllFailed, ConfigError, RerankError, TransientError
 from rag_rerank.types import Candidate, Ranking, Scale
 
@@ -66,11 +67,10 @@ class Hedge(Composite):
     def _plan(self, query: str, candidates: tuple[Candidate, ...]) -> Plan:
         calls = tuple(Call(member, query, candidates) for member in self.members)
         outcomes: tuple[Outcome, ...] = yield Together(calls, stagger=self.after, enough=1, vital=1)
-        lasting = [(i, o) for i, o in enumerate(outcomes) if _is_lasting(o)]
+        mistakes = [(i, o) for i, o in enumerate(outcomes) if lasting(o)]
         answer = next((i for i, outcome in enumerate(outcomes) if isinstance(outcome, Ranking)), None)
-        for i, error in lasting:
+        for i, error in mistakes:
             if i == 0 or answer is None:
-                assert isinstance(error, RerankError)
                 raise error
         if answer is None:
             errors = [o for o in outcomes if isinstance(o, TransientError)]
@@ -80,21 +80,17 @@ class Hedge(Composite):
         other = not _same_model(self.members[answer], self.members[0])
         degraded = [self._other(answer, ranking.scale, outcomes)] if other else []
         degraded += [
-            f"{self.members[i].label} cannot answer ({type(o).__name__}), so it is no hedge" for i, o in lasting
+            f"{self.members[i].label} cannot answer ({type(o).__name__}), so it is no hedge" for i, o in mistakes
         ]
         return Decision(ranking.hits, ranking.scale, degraded=tuple(degraded), substituted=ranking.substituted or other)
 
     def _other(self, answer: int, scale: Scale, outcomes: tuple[Outcome, ...]) -> str:
         why = "failed" if isinstance(outcomes[0], RerankError) else f"had not answered after {self.after:g} s"
-        change = "" if scale == self.scale else f"; scores are on the scale {scale!r}, not {self.scale!r}"
+        change = change_of_scale(self.scale, scale)
         return f"{self.members[answer].label} answered in place of {self.members[0].label}, which {why}{change}"
 
     def _told(self, outcomes: tuple[Outcome, ...]) -> str:
         return "; ".join(f"{m.label}: {type(o).__name__}" for m, o in zip(self.members, outcomes, strict=True))
-
-
-def _is_lasting(outcome: Outcome) -> bool:
-    return isinstance(outcome, RerankError) and not isinstance(outcome, TransientError)
 
 
 def _same_model(one: Reranker, other: Reranker) -> bool:
@@ -111,6 +107,5 @@ def _same_model(one: Reranker, other: Reranker) -> bool:
 def _settings(reranker: Reranker) -> dict[str, Any]:
     """Return what decides a reranker's scores, but for the place where its model is."""
     assert isinstance(reranker, PointwiseReranker)
-    apart = {"base_url", "path", *reranker.neutral}
-    named = [f.name for f in fields(reranker) if f.init and not f.metadata.get("live") and f.name not in apart]
-    return {"model_id": reranker.model_id, **{name: getattr(reranker, name) for name in named}}
+    apart = ("base_url", "path")
+    return {"model_id": reranker.model_id, **{n: v for n, v in reranker._settings.items() if n not in apart}}
