@@ -9,6 +9,7 @@
 
 import logging
 
+from rag_rerank._watching import tagged
 from rag_rerank.base import Composite, PointwiseReranker, Reranker
 from rag_rerank.compose import (
     Cached,
@@ -108,6 +109,7 @@ __all__ = [
     "json_schema",
     "load",
     "pack",
+    "tagged",
     "to_config",
 ]
 

@@ -6,8 +6,8 @@ keep the time: once it is up, no plan is asked any more, and `DeadlineExceeded` 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import Any
 
@@ -17,6 +17,7 @@ from rag_rerank._plan import Call, Decision, Outcome, Plan, Together, Wish, Work
 from rag_rerank._progress import Progress
 from rag_rerank._race import Race
 from rag_rerank._run import Journal
+from rag_rerank._watching import watched
 from rag_rerank.errors import DeadlineExceeded, RerankError
 from rag_rerank.types import Ranking
 
@@ -127,12 +128,16 @@ def _race(wish: Together, journal: Journal, what: str) -> Iterator[tuple[Race, l
 
 def _ranked(call: Call, progress: Progress) -> Ranking:
     try:
-        with within(call.seconds), progress.opened():
-            return call.reranker._rank(call.query, call.candidates)
+        with within(call.seconds), progress.opened(), _watched(call) as told:
+            return told(call.reranker._rank(call.query, call.candidates))
     except StopIteration as error:  # a reranker's mistake, which must not pass for the plan's end
         raise RuntimeError(f"{call.reranker.label} raised StopIteration") from error
 
 
 async def _aranked(call: Call, progress: Progress) -> Ranking:
-    with within(call.seconds), progress.opened():
-        return await call.reranker._arank(call.query, call.candidates)
+    with within(call.seconds), progress.opened(), _watched(call) as told:
+        return told(await call.reranker._arank(call.query, call.candidates))
+
+
+def _watched(call: Call) -> AbstractContextManager[Callable[[Ranking], Ranking]]:
+    return watched(call.reranker, call.query, call.candidates, inner=True)

@@ -84,7 +84,8 @@ class Request:
 
     def trace(self, **facts: Any) -> Trace:
         """Return the trace node of this call, as of now."""
-        return Trace(step=self.reranker.label, model=self.reranker.model_id, seconds=now() - self.started, **facts)
+        reranker, seconds = self.reranker, now() - self.started
+        return Trace(step=reranker.label, kind=reranker.kind, model=reranker.model_id, seconds=seconds, **facts)
 
     @contextmanager
     def watched(self) -> Iterator[None]:

@@ -70,6 +70,7 @@ class Run:
         children = self.journal.children
         return Trace(
             step=self.reranker.label,
+            kind=self.reranker.kind,
             seconds=now() - self.started,
             usage=Usage.total(child.usage for child in children),
             children=children,

@@ -17,6 +17,7 @@ from rag_rerank._plan import Plan
 from rag_rerank._request import Request, as_candidates
 from rag_rerank._room import Room
 from rag_rerank._run import Run
+from rag_rerank._watching import Watcher, watched
 from rag_rerank.errors import ConfigError, did_you_mean
 from rag_rerank.types import Candidate, Ranking, Scale, Scores
 
@@ -122,7 +123,9 @@ class Reranker(ABC):
         check_timeout(timeout)
         with within(timeout):
             prepared = as_candidates(query, candidates, top_k)
-            return self._rank(query, prepared).top(top_k)
+            with watched(self, query, prepared, top_k) as told:
+                ranking = told(self._rank(query, prepared))
+            return ranking.top(top_k)
 
     @final
     async def arerank(
@@ -138,7 +141,9 @@ class Reranker(ABC):
         with within(timeout):
             given = tuple(candidates) if isinstance(candidates, list) else candidates  # a list may change meanwhile
             prepared = await _beside(given, as_candidates, query, given, top_k)
-            return (await self._arank(query, prepared)).top(top_k)
+            with watched(self, query, prepared, top_k) as told:
+                ranking = told(await self._arank(query, prepared))
+            return ranking.top(top_k)
 
     @abstractmethod
     def _rank(self, query: str, candidates: tuple[Candidate, ...]) -> Ranking:
@@ -152,6 +157,11 @@ class Reranker(ABC):
     def parts(self) -> tuple[Reranker, ...]:
         """The rerankers directly inside, found in the fields (also inside field values that are dataclasses)."""
         return tuple(_rerankers(getattr(self, f.name) for f in fields(self)))
+
+    @property
+    def watchers(self) -> tuple[Watcher, ...]:
+        """Who watches the calls of this reranker alone, wherever it stands; by default nobody."""
+        return ()
 
     def warm_up(self) -> None:
         """Load now what would be loaded at the first call, in all parts too. May be called again at no cost."""

@@ -88,12 +88,14 @@ def _sum(a: Any, b: Any) -> Any:
 
 
 class Visit(NamedTuple):
-    """One step on a candidate's way: its place and raw score there, or why it got none."""
+    """One step on a candidate's way: its place and raw score there, or why it got none, and how much of it was read."""
 
     step: str
     rank: int | None
     raw_score: float | None
     unscored: str | None
+    scale: str | None = None
+    coverage: Coverage | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +106,7 @@ class Trace:
         step: Label of the reranker or request, such as ``"onnx:minilm"``.
         seconds: Wall time of the step.
         scale: Scale of the step's presented scores; ``None`` for a request inside a leaf or a failed step.
+        kind: Registry name of the reranker, such as ``"onnx"`` or ``"cascade"``; ``None`` for a request inside a leaf.
         model: Model id with its revision, ``"org/name@revision"``, where there is a model.
         scores: Raw score by candidate id, best first. Empty for a composite whose scores are those of its children.
         unscored: Reason by candidate id, for those that got no score here.
@@ -119,6 +122,7 @@ class Trace:
     step: str
     seconds: float = 0.0
     scale: str | None = None
+    kind: str | None = None
     model: str | None = None
     scores: Mapping[str, float] = field(default_factory=dict, hash=False)
     unscored: Mapping[str, str] = field(default_factory=dict, hash=False)
@@ -141,14 +145,19 @@ class Trace:
 
         ``rank`` counts from 1 among the candidates that entered the step.
         """
-        visits = []
+        return self.paths().get(id, ())
+
+    def paths(self) -> dict[str, tuple[Visit, ...]]:
+        """Return the way of every candidate, by id; see `path`."""
+        visits: dict[str, list[Visit]] = {}
         for node in self.walk():
-            if id in node.scores:
-                rank = list(node.scores).index(id) + 1
-                visits.append(Visit(node.step, rank, node.scores[id], None))
-            elif id in node.unscored:
-                visits.append(Visit(node.step, None, None, node.unscored[id]))
-        return tuple(visits)
+            for rank, (id, raw) in enumerate(node.scores.items(), start=1):
+                visit = Visit(node.step, rank, raw, None, node.scale, node.coverage.get(id))
+                visits.setdefault(id, []).append(visit)
+            for id, reason in node.unscored.items():
+                visit = Visit(node.step, None, None, reason, node.scale, node.coverage.get(id))
+                visits.setdefault(id, []).append(visit)
+        return {id: tuple(way) for id, way in visits.items()}
 
     def render(self) -> str:
         """Draw the tree, one step a line, for people to read."""

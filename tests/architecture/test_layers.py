@@ -12,25 +12,46 @@ PACKAGE = ROOT / "rag_rerank"
 
 ROOMS = {
     "ground": {"errors", "trace", "types", "secret", "_clock", "_deadline", "_extras", "_lazy", "_orders", "_progress"},
-    "base": {"base", "_fingerprint", "_drive", "_pace", "_plan", "_race", "_request", "_room", "_run", "_tokens"},
+    "base": {
+        "base",
+        "_fingerprint",
+        "_drive",
+        "_pace",
+        "_plan",
+        "_race",
+        "_request",
+        "_room",
+        "_run",
+        "_tokens",
+        "_watching",
+    },
+    "records": {"records"},
     "context": {"context"},
     "compose": {"compose"},
     "backends": {"backends"},
     "names": {"registry", "config", "_parse", "_schema"},
     "measuring": {"agreement", "checking", "tuning", "_tuned", "_bench", "_passages"},
-    "tools": {"cli", "_compact", "export", "testing", "__main__"},
+    "proof": {"evaluation", "probes"},
+    "pages": {"pages"},
+    "tools": {"cli", "telemetry", "_compact", "export", "testing", "__main__"},
 }
 """Room -> modules and packages directly inside ``rag_rerank``."""
 
 MAY_IMPORT = {
     "ground": {"ground"},
     "base": {"base", "ground"},
+    "records": {"records", "base", "ground"},
     "context": {"context", "base", "ground"},
-    "compose": {"compose", "base", "ground"},
+    "compose": {"compose", "records", "base", "ground"},
     "backends": {"backends", "base", "ground"},
     "names": {"names", "base", "ground"},
     "measuring": {"measuring", "backends", "base", "ground"},
-    "tools": {"tools", "measuring", "names", "backends", "compose", "context", "base", "ground"},
+    "proof": {"proof", "names", "compose", "records", "base", "ground"},
+    "pages": {"pages"},
+    "tools": {
+        *("tools", "pages", "proof", "measuring", "names"),
+        *("backends", "compose", "context", "records", "base", "ground"),
+    },
 }
 
 MODULES = sorted(file for file in PACKAGE.rglob("*.py") if file != PACKAGE / "__init__.py")
@@ -107,4 +128,4 @@ def test_adapters_use_public_names_only(file: Path) -> None:
 
 def test_the_front_door_opens_no_backend_and_no_tool() -> None:
     rooms = {room(module) for module, _ in imports(PACKAGE / "__init__.py") if module.startswith("rag_rerank.")}
-    assert rooms <= {"ground", "base", "context", "compose", "names"}
+    assert rooms <= {"ground", "base", "records", "context", "compose", "names"}

@@ -1,0 +1,1 @@
+"""Whether reranking helps on judged queries: measures, comparison, slices, and a verdict."""

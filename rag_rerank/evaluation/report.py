@@ -1,0 +1,294 @@
+"""What an evaluation found, as plain data: the one thing that the terminal, the page and the drift check read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from rag_rerank.evaluation.judged import Problem
+
+__all__ = [
+    "FIRST_STAGE",
+    "SCHEMA",
+    "Bin",
+    "Comparison",
+    "Data",
+    "Depth",
+    "Estimate",
+    "Evaluation",
+    "Failure",
+    "Outcome",
+    "Place",
+    "Reliability",
+    "Settings",
+    "Slice",
+    "System",
+    "Verdict",
+]
+
+SCHEMA = "rag_rerank.evaluation/1"
+"""Name and version of the layout."""
+
+FIRST_STAGE = "first stage"
+"""Name of the system that leaves the candidates as they came: no reranking."""
+
+Failure = Literal["candidates", "truncation", "tie", "scoring"]
+"""Why a query has no relevant document among the first ``top_k``.
+
+- ``candidates``: no relevant document is among the candidates; no reranker can help.
+- ``truncation``: the best relevant candidate was not read to its end.
+- ``tie``: it has the same score as a candidate that was returned in its place.
+- ``scoring``: it was read as a whole and scored below others.
+"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Estimate:
+    """A mean over queries with its 95 % interval (bootstrap over queries)."""
+
+    mean: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Bin:
+    """Judged candidates whose scores lie next to each other: how many, their mean score, the share that is relevant."""
+
+    low: float
+    high: float
+    count: int
+    score: float
+    relevant: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reliability:
+    """How far scores of 0 to 1 are probabilities of relevance, on the judged candidates.
+
+    Args:
+        ece: Expected calibration error: mean distance of score and share relevant over the bins, weighted by count.
+        bins: The bins, by rising score; empty ones are left out.
+    """
+
+    ece: float
+    bins: tuple[Bin, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Depth:
+    """What a system gives if only the first ``depth`` candidates enter it, the others following in their order."""
+
+    depth: int
+    measures: Mapping[str, Estimate]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class System:
+    """One way to order the candidates: the first stage, or a reranker.
+
+    Args:
+        name: Unique in the evaluation.
+        label: How traces call the reranker; the name for the first stage.
+        config: What builds it again; ``None`` for the first stage and for rerankers no config can express.
+        scale: Scale of its scores.
+        measures: Measure -> mean over queries.
+        p50: Median seconds a query; ``None`` for the first stage.
+        p95: Seconds that 95 % of the queries do not exceed (nearest rank).
+        texts: Texts that were scored.
+        tokens: Tokens read by the model, where known.
+        cost: US dollars, where known.
+        estimated: Which figures are our estimate.
+        truncated: Share of the texts that were not read to their end; ``None`` where that is unknown.
+        errors: Queries on which it failed; they count with the first stage's order.
+        degraded: Queries whose answer was not quite what was asked.
+        failures: How many queries failed in which way.
+        depths: The depth curve; empty where a score may depend on the other candidates.
+        reliability: How far its scores are probabilities; ``None`` where its scale is no 0 to 1.
+    """
+
+    name: str
+    label: str
+    config: Any = None
+    scale: str | None = None
+    measures: Mapping[str, Estimate]
+    p50: float | None = None
+    p95: float | None = None
+    texts: int = 0
+    tokens: int | None = None
+    cost: float | None = None
+    estimated: tuple[str, ...] = ()
+    truncated: float | None = None
+    errors: int = 0
+    degraded: int = 0
+    failures: Mapping[Failure, int] = field(default_factory=dict)
+    depths: tuple[Depth, ...] = ()
+    reliability: Reliability | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Comparison:
+    """A system against another on the same queries.
+
+    Args:
+        system: Who is looked at.
+        baseline: Who it is compared with.
+        measure: In what.
+        difference: Mean of the paired differences (paired bootstrap, 10,000 samples).
+        p: Two-sided p-value of the paired randomisation test.
+        p_adjusted: The same, corrected for all comparisons of its family (Holm).
+        helped: Queries on which the system is better.
+        hurt: Queries on which it is worse.
+        unchanged: Queries on which both are equal.
+    """
+
+    system: str
+    baseline: str
+    measure: str
+    difference: Estimate
+    p: float
+    p_adjusted: float
+    helped: int
+    hurt: int
+    unchanged: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Slice:
+    """The queries that have one value of one field.
+
+    Args:
+        field: Name of the field: one of the queries' or documents' metadata, or one that is worked out
+            (``query length``, ``first relevant rank``, ``text length``).
+        value: Its value, or the range of its values, in words.
+        queries: How many there are.
+        measures: System -> measure -> mean.
+        comparisons: Each reranker against the first stage.
+    """
+
+    field: str
+    value: str
+    queries: int
+    measures: Mapping[str, Mapping[str, float]]
+    comparisons: tuple[Comparison, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Place:
+    """Where a relevant document of a query stands: its grade, and its rank in each system (``None``: not there)."""
+
+    id: str
+    grade: int
+    ranks: Mapping[str, int | None]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Outcome:
+    """One query.
+
+    Args:
+        id: Its id.
+        text: The query.
+        candidates: How many candidates it has.
+        relevant: How many relevant documents are known.
+        slices: Field -> value, as in `Slice`.
+        measures: System -> measure -> value.
+        failures: System -> failure, for the systems that failed here.
+        places: The relevant documents, at most ten, by their best rank.
+        seconds: System -> seconds it took.
+    """
+
+    id: str
+    text: str
+    candidates: int
+    relevant: int
+    slices: Mapping[str, str] = field(default_factory=dict)
+    measures: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    failures: Mapping[str, Failure] = field(default_factory=dict)
+    places: tuple[Place, ...] = ()
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Data:
+    """What was evaluated on.
+
+    Args:
+        name: Name of the collection.
+        fingerprint: SHA-256 over all that decides a figure.
+        queries: Queries that count.
+        candidates: Mean number of candidates a query.
+        judged: Share of the candidates that have a judgment.
+        relevant: Grade from which on a document is relevant.
+        ceiling: Measure -> what a perfect order of the candidates would give.
+        problems: What was left out or mended.
+    """
+
+    name: str
+    fingerprint: str
+    queries: int
+    candidates: float
+    judged: float
+    relevant: int
+    ceiling: Mapping[str, float]
+    problems: tuple[Problem, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Settings:
+    """How it was evaluated.
+
+    Args:
+        measures: Names as in ir-measures; the first one is what the verdict goes by.
+        depth: How many candidates entered the rerankers.
+        top_k: How many hits would reach the LLM.
+        samples: Bootstrap and randomisation samples.
+        seed: Their seed.
+    """
+
+    measures: tuple[str, ...]
+    depth: int
+    top_k: int
+    samples: int
+    seed: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Verdict:
+    """What to do.
+
+    Args:
+        rerank: Whether to rerank here.
+        system: With which system; ``None`` for not at all.
+        depth: How many candidates should enter.
+        top_k: How many hits should be kept.
+        words: The same in a sentence.
+        reasons: Why, one sentence each.
+    """
+
+    rerank: bool
+    system: str | None = None
+    depth: int | None = None
+    top_k: int | None = None
+    words: str
+    reasons: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Evaluation:
+    """What was found; ``systems[0]`` is the first stage."""
+
+    time: str
+    version: str
+    data: Data
+    settings: Settings
+    systems: tuple[System, ...]
+    comparisons: tuple[Comparison, ...]
+    slices: tuple[Slice, ...]
+    verdict: Verdict
+    outcomes: tuple[Outcome, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON-ready values; the first key tells the layout."""
+        return {"schema": SCHEMA, **asdict(self)}
