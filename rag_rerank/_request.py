@@ -20,7 +20,7 @@ from rag_rerank.types import BLANK, Candidate, Ranking, Scores, blank, check_top
 if TYPE_CHECKING:
     from rag_rerank.base import PointwiseReranker
 
-__all__ = ["Request", "as_candidates", "readable"]
+__all__ = ["Request", "as_candidates", "levels_to_the_caller", "readable"]
 
 
 def as_candidates(query: str, candidates: Sequence[Candidate | str], top_k: int | None = None) -> tuple[Candidate, ...]:
@@ -138,7 +138,7 @@ class Request:
                 f"{self.reranker.label} read only the beginning of {cut} of {expected} texts; hit.coverage says how "
                 'much, and on_overflow="error" refuses instead',
                 TruncationWarning,
-                stacklevel=_levels_to_the_caller(),
+                stacklevel=levels_to_the_caller(),
             )
         return sound
 
@@ -163,7 +163,7 @@ def checked(reranker: PointwiseReranker, scores: Scores | None, expected: int) -
         raise bad(f": {error}") from error
 
 
-def _levels_to_the_caller() -> int:
+def levels_to_the_caller() -> int:
     """Return how many frames lie between the one that asks and the first outside this package: composites nest."""
     package, levels = __name__.partition(".")[0], 0
     frame = sys._getframe(1)

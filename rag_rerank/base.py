@@ -45,6 +45,9 @@ class Reranker(ABC):
     kind: ClassVar[str]
     """Name in the registry, and ``type`` in a config."""
 
+    neutral: ClassVar[frozenset[str]] = frozenset({"name"})
+    """Fields that cannot change a score; all others, also those that a subclass adds, are in the `identity`."""
+
     name: str | None = None
 
     def __post_init__(self) -> None:
@@ -163,6 +166,29 @@ class Reranker(ABC):
         """Who watches the calls of this reranker alone, wherever it stands; by default nobody."""
         return ()
 
+    @property
+    def identity(self) -> str:
+        """A hash of all that decides the scores besides query and texts; of another model or revision, another.
+
+        It covers every field except those in ``neutral``, what `_facts` adds, and the parts by their own identity, but
+        not the release of this package. Model files may be fetched and read for it, once, but nothing is loaded.
+
+        Raises:
+            ConfigError: A field holds something that has no plain value.
+            ModelLoadError: The model's files cannot be found or read.
+        """
+        return _fingerprint.identity(self, self._settings | dict(self._facts()))
+
+    @property
+    def _settings(self) -> dict[str, Any]:
+        """The fields that may change a score: all but live objects and those in ``neutral``."""
+        named = (f.name for f in fields(self) if f.init and not f.metadata.get("live") and f.name not in self.neutral)
+        return {name: getattr(self, name) for name in named}
+
+    def _facts(self) -> Mapping[str, Any]:
+        """Say what decides a score beyond the fields, or what stands behind a field (by its name)."""
+        return {}
+
     def warm_up(self) -> None:
         """Load now what would be loaded at the first call, in all parts too. May be called again at no cost."""
         for part in self.parts:
@@ -218,9 +244,6 @@ class PointwiseReranker(Reranker):
     the trace are done here.
     """
 
-    neutral: ClassVar[frozenset[str]] = frozenset({"name"})
-    """Fields that cannot change a score; all others, also those that a subclass adds, are in the `fingerprint`."""
-
     prompt: ClassVar[bool] = False
     """Whether `score` and `ascore` keep the time of the call by themselves (`rag_rerank._deadline`), or take next to
     none. Others are watched, on a thread of their own, where a call has a limited time."""
@@ -256,8 +279,8 @@ class PointwiseReranker(Reranker):
     def fingerprint(self) -> str:
         """A hash of all that decides a score besides the query and the text; of another model, another hash.
 
-        It covers every field except those in ``neutral``, and what `_facts` adds. Model files may be fetched and read
-        for it, once, but nothing is loaded.
+        It covers what `identity` covers and the release of this package. Model files may be fetched and read for it,
+        once, but nothing is loaded.
 
         Raises:
             ConfigError: The scores cannot be cached; the message says why.
@@ -266,16 +289,6 @@ class PointwiseReranker(Reranker):
         if self.uncacheable is not None:
             raise ConfigError(f"{self.label} cannot be cached: {self.uncacheable}")
         return _fingerprint.fingerprint(self, self._settings | dict(self._facts()))
-
-    @property
-    def _settings(self) -> dict[str, Any]:
-        """The fields that may change a score: all but live objects and those in ``neutral``."""
-        named = (f.name for f in fields(self) if f.init and not f.metadata.get("live") and f.name not in self.neutral)
-        return {name: getattr(self, name) for name in named}
-
-    def _facts(self) -> Mapping[str, Any]:
-        """Say what decides a score beyond the fields, or what stands behind a field (by its name)."""
-        return {}
 
     @final
     def _rank(self, query: str, candidates: tuple[Candidate, ...]) -> Ranking:

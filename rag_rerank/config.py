@@ -165,7 +165,7 @@ def convert(hint: Any, value: Any, path: str) -> Any:
             if isinstance(value, str) and _VARIABLE.search(value) and not secret.reference:
                 raise ConfigError("a ${VAR} reference to a key stands alone, with nothing around it", path=path)
             return secret
-        if is_dataclass(choice) and is_kind(choice, object):
+        if is_dataclass(choice) and is_kind(choice, object) and type(value) not in choices:
             return value if isinstance(value, choice) else make(choice, value, path)
     if type(value) in (bool, int, str) and type(value) in choices:
         return _substituted(value, path)  # as pydantic would, whose import takes longer than all else here

@@ -43,6 +43,7 @@ __all__ = [
     "BackendUnavailable",
     "BadResponse",
     "BillingError",
+    "CalibrationWarning",
     "CircuitOpen",
     "ConfigError",
     "CostExceeded",
@@ -243,6 +244,10 @@ class BadResponse(BackendError):
 
 class TruncationWarning(UserWarning):
     """Some texts were longer than the model's window and were cut; each hit's coverage says by how much."""
+
+
+class CalibrationWarning(UserWarning):
+    """Probabilities may be off: a map was fitted on another revision of the model, or on little data."""
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -100,6 +100,11 @@ class Cached(PointwiseReranker):
         """The reranker's: a cache changes no score."""
         return self.reranker.fingerprint
 
+    @property
+    def identity(self) -> str:
+        """The reranker's: a cache changes no score."""
+        return self.reranker.identity
+
     def score(self, query: str, texts: Sequence[str]) -> Scores:
         """Score each text, asking only for what is missing.
 

@@ -170,7 +170,7 @@ def test_a_field_that_a_subclass_adds_counts_and_a_secret_never_does() -> None:
 
     assert Special(more=1).fingerprint != Special(more=2).fingerprint
     assert Special(more=RetryPolicy()).fingerprint != Special(more=RetryPolicy(attempts=1)).fingerprint
-    with pytest.raises(ConfigError, match=r"special cannot be cached: .* plain values, and Secret is none"):
+    with pytest.raises(ConfigError, match=r"special cannot be told from others: .* plain values, and Secret is none"):
         _ = Special(more=Secret("s3cret")).fingerprint
 
 
