@@ -13,6 +13,8 @@ from rag_rerank._watching import tagged
 from rag_rerank.base import Composite, PointwiseReranker, Reranker
 from rag_rerank.compose import (
     Cached,
+    Calibrated,
+    CalibrationMap,
     Cascade,
     Deadline,
     Ensemble,
@@ -34,6 +36,7 @@ from rag_rerank.errors import (
     BackendUnavailable,
     BadResponse,
     BillingError,
+    CalibrationWarning,
     CircuitOpen,
     ConfigError,
     CostExceeded,
@@ -63,6 +66,9 @@ __all__ = [
     "BadResponse",
     "BillingError",
     "Cached",
+    "Calibrated",
+    "CalibrationMap",
+    "CalibrationWarning",
     "Candidate",
     "Cascade",
     "CircuitOpen",

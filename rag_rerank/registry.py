@@ -27,6 +27,7 @@ __all__ = ["BUILT_IN", "EXTRAS", "PLUGIN_GROUP", "aliases", "names", "resolve"]
 BUILT_IN: Mapping[str, str] = MappingProxyType(
     {
         "cached": "rag_rerank.compose.cached:Cached",
+        "calibrated": "rag_rerank.compose.calibrated:Calibrated",
         "cascade": "rag_rerank.compose.cascade:Cascade",
         "cohere": "rag_rerank.backends.cohere:CohereReranker",
         "deadline": "rag_rerank.compose.deadline:Deadline",

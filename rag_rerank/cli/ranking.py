@@ -15,7 +15,7 @@ from rag_rerank.cli.candidates import Format, read
 from rag_rerank.cli.table import line, table
 from rag_rerank.config import build
 from rag_rerank.context import Context, Packing
-from rag_rerank.errors import RerankError, TruncationWarning
+from rag_rerank.errors import CalibrationWarning, RerankError, TruncationWarning
 from rag_rerank.types import Candidate, Coverage, Hit, Ranking, Scale
 
 __all__ = ["rank"]
@@ -106,7 +106,8 @@ def _warnings_on_stderr() -> Iterator[None]:
         click.echo(f"Warning: {message}", err=True)
 
     with warnings.catch_warnings():
-        warnings.simplefilter("always", TruncationWarning)
+        for told in (CalibrationWarning, TruncationWarning):
+            warnings.simplefilter("always", told)
         warnings.showwarning = show  # type: ignore[assignment]
         yield
 

@@ -1,7 +1,9 @@
 """Rerankers made of rerankers."""
 
+from rag_rerank.compose._maps import CalibrationMap, Fit, Provenance
 from rag_rerank.compose._reports import ShadowReport, ShadowSummary
 from rag_rerank.compose.cached import Cached
+from rag_rerank.compose.calibrated import Calibrated
 from rag_rerank.compose.cascade import Cascade, Stage
 from rag_rerank.compose.deadline import Deadline
 from rag_rerank.compose.ensemble import Ensemble
@@ -12,11 +14,15 @@ from rag_rerank.compose.windows import Windows
 
 __all__ = [
     "Cached",
+    "Calibrated",
+    "CalibrationMap",
     "Cascade",
     "Deadline",
     "Ensemble",
     "Fallback",
+    "Fit",
     "Hedge",
+    "Provenance",
     "Shadow",
     "ShadowReport",
     "ShadowSummary",

@@ -14,6 +14,7 @@ from rag_rerank._room import Room
 from rag_rerank._tokens import Tokens, tokens
 from rag_rerank.base import Composite, Reranker, check_choice, check_reranker
 from rag_rerank.compose._cuts import Document, Span
+from rag_rerank.compose.calibrated import calibrates
 from rag_rerank.compose.cascade import tops_unscored
 from rag_rerank.errors import ConfigError
 from rag_rerank.trace import Coverage
@@ -81,6 +82,11 @@ class Windows(Composite):
         check_choice(self.pool, ("max", "mean", "top"), "pool")
         if tops_unscored(self.reranker):
             raise ConfigError("border_only leaves the best hits without a score to pool", path="reranker")
+        if calibrates(self.reranker):
+            raise ConfigError(
+                "a window's probability is not its text's; put Calibrated around Windows, with a map fitted on both",
+                path="reranker",
+            )
         if self.overlap < 0:
             raise ConfigError(f"overlap must be at least 0, got {self.overlap}", path="overlap")
         if self.tokens is not None and self.tokens < max(1, 2 * self.overlap):

@@ -2,6 +2,228 @@
 
 from __future__ import annotations
 
-from rag_rerank.evaluation._reliability import reliability
+import math
+import random
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
 
-__all__ = ["reliability"]
+from rag_rerank._request import levels_to_the_caller
+from rag_rerank.base import Reranker, check_choice
+from rag_rerank.compose._maps import CalibrationMap, Fit, Provenance
+from rag_rerank.compose.calibrated import calibrates, model_of
+from rag_rerank.errors import CalibrationWarning, ConfigError, InputError
+from rag_rerank.evaluation._fitting import METHODS, Shape, applied, shaped
+from rag_rerank.evaluation._reliability import brier, log_loss, reliability
+from rag_rerank.evaluation.judged import Judged, JudgedQuery
+from rag_rerank.types import Ranking, Scale, present
+
+__all__ = ["Method", "Unjudged", "calibrate", "reliability"]
+
+Method = Literal["auto", "platt", "isotonic"]
+Unjudged = Literal["left out", "not relevant"]
+
+_FOLDS = 5
+_LEAST = 10
+"""Relevant candidates, and others, without which there is nothing to fit."""
+
+_FEW = 100
+"""Relevant candidates, or others, below which a fit is shaky: the share in a bin is known to some 10 points only."""
+
+_MANY = 1000
+"""Candidates below which isotonic regression follows chance (Niculescu-Mizil and Caruana, ICML 2005)."""
+
+
+def calibrate(
+    reranker: Reranker,
+    judged: Judged | Sequence[Judged],
+    *,
+    method: Method = "auto",
+    unjudged: Unjudged = "left out",
+    seed: int = 0,
+    progress: Callable[[float], None] = lambda share: None,
+) -> CalibrationMap:
+    """Fit a map from a reranker's raw scores to probabilities of relevance.
+
+    Each query is reranked once, with all its candidates. A candidate is relevant if its grade is at least
+    ``judged.relevant``. Blank texts and queries that another reranker answered (``ranking.substituted``) are left out.
+
+    How good the map is (``map.fitted.after``) is measured out of fold: the queries are dealt into five parts, and each
+    is judged with a map that was fitted on the other four, so that no query's candidates stand on both sides. The map
+    itself is fitted on all queries.
+
+    Args:
+        reranker: Whose scores to map.
+        judged: Judged queries; of several collections, each candidate counts the same.
+        method: ``"platt"`` fits a sigmoid; ``"isotonic"`` fits steps, which need more data. ``"auto"`` takes isotonic
+            only from 1,000 candidates on, and if its log loss out of fold is lower by more than the standard error of
+            the difference over queries.
+        unjudged: Candidates without a judgment are left out, or count as not relevant. The latter suits data where
+            nearly all that is relevant was judged; it lowers ``prior``, and so every probability.
+        seed: Of the dealing.
+        progress: Told the share of the queries that is done.
+
+    Raises:
+        ConfigError: The reranker is calibrated already.
+        InputError: Too few judged candidates of either kind, too few queries, or scores that do not rise with
+            relevance.
+        RerankError: Whatever the reranker raises.
+    """
+    check_choice(method, get_args(Method), "method")
+    check_choice(unjudged, get_args(Unjudged), "unjudged")
+    if calibrates(reranker):
+        raise ConfigError(f"{reranker.label} is calibrated already; calibrate what stands inside", path="reranker")
+    collections = (judged,) if isinstance(judged, Judged) else tuple(judged)
+    groups = _scored(reranker, collections, unjudged, progress)
+    _check(groups)
+    folds = _dealt(groups, seed)
+    held_out = {name: _out_of_fold(name, groups, folds) for name in (METHODS if method == "auto" else (method,))}
+    chosen = _chosen(groups, held_out)
+    scores, relevant = _flat(groups)
+    raised = shaped(chosen, scores, relevant)
+    if not _rises(raised):
+        raise InputError(
+            f"the scores of {reranker.label} do not rise with relevance on {len(groups)} queries with {len(scores)} "
+            "judged candidates, so there is no probability in them"
+        )
+    return CalibrationMap(
+        method="platt" if chosen == "platt" else "isotonic",
+        fitted=_provenance(reranker, collections, groups, unjudged, held_out[chosen]),
+        **raised,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """The judged candidates of one query."""
+
+    scores: tuple[float, ...]
+    relevant: tuple[bool, ...]
+
+
+def _scored(
+    reranker: Reranker, collections: Sequence[Judged], unjudged: Unjudged, progress: Callable[[float], None]
+) -> list[_Group]:
+    """Rerank every query, and keep the scores of what was judged."""
+    asked = [(query, judged.relevant) for judged in collections for query in judged.queries]
+    groups, others = [], 0
+    for done, (query, least) in enumerate(asked, start=1):
+        ranking = reranker.rerank(query.text, query.candidates)
+        if ranking.substituted or ranking.scale != reranker.scale:
+            others += 1
+        elif pairs := list(_pairs(ranking, query, least, unjudged)):
+            scores, relevant = zip(*pairs, strict=True)
+            groups.append(_Group(scores, relevant))
+        progress(done / len(asked))
+    if others:
+        _warn(f"{others} of {len(asked)} queries were left out, since another reranker than {reranker.label} answered")
+    return groups
+
+
+def _pairs(ranking: Ranking, query: JudgedQuery, least: int, unjudged: Unjudged) -> Iterator[tuple[float, bool]]:
+    for hit in ranking:
+        if hit.raw_score is not None and (unjudged == "not relevant" or hit.id in query.grades):
+            yield hit.raw_score, hit.id in query.grades and query.grades[hit.id] >= least
+
+
+def _flat(groups: Sequence[_Group]) -> tuple[list[float], list[bool]]:
+    return [s for group in groups for s in group.scores], [r for group in groups for r in group.relevant]
+
+
+def _check(groups: Sequence[_Group]) -> None:
+    _, relevant = _flat(groups)
+    good = sum(relevant)
+    counts = f"{good} relevant and {len(relevant) - good} other judged candidates of {len(groups)} queries"
+    if min(good, len(relevant) - good) < _LEAST or len(groups) < _FOLDS:
+        hint = (
+            "" if len(relevant) > good else '; unjudged="not relevant" counts candidates that nobody judged as others'
+        )
+        raise InputError(f"too little to calibrate on: {counts}; needs {_LEAST} of each, and {_FOLDS} queries{hint}")
+    if min(good, len(relevant) - good) < _FEW:
+        _warn(f"fitted on {counts}; with less than {_FEW} of each the probabilities are rough")
+
+
+def _warn(what: str) -> None:
+    warnings.warn(what, CalibrationWarning, stacklevel=levels_to_the_caller())
+
+
+def _dealt(groups: Sequence[_Group], seed: int) -> list[list[int]]:
+    """Deal the queries into folds."""
+    order = list(range(len(groups)))
+    random.Random(seed).shuffle(order)
+    return [order[i::_FOLDS] for i in range(_FOLDS)]
+
+
+def _out_of_fold(method: str, groups: Sequence[_Group], folds: Sequence[Sequence[int]]) -> list[list[float]]:
+    """Return the probabilities of each query by a map of the other folds."""
+    found: dict[int, list[float]] = {}
+    for fold in folds:
+        away = set(fold)
+        shape = shaped(method, *_flat([group for i, group in enumerate(groups) if i not in away]))
+        found |= {i: applied(shape, groups[i].scores) for i in fold}
+    return [found[i] for i in range(len(groups))]
+
+
+def _chosen(groups: Sequence[_Group], held_out: dict[str, list[list[float]]]) -> str:
+    """Take the only method; of two, isotonic where it is surely better."""
+    if len(held_out) == 1:
+        return next(iter(held_out))
+    if sum(len(group.scores) for group in groups) < _MANY:
+        return "platt"
+    gains = [
+        len(group.scores) * (log_loss(platt, group.relevant) - log_loss(steps, group.relevant))
+        for group, platt, steps in zip(groups, held_out["platt"], held_out["isotonic"], strict=True)
+    ]
+    mean = math.fsum(gains) / len(gains)
+    error = math.sqrt(math.fsum((gain - mean) ** 2 for gain in gains) / (len(gains) - 1) / len(gains))
+    return "isotonic" if mean > error else "platt"
+
+
+def _rises(shape: Shape) -> bool:
+    return bool(shape["slope"] > 0 if "slope" in shape else shape["probabilities"][0] < shape["probabilities"][-1])
+
+
+def _provenance(
+    reranker: Reranker,
+    collections: Sequence[Judged],
+    groups: Sequence[_Group],
+    unjudged: Unjudged,
+    held_out: Sequence[Sequence[float]],
+) -> Provenance:
+    from datetime import datetime, timezone
+    from hashlib import sha256
+
+    from rag_rerank import __version__
+
+    scores, relevant = _flat(groups)
+    prints = [judged.fingerprint for judged in collections]
+    return Provenance(
+        reranker=reranker.label,
+        model=model_of(reranker),
+        scale=reranker.scale,
+        identity=reranker.identity,
+        data=" + ".join(judged.name for judged in collections),
+        fingerprint=prints[0] if len(prints) == 1 else sha256(" ".join(prints).encode()).hexdigest(),
+        relevant=tuple(judged.relevant for judged in collections),
+        unjudged=unjudged,
+        queries=len(groups),
+        pairs=len(scores),
+        prior=sum(relevant) / len(relevant),
+        before=_before(scores, relevant, reranker.scale),
+        after=_fit([p for query in held_out for p in query], relevant),
+        version=__version__,
+        date=datetime.now(timezone.utc).date().isoformat(),
+    )
+
+
+def _before(scores: Sequence[float], relevant: Sequence[bool], scale: Scale) -> Fit | None:
+    if scale not in ("sigmoid", "relevance"):
+        return None
+    return _fit([present(score, scale) for score in scores], relevant)
+
+
+def _fit(scores: Sequence[float], relevant: Sequence[bool]) -> Fit:
+    return Fit(
+        ece=reliability(scores, relevant).ece, brier=brier(scores, relevant), log_loss=log_loss(scores, relevant)
+    )
