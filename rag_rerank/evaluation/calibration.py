@@ -137,7 +137,7 @@ def _check(groups: Sequence[_Group]) -> None:
     counts = f"{good} relevant and {len(relevant) - good} other judged candidates of {len(groups)} queries"
     if min(good, len(relevant) - good) < _LEAST or len(groups) < _FOLDS:
         hint = (
-            "" if len(relevant) > good else '; unjudged="not relevant" counts candidates that nobody judged as others'
+            "" if len(relevant) > good else '; unjudged="not relevant" takes all others for such'
         )
         raise InputError(f"too little to calibrate on: {counts}; needs {_LEAST} of each, and {_FOLDS} queries{hint}")
     if min(good, len(relevant) - good) < _FEW:
