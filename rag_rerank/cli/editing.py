@@ -1,4 +1,4 @@
-"""Setting fields in a config file: of YAML only the text of these fields is touched, comments and layout stay."""
+"""Writing configs: new files, and fields set in one, of which YAML keeps comments and layout."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 from rag_rerank._parse import parse_json
 from rag_rerank.base import Reranker
-from rag_rerank.cli.places import Place, shown
-from rag_rerank.config import load
+from rag_rerank.cli.places import Place, inside, shown
+from rag_rerank.config import load, to_config
 from rag_rerank.errors import ConfigError
+from rag_rerank.secret import Secret
 
 if TYPE_CHECKING:
     from yaml import MappingNode, Node
 
-__all__ = ["Changes", "edited", "put"]
+__all__ = ["Changes", "check_new", "edited", "laid_out", "put"]
 
 Changes = Mapping[Place, Mapping[str, int]]
 """Place of a node -> fields to set there."""
@@ -37,6 +38,38 @@ def edited(file: Path, changes: Changes) -> str:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read {file}: {error}") from error
     return _json(text, changes, file) if file.suffix == ".json" else _yaml(text, changes, file)
+
+
+def check_new(reranker: Reranker, spec: str, out: Path | None) -> None:
+    """Find out before the work, not after it, that a new config file could not be written or would lack something.
+
+    Args:
+        reranker: What will be written, but for what is yet to be found.
+        spec: What the user calls it.
+        out: The new file; ``None`` for the terminal.
+
+    Raises:
+        ConfigError: The file exists already or has an unknown ending, or the reranker cannot be expressed without loss.
+    """
+    to_config(reranker)
+    if any(secret.reference is None for _, secret in inside(reranker, Secret)):
+        raise ConfigError(
+            f"{spec} holds a key that is written out, and a new config would lack it; write ${{VARIABLE}} in its "
+            "place, or change the file itself with --write"
+        )
+    if out is not None and out.suffix not in (".yaml", ".yml", ".json"):
+        raise ConfigError(f"{out}: a config file ends in .yaml, .yml or .json")
+    if out is not None and out.exists():
+        raise ConfigError(f"{out} exists already; name a new file, or change a config in place with --write")
+
+
+def laid_out(reranker: Reranker, file: Path) -> str:
+    """Return a reranker as the text of a config file, JSON or YAML by the file's ending."""
+    if file.suffix == ".json":
+        return json.dumps(to_config(reranker), indent=2, ensure_ascii=False) + "\n"
+    import yaml
+
+    return yaml.safe_dump(to_config(reranker), sort_keys=False, allow_unicode=True)
 
 
 def put(file: Path, content: str, expected: Reranker) -> None:

@@ -18,7 +18,7 @@ from rag_rerank.context import Context, Packing
 from rag_rerank.errors import CalibrationWarning, RerankError, TruncationWarning
 from rag_rerank.types import Candidate, Coverage, Hit, Ranking, Scale
 
-__all__ = ["rank"]
+__all__ = ["rank", "warnings_on_stderr"]
 
 SCHEMA = 1
 """Version of the JSON object; it grows when a field changes its meaning or goes."""
@@ -83,7 +83,7 @@ def rank(
     if max_tokens is not None or tokenizer is not None:
         packing = Packing(max_tokens=max_tokens, tokenizer=tokenizer)
         packing.warm_up()
-    with _warnings_on_stderr(), build(spec) as reranker:
+    with warnings_on_stderr(), build(spec) as reranker:
         try:
             ranking: Ranking = reranker.rerank(query, candidates, top_k=top_k, timeout=timeout)
         except RerankError as error:
@@ -101,7 +101,9 @@ def rank(
 
 
 @contextmanager
-def _warnings_on_stderr() -> Iterator[None]:
+def warnings_on_stderr() -> Iterator[None]:
+    """Show every warning of the library on stderr, as one line."""
+
     def show(message: Warning | str, *_: Any) -> None:
         click.echo(f"Warning: {message}", err=True)
 

@@ -13,13 +13,12 @@ from rag_rerank._tuned import Measured, Report
 from rag_rerank.backends._local import LocalReranker
 from rag_rerank.base import Reranker
 from rag_rerank.cli.candidates import own_text
-from rag_rerank.cli.editing import edited, put
+from rag_rerank.cli.editing import check_new, edited, laid_out, put
 from rag_rerank.cli.places import Place, inside, shown, with_replaced
 from rag_rerank.cli.progress import bar
 from rag_rerank.cli.table import table
 from rag_rerank.config import build, to_config
 from rag_rerank.errors import ConfigError
-from rag_rerank.secret import Secret
 from rag_rerank.tuning import tune as measure
 
 __all__ = ["tune"]
@@ -55,7 +54,7 @@ def tune(
         raise ConfigError("--write changes a config file in place: name a .yaml or .json file, and no --out")
     root = build(spec)
     if not write:
-        _check_can_be_written_anew(root, spec, out)
+        check_new(root, spec, out)
     asked = own_text(texts, query) or skewed()
     tuned, reports = _measured(root, asked, seconds)
     if write:
@@ -63,7 +62,7 @@ def tune(
         if changes:
             put(file, edited(file, changes), tuned)
     elif out is not None:
-        put(out, _written(tuned, out), tuned)
+        put(out, laid_out(tuned, out), tuned)
     if as_json:
         models = [{"place": shown(place), **report.to_dict()} for place, report in reports.items()]
         click.echo(json.dumps({"schema": SCHEMA, "models": models, "config": None if write else to_config(tuned)}))
@@ -94,31 +93,9 @@ def _measured(root: Reranker, asked: Asked, seconds: float) -> tuple[Reranker, M
     return root, reports
 
 
-def _check_can_be_written_anew(root: Reranker, spec: str, out: Path | None) -> None:
-    """Find out before the measuring, not after it, that the normal form would lack something."""
-    to_config(root)
-    if any(secret.reference is None for _, secret in inside(root, Secret)):
-        raise ConfigError(
-            f"{spec} holds a key that is written out, and a new config would lack it; write ${{VARIABLE}} in its "
-            "place, or change the file itself with --write"
-        )
-    if out is not None and out.suffix not in (".yaml", ".yml", ".json"):
-        raise ConfigError(f"{out}: a config file ends in .yaml, .yml or .json")
-    if out is not None and out.exists():
-        raise ConfigError(f"{out} exists already; name a new file, or change a config in place with --write")
-
-
-def _written(reranker: Reranker, file: Path) -> str:
-    if file.suffix == ".json":
-        return json.dumps(to_config(reranker), indent=2, ensure_ascii=False) + "\n"
-    import yaml
-
-    return yaml.safe_dump(to_config(reranker), sort_keys=False, allow_unicode=True)
-
-
 def _outcome(file: Path | None, tuned: Reranker, *, written: bool) -> str:
     if file is None:
-        return _written(tuned, Path("stdout.yaml")).rstrip("\n")
+        return laid_out(tuned, Path("stdout.yaml")).rstrip("\n")
     return f"{file}: {'written' if written else 'nothing to change'}"
 
 

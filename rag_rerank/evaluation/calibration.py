@@ -13,7 +13,7 @@ from rag_rerank._request import levels_to_the_caller
 from rag_rerank.base import Reranker, check_choice
 from rag_rerank.compose._maps import CalibrationMap, Fit, Provenance
 from rag_rerank.compose.calibrated import calibrates, model_of
-from rag_rerank.errors import CalibrationWarning, ConfigError, InputError
+from rag_rerank.errors import CalibrationWarning, ConfigError, InputError, TruncationWarning
 from rag_rerank.evaluation._fitting import METHODS, Shape, applied, shaped
 from rag_rerank.evaluation._reliability import brier, log_loss, reliability
 from rag_rerank.evaluation.judged import Judged, JudgedQuery
@@ -84,8 +84,8 @@ def calibrate(
     raised = shaped(chosen, scores, relevant)
     if not _rises(raised):
         raise InputError(
-            f"the scores of {reranker.label} do not rise with relevance on {len(groups)} queries with {len(scores)} "
-            "judged candidates, so there is no probability in them"
+            f"the scores of {reranker.label}, compared across queries, do not rise with relevance ({sum(relevant)} of "
+            f"{len(scores)} candidates of {len(groups)} queries are relevant); there is no probability in them here"
         )
     return CalibrationMap(
         method="platt" if chosen == "platt" else "isotonic",
@@ -107,15 +107,22 @@ def _scored(
 ) -> list[_Group]:
     """Rerank every query, and keep the scores of what was judged."""
     asked = [(query, judged.relevant) for judged in collections for query in judged.queries]
-    groups, others = [], 0
+    groups, others, cut, texts = [], 0, 0, 0
     for done, (query, least) in enumerate(asked, start=1):
-        ranking = reranker.rerank(query.text, query.candidates)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", TruncationWarning)  # told once, below
+            ranking = reranker.rerank(query.text, query.candidates)
+        cut += sum(hit.coverage is not None and hit.coverage.truncated for hit in ranking)
+        texts += len(ranking)
         if ranking.substituted or ranking.scale != reranker.scale:
             others += 1
         elif pairs := list(_pairs(ranking, query, least, unjudged)):
             scores, relevant = zip(*pairs, strict=True)
             groups.append(_Group(scores, relevant))
         progress(done / len(asked))
+    if cut:
+        what = f"{reranker.label} read only the beginning of {cut} of {texts} texts; the map is for scores of that kind"
+        warnings.warn(what, TruncationWarning, stacklevel=levels_to_the_caller())
     if others:
         _warn(f"{others} of {len(asked)} queries were left out, since another reranker than {reranker.label} answered")
     return groups
@@ -136,9 +143,7 @@ def _check(groups: Sequence[_Group]) -> None:
     good = sum(relevant)
     counts = f"{good} relevant and {len(relevant) - good} other judged candidates of {len(groups)} queries"
     if min(good, len(relevant) - good) < _LEAST or len(groups) < _FOLDS:
-        hint = (
-            "" if len(relevant) > good else '; unjudged="not relevant" takes all others for such'
-        )
+        hint = "" if len(relevant) > good else '; unjudged="not relevant" takes all others for such'
         raise InputError(f"too little to calibrate on: {counts}; needs {_LEAST} of each, and {_FOLDS} queries{hint}")
     if min(good, len(relevant) - good) < _FEW:
         _warn(f"fitted on {counts}; with less than {_FEW} of each the probabilities are rough")

@@ -1,0 +1,204 @@
+"""Does a threshold survive a change of the model? How many texts pass the same one, raw and calibrated.
+
+    python benchmarks/calibration.py COLLECTIONS --collection nq-qed --collection xquad-en --collection scifact
+        --collection trec-dl19 --bi-encoder all-MiniLM-L6-v2 --cache scores.db
+
+COLLECTIONS is a folder with one folder a collection, as `rag_rerank.evaluation.reading.read` takes them. Every model
+scores the first ``--depth`` candidates of the first stage, for the first ``--queries`` queries. Candidates without a
+judgment count as not relevant, everywhere, since most of these collections name relevant documents only.
+
+Two ways to fit, each with a fresh map for each model, on the same queries:
+
+- ``others``: fitted on all the other collections together, tested on one.
+- ``own``: fitted on every second query of a collection, tested on the queries between.
+
+For each threshold and pair of models: how many texts each keeps, and by how much the larger set exceeds the smaller
+one (0 % is the same size). ``raw`` takes the presented scores as they are. Sets of which one has less than 20 texts are
+shown and not counted, since 20 % of them is a text or two either way.
+"""
+
+from __future__ import annotations
+
+import argparse
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from itertools import combinations
+from pathlib import Path
+from typing import Any, ClassVar
+
+import rag_rerank
+from rag_rerank import (
+    Cached,
+    Calibrated,
+    CalibrationWarning,
+    InputError,
+    PointwiseReranker,
+    Ranking,
+    Reranker,
+    Scores,
+    TruncationWarning,
+    Usage,
+)
+from rag_rerank._lazy import loaded
+from rag_rerank.evaluation.calibration import calibrate, reliability
+from rag_rerank.evaluation.judged import Judged
+from rag_rerank.evaluation.reading import read
+from rag_rerank.types import Scale
+
+THRESHOLDS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
+LEAST = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class BiEncoder(PointwiseReranker):
+    """Cosine of a sentence-transformers model."""
+
+    kind: ClassVar[str] = "bi-encoder"
+
+    model: str
+    vectors: dict[str, Any] = field(default_factory=dict, repr=False, compare=False, metadata={"live": True})
+
+    @property
+    def label(self) -> str:
+        return Path(self.model).name
+
+    @property
+    def scale(self) -> Scale:
+        return "similarity"
+
+    @property
+    def uncacheable(self) -> None:
+        return None
+
+    @loaded
+    def _encoder(self) -> Any:
+        from sentence_transformers import SentenceTransformer
+
+        return SentenceTransformer(self.model, device="cpu")
+
+    def score(self, query: str, texts: Sequence[str]) -> Scores:
+        missing = [text for text in dict.fromkeys([query, *texts]) if text not in self.vectors]
+        if missing:
+            made = self._encoder.encode(missing, normalize_embeddings=True, show_progress_bar=False)
+            self.vectors.update(zip(missing, made, strict=True))
+        values = [float(self.vectors[query] @ self.vectors[text]) for text in texts]
+        return Scores(values, self.scale, Usage(texts=len(texts)))
+
+
+@dataclass(frozen=True)
+class Passed:
+    """The scores of one model on one collection, ready to be cut at a threshold."""
+
+    rankings: Sequence[Ranking]
+    judged: Judged
+
+    def kept(self, threshold: float) -> int:
+        return sum(hit.score is not None and hit.score >= threshold for r in self.rankings for hit in r)
+
+    @property
+    def ece(self) -> float:
+        pairs = [
+            (hit.score, query.grades.get(hit.id, 0) >= self.judged.relevant)
+            for query, ranking in zip(self.judged.queries, self.rankings, strict=True)
+            for hit in ranking
+            if hit.score is not None
+        ]
+        scores, relevant = zip(*pairs, strict=True)
+        return reliability(scores, relevant).ece
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("collections", type=Path)
+    parser.add_argument("--collection", action="append", required=True)
+    parser.add_argument("--reranker", action="append", help="name or config file; embedded and lexical by default")
+    parser.add_argument("--bi-encoder", help="folder of a sentence-transformers model")
+    parser.add_argument("--queries", type=int, default=80)
+    parser.add_argument("--depth", type=int, default=30)
+    parser.add_argument("--method", default="auto")
+    parser.add_argument("--cache", type=Path, help="file that keeps the scores for the next run")
+    options = parser.parse_args()
+    warnings.simplefilter("ignore", TruncationWarning)
+    warnings.simplefilter("ignore", CalibrationWarning)
+    path = str(options.cache) if options.cache else None
+    models: list[Reranker] = [rag_rerank.build(spec) for spec in options.reranker or ("embedded", "lexical")]
+    models += [BiEncoder(model=options.bi_encoder)] if options.bi_encoder else []
+    models = [Cached(reranker=m, path=path) if _cacheable(m) else m for m in models]
+    data = {
+        name: read(
+            options.collections / name,
+            depth=options.depth,
+            queries=options.queries,
+            relevant=2 if name.startswith("trec-dl") else 1,  # the usual grade from which on a text is relevant
+        )
+        for name in options.collection
+    }
+    for name, judged in data.items():
+        candidates = [
+            query.grades.get(c.id, 0) >= judged.relevant for query in judged.queries for c in query.candidates
+        ]
+        print(f"{name}: {len(judged.queries)} queries, {len(candidates)} candidates, {_share(candidates)} relevant")
+        for model in models:
+            _passed(model, judged)
+    for way in ("others", "own"):
+        met, counted = {"raw": 0, "calibrated": 0}, 0
+        for name, judged in data.items():
+            even, odd = (replace(judged, queries=judged.queries[start::2]) for start in (0, 1))
+            fit = [other for other in data.values() if other is not judged] if way == "others" else [even]
+            test = judged if way == "others" else odd
+            mapped: dict[Reranker, Passed] = {}
+            print(f"\n{name}, fitted on {way}")
+            for model in models:
+                try:
+                    made = calibrate(model, fit, method=options.method, unjudged="not relevant")
+                except InputError as error:
+                    print(f"  {_label(model)}: no map, {error}")
+                    continue
+                after = mapped[model] = _passed(Calibrated(reranker=model, map=made), test)
+                print(
+                    f"  {_label(model)}: {made.method}, {made.fitted.pairs} candidates, "
+                    f"{made.fitted.prior:.1%} relevant, ECE "
+                    f"there {made.fitted.after.ece:.3f}, here {after.ece:.3f}"
+                )
+            for one, other in combinations(mapped, 2):
+                print(f"  {_label(one)} | {_label(other)}")
+                raw = _passed(one, test), _passed(other, test)
+                for threshold in THRESHOLDS:
+                    before = raw[0].kept(threshold), raw[1].kept(threshold)
+                    kept = mapped[one].kept(threshold), mapped[other].kept(threshold)
+                    counts = min(kept) >= LEAST
+                    print(
+                        f"    at {threshold:4.2f}  raw {before[0]:5} {before[1]:5} {_differ(before)}   "
+                        f"calibrated {kept[0]:5} {kept[1]:5} {_differ(kept)}{'' if counts else '  (few)'}",
+                        flush=True,
+                    )
+                    if counts:
+                        counted += 1
+                        met["raw"] += max(before) < 1.2 * min(before)
+                        met["calibrated"] += max(kept) < 1.2 * min(kept)
+        print(f"\n{way}: under 20 % in {met['calibrated']} of {counted} cases calibrated, {met['raw']} raw")
+
+
+def _passed(model: Reranker, judged: Judged) -> Passed:
+    return Passed([model.rerank(query.text, query.candidates) for query in judged.queries], judged)
+
+
+def _cacheable(model: Reranker) -> bool:
+    return isinstance(model, PointwiseReranker) and model.uncacheable is None
+
+
+def _label(model: Reranker) -> str:
+    return model.reranker.label if isinstance(model, Cached) else model.label
+
+
+def _share(values: Sequence[bool]) -> str:
+    return f"{sum(values) / len(values):.1%}"
+
+
+def _differ(kept: tuple[int, int]) -> str:
+    return f"{max(kept) / min(kept) - 1:7.0%}" if min(kept) else "      –"
+
+
+if __name__ == "__main__":
+    main()
