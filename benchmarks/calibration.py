@@ -57,6 +57,7 @@ class BiEncoder(PointwiseReranker):
     kind: ClassVar[str] = "bi-encoder"
 
     model: str
+    tokens: int = 128
     vectors: dict[str, Any] = field(default_factory=dict, repr=False, compare=False, metadata={"live": True})
 
     @property
@@ -75,7 +76,9 @@ class BiEncoder(PointwiseReranker):
     def _encoder(self) -> Any:
         from sentence_transformers import SentenceTransformer
 
-        return SentenceTransformer(self.model, device="cpu")
+        encoder = SentenceTransformer(self.model, device="cpu")
+        encoder.max_seq_length = self.tokens  # as many as the embedded model reads
+        return encoder
 
     def score(self, query: str, texts: Sequence[str]) -> Scores:
         missing = [text for text in dict.fromkeys([query, *texts]) if text not in self.vectors]

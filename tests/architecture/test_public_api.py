@@ -16,6 +16,7 @@ CLASSES = {name: thing for name, thing in PUBLIC.items() if inspect.isclass(thin
 
 EXAMPLES = {
     "cached": {"type": "cached", "reranker": "onnx:minilm", "path": "~/scores.db", "max_entries": 10, "ttl": 60.0},
+    "calibrated": {"type": "calibrated", "reranker": "embedded", "map": "map.json"},
     "cascade": {
         "type": "cascade",
         "stages": [{"reranker": "lexical", "depth": 50}, {"reranker": {"type": "onnx", "model": "minilm"}}],

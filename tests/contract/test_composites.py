@@ -1,9 +1,10 @@
 """The contract, kept by the composites that watch the time or ask several members at once."""
 
 import pytest
+from maps import STEPS, map_for
 from timed import Timed
 
-from rag_rerank import BackendUnavailable, Deadline, Ensemble, Fallback, Hedge, Reranker
+from rag_rerank import BackendUnavailable, Calibrated, Deadline, Ensemble, Fallback, Hedge, Reranker
 from rag_rerank.backends.lexical import LexicalReranker
 from rag_rerank.testing import RerankerContract, ScriptedReranker
 
@@ -83,6 +84,28 @@ class TestEnsembleWithoutAMember(RerankerContract):
     def reranker(self) -> Reranker:
         down = ScriptedReranker(name="down", error=BackendUnavailable("gone"))
         return Ensemble(members=(LexicalReranker(), down), fusion="combsum")
+
+
+class TestCalibrated(RerankerContract):
+    @pytest.fixture
+    def reranker(self) -> Reranker:
+        return Calibrated(reranker=LexicalReranker(), map=map_for(LexicalReranker()))
+
+
+class TestCalibratedInSteps(RerankerContract):
+    @pytest.fixture
+    def reranker(self) -> Reranker:
+        return Calibrated(reranker=LexicalReranker(), map=map_for(LexicalReranker(), **STEPS))
+
+
+class TestCalibratedWhoseFirstIsDown(RerankerContract):
+    in_registry = False
+
+    @pytest.fixture
+    def reranker(self) -> Reranker:
+        down = ScriptedReranker(name="down", error=BackendUnavailable("gone"))
+        inner = Fallback(members=(down, LexicalReranker()))
+        return Calibrated(reranker=inner, map=map_for(inner))
 
 
 class TestAllOfThemInside(RerankerContract):

@@ -196,7 +196,7 @@ def test_only_relevant_judgments_are_refused_with_the_way_out() -> None:
 
 def test_too_few_queries_are_refused() -> None:
     world = World(4, candidates=100)
-    with pytest.raises(InputError, match="of 4 queries; needs 10 of each, and 5 queries$"):
+    with pytest.raises(InputError, match=r"of 4 queries; needs 10 of each, and 5 queries$"):
         calibrate(world.reranker(), world.judged)
 
 

@@ -1,0 +1,126 @@
+"""``rag-rerank calibrate``: what it writes, what it prints, and what it refuses."""
+
+import json
+import random
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from click.testing import CliRunner, Result
+
+from rag_rerank import Calibrated, CalibrationMap, build
+from rag_rerank.backends.lexical import LexicalReranker
+from rag_rerank.cli import app
+
+WORDS = ("warm", "dragon", "lake", "deep", "letter", "sand", "night", "shade")
+
+
+def judged(queries: int, *, seed: int = 3, graded: bool = True) -> Iterable[dict[str, Any]]:
+    """Queries whose candidates are relevant the more often, the more of their words they share."""
+    chance = random.Random(seed)
+    for q in range(queries):
+        query = chance.sample(WORDS, 3)
+        candidates, relevant = [], {}
+        for d in range(10):
+            shared = chance.randrange(4)
+            text = " ".join([*query[:shared], *(f"x{chance.randrange(99)}" for _ in range(5))])
+            candidates.append({"id": f"d{d}", "text": text})
+            relevant[f"d{d}"] = 2 * int(chance.random() < (0.05, 0.2, 0.6, 0.9)[shared])
+        kept = relevant if graded else [id for id, grade in relevant.items() if grade]
+        yield {"id": f"q{q}", "query": " ".join(query), "candidates": candidates, "relevant": kept}
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> str:
+    return written(tmp_path / "judged.jsonl", judged(60))
+
+
+def written(file: Path, rows: Iterable[dict[str, Any]]) -> str:
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(file)
+
+
+def calibrate(*arguments: str) -> Result:
+    return CliRunner().invoke(app, ["calibrate", *arguments], catch_exceptions=False)
+
+
+def test_it_writes_a_map_and_says_how_good_it_is_and_what_to_put_into_a_config(data: str, tmp_path: Path) -> None:
+    out = tmp_path / "map.json"
+    result = calibrate(data, "--config", "lexical", "-o", str(out))
+    assert result.exit_code == 0
+    made = CalibrationMap.load(out)
+    assert (made.fitted.queries, made.fitted.pairs, made.fitted.data) == (60, 600, "judged")
+    report, snippet = result.stdout.split(f"\n{out}: written\n\n")
+    assert f"judged: 60 queries, 600 candidates, {made.fitted.prior:.1%} relevant" in report
+    assert f"calibrated, out of fold  {made.fitted.after.ece:.4f}" in report
+    assert "scores as they are" not in report  # BM25 is no 0 to 1
+    (half,) = (line.split() for line in report.splitlines() if line.strip().startswith("0.5 "))
+    assert made.probability(float(half[1])) == pytest.approx(0.5, abs=1e-3)
+    assert build(yaml.safe_load(snippet)) == Calibrated(reranker=LexicalReranker(), map=str(out))
+
+
+def test_write_makes_a_config_that_ranks_with_probabilities(data: str, tmp_path: Path) -> None:
+    out, config = tmp_path / "map.json", tmp_path / "new.yaml"
+    result = calibrate(data, "--config", "lexical", "-o", str(out), "--write", str(config))
+    assert result.stdout.endswith(f"{config}: written\n")
+    ranking = build(str(config)).rerank("warm dragon", ["a warm dragon", "a lake"])
+    assert ranking.scale == "calibrated"
+    assert ranking[0].score is not None and 0 < ranking[0].score < 1
+
+
+def test_a_calibrated_config_is_fitted_anew(data: str, tmp_path: Path) -> None:
+    out, config = tmp_path / "map.json", tmp_path / "new.json"
+    calibrate(data, "--config", "lexical", "-o", str(out), "--write", str(config), "--queries", "30")
+    before = CalibrationMap.load(out)
+    assert calibrate(data, "--config", str(config), "-o", str(out)).exit_code == 0
+    after = CalibrationMap.load(out)
+    assert (before.fitted.queries, after.fitted.queries) == (30, 60)
+
+
+def test_several_sources_are_fitted_together(data: str, tmp_path: Path) -> None:
+    other = written(tmp_path / "other.jsonl", judged(20, seed=4))
+    out = tmp_path / "map.json"
+    assert calibrate(data, other, "--config", "lexical", "-o", str(out)).exit_code == 0
+    assert CalibrationMap.load(out).fitted.data == "judged + other"
+    refused = calibrate(data, other, "--config", "lexical", "-o", str(out), "--qrels", "x")
+    assert refused.exit_code == 2 and "belong to one SOURCE" in refused.stderr
+
+
+def test_unjudged_candidates_count_only_where_that_is_asked_for(tmp_path: Path) -> None:
+    data = written(tmp_path / "known.jsonl", judged(60, graded=False))
+    out = tmp_path / "map.json"
+    refused = calibrate(data, "--config", "lexical", "-o", str(out))
+    assert (refused.exit_code, out.exists()) == (2, False)
+    assert 'unjudged="not relevant"' in refused.stderr
+    arguments = ("--unjudged", "not relevant", "--method", "isotonic", "--relevant", "1", "--depth", "8")
+    assert calibrate(data, "--config", "lexical", "-o", str(out), *arguments).exit_code == 0
+    made = CalibrationMap.load(out)
+    assert (made.method, made.fitted.pairs, made.fitted.unjudged) == ("isotonic", 480, "not relevant")
+
+
+def test_little_data_is_told_on_stderr(data: str, tmp_path: Path) -> None:
+    result = calibrate(data, "--config", "lexical", "-o", str(tmp_path / "map.json"), "--queries", "10")
+    assert result.exit_code == 0
+    assert "Warning: fitted on" in result.stderr and "less than 100 of each" in result.stderr
+
+
+def test_an_existing_config_is_not_overwritten_and_nothing_is_scored_for_it(data: str, tmp_path: Path) -> None:
+    config = tmp_path / "there.yaml"
+    config.write_text("lexical\n")
+    result = calibrate(data, "--config", "lexical", "-o", str(tmp_path / "map.json"), "--write", str(config))
+    assert result.exit_code == 2 and "exists already" in result.stderr
+    assert not (tmp_path / "map.json").exists()
+    assert config.read_text() == "lexical\n"
+
+
+def test_a_map_that_does_not_fit_any_more_warns_when_ranking(data: str, tmp_path: Path) -> None:
+    out, config, texts = tmp_path / "map.json", tmp_path / "new.yaml", tmp_path / "texts.txt"
+    calibrate(data, "--config", "lexical", "-o", str(out), "--write", str(config))
+    config.write_text(config.read_text().replace("type: lexical", "type: lexical\n  k1: 2.0"))
+    texts.write_text("a warm dragon\n")
+    result = CliRunner().invoke(app, ["rank", "-r", str(config), "-q", "warm", str(texts)], catch_exceptions=False)
+    assert result.exit_code == 0
+    assert "Warning: calibrated(lexical): the map was fitted on lexical" in result.stderr
+    assert "a probability of relevance, fitted on judgments" in result.stdout
