@@ -50,10 +50,12 @@ def _hash(reranker: Reranker, whole: Mapping[str, Any]) -> str:
 
 
 def _plain(value: object) -> Any:
+    from rag_rerank.base import Reranker
+
     if isinstance(value, Mapping):
         return dict(value)
-    if isinstance(own := getattr(value, "identity", None), str):
-        return own
+    if isinstance(value, Reranker):
+        return value.identity
     if is_dataclass(value) and not isinstance(value, type):
         return {f.name: getattr(value, f.name) for f in fields(value)}
     raise TypeError(f"a fingerprint is made of plain values, and {type(value).__name__} is none")

@@ -249,6 +249,14 @@ def test_a_warning_made_an_error_stays_one() -> None:
             calibrated.rerank("q", ["a"])
 
 
+def test_a_new_release_of_this_package_does_not_warn(monkeypatch: pytest.MonkeyPatch) -> None:
+    inner = scripted(1.0)
+    made, fingerprint = map_for(inner), inner.fingerprint
+    monkeypatch.setattr("rag_rerank.__version__", "99.0")
+    assert inner.fingerprint != fingerprint
+    Calibrated(reranker=inner, map=made).warm_up()
+
+
 def test_what_cannot_change_a_score_does_not_warn() -> None:
     inner = scripted(1.0)
     made = map_for(inner)
