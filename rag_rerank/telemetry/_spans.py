@@ -74,8 +74,6 @@ class Spans:
         if call.outermost and not call.hosted:
             said |= documents(asked, ranking, texts=self.texts, most=self.max_documents)
             said |= asked_for(asked, trace, texts=self.texts)
-        elif not call.hosted:
-            said[KIND] = "CHAIN"
         if call.outermost:
             said |= tagged(asked, self.tags)
             if self.gen_ai:

@@ -129,7 +129,7 @@ def test_texts_query_and_metadata_are_told_with_consent_only(observed: Any) -> N
         assert told not in observed.everything
     observed.instrument(texts=True)
     Billed().rerank(QUERY, candidates, top_k=1)
-    said = observed.attributes("rerank billed:m-1") if len(observed.spans) == 1 else dict(observed.spans[-1].attributes)
+    said = dict(observed.spans[-1].attributes)
     assert said[RerankerAttributes.RERANKER_QUERY] == said[SpanAttributes.INPUT_VALUE] == QUERY
     assert said[SpanAttributes.INPUT_MIME_TYPE] == OpenInferenceMimeTypeValues.TEXT.value
     for way in (RerankerAttributes.RERANKER_INPUT_DOCUMENTS, RerankerAttributes.RERANKER_OUTPUT_DOCUMENTS):
@@ -447,4 +447,4 @@ def test_what_fails_in_tracing_does_not_reach_the_call(
     assert not trace.get_current_span().get_span_context().is_valid
     assert observed.values("rag_rerank.candidates") == {(): 2}
     if broken == "attributes":
-        assert len(observed.spans) == 1
+        assert observed.attributes("rerank r") == {KIND: RERANKER}
