@@ -4,8 +4,8 @@
 
 A call is one of a reranker whose scores cost nothing, alone or as two stages of a cascade (three spans). ``spans and
 metrics`` goes to the SDK with an exporter that drops what it gets and a reader that is never read, so that the network
-is left out; ``not sampled`` has a sampler that takes no span. Ways take turns in rounds of ``--calls`` calls; a figure is
-the median round, in microseconds of CPU time a call, because the machine may do other things too.
+is left out; ``not sampled`` has a sampler that takes no span. Ways take turns in rounds of ``--calls`` calls; a figure
+is the median round, in microseconds of CPU time a call, because the machine may do other things too.
 """
 
 from __future__ import annotations
