@@ -2,9 +2,9 @@
 
     python benchmarks/quality.py COLLECTIONS --reranker embedded --collection trec-dl19 --collection nq-qed
 
-COLLECTIONS is a folder with one folder a collection; ``judged.py``, beside this file, tells their form and the
-measures. Every judged query counts (or the first ``--queries`` in the file's order); documents below ``--depth`` keep
-their BM25 order behind the reranked ones.
+COLLECTIONS is a folder with one folder a collection in BEIR's form, with a run (`rag_rerank.evaluation.reading.read`).
+Every judged query counts (or the first ``--queries`` in the file's order); documents below ``--depth`` keep their BM25
+order behind the reranked ones. Measures are those of ir-measures, with linear gain as trec_eval has it.
 """
 
 from __future__ import annotations
@@ -13,16 +13,29 @@ import argparse
 import sys
 import time
 import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from ir_measures import RR, nDCG
-from judged import interval, per_query, read
+from ir_measures import RR, iter_calc, nDCG
+from paired import interval
 
 import rag_rerank
 from rag_rerank import TruncationWarning
+from rag_rerank.evaluation.judged import Judged
+from rag_rerank.evaluation.reading import read
 
 MEASURES = (nDCG @ 10, RR @ 10)
+
+
+def measured(judged: Judged, orders: Mapping[str, Sequence[str]]) -> dict[str, dict[str, float]]:
+    """Return measure -> query -> value, for an order of document ids by query."""
+    qrels = {query.id: dict(query.grades) for query in judged.queries}
+    run = {query: {d: -float(rank) for rank, d in enumerate(order)} for query, order in orders.items()}
+    values: dict[str, dict[str, float]] = {str(measure): dict.fromkeys(qrels, 0.0) for measure in MEASURES}
+    for metric in iter_calc(list(MEASURES), qrels, run):
+        values[str(metric.measure)][metric.query_id] = metric.value
+    return values
 
 
 def main() -> None:
@@ -39,16 +52,16 @@ def main() -> None:
     reranker = rag_rerank.build(options.reranker)
     reranker.warm_up()
     for name in options.collection:
-        collection = read(options.collections / name, options.queries)
-        first_stage = {q: [d for d, _ in hits] for q, hits in collection.run.items()}
+        judged = read(options.collections / name, queries=options.queries)
+        first_stage = {query.id: [candidate.id for candidate in query.candidates] for query in judged.queries}
         reranked, pairs, cut, started = {}, 0, 0, time.perf_counter()
-        for q, query in collection.queries.items():
-            ranking = reranker.rerank(query, collection.candidates(q, options.depth))
+        for query in judged.queries:
+            ranking = reranker.rerank(query.text, query.candidates[: options.depth])
             pairs += len(ranking)
             cut += sum(hit.coverage is not None and hit.coverage.truncated for hit in ranking)
-            reranked[q] = [hit.id for hit in ranking] + first_stage[q][options.depth :]
+            reranked[query.id] = [hit.id for hit in ranking] + first_stage[query.id][options.depth :]
         seconds = time.perf_counter() - started
-        before, after = (per_query(MEASURES, collection.qrels, run) for run in (first_stage, reranked))
+        before, after = (measured(judged, orders) for orders in (first_stage, reranked))
         print(f"{name}: {len(reranked)} queries, {pairs} pairs, {cut} texts cut, {seconds:.0f} s")
         for measure in map(str, MEASURES):
             change = np.array([after[measure][q] - before[measure][q] for q in before[measure]])
