@@ -31,7 +31,7 @@ def test_the_order_at_a_depth_is_that_of_a_cascade_with_that_depth(values: list[
     asked = query(len(values))
     texts = {candidate.text: value for candidate, value in zip(asked.candidates, values, strict=True)}
     scores = {candidate.id: texts[candidate.text] for candidate in asked.candidates}
-    real = Cascade(stages=(Stage(reranker=ScriptedReranker(scores=texts), depth=depth),))
+    real = Cascade(stages=(Stage(reranker=ScriptedReranker(by_text=texts), depth=depth),))
     assert order(asked, scores, depth) == [hit.id for hit in real.rerank(asked.text, asked.candidates)]
 
 

@@ -1,5 +1,6 @@
 """Each way to fail is told from the others, and only where it is certain."""
 
+import itertools
 from typing import Any
 
 import pytest
@@ -63,7 +64,7 @@ def test_a_failure_that_is_gone_stays_gone_when_more_hits_are_kept(
     order: list[str], grades: dict[str, int], scores: dict[str, float | None]
 ) -> None:
     found = [told("".join(order), grades, top_k=k, scores=scores) for k in (1, 2, 3, 4)]
-    assert all(later is None for one, later in zip(found, found[1:], strict=False) if one is None)
+    assert all(later is None for one, later in itertools.pairwise(found) if one is None)
     assert found[-1] in (None, "candidates")
 
 

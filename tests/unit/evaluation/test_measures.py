@@ -86,7 +86,7 @@ def test_every_judged_query_counts_also_without_an_order_or_a_relevant_document(
 def test_grades_far_below_zero_are_not_relevant_and_break_nothing() -> None:
     spam = {f"s{i}": -2 for i in range(10)}
     grades = {"a": {**spam, "x": 1, "y": 3}, "b": spam, "c": {"s0": -2}, "d": {"x": 1}}
-    orders = dict.fromkeys(grades, ["s0", "x", "s1", "y"])
+    orders = {key: ["s0", "x", "s1", "y"] for key in grades}
     for _ in range(200):  # pytrec_eval, given these grades, crashed every few times
         found = per_query(judged(grades), orders, ["RR@10", "nDCG@10", "P@5"])
     assert found["RR@10"] == {"a": 0.5, "b": 0.0, "c": 0.0, "d": 0.5}
