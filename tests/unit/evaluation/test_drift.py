@@ -142,8 +142,16 @@ def full() -> Evaluation:
     """Return an evaluation in which every part stands."""
     mean = Estimate(mean=0.5, low=0.4, high=0.6)
     test = Comparison(
-        system="x", baseline=FIRST_STAGE, measure="nDCG@10", difference=mean, p=0.5, p_adjusted=1.0, helped=1, hurt=2, unchanged=3
-    )  # fmt: skip
+        system="x",
+        baseline=FIRST_STAGE,
+        measure="nDCG@10",
+        difference=mean,
+        p=0.5,
+        p_adjusted=1.0,
+        helped=1,
+        hurt=2,
+        unchanged=3,
+    )
     one = evaluation({FIRST_STAGE: noise(1, 4), "x": noise(2, 4)})
     bins = (Bin(low=0.0, high=0.1, count=3, score=0.05, relevant=0.1),)
     x = replace(
@@ -156,6 +164,7 @@ def full() -> Evaluation:
         reliability=Reliability(ece=0.1, bins=bins),
     )
     place = Place(id="d", grade=2, ranks={"x": 1, FIRST_STAGE: None})
+    first = replace(one.outcomes[0], failures={"x": "tie"}, places=(place,), seconds={"x": 0.1})
     return replace(
         one,
         data=replace(one.data, problems=(Problem(kind="k", count=1, examples=("e",)),)),
