@@ -171,10 +171,7 @@ def full() -> Evaluation:
         systems=(one.systems[0], x),
         comparisons=(test,),
         slices=(Slice(field="f", value="v", queries=4, measures={"x": {"nDCG@10": 0.5}}, comparisons=(test,)),),
-        outcomes=(
-            replace(one.outcomes[0], failures={"x": "tie"}, places=(place,), seconds={"x": 0.1}),
-            *one.outcomes[1:],
-        ),
+        outcomes=(first, *one.outcomes[1:]),
     )
 
 

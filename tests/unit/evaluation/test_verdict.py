@@ -96,7 +96,7 @@ def test_a_much_lighter_system_that_is_as_good_is_preferred_and_both_are_named()
     light = verdict(**with_systems(given, big=(1.0, None), small=(0.1, None)))
     assert light.system == "small"
     assert any(
-        "big is better by 0.0" in reason and "1.0 s a query against 100 ms" in reason for reason in light.reasons
+        "big is better by 0.0" in reason and "takes 1.0 s a query against 100 ms" in reason for reason in light.reasons
     )
     assert verdict(**with_systems(given, big=(0.15, None), small=(0.1, None))).system == "big"
     assert verdict(**with_systems(given, big=(0.1, 0.04), small=(0.1, 0.01))).system == "small"
