@@ -1,4 +1,4 @@
-"""What a reranker cannot see: a small, hand-written suite of contrasts, and how many of each kind a reranker gets right.
+"""What a reranker cannot see: a small, hand-written suite of contrasts, and how many of each kind it gets right.
 
 The suite (``probes.jsonl``) is for looking, never for training; see the README beside it.
 """

@@ -86,7 +86,7 @@ def suite(kinds: Collection[str] | None = None) -> tuple[Contrast, ...]:
         raise InputError(f"kinds must name at least one kind in a list, got {kinds!r}; known: {', '.join(known)}")
     for kind in kinds:
         if kind not in known:
-            raise InputError(f"unknown kind of probe {kind!r}{did_you_mean(kind, known)}; known: {', '.join(known)}")
+            raise InputError(f"unknown kind of probe {kind!r}{did_you_mean(kind, known)}")
     return tuple(contrast for contrast in _read() if contrast.kind in kinds)
 
 
