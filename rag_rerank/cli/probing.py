@@ -20,6 +20,9 @@ __all__ = ["probe"]
 SCHEMA = 1
 """Version of the JSON object; it grows when a field changes its meaning or goes."""
 
+_WIDEST = 24
+"""Signs of a config's name above its column."""
+
 
 @click.command()
 @click.option("-c", "--config", "specs", required=True, multiple=True, metavar="NAME|FILE", help="May be repeated.")
@@ -56,7 +59,7 @@ def _report(spec: str, kinds: Sequence[str]) -> ProbeReport:
 
 
 def _page(reports: Sequence[ProbeReport]) -> Iterator[str]:
-    heading = ("kind", "chance", *(part for report in reports for part in (report.name, "95 %")))
+    heading = ("kind", "chance", *(part for report in reports for part in (_tail(report.name), "95 %")))
     rows = [[report.kinds[i] for report in reports] for i in range(len(reports[0].kinds))]
     rows.append([report.all for report in reports])
     yield table([heading, *map(_row, rows)], align="<>" + "><" * len(reports))
@@ -67,6 +70,11 @@ def _page(reports: Sequence[ProbeReport]) -> Iterator[str]:
             yield f"{line(report.name)}: {report.truncated} passages were not read to their end"
         if report.degraded:
             yield f"{line(report.name)}: {report.degraded} rankings were degraded: not quite what was asked"
+
+
+def _tail(name: str) -> str:
+    """Return the end of a name, which tells more of a file than its folders do."""
+    return name if len(name) <= _WIDEST else f"…{name[1 - _WIDEST :]}"
 
 
 def _row(results: Sequence[KindResult]) -> tuple[str, ...]:
