@@ -83,7 +83,7 @@ def _row(results: Sequence[KindResult]) -> tuple[str, ...]:
 
 def _cells(result: KindResult) -> tuple[str, str]:
     low, high = result.interval
-    return f"{result.passed}/{result.total} {result.rate:4.0%}", f"{low:.0%}-{high:.0%}"
+    return f"{result.passed}/{result.total} {result.rate:.0%}", f"{low:.0%}-{high:.0%}"
 
 
 def _missed(report: ProbeReport, count: int) -> Iterator[str]:
