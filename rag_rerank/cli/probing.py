@@ -39,8 +39,8 @@ def probe(specs: tuple[str, ...], kinds: tuple[str, ...], failures: int, as_json
     """Show what rerankers cannot see.
 
     Puts rerankers before a small hand-written suite of contrasts in English: a query, a passage that answers it and one
-    to three that do not, of kinds such as negation, numbers or entity. A contrast passes if the better passage stands
-    above all worse ones; a tie does not pass. Each contrast is one call with two to four short passages.
+    or two that do not, of kinds such as negation, numbers or entity. A contrast passes if the better passage stands
+    above all worse ones; a tie does not pass. Each contrast is one call with two or three short passages.
 
     The suite is for looking, not for training or for choosing a model by a point: a kind has fifteen contrasts, and the
     95 % interval behind each rate says how little that is.
