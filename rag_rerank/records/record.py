@@ -269,7 +269,7 @@ def _plain(metadata: Mapping[str, Any]) -> dict[str, Any]:
     import json
 
     kept = {}
-    for key, value in metadata.items():
+    for key, value in list(metadata.items()):
         try:
             json.dumps(value, allow_nan=False)
             kept[str(key)] = value
