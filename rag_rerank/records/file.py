@@ -44,12 +44,13 @@ class RecordFile:
         self._lock = FileLock(f"{self.path}.lock", timeout=_PATIENCE, mode=0o600)
 
     def check(self) -> None:
-        """Make the file if it is not there.
+        """Make the file if it is not there, and its folder.
 
         Raises:
             ConfigError: It cannot be written, or holds something else.
         """
         try:
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             with self._lock, self._opened() as file:
                 head = os.read(file, len(_HEAD))
         except (OSError, NotImplementedError) as error:
