@@ -126,7 +126,7 @@ def test_windows_and_what_came_from_a_cache_are_told(tmp_path: Path) -> None:
         r"window    0#1 in cached\(onnx:embedded\): raw score .*, (\d+) of \1 tokens read, from the cache", shown
     )
     assert re.search(r"score     .* given by windows\(.*\); of its characters 0 to \d+", shown)
-    assert "window" not in run(file, "--id", "1").stdout
+    assert "window    " not in run(file, "--id", "1").stdout
 
 
 def test_a_query_is_found_by_its_words_or_by_the_hash_of_all_of_them(file: Path, records: list[Record]) -> None:
