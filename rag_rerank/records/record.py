@@ -219,7 +219,7 @@ def _entries(asked: Asked, ranking: Ranking | None, trace: Trace, texts: bool) -
     places = {candidate.id: i for i, candidate in enumerate(asked.candidates, start=1)}
     paths = trace.paths()
 
-    def entry(candidate: Candidate) -> Entry:
+    def entry(candidate: Candidate, **facts: Any) -> Entry:
         return Entry(
             id=candidate.id,
             sha256=digest(candidate.text),
@@ -228,14 +228,15 @@ def _entries(asked: Asked, ranking: Ranking | None, trace: Trace, texts: bool) -
             first_rank=places[candidate.id],
             first_score=candidate.score,
             visits=paths.get(candidate.id, ()),
+            **facts,
         )
 
     if ranking is None:
         yield from map(entry, asked.candidates)
         return
     for hit in ranking:
-        yield replace(
-            entry(hit.candidate),
+        yield entry(
+            hit.candidate,
             rank=hit.rank,
             score=hit.score,
             raw_score=hit.raw_score,
