@@ -106,6 +106,8 @@ class System:
         failures: How many queries failed in which way.
         depths: The depth curve; empty where a score may depend on the other candidates.
         reliability: How far its scores are probabilities; ``None`` where its scale is no 0 to 1.
+        workers: How many queries were asked at a time; with more than one, the seconds are those under load.
+        problems: What went wrong on the way and why, such as queries on which it failed.
     """
 
     name: str
@@ -125,6 +127,8 @@ class System:
     failures: Mapping[Failure, int] = field(default_factory=dict)
     depths: tuple[Depth, ...] = ()
     reliability: Reliability | None = None
+    workers: int = 1
+    problems: tuple[Problem, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -277,7 +281,10 @@ class Verdict:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Evaluation:
-    """What was found; ``systems[0]`` is the first stage."""
+    """What was found; ``systems[0]`` is the first stage.
+
+    ``stopped`` names the configs that could not be evaluated, each with the reason.
+    """
 
     time: str
     version: str
@@ -288,6 +295,7 @@ class Evaluation:
     slices: tuple[Slice, ...]
     verdict: Verdict
     outcomes: tuple[Outcome, ...]
+    stopped: Mapping[str, str] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON-ready values; the first key tells the layout."""
