@@ -17,6 +17,7 @@ from rag_rerank import __version__
 from rag_rerank.cli.configs import config
 from rag_rerank.cli.local_models import export, models, pull
 from rag_rerank.cli.ranking import rank
+from rag_rerank.cli.traces import trace
 from rag_rerank.cli.tuning import tune
 from rag_rerank.errors import RerankError
 
@@ -47,7 +48,7 @@ def app() -> None:
     """Order candidate texts by their relevance to a query, with local models or rerank APIs."""
 
 
-for command in (rank, models, tune, config, pull, export):
+for command in (rank, trace, models, tune, config, pull, export):
     app.add_command(command)
 
 
