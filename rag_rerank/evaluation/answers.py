@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from rag_rerank.evaluation.judged import JudgedQuery
 from rag_rerank.records.record import Record
-from rag_rerank.trace import Usage
+from rag_rerank.trace import Coverage, Usage
 
-__all__ = ["Answer", "percentile"]
+__all__ = ["Answer"]
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -21,7 +24,7 @@ class Answer:
         order: Positions of all candidates, best first; those that did not enter follow in the first stage's order.
         raw: The numbers that were ranked by; ``None`` where a candidate has none.
         scores: The numbers that people use.
-        cut: Whether a text was not read to its end; ``None`` where that is unknown.
+        coverage: How much of each text was read, where that is known.
         scale: Scale of the scores; ``None`` where the call failed.
         seconds: Wall time of the call.
         warm: Whether it tells how long a call takes: it succeeded, and was not the first of its run.
@@ -36,7 +39,7 @@ class Answer:
     order: tuple[int, ...]
     raw: tuple[float | None, ...] = ()
     scores: tuple[float | None, ...] = ()
-    cut: tuple[bool | None, ...] = ()
+    coverage: tuple[Coverage | None, ...] = ()
     scale: str | None = None
     seconds: float = 0.0
     warm: bool = False
@@ -51,10 +54,18 @@ class Answer:
         """Ids of all candidates, best first."""
         return [self.query.candidates[position].id for position in self.order]
 
+    def by_id(self, values: Sequence[T]) -> dict[str, T]:
+        """Return what stands by position, by id."""
+        return {candidate.id: value for candidate, value in zip(self.query.candidates, values, strict=False)}
+
     @classmethod
     def unchanged(cls, query: JudgedQuery) -> Answer:
-        """Return the first stage's own order."""
-        return cls(query=query, order=tuple(range(len(query.candidates))))
+        """Return the first stage's own order and scores."""
+        return cls(
+            query=query,
+            order=tuple(range(len(query.candidates))),
+            raw=tuple(candidate.score for candidate in query.candidates),
+        )
 
     @classmethod
     def of(cls, query: JudgedQuery, record: Record) -> Answer:
@@ -66,7 +77,7 @@ class Answer:
             order=(*entered, *range(len(entered), len(query.candidates))),
             raw=tuple(entry.raw_score for entry in entries),
             scores=tuple(entry.score for entry in entries),
-            cut=tuple(None if entry.coverage is None else entry.coverage.truncated for entry in entries),
+            coverage=tuple(entry.coverage for entry in entries),
             scale=record.scale,
             seconds=record.seconds,
             warm=record.error is None and not record.tags.get("cold", False),
@@ -76,10 +87,3 @@ class Answer:
             substituted=record.substituted,
             error=record.error,
         )
-
-
-def percentile(seconds: Sequence[float], share: float) -> float:
-    """Return the value that this share of the values does not exceed (nearest rank)."""
-    from math import ceil
-
-    return sorted(seconds)[max(1, ceil(share * len(seconds))) - 1]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
@@ -14,7 +14,8 @@ from typing import IO, TYPE_CHECKING, Any
 from rag_rerank.base import PointwiseReranker, Reranker
 from rag_rerank.config import to_config
 from rag_rerank.errors import ConfigError
-from rag_rerank.records.record import SCHEMA, Record, digest
+from rag_rerank.records.reading import BadLine, read
+from rag_rerank.records.record import Record, digest
 from rag_rerank.types import Candidate
 
 if TYPE_CHECKING:
@@ -100,7 +101,8 @@ class Kept:
             self._busy = FileLock(f"{self.file}.lock", timeout=0)
             self._busy.acquire()
             self._stream = self.file.open("ab+")
-            self._mend()
+            if self._stream.tell() and not self._ends_whole():
+                self._stream.write(b"\n")  # behind half a record of a process that was killed
         except Timeout as error:
             raise ConfigError(f"another evaluation is writing {self.file}; wait for it, or use another folder") from error
         except OSError as error:
@@ -114,25 +116,21 @@ class Kept:
         if self._busy is not None:
             self._busy.release()
 
-    def records(self, wanted: Mapping[Key, Any]) -> Iterator[tuple[Key, Record]]:
+    def records(self, wanted: Container[Key]) -> Iterator[tuple[Key, Record]]:
         """Yield the records of wanted questions that were answered, one at a time; failed ones are to be tried again."""
-        if self._stream is None:
+        if self.file is None:
             return
-        self._stream.seek(0)
-        for line in self._stream:
-            data = _parsed(line)
-            if data is None or data["error"] is not None:
-                continue
-            entries = sorted(data["candidates"], key=lambda entry: entry["first_rank"])
-            key = key_of(data["query_sha256"], [(entry["id"], entry["sha256"]) for entry in entries])
-            if key in wanted:
-                yield key, Record.from_dict(data)
+        for record in read(self.file, bad=_asked_again):
+            entries = sorted(record.candidates, key=lambda entry: entry.first_rank)
+            key = key_of(record.query_sha256, [(entry.id, entry.sha256) for entry in entries])
+            if record.error is None and key in wanted:
+                yield key, record
 
     def keep(self, record: Record) -> None:
         """Append a record; threads may do so at once."""
         if self._stream is None:
             return
-        line = json.dumps(record.to_dict(), ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n"
+        line = json.dumps(record.to_dict()).encode() + b"\n"
         try:
             with self._lock:
                 self._stream.write(line)
@@ -140,32 +138,17 @@ class Kept:
         except OSError as error:
             raise self._unusable(error) from error
 
-    def _mend(self) -> None:
-        """Cut off the half of a record that a killed process may have left at the end."""
+    def _ends_whole(self) -> bool:
         assert self._stream is not None
-        end = self._stream.seek(0, os.SEEK_END)
-        at, step = end, 1 << 16
-        while at:
-            start = max(0, at - step)
-            self._stream.seek(start)
-            found = self._stream.read(at - start).rfind(b"\n")
-            if found >= 0:
-                at = start + found + 1
-                break
-            at = start
-        if at < end:
-            self._stream.truncate(at)
+        self._stream.seek(-1, os.SEEK_END)
+        return self._stream.read(1) == b"\n"
 
     def _unusable(self, error: OSError) -> ConfigError:
         return ConfigError(f"records cannot be kept in {self.file}: {error.strerror or error}; name another folder")
 
 
-def _parsed(line: bytes) -> dict[str, Any] | None:
-    try:
-        data = json.loads(line)
-    except ValueError:  # damaged, so its question is asked again
-        return None
-    return data if isinstance(data, dict) and data.get("schema") == SCHEMA else None
+def _asked_again(line: BadLine) -> None:
+    """Leave out a line that is no record: its question is asked again."""
 
 
 def _all(reranker: Reranker) -> Iterator[Reranker]:
