@@ -185,7 +185,7 @@ def _resampled(x: Array, samples: int, seed: int) -> Array:
     import numpy as np
 
     counts = _counts(len(x), -(-samples // 2), seed)
-    return np.concatenate((_times(counts, x), _times(counts, x[::-1]))) / len(x)
+    return _times(counts, np.stack((x, x[::-1]), axis=1)).ravel() / len(x)
 
 
 @lru_cache(maxsize=4)
