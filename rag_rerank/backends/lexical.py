@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import ClassVar
-from unicodedata import category, normalize
 
 from rag_rerank._clock import now
+from rag_rerank._terms import K1, B, terms
 from rag_rerank.base import PointwiseReranker
 from rag_rerank.errors import ConfigError
 from rag_rerank.trace import Coverage, Usage
@@ -37,8 +35,8 @@ class LexicalReranker(PointwiseReranker):
     kind: ClassVar[str] = "lexical"
     prompt: ClassVar[bool] = True
 
-    k1: float = 0.9
-    b: float = 0.4
+    k1: float = K1
+    b: float = B
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -67,9 +65,9 @@ class LexicalReranker(PointwiseReranker):
         import bm25s
 
         started = now()
-        documents = [_words(text) for text in texts]
+        documents = [terms(text) for text in texts]
         vocabulary = {word for document in documents for word in document}
-        wanted = [word for word in _words(query) if word in vocabulary]
+        wanted = [word for word in terms(query) if word in vocabulary]
         values = [0.0] * len(texts)
         if wanted:
             index = bm25s.BM25(method="lucene", k1=self.k1, b=self.b)
@@ -79,14 +77,3 @@ class LexicalReranker(PointwiseReranker):
         coverage = tuple(Coverage(len(document), len(document)) for document in documents)
         usage = Usage(texts=len(texts), tokens=sum(map(len, documents)), seconds=seconds)
         return Scores(values, self.scale, usage, coverage)
-
-
-def _words(text: str) -> list[str]:
-    return _word().findall(normalize("NFC", text.casefold()))
-
-
-@cache
-def _word() -> re.Pattern[str]:
-    """Return the pattern of a word; without marks, Hindi, Thai or Arabic words would break at each vowel sign."""
-    marks = "".join(char for char in map(chr, range(0x10000)) if category(char).startswith("M"))
-    return re.compile(rf"\w[\w{marks}]*")

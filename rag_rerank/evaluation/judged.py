@@ -33,7 +33,7 @@ class JudgedQuery:
     Args:
         id: Its id.
         text: The query.
-        candidates: What the first stage proposed, in its order.
+        candidates: What the first stage proposed, in its order; empty where it found nothing (the query still counts).
         grades: Grade by document id, of all that was judged, candidates or not; a higher grade is more relevant,
             0 and below is not relevant.
         metadata: Whatever else the data says of the query, for slices.
@@ -52,9 +52,10 @@ class Judged:
 
     Args:
         name: What reports call it.
-        queries: Queries with at least one judgment and one candidate.
+        queries: Queries with at least one judgment.
         relevant: Grade from which on a document is relevant, where a measure knows only two grades.
         problems: What was left out or mended while reading.
+        sources: Where it was read from, one line each: ``"candidates: bm25-top100.trec.gz, found in the folder"``.
         fingerprint: SHA-256 over all that decides a figure: queries, texts, first stage, judgments.
     """
 
@@ -62,4 +63,5 @@ class Judged:
     queries: tuple[JudgedQuery, ...]
     relevant: int = 1
     problems: tuple[Problem, ...] = ()
+    sources: tuple[str, ...] = ()
     fingerprint: str = ""

@@ -22,6 +22,7 @@ ROOMS = {
         "_request",
         "_room",
         "_run",
+        "_terms",
         "_tokens",
         "_watching",
     },

@@ -1,0 +1,164 @@
+"""One line a query with its candidates: our own small form, and records of calls."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from rag_rerank.errors import ConfigError, InputError
+from rag_rerank.evaluation._collections import metadata_of
+from rag_rerank.evaluation._findings import Findings
+from rag_rerank.evaluation._joining import NO_CANDIDATES
+from rag_rerank.evaluation._lines import name_of, objects
+from rag_rerank.evaluation._rows import Judgments
+from rag_rerank.evaluation.judged import JudgedQuery
+from rag_rerank.records.record import SCHEMA, Record, digest
+from rag_rerank.types import Candidate, blank
+
+__all__ = ["candidate_lines"]
+
+
+def candidate_lines(
+    file: Path, judgments: Judgments | None, *, depth: int, limit: int | None, relevant: int, findings: Findings
+) -> list[JudgedQuery]:
+    """Return the judged queries of a JSONL file of queries with candidates, or of records.
+
+    Without ``judgments`` each line says itself what is relevant.
+
+    Raises:
+        ConfigError: Records without judgments.
+        InputError: The file cannot be read, a grade is no whole number, or a record is of another layout.
+    """
+    asked = _asked(file, judgments, relevant, findings)
+    queries: dict[str, JudgedQuery] = {}
+    known: set[str] = set()
+    for place, query in asked:
+        example = f"{place}: query {query.id!r}"
+        if query.id in known:
+            findings.note("query ids that stand twice, of which the last counts", example)
+        known.add(query.id)
+        queries.pop(query.id, None)
+        if blank(query.text):
+            findings.note("queries with a blank text, left out", example)
+        elif not query.grades:
+            findings.note("queries without judgments, left out", example)
+        else:
+            queries[query.id] = query
+            if not query.candidates:
+                findings.note(NO_CANDIDATES, example)
+    for id, row in judgments.rows.items() if judgments else ():
+        if id not in known and judgments:
+            line = next(iter(row.values()))[1]
+            findings.note("judged queries that are unknown, left out", f"{judgments.name}:{line}: query {id!r}")
+    return [_cut(query, depth, findings) for query in list(queries.values())[:limit]]
+
+
+def _cut(query: JudgedQuery, depth: int, findings: Findings) -> JudgedQuery:
+    from dataclasses import replace
+
+    if len(query.candidates) > depth:
+        example = f"query {query.id!r} has {len(query.candidates)}"
+        findings.note(f"candidates below the depth of {depth}, left out", example, len(query.candidates) - depth)
+    for candidate in query.candidates[:depth]:
+        if blank(candidate.text):
+            example = f"document {candidate.id!r} of query {query.id!r}"
+            findings.note("candidates with a blank text, which no reranker scores", example)
+    return replace(query, candidates=query.candidates[:depth])
+
+
+def _asked(
+    file: Path, judgments: Judgments | None, relevant: int, findings: Findings
+) -> Iterator[tuple[str, JudgedQuery]]:
+    for number, row in objects(file, findings):
+        place = f"{file.name}:{number}"
+        if "schema" in row:
+            if judgments is None:
+                raise ConfigError(f"{file} holds records, which have no judgments; name a file", path="qrels")
+            query = _recorded(row, place, judgments, findings)
+        else:
+            query = _written(row, place, judgments, relevant, findings)
+        if query is not None:
+            yield place, query
+
+
+def _written(
+    row: Mapping[str, Any], place: str, judgments: Judgments | None, relevant: int, findings: Findings
+) -> JudgedQuery | None:
+    text, items = row.get("query"), row.get("candidates")
+    if not isinstance(text, str) or not isinstance(items, list):
+        findings.note("lines without a query and a list of candidates, left out", place)
+        return None
+    id = name_of(row.get("id")) or digest(text)
+    return JudgedQuery(
+        id=id,
+        text=text,
+        candidates=tuple(_candidates(items, place, findings)),
+        grades=_stated(row.get("relevant"), place, relevant) if judgments is None else _looked_up(judgments, id),
+        metadata=metadata_of(row, ("id", "query", "candidates", "relevant")),
+    )
+
+
+def _candidates(items: list[Any], place: str, findings: Findings) -> Iterator[Candidate]:
+    seen: set[str] = set()
+    for position, item in enumerate(items):
+        example = f"{place}: candidates[{position}]"
+        row = {"text": item} if isinstance(item, str) else item
+        try:
+            if not isinstance(row, dict):
+                raise InputError("a text or an object with a text is needed")
+            id = name_of(row["id"]) if row.get("id") is not None else str(position)
+            metadata = metadata_of(row, ("id", "text", "score"))
+            candidate = Candidate(id or "", row.get("text", None), row.get("score"), metadata)  # type: ignore[arg-type]
+        except InputError as error:
+            findings.note("candidates that cannot be read, left out", f"{example}: {error}")
+            continue
+        if candidate.id in seen:
+            findings.note("candidate ids that stand twice, of which the first counts", f"{example}: {candidate.id!r}")
+            continue
+        seen.add(candidate.id)
+        yield candidate
+
+
+def _stated(value: Any, place: str, relevant: int) -> dict[str, int]:
+    """Return the grades of a line: an id in a list is relevant, so it has the least grade that is."""
+    if value is None:
+        return {}
+    if isinstance(value, list):
+        ids = [name_of(id) for id in value]
+        if None in ids:
+            raise InputError(f"{place}: 'relevant' must be a list of ids or an object of id and grade")
+        return {id: relevant for id in ids if id is not None}
+    if not isinstance(value, dict):
+        raise InputError(f"{place}: 'relevant' must be a list of ids or an object of id and grade")
+    for id, grade in value.items():
+        if isinstance(grade, bool) or not isinstance(grade, (int, float)) or grade != int(grade):
+            raise InputError(f"{place}: the grade of {id!r} is no whole number")
+    return {id: int(grade) for id, grade in value.items()}
+
+
+def _recorded(row: Mapping[str, Any], place: str, judgments: Judgments, findings: Findings) -> JudgedQuery | None:
+    """Return what a record asked: its first stage's order, whatever the reranker made of it."""
+    if row["schema"] != SCHEMA:
+        raise InputError(f"{place}: the layout {row['schema']!r:.60} is not {SCHEMA!r}")
+    try:
+        record = Record.from_dict(row)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        findings.note("records that cannot be read, left out", f"{place}: {type(error).__name__}")
+        return None
+    if record.query is None or any(entry.text is None for entry in record.candidates):
+        findings.note("records without texts, left out; they are recorded with texts=True", place)
+        return None
+    entries = sorted(record.candidates, key=lambda entry: entry.first_rank)
+    id = name_of(record.tags.get("query_id")) or record.query_sha256
+    return JudgedQuery(
+        id=id,
+        text=record.query,
+        candidates=tuple(Candidate(e.id, e.text or "", e.first_score, e.metadata or {}) for e in entries),
+        grades=_looked_up(judgments, id),
+        metadata={key: value for key, value in record.tags.items() if key != "query_id"},
+    )
+
+
+def _looked_up(judgments: Judgments, query: str) -> dict[str, int]:
+    return judgments.grades(query) if query in judgments.rows else {}

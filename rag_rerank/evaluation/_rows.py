@@ -1,0 +1,162 @@
+"""Judgments and runs: TREC files, BEIR's tables, and what a program gives row by row."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+from rag_rerank.errors import InputError
+from rag_rerank.evaluation._findings import Findings
+from rag_rerank.evaluation._lines import lines
+
+__all__ = ["Judgments", "Run", "read_qrels", "read_run"]
+
+_HEADS = {"score", "grade", "rel", "relevance", "label", "judgment", "judgement"}
+"""What the last column of a table is called where its first row is a header; BEIR says ``score``."""
+
+
+class Judgments:
+    """Grades by query and document, each with the line it stands on.
+
+    A pair that stands twice keeps its last grade, as in BEIR's loader and ir-measures (trec_eval refuses such files).
+    """
+
+    def __init__(self, name: str, findings: Findings) -> None:
+        self.name = name
+        self.rows: dict[str, dict[str, tuple[int, int]]] = {}
+        self._findings = findings
+
+    def add(self, query: str, document: str, grade: int, line: int) -> None:
+        """Take a row."""
+        row = self.rows.setdefault(query, {})
+        place = self.place(query, document, line)
+        if document in row:
+            before, where = row[document]
+            if before == grade:
+                self._findings.note("judgments that stand twice with one grade", f"{place}, also in line {where}")
+            else:
+                kind = "judgments that stand twice with different grades, of which the last counts"
+                self._findings.note(kind, f"{place}: {grade}, but {before} in line {where}")
+        if grade < 0:
+            self._findings.note("judgments below 0, which count as not relevant", f"{place}: {grade}")
+        row[document] = grade, line
+
+    def place(self, query: str, document: str, line: int | None = None) -> str:
+        """Say where a judgment stands."""
+        number = self.rows[query][document][1] if line is None else line
+        return f"{self.name}:{number}: document {document!r} of query {query!r}"
+
+    def grades(self, query: str) -> dict[str, int]:
+        """Return the grades of a query."""
+        return {document: grade for document, (grade, _) in self.rows[query].items()}
+
+
+class Run:
+    """What a first stage found: by query, rows of (score, rank, line, document)."""
+
+    def __init__(self, name: str, findings: Findings) -> None:
+        self.name = name
+        self.rows: dict[str, list[tuple[float, int | None, int, str]]] = {}
+        self._findings = findings
+
+    def add(self, query: str, document: str, score: float, rank: int | None, line: int) -> None:
+        """Take a row."""
+        self.rows.setdefault(query, []).append((score, rank, line, document))
+
+    def best(self, query: str, depth: int) -> list[tuple[str, float, int]]:
+        """Return the first ``depth`` documents of a query with their scores and lines.
+
+        The order is that of the scores, as in trec_eval. Equal scores stand by the rank column, then as in the file:
+        that is what the first stage showed its users (trec_eval puts the larger document id first, which no first
+        stage does). A document that stands twice keeps its better place.
+        """
+        rows = sorted(self.rows.get(query, ()), key=lambda row: (-row[0], math.inf if row[1] is None else row[1]))
+        ranks = [row for row in rows if row[1] is not None]
+        for (_, one, _, _), (_, other, line, document) in pairwise(ranks):
+            if one is not None and other is not None and one > other:
+                kind = "queries whose ranks contradict their scores, of which the scores count"
+                self._findings.note(
+                    kind, f"{self._place(query, document, line)}: rank {other} stands behind rank {one}"
+                )
+                break
+        first: dict[str, tuple[float, int]] = {}
+        for score, _, line, document in rows:
+            if document in first:
+                kind = "run rows that stand twice, of which the higher score counts"
+                self._findings.note(kind, f"{self._place(query, document, line)}, also in line {first[document][1]}")
+            else:
+                first[document] = score, line
+        if len(first) > depth:
+            kind = f"run rows below the depth of {depth}, left out"
+            self._findings.note(kind, f"{self.name}: query {query!r} has {len(first)}", len(first) - depth)
+        return [(document, score, line) for document, (score, line) in list(first.items())[:depth]]
+
+    def _place(self, query: str, document: str, line: int) -> str:
+        return f"{self.name}:{line}: document {document!r} of query {query!r}"
+
+
+def read_qrels(file: Path, findings: Findings) -> Judgments:
+    """Read judgments: ``query 0 document grade`` as in TREC, or ``query document grade`` with tabs as in BEIR.
+
+    Raises:
+        InputError: The file cannot be read, no row of it can, or a grade is no whole number.
+    """
+    judgments = Judgments(file.name, findings)
+    for number, cells in _cells(file, findings):
+        if len(cells) not in (3, 4) or not (cells[0] and cells[-2]):
+            example = f"{file.name}:{number}: {len(cells)} columns; 3 (BEIR) or 4 (TREC) are needed, none of them empty"
+            findings.note("qrels rows that cannot be read, left out", example)
+        elif number > 1 or cells[-1].casefold() not in _HEADS:
+            judgments.add(cells[0], cells[-2], _grade(cells[-1], f"{file}:{number}"), number)
+    if not judgments.rows:
+        raise InputError(f"{file} holds no judgments; {findings.told() or 'it is empty'}")
+    return judgments
+
+
+def read_run(file: Path, findings: Findings) -> Run:
+    """Read a TREC run: ``query Q0 document rank score tag``.
+
+    Raises:
+        InputError: The file cannot be read, or no row of it can.
+    """
+    run = Run(file.name, findings)
+    for number, cells in _cells(file, findings):
+        wrong = f"{len(cells)} columns; a TREC run has 6, none of them empty" if len(cells) != 6 else None
+        score = None if wrong else _number(cells[4])
+        if wrong is None and score is None:
+            wrong = "the score in column 5 is no finite number"
+        if wrong is not None or score is None:
+            findings.note("run rows that cannot be read, left out", f"{file.name}:{number}: {wrong}")
+            continue
+        rank = int(cells[3]) if re.fullmatch(r"[+-]?[0-9]{1,18}", cells[3]) else None
+        if rank is None:
+            findings.note("run rows whose rank is no whole number, which is not needed", f"{file.name}:{number}")
+        run.add(cells[0], cells[2], score, rank, number)
+    if not run.rows:
+        raise InputError(f"{file} holds no run; {findings.told() or 'it is empty'}")
+    return run
+
+
+def _cells(file: Path, findings: Findings) -> Iterator[tuple[int, list[str]]]:
+    """Yield the columns of each line: between tabs where there are any, so that ids may hold spaces, else blanks."""
+    for number, line in lines(file, findings):
+        cells = line.split("\t") if "\t" in line else re.split(" +", line.strip(" "))
+        yield number, [cell.strip(" ") for cell in cells]
+
+
+def _grade(text: str, where: str) -> int:
+    value = _number(text)
+    if value is None or value != int(value):
+        raise InputError(f"{where}: the grade is no whole number; grades are counted, so say which ones you mean")
+    return int(value)
+
+
+def _number(text: str) -> float | None:
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
