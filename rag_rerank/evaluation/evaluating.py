@@ -9,13 +9,13 @@ from datetime import datetime, timezone
 from rag_rerank._run import describe
 from rag_rerank.base import Reranker
 from rag_rerank.errors import ConfigError, InputError, RerankError, did_you_mean
-from rag_rerank.evaluation.answers import Answer
-from rag_rerank.evaluation.asking import Asking
-from rag_rerank.evaluation.finding import Finding
+from rag_rerank.evaluation._answers import Answer
+from rag_rerank.evaluation._asking import Asking
+from rag_rerank.evaluation._conclusions import Conclusions
 from rag_rerank.evaluation.judged import Judged
-from rag_rerank.evaluation.keeping import Kept
+from rag_rerank.evaluation._keeping import Kept
 from rag_rerank.evaluation.measures import MEASURES, TOP_3, checked
-from rag_rerank.evaluation.naming import Configs, named
+from rag_rerank.evaluation._naming import Configs, named
 from rag_rerank.evaluation.report import Evaluation, Settings
 from rag_rerank.evaluation.slices import Fields, fields
 from rag_rerank.evaluation.statistics import SAMPLES, SEED
@@ -84,7 +84,7 @@ def evaluate(
     answers, stopped = _answers(judged, rerankers, configs, settings, records, workers, progress or _nobody)
     if not answers:
         raise ConfigError(f"no config could be evaluated: {'; '.join(f'{n}: {why}' for n, why in stopped.items())}")
-    found = Finding(judged, rerankers, answers, settings, chosen)
+    found = Conclusions(judged, rerankers, answers, settings, chosen)
     from rag_rerank import __version__
 
     return Evaluation(

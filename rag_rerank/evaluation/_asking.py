@@ -24,9 +24,9 @@ from rag_rerank.errors import (
     RerankError,
     TruncationWarning,
 )
-from rag_rerank.evaluation.answers import Answer
+from rag_rerank.evaluation._answers import Answer
 from rag_rerank.evaluation.judged import JudgedQuery
-from rag_rerank.evaluation.keeping import Key, Kept, asked
+from rag_rerank.evaluation._keeping import Key, Kept, asked
 from rag_rerank.records.record import Record
 
 __all__ = ["PATIENCE", "Asking"]

@@ -10,7 +10,7 @@ from rag_rerank.base import Reranker
 from rag_rerank.config import to_config
 from rag_rerank.errors import ConfigError
 from rag_rerank.evaluation._reliability import reliability
-from rag_rerank.evaluation.answers import Answer
+from rag_rerank.evaluation._answers import Answer
 from rag_rerank.evaluation.failures import failure
 from rag_rerank.evaluation.judged import Judged, Problem
 from rag_rerank.evaluation.report import Depth, Estimate, Failure, Reliability, System
@@ -43,7 +43,7 @@ def reranked(
     """Return what is said of a reranker."""
     # the first call of a run loads and connects; where there is no other, its seconds are better than none
     timed = [answer for answer in answers if answer.warm] or [answer for answer in answers if answer.error is None]
-    seconds = sorted(answer.seconds for answer in timed)
+    seconds = sorted(answer.seconds for answer in timed if answer.seconds is not None)
     usage = Usage.total(answer.usage for answer in answers)
     coverage = [known for answer in answers for known in answer.coverage if known is not None]
     return System(

@@ -26,7 +26,7 @@ class Answer:
         scores: The numbers that people use.
         coverage: How much of each text was read, where that is known.
         scale: Scale of the scores; ``None`` where the call failed.
-        seconds: Wall time of the call.
+        seconds: Wall time of the call; ``None`` where there was none, since there was no candidate.
         warm: Whether it tells how long a call takes: it succeeded, and was not the first of its run.
         workers: How many calls ran at a time.
         usage: What the call cost.
@@ -41,7 +41,7 @@ class Answer:
     scores: tuple[float | None, ...] = ()
     coverage: tuple[Coverage | None, ...] = ()
     scale: str | None = None
-    seconds: float = 0.0
+    seconds: float | None = None
     warm: bool = False
     workers: int = 1
     usage: Usage = field(default_factory=Usage)

@@ -9,9 +9,9 @@ from itertools import combinations
 from math import fsum
 
 from rag_rerank.base import PointwiseReranker, Reranker
-from rag_rerank.evaluation.answers import Answer
-from rag_rerank.evaluation.depths import Curve, curve
-from rag_rerank.evaluation.figures import failures_of, reranked, unranked
+from rag_rerank.evaluation._answers import Answer
+from rag_rerank.evaluation.depths import Curve, curve, smallest_top_k
+from rag_rerank.evaluation._figures import failures_of, reranked, unranked
 from rag_rerank.evaluation.judged import Judged, JudgedQuery
 from rag_rerank.evaluation.measures import TOP_3, per_query
 from rag_rerank.evaluation.report import (
@@ -29,8 +29,9 @@ from rag_rerank.evaluation.report import (
 )
 from rag_rerank.evaluation.slices import Fields, slices
 from rag_rerank.evaluation.statistics import adjusted, compare, estimate
+from rag_rerank.evaluation.verdict import verdict
 
-__all__ = ["Finding"]
+__all__ = ["Conclusions"]
 
 _PLACES = 10
 """Relevant documents of a query whose ranks are told."""
@@ -40,7 +41,7 @@ Values = Mapping[str, Mapping[str, float]]
 
 
 @dataclass
-class Finding:
+class Conclusions:
     """What comes of the answers; each part is worked out once.
 
     Args:
@@ -89,7 +90,7 @@ class Finding:
                 seed=self.settings.seed,
             )
             for name, answers in self.answered.items()
-            if _independent(self.rerankers[name]) and not any(answer.substituted for answer in answers)
+            if _independent(self.rerankers[name])
         }
 
     @cached_property
@@ -157,7 +158,27 @@ class Finding:
     @cached_property
     def verdict(self) -> Verdict:
         """What to do."""
-        raise NotImplementedError
+        before, settings = _orders(self.answers[FIRST_STAGE]), self.settings
+        return verdict(
+            data=self.data,
+            settings=settings,
+            systems=self.systems,
+            comparisons=self.comparisons,
+            slices=self.slices,
+            outcomes=self.outcomes,
+            depths={name: curve.enough for name, curve in self.curves.items()},
+            top_ks={
+                name: smallest_top_k(
+                    self.judged,
+                    before,
+                    _orders(answers),
+                    settings.top_k,
+                    samples=settings.samples,
+                    seed=settings.seed,
+                )
+                for name, answers in self.answered.items()
+            },
+        )
 
     def _means(self, name: str) -> dict[str, Estimate]:
         return {
@@ -188,7 +209,11 @@ class Finding:
             },
             failures={name: by[query.id] for name, by in self.failures.items() if query.id in by},
             places=tuple(sorted(self._places(i, query), key=_best_rank)[:_PLACES]),
-            seconds={name: of[i].seconds for name, of in self.answered.items() if of[i].error is None},
+            seconds={
+                name: seconds
+                for name, of in self.answered.items()
+                if of[i].error is None and (seconds := of[i].seconds) is not None
+            },
         )
 
     def _places(self, i: int, query: JudgedQuery) -> Iterator[Place]:
