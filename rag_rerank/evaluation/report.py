@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from rag_rerank.errors import InputError
 from rag_rerank.evaluation.judged import Problem
 
 __all__ = [
@@ -300,3 +301,24 @@ class Evaluation:
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON-ready values; the first key tells the layout."""
         return {"schema": SCHEMA, **asdict(self)}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Evaluation:
+        """Rebuild what `to_dict` gave, JSON in between or not.
+
+        Raises:
+            InputError: It is no evaluation, one of another layout, or one in which something is missing or wrong; the
+                message names the first place.
+        """
+        from pydantic import TypeAdapter, ValidationError
+
+        found = data.get("schema") if isinstance(data, Mapping) else None
+        if found != SCHEMA:
+            said = f"its schema is {found!r:.80}" if found else "it names no schema"
+            raise InputError(f"not an evaluation that this version reads: {said}, expected {SCHEMA!r}")
+        try:
+            return TypeAdapter(cls).validate_python({key: data[key] for key in data if key != "schema"})
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            where = ".".join(str(step) for step in first["loc"])
+            raise InputError(f"the evaluation cannot be read at {where}: {first['msg']}") from None

@@ -70,14 +70,14 @@ def verdict(
             reasons=(*_failed(list(found.values()), outcomes), *_retrieval(data, by_name, measure)),
         )
     best = max(proven, key=lambda one: one.difference.mean)
+    lost = {one.system: _versus(best.system, one.system, measure, outcomes, settings) for one in proven}
     light = [
-        (rival, versus)
-        for rival in proven
-        if _lighter(by_name[rival.system], by_name[best.system])
-        if (versus := _versus(best.system, rival.system, measure, outcomes, settings)).difference.mean <= TOLERANCE
-        if versus.p >= ALPHA
+        one
+        for one in proven
+        if _lighter(by_name[one.system], by_name[best.system])
+        if lost[one.system].difference.mean <= TOLERANCE and lost[one.system].p >= ALPHA
     ]
-    chosen, versus = min(light, key=lambda pair: by_name[pair[0].system].p50 or 0.0, default=(best, None))
+    chosen = min(light, key=lambda one: by_name[one.system].p50 or 0.0, default=best)
     name, before = chosen.system, by_name[FIRST_STAGE].measures[measure].mean
     depth, top_k = (depths or {}).get(name, settings.depth), (top_ks or {}).get(name, settings.top_k)
     hurt = [(part, one) for part in slices for one in part.comparisons if one.system == name and _falls(one, measure)]
@@ -93,7 +93,7 @@ def verdict(
         ),
         reasons=(
             *_gains(chosen, comparisons),
-            *_rival(chosen, best, versus, by_name),
+            *_rival(lost[chosen.system], by_name),
             *_sizes(by_name[name], settings, depth, top_k),
             *(f"Where {_named(part)} ({part.queries} queries) it hurts: {_told(one)}." for part, one in hurt),
             *_retrieval(data, by_name, measure),
@@ -135,16 +135,13 @@ def _gains(chosen: Comparison, comparisons: Sequence[Comparison]) -> Iterator[st
             yield f"Lift at top-3: {_told(one)}."
 
 
-def _rival(
-    chosen: Comparison, best: Comparison, versus: Comparison | None, systems: Mapping[str, System]
-) -> Iterator[str]:
-    if versus is None:
-        return
-    light, heavy = systems[chosen.system], systems[best.system]
-    yield (
-        f"{best.system} is better by {versus.difference.mean:.3f}, which may be chance ({_p(versus.p)}), at "
-        f"{_price(heavy)} a query against {_price(light)}."
-    )
+def _rival(lost: Comparison, systems: Mapping[str, System]) -> Iterator[str]:
+    if lost.system != lost.baseline:
+        light, heavy = systems[lost.baseline], systems[lost.system]
+        yield (
+            f"{heavy.name} is better by {lost.difference.mean:.3f}, which may be chance ({_p(lost.p)}), at "
+            f"{_price(heavy)} a query against {_price(light)}."
+        )
 
 
 def _sizes(system: System, settings: Settings, depth: int, top_k: int) -> Iterator[str]:
@@ -153,7 +150,7 @@ def _sizes(system: System, settings: Settings, depth: int, top_k: int) -> Iterat
     if depth < settings.depth:
         yield f"{depth} candidates lose surely less than {TOLERANCE:g} against {settings.depth}."
     if top_k < settings.top_k:
-        yield f"{top_k} of its hits find as much as {settings.top_k} of the first stage, within {TOLERANCE:g} of recall."
+        yield f"{top_k} of its hits find what {settings.top_k} of the first stage find, within {TOLERANCE:g} of recall."
     if system.errors:
         yield f"It failed on {system.errors} queries, which count with the first stage's order."
 
@@ -161,7 +158,9 @@ def _sizes(system: System, settings: Settings, depth: int, top_k: int) -> Iterat
 def _retrieval(data: Data, systems: Mapping[str, System], measure: str) -> Iterator[str]:
     lost = systems[FIRST_STAGE].failures.get("candidates", 0)
     if lost and lost >= _LOST * data.queries:
-        ceiling = f"; a perfect order would give {measure} {data.ceiling[measure]:.3f}" if measure in data.ceiling else ""
+        ceiling = (
+            f"; a perfect order would give {measure} {data.ceiling[measure]:.3f}" if measure in data.ceiling else ""
+        )
         yield (
             f"{lost} of {data.queries} queries have no relevant candidate, which no reranker can mend{ceiling}: "
             "look at the retrieval first."
@@ -199,7 +198,7 @@ def _needed(one: Comparison, outcomes: Sequence[Outcome], family: int) -> int:
     deviation = stdev(differences) if len(differences) > 1 else 0.0
     z = NormalDist().inv_cdf(1 - ALPHA / family / 2) + NormalDist().inv_cdf(_POWER)
     needed = max((z * deviation / one.difference.mean) ** 2, len(differences) + 1)
-    digit = 10 ** max(0, int(log10(needed)) - 1)
+    digit = int(10 ** max(0, int(log10(needed)) - 1))
     return ceil(needed / digit) * digit
 
 
