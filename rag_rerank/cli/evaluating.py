@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
-from rag_rerank.cli.findings import fallen, page
 from rag_rerank.cli.progress import bar
 from rag_rerank.errors import ConfigError, InputError
+
+if TYPE_CHECKING:
+    from rag_rerank.evaluation import Evaluation
 
 __all__ = ["evaluate_configs"]
 
@@ -92,16 +95,15 @@ def evaluate_configs(
     Exit codes: 0; 1 where --against finds a slice that fell significantly; 2 for errors, and where a config could not
     be evaluated.
     """
-    from rag_rerank.evaluation.drift import drift
-    from rag_rerank.evaluation.evaluating import evaluate
-    from rag_rerank.evaluation.reading import read
+    from rag_rerank import evaluation  # which is slow to import, for the other commands
+    from rag_rerank.cli.findings import drifted, page
 
-    baseline = None if against is None else _read(against)
-    judged = read(source, run=run, qrels=qrels, depth=depth, queries=queries, relevant=relevant)
-    folder = Path(records) if records else _cache()
-    click.echo(f"answers are kept in {folder}; run the same again to go on or to read them", err=True)
+    baseline = None if against is None else _baseline(against)
+    judged = evaluation.read(source, run=run, qrels=qrels, depth=depth, queries=queries, relevant=relevant)
+    folder = Path(records) if records else _cache(judged.name)
+    click.echo(f"answers are kept in {folder}; the same command goes on where it stopped", err=True)
     with bar(f"evaluating on {judged.name}") as progress:
-        found = evaluate(
+        found = evaluation.evaluate(
             judged,
             specs,
             measures=measures or None,
@@ -113,8 +115,8 @@ def evaluate_configs(
             workers=workers,
             seed=seed,
         )
+    drift = None if baseline is None else evaluation.against(found, baseline)
     as_dict = found.to_dict()
-    report = None if baseline is None else drift(as_dict, baseline)
     if out is not None:
         _write(out, json.dumps(as_dict) + "\n")
     if html is not None:
@@ -122,26 +124,31 @@ def evaluate_configs(
 
         _write(html, evaluation_page(as_dict))
     click.echo(json.dumps(as_dict) if as_json else page(found))
-    if report is not None:
-        click.echo(fallen(report), err=as_json)
+    if drift is not None:
+        click.echo(f"\n{drifted(drift)}", err=as_json)
     if found.stopped:
         click.get_current_context().exit(STOPPED)
-    if report is not None and report.fell:
+    if drift is not None and drift.falls:
         click.get_current_context().exit(FELL)
 
 
-def _cache() -> Path:
-    """Return the folder beside that of kept graphs."""
+def _cache(name: str) -> Path:
+    """Return a collection's folder, beside that of kept graphs."""
     from huggingface_hub.constants import HF_ASSETS_CACHE
 
-    return Path(HF_ASSETS_CACHE).expanduser() / "rag-rerank" / "evaluations"
+    readable = re.sub(r"[^\w.-]+", "-", name).strip("-.") or "collection"
+    return Path(HF_ASSETS_CACHE).expanduser() / "rag-rerank" / "evaluations" / readable
 
 
-def _read(file: str) -> Any:
+def _baseline(file: str) -> Evaluation:
+    from rag_rerank.evaluation import Evaluation
+
     try:
-        return json.loads(Path(file).read_text(encoding="utf-8"))
+        return Evaluation.from_dict(json.loads(Path(file).read_text(encoding="utf-8")))
     except OSError as error:
         raise InputError(f"cannot read {file}: {error.strerror or error}") from error
+    except InputError as error:
+        raise InputError(f"{file}: {error}") from error
     except ValueError as error:
         raise InputError(f"{file}: not the JSON object of an evaluation: {error}") from error
 

@@ -29,7 +29,9 @@ def drifted(drift: Drift) -> str:
     lines = [f"note: {line(note)}" for note in drift.notes]
     lines += [f"FELL: {line(str(fall))}" for fall in drift.falls]
     if not drift.falls:
-        lines.append(f"Nothing fell significantly against the baseline: {drift.tested} tests on {drift.queries} queries.")
+        lines.append(
+            f"Nothing fell significantly against the baseline: {drift.tested} tests on {drift.queries} queries."
+        )
     return "\n".join(lines)
 
 

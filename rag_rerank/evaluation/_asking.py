@@ -25,8 +25,8 @@ from rag_rerank.errors import (
     TruncationWarning,
 )
 from rag_rerank.evaluation._answers import Answer
+from rag_rerank.evaluation._keeping import Kept, Key, asked
 from rag_rerank.evaluation.judged import JudgedQuery
-from rag_rerank.evaluation._keeping import Key, Kept, asked
 from rag_rerank.records.record import Record
 
 __all__ = ["PATIENCE", "Asking"]

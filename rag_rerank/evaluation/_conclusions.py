@@ -10,8 +10,8 @@ from math import fsum
 
 from rag_rerank.base import PointwiseReranker, Reranker
 from rag_rerank.evaluation._answers import Answer
-from rag_rerank.evaluation.depths import Curve, curve, smallest_top_k
 from rag_rerank.evaluation._figures import failures_of, reranked, unranked
+from rag_rerank.evaluation.depths import Curve, curve, smallest_top_k
 from rag_rerank.evaluation.judged import Judged, JudgedQuery
 from rag_rerank.evaluation.measures import TOP_3, per_query
 from rag_rerank.evaluation.report import (
@@ -74,9 +74,7 @@ class Conclusions:
     @cached_property
     def failures(self) -> dict[str, dict[str, Failure]]:
         """System -> query id -> failure."""
-        return {
-            name: failures_of(self.judged, answers, self.settings.top_k) for name, answers in self.answers.items()
-        }
+        return {name: failures_of(self.judged, answers, self.settings.top_k) for name, answers in self.answers.items()}
 
     @cached_property
     def curves(self) -> dict[str, Curve]:

@@ -9,8 +9,8 @@ from math import ceil
 from rag_rerank.base import Reranker
 from rag_rerank.config import to_config
 from rag_rerank.errors import ConfigError
-from rag_rerank.evaluation._reliability import reliability
 from rag_rerank.evaluation._answers import Answer
+from rag_rerank.evaluation._reliability import reliability
 from rag_rerank.evaluation.failures import failure
 from rag_rerank.evaluation.judged import Judged, Problem
 from rag_rerank.evaluation.report import Depth, Estimate, Failure, Reliability, System

@@ -104,7 +104,9 @@ class Kept:
             if self._stream.tell() and not self._ends_whole():
                 self._stream.write(b"\n")  # behind half a record of a process that was killed
         except Timeout as error:
-            raise ConfigError(f"another evaluation is writing {self.file}; wait for it, or use another folder") from error
+            raise ConfigError(
+                f"another evaluation is writing {self.file}; wait for it, or use another folder"
+            ) from error
         except OSError as error:
             self.__exit__()
             raise self._unusable(error) from error
