@@ -15,13 +15,14 @@ from rag_rerank import Candidate, PointwiseReranker, Scale, Scores, Usage
 from rag_rerank.evaluation import Judged, JudgedQuery
 
 
-def collection(queries: int = 12, candidates: int = 12, seed: int = 0) -> Judged:
-    """Return queries with two relevant documents, of grades 2 and 1, anywhere among the candidates."""
+def collection(queries: int = 12, candidates: int = 12, seed: int = 0, *, good: bool = False) -> Judged:
+    """Return queries with two relevant documents, of grades 2 and 1, anywhere among the candidates or in front."""
     chance = Random(seed)
     made = []
     for q in range(queries):
         grades = [2, 1, *[0] * (candidates - 2)]
-        chance.shuffle(grades)
+        if not good:
+            chance.shuffle(grades)
         made.append(
             JudgedQuery(
                 id=f"q{q}",
@@ -31,7 +32,7 @@ def collection(queries: int = 12, candidates: int = 12, seed: int = 0) -> Judged
                 metadata={"kind": "even" if q % 2 == 0 else "odd"},
             )
         )
-    return Judged(name="made up", queries=tuple(made), fingerprint=f"{queries} {candidates} {seed}")
+    return Judged(name="made up", queries=tuple(made), fingerprint=f"{queries} {candidates} {seed} {good}")
 
 
 def written(judged: Judged, file: Path) -> str:

@@ -1,4 +1,4 @@
-"""The command line, ``rag-rerank``: rank a file, evaluate configs, look at records, and care for models and config files.
+"""The command line, ``rag-rerank``: rank a file, evaluate, read records, and care for models and config files.
 
 What the user asked for goes to stdout; warnings, traces and errors go to stderr. Every error of the library is one
 line and exit code 2, as is a wrong option; Ctrl-C is exit code 130.

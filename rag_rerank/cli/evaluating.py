@@ -98,6 +98,9 @@ def evaluate_configs(
     from rag_rerank import evaluation  # which is slow to import, for the other commands
     from rag_rerank.cli.findings import drifted, page
 
+    for file in (html, out):
+        if file is not None and not Path(file).absolute().parent.is_dir():
+            raise ConfigError(f"cannot write {file}: there is no such folder")
     baseline = None if against is None else _baseline(against)
     judged = evaluation.read(source, run=run, qrels=qrels, depth=depth, queries=queries, relevant=relevant)
     folder = Path(records) if records else _cache(judged.name)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
+from textwrap import wrap
 
 from rag_rerank.cli.table import line, table
 from rag_rerank.evaluation.drift import Drift
@@ -14,6 +16,9 @@ from rag_rerank.evaluation.statistics import ALPHA
 __all__ = ["drifted", "page"]
 
 _NONE = "–"
+
+_WIDEST = 120
+"""Signs of a line of prose at most."""
 
 _FAILURES = ("candidates", "truncation", "tie", "scoring")
 
@@ -98,16 +103,20 @@ def _cost(found: Evaluation) -> Iterator[str]:
 
 
 def _failures(found: Evaluation) -> Iterator[str]:
-    rows = [(f"queries with nothing relevant in the top {found.settings.top_k}", "all", *_FAILURES)]
+    rows: list[tuple[str, ...]] = [
+        (f"queries with nothing relevant in the top {found.settings.top_k}", "all", *_FAILURES)
+    ]
     for system in found.systems:
         counts = [system.failures.get(kind, 0) for kind in _FAILURES]  # type: ignore[call-overload]
         rows.append((system.name, str(sum(counts)), *map(str, counts)))
+    if all(row[1] == "0" for row in rows[1:]):
+        yield f"every system has something relevant in the top {found.settings.top_k} of every query"
+        return
     yield table(rows, align="<" + ">" * (1 + len(_FAILURES)))
-    if any(row[1] != "0" for row in rows[1:]):
-        yield (
-            "candidates: not retrieved, so no reranker can help; truncation: not read to its end; tie: the same score as "
-            "one above; scoring: scored too low"
-        )
+    yield (
+        "candidates: not retrieved, so no reranker can help; truncation: not read to its end; tie: the same score "
+        "as one above; scoring: scored too low"
+    )
 
 
 def _slices(found: Evaluation) -> Iterator[str]:
@@ -138,8 +147,14 @@ def _problems(found: Evaluation) -> Iterator[str]:
 
 def _verdict(found: Evaluation) -> Iterator[str]:
     yield from (f"NOT EVALUATED: {line(name)}: {line(why)}" for name, why in found.stopped.items())
-    yield line(found.verdict.words)
-    yield from (f"  {line(reason)}" for reason in found.verdict.reasons)
+    yield from _wrapped(found.verdict.words)
+    for reason in found.verdict.reasons:
+        yield from _wrapped(reason, "- ")
+
+
+def _wrapped(text: str, bullet: str = "") -> list[str]:
+    width = min(_WIDEST, shutil.get_terminal_size((_WIDEST, 24)).columns)
+    return wrap(line(text), width, initial_indent=bullet, subsequent_indent=" " * len(bullet))
 
 
 def _change(one: Comparison) -> tuple[str, str, str]:

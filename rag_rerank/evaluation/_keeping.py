@@ -119,7 +119,7 @@ class Kept:
             self._busy.release()
 
     def records(self, wanted: Container[Key]) -> Iterator[tuple[Key, Record]]:
-        """Yield the records of wanted questions that were answered, one at a time; failed ones are to be tried again."""
+        """Yield the records of wanted questions, one at a time; those that failed are to be tried again."""
         if self.file is None:
             return
         for record in read(self.file, bad=_asked_again):

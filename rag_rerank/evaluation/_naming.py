@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Union
 
 from rag_rerank.base import Reranker
 from rag_rerank.config import Spec, build
@@ -14,7 +13,7 @@ from rag_rerank.evaluation.report import FIRST_STAGE
 
 __all__ = ["Configs", "named"]
 
-Configs = Union[Mapping[str, Spec], Sequence[Spec]]
+Configs = Mapping[str, Spec] | Sequence[Spec]
 """What to evaluate: configs by the names that reports call them, or configs alone."""
 
 

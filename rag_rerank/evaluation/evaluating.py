@@ -78,10 +78,11 @@ def evaluate(
     if not judged.queries:
         raise InputError(f"{judged.name}: there are no judged queries to evaluate on")
     asked_for = checked((*(measures or MEASURES), TOP_3))
-    settings = Settings(measures=asked_for, depth=depth, top_k=top_k, samples=samples, seed=seed)
+    entering = min(depth, max(1, *(len(query.candidates) for query in judged.queries)))
+    settings = Settings(measures=asked_for, depth=entering, top_k=top_k, samples=samples, seed=seed)
     chosen = _chosen(fields(judged), slices)
     rerankers = named(configs)
-    answers, stopped = _answers(judged, rerankers, configs, settings, records, workers, progress or _nobody)
+    answers, stopped = _answers(judged, rerankers, configs, depth, records, workers, progress or _nobody)
     if not answers:
         raise ConfigError(f"no config could be evaluated: {'; '.join(f'{n}: {why}' for n, why in stopped.items())}")
     found = Conclusions(judged, rerankers, answers, settings, chosen)
@@ -105,7 +106,7 @@ def _answers(
     judged: Judged,
     rerankers: Mapping[str, Reranker],
     configs: Configs,
-    settings: Settings,
+    depth: int,
     records: str | os.PathLike[str] | None,
     workers: int,
     progress: Progress,
@@ -121,8 +122,8 @@ def _answers(
             progress((nth + done / total) / len(rerankers), f"{name}: {done} of {total} queries")
 
         try:
-            with Kept.under(records, reranker, settings.depth) as kept:
-                answers[name] = Asking(reranker, judged.queries, settings.depth, kept, workers, told).answers()
+            with Kept.under(records, reranker, depth) as kept:
+                answers[name] = Asking(reranker, judged.queries, depth, kept, workers, told).answers()
         except RerankError as error:
             stopped[name] = describe(error)
         finally:

@@ -246,7 +246,7 @@ class Settings:
 
     Args:
         measures: Names as in ir-measures; the first one is what the verdict goes by.
-        depth: How many candidates entered the rerankers.
+        depth: How many candidates of a query entered the rerankers at most.
         top_k: How many hits would reach the LLM.
         samples: Bootstrap and randomisation samples.
         seed: Their seed.
