@@ -18,6 +18,7 @@ from rag_rerank.compose import (
     Ensemble,
     Fallback,
     Hedge,
+    Recorded,
     Shadow,
     ShadowReport,
     ShadowSummary,
@@ -50,6 +51,7 @@ from rag_rerank.errors import (
     TransientError,
     TruncationWarning,
 )
+from rag_rerank.records.recorder import recording
 from rag_rerank.secret import Secret
 from rag_rerank.trace import Coverage, Trace, Usage
 from rag_rerank.types import Candidate, Hit, Ranking, Scale, Scores
@@ -88,6 +90,7 @@ __all__ = [
     "PointwiseReranker",
     "Ranking",
     "RateLimited",
+    "Recorded",
     "RequestRejected",
     "RequestTooLarge",
     "RerankError",
@@ -109,6 +112,7 @@ __all__ = [
     "json_schema",
     "load",
     "pack",
+    "recording",
     "tagged",
     "to_config",
 ]

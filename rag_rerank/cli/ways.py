@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from rag_rerank.cli.table import line
@@ -23,6 +24,9 @@ def way(record: Record, id: str) -> Iterator[str]:
     yield f"entered   {_entered(entry, len(record.candidates))}"
     for visit in entry.visits:
         yield f"step      {line(visit.step)}: {_said(visit)}"
+    for window, visits in record.trace.paths().items():
+        if re.fullmatch(re.escape(id) + r"#+\d+", window):
+            yield from (f"window    {line(window)} in {line(visit.step)}: {_said(visit)}" for visit in visits)
     yield f"score     {_scored(entry, record)}"
     yield f"stands    {_stands(entry, record)}"
 
@@ -39,6 +43,8 @@ def _said(visit: Visit) -> str:
     if visit.coverage is not None:
         cut = "; the rest was cut off" if visit.coverage.truncated else ""
         facts.append(f"{visit.coverage.seen} of {visit.coverage.total} tokens read{cut}")
+    if visit.cached:
+        facts.append("from the cache")
     return ", ".join(facts)
 
 
@@ -59,9 +65,8 @@ def _stands(entry: Entry, record: Record) -> str:
     if entry.rank is None:
         return "nowhere: the call failed"
     place = f"at {entry.rank} of {len(record.candidates)}, it came at {entry.first_rank}"
-    return "; ".join(
-        [place, *_neighbours(entry, record), *(["not returned: " + BELOW] if entry.dropped == BELOW else [])]
-    )
+    dropped = [f"not returned: {BELOW} ({record.top_k})"] if entry.dropped == BELOW else []
+    return "; ".join([place, *_neighbours(entry, record), *dropped])
 
 
 def _neighbours(entry: Entry, record: Record) -> Iterator[str]:

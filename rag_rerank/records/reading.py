@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import count, takewhile
 from os import PathLike
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from rag_rerank.errors import InputError
 from rag_rerank.records.record import SCHEMA, Record
