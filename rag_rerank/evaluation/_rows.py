@@ -18,6 +18,9 @@ _HEADS = {"score", "grade", "rel", "relevance", "label", "judgment", "judgement"
 """What the last column of a table is called where its first row is a header; BEIR says ``score``."""
 
 
+UNREADABLE = "run rows that cannot be read, left out"
+
+
 class Judgments:
     """Grades by query and document, each with the line it stands on.
 
@@ -32,22 +35,25 @@ class Judgments:
     def add(self, query: str, document: str, grade: int, line: int) -> None:
         """Take a row."""
         row = self.rows.setdefault(query, {})
-        place = self.place(query, document, line)
-        if document in row:
-            before, where = row[document]
-            if before == grade:
-                self._findings.note("judgments that stand twice with one grade", f"{place}, also in line {where}")
-            else:
-                kind = "judgments that stand twice with different grades, of which the last counts"
-                self._findings.note(kind, f"{place}: {grade}, but {before} in line {where}")
-        if grade < 0:
-            self._findings.note("judgments below 0, which count as not relevant", f"{place}: {grade}")
+        before, where = row.get(document, (None, 0))
         row[document] = grade, line
+        if before == grade:
+            kind = "judgments that stand twice with one grade"
+            self._findings.note(kind, f"{self.place(query, document)}, also in line {where}")
+        elif before is not None:
+            kind = "judgments that stand twice with different grades, of which the last counts"
+            self._findings.note(kind, f"{self.place(query, document)}: {grade}, but {before} in line {where}")
+        if grade < 0:
+            kind = "judgments below 0, which count as not relevant"
+            self._findings.note(kind, f"{self.place(query, document)}: {grade}")
 
-    def place(self, query: str, document: str, line: int | None = None) -> str:
+    def place(self, query: str, document: str) -> str:
         """Say where a judgment stands."""
-        number = self.rows[query][document][1] if line is None else line
-        return f"{self.name}:{number}: document {document!r} of query {query!r}"
+        return f"{self.name}:{self.rows[query][document][1]}: document {document!r} of query {query!r}"
+
+    def first(self, query: str) -> str:
+        """Say where the judgments of a query begin."""
+        return f"{self.name}:{next(iter(self.rows[query].values()))[1]}: query {query!r}"
 
     def grades(self, query: str) -> dict[str, int]:
         """Return the grades of a query."""
@@ -63,8 +69,11 @@ class Run:
         self._findings = findings
 
     def add(self, query: str, document: str, score: float, rank: int | None, line: int) -> None:
-        """Take a row."""
-        self.rows.setdefault(query, []).append((score, rank, line, document))
+        """Take a row with a finite score; note any other."""
+        if math.isfinite(score):
+            self.rows.setdefault(query, []).append((score, rank, line, document))
+        else:
+            self._findings.note(UNREADABLE, f"{self.name}:{line}: the score is {score}")
 
     def best(self, query: str, depth: int) -> list[tuple[str, float, int]]:
         """Return the first ``depth`` documents of a query with their scores and lines.
@@ -78,15 +87,13 @@ class Run:
         for (_, one, _, _), (_, other, line, document) in pairwise(ranks):
             if one is not None and other is not None and one > other:
                 kind = "queries whose ranks contradict their scores, of which the scores count"
-                self._findings.note(
-                    kind, f"{self._place(query, document, line)}: rank {other} stands behind rank {one}"
-                )
+                self._findings.note(kind, f"{self.place(query, document, line)}: rank {other} stands behind rank {one}")
                 break
         first: dict[str, tuple[float, int]] = {}
         for score, _, line, document in rows:
             if document in first:
                 kind = "run rows that stand twice, of which the higher score counts"
-                self._findings.note(kind, f"{self._place(query, document, line)}, also in line {first[document][1]}")
+                self._findings.note(kind, f"{self.place(query, document, line)}, also in line {first[document][1]}")
             else:
                 first[document] = score, line
         if len(first) > depth:
@@ -94,7 +101,12 @@ class Run:
             self._findings.note(kind, f"{self.name}: query {query!r} has {len(first)}", len(first) - depth)
         return [(document, score, line) for document, (score, line) in list(first.items())[:depth]]
 
-    def _place(self, query: str, document: str, line: int) -> str:
+    def first(self, query: str) -> str:
+        """Say where the rows of a query begin."""
+        return f"{self.name}:{self.rows[query][0][2]}: query {query!r}"
+
+    def place(self, query: str, document: str, line: int) -> str:
+        """Say where a row stands."""
         return f"{self.name}:{line}: document {document!r} of query {query!r}"
 
 
@@ -127,9 +139,9 @@ def read_run(file: Path, findings: Findings) -> Run:
         wrong = f"{len(cells)} columns; a TREC run has 6, none of them empty" if len(cells) != 6 else None
         score = None if wrong else _number(cells[4])
         if wrong is None and score is None:
-            wrong = "the score in column 5 is no finite number"
-        if wrong is not None or score is None:
-            findings.note("run rows that cannot be read, left out", f"{file.name}:{number}: {wrong}")
+            wrong = "the score in column 5 is no number"
+        if score is None:
+            findings.note(UNREADABLE, f"{file.name}:{number}: {wrong}")
             continue
         rank = int(cells[3]) if re.fullmatch(r"[+-]?[0-9]{1,18}", cells[3]) else None
         if rank is None:
@@ -149,14 +161,14 @@ def _cells(file: Path, findings: Findings) -> Iterator[tuple[int, list[str]]]:
 
 def _grade(text: str, where: str) -> int:
     value = _number(text)
-    if value is None or value != int(value):
+    if value is None or not value.is_integer():
         raise InputError(f"{where}: the grade is no whole number; grades are counted, so say which ones you mean")
     return int(value)
 
 
 def _number(text: str) -> float | None:
+    """Return what C would read as a number; Python alone would also take 1_000."""
     try:
-        value = float(text)
+        return None if "_" in text else float(text)
     except ValueError:
         return None
-    return value if math.isfinite(value) else None
