@@ -123,7 +123,7 @@ def evaluate_configs(
     if out is not None:
         _write(out, json.dumps(as_dict) + "\n")
     if html is not None:
-        from rag_rerank.pages import evaluation_page
+        from rag_rerank.pages.page import evaluation_page
 
         _write(html, evaluation_page(as_dict))
     click.echo(json.dumps(as_dict) if as_json else page(found))
