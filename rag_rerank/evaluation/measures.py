@@ -7,7 +7,7 @@ from typing import Any
 
 from rag_rerank._extras import need
 from rag_rerank.errors import ConfigError, InputError, did_you_mean
-from rag_rerank.evaluation.judged import Judged
+from rag_rerank.evaluation.judged import Judged, JudgedQuery
 
 __all__ = ["MEASURES", "TOP_3", "checked", "per_query"]
 
@@ -59,12 +59,20 @@ def per_query(
     cutoffs = [measure.params.get("cutoff") for measure in wanted.values()]
     deepest = None if None in cutoffs else max(cutoffs, default=0)
     run = {query.id: _scored(query.id, orders.get(query.id, ()), deepest) for query in judged.queries}
-    qrels = {query.id: dict(query.grades) for query in judged.queries}
-    found = {measure: dict.fromkeys(qrels, 0.0) for measure in wanted.values()}
-    if any(run.values()):
-        for metric in ir_measures.iter_calc(list(found), qrels, {query: docs for query, docs in run.items() if docs}):
+    qrels = {query.id: _grades(query) for query in judged.queries if query.grades and run[query.id]}
+    found = {measure: dict.fromkeys(run, 0.0) for measure in wanted.values()}
+    if qrels:
+        for metric in ir_measures.iter_calc(list(found), qrels, {query: run[query] for query in qrels}):
             found[metric.measure][metric.query_id] = float(metric.value)
     return {name: dict(found[measure]) for name, measure in wanted.items()}
+
+
+def _grades(query: JudgedQuery) -> dict[str, int]:
+    """Return the grades, those below 0 as 0.
+
+    No measure here tells them apart, and pytrec_eval 0.5 reads beyond its memory where a query has none but -2.
+    """
+    return {document: max(0, grade) for document, grade in query.grades.items()}
 
 
 def _parsed(name: str) -> Any:

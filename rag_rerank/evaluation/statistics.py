@@ -194,7 +194,7 @@ def _counts(n: int, samples: int, seed: int) -> Array:
     import numpy as np
 
     random = np.random.default_rng((seed, n))
-    counts = np.empty((samples, n), dtype=np.uint8 if n < 256 else np.uint16)
+    counts = np.empty((samples, n), dtype=np.uint8)  # 256 draws of one of 256 or more values do not happen
     for start in range(0, samples, _ROWS):
         rows = min(_ROWS, samples - start)
         places = random.integers(0, n, (rows, n)) + n * np.arange(rows)[:, None]

@@ -138,9 +138,10 @@ def _gains(chosen: Comparison, comparisons: Sequence[Comparison]) -> Iterator[st
 def _rival(lost: Comparison, systems: Mapping[str, System]) -> Iterator[str]:
     if lost.system != lost.baseline:
         light, heavy = systems[lost.baseline], systems[lost.system]
+        money = f" and ${heavy.cost:.2g} in all against ${light.cost:.2g}" if heavy.cost and light.cost else ""
         yield (
-            f"{heavy.name} is better by {lost.difference.mean:.3f}, which may be chance ({_p(lost.p)}), at "
-            f"{_price(heavy)} a query against {_price(light)}."
+            f"{heavy.name} is better by {lost.difference.mean:.3f}, which may be chance ({_p(lost.p)}), and takes "
+            f"{_seconds(heavy.p50 or 0.0)} a query against {_seconds(light.p50 or 0.0)}{money}."
         )
 
 
@@ -224,8 +225,3 @@ def _p(p: float) -> str:
 
 def _seconds(seconds: float) -> str:
     return f"{seconds:.1f} s" if seconds >= 1 else f"{seconds * 1000:.0f} ms"
-
-
-def _price(system: System) -> str:
-    time = _seconds(system.p50 or 0.0)
-    return time if system.cost is None else f"{time} and ${system.cost:.2g} in all"
