@@ -36,6 +36,9 @@ __all__ = ["Conclusions"]
 _PLACES = 10
 """Relevant documents of a query whose ranks are told."""
 
+_TRANSPARENT = ("calibrated", "recorded", "windows")
+"""Kinds of composites whose scores depend on a candidate's text alone where those of the reranker inside do."""
+
 Values = Mapping[str, Mapping[str, float]]
 """Measure -> query id -> value."""
 
@@ -84,6 +87,7 @@ class Conclusions:
                 self.judged,
                 {answer.query.id: answer.by_id(answer.raw) for answer in answers},
                 self.settings.measures,
+                depth=self.settings.depth,
                 samples=self.settings.samples,
                 seed=self.settings.seed,
             )
@@ -226,7 +230,9 @@ class Conclusions:
 
 def _independent(reranker: Reranker) -> bool:
     """Whether a score depends on nothing but the query and its text."""
-    return isinstance(reranker, PointwiseReranker) and reranker.uncacheable is None
+    if isinstance(reranker, PointwiseReranker):
+        return reranker.uncacheable is None
+    return reranker.kind in _TRANSPARENT and all(_independent(part) for part in reranker.parts)
 
 
 def _orders(answers: Sequence[Answer]) -> dict[str, list[str]]:

@@ -85,6 +85,7 @@ def evaluate(
     answers, stopped = _answers(judged, rerankers, configs, depth, records, workers, progress or _nobody)
     if not answers:
         raise ConfigError(f"no config could be evaluated: {'; '.join(f'{n}: {why}' for n, why in stopped.items())}")
+    (progress or _nobody)(1.0, "working out the figures")
     found = Conclusions(judged, rerankers, answers, settings, chosen)
     from rag_rerank import __version__
 

@@ -118,6 +118,13 @@ def test_the_depth_curve_is_what_evaluations_at_these_depths_give() -> None:
     for point in chance.depths:
         (_, again) = evaluate(judged, ["chance"], depth=point.depth, **FEW).systems
         assert again.measures == point.measures
+        assert again.depths == tuple(shallower for shallower in chance.depths if shallower.depth <= point.depth)
+
+
+def test_a_composite_that_looks_at_one_text_at_a_time_has_the_depth_curve_of_what_it_holds(tmp_path: Path) -> None:
+    recorded = build({"type": "recorded", "reranker": "chance", "file": str(tmp_path / "traces.jsonl")})
+    _, plain, within = evaluate(collection(6, 12), {"plain": "chance", "within": recorded}, **FEW).systems
+    assert plain.depths and plain.depths == within.depths
 
 
 def test_where_scores_depend_on_other_candidates_there_is_no_depth_curve() -> None:
