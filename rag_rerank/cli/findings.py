@@ -46,6 +46,7 @@ def _data(found: Evaluation) -> Iterator[str]:
         f"{line(data.name)}: {data.queries:,} queries, {data.candidates:.1f} candidates each on average, "
         f"{data.judged:.0%} of them judged; relevant from grade {data.relevant} on"
     )
+    yield from (line(source) for source in data.sources)
     yield f"the first {settings.depth} candidates enter, {settings.top_k} hits are kept; means with 95 % intervals"
 
 
@@ -95,6 +96,8 @@ def _cost(found: Evaluation) -> Iterator[str]:
         counts = (str(system.errors), str(system.degraded))
         rows.append((system.name, _seconds(system.p50), _seconds(system.p95), *figures, cut, *counts))
     yield table(rows, align="<>>>>>>>>")
+    if any(system.truncated for system in found.systems):
+        yield "cut: texts that were not read to their end"
     if any(system.estimated for system in found.systems):
         yield "~ is our estimate"
     for system in found.systems:
@@ -113,7 +116,7 @@ def _failures(found: Evaluation) -> Iterator[str]:
         yield f"every system has something relevant in the top {found.settings.top_k} of every query"
         return
     yield table(rows, align="<" + ">" * (1 + len(_FAILURES)))
-    yield (
+    yield from _wrapped(
         "candidates: not retrieved, so no reranker can help; truncation: not read to its end; tie: the same score "
         "as one above; scoring: scored too low"
     )

@@ -150,6 +150,7 @@ class Conclusions:
             relevant=judged.relevant,
             ceiling={measure: fsum(values.values()) / len(values) for measure, values in best.items()},
             problems=(*judged.problems, *self.fields.problems),
+            sources=judged.sources,
         )
 
     @cached_property

@@ -228,6 +228,7 @@ class Data:
         relevant: Grade from which on a document is relevant.
         ceiling: Measure -> what a perfect order of the candidates would give.
         problems: What was left out or mended.
+        sources: Where it was read from, one line each.
     """
 
     name: str
@@ -238,6 +239,7 @@ class Data:
     relevant: int
     ceiling: Mapping[str, float]
     problems: tuple[Problem, ...] = ()
+    sources: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
