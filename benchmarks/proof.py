@@ -58,9 +58,8 @@ def main() -> None:
         systems = f" ({', '.join(chosen)})" if chosen else ""
         print(f"| {name} | {sum(one.rerank for one in told)}{systems} |", flush=True)
 
-    print(
-        f"\n| 95 % interval, {options.simulations} simulations | zeros | n = 30 | n = 50 | n = 150 |\n|---|---|---|---|---|"
-    )
+    print(f"\n| 95 % interval, {options.simulations} simulations | zeros | n = 30 | n = 50 | n = 150 |")
+    print("|---|---|---|---|---|")
     for kind in ("one relevant", "graded"):
         population = differences(kind)
         found = (covers(population, n, options.simulations, samples=10_000) for n in (30, 50, 150))

@@ -28,7 +28,9 @@ def banded(values: Mapping[str, Any]) -> dict[str, str] | str:
         return _quarters(numbers, write)
     if not all(isinstance(value, (str, int, float, date)) for value in known.values()):
         return "its values are no words, numbers or dates"
-    words = {query: str(value) if value != "" else "(empty)" for query, value in known.items()}
+    words = {query: write(number) for query, number in numbers.items()} or {
+        query: str(value) if value != "" else "(empty)" for query, value in known.items()
+    }
     different = len(set(words.values()))
     if different < 2:
         return "it has one value" if different else "it has no value"
@@ -38,7 +40,7 @@ def banded(values: Mapping[str, Any]) -> dict[str, str] | str:
 def _measured(values: Mapping[str, Any]) -> tuple[dict[str, float], Callable[[float], str]]:
     """Return the values as numbers and how to write one; nothing where they are not all numbers, or all dates."""
     if all(isinstance(v, (int, float)) and not isinstance(v, bool) and isfinite(v) for v in values.values()):
-        return {query: float(value) for query, value in values.items()}, lambda number: f"{number:.10g}"
+        return {query: value + 0.0 for query, value in values.items()}, lambda number: f"{number:.10g}"
     days = {query: _day(value) for query, value in values.items()}
     if all(day is not None for day in days.values()):
         return {query: float(day or 0) for query, day in days.items()}, lambda day: str(date.fromordinal(int(day)))

@@ -18,6 +18,7 @@ from rag_rerank.evaluation.report import (
     System,
     Verdict,
 )
+from rag_rerank.evaluation.slices import FIRST_RANK
 from rag_rerank.evaluation.statistics import ALPHA, compare
 
 __all__ = ["verdict"]
@@ -48,6 +49,9 @@ def verdict(
     A system is recommended only if it is better than the first stage in the first measure with a corrected p-value
     below 0.05. Of those the best one is taken; but one that takes at most half the time or half the money, and no more
     of the other, is preferred if its loss against the best is at most 0.01 and not significant.
+
+    Slices that fall significantly are named, but for those of `FIRST_RANK`: where the first stage was already right,
+    every reranker can only lose, which says nothing of a kind of query.
 
     Args:
         data: What was evaluated on.
@@ -80,7 +84,12 @@ def verdict(
     chosen = min(light, key=lambda one: by_name[one.system].p50 or 0.0, default=best)
     name, before = chosen.system, by_name[FIRST_STAGE].measures[measure].mean
     depth, top_k = (depths or {}).get(name, settings.depth), (top_ks or {}).get(name, settings.top_k)
-    hurt = [(part, one) for part in slices for one in part.comparisons if one.system == name and _falls(one, measure)]
+    hurt = [
+        (part, one)
+        for part in slices
+        for one in part.comparisons
+        if part.field != FIRST_RANK and one.system == name and _falls(one, measure)
+    ]
     but = ", but it hurts where " + " and where ".join(_named(part) for part, _ in hurt) if hurt else ""
     return Verdict(
         rerank=True,

@@ -5,7 +5,7 @@ from datetime import date
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from rag_rerank import Candidate
@@ -76,10 +76,12 @@ def test_many_numbers_and_dates_are_cut_into_quarters_and_named_by_their_ends() 
 
 def test_few_numbers_words_and_truths_stand_as_they_are() -> None:
     assert banded({"a": 1, "b": 2, "c": None}) == {"a": "1", "b": "2"}
+    assert banded({"a": 1, "b": 1.0, "c": 0, "d": -0.0}) == {"a": "1", "b": "1", "c": "0", "d": "0"}
     assert banded({"a": True, "b": False}) == {"a": "True", "b": "False"}
     assert banded({"a": "", "b": "de"}) == {"a": "(empty)", "b": "de"}
 
 
+@example({0: 0, 1: 0.0, 2: -0.0, 3: 1})
 @given(st.dictionaries(st.integers(), st.integers(-50, 50) | st.floats(-1e6, 1e6), min_size=1))
 def test_equal_numbers_never_come_apart_and_quarters_do_not_overlap(values: dict[Any, float]) -> None:
     bands = banded(values)

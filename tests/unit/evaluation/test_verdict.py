@@ -9,6 +9,7 @@ from simulated import MEASURES, PRIMARY, collection, decided, first_stage, oracl
 from rag_rerank.evaluation.judged import Judged
 from rag_rerank.evaluation.measures import per_query
 from rag_rerank.evaluation.report import FIRST_STAGE, Slice, Verdict
+from rag_rerank.evaluation.slices import FIRST_RANK
 from rag_rerank.evaluation.statistics import compare
 from rag_rerank.evaluation.verdict import verdict
 
@@ -83,7 +84,8 @@ def test_a_slice_that_falls_is_named_in_the_words() -> None:
     rises = compare("oracle", FIRST_STAGE, PRIMARY, values["oracle"], values[FIRST_STAGE])
     hurt = Slice(field="language", value="de", queries=60, measures={}, comparisons=(turned,))
     fine = Slice(field="language", value="en", queries=60, measures={}, comparisons=(rises,))
-    told = verdict(**{**given, "slices": (hurt, fine)})
+    already_right = replace(hurt, field=FIRST_RANK, value="1")
+    told = verdict(**{**given, "slices": (hurt, fine, already_right)})
     assert told.rerank and told.words.endswith(", but it hurts where language is de.")
     assert any(r.startswith("Where language is de (60 queries) it hurts: nDCG@10 -") for r in told.reasons)
 
