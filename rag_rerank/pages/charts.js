@@ -289,17 +289,18 @@ function bar(parts, words) {
 
 // ---- the page
 
+// Draws the page once all scripts are read.
 function start(title, draw) {
-  const data = JSON.parse(document.getElementById("data").textContent);
-  document.title = title(data);
-  document.body.append(tip);
-  addEventListener("keydown", (event) => event.key === "Escape" && unpoint());
-  const page = document.getElementById("page");
-  page.append(...[draw(data)].flat(9).filter(Boolean));
-  const named = [...page.querySelectorAll("section[id]")];
-  page.querySelector(".contents")?.append(...named.map((part) => el("a", { href: `#${part.id}` }, part.querySelector("h2").textContent)));
-  if (data.mended) {
-    page.querySelector("header").append(el("p", { class: "notice" },
+  document.addEventListener("DOMContentLoaded", () => {
+    const data = JSON.parse(document.getElementById("data").textContent);
+    document.title = title(data);
+    document.body.append(tip);
+    addEventListener("keydown", (event) => event.key === "Escape" && unpoint());
+    const page = document.getElementById("page");
+    page.append(...[draw(data)].flat(9).filter(Boolean));
+    const named = [...page.querySelectorAll("section[id]")];
+    page.querySelector(".contents")?.append(...named.map((part) => el("a", { href: `#${part.id}` }, part.querySelector("h2").textContent)));
+    if (data.mended) page.querySelector("header").append(el("p", { class: "notice" },
       `${many(data.mended, "number")} in the data ${data.mended === 1 ? "is" : "are"} not finite, and shown as not known.`));
-  }
+  });
 }
