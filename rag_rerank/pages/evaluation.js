@@ -212,8 +212,7 @@ function forest(found, shown, { field, measure }, note) {
       const begin = y;
       if (narrow) y += 22;
       const middle = narrow ? begin + 16 : begin + (systems.length * 17 + 10) / 2 + 4;
-      const size = `  n = ${whole(slice.queries)}`;
-      const words = [shape("tspan", { class: "strong" }, fit(slice.value, (narrow ? width : left) - 84)), shape("tspan", {}, size)];
+      const words = [fit(slice.value, (narrow ? width : left) - 84), shape("tspan", { class: "soft", dx: 8 }, `n = ${whole(slice.queries)}`)];
       const marks = systems.map(([system, one], i) => {
         const at = y + 14 + i * 17;
         return mark([`${slice.value}: ${system.name}`, `${signed(one.difference.mean)} (${range(one.difference, signed)})`, `p, adjusted, ${pValue(one.p_adjusted)}`, `${whole(one.helped)} helped, ${whole(one.hurt)} hurt, ${whole(one.unchanged)} the same`], null,
@@ -356,7 +355,7 @@ function queries(found) {
   };
   const effect = (outcome) => el("span", { class: gain(outcome) > 1e-9 ? "good" : gain(outcome) < -1e-9 ? "bad" : "" }, signed(gain(outcome)));
   const shown = browse({
-    label: "queries", items: search(), nothing: "No query fits these filters.",
+    label: "query", items: search(), nothing: "No query fits these filters.",
     item: (outcome) => [said(short(outcome.text || outcome.id, 140)), el("span", { class: "under" },
       el("span", {}, wanted.system === first ? number(value(outcome, first), 3) : `${number(value(outcome, first), 3)} → ${number(value(outcome, wanted.system), 3)}`), wanted.system !== first && effect(outcome),
       failureOf(outcome) && el("span", { class: "badge soft" }, FAILURES[failureOf(outcome)]?.[1] ?? failureOf(outcome)))],

@@ -59,8 +59,8 @@ const flags = (call) => [
 function callList(calls) {
   const wanted = { text: "", degraded: false, cut: false, failed: false, order: "Latest first" };
   const orders = {
-    "Latest first": (a, b) => (String(a.time) < String(b.time) ? 1 : -1),
-    "Earliest first": (a, b) => (String(a.time) < String(b.time) ? -1 : 1),
+    "Latest first": (a, b) => compare(String(b.time), String(a.time)),
+    "Earliest first": (a, b) => compare(String(a.time), String(b.time)),
     "Slowest first": (a, b) => (b.seconds ?? 0) - (a.seconds ?? 0),
     "Most moved first": (a, b) => moved(b) - moved(a),
   };
@@ -68,7 +68,7 @@ function callList(calls) {
   const found = () => calls.filter((call) => words.get(call).includes(wanted.text) && (!wanted.degraded || list(call.degraded).length)
     && (!wanted.cut || cuts(call)) && (!wanted.failed || call.error)).sort(orders[wanted.order]);
   const shown = browse({
-    label: "calls", items: found(), nothing: "No call fits these filters.",
+    label: "call", items: found(), nothing: "No call fits these filters.",
     item: (call) => [said(short(title(call), 140)), el("span", { class: "under" }, el("span", {}, moment(call.time).slice(5, 19)),
       el("span", {}, duration(call.seconds)), el("span", {}, many(list(call.candidates).length, "candidate")), flags(call))],
     detail: callDetail,
@@ -95,7 +95,7 @@ const moved = (call) => list(call.candidates).reduce((sum, entry) => sum + (know
 function callDetail(call) {
   const entries = list(call.candidates);
   const usage = call.usage ?? {};
-  const pairBox = el("div", { class: "pair card detail", role: "region", "aria-live": "polite", "aria-label": "Chosen candidate", hidden: true });
+  const pairBox = el("div", { class: "pair card detail", role: "region", "aria-live": "polite", "aria-label": "chosen candidate", hidden: true });
   const choose = (entry) => {
     pairBox.hidden = false;
     pairBox.replaceChildren(...pairDetail(call, entry));
