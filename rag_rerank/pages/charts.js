@@ -18,6 +18,7 @@ const shape = (tag, attributes = {}, ...children) =>
   make(document.createElementNS("http://www.w3.org/2000/svg", tag), attributes, children);
 const said = (text, attributes = {}) => el("bdi", attributes, text === null || text === undefined ? "–" : String(text));
 const list = (value) => (Array.isArray(value) ? value : []);
+const compare = (a, b) => (a < b ? -1 : a > b ? 1 : 0);
 const pairs = (value) => Object.entries(value ?? {});
 
 function short(text, length) {
@@ -101,11 +102,11 @@ function paged(size, fill) {
 }
 
 // A column: head, cell(row), and what it may have: number (right-aligned), key(row) to sort by, class, title.
-function table(columns, rows, { caption, size = 50, current } = {}) {
+function table(columns, rows, { caption, size = 50 } = {}) {
   const body = el("tbody");
   const kind = (column) => (column.number ? "n" : column.class);
   const run = paged(size, (part) => body.replaceChildren(...part.map((row) =>
-    el("tr", { "aria-current": current?.(row) ? "true" : null }, columns.map((column, i) =>
+    el("tr", {}, columns.map((column, i) =>
       el(i ? "td" : "th", { class: kind(column), scope: i ? null : "row" }, column.cell(row)))))));
   const heads = columns.map((column) => el("th", { class: kind(column), scope: "col", title: column.title },
     column.key ? el("button", { class: "link", type: "button", click: () => sort(column) }, column.head) : column.head));
@@ -115,20 +116,21 @@ function table(columns, rows, { caption, size = 50, current } = {}) {
     down = sorted === column ? !down : false;
     sorted = column;
     const key = (row) => column.key(row) ?? Infinity;
-    const order = [...rows].sort((a, b) => (key(a) < key(b) ? -1 : key(a) > key(b) ? 1 : 0));
+    const order = [...rows].sort((a, b) => compare(key(a), key(b)));
     columns.forEach((other, i) => other === column
       ? heads[i].setAttribute("aria-sort", down ? "descending" : "ascending") : heads[i].removeAttribute("aria-sort"));
     run.set(down ? order.reverse() : order);
   }
   run.set(rows);
-  return el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": caption },
-    el("table", {}, caption && el("caption", {}, caption), el("thead", {}, el("tr", {}, heads)), body), run.bar);
+  return el("div", { class: "frame" }, caption && el("p", { class: "caption" }, caption),
+    el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": caption ?? columns[0].head },
+      el("table", {}, el("thead", {}, el("tr", {}, heads)), body)), run.bar);
 }
 
 // A list on the left, and on the right what belongs to the item that was chosen.
 function browse({ label, items, size = 40, item, detail, nothing }) {
   const rows = el("ul", { keydown: walk });
-  const panel = el("div", { class: "detail card", role: "region", "aria-live": "polite", "aria-label": `Chosen ${label}` });
+  const panel = el("div", { class: "detail card", role: "region", "aria-live": "polite", "aria-label": `chosen ${label}` });
   let chosen;
   const run = paged(size, (part) => rows.replaceChildren(...(part.length ? part.map(row) : [el("li", { class: "empty" }, nothing)])));
   function row(thing) {
@@ -155,7 +157,7 @@ function browse({ label, items, size = 40, item, detail, nothing }) {
     if (!found.length) chosen = undefined;
   }
   set(items);
-  return { set, node: el("div", { class: "browse" }, el("div", { class: "list card", role: "group", "aria-label": `List: ${label}` }, rows, run.bar), panel) };
+  return { set, node: el("div", { class: "browse" }, el("div", { class: "list card", role: "group", "aria-label": `${label} list` }, rows, run.bar), panel) };
 }
 
 // ---- charts
@@ -289,17 +291,18 @@ function bar(parts, words) {
 
 // ---- the page
 
+// Draws the page once all scripts are read.
 function start(title, draw) {
-  const data = JSON.parse(document.getElementById("data").textContent);
-  document.title = title(data);
-  document.body.append(tip);
-  addEventListener("keydown", (event) => event.key === "Escape" && unpoint());
-  const page = document.getElementById("page");
-  page.append(...[draw(data)].flat(9).filter(Boolean));
-  const named = [...page.querySelectorAll("section[id]")];
-  page.querySelector(".contents")?.append(...named.map((part) => el("a", { href: `#${part.id}` }, part.querySelector("h2").textContent)));
-  if (data.mended) {
-    page.querySelector("header").append(el("p", { class: "notice" },
+  document.addEventListener("DOMContentLoaded", () => {
+    const data = JSON.parse(document.getElementById("data").textContent);
+    document.title = title(data);
+    document.body.append(tip);
+    addEventListener("keydown", (event) => event.key === "Escape" && unpoint());
+    const page = document.getElementById("page");
+    page.append(...[draw(data)].flat(9).filter(Boolean));
+    const named = [...page.querySelectorAll("section[id]")];
+    page.querySelector(".contents")?.append(...named.map((part) => el("a", { href: `#${part.id}` }, part.querySelector("h2").textContent)));
+    if (data.mended) page.querySelector("header").append(el("p", { class: "notice" },
       `${many(data.mended, "number")} in the data ${data.mended === 1 ? "is" : "are"} not finite, and shown as not known.`));
-  }
+  });
 }

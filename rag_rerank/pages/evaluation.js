@@ -2,7 +2,7 @@
 // The page of an evaluation: verdict, systems, plots, slices, failures, queries, and what was evaluated.
 
 const FAILURES = {
-  candidates: ["f1", "not among the candidates", "no relevant document is among the candidates: no reranker can help"],
+  candidates: ["f1", "not among the candidates", "no reranker can help here"],
   truncation: ["f2", "truncation", "the best relevant candidate was not read to its end"],
   tie: ["f3", "tie", "it has the same score as one that was returned in its place"],
   scoring: ["f4", "scoring", "it was read as a whole and scored below others"],
@@ -27,7 +27,7 @@ start(({ evaluation }) => `Evaluation: ${evaluation.data.name}`, ({ evaluation }
   ];
 });
 
-const range = (estimate, words = number) => `${words(estimate.low, 3)} to ${words(estimate.high, 3)}`;
+const range = (estimate, words = number) => `${words(estimate.low, 3)}${words === number && estimate.low >= 0 ? "–" : " to "}${words(estimate.high, 3)}`;
 const against = (comparisons, system, baseline, measure) =>
   list(comparisons).find((one) => one.system === system && one.baseline === baseline && one.measure === measure);
 const pValue = worded((p) => (p < 0.001 ? "< 0.001" : p.toFixed(3)));
@@ -38,18 +38,20 @@ const measured = (found) => [...new Set(found.comparisons.map((one) => one.measu
 
 // ---- the verdict
 
-function verdict({ verdict: said_, data, systems }) {
+function verdict({ verdict: advice, data, systems }) {
   const mind = [
-    ...list(data.problems).map((problem) => `${problem.kind}: ${whole(problem.count)}`),
-    data.judged < 1 && `${share(data.judged)} of the candidates have a judgment; the others count as not relevant`,
-    ...systems.filter((system) => system.errors > 0).map((system) => `${system.name} failed on ${many(system.errors, "query", "queries")}, which count with the first stage's order`),
-    ...systems.filter((system) => system.degraded > 0).map((system) => `${system.name} gave ${many(system.degraded, "degraded answer")}`),
-    ...systems.filter((system) => system.truncated > 0).map((system) => `${system.name} did not read ${share(system.truncated)} of the texts to their end`),
+    data.judged < 1 && `${share(data.judged)} of the candidates have a judgment; the others count as not relevant.`,
+    ...list(data.problems).map((problem) => `In the data: ${problem.kind}: ${whole(problem.count)}.`),
+    ...systems.map((system) => [system.name, [
+      system.errors > 0 && `failed on ${many(system.errors, "query", "queries")}, counted with the first stage's order`,
+      system.degraded > 0 && many(system.degraded, "degraded answer"),
+      system.truncated > 0 && `${share(system.truncated)} of the texts not read to their end`,
+    ].filter(Boolean).join("; ")]).filter(([, words]) => words).map(([name, words]) => `${short(name, 60)}: ${words}.`),
   ].filter(Boolean);
   const bullets = (lines) => el("ul", {}, lines.map((line) => el("li", {}, said(line))));
-  return el("section", { class: `verdict card ${said_.rerank ? "" : "no"}`, "aria-label": "Verdict" },
-    el("p", { class: "words" }, said(said_.words)),
-    list(said_.reasons).length > 0 && [el("h3", {}, "Why"), bullets(said_.reasons)],
+  return el("section", { class: `verdict card ${advice.rerank ? "" : "no"}`, "aria-label": "Verdict" },
+    el("p", { class: "words" }, said(advice.words)),
+    list(advice.reasons).length > 0 && [el("h3", {}, "Why"), bullets(advice.reasons)],
     mind.length > 0 && [el("h3", {}, "Mind"), bullets(mind)]);
 }
 
@@ -72,19 +74,24 @@ function systemsTable(found) {
       { head: "Difference", number: true, title: `in ${measure}, to the first stage`, cell: (system) => compared(system, (one) => [el("span", { class: sure(one) ? (one.difference.mean > 0 ? "good" : "bad") : "" }, signed(one.difference.mean)), el("small", { class: "soft" }, range(one.difference, signed))]) },
       { head: "p, adjusted", number: true, cell: (system) => compared(system, (one) => pValue(one.p_adjusted)) },
       { head: "Helped / hurt / same", number: true, cell: (system) => compared(system, (one) => [`${whole(one.helped)} / ${whole(one.hurt)} / ${whole(one.unchanged)}`, bar([["up", one.helped], ["f0", one.unchanged], ["down", one.hurt]], `${one.helped} helped, ${one.hurt} hurt, ${one.unchanged} the same`)]) },
-      { head: "p50", number: true, cell: (system) => duration(system.p50), key: (system) => system.p50 },
-      { head: "p95", number: true, cell: (system) => duration(system.p95), key: (system) => system.p95 },
-      { head: "Tokens", number: true, cell: (system) => [whole(system.tokens), guessed(system, "tokens")], key: (system) => system.tokens },
-      { head: "Cost", number: true, cell: (system) => [money(system.cost), guessed(system, "cost")], key: (system) => system.cost },
-      { head: "Texts cut", number: true, cell: (system) => share(system.truncated), key: (system) => system.truncated },
-      { head: "Errors", number: true, cell: (system) => whole(system.errors), key: (system) => system.errors },
     ], systems, { caption: `Means with 95 % intervals; differences in ${measure}, to the first stage` }));
   }
+  const effort = table([
+    { head: "System", class: "words", cell: (system) => keyed(found, system) },
+    { head: "p50", number: true, cell: (system) => duration(system.p50), key: (system) => system.p50 },
+    { head: "p95", number: true, cell: (system) => duration(system.p95), key: (system) => system.p95 },
+    { head: "Texts", number: true, cell: (system) => whole(system.texts), key: (system) => system.texts },
+    { head: "Tokens", number: true, cell: (system) => [whole(system.tokens), guessed(system, "tokens")], key: (system) => system.tokens },
+    { head: "Cost", number: true, cell: (system) => [money(system.cost), guessed(system, "cost")], key: (system) => system.cost },
+    { head: "Texts cut", number: true, cell: (system) => share(system.truncated), key: (system) => system.truncated },
+    { head: "Errors", number: true, cell: (system) => whole(system.errors), key: (system) => system.errors },
+    { head: "Degraded", number: true, cell: (system) => whole(system.degraded), key: (system) => system.degraded },
+  ], rerankers, { caption: "What it takes, over all queries" });
   const all = measured(found);
   fill(all[0] ?? measures[0]);
   const others = found.comparisons.filter((one) => one.baseline !== first.name);
   return section("systems", "Systems", null,
-    all.length > 1 && el("div", { class: "controls" }, choice("Difference in", all, fill)), box,
+    all.length > 1 && el("div", { class: "controls" }, choice("Difference in", all, fill)), el("div", { class: "stack" }, box, rerankers.length > 0 && effort),
     !rerankers.length && empty("Only the first stage was evaluated; there is nothing to compare."),
     others.length > 0 && el("details", {}, el("summary", {}, "Rerankers against each other"), table([
       { head: "System", class: "words", cell: (one) => said(one.system) }, { head: "Against", class: "words", cell: (one) => said(one.baseline) },
@@ -134,19 +141,20 @@ function pareto(found, measure, name, unit, of, words) {
     const decades = [1, 2, 5].flatMap((factor) => Array.from({ length: 12 }, (_, i) => factor * 10 ** (i - 6))).filter((value) => turn(value) >= least && turn(value) <= most).sort((a, b) => a - b);
     const columns = logs ? thin(decades, Math.floor(width / 75)) : ticks(least, most, Math.floor(width / 110));
     const stairs = front.map((system, i) => (i ? `H${x(of(system))}V${y(quality(system).mean)}` : `M${x(of(system))} ${y(quality(system).mean)}`)).join("");
-    const many_ = placed.length > 6;
+    const crowded = placed.length > 6;
+    const crossed = base && placed.some((system) => right - x(of(system)) < 90 && Math.abs(y(quality(system).mean) - y(base.mean)) < 26);
     return { height: bottom + 28, shapes: [
       levels(rows, y, [left, right], plainly(rows)),
       axis(columns, x, bottom, words, null, [left, right]),
       base && mark([found.first.name, `${measure} ${number(base.mean)}`, range(base)], null,
         shape("line", { class: "hit", x1: left, x2: right, y1: y(base.mean), y2: y(base.mean) }),
         shape("line", { class: "rule", x1: left, x2: right, y1: y(base.mean), y2: y(base.mean) }),
-        shape("text", { x: right, y: y(base.mean) + 15, "text-anchor": "end" }, found.first.name)),
+        shape("text", crossed ? { x: left + 4, y: y(base.mean) + 15 } : { x: right, y: y(base.mean) + 15, "text-anchor": "end" }, found.first.name)),
       shape("path", { class: "rest stroke", d: stairs }),
       placed.map((system) => mark([system.name, `${measure} ${number(quality(system).mean)} (${range(quality(system))})`, `${words(of(system))} ${name === "latency" ? "a query" : "for 1,000 queries"}`, front.includes(system) ? "on the front" : "another is better in both"], null,
         shape("line", { class: `s${tone(found, system)} stroke faint`, x1: x(of(system)), x2: x(of(system)), y1: y(quality(system).low), y2: y(quality(system).high) }),
         sign(found.index.get(system.name), x(of(system)), y(quality(system).mean), 6, front.includes(system) ? "fill" : "hollow"),
-        !many_ && label(system.name, x(of(system)), y(quality(system).mean), left, right))),
+        !crowded && label(system.name, x(of(system)), y(quality(system).mean), left, right))),
     ] };
   });
 }
@@ -204,8 +212,7 @@ function forest(found, shown, { field, measure }, note) {
       const begin = y;
       if (narrow) y += 22;
       const middle = narrow ? begin + 16 : begin + (systems.length * 17 + 10) / 2 + 4;
-      const size = `  n = ${whole(slice.queries)}`;
-      const words = [shape("tspan", { class: "strong" }, fit(slice.value, (narrow ? width : left) - 84)), shape("tspan", {}, size)];
+      const words = [fit(slice.value, (narrow ? width : left) - 84), shape("tspan", { class: "soft", dx: 8 }, `n = ${whole(slice.queries)}`)];
       const marks = systems.map(([system, one], i) => {
         const at = y + 14 + i * 17;
         return mark([`${slice.value}: ${system.name}`, `${signed(one.difference.mean)} (${range(one.difference, signed)})`, `p, adjusted, ${pValue(one.p_adjusted)}`, `${whole(one.helped)} helped, ${whole(one.hurt)} hurt, ${whole(one.unchanged)} the same`], null,
@@ -253,10 +260,10 @@ function curve(found, curved, measure) {
     const path = (run, of) => run.map((one) => `${x(one.depth)} ${y(of(one.measures[measure]))}`);
     return { height: bottom + 42, shapes: [
       levels(rows, y, [left, right], plainly(rows)), axis(columns, x, bottom, whole, "candidates that enter", [left, right]),
-      lines.map(([value, words]) => [shape("line", { class: "rule", x1: left, x2: right, y1: y(value), y2: y(value) }), shape("text", { x: right, y: y(value) - 6, "text-anchor": "end" }, fit(words, right - left))]),
       points.map(([system, run]) => [
         shape("path", { class: `s${tone(found, system)} band`, d: `M${path(run, (one) => one.high).join("L")}L${path([...run].reverse(), (one) => one.low).join("L")}Z` }),
         shape("path", { class: `s${tone(found, system)} stroke`, d: `M${path(run, (one) => one.mean).join("L")}` })]),
+      lines.map(([value, words]) => [shape("line", { class: "rule", x1: left, x2: right, y1: y(value), y2: y(value) }), shape("text", { x: right, y: y(value) + 16, "text-anchor": "end" }, fit(words, right - left))]),
       points.map(([system, run]) => run.map((one) => mark([`${system.name}, depth ${whole(one.depth)}`, `${measure} ${number(one.measures[measure].mean)} (${range(one.measures[measure])})`], null,
         sign(found.index.get(system.name), x(one.depth), y(one.measures[measure].mean), 4)))),
     ] };
@@ -348,7 +355,7 @@ function queries(found) {
   };
   const effect = (outcome) => el("span", { class: gain(outcome) > 1e-9 ? "good" : gain(outcome) < -1e-9 ? "bad" : "" }, signed(gain(outcome)));
   const shown = browse({
-    label: "queries", items: search(), nothing: "No query fits these filters.",
+    label: "query", items: search(), nothing: "No query fits these filters.",
     item: (outcome) => [said(short(outcome.text || outcome.id, 140)), el("span", { class: "under" },
       el("span", {}, wanted.system === first ? number(value(outcome, first), 3) : `${number(value(outcome, first), 3)} → ${number(value(outcome, wanted.system), 3)}`), wanted.system !== first && effect(outcome),
       failureOf(outcome) && el("span", { class: "badge soft" }, FAILURES[failureOf(outcome)]?.[1] ?? failureOf(outcome)))],

@@ -44,13 +44,14 @@ def trace_page(records: Iterable[Mapping[str, Any]], *, calls: int = CALLS, size
     def passing() -> Iterable[Mapping[str, Any]]:
         nonlocal taken
         for record in records:
-            yield record
-            held.append(_json(plain(record)))
+            row = plain(record)
+            yield row
+            held.append(_json(row))
             taken += len(held[-1])
             while len(held) > max(1, calls) or (taken > size and len(held) > 1):
                 taken -= len(held.popleft())
 
-    facts = _json(plain(overview(passing())))
+    facts = _json(overview(passing()))
     data = f'{{"overview":{facts},"mended":{plain.mended},"calls":[{",".join(held)}]}}'
     return _page("Trace report", data, "trace.js")
 

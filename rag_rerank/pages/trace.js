@@ -59,8 +59,8 @@ const flags = (call) => [
 function callList(calls) {
   const wanted = { text: "", degraded: false, cut: false, failed: false, order: "Latest first" };
   const orders = {
-    "Latest first": (a, b) => (String(a.time) < String(b.time) ? 1 : -1),
-    "Earliest first": (a, b) => (String(a.time) < String(b.time) ? -1 : 1),
+    "Latest first": (a, b) => compare(String(b.time), String(a.time)),
+    "Earliest first": (a, b) => compare(String(a.time), String(b.time)),
     "Slowest first": (a, b) => (b.seconds ?? 0) - (a.seconds ?? 0),
     "Most moved first": (a, b) => moved(b) - moved(a),
   };
@@ -68,7 +68,7 @@ function callList(calls) {
   const found = () => calls.filter((call) => words.get(call).includes(wanted.text) && (!wanted.degraded || list(call.degraded).length)
     && (!wanted.cut || cuts(call)) && (!wanted.failed || call.error)).sort(orders[wanted.order]);
   const shown = browse({
-    label: "calls", items: found(), nothing: "No call fits these filters.",
+    label: "call", items: found(), nothing: "No call fits these filters.",
     item: (call) => [said(short(title(call), 140)), el("span", { class: "under" }, el("span", {}, moment(call.time).slice(5, 19)),
       el("span", {}, duration(call.seconds)), el("span", {}, many(list(call.candidates).length, "candidate")), flags(call))],
     detail: callDetail,
@@ -95,7 +95,7 @@ const moved = (call) => list(call.candidates).reduce((sum, entry) => sum + (know
 function callDetail(call) {
   const entries = list(call.candidates);
   const usage = call.usage ?? {};
-  const pairBox = el("div", { class: "pair card detail", role: "region", "aria-live": "polite", "aria-label": "Chosen candidate", hidden: true });
+  const pairBox = el("div", { class: "pair card detail", role: "region", "aria-live": "polite", "aria-label": "chosen candidate", hidden: true });
   const choose = (entry) => {
     pairBox.hidden = false;
     pairBox.replaceChildren(...pairDetail(call, entry));
@@ -163,7 +163,7 @@ function moves(call, entries, choose) {
         shape("path", { class: `${kind} stroke ${bright ? "" : "thin faint"}`, d: path(entry) }),
         bright && [shape("circle", { class: `shape ${kind} fill`, cx: left, cy: y(entry.first_rank), r: 3 }),
           shape("circle", { class: `shape ${kind} fill`, cx: right, cy: y(entry.rank), r: 3 }),
-          shape("text", { class: "strong", x: right + 26, y: y(entry.rank) + 4 }, fit(`${entry.id}  ${change(entry)}`, width - right - 26))]);
+          shape("text", { class: "strong", x: right + 32, y: y(entry.rank) + 4 }, fit(`${short(entry.id, 24)}  ${change(entry)}`, width - right - 32))]);
     };
     const placed = entries.filter((entry) => known(entry.rank) && known(entry.first_rank));
     const bright = placed.filter(returned).sort((a, b) => a.rank - b.rank);
@@ -211,7 +211,7 @@ function spread(call, entries, choose) {
       const lift = Math.min(9, 100 / tallest);
       const base = here + 34 + (tallest - 1) * lift + 6;
       top = base + 58;
-      const marks = ticks(low - room, high + room, Math.max(2, Math.floor(width / 90)));
+      const marks = ticks(low - room, high + room, Math.max(4, Math.floor(width / 90)));
       return [heading, axis(marks, x, base + 9, plainly(marks), null, [0, width]), places.reverse().map(([entry, up]) =>
         mark(outline(entry), () => choose(entry), shape("circle", { class: `shape ${returned(entry) ? "up fill" : "rest hollow"}`, cx: x(value(entry)), cy: base - up * lift, r: 4 })))];
     });
@@ -220,19 +220,21 @@ function spread(call, entries, choose) {
 }
 
 function candidates(entries, choose) {
-  const texts = entries.some((entry) => known(entry.text?.length));
+  const some = (of) => entries.some((entry) => of(entry) !== null && of(entry) !== undefined);
+  const texts = some((entry) => entry.text);
+  const ranked = some((entry) => entry.rank);
   const columns = [
-    { head: "Rank", number: true, cell: (entry) => whole(entry.rank), key: (entry) => entry.rank },
-    { head: "Move", number: true, cell: (entry) => el("span", { class: { up: "good", down: "bad" }[known(entry.rank) ? direction(entry) : ""] }, change(entry)), key: (entry) => entry.rank - entry.first_rank },
-    { head: "Candidate", class: texts ? "long" : "words", cell: (entry) => [el("button", { class: "link", type: "button", click: () => choose(entry) }, said(short(entry.id, 80))), texts && el("small", { class: "soft" }, said(short(entry.text, 110)))] },
-    { head: "Score", number: true, cell: (entry) => number(entry.score), key: (entry) => -entry.score },
-    { head: "Raw", number: true, cell: (entry) => number(entry.raw_score, 3), key: (entry) => -entry.raw_score },
+    ranked && { head: "Rank", number: true, cell: (entry) => whole(entry.rank), key: (entry) => entry.rank },
+    ranked && { head: "Move", number: true, cell: (entry) => el("span", { class: { up: "good", down: "bad" }[known(entry.rank) ? direction(entry) : ""] }, change(entry)), key: (entry) => entry.rank - entry.first_rank },
+    { head: "Candidate", class: texts ? "long" : "words", cell: (entry) => [el("button", { class: "link", type: "button", click: () => choose(entry) }, said(short(entry.id, 80))), texts && el("small", { class: "soft" }, said(short(entry.text, 64)))] },
+    some((entry) => entry.score) && { head: "Score", number: true, cell: (entry) => number(entry.score), key: (entry) => -entry.score },
+    some((entry) => entry.raw_score) && { head: "Raw", number: true, cell: (entry) => number(entry.raw_score, 3), key: (entry) => -entry.raw_score },
     { head: "First rank", number: true, cell: (entry) => whole(entry.first_rank), key: (entry) => entry.first_rank },
-    { head: "First score", number: true, cell: (entry) => number(entry.first_score, 3), key: (entry) => -entry.first_score },
-    { head: "Read", number: true, cell: (entry) => (entry.coverage ? el("span", { class: cut(entry) ? "bad" : "" }, read(entry.coverage)) : "–"), key: (entry) => (entry.coverage ? entry.coverage.seen / entry.coverage.total : null) },
-    { head: "Dropped", class: "words", cell: (entry) => (entry.dropped ? said(entry.dropped) : "") },
-  ];
-  return el("div", {}, el("h3", {}, "Candidates"), table(columns, entries, { caption: "Choose one to see its way through the steps", size: 20 }));
+    some((entry) => entry.first_score) && { head: "First score", number: true, cell: (entry) => number(entry.first_score, 3), key: (entry) => -entry.first_score },
+    some((entry) => entry.coverage) && { head: "Read", number: true, cell: (entry) => (entry.coverage ? el("span", { class: cut(entry) ? "bad" : "" }, read(entry.coverage)) : "–"), key: (entry) => (entry.coverage ? entry.coverage.seen / entry.coverage.total : null) },
+    some((entry) => entry.dropped) && { head: "Dropped", class: "words", cell: (entry) => (entry.dropped ? said(entry.dropped) : "") },
+  ].filter(Boolean);
+  return el("div", {}, el("h3", {}, "Candidates"), table(columns, entries, { caption: "Choose one to see its way through the steps", size: 10 }));
 }
 const read = (coverage) => share(coverage.total ? coverage.seen / coverage.total : 1);
 

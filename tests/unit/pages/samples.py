@@ -25,6 +25,7 @@ from rag_rerank.evaluation.report import (
 from rag_rerank.records.record import BELOW, Entry, Record
 from rag_rerank.trace import Coverage, Trace, Usage, Visit
 
+UNBROKEN = "no_place_to_break_" * 30
 HOSTILE = (
     "</script><script>window.hurt = true</script>",
     "<img src=x onerror='window.hurt = true'>",
@@ -32,14 +33,16 @@ HOSTILE = (
     "مرحبا بالعالم \u202eabc\u202c",
     "👩‍👩‍👧‍👦 日本語の文書",
     "lone \ud800 surrogate \udfff",
-    "no_place_to_break_" * 30,
+    UNBROKEN,
     "javascript:window.hurt=true",
     "\u2028\u2029\x00\x07",
 )
 MEASURES = ("nDCG@10", "nDCG@3", "RR@10", "R@100")
 
 
-def record(number: int = 0, *, query: str | None = "how tall is K2?", name: str = "doc", size: int = 12) -> dict[str, Any]:
+def record(
+    number: int = 0, *, query: str | None = "how tall is K2?", name: str = "doc", size: int = 12
+) -> dict[str, Any]:
     """Return a call of a cascade; every third is degraded, every fifth failed."""
     chance = random.Random(number)
     failed, top_k = number % 5 == 4, 5
@@ -85,7 +88,9 @@ def record(number: int = 0, *, query: str | None = "how tall is K2?", name: str 
     ).to_dict()
 
 
-def evaluation(*, names: tuple[str, ...] = ("starter", "large", "api"), queries: int = 60, seed: int = 0) -> dict[str, Any]:
+def evaluation(
+    *, names: tuple[str, ...] = ("starter", "large", "api"), queries: int = 60, seed: int = 0
+) -> dict[str, Any]:
     """Return an evaluation with as many rerankers as names; its figures are by chance, and likely."""
     chance = random.Random(seed)
     systems = (FIRST_STAGE, *names)
@@ -176,7 +181,9 @@ def _system(index: int, name: str, level: float, queries: int, chance: random.Ra
             "scoring": queries // 9,
         },
         depths=tuple(
-            Depth(depth=d, measures={m: _estimate(0.48 + (level - 0.48) * (1 - 0.9 ** (d / 3)), 0.03) for m in MEASURES})
+            Depth(
+                depth=d, measures={m: _estimate(0.48 + (level - 0.48) * (1 - 0.9 ** (d / 3)), 0.03) for m in MEASURES}
+            )
             for d in (5, 10, 20, 30, 50, 75, 100)
         ),
         reliability=Reliability(ece=0.08 * index + chance.random() / 50, bins=bins) if index < 3 else None,
@@ -208,7 +215,11 @@ def _outcome(i: int, systems: tuple[str, ...], lift: dict[str, float], chance: r
         relevant=2,
         slices={"query class": chance.choice(("how-to", "lookup", "troubleshooting")), "query length": "5 to 8 words"},
         measures={name: {measure: values[name] for measure in MEASURES} for name in systems},
-        failures={name: chance.choice(("candidates", "truncation", "tie", "scoring")) for name in systems if values[name] < 0.2},
+        failures={
+            name: chance.choice(("candidates", "truncation", "tie", "scoring"))
+            for name in systems
+            if values[name] < 0.2
+        },
         places=tuple(
             Place(id=f"doc-{i}-{j}", grade=2 - j, ranks={n: chance.choice((None, 1, 3, 17, 44)) for n in systems})
             for j in range(2)
