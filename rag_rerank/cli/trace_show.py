@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 
 import click
 
-from rag_rerank.cli.table import line, table
+from rag_rerank.cli.table import calm, line, table
 from rag_rerank.cli.ways import way
 from rag_rerank.errors import InputError
 from rag_rerank.records.reading import read
@@ -60,7 +60,7 @@ def _matching(records: Iterable[Record], query: str | None, id: str | None, reco
 def _page(record: Record) -> Iterator[str]:
     yield from _head(record)
     yield "trace"
-    yield from (f"  {text}" for text in record.trace.render().splitlines())
+    yield from (f"  {calm(text)}" for text in record.trace.render().split("\n"))
     if record.candidates:
         heading = ("rank", "was", "", "score", "read", "id", "dropped")
         yield table([heading, *map(_row, record.candidates)], align=">><>><<")

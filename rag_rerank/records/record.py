@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from typing import Any
 
 from rag_rerank._run import describe
 from rag_rerank._watching import Asked
@@ -17,8 +17,6 @@ from rag_rerank.trace import Coverage, Trace, Usage, Visit
 from rag_rerank.types import Candidate, Hit, Ranking, present
 
 __all__ = ["BELOW", "SCHEMA", "Entry", "Record", "digest"]
-
-T = TypeVar("T")
 
 SCHEMA = "rag_rerank.record/1"
 """Name and version of the layout, down to its keys. A reader refuses other versions."""
@@ -120,7 +118,7 @@ class Record:
         substituted: Whether the scores are another reranker's.
         error: Why it failed, class and message; ``None`` where it did not.
         candidates: One entry a candidate: hits in their order, or as they came where the call failed.
-        trace: The steps, without what the entries say of each candidate; what it says of windows stays.
+        trace: The steps, without what the entries say of each candidate; steps that met windows stay whole.
     """
 
     id: str
@@ -221,7 +219,7 @@ def _entries(asked: Asked, ranking: Ranking | None, trace: Trace, texts: bool) -
     places = {candidate.id: i for i, candidate in enumerate(asked.candidates, start=1)}
     paths = trace.paths()
 
-    def entry(candidate: Candidate) -> Entry:
+    def entry(candidate: Candidate, **facts: Any) -> Entry:
         return Entry(
             id=candidate.id,
             sha256=digest(candidate.text),
@@ -230,14 +228,15 @@ def _entries(asked: Asked, ranking: Ranking | None, trace: Trace, texts: bool) -
             first_rank=places[candidate.id],
             first_score=candidate.score,
             visits=paths.get(candidate.id, ()),
+            **facts,
         )
 
     if ranking is None:
         yield from map(entry, asked.candidates)
         return
     for hit in ranking:
-        yield replace(
-            entry(hit.candidate),
+        yield entry(
+            hit.candidate,
             rank=hit.rank,
             score=hit.score,
             raw_score=hit.raw_score,
@@ -252,19 +251,14 @@ def _dropped(hit: Hit, top_k: int | None) -> str | None:
 
 
 def _bare(trace: Trace, told: Collection[str]) -> Trace:
-    """Return a trace without what it says of each candidate, which the entries say; windows have ids of their own."""
+    """Return a trace without what it says of each candidate, which the entries say.
 
-    def others(by_id: Mapping[str, T]) -> dict[str, T]:
-        return {id: value for id, value in by_id.items() if id not in told}
-
-    return replace(
-        trace,
-        scores=others(trace.scores),
-        unscored=others(trace.unscored),
-        coverage=others(trace.coverage),
-        cached=tuple(id for id in trace.cached if id not in told),
-        children=tuple(_bare(child, told) for child in trace.children),
-    )
+    A step that met windows of long texts, whose ids no entry has, stays whole, so that their places are told.
+    """
+    children = tuple(_bare(child, told) for child in trace.children)
+    if all(id in told for id in (*trace.scores, *trace.unscored)):
+        return replace(trace, scores={}, unscored={}, coverage={}, cached=(), children=children)
+    return replace(trace, children=children)
 
 
 def _untold(asked: Asked, error: BaseException | None, seconds: float) -> Trace:

@@ -68,7 +68,7 @@ def test_nobody_is_called_where_nobody_records(file: Path) -> None:
     finally:
         sys.setprofile(None)
     assert any("_watching" in name for name in entered)
-    assert not any(os.path.join("rag_rerank", "records") in name for name in entered)
+    assert not any(Path(name).parts[-3:-1] == ("rag_rerank", "records") for name in entered)
     assert len(list(read(file))) == 1
 
 
@@ -344,7 +344,7 @@ def test_no_file_passes_its_size_and_the_oldest_goes(file: Path) -> None:
     assert traces.counts.recorded == 60
     kept = files(file)
     assert [part.name for part in kept] == ["traces.jsonl.2", "traces.jsonl.1", "traces.jsonl"]
-    assert {part for part in file.parent.iterdir()} == {*kept, file.with_name("traces.jsonl.lock")}
+    assert set(file.parent.iterdir()) == {*kept, file.with_name("traces.jsonl.lock")}
     assert all(0 < part.stat().st_size <= 5000 for part in kept)
     order = [record.tags["i"] for part in kept for record in read(part)]
     assert order == list(range(60 - len(order), 60))

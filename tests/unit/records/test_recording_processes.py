@@ -123,6 +123,7 @@ import multiprocessing, warnings
 warnings.simplefilter("ignore")  # some versions warn of a fork beside threads
 recorder.start = lambda work: None
 with rag_rerank.recording(file):
+    calls("parent", 3)  # these wait until the block ends
     children = [multiprocessing.get_context("fork").Process(target=calls, args=(name, 4)) for name in ("x", "y")]
     for child in children:
         child.start()
@@ -132,7 +133,7 @@ with rag_rerank.recording(file):
 """,
         file,
     )
-    assert who(every(file)) == {"x": list(range(4)), "y": list(range(4))}
+    assert who(every(file)) == {"x": list(range(4)), "y": list(range(4)), "parent": list(range(3))}
 
 
 @posix
