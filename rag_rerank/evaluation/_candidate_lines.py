@@ -12,7 +12,7 @@ from rag_rerank.evaluation._collections import metadata_of
 from rag_rerank.evaluation._findings import Findings
 from rag_rerank.evaluation._joining import note_unknown
 from rag_rerank.evaluation._lines import name_of, objects
-from rag_rerank.evaluation._rows import Judgments
+from rag_rerank.evaluation._rows import Judgments, as_grade
 from rag_rerank.evaluation.judged import JudgedQuery
 from rag_rerank.records.record import SCHEMA, Record, digest
 from rag_rerank.types import Candidate, blank
@@ -79,7 +79,10 @@ def _written(
     if not isinstance(text, str) or not isinstance(items, list):
         findings.note("lines without a query and a list of candidates, left out", place)
         return None
-    id = name_of(row.get("id")) or digest(text)
+    id = digest(text) if row.get("id") is None else name_of(row["id"])
+    if id is None:
+        findings.note("lines whose id is no string and no whole number, left out", place)
+        return None
     return JudgedQuery(
         id=id,
         text=text,
@@ -99,7 +102,7 @@ def _candidates(items: list[Any], place: str, findings: Findings) -> Iterator[Ca
                 raise InputError("a text or an object with a text is needed")
             id = name_of(row["id"]) if row.get("id") is not None else str(position)
             metadata = metadata_of(row, ("id", "text", "score"))
-            candidate = Candidate(id or "", row.get("text", None), row.get("score"), metadata)  # type: ignore[arg-type]
+            candidate = Candidate(id or "", row.get("text"), row.get("score"), metadata)  # type: ignore[arg-type]
         except InputError as error:
             findings.note("candidates that cannot be read, left out", f"{example}: {error}")
             continue
@@ -116,9 +119,9 @@ def _stated(value: Any, place: str, relevant: int) -> dict[str, int]:
         return {}
     if isinstance(value, dict):
         for id, grade in value.items():
-            if isinstance(grade, bool) or not isinstance(grade, (int, float)) or not float(grade).is_integer():
-                raise InputError(f"{place}: the grade of {id!r} is no whole number")
-        return {id: int(grade) for id, grade in value.items()}
+            if isinstance(grade, bool) or not isinstance(grade, (int, float)):
+                raise InputError(f"{place}: the grade of {id!r} must be a number, got {type(grade).__name__}")
+        return {id: as_grade(grade, f"{place}: document {id!r}") for id, grade in value.items()}
     ids = [name_of(id) for id in value] if isinstance(value, list) else [None]
     if None in ids:
         raise InputError(f"{place}: 'relevant' must be a list of ids, or an object of ids and grades")

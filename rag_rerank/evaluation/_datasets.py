@@ -11,7 +11,7 @@ from rag_rerank._extras import need
 from rag_rerank.errors import InputError
 from rag_rerank.evaluation._collections import Text
 from rag_rerank.evaluation._findings import Findings
-from rag_rerank.evaluation._rows import Judgments, Run
+from rag_rerank.evaluation._rows import Judgments, Run, as_grade
 
 __all__ = ["Dataset"]
 
@@ -59,9 +59,11 @@ class Dataset:
         """Return its qrels."""
         if not self.dataset.has("qrels"):
             raise InputError(f"the dataset {self.name!r} has no qrels; name the judgments with qrels")
+        if "relevance" not in self.dataset.qrels_cls()._fields:
+            raise InputError(f"the qrels of {self.name!r} have no relevance; name other judgments with qrels")
         judgments = Judgments(f"{self.name} qrels", self.findings)
         for number, row in enumerate(self._told(lambda: self.dataset.qrels_iter()), start=1):
-            judgments.add(row.query_id, row.doc_id, int(row.relevance), number)
+            judgments.add(row.query_id, row.doc_id, as_grade(row.relevance, f"{judgments.name}:{number}"), number)
         return judgments
 
     def run(self) -> Run | None:

@@ -12,13 +12,15 @@ from rag_rerank.errors import InputError
 from rag_rerank.evaluation._findings import Findings
 from rag_rerank.evaluation._lines import lines
 
-__all__ = ["Judgments", "Run", "read_qrels", "read_run"]
+__all__ = ["Judgments", "Run", "as_grade", "read_qrels", "read_run"]
 
 _HEADS = {"score", "grade", "rel", "relevance", "label", "judgment", "judgement"}
 """What the last column of a table is called where its first row is a header; BEIR says ``score``."""
 
+_LARGEST = 2**31 - 1
+"""The largest grade that trec_eval can hold."""
 
-UNREADABLE = "run rows that cannot be read, left out"
+_UNREADABLE = "run rows that cannot be read, left out"
 
 
 class Judgments:
@@ -73,7 +75,7 @@ class Run:
         if math.isfinite(score):
             self.rows.setdefault(query, []).append((score, rank, line, document))
         else:
-            self._findings.note(UNREADABLE, f"{self.name}:{line}: the score is {score}")
+            self._findings.note(_UNREADABLE, f"{self.name}:{line}: the score is {score}")
 
     def best(self, query: str, depth: int) -> list[tuple[str, float, int]]:
         """Return the first ``depth`` documents of a query with their scores and lines.
@@ -117,12 +119,12 @@ def read_qrels(file: Path, findings: Findings) -> Judgments:
         InputError: The file cannot be read, no row of it can, or a grade is no whole number.
     """
     judgments = Judgments(file.name, findings)
-    for number, cells in _cells(file, findings):
+    for position, (number, cells) in enumerate(_cells(file, (3, 4), findings)):
         if len(cells) not in (3, 4) or not (cells[0] and cells[-2]):
             example = f"{file.name}:{number}: {len(cells)} columns; 3 (BEIR) or 4 (TREC) are needed, none of them empty"
             findings.note("qrels rows that cannot be read, left out", example)
-        elif number > 1 or cells[-1].casefold() not in _HEADS:
-            judgments.add(cells[0], cells[-2], _grade(cells[-1], f"{file}:{number}"), number)
+        elif position > 0 or cells[-1].casefold() not in _HEADS:
+            judgments.add(cells[0], cells[-2], as_grade(_number(cells[-1]), f"{file}:{number}"), number)
     if not judgments.rows:
         raise InputError(f"{file} holds no judgments; {findings.told() or 'it is empty'}")
     return judgments
@@ -135,13 +137,14 @@ def read_run(file: Path, findings: Findings) -> Run:
         InputError: The file cannot be read, or no row of it can.
     """
     run = Run(file.name, findings)
-    for number, cells in _cells(file, findings):
-        wrong = f"{len(cells)} columns; a TREC run has 6, none of them empty" if len(cells) != 6 else None
-        score = None if wrong else _number(cells[4])
-        if wrong is None and score is None:
-            wrong = "the score in column 5 is no number"
+    for number, cells in _cells(file, (6,), findings):
+        if len(cells) != 6 or not (cells[0] and cells[2]):
+            example = f"{file.name}:{number}: {len(cells)} columns; a TREC run has 6, none of them empty"
+            findings.note(_UNREADABLE, example)
+            continue
+        score = _number(cells[4])
         if score is None:
-            findings.note(UNREADABLE, f"{file.name}:{number}: {wrong}")
+            findings.note(_UNREADABLE, f"{file.name}:{number}: the score in column 5 is no number")
             continue
         rank = int(cells[3]) if re.fullmatch(r"[+-]?[0-9]{1,18}", cells[3]) else None
         if rank is None:
@@ -152,18 +155,24 @@ def read_run(file: Path, findings: Findings) -> Run:
     return run
 
 
-def _cells(file: Path, findings: Findings) -> Iterator[tuple[int, list[str]]]:
-    """Yield the columns of each line: between tabs where there are any, so that ids may hold spaces, else blanks."""
-    for number, line in lines(file, findings):
-        cells = line.split("\t") if "\t" in line else re.split(" +", line.strip(" "))
-        yield number, [cell.strip(" ") for cell in cells]
+def as_grade(value: float | None, where: str) -> int:
+    """Return a grade.
 
-
-def _grade(text: str, where: str) -> int:
-    value = _number(text)
-    if value is None or not value.is_integer():
-        raise InputError(f"{where}: the grade is no whole number; grades are counted, so say which ones you mean")
+    Raises:
+        InputError: It is no whole number, or larger than trec_eval can hold.
+    """
+    if value is None or not float(value).is_integer() or abs(value) > _LARGEST:
+        raise InputError(f"{where}: the grade is no whole number (or beyond 2**31); measures count whole grades only")
     return int(value)
+
+
+def _cells(file: Path, wanted: tuple[int, ...], findings: Findings) -> Iterator[tuple[int, list[str]]]:
+    """Yield the columns of each line: between tabs if that gives as many as wanted, so that ids may hold spaces."""
+    for number, line in lines(file, findings):
+        cells = line.split("\t")
+        if len(cells) not in wanted:
+            cells = re.split("[ \t]+", line.strip(" \t"))
+        yield number, [cell.strip(" ") for cell in cells]
 
 
 def _number(text: str) -> float | None:

@@ -38,7 +38,7 @@ def read(
               ``bm25*.trec``, else the only ``*.trec``. Title and text are joined by a space; other keys are metadata.
             - A JSONL file of queries with candidates: ``query``, ``candidates`` (texts, or objects with ``id``,
               ``text``, ``score``, ``metadata``) in the first stage's order, ``relevant`` (ids, or grade by id), and
-              perhaps ``id`` (else the SHA-256 of the query); other keys are metadata.
+              perhaps ``id`` (else the SHA-256 of the query); other keys, a title too, are metadata.
             - A JSONL file of records with texts, as `rag_rerank.recording` writes them, with ``qrels``; a query's
               id there is its tag ``query_id``, else the SHA-256 of the query. Other tags are metadata.
             - ``ir_datasets:NAME``.

@@ -71,6 +71,7 @@ def test_gzip_windows_lines_and_byte_order_marks_change_nothing(make: Make) -> N
         "q1\td1\t2\nq1\td2\t0\nq2\td2\t1\n",
         "query-id\tcorpus-id\tscore\nq1\td1\t2\nq1\td2\t0.0\nq2\td2\t1.0\n",
         "q1   0  d1 2 \nq1 0 d2 0\n\nq2 0 d2 1",
+        "\n\nquery\tdocument\tRelevance\nq1\t0 d1 2\nq1 0 d2 0\nq2\t0 d2 1",
     ],
 )
 def test_judgments_may_be_trec_or_beir_with_or_without_a_header(make: Make, tmp_path: Path, qrels: str) -> None:

@@ -91,6 +91,12 @@ def test_a_dataset_that_lacks_something_is_refused_and_given_judgments_help(regi
         read("ir_datasets:small/none")
 
 
+def test_qrels_of_another_kind_are_refused(registered: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ir_datasets.formats.TrecQrels, "qrels_cls", lambda _: ir_datasets.formats.GenericScoredDoc)
+    with pytest.raises(InputError, match="the qrels of 'small/plain' have no relevance"):
+        read("ir_datasets:small/plain")
+
+
 def test_what_ir_datasets_cannot_fetch_is_an_error_of_ours(registered: Any) -> None:
     Path(registered["qrels_trec"]).unlink()
     with pytest.raises(InputError, match="ir_datasets cannot read 'small/plain'"):

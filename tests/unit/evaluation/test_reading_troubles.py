@@ -105,6 +105,10 @@ TROUBLES: dict[str, tuple[dict[str, str | bytes], Told]] = {
         {"run.trec": R + "q2 Q0 d1 3 0.1\n"},
         ("run rows that cannot be read, left out", 1, ("run.trec:5: 5 columns; a TREC run has 6, none of them empty",)),
     ),
+    "empty ids in the run": (
+        {"run.trec": R + "q2\tQ0\t\t3\t0.1\tx\n"},
+        ("run rows that cannot be read, left out", 1, ("run.trec:5: 6 columns; a TREC run has 6, none of them empty",)),
+    ),
     "columns of the judgments": (
         {"qrels.tsv": J + "q2\td1\nq2\t\t1\n"},
         (
@@ -212,6 +216,7 @@ REFUSED: dict[str, tuple[dict[str, str | bytes | None], str]] = {
     "a grade that is a word": ({"qrels.tsv": J + "q1\td3\tgood\n"}, r"qrels\.tsv:5: the grade is no whole number"),
     "a grade that is NaN": ({"qrels.tsv": J + "q1\td3\tnan\n"}, r"qrels\.tsv:5: the grade is no whole number"),
     "a grade without end": ({"qrels.tsv": J + "q1\td3\tinf\n"}, r"qrels\.tsv:5: the grade is no whole number"),
+    "a grade beyond all": ({"qrels.tsv": J + "q1\td3\t1e300\n"}, r"qrels\.tsv:5: the grade is no whole number"),
     "a first row that is no header": ({"qrels.tsv": "q1\td1\tyes\n"}, r"qrels\.tsv:1: the grade is no whole number"),
     "empty corpus": ({"corpus.jsonl": ""}, r"corpus\.jsonl: no line of it is a JSON object; it is empty"),
     "empty queries": ({"queries.jsonl": "\n\n"}, r"queries\.jsonl: no line of it is a JSON object; it is empty"),
@@ -267,6 +272,7 @@ GOOD = {"id": "q", "query": "x", "candidates": ["one", "two"], "relevant": ["0"]
         ({**GOOD, "id": "b", "relevant": []}, ("queries with no judgments, left out", "asked.jsonl:2: query 'b'")),
         ({**GOOD, "id": "b", "query": ""}, ("queries with a blank text, left out", "asked.jsonl:2: query 'b'")),
         ({**GOOD, "id": "b", "candidates": []}, ("queries without candidates, which count all the same", "query 'b'")),
+        ({**GOOD, "id": 1.5}, ("lines whose id is no string and no whole number, left out", "asked.jsonl:2")),
         (GOOD, ("query ids that stand twice, of which the last counts", "asked.jsonl:2: query 'q'")),
         (
             {**GOOD, "id": "b", "candidates": ["one", {"id": "0", "text": "again"}]},
