@@ -87,7 +87,7 @@ def evaluate_configs(
     """Say whether reranking helps on judged queries, by how much, at what cost, and with which config.
 
     SOURCE is a folder in BEIR's form with a TREC run, one JSONL file of queries with candidates and relevant ids, or
-    a name of ir_datasets. A config is a name or a file, as everywhere.
+    ir_datasets:NAME. A config is a name or a file, as everywhere.
 
     What rerankers answer is kept, so a run that was interrupted goes on where it stopped, and one that is repeated
     asks nobody anything. Needs: pip install "rag-rerank[eval]".

@@ -11,6 +11,7 @@ from rag_rerank.evaluation.drift import Drift
 from rag_rerank.evaluation.judged import Problem
 from rag_rerank.evaluation.measures import TOP_3
 from rag_rerank.evaluation.report import FIRST_STAGE, Comparison, Estimate, Evaluation, System
+from rag_rerank.evaluation.slices import FIRST_RANK
 from rag_rerank.evaluation.statistics import ALPHA
 
 __all__ = ["drifted", "page"]
@@ -127,7 +128,7 @@ def _slices(found: Evaluation) -> Iterator[str]:
         (f"{part.field}: {part.value}", str(part.queries), one.system, one.measure, *_change(one))
         for part in found.slices
         for one in part.comparisons
-        if one.p_adjusted < ALPHA
+        if one.p_adjusted < ALPHA and part.field != FIRST_RANK  # where all was right, a reranker can only lose
     ]
     tested = sum(len(part.comparisons) for part in found.slices)
     if rows:

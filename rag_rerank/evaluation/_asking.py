@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import contextvars
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import partial
 from uuid import uuid4
 
-from rag_rerank import _clock
-from rag_rerank._watching import Asked, tagged
+from rag_rerank import _clock, _watching
 from rag_rerank.base import Reranker
 from rag_rerank.errors import (
     AuthenticationError,
@@ -33,6 +33,12 @@ __all__ = ["PATIENCE", "Asking"]
 
 PATIENCE = 10
 """Queries in a row on which a backend may fail before it is left alone; what it answered until then is kept."""
+
+Asked = tuple[int, Answer, RerankError | None]
+"""Position of a query, the answer to it, and why it failed."""
+
+Running = dict[int, Future[tuple[Answer, RerankError | None]]]
+"""Calls by the position of their query."""
 
 _OUTRIGHT = (ConfigError, MissingExtraError, ModelLoadError, AuthenticationError, BillingError)
 """What would come of every other query, too."""
@@ -75,9 +81,9 @@ class Asking:
         if missing:
             self.reranker.warm_up()
         in_a_row = 0
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), closing(self._asked(missing)) as coming:
             warnings.simplefilter("ignore", TruncationWarning)  # the share of truncated texts is reported
-            for i, answer, error in self._asked(missing):
+            for i, answer, error in coming:
                 found[i] = answer
                 self.told(len(found))
                 in_a_row = in_a_row + 1 if isinstance(error, BackendError) else 0
@@ -98,25 +104,30 @@ class Asking:
             found |= {i: Answer.of(self.queries[i], record) for i in wanted[key]}
         return found
 
-    def _asked(self, missing: Sequence[int]) -> Iterator[tuple[int, Answer, RerankError | None]]:
+    def _asked(self, missing: Sequence[int]) -> Generator[Asked, None, None]:
         """Yield what comes of each query, as it comes."""
-        running: dict[int, Future[tuple[Answer, RerankError | None]]] = {}
-        for nth, i in enumerate(missing):
-            ask = partial(self._ask, self.queries[i], cold=nth < self.workers)
-            if self.workers == 1:
-                yield (i, *ask())
-                continue
-            if len(running) == self.workers:
+        running: Running = {}
+        try:
+            for nth, i in enumerate(missing):
+                ask = partial(self._ask, self.queries[i], cold=nth < self.workers)
+                if self.workers == 1:
+                    yield (i, *ask())
+                    continue
+                if len(running) == self.workers:
+                    yield from _done(running)
+                running[i] = _clock.start(partial(contextvars.copy_context().run, ask))
+            while running:
                 yield from _done(running)
-            running[i] = _clock.start(partial(contextvars.copy_context().run, ask))
-        while running:
-            yield from _done(running)
+        except GeneratorExit:  # the config is stopped; what it is answering now is paid for, and kept
+            while running:
+                _ended(running)
+            raise
 
     def _ask(self, query: JudgedQuery, *, cold: bool) -> tuple[Answer, RerankError | None]:
         candidates = query.candidates[: self.depth]
         ranking = error = None
-        with tagged(query_id=query.id, cold=cold, workers=self.workers):
-            call = Asked(self.reranker, query.text, candidates)
+        with _watching.tagged(query_id=query.id, cold=cold, workers=self.workers):
+            call = _watching.Asked(self.reranker, query.text, candidates)
             time, started = datetime.now(timezone.utc).isoformat(timespec="milliseconds"), _clock.now()
             try:
                 ranking = self.reranker.rerank(query.text, candidates)
@@ -128,10 +139,13 @@ class Asking:
         return Answer.of(query, record), error
 
 
-def _done(
-    running: dict[int, Future[tuple[Answer, RerankError | None]]],
-) -> Iterator[tuple[int, Answer, RerankError | None]]:
-    """Wait until a call has ended, and yield those that have."""
+def _done(running: Running) -> Iterator[Asked]:
+    """Wait until a call has ended, and yield what came of those that have."""
+    for i, future in _ended(running).items():
+        yield (i, *future.result())
+
+
+def _ended(running: Running) -> Running:
+    """Wait until a call has ended, and return those that have; they run no more."""
     _clock.first_of(running.values())
-    for i in [i for i, future in running.items() if future.done()]:
-        yield (i, *running.pop(i).result())
+    return {i: running.pop(i) for i in [i for i, future in running.items() if future.done()]}

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from textwrap import dedent
+from threading import Event
 from typing import Any
 
 import ir_measures
@@ -413,6 +414,25 @@ def test_a_config_that_fails_outright_is_stopped_by_name_and_the_others_go_on(wo
     assert found.stopped == {"bad": "AuthenticationError: the key is not accepted"}
     assert [one.name for one in found.systems] == [FIRST_STAGE, "good"]
     assert len(asked) <= 40 + workers + 1
+
+
+def test_what_is_being_answered_when_a_config_is_stopped_is_kept(tmp_path: Path, asked: list[str]) -> None:
+    raised = Event()
+
+    class Refused(Moody):
+        kind = "refused"
+
+        def number(self, query: str, text: str) -> float:
+            if query == "question number 1":
+                raised.set()
+            raised.wait()
+            return super().number(query, text)
+
+    refused = Refused(raises=AuthenticationError("the key is not accepted"), on="question number 1")
+    found = evaluate(collection(), {"bad": refused, "good": "oracle"}, workers=3, records=tmp_path, **FEW)
+    assert list(found.stopped) == ["bad"]
+    (file,) = tmp_path.glob("refused-*.jsonl")
+    assert len(list(read(file))) == len(asked) - 12
 
 
 def test_where_no_config_can_be_evaluated_each_is_named() -> None:
