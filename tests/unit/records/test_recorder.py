@@ -257,6 +257,14 @@ async def test_tasks_are_recorded_with_their_own_tags(file: Path) -> None:
     assert tags(records, "task") == list(range(60))
 
 
+def test_tags_of_outer_blocks_hold_inside_and_inner_ones_go_before(file: Path) -> None:
+    with rag_rerank.recording(file, tags={"a": 0, "b": 0, "c": 0}), tagged(b=1, c=1):
+        with tagged(c=2):
+            SCRIPTED.rerank("q", ["a"])
+        SCRIPTED.rerank("q", ["a"])
+    assert [record.tags for record in read(file)] == [{"a": 0, "b": 1, "c": 2}, {"a": 0, "b": 1, "c": 1}]
+
+
 def test_a_tag_is_something_that_a_record_can_hold(file: Path) -> None:
     for value in (["list"], {"a": 1}, float("nan"), float("inf")):
         with pytest.raises(InputError, match="tag 'x'"), tagged(x=value):  # type: ignore[arg-type]
