@@ -1,4 +1,4 @@
-"""The command line, ``rag-rerank``: rank a file, list, check and tune models, probe, check a config, fetch and export.
+"""The command line, ``rag-rerank``: rank a file, evaluate, calibrate, probe, read records, care for models and configs.
 
 What the user asked for goes to stdout; warnings, traces and errors go to stderr. Every error of the library is one
 line and exit code 2, as is a wrong option; Ctrl-C is exit code 130.
@@ -15,6 +15,7 @@ import click
 
 from rag_rerank import __version__
 from rag_rerank.cli.configs import config
+from rag_rerank.cli.evaluating import evaluate_configs
 from rag_rerank.cli.local_models import export, models, pull
 from rag_rerank.cli.probing import probe
 from rag_rerank.cli.ranking import rank
@@ -49,7 +50,7 @@ def app() -> None:
     """Order candidate texts by their relevance to a query, with local models or rerank APIs."""
 
 
-for command in (rank, trace, models, tune, probe, config, pull, export):
+for command in (rank, evaluate_configs, probe, trace, models, tune, config, pull, export):
     app.add_command(command)
 
 

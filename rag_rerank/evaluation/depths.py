@@ -54,6 +54,7 @@ def curve(
     scores: Mapping[str, Scores],
     measures: Sequence[str],
     *,
+    depth: int | None = None,
     samples: int = SAMPLES,
     seed: int = SEED,
 ) -> Curve:
@@ -65,14 +66,15 @@ def curve(
         judged: The judged queries.
         scores: Query id -> raw scores of its candidates. A query without any keeps the first stage's order.
         measures: What is measured; the first one decides `Curve.enough`.
+        depth: How many candidates entered; ``None`` for all.
         samples: Bootstrap samples.
         seed: Their seed.
     """
-    most = max((len(query.candidates) for query in judged.queries), default=1)
+    most = max((len(query.candidates[:depth]) for query in judged.queries), default=1)
     values = {}
-    for depth in (*(step for step in _STEPS if step < most), most):
-        orders = {query.id: order(query, scores.get(query.id, {}), depth) for query in judged.queries}
-        values[depth] = per_query(judged, orders, measures)
+    for entering in (*(step for step in _STEPS if step < most), most):
+        orders = {query.id: order(query, scores.get(query.id, {}), entering) for query in judged.queries}
+        values[entering] = per_query(judged, orders, measures)
     whole = values[most][measures[0]]
     losses = {depth: [whole[query] - at[measures[0]][query] for query in whole] for depth, at in values.items()}
     return Curve(
