@@ -2,9 +2,10 @@
 
     python benchmarks/cascade.py COLLECTIONS --collection trec-dl19 --cheap bm25 --strong embedded --margins 2 4 8
 
-COLLECTIONS is a folder with one folder a collection; ``judged.py``, beside this file, tells their form and the
-measures. Each (query, passage) pair of the first stage's hits is scored once by either model and kept in ``--scores``,
-one JSON line a query, so that a second run only computes. The curve is then replayed through the library's `Cascade`.
+COLLECTIONS is a folder with one folder a collection in BEIR's form, with a run (`rag_rerank.evaluation.reading.read`);
+the measure is that of ir-measures, with linear gain as trec_eval has it. Each (query, passage) pair of the first
+stage's hits is scored once by either model and kept in ``--scores``, one JSON line a query, so that a second run only
+computes. The curve is then replayed through the library's `Cascade`.
 
 ``--cheap`` and ``--strong`` name a reranker or a config file; ``bm25`` means the scores of the run itself, and
 ``bi-encoder:FOLDER`` the cosines of a sentence-transformers model. ``kept`` is the share of the strong model's own top
@@ -30,11 +31,13 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-from ir_measures import nDCG
-from judged import Collection, interval, per_query, read
+from ir_measures import iter_calc, nDCG
+from paired import interval
 
 import rag_rerank
-from rag_rerank import Cascade, PointwiseReranker, Scale, Scores, Stage, TruncationWarning
+from rag_rerank import Candidate, Cascade, PointwiseReranker, Scale, Scores, Stage, TruncationWarning
+from rag_rerank.evaluation.judged import Judged
+from rag_rerank.evaluation.reading import read
 
 MEASURE = nDCG @ 10
 
@@ -91,25 +94,25 @@ class Replayed(PointwiseReranker):
         return Scores([self.kept[query][text] for text in texts], self.scale)
 
 
-def scores(spec: str, collection: Collection, folder: Path) -> Kept:
+def scores(spec: str, judged: Judged, folder: Path) -> Kept:
     """Return a model's score of each pair; those that ``folder`` lacks are computed and kept there."""
     if spec == "bm25":
-        return {q: dict(hits) for q, hits in collection.run.items()}
+        return {query.id: {c.id: c.score or 0.0 for c in query.candidates} for query in judged.queries}
     kind, _, model = spec.partition(":")
     reranker = BiEncoder(model=model) if kind == "bi-encoder" else rag_rerank.build(spec)
     name = "bi-encoder" if kind == "bi-encoder" else Path(spec).stem
-    file = folder / f"{collection.name}.{name}.jsonl"
+    file = folder / f"{judged.name}.{name}.jsonl"
     lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
     kept = {line["query"]: line["scores"] for line in map(json.loads, lines)}
-    missing, started = [q for q in collection.queries if q not in kept], time.perf_counter()
+    missing, started = [query for query in judged.queries if query.id not in kept], time.perf_counter()
     with file.open("a", encoding="utf-8") as out:
-        for q in missing:
-            ranking = reranker.rerank(collection.queries[q], collection.candidates(q))
-            kept[q] = {hit.id: hit.raw_score for hit in ranking if hit.raw_score is not None}
-            out.write(json.dumps({"query": q, "scores": kept[q]}) + "\n")
+        for query in missing:
+            ranking = reranker.rerank(query.text, query.candidates)
+            kept[query.id] = {hit.id: hit.raw_score for hit in ranking if hit.raw_score is not None}
+            out.write(json.dumps({"query": query.id, "scores": kept[query.id]}) + "\n")
             out.flush()
     if missing:
-        print(f"{collection.name}: {spec} scored {len(missing)} queries in {time.perf_counter() - started:.0f} s")
+        print(f"{judged.name}: {spec} scored {len(missing)} queries in {time.perf_counter() - started:.0f} s")
     return kept
 
 
@@ -124,20 +127,19 @@ class Outcome:
 class Replay:
     """All that is known of one collection, one cheap and one strong model."""
 
-    def __init__(self, collection: Collection, cheap: Kept, strong: Kept, cut: int) -> None:
-        self.collection, self.cut = collection, cut
+    def __init__(self, judged: Judged, cheap: Kept, strong: Kept, cut: int) -> None:
+        self.cut = cut
+        self.grades = {query.id: dict(query.grades) for query in judged.queries}
+        self.pools = {query.id: [Candidate(c.id, c.id) for c in query.candidates] for query in judged.queries}
         self.cheap, self.strong = Replayed(kept=cheap), Replayed(kept=strong)
         self.full = self.cascade()
-        self.places = {q: self.cheap.rerank(q, self.pool(q)) for q in collection.queries}
-
-    def pool(self, query: str) -> list[rag_rerank.Candidate]:
-        return [rag_rerank.Candidate(d, d) for d, _ in self.collection.run[query]]
+        self.places = {q: self.cheap.rerank(q, pool) for q, pool in self.pools.items()}
 
     def cascade(self, **last: Any) -> Outcome:
         """Rank by the library's cascade, with these options of its last stage."""
         stages = (Stage(reranker=self.cheap), Stage(reranker=self.strong, **last))
         whole = Cascade(stages=stages, cut=self.cut if "margin" in last else None)
-        rankings = {q: whole.rerank(q, self.pool(q)) for q in self.collection.queries}
+        rankings = {q: whole.rerank(q, pool) for q, pool in self.pools.items()}
         return Outcome(
             {q: [hit.id for hit in ranking] for q, ranking in rankings.items()},
             np.array([sum(hit.unscored is None for hit in ranking) for ranking in rankings.values()]),
@@ -146,15 +148,13 @@ class Replay:
     def kept(self, outcome: Outcome) -> np.ndarray:
         """Return for each query the share of the strong model's own top that stands in this one's."""
         return np.array(
-            [
-                len({*self.full.orders[q][: self.cut]} & {*outcome.orders[q][: self.cut]}) / self.cut
-                for q in self.collection.queries
-            ]
+            [len({*self.full.orders[q][: self.cut]} & {*outcome.orders[q][: self.cut]}) / self.cut for q in self.pools]
         )
 
     def quality(self, outcome: Outcome) -> np.ndarray:
-        values = per_query([MEASURE], self.collection.qrels, outcome.orders)[str(MEASURE)]
-        return np.array([values[q] for q in self.collection.queries])
+        run = {q: {d: -float(rank) for rank, d in enumerate(order)} for q, order in outcome.orders.items()}
+        values = {metric.query_id: metric.value for metric in iter_calc([MEASURE], self.grades, run)}
+        return np.array([values[q] for q in self.pools])
 
     def needed(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the margin and the depth that it takes to keep each hit of the strong model's own top, by query."""
@@ -231,10 +231,10 @@ def main() -> None:
     options.scores.mkdir(parents=True, exist_ok=True)
     warnings.simplefilter("ignore", TruncationWarning)
     for name in options.collection:
-        collection = read(options.collections / name, options.queries)
-        cheap, strong = (scores(spec, collection, options.scores) for spec in (options.cheap, options.strong))
-        print(f"{name}: {len(collection.queries)} queries, {options.cheap} -> {options.strong}, cut {options.cut}")
-        replay = Replay(collection, cheap, strong, options.cut)
+        judged = read(options.collections / name, queries=options.queries)
+        cheap, strong = (scores(spec, judged, options.scores) for spec in (options.cheap, options.strong))
+        print(f"{name}: {len(judged.queries)} queries, {options.cheap} -> {options.strong}, cut {options.cut}")
+        replay = Replay(judged, cheap, strong, options.cut)
         curve(replay, options.margins)
         chosen(replay, options.share)
 

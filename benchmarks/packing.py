@@ -2,9 +2,9 @@
 
     python benchmarks/packing.py COLLECTIONS --collection trec-dl19 --collection nfcorpus --cache scores.db
 
-COLLECTIONS is a folder with one folder a collection; ``judged.py``, beside this file, tells their form. The BM25
-top-100 is reranked. "Cut off" takes the texts from the top and ends at the first that does not fit; the rest is
-`rag_rerank.pack` with the options that are shown. "Whole" counts relevant texts that are whole in the context, so
+COLLECTIONS is a folder with one folder a collection in BEIR's form, with a run (`rag_rerank.evaluation.reading.read`).
+The BM25 top-100 is reranked. "Cut off" takes the texts from the top and ends at the first that does not fit; the rest
+is `rag_rerank.pack` with the options that are shown. "Whole" counts relevant texts that are whole in the context, so
 neither one that was trimmed nor one that was left out as a duplicate of another. "Distinct" counts them without near
 duplicates among them (similarity 0.8). Both are shown at the budget and at half of it, with the difference to cutting
 off at the same budget: mean over queries, and the 95 % interval of a paired bootstrap.
@@ -20,10 +20,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from judged import interval, read
+from paired import interval
 
 import rag_rerank
 from rag_rerank import Cached, Packing, Ranking, TruncationWarning, pack
+from rag_rerank.evaluation.reading import read
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "budget alone": {},
@@ -50,13 +51,10 @@ def main() -> None:
     warnings.simplefilter("ignore", TruncationWarning)
     reranker = Cached(reranker=rag_rerank.build(options.reranker), path=str(options.cache) if options.cache else None)
     for folder in options.collection:
-        collection = read(options.collections / folder, options.queries)
         least = 2 if folder.startswith("trec-dl") else 1  # the usual grade from which on a text is relevant
-        good: dict[str, set[str]] = {q: set() for q in collection.queries}
-        for qrel in collection.qrels:
-            if qrel.relevance >= least:
-                good[qrel.query_id].add(qrel.doc_id)
-        rankings = {q: reranker.rerank(text, collection.candidates(q)) for q, text in collection.queries.items()}
+        queries = read(options.collections / folder, queries=options.queries, relevant=least).queries
+        good = {query.id: {d for d, grade in query.grades.items() if grade >= least} for query in queries}
+        rankings = {query.id: reranker.rerank(query.text, query.candidates) for query in queries}
         found = np.mean([len(good[q] & {hit.id for hit in ranking}) for q, ranking in rankings.items()])
         print(f"{folder}: {len(rankings)} queries, {found:.2f} relevant texts a query among the candidates")
         for budget in (options.budget, options.budget // 2):

@@ -20,6 +20,7 @@ from rag_rerank.compose import (
     Ensemble,
     Fallback,
     Hedge,
+    Recorded,
     Shadow,
     ShadowReport,
     ShadowSummary,
@@ -53,6 +54,7 @@ from rag_rerank.errors import (
     TransientError,
     TruncationWarning,
 )
+from rag_rerank.records.recorder import recording
 from rag_rerank.secret import Secret
 from rag_rerank.trace import Coverage, Trace, Usage
 from rag_rerank.types import Candidate, Hit, Ranking, Scale, Scores
@@ -94,6 +96,7 @@ __all__ = [
     "PointwiseReranker",
     "Ranking",
     "RateLimited",
+    "Recorded",
     "RequestRejected",
     "RequestTooLarge",
     "RerankError",
@@ -115,6 +118,7 @@ __all__ = [
     "json_schema",
     "load",
     "pack",
+    "recording",
     "tagged",
     "to_config",
 ]

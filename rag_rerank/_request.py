@@ -85,7 +85,14 @@ class Request:
     def trace(self, **facts: Any) -> Trace:
         """Return the trace node of this call, as of now."""
         reranker, seconds = self.reranker, now() - self.started
-        return Trace(step=reranker.label, kind=reranker.kind, model=reranker.model_id, seconds=seconds, **facts)
+        return Trace(
+            step=reranker.label,
+            kind=reranker.kind,
+            model=reranker.model_id,
+            template=reranker.template_id,
+            seconds=seconds,
+            **facts,
+        )
 
     @contextmanager
     def watched(self) -> Iterator[None]:
@@ -120,6 +127,7 @@ class Request:
         trace = self.trace(
             scale=scores.scale,
             **scores_of(hits),
+            cached=tuple(self.candidates[self.where[i]].id for i in scores.cached),
             usage=scores.usage,
             attempts=sum(request.attempts for request in scores.requests),
             failures=tuple(failure for request in scores.requests for failure in request.failures),

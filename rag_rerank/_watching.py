@@ -6,6 +6,7 @@ What a watcher does never changes the call: an error of its own is logged and go
 from __future__ import annotations
 
 import logging
+import math
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ from rag_rerank.types import Candidate, Ranking
 if TYPE_CHECKING:
     from rag_rerank.base import Reranker
 
-__all__ = ["Asked", "Ended", "Watcher", "tagged", "unwatch", "watch", "watched"]
+__all__ = ["Asked", "Ended", "Watcher", "check_tags", "tagged", "unwatch", "watch", "watched"]
 
 _log = logging.getLogger("rag_rerank")
 
@@ -84,16 +85,27 @@ def tagged(**tags: str | int | float | bool | None) -> Iterator[None]:
     the library begins.
 
     Raises:
-        InputError: A value is not text, a number, a truth value or ``None``.
+        InputError: A value is not text, a finite number, a truth value or ``None``.
     """
-    for name, value in tags.items():
-        if not isinstance(value, (str, int, float, bool, type(None))):
-            raise InputError(f"tag {name!r} must be text, a number or a truth value, got {type(value).__name__}")
-    token = _tags.set({**_tags.get(), **tags})
+    token = _tags.set({**_tags.get(), **check_tags(tags)})
     try:
         yield
     finally:
         _tags.reset(token)
+
+
+def check_tags(tags: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return tags that a record can hold.
+
+    Raises:
+        InputError: A value is not text, a finite number, a truth value or ``None``.
+    """
+    for name, value in tags.items():
+        if not isinstance(value, (str, int, float, bool, type(None))):
+            raise InputError(f"tag {name!r} must be text, a number or a truth value, got {type(value).__name__}")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise InputError(f"tag {name!r} must be finite, got {value}")
+    return dict(tags)
 
 
 @contextmanager

@@ -267,6 +267,11 @@ class PointwiseReranker(Reranker):
         return getattr(self, "model", None)
 
     @property
+    def template_id(self) -> str | None:
+        """Name of the prompt around query and text, for the trace; ``None`` for a model that reads them as they are."""
+        return None
+
+    @property
     def uncacheable(self) -> str | None:
         """Why no cache may keep the scores; ``None`` where one may.
 

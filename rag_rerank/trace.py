@@ -88,7 +88,10 @@ def _sum(a: Any, b: Any) -> Any:
 
 
 class Visit(NamedTuple):
-    """One step on a candidate's way: its place and raw score there, or why it got none, and how much of it was read."""
+    """One step on a candidate's way: its place and raw score there, or why it got none, and how much of it was read.
+
+    ``cached`` says whether the score came from a cache.
+    """
 
     step: str
     rank: int | None
@@ -96,6 +99,7 @@ class Visit(NamedTuple):
     unscored: str | None
     scale: str | None = None
     coverage: Coverage | None = None
+    cached: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,9 +112,11 @@ class Trace:
         scale: Scale of the step's presented scores; ``None`` for a request inside a leaf or a failed step.
         kind: Registry name of the reranker, such as ``"onnx"`` or ``"cascade"``; ``None`` for a request inside a leaf.
         model: Model id with its revision, ``"org/name@revision"``, where there is a model.
+        template: Name of the prompt around query and text, where a causal model scores.
         scores: Raw score by candidate id, best first. Empty for a composite whose scores are those of its children.
         unscored: Reason by candidate id, for those that got no score here.
         coverage: Coverage by candidate id, where the backend knows it.
+        cached: Ids of the candidates whose score came from a cache.
         usage: What the step cost, children included.
         attempts: How often a request was sent; 0 where nothing is sent.
         failures: What went wrong in the attempts before the last, one text each.
@@ -124,9 +130,11 @@ class Trace:
     scale: str | None = None
     kind: str | None = None
     model: str | None = None
+    template: str | None = None
     scores: Mapping[str, float] = field(default_factory=dict, hash=False)
     unscored: Mapping[str, str] = field(default_factory=dict, hash=False)
     coverage: Mapping[str, Coverage] = field(default_factory=dict, hash=False)
+    cached: tuple[str, ...] = ()
     usage: Usage = field(default_factory=Usage)
     attempts: int = 0
     failures: tuple[str, ...] = ()
@@ -151,8 +159,9 @@ class Trace:
         """Return the way of every candidate, by id; see `path`."""
         visits: dict[str, list[Visit]] = {}
         for node in self.walk():
+            cached = frozenset(node.cached)
             for rank, (id, raw) in enumerate(node.scores.items(), start=1):
-                visit = Visit(node.step, rank, raw, None, node.scale, node.coverage.get(id))
+                visit = Visit(node.step, rank, raw, None, node.scale, node.coverage.get(id), id in cached)
                 visits.setdefault(id, []).append(visit)
             for id, reason in node.unscored.items():
                 visit = Visit(node.step, None, None, reason, node.scale, node.coverage.get(id))
@@ -189,6 +198,7 @@ class Trace:
             "scores": dict(self.scores),
             "unscored": dict(self.unscored),
             "coverage": {id: c.to_dict() for id, c in self.coverage.items()},
+            "cached": list(self.cached),
             "usage": self.usage.to_dict(),
             "failures": list(self.failures),
             "notes": list(self.notes),
@@ -199,7 +209,15 @@ class Trace:
     def from_dict(cls, data: Mapping[str, Any]) -> Trace:
         """Rebuild what `to_dict` gave."""
         return replace(
-            cls(**{**data, "children": (), "failures": tuple(data["failures"]), "notes": tuple(data["notes"])}),
+            cls(
+                **{
+                    **data,
+                    "children": (),
+                    "cached": tuple(data["cached"]),
+                    "failures": tuple(data["failures"]),
+                    "notes": tuple(data["notes"]),
+                }
+            ),
             coverage={id: Coverage.from_dict(c) for id, c in data["coverage"].items()},
             usage=Usage.from_dict(data["usage"]),
             children=tuple(cls.from_dict(child) for child in data["children"]),

@@ -98,6 +98,7 @@ class Scores:
         coverage: One entry a text, or empty where the backend cannot know it.
         requests: One trace node for each request or batch worth showing.
         notes: Remarks for the trace, one sentence each.
+        cached: Positions of the values that came from a cache.
     """
 
     values: Sequence[float]
@@ -106,6 +107,7 @@ class Scores:
     coverage: Sequence[Coverage] = ()
     requests: tuple[Trace, ...] = ()
     notes: tuple[str, ...] = ()
+    cached: Sequence[int] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from rag_rerank.backends._checkpoint import CrossEncoderModel, has_checkpoint
 from rag_rerank.backends._encoder import PairTokenizer
 from rag_rerank.backends._local import LocalReranker
 from rag_rerank.backends._weights import TORCH_FILES, ModelFolder
+from rag_rerank.backends.catalogue import row_of
 from rag_rerank.errors import BackendError, ConfigError
 
 __all__ = ["TorchReranker"]
@@ -71,6 +72,12 @@ class TorchReranker(LocalReranker):
             _templates.template(self.template)
         if self.instruction is not None and not self.instruction.strip():
             raise ConfigError("the instruction is blank; leave it out for the default", path="instruction")
+
+    @property
+    def template_id(self) -> str | None:
+        """Name of the prompt, where the model is a causal one."""
+        row = row_of(self.model)
+        return self.template or (row.template if row else None)
 
     @staticmethod
     def complete(folder: Path) -> bool:

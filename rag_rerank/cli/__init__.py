@@ -1,4 +1,4 @@
-"""The command line, ``rag-rerank``: rank a file, calibrate scores, work with models, check a config.
+"""The command line, ``rag-rerank``: rank a file, evaluate, calibrate, probe, read records, care for models and configs.
 
 What the user asked for goes to stdout; warnings, traces and errors go to stderr. Every error of the library is one
 line and exit code 2, as is a wrong option; Ctrl-C is exit code 130.
@@ -16,8 +16,11 @@ import click
 from rag_rerank import __version__
 from rag_rerank.cli.calibrating import calibrate
 from rag_rerank.cli.configs import config
+from rag_rerank.cli.evaluating import evaluate_configs
 from rag_rerank.cli.local_models import export, models, pull
+from rag_rerank.cli.probing import probe
 from rag_rerank.cli.ranking import rank
+from rag_rerank.cli.traces import trace
 from rag_rerank.cli.tuning import tune
 from rag_rerank.errors import RerankError
 
@@ -48,7 +51,7 @@ def app() -> None:
     """Order candidate texts by their relevance to a query, with local models or rerank APIs."""
 
 
-for command in (rank, calibrate, models, tune, config, pull, export):
+for command in (rank, evaluate_configs, calibrate, probe, trace, models, tune, config, pull, export):
     app.add_command(command)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from rag_rerank._request import readable
 
-__all__ = ["line", "table"]
+__all__ = ["calm", "line", "table"]
 
 _WIDEST = 48
 """Signs of a cell at most, the last column apart."""
@@ -35,7 +35,12 @@ def table(rows: Sequence[Sequence[str]], *, align: str, width: int | None = None
 
 def line(text: str) -> str:
     """Return a text on one line, without signs that would steer a terminal."""
-    return "".join(sign if sign.isprintable() else "\ufffd" for sign in " ".join(readable(text).split()))
+    return calm(" ".join(readable(text).split()))
+
+
+def calm(text: str) -> str:
+    """Return a line as it is, but for signs that would steer a terminal."""
+    return "".join(sign if sign.isprintable() else "\ufffd" for sign in readable(text))
 
 
 def _cut(text: str, width: int) -> str:

@@ -9,6 +9,7 @@ from rag_rerank.compose.deadline import Deadline
 from rag_rerank.compose.ensemble import Ensemble
 from rag_rerank.compose.fallback import Fallback
 from rag_rerank.compose.hedge import Hedge
+from rag_rerank.compose.recorded import Recorded
 from rag_rerank.compose.shadow import Shadow
 from rag_rerank.compose.windows import Windows
 
@@ -23,6 +24,7 @@ __all__ = [
     "Fit",
     "Hedge",
     "Provenance",
+    "Recorded",
     "Shadow",
     "ShadowReport",
     "ShadowSummary",

@@ -91,6 +91,11 @@ class Cached(PointwiseReranker):
         return self.reranker.model_id
 
     @property
+    def template_id(self) -> str | None:
+        """The reranker's prompt."""
+        return self.reranker.template_id
+
+    @property
     def uncacheable(self) -> str | None:
         """What the reranker says: a cache in memory may stand before one on disk."""
         return self.reranker.uncacheable
@@ -204,15 +209,17 @@ class _Lookup:
         coverage = [kept.coverage for kept in all_kept if kept.coverage is not None]
         if coverage and len(coverage) < len(all_kept):
             raise self._bad("tells the coverage of some texts only")
-        cached = len(self._keys) - len(new)
+        asked = list(self._asked.values())
+        cached = sorted({*range(len(self._keys))} - {*asked})
         if cached:
-            self._notes.append(f"{cached} of {len(self._keys)} scores came from the cache")
+            self._notes.append(f"{len(cached)} of {len(self._keys)} scores came from the cache")
         return replace(
             answer,
             values=[kept.score for kept in all_kept],
             coverage=coverage,
-            usage=answer.usage + Usage(cached=cached),
+            usage=answer.usage + Usage(cached=len(cached)),
             notes=(*answer.notes, *self._notes),
+            cached=sorted((*cached, *(asked[i] for i in answer.cached))),
         )
 
     def _checked(self, answer: Scores) -> Scores:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from rag_rerank.errors import ConfigError, InputError
 from rag_rerank.evaluation._collections import metadata_of
 from rag_rerank.evaluation._findings import Findings
-from rag_rerank.evaluation._joining import NO_CANDIDATES
+from rag_rerank.evaluation._joining import note_unknown
 from rag_rerank.evaluation._lines import name_of, objects
-from rag_rerank.evaluation._rows import Judgments
+from rag_rerank.evaluation._rows import Judgments, as_grade
 from rag_rerank.evaluation.judged import JudgedQuery
 from rag_rerank.records.record import SCHEMA, Record, digest
 from rag_rerank.types import Candidate, blank
@@ -38,32 +39,21 @@ def candidate_lines(
         if query.id in known:
             findings.note("query ids that stand twice, of which the last counts", example)
         known.add(query.id)
-        queries.pop(query.id, None)
-        if blank(query.text):
-            findings.note("queries with a blank text, left out", example)
-        elif not query.grades:
-            findings.note("queries without judgments, left out", example)
-        else:
+        if query.grades and not blank(query.text):
             queries[query.id] = query
-            if not query.candidates:
-                findings.note(NO_CANDIDATES, example)
-    for id, row in judgments.rows.items() if judgments else ():
-        if id not in known and judgments:
-            line = next(iter(row.values()))[1]
-            findings.note("judged queries that are unknown, left out", f"{judgments.name}:{line}: query {id!r}")
+        else:
+            what = "a blank text" if query.grades else "no judgments"
+            findings.note(f"queries with {what}, left out", example)
+            queries.pop(query.id, None)
+    if judgments is not None:
+        note_unknown(judgments, known, findings)
     return [_cut(query, depth, findings) for query in list(queries.values())[:limit]]
 
 
 def _cut(query: JudgedQuery, depth: int, findings: Findings) -> JudgedQuery:
-    from dataclasses import replace
-
     if len(query.candidates) > depth:
         example = f"query {query.id!r} has {len(query.candidates)}"
         findings.note(f"candidates below the depth of {depth}, left out", example, len(query.candidates) - depth)
-    for candidate in query.candidates[:depth]:
-        if blank(candidate.text):
-            example = f"document {candidate.id!r} of query {query.id!r}"
-            findings.note("candidates with a blank text, which no reranker scores", example)
     return replace(query, candidates=query.candidates[:depth])
 
 
@@ -89,7 +79,10 @@ def _written(
     if not isinstance(text, str) or not isinstance(items, list):
         findings.note("lines without a query and a list of candidates, left out", place)
         return None
-    id = name_of(row.get("id")) or digest(text)
+    id = digest(text) if row.get("id") is None else name_of(row["id"])
+    if id is None:
+        findings.note("lines whose id is no string and no whole number, left out", place)
+        return None
     return JudgedQuery(
         id=id,
         text=text,
@@ -109,7 +102,7 @@ def _candidates(items: list[Any], place: str, findings: Findings) -> Iterator[Ca
                 raise InputError("a text or an object with a text is needed")
             id = name_of(row["id"]) if row.get("id") is not None else str(position)
             metadata = metadata_of(row, ("id", "text", "score"))
-            candidate = Candidate(id or "", row.get("text", None), row.get("score"), metadata)  # type: ignore[arg-type]
+            candidate = Candidate(id or "", row.get("text"), row.get("score"), metadata)  # type: ignore[arg-type]
         except InputError as error:
             findings.note("candidates that cannot be read, left out", f"{example}: {error}")
             continue
@@ -124,17 +117,15 @@ def _stated(value: Any, place: str, relevant: int) -> dict[str, int]:
     """Return the grades of a line: an id in a list is relevant, so it has the least grade that is."""
     if value is None:
         return {}
-    if isinstance(value, list):
-        ids = [name_of(id) for id in value]
-        if None in ids:
-            raise InputError(f"{place}: 'relevant' must be a list of ids or an object of id and grade")
-        return {id: relevant for id in ids if id is not None}
-    if not isinstance(value, dict):
-        raise InputError(f"{place}: 'relevant' must be a list of ids or an object of id and grade")
-    for id, grade in value.items():
-        if isinstance(grade, bool) or not isinstance(grade, (int, float)) or grade != int(grade):
-            raise InputError(f"{place}: the grade of {id!r} is no whole number")
-    return {id: int(grade) for id, grade in value.items()}
+    if isinstance(value, dict):
+        for id, grade in value.items():
+            if isinstance(grade, bool) or not isinstance(grade, (int, float)):
+                raise InputError(f"{place}: the grade of {id!r} must be a number, got {type(grade).__name__}")
+        return {id: as_grade(grade, f"{place}: document {id!r}") for id, grade in value.items()}
+    ids = [name_of(id) for id in value] if isinstance(value, list) else [None]
+    if None in ids:
+        raise InputError(f"{place}: 'relevant' must be a list of ids, or an object of ids and grades")
+    return {id: relevant for id in ids if id is not None}
 
 
 def _recorded(row: Mapping[str, Any], place: str, judgments: Judgments, findings: Findings) -> JudgedQuery | None:
@@ -143,18 +134,19 @@ def _recorded(row: Mapping[str, Any], place: str, judgments: Judgments, findings
         raise InputError(f"{place}: the layout {row['schema']!r:.60} is not {SCHEMA!r}")
     try:
         record = Record.from_dict(row)
+        if record.query is None or any(entry.text is None for entry in record.candidates):
+            findings.note("records without texts, left out; they are recorded with texts=True", place)
+            return None
+        entries = sorted(record.candidates, key=lambda entry: entry.first_rank)
+        candidates = tuple(Candidate(e.id, e.text or "", e.first_score, e.metadata or {}) for e in entries)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        findings.note("records that cannot be read, left out", f"{place}: {type(error).__name__}")
+        findings.note("records that cannot be read, left out", f"{place}: {type(error).__name__}: {error}")
         return None
-    if record.query is None or any(entry.text is None for entry in record.candidates):
-        findings.note("records without texts, left out; they are recorded with texts=True", place)
-        return None
-    entries = sorted(record.candidates, key=lambda entry: entry.first_rank)
     id = name_of(record.tags.get("query_id")) or record.query_sha256
     return JudgedQuery(
         id=id,
         text=record.query,
-        candidates=tuple(Candidate(e.id, e.text or "", e.first_score, e.metadata or {}) for e in entries),
+        candidates=candidates,
         grades=_looked_up(judgments, id),
         metadata={key: value for key, value in record.tags.items() if key != "query_id"},
     )

@@ -1,4 +1,4 @@
-"""Collections: where queries, texts, judgments and a first stage come from. A folder in BEIR's form, or ir_datasets."""
+"""Collections: where queries, texts, judgments and a first stage come from. A folder in BEIR's form is one."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from rag_rerank._extras import need
 from rag_rerank.errors import InputError
 from rag_rerank.evaluation._findings import Findings
 from rag_rerank.evaluation._lines import name_of, objects
 from rag_rerank.evaluation._rows import Judgments, Run, read_qrels, read_run
 
-__all__ = ["Collection", "Dataset", "Folder", "Text"]
+__all__ = ["Collection", "Folder", "Text", "metadata_of"]
 
 _QRELS = ("qrels-full.tsv", "qrels/test.tsv", "qrels.tsv")
 """Where judgments are looked for; a full table also judges what is not in the corpus."""
@@ -43,8 +42,11 @@ class Collection(Protocol):
     def queries(self) -> Iterator[Text]:
         """Yield all queries in their order."""
 
-    def documents(self, ids: Ids[str] | None = None) -> Iterator[Text]:
-        """Yield the documents with these ids, in any order; all of them, in their order, without ``ids``."""
+    def corpus(self) -> Iterator[tuple[str, str]]:
+        """Yield id and text of all documents, in their order."""
+
+    def documents(self, ids: Ids[str]) -> Iterator[Text]:
+        """Yield the documents with these ids, in any order."""
 
     def judgments(self) -> Judgments:
         """Return its judgments."""
@@ -67,11 +69,15 @@ class Folder:
 
     def queries(self) -> Iterator[Text]:
         """Yield the queries of ``queries.jsonl``."""
-        return self._texts("queries.jsonl")
+        return self._texts("queries.jsonl", self.findings)
 
-    def documents(self, ids: Ids[str] | None = None) -> Iterator[Text]:
+    def corpus(self) -> Iterator[tuple[str, str]]:
+        """Yield id and text of all of ``corpus.jsonl``; what is amiss there is noted by `documents`, once."""
+        return ((text.id, text.text) for text in self._texts("corpus.jsonl", Findings()))
+
+    def documents(self, ids: Ids[str]) -> Iterator[Text]:
         """Yield documents of ``corpus.jsonl``; the file is read from beginning to end."""
-        return (text for text in self._texts("corpus.jsonl") if ids is None or text.id in ids)
+        return (text for text in self._texts("corpus.jsonl", self.findings) if text.id in ids)
 
     def judgments(self) -> Judgments:
         """Return the judgments of the first of ``qrels-full.tsv``, ``qrels/test.tsv``, ``qrels.tsv`` that is there."""
@@ -90,91 +96,25 @@ class Folder:
                 return read_run(found[0], self.findings)
         return None
 
-    def _texts(self, name: str) -> Iterator[Text]:
+    def _texts(self, name: str, findings: Findings) -> Iterator[Text]:
         plain = self.folder / name
         file = plain if plain.exists() else self.folder / f"{name}.gz"
         if not file.exists():
             raise InputError(f"{self.folder} has no {name} and no {name}.gz, so it is no folder in BEIR's form")
-        for number, row in objects(file, self.findings):
+        for number, row in objects(file, findings):
             place = f"{file.name}:{number}"
             id, title, text = name_of(row.get("_id")), row.get("title") or "", row.get("text")
             if id is None or not isinstance(text, str) or not isinstance(title, str):
                 kind = f"lines of {file.name} without an _id and a text, left out"
-                self.findings.note(kind, place)
+                findings.note(kind, place)
                 continue
             yield Text(id, f"{title} {text}".strip(), metadata_of(row, ("_id", "title", "text")), place)
 
 
 def metadata_of(row: Mapping[str, Any], own: Ids[str]) -> dict[str, Any]:
     """Return all that a row says beyond its own keys, with what stands under ``metadata`` at the same level."""
+    others = {key: value for key, value in row.items() if key not in own and key != "metadata"}
     inner = row.get("metadata")
-    others = {key: value for key, value in row.items() if key not in own}
-    if not isinstance(inner, Mapping):
-        return {key: value for key, value in others.items() if key != "metadata" or value is not None}
-    return {**{key: value for key, value in others.items() if key != "metadata"}, **inner}
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """A dataset of ir_datasets, by its name there."""
-
-    name: str
-    findings: Findings = field(repr=False)
-    dataset: Any = field(repr=False)
-
-    @classmethod
-    def load(cls, name: str, findings: Findings) -> Dataset:
-        """Find a dataset.
-
-        Raises:
-            InputError: There is none of that name, or it has no documents, no queries or no judgments.
-            MissingExtraError: ir_datasets is not installed.
-        """
-        try:
-            dataset = need("ir_datasets", extra="datasets").load(name)
-        except KeyError as error:
-            raise InputError(f"ir_datasets knows no dataset {name!r}") from error
-        lacks = [part for part in ("docs", "queries") if not dataset.has(part)]
-        if lacks:
-            raise InputError(f"the dataset {name!r} has no {' and no '.join(lacks)}")
-        return cls(name, findings, dataset)
-
-    def queries(self) -> Iterator[Text]:
-        """Yield its queries."""
-        for number, query in enumerate(self.dataset.queries_iter(), start=1):
-            yield _record(query, "query_id", f"{self.name} queries:{number}")
-
-    def documents(self, ids: Ids[str] | None = None) -> Iterator[Text]:
-        """Yield documents, by lookup where ids are given."""
-        if ids is None:
-            documents = self.dataset.docs_iter()
-        else:
-            documents = self.dataset.docs_store().get_many(sorted(ids)).values()
-        for document in documents:
-            yield _record(document, "doc_id", f"{self.name} docs: {document.doc_id!r}")
-
-    def judgments(self) -> Judgments:
-        """Return its qrels."""
-        if not self.dataset.has("qrels"):
-            raise InputError(f"the dataset {self.name!r} has no qrels; name the judgments with qrels")
-        judgments = Judgments(f"{self.name} qrels", self.findings)
-        for number, row in enumerate(self.dataset.qrels_iter(), start=1):
-            judgments.add(row.query_id, row.doc_id, int(row.relevance), number)
-        return judgments
-
-    def run(self) -> Run | None:
-        """Return its scoreddocs."""
-        if not self.dataset.has("scoreddocs"):
-            return None
-        run = Run(f"{self.name} scoreddocs", self.findings)
-        for number, row in enumerate(self.dataset.scoreddocs_iter(), start=1):
-            run.add(row.query_id, row.doc_id, float(row.score), None, number)
-        return run
-
-
-def _record(row: Any, key: str, place: str) -> Text:
-    """Turn a named tuple of ir_datasets into a text; its plain fields besides id and text are metadata."""
-    fields = row._asdict()
-    text = row.default_text() if hasattr(row, "default_text") else fields.get("text", "")
-    kept = {k: v for k, v in fields.items() if k not in (key, "title", "text") and isinstance(v, (str, int, float))}
-    return Text(getattr(row, key), text, kept, place)
+    if isinstance(inner, Mapping):
+        return {**others, **inner}
+    return others if inner is None else {**others, "metadata": inner}

@@ -12,10 +12,15 @@ from rag_rerank.errors import InputError
 from rag_rerank.evaluation._findings import Findings
 from rag_rerank.evaluation._lines import lines
 
-__all__ = ["Judgments", "Run", "read_qrels", "read_run"]
+__all__ = ["Judgments", "Run", "as_grade", "read_qrels", "read_run"]
 
 _HEADS = {"score", "grade", "rel", "relevance", "label", "judgment", "judgement"}
 """What the last column of a table is called where its first row is a header; BEIR says ``score``."""
+
+_LARGEST = 2**31 - 1
+"""The largest grade that trec_eval can hold."""
+
+_UNREADABLE = "run rows that cannot be read, left out"
 
 
 class Judgments:
@@ -32,22 +37,25 @@ class Judgments:
     def add(self, query: str, document: str, grade: int, line: int) -> None:
         """Take a row."""
         row = self.rows.setdefault(query, {})
-        place = self.place(query, document, line)
-        if document in row:
-            before, where = row[document]
-            if before == grade:
-                self._findings.note("judgments that stand twice with one grade", f"{place}, also in line {where}")
-            else:
-                kind = "judgments that stand twice with different grades, of which the last counts"
-                self._findings.note(kind, f"{place}: {grade}, but {before} in line {where}")
-        if grade < 0:
-            self._findings.note("judgments below 0, which count as not relevant", f"{place}: {grade}")
+        before, where = row.get(document, (None, 0))
         row[document] = grade, line
+        if before == grade:
+            kind = "judgments that stand twice with one grade"
+            self._findings.note(kind, f"{self.place(query, document)}, also in line {where}")
+        elif before is not None:
+            kind = "judgments that stand twice with different grades, of which the last counts"
+            self._findings.note(kind, f"{self.place(query, document)}: {grade}, but {before} in line {where}")
+        if grade < 0:
+            kind = "judgments below 0, which count as not relevant"
+            self._findings.note(kind, f"{self.place(query, document)}: {grade}")
 
-    def place(self, query: str, document: str, line: int | None = None) -> str:
+    def place(self, query: str, document: str) -> str:
         """Say where a judgment stands."""
-        number = self.rows[query][document][1] if line is None else line
-        return f"{self.name}:{number}: document {document!r} of query {query!r}"
+        return f"{self.name}:{self.rows[query][document][1]}: document {document!r} of query {query!r}"
+
+    def first(self, query: str) -> str:
+        """Say where the judgments of a query begin."""
+        return f"{self.name}:{next(iter(self.rows[query].values()))[1]}: query {query!r}"
 
     def grades(self, query: str) -> dict[str, int]:
         """Return the grades of a query."""
@@ -63,8 +71,11 @@ class Run:
         self._findings = findings
 
     def add(self, query: str, document: str, score: float, rank: int | None, line: int) -> None:
-        """Take a row."""
-        self.rows.setdefault(query, []).append((score, rank, line, document))
+        """Take a row with a finite score; note any other."""
+        if math.isfinite(score):
+            self.rows.setdefault(query, []).append((score, rank, line, document))
+        else:
+            self._findings.note(_UNREADABLE, f"{self.name}:{line}: the score is {score}")
 
     def best(self, query: str, depth: int) -> list[tuple[str, float, int]]:
         """Return the first ``depth`` documents of a query with their scores and lines.
@@ -78,15 +89,13 @@ class Run:
         for (_, one, _, _), (_, other, line, document) in pairwise(ranks):
             if one is not None and other is not None and one > other:
                 kind = "queries whose ranks contradict their scores, of which the scores count"
-                self._findings.note(
-                    kind, f"{self._place(query, document, line)}: rank {other} stands behind rank {one}"
-                )
+                self._findings.note(kind, f"{self.place(query, document, line)}: rank {other} stands behind rank {one}")
                 break
         first: dict[str, tuple[float, int]] = {}
         for score, _, line, document in rows:
             if document in first:
                 kind = "run rows that stand twice, of which the higher score counts"
-                self._findings.note(kind, f"{self._place(query, document, line)}, also in line {first[document][1]}")
+                self._findings.note(kind, f"{self.place(query, document, line)}, also in line {first[document][1]}")
             else:
                 first[document] = score, line
         if len(first) > depth:
@@ -94,7 +103,12 @@ class Run:
             self._findings.note(kind, f"{self.name}: query {query!r} has {len(first)}", len(first) - depth)
         return [(document, score, line) for document, (score, line) in list(first.items())[:depth]]
 
-    def _place(self, query: str, document: str, line: int) -> str:
+    def first(self, query: str) -> str:
+        """Say where the rows of a query begin."""
+        return f"{self.name}:{self.rows[query][0][2]}: query {query!r}"
+
+    def place(self, query: str, document: str, line: int) -> str:
+        """Say where a row stands."""
         return f"{self.name}:{line}: document {document!r} of query {query!r}"
 
 
@@ -105,12 +119,12 @@ def read_qrels(file: Path, findings: Findings) -> Judgments:
         InputError: The file cannot be read, no row of it can, or a grade is no whole number.
     """
     judgments = Judgments(file.name, findings)
-    for number, cells in _cells(file, findings):
+    for position, (number, cells) in enumerate(_cells(file, (3, 4), findings)):
         if len(cells) not in (3, 4) or not (cells[0] and cells[-2]):
             example = f"{file.name}:{number}: {len(cells)} columns; 3 (BEIR) or 4 (TREC) are needed, none of them empty"
             findings.note("qrels rows that cannot be read, left out", example)
-        elif number > 1 or cells[-1].casefold() not in _HEADS:
-            judgments.add(cells[0], cells[-2], _grade(cells[-1], f"{file}:{number}"), number)
+        elif position > 0 or cells[-1].casefold() not in _HEADS:
+            judgments.add(cells[0], cells[-2], as_grade(_number(cells[-1]), f"{file}:{number}"), number)
     if not judgments.rows:
         raise InputError(f"{file} holds no judgments; {findings.told() or 'it is empty'}")
     return judgments
@@ -123,13 +137,14 @@ def read_run(file: Path, findings: Findings) -> Run:
         InputError: The file cannot be read, or no row of it can.
     """
     run = Run(file.name, findings)
-    for number, cells in _cells(file, findings):
-        wrong = f"{len(cells)} columns; a TREC run has 6, none of them empty" if len(cells) != 6 else None
-        score = None if wrong else _number(cells[4])
-        if wrong is None and score is None:
-            wrong = "the score in column 5 is no finite number"
-        if wrong is not None or score is None:
-            findings.note("run rows that cannot be read, left out", f"{file.name}:{number}: {wrong}")
+    for number, cells in _cells(file, (6,), findings):
+        if len(cells) != 6 or not (cells[0] and cells[2]):
+            example = f"{file.name}:{number}: {len(cells)} columns; a TREC run has 6, none of them empty"
+            findings.note(_UNREADABLE, example)
+            continue
+        score = _number(cells[4])
+        if score is None:
+            findings.note(_UNREADABLE, f"{file.name}:{number}: the score in column 5 is no number")
             continue
         rank = int(cells[3]) if re.fullmatch(r"[+-]?[0-9]{1,18}", cells[3]) else None
         if rank is None:
@@ -140,23 +155,29 @@ def read_run(file: Path, findings: Findings) -> Run:
     return run
 
 
-def _cells(file: Path, findings: Findings) -> Iterator[tuple[int, list[str]]]:
-    """Yield the columns of each line: between tabs where there are any, so that ids may hold spaces, else blanks."""
-    for number, line in lines(file, findings):
-        cells = line.split("\t") if "\t" in line else re.split(" +", line.strip(" "))
-        yield number, [cell.strip(" ") for cell in cells]
+def as_grade(value: float | None, where: str) -> int:
+    """Return a grade.
 
-
-def _grade(text: str, where: str) -> int:
-    value = _number(text)
-    if value is None or value != int(value):
-        raise InputError(f"{where}: the grade is no whole number; grades are counted, so say which ones you mean")
+    Raises:
+        InputError: It is no whole number, or larger than trec_eval can hold.
+    """
+    if value is None or not float(value).is_integer() or abs(value) > _LARGEST:
+        raise InputError(f"{where}: the grade is no whole number (or beyond 2**31); measures count whole grades only")
     return int(value)
 
 
+def _cells(file: Path, wanted: tuple[int, ...], findings: Findings) -> Iterator[tuple[int, list[str]]]:
+    """Yield the columns of each line: between tabs if that gives as many as wanted, so that ids may hold spaces."""
+    for number, line in lines(file, findings):
+        cells = line.split("\t")
+        if len(cells) not in wanted:
+            cells = re.split("[ \t]+", line.strip(" \t"))
+        yield number, [cell.strip(" ") for cell in cells]
+
+
 def _number(text: str) -> float | None:
+    """Return what C would read as a number; Python alone would also take 1_000."""
     try:
-        value = float(text)
+        return None if "_" in text else float(text)
     except ValueError:
         return None
-    return value if math.isfinite(value) else None

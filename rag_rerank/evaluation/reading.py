@@ -7,11 +7,13 @@ from pathlib import Path
 
 from rag_rerank.errors import ConfigError, InputError
 from rag_rerank.evaluation._candidate_lines import candidate_lines
-from rag_rerank.evaluation._collections import Collection, Dataset, Folder
+from rag_rerank.evaluation._collections import Collection, Folder
+from rag_rerank.evaluation._datasets import Dataset
 from rag_rerank.evaluation._findings import Findings
 from rag_rerank.evaluation._first_stage import BM25
-from rag_rerank.evaluation._joining import finished, joined
+from rag_rerank.evaluation._joining import joined
 from rag_rerank.evaluation._rows import read_qrels, read_run
+from rag_rerank.evaluation._sealing import sealed
 from rag_rerank.evaluation.judged import Judged
 
 __all__ = ["read"]
@@ -36,7 +38,7 @@ def read(
               ``bm25*.trec``, else the only ``*.trec``. Title and text are joined by a space; other keys are metadata.
             - A JSONL file of queries with candidates: ``query``, ``candidates`` (texts, or objects with ``id``,
               ``text``, ``score``, ``metadata``) in the first stage's order, ``relevant`` (ids, or grade by id), and
-              perhaps ``id`` (else the SHA-256 of the query); other keys are metadata.
+              perhaps ``id`` (else the SHA-256 of the query); other keys, a title too, are metadata.
             - A JSONL file of records with texts, as `rag_rerank.recording` writes them, with ``qrels``; a query's
               id there is its tag ``query_id``, else the SHA-256 of the query. Other tags are metadata.
             - ``ir_datasets:NAME``.
@@ -76,9 +78,9 @@ def read(
             raise ConfigError(f"{source} has its candidates in it, so that a run means nothing", path="run")
         found = candidate_lines(path, judgments, depth=depth, limit=queries, relevant=relevant, findings=findings)
         sources = (f"candidates: {path.name}", f"judgments: {judgments.name if judgments else path.name}")
-        return finished(path.name.removesuffix(".gz").removesuffix(".jsonl"), found, relevant, sources, findings)
+        return sealed(path.name.removesuffix(".gz").removesuffix(".jsonl"), found, relevant, sources, findings)
     judgments = judgments or collection.judgments()
     first = collection.run() if run is None else read_run(Path(run), findings)
     sources = (f"candidates: {first.name if first else BM25}", f"judgments: {judgments.name}")
     found = joined(collection, judgments, first, depth=depth, limit=queries, findings=findings)
-    return finished(collection.name, found, relevant, sources, findings)
+    return sealed(collection.name, found, relevant, sources, findings)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from rag_rerank.errors import InputError
 from rag_rerank.evaluation.judged import Problem
 
 __all__ = [
@@ -106,6 +107,8 @@ class System:
         failures: How many queries failed in which way.
         depths: The depth curve; empty where a score may depend on the other candidates.
         reliability: How far its scores are probabilities; ``None`` where its scale is no 0 to 1.
+        workers: How many queries were asked at a time; with more than one, the seconds are those under load.
+        problems: What went wrong on the way and why, such as queries on which it failed.
     """
 
     name: str
@@ -125,6 +128,8 @@ class System:
     failures: Mapping[Failure, int] = field(default_factory=dict)
     depths: tuple[Depth, ...] = ()
     reliability: Reliability | None = None
+    workers: int = 1
+    problems: tuple[Problem, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -223,6 +228,7 @@ class Data:
         relevant: Grade from which on a document is relevant.
         ceiling: Measure -> what a perfect order of the candidates would give.
         problems: What was left out or mended.
+        sources: Where it was read from, one line each.
     """
 
     name: str
@@ -233,6 +239,7 @@ class Data:
     relevant: int
     ceiling: Mapping[str, float]
     problems: tuple[Problem, ...] = ()
+    sources: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -241,7 +248,7 @@ class Settings:
 
     Args:
         measures: Names as in ir-measures; the first one is what the verdict goes by.
-        depth: How many candidates entered the rerankers.
+        depth: How many candidates of a query entered the rerankers at most.
         top_k: How many hits would reach the LLM.
         samples: Bootstrap and randomisation samples.
         seed: Their seed.
@@ -277,7 +284,10 @@ class Verdict:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Evaluation:
-    """What was found; ``systems[0]`` is the first stage."""
+    """What was found; ``systems[0]`` is the first stage.
+
+    ``stopped`` names the configs that could not be evaluated, each with the reason.
+    """
 
     time: str
     version: str
@@ -288,7 +298,29 @@ class Evaluation:
     slices: tuple[Slice, ...]
     verdict: Verdict
     outcomes: tuple[Outcome, ...]
+    stopped: Mapping[str, str] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON-ready values; the first key tells the layout."""
         return {"schema": SCHEMA, **asdict(self)}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Evaluation:
+        """Rebuild what `to_dict` gave, JSON in between or not.
+
+        Raises:
+            InputError: It is no evaluation, one of another layout, or one in which something is missing or wrong; the
+                message names the first place.
+        """
+        from pydantic import TypeAdapter, ValidationError
+
+        found = data.get("schema") if isinstance(data, Mapping) else None
+        if found != SCHEMA:
+            said = f"its schema is {found!r:.80}" if found else "it names no schema"
+            raise InputError(f"not an evaluation that this version reads: {said}, expected {SCHEMA!r}")
+        try:
+            return TypeAdapter(cls).validate_python({key: data[key] for key in data if key != "schema"})
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            where = ".".join(str(step) for step in first["loc"])
+            raise InputError(f"the evaluation cannot be read at {where}: {first['msg']}") from None

@@ -6,7 +6,7 @@ its whole way through the steps. `schema.json`, beside this file, is its JSON Sc
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -19,7 +19,7 @@ from rag_rerank.types import Candidate, Hit, Ranking, present
 __all__ = ["BELOW", "SCHEMA", "Entry", "Record", "digest"]
 
 SCHEMA = "rag_rerank.record/1"
-"""Name and version of the layout. A reader refuses other versions; new optional keys do not change it."""
+"""Name and version of the layout, down to its keys. A reader refuses other versions."""
 
 BELOW = "below top_k"
 """Why a ranked candidate was not returned."""
@@ -118,7 +118,7 @@ class Record:
         substituted: Whether the scores are another reranker's.
         error: Why it failed, class and message; ``None`` where it did not.
         candidates: One entry a candidate: hits in their order, or as they came where the call failed.
-        trace: The steps, without what the entries say of each candidate.
+        trace: The steps, without what the entries say of each candidate; steps that met windows stay whole.
     """
 
     id: str
@@ -166,7 +166,7 @@ class Record:
             seconds=seconds,
             usage=trace.usage,
             candidates=tuple(_entries(asked, ranking, trace, texts)),
-            trace=_bare(trace),
+            trace=_bare(trace, {candidate.id for candidate in asked.candidates}),
         )
         if ranking is None:
             return replace(record, error=_told(error))
@@ -219,7 +219,7 @@ def _entries(asked: Asked, ranking: Ranking | None, trace: Trace, texts: bool) -
     places = {candidate.id: i for i, candidate in enumerate(asked.candidates, start=1)}
     paths = trace.paths()
 
-    def entry(candidate: Candidate) -> Entry:
+    def entry(candidate: Candidate, **facts: Any) -> Entry:
         return Entry(
             id=candidate.id,
             sha256=digest(candidate.text),
@@ -228,14 +228,15 @@ def _entries(asked: Asked, ranking: Ranking | None, trace: Trace, texts: bool) -
             first_rank=places[candidate.id],
             first_score=candidate.score,
             visits=paths.get(candidate.id, ()),
+            **facts,
         )
 
     if ranking is None:
         yield from map(entry, asked.candidates)
         return
     for hit in ranking:
-        yield replace(
-            entry(hit.candidate),
+        yield entry(
+            hit.candidate,
             rank=hit.rank,
             score=hit.score,
             raw_score=hit.raw_score,
@@ -249,10 +250,15 @@ def _dropped(hit: Hit, top_k: int | None) -> str | None:
     return hit.unscored or (BELOW if top_k is not None and hit.rank > top_k else None)
 
 
-def _bare(trace: Trace) -> Trace:
-    """Return a trace without what it says of each candidate, which the entries say."""
-    children = tuple(_bare(child) for child in trace.children)
-    return replace(trace, scores={}, unscored={}, coverage={}, children=children)
+def _bare(trace: Trace, told: Collection[str]) -> Trace:
+    """Return a trace without what it says of each candidate, which the entries say.
+
+    A step that met windows of long texts, whose ids no entry has, stays whole, so that their places are told.
+    """
+    children = tuple(_bare(child, told) for child in trace.children)
+    if all(id in told for id in (*trace.scores, *trace.unscored)):
+        return replace(trace, scores={}, unscored={}, coverage={}, cached=(), children=children)
+    return replace(trace, children=children)
 
 
 def _untold(asked: Asked, error: BaseException | None, seconds: float) -> Trace:
@@ -269,7 +275,7 @@ def _plain(metadata: Mapping[str, Any]) -> dict[str, Any]:
     import json
 
     kept = {}
-    for key, value in metadata.items():
+    for key, value in list(metadata.items()):
         try:
             json.dumps(value, allow_nan=False)
             kept[str(key)] = value
@@ -288,6 +294,7 @@ def _visit(visit: Visit) -> dict[str, Any]:
         "scale": scale,
         "unscored": visit.unscored,
         "coverage": None if visit.coverage is None else visit.coverage.to_dict(),
+        "cached": visit.cached,
     }
 
 
@@ -300,4 +307,5 @@ def _visited(data: Mapping[str, Any]) -> Visit:
         unscored=data["unscored"],
         scale=data["scale"],
         coverage=None if coverage is None else Coverage.from_dict(coverage),
+        cached=data["cached"],
     )

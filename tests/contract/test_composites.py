@@ -1,10 +1,13 @@
 """The contract, kept by the composites that watch the time or ask several members at once."""
 
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 from maps import STEPS, map_for
 from timed import Timed
 
-from rag_rerank import BackendUnavailable, Calibrated, Deadline, Ensemble, Fallback, Hedge, Reranker
+from rag_rerank import BackendUnavailable, Calibrated, Deadline, Ensemble, Fallback, Hedge, Recorded, Reranker
 from rag_rerank.backends.lexical import LexicalReranker
 from rag_rerank.testing import RerankerContract, ScriptedReranker
 
@@ -28,6 +31,13 @@ class TestPartialDeadline(RerankerContract):
     def reranker(self) -> Reranker:
         scripted = ScriptedReranker(by_text=dict.fromkeys(self.texts[:3], 2.5), answers_on="sigmoid")
         return Deadline(reranker=scripted, seconds=30.0, on_late="partial")
+
+
+class TestRecorded(RerankerContract):
+    @pytest.fixture
+    def reranker(self, tmp_path: Path) -> Iterator[Reranker]:
+        with Recorded(reranker=LexicalReranker(), file=str(tmp_path / "traces.jsonl")) as reranker:
+            yield reranker
 
 
 class TestHedge(RerankerContract):

@@ -1,0 +1,183 @@
+"""An evaluation on the terminal: tables, what is wrong with the data, and the verdict where the prompt will stand."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from textwrap import wrap
+
+from rag_rerank.cli.table import line, table
+from rag_rerank.evaluation.drift import Drift
+from rag_rerank.evaluation.judged import Problem
+from rag_rerank.evaluation.measures import TOP_3
+from rag_rerank.evaluation.report import FIRST_STAGE, Comparison, Estimate, Evaluation, System
+from rag_rerank.evaluation.slices import FIRST_RANK
+from rag_rerank.evaluation.statistics import ALPHA
+
+__all__ = ["drifted", "page"]
+
+_NONE = "–"
+
+_WIDEST = 120
+"""Signs of a line of prose at most."""
+
+_FAILURES = ("candidates", "truncation", "tie", "scoring")
+
+
+def page(found: Evaluation) -> str:
+    """Return the whole of an evaluation that fits a terminal; the rest is in the JSON and the HTML page."""
+    parts = (_data, _quality, _changes, _rivals, _cost, _failures, _slices, _problems, _verdict)
+    return "\n\n".join(text for part in parts if (text := "\n".join(part(found))))
+
+
+def drifted(drift: Drift) -> str:
+    """Return what fell against a baseline, or that nothing did."""
+    lines = [f"note: {line(note)}" for note in drift.notes]
+    lines += [f"FELL: {line(str(fall))}" for fall in drift.falls]
+    if not drift.falls:
+        lines.append(
+            f"Nothing fell significantly against the baseline: {drift.tested} tests on {drift.queries} queries."
+        )
+    return "\n".join(lines)
+
+
+def _data(found: Evaluation) -> Iterator[str]:
+    data, settings = found.data, found.settings
+    yield (
+        f"{line(data.name)}: {data.queries:,} queries, {data.candidates:.1f} candidates each on average, "
+        f"{data.judged:.0%} of them judged; relevant from grade {data.relevant} on"
+    )
+    yield from (line(source) for source in data.sources)
+    yield f"the first {settings.depth} candidates enter, {settings.top_k} hits are kept; means with 95 % intervals"
+
+
+def _quality(found: Evaluation) -> Iterator[str]:
+    first, *others = found.settings.measures
+    rows = [("system", first, "", *others)]
+    for system in found.systems:
+        means = (f"{system.measures[measure].mean:.4f}" for measure in others)
+        rows.append((system.name, f"{system.measures[first].mean:.4f}", _interval(system.measures[first]), *means))
+    ceiling = found.data.ceiling
+    rows.append(("perfect order", f"{ceiling[first]:.4f}", "", *(f"{ceiling[measure]:.4f}" for measure in others)))
+    yield table(rows, align="<><" + ">" * len(others))
+
+
+def _changes(found: Evaluation) -> Iterator[str]:
+    measure = found.settings.measures[0]
+    lift = "lift at top-3" if measure != TOP_3 else ""
+    rows = [(f"{measure} against the first stage", "change", "", "p", "helped", "hurt", "same", lift, "")]
+    by = {(one.system, one.measure): one for one in found.comparisons if one.baseline == FIRST_STAGE}
+    for system in found.systems[1:]:
+        one, top = by[system.name, measure], by[system.name, TOP_3]
+        counts = (str(one.helped), str(one.hurt), str(one.unchanged))
+        at_top = (f"{top.difference.mean:+.4f}", _interval(top.difference, "+")) if lift else ("", "")
+        rows.append((system.name, *_change(one), *counts, *at_top))
+    yield table(rows, align="<><>>>>><")
+    if len(found.systems) > 2:
+        yield f"p is corrected for {len(found.systems) - 1} systems (Holm); the lift at top-3 is the change of {TOP_3}"
+    else:
+        yield f"the lift at top-3 is the change of {TOP_3}"
+
+
+def _rivals(found: Evaluation) -> Iterator[str]:
+    rivals = [one for one in found.comparisons if one.baseline != FIRST_STAGE]
+    if rivals:
+        rows = [(f"{rivals[0].measure} against each other", "change", "", "p", "helped", "hurt", "same")]
+        for one in rivals:
+            counts = (str(one.helped), str(one.hurt), str(one.unchanged))
+            rows.append((f"{one.system} – {one.baseline}", *_change(one), *counts))
+        yield table(rows, align="<><>>>>")
+
+
+def _cost(found: Evaluation) -> Iterator[str]:
+    rows = [("a query takes", "p50", "p95", "texts", "tokens", "cost", "cut", "errors", "degraded")]
+    for system in found.systems[1:]:
+        figures = (_known(system, "texts", ","), _known(system, "tokens", ","), _known(system, "cost", ".4f", "$"))
+        cut = _NONE if system.truncated is None else f"{system.truncated:.1%}"
+        counts = (str(system.errors), str(system.degraded))
+        rows.append((system.name, _seconds(system.p50), _seconds(system.p95), *figures, cut, *counts))
+    yield table(rows, align="<>>>>>>>>")
+    if any(system.truncated for system in found.systems):
+        yield "cut: texts that were not read to their end"
+    if any(system.estimated for system in found.systems):
+        yield "~ is our estimate"
+    for system in found.systems:
+        if system.workers > 1:
+            yield f"{line(system.name)}: times under load, {system.workers} queries at a time"
+
+
+def _failures(found: Evaluation) -> Iterator[str]:
+    rows: list[tuple[str, ...]] = [
+        (f"queries with nothing relevant in the top {found.settings.top_k}", "all", *_FAILURES)
+    ]
+    for system in found.systems:
+        counts = [system.failures.get(kind, 0) for kind in _FAILURES]  # type: ignore[call-overload]
+        rows.append((system.name, str(sum(counts)), *map(str, counts)))
+    if all(row[1] == "0" for row in rows[1:]):
+        yield f"every system has something relevant in the top {found.settings.top_k} of every query"
+        return
+    yield table(rows, align="<" + ">" * (1 + len(_FAILURES)))
+    yield from _wrapped(
+        "candidates: not retrieved, so no reranker can help; truncation: not read to its end; tie: the same score "
+        "as one above; scoring: scored too low"
+    )
+
+
+def _slices(found: Evaluation) -> Iterator[str]:
+    rows = [
+        (f"{part.field}: {part.value}", str(part.queries), one.system, one.measure, *_change(one))
+        for part in found.slices
+        for one in part.comparisons
+        if one.p_adjusted < ALPHA and part.field != FIRST_RANK  # where all was right, a reranker can only lose
+    ]
+    tested = sum(len(part.comparisons) for part in found.slices)
+    if rows:
+        heading = ("slices that move", "queries", "system", "measure", "change", "", "p")
+        yield table([heading, *rows], align="<><<><>")
+        yield f"of {len(found.slices)} slices; p is corrected for all of them"
+    elif tested:
+        yield f"of {len(found.slices)} slices, none moves significantly on its own"
+
+
+def _problems(found: Evaluation) -> Iterator[str]:
+    told: list[tuple[str, Problem]] = [("data", problem) for problem in found.data.problems]
+    told += [(system.name, problem) for system in found.systems for problem in system.problems]
+    for whose, problem in told:
+        yield f"{line(whose)}: {problem.count:,} × {line(problem.kind)}"
+        yield from (f"    {line(example)}" for example in problem.examples[:3])
+        if problem.examples and problem.count > len(problem.examples[:3]):
+            yield "    ..."
+
+
+def _verdict(found: Evaluation) -> Iterator[str]:
+    yield from (f"NOT EVALUATED: {line(name)}: {line(why)}" for name, why in found.stopped.items())
+    yield from _wrapped(found.verdict.words)
+    for reason in found.verdict.reasons:
+        yield from _wrapped(reason, "- ")
+
+
+def _wrapped(text: str, bullet: str = "") -> list[str]:
+    width = min(_WIDEST, shutil.get_terminal_size((_WIDEST, 24)).columns)
+    return wrap(line(text), width, initial_indent=bullet, subsequent_indent=" " * len(bullet))
+
+
+def _change(one: Comparison) -> tuple[str, str, str]:
+    p = "<0.001" if one.p_adjusted < 0.001 else f"{one.p_adjusted:.3f}"
+    return f"{one.difference.mean:+.4f}", _interval(one.difference, "+"), p
+
+
+def _interval(estimate: Estimate, sign: str = "") -> str:
+    return f"[{estimate.low:{sign}.4f}, {estimate.high:{sign}.4f}]"
+
+
+def _known(system: System, figure: str, form: str, unit: str = "") -> str:
+    value = getattr(system, figure)
+    if value is None:
+        return _NONE
+    return f"{'~' if figure in system.estimated else ''}{unit}{value:{form}}"
+
+
+def _seconds(seconds: float | None) -> str:
+    if seconds is None:
+        return _NONE
+    return f"{seconds:.2f} s" if seconds >= 1 else f"{seconds * 1000:.1f} ms"

@@ -1,0 +1,18 @@
+"""``rag-rerank trace``: look at recorded calls."""
+
+from __future__ import annotations
+
+import click
+
+from rag_rerank.cli.trace_show import show
+
+__all__ = ["trace"]
+
+
+@click.group()
+def trace() -> None:
+    """Look at recorded calls: why a text was a candidate, why it got its score, why it stands where it stands."""
+
+
+for command in (show,):
+    trace.add_command(command)

@@ -1,0 +1,131 @@
+"""Recorded: what passes is written down, wherever it stands."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from rag_rerank._lazy import loaded
+from rag_rerank._plan import Call, Decision, Plan
+from rag_rerank._watching import Watcher
+from rag_rerank.base import Composite, Reranker, check_reranker
+from rag_rerank.records.recorder import KEEP, MAX_BYTES, Counts, Recorder, check_options
+from rag_rerank.types import Candidate, Ranking, Scale
+
+__all__ = ["Recorded"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recorded(Composite):
+    """Passes on what its reranker says, and writes a record of each of its calls to a file.
+
+    It is `rag_rerank.recording` as a part of a config: at the top it records the user's calls, and inside a composite
+    what that composite asks of it (the cutoff of the user is not known there, so ``top_k`` is ``None``). Records are
+    written behind the call, on a thread of their own; what goes wrong there is counted, logged once, and changes no
+    answer. `close` writes what still waits.
+
+    Args:
+        reranker: What answers.
+        file: Where records are appended; threads and processes may share it. One that cannot be written raises at first
+            use.
+        share: Share of the calls that are recorded, chosen at random: more than 0, at most 1.
+        texts: Whether the query, the texts and the metadata of candidates are recorded as well, and not only hashes.
+        max_bytes: Size that the file never passes; before it would, it becomes ``FILE.1``.
+        keep: How many of such older files there are at most.
+
+    Raises:
+        ConfigError: ``reranker`` is no reranker, or a value makes no sense.
+    """
+
+    kind: ClassVar[str] = "recorded"
+
+    reranker: Reranker
+    file: str
+    share: float = 1.0
+    texts: bool = False
+    max_bytes: int = MAX_BYTES
+    keep: int = KEEP
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_reranker(self.reranker, "reranker")
+        check_options(self.file, self.share, self.max_bytes, self.keep)
+        object.__setattr__(self, "file", os.fspath(self.file))
+
+    @property
+    def scale(self) -> Scale:
+        """The reranker's scale."""
+        return self.reranker.scale
+
+    @property
+    def label(self) -> str:
+        """How traces call this reranker."""
+        return self.name or f"recorded({self.reranker.label})"
+
+    def fits(self, query: str, texts: Sequence[str], seconds: float) -> int | None:
+        """Estimate what the reranker can score in the time."""
+        return self.reranker.fits(query, texts, seconds)
+
+    @property
+    def identity(self) -> str:
+        """The reranker's: recording changes no score."""
+        return self.reranker.identity
+
+    @property
+    def watchers(self) -> tuple[Watcher, ...]:
+        """The recorder.
+
+        Raises:
+            ConfigError: The file cannot be written, or holds something else.
+        """
+        return (self._recorder,)
+
+    @property
+    def counts(self) -> Counts:
+        """What became of the calls so far; those that wait to be written are not in it yet (see `flush`)."""
+        return self._recorder.counts
+
+    def flush(self) -> None:
+        """Write all calls that have ended."""
+        if recorder := type(self)._recorder.peek(self):
+            recorder.flush()
+
+    def warm_up(self) -> None:
+        """Load the reranker and try the file."""
+        super().warm_up()
+        _ = self._recorder
+
+    def close(self) -> None:
+        """Write what waits, and close the reranker."""
+        try:
+            super().close()
+        finally:
+            self.flush()
+
+    async def aclose(self) -> None:
+        """Do what `close` does without blocking the event loop, and release what belongs to it."""
+        import asyncio
+
+        try:
+            await super().aclose()
+        finally:
+            await asyncio.to_thread(self.flush)
+
+    def _plan(self, query: str, candidates: tuple[Candidate, ...]) -> Plan:
+        ranking: Ranking = yield Call(self.reranker, query, candidates)
+        return Decision(ranking.hits, ranking.scale, substituted=ranking.substituted)
+
+    @loaded
+    def _recorder(self) -> Recorder:
+        recorder = Recorder(
+            self.file,
+            share=self.share,
+            texts=self.texts,
+            max_bytes=self.max_bytes,
+            keep=self.keep,
+            inner=True,
+        )
+        recorder.open()
+        return recorder

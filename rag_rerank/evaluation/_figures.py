@@ -1,0 +1,128 @@
+"""What is said of one system, worked out from its answers."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from math import ceil
+
+from rag_rerank.base import Reranker
+from rag_rerank.config import to_config
+from rag_rerank.errors import ConfigError
+from rag_rerank.evaluation._answers import Answer
+from rag_rerank.evaluation._reliability import reliability
+from rag_rerank.evaluation.failures import failure
+from rag_rerank.evaluation.judged import Judged, Problem
+from rag_rerank.evaluation.report import Depth, Estimate, Failure, Reliability, System
+from rag_rerank.trace import Usage
+
+__all__ = ["failures_of", "reranked", "unranked"]
+
+_PROBABLE = ("calibrated", "sigmoid", "relevance")
+"""Scales of 0 to 1."""
+
+_EXAMPLES = 3
+"""Places that are named of a kind of problem."""
+
+
+def unranked(name: str, measures: Mapping[str, Estimate], failures: Iterable[Failure]) -> System:
+    """Return what is said of the first stage."""
+    return System(name=name, label=name, measures=measures, failures=_counted(failures))
+
+
+def reranked(
+    name: str,
+    reranker: Reranker,
+    judged: Judged,
+    answers: Sequence[Answer],
+    *,
+    measures: Mapping[str, Estimate],
+    failures: Iterable[Failure],
+    depths: tuple[Depth, ...],
+) -> System:
+    """Return what is said of a reranker."""
+    # the first call of a run loads and connects; where there is no other, its seconds are better than none
+    timed = [answer for answer in answers if answer.warm] or [answer for answer in answers if answer.error is None]
+    seconds = sorted(answer.seconds for answer in timed if answer.seconds is not None)
+    usage = Usage.total(answer.usage for answer in answers)
+    coverage = [known for answer in answers for known in answer.coverage if known is not None]
+    return System(
+        name=name,
+        label=reranker.label,
+        config=_config(reranker),
+        scale=next((answer.scale for answer in answers if answer.scale and not answer.substituted), reranker.scale),
+        measures=measures,
+        p50=_percentile(seconds, 0.5),
+        p95=_percentile(seconds, 0.95),
+        texts=usage.texts,
+        tokens=usage.tokens,
+        cost=usage.cost,
+        estimated=usage.estimated,
+        truncated=sum(known.truncated for known in coverage) / len(coverage) if coverage else None,
+        errors=sum(answer.error is not None for answer in answers),
+        degraded=sum(bool(answer.degraded) for answer in answers),
+        failures=_counted(failures),
+        depths=depths,
+        reliability=_reliability(judged, answers),
+        workers=max((answer.workers for answer in timed), default=1),
+        problems=tuple(_problems(answers)),
+    )
+
+
+def failures_of(judged: Judged, answers: Iterable[Answer], top_k: int) -> dict[str, Failure]:
+    """Return why queries have no relevant document at the top, by the id of those that have none."""
+    found = {
+        answer.query.id: failure(
+            answer.query,
+            answer.ids,
+            relevant=judged.relevant,
+            top_k=top_k,
+            scores=answer.by_id(answer.raw),
+            coverage=answer.by_id(answer.coverage),
+        )
+        for answer in answers
+    }
+    return {query: why for query, why in found.items() if why is not None}
+
+
+def _counted(failures: Iterable[Failure]) -> dict[Failure, int]:
+    counts = Counter(failures)
+    order: tuple[Failure, ...] = ("candidates", "truncation", "tie", "scoring")
+    return {kind: counts[kind] for kind in order}
+
+
+def _percentile(rising: Sequence[float], share: float) -> float | None:
+    """Return the value that this share of the values does not exceed (nearest rank)."""
+    return rising[max(1, ceil(share * len(rising))) - 1] if rising else None
+
+
+def _config(reranker: Reranker) -> dict[str, object] | None:
+    try:
+        return to_config(reranker)
+    except ConfigError:  # a live object, or a class without a name
+        return None
+
+
+def _reliability(judged: Judged, answers: Iterable[Answer]) -> Reliability | None:
+    """Compare the scores of judged candidates with their judgments, where the scores are on a scale of 0 to 1."""
+    pairs = [
+        (score, answer.query.grades[id] >= judged.relevant)
+        for answer in answers
+        if answer.scale in _PROBABLE and not answer.substituted
+        for id, score in answer.by_id(answer.scores).items()
+        if score is not None and id in answer.query.grades
+    ]
+    return reliability([score for score, _ in pairs], [good for _, good in pairs]) if pairs else None
+
+
+def _problems(answers: Sequence[Answer]) -> Iterable[Problem]:
+    """Yield the failures by their class, and the reasons why answers are not quite what was asked."""
+    places: dict[str, list[str]] = {}
+    for answer in answers:
+        if answer.error is not None:
+            kind = answer.error.partition(":")[0]
+            places.setdefault(f"failed: {kind}", []).append(f"query {answer.query.id!r}: {answer.error}")
+        for reason in answer.degraded:
+            places.setdefault("degraded", []).append(f"query {answer.query.id!r}: {reason}")
+    for kind, found in places.items():
+        yield Problem(kind=kind, count=len(found), examples=tuple(found[:_EXAMPLES]))

@@ -1,0 +1,145 @@
+"""Whether a system fell, against an evaluation that was kept: as a whole and in every slice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from rag_rerank.errors import InputError
+from rag_rerank.evaluation.report import Estimate, Evaluation, Outcome
+from rag_rerank.evaluation.slices import FEWEST
+from rag_rerank.evaluation.statistics import ALPHA, estimate, holm, randomisation
+
+__all__ = ["Drift", "Fall", "against"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Fall:
+    """A system that is significantly worse than it was.
+
+    Args:
+        system: Its name.
+        field: Field of the slice; ``None`` for all queries.
+        value: Value of the slice; ``None`` for all queries.
+        measure: In what.
+        queries: How many queries were compared.
+        before: Mean in the baseline.
+        now: Mean now.
+        difference: Mean of the paired differences, now less before.
+        p_adjusted: One-sided p-value of the paired randomisation test, corrected for all that was tested (Holm).
+    """
+
+    system: str
+    field: str | None
+    value: str | None
+    measure: str
+    queries: int
+    before: float
+    now: float
+    difference: Estimate
+    p_adjusted: float
+
+    def __str__(self) -> str:
+        where = "" if self.field is None else f" where {self.field} is {self.value}"
+        return (
+            f"{self.system}{where}: {self.measure} fell from {self.before:.3f} to {self.now:.3f} "
+            f"(95 % interval {self.difference.low:+.3f} to {self.difference.high:+.3f}, {self.queries} queries, "
+            f"p = {self.p_adjusted:.2g})"
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Drift:
+    """What came of comparing with a baseline.
+
+    Args:
+        falls: What fell significantly, the largest fall first; empty where nothing did.
+        tested: How many tests were made: systems times slices, and each system as a whole.
+        queries: Queries that both evaluations have.
+        notes: What could not be compared, one sentence each.
+    """
+
+    falls: tuple[Fall, ...]
+    tested: int
+    queries: int
+    notes: tuple[str, ...] = ()
+
+
+def against(evaluation: Evaluation, baseline: Evaluation) -> Drift:
+    """Find what fell significantly in the baseline's first measure.
+
+    Compared is every system that both have, by its name, the first stage too, on the queries that both have (same id
+    and text), paired; as a whole and in each slice of ``evaluation`` with at least ten such queries. The test is
+    one-sided, since only a fall is looked for, and corrected for all systems and slices together, so that a run in
+    which nothing changed for the worse is stopped in at most 5 % of the cases.
+
+    Args:
+        evaluation: What was found now.
+        baseline: What was found before.
+
+    Raises:
+        InputError: They have no query, no system, or not the baseline's first measure in common.
+    """
+    measure, (samples, seed) = baseline.settings.measures[0], (evaluation.settings.samples, evaluation.settings.seed)
+    if measure not in evaluation.settings.measures:
+        raise InputError(f"the baseline goes by {measure}, which this evaluation did not measure; add it to measures")
+    names = [system.name for system in evaluation.systems if system.name in {old.name for old in baseline.systems}]
+    if not names:
+        raise InputError("this evaluation and the baseline have no system in common; compare the same configs")
+    before = {outcome.id: outcome for outcome in baseline.outcomes}
+    common = [now for now in evaluation.outcomes if now.id in before and before[now.id].text == now.text]
+    if not common:
+        raise InputError("this evaluation and the baseline have no query in common; a baseline needs the same queries")
+    tests = [
+        (name, field, value, [(before[now.id].measures[name][measure], now.measures[name][measure]) for now in part])
+        for name in names
+        for (field, value), part in _parts(common).items()
+    ]
+    changes = [[now - was for was, now in pairs] for *_, pairs in tests]
+    corrected = holm([randomisation(change, fall=True, samples=samples, seed=seed) for change in changes])
+    falls = [
+        Fall(
+            system=name,
+            field=field,
+            value=value,
+            measure=measure,
+            queries=len(pairs),
+            before=sum(was for was, _ in pairs) / len(pairs),
+            now=sum(now for _, now in pairs) / len(pairs),
+            difference=estimate(change, samples=samples, seed=seed),
+            p_adjusted=p,
+        )
+        for (name, field, value, pairs), change, p in zip(tests, changes, corrected, strict=True)
+        if p < ALPHA
+    ]
+    return Drift(
+        falls=tuple(sorted(falls, key=lambda fall: fall.difference.mean)),
+        tested=len(tests),
+        queries=len(common),
+        notes=tuple(_notes(evaluation, baseline, len(common))),
+    )
+
+
+def _parts(outcomes: Sequence[Outcome]) -> Mapping[tuple[str | None, str | None], Sequence[Outcome]]:
+    parts: dict[tuple[str | None, str | None], list[Outcome]] = {(None, None): list(outcomes)}
+    for outcome in outcomes:
+        for field, value in outcome.slices.items():
+            parts.setdefault((field, value), []).append(outcome)
+    return {key: part for key, part in parts.items() if key == (None, None) or len(part) >= FEWEST}
+
+
+def _notes(evaluation: Evaluation, baseline: Evaluation, common: int) -> Iterator[str]:
+    if evaluation.data.fingerprint != baseline.data.fingerprint:
+        yield (
+            f"The data are not those of the baseline: {common} of {len(evaluation.outcomes)} queries are in both "
+            f"(the baseline has {len(baseline.outcomes)}), and their candidates or judgments may differ."
+        )
+    new, old = ({system.name for system in one.systems} for one in (evaluation, baseline))
+    if new - old:
+        yield f"Not in the baseline, so not compared: {', '.join(sorted(new - old))}."
+    if old - new:
+        yield f"Only in the baseline, so not compared: {', '.join(sorted(old - new))}."
+    for name in ("depth", "top_k"):
+        was, now = getattr(baseline.settings, name), getattr(evaluation.settings, name)
+        if was != now:
+            yield f"The baseline was made with {name} {was}, this evaluation with {now}."

@@ -1,0 +1,164 @@
+"""The queries by what they and their relevant documents are like, and what each system gives in each part."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rag_rerank.evaluation._bands import banded
+from rag_rerank.evaluation.judged import Judged, JudgedQuery, Problem
+from rag_rerank.evaluation.report import FIRST_STAGE, Comparison, Slice
+from rag_rerank.evaluation.statistics import SAMPLES, SEED, adjusted, compare
+from rag_rerank.types import Candidate
+
+__all__ = ["FEWEST", "FIRST_RANK", "Fields", "fields", "slices"]
+
+FEWEST = 10
+"""Slices of fewer queries are shown and not tested: next to nothing could be significant there."""
+
+FIRST_RANK = "first relevant rank"
+"""Field: where the first relevant document stands in the first stage."""
+
+_RANKS = ((1, "1"), (3, "2 to 3"), (10, "4 to 10"), (30, "11 to 30"), (100, "31 to 100"))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Fields:
+    """What the queries are cut by.
+
+    Args:
+        values: Field -> query id -> value, in words; a query that a field says nothing of is missing there.
+        problems: Fields that were left out, and why.
+    """
+
+    values: Mapping[str, Mapping[str, str]]
+    problems: tuple[Problem, ...]
+
+    def of(self, query: str) -> dict[str, str]:
+        """Return field -> value of one query."""
+        return {field: by[query] for field, by in self.values.items() if query in by}
+
+
+def fields(judged: Judged) -> Fields:
+    """Find what the queries can be cut by.
+
+    - every field of the queries' metadata, and as ``document NAME`` those of the best relevant candidate's (highest
+      grade, then first in the first stage): few values as they are, many numbers and ISO dates in quarters;
+    - ``query length`` and ``text length`` (of that candidate) in words, in quarters; `FIRST_RANK`, in fixed bands.
+
+    A field with one value, with too many, or with values that are no words, numbers or dates is left out and reported.
+    """
+    best = {query.id: _best(query, judged.relevant) for query in judged.queries}
+    found: dict[str, dict[str, Any]] = {"query length": {}, FIRST_RANK: {}, "text length": {}}
+    for query in judged.queries:
+        rank, candidate = best[query.id]
+        found["query length"][query.id] = len(query.text.split())
+        found[FIRST_RANK][query.id] = _rank_band(rank)
+        for name, value in query.metadata.items():
+            found.setdefault(str(name), {})[query.id] = value
+        if candidate is not None:
+            found["text length"][query.id] = len(candidate.text.split())
+            for name, value in candidate.metadata.items():
+                found.setdefault(f"document {name}", {})[query.id] = value
+    values, left_out = {}, []
+    for name, raw in found.items():
+        words = banded(raw)
+        if isinstance(words, str):
+            left_out.append(f"{name}: {words}")
+        else:
+            values[name] = words
+    kind = "fields that no slices were made of"
+    problems = (Problem(kind=kind, count=len(left_out), examples=tuple(left_out)),) if left_out else ()
+    return Fields(values=values, problems=problems)
+
+
+def slices(
+    fields: Fields,
+    values: Mapping[str, Mapping[str, Mapping[str, float]]],
+    compared: Sequence[str],
+    *,
+    samples: int = SAMPLES,
+    seed: int = SEED,
+) -> tuple[Slice, ...]:
+    """Return each slice with the mean of every measure, and each reranker's comparison with the first stage.
+
+    p-values are corrected for all slices and systems together, for each of the compared measures on its own.
+
+    Args:
+        fields: What the queries are cut by.
+        values: System -> measure -> query id -> value, with the first stage among the systems.
+        compared: Measures to compare in; the first one is what the verdict goes by.
+        samples: Bootstrap and randomisation samples.
+        seed: Their seed.
+    """
+    parts: dict[tuple[str, str], list[str]] = {}
+    for field, by in fields.values.items():
+        for value in _in_order(by):
+            parts[field, value] = [query for query in by if by[query] == value]
+    tests: dict[tuple[str, str], list[Comparison]] = {part: [] for part in parts}
+    for measure in dict.fromkeys(compared):
+        family = [
+            (
+                part,
+                compare(
+                    system,
+                    FIRST_STAGE,
+                    measure,
+                    _only(values[system][measure], queries),
+                    _only(values[FIRST_STAGE][measure], queries),
+                    samples=samples,
+                    seed=seed,
+                ),
+            )
+            for part, queries in parts.items()
+            if len(queries) >= FEWEST
+            for system in values
+            if system != FIRST_STAGE
+        ]
+        for (part, _), comparison in zip(family, adjusted([comparison for _, comparison in family]), strict=True):
+            tests[part].append(comparison)
+    return tuple(
+        Slice(
+            field=field,
+            value=value,
+            queries=len(queries),
+            measures={
+                system: {measure: sum(_only(by, queries).values()) / len(queries) for measure, by in measures.items()}
+                for system, measures in values.items()
+            },
+            comparisons=tuple(tests[field, value]),
+        )
+        for (field, value), queries in parts.items()
+    )
+
+
+def _best(query: JudgedQuery, relevant: int) -> tuple[int | None, Candidate | None]:
+    """Return the rank of the first relevant candidate, and the best one: highest grade, then first."""
+    grades = [query.grades.get(candidate.id, relevant - 1) for candidate in query.candidates]
+    places = [i for i, grade in enumerate(grades) if grade >= relevant]
+    if not places:
+        return None, None
+    return places[0] + 1, query.candidates[max(places, key=grades.__getitem__)]
+
+
+def _rank_band(rank: int | None) -> str:
+    if rank is None:
+        return "none"
+    return next((band for last, band in _RANKS if rank <= last), "over 100")
+
+
+def _only(values: Mapping[str, float], queries: Sequence[str]) -> dict[str, float]:
+    return {query: values[query] for query in queries}
+
+
+def _in_order(by: Mapping[str, str]) -> list[str]:
+    """Return the values as a reader expects them: numbers and ranges by size, else by the alphabet."""
+
+    def key(word: str) -> tuple[float, str]:
+        try:
+            return float(word.split()[0]), word
+        except (ValueError, IndexError):
+            return float("inf"), word
+
+    return sorted(set(by.values()), key=key)

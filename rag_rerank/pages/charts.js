@@ -1,0 +1,308 @@
+"use strict";
+// What both pages share: elements, numbers in words, tables, lists to browse, and charts.
+// Data becomes text nodes and plain attributes, never HTML.
+
+// ---- elements
+
+function make(node, attributes, children) {
+  for (const [name, value] of Object.entries(attributes)) {
+    if (value === null || value === undefined || value === false) continue;
+    if (typeof value === "function") node.addEventListener(name, value);
+    else node.setAttribute(name, value === true ? "" : value);
+  }
+  node.append(...children.flat(9).filter((child) => child !== null && child !== undefined && child !== false));
+  return node;
+}
+const el = (tag, attributes = {}, ...children) => make(document.createElement(tag), attributes, children);
+const shape = (tag, attributes = {}, ...children) =>
+  make(document.createElementNS("http://www.w3.org/2000/svg", tag), attributes, children);
+const said = (text, attributes = {}) => el("bdi", attributes, text === null || text === undefined ? "–" : String(text));
+const list = (value) => (Array.isArray(value) ? value : []);
+const compare = (a, b) => (a < b ? -1 : a > b ? 1 : 0);
+const pairs = (value) => Object.entries(value ?? {});
+
+function short(text, length) {
+  const signs = Array.from(String(text ?? ""));
+  return signs.length > length ? signs.slice(0, length - 1).join("").trimEnd() + "…" : signs.join("");
+}
+
+const section = (id, title, lead, ...body) =>
+  el("section", { id, "aria-labelledby": `${id}-title` },
+    el("h2", { id: `${id}-title` }, title), lead && el("p", {}, lead), el("div", { class: "body" }, ...body));
+
+const empty = (words) => el("p", { class: "empty" }, words);
+
+function choice(label, options, pick) {
+  const select = el("select", { change: () => pick(options[select.selectedIndex]) },
+    options.map((option) => el("option", {}, short(option, 60))));
+  return el("label", {}, label, select);
+}
+
+function facts(rows) {
+  return el("dl", { class: "facts" }, rows.filter((row) => row[1] !== null && row[1] !== undefined)
+    .map(([name, value]) => [el("dt", {}, said(name)), el("dd", {}, value instanceof Node ? value : said(value))]));
+}
+
+// ---- numbers in words; what is not known is a dash
+
+const known = (value) => typeof value === "number";
+const worded = (words) => (value, ...rest) => (known(value) ? words(value, ...rest) : "–");
+const whole = worded((n) => Math.round(n).toLocaleString("en"));
+const minus = (text) => text.replace("-", "−");
+const number = worded((n, digits = 4) => {
+  const size = Math.abs(n);
+  if (size >= 1e6 || (size > 0 && size < 0.5 / 10 ** digits)) return minus(n.toExponential(1));
+  return minus(n.toFixed(size >= 1000 ? 0 : size >= 100 ? Math.min(1, digits) : digits));
+});
+const signed = worded((n, digits = 3) => (n > 0 ? "+" : "") + number(n, digits));
+const share = worded((n) => {
+  const percent = n * 100;
+  if (percent > 0 && percent < 0.1) return "< 0.1 %";
+  return (n < 1 ? Math.min(percent, 99.9) : percent).toFixed(percent < 10 && percent > 0 ? 1 : percent > 99 && n < 1 ? 1 : 0) + " %";
+});
+const duration = worded((s) => {
+  if (s === 0) return "0 ms";
+  if (s < 0.001) return "< 1 ms";
+  if (s < 0.9995) return `${(s * 1000).toFixed(s < 0.00995 ? 1 : 0)} ms`;
+  return s < 59.95 ? `${s.toFixed(s < 9.995 ? 2 : 1)} s` : `${Math.floor(Math.round(s) / 60)} min ${Math.round(s) % 60} s`;
+});
+const money = worded((n) => "$" + (n === 0 ? "0" : n < 0.01 ? n.toPrecision(2) : n.toLocaleString("en", { minimumFractionDigits: 2, maximumFractionDigits: n < 1 ? 4 : 2 })));
+const many = (n, one, more = one + "s") => `${whole(n)} ${n === 1 ? one : more}`;
+function moment(text) {
+  const at = new Date(text);
+  return text && !isNaN(at) ? at.toISOString().slice(0, 19).replace("T", " ") + " UTC" : String(text ?? "–");
+}
+const scales = {
+  calibrated: "calibrated: a probability of relevance",
+  sigmoid: "sigmoid: of a logit, 0 to 1, not a probability",
+  relevance: "relevance: the provider's own number, 0 to 1",
+  similarity: "similarity: a cosine or dot product",
+  unbounded: "unbounded: only the order means something",
+};
+
+// ---- tables and lists, some rows at a time
+
+function paged(size, fill) {
+  let rows = [];
+  let at = 0;
+  const status = el("span", { role: "status" });
+  const turn = (by) => () => { at += by; show(); };
+  const back = el("button", { class: "button", type: "button", click: turn(-size) }, "Previous");
+  const next = el("button", { class: "button", type: "button", click: turn(size) }, "Next");
+  const bar = el("div", { class: "pager" }, back, status, next);
+  function show() {
+    const end = Math.min(at + size, rows.length);
+    status.textContent = rows.length ? `${whole(at + 1)}–${whole(end)} of ${whole(rows.length)}` : "none";
+    back.disabled = at === 0;
+    next.disabled = end === rows.length;
+    bar.hidden = rows.length <= size;
+    fill(rows.slice(at, end));
+  }
+  return { bar, set(all) { rows = all; at = 0; show(); } };
+}
+
+// A column: head, cell(row), and what it may have: number (right-aligned), key(row) to sort by, class, title.
+function table(columns, rows, { caption, size = 50 } = {}) {
+  const body = el("tbody");
+  const kind = (column) => (column.number ? "n" : column.class);
+  const run = paged(size, (part) => body.replaceChildren(...part.map((row) =>
+    el("tr", {}, columns.map((column, i) =>
+      el(i ? "td" : "th", { class: kind(column), scope: i ? null : "row" }, column.cell(row)))))));
+  const heads = columns.map((column) => el("th", { class: kind(column), scope: "col", title: column.title },
+    column.key ? el("button", { class: "link", type: "button", click: () => sort(column) }, column.head) : column.head));
+  let sorted = null;
+  let down = false;
+  function sort(column) {
+    down = sorted === column ? !down : false;
+    sorted = column;
+    const key = (row) => column.key(row) ?? Infinity;
+    const order = [...rows].sort((a, b) => compare(key(a), key(b)));
+    columns.forEach((other, i) => other === column
+      ? heads[i].setAttribute("aria-sort", down ? "descending" : "ascending") : heads[i].removeAttribute("aria-sort"));
+    run.set(down ? order.reverse() : order);
+  }
+  run.set(rows);
+  return el("div", { class: "frame" }, caption && el("p", { class: "caption" }, caption),
+    el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": caption ?? columns[0].head },
+      el("table", {}, el("thead", {}, el("tr", {}, heads)), body)), run.bar);
+}
+
+// A list on the left, and on the right what belongs to the item that was chosen.
+function browse({ label, items, size = 40, item, detail, nothing }) {
+  const rows = el("ul", { keydown: walk });
+  const panel = el("div", { class: "detail card", role: "region", "aria-live": "polite", "aria-label": `chosen ${label}` });
+  let chosen;
+  const run = paged(size, (part) => rows.replaceChildren(...(part.length ? part.map(row) : [el("li", { class: "empty" }, nothing)])));
+  function row(thing) {
+    const button = el("button", { type: "button", "aria-current": thing === chosen ? "true" : null, click: () => choose(thing, button) }, item(thing));
+    return el("li", {}, button);
+  }
+  function choose(thing, button) {
+    chosen = thing;
+    rows.querySelector("[aria-current]")?.removeAttribute("aria-current");
+    button?.setAttribute("aria-current", "true");
+    panel.replaceChildren(...[detail(thing)].flat(9).filter(Boolean));
+    if (button && panel.offsetTop > rows.offsetTop + 100) panel.scrollIntoView({ block: "start" });
+  }
+  function walk(event) {
+    const step = { ArrowDown: "nextElementSibling", ArrowUp: "previousElementSibling" }[event.key];
+    if (!step) return;
+    event.preventDefault();
+    event.target.closest("li")?.[step]?.querySelector("button")?.focus();
+  }
+  function set(found) {
+    if (found.length && !found.includes(chosen)) choose(found[0]);
+    if (!found.length) panel.replaceChildren(empty("Nothing is chosen."));
+    run.set(found);
+    if (!found.length) chosen = undefined;
+  }
+  set(items);
+  return { set, node: el("div", { class: "browse" }, el("div", { class: "list card", role: "group", "aria-label": `${label} list` }, rows, run.bar), panel) };
+}
+
+// ---- charts
+
+const pen = document.createElement("canvas").getContext("2d");
+function fit(text, width) {
+  pen.font = `12px ${getComputedStyle(document.body).fontFamily}`;
+  let signs = Array.from(short(text, 120));
+  if (pen.measureText(signs.join("")).width <= width) return signs.join("");
+  while (signs.length && pen.measureText(signs.join("") + "…").width > width) signs.pop();
+  return signs.join("") + "…";
+}
+
+const tip = el("div", { id: "tip", role: "tooltip", hidden: true });
+function point(at, lines) {
+  tip.replaceChildren(...lines.filter(Boolean).map((line) => el("div", {}, said(short(line, 200)))));
+  tip.hidden = false;
+  const box = at.getBoundingClientRect();
+  const middle = box.left + box.width / 2 - tip.offsetWidth / 2;
+  const left = Math.max(8, Math.min(middle, document.documentElement.clientWidth - tip.offsetWidth - 8));
+  const top = box.top - tip.offsetHeight - 8;
+  tip.style.left = `${left + scrollX}px`;
+  tip.style.top = `${(top < 4 ? box.bottom + 8 : top) + scrollY}px`;
+}
+const unpoint = () => { tip.hidden = true; };
+
+// Something in a chart that can be pointed at, reached with the arrow keys, and perhaps chosen.
+function mark(lines, choose, ...shapes) {
+  const words = lines.filter(Boolean).map((line) => short(line, 200)).join(", ");
+  const node = shape("g", { class: "mark", role: choose ? "button" : "img", tabindex: -1, "aria-label": words,
+    pointerenter: () => point(node, lines), pointerleave: unpoint, focus: () => point(node, lines), blur: unpoint,
+    click: choose, keydown: choose && ((event) => {
+      if (event.key === "Enter" || event.key === " ") { event.preventDefault(); choose(); }
+    }) }, ...shapes);
+  return node;
+}
+
+// A chart with its title; paint(width) gives its shapes and height, anew whenever the width changes.
+function figure(title, note, paint, ...above) {
+  const id = `figure-${figure.count = (figure.count ?? 0) + 1}`;
+  const box = el("div", { class: "plot" });
+  let width = 0;
+  function repaint() {
+    const now = Math.floor(box.clientWidth);
+    if (now < 40 || now === width) return;
+    width = now;
+    const { height, shapes } = paint(width);
+    const svg = shape("svg", { width, height, viewBox: `0 0 ${width} ${height}`, role: "group", "aria-labelledby": id }, shapes);
+    walkable(svg);
+    box.replaceChildren(svg);
+  }
+  new ResizeObserver(() => requestAnimationFrame(repaint)).observe(box);
+  return el("figure", {}, el("figcaption", { id }, title, note && el("small", { class: "soft" }, note)), ...above, box);
+}
+
+function walkable(svg) {
+  const marks = [...svg.querySelectorAll(".mark")];
+  marks[0]?.setAttribute("tabindex", 0);
+  svg.addEventListener("keydown", (event) => {
+    const at = marks.indexOf(document.activeElement);
+    const to = { ArrowRight: at + 1, ArrowDown: at + 1, ArrowLeft: at - 1, ArrowUp: at - 1, Home: 0, End: marks.length - 1 }[event.key];
+    if (at < 0 || to === undefined) return;
+    event.preventDefault();
+    if (!marks[to]) return;
+    marks[at].setAttribute("tabindex", -1);
+    marks[to].setAttribute("tabindex", 0);
+    marks[to].focus();
+  });
+}
+
+function linear([low, high], [from, to]) {
+  const span = high - low || 1;
+  return (value) => from + ((value - low) / span) * (to - from);
+}
+
+function ticks(low, high, count) {
+  if (!(high > low)) return [low];
+  const rough = (high - low) / Math.max(1, count);
+  const power = 10 ** Math.floor(Math.log10(rough));
+  const step = [1, 2, 5, 10].find((factor) => factor * power >= rough * 0.999) * power;
+  const first = Math.ceil(low / step - 1e-9);
+  return Array.from({ length: Math.floor(high / step + 1e-9) - first + 1 }, (_, i) => Number(((first + i) * step).toPrecision(12)));
+}
+
+// As many digits as tell neighbouring ticks apart.
+function digits(values) {
+  const gap = values.length > 1 ? Math.abs(values[1] - values[0]) : Math.abs(values[0]) || 1;
+  return Math.max(0, Math.min(6, Math.ceil(-Math.log10(gap) - 1e-9)));
+}
+const plainly = (values) => { const places = digits(values); return (value) => number(value, places); };
+
+function axis(values, x, y, words, label, [from, to], top) {
+  return [
+    top !== undefined && values.map((value) => shape("line", { class: "grid", x1: x(value), x2: x(value), y1: top, y2: y })),
+    shape("line", { class: "axis", x1: from, x2: to, y1: y, y2: y }),
+    values.map((value) => shape("text", { x: x(value), y: y + 17, "text-anchor": "middle" }, words(value))),
+    label && shape("text", { x: to, y: y + 36, "text-anchor": "end" }, fit(label, to - from)),
+  ];
+}
+function levels(values, y, [from, to], words) {
+  return values.map((value) => [
+    shape("line", { class: "grid", x1: from, x2: to, y1: y(value), y2: y(value) }),
+    shape("text", { x: from - 8, y: y(value) + 4, "text-anchor": "end" }, words(value)),
+  ]);
+}
+
+// Systems differ in colour and in shape.
+function sign(index, x, y, size = 5, kind = "fill") {
+  const i = index === 0 ? 0 : ((index - 1) % 6) + 1;
+  const name = `shape s${i} ${kind}`;
+  const path = (d) => shape("path", { class: name, d });
+  if (i === 2) return shape("rect", { class: name, x: x - size * 0.9, y: y - size * 0.9, width: size * 1.8, height: size * 1.8 });
+  if (i === 3) return path(`M${x} ${y - size * 1.2}L${x + size * 1.15} ${y + size * 0.9}H${x - size * 1.15}Z`);
+  if (i === 4) return path(`M${x} ${y - size * 1.3}L${x + size * 1.3} ${y}L${x} ${y + size * 1.3}L${x - size * 1.3} ${y}Z`);
+  if (i === 5) return path(`M${x} ${y + size * 1.2}L${x + size * 1.15} ${y - size * 0.9}H${x - size * 1.15}Z`);
+  if (i === 6) return shape("rect", { class: name, x: x - size * 1.3, y: y - size * 0.55, width: size * 2.6, height: size * 1.1 });
+  return shape("circle", { class: name, cx: x, cy: y, r: size });
+}
+const sample = (index, kind) => shape("svg", { width: 14, height: 12, "aria-hidden": "true" }, sign(index, 7, 6, 4.5, kind));
+const legend = (entries) => el("ul", { class: "legend" }, entries.map(([swatch, words]) => el("li", {}, swatch, said(words))));
+const swatch = (name) => shape("svg", { width: 14, height: 12, "aria-hidden": "true" }, shape("rect", { class: `${name} fill`, x: 1, y: 1, width: 10, height: 10, rx: 2 }));
+
+// Parts of a whole beside each other, as a thin bar.
+function bar(parts, words) {
+  const total = parts.reduce((sum, [, size]) => sum + size, 0) || 1;
+  let at = 0;
+  return shape("svg", { class: "bar", role: "img", "aria-label": words, viewBox: "0 0 100 8", preserveAspectRatio: "none" },
+    shape("rect", { class: "track", width: 100, height: 8 }),
+    parts.map(([name, size]) => shape("rect", { class: `${name} fill`, x: ((at += size) - size) * 100 / total, width: size * 100 / total, height: 8 })));
+}
+
+// ---- the page
+
+// Draws the page once all scripts are read.
+function start(title, draw) {
+  document.addEventListener("DOMContentLoaded", () => {
+    const data = JSON.parse(document.getElementById("data").textContent);
+    document.title = title(data);
+    document.body.append(tip);
+    addEventListener("keydown", (event) => event.key === "Escape" && unpoint());
+    const page = document.getElementById("page");
+    page.append(...[draw(data)].flat(9).filter(Boolean));
+    const named = [...page.querySelectorAll("section[id]")];
+    page.querySelector(".contents")?.append(...named.map((part) => el("a", { href: `#${part.id}` }, part.querySelector("h2").textContent)));
+    if (data.mended) page.querySelector("header").append(el("p", { class: "notice" },
+      `${many(data.mended, "number")} in the data ${data.mended === 1 ? "is" : "are"} not finite, and shown as not known.`));
+  });
+}

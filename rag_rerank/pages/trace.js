@@ -1,0 +1,306 @@
+"use strict";
+// The page of a recording: overview, calls, one call, one candidate.
+
+const HEAD = 10; // how many stand out where all candidates were returned
+
+start(() => "Trace report", ({ overview, calls }) => {
+  const left = overview.calls - calls.length;
+  const span = overview.first && overview.last !== overview.first
+    ? `${moment(overview.first)} to ${moment(overview.last)}` : moment(overview.first);
+  return [
+    el("header", {}, el("h1", {}, "Trace report"),
+      el("p", { class: "lead" }, overview.calls ? `${many(overview.calls, "recorded call")}, ${span}` : "No call was recorded."),
+      left > 0 && el("p", { class: "notice" }, `This page holds the last ${many(calls.length, "call")}; ${many(left, "earlier one")} ${left === 1 ? "is" : "are"} left out to keep it small. The overview counts all.`)),
+    overview.calls > 0 && summary(overview),
+    calls.length > 0 && callList(calls),
+  ];
+});
+
+function summary(all) {
+  const guess = (name) => (all.estimated.includes(name) ? "estimated in part" : null);
+  const partly = (count) => (count && count < all.calls ? `known for ${many(count, "call")}` : null);
+  const tile = (name, value, ...notes) => el("div", {}, el("dt", {}, name), el("dd", {}, value, notes.filter(Boolean).map((note) => el("small", { class: "soft" }, note))));
+  const tiles = el("dl", { class: "figures card" },
+    tile("Calls", whole(all.calls)),
+    tile("Failed", whole(all.errors)),
+    tile("Degraded", whole(all.degraded)),
+    tile("Latency p50", duration(all.p50)),
+    tile("Latency p95", duration(all.p95)),
+    tile("Tokens read", whole(all.tokens), partly(all.tokens_known), guess("tokens")),
+    tile("Cost", money(all.cost), partly(all.cost_known), guess("cost")),
+    tile("Texts cut", all.covered ? share(all.cut / all.covered) : "–", all.covered ? `${whole(all.cut)} of ${whole(all.covered)} read` : "not known"));
+  const columns = [
+    { head: "Reranker", class: "words", cell: (row) => said(short(row.reranker, 80)) },
+    { head: "Calls", number: true, cell: (row) => whole(row.calls), key: (row) => row.calls },
+    { head: "Failed", number: true, cell: (row) => whole(row.errors), key: (row) => row.errors },
+    { head: "Degraded", number: true, cell: (row) => whole(row.degraded), key: (row) => row.degraded },
+    { head: "p50", number: true, cell: (row) => duration(row.p50), key: (row) => row.p50 },
+    { head: "p95", number: true, cell: (row) => duration(row.p95), key: (row) => row.p95 },
+    { head: "Tokens", number: true, cell: (row) => whole(row.tokens), key: (row) => row.tokens },
+    { head: "Cost", number: true, cell: (row) => money(row.cost), key: (row) => row.cost },
+    { head: "Texts cut", number: true, cell: (row) => (row.covered ? share(row.cut / row.covered) : "–"), key: (row) => (row.covered ? row.cut / row.covered : null) },
+  ];
+  return el("section", { class: "stack", "aria-label": "Overview" }, tiles,
+    all.rerankers.length > 1 && table(columns, all.rerankers, { caption: "By reranker", size: 10 }));
+}
+
+// ---- calls
+
+const cut = (entry) => Boolean(entry.coverage && entry.coverage.seen < entry.coverage.total);
+const cuts = (call) => list(call.candidates).filter(cut).length;
+const title = (call) => call.query ?? `Query not recorded · ${short(call.query_sha256, 12)}`;
+const badge = (words, kind) => el("span", { class: `badge ${kind}` }, words);
+const flags = (call) => [
+  call.error !== null && call.error !== undefined && badge("failed", "bad"),
+  list(call.degraded).length > 0 && badge("degraded", "bad"),
+  cuts(call) > 0 && badge(`${cuts(call)} cut`, "soft"),
+];
+
+function callList(calls) {
+  const wanted = { text: "", degraded: false, cut: false, failed: false, order: "Latest first" };
+  const orders = {
+    "Latest first": (a, b) => compare(String(b.time), String(a.time)),
+    "Earliest first": (a, b) => compare(String(a.time), String(b.time)),
+    "Slowest first": (a, b) => (b.seconds ?? 0) - (a.seconds ?? 0),
+    "Most moved first": (a, b) => moved(b) - moved(a),
+  };
+  const words = new Map(calls.map((call) => [call, searched(call)]));
+  const found = () => calls.filter((call) => words.get(call).includes(wanted.text) && (!wanted.degraded || list(call.degraded).length)
+    && (!wanted.cut || cuts(call)) && (!wanted.failed || call.error)).sort(orders[wanted.order]);
+  const shown = browse({
+    label: "call", items: found(), nothing: "No call fits these filters.",
+    item: (call) => [said(short(title(call), 140)), el("span", { class: "under" }, el("span", {}, moment(call.time).slice(5, 19)),
+      el("span", {}, duration(call.seconds)), el("span", {}, many(list(call.candidates).length, "candidate")), flags(call))],
+    detail: callDetail,
+  });
+  const set = (name, value) => { wanted[name] = value; shown.set(found()); };
+  const check = (name, label) => el("label", { class: "check" }, el("input", { type: "checkbox", change: (event) => set(name, event.target.checked) }), label);
+  return section("calls", "Calls", null,
+    el("div", { class: "controls" },
+      el("label", {}, "Query, id, reranker or tag", el("input", { type: "search", input: (event) => set("text", event.target.value.toLowerCase()) })),
+      choice("Order", Object.keys(orders), (order) => set("order", order)),
+      check("degraded", "only degraded"), check("cut", "only with cut texts"), check("failed", "only failed")),
+    shown.node);
+}
+
+function searched(call) {
+  const tags = pairs(call.tags).map(([name, value]) => `${name}=${value}`);
+  return [call.query, call.query_sha256, call.id, call.reranker, ...tags, ...list(call.candidates).map((entry) => entry.id)].join("\n").toLowerCase();
+}
+
+const moved = (call) => list(call.candidates).reduce((sum, entry) => sum + (known(entry.rank) ? Math.abs(entry.rank - entry.first_rank) : 0), 0);
+
+// ---- one call
+
+function callDetail(call) {
+  const entries = list(call.candidates);
+  const usage = call.usage ?? {};
+  const pairBox = el("div", { class: "pair card detail", role: "region", "aria-live": "polite", "aria-label": "chosen candidate", hidden: true });
+  const choose = (entry) => {
+    pairBox.hidden = false;
+    pairBox.replaceChildren(...pairDetail(call, entry));
+    pairBox.scrollIntoView({ block: "nearest" });
+  };
+  const fact = (name, value) => value !== "–" && el("span", {}, `${name} `, el("b", {}, said(value)));
+  const ranked = entries.some((entry) => known(entry.rank));
+  return [
+    el("h3", { class: "query" }, said(title(call))),
+    el("p", { class: "line" }, fact("by", short(call.reranker, 90)), fact("in", duration(call.seconds)), fact("top_k", known(call.top_k) ? whole(call.top_k) : "all"),
+      fact("tokens", whole(usage.tokens)), fact("cost", money(usage.cost)), usage.cached > 0 && fact("from cache", whole(usage.cached)),
+      list(usage.estimated).length > 0 && fact("estimated", usage.estimated.join(", "))),
+    pairs(call.tags).length > 0 && el("p", { class: "line" }, pairs(call.tags).map(([name, value]) => fact(name, String(value)))),
+    notices(call),
+    entries.length === 0 ? empty("There were no candidates.") : el("div", { class: "columns" },
+      ranked ? moves(call, entries, choose) : empty("The call failed, so there are no ranks."),
+      spread(call, entries, choose)),
+    entries.length > 0 && candidates(entries, choose),
+    pairBox,
+    el("div", {}, el("h3", {}, "Steps"), call.trace ? el("ul", { class: "steps" }, step(call.trace, call.trace.seconds || 0)) : empty("No steps were recorded.")),
+    el("p", { class: "small soft" }, "Call ", said(call.id), ", ", moment(call.time), ", rag_rerank ", said(call.version)),
+  ];
+}
+
+function notices(call) {
+  const lines = [
+    call.error && ["Failed. ", call.error],
+    ...list(call.degraded).map((reason) => ["Degraded. ", reason]),
+    call.substituted && ["Substituted. ", "The scores are another reranker's, so a threshold written for it does not apply."],
+  ].filter(Boolean);
+  return lines.length > 0 && el("div", { class: "notice" }, lines.map(([kind, words]) => el("p", {}, el("b", {}, kind), said(words))));
+}
+
+function standing(call, entries) {
+  const cutoff = known(call.top_k) ? call.top_k : HEAD;
+  return (entry) => known(entry.rank) && entry.rank <= Math.min(cutoff, entries.length);
+}
+const direction = (entry) => (entry.rank < entry.first_rank ? "up" : entry.rank > entry.first_rank ? "down" : "flat");
+const change = (entry) => (!known(entry.rank) ? "" : { up: `▲ ${entry.first_rank - entry.rank}`, down: `▼ ${entry.rank - entry.first_rank}`, flat: "=" }[direction(entry)]);
+const outline = (entry) => [
+  short(entry.id, 60), known(entry.rank) ? `rank ${entry.first_rank} → ${entry.rank}` : `rank ${entry.first_rank} in the first stage`,
+  known(entry.score) ? `score ${number(entry.score)}` : null, known(entry.first_score) ? `first-stage score ${number(entry.first_score)}` : null, entry.dropped,
+];
+
+function moves(call, entries, choose) {
+  const returned = standing(call, entries);
+  const head = entries.filter(returned).length;
+  const last = entries.reduce((most, entry) => Math.max(most, entry.rank ?? 0, entry.first_rank ?? 0), 1);
+  const dense = last > Math.max(24, head + 4);
+  const name = known(call.top_k) ? `the ${head} returned` : head < entries.length ? `the first ${head}` : "all candidates";
+  return figure("Rank moves", `First stage on the left, final on the right; ${name} in colour.${dense ? " Lower ranks are drawn closer together." : ""}`, (width) => {
+    const row = 19;
+    const rest = dense ? Math.max(0.4, Math.min(8, 190 / (last - head))) : row;
+    const y = (rank) => 30 + (rank <= head ? (rank - 0.5) * row : head * row + (rank - head - 0.5) * rest);
+    const [left, right] = [34, Math.max(110, width - Math.min(190, width * 0.42))];
+    const path = (entry) => {
+      const [a, b, bend] = [y(entry.first_rank), y(entry.rank), (right - left) / 3];
+      return `M${left} ${a}C${left + bend} ${a} ${right - bend} ${b} ${right} ${b}`;
+    };
+    const draw = (entry) => {
+      const bright = returned(entry);
+      const kind = bright ? direction(entry) : "rest";
+      return mark(outline(entry), () => choose(entry),
+        shape("path", { class: "hit", d: path(entry) }),
+        shape("path", { class: `${kind} stroke ${bright ? "" : "thin faint"}`, d: path(entry) }),
+        bright && [shape("circle", { class: `shape ${kind} fill`, cx: left, cy: y(entry.first_rank), r: 3 }),
+          shape("circle", { class: `shape ${kind} fill`, cx: right, cy: y(entry.rank), r: 3 }),
+          shape("text", { class: "strong", x: right + 32, y: y(entry.rank) + 4 }, fit(`${short(entry.id, 24)}  ${change(entry)}`, width - right - 32))]);
+    };
+    const placed = entries.filter((entry) => known(entry.rank) && known(entry.first_rank));
+    const bright = placed.filter(returned).sort((a, b) => a.rank - b.rank);
+    const free = (used, at) => !used.some((other) => Math.abs(other - at) < 11) && used.push(at);
+    const used = [];
+    const numbers = (x, anchor, rank) => shape("text", { x, y: y(rank) + 4, "text-anchor": anchor }, whole(rank));
+    return {
+      height: y(last) + 16,
+      shapes: [
+        shape("text", { x: left, y: 14, "text-anchor": "start" }, "First stage"), shape("text", { x: right, y: 14, "text-anchor": "end" }, "Final"),
+        placed.filter((entry) => !returned(entry)).map(draw), bright.map(draw),
+        [...bright].sort((a, b) => a.first_rank - b.first_rank).map((entry) => free(used, y(entry.first_rank)) && numbers(left - 9, "end", entry.first_rank)),
+        bright.map((entry) => numbers(right + 9, "start", entry.rank)),
+      ],
+    };
+  });
+}
+
+function spread(call, entries, choose) {
+  const returned = standing(call, entries);
+  const strips = [
+    ["First stage", "scale not recorded", entries.filter((entry) => known(entry.first_score)), (entry) => entry.first_score, "The first stage gave no scores."],
+    ["Final", call.scale ?? "no scale", entries.filter((entry) => known(entry.score)), (entry) => entry.score, "No candidate was scored."],
+  ];
+  return figure("Score spread", `Before and after; filled: ${known(call.top_k) ? "returned" : "the first " + Math.min(HEAD, entries.length)}. ${scales[call.scale] ?? ""}`, (width) => {
+    let top = 0;
+    const shapes = strips.map(([name, scale, scored, value, nothing]) => {
+      const here = top;
+      const heading = [shape("text", { class: "strong", x: 0, y: here + 16 }, name), shape("text", { x: width, y: here + 16, "text-anchor": "end" }, scored.length ? fit(scale, width - 90) : "")];
+      if (!scored.length) {
+        top += 62;
+        return [heading, shape("text", { x: 0, y: here + 40 }, fit(nothing, width))];
+      }
+      const values = scored.map(value);
+      const [low, high] = [Math.min(...values), Math.max(...values)];
+      const room = (high - low || Math.abs(high) || 1) * 0.04;
+      const x = linear([low - room, high + room], [8, width - 8]);
+      const piles = new Map();
+      const places = [...scored].sort((a, b) => returned(b) - returned(a)).map((entry) => {
+        const bin = Math.round(x(value(entry)) / 9);
+        piles.set(bin, (piles.get(bin) ?? 0) + 1);
+        return [entry, piles.get(bin) - 1];
+      });
+      const tallest = Math.max(...piles.values());
+      const lift = Math.min(9, 100 / tallest);
+      const base = here + 34 + (tallest - 1) * lift + 6;
+      top = base + 58;
+      const marks = ticks(low - room, high + room, Math.max(4, Math.floor(width / 90)));
+      return [heading, axis(marks, x, base + 9, plainly(marks), null, [0, width]), places.reverse().map(([entry, up]) =>
+        mark(outline(entry), () => choose(entry), shape("circle", { class: `shape ${returned(entry) ? "up fill" : "rest hollow"}`, cx: x(value(entry)), cy: base - up * lift, r: 4 })))];
+    });
+    return { height: top, shapes };
+  });
+}
+
+function candidates(entries, choose) {
+  const some = (of) => entries.some((entry) => of(entry) !== null && of(entry) !== undefined);
+  const texts = some((entry) => entry.text);
+  const ranked = some((entry) => entry.rank);
+  const columns = [
+    ranked && { head: "Rank", number: true, cell: (entry) => whole(entry.rank), key: (entry) => entry.rank },
+    ranked && { head: "Move", number: true, cell: (entry) => el("span", { class: { up: "good", down: "bad" }[known(entry.rank) ? direction(entry) : ""] }, change(entry)), key: (entry) => entry.rank - entry.first_rank },
+    { head: "Candidate", class: texts ? "long" : "words", cell: (entry) => [el("button", { class: "link", type: "button", click: () => choose(entry) }, said(short(entry.id, 80))), texts && el("small", { class: "soft" }, said(short(entry.text, 64)))] },
+    some((entry) => entry.score) && { head: "Score", number: true, cell: (entry) => number(entry.score), key: (entry) => -entry.score },
+    some((entry) => entry.raw_score) && { head: "Raw", number: true, cell: (entry) => number(entry.raw_score, 3), key: (entry) => -entry.raw_score },
+    { head: "First rank", number: true, cell: (entry) => whole(entry.first_rank), key: (entry) => entry.first_rank },
+    some((entry) => entry.first_score) && { head: "First score", number: true, cell: (entry) => number(entry.first_score, 3), key: (entry) => -entry.first_score },
+    some((entry) => entry.coverage) && { head: "Read", number: true, cell: (entry) => (entry.coverage ? el("span", { class: cut(entry) ? "bad" : "" }, read(entry.coverage)) : "–"), key: (entry) => (entry.coverage ? entry.coverage.seen / entry.coverage.total : null) },
+    some((entry) => entry.dropped) && { head: "Dropped", class: "words", cell: (entry) => (entry.dropped ? said(entry.dropped) : "") },
+  ].filter(Boolean);
+  return el("div", {}, el("h3", {}, "Candidates"), table(columns, entries, { caption: "Choose one to see its way through the steps", size: 10 }));
+}
+const read = (coverage) => share(coverage.total ? coverage.seen / coverage.total : 1);
+
+// ---- one query and candidate
+
+function pairDetail(call, entry) {
+  const place = known(entry.rank) ? `${whole(entry.first_rank)} → ${whole(entry.rank)}` : `${whole(entry.first_rank)} in the first stage`;
+  return [
+    el("h3", {}, "Candidate ", said(entry.id)),
+    facts([
+      ["Rank", place],
+      ["Score", known(entry.score) ? `${number(entry.score)} (${call.scale ?? "scale not recorded"})` : null],
+      ["Raw score", known(entry.raw_score) ? number(entry.raw_score) : null],
+      ["First-stage score", known(entry.first_score) ? number(entry.first_score) : null],
+      ["Returned", entry.dropped ? `no: ${entry.dropped}` : known(entry.rank) ? "yes" : "no: the call failed"],
+      ["Read", entry.coverage ? reading(entry.coverage) : null],
+    ]),
+    el("div", {}, el("h4", {}, "Text"), textOf(entry)),
+    entry.metadata && pairs(entry.metadata).length > 0 && el("div", {}, el("h4", {}, "Metadata"), facts(pairs(entry.metadata).map(([name, value]) => [name, typeof value === "string" ? value : JSON.stringify(value)]))),
+    el("div", {}, el("h4", {}, "Its way through the steps"), visits(list(entry.visits))),
+  ];
+}
+
+function reading(coverage) {
+  const words = `${whole(coverage.seen)} of ${many(coverage.total, "token")} (${read(coverage)})`;
+  const cutOff = coverage.seen < coverage.total;
+  return el("div", {}, bar([["up", coverage.seen], ["down", Math.max(0, coverage.total - coverage.seen)]], words),
+    el("span", { class: "small" }, words, cutOff ? "; the rest was cut off" : ""));
+}
+
+function textOf(entry) {
+  if (!known(entry.text?.length)) return el("p", { class: "soft" }, "The text was not recorded. SHA-256 ", el("code", {}, said(entry.sha256)));
+  const signs = Array.from(entry.text); // offsets count characters, not UTF-16 units
+  const [from, to] = entry.window ?? [0, 0];
+  const marked = to > from;
+  return [
+    el("p", { class: "text", dir: "auto", tabindex: 0 }, marked ? [signs.slice(0, from).join(""), el("mark", {}, signs.slice(from, to).join("")), signs.slice(to).join("")] : entry.text || el("span", { class: "soft" }, "(empty)")),
+    marked && el("p", { class: "small soft" }, `The score comes from the marked window, characters ${whole(from)} to ${whole(to)}.`),
+  ];
+}
+
+function visits(way) {
+  if (!way.length) return empty("No step met it.");
+  return table([
+    { head: "Step", class: "words", cell: (visit) => said(visit.step) },
+    { head: "Rank", number: true, cell: (visit) => whole(visit.rank) },
+    { head: "Raw score", number: true, cell: (visit) => number(visit.raw_score) },
+    { head: "Score", number: true, cell: (visit) => number(visit.score) },
+    { head: "Scale", cell: (visit) => said(visit.scale) },
+    { head: "Read", number: true, cell: (visit) => (visit.coverage ? read(visit.coverage) : "–") },
+    { head: "Not scored", class: "words", cell: (visit) => (visit.unscored ? said(visit.unscored) : "") },
+  ], way, { size: 30 });
+}
+
+function step(node, total) {
+  const usage = node.usage ?? {};
+  const fact = (words) => el("span", {}, words);
+  return el("li", {},
+    el("b", {}, said(node.step)), node.error && [" ", badge("failed", "bad")],
+    el("div", { class: "line" }, fact(duration(node.seconds)), node.kind && fact(said(node.kind)), node.model && fact(said(node.model)), node.scale && fact(said(node.scale)),
+      usage.texts > 0 && fact(many(usage.texts, "text")), usage.cached > 0 && fact(`${whole(usage.cached)} from cache`), known(usage.tokens) && fact(many(usage.tokens, "token")),
+      usage.requests > 0 && fact(many(usage.requests, "request")), known(usage.search_units) && fact(many(usage.search_units, "search unit")), known(usage.cost) && fact(money(usage.cost)),
+      node.attempts > 1 && fact(many(node.attempts, "attempt"))),
+    total > 0 && bar([["flat", Math.min(node.seconds || 0, total)], ["f0", Math.max(0, total - (node.seconds || 0))]], `${duration(node.seconds)} of ${duration(total)}`),
+    node.error && el("p", { class: "bad" }, said(node.error)),
+    list(node.failures).map((words) => el("p", { class: "bad" }, said(words))),
+    list(node.notes).map((words) => el("p", { class: "soft" }, said(words))),
+    list(node.children).length > 0 && el("ul", {}, node.children.map((child) => step(child, total))));
+}

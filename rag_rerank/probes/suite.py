@@ -1,0 +1,101 @@
+"""The contrasts, as they stand in ``probes.jsonl``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from functools import cache
+from itertools import combinations
+from math import factorial
+from pathlib import Path
+from typing import Any
+
+from rag_rerank.errors import InputError, did_you_mean
+
+__all__ = ["FILE", "VERSION", "Contrast", "suite"]
+
+FILE = Path(__file__).with_name("probes.jsonl")
+
+VERSION = 1
+"""Version of the suite: rates of two versions do not compare."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Contrast:
+    """A query with a passage that answers it and up to three that do not, or less well.
+
+    Args:
+        id: Kind and number, ``"negation-03"``.
+        kind: What the contrast turns on.
+        query: The query.
+        better: The passage that must stand above all others.
+        worse: The others; from better to worse if ``ordered``.
+        ordered: Whether the worse passages must stand in their order, too.
+        why: What makes the difference, in a sentence.
+    """
+
+    id: str
+    kind: str
+    query: str
+    better: str
+    worse: tuple[str, ...]
+    ordered: bool = False
+    why: str
+
+    @property
+    def passages(self) -> tuple[str, ...]:
+        """All passages, the better one first."""
+        return (self.better, *self.worse)
+
+    @property
+    def pairs(self) -> tuple[tuple[int, int], ...]:
+        """Positions in ``passages`` of which the first must stand above the second."""
+        wanted = combinations(range(len(self.passages)), 2)
+        return tuple((above, below) for above, below in wanted if self.ordered or above == 0)
+
+    @property
+    def chance(self) -> float:
+        """How probable it is that a random order passes."""
+        count = len(self.passages)
+        return 1 / (factorial(count) if self.ordered else count)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON-ready values."""
+        return {**asdict(self), "worse": list(self.worse)}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Contrast:
+        """Rebuild what `to_dict` gave."""
+        return cls(**{**data, "worse": tuple(data["worse"])})
+
+
+def suite(kinds: Collection[str] | None = None) -> tuple[Contrast, ...]:
+    """Return the contrasts, in the order of the file.
+
+    Args:
+        kinds: Only those of these kinds; ``None`` for all.
+
+    Raises:
+        InputError: No kind is given, or one that the suite does not have; the message names the kinds that there are.
+    """
+    known = {contrast.kind: None for contrast in _read()}
+    if kinds is None:
+        return _read()
+    if isinstance(kinds, str) or not kinds:
+        raise InputError(f"kinds must name at least one kind in a list, got {kinds!r}; known: {', '.join(known)}")
+    for kind in kinds:
+        if kind not in known:
+            raise InputError(f"unknown kind of probe {kind!r}{did_you_mean(kind, known)}")
+    return tuple(contrast for contrast in _read() if contrast.kind in kinds)
+
+
+@cache
+def _read() -> tuple[Contrast, ...]:
+    return tuple(_contrasts())
+
+
+def _contrasts() -> Iterator[Contrast]:
+    _, *lines = FILE.read_text(encoding="utf-8").splitlines()  # the first line says what the file is
+    for line in lines:
+        yield Contrast.from_dict(json.loads(line))

@@ -1,0 +1,115 @@
+"""A file of lines that many processes write to: whole lines only, of bounded size."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from rag_rerank.errors import ConfigError
+from rag_rerank.records.reading import rotated
+from rag_rerank.records.record import SCHEMA
+
+__all__ = ["RecordFile"]
+
+_PATIENCE = 10.0
+"""Seconds to wait for other writers, who write for milliseconds."""
+
+_HEAD = f'{{"schema": "{SCHEMA}"'.encode()
+"""How a file begins that may be written to."""
+
+_FLAGS = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
+
+
+class RecordFile:
+    """Appends records to a file, behind a lock that all processes respect (``FILE.lock``, beside it).
+
+    The file is opened for each line and nothing of it is kept meanwhile, so that whoever moves or removes it disturbs
+    nobody. It is made for its owner's eyes only.
+
+    Args:
+        path: The file, absolute.
+        max_bytes: Size that it never passes: before, it becomes ``FILE.1``, which was ``FILE.2`` before, and so on.
+        keep: How many of those there are at most; the oldest goes.
+    """
+
+    def __init__(self, path: Path, max_bytes: int, keep: int) -> None:
+        from filelock import FileLock
+
+        self.path = path
+        self._max_bytes = max_bytes
+        self._keep = keep
+        self._lock = FileLock(f"{self.path}.lock", timeout=_PATIENCE, mode=0o600)
+
+    def check(self) -> None:
+        """Make the file if it is not there, and its folder.
+
+        Raises:
+            ConfigError: It cannot be written, or holds something else.
+        """
+        try:
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with self._lock, self._opened() as file:
+                head = os.read(file, len(_HEAD))
+        except (OSError, NotImplementedError) as error:
+            raise ConfigError(f"records cannot be written to {self.path}: {_reason(error)}") from error
+        if not _HEAD.startswith(head):
+            raise ConfigError(f"{self.path} holds something else than records as {SCHEMA!r} has them; name a new file")
+
+    def append(self, lines: Sequence[bytes]) -> list[str]:
+        """Append lines that end in a line feed, each whole or not at all; return why, for each that was lost."""
+        lost = []
+        try:
+            with self._lock:
+                for line in lines:
+                    try:
+                        self._append(line)
+                    except OSError as error:
+                        lost.append(f"{self.path}: {_reason(error)}")
+        except (OSError, NotImplementedError) as error:
+            return [f"{self.path}: {_reason(error)}"] * len(lines)
+        return lost
+
+    def _append(self, line: bytes) -> None:
+        if len(line) > self._max_bytes:
+            raise OSError(errno.EFBIG, f"a record of {len(line)} bytes is larger than max_bytes ({self._max_bytes})")
+        size = self.path.stat().st_size if self.path.exists() else 0
+        if size and size + 1 + len(line) > self._max_bytes:
+            self._rotate()
+        with self._opened() as file:
+            size = os.fstat(file).st_size
+            if size and _last(file) != b"\n":  # another writer was stopped in the middle of a line
+                line = b"\n" + line
+            rest = memoryview(line)
+            try:
+                while rest:
+                    rest = rest[os.write(file, rest) :]
+            except OSError:
+                with suppress(OSError):
+                    os.ftruncate(file, size)
+                raise
+
+    def _rotate(self) -> None:
+        for number in range(self._keep, 1, -1):
+            with suppress(FileNotFoundError):
+                os.replace(rotated(self.path, number - 1), rotated(self.path, number))  # noqa: PTH105
+        self.path.replace(rotated(self.path, 1))
+
+    @contextmanager
+    def _opened(self) -> Iterator[int]:
+        file = os.open(self.path, _FLAGS, 0o600)
+        try:
+            yield file
+        finally:
+            os.close(file)
+
+
+def _last(file: int) -> bytes:
+    os.lseek(file, -1, os.SEEK_END)
+    return os.read(file, 1)
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__

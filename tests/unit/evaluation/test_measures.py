@@ -1,0 +1,138 @@
+"""Measures by query: equal to pytrec_eval and to ir-measures, and to what is worked out by hand."""
+
+import math
+
+import ir_measures
+import pytest
+import pytrec_eval
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rag_rerank import ConfigError, InputError
+from rag_rerank.evaluation.judged import Judged, JudgedQuery
+from rag_rerank.evaluation.measures import MEASURES, TOP_3, checked, per_query
+
+
+def judged(grades: dict[str, dict[str, int]], relevant: int = 1) -> Judged:
+    queries = (JudgedQuery(id=id, text=id, candidates=(), grades=by) for id, by in grades.items())
+    return Judged(name="by hand", queries=tuple(queries), relevant=relevant)
+
+
+def test_a_small_example_comes_out_as_worked_out_by_hand() -> None:
+    found = per_query(judged({"q": {"a": 2, "b": 1, "c": 0, "e": 1}}), {"q": ["x", "b", "c", "a", "y", "z"]})
+    gained = 1 / math.log2(3) + 2 / math.log2(5)
+    assert found["nDCG@10"]["q"] == pytest.approx(gained / (2 + 1 / math.log2(3) + 1 / math.log2(4)))
+    assert found["nDCG@3"]["q"] == pytest.approx(1 / math.log2(3) / (2 + 1 / math.log2(3) + 1 / math.log2(4)))
+    assert found["RR@10"]["q"] == 0.5
+    assert found["R@10"]["q"] == pytest.approx(2 / 3)
+    assert found["P@5"]["q"] == 0.4
+    assert found["Success@3"]["q"] == 1.0
+    assert tuple(found) == MEASURES and TOP_3 in MEASURES
+    assert all(type(value) is float for by in found.values() for value in by.values())
+
+
+DOCUMENTS = [f"d{i}" for i in range(14)]
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> tuple[dict[str, dict[str, int]], dict[str, list[str]]]:
+    """Draw judgments (graded, some negative) and orders in which some documents have no judgment."""
+    grades, orders = {}, {}
+    for i in range(draw(st.integers(1, 4))):
+        grades[f"q{i}"] = draw(st.dictionaries(st.sampled_from(DOCUMENTS), st.integers(-1, 3), min_size=1))
+        orders[f"q{i}"] = draw(st.lists(st.sampled_from(DOCUMENTS), unique=True))
+    return grades, orders
+
+
+@given(cases(), st.integers(1, 3))
+def test_every_value_is_that_of_pytrec_eval_and_of_ir_measures(
+    case: tuple[dict[str, dict[str, int]], dict[str, list[str]]], relevant: int
+) -> None:
+    grades, orders = case
+    mine = per_query(judged(grades, relevant), orders, ["nDCG@10", "nDCG@3", "R@5", "P@5", "Success@3", "RR", "RR@10"])
+    run = {query: {id: float(100 - i) for i, id in enumerate(order)} for query, order in orders.items() if order}
+    names = {"ndcg_cut_10", "ndcg_cut_3", "recall_5", "P_5", "success_3", "recip_rank"}
+    theirs = pytrec_eval.RelevanceEvaluator(grades, names, relevance_level=relevant).evaluate(run)
+    ours = {
+        "nDCG@10": "ndcg_cut_10",
+        "nDCG@3": "ndcg_cut_3",
+        "R@5": "recall_5",
+        "P@5": "P_5",
+        "Success@3": "success_3",
+        "RR": "recip_rank",
+    }
+    for query, order in orders.items():
+        for name, other in ours.items():
+            assert mine[name][query] == pytest.approx(theirs[query][other] if order else 0.0, abs=1e-12)
+    for name, cut in {"RR@10": f"RR(rel={relevant})@10", "nDCG@10": "nDCG@10", "P@5": f"P(rel={relevant})@5"}.items():
+        for metric in ir_measures.iter_calc([ir_measures.parse_measure(cut)], grades, run):
+            assert mine[name][metric.query_id] == pytest.approx(metric.value, abs=1e-12)
+
+
+def test_the_order_counts_and_not_the_ids_that_would_break_ties() -> None:
+    wanted = judged({"q": {"m": 1}})
+    for place in range(10):
+        order = [f"{letter}{place}" for letter in "zyxwvutsr"]
+        order.insert(place, "m")
+        assert per_query(wanted, {"q": order}, ["RR@10"])["RR@10"]["q"] == pytest.approx(1 / (place + 1))
+
+
+def test_every_judged_query_counts_also_without_an_order_or_a_relevant_document() -> None:
+    three = judged({"a": {"x": 1}, "b": {"x": 1}, "c": {"x": 0}})
+    assert per_query(three, {"a": ["x"], "b": [], "c": ["x"]}, ["nDCG@10"])["nDCG@10"] == {"a": 1.0, "b": 0.0, "c": 0.0}
+    assert per_query(three, {}, ["R@10"])["R@10"] == {"a": 0.0, "b": 0.0, "c": 0.0}
+
+
+def test_grades_far_below_zero_are_not_relevant_and_break_nothing() -> None:
+    spam = {f"s{i}": -2 for i in range(10)}
+    grades = {"a": {**spam, "x": 1, "y": 3}, "b": spam, "c": {"s0": -2}, "d": {"x": 1}}
+    orders = {key: ["s0", "x", "s1", "y"] for key in grades}
+    for _ in range(200):  # pytrec_eval, given these grades, crashed every few times
+        found = per_query(judged(grades), orders, ["RR@10", "nDCG@10", "P@5"])
+    assert found["RR@10"] == {"a": 0.5, "b": 0.0, "c": 0.0, "d": 0.5}
+    assert found["P@5"] == pytest.approx({"a": 0.4, "b": 0.0, "c": 0.0, "d": 0.2})
+
+
+def test_a_measure_of_two_grades_takes_the_collections_cut_unless_it_names_its_own() -> None:
+    two = judged({"q": {"a": 1, "b": 2}}, relevant=2)
+    found = per_query(two, {"q": ["a", "b"]}, ["RR@10", "RR(rel=1)@10", "P@1"])
+    assert (found["RR@10"]["q"], found["RR(rel=1)@10"]["q"], found["P@1"]["q"]) == (0.5, 1.0, 0.0)
+
+
+def test_an_order_is_looked_at_as_a_whole_where_a_measure_has_no_cutoff() -> None:
+    order = [f"n{i}" for i in range(49)] + ["m"]
+    assert per_query(judged({"q": {"m": 1}}), {"q": order}, ["RR", "P@5"])["RR"]["q"] == pytest.approx(1 / 50)
+
+
+def test_names_are_read_as_ir_measures_reads_them() -> None:
+    assert checked(["NDCG@10", "nDCG@10", "MRR@10", "Recall@5"]) == ("nDCG@10", "RR@10", "R@5")
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("nDGC@10", "unknown measure 'nDGC@10'; did you mean 'nDCG@10'?"),
+        ("qwertz", "unknown measure 'qwertz'; known: AP, P, R, RR, Rprec, Success, nDCG"),
+        ("nDCG@ten", "cannot be read"),
+        ("P(cut=3)@5", "not worked out here"),
+        ("", "cannot be read"),
+        ("P@1.5", "whole number of at least 1"),
+        ("P@0", "whole number of at least 1"),
+        ("alpha_nDCG@10", "not worked out here"),
+        ("NumRet", "not worked out here"),
+        ("nDCG(dcg='exp-log2')@10", "not worked out here"),
+    ],
+)
+def test_a_name_that_cannot_be_used_is_a_config_error_that_says_how_to_mend_it(name: str, told: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        checked(["nDCG@10", name])
+    assert told in str(caught.value)
+    with pytest.raises(ConfigError):
+        per_query(judged({"q": {"a": 1}}), {"q": ["a"]}, [name])
+
+
+def test_no_measure_at_all_and_a_document_twice_are_refused() -> None:
+    with pytest.raises(ConfigError, match="at least one measure"):
+        checked([])
+    with pytest.raises(InputError, match="'q': a document stands twice"):
+        per_query(judged({"q": {"a": 1}}), {"q": ["a", "b", "a"]})
