@@ -145,21 +145,21 @@ function pareto(found, measure, name, unit, of, words) {
     const crossed = base && placed.some((system) => right - x(of(system)) < 90 && Math.abs(y(quality(system).mean) - y(base.mean)) < 26);
     return { height: bottom + 28, shapes: [
       levels(rows, y, [left, right], plainly(rows)),
-      axis(columns, x, bottom, words, null, [left, right]),
+      axis(columns, x, bottom, (value) => words(value).replace(/\.0+(?= )/, ""), null, [left, right]),
       base && mark([found.first.name, `${measure} ${number(base.mean)}`, range(base)], null,
         shape("line", { class: "hit", x1: left, x2: right, y1: y(base.mean), y2: y(base.mean) }),
         shape("line", { class: "rule", x1: left, x2: right, y1: y(base.mean), y2: y(base.mean) }),
         shape("text", crossed ? { x: left + 4, y: y(base.mean) + 15 } : { x: right, y: y(base.mean) + 15, "text-anchor": "end" }, found.first.name)),
       shape("path", { class: "rest stroke", d: stairs }),
       placed.map((system) => mark([system.name, `${measure} ${number(quality(system).mean)} (${range(quality(system))})`, `${words(of(system))} ${name === "latency" ? "a query" : "for 1,000 queries"}`, front.includes(system) ? "on the front" : "another is better in both"], null,
-        shape("line", { class: `s${tone(found, system)} stroke faint`, x1: x(of(system)), x2: x(of(system)), y1: y(quality(system).low), y2: y(quality(system).high) }),
+        shape("line", { class: `${colour(found, system)} stroke faint`, x1: x(of(system)), x2: x(of(system)), y1: y(quality(system).low), y2: y(quality(system).high) }),
         sign(found.index.get(system.name), x(of(system)), y(quality(system).mean), 6, front.includes(system) ? "fill" : "hollow"),
         !crowded && label(system.name, x(of(system)), y(quality(system).mean), left, right))),
     ] };
   });
 }
 
-const tone = (found, system) => { const i = found.index.get(system.name); return i ? ((i - 1) % 6) + 1 : 0; };
+const colour = (found, system) => `s${tone(found.index.get(system.name))}`;
 const stretch = (low, high) => { const room = (high - low || Math.abs(high) || 1) * 0.06; return [low - room, high + room]; };
 const thin = (values, room) => values.filter((_, i) => i % Math.ceil(values.length / Math.max(2, room)) === 0);
 function label(words, x, y, left, right) {
@@ -171,7 +171,8 @@ function label(words, x, y, left, right) {
 
 function slices(found) {
   const all = list(found.slices);
-  if (!all.length || !found.rerankers.length) return section("slices", "Lift by slice", null, empty("There is no slice to look at."));
+  if (!found.rerankers.length) return null;
+  if (!all.length) return section("slices", "Lift by slice", null, empty("There is no slice to look at."));
   const fields = [...new Set(all.map((slice) => slice.field))];
   const names = [...new Set(all.flatMap((slice) => slice.comparisons.map((one) => one.measure)))];
   const wanted = { field: fields[0], measure: names.find((name) => name === "nDCG@3") ?? names[0], all: false };
@@ -217,7 +218,7 @@ function forest(found, shown, { field, measure }, note) {
         const at = y + 14 + i * 17;
         return mark([`${slice.value}: ${system.name}`, `${signed(one.difference.mean)} (${range(one.difference, signed)})`, `p, adjusted, ${pValue(one.p_adjusted)}`, `${whole(one.helped)} helped, ${whole(one.hurt)} hurt, ${whole(one.unchanged)} the same`], null,
           shape("rect", { class: "hit", x: left, y: at - 8, width: right - left, height: 16 }),
-          shape("line", { class: `s${tone(found, system)} stroke`, x1: x(one.difference.low), x2: x(one.difference.high), y1: at, y2: at }),
+          shape("line", { class: `${colour(found, system)} stroke`, x1: x(one.difference.low), x2: x(one.difference.high), y1: at, y2: at }),
           sign(found.index.get(system.name), x(one.difference.mean), at, 4.5, sure(one) ? "fill" : "hollow"),
           shape("text", { x: width, y: at + 4, "text-anchor": "end" }, signed(one.difference.mean)));
       });
@@ -261,8 +262,8 @@ function curve(found, curved, measure) {
     return { height: bottom + 42, shapes: [
       levels(rows, y, [left, right], plainly(rows)), axis(columns, x, bottom, whole, "candidates that enter", [left, right]),
       points.map(([system, run]) => [
-        shape("path", { class: `s${tone(found, system)} band`, d: `M${path(run, (one) => one.high).join("L")}L${path([...run].reverse(), (one) => one.low).join("L")}Z` }),
-        shape("path", { class: `s${tone(found, system)} stroke`, d: `M${path(run, (one) => one.mean).join("L")}` })]),
+        shape("path", { class: `${colour(found, system)} band`, d: `M${path(run, (one) => one.high).join("L")}L${path([...run].reverse(), (one) => one.low).join("L")}Z` }),
+        shape("path", { class: `${colour(found, system)} stroke`, d: `M${path(run, (one) => one.mean).join("L")}` })]),
       lines.map(([value, words]) => [shape("line", { class: "rule", x1: left, x2: right, y1: y(value), y2: y(value) }), shape("text", { x: right, y: y(value) + 16, "text-anchor": "end" }, fit(words, right - left))]),
       points.map(([system, run]) => run.map((one) => mark([`${system.name}, depth ${whole(one.depth)}`, `${measure} ${number(one.measures[measure].mean)} (${range(one.measures[measure])})`], null,
         sign(found.index.get(system.name), x(one.depth), y(one.measures[measure].mean), 4)))),
@@ -293,7 +294,7 @@ function diagram(found, system) {
       levels(steps, y, [left, right], words), axis(steps, x, bottom, words, "score", [left, right]),
       bins.map((bin) => shape("rect", { class: "track", x: x(bin.low) + 1, width: Math.max(1, x(bin.high) - x(bin.low) - 2), y: bottom - (bin.count / most) * 60, height: (bin.count / most) * 60 })),
       shape("line", { class: "rule", x1: x(0), y1: y(0), x2: x(1), y2: y(1) }),
-      bins.length > 0 && shape("path", { class: `s${tone(found, system)} stroke`, d: `M${bins.map((bin) => `${x(bin.score)} ${y(bin.relevant)}`).join("L")}` }),
+      bins.length > 0 && shape("path", { class: `${colour(found, system)} stroke`, d: `M${bins.map((bin) => `${x(bin.score)} ${y(bin.relevant)}`).join("L")}` }),
       bins.map((bin) => mark([`scores ${number(bin.low, 2)} to ${number(bin.high, 2)}`, `mean score ${number(bin.score, 3)}`, `${share(bin.relevant)} relevant`, many(bin.count, "candidate")], null,
         sign(found.index.get(system.name), x(bin.score), y(bin.relevant), 4.5))),
     ] };

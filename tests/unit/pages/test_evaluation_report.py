@@ -82,7 +82,7 @@ def test_the_verdict_stands_on_top_with_its_reasons_and_what_to_mind(look: Look,
     assert words.startswith("Use starter with depth 50 and top_k 5.")
     assert "No slice falls by more than chance explains." in words
     assert "judged documents that are not in the corpus: 3" in words
-    assert "31 % of the candidates have a judgment" in words
+    assert "31\u00a0% of the candidates have a judgment" in words
     assert "api: failed on 2 queries" in words
 
 
