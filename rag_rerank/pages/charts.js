@@ -94,14 +94,14 @@ function paged(size, fill) {
   return { bar, set(all) { rows = all; at = 0; show(); } };
 }
 
-// A column: head, cell(row), and what it may have: number (right-aligned), key(row) to sort by, class, title.
+// A column: head, cell(row), and what it may have: number (right-aligned), key(row) to sort by, class.
 function table(columns, rows, { caption, size = 50 } = {}) {
   const body = el("tbody");
   const kind = (column) => (column.number ? "n" : column.class);
   const run = paged(size, (part) => body.replaceChildren(...part.map((row) =>
     el("tr", {}, columns.map((column, i) =>
       el(i ? "td" : "th", { class: kind(column), scope: i ? null : "row" }, column.cell(row)))))));
-  const heads = columns.map((column) => el("th", { class: kind(column), scope: "col", title: column.title },
+  const heads = columns.map((column) => el("th", { class: kind(column), scope: "col" },
     column.key ? el("button", { class: "link", type: "button", click: () => sort(column) }, column.head) : column.head));
   let sorted = null;
   let down = false;

@@ -38,14 +38,16 @@ const measured = (found) => [...new Set(found.comparisons.map((one) => one.measu
 
 // ---- the verdict
 
-function verdict({ verdict: advice, data, systems }) {
+function verdict({ verdict: advice, data, systems, stopped }) {
   const mind = [
     data.judged < 1 && `${share(data.judged)} of the candidates have a judgment; the others count as not relevant.`,
     ...list(data.problems).map((problem) => `In the data: ${problem.kind}: ${whole(problem.count)}.`),
+    ...pairs(stopped).map(([name, reason]) => `${short(name, 60)} was not evaluated: ${reason}`),
     ...systems.map((system) => [system.name, [
       system.errors > 0 && `failed on ${many(system.errors, "query", "queries")}, counted with the first stage's order`,
       system.degraded > 0 && many(system.degraded, "degraded answer"),
       system.truncated > 0 && `${share(system.truncated)} of the texts not read to their end`,
+      system.workers > 1 && `times under load, ${whole(system.workers)} queries at once`,
     ].filter(Boolean).join("; ")]).filter(([, words]) => words).map(([name, words]) => `${short(name, 60)}: ${words}.`),
   ].filter(Boolean);
   const bullets = (lines) => el("ul", {}, lines.map((line) => el("li", {}, said(line))));
@@ -71,7 +73,7 @@ function systemsTable(found) {
     box.replaceChildren(table([
       { head: "System", class: "words", cell: (system) => [keyed(found, system), system.label !== system.name && el("small", { class: "soft" }, said(short(system.label, 60)))] },
       ...measures.map((name) => ({ head: name, number: true, cell: (system) => estimated(system, name), key: (system) => -system.measures[name]?.mean })),
-      { head: "Difference", number: true, title: `in ${measure}, to the first stage`, cell: (system) => compared(system, (one) => [el("span", { class: sure(one) ? (one.difference.mean > 0 ? "good" : "bad") : "" }, signed(one.difference.mean)), el("small", { class: "soft" }, range(one.difference, signed))]) },
+      { head: "Difference", number: true, cell: (system) => compared(system, (one) => [el("span", { class: sure(one) ? (one.difference.mean > 0 ? "good" : "bad") : "" }, signed(one.difference.mean)), el("small", { class: "soft" }, range(one.difference, signed))]) },
       { head: "p, adjusted", number: true, cell: (system) => compared(system, (one) => pValue(one.p_adjusted)) },
       { head: "Helped / hurt / same", number: true, cell: (system) => compared(system, (one) => [`${whole(one.helped)} / ${whole(one.hurt)} / ${whole(one.unchanged)}`, bar([["up", one.helped], ["f0", one.unchanged], ["down", one.hurt]], `${one.helped} helped, ${one.hurt} hurt, ${one.unchanged} the same`)]) },
     ], systems, { caption: `Means with 95 % intervals; differences in ${measure}, to the first stage` }));
@@ -213,7 +215,6 @@ function forest(found, shown, { field, measure }, note) {
       const begin = y;
       if (narrow) y += 22;
       const middle = narrow ? begin + 16 : begin + (systems.length * 17 + 10) / 2 + 4;
-      const words = [fit(slice.value, (narrow ? width : left) - 84), shape("tspan", { class: "soft", dx: 8 }, `n = ${whole(slice.queries)}`)];
       const marks = systems.map(([system, one], i) => {
         const at = y + 14 + i * 17;
         return mark([`${slice.value}: ${system.name}`, `${signed(one.difference.mean)} (${range(one.difference, signed)})`, `p, adjusted, ${pValue(one.p_adjusted)}`, `${whole(one.helped)} helped, ${whole(one.hurt)} hurt, ${whole(one.unchanged)} the same`], null,
@@ -223,7 +224,8 @@ function forest(found, shown, { field, measure }, note) {
           shape("text", { x: width, y: at + 4, "text-anchor": "end" }, signed(one.difference.mean)));
       });
       y += systems.length * 17 + 10;
-      return [begin > 6 && shape("line", { class: "grid", x1: 0, x2: width, y1: begin, y2: begin }), shape("text", { class: "strong", x: 0, y: middle }, words), marks];
+      return [begin > 6 && shape("line", { class: "grid", x1: 0, x2: width, y1: begin, y2: begin }), shape("text", { class: "strong", x: 0, y: middle },
+        fit(slice.value, (narrow ? width : left) - 84), shape("tspan", { class: "soft", dx: 8 }, `n = ${whole(slice.queries)}`)), marks];
     });
     const columns = ticks(low, high, Math.floor((right - left) / 80));
     return { height: y + 26, shapes: [axis(columns, x, y, plainly(columns), null, [left, right], 4), shape("line", { class: "rule", x1: x(0), x2: x(0), y1: 4, y2: y }), shapes] };
@@ -322,7 +324,7 @@ function failures(found) {
           shape("rect", { class: `shape ${name} fill`, x: left + ((at += count) - count) / total * (width - left), y, width: Math.max(1, count / total * (width - left) - 1), height: 22 }))),
       ];
     }) };
-  }, legend([[swatch("f0"), "relevant found"], ...kinds.map((kind) => [swatch(FAILURES[kind][0]), `${FAILURES[kind][1]}: ${FAILURES[kind][2]}`])]));
+  }, legend([[swatch("f0"), "relevant found"], ...kinds.map((kind) => FAILURES[kind]).map(([name, words, meaning]) => [swatch(name), `${words}: ${meaning}`])]));
   const count = (words, of) => ({ head: words, number: true, cell: (system) => [whole(of(system)), el("small", { class: "soft" }, share(total ? of(system) / total : null))], key: of });
   return section("failures", "Failures", `Why a query has no relevant document among the first ${whole(settings.top_k)}.`,
     el("div", { class: "stack" }, total > 0 ? el("div", { class: "card" }, chart) : empty("No query counts."),
@@ -397,18 +399,19 @@ function queryDetail({ systems, measures, settings, index }, outcome) {
 // ---- what was evaluated
 
 function about({ data, settings, systems, time, version, measures }) {
-  const configs = systems.filter((system) => system.config !== null && system.config !== undefined);
+  const configs = systems.filter((system) => system.config);
+  const problems = [...list(data.problems), ...systems.flatMap((system) => list(system.problems).map((one) => ({ ...one, kind: `${system.name}: ${one.kind}` })))];
   return section("about", "What was evaluated", null, el("div", { class: "stack" },
     el("div", { class: "card" }, facts([
-      ["Data", data.name], ["Fingerprint", el("code", {}, said(data.fingerprint))], ["Queries", whole(data.queries)], ["Candidates a query", number(data.candidates, 1)],
+      ["Data", data.name], ["Read from", list(data.sources).join("; ") || null], ["Fingerprint", el("code", {}, said(data.fingerprint))], ["Queries", whole(data.queries)], ["Candidates a query", number(data.candidates, 1)],
       ["Candidates with a judgment", share(data.judged)], ["Relevant from grade", whole(data.relevant)],
       ["Ceiling", pairs(data.ceiling).map(([name, value]) => `${name} ${number(value)}`).join(", ") || null],
       ["Measures", measures.join(", ")], ["Depth", whole(settings.depth)], ["Returned (top_k)", whole(settings.top_k)], ["Samples", `${whole(settings.samples)}, seed ${settings.seed}`],
       ["Time", moment(time)], ["Version", `rag_rerank ${version}`],
     ])),
-    list(data.problems).length > 0 && table([
-      { head: "What was left out or mended in the data", class: "words", cell: (problem) => said(problem.kind) }, { head: "Count", number: true, cell: (problem) => whole(problem.count) },
+    problems.length > 0 && table([
+      { head: "What was left out, mended, or went wrong", class: "words", cell: (problem) => said(problem.kind) }, { head: "Count", number: true, cell: (problem) => whole(problem.count) },
       { head: "For example", class: "long", cell: (problem) => list(problem.examples).map((example) => el("div", { class: "small" }, said(example))) },
-    ], data.problems),
+    ], problems),
     configs.length > 0 && el("details", { class: "card" }, el("summary", {}, "Configs"), configs.map((system) => [el("h3", {}, said(system.name)), el("pre", {}, said(JSON.stringify(system.config, null, 2)))]))));
 }

@@ -291,8 +291,8 @@ function visits(way) {
     { head: "Score", number: true, cell: (visit) => number(visit.score) },
     { head: "Scale", cell: (visit) => said(visit.scale) },
     { head: "Read", number: true, cell: (visit) => (visit.coverage ? read(visit.coverage) : "–") },
-    { head: "Not scored", class: "words", cell: (visit) => (visit.unscored ? said(visit.unscored) : "") },
-  ], way, { size: 30 });
+    way.some((visit) => visit.unscored) && { head: "Not scored", class: "words", cell: (visit) => (visit.unscored ? said(visit.unscored) : "") },
+  ].filter(Boolean), way, { size: 30 });
 }
 
 function step(node, total) {
