@@ -89,7 +89,8 @@ def test_the_verdict_stands_on_top_with_its_reasons_and_what_to_mind(look: Look,
 def test_what_went_wrong_and_what_was_not_evaluated_is_said(look: Look) -> None:
     evaluation = samples.evaluation() | {"stopped": {"broken": "no such model"}}
     evaluation["data"]["sources"] = ["qrels.tsv"]
-    evaluation["systems"][1] |= {"workers": 4, "problems": [{"kind": "gave up", "count": 2, "examples": ["q7: 503"]}]}
+    problem = {"kind": "gave up", "count": 2, "examples": ["q7: 503"]}
+    evaluation["systems"][1].update(workers=4, problems=[problem])
     words = look(evaluation_page(evaluation), lambda page: page.inner_text("#page"))
     for fact in (
         "broken was not evaluated: no such model",
