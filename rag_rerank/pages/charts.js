@@ -33,7 +33,7 @@ const section = (id, title, lead, ...body) =>
 const empty = (words) => el("p", { class: "empty" }, words);
 
 function choice(label, options, pick) {
-  const select = el("select", { change: () => pick(options[select.selectedIndex]) },
+  const select = el("select", { "aria-label": label, change: () => pick(options[select.selectedIndex]) },
     options.map((option) => el("option", {}, short(option, 60))));
   return el("label", {}, label, select);
 }
@@ -57,8 +57,8 @@ const number = worded((n, digits = 4) => {
 const signed = worded((n, digits = 3) => (n > 0 ? "+" : "") + number(n, digits));
 const share = worded((n) => {
   const percent = n * 100;
-  if (percent > 0 && percent < 0.1) return "< 0.1 %";
-  return (n < 1 ? Math.min(percent, 99.9) : percent).toFixed(percent < 10 && percent > 0 ? 1 : percent > 99 && n < 1 ? 1 : 0) + " %";
+  if (percent > 0 && percent < 0.1) return "< 0.1\u00a0%";
+  return (n < 1 ? Math.min(percent, 99.9) : percent).toFixed(percent < 10 && percent > 0 ? 1 : percent > 99 && n < 1 ? 1 : 0) + "\u00a0%";
 });
 const duration = worded((s) => {
   if (s === 0) return "0 ms";
@@ -72,13 +72,6 @@ function moment(text) {
   const at = new Date(text);
   return text && !isNaN(at) ? at.toISOString().slice(0, 19).replace("T", " ") + " UTC" : String(text ?? "–");
 }
-const scales = {
-  calibrated: "calibrated: a probability of relevance",
-  sigmoid: "sigmoid: of a logit, 0 to 1, not a probability",
-  relevance: "relevance: the provider's own number, 0 to 1",
-  similarity: "similarity: a cosine or dot product",
-  unbounded: "unbounded: only the order means something",
-};
 
 // ---- tables and lists, some rows at a time
 
@@ -101,14 +94,14 @@ function paged(size, fill) {
   return { bar, set(all) { rows = all; at = 0; show(); } };
 }
 
-// A column: head, cell(row), and what it may have: number (right-aligned), key(row) to sort by, class, title.
+// A column: head, cell(row), and what it may have: number (right-aligned), key(row) to sort by, class.
 function table(columns, rows, { caption, size = 50 } = {}) {
   const body = el("tbody");
   const kind = (column) => (column.number ? "n" : column.class);
   const run = paged(size, (part) => body.replaceChildren(...part.map((row) =>
     el("tr", {}, columns.map((column, i) =>
       el(i ? "td" : "th", { class: kind(column), scope: i ? null : "row" }, column.cell(row)))))));
-  const heads = columns.map((column) => el("th", { class: kind(column), scope: "col", title: column.title },
+  const heads = columns.map((column) => el("th", { class: kind(column), scope: "col" },
     column.key ? el("button", { class: "link", type: "button", click: () => sort(column) }, column.head) : column.head));
   let sorted = null;
   let down = false;
@@ -264,10 +257,11 @@ function levels(values, y, [from, to], words) {
   ]);
 }
 
-// Systems differ in colour and in shape.
+// Systems differ in colour and in shape; after six of them, other shapes meet the colours.
+const tone = (index) => (index ? ((index - 1) % 6) + 1 : 0);
 function sign(index, x, y, size = 5, kind = "fill") {
-  const i = index === 0 ? 0 : ((index - 1) % 6) + 1;
-  const name = `shape s${i} ${kind}`;
+  const i = tone(index + Math.floor((index - 1) / 6));
+  const name = `shape s${tone(index)} ${kind}`;
   const path = (d) => shape("path", { class: name, d });
   if (i === 2) return shape("rect", { class: name, x: x - size * 0.9, y: y - size * 0.9, width: size * 1.8, height: size * 1.8 });
   if (i === 3) return path(`M${x} ${y - size * 1.2}L${x + size * 1.15} ${y + size * 0.9}H${x - size * 1.15}Z`);

@@ -38,14 +38,16 @@ const measured = (found) => [...new Set(found.comparisons.map((one) => one.measu
 
 // ---- the verdict
 
-function verdict({ verdict: advice, data, systems }) {
+function verdict({ verdict: advice, data, systems, stopped }) {
   const mind = [
     data.judged < 1 && `${share(data.judged)} of the candidates have a judgment; the others count as not relevant.`,
     ...list(data.problems).map((problem) => `In the data: ${problem.kind}: ${whole(problem.count)}.`),
+    ...pairs(stopped).map(([name, reason]) => `${short(name, 60)} was not evaluated: ${reason}`),
     ...systems.map((system) => [system.name, [
       system.errors > 0 && `failed on ${many(system.errors, "query", "queries")}, counted with the first stage's order`,
       system.degraded > 0 && many(system.degraded, "degraded answer"),
       system.truncated > 0 && `${share(system.truncated)} of the texts not read to their end`,
+      system.workers > 1 && `times under load, ${whole(system.workers)} queries at once`,
     ].filter(Boolean).join("; ")]).filter(([, words]) => words).map(([name, words]) => `${short(name, 60)}: ${words}.`),
   ].filter(Boolean);
   const bullets = (lines) => el("ul", {}, lines.map((line) => el("li", {}, said(line))));
@@ -71,7 +73,7 @@ function systemsTable(found) {
     box.replaceChildren(table([
       { head: "System", class: "words", cell: (system) => [keyed(found, system), system.label !== system.name && el("small", { class: "soft" }, said(short(system.label, 60)))] },
       ...measures.map((name) => ({ head: name, number: true, cell: (system) => estimated(system, name), key: (system) => -system.measures[name]?.mean })),
-      { head: "Difference", number: true, title: `in ${measure}, to the first stage`, cell: (system) => compared(system, (one) => [el("span", { class: sure(one) ? (one.difference.mean > 0 ? "good" : "bad") : "" }, signed(one.difference.mean)), el("small", { class: "soft" }, range(one.difference, signed))]) },
+      { head: "Difference", number: true, cell: (system) => compared(system, (one) => [el("span", { class: sure(one) ? (one.difference.mean > 0 ? "good" : "bad") : "" }, signed(one.difference.mean)), el("small", { class: "soft" }, range(one.difference, signed))]) },
       { head: "p, adjusted", number: true, cell: (system) => compared(system, (one) => pValue(one.p_adjusted)) },
       { head: "Helped / hurt / same", number: true, cell: (system) => compared(system, (one) => [`${whole(one.helped)} / ${whole(one.hurt)} / ${whole(one.unchanged)}`, bar([["up", one.helped], ["f0", one.unchanged], ["down", one.hurt]], `${one.helped} helped, ${one.hurt} hurt, ${one.unchanged} the same`)]) },
     ], systems, { caption: `Means with 95 % intervals; differences in ${measure}, to the first stage` }));
@@ -145,21 +147,21 @@ function pareto(found, measure, name, unit, of, words) {
     const crossed = base && placed.some((system) => right - x(of(system)) < 90 && Math.abs(y(quality(system).mean) - y(base.mean)) < 26);
     return { height: bottom + 28, shapes: [
       levels(rows, y, [left, right], plainly(rows)),
-      axis(columns, x, bottom, words, null, [left, right]),
+      axis(columns, x, bottom, (value) => words(value).replace(/\.0+(?= )/, ""), null, [left, right]),
       base && mark([found.first.name, `${measure} ${number(base.mean)}`, range(base)], null,
         shape("line", { class: "hit", x1: left, x2: right, y1: y(base.mean), y2: y(base.mean) }),
         shape("line", { class: "rule", x1: left, x2: right, y1: y(base.mean), y2: y(base.mean) }),
         shape("text", crossed ? { x: left + 4, y: y(base.mean) + 15 } : { x: right, y: y(base.mean) + 15, "text-anchor": "end" }, found.first.name)),
       shape("path", { class: "rest stroke", d: stairs }),
       placed.map((system) => mark([system.name, `${measure} ${number(quality(system).mean)} (${range(quality(system))})`, `${words(of(system))} ${name === "latency" ? "a query" : "for 1,000 queries"}`, front.includes(system) ? "on the front" : "another is better in both"], null,
-        shape("line", { class: `s${tone(found, system)} stroke faint`, x1: x(of(system)), x2: x(of(system)), y1: y(quality(system).low), y2: y(quality(system).high) }),
+        shape("line", { class: `${colour(found, system)} stroke faint`, x1: x(of(system)), x2: x(of(system)), y1: y(quality(system).low), y2: y(quality(system).high) }),
         sign(found.index.get(system.name), x(of(system)), y(quality(system).mean), 6, front.includes(system) ? "fill" : "hollow"),
         !crowded && label(system.name, x(of(system)), y(quality(system).mean), left, right))),
     ] };
   });
 }
 
-const tone = (found, system) => { const i = found.index.get(system.name); return i ? ((i - 1) % 6) + 1 : 0; };
+const colour = (found, system) => `s${tone(found.index.get(system.name))}`;
 const stretch = (low, high) => { const room = (high - low || Math.abs(high) || 1) * 0.06; return [low - room, high + room]; };
 const thin = (values, room) => values.filter((_, i) => i % Math.ceil(values.length / Math.max(2, room)) === 0);
 function label(words, x, y, left, right) {
@@ -171,7 +173,8 @@ function label(words, x, y, left, right) {
 
 function slices(found) {
   const all = list(found.slices);
-  if (!all.length || !found.rerankers.length) return section("slices", "Lift by slice", null, empty("There is no slice to look at."));
+  if (!found.rerankers.length) return null;
+  if (!all.length) return section("slices", "Lift by slice", null, empty("There is no slice to look at."));
   const fields = [...new Set(all.map((slice) => slice.field))];
   const names = [...new Set(all.flatMap((slice) => slice.comparisons.map((one) => one.measure)))];
   const wanted = { field: fields[0], measure: names.find((name) => name === "nDCG@3") ?? names[0], all: false };
@@ -212,17 +215,17 @@ function forest(found, shown, { field, measure }, note) {
       const begin = y;
       if (narrow) y += 22;
       const middle = narrow ? begin + 16 : begin + (systems.length * 17 + 10) / 2 + 4;
-      const words = [fit(slice.value, (narrow ? width : left) - 84), shape("tspan", { class: "soft", dx: 8 }, `n = ${whole(slice.queries)}`)];
       const marks = systems.map(([system, one], i) => {
         const at = y + 14 + i * 17;
         return mark([`${slice.value}: ${system.name}`, `${signed(one.difference.mean)} (${range(one.difference, signed)})`, `p, adjusted, ${pValue(one.p_adjusted)}`, `${whole(one.helped)} helped, ${whole(one.hurt)} hurt, ${whole(one.unchanged)} the same`], null,
           shape("rect", { class: "hit", x: left, y: at - 8, width: right - left, height: 16 }),
-          shape("line", { class: `s${tone(found, system)} stroke`, x1: x(one.difference.low), x2: x(one.difference.high), y1: at, y2: at }),
+          shape("line", { class: `${colour(found, system)} stroke`, x1: x(one.difference.low), x2: x(one.difference.high), y1: at, y2: at }),
           sign(found.index.get(system.name), x(one.difference.mean), at, 4.5, sure(one) ? "fill" : "hollow"),
           shape("text", { x: width, y: at + 4, "text-anchor": "end" }, signed(one.difference.mean)));
       });
       y += systems.length * 17 + 10;
-      return [begin > 6 && shape("line", { class: "grid", x1: 0, x2: width, y1: begin, y2: begin }), shape("text", { class: "strong", x: 0, y: middle }, words), marks];
+      return [begin > 6 && shape("line", { class: "grid", x1: 0, x2: width, y1: begin, y2: begin }), shape("text", { class: "strong", x: 0, y: middle },
+        fit(slice.value, (narrow ? width : left) - 84), shape("tspan", { class: "soft", dx: 8 }, `n = ${whole(slice.queries)}`)), marks];
     });
     const columns = ticks(low, high, Math.floor((right - left) / 80));
     return { height: y + 26, shapes: [axis(columns, x, y, plainly(columns), null, [left, right], 4), shape("line", { class: "rule", x1: x(0), x2: x(0), y1: 4, y2: y }), shapes] };
@@ -261,8 +264,8 @@ function curve(found, curved, measure) {
     return { height: bottom + 42, shapes: [
       levels(rows, y, [left, right], plainly(rows)), axis(columns, x, bottom, whole, "candidates that enter", [left, right]),
       points.map(([system, run]) => [
-        shape("path", { class: `s${tone(found, system)} band`, d: `M${path(run, (one) => one.high).join("L")}L${path([...run].reverse(), (one) => one.low).join("L")}Z` }),
-        shape("path", { class: `s${tone(found, system)} stroke`, d: `M${path(run, (one) => one.mean).join("L")}` })]),
+        shape("path", { class: `${colour(found, system)} band`, d: `M${path(run, (one) => one.high).join("L")}L${path([...run].reverse(), (one) => one.low).join("L")}Z` }),
+        shape("path", { class: `${colour(found, system)} stroke`, d: `M${path(run, (one) => one.mean).join("L")}` })]),
       lines.map(([value, words]) => [shape("line", { class: "rule", x1: left, x2: right, y1: y(value), y2: y(value) }), shape("text", { x: right, y: y(value) + 16, "text-anchor": "end" }, fit(words, right - left))]),
       points.map(([system, run]) => run.map((one) => mark([`${system.name}, depth ${whole(one.depth)}`, `${measure} ${number(one.measures[measure].mean)} (${range(one.measures[measure])})`], null,
         sign(found.index.get(system.name), x(one.depth), y(one.measures[measure].mean), 4)))),
@@ -293,7 +296,7 @@ function diagram(found, system) {
       levels(steps, y, [left, right], words), axis(steps, x, bottom, words, "score", [left, right]),
       bins.map((bin) => shape("rect", { class: "track", x: x(bin.low) + 1, width: Math.max(1, x(bin.high) - x(bin.low) - 2), y: bottom - (bin.count / most) * 60, height: (bin.count / most) * 60 })),
       shape("line", { class: "rule", x1: x(0), y1: y(0), x2: x(1), y2: y(1) }),
-      bins.length > 0 && shape("path", { class: `s${tone(found, system)} stroke`, d: `M${bins.map((bin) => `${x(bin.score)} ${y(bin.relevant)}`).join("L")}` }),
+      bins.length > 0 && shape("path", { class: `${colour(found, system)} stroke`, d: `M${bins.map((bin) => `${x(bin.score)} ${y(bin.relevant)}`).join("L")}` }),
       bins.map((bin) => mark([`scores ${number(bin.low, 2)} to ${number(bin.high, 2)}`, `mean score ${number(bin.score, 3)}`, `${share(bin.relevant)} relevant`, many(bin.count, "candidate")], null,
         sign(found.index.get(system.name), x(bin.score), y(bin.relevant), 4.5))),
     ] };
@@ -321,7 +324,7 @@ function failures(found) {
           shape("rect", { class: `shape ${name} fill`, x: left + ((at += count) - count) / total * (width - left), y, width: Math.max(1, count / total * (width - left) - 1), height: 22 }))),
       ];
     }) };
-  }, legend([[swatch("f0"), "relevant found"], ...kinds.map((kind) => [swatch(FAILURES[kind][0]), `${FAILURES[kind][1]}: ${FAILURES[kind][2]}`])]));
+  }, legend([[swatch("f0"), "relevant found"], ...kinds.map((kind) => FAILURES[kind]).map(([name, words, meaning]) => [swatch(name), `${words}: ${meaning}`])]));
   const count = (words, of) => ({ head: words, number: true, cell: (system) => [whole(of(system)), el("small", { class: "soft" }, share(total ? of(system) / total : null))], key: of });
   return section("failures", "Failures", `Why a query has no relevant document among the first ${whole(settings.top_k)}.`,
     el("div", { class: "stack" }, total > 0 ? el("div", { class: "card" }, chart) : empty("No query counts."),
@@ -396,18 +399,19 @@ function queryDetail({ systems, measures, settings, index }, outcome) {
 // ---- what was evaluated
 
 function about({ data, settings, systems, time, version, measures }) {
-  const configs = systems.filter((system) => system.config !== null && system.config !== undefined);
+  const configs = systems.filter((system) => system.config);
+  const problems = [...list(data.problems), ...systems.flatMap((system) => list(system.problems).map((one) => ({ ...one, kind: `${system.name}: ${one.kind}` })))];
   return section("about", "What was evaluated", null, el("div", { class: "stack" },
     el("div", { class: "card" }, facts([
-      ["Data", data.name], ["Fingerprint", el("code", {}, said(data.fingerprint))], ["Queries", whole(data.queries)], ["Candidates a query", number(data.candidates, 1)],
+      ["Data", data.name], ["Read from", list(data.sources).join("; ") || null], ["Fingerprint", el("code", {}, said(data.fingerprint))], ["Queries", whole(data.queries)], ["Candidates a query", number(data.candidates, 1)],
       ["Candidates with a judgment", share(data.judged)], ["Relevant from grade", whole(data.relevant)],
       ["Ceiling", pairs(data.ceiling).map(([name, value]) => `${name} ${number(value)}`).join(", ") || null],
       ["Measures", measures.join(", ")], ["Depth", whole(settings.depth)], ["Returned (top_k)", whole(settings.top_k)], ["Samples", `${whole(settings.samples)}, seed ${settings.seed}`],
       ["Time", moment(time)], ["Version", `rag_rerank ${version}`],
     ])),
-    list(data.problems).length > 0 && table([
-      { head: "What was left out or mended in the data", class: "words", cell: (problem) => said(problem.kind) }, { head: "Count", number: true, cell: (problem) => whole(problem.count) },
+    problems.length > 0 && table([
+      { head: "What was left out, mended, or went wrong", class: "words", cell: (problem) => said(problem.kind) }, { head: "Count", number: true, cell: (problem) => whole(problem.count) },
       { head: "For example", class: "long", cell: (problem) => list(problem.examples).map((example) => el("div", { class: "small" }, said(example))) },
-    ], data.problems),
+    ], problems),
     configs.length > 0 && el("details", { class: "card" }, el("summary", {}, "Configs"), configs.map((system) => [el("h3", {}, said(system.name)), el("pre", {}, said(JSON.stringify(system.config, null, 2)))]))));
 }

@@ -2,6 +2,13 @@
 // The page of a recording: overview, calls, one call, one candidate.
 
 const HEAD = 10; // how many stand out where all candidates were returned
+const scales = {
+  calibrated: "calibrated: a probability of relevance",
+  sigmoid: "sigmoid: of a logit, 0 to 1, not a probability",
+  relevance: "relevance: the provider's own number, 0 to 1",
+  similarity: "similarity: a cosine or dot product",
+  unbounded: "unbounded: only the order means something",
+};
 
 start(() => "Trace report", ({ overview, calls }) => {
   const left = overview.calls - calls.length;
@@ -163,7 +170,7 @@ function moves(call, entries, choose) {
         shape("path", { class: `${kind} stroke ${bright ? "" : "thin faint"}`, d: path(entry) }),
         bright && [shape("circle", { class: `shape ${kind} fill`, cx: left, cy: y(entry.first_rank), r: 3 }),
           shape("circle", { class: `shape ${kind} fill`, cx: right, cy: y(entry.rank), r: 3 }),
-          shape("text", { class: "strong", x: right + 32, y: y(entry.rank) + 4 }, fit(`${short(entry.id, 24)}  ${change(entry)}`, width - right - 32))]);
+          shape("text", { class: "strong", x: right + 32, y: y(entry.rank) + 4 }, `${fit(entry.id, width - right - 76)}  ${change(entry)}`)]);
     };
     const placed = entries.filter((entry) => known(entry.rank) && known(entry.first_rank));
     const bright = placed.filter(returned).sort((a, b) => a.rank - b.rank);
@@ -223,18 +230,17 @@ function candidates(entries, choose) {
   const some = (of) => entries.some((entry) => of(entry) !== null && of(entry) !== undefined);
   const texts = some((entry) => entry.text);
   const ranked = some((entry) => entry.rank);
+  const over = (main, below) => [main, known(below) && el("small", { class: "soft" }, number(below, 3))];
   const columns = [
     ranked && { head: "Rank", number: true, cell: (entry) => whole(entry.rank), key: (entry) => entry.rank },
     ranked && { head: "Move", number: true, cell: (entry) => el("span", { class: { up: "good", down: "bad" }[known(entry.rank) ? direction(entry) : ""] }, change(entry)), key: (entry) => entry.rank - entry.first_rank },
-    { head: "Candidate", class: texts ? "long" : "words", cell: (entry) => [el("button", { class: "link", type: "button", click: () => choose(entry) }, said(short(entry.id, 80))), texts && el("small", { class: "soft" }, said(short(entry.text, 64)))] },
-    some((entry) => entry.score) && { head: "Score", number: true, cell: (entry) => number(entry.score), key: (entry) => -entry.score },
-    some((entry) => entry.raw_score) && { head: "Raw", number: true, cell: (entry) => number(entry.raw_score, 3), key: (entry) => -entry.raw_score },
-    { head: "First rank", number: true, cell: (entry) => whole(entry.first_rank), key: (entry) => entry.first_rank },
-    some((entry) => entry.first_score) && { head: "First score", number: true, cell: (entry) => number(entry.first_score, 3), key: (entry) => -entry.first_score },
+    { head: "Candidate", class: texts ? "long" : "words", cell: (entry) => [el("button", { class: "link", type: "button", click: () => choose(entry) }, said(short(entry.id, 80))), texts && el("small", { class: "soft" }, said(short(entry.text, 90)))] },
+    some((entry) => entry.score) && { head: "Score", number: true, cell: (entry) => over(number(entry.score), entry.raw_score), key: (entry) => -entry.score },
+    { head: "First stage", number: true, cell: (entry) => over(whole(entry.first_rank), entry.first_score), key: (entry) => entry.first_rank },
     some((entry) => entry.coverage) && { head: "Read", number: true, cell: (entry) => (entry.coverage ? el("span", { class: cut(entry) ? "bad" : "" }, read(entry.coverage)) : "–"), key: (entry) => (entry.coverage ? entry.coverage.seen / entry.coverage.total : null) },
     some((entry) => entry.dropped) && { head: "Dropped", class: "words", cell: (entry) => (entry.dropped ? said(entry.dropped) : "") },
   ].filter(Boolean);
-  return el("div", {}, el("h3", {}, "Candidates"), table(columns, entries, { caption: "Choose one to see its way through the steps", size: 10 }));
+  return el("div", {}, el("h3", {}, "Candidates"), table(columns, entries, { caption: "Small figures: raw score, first-stage score. Choose a candidate to see its way through the steps.", size: 10 }));
 }
 const read = (coverage) => share(coverage.total ? coverage.seen / coverage.total : 1);
 
@@ -285,8 +291,8 @@ function visits(way) {
     { head: "Score", number: true, cell: (visit) => number(visit.score) },
     { head: "Scale", cell: (visit) => said(visit.scale) },
     { head: "Read", number: true, cell: (visit) => (visit.coverage ? read(visit.coverage) : "–") },
-    { head: "Not scored", class: "words", cell: (visit) => (visit.unscored ? said(visit.unscored) : "") },
-  ], way, { size: 30 });
+    way.some((visit) => visit.unscored) && { head: "Not scored", class: "words", cell: (visit) => (visit.unscored ? said(visit.unscored) : "") },
+  ].filter(Boolean), way, { size: 30 });
 }
 
 function step(node, total) {

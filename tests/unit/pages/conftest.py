@@ -1,4 +1,4 @@
-"""A browser that looks at pages; in a thread of its own, since Playwright leaves an event loop running where it works."""
+"""A browser that looks at pages; in a thread of its own, since Playwright leaves an event loop running in its own."""
 
 from __future__ import annotations
 
@@ -18,11 +18,13 @@ OVERFLOW = "document.documentElement.scrollWidth - document.documentElement.clie
 CLIPPED = """() => {
   const cut = [];
   for (const node of document.querySelectorAll("h1, h2, h3, h4, p, li, dt, dd, td, th, button, label, figcaption")) {
-    if (!node.closest(".text") && node.clientWidth && node.scrollWidth > node.clientWidth + 1) cut.push(node.textContent);
+    const wide = node.clientWidth && node.scrollWidth > node.clientWidth + 1;
+    if (wide && !node.closest(".text")) cut.push(node.textContent);
   }
   for (const words of document.querySelectorAll("svg text")) {
     const [box, plot] = [words.getBoundingClientRect(), words.closest(".plot").getBoundingClientRect()];
-    if (box.left < plot.left - 15 || box.right > plot.right + 15 || box.bottom > plot.bottom + 3) cut.push(words.textContent);
+    const inside = box.left > plot.left - 15 && box.right < plot.right + 15 && box.bottom < plot.bottom + 3;
+    if (!inside) cut.push(words.textContent);
   }
   return cut;
 }"""

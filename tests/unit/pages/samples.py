@@ -106,7 +106,7 @@ def evaluation(
             candidates=99.2,
             judged=0.31,
             relevant=1,
-            ceiling={measure: 0.93 for measure in MEASURES},
+            ceiling=dict.fromkeys(MEASURES, 0.93),
             problems=(
                 Problem(kind="judged documents that are not in the corpus", count=3, examples=("qrels.tsv:17: 'd9'",)),
             ),
@@ -214,7 +214,7 @@ def _outcome(i: int, systems: tuple[str, ...], lift: dict[str, float], chance: r
         candidates=100,
         relevant=2,
         slices={"query class": chance.choice(("how-to", "lookup", "troubleshooting")), "query length": "5 to 8 words"},
-        measures={name: {measure: values[name] for measure in MEASURES} for name in systems},
+        measures={name: dict.fromkeys(MEASURES, values[name]) for name in systems},
         failures={
             name: chance.choice(("candidates", "truncation", "tie", "scoring"))
             for name in systems

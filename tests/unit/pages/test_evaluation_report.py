@@ -82,8 +82,24 @@ def test_the_verdict_stands_on_top_with_its_reasons_and_what_to_mind(look: Look,
     assert words.startswith("Use starter with depth 50 and top_k 5.")
     assert "No slice falls by more than chance explains." in words
     assert "judged documents that are not in the corpus: 3" in words
-    assert "31 % of the candidates have a judgment" in words
+    assert "31\u00a0% of the candidates have a judgment" in words
     assert "api: failed on 2 queries" in words
+
+
+def test_what_went_wrong_and_what_was_not_evaluated_is_said(look: Look) -> None:
+    evaluation = samples.evaluation() | {"stopped": {"broken": "no such model"}}
+    evaluation["data"]["sources"] = ["qrels.tsv"]
+    problem = {"kind": "gave up", "count": 2, "examples": ["q7: 503"]}
+    evaluation["systems"][1].update(workers=4, problems=[problem])
+    words = look(evaluation_page(evaluation), lambda page: page.inner_text("#page"))
+    for fact in (
+        "broken was not evaluated: no such model",
+        "4 queries at once",
+        "starter: gave up",
+        "q7: 503",
+        "qrels.tsv",
+    ):
+        assert fact in words
 
 
 def test_the_lift_by_slice_is_at_top_3_and_follows_the_field(look: Look, report: str) -> None:

@@ -70,7 +70,8 @@ def test_the_policy_allows_the_parts_of_the_page_by_their_hash_and_nothing_else(
         hashes = [f"'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'" for text in inline]
         style, *scripts = hashes
         assert policy[1] == (
-            f"default-src 'none'; style-src {style}; script-src {' '.join(scripts)}; base-uri 'none'; form-action 'none'"
+            f"default-src 'none'; style-src {style}; script-src {' '.join(scripts)}; "
+            "base-uri 'none'; form-action 'none'"
         )
 
 

@@ -167,11 +167,9 @@ def test_hostile_words_are_harmless_and_seen(look: Look, words: str, width: int)
 
 def test_nothing_known_anywhere_is_drawn_as_dashes(look: Look) -> None:
     record = samples.record(1)
-    bare = {key: None for key in record} | {"schema": record["schema"]}
+    bare = dict.fromkeys(record) | {"schema": record["schema"]}
     sparse = record | {"query": None, "usage": None, "trace": None, "scale": None, "seconds": None, "time": None}
-    sparse["candidates"] = [
-        {key: None for key in record["candidates"][0]} | {"id": f"d{i}", "first_rank": i} for i in (1, 2)
-    ]
+    sparse["candidates"] = [dict.fromkeys(record["candidates"][0]) | {"id": f"d{i}", "first_rank": i} for i in (1, 2)]
 
     def walk(page: Any) -> None:
         page.locator(LIST).nth(0).click()
