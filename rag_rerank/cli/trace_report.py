@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import click
 
 from rag_rerank.errors import InputError
 from rag_rerank.pages.page import trace_page
-from rag_rerank.records.record import SCHEMA
+from rag_rerank.records.reading import read
 
 __all__ = ["report"]
 
@@ -25,29 +22,9 @@ def report(file: Path, out: Path) -> None:
     The page is one HTML file that loads nothing from elsewhere. It holds the texts if the recording does. Of a long
     recording it holds the last calls, and says how many it left out.
     """
-    page = trace_page(_records(file))
+    page = trace_page(record.to_dict() for record in read(file))
     try:
         out.write_text(page, encoding="utf-8")
     except OSError as error:
         raise InputError(f"cannot write {out}: {error.strerror or error}") from error
     click.echo(f"{out}: written")
-
-
-def _records(file: Path) -> Iterator[dict[str, Any]]:
-    try:
-        with file.open(encoding="utf-8") as lines:
-            for number, line in enumerate(lines, start=1):
-                if line.strip():
-                    yield _record(f"{file}:{number}", line)
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read {file}: {error}") from error
-
-
-def _record(where: str, line: str) -> dict[str, Any]:
-    try:
-        record = json.loads(line)
-    except ValueError as error:
-        raise InputError(f"{where}: not valid JSON: {error}") from error
-    if not isinstance(record, dict) or record.get("schema") != SCHEMA:
-        raise InputError(f"{where}: expected a record of the layout {SCHEMA}")
-    return record
