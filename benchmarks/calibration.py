@@ -3,7 +3,7 @@
     python benchmarks/calibration.py COLLECTIONS --collection nq-qed --collection xquad-en --collection scifact
         --collection trec-dl19 --bi-encoder all-MiniLM-L6-v2 --cache scores.db
 
-COLLECTIONS is a folder with one folder a collection, as `rag_rerank.evaluation.reading.read` takes them. Every model
+COLLECTIONS is a folder with one folder a collection, as `rag_rerank.evaluation.read` takes them. Every model
 scores the first ``--depth`` candidates of the first stage, for the first ``--queries`` queries. Candidates without a
 judgment count as not relevant, everywhere, since most of these collections name relevant documents only.
 
@@ -42,8 +42,8 @@ from rag_rerank import (
 )
 from rag_rerank._lazy import loaded
 from rag_rerank.evaluation.calibration import calibrate, reliability
-from rag_rerank.evaluation.judged import Judged
-from rag_rerank.evaluation.reading import read
+from rag_rerank.evaluation.data.judged import Judged
+from rag_rerank.evaluation.data.reading import read
 from rag_rerank.types import Scale
 
 THRESHOLDS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)

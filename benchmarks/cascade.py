@@ -2,7 +2,7 @@
 
     python benchmarks/cascade.py COLLECTIONS --collection trec-dl19 --cheap bm25 --strong embedded --margins 2 4 8
 
-COLLECTIONS is a folder with one folder a collection in BEIR's form, with a run (`rag_rerank.evaluation.reading.read`);
+COLLECTIONS is a folder with one folder a collection in BEIR's form, with a run (`rag_rerank.evaluation.read`);
 the measure is that of ir-measures, with linear gain as trec_eval has it. Each (query, passage) pair of the first
 stage's hits is scored once by either model and kept in ``--scores``, one JSON line a query, so that a second run only
 computes. The curve is then replayed through the library's `Cascade`.
@@ -36,8 +36,8 @@ from paired import interval
 
 import rag_rerank
 from rag_rerank import Candidate, Cascade, PointwiseReranker, Scale, Scores, Stage, TruncationWarning
-from rag_rerank.evaluation.judged import Judged
-from rag_rerank.evaluation.reading import read
+from rag_rerank.evaluation.data.judged import Judged
+from rag_rerank.evaluation.data.reading import read
 
 MEASURE = nDCG @ 10
 

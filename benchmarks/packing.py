@@ -2,7 +2,7 @@
 
     python benchmarks/packing.py COLLECTIONS --collection trec-dl19 --collection nfcorpus --cache scores.db
 
-COLLECTIONS is a folder with one folder a collection in BEIR's form, with a run (`rag_rerank.evaluation.reading.read`).
+COLLECTIONS is a folder with one folder a collection in BEIR's form, with a run (`rag_rerank.evaluation.read`).
 The BM25 top-100 is reranked. "Cut off" takes the texts from the top and ends at the first that does not fit; the rest
 is `rag_rerank.pack` with the options that are shown. "Whole" counts relevant texts that are whole in the context, so
 neither one that was trimmed nor one that was left out as a duplicate of another. "Distinct" counts them without near
@@ -24,7 +24,7 @@ from paired import interval
 
 import rag_rerank
 from rag_rerank import Cached, Packing, Ranking, TruncationWarning, pack
-from rag_rerank.evaluation.reading import read
+from rag_rerank.evaluation.data.reading import read
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "budget alone": {},

@@ -23,7 +23,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from simulated import collection, covers, decided, differences, oracle, shuffled  # noqa: E402
 
-from rag_rerank.evaluation.judged import Judged  # noqa: E402
+from rag_rerank.evaluation.data.judged import Judged  # noqa: E402
 from rag_rerank.evaluation.statistics import holm, randomisation  # noqa: E402
 
 Rerankers = Callable[[Judged, int], dict[str, Any]]

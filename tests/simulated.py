@@ -11,8 +11,8 @@ from functools import lru_cache
 import numpy as np
 
 from rag_rerank import Candidate
+from rag_rerank.evaluation.data.judged import Judged, JudgedQuery
 from rag_rerank.evaluation.failures import failure
-from rag_rerank.evaluation.judged import Judged, JudgedQuery
 from rag_rerank.evaluation.measures import per_query
 from rag_rerank.evaluation.report import FIRST_STAGE, Comparison, Data, Outcome, Settings, System, Verdict
 from rag_rerank.evaluation.statistics import adjusted, compare, estimate

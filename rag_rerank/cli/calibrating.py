@@ -18,7 +18,7 @@ from rag_rerank.config import build
 from rag_rerank.errors import ConfigError
 from rag_rerank.evaluation.calibration import Method, Unjudged
 from rag_rerank.evaluation.calibration import calibrate as fitted
-from rag_rerank.evaluation.reading import read
+from rag_rerank.evaluation.data.reading import read
 from rag_rerank.types import present
 
 __all__ = ["calibrate"]

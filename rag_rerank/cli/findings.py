@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from textwrap import wrap
 
 from rag_rerank.cli.table import line, table
+from rag_rerank.evaluation.data.judged import Problem
 from rag_rerank.evaluation.drift import Drift
-from rag_rerank.evaluation.judged import Problem
 from rag_rerank.evaluation.measures import TOP_3
 from rag_rerank.evaluation.report import FIRST_STAGE, Comparison, Estimate, Evaluation, System
 from rag_rerank.evaluation.slices import FIRST_RANK

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from rag_rerank.evaluation.judged import JudgedQuery
+from rag_rerank.evaluation.data.judged import JudgedQuery
 from rag_rerank.records.record import Record
 from rag_rerank.trace import Coverage, Usage
 

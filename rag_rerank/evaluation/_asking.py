@@ -26,7 +26,7 @@ from rag_rerank.errors import (
 )
 from rag_rerank.evaluation._answers import Answer
 from rag_rerank.evaluation._keeping import Kept, Key, asked
-from rag_rerank.evaluation.judged import JudgedQuery
+from rag_rerank.evaluation.data.judged import JudgedQuery
 from rag_rerank.records.record import Record
 
 __all__ = ["PATIENCE", "Asking"]

@@ -11,8 +11,8 @@ from math import fsum
 from rag_rerank.base import PointwiseReranker, Reranker
 from rag_rerank.evaluation._answers import Answer
 from rag_rerank.evaluation._figures import failures_of, reranked, unranked
+from rag_rerank.evaluation.data.judged import Judged, JudgedQuery
 from rag_rerank.evaluation.depths import Curve, curve, smallest_top_k
-from rag_rerank.evaluation.judged import Judged, JudgedQuery
 from rag_rerank.evaluation.measures import TOP_3, per_query
 from rag_rerank.evaluation.report import (
     FIRST_STAGE,

@@ -11,8 +11,8 @@ from rag_rerank.config import to_config
 from rag_rerank.errors import ConfigError
 from rag_rerank.evaluation._answers import Answer
 from rag_rerank.evaluation._reliability import reliability
+from rag_rerank.evaluation.data.judged import Judged, Problem
 from rag_rerank.evaluation.failures import failure
-from rag_rerank.evaluation.judged import Judged, Problem
 from rag_rerank.evaluation.report import Depth, Estimate, Failure, Reliability, System
 from rag_rerank.trace import Usage
 

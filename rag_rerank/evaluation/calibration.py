@@ -16,7 +16,7 @@ from rag_rerank.compose.calibrated import calibrates, model_of
 from rag_rerank.errors import CalibrationWarning, ConfigError, InputError, TruncationWarning
 from rag_rerank.evaluation._fitting import METHODS, Shape, applied, shaped
 from rag_rerank.evaluation._reliability import brier, log_loss, reliability
-from rag_rerank.evaluation.judged import Judged, JudgedQuery
+from rag_rerank.evaluation.data.judged import Judged, JudgedQuery
 from rag_rerank.types import Ranking, Scale, present
 
 __all__ = ["Method", "Unjudged", "calibrate", "reliability"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from rag_rerank.evaluation.judged import Judged, JudgedQuery
+from rag_rerank.evaluation.data.judged import Judged, JudgedQuery
 from rag_rerank.evaluation.measures import per_query
 from rag_rerank.evaluation.report import Depth
 from rag_rerank.evaluation.statistics import SAMPLES, SEED, estimate

@@ -14,7 +14,7 @@ from rag_rerank.evaluation._asking import Asking
 from rag_rerank.evaluation._conclusions import Conclusions
 from rag_rerank.evaluation._keeping import Kept
 from rag_rerank.evaluation._naming import Configs, named
-from rag_rerank.evaluation.judged import Judged
+from rag_rerank.evaluation.data.judged import Judged
 from rag_rerank.evaluation.measures import MEASURES, TOP_3, checked
 from rag_rerank.evaluation.report import Evaluation, Settings
 from rag_rerank.evaluation.slices import Fields, fields

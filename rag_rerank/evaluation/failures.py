@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from rag_rerank.evaluation.judged import JudgedQuery
+from rag_rerank.evaluation.data.judged import JudgedQuery
 from rag_rerank.evaluation.report import Failure
 from rag_rerank.trace import Coverage
 

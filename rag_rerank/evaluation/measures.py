@@ -7,7 +7,7 @@ from typing import Any
 
 from rag_rerank._extras import need
 from rag_rerank.errors import ConfigError, InputError, did_you_mean
-from rag_rerank.evaluation.judged import Judged, JudgedQuery
+from rag_rerank.evaluation.data.judged import Judged, JudgedQuery
 
 __all__ = ["MEASURES", "TOP_3", "checked", "per_query"]
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from rag_rerank.errors import InputError
-from rag_rerank.evaluation.judged import Problem
+from rag_rerank.evaluation.data.judged import Problem
 
 __all__ = [
     "FIRST_STAGE",

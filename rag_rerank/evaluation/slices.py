@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rag_rerank.evaluation._bands import banded
-from rag_rerank.evaluation.judged import Judged, JudgedQuery, Problem
+from rag_rerank.evaluation.data.judged import Judged, JudgedQuery, Problem
 from rag_rerank.evaluation.report import FIRST_STAGE, Comparison, Slice
 from rag_rerank.evaluation.statistics import SAMPLES, SEED, adjusted, compare
 from rag_rerank.types import Candidate

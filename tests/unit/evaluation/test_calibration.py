@@ -26,7 +26,7 @@ from rag_rerank import (
 from rag_rerank.evaluation._fitting import applied, shaped
 from rag_rerank.evaluation._reliability import brier, log_loss
 from rag_rerank.evaluation.calibration import calibrate, reliability
-from rag_rerank.evaluation.judged import Judged, JudgedQuery
+from rag_rerank.evaluation.data.judged import Judged, JudgedQuery
 from rag_rerank.testing import ScriptedReranker
 from rag_rerank.types import Coverage, Scale, Scores
 

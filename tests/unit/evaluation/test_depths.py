@@ -7,8 +7,8 @@ from simulated import collection, first_stage, oracle
 
 from rag_rerank import Candidate
 from rag_rerank.compose.cascade import Cascade, Stage
+from rag_rerank.evaluation.data.judged import Judged, JudgedQuery
 from rag_rerank.evaluation.depths import TOLERANCE, curve, order, smallest_top_k
-from rag_rerank.evaluation.judged import Judged, JudgedQuery
 from rag_rerank.evaluation.measures import per_query
 from rag_rerank.testing import ScriptedReranker
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from rag_rerank import InputError
+from rag_rerank.evaluation.data.judged import Problem
 from rag_rerank.evaluation.drift import against
-from rag_rerank.evaluation.judged import Problem
 from rag_rerank.evaluation.report import (
     FIRST_STAGE,
     SCHEMA,

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rag_rerank import Candidate
+from rag_rerank.evaluation.data.judged import JudgedQuery
 from rag_rerank.evaluation.failures import failure
-from rag_rerank.evaluation.judged import JudgedQuery
 from rag_rerank.trace import Coverage
 
 IDS = ("a", "b", "c", "d")

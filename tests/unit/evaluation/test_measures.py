@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rag_rerank import ConfigError, InputError
-from rag_rerank.evaluation.judged import Judged, JudgedQuery
+from rag_rerank.evaluation.data.judged import Judged, JudgedQuery
 from rag_rerank.evaluation.measures import MEASURES, TOP_3, checked, per_query
 
 

@@ -12,8 +12,8 @@ import pytest
 from rag_rerank import Candidate, build
 from rag_rerank._watching import Asked
 from rag_rerank.errors import ConfigError, InputError
-from rag_rerank.evaluation.judged import Judged, JudgedQuery
-from rag_rerank.evaluation.reading import read
+from rag_rerank.evaluation.data.judged import Judged, JudgedQuery
+from rag_rerank.evaluation.data.reading import read
 from rag_rerank.records.record import Record, digest
 
 Make = Callable[..., Path]

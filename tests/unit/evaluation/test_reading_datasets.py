@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from rag_rerank.errors import InputError, MissingExtraError
-from rag_rerank.evaluation.judged import Judged
-from rag_rerank.evaluation.reading import read
+from rag_rerank.evaluation.data.judged import Judged
+from rag_rerank.evaluation.data.reading import read
 
 ir_datasets: Any = pytest.importorskip("ir_datasets", reason="needs the extra datasets")
 

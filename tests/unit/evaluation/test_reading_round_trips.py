@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 
 from rag_rerank import Candidate, build
 from rag_rerank.errors import InputError
-from rag_rerank.evaluation._findings import Findings
-from rag_rerank.evaluation._rows import read_qrels, read_run
-from rag_rerank.evaluation._sealing import fingerprint
-from rag_rerank.evaluation.judged import Judged, JudgedQuery
-from rag_rerank.evaluation.reading import read
-from rag_rerank.evaluation.writing import write_jsonl, write_qrels, write_run
+from rag_rerank.evaluation.data._findings import Findings
+from rag_rerank.evaluation.data._rows import read_qrels, read_run
+from rag_rerank.evaluation.data._sealing import fingerprint
+from rag_rerank.evaluation.data.judged import Judged, JudgedQuery
+from rag_rerank.evaluation.data.reading import read
+from rag_rerank.evaluation.data.writing import write_jsonl, write_qrels, write_run
 
 again = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from rag_rerank.errors import InputError
-from rag_rerank.evaluation.judged import Judged
-from rag_rerank.evaluation.reading import read
+from rag_rerank.evaluation.data.judged import Judged
+from rag_rerank.evaluation.data.reading import read
 
 from .conftest import FILES
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from rag_rerank import Candidate
 from rag_rerank.evaluation._bands import banded
-from rag_rerank.evaluation.judged import Judged, JudgedQuery
+from rag_rerank.evaluation.data.judged import Judged, JudgedQuery
 from rag_rerank.evaluation.report import FIRST_STAGE
 from rag_rerank.evaluation.slices import FEWEST, FIRST_RANK, fields, slices
 from rag_rerank.evaluation.statistics import holm

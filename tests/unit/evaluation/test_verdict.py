@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from simulated import MEASURES, PRIMARY, collection, decided, first_stage, oracle, parts, reranked, shuffled, timed
 
-from rag_rerank.evaluation.judged import Judged
+from rag_rerank.evaluation.data.judged import Judged
 from rag_rerank.evaluation.measures import per_query
 from rag_rerank.evaluation.report import FIRST_STAGE, Slice, Verdict
 from rag_rerank.evaluation.slices import FIRST_RANK

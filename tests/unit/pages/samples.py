@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from typing import Any
 
-from rag_rerank.evaluation.judged import Problem
+from rag_rerank.evaluation.data.judged import Problem
 from rag_rerank.evaluation.report import (
     FIRST_STAGE,
     Bin,

@@ -9,8 +9,8 @@ from itertools import pairwise
 from pathlib import Path
 
 from rag_rerank.errors import InputError
-from rag_rerank.evaluation._findings import Findings
-from rag_rerank.evaluation._lines import lines
+from rag_rerank.evaluation.data._findings import Findings
+from rag_rerank.evaluation.data._lines import lines
 
 __all__ = ["Judgments", "Run", "as_grade", "read_qrels", "read_run"]
 

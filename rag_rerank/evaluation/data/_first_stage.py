@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from rag_rerank._terms import K1, B, terms
-from rag_rerank.evaluation._findings import Findings
-from rag_rerank.evaluation._rows import Run
+from rag_rerank.evaluation.data._findings import Findings
+from rag_rerank.evaluation.data._rows import Run
 
 __all__ = ["BM25", "bm25"]
 

@@ -8,8 +8,8 @@ from hashlib import sha256
 from typing import Any
 
 from rag_rerank.errors import InputError
-from rag_rerank.evaluation._findings import Findings
-from rag_rerank.evaluation.judged import Judged, JudgedQuery
+from rag_rerank.evaluation.data._findings import Findings
+from rag_rerank.evaluation.data.judged import Judged, JudgedQuery
 from rag_rerank.records.record import digest
 from rag_rerank.types import blank
 

@@ -9,9 +9,9 @@ from typing import Any
 
 from rag_rerank._extras import need
 from rag_rerank.errors import InputError
-from rag_rerank.evaluation._collections import Text
-from rag_rerank.evaluation._findings import Findings
-from rag_rerank.evaluation._rows import Judgments, Run, as_grade
+from rag_rerank.evaluation.data._collections import Text
+from rag_rerank.evaluation.data._findings import Findings
+from rag_rerank.evaluation.data._rows import Judgments, Run, as_grade
 
 __all__ = ["Dataset"]
 

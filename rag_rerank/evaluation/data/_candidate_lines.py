@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from rag_rerank.errors import ConfigError, InputError
-from rag_rerank.evaluation._collections import metadata_of
-from rag_rerank.evaluation._findings import Findings
-from rag_rerank.evaluation._joining import note_unknown
-from rag_rerank.evaluation._lines import name_of, objects
-from rag_rerank.evaluation._rows import Judgments, as_grade
-from rag_rerank.evaluation.judged import JudgedQuery
+from rag_rerank.evaluation.data._collections import metadata_of
+from rag_rerank.evaluation.data._findings import Findings
+from rag_rerank.evaluation.data._joining import note_unknown
+from rag_rerank.evaluation.data._lines import name_of, objects
+from rag_rerank.evaluation.data._rows import Judgments, as_grade
+from rag_rerank.evaluation.data.judged import JudgedQuery
 from rag_rerank.records.record import SCHEMA, Record, digest
 from rag_rerank.types import Candidate, blank
 

@@ -6,15 +6,15 @@ import re
 from pathlib import Path
 
 from rag_rerank.errors import ConfigError, InputError
-from rag_rerank.evaluation._candidate_lines import candidate_lines
-from rag_rerank.evaluation._collections import Collection, Folder
-from rag_rerank.evaluation._datasets import Dataset
-from rag_rerank.evaluation._findings import Findings
-from rag_rerank.evaluation._first_stage import BM25
-from rag_rerank.evaluation._joining import joined
-from rag_rerank.evaluation._rows import read_qrels, read_run
-from rag_rerank.evaluation._sealing import sealed
-from rag_rerank.evaluation.judged import Judged
+from rag_rerank.evaluation.data._candidate_lines import candidate_lines
+from rag_rerank.evaluation.data._collections import Collection, Folder
+from rag_rerank.evaluation.data._datasets import Dataset
+from rag_rerank.evaluation.data._findings import Findings
+from rag_rerank.evaluation.data._first_stage import BM25
+from rag_rerank.evaluation.data._joining import joined
+from rag_rerank.evaluation.data._rows import read_qrels, read_run
+from rag_rerank.evaluation.data._sealing import sealed
+from rag_rerank.evaluation.data.judged import Judged
 
 __all__ = ["read"]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rag_rerank.evaluation.judged import Problem
+from rag_rerank.evaluation.data.judged import Problem
 
 __all__ = ["Findings"]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO, Any, NoReturn, cast
 
 from rag_rerank.errors import InputError
-from rag_rerank.evaluation._findings import Findings
+from rag_rerank.evaluation.data._findings import Findings
 
 __all__ = ["lines", "name_of", "objects"]
 

@@ -11,7 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from rag_rerank.errors import InputError
-from rag_rerank.evaluation.judged import Judged
+from rag_rerank.evaluation.data.judged import Judged
 from rag_rerank.types import Ranking
 
 __all__ = ["write_jsonl", "write_qrels", "write_run"]

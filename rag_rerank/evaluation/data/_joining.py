@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from rag_rerank.evaluation._collections import Collection, Text
-from rag_rerank.evaluation._findings import Findings
-from rag_rerank.evaluation._first_stage import bm25
-from rag_rerank.evaluation._rows import Judgments, Run
-from rag_rerank.evaluation.judged import JudgedQuery
+from rag_rerank.evaluation.data._collections import Collection, Text
+from rag_rerank.evaluation.data._findings import Findings
+from rag_rerank.evaluation.data._first_stage import bm25
+from rag_rerank.evaluation.data._rows import Judgments, Run
+from rag_rerank.evaluation.data.judged import JudgedQuery
 from rag_rerank.types import Candidate, blank
 
 __all__ = ["joined", "note_unknown"]

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from rag_rerank.errors import InputError
-from rag_rerank.evaluation._findings import Findings
-from rag_rerank.evaluation._lines import name_of, objects
-from rag_rerank.evaluation._rows import Judgments, Run, read_qrels, read_run
+from rag_rerank.evaluation.data._findings import Findings
+from rag_rerank.evaluation.data._lines import name_of, objects
+from rag_rerank.evaluation.data._rows import Judgments, Run, read_qrels, read_run
 
 __all__ = ["Collection", "Folder", "Text", "metadata_of"]
 

@@ -1,0 +1,1 @@
+"""Judged queries: read from files in every common form, with what was amiss, and written again."""
