@@ -172,9 +172,9 @@ function label(words, x, y, left, right) {
 // ---- slices
 
 function slices(found) {
-  const all = list(found.slices);
+  const all = list(found.slices).filter((slice) => list(slice.comparisons).length);
   if (!found.rerankers.length) return null;
-  if (!all.length) return section("slices", "Lift by slice", null, empty("There is no slice to look at."));
+  if (!all.length) return section("slices", "Lift by slice", null, empty("No slice has enough queries to compare."));
   const fields = [...new Set(all.map((slice) => slice.field))];
   const names = [...new Set(all.flatMap((slice) => slice.comparisons.map((one) => one.measure)))];
   const wanted = { field: fields[0], measure: names.find((name) => name === "nDCG@3") ?? names[0], all: false };
@@ -202,7 +202,6 @@ function forest(found, shown, { field, measure }, note) {
   const rows = shown.map((slice) => [slice, found.rerankers.map((system) => [system, against(slice.comparisons, system.name, found.first.name, measure)]).filter((row) => row[1])]);
   const estimates = rows.flatMap(([, systems]) => systems.map(([, one]) => one.difference));
   const heading = `${measure} by ${field}`;
-  if (!estimates.length) return el("figure", {}, el("figcaption", {}, heading), empty("Nothing was compared here."));
   const [low, high] = stretch(Math.min(0, ...estimates.map((one) => one.low)), Math.max(0, ...estimates.map((one) => one.high)));
   return figure(heading, note, (width) => {
     const narrow = width < 560;

@@ -106,6 +106,8 @@ function callDetail(call) {
   const choose = (entry) => {
     pairBox.hidden = false;
     pairBox.replaceChildren(...pairDetail(call, entry));
+    const window = pairBox.querySelector("mark"); // in a text that scrolls
+    if (window) window.parentElement.scrollTop = window.offsetTop - window.parentElement.offsetTop - 8;
     pairBox.scrollIntoView({ block: "nearest" });
   };
   const fact = (name, value) => value !== "–" && el("span", {}, `${name} `, el("b", {}, said(value)));
@@ -247,21 +249,52 @@ const read = (coverage) => share(coverage.total ? coverage.seen / coverage.total
 // ---- one query and candidate
 
 function pairDetail(call, entry) {
-  const place = known(entry.rank) ? `${whole(entry.first_rank)} → ${whole(entry.rank)}` : `${whole(entry.first_rank)} in the first stage`;
+  const windows = call.trace ? windowsOf(call.trace, String(entry.id)) : [];
   return [
     el("h3", {}, "Candidate ", said(entry.id)),
     facts([
-      ["Rank", place],
       ["Score", known(entry.score) ? `${number(entry.score)} (${call.scale ?? "scale not recorded"})` : null],
       ["Raw score", known(entry.raw_score) ? number(entry.raw_score) : null],
-      ["First-stage score", known(entry.first_score) ? number(entry.first_score) : null],
+      ["Entered", `at place ${whole(entry.first_rank)} of ${whole(list(call.candidates).length)}${known(entry.first_score) ? `, with the first stage's score ${number(entry.first_score)}` : ""}`],
+      ["Stands", standsWhy(call, entry)],
       ["Returned", entry.dropped ? `no: ${entry.dropped}` : known(entry.rank) ? "yes" : "no: the call failed"],
       ["Read", entry.coverage ? reading(entry.coverage) : null],
     ]),
     el("div", {}, el("h4", {}, "Text"), textOf(entry)),
     entry.metadata && pairs(entry.metadata).length > 0 && el("div", {}, el("h4", {}, "Metadata"), facts(pairs(entry.metadata).map(([name, value]) => [name, typeof value === "string" ? value : JSON.stringify(value)]))),
     el("div", {}, el("h4", {}, "Its way through the steps"), visits(list(entry.visits))),
-  ];
+    windows.length > 0 && el("div", {}, el("h4", {}, "Its windows"), table([
+      { head: "Window", class: "words", cell: (window) => said(window.name) },
+      { head: "Step", class: "words", cell: (window) => said(window.step) },
+      { head: "Raw score", number: true, cell: (window) => number(window.score), key: (window) => -window.score },
+    ], windows, { size: 10 })),
+  ].filter(Boolean);
+}
+
+function standsWhy(call, entry) {
+  if (!known(entry.rank)) return null;
+  const next = [[-1, "below"], [1, "above"]].map(([by, word]) => [list(call.candidates).find((other) => other.rank === entry.rank + by), word]);
+  return [`at place ${whole(entry.rank)}`, ...next.filter(([other]) => other).map(([other, word]) => `${word} ${short(other.id, 60)}${decided(entry, other)}`)].join("; ");
+}
+
+// What decided between two neighbours, as far as the record tells: the last scores that both have.
+function decided(entry, other) {
+  const [own, its] = [entry.raw_score, other.raw_score];
+  if (known(own) && known(its)) return own === its ? " by the order in which they came, for the raw scores are equal" : `, which has the raw score ${number(its)}`;
+  if (known(own) || known(its)) return `, which has ${known(its) ? "a" : "no"} score`;
+  const theirs = new Map(list(other.visits).map((visit) => [visit.step, visit.raw_score]));
+  const last = list(entry.visits).findLast((visit) => theirs.has(visit.step) && visit.raw_score !== theirs.get(visit.step));
+  if (last) {
+    const [mine, others] = [last.raw_score, theirs.get(last.step)];
+    return known(mine) && known(others) ? ` by ${last.step}, with ${number(mine)} against ${number(others)}` : `, which had ${known(others) ? "a" : "no"} score in ${last.step}`;
+  }
+  return list(entry.visits).length || list(other.visits).length ? "" : " by the order in which they came";
+}
+
+// The windows of a long text that a step read, best first: their scores are in the tree of steps, under ID#NUMBER.
+function windowsOf(node, id) {
+  const mine = pairs(node.scores).filter(([name]) => name.startsWith(`${id}#`) && /^#+\d+$/.test(name.slice(id.length)));
+  return [...mine.map(([name, score]) => ({ name, step: node.step, score })), ...list(node.children).flatMap((child) => windowsOf(child, id))];
 }
 
 function reading(coverage) {
@@ -291,6 +324,7 @@ function visits(way) {
     { head: "Score", number: true, cell: (visit) => number(visit.score) },
     { head: "Scale", cell: (visit) => said(visit.scale) },
     { head: "Read", number: true, cell: (visit) => (visit.coverage ? read(visit.coverage) : "–") },
+    way.some((visit) => visit.cached) && { head: "Cache", cell: (visit) => (visit.cached ? "from the cache" : "") },
     way.some((visit) => visit.unscored) && { head: "Not scored", class: "words", cell: (visit) => (visit.unscored ? said(visit.unscored) : "") },
   ].filter(Boolean), way, { size: 30 });
 }
@@ -300,7 +334,7 @@ function step(node, total) {
   const fact = (words) => el("span", {}, words);
   return el("li", {},
     el("b", {}, said(node.step)), node.error && [" ", badge("failed", "bad")],
-    el("div", { class: "line" }, fact(duration(node.seconds)), node.kind && fact(said(node.kind)), node.model && fact(said(node.model)), node.scale && fact(said(node.scale)),
+    el("div", { class: "line" }, fact(duration(node.seconds)), node.kind && fact(said(node.kind)), node.model && fact(said(node.model)), node.template && fact(["prompt ", said(node.template)]), node.scale && fact(said(node.scale)),
       usage.texts > 0 && fact(many(usage.texts, "text")), usage.cached > 0 && fact(`${whole(usage.cached)} from cache`), known(usage.tokens) && fact(many(usage.tokens, "token")),
       usage.requests > 0 && fact(many(usage.requests, "request")), known(usage.search_units) && fact(many(usage.search_units, "search unit")), known(usage.cost) && fact(money(usage.cost)),
       node.attempts > 1 && fact(many(node.attempts, "attempt"))),

@@ -234,7 +234,7 @@ def test_an_evaluation_with_nothing_in_it_says_so(look: Look) -> None:
     words = look(evaluation_page(evaluation), lambda page: page.inner_text("#page"), width=400)
     for note in (
         "No query was evaluated.",
-        "There is no slice to look at.",
+        "No slice has enough queries to compare.",
         "No depth curve",
         "No system gives scores",
     ):

@@ -177,3 +177,24 @@ def test_nothing_known_anywhere_is_drawn_as_dashes(look: Look) -> None:
         page.get_by_role("button", name="d1").last.click()
 
     look(trace_page([bare, sparse]), walk, width=400)
+
+
+def test_a_candidate_says_what_decided_against_its_neighbours_and_shows_its_windows(look: Look) -> None:
+    record = samples.record(1)
+    a, b, c, *_ = record["candidates"]
+    record["candidates"] = [a | {"id": "a", "rank": 1}, b | {"id": "b", "rank": 2}, c | {"id": "c", "rank": 3}]
+    a, b, c = record["candidates"]
+    a |= {"raw_score": 2.0}
+    visit = {"step": "first", "rank": 1, "score": 0.5, "scale": "sigmoid", "unscored": None, "coverage": None}
+    b |= {"raw_score": None, "score": None, "visits": [visit | {"raw_score": 1.5, "cached": True}]}
+    c |= {"raw_score": None, "score": None, "visits": [visit | {"raw_score": 0.25, "cached": False}]}
+    record["trace"]["children"] = [record["trace"] | {"step": "inner", "scores": {"b#2": 1.5, "b#1": 0.5, "bc#1": 9.0}}]
+
+    def seen(page: Any) -> str:
+        page.get_by_role("button", name="b", exact=True).last.click()
+        return page.locator(".pair").inner_text()
+
+    words = look(trace_page([record]), seen, width=1280)
+    assert "at place 2; below a, which has a score; above c by first, with 1.5000 against 0.2500" in words
+    assert "from the cache" in words
+    assert "Its windows" in words and "b#2" in words and "bc#1" not in words
