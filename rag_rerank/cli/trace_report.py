@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from rag_rerank.cli.ranking import warnings_on_stderr
 from rag_rerank.errors import InputError
 from rag_rerank.pages.page import trace_page
 from rag_rerank.records.reading import read
@@ -13,16 +14,17 @@ from rag_rerank.records.reading import read
 __all__ = ["report"]
 
 
-@click.command()
-@click.argument("file", type=click.Path(path_type=Path))
+@click.command(short_help="Write a page that shows recorded calls.")
+@click.argument("file", metavar="FILE")
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path), metavar="PAGE", help="The page to write.")
-def report(file: Path, out: Path) -> None:
+def report(file: str, out: Path) -> None:
     """Write a page that shows the recorded calls of FILE: rank moves, scores, and every candidate's way.
 
     The page is one HTML file that loads nothing from elsewhere. It holds the texts if the recording does. Of a long
     recording it holds the last calls, and says how many it left out.
     """
-    page = trace_page(record.to_dict() for record in read(file))
+    with warnings_on_stderr():  # of a line that a killed writer left
+        page = trace_page(record.to_dict() for record in read(file))
     try:
         out.write_text(page, encoding="utf-8")
     except OSError as error:

@@ -17,7 +17,7 @@ from rag_rerank.records.record import Entry, Record, digest
 __all__ = ["show"]
 
 
-@click.command()
+@click.command(short_help="Show recorded calls on the terminal.")
 @click.argument("file", metavar="FILE")
 @click.option("-q", "--query", metavar="TEXT", help="Only calls whose query holds TEXT, or, by its hash, is TEXT.")
 @click.option("--id", "id", metavar="ID", help="Only calls with this candidate, and its way through the steps.")
@@ -39,7 +39,8 @@ def show(file: str, query: str | None, id: str | None, record: str | None, last:
         else:
             click.echo(("\n" if shown > 1 else "") + "\n".join(_page(one) if id is None else _way(one, id)))
     if not shown:
-        raise InputError(f"{file} holds no such record")
+        fits = "" if query is record is id is None else " that fits"
+        raise InputError(f"{file} holds no record{fits}")
 
 
 def _told(bad: object) -> None:
@@ -71,6 +72,8 @@ def _head(record: Record) -> Iterator[str]:
     yield f"query     {asked(record)}"
     yield f"time      {record.time}  ({record.seconds * 1000:,.0f} ms)"
     yield f"reranker  {line(record.reranker)}"
+    if record.scale is not None:
+        yield f"scale     {record.scale}"
     if record.tags:
         yield f"tags      {line(', '.join(f'{name}={value}' for name, value in record.tags.items()))}"
     yield from (f"degraded  {line(reason)}" for reason in record.degraded)

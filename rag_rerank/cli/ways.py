@@ -75,9 +75,22 @@ def _neighbours(entry: Entry, record: Record) -> Iterator[str]:
         other = by_rank.get((entry.rank or 0) + step)
         if other is None:
             continue
-        if other.raw_score is None or entry.raw_score is None:
-            yield f"{word} {line(other.id)}"
-        elif other.raw_score == entry.raw_score:
-            yield f"{word} {line(other.id)} by the order in which they came, for the raw scores are equal"
-        else:
-            yield f"{word} {line(other.id)} with {other.raw_score:.6g}"
+        yield f"{word} {line(other.id)}{_why(entry, other)}"
+
+
+def _why(entry: Entry, other: Entry) -> str:
+    """Say what decided between two neighbours, as far as the record tells: the last scores that both have."""
+    if entry.raw_score is not None and other.raw_score is not None:
+        if entry.raw_score == other.raw_score:
+            return " by the order in which they came, for the raw scores are equal"
+        return f", which has the raw score {other.raw_score:.6g}"
+    if entry.raw_score is not None or other.raw_score is not None:
+        return f", which has {'no' if other.raw_score is None else 'a'} score"
+    theirs = {visit.step: visit.raw_score for visit in other.visits}
+    for visit in reversed(entry.visits):
+        score = theirs.get(visit.step)
+        if visit.raw_score is not None and score is not None and score != visit.raw_score:
+            return f" by {line(visit.step)}, with {visit.raw_score:.6g} against {score:.6g}"
+        if visit.step in theirs and (visit.raw_score is None) != (score is None):
+            return f", which had {'no' if score is None else 'a'} score in {line(visit.step)}"
+    return " by the order in which they came" if not entry.visits and not other.visits else ""

@@ -74,23 +74,30 @@ def test_a_call_is_shown_with_its_steps_and_its_candidates(file: Path, records: 
                 "step      first: raw score 2 (unbounded), place 2",
                 "step      second: raw score 5 (sigmoid), place 1",
                 "score     0.993307, the sigmoid of the raw score 5, given by second",
-                "stands    at 1 of 5, it came at 2; above da with 1",
+                "stands    at 1 of 5, it came at 2; above da, which has the raw score 1",
             ],
         ),
         (
             "da",
             [
                 "entered   it came at place 1 of 5, with the score 0.25 of the first stage",
-                "stands    at 2 of 5, it came at 1; below db with 5; above dc with 0",
+                "stands    at 2 of 5, it came at 1; below db, which has the raw score 5; "
+                "above dc, which has the raw score 0",
             ],
         ),
-        ("dc", ["stands    at 3 of 5, it came at 3; below da with 1; above dd; not returned: below top_k (2)"]),
+        (
+            "dc",
+            [
+                "stands    at 3 of 5, it came at 3; below da, which has the raw score 1; "
+                "above dd, which has no score; not returned: below top_k (2)"
+            ],
+        ),
         (
             "dd",
             [
                 "step      first: raw score 0 (unbounded), place 4",
                 "score     none: stopped before stage 2 (depth 3)",
-                "stands    at 4 of 5, it came at 4; below dc; above de",
+                "stands    at 4 of 5, it came at 4; below dc, which has a score; above de, which had no score in first",
             ],
         ),
         ("de", ["step      first: not scored: blank text", "score     none: blank text"]),
@@ -141,7 +148,7 @@ def test_a_query_is_found_by_its_words_or_by_the_hash_of_all_of_them(file: Path,
     assert found("--id", "0", "--last", 1) == ids[2:]
     nothing = run(file, "--query", "how tall")
     assert nothing.exit_code == 2
-    assert nothing.stderr == f"Error: {file} holds no such record\n"
+    assert nothing.stderr == f"Error: {file} holds no record that fits\n"
 
 
 def test_json_gives_the_records_as_they_are(file: Path) -> None:
