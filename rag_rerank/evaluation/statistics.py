@@ -14,6 +14,7 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from rag_rerank._extras import need
 from rag_rerank.errors import InputError
 from rag_rerank.evaluation.report import Comparison, Estimate
 
@@ -61,14 +62,15 @@ def estimate(values: Iterable[float], *, samples: int = SAMPLES, seed: int = SEE
         InputError: There is no value, or one is not finite.
     """
     import numpy as np
-    from scipy.special import ndtr, stdtrit
+
+    special = need("scipy.special", extra="eval")
 
     x = np.sort(_checked(values))
     mean, n = float(x.mean()), len(x)
     if x[0] == x[-1]:
         return Estimate(mean=float(x[0]), low=float(x[0]), high=float(x[0]))
-    reach = stdtrit(n - 1, 1 - ALPHA / 2) * np.sqrt(n / (n - 1))
-    low, high = np.quantile(_resampled(x, samples, seed), ndtr((-reach, reach)))
+    reach = special.stdtrit(n - 1, 1 - ALPHA / 2) * np.sqrt(n / (n - 1))
+    low, high = np.quantile(_resampled(x, samples, seed), special.ndtr((-reach, reach)))
     return Estimate(mean=mean, low=float(low), high=float(high))
 
 

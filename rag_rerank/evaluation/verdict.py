@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from math import ceil, log10
+from math import ceil, log2, log10
 
 from rag_rerank.evaluation.depths import TOLERANCE
 from rag_rerank.evaluation.measures import TOP_3
@@ -18,7 +18,7 @@ from rag_rerank.evaluation.report import (
     System,
     Verdict,
 )
-from rag_rerank.evaluation.slices import FIRST_RANK
+from rag_rerank.evaluation.slices import FEWEST, FIRST_RANK
 from rag_rerank.evaluation.statistics import ALPHA, compare
 
 __all__ = ["verdict"]
@@ -71,7 +71,7 @@ def verdict(
         return Verdict(
             rerank=False,
             words=_against(list(found.values()), data),
-            reasons=(*_failed(list(found.values()), outcomes), *_retrieval(data, by_name, measure)),
+            reasons=(*_failed(list(found.values()), outcomes), *_few(data), *_retrieval(data, by_name, measure)),
         )
     best = max(proven, key=lambda one: one.difference.mean)
     lost = {one.system: _versus(best.system, one.system, measure, outcomes, settings) for one in proven}
@@ -97,14 +97,15 @@ def verdict(
         depth=depth,
         top_k=top_k,
         words=(
-            f"Rerank with {name}, {depth} candidates in and {top_k} hits kept: {measure} rises from {before:.3f} to "
-            f"{by_name[name].measures[measure].mean:.3f} ({_change(chosen.difference)}){but}."
+            f"Rerank with {name}, {_many(depth, 'candidate')} in and {_many(top_k, 'hit')} kept: {measure} rises from "
+            f"{before:.3f} to {by_name[name].measures[measure].mean:.3f} ({_change(chosen.difference)}){but}."
         ),
         reasons=(
             *_gains(chosen, comparisons),
             *_rival(lost[chosen.system], by_name),
             *_sizes(by_name[name], settings, depth, top_k),
             *(f"Where {_named(part)} ({part.queries} queries) it hurts: {_told(one)}." for part, one in hurt),
+            *_few(data),
             *_retrieval(data, by_name, measure),
         ),
     )
@@ -117,7 +118,7 @@ def _against(found: Sequence[Comparison], data: Data) -> str:
         worse = f"{found[0].system} is" if len(found) == 1 else "all systems are"
         return f"Do not rerank here: {worse} significantly worse than the first stage."
     proven = f"{found[0].system} has no" if len(found) == 1 else "no system has a"
-    return f"Do not rerank here: {proven} proven gain over the first stage on these {data.queries} queries."
+    return f"Do not rerank here: {proven} proven gain over the first stage on {_these(data.queries)}."
 
 
 def _failed(found: Sequence[Comparison], outcomes: Sequence[Outcome]) -> Iterator[str]:
@@ -127,11 +128,11 @@ def _failed(found: Sequence[Comparison], outcomes: Sequence[Outcome]) -> Iterato
         elif one.difference.mean <= 0:
             yield f"{one.system} shows no gain: {_told(one)}."
         else:
-            needed = _needed(one, outcomes, len(found))
-            yield (
-                f"{one.system} may be better by chance: {_told(one)}. If the difference is real, it would take about "
-                f"{needed:,} queries to show it."
-            )
+            more = "One query shows nothing."
+            if len(outcomes) > 1:
+                needed = _needed(one, outcomes, len(found))
+                more = f"If the difference is real, it would take about {needed:,} queries to show it."
+            yield f"{one.system} may be better by chance: {_told(one)}. {more}"
 
 
 def _gains(chosen: Comparison, comparisons: Sequence[Comparison]) -> Iterator[str]:
@@ -162,7 +163,12 @@ def _sizes(system: System, settings: Settings, depth: int, top_k: int) -> Iterat
     if top_k < settings.top_k:
         yield f"{top_k} of its hits find what {settings.top_k} of the first stage find, within {TOLERANCE:g} of recall."
     if system.errors:
-        yield f"It failed on {system.errors} queries, which count with the first stage's order."
+        yield f"It failed on {_many(system.errors, 'query')}, counted with the first stage's order."
+
+
+def _few(data: Data) -> Iterator[str]:
+    if data.queries < FEWEST:
+        yield f"Intervals of fewer than {FEWEST} queries mean little: judge more."
 
 
 def _retrieval(data: Data, systems: Mapping[str, System], measure: str) -> Iterator[str]:
@@ -199,17 +205,26 @@ def _values(system: str, measure: str, outcomes: Sequence[Outcome]) -> dict[str,
 def _needed(one: Comparison, outcomes: Sequence[Outcome], family: int) -> int:
     """Return how many queries would show the observed difference at the level of its family, to two digits.
 
-    ``((z(1 - alpha / 2) + z(power)) * deviation / difference) ** 2``, the normal approximation.
+    ``((z(1 - alpha / 2) + z(power)) * deviation / difference) ** 2``, the normal approximation; at least as many as
+    the randomisation test needs for such a p at all, ``2 / 2 ** n`` being its least.
     """
     from statistics import NormalDist, stdev
 
     left, right = (_values(name, one.measure, outcomes) for name in (one.system, one.baseline))
     differences = [left[query] - right[query] for query in left]
-    deviation = stdev(differences) if len(differences) > 1 else 0.0
     z = NormalDist().inv_cdf(1 - ALPHA / family / 2) + NormalDist().inv_cdf(_POWER)
-    needed = max((z * deviation / one.difference.mean) ** 2, len(differences) + 1)
+    needed = max((z * stdev(differences) / one.difference.mean) ** 2, len(differences) + 1, log2(2 * family / ALPHA))
     digit = int(10 ** max(0, int(log10(needed)) - 1))
     return ceil(needed / digit) * digit
+
+
+def _these(queries: int) -> str:
+    return "this one query" if queries == 1 else f"these {queries} queries"
+
+
+def _many(count: int, what: str) -> str:
+    plural = f"{what[:-1]}ies" if what.endswith("y") else f"{what}s"
+    return f"{count} {what if count == 1 else plural}"
 
 
 def _falls(one: Comparison, measure: str) -> bool:

@@ -145,4 +145,20 @@ def test_a_first_stage_alone_and_errors_are_told() -> None:
     given = found(judged, {"oracle": oracle(judged)})
     first, reranker = given["systems"]
     told = verdict(**{**given, "systems": (first, replace(reranker, errors=3))})
-    assert any("failed on 3 queries, which count with the first stage's order" in reason for reason in told.reasons)
+    assert any("failed on 3 queries, counted with the first stage's order" in reason for reason in told.reasons)
+
+
+def test_one_query_shows_nothing_and_few_are_said_to_be_few() -> None:
+    judged = collection(2, queries=30, quality=0.0)
+    judged = replace(judged, queries=judged.queries[1:2])
+    told = verdict(**found(judged, {"oracle": oracle(judged)}))
+    assert told.words.endswith("on this one query.")
+    assert told.reasons[0].endswith("p = 1.000. One query shows nothing.")
+    assert told.reasons[1] == "Intervals of fewer than 10 queries mean little: judge more."
+
+
+def test_the_queries_that_would_tell_are_at_least_those_the_test_needs() -> None:
+    """Two differences that are the same have no deviation; 2 / 2 ** n is below 0.05 from six queries on."""
+    judged = collection(2, queries=2, quality=0.0)
+    (told,) = (one for one in verdict(**found(judged, {"oracle": oracle(judged)})).reasons if " to show it." in one)
+    assert int(told.split("about ")[1].split()[0]) >= 6
