@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING
 
 import click
 
@@ -16,10 +16,10 @@ from rag_rerank.cli.table import line, table
 from rag_rerank.compose import Calibrated, CalibrationMap, Fit
 from rag_rerank.config import build
 from rag_rerank.errors import ConfigError
-from rag_rerank.evaluation.calibration import Method, Unjudged
-from rag_rerank.evaluation.calibration import calibrate as fitted
-from rag_rerank.evaluation.data.reading import read
 from rag_rerank.types import present
+
+if TYPE_CHECKING:
+    from rag_rerank.evaluation.calibration import Method, Unjudged
 
 __all__ = ["calibrate"]
 
@@ -29,7 +29,7 @@ _SHOWN = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9)
 _HALVINGS = 200
 
 
-@click.command()
+@click.command(short_help="Fit a map from scores to probabilities.")
 @click.argument("sources", metavar="SOURCE...", nargs=-1, required=True)
 @click.option("-c", "--config", "spec", required=True, metavar="NAME|FILE", help="Whose scores to map.")
 @click.option("-o", "--out", type=click.Path(path_type=Path), required=True, metavar="FILE", help="The map: JSON.")
@@ -48,10 +48,16 @@ _HALVINGS = 200
     metavar="GRADE",
     help="Grade from which on a document is relevant.",
 )
-@click.option("--method", type=click.Choice(get_args(Method)), default="auto", show_default=True)
+@click.option(
+    "--method",
+    type=click.Choice(("auto", "platt", "isotonic")),
+    default="auto",
+    show_default=True,
+    help="A sigmoid (platt), steps (isotonic), or steps where they are surely better (auto).",
+)
 @click.option(
     "--unjudged",
-    type=click.Choice(get_args(Unjudged)),
+    type=click.Choice(("left out", "not relevant")),
     default="left out",
     show_default=True,
     help="What candidates without a judgment are.",
@@ -77,18 +83,24 @@ def calibrate(
     A config that is calibrated already is fitted anew. Each query is scored once; put `type: cached` with a path around
     the reranker to keep scores for the next fit. A map file that exists is replaced.
     """
+    from rag_rerank import evaluation  # which is slow to import, for the other commands
+
     if len(sources) > 1 and (run is not None or qrels is not None):
         raise ConfigError("--run and --qrels belong to one SOURCE, and there are several")
+    if out.is_dir() or not out.absolute().parent.is_dir():  # before anything is scored, and paid
+        raise ConfigError(f"cannot write {out}: {'it is a folder' if out.is_dir() else 'there is no such folder'}")
     reranker = build(spec)
     if isinstance(reranker, Calibrated):
         reranker = reranker.reranker
     if write is not None:
         check_new(reranker, spec, write)
-    judged = [read(s, run=run, qrels=qrels, depth=depth, queries=queries, relevant=relevant) for s in sources]
+    judged = [
+        evaluation.read(s, run=run, qrels=qrels, depth=depth, queries=queries, relevant=relevant) for s in sources
+    ]
     for problem in (problem for one in judged for problem in one.problems):
         click.echo(f"Note: {problem.count} {line(problem.kind)}", err=True)
     with warnings_on_stderr(), reranker, bar(f"scoring with {reranker.label}") as progress:
-        made = fitted(reranker, judged, method=method, unjudged=unjudged, progress=progress)
+        made = evaluation.calibrate(reranker, judged, method=method, unjudged=unjudged, progress=progress)
     made.save(out)
     whole = Calibrated(reranker=reranker, map=str(out))
     if write is not None:

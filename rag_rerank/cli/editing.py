@@ -40,27 +40,31 @@ def edited(file: Path, changes: Changes) -> str:
     return _json(text, changes, file) if file.suffix == ".json" else _yaml(text, changes, file)
 
 
-def check_new(reranker: Reranker, spec: str, out: Path | None) -> None:
+def check_new(reranker: Reranker, spec: str, out: Path | None, *, instead: str = "") -> None:
     """Find out before the work, not after it, that a new config file could not be written or would lack something.
 
     Args:
         reranker: What will be written, but for what is yet to be found.
         spec: What the user calls it.
         out: The new file; ``None`` for the terminal.
+        instead: What else can be done with a file that a new one would not replace.
 
     Raises:
-        ConfigError: The file exists already or has an unknown ending, or the reranker cannot be expressed without loss.
+        ConfigError: The file exists already, has an unknown ending or no folder, or the reranker cannot be expressed
+            without loss.
     """
     to_config(reranker)
     if any(secret.reference is None for _, secret in inside(reranker, Secret)):
         raise ConfigError(
             f"{spec} holds a key that is written out, and a new config would lack it; write ${{VARIABLE}} in its "
-            "place, or change the file itself with --write"
+            f"place{instead}"
         )
     if out is not None and out.suffix not in (".yaml", ".yml", ".json"):
         raise ConfigError(f"{out}: a config file ends in .yaml, .yml or .json")
     if out is not None and out.exists():
-        raise ConfigError(f"{out} exists already; name a new file, or change a config in place with --write")
+        raise ConfigError(f"{out} exists already; name a new file{instead}")
+    if out is not None and not out.absolute().parent.is_dir():
+        raise ConfigError(f"cannot write {out}: there is no such folder")
 
 
 def laid_out(reranker: Reranker, file: Path) -> str:

@@ -22,12 +22,12 @@ FELL, STOPPED = 1, 2
 """Exit codes: a slice is significantly worse than in the baseline; a config could not be evaluated."""
 
 
-@click.command("eval")
+@click.command("eval", short_help="Say whether reranking helps on judged queries.")
 @click.option(
     "-c", "--config", "specs", multiple=True, required=True, metavar="NAME|FILE", help="What to evaluate; repeatable."
 )
-@click.option("--run", metavar="FILE", help="First stage: a TREC run over the folder's corpus.")
-@click.option("--qrels", metavar="FILE", help="Judgments, where they are not the folder's own.")
+@click.option("--run", metavar="FILE", help="First stage: a TREC run over the corpus.")
+@click.option("--qrels", metavar="FILE", help="Judgments in place of SOURCE's own.")
 @click.option(
     "--depth", type=click.IntRange(min=1), default=100, show_default=True, help="Candidates that enter, of each query."
 )
@@ -86,8 +86,8 @@ def evaluate_configs(
 ) -> None:
     """Say whether reranking helps on judged queries, by how much, at what cost, and with which config.
 
-    SOURCE is a folder in BEIR's form with a TREC run, one JSONL file of queries with candidates and relevant ids, or
-    ir_datasets:NAME. A config is a name or a file, as everywhere.
+    SOURCE is a folder in BEIR's form, perhaps with a TREC run; a JSONL file of queries with candidates and relevant
+    ids; a recording with texts, and --qrels; or ir_datasets:NAME. A config is a name or a file, as everywhere.
 
     What rerankers answer is kept, so a run that was interrupted goes on where it stopped, and one that is repeated
     asks nobody anything. Needs: pip install "rag-rerank[eval]".
@@ -101,6 +101,8 @@ def evaluate_configs(
     for file in (html, out):
         if file is not None and not Path(file).absolute().parent.is_dir():
             raise ConfigError(f"cannot write {file}: there is no such folder")
+        if file is not None and Path(file).is_dir():
+            raise ConfigError(f"cannot write {file}: it is a folder; name a file in it")
     baseline = None if against is None else _baseline(against)
     judged = evaluation.read(source, run=run, qrels=qrels, depth=depth, queries=queries, relevant=relevant)
     folder = Path(records) if records else _cache(judged.name)

@@ -19,7 +19,7 @@ __all__ = ["drifted", "page"]
 _NONE = "–"
 
 _WIDEST = 120
-"""Signs of a line of prose at most."""
+"""Signs of a line at most, where tables can help it."""
 
 _FAILURES = ("candidates", "truncation", "tie", "scoring")
 
@@ -43,8 +43,8 @@ def drifted(drift: Drift) -> str:
 
 def _data(found: Evaluation) -> Iterator[str]:
     data, settings = found.data, found.settings
-    yield (
-        f"{line(data.name)}: {data.queries:,} queries, {data.candidates:.1f} candidates each on average, "
+    yield from _wrapped(
+        f"{data.name}: {data.queries:,} queries, {data.candidates:.1f} candidates each on average, "
         f"{data.judged:.0%} of them judged; relevant from grade {data.relevant} on"
     )
     yield from (line(source) for source in data.sources)
@@ -65,14 +65,21 @@ def _quality(found: Evaluation) -> Iterator[str]:
 def _changes(found: Evaluation) -> Iterator[str]:
     measure = found.settings.measures[0]
     lift = "lift at top-3" if measure != TOP_3 else ""
-    rows = [(f"{measure} against the first stage", "change", "", "p", "helped", "hurt", "same", lift, "")]
+    heading = ("against the first stage", measure, "", "p", "helped", "hurt", "same", lift, "")
+    rows: list[tuple[str, ...]] = [heading]
     by = {(one.system, one.measure): one for one in found.comparisons if one.baseline == FIRST_STAGE}
     for system in found.systems[1:]:
         one, top = by[system.name, measure], by[system.name, TOP_3]
         counts = (str(one.helped), str(one.hurt), str(one.unchanged))
         at_top = (f"{top.difference.mean:+.4f}", _interval(top.difference, "+")) if lift else ("", "")
         rows.append((system.name, *_change(one), *counts, *at_top))
-    yield table(rows, align="<><>>>>><")
+    whole = table(rows, align="<><>>>>><")
+    if lift and max(map(len, whole.split("\n"))) > _width():
+        yield table([row[:7] for row in rows], align="<><>>>>")
+        yield ""
+        yield table([(row[0], *row[7:]) for row in rows], align="<><")
+    else:
+        yield whole
     if len(found.systems) > 2:
         yield f"p is corrected for {len(found.systems) - 1} systems (Holm); the lift at top-3 is the change of {TOP_3}"
     else:
@@ -82,7 +89,7 @@ def _changes(found: Evaluation) -> Iterator[str]:
 def _rivals(found: Evaluation) -> Iterator[str]:
     rivals = [one for one in found.comparisons if one.baseline != FIRST_STAGE]
     if rivals:
-        rows = [(f"{rivals[0].measure} against each other", "change", "", "p", "helped", "hurt", "same")]
+        rows = [("against each other", rivals[0].measure, "", "p", "helped", "hurt", "same")]
         for one in rivals:
             counts = (str(one.helped), str(one.hurt), str(one.unchanged))
             rows.append((f"{one.system} – {one.baseline}", *_change(one), *counts))
@@ -156,9 +163,12 @@ def _verdict(found: Evaluation) -> Iterator[str]:
         yield from _wrapped(reason, "- ")
 
 
+def _width() -> int:
+    return min(_WIDEST, shutil.get_terminal_size((_WIDEST, 24)).columns)
+
+
 def _wrapped(text: str, bullet: str = "") -> list[str]:
-    width = min(_WIDEST, shutil.get_terminal_size((_WIDEST, 24)).columns)
-    return wrap(line(text), width, initial_indent=bullet, subsequent_indent=" " * len(bullet))
+    return wrap(line(text), _width(), initial_indent=bullet, subsequent_indent=" " * len(bullet))
 
 
 def _change(one: Comparison) -> tuple[str, str, str]:

@@ -27,7 +27,7 @@ SCHEMA = 1
 """Version of the JSON object; it grows when a field changes its meaning or goes."""
 
 
-@click.command()
+@click.command(short_help="Measure which settings of local models are fastest here.")
 @click.argument("spec", metavar="NAME|FILE")
 @click.option("-o", "--out", type=click.Path(path_type=Path), metavar="FILE", help="Write a new config file.")
 @click.option("--write", is_flag=True, help="Change the config FILE in place; comments and layout of YAML stay.")
@@ -54,7 +54,7 @@ def tune(
         raise ConfigError("--write changes a config file in place: name a .yaml or .json file, and no --out")
     root = build(spec)
     if not write:
-        check_new(root, spec, out)
+        check_new(root, spec, out, instead=", or change a config itself with --write")
     asked = own_text(texts, query) or skewed()
     tuned, reports = _measured(root, asked, seconds)
     if write:

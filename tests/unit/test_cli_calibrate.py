@@ -115,6 +115,14 @@ def test_an_existing_config_is_not_overwritten_and_nothing_is_scored_for_it(data
     assert config.read_text() == "lexical\n"
 
 
+@pytest.mark.parametrize("place", ["missing/map.json", "."])
+def test_a_map_that_cannot_be_written_is_refused_before_anything_is_scored(
+    data: str, tmp_path: Path, place: str
+) -> None:
+    result = calibrate(data, "--config", "lexical", "-o", str(tmp_path / place))
+    assert result.exit_code == 2 and "cannot write" in result.stderr and "scoring" not in result.stderr
+
+
 def test_a_map_that_does_not_fit_any_more_warns_when_ranking(data: str, tmp_path: Path) -> None:
     out, config, texts = tmp_path / "map.json", tmp_path / "new.yaml", tmp_path / "texts.txt"
     calibrate(data, "--config", "lexical", "-o", str(out), "--write", str(config))

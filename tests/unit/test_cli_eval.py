@@ -47,7 +47,7 @@ def test_the_verdict_stands_last_and_recommends_the_oracle(data: str) -> None:
     blocks = ended.stdout.strip().split("\n\n")
     assert blocks[0].startswith("ours: 20 queries, 12.0 candidates")
     assert blocks[-1].startswith("Rerank with oracle,")
-    assert "nDCG@10 against the first stage" in ended.stdout and "lift at top-3" in ended.stdout
+    assert "against the first stage  nDCG@10" in ended.stdout and "lift at top-3" in ended.stdout
 
 
 def test_a_random_reranker_gets_do_not_rerank(tmp_path: Path) -> None:
@@ -245,3 +245,22 @@ def test_the_other_commands_do_not_load_the_evaluation() -> None:
         "import sys; import rag_rerank.cli; print([m for m in sys.modules if m.startswith('rag_rerank.evaluation')])"
     )
     assert process(script).stdout.strip() == "[]"
+
+
+def test_a_folder_in_place_of_a_file_is_refused_before_anybody_is_asked(
+    data: str, tmp_path: Path, asked: list[str]
+) -> None:
+    for option in ("--html", "--out"):
+        ended = run(data, "-c", "oracle", option, str(tmp_path))
+        assert (ended.exit_code, asked) == (2, [])
+        assert f"cannot write {tmp_path}: it is a folder" in ended.stderr
+
+
+@pytest.mark.parametrize(("columns", "blocks"), [(80, 1), (120, 0)])
+def test_on_a_narrow_terminal_the_lift_has_a_table_of_its_own(
+    data: str, monkeypatch: pytest.MonkeyPatch, columns: int, blocks: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    lines = run(data, "-c", "oracle").stdout.splitlines()
+    assert sum(line.startswith("against the first stage  lift at top-3") for line in lines) == blocks
+    assert all(len(line) <= columns for line in lines if line.startswith(("ours", "against", "oracle")))
