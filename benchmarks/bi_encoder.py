@@ -1,4 +1,4 @@
-"""A bi-encoder as a reranker: the cosine of two vectors, for benchmarks that want another real model to compare with."""
+"""A bi-encoder as a reranker: the cosine of two vectors, where a benchmark wants another real model to compare with."""
 
 from __future__ import annotations
 

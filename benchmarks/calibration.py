@@ -34,6 +34,7 @@ from rag_rerank import (
     Calibrated,
     CalibrationWarning,
     InputError,
+    PointwiseReranker,
     Ranking,
     Reranker,
     TruncationWarning,
