@@ -22,10 +22,11 @@ from __future__ import annotations
 import argparse
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
-from typing import Any, ClassVar
+
+from bi_encoder import BiEncoder
 
 import rag_rerank
 from rag_rerank import (
@@ -36,57 +37,13 @@ from rag_rerank import (
     PointwiseReranker,
     Ranking,
     Reranker,
-    Scores,
     TruncationWarning,
-    Usage,
 )
-from rag_rerank._lazy import loaded
-from rag_rerank.evaluation.calibration import calibrate, reliability
-from rag_rerank.evaluation.data.judged import Judged
-from rag_rerank.evaluation.data.reading import read
-from rag_rerank.types import Scale
+from rag_rerank.evaluation import Judged, calibrate, read
+from rag_rerank.evaluation.calibration import reliability
 
 THRESHOLDS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
 LEAST = 20
-
-
-@dataclass(frozen=True, kw_only=True)
-class BiEncoder(PointwiseReranker):
-    """Cosine of a sentence-transformers model."""
-
-    kind: ClassVar[str] = "bi-encoder"
-
-    model: str
-    tokens: int = 128
-    vectors: dict[str, Any] = field(default_factory=dict, repr=False, compare=False, metadata={"live": True})
-
-    @property
-    def label(self) -> str:
-        return Path(self.model).name
-
-    @property
-    def scale(self) -> Scale:
-        return "similarity"
-
-    @property
-    def uncacheable(self) -> None:
-        return None
-
-    @loaded
-    def _encoder(self) -> Any:
-        from sentence_transformers import SentenceTransformer
-
-        encoder = SentenceTransformer(self.model, device="cpu")
-        encoder.max_seq_length = self.tokens  # as many as the embedded model reads
-        return encoder
-
-    def score(self, query: str, texts: Sequence[str]) -> Scores:
-        missing = [text for text in dict.fromkeys([query, *texts]) if text not in self.vectors]
-        if missing:
-            made = self._encoder.encode(missing, normalize_embeddings=True, show_progress_bar=False)
-            self.vectors.update(zip(missing, made, strict=True))
-        values = [float(self.vectors[query] @ self.vectors[text]) for text in texts]
-        return Scores(values, self.scale, Usage(texts=len(texts)))
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,59 @@
+"""A bi-encoder as a reranker: the cosine of two vectors, where a benchmark wants another real model to compare with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+from rag_rerank import PointwiseReranker, Scores, Usage
+from rag_rerank._lazy import loaded
+from rag_rerank.types import Scale
+
+
+@dataclass(frozen=True, kw_only=True)
+class BiEncoder(PointwiseReranker):
+    """Cosine of a sentence-transformers model, which vectors of texts it has seen are kept for.
+
+    Args:
+        model: Folder of the model.
+        tokens: How many tokens of a text it reads.
+    """
+
+    kind: ClassVar[str] = "bi-encoder"
+
+    model: str
+    tokens: int = 128
+    vectors: dict[str, Any] = field(default_factory=dict, repr=False, compare=False, metadata={"live": True})
+
+    @property
+    def label(self) -> str:
+        return Path(self.model).name
+
+    @property
+    def scale(self) -> Scale:
+        return "similarity"
+
+    @property
+    def uncacheable(self) -> None:
+        return None
+
+    def _facts(self) -> Mapping[str, Any]:
+        return {"model": self.label}  # wherever its folder lies
+
+    @loaded
+    def _encoder(self) -> Any:
+        from sentence_transformers import SentenceTransformer
+
+        encoder = SentenceTransformer(self.model, device="cpu")
+        encoder.max_seq_length = self.tokens
+        return encoder
+
+    def score(self, query: str, texts: Sequence[str]) -> Scores:
+        missing = [text for text in dict.fromkeys([query, *texts]) if text not in self.vectors]
+        if missing:
+            made = self._encoder.encode(missing, normalize_embeddings=True, show_progress_bar=False)
+            self.vectors.update(zip(missing, made, strict=True))
+        values = [float(self.vectors[query] @ self.vectors[text]) for text in texts]
+        return Scores(values, self.scale, Usage(texts=len(texts)))
