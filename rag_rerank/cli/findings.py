@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from textwrap import wrap
 
 from rag_rerank.cli.table import line, table
@@ -59,7 +59,7 @@ def _quality(found: Evaluation) -> Iterator[str]:
         rows.append((system.name, f"{system.measures[first].mean:.4f}", _interval(system.measures[first]), *means))
     ceiling = found.data.ceiling
     rows.append(("perfect order", f"{ceiling[first]:.4f}", "", *(f"{ceiling[measure]:.4f}" for measure in others)))
-    yield table(rows, align="<><" + ">" * len(others))
+    yield from _fitting(rows, "<><" + ">" * len(others), 3)
 
 
 def _changes(found: Evaluation) -> Iterator[str]:
@@ -73,13 +73,7 @@ def _changes(found: Evaluation) -> Iterator[str]:
         counts = (str(one.helped), str(one.hurt), str(one.unchanged))
         at_top = (f"{top.difference.mean:+.4f}", _interval(top.difference, "+")) if lift else ("", "")
         rows.append((system.name, *_change(one), *counts, *at_top))
-    whole = table(rows, align="<><>>>>><")
-    if lift and max(map(len, whole.split("\n"))) > _width():
-        yield table([row[:7] for row in rows], align="<><>>>>")
-        yield ""
-        yield table([(row[0], *row[7:]) for row in rows], align="<><")
-    else:
-        yield whole
+    yield from _fitting(rows, "<><>>>>><", 7)
     if len(found.systems) > 2:
         yield f"p is corrected for {len(found.systems) - 1} systems (Holm); the lift at top-3 is the change of {TOP_3}"
     else:
@@ -103,7 +97,7 @@ def _cost(found: Evaluation) -> Iterator[str]:
         cut = _NONE if system.truncated is None else f"{system.truncated:.1%}"
         counts = (str(system.errors), str(system.degraded))
         rows.append((system.name, _seconds(system.p50), _seconds(system.p95), *figures, cut, *counts))
-    yield table(rows, align="<>>>>>>>>")
+    yield from _fitting(rows, "<>>>>>>>>", 6)
     if any(system.truncated for system in found.systems):
         yield "cut: texts that were not read to their end"
     if any(system.estimated for system in found.systems):
@@ -114,9 +108,7 @@ def _cost(found: Evaluation) -> Iterator[str]:
 
 
 def _failures(found: Evaluation) -> Iterator[str]:
-    rows: list[tuple[str, ...]] = [
-        (f"queries with nothing relevant in the top {found.settings.top_k}", "all", *_FAILURES)
-    ]
+    rows: list[tuple[str, ...]] = [(f"nothing relevant in the top {found.settings.top_k}", "all", *_FAILURES)]
     for system in found.systems:
         counts = [system.failures.get(kind, 0) for kind in _FAILURES]  # type: ignore[call-overload]
         rows.append((system.name, str(sum(counts)), *map(str, counts)))
@@ -161,6 +153,18 @@ def _verdict(found: Evaluation) -> Iterator[str]:
     yield from _wrapped(found.verdict.words)
     for reason in found.verdict.reasons:
         yield from _wrapped(reason, "- ")
+
+
+def _fitting(rows: Sequence[Sequence[str]], align: str, first: int) -> Iterator[str]:
+    """Yield a table, or, where a line is too short for it, one of its first columns and one of the others."""
+    whole = table(rows, align=align)
+    if max(map(len, whole.split("\n"))) <= _width():
+        yield whole
+        return
+    yield table([row[:first] for row in rows], align=align[:first])
+    if any(any(row[first:]) for row in rows):
+        yield ""
+        yield table([(row[0], *row[first:]) for row in rows], align=align[0] + align[first:])
 
 
 def _width() -> int:
