@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from rag_rerank._request import levels_to_the_caller
+from rag_rerank._extras import need
 from rag_rerank.base import Reranker, check_choice
 from rag_rerank.compose._maps import CalibrationMap, Fit, Provenance
 from rag_rerank.compose.calibrated import calibrates, model_of
@@ -66,6 +67,7 @@ def calibrate(
 
     Raises:
         ConfigError: The reranker is calibrated already.
+        MissingExtraError: scikit-learn is not installed, and ``method`` is not ``"platt"``.
         InputError: Too few judged candidates of either kind, too few queries, or scores that do not rise with
             relevance.
         RerankError: Whatever the reranker raises.
@@ -74,6 +76,8 @@ def calibrate(
     check_choice(unjudged, get_args(Unjudged), "unjudged")
     if calibrates(reranker):
         raise ConfigError(f"{reranker.label} is calibrated already; calibrate what stands inside", path="reranker")
+    if method != "platt":
+        need("sklearn.isotonic", extra="eval")  # before anything is scored, and paid
     collections = (judged,) if isinstance(judged, Judged) else tuple(judged)
     groups = _scored(reranker, collections, unjudged, progress)
     _check(groups)

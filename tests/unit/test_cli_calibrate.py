@@ -2,6 +2,7 @@
 
 import json
 import random
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -121,6 +122,19 @@ def test_a_map_that_cannot_be_written_is_refused_before_anything_is_scored(
 ) -> None:
     result = calibrate(data, "--config", "lexical", "-o", str(tmp_path / place))
     assert result.exit_code == 2 and "cannot write" in result.stderr and "scoring" not in result.stderr
+
+
+def test_a_missing_package_is_told_before_anything_is_scored(
+    data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "sklearn.isotonic", None)
+    monkeypatch.setattr(LexicalReranker, "score", lambda *_: pytest.fail("it was scored"))
+    out = str(tmp_path / "map.json")
+    result = calibrate(data, "--config", "lexical", "-o", out)
+    assert result.exit_code == 2 and 'pip install "rag-rerank[eval]"' in result.stderr
+    monkeypatch.undo()
+    monkeypatch.setitem(sys.modules, "sklearn.isotonic", None)
+    assert calibrate(data, "--config", "lexical", "-o", out, "--method", "platt").exit_code == 0
 
 
 def test_a_map_that_does_not_fit_any_more_warns_when_ranking(data: str, tmp_path: Path) -> None:

@@ -63,6 +63,8 @@ def _asked(
     for number, row in objects(file, findings):
         place = f"{file.name}:{number}"
         if "schema" in row:
+            if row["schema"] != SCHEMA:
+                raise InputError(f"{place}: the layout {row['schema']!r:.60} is not {SCHEMA!r}")
             if judgments is None:
                 raise ConfigError(f"{file} holds records, which have no judgments; name a file", path="qrels")
             query = _recorded(row, place, judgments, findings)
@@ -77,7 +79,8 @@ def _written(
 ) -> JudgedQuery | None:
     text, items = row.get("query"), row.get("candidates")
     if not isinstance(text, str) or not isinstance(items, list):
-        findings.note("lines without a query and a list of candidates, left out", place)
+        keys = ", ".join(map(repr, row)) or "none"
+        findings.note("lines without a query and a list of candidates, left out", f"{place}: its keys: {keys:.80}")
         return None
     id = digest(text) if row.get("id") is None else name_of(row["id"])
     if id is None:
@@ -130,8 +133,6 @@ def _stated(value: Any, place: str, relevant: int) -> dict[str, int]:
 
 def _recorded(row: Mapping[str, Any], place: str, judgments: Judgments, findings: Findings) -> JudgedQuery | None:
     """Return what a record asked: its first stage's order, whatever the reranker made of it."""
-    if row["schema"] != SCHEMA:
-        raise InputError(f"{place}: the layout {row['schema']!r:.60} is not {SCHEMA!r}")
     try:
         record = Record.from_dict(row)
         if record.query is None or any(entry.text is None for entry in record.candidates):

@@ -268,7 +268,13 @@ GOOD = {"id": "q", "query": "x", "candidates": ["one", "two"], "relevant": ["0"]
 @pytest.mark.parametrize(
     ("row", "expected"),
     [
-        ({"id": "b", "candidates": []}, ("lines without a query and a list of candidates, left out", "asked.jsonl:2")),
+        (
+            {"id": "b", "querry": "a slip", "candidates": []},
+            (
+                "lines without a query and a list of candidates, left out",
+                "asked.jsonl:2: its keys: 'id', 'querry', 'candidates'",
+            ),
+        ),
         ({**GOOD, "id": "b", "relevant": []}, ("queries with no judgments, left out", "asked.jsonl:2: query 'b'")),
         ({**GOOD, "id": "b", "query": ""}, ("queries with a blank text, left out", "asked.jsonl:2: query 'b'")),
         ({**GOOD, "id": "b", "candidates": []}, ("queries without candidates, which count all the same", "query 'b'")),
