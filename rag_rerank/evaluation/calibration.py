@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from rag_rerank._request import levels_to_the_caller
 from rag_rerank._extras import need
+from rag_rerank._request import levels_to_the_caller
 from rag_rerank.base import Reranker, check_choice
 from rag_rerank.compose._maps import CalibrationMap, Fit, Provenance
 from rag_rerank.compose.calibrated import calibrates, model_of
