@@ -161,7 +161,8 @@ def _sizes(system: System, settings: Settings, depth: int, top_k: int) -> Iterat
     if depth < settings.depth:
         yield f"{depth} candidates lose surely less than {TOLERANCE:g} against {settings.depth}."
     if top_k < settings.top_k:
-        yield f"{top_k} of its hits find what {settings.top_k} of the first stage find, within {TOLERANCE:g} of recall."
+        few = "hit holds" if top_k == 1 else f"{top_k} hits hold"
+        yield f"Its first {few} what {settings.top_k} of the first stage hold, within {TOLERANCE:g} of recall."
     if system.errors:
         yield f"It failed on {_many(system.errors, 'query')}, counted with the first stage's order."
 

@@ -71,7 +71,7 @@ def test_a_recommendation_says_how_much_for_whom_with_how_many_and_how_long() ->
     assert " queries get better, 0 worse, " in reasons
     assert "A query takes 123 ms (median), 247 ms at the 95th percentile." in reasons
     assert "20 candidates lose surely less than 0.01 against 30." in reasons
-    assert "3 of its hits find what 5 of the first stage find" in reasons
+    assert "Its first 3 hits hold what 5 of the first stage hold" in reasons
     whole = verdict(**given)
     assert (whole.depth, whole.top_k) == (30, 5) and "lose surely" not in " ".join(whole.reasons)
 

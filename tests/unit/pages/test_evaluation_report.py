@@ -267,3 +267,23 @@ def test_hostile_words_are_harmless_and_seen(look: Look, words: str, width: int)
         return page.locator("#page").evaluate("(node) => node.textContent")
 
     assert words[:5].strip("\u2028\u2029\x00\x07") in look(evaluation_page(evaluation), seen, width=width)
+
+
+def test_six_measures_and_what_they_changed_stand_side_by_side_on_a_laptop(look: Look) -> None:
+    evaluation = samples.evaluation(names=("cohere:rerank-v3.5", "ms-marco-MiniLM-L6"))
+    for system in evaluation["systems"]:
+        one = system["measures"]["nDCG@10"]
+        system["measures"] = dict.fromkeys(("nDCG@10", "nDCG@3", "RR@10", "R@10", "P@5", "Success@3"), one)
+    evaluation["settings"]["measures"] = list(evaluation["systems"][0]["measures"])
+    wide = (
+        "[...document.querySelectorAll('#systems .scroll')].filter((one) => one.scrollWidth > one.clientWidth).length"
+    )
+    assert look(evaluation_page(evaluation), lambda page: page.evaluate(wide), width=1280) == 0
+
+
+def test_slices_that_nobody_compared_are_not_headed_by_an_undefined_measure(look: Look) -> None:
+    evaluation = samples.evaluation()
+    for part in evaluation["slices"]:
+        part["comparisons"] = []
+    words = look(evaluation_page(evaluation), lambda page: page.inner_text("#slices"), width=400)
+    assert "No slice has enough queries to compare." in words and "undefined" not in words
