@@ -146,10 +146,15 @@ class CalibrationMap:
             return logistic(self.slope * raw + self.intercept)
         return interpolated(raw, self.scores, self.probabilities)
 
+    @property
+    def shape(self) -> dict[str, Any]:
+        """All that decides a probability: the method and its numbers."""
+        names = ("slope", "intercept") if self.method == "platt" else ("scores", "probabilities")
+        return {"method": self.method, **{name: getattr(self, name) for name in names}}
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON-ready values; the first key tells the layout."""
-        unused = ("scores", "probabilities") if self.method == "platt" else ("slope", "intercept")
-        return {"schema": SCHEMA, **{key: value for key, value in asdict(self).items() if key not in unused}}
+        return {"schema": SCHEMA, "fitted": asdict(self.fitted), **self.shape}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> CalibrationMap:

@@ -118,10 +118,9 @@ class Asking:
                 running[i] = _clock.start(partial(contextvars.copy_context().run, ask))
             while running:
                 yield from _done(running)
-        except GeneratorExit:  # the config is stopped; what it is answering now is paid for, and kept
+        finally:  # where the config is stopped, what it is answering now is paid for, and kept
             while running:
                 _ended(running)
-            raise
 
     def _ask(self, query: JudgedQuery, *, cold: bool) -> tuple[Answer, RerankError | None]:
         candidates = query.candidates[: self.depth]
