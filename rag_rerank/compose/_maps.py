@@ -10,18 +10,27 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal, get_args
 
+from rag_rerank._json import parsed
+from rag_rerank._writing import write
 from rag_rerank.errors import ConfigError, did_you_mean
 from rag_rerank.types import SCALES, Scale
 
-__all__ = ["SCHEMA", "CalibrationMap", "Fit", "Provenance", "interpolated", "logistic"]
+__all__ = ["SCHEMA", "CalibrationMap", "Fit", "Method", "Provenance", "Unjudged", "interpolated", "logistic"]
 
 SCHEMA = "rag_rerank.calibration/1"
 """Name and version of the file's layout."""
 
 _LOWEST = -709.0
 """Below it ``exp(-x)`` has no float64."""
+
+
+Method = Literal["platt", "isotonic"]
+"""How a map goes from scores to probabilities; see `CalibrationMap`."""
+
+Unjudged = Literal["left out", "not relevant"]
+"""What is done with candidates that nobody judged."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +81,7 @@ class Provenance:
     data: str
     fingerprint: str
     relevant: tuple[int, ...]
-    unjudged: Literal["left out", "not relevant"] = "left out"
+    unjudged: Unjudged = "left out"
     queries: int
     pairs: int
     prior: float
@@ -86,7 +95,7 @@ class Provenance:
         if self.model is not None:
             _texts(self, ("model",))
         _choice(self, "scale", SCALES)
-        _choice(self, "unjudged", ("left out", "not relevant"))
+        _choice(self, "unjudged", get_args(Unjudged))
         if not isinstance(self.relevant, (list, tuple)):
             raise ConfigError(f"expected a list of grades, got {type(self.relevant).__name__}", path="relevant")
         object.__setattr__(self, "relevant", tuple(self.relevant))
@@ -116,7 +125,7 @@ class CalibrationMap:
         ConfigError: A value that makes no rising map of probabilities.
     """
 
-    method: Literal["platt", "isotonic"]
+    method: Method
     fitted: Provenance
     slope: float | None = None
     intercept: float | None = None
@@ -124,7 +133,7 @@ class CalibrationMap:
     probabilities: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        _choice(self, "method", ("platt", "isotonic"))
+        _choice(self, "method", get_args(Method))
         if not isinstance(self.fitted, Provenance):
             raise ConfigError(f"expected a Provenance, got {type(self.fitted).__name__}", path="fitted")
         for name in ("scores", "probabilities"):
@@ -154,7 +163,7 @@ class CalibrationMap:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON-ready values; the first key tells the layout."""
-        return {"schema": SCHEMA, "fitted": asdict(self.fitted), **self.shape}
+        return {"schema": SCHEMA, "method": self.method, "fitted": asdict(self.fitted), **self.shape}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> CalibrationMap:
@@ -189,10 +198,10 @@ class CalibrationMap:
         """
         file = Path(path)
         try:
-            data = json.loads(file.read_text(encoding="utf-8"), parse_constant=_refuse)
+            data = parsed(file.read_bytes())
         except OSError as error:
             raise ConfigError(f"cannot read the calibration map: {error.strerror or error}", path=str(file)) from error
-        except (ValueError, RecursionError) as error:
+        except ValueError as error:
             raise ConfigError(f"not valid JSON: {error}", path=str(file)) from error
         try:
             return cls.from_dict(data)
@@ -205,16 +214,7 @@ class CalibrationMap:
         Raises:
             ConfigError: The file cannot be written; what was there stays.
         """
-        file = Path(path)
-        draft = file.with_name(f".{file.name}-{os.urandom(4).hex()}")
-        try:
-            try:
-                draft.write_text(json.dumps(self.to_dict(), indent=1) + "\n", encoding="utf-8")
-                draft.replace(file)
-            finally:
-                draft.unlink(missing_ok=True)
-        except OSError as error:
-            raise ConfigError(f"cannot write the calibration map: {error.strerror or error}", path=str(file)) from error
+        write(Path(path), (json.dumps(self.to_dict(), indent=1) + "\n").encode())
 
 
 def logistic(x: float) -> float:
@@ -294,7 +294,3 @@ def _choice(item: Any, name: str, known: Sequence[str]) -> None:
     value = getattr(item, name)
     if value not in known:
         raise ConfigError(f"expected one of {', '.join(known)}, got {value!r:.60}", path=name)
-
-
-def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is not JSON")

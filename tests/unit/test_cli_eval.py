@@ -144,6 +144,18 @@ def test_against_a_baseline_no_fall_is_exit_code_0(data: str, tmp_path: Path) ->
         assert "Nothing fell significantly against the baseline" in ended.stdout
 
 
+def test_a_baseline_of_other_queries_costs_nothing_that_was_found(data: str, tmp_path: Path) -> None:
+    baseline = Path(kept(data, tmp_path, "oracle"))
+    other = json.loads(baseline.read_text())
+    for outcome in other["outcomes"]:
+        outcome["id"] += " of another collection"
+    baseline.write_text(json.dumps(other))
+    out = tmp_path / "found.json"
+    ended = run(data, "-c", "oracle", "--against", str(baseline), "--out", str(out))
+    assert ended.exit_code == 2 and "no query in common" in ended.stderr
+    assert "Rerank with oracle" in ended.stdout and json.loads(out.read_text())["schema"] == SCHEMA
+
+
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"schema": "rag_rerank.evaluation/0"}', '{"schema": 1'])
 def test_a_baseline_that_is_none_is_refused_before_anything_is_asked(
     data: str, tmp_path: Path, content: str, asked: list[str]
@@ -240,8 +252,7 @@ def test_ctrl_c_is_code_130_without_a_traceback_and_the_next_run_goes_on(data: s
     assert len(file.read_text().splitlines()) == 4
 
 
-def test_the_other_commands_do_not_load_the_evaluation() -> None:
-    script = (
-        "import sys; import rag_rerank.cli; print([m for m in sys.modules if m.startswith('rag_rerank.evaluation')])"
-    )
+def test_the_other_commands_load_no_evaluation_no_probes_and_no_pages() -> None:
+    rooms = tuple(f"rag_rerank.{room}" for room in ("evaluation", "probes", "pages"))
+    script = f"import sys; import rag_rerank.cli; print([m for m in sys.modules if m.startswith({rooms!r})])"
     assert process(script).stdout.strip() == "[]"

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import gzip
-import json
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any, NoReturn, cast
+from typing import IO, Any, cast
 
+from rag_rerank._json import parsed
 from rag_rerank.errors import InputError
 from rag_rerank.evaluation.data._findings import Findings
 
@@ -53,10 +53,10 @@ def objects(file: Path, findings: Findings) -> Iterator[tuple[int, dict[str, Any
     empty = True
     for number, line in lines(file, findings):
         try:
-            value = json.loads(line, parse_constant=_refuse)
+            value = parsed(line)
             if not isinstance(value, dict):
                 raise ValueError(f"a JSON object is needed, not {type(value).__name__}")
-        except (ValueError, RecursionError) as error:
+        except ValueError as error:
             findings.note("lines that are no JSON object, left out", f"{file.name}:{number}: {error}")
             continue
         empty = False
@@ -78,7 +78,3 @@ def _opened(file: Path) -> IO[bytes]:
         return raw
     raw.close()
     return cast("IO[bytes]", gzip.open(file, "rb"))
-
-
-def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is not JSON")

@@ -71,7 +71,7 @@ def test_it_comes_back_from_its_file_and_replaces_an_older_one(tmp_path: Path) -
 
 
 def test_a_file_that_cannot_be_written_is_named_and_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"nowhere.map\.json: cannot write"):
+    with pytest.raises(ConfigError, match=r"cannot write .*nowhere.map\.json"):
         map_for(RERANKER).save(tmp_path / "nowhere" / "map.json")
     assert list(tmp_path.iterdir()) == []
 
