@@ -15,7 +15,8 @@ from rag_rerank.cli.progress import bar
 from rag_rerank.cli.ranking import warnings_on_stderr
 from rag_rerank.cli.table import line, table
 from rag_rerank.compose import Calibrated, CalibrationMap, Fit
-from rag_rerank.compose._maps import Method, Unjudged
+from rag_rerank.compose._maps import Method
+from rag_rerank.compose._provenance import Unjudged
 from rag_rerank.config import build
 from rag_rerank.errors import ConfigError
 from rag_rerank.types import present

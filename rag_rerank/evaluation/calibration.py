@@ -11,7 +11,8 @@ from typing import Literal, get_args
 
 from rag_rerank._request import levels_to_the_caller
 from rag_rerank.base import Reranker, check_choice
-from rag_rerank.compose._maps import CalibrationMap, Fit, Method, Provenance, Unjudged
+from rag_rerank.compose._maps import CalibrationMap, Method
+from rag_rerank.compose._provenance import Fit, Provenance, Unjudged
 from rag_rerank.compose.calibrated import calibrates, model_of
 from rag_rerank.errors import CalibrationWarning, ConfigError, InputError, TruncationWarning
 from rag_rerank.evaluation._fitting import Shape, applied, shaped
