@@ -103,7 +103,7 @@ def evaluate_configs(
     be evaluated.
     """
     from rag_rerank import evaluation  # which is slow to import, for the other commands
-    from rag_rerank.cli.findings import drifted, page
+    from rag_rerank.cli.evaluation_tables import drifted, page
 
     for file in filter(None, (html, out)):
         check_folder(file)
