@@ -12,7 +12,6 @@ from rag_rerank._writing import check_folder
 from rag_rerank.base import Reranker
 from rag_rerank.cli.editing import check_new, laid_out, put
 from rag_rerank.cli.progress import bar
-from rag_rerank.cli.ranking import warnings_on_stderr
 from rag_rerank.cli.table import line, table
 from rag_rerank.compose import Calibrated, CalibrationMap, Fit
 from rag_rerank.compose._maps import Method
@@ -92,7 +91,7 @@ def calibrate(
     ]
     for problem in (problem for one in judged for problem in one.problems):
         click.echo(f"Note: {problem.count} {line(problem.kind)}", err=True)
-    with warnings_on_stderr(), reranker, bar(f"scoring with {reranker.label}") as progress:
+    with reranker, bar(f"scoring with {reranker.label}") as progress:
         made = evaluation.calibrate(reranker, judged, method=method, unjudged=unjudged, progress=progress)
     made.save(out)
     whole = Calibrated(reranker=reranker, map=str(out))

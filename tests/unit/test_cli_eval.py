@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import judging
 import pytest
 from click.testing import CliRunner, Result
 from judging import Oracle, collection, written
+from maps import map_for
 
 import rag_rerank
 from rag_rerank import AuthenticationError, _extras, registry
@@ -186,6 +188,17 @@ def test_wrong_options_are_told_before_anything_is_asked(
     assert ended.exit_code == 2
     assert message in ended.stderr and "Traceback" not in ended.stderr
     assert not asked
+
+
+def test_a_map_of_other_settings_is_warned_of_in_one_line(data: str, tmp_path: Path) -> None:
+    made = map_for(Oracle(), method="platt", slope=1.0, intercept=0.0)
+    replace(made, fitted=replace(made.fitted, identity="another")).save(tmp_path / "map.json")
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps({"type": "calibrated", "reranker": "oracle", "map": str(tmp_path / "map.json")}))
+    ended = run(data, "-c", str(config))
+    assert ended.exit_code == 0
+    (line,) = (line for line in ended.stderr.split("\n") if "the map was fitted on" in line)
+    assert line.startswith("Warning: calibrated(")
 
 
 def test_a_source_that_is_not_there_is_exit_code_2() -> None:
