@@ -27,7 +27,7 @@ from rag_rerank.errors import (
 from rag_rerank.evaluation._answers import Answer
 from rag_rerank.evaluation._keeping import Kept, Key, asked
 from rag_rerank.evaluation.data.judged import JudgedQuery
-from rag_rerank.records.record import Record
+from rag_rerank.records.making import record_of
 
 __all__ = ["PATIENCE", "Asking"]
 
@@ -133,7 +133,7 @@ class Asking:
             except RerankError as raised:
                 error = raised
         seconds = _clock.now() - started
-        record = Record.of(call, ranking, error, id=uuid4().hex, time=time, seconds=seconds)
+        record = record_of(call, ranking, error, id=uuid4().hex, time=time, seconds=seconds)
         self.kept.keep(record)
         return Answer.of(query, record), error
 

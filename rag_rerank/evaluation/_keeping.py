@@ -130,10 +130,9 @@ class Kept:
         """Append a record; threads may do so at once."""
         if self._stream is None:
             return
-        line = json.dumps(record.to_dict()).encode() + b"\n"
         try:
             with self._lock:
-                self._stream.write(line)
+                self._stream.write(record.to_line())
                 self._stream.flush()
         except OSError as error:
             raise self._unusable(error) from error

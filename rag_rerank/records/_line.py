@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import json
 import logging
 import os
 import sys
@@ -18,7 +17,7 @@ from weakref import WeakSet
 from rag_rerank._clock import start
 from rag_rerank._watching import Asked
 from rag_rerank.records.file import RecordFile
-from rag_rerank.records.record import Record
+from rag_rerank.records.making import record_of
 from rag_rerank.types import Ranking
 
 __all__ = ["Call", "Counts", "Line"]
@@ -51,7 +50,7 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A call that has ended, as it waits: what `Record.of` takes, with the time as seconds since 1970."""
+    """A call that has ended, as it waits: what `record_of` takes, with the time as seconds since 1970."""
 
     asked: Asked
     ranking: Ranking | None
@@ -133,10 +132,10 @@ class Line:
     def _made(self, call: Call) -> bytes:
         asked = replace(call.asked, tags={**self._tags, **call.asked.tags}) if self._tags else call.asked
         time = datetime.fromtimestamp(call.time, timezone.utc).isoformat(timespec="milliseconds")
-        record = Record.of(
+        record = record_of(
             asked, call.ranking, call.error, id=call.id, time=time, seconds=call.seconds, texts=self._texts
         )
-        return json.dumps(record.to_dict(), allow_nan=False).encode() + b"\n"
+        return record.to_line()
 
     def _lost(self, reason: str) -> None:
         with self._lock:

@@ -309,6 +309,13 @@ def test_the_folder_of_the_file_is_made(tmp_path: Path) -> None:
     assert len(list(read(file))) == 1
 
 
+def test_a_call_without_candidates_is_recorded_as_what_it_was(file: Path) -> None:
+    with rag_rerank.recording(file):
+        ranking = SCRIPTED.rerank("q", [])
+    (record,) = read(file)
+    assert (record.candidates, record.error, record.trace) == ((), None, ranking.trace)
+
+
 def test_a_full_disk_loses_records_whole_is_counted_and_logged_once(
     file: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
