@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,6 +22,8 @@ def write(file: Path, content: bytes, *, check: Callable[[Path], None] = lambda 
     Raises:
         ConfigError: It cannot be written; what was there stays.
     """
+    import shutil  # which loads compressors; nobody who only ranks needs them
+
     try:
         if file.exists() and not file.is_file() and not file.is_dir():
             file.write_bytes(content)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -75,6 +74,8 @@ def read(path: str | PathLike[str], *, bad: Callable[[BadLine], None] | None = N
 
 
 def _lines(file: Path) -> Iterator[tuple[str, bytes]]:
+    import gzip
+
     try:
         with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as stream:
             for number, line in enumerate(stream, start=1):
