@@ -11,6 +11,7 @@ import click
 from rag_rerank._writing import check_folder
 from rag_rerank.base import Reranker
 from rag_rerank.cli.editing import check_new, laid_out, put
+from rag_rerank.cli.judgments import grade_option
 from rag_rerank.cli.progress import bar
 from rag_rerank.cli.table import line, table
 from rag_rerank.compose import Calibrated, CalibrationMap, Fit
@@ -39,14 +40,7 @@ _HALVINGS = 200
     "--depth", type=click.IntRange(min=1), default=100, show_default=True, help="Candidates of a query, at most."
 )
 @click.option("--queries", type=click.IntRange(min=1), metavar="N", help="Only the first N queries of each SOURCE.")
-@click.option(
-    "--relevant",
-    type=click.IntRange(min=1),
-    default=1,
-    show_default=True,
-    metavar="GRADE",
-    help="Grade from which on a document is relevant.",
-)
+@grade_option
 @click.option("--method", type=click.Choice(("auto", *get_args(Method))), default="auto", show_default=True)
 @click.option(
     "--unjudged",

@@ -12,6 +12,7 @@ import click
 
 from rag_rerank._json import parsed
 from rag_rerank._writing import check_folder, write
+from rag_rerank.cli.judgments import grade_option
 from rag_rerank.cli.progress import bar
 from rag_rerank.errors import InputError
 
@@ -51,14 +52,7 @@ FELL, STOPPED = 1, 2
     help="Compare by this field of the queries' or documents' metadata; repeatable. By default by all that fit.",
 )
 @click.option("--queries", type=click.IntRange(min=1), metavar="N", help="Only the first N judged queries.")
-@click.option(
-    "--relevant",
-    type=click.IntRange(min=1),
-    default=1,
-    show_default=True,
-    metavar="GRADE",
-    help="Grade from which on a document is relevant.",
-)
+@grade_option
 @click.option("--records", metavar="FOLDER", help="Where answers are kept; by default in the user's cache.")
 @click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Queries asked at a time.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of bootstrap and randomisation.")
