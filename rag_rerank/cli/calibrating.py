@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import get_args
+from typing import Literal, get_args
 
 import click
 
+from rag_rerank._writing import check_folder
 from rag_rerank.base import Reranker
 from rag_rerank.cli.editing import check_new, laid_out, put
+from rag_rerank.cli.judgments import grade_option
 from rag_rerank.cli.progress import bar
-from rag_rerank.cli.ranking import warnings_on_stderr
 from rag_rerank.cli.table import line, table
 from rag_rerank.compose import Calibrated, CalibrationMap, Fit
+from rag_rerank.compose._maps import Method
+from rag_rerank.compose._provenance import Unjudged
 from rag_rerank.config import build
 from rag_rerank.errors import ConfigError
-from rag_rerank.evaluation.calibration import Method, Unjudged
-from rag_rerank.evaluation.calibration import calibrate as fitted
-from rag_rerank.evaluation.data.reading import read
 from rag_rerank.types import present
 
 __all__ = ["calibrate"]
@@ -40,15 +40,8 @@ _HALVINGS = 200
     "--depth", type=click.IntRange(min=1), default=100, show_default=True, help="Candidates of a query, at most."
 )
 @click.option("--queries", type=click.IntRange(min=1), metavar="N", help="Only the first N queries of each SOURCE.")
-@click.option(
-    "--relevant",
-    type=click.IntRange(min=1),
-    default=1,
-    show_default=True,
-    metavar="GRADE",
-    help="Grade from which on a document is relevant.",
-)
-@click.option("--method", type=click.Choice(get_args(Method)), default="auto", show_default=True)
+@grade_option
+@click.option("--method", type=click.Choice(("auto", *get_args(Method))), default="auto", show_default=True)
 @click.option(
     "--unjudged",
     type=click.Choice(get_args(Unjudged)),
@@ -66,7 +59,7 @@ def calibrate(
     depth: int,
     queries: int | None,
     relevant: int,
-    method: Method,
+    method: Method | Literal["auto"],
     unjudged: Unjudged,
 ) -> None:
     """Fit a map from a reranker's scores to probabilities of relevance, on judged queries.
@@ -77,18 +70,23 @@ def calibrate(
     A config that is calibrated already is fitted anew. Each query is scored once; put `type: cached` with a path around
     the reranker to keep scores for the next fit. A map file that exists is replaced.
     """
+    from rag_rerank import evaluation  # which is slow to import, for the other commands
+
     if len(sources) > 1 and (run is not None or qrels is not None):
         raise ConfigError("--run and --qrels belong to one SOURCE, and there are several")
     reranker = build(spec)
     if isinstance(reranker, Calibrated):
         reranker = reranker.reranker
+    check_folder(out)
     if write is not None:
         check_new(reranker, spec, write)
-    judged = [read(s, run=run, qrels=qrels, depth=depth, queries=queries, relevant=relevant) for s in sources]
+    judged = [
+        evaluation.read(s, run=run, qrels=qrels, depth=depth, queries=queries, relevant=relevant) for s in sources
+    ]
     for problem in (problem for one in judged for problem in one.problems):
         click.echo(f"Note: {problem.count} {line(problem.kind)}", err=True)
-    with warnings_on_stderr(), reranker, bar(f"scoring with {reranker.label}") as progress:
-        made = fitted(reranker, judged, method=method, unjudged=unjudged, progress=progress)
+    with reranker, bar(f"scoring with {reranker.label}") as progress:
+        made = evaluation.calibrate(reranker, judged, method=method, unjudged=unjudged, progress=progress)
     made.save(out)
     whole = Calibrated(reranker=reranker, map=str(out))
     if write is not None:
