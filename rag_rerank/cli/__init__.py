@@ -9,6 +9,8 @@ from __future__ import annotations
 import contextlib
 import io
 import sys
+import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -22,7 +24,7 @@ from rag_rerank.cli.probing import probe
 from rag_rerank.cli.ranking import rank
 from rag_rerank.cli.traces import trace
 from rag_rerank.cli.tuning import tune
-from rag_rerank.errors import RerankError
+from rag_rerank.errors import CalibrationWarning, RerankError, TruncationWarning
 
 __all__ = ["app", "main"]
 
@@ -34,15 +36,33 @@ class _Failure(click.ClickException):
 
 
 class _App(click.Group):
-    """A group that turns the library's errors and Ctrl-C into exit codes."""
+    """A group that turns the library's errors and Ctrl-C into exit codes, and warnings into lines on stderr."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
+            with _warnings_as_lines():
+                return super().invoke(ctx)
         except RerankError as error:
             raise _Failure(" ".join(str(error).split())) from error
         except KeyboardInterrupt:
             ctx.exit(130)
+
+
+@contextlib.contextmanager
+def _warnings_as_lines() -> Iterator[None]:
+    """Show each warning of the library as one line, once."""
+    shown = set()
+
+    def show(message: Warning | str, *_: Any) -> None:
+        if str(message) not in shown:
+            shown.add(str(message))
+            click.echo(f"Warning: {message}", err=True)
+
+    with warnings.catch_warnings():
+        for told in (CalibrationWarning, TruncationWarning):
+            warnings.simplefilter("always", told)
+        warnings.showwarning = show  # type: ignore[assignment]
+        yield
 
 
 @click.group(cls=_App, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Literal, get_args
 
 import click
 
+from rag_rerank._writing import check_folder
 from rag_rerank.base import Reranker
 from rag_rerank.cli.editing import check_new, laid_out, put
+from rag_rerank.cli.judgments import grade_option
 from rag_rerank.cli.progress import bar
-from rag_rerank.cli.ranking import warnings_on_stderr
 from rag_rerank.cli.table import line, table
 from rag_rerank.compose import Calibrated, CalibrationMap, Fit
+from rag_rerank.compose._maps import Method
+from rag_rerank.compose._provenance import Unjudged
 from rag_rerank.config import build
 from rag_rerank.errors import ConfigError
 from rag_rerank.types import present
-
-if TYPE_CHECKING:
-    from rag_rerank.evaluation.calibration import Method, Unjudged
 
 __all__ = ["calibrate"]
 
@@ -40,24 +40,17 @@ _HALVINGS = 200
     "--depth", type=click.IntRange(min=1), default=100, show_default=True, help="Candidates of a query, at most."
 )
 @click.option("--queries", type=click.IntRange(min=1), metavar="N", help="Only the first N queries of each SOURCE.")
-@click.option(
-    "--relevant",
-    type=click.IntRange(min=1),
-    default=1,
-    show_default=True,
-    metavar="GRADE",
-    help="Grade from which on a document is relevant.",
-)
+@grade_option
 @click.option(
     "--method",
-    type=click.Choice(("auto", "platt", "isotonic")),
+    type=click.Choice(("auto", *get_args(Method))),
     default="auto",
     show_default=True,
     help="A sigmoid (platt), steps (isotonic), or steps where they are surely better (auto).",
 )
 @click.option(
     "--unjudged",
-    type=click.Choice(("left out", "not relevant")),
+    type=click.Choice(get_args(Unjudged)),
     default="left out",
     show_default=True,
     help="What candidates without a judgment are.",
@@ -72,7 +65,7 @@ def calibrate(
     depth: int,
     queries: int | None,
     relevant: int,
-    method: Method,
+    method: Method | Literal["auto"],
     unjudged: Unjudged,
 ) -> None:
     """Fit a map from a reranker's scores to probabilities of relevance, on judged queries.
@@ -87,11 +80,10 @@ def calibrate(
 
     if len(sources) > 1 and (run is not None or qrels is not None):
         raise ConfigError("--run and --qrels belong to one SOURCE, and there are several")
-    if out.is_dir() or not out.absolute().parent.is_dir():  # before anything is scored, and paid
-        raise ConfigError(f"cannot write {out}: {'it is a folder' if out.is_dir() else 'there is no such folder'}")
     reranker = build(spec)
     if isinstance(reranker, Calibrated):
         reranker = reranker.reranker
+    check_folder(out)
     if write is not None:
         check_new(reranker, spec, write)
     judged = [
@@ -99,7 +91,7 @@ def calibrate(
     ]
     for problem in (problem for one in judged for problem in one.problems):
         click.echo(f"Note: {problem.count} {line(problem.kind)}", err=True)
-    with warnings_on_stderr(), reranker, bar(f"scoring with {reranker.label}") as progress:
+    with reranker, bar(f"scoring with {reranker.label}") as progress:
         made = evaluation.calibrate(reranker, judged, method=method, unjudged=unjudged, progress=progress)
     made.save(out)
     whole = Calibrated(reranker=reranker, map=str(out))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal
 
+from rag_rerank._json import parsed
 from rag_rerank._passages import Asked
 from rag_rerank.errors import ConfigError, InputError, did_you_mean
 from rag_rerank.types import Candidate
@@ -77,8 +77,8 @@ def _lines(file: str) -> Iterator[tuple[str, str]]:
 
 def _fields(where: str, line: str) -> dict[str, Any]:
     try:
-        fields = json.loads(line, parse_constant=_refuse)
-    except (ValueError, RecursionError) as error:
+        fields = parsed(line)
+    except ValueError as error:
         hint = "; for plain text that begins with '{', use --format lines" if where.endswith(":1") else ""
         raise InputError(f"{where}: not valid JSON: {error}{hint}") from error
     if not isinstance(fields, dict):
@@ -91,7 +91,3 @@ def _fields(where: str, line: str) -> dict[str, Any]:
     if isinstance(fields.get("id"), int) and not isinstance(fields["id"], bool):
         fields["id"] = str(fields["id"])
     return {key: value for key, value in fields.items() if value is not None or key == "text"}
-
-
-def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is not JSON")

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rag_rerank._parse import parse_json
+from rag_rerank._writing import check_folder, write
 from rag_rerank.base import Reranker
 from rag_rerank.cli.places import Place, inside, shown
 from rag_rerank.config import load, to_config
@@ -50,7 +49,7 @@ def check_new(reranker: Reranker, spec: str, out: Path | None, *, instead: str =
         instead: What else can be done with a file that a new one would not replace.
 
     Raises:
-        ConfigError: The file exists already, has an unknown ending or no folder, or the reranker cannot be expressed
+        ConfigError: The file exists already, has no folder or an unknown ending, or the reranker cannot be expressed
             without loss.
     """
     to_config(reranker)
@@ -63,8 +62,8 @@ def check_new(reranker: Reranker, spec: str, out: Path | None, *, instead: str =
         raise ConfigError(f"{out}: a config file ends in .yaml, .yml or .json")
     if out is not None and out.exists():
         raise ConfigError(f"{out} exists already; name a new file{instead}")
-    if out is not None and not out.absolute().parent.is_dir():
-        raise ConfigError(f"cannot write {out}: there is no such folder")
+    if out is not None:
+        check_folder(out)
 
 
 def laid_out(reranker: Reranker, file: Path) -> str:
@@ -82,22 +81,7 @@ def put(file: Path, content: str, expected: Reranker) -> None:
     Raises:
         ConfigError: It would describe something else, or cannot be written; what was there stays.
     """
-    target = file.resolve()  # what a link points to is replaced, not the link
-    draft = target.with_name(f".{target.stem}-{os.urandom(4).hex()}{target.suffix}")
-    try:
-        try:
-            with draft.open("xb") as stream:
-                if target.exists():
-                    shutil.copymode(target, draft)  # before it holds anything: a config may hold a key
-                stream.write(content.encode())
-                stream.flush()
-                os.fsync(stream.fileno())
-            _check(draft, file, expected)
-            draft.replace(target)
-        finally:
-            draft.unlink(missing_ok=True)
-    except OSError as error:
-        raise ConfigError(f"cannot write {file}: {error.strerror or error}") from error
+    write(file, content.encode(), check=lambda draft: _check(draft, file, expected))
 
 
 def _check(draft: Path, file: Path, expected: Reranker) -> None:

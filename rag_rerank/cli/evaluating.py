@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from rag_rerank._json import parsed
+from rag_rerank._writing import check_folder, write
+from rag_rerank.cli.judgments import grade_option
 from rag_rerank.cli.progress import bar
-from rag_rerank.errors import ConfigError, InputError
+from rag_rerank.errors import InputError
 
 if TYPE_CHECKING:
     from rag_rerank.evaluation import Evaluation
@@ -49,19 +52,17 @@ FELL, STOPPED = 1, 2
     help="Compare by this field of the queries' or documents' metadata; repeatable. By default by all that fit.",
 )
 @click.option("--queries", type=click.IntRange(min=1), metavar="N", help="Only the first N judged queries.")
-@click.option(
-    "--relevant",
-    type=click.IntRange(min=1),
-    default=1,
-    show_default=True,
-    metavar="GRADE",
-    help="Grade from which on a document is relevant.",
-)
+@grade_option
 @click.option("--records", metavar="FOLDER", help="Where answers are kept; by default in the user's cache.")
 @click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Queries asked at a time.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of bootstrap and randomisation.")
-@click.option("--html", metavar="FILE", help="Also write a self-contained page.")
-@click.option("--out", metavar="FILE", help="Also write the JSON object to a file: a baseline for --against.")
+@click.option("--html", type=click.Path(path_type=Path), metavar="FILE", help="Also write a self-contained page.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Also write the JSON object to a file: a baseline for --against.",
+)
 @click.option("--against", metavar="FILE", help="Compare with an earlier JSON object; exit code 1 if a slice fell.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
 @click.argument("source", metavar="SOURCE")
@@ -79,8 +80,8 @@ def evaluate_configs(
     records: str | None,
     workers: int,
     seed: int,
-    html: str | None,
-    out: str | None,
+    html: Path | None,
+    out: Path | None,
     against: str | None,
     as_json: bool,
 ) -> None:
@@ -96,13 +97,10 @@ def evaluate_configs(
     be evaluated.
     """
     from rag_rerank import evaluation  # which is slow to import, for the other commands
-    from rag_rerank.cli.findings import drifted, page
+    from rag_rerank.cli.evaluation_tables import drifted, page
 
-    for file in (html, out):
-        if file is not None and not Path(file).absolute().parent.is_dir():
-            raise ConfigError(f"cannot write {file}: there is no such folder")
-        if file is not None and Path(file).is_dir():
-            raise ConfigError(f"cannot write {file}: it is a folder; name a file in it")
+    for file in filter(None, (html, out)):
+        check_folder(file)
     baseline = None if against is None else _baseline(against)
     judged = evaluation.read(source, run=run, qrels=qrels, depth=depth, queries=queries, relevant=relevant)
     folder = Path(records) if records else _cache(judged.name)
@@ -120,15 +118,15 @@ def evaluate_configs(
             workers=workers,
             seed=seed,
         )
-    drift = None if baseline is None else evaluation.against(found, baseline)
     as_dict = found.to_dict()
     if out is not None:
-        _write(out, json.dumps(as_dict) + "\n")
+        write(out, (json.dumps(as_dict) + "\n").encode())
     if html is not None:
         from rag_rerank.pages.page import evaluation_page
 
-        _write(html, evaluation_page(as_dict))
+        write(html, evaluation_page(as_dict).encode())
     click.echo(json.dumps(as_dict) if as_json else page(found))
+    drift = None if baseline is None else evaluation.against(found, baseline)  # last: it may find nothing to compare
     if drift is not None:
         click.echo(f"\n{drifted(drift)}", err=as_json)
     if found.stopped:
@@ -149,17 +147,10 @@ def _baseline(file: str) -> Evaluation:
     from rag_rerank.evaluation import Evaluation
 
     try:
-        return Evaluation.from_dict(json.loads(Path(file).read_text(encoding="utf-8")))
+        return Evaluation.from_dict(parsed(Path(file).read_bytes()))
     except OSError as error:
         raise InputError(f"cannot read {file}: {error.strerror or error}") from error
     except InputError as error:
         raise InputError(f"{file}: {error}") from error
     except ValueError as error:
         raise InputError(f"{file}: not the JSON object of an evaluation: {error}") from error
-
-
-def _write(file: str, content: str) -> None:
-    try:
-        Path(file).write_text(content, encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"cannot write {file}: {error.strerror or error}") from error

@@ -6,14 +6,16 @@ import json
 import warnings
 from collections.abc import Iterator, Sequence
 from itertools import groupby, islice
+from typing import TYPE_CHECKING
 
 import click
 
 from rag_rerank.cli.progress import bar
 from rag_rerank.cli.table import line, table
 from rag_rerank.errors import TruncationWarning
-from rag_rerank.probes import KindResult, Missed, ProbeReport
-from rag_rerank.probes import probe as probed
+
+if TYPE_CHECKING:
+    from rag_rerank.probes import KindResult, Missed, ProbeReport
 
 __all__ = ["probe"]
 
@@ -53,6 +55,8 @@ def probe(specs: tuple[str, ...], kinds: tuple[str, ...], failures: int, as_json
 
 
 def _report(spec: str, kinds: Sequence[str]) -> ProbeReport:
+    from rag_rerank.probes import probe as probed  # which the other commands do not need
+
     with warnings.catch_warnings(), bar(f"probing {spec}") as progress:
         warnings.simplefilter("ignore", TruncationWarning)  # the page says how many passages were cut
         return probed(spec, kinds=kinds or None, progress=progress)

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any, get_args
+from typing import get_args
 
 import click
 
@@ -15,10 +13,10 @@ from rag_rerank.cli.candidates import Format, read
 from rag_rerank.cli.table import line, table
 from rag_rerank.config import build
 from rag_rerank.context import Context, Packing
-from rag_rerank.errors import CalibrationWarning, RerankError, TruncationWarning
+from rag_rerank.errors import RerankError
 from rag_rerank.types import Candidate, Coverage, Hit, Ranking, Scale
 
-__all__ = ["rank", "warnings_on_stderr"]
+__all__ = ["rank"]
 
 SCHEMA = 1
 """Version of the JSON object; it grows when a field changes its meaning or goes."""
@@ -83,7 +81,7 @@ def rank(
     if max_tokens is not None or tokenizer is not None:
         packing = Packing(max_tokens=max_tokens, tokenizer=tokenizer)
         packing.warm_up()
-    with warnings_on_stderr(), build(spec) as reranker:
+    with build(spec) as reranker:
         try:
             ranking: Ranking = reranker.rerank(query, candidates, top_k=top_k, timeout=timeout)
         except RerankError as error:
@@ -98,20 +96,6 @@ def rank(
         click.echo("\n".join([_page(ranking, candidates), *_packed(context)]))
     if show_trace:
         click.echo(ranking.trace.render(), err=True)
-
-
-@contextmanager
-def warnings_on_stderr() -> Iterator[None]:
-    """Show every warning of the library on stderr, as one line."""
-
-    def show(message: Warning | str, *_: Any) -> None:
-        click.echo(f"Warning: {message}", err=True)
-
-    with warnings.catch_warnings():
-        for told in (CalibrationWarning, TruncationWarning):
-            warnings.simplefilter("always", told)
-        warnings.showwarning = show  # type: ignore[assignment]
-        yield
 
 
 def _page(ranking: Ranking, candidates: Sequence[Candidate]) -> str:

@@ -6,9 +6,7 @@ from pathlib import Path
 
 import click
 
-from rag_rerank.cli.ranking import warnings_on_stderr
-from rag_rerank.errors import InputError
-from rag_rerank.pages.page import trace_page
+from rag_rerank._writing import check_folder, write
 from rag_rerank.records.reading import read
 
 __all__ = ["report"]
@@ -23,10 +21,8 @@ def report(file: str, out: Path) -> None:
     The page is one HTML file that loads nothing from elsewhere. It holds the texts if the recording does. Of a long
     recording it holds the last calls, and says how many it left out.
     """
-    with warnings_on_stderr():  # of a line that a killed writer left
-        page = trace_page(record.to_dict() for record in read(file))
-    try:
-        out.write_text(page, encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"cannot write {out}: {error.strerror or error}") from error
+    from rag_rerank.pages.page import trace_page  # which the other commands do not need
+
+    check_folder(out)
+    write(out, trace_page(record.to_dict() for record in read(file)).encode())
     click.echo(f"{out}: written")

@@ -1,4 +1,4 @@
-"""A map from raw scores to probabilities of relevance, as data: how it is applied, checked, kept and found again."""
+"""A map from raw scores to probabilities of relevance, as data: how it is applied, kept and found again."""
 
 from __future__ import annotations
 
@@ -7,15 +7,18 @@ import math
 import os
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal, get_args
 
-from rag_rerank.errors import ConfigError, did_you_mean
-from rag_rerank.types import SCALES, Scale
+from rag_rerank._json import parsed
+from rag_rerank._writing import write
+from rag_rerank.base import check_choice
+from rag_rerank.compose._provenance import Provenance, check_keys, number, numbers
+from rag_rerank.errors import ConfigError
 
-__all__ = ["SCHEMA", "CalibrationMap", "Fit", "Provenance", "interpolated", "logistic"]
+__all__ = ["SCHEMA", "CalibrationMap", "Method", "interpolated", "logistic"]
 
 SCHEMA = "rag_rerank.calibration/1"
 """Name and version of the file's layout."""
@@ -24,77 +27,8 @@ _LOWEST = -709.0
 """Below it ``exp(-x)`` has no float64."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Fit:
-    """How far numbers are probabilities of relevance, on judged pairs.
-
-    Args:
-        ece: Expected calibration error, 0 to 1; see `rag_rerank.evaluation.calibration.reliability`.
-        brier: Mean squared distance of probability and truth, 0 to 1.
-        log_loss: Mean of ``-ln`` of the probability given to what was true.
-    """
-
-    ece: float
-    brier: float
-    log_loss: float
-
-    def __post_init__(self) -> None:
-        _numbers(self, ("ece", "brier"), 0, 1)
-        _numbers(self, ("log_loss",), 0)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Provenance:
-    """What a map was fitted on, and how well it fits.
-
-    Args:
-        reranker: Label of the reranker.
-        model: Its model with the revision, where there is one.
-        scale: Scale of its scores; the map takes raw scores of this scale alone.
-        identity: `Reranker.identity`: a hash of all that decides its scores.
-        data: Name of the judged data.
-        fingerprint: SHA-256 of the data.
-        relevant: Grade from which on a document counted as relevant, in each collection.
-        unjudged: What was done with candidates that nobody judged.
-        queries: Queries with a judged candidate.
-        pairs: Candidates that the map was fitted on.
-        prior: Share of them that is relevant. Probabilities are right where this share is the same.
-        before: How far the presented scores were probabilities; ``None`` on a scale that is not 0 to 1.
-        after: How far the map's are, out of fold: each query with a map that was fitted on the other queries.
-        version: Release of this package.
-        date: Day of the fit, ``YYYY-MM-DD`` (UTC).
-    """
-
-    reranker: str
-    model: str | None = None
-    scale: Scale
-    identity: str
-    data: str
-    fingerprint: str
-    relevant: tuple[int, ...]
-    unjudged: Literal["left out", "not relevant"] = "left out"
-    queries: int
-    pairs: int
-    prior: float
-    before: Fit | None = None
-    after: Fit
-    version: str
-    date: str
-
-    def __post_init__(self) -> None:
-        _texts(self, ("reranker", "identity", "data", "fingerprint", "version", "date"))
-        if self.model is not None:
-            _texts(self, ("model",))
-        _choice(self, "scale", SCALES)
-        _choice(self, "unjudged", ("left out", "not relevant"))
-        if not isinstance(self.relevant, (list, tuple)):
-            raise ConfigError(f"expected a list of grades, got {type(self.relevant).__name__}", path="relevant")
-        object.__setattr__(self, "relevant", tuple(self.relevant))
-        grades = {f"relevant[{i}]": grade for i, grade in enumerate(self.relevant)}
-        for path, value in {**grades, "queries": self.queries, "pairs": self.pairs}.items():
-            if type(value) is not int or value < 1:
-                raise ConfigError(f"expected a whole number of at least 1, got {value!r:.60}", path=path)
-        _numbers(self, ("prior",), 0, 1)
+Method = Literal["platt", "isotonic"]
+"""How a map goes from scores to probabilities; see `CalibrationMap`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +50,7 @@ class CalibrationMap:
         ConfigError: A value that makes no rising map of probabilities.
     """
 
-    method: Literal["platt", "isotonic"]
+    method: Method
     fitted: Provenance
     slope: float | None = None
     intercept: float | None = None
@@ -124,7 +58,7 @@ class CalibrationMap:
     probabilities: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        _choice(self, "method", ("platt", "isotonic"))
+        check_choice(self.method, get_args(Method), "method")
         if not isinstance(self.fitted, Provenance):
             raise ConfigError(f"expected a Provenance, got {type(self.fitted).__name__}", path="fitted")
         for name in ("scores", "probabilities"):
@@ -132,7 +66,7 @@ class CalibrationMap:
         if self.method == "platt":
             if self.scores or self.probabilities:
                 raise ConfigError("method 'platt' has a slope and an intercept, and no scores", path="scores")
-            _numbers(self, ("slope", "intercept"))
+            numbers(self, ("slope", "intercept"))
             if not self.slope > 0:  # type: ignore[operator]
                 raise ConfigError(f"must be more than 0, got {self.slope}", path="slope")
             return
@@ -146,10 +80,15 @@ class CalibrationMap:
             return logistic(self.slope * raw + self.intercept)
         return interpolated(raw, self.scores, self.probabilities)
 
+    @property
+    def shape(self) -> dict[str, Any]:
+        """All that decides a probability: the method and its numbers."""
+        names = ("slope", "intercept") if self.method == "platt" else ("scores", "probabilities")
+        return {"method": self.method, **{name: getattr(self, name) for name in names}}
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON-ready values; the first key tells the layout."""
-        unused = ("scores", "probabilities") if self.method == "platt" else ("slope", "intercept")
-        return {"schema": SCHEMA, **{key: value for key, value in asdict(self).items() if key not in unused}}
+        return {"schema": SCHEMA, "method": self.method, "fitted": asdict(self.fitted), **self.shape}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> CalibrationMap:
@@ -161,19 +100,13 @@ class CalibrationMap:
         if not isinstance(data, Mapping) or data.get("schema") != SCHEMA:
             found = data.get("schema") if isinstance(data, Mapping) else type(data).__name__
             raise ConfigError(f"no calibration map of this release ({SCHEMA}), but {found!r:.60}", path="schema")
-        values = dict(data)
-        del values["schema"]
-        _check_keys(cls, values, "")
-        fitted = values["fitted"]
-        _check_keys(Provenance, fitted, "fitted")
-        fits = {}
-        for name in ("before", "after"):
-            if fitted.get(name) is not None:
-                _check_keys(Fit, fitted[name], f"fitted.{name}")
-                fits[name] = _made(Fit, fitted[name], f"fitted.{name}")
-        if "after" not in fits:
-            raise ConfigError("expected an object, got null", path="fitted.after")
-        return cls(**{**values, "fitted": _made(Provenance, {**fitted, **fits}, "fitted")})
+        values = {key: value for key, value in data.items() if key != "schema"}
+        check_keys(cls, values, optional=("slope", "intercept", "scores", "probabilities"))
+        try:
+            fitted = Provenance.from_dict(values["fitted"])
+        except ConfigError as error:
+            raise error.under("fitted") from error
+        return cls(**{**values, "fitted": fitted})
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> CalibrationMap:
@@ -184,10 +117,10 @@ class CalibrationMap:
         """
         file = Path(path)
         try:
-            data = json.loads(file.read_text(encoding="utf-8"), parse_constant=_refuse)
+            data = parsed(file.read_bytes())
         except OSError as error:
             raise ConfigError(f"cannot read the calibration map: {error.strerror or error}", path=str(file)) from error
-        except (ValueError, RecursionError) as error:
+        except ValueError as error:
             raise ConfigError(f"not valid JSON: {error}", path=str(file)) from error
         try:
             return cls.from_dict(data)
@@ -200,16 +133,7 @@ class CalibrationMap:
         Raises:
             ConfigError: The file cannot be written; what was there stays.
         """
-        file = Path(path)
-        draft = file.with_name(f".{file.name}-{os.urandom(4).hex()}")
-        try:
-            try:
-                draft.write_text(json.dumps(self.to_dict(), indent=1) + "\n", encoding="utf-8")
-                draft.replace(file)
-            finally:
-                draft.unlink(missing_ok=True)
-        except OSError as error:
-            raise ConfigError(f"cannot write the calibration map: {error.strerror or error}", path=str(file)) from error
+        write(Path(path), (json.dumps(self.to_dict(), indent=1) + "\n").encode())
 
 
 def logistic(x: float) -> float:
@@ -239,57 +163,7 @@ def _check_steps(scores: Sequence[float], probabilities: Sequence[float]) -> Non
         raise ConfigError("must rise from the first to the last, never fall, and lie within 0..1", path="probabilities")
 
 
-def _check_keys(kind: type[Any], data: Any, path: str) -> None:
-    if not isinstance(data, Mapping):
-        raise ConfigError(f"expected an object, got {type(data).__name__}", path=path)
-    known = {f.name for f in fields(kind)}
-    optional = {"slope", "intercept", "scores", "probabilities"} if kind is CalibrationMap else set()
-    for key in data:
-        if key not in known:
-            raise ConfigError(f"unknown key {key!r:.60}{did_you_mean(str(key), known)}", path=path)
-    missing = sorted(known - optional - data.keys())
-    if missing:
-        raise ConfigError(f"{', '.join(missing)} is missing", path=path)
-
-
-def _made(kind: type[Any], data: Mapping[str, Any], path: str) -> Any:
-    try:
-        return kind(**data)
-    except ConfigError as error:
-        raise error.under(path) from error
-
-
-def _numbers(item: Any, names: Sequence[str], low: float = -math.inf, high: float = math.inf) -> None:
-    for name in names:
-        object.__setattr__(item, name, _number(getattr(item, name), name, low, high))
-
-
-def _number(value: Any, path: str, low: float = -math.inf, high: float = math.inf) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise ConfigError(f"expected a finite number, got {value!r:.60}", path=path)
-    if not low <= value <= high:
-        raise ConfigError(f"must lie within {low:g}..{high:g}, got {value}", path=path)
-    return float(value)
-
-
 def _series(values: Any, path: str) -> tuple[float, ...]:
     if not isinstance(values, (list, tuple)):
         raise ConfigError(f"expected a list of numbers, got {type(values).__name__}", path=path)
-    return tuple(_number(value, f"{path}[{i}]") for i, value in enumerate(values))
-
-
-def _texts(item: Any, names: Sequence[str]) -> None:
-    for name in names:
-        value = getattr(item, name)
-        if not isinstance(value, str):
-            raise ConfigError(f"expected a text, got {type(value).__name__}", path=name)
-
-
-def _choice(item: Any, name: str, known: Sequence[str]) -> None:
-    value = getattr(item, name)
-    if value not in known:
-        raise ConfigError(f"expected one of {', '.join(known)}, got {value!r:.60}", path=name)
-
-
-def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is not JSON")
+    return tuple(number(value, f"{path}[{i}]") for i, value in enumerate(values))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from rag_rerank._lazy import loaded
 from rag_rerank._plan import Call, Decision, Plan, Work
@@ -80,10 +80,19 @@ class Calibrated(Composite):
         super().warm_up()
         _ = self._ready
 
+    def _facts(self) -> Mapping[str, Any]:
+        """What the map does, wherever it lies and whatever it was fitted on."""
+        return {"map": self._map.shape}
+
     @loaded
-    def _ready(self) -> _Ready:
+    def _map(self) -> CalibrationMap:
         made = self.map if isinstance(self.map, CalibrationMap) else CalibrationMap.load(self.map)
         self._check(made)
+        return made
+
+    @loaded
+    def _ready(self) -> _Ready:
+        made = self._map
         if made.fitted.identity == self.reranker.identity:
             return _Ready(made, ())
         doubt = _doubt(made, self.reranker)

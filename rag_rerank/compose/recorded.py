@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from rag_rerank._lazy import loaded
-from rag_rerank._plan import Call, Decision, Plan
+from rag_rerank._plan import Call, Decision, Plan, Work
 from rag_rerank._watching import Watcher
 from rag_rerank.base import Composite, Reranker, check_reranker
-from rag_rerank.records.recorder import KEEP, MAX_BYTES, Counts, Recorder, check_options
+from rag_rerank.records import Counts
+from rag_rerank.records.recorder import KEEP, MAX_BYTES, Recorder, check_options
 from rag_rerank.types import Candidate, Ranking, Scale
 
 __all__ = ["Recorded"]
@@ -75,11 +76,7 @@ class Recorded(Composite):
 
     @property
     def watchers(self) -> tuple[Watcher, ...]:
-        """The recorder.
-
-        Raises:
-            ConfigError: The file cannot be written, or holds something else.
-        """
+        """The recorder."""
         return (self._recorder,)
 
     @property
@@ -95,7 +92,7 @@ class Recorded(Composite):
     def warm_up(self) -> None:
         """Load the reranker and try the file."""
         super().warm_up()
-        _ = self._recorder
+        _ = self._opened
 
     def close(self) -> None:
         """Write what waits, and close the reranker."""
@@ -114,12 +111,14 @@ class Recorded(Composite):
             await asyncio.to_thread(self.flush)
 
     def _plan(self, query: str, candidates: tuple[Candidate, ...]) -> Plan:
+        if not type(self)._opened.peek(self):
+            yield Work(lambda: self._opened)
         ranking: Ranking = yield Call(self.reranker, query, candidates)
         return Decision(ranking.hits, ranking.scale, substituted=ranking.substituted)
 
     @loaded
     def _recorder(self) -> Recorder:
-        recorder = Recorder(
+        return Recorder(
             self.file,
             share=self.share,
             texts=self.texts,
@@ -127,5 +126,13 @@ class Recorded(Composite):
             keep=self.keep,
             inner=True,
         )
-        recorder.open()
-        return recorder
+
+    @loaded
+    def _opened(self) -> bool:
+        """Whether the file was tried, which may wait for a disk or for other processes.
+
+        Raises:
+            ConfigError: It cannot be written, or holds something else.
+        """
+        self._recorder.open()
+        return True

@@ -27,7 +27,7 @@ from rag_rerank.errors import (
 from rag_rerank.evaluation._answers import Answer
 from rag_rerank.evaluation._keeping import Kept, Key, asked
 from rag_rerank.evaluation.data.judged import JudgedQuery
-from rag_rerank.records.record import Record
+from rag_rerank.records.making import record_of
 
 __all__ = ["PATIENCE", "Asking"]
 
@@ -118,10 +118,9 @@ class Asking:
                 running[i] = _clock.start(partial(contextvars.copy_context().run, ask))
             while running:
                 yield from _done(running)
-        except GeneratorExit:  # the config is stopped; what it is answering now is paid for, and kept
+        finally:  # where the config is stopped, what it is answering now is paid for, and kept
             while running:
                 _ended(running)
-            raise
 
     def _ask(self, query: JudgedQuery, *, cold: bool) -> tuple[Answer, RerankError | None]:
         candidates = query.candidates[: self.depth]
@@ -134,7 +133,7 @@ class Asking:
             except RerankError as raised:
                 error = raised
         seconds = _clock.now() - started
-        record = Record.of(call, ranking, error, id=uuid4().hex, time=time, seconds=seconds)
+        record = record_of(call, ranking, error, id=uuid4().hex, time=time, seconds=seconds)
         self.kept.keep(record)
         return Answer.of(query, record), error
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import date, datetime
-from math import isfinite
+from sys import float_info
 from typing import Any
 
 __all__ = ["MOST", "banded"]
@@ -39,12 +39,16 @@ def banded(values: Mapping[str, Any]) -> dict[str, str] | str:
 
 def _measured(values: Mapping[str, Any]) -> tuple[dict[str, float], Callable[[float], str]]:
     """Return the values as numbers and how to write one; nothing where they are not all numbers, or all dates."""
-    if all(isinstance(v, (int, float)) and not isinstance(v, bool) and isfinite(v) for v in values.values()):
+    if all(map(_is_number, values.values())):
         return {query: value + 0.0 for query, value in values.items()}, lambda number: f"{number:.10g}"
     days = {query: _day(value) for query, value in values.items()}
     if all(day is not None for day in days.values()):
         return {query: float(day or 0) for query, day in days.items()}, lambda day: str(date.fromordinal(int(day)))
     return {}, str
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= float_info.max
 
 
 def _day(value: Any) -> int | None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from math import ceil
 
 from rag_rerank.base import Reranker
+from rag_rerank.compose._reports import Spread
 from rag_rerank.config import to_config
 from rag_rerank.errors import ConfigError
 from rag_rerank.evaluation._answers import Answer
@@ -43,7 +43,7 @@ def reranked(
     """Return what is said of a reranker."""
     # the first call of a run loads and connects; where there is no other, its seconds are better than none
     timed = [answer for answer in answers if answer.warm] or [answer for answer in answers if answer.error is None]
-    seconds = sorted(answer.seconds for answer in timed if answer.seconds is not None)
+    seconds = Spread.of(answer.seconds for answer in timed)
     usage = Usage.total(answer.usage for answer in answers)
     coverage = [known for answer in answers for known in answer.coverage if known is not None]
     return System(
@@ -52,8 +52,8 @@ def reranked(
         config=_config(reranker),
         scale=next((answer.scale for answer in answers if answer.scale and not answer.substituted), reranker.scale),
         measures=measures,
-        p50=_percentile(seconds, 0.5),
-        p95=_percentile(seconds, 0.95),
+        p50=None if seconds is None else seconds.p50,
+        p95=None if seconds is None else seconds.p95,
         texts=usage.texts,
         tokens=usage.tokens,
         cost=usage.cost,
@@ -89,11 +89,6 @@ def _counted(failures: Iterable[Failure]) -> dict[Failure, int]:
     counts = Counter(failures)
     order: tuple[Failure, ...] = ("candidates", "truncation", "tie", "scoring")
     return {kind: counts[kind] for kind in order}
-
-
-def _percentile(rising: Sequence[float], share: float) -> float | None:
-    """Return the value that this share of the values does not exceed (nearest rank)."""
-    return rising[max(1, ceil(share * len(rising))) - 1] if rising else None
 
 
 def _config(reranker: Reranker) -> dict[str, object] | None:

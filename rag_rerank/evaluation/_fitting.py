@@ -6,11 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rag_rerank._extras import need
-from rag_rerank.compose._maps import interpolated, logistic
+from rag_rerank.compose._maps import Method, interpolated, logistic
 
-__all__ = ["METHODS", "Shape", "applied", "shaped"]
-
-METHODS = ("platt", "isotonic")
+__all__ = ["Shape", "applied", "shaped"]
 
 Shape = Mapping[str, Any]
 """What of a `CalibrationMap` decides its probabilities: slope and intercept, or scores and probabilities."""
@@ -19,8 +17,8 @@ _STEPS = 100
 """Newton steps at most; ten are usual."""
 
 
-def shaped(method: str, scores: Sequence[float], relevant: Sequence[bool]) -> Shape:
-    """Fit a map by one of `METHODS`."""
+def shaped(method: Method, scores: Sequence[float], relevant: Sequence[bool]) -> Shape:
+    """Fit a map."""
     return _platt(scores, relevant) if method == "platt" else _isotonic(scores, relevant)
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import re
 from collections.abc import Container, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
@@ -30,26 +31,22 @@ Key = bytes
 def identity(reranker: Reranker, depth: int) -> str | None:
     """Return a hash of all that decides what a reranker answers; ``None`` where that cannot be known.
 
-    It covers the config, the `fingerprint` of each local part that has one (the content of its model's files), the
-    depth, and this package's version.
+    It covers the config, `Reranker.identity` (the content of model files and of a calibration map), the depth, and this
+    package's version.
 
     Raises:
+        ConfigError: A calibration map cannot be read.
         ModelLoadError: A model's files cannot be found or read.
     """
     from rag_rerank import __version__
 
-    prints = [
-        part.fingerprint
-        for part in _all(reranker)
-        if isinstance(part, PointwiseReranker) and part.uncacheable is None and not part.remote
-    ]
     try:
         config = to_config(reranker)
     except ConfigError:  # a live object, or a class without a name
-        if reranker.parts or not prints:
+        if not isinstance(reranker, PointwiseReranker) or reranker.uncacheable is not None:
             return None
         config = {}
-    return digest(json.dumps([config, prints, depth, __version__], sort_keys=True))
+    return digest(json.dumps([config, reranker.identity, depth, __version__], sort_keys=True))
 
 
 def key_of(query_sha256: str, candidates: Sequence[tuple[str, str]]) -> Key:
@@ -114,7 +111,8 @@ class Kept:
 
     def __exit__(self, *_: Any) -> None:
         if self._stream is not None:
-            self._stream.close()
+            with suppress(OSError):  # of a record that `keep` could not write, and said so
+                self._stream.close()
         if self._busy is not None:
             self._busy.release()
 
@@ -132,10 +130,9 @@ class Kept:
         """Append a record; threads may do so at once."""
         if self._stream is None:
             return
-        line = json.dumps(record.to_dict()).encode() + b"\n"
         try:
             with self._lock:
-                self._stream.write(line)
+                self._stream.write(record.to_line())
                 self._stream.flush()
         except OSError as error:
             raise self._unusable(error) from error
@@ -151,9 +148,3 @@ class Kept:
 
 def _asked_again(line: BadLine) -> None:
     """Leave out a line that is no record: its question is asked again."""
-
-
-def _all(reranker: Reranker) -> Iterator[Reranker]:
-    yield reranker
-    for part in reranker.parts:
-        yield from _all(part)

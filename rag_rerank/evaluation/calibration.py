@@ -12,18 +12,16 @@ from typing import Literal, get_args
 from rag_rerank._extras import need
 from rag_rerank._request import levels_to_the_caller
 from rag_rerank.base import Reranker, check_choice
-from rag_rerank.compose._maps import CalibrationMap, Fit, Provenance
+from rag_rerank.compose._maps import CalibrationMap, Method
+from rag_rerank.compose._provenance import Fit, Provenance, Unjudged
 from rag_rerank.compose.calibrated import calibrates, model_of
 from rag_rerank.errors import CalibrationWarning, ConfigError, InputError, TruncationWarning
-from rag_rerank.evaluation._fitting import METHODS, Shape, applied, shaped
+from rag_rerank.evaluation._fitting import Shape, applied, shaped
 from rag_rerank.evaluation._reliability import brier, log_loss, reliability
 from rag_rerank.evaluation.data.judged import Judged, JudgedQuery
 from rag_rerank.types import Ranking, Scale, present
 
-__all__ = ["Method", "Unjudged", "calibrate", "reliability"]
-
-Method = Literal["auto", "platt", "isotonic"]
-Unjudged = Literal["left out", "not relevant"]
+__all__ = ["calibrate", "reliability"]
 
 _FOLDS = 5
 _LEAST = 10
@@ -40,7 +38,7 @@ def calibrate(
     reranker: Reranker,
     judged: Judged | Sequence[Judged],
     *,
-    method: Method = "auto",
+    method: Method | Literal["auto"] = "auto",
     unjudged: Unjudged = "left out",
     seed: int = 0,
     progress: Callable[[float], None] = lambda share: None,
@@ -72,7 +70,8 @@ def calibrate(
             relevance.
         RerankError: Whatever the reranker raises.
     """
-    check_choice(method, get_args(Method), "method")
+    methods: tuple[Method, ...] = get_args(Method)
+    check_choice(method, ("auto", *methods), "method")
     check_choice(unjudged, get_args(Unjudged), "unjudged")
     if calibrates(reranker):
         raise ConfigError(f"{reranker.label} is calibrated already; calibrate what stands inside", path="reranker")
@@ -82,7 +81,7 @@ def calibrate(
     groups = _scored(reranker, collections, unjudged, progress)
     _check(groups)
     folds = _dealt(groups, seed)
-    held_out = {name: _out_of_fold(name, groups, folds) for name in (METHODS if method == "auto" else (method,))}
+    held_out = {name: _out_of_fold(name, groups, folds) for name in (methods if method == "auto" else (method,))}
     chosen = _chosen(groups, held_out)
     scores, relevant = _flat(groups)
     raised = shaped(chosen, scores, relevant)
@@ -92,7 +91,7 @@ def calibrate(
             f"{len(scores)} candidates of {len(groups)} queries are relevant); there is no probability in them here"
         )
     return CalibrationMap(
-        method="platt" if chosen == "platt" else "isotonic",
+        method=chosen,
         fitted=_provenance(reranker, collections, groups, unjudged, held_out[chosen]),
         **raised,
     )
@@ -164,7 +163,7 @@ def _dealt(groups: Sequence[_Group], seed: int) -> list[list[int]]:
     return [order[i::_FOLDS] for i in range(_FOLDS)]
 
 
-def _out_of_fold(method: str, groups: Sequence[_Group], folds: Sequence[Sequence[int]]) -> list[list[float]]:
+def _out_of_fold(method: Method, groups: Sequence[_Group], folds: Sequence[Sequence[int]]) -> list[list[float]]:
     """Return the probabilities of each query by a map of the other folds."""
     found: dict[int, list[float]] = {}
     for fold in folds:
@@ -174,7 +173,7 @@ def _out_of_fold(method: str, groups: Sequence[_Group], folds: Sequence[Sequence
     return [found[i] for i in range(len(groups))]
 
 
-def _chosen(groups: Sequence[_Group], held_out: dict[str, list[list[float]]]) -> str:
+def _chosen(groups: Sequence[_Group], held_out: dict[Method, list[list[float]]]) -> Method:
     """Take the only method; of two, isotonic where it is surely better."""
     if len(held_out) == 1:
         return next(iter(held_out))

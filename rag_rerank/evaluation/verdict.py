@@ -32,6 +32,9 @@ _POWER = 0.8
 _LOST = 0.2
 """Share of the queries without a relevant candidate from which on the verdict points at the retrieval."""
 
+_CUT = 0.2
+"""Share of the texts not read to their end above which the verdict says so."""
+
 
 def verdict(
     *,
@@ -51,7 +54,8 @@ def verdict(
     of the other, is preferred if its loss against the best is at most 0.01 and not significant.
 
     Slices that fall significantly are named, but for those of `FIRST_RANK`: where the first stage was already right,
-    every reranker can only lose, which says nothing of a kind of query.
+    every reranker can only lose, which says nothing of a kind of query. Where more than a fifth of the texts was not
+    read to its end, a reason says so.
 
     Args:
         data: What was evaluated on.
@@ -71,7 +75,12 @@ def verdict(
         return Verdict(
             rerank=False,
             words=_against(list(found.values()), data),
-            reasons=(*_failed(list(found.values()), outcomes), *_few(data), *_retrieval(data, by_name, measure)),
+            reasons=(
+                *_failed(list(found.values()), outcomes),
+                *_unread([by_name[one] for one in found]),
+                *_few(data),
+                *_retrieval(data, by_name, measure),
+            ),
         )
     best = max(proven, key=lambda one: one.difference.mean)
     lost = {one.system: _versus(best.system, one.system, measure, outcomes, settings) for one in proven}
@@ -104,6 +113,7 @@ def verdict(
             *_gains(chosen, comparisons),
             *_rival(lost[chosen.system], by_name),
             *_sizes(by_name[name], settings, depth, top_k),
+            *_unread([by_name[name]]),
             *(f"Where {_named(part)} ({part.queries} queries) it hurts: {_told(one)}." for part, one in hurt),
             *_few(data),
             *_retrieval(data, by_name, measure),
@@ -170,6 +180,15 @@ def _sizes(system: System, settings: Settings, depth: int, top_k: int) -> Iterat
 def _few(data: Data) -> Iterator[str]:
     if data.queries < FEWEST:
         yield f"Intervals of fewer than {FEWEST} queries mean little: judge more."
+
+
+def _unread(systems: Sequence[System]) -> Iterator[str]:
+    for system in systems:
+        if system.truncated is not None and system.truncated > _CUT:
+            yield (
+                f"{system.name} did not read {system.truncated:.0%} of the texts to their end, and judged them all the "
+                "same; a config of type windows reads long texts whole."
+            )
 
 
 def _retrieval(data: Data, systems: Mapping[str, System], measure: str) -> Iterator[str]:

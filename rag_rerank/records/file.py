@@ -7,10 +7,15 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from rag_rerank._lazy import loaded
 from rag_rerank.errors import ConfigError
 from rag_rerank.records.reading import rotated
 from rag_rerank.records.record import SCHEMA
+
+if TYPE_CHECKING:
+    from filelock import FileLock
 
 __all__ = ["RecordFile"]
 
@@ -36,12 +41,16 @@ class RecordFile:
     """
 
     def __init__(self, path: Path, max_bytes: int, keep: int) -> None:
-        from filelock import FileLock
-
         self.path = path
         self._max_bytes = max_bytes
         self._keep = keep
-        self._lock = FileLock(f"{self.path}.lock", timeout=_PATIENCE, mode=0o600)
+        self._checked = False
+
+    @loaded
+    def _lock(self) -> FileLock:
+        from filelock import FileLock
+
+        return FileLock(f"{self.path}.lock", timeout=_PATIENCE, mode=0o600)
 
     def check(self) -> None:
         """Make the file if it is not there, and its folder.
@@ -57,11 +66,14 @@ class RecordFile:
             raise ConfigError(f"records cannot be written to {self.path}: {_reason(error)}") from error
         if not _HEAD.startswith(head):
             raise ConfigError(f"{self.path} holds something else than records as {SCHEMA!r} has them; name a new file")
+        self._checked = True
 
     def append(self, lines: Sequence[bytes]) -> list[str]:
         """Append lines that end in a line feed, each whole or not at all; return why, for each that was lost."""
         lost = []
         try:
+            if not self._checked:
+                self.check()
             with self._lock:
                 for line in lines:
                     try:
@@ -70,6 +82,8 @@ class RecordFile:
                         lost.append(f"{self.path}: {_reason(error)}")
         except (OSError, NotImplementedError) as error:
             return [f"{self.path}: {_reason(error)}"] * len(lines)
+        except ConfigError as error:
+            return [str(error)] * len(lines)
         return lost
 
     def _append(self, line: bytes) -> None:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import gzip
-import json
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import count, takewhile
 from os import PathLike
 from pathlib import Path
-from typing import NoReturn
 
+from rag_rerank._json import parsed
 from rag_rerank.errors import InputError
 from rag_rerank.records.record import SCHEMA, Record
 
@@ -76,6 +74,8 @@ def read(path: str | PathLike[str], *, bad: Callable[[BadLine], None] | None = N
 
 
 def _lines(file: Path) -> Iterator[tuple[str, bytes]]:
+    import gzip
+
     try:
         with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as stream:
             for number, line in enumerate(stream, start=1):
@@ -87,8 +87,8 @@ def _lines(file: Path) -> Iterator[tuple[str, bytes]]:
 
 def _read(where: str, line: bytes) -> Record | BadLine:
     try:
-        data = json.loads(line, parse_constant=_refuse)
-    except (ValueError, RecursionError) as error:
+        data = parsed(line)
+    except ValueError as error:
         if line.startswith(_HEAD[: len(line)]):
             return BadLine(where, "a record that was not written to its end", torn=True)
         return BadLine(where, f"not valid JSON: {error}")
@@ -104,7 +104,3 @@ def _read(where: str, line: bytes) -> Record | BadLine:
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         what = f"{error} is missing" if isinstance(error, KeyError) else error
         return BadLine(where, f"not a record as {SCHEMA!r} has it: {what}")
-
-
-def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is not JSON")

@@ -6,15 +6,12 @@ its whole way through the steps. `schema.json`, beside this file, is its JSON Sc
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-from rag_rerank._run import describe
-from rag_rerank._watching import Asked
-from rag_rerank.errors import RerankError
 from rag_rerank.trace import Coverage, Trace, Usage, Visit
-from rag_rerank.types import Candidate, Hit, Ranking, present
+from rag_rerank.types import present
 
 __all__ = ["BELOW", "SCHEMA", "Entry", "Record", "digest"]
 
@@ -138,46 +135,6 @@ class Record:
     candidates: tuple[Entry, ...] = ()
     trace: Trace
 
-    @classmethod
-    def of(
-        cls,
-        asked: Asked,
-        ranking: Ranking | None,
-        error: BaseException | None,
-        *,
-        id: str,
-        time: str,
-        seconds: float,
-        texts: bool = False,
-    ) -> Record:
-        """Return the record of a call that ended with a ranking over all its candidates, or with an error."""
-        from rag_rerank import __version__
-
-        trace = ranking.trace if ranking else getattr(error, "trace", None) or _untold(asked, error, seconds)
-        record = cls(
-            id=id,
-            time=time,
-            version=__version__,
-            reranker=asked.reranker.label,
-            query=asked.query if texts else None,
-            query_sha256=digest(asked.query),
-            tags=dict(asked.tags),
-            top_k=asked.top_k,
-            seconds=seconds,
-            usage=trace.usage,
-            candidates=tuple(_entries(asked, ranking, trace, texts)),
-            trace=_bare(trace, {candidate.id for candidate in asked.candidates}),
-        )
-        if ranking is None:
-            return replace(record, error=_told(error))
-        return replace(
-            record,
-            scale=ranking.scale,
-            usage=ranking.usage,
-            degraded=ranking.degraded,
-            substituted=ranking.substituted,
-        )
-
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON-ready values; the first key tells the layout."""
         return {
@@ -200,6 +157,12 @@ class Record:
             "trace": self.trace.to_dict(),
         }
 
+    def to_line(self) -> bytes:
+        """Return the line of a file that holds it, with its end."""
+        import json
+
+        return json.dumps(self.to_dict(), allow_nan=False).encode() + b"\n"
+
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Record:
         """Rebuild what `to_dict` gave; ``schema`` is for the reader to look at."""
@@ -213,75 +176,6 @@ class Record:
                 "trace": Trace.from_dict(data["trace"]),
             }
         )
-
-
-def _entries(asked: Asked, ranking: Ranking | None, trace: Trace, texts: bool) -> Iterator[Entry]:
-    places = {candidate.id: i for i, candidate in enumerate(asked.candidates, start=1)}
-    paths = trace.paths()
-
-    def entry(candidate: Candidate, **facts: Any) -> Entry:
-        return Entry(
-            id=candidate.id,
-            sha256=digest(candidate.text),
-            text=candidate.text if texts else None,
-            metadata=_plain(candidate.metadata) if texts else None,
-            first_rank=places[candidate.id],
-            first_score=candidate.score,
-            visits=paths.get(candidate.id, ()),
-            **facts,
-        )
-
-    if ranking is None:
-        yield from map(entry, asked.candidates)
-        return
-    for hit in ranking:
-        yield entry(
-            hit.candidate,
-            rank=hit.rank,
-            score=hit.score,
-            raw_score=hit.raw_score,
-            coverage=hit.coverage,
-            window=hit.window,
-            dropped=_dropped(hit, asked.top_k),
-        )
-
-
-def _dropped(hit: Hit, top_k: int | None) -> str | None:
-    return hit.unscored or (BELOW if top_k is not None and hit.rank > top_k else None)
-
-
-def _bare(trace: Trace, told: Collection[str]) -> Trace:
-    """Return a trace without what it says of each candidate, which the entries say.
-
-    A step that met windows of long texts, whose ids no entry has, stays whole, so that their places are told.
-    """
-    children = tuple(_bare(child, told) for child in trace.children)
-    if all(id in told for id in (*trace.scores, *trace.unscored)):
-        return replace(trace, scores={}, unscored={}, coverage={}, cached=(), children=children)
-    return replace(trace, children=children)
-
-
-def _untold(asked: Asked, error: BaseException | None, seconds: float) -> Trace:
-    return Trace(step=asked.reranker.label, kind=asked.reranker.kind, seconds=seconds, error=_told(error))
-
-
-def _told(error: BaseException | None) -> str:
-    """Say what was raised; the words of an error that is not ours may hold anything, so only its name."""
-    return describe(error) if isinstance(error, RerankError) else type(error).__name__
-
-
-def _plain(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what of a candidate's metadata is plain JSON, and say of the rest what it was."""
-    import json
-
-    kept = {}
-    for key, value in list(metadata.items()):
-        try:
-            json.dumps(value, allow_nan=False)
-            kept[str(key)] = value
-        except (TypeError, ValueError, RecursionError):
-            kept[str(key)] = f"<{type(value).__name__}>"
-    return kept
 
 
 def _visit(visit: Visit) -> dict[str, Any]:

@@ -11,7 +11,10 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "rag_rerank"
 
 ROOMS = {
-    "ground": {"errors", "trace", "types", "secret", "_clock", "_deadline", "_extras", "_lazy", "_orders", "_progress"},
+    "ground": {
+        *("errors", "trace", "types", "secret", "_clock", "_deadline", "_extras", "_json", "_lazy", "_orders"),
+        *("_progress", "_writing"),
+    },
     "base": {
         "base",
         "_fingerprint",

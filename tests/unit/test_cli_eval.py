@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import judging
 import pytest
 from click.testing import CliRunner, Result
 from judging import Oracle, collection, written
+from maps import map_for
 
 import rag_rerank
 from rag_rerank import AuthenticationError, _extras, registry
@@ -144,6 +146,18 @@ def test_against_a_baseline_no_fall_is_exit_code_0(data: str, tmp_path: Path) ->
         assert "Nothing fell significantly against the baseline" in ended.stdout
 
 
+def test_a_baseline_of_other_queries_costs_nothing_that_was_found(data: str, tmp_path: Path) -> None:
+    baseline = Path(kept(data, tmp_path, "oracle"))
+    other = json.loads(baseline.read_text())
+    for outcome in other["outcomes"]:
+        outcome["id"] += " of another collection"
+    baseline.write_text(json.dumps(other))
+    out = tmp_path / "found.json"
+    ended = run(data, "-c", "oracle", "--against", str(baseline), "--out", str(out))
+    assert ended.exit_code == 2 and "no query in common" in ended.stderr
+    assert "Rerank with oracle" in ended.stdout and json.loads(out.read_text())["schema"] == SCHEMA
+
+
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"schema": "rag_rerank.evaluation/0"}', '{"schema": 1'])
 def test_a_baseline_that_is_none_is_refused_before_anything_is_asked(
     data: str, tmp_path: Path, content: str, asked: list[str]
@@ -174,6 +188,17 @@ def test_wrong_options_are_told_before_anything_is_asked(
     assert ended.exit_code == 2
     assert message in ended.stderr and "Traceback" not in ended.stderr
     assert not asked
+
+
+def test_a_map_of_other_settings_is_warned_of_in_one_line(data: str, tmp_path: Path) -> None:
+    made = map_for(Oracle(), method="platt", slope=1.0, intercept=0.0)
+    replace(made, fitted=replace(made.fitted, identity="another")).save(tmp_path / "map.json")
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps({"type": "calibrated", "reranker": "oracle", "map": str(tmp_path / "map.json")}))
+    ended = run(data, "-c", str(config))
+    assert ended.exit_code == 0
+    (line,) = (line for line in ended.stderr.split("\n") if "the map was fitted on" in line)
+    assert line.startswith("Warning: calibrated(")
 
 
 def test_a_source_that_is_not_there_is_exit_code_2() -> None:
@@ -240,10 +265,9 @@ def test_ctrl_c_is_code_130_without_a_traceback_and_the_next_run_goes_on(data: s
     assert len(file.read_text().splitlines()) == 4
 
 
-def test_the_other_commands_do_not_load_the_evaluation() -> None:
-    script = (
-        "import sys; import rag_rerank.cli; print([m for m in sys.modules if m.startswith('rag_rerank.evaluation')])"
-    )
+def test_the_other_commands_load_no_evaluation_no_probes_and_no_pages() -> None:
+    rooms = tuple(f"rag_rerank.{room}" for room in ("evaluation", "probes", "pages"))
+    script = f"import sys; import rag_rerank.cli; print([m for m in sys.modules if m.startswith({rooms!r})])"
     assert process(script).stdout.strip() == "[]"
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from rag_rerank.errors import InputError
-from rag_rerank.evaluation.data._findings import Findings
 from rag_rerank.evaluation.data._lines import name_of, objects
+from rag_rerank.evaluation.data._problems import Problems
 from rag_rerank.evaluation.data._rows import Judgments, Run, read_qrels, read_run
 
 __all__ = ["Collection", "Folder", "Text", "metadata_of"]
@@ -60,7 +60,7 @@ class Folder:
     """``corpus.jsonl``, ``queries.jsonl`` (either may end in ``.gz``), judgments and perhaps a run."""
 
     folder: Path
-    findings: Findings = field(repr=False)
+    problems: Problems = field(repr=False)
 
     @property
     def name(self) -> str:
@@ -69,21 +69,21 @@ class Folder:
 
     def queries(self) -> Iterator[Text]:
         """Yield the queries of ``queries.jsonl``."""
-        return self._texts("queries.jsonl", self.findings)
+        return self._texts("queries.jsonl", self.problems)
 
     def corpus(self) -> Iterator[tuple[str, str]]:
         """Yield id and text of all of ``corpus.jsonl``; what is amiss there is noted by `documents`, once."""
-        return ((text.id, text.text) for text in self._texts("corpus.jsonl", Findings()))
+        return ((text.id, text.text) for text in self._texts("corpus.jsonl", Problems()))
 
     def documents(self, ids: Ids[str]) -> Iterator[Text]:
         """Yield documents of ``corpus.jsonl``; the file is read from beginning to end."""
-        return (text for text in self._texts("corpus.jsonl", self.findings) if text.id in ids)
+        return (text for text in self._texts("corpus.jsonl", self.problems) if text.id in ids)
 
     def judgments(self) -> Judgments:
         """Return the judgments of the first of ``qrels-full.tsv``, ``qrels/test.tsv``, ``qrels.tsv`` that is there."""
         for name in _QRELS:
             if (self.folder / name).is_file():
-                return read_qrels(self.folder / name, self.findings)
+                return read_qrels(self.folder / name, self.problems)
         raise InputError(f"{self.folder} has none of {', '.join(_QRELS)}; name the judgments with qrels")
 
     def run(self) -> Run | None:
@@ -93,20 +93,20 @@ class Folder:
             if len(found) > 1:
                 raise InputError(f"{self.folder} has {', '.join(file.name for file in found)}; choose one with run")
             if found:
-                return read_run(found[0], self.findings)
+                return read_run(found[0], self.problems)
         return None
 
-    def _texts(self, name: str, findings: Findings) -> Iterator[Text]:
+    def _texts(self, name: str, problems: Problems) -> Iterator[Text]:
         plain = self.folder / name
         file = plain if plain.exists() else self.folder / f"{name}.gz"
         if not file.exists():
             raise InputError(f"{self.folder} has no {name} and no {name}.gz, so it is no folder in BEIR's form")
-        for number, row in objects(file, findings):
+        for number, row in objects(file, problems):
             place = f"{file.name}:{number}"
             id, title, text = name_of(row.get("_id")), row.get("title") or "", row.get("text")
             if id is None or not isinstance(text, str) or not isinstance(title, str):
                 kind = f"lines of {file.name} without an _id and a text, left out"
-                findings.note(kind, place)
+                problems.note(kind, place)
                 continue
             yield Text(id, f"{title} {text}".strip(), metadata_of(row, ("_id", "title", "text")), place)
 

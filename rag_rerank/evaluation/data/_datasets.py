@@ -10,7 +10,7 @@ from typing import Any
 from rag_rerank._extras import need
 from rag_rerank.errors import InputError
 from rag_rerank.evaluation.data._collections import Text
-from rag_rerank.evaluation.data._findings import Findings
+from rag_rerank.evaluation.data._problems import Problems
 from rag_rerank.evaluation.data._rows import Judgments, Run, as_grade
 
 __all__ = ["Dataset"]
@@ -21,11 +21,11 @@ class Dataset:
     """A dataset of ir_datasets; its files are fetched by ir_datasets on first use."""
 
     name: str
-    findings: Findings = field(repr=False)
+    problems: Problems = field(repr=False)
     dataset: Any = field(repr=False)
 
     @classmethod
-    def load(cls, name: str, findings: Findings) -> Dataset:
+    def load(cls, name: str, problems: Problems) -> Dataset:
         """Find a dataset.
 
         Raises:
@@ -39,7 +39,7 @@ class Dataset:
         for part in ("docs", "queries"):
             if not dataset.has(part):
                 raise InputError(f"the dataset {name!r} has no {part}")
-        return cls(name, findings, dataset)
+        return cls(name, problems, dataset)
 
     def queries(self) -> Iterator[Text]:
         """Yield its queries."""
@@ -61,7 +61,7 @@ class Dataset:
             raise InputError(f"the dataset {self.name!r} has no qrels; name the judgments with qrels")
         if "relevance" not in self.dataset.qrels_cls()._fields:
             raise InputError(f"the qrels of {self.name!r} have no relevance; name other judgments with qrels")
-        judgments = Judgments(f"{self.name} qrels", self.findings)
+        judgments = Judgments(f"{self.name} qrels", self.problems)
         for number, row in enumerate(self._told(lambda: self.dataset.qrels_iter()), start=1):
             judgments.add(row.query_id, row.doc_id, as_grade(row.relevance, f"{judgments.name}:{number}"), number)
         return judgments
@@ -70,7 +70,7 @@ class Dataset:
         """Return its scoreddocs."""
         if not self.dataset.has("scoreddocs"):
             return None
-        run = Run(f"{self.name} scoreddocs", self.findings)
+        run = Run(f"{self.name} scoreddocs", self.problems)
         for number, row in enumerate(self._told(lambda: self.dataset.scoreddocs_iter()), start=1):
             run.add(row.query_id, row.doc_id, float(row.score), None, number)
         return run

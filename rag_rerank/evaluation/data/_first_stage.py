@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from rag_rerank._terms import K1, B, terms
-from rag_rerank.evaluation.data._findings import Findings
+from rag_rerank.evaluation.data._problems import Problems
 from rag_rerank.evaluation.data._rows import Run
 
 __all__ = ["BM25", "bm25"]
@@ -14,7 +14,7 @@ BM25 = "BM25 over the corpus, made here (no stemming, no stop list)"
 """How reports call it."""
 
 
-def bm25(corpus: Iterable[tuple[str, str]], queries: Mapping[str, str], depth: int, findings: Findings) -> Run:
+def bm25(corpus: Iterable[tuple[str, str]], queries: Mapping[str, str], depth: int, problems: Problems) -> Run:
     """Return the first ``depth`` documents of each query by BM25 in Lucene's form, computed by bm25s.
 
     The words of the whole corpus are held in memory, its texts are not. Documents that share no word with the query
@@ -27,7 +27,7 @@ def bm25(corpus: Iterable[tuple[str, str]], queries: Mapping[str, str], depth: i
     words: dict[str, list[str]] = {}
     for document, text in corpus:
         words[document] = [known.setdefault(word, word) for word in terms(text)]
-    run = Run("BM25", findings)
+    run = Run("BM25", problems)
     if not known:
         return run
     documents = list(words)

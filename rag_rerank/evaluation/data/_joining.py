@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from rag_rerank.evaluation.data._collections import Collection, Text
-from rag_rerank.evaluation.data._findings import Findings
 from rag_rerank.evaluation.data._first_stage import bm25
+from rag_rerank.evaluation.data._problems import Problems
 from rag_rerank.evaluation.data._rows import Judgments, Run
 from rag_rerank.evaluation.data.judged import JudgedQuery
 from rag_rerank.types import Candidate, blank
@@ -21,19 +21,19 @@ def joined(
     *,
     depth: int,
     limit: int | None,
-    findings: Findings,
+    problems: Problems,
 ) -> list[JudgedQuery]:
     """Return the judged queries in their order, each with its first ``depth`` candidates; without a run by BM25.
 
     The corpus is read once for the texts, and once before that where BM25 is made; only texts that are needed stay.
     """
-    queries = _judged(collection, judgments, run, findings)
+    queries = _judged(collection, judgments, run, problems)
     queries = {id: queries[id] for id in list(queries)[:limit]}
     if run is None:
-        run = bm25(collection.corpus(), {id: query.text for id, query in queries.items()}, depth, findings)
+        run = bm25(collection.corpus(), {id: query.text for id, query in queries.items()}, depth, problems)
     best = {id: run.best(id, depth) for id in queries}
     wanted = {document for hits in best.values() for document, _, _ in hits}
-    texts = _texts(collection, queries, wanted, judgments, findings)
+    texts = _texts(collection, queries, wanted, judgments, problems)
     found = []
     for id, query in queries.items():
         candidates = []
@@ -42,7 +42,7 @@ def joined(
                 candidates.append(Candidate(document, texts[document].text, score, texts[document].metadata))
             else:
                 kind = "candidates that are not in the corpus, left out"
-                findings.note(kind, run.place(id, document, line))
+                problems.note(kind, run.place(id, document, line))
         grades = judgments.grades(id)
         found.append(
             JudgedQuery(id=id, text=query.text, candidates=tuple(candidates), grades=grades, metadata=query.metadata)
@@ -50,14 +50,14 @@ def joined(
     return found
 
 
-def note_unknown(rows: Judgments | Run, known: set[str], findings: Findings) -> None:
+def note_unknown(rows: Judgments | Run, known: set[str], problems: Problems) -> None:
     """Note the queries of judgments or of a run that nobody asked."""
     for query in rows.rows:
         if query not in known:
-            findings.note(f"queries of {rows.name} that are unknown, left out", rows.first(query))
+            problems.note(f"queries of {rows.name} that are unknown, left out", rows.first(query))
 
 
-def _judged(collection: Collection, judgments: Judgments, run: Run | None, findings: Findings) -> dict[str, Text]:
+def _judged(collection: Collection, judgments: Judgments, run: Run | None, problems: Problems) -> dict[str, Text]:
     """Return the judged queries, and note those that are not, and judgments and run rows of unknown queries."""
     named = judgments.rows.keys() | (run.rows.keys() if run else set())
     known: set[str] = set()
@@ -65,24 +65,24 @@ def _judged(collection: Collection, judgments: Judgments, run: Run | None, findi
     for query in collection.queries():
         example = f"{query.place}: query {query.id!r}"
         if query.id in known:
-            findings.note("query ids that stand twice, of which the last counts", example)
+            problems.note("query ids that stand twice, of which the last counts", example)
         if query.id in named:
             known.add(query.id)
         if query.id not in judgments.rows:
-            findings.note("queries with no judgments, left out", example)
+            problems.note("queries with no judgments, left out", example)
         elif blank(query.text):
-            findings.note("queries with a blank text, left out", example)
+            problems.note("queries with a blank text, left out", example)
             queries.pop(query.id, None)
         else:
             queries[query.id] = query
-    note_unknown(judgments, known, findings)
+    note_unknown(judgments, known, problems)
     if run is not None:
-        note_unknown(run, known, findings)
+        note_unknown(run, known, problems)
     return queries
 
 
 def _texts(
-    collection: Collection, queries: Iterable[str], wanted: set[str], judgments: Judgments, findings: Findings
+    collection: Collection, queries: Iterable[str], wanted: set[str], judgments: Judgments, problems: Problems
 ) -> dict[str, Text]:
     """Return the wanted documents, and note judged ones that are nowhere."""
     judged = {document for query in queries for document in judgments.rows[query]}
@@ -91,7 +91,7 @@ def _texts(
     for document in collection.documents(wanted | judged):
         if document.id in there:
             kind = "document ids that stand twice, of which the last counts"
-            findings.note(kind, f"{document.place}: document {document.id!r}")
+            problems.note(kind, f"{document.place}: document {document.id!r}")
         there.add(document.id)
         if document.id in wanted:
             texts[document.id] = document
@@ -99,5 +99,5 @@ def _texts(
         for id in judgments.rows[query]:
             if id not in there:
                 kind = "judged documents that are not in the corpus, which count in the ideal ranking"
-                findings.note(kind, judgments.place(query, id))
+                problems.note(kind, judgments.place(query, id))
     return texts

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import gzip
-import json
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any, NoReturn, cast
+from typing import IO, Any, cast
 
+from rag_rerank._json import parsed
 from rag_rerank.errors import InputError
-from rag_rerank.evaluation.data._findings import Findings
+from rag_rerank.evaluation.data._problems import Problems
 
 __all__ = ["lines", "name_of", "objects"]
 
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
 
-def lines(file: Path, findings: Findings) -> Iterator[tuple[int, str]]:
+def lines(file: Path, problems: Problems) -> Iterator[tuple[int, str]]:
     """Yield each line that is not blank with its number from 1; what is not UTF-8 is noted and left out.
 
     A byte order mark at the start is no part of the first line. gzip is known by its first bytes.
@@ -36,7 +36,7 @@ def lines(file: Path, findings: Findings) -> Iterator[tuple[int, str]]:
                     text = line.rstrip(b"\r\n").decode("utf-8")
                 except UnicodeDecodeError as error:
                     example = f"{file.name}:{number}: byte {error.start + 1} of the line"
-                    findings.note("lines that are not UTF-8, left out", example)
+                    problems.note("lines that are not UTF-8, left out", example)
                     continue
                 if text.strip():
                     yield number, text
@@ -44,25 +44,25 @@ def lines(file: Path, findings: Findings) -> Iterator[tuple[int, str]]:
         raise InputError(f"cannot read {file}: {getattr(error, 'strerror', None) or error}") from error
 
 
-def objects(file: Path, findings: Findings) -> Iterator[tuple[int, dict[str, Any]]]:
+def objects(file: Path, problems: Problems) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield the JSON object of each line with its number; lines that hold something else are noted and left out.
 
     Raises:
         InputError: As `lines`, or no line of the file is a JSON object.
     """
     empty = True
-    for number, line in lines(file, findings):
+    for number, line in lines(file, problems):
         try:
-            value = json.loads(line, parse_constant=_refuse)
+            value = parsed(line)
             if not isinstance(value, dict):
                 raise ValueError(f"a JSON object is needed, not {type(value).__name__}")
-        except (ValueError, RecursionError) as error:
-            findings.note("lines that are no JSON object, left out", f"{file.name}:{number}: {error}")
+        except ValueError as error:
+            problems.note("lines that are no JSON object, left out", f"{file.name}:{number}: {error}")
             continue
         empty = False
         yield number, value
     if empty:
-        raise InputError(f"{file}: no line of it is a JSON object; {findings.told() or 'it is empty'}")
+        raise InputError(f"{file}: no line of it is a JSON object; {problems.told() or 'it is empty'}")
 
 
 def name_of(value: Any) -> str | None:
@@ -78,7 +78,3 @@ def _opened(file: Path) -> IO[bytes]:
         return raw
     raw.close()
     return cast("IO[bytes]", gzip.open(file, "rb"))
-
-
-def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is not JSON")

@@ -9,8 +9,8 @@ from itertools import pairwise
 from pathlib import Path
 
 from rag_rerank.errors import InputError
-from rag_rerank.evaluation.data._findings import Findings
 from rag_rerank.evaluation.data._lines import lines
+from rag_rerank.evaluation.data._problems import Problems
 
 __all__ = ["Judgments", "Run", "as_grade", "read_qrels", "read_run"]
 
@@ -29,10 +29,10 @@ class Judgments:
     A pair that stands twice keeps its last grade, as in BEIR's loader and ir-measures (trec_eval refuses such files).
     """
 
-    def __init__(self, name: str, findings: Findings) -> None:
+    def __init__(self, name: str, problems: Problems) -> None:
         self.name = name
         self.rows: dict[str, dict[str, tuple[int, int]]] = {}
-        self._findings = findings
+        self._problems = problems
 
     def add(self, query: str, document: str, grade: int, line: int) -> None:
         """Take a row."""
@@ -41,13 +41,13 @@ class Judgments:
         row[document] = grade, line
         if before == grade:
             kind = "judgments that stand twice with one grade"
-            self._findings.note(kind, f"{self.place(query, document)}, also in line {where}")
+            self._problems.note(kind, f"{self.place(query, document)}, also in line {where}")
         elif before is not None:
             kind = "judgments that stand twice with different grades, of which the last counts"
-            self._findings.note(kind, f"{self.place(query, document)}: {grade}, but {before} in line {where}")
+            self._problems.note(kind, f"{self.place(query, document)}: {grade}, but {before} in line {where}")
         if grade < 0:
             kind = "judgments below 0, which count as not relevant"
-            self._findings.note(kind, f"{self.place(query, document)}: {grade}")
+            self._problems.note(kind, f"{self.place(query, document)}: {grade}")
 
     def place(self, query: str, document: str) -> str:
         """Say where a judgment stands."""
@@ -65,17 +65,17 @@ class Judgments:
 class Run:
     """What a first stage found: by query, rows of (score, rank, line, document)."""
 
-    def __init__(self, name: str, findings: Findings) -> None:
+    def __init__(self, name: str, problems: Problems) -> None:
         self.name = name
         self.rows: dict[str, list[tuple[float, int | None, int, str]]] = {}
-        self._findings = findings
+        self._problems = problems
 
     def add(self, query: str, document: str, score: float, rank: int | None, line: int) -> None:
         """Take a row with a finite score; note any other."""
         if math.isfinite(score):
             self.rows.setdefault(query, []).append((score, rank, line, document))
         else:
-            self._findings.note(_UNREADABLE, f"{self.name}:{line}: the score is {score}")
+            self._problems.note(_UNREADABLE, f"{self.name}:{line}: the score is {score}")
 
     def best(self, query: str, depth: int) -> list[tuple[str, float, int]]:
         """Return the first ``depth`` documents of a query with their scores and lines.
@@ -89,18 +89,18 @@ class Run:
         for (_, one, _, _), (_, other, line, document) in pairwise(ranks):
             if one is not None and other is not None and one > other:
                 kind = "queries whose ranks contradict their scores, of which the scores count"
-                self._findings.note(kind, f"{self.place(query, document, line)}: rank {other} stands behind rank {one}")
+                self._problems.note(kind, f"{self.place(query, document, line)}: rank {other} stands behind rank {one}")
                 break
         first: dict[str, tuple[float, int]] = {}
         for score, _, line, document in rows:
             if document in first:
                 kind = "run rows that stand twice, of which the higher score counts"
-                self._findings.note(kind, f"{self.place(query, document, line)}, also in line {first[document][1]}")
+                self._problems.note(kind, f"{self.place(query, document, line)}, also in line {first[document][1]}")
             else:
                 first[document] = score, line
         if len(first) > depth:
             kind = f"run rows below the depth of {depth}, left out"
-            self._findings.note(kind, f"{self.name}: query {query!r} has {len(first)}", len(first) - depth)
+            self._problems.note(kind, f"{self.name}: query {query!r} has {len(first)}", len(first) - depth)
         return [(document, score, line) for document, (score, line) in list(first.items())[:depth]]
 
     def first(self, query: str) -> str:
@@ -112,46 +112,46 @@ class Run:
         return f"{self.name}:{line}: document {document!r} of query {query!r}"
 
 
-def read_qrels(file: Path, findings: Findings) -> Judgments:
+def read_qrels(file: Path, problems: Problems) -> Judgments:
     """Read judgments: ``query 0 document grade`` as in TREC, or ``query document grade`` with tabs as in BEIR.
 
     Raises:
         InputError: The file cannot be read, no row of it can, or a grade is no whole number.
     """
-    judgments = Judgments(file.name, findings)
-    for position, (number, cells) in enumerate(_cells(file, (3, 4), findings)):
+    judgments = Judgments(file.name, problems)
+    for position, (number, cells) in enumerate(_cells(file, (3, 4), problems)):
         if len(cells) not in (3, 4) or not (cells[0] and cells[-2]):
             example = f"{file.name}:{number}: {len(cells)} columns; 3 (BEIR) or 4 (TREC) are needed, none of them empty"
-            findings.note("qrels rows that cannot be read, left out", example)
+            problems.note("qrels rows that cannot be read, left out", example)
         elif position > 0 or cells[-1].casefold() not in _HEADS:
             judgments.add(cells[0], cells[-2], as_grade(_number(cells[-1]), f"{file}:{number}"), number)
     if not judgments.rows:
-        raise InputError(f"{file} holds no judgments; {findings.told() or 'it is empty'}")
+        raise InputError(f"{file} holds no judgments; {problems.told() or 'it is empty'}")
     return judgments
 
 
-def read_run(file: Path, findings: Findings) -> Run:
+def read_run(file: Path, problems: Problems) -> Run:
     """Read a TREC run: ``query Q0 document rank score tag``.
 
     Raises:
         InputError: The file cannot be read, or no row of it can.
     """
-    run = Run(file.name, findings)
-    for number, cells in _cells(file, (6,), findings):
+    run = Run(file.name, problems)
+    for number, cells in _cells(file, (6,), problems):
         if len(cells) != 6 or not (cells[0] and cells[2]):
             example = f"{file.name}:{number}: {len(cells)} columns; a TREC run has 6, none of them empty"
-            findings.note(_UNREADABLE, example)
+            problems.note(_UNREADABLE, example)
             continue
         score = _number(cells[4])
         if score is None:
-            findings.note(_UNREADABLE, f"{file.name}:{number}: the score in column 5 is no number")
+            problems.note(_UNREADABLE, f"{file.name}:{number}: the score in column 5 is no number")
             continue
         rank = int(cells[3]) if re.fullmatch(r"[+-]?[0-9]{1,18}", cells[3]) else None
         if rank is None:
-            findings.note("run rows whose rank is no whole number, which is not needed", f"{file.name}:{number}")
+            problems.note("run rows whose rank is no whole number, which is not needed", f"{file.name}:{number}")
         run.add(cells[0], cells[2], score, rank, number)
     if not run.rows:
-        raise InputError(f"{file} holds no run; {findings.told() or 'it is empty'}")
+        raise InputError(f"{file} holds no run; {problems.told() or 'it is empty'}")
     return run
 
 
@@ -166,9 +166,9 @@ def as_grade(value: float | None, where: str) -> int:
     return int(value)
 
 
-def _cells(file: Path, wanted: tuple[int, ...], findings: Findings) -> Iterator[tuple[int, list[str]]]:
+def _cells(file: Path, wanted: tuple[int, ...], problems: Problems) -> Iterator[tuple[int, list[str]]]:
     """Yield the columns of each line: between tabs if that gives as many as wanted, so that ids may hold spaces."""
-    for number, line in lines(file, findings):
+    for number, line in lines(file, problems):
         cells = line.split("\t")
         if len(cells) not in wanted:
             cells = re.split("[ \t]+", line.strip(" \t"))

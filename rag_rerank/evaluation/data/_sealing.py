@@ -8,7 +8,7 @@ from hashlib import sha256
 from typing import Any
 
 from rag_rerank.errors import InputError
-from rag_rerank.evaluation.data._findings import Findings
+from rag_rerank.evaluation.data._problems import Problems
 from rag_rerank.evaluation.data.judged import Judged, JudgedQuery
 from rag_rerank.records.record import digest
 from rag_rerank.types import blank
@@ -17,7 +17,7 @@ __all__ = ["fingerprint", "sealed"]
 
 
 def sealed(
-    name: str, queries: Sequence[JudgedQuery], relevant: int, sources: tuple[str, ...], findings: Findings
+    name: str, queries: Sequence[JudgedQuery], relevant: int, sources: tuple[str, ...], problems: Problems
 ) -> Judged:
     """Return judged queries with what was found amiss and their fingerprint.
 
@@ -25,9 +25,9 @@ def sealed(
         InputError: No query is left, none has candidates, or nothing is relevant.
     """
     for query in queries:
-        _look(query, relevant, findings)
+        _look(query, relevant, problems)
     if not any(query.candidates for query in queries):
-        raise InputError(f"{name}: no query has judgments and candidates; {findings.told() or 'there are none'}")
+        raise InputError(f"{name}: no query has judgments and candidates; {problems.told() or 'there are none'}")
     highest = max(max(query.grades.values()) for query in queries)
     if highest < relevant:
         raise InputError(
@@ -38,24 +38,24 @@ def sealed(
         name=name,
         queries=tuple(queries),
         relevant=relevant,
-        problems=findings.problems(),
+        problems=problems.listed(),
         sources=sources,
         fingerprint=fingerprint(queries, relevant),
     )
 
 
-def _look(query: JudgedQuery, relevant: int, findings: Findings) -> None:
+def _look(query: JudgedQuery, relevant: int, problems: Problems) -> None:
     """Note what is odd about a query that counts."""
     place = f"query {query.id!r}"
     if not query.candidates:  # its first stage has failed; without such queries its mean would look better than it is
-        findings.note("queries without candidates, which count all the same", place)
+        problems.note("queries without candidates, which count all the same", place)
     if max(query.grades.values()) < relevant:
         kind = f"queries of which no document has a grade of at least {relevant}, which count all the same"
-        findings.note(kind, place)
+        problems.note(kind, place)
     for candidate in query.candidates:
         if blank(candidate.text):
             kind = "candidates with a blank text, which no reranker scores"
-            findings.note(kind, f"document {candidate.id!r} of {place}")
+            problems.note(kind, f"document {candidate.id!r} of {place}")
 
 
 def fingerprint(queries: Sequence[JudgedQuery], relevant: int) -> str:

@@ -9,9 +9,9 @@ from rag_rerank.errors import ConfigError, InputError
 from rag_rerank.evaluation.data._candidate_lines import candidate_lines
 from rag_rerank.evaluation.data._collections import Collection, Folder
 from rag_rerank.evaluation.data._datasets import Dataset
-from rag_rerank.evaluation.data._findings import Findings
 from rag_rerank.evaluation.data._first_stage import BM25
 from rag_rerank.evaluation.data._joining import joined
+from rag_rerank.evaluation.data._problems import Problems
 from rag_rerank.evaluation.data._rows import read_qrels, read_run
 from rag_rerank.evaluation.data._sealing import sealed
 from rag_rerank.evaluation.data.judged import Judged
@@ -63,24 +63,24 @@ def read(
     for name, value, least in (("depth", depth, 1), ("queries", queries, 1), ("relevant", relevant, 1)):
         if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
             raise ConfigError(f"must be a whole number of at least {least}, got {value!r}", path=name)
-    findings = Findings()
-    judgments = None if qrels is None else read_qrels(Path(qrels), findings)
+    problems = Problems()
+    judgments = None if qrels is None else read_qrels(Path(qrels), problems)
     path = Path(source)
     collection: Collection
     if named := re.fullmatch(r"ir[-_]datasets:(.+)", str(source)):
-        collection = Dataset.load(named[1], findings)
+        collection = Dataset.load(named[1], problems)
     elif path.is_dir():
-        collection = Folder(path, findings)
+        collection = Folder(path, problems)
     elif not path.exists():
         raise InputError(f"{source}: no such file or folder")
     else:
         if run is not None:
             raise ConfigError(f"{source} has its candidates in it, so that a run means nothing", path="run")
-        found = candidate_lines(path, judgments, depth=depth, limit=queries, relevant=relevant, findings=findings)
+        found = candidate_lines(path, judgments, depth=depth, limit=queries, relevant=relevant, problems=problems)
         sources = (f"candidates: {path.name}", f"judgments: {judgments.name if judgments else path.name}")
-        return sealed(path.name.removesuffix(".gz").removesuffix(".jsonl"), found, relevant, sources, findings)
+        return sealed(path.name.removesuffix(".gz").removesuffix(".jsonl"), found, relevant, sources, problems)
     judgments = judgments or collection.judgments()
-    first = collection.run() if run is None else read_run(Path(run), findings)
+    first = collection.run() if run is None else read_run(Path(run), problems)
     sources = (f"candidates: {first.name if first else BM25}", f"judgments: {judgments.name}")
-    found = joined(collection, judgments, first, depth=depth, limit=queries, findings=findings)
-    return sealed(collection.name, found, relevant, sources, findings)
+    found = joined(collection, judgments, first, depth=depth, limit=queries, problems=problems)
+    return sealed(collection.name, found, relevant, sources, problems)

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 
+from rag_rerank._writing import write
 from rag_rerank.errors import InputError
 from rag_rerank.evaluation.data.judged import Judged
 from rag_rerank.types import Ranking
@@ -32,6 +33,7 @@ def write_run(
 
     Raises:
         InputError: An id or the tag is empty or holds a space, which the format cannot express.
+        ConfigError: The file cannot be written; so it is below.
     """
     _write(path, (line for query, ranking in rankings.items() for line in _run(query, ranking, tag)))
 
@@ -82,7 +84,7 @@ def _lines(judged: Judged) -> Iterable[str]:
 
 def _write(path: str | Path, lines: Iterable[str]) -> None:
     data = "".join(f"{line}\n" for line in lines).encode("utf-8")
-    Path(path).write_bytes(gzip.compress(data, mtime=0) if str(path).endswith(".gz") else data)
+    write(Path(path), gzip.compress(data, mtime=0) if str(path).endswith(".gz") else data)
 
 
 def _word(text: str) -> str:

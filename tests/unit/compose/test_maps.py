@@ -71,7 +71,7 @@ def test_it_comes_back_from_its_file_and_replaces_an_older_one(tmp_path: Path) -
 
 
 def test_a_file_that_cannot_be_written_is_named_and_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"nowhere.map\.json: cannot write"):
+    with pytest.raises(ConfigError, match=r"cannot write .*nowhere.map\.json"):
         map_for(RERANKER).save(tmp_path / "nowhere" / "map.json")
     assert list(tmp_path.iterdir()) == []
 
@@ -93,8 +93,8 @@ DAMAGED = [
     (without("schema"), "schema: no calibration map"),
     (without("method"), "method is missing"),
     (changed(slop=1), "unknown key 'slop'; did you mean 'slope'"),
-    (changed(method="spline"), "method: expected one of platt, isotonic, got 'spline'"),
-    (changed(method=["isotonic"]), "method: expected one of"),
+    (changed(method="spline"), "method: unknown method 'spline'; known: isotonic, platt"),
+    (changed(method=["isotonic"]), "method: unknown method"),
     (changed(scores=[0, 1], probabilities=[0, 2]), "probabilities: must rise .* 0..1"),
     (changed(scores=[0, 1], probabilities=[0.5, 0.4]), "probabilities: must rise"),
     (changed(scores=[0, 1], probabilities=[0.5, 0.5]), "probabilities: must rise"),
@@ -110,14 +110,14 @@ DAMAGED = [
     (provenance(after=None), "fitted.after: expected an object"),
     (provenance(after={"ece": 0.1, "brier": 0.1}), "fitted.after: log_loss is missing"),
     (provenance(after={"ece": 1.1, "brier": 0.1, "log_loss": 1}), r"fitted.after.ece: must lie within 0..1, got 1.1"),
-    (provenance(scale="sigmoids"), "fitted.scale: expected one of calibrated, sigmoid"),
+    (provenance(scale="sigmoids"), "fitted.scale: unknown scale 'sigmoids'; did you mean 'sigmoid'"),
     (provenance(prior="half"), "fitted.prior: expected a finite number, got 'half'"),
     (provenance(pairs=1.5), "fitted.pairs: expected a whole number of at least 1, got 1.5"),
     (provenance(relevant=1), "fitted.relevant: expected a list of grades"),
     (provenance(relevant=[0]), r"fitted.relevant\[0\]: expected a whole number"),
     (provenance(identity=7), "fitted.identity: expected a text, got int"),
     (provenance(model=7), "fitted.model: expected a text, got int"),
-    (provenance(unjudged="guessed"), "fitted.unjudged: expected one of left out, not relevant"),
+    (provenance(unjudged="guessed"), "fitted.unjudged: unknown unjudged 'guessed'; known: left out, not relevant"),
 ]
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import pickle
+import threading
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 import rag_rerank
 from rag_rerank import Cascade, ConfigError, Ensemble, Fallback, RateLimited, Recorded, Stage, tagged
 from rag_rerank.records import Counts, read
+from rag_rerank.records.file import RecordFile
 from rag_rerank.testing import ScriptedReranker
 
 SCRIPTED = ScriptedReranker(by_text={"b": 2.0, "a": 1.0}, answers_on="sigmoid")
@@ -102,6 +104,30 @@ def test_a_file_that_cannot_be_written_raises_at_first_use_and_loses_nothing(tmp
     inside = Fallback(members=(reranker, SCRIPTED))
     with pytest.raises(ConfigError, match="records cannot be written to"):
         inside.rerank("q", ["a"])
+
+
+def test_a_file_of_something_else_stays_as_it_is(file: Path) -> None:
+    file.write_text("something else\n")
+    with pytest.raises(ConfigError, match="holds something else"), Recorded(reranker=SCRIPTED, file=str(file)) as one:
+        one.rerank("q", ["a"])
+    assert file.read_text() == "something else\n"
+    assert (one.counts.recorded, one.counts.lost) == (0, 1)
+
+
+async def test_the_event_loop_does_not_wait_for_the_file(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checked: list[int] = []
+    check = RecordFile.check
+
+    def noted(self: RecordFile) -> None:
+        checked.append(threading.get_ident())
+        check(self)
+
+    monkeypatch.setattr(RecordFile, "check", noted)
+    reranker = Recorded(reranker=SCRIPTED, file=str(file))
+    await reranker.arerank("q", ["a"])
+    await reranker.aclose()
+    assert len(checked) == 1 and checked[0] != threading.get_ident()
+    assert len(list(read(file))) == 1
 
 
 @pytest.mark.parametrize("options", [{"file": ""}, {"share": 0.0}, {"max_bytes": 0}, {"keep": 0}, {"reranker": "x"}])

@@ -21,6 +21,7 @@ from backends.script import Answer, Received
 from backends.server import RerankServer
 from clocks import VirtualClock
 from judging import Chance, Moody, Oracle, collection
+from maps import map_for
 
 import rag_rerank
 from rag_rerank import (
@@ -288,6 +289,31 @@ def test_answers_of_another_depth_config_or_version_do_not_count(
         monkeypatch.setattr(rag_rerank, "__version__", version)
     evaluate(**{"judged": collection(), "configs": ["chance"], "records": tmp_path, **FEW, **options})
     assert len(asked) == 24
+
+
+def test_a_map_that_was_fitted_anew_under_its_name_makes_new_answers(tmp_path: Path, asked: list[str]) -> None:
+    for slope in (1.0, 2.0, 2.0):
+        map_for(Oracle(), method="platt", slope=slope, intercept=0.0).save(tmp_path / "map.json")
+        config = {"type": "calibrated", "reranker": "oracle", "map": str(tmp_path / "map.json")}
+        evaluate(collection(), [config], records=tmp_path / "records", **FEW)
+    assert len(asked) == 24
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGXFSZ"), reason="limits of files are POSIX's")
+@pytest.mark.parametrize("workers", [1, 3])
+def test_a_disk_that_is_full_stops_a_config_by_name_and_leaves_the_folder_usable(tmp_path: Path, workers: int) -> None:
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (5_000, before[1]))
+        with pytest.raises(ConfigError, match=r"oracle: ConfigError: records cannot be kept in .*name another folder"):
+            evaluate(collection(), ["oracle"], records=tmp_path, workers=workers, **FEW)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert not evaluate(collection(), ["oracle"], records=tmp_path, **FEW).stopped
 
 
 def test_new_judgments_need_no_new_answers(tmp_path: Path, asked: list[str]) -> None:

@@ -14,7 +14,8 @@ from rag_rerank._watching import Asked
 from rag_rerank.errors import ConfigError, InputError
 from rag_rerank.evaluation.data.judged import Judged, JudgedQuery
 from rag_rerank.evaluation.data.reading import read
-from rag_rerank.records.record import Record, digest
+from rag_rerank.records.making import record_of
+from rag_rerank.records.record import digest
 
 Make = Callable[..., Path]
 
@@ -179,7 +180,7 @@ def recorded(query: str, texts: bool = True, **tags: str) -> str:
     candidates = (Candidate("a", "nothing here", 2.0, {"lang": "en"}), Candidate("b", f"about {query}", 1.0))
     asked = Asked(reranker=reranker, query=query, candidates=candidates, top_k=1, tags=tags)
     ranking = reranker.rerank(query, candidates)
-    record = Record.of(asked, ranking, None, id="r", time="2026-01-01T00:00:00Z", seconds=0.1, texts=texts)
+    record = record_of(asked, ranking, None, id="r", time="2026-01-01T00:00:00Z", seconds=0.1, texts=texts)
     return json.dumps(record.to_dict()) + "\n"
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from rag_rerank import Candidate, build
 from rag_rerank.errors import InputError
-from rag_rerank.evaluation.data._findings import Findings
+from rag_rerank.evaluation.data._problems import Problems
 from rag_rerank.evaluation.data._rows import read_qrels, read_run
 from rag_rerank.evaluation.data._sealing import fingerprint
 from rag_rerank.evaluation.data.judged import Judged, JudgedQuery
@@ -59,9 +59,9 @@ def test_judged_queries_written_as_json_lines_come_back_whole(
 @again
 @given(grades=st.dictionaries(WORDS, st.dictionaries(WORDS, st.integers(-5, 99), min_size=1), min_size=1))
 def test_judgments_written_as_trec_come_back(tmp_path: Path, grades: Mapping[str, Mapping[str, int]]) -> None:
-    findings = Findings()
+    problems = Problems()
     write_qrels(tmp_path / "x.qrels.gz", grades)
-    judgments = read_qrels(tmp_path / "x.qrels.gz", findings)
+    judgments = read_qrels(tmp_path / "x.qrels.gz", problems)
     assert {query: judgments.grades(query) for query in judgments.rows} == grades
 
 
@@ -74,15 +74,15 @@ def test_judgments_written_as_trec_come_back(tmp_path: Path, grades: Mapping[str
 def test_a_run_comes_back_in_its_order_and_with_its_scores_where_they_fall(
     tmp_path: Path, runs: Mapping[str, Sequence[tuple[str, float]]]
 ) -> None:
-    findings = Findings()
+    problems = Problems()
     write_run(tmp_path / "x.trec", runs)
-    back = read_run(tmp_path / "x.trec", findings)
+    back = read_run(tmp_path / "x.trec", problems)
     for query, hits in runs.items():
         best = back.best(query, 1000)
         assert [document for document, _, _ in best] == [document for document, _ in hits]
         if all(one > other for (_, one), (_, other) in pairwise(hits)):
             assert [score for _, score, _ in best] == [score for _, score in hits]
-    assert findings.problems() == ()
+    assert problems.listed() == ()
 
 
 def test_a_ranking_with_ties_and_hits_without_a_score_keeps_its_order_in_a_run(tmp_path: Path) -> None:

@@ -77,6 +77,7 @@ def test_many_numbers_and_dates_are_cut_into_quarters_and_named_by_their_ends() 
 def test_few_numbers_words_and_truths_stand_as_they_are() -> None:
     assert banded({"a": 1, "b": 2, "c": None}) == {"a": "1", "b": "2"}
     assert banded({"a": 1, "b": 1.0, "c": 0, "d": -0.0}) == {"a": "1", "b": "1", "c": "0", "d": "0"}
+    assert banded({"a": 10**400, "b": 1}) == {"a": str(10**400), "b": "1"}  # beyond what a float can hold
     assert banded({"a": True, "b": False}) == {"a": "True", "b": "False"}
     assert banded({"a": "", "b": "de"}) == {"a": "(empty)", "b": "de"}
 

@@ -136,6 +136,20 @@ def test_queries_without_a_relevant_candidate_point_at_the_retrieval() -> None:
     assert not any("no relevant candidate" in reason for reason in verdict(**given).reasons)
 
 
+@pytest.mark.parametrize("helps", [True, False])
+@pytest.mark.parametrize(("share", "told"), [(0.94, True), (0.2, False), (None, False)])
+def test_where_many_texts_were_cut_it_says_so_and_names_windows(helps: bool, share: float | None, told: bool) -> None:
+    judged = collection(3, queries=60)
+    given = found(judged, {"r": oracle(judged) if helps else shuffled(judged, 1)})
+    systems = tuple(replace(s, truncated=share) if s.name == "r" else s for s in given["systems"])
+    one = verdict(**{**given, "systems": systems})
+    assert one.rerank is helps
+    cut = [reason for reason in one.reasons if "to their end" in reason]
+    assert len(cut) == told
+    if cut:
+        assert cut[0].startswith("r did not read 94% of the texts to their end") and "windows" in cut[0]
+
+
 def test_a_first_stage_alone_and_errors_are_told() -> None:
     judged = collection(4, queries=40)
     alone = found(judged, {})

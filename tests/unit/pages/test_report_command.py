@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from unit.pages import samples
 
 from rag_rerank.cli.trace_report import report
-from rag_rerank.errors import InputError
+from rag_rerank.errors import ConfigError, InputError
 
 
 def test_it_writes_the_page_and_says_where(tmp_path: Path) -> None:
@@ -32,5 +32,5 @@ def test_a_line_that_is_no_record_is_named_and_nothing_is_written(tmp_path: Path
 def test_a_page_that_cannot_be_written_is_an_error_in_words(tmp_path: Path) -> None:
     recording = tmp_path / "traces.jsonl"
     recording.write_text(json.dumps(samples.record()) + "\n", encoding="utf-8")
-    with pytest.raises(InputError, match="cannot write"):
+    with pytest.raises(ConfigError, match="cannot write"):
         CliRunner().invoke(report, [str(recording), "-o", str(tmp_path)], catch_exceptions=False)

@@ -18,7 +18,7 @@ import pytest
 
 import rag_rerank
 from rag_rerank import Candidate, ConfigError, InputError, RateLimited, _watching, tagged
-from rag_rerank.records import Record, files, read, recorder
+from rag_rerank.records import Counts, Record, _line, files, read, recorder
 from rag_rerank.records.file import RecordFile
 from rag_rerank.records.record import digest
 from rag_rerank.testing import ScriptedReranker
@@ -50,7 +50,7 @@ def test_a_record_says_what_was_asked_and_what_came_of_it(file: Path) -> None:
         ("z", 3, 3, None, "blank text"),
     ]
     assert [visit.raw_score for visit in record.candidates[0].visits] == [2.0]
-    assert traces.counts == recorder.Counts(recorded=1)
+    assert traces.counts == Counts(recorded=1)
 
 
 def test_nobody_is_called_where_nobody_records(file: Path) -> None:
@@ -81,7 +81,7 @@ def test_thirty_two_threads_lose_and_mix_nothing(file: Path) -> None:
     with rag_rerank.recording(file) as traces, ThreadPoolExecutor(32) as pool:
         list(pool.map(work, range(32)))
     records = list(read(file))
-    assert traces.counts == recorder.Counts(recorded=32 * 30)
+    assert traces.counts == Counts(recorded=32 * 30)
     assert len({record.id for record in records}) == 32 * 30
     for record in records:
         assert record.query_sha256 == digest(f"q{record.tags['thread']}-{record.tags['i']}")
@@ -103,7 +103,7 @@ def test_a_share_is_chosen_before_anything_costs(file: Path, monkeypatch: pytest
         monkeypatch.setattr(recorder, "uuid4", too_early)
         monkeypatch.setattr(recorder, "now", too_early)
         SCRIPTED.rerank("q", ["a"])
-    assert traces.counts == recorder.Counts(skipped=1)
+    assert traces.counts == Counts(skipped=1)
 
 
 def test_sampling_leaves_the_users_random_numbers_alone(file: Path) -> None:
@@ -309,6 +309,13 @@ def test_the_folder_of_the_file_is_made(tmp_path: Path) -> None:
     assert len(list(read(file))) == 1
 
 
+def test_a_call_without_candidates_is_recorded_as_what_it_was(file: Path) -> None:
+    with rag_rerank.recording(file):
+        ranking = SCRIPTED.rerank("q", [])
+    (record,) = read(file)
+    assert (record.candidates, record.error, record.trace) == ((), None, ranking.trace)
+
+
 def test_a_full_disk_loses_records_whole_is_counted_and_logged_once(
     file: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -376,13 +383,13 @@ def test_calls_do_not_wait_for_a_writer_that_hangs(file: Path, monkeypatch: pyte
         return append(self, lines)
 
     monkeypatch.setattr(RecordFile, "append", hang)
-    monkeypatch.setattr(recorder, "_WAITING", 5)
+    monkeypatch.setattr(_line, "_WAITING", 5)
     with rag_rerank.recording(file) as traces:
         for _ in range(100):
             SCRIPTED.rerank("q", ["a"])
         lost = traces.counts.lost
         go_on.set()
-    assert 100 - recorder._AT_ONCE - 5 <= lost <= 95
+    assert 100 - _line._AT_ONCE - 5 <= lost <= 95
     assert traces.counts.recorded + lost == 100 == len(list(read(file))) + lost
     assert "5 calls were waiting" in (traces.counts.last_loss or "")
 

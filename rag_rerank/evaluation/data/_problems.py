@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from rag_rerank.evaluation.data.judged import Problem
 
-__all__ = ["Findings"]
+__all__ = ["Problems"]
 
 SHOWN = 5
 """How many examples a problem keeps."""
 
 
-class Findings:
+class Problems:
     """Collects problems while data is read; the order is that of their first example."""
 
     def __init__(self) -> None:
@@ -23,7 +23,7 @@ class Findings:
             examples.append(example)
         self._found[kind] = before + count, examples
 
-    def problems(self) -> tuple[Problem, ...]:
+    def listed(self) -> tuple[Problem, ...]:
         """Return what was found."""
         return tuple(Problem(kind=k, count=n, examples=tuple(shown)) for k, (n, shown) in self._found.items())
 

@@ -1,0 +1,57 @@
+"""Writing a file in one step: who reads it finds all of it, or what was there before."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from rag_rerank.errors import ConfigError
+
+__all__ = ["check_folder", "write"]
+
+
+def write(file: Path, content: bytes, *, check: Callable[[Path], None] = lambda draft: None) -> None:
+    """Write a file; one that was there is replaced and keeps its permissions.
+
+    Args:
+        file: The file. Of a link, what it points to is replaced; what is no file (``/dev/stdout``) is written to.
+        content: What it will hold.
+        check: Is shown the draft, which has the file's ending, before anything is replaced, and may raise.
+
+    Raises:
+        ConfigError: It cannot be written; what was there stays.
+    """
+    import shutil  # which loads compressors; nobody who only ranks needs them
+
+    try:
+        if file.exists() and not file.is_file() and not file.is_dir():
+            file.write_bytes(content)
+            return
+        target = file.resolve()
+        draft = target.with_name(f".{target.stem}-{os.urandom(4).hex()}{target.suffix}")
+        try:
+            with draft.open("xb") as stream:
+                if target.exists():
+                    shutil.copymode(target, draft)  # before it holds anything: a config may hold a key
+                stream.write(content)
+                stream.flush()
+                os.fsync(stream.fileno())
+            check(draft)
+            draft.replace(target)
+        finally:
+            draft.unlink(missing_ok=True)
+    except OSError as error:
+        raise ConfigError(f"cannot write {file}: {error.strerror or error}") from error
+
+
+def check_folder(file: Path) -> None:
+    """Find out before the work, not after it, that a file has no folder to lie in, or is one.
+
+    Raises:
+        ConfigError: There is no such folder, or the file is a folder.
+    """
+    if not file.absolute().parent.is_dir():
+        raise ConfigError(f"cannot write {file}: there is no such folder")
+    if file.is_dir():
+        raise ConfigError(f"cannot write {file}: it is a folder; name a file in it")
