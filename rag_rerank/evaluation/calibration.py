@@ -15,7 +15,7 @@ from rag_rerank.base import Reranker, check_choice
 from rag_rerank.compose._maps import CalibrationMap, Method
 from rag_rerank.compose._provenance import Fit, Provenance, Unjudged
 from rag_rerank.compose.calibrated import calibrates, model_of
-from rag_rerank.errors import CalibrationWarning, ConfigError, InputError, TruncationWarning
+from rag_rerank.errors import CalibrationWarning, ConfigError, InputError, InputTooLong, TruncationWarning
 from rag_rerank.evaluation._fitting import Shape, applied, shaped
 from rag_rerank.evaluation._reliability import brier, log_loss, reliability
 from rag_rerank.evaluation.data.judged import Judged, JudgedQuery
@@ -46,7 +46,8 @@ def calibrate(
     """Fit a map from a reranker's raw scores to probabilities of relevance.
 
     Each query is reranked once, with all its candidates. A candidate is relevant if its grade is at least
-    ``judged.relevant``. Blank texts and queries that another reranker answered (``ranking.substituted``) are left out.
+    ``judged.relevant``. Blank texts are left out, and so are queries that are too long for the reranker or that another
+    one answered (``ranking.substituted``); `CalibrationWarning` says how many.
 
     How good the map is (``map.fitted.after``) is measured out of fold: the queries are dealt into five parts, and each
     is judged with a map that was fitted on the other four, so that no query's candidates stand on both sides. The map
@@ -110,14 +111,15 @@ def _scored(
 ) -> list[_Group]:
     """Rerank every query, and keep the scores of what was judged."""
     asked = [(query, judged.relevant) for judged in collections for query in judged.queries]
-    groups, others, cut, texts = [], 0, 0, 0
+    groups, others, unread, cut, texts = [], 0, 0, 0, 0
     for done, (query, least) in enumerate(asked, start=1):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", TruncationWarning)  # told once, below
-            ranking = reranker.rerank(query.text, query.candidates)
-        cut += sum(hit.coverage is not None and hit.coverage.truncated for hit in ranking)
-        texts += len(ranking)
-        if ranking.substituted or ranking.scale != reranker.scale:
+        ranking = _ranked(reranker, query)
+        hits = () if ranking is None else ranking.hits
+        cut += sum(hit.coverage is not None and hit.coverage.truncated for hit in hits)
+        texts += len(hits)
+        if ranking is None:
+            unread += 1
+        elif ranking.substituted or ranking.scale != reranker.scale:
             others += 1
         elif pairs := list(_pairs(ranking, query, least, unjudged)):
             scores, relevant = zip(*pairs, strict=True)
@@ -126,9 +128,22 @@ def _scored(
     if cut:
         what = f"{reranker.label} read only the beginning of {cut} of {texts} texts; the map is for scores of that kind"
         warnings.warn(what, TruncationWarning, stacklevel=levels_to_the_caller())
+    if unread:
+        what = f"they, or a text of theirs, are too long for {reranker.label}"
+        _warn(f"{unread} of {len(asked)} queries were left out, since {what}")
     if others:
         _warn(f"{others} of {len(asked)} queries were left out, since another reranker than {reranker.label} answered")
     return groups
+
+
+def _ranked(reranker: Reranker, query: JudgedQuery) -> Ranking | None:
+    """Return the ranking, or ``None`` where the query is too long: of all that may go wrong, this is of it alone."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", TruncationWarning)  # told once, of all
+        try:
+            return reranker.rerank(query.text, query.candidates)
+        except InputTooLong:
+            return None
 
 
 def _pairs(ranking: Ranking, query: JudgedQuery, least: int, unjudged: Unjudged) -> Iterator[tuple[float, bool]]:

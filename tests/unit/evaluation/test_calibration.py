@@ -21,6 +21,7 @@ from rag_rerank import (
     ConfigError,
     Fallback,
     InputError,
+    InputTooLong,
     TruncationWarning,
 )
 from rag_rerank.evaluation._fitting import applied, shaped
@@ -224,6 +225,26 @@ def test_what_another_reranker_answered_is_left_out() -> None:
         pytest.raises(InputError, match="0 relevant and 0 other judged candidates of 0 queries"),
     ):
         calibrate(stands_in, world.judged)
+
+
+class Short(ScriptedReranker):
+    def score(self, query: str, texts: list[str]) -> Scores:  # type: ignore[override]
+        if len(query) > 100:
+            raise InputTooLong("the query leaves no room")
+        return super().score(query, texts)
+
+
+def test_queries_that_are_too_long_are_left_out_and_counted() -> None:
+    world = World(60)
+    usual = world.reranker()
+    short = Short(by_text=usual.by_text, answers_on=usual.answers_on)
+    endless = replace(world.judged.queries[0], id="endless", text="long " * 30)
+    done: list[float] = []
+    with pytest.warns(CalibrationWarning, match="1 of 61 queries were left out, since they, or a text of theirs, are"):
+        fitted = calibrate(
+            short, replace(world.judged, queries=(endless, *world.judged.queries)), progress=done.append
+        ).fitted
+    assert (fitted.queries, done[-1]) == (60, 1.0)
 
 
 def test_blank_candidates_and_queries_without_any_are_left_out() -> None:
