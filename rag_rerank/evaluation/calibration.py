@@ -161,7 +161,7 @@ def _check(groups: Sequence[_Group]) -> None:
     good = sum(relevant)
     counts = f"{good} relevant and {len(relevant) - good} other judged candidates of {len(groups)} queries"
     if min(good, len(relevant) - good) < _LEAST or len(groups) < _FOLDS:
-        hint = "" if len(relevant) > good else '; unjudged="not relevant" takes all others for such'
+        hint = "" if len(relevant) > good else '; with "not relevant" for unjudged, all others count as such'
         raise InputError(f"too little to calibrate on: {counts}; needs {_LEAST} of each, and {_FOLDS} queries{hint}")
     if min(good, len(relevant) - good) < _FEW:
         _warn(f"fitted on {counts}; with less than {_FEW} of each the probabilities are rough")
