@@ -94,7 +94,7 @@ def test_unjudged_candidates_count_only_where_that_is_asked_for(tmp_path: Path) 
     out = tmp_path / "map.json"
     refused = calibrate(data, "--config", "lexical", "-o", str(out))
     assert (refused.exit_code, out.exists()) == (2, False)
-    assert 'unjudged="not relevant"' in refused.stderr
+    assert 'with "not relevant" for unjudged' in refused.stderr
     arguments = ("--unjudged", "not relevant", "--method", "isotonic", "--relevant", "1", "--depth", "8")
     assert calibrate(data, "--config", "lexical", "-o", str(out), *arguments).exit_code == 0
     made = CalibrationMap.load(out)
