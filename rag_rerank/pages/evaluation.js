@@ -139,12 +139,13 @@ function pareto(found, measure, name, unit, of, words) {
     const lows = [...placed.map(quality), base].filter(Boolean);
     const [low, high] = stretch(Math.min(...lows.map((one) => one.low)), Math.max(...lows.map((one) => one.high)));
     const y = linear([low, high], [bottom, top]);
+    const at = (system) => x(of(system)), up = (system) => y(quality(system).mean);
+    const alone = (a) => !placed.some((b) => a !== b && Math.abs(at(a) - at(b)) < 90 && Math.abs(up(a) - up(b)) < 16);
     const rows = ticks(low, high, 5);
     const decades = [1, 2, 5].flatMap((factor) => Array.from({ length: 12 }, (_, i) => factor * 10 ** (i - 6))).filter((value) => turn(value) >= least && turn(value) <= most).sort((a, b) => a - b);
     const columns = logs ? thin(decades, Math.floor(width / 75)) : ticks(least, most, Math.floor(width / 110));
-    const stairs = front.map((system, i) => (i ? `H${x(of(system))}V${y(quality(system).mean)}` : `M${x(of(system))} ${y(quality(system).mean)}`)).join("");
-    const crowded = placed.length > 6;
-    const crossed = base && placed.some((system) => right - x(of(system)) < 90 && Math.abs(y(quality(system).mean) - y(base.mean)) < 26);
+    const stairs = front.map((system, i) => (i ? `H${at(system)}V${up(system)}` : `M${at(system)} ${up(system)}`)).join("");
+    const crossed = base && placed.some((system) => right - at(system) < 90 && Math.abs(up(system) - y(base.mean)) < 26);
     return { height: bottom + 28, shapes: [
       levels(rows, y, [left, right], plainly(rows)),
       axis(columns, x, bottom, (value) => words(value).replace(/\.0+(?= )/, ""), null, [left, right]),
@@ -154,9 +155,9 @@ function pareto(found, measure, name, unit, of, words) {
         shape("text", crossed ? { x: left + 4, y: y(base.mean) + 15 } : { x: right, y: y(base.mean) + 15, "text-anchor": "end" }, found.first.name)),
       shape("path", { class: "rest stroke", d: stairs }),
       placed.map((system) => mark([system.name, `${measure} ${number(quality(system).mean)} (${range(quality(system))})`, `${words(of(system))} ${name === "latency" ? "a query" : "for 1,000 queries"}`, front.includes(system) ? "on the front" : "another is better in both"], null,
-        shape("line", { class: `${colour(found, system)} stroke faint`, x1: x(of(system)), x2: x(of(system)), y1: y(quality(system).low), y2: y(quality(system).high) }),
-        sign(found.index.get(system.name), x(of(system)), y(quality(system).mean), 6, front.includes(system) ? "fill" : "hollow"),
-        !crowded && label(system.name, x(of(system)), y(quality(system).mean), left, right))),
+        shape("line", { class: `${colour(found, system)} stroke faint`, x1: at(system), x2: at(system), y1: y(quality(system).low), y2: y(quality(system).high) }),
+        sign(found.index.get(system.name), at(system), up(system), 6, front.includes(system) ? "fill" : "hollow"),
+        alone(system) && label(system.name, at(system), up(system), left, right))),
     ] };
   });
 }
