@@ -17,7 +17,7 @@ from rag_rerank.types import Hit, Ranking
 if TYPE_CHECKING:
     from rag_rerank.base import Composite
 
-__all__ = ["Journal", "Run", "describe", "scores_of"]
+__all__ = ["Journal", "Run", "describe", "disclosed", "scores_of"]
 
 
 @dataclass(slots=True)
@@ -106,3 +106,8 @@ def scores_of(hits: Sequence[Hit]) -> dict[str, Any]:
 def describe(error: BaseException) -> str:
     """Return an error as one line of a trace: its class and its message."""
     return f"{type(error).__name__}: {error}"
+
+
+def disclosed(error: BaseException | None) -> str:
+    """Return what may be kept of an error: the words of one that is not ours may hold anything, so only its class."""
+    return describe(error) if isinstance(error, RerankError) else type(error).__name__

@@ -14,13 +14,14 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from rag_rerank.errors import InputError
+from rag_rerank.errors import InputError, RerankError
+from rag_rerank.trace import Trace
 from rag_rerank.types import Candidate, Ranking
 
 if TYPE_CHECKING:
     from rag_rerank.base import Reranker
 
-__all__ = ["Asked", "Ended", "Watcher", "check_tags", "tagged", "unwatch", "watch", "watched"]
+__all__ = ["Asked", "Ended", "Watcher", "check_tags", "tagged", "trace_of", "unwatch", "watch", "watched"]
 
 _log = logging.getLogger("rag_rerank")
 
@@ -48,6 +49,13 @@ class Asked:
 
 Ended = Callable[["Ranking | None", "BaseException | None"], None]
 """Takes what came of a call: its ranking over all candidates, or what was raised."""
+
+
+def trace_of(ranking: Ranking | None, error: BaseException | None) -> Trace | None:
+    """Return the trace of a call that ended, which an error of ours carries too; ``None`` where there is none."""
+    if ranking is not None:
+        return ranking.trace
+    return error.trace if isinstance(error, RerankError) else None
 
 
 class Watcher(Protocol):

@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from rag_rerank._orders import kendall_tau_b, rank_biased_overlap, top_overlap
-from rag_rerank._run import describe
-from rag_rerank.errors import RerankError
+from rag_rerank._run import disclosed
+from rag_rerank._watching import trace_of
 from rag_rerank.trace import Usage
 from rag_rerank.types import Ranking
 
@@ -52,11 +52,10 @@ class Side:
 
     @classmethod
     def failed(cls, step: str, seconds: float, error: BaseException) -> Side:
-        """Return what a failure tells; the words of an error that is not ours may hold anything, so only its name."""
-        if not isinstance(error, RerankError):
-            return cls(step=step, seconds=seconds, error=type(error).__name__)
-        usage = error.trace.usage if error.trace else Usage()
-        return cls(step=step, seconds=seconds, usage=usage, error=describe(error))
+        """Return what a failure tells."""
+        trace = trace_of(None, error)
+        usage = trace.usage if trace else Usage()
+        return cls(step=step, seconds=seconds, usage=usage, error=disclosed(error))
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON-ready values."""

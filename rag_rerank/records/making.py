@@ -6,9 +6,8 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from rag_rerank._run import describe
-from rag_rerank._watching import Asked
-from rag_rerank.errors import RerankError
+from rag_rerank._run import disclosed
+from rag_rerank._watching import Asked, trace_of
 from rag_rerank.records.record import BELOW, Entry, Record, digest
 from rag_rerank.trace import Trace
 from rag_rerank.types import Candidate, Hit, Ranking
@@ -39,8 +38,7 @@ def record_of(
     """
     from rag_rerank import __version__
 
-    trace = getattr(error, "trace", None) if ranking is None else ranking.trace
-    trace = trace or _untold(asked, error, seconds)
+    trace = trace_of(ranking, error) or _untold(asked, error, seconds)
     record = Record(
         id=id,
         time=time,
@@ -56,7 +54,7 @@ def record_of(
         trace=_bare(trace, {candidate.id for candidate in asked.candidates}),
     )
     if ranking is None:
-        return replace(record, error=_told(error))
+        return replace(record, error=disclosed(error))
     return replace(
         record,
         scale=ranking.scale,
@@ -113,12 +111,7 @@ def _bare(trace: Trace, told: Collection[str]) -> Trace:
 
 
 def _untold(asked: Asked, error: BaseException | None, seconds: float) -> Trace:
-    return Trace(step=asked.reranker.label, kind=asked.reranker.kind, seconds=seconds, error=_told(error))
-
-
-def _told(error: BaseException | None) -> str:
-    """Say what was raised; the words of an error that is not ours may hold anything, so only its name."""
-    return describe(error) if isinstance(error, RerankError) else type(error).__name__
+    return Trace(step=asked.reranker.label, kind=asked.reranker.kind, seconds=seconds, error=disclosed(error))
 
 
 def _plain(metadata: Mapping[str, Any]) -> dict[str, Any]:

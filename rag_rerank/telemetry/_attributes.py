@@ -16,14 +16,9 @@ from rag_rerank._watching import Asked
 from rag_rerank.trace import Trace, Usage
 from rag_rerank.types import Candidate, Ranking
 
-__all__ = ["KIND", "asked_for", "documents", "facts", "gen_ai", "tagged", "trace_of", "who"]
+__all__ = ["KIND", "asked_for", "documents", "facts", "gen_ai", "tagged", "who"]
 
 KIND = "openinference.span.kind"
-
-
-def trace_of(ranking: Ranking | None, error: BaseException | None) -> Trace | None:
-    """Return the trace of a call, which an error of ours carries too."""
-    return getattr(error, "trace", None) if ranking is None else ranking.trace
 
 
 def who(asked: Asked, trace: Trace | None) -> dict[str, Any]:

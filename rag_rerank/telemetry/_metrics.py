@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from rag_rerank._clock import now
 from rag_rerank._extras import need
-from rag_rerank._watching import Asked, Ended
-from rag_rerank.telemetry._attributes import tagged, trace_of, who
+from rag_rerank._watching import Asked, Ended, trace_of
+from rag_rerank.telemetry._attributes import tagged, who
 from rag_rerank.trace import Usage
 from rag_rerank.types import Ranking
 

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from rag_rerank._extras import need
 from rag_rerank._request import readable
-from rag_rerank._run import describe
-from rag_rerank._watching import Asked, Ended
+from rag_rerank._run import disclosed
+from rag_rerank._watching import Asked, Ended, trace_of
 from rag_rerank.errors import RerankError
-from rag_rerank.telemetry._attributes import KIND, asked_for, documents, facts, gen_ai, tagged, trace_of
+from rag_rerank.telemetry._attributes import KIND, asked_for, documents, facts, gen_ai, tagged
 from rag_rerank.types import Ranking
 
 if TYPE_CHECKING:
@@ -89,11 +89,11 @@ class Spans:
         if not isinstance(error, Exception):  # cancelled, or the interpreter ends: nobody waits for an answer
             span.set_attribute("rag_rerank.cancelled", True)
             return
-        name, ours = type(error).__name__, isinstance(error, RerankError)
-        said = {"exception.type": name} | ({"exception.message": str(error)} if ours else {})
+        name = type(error).__name__
+        said = {"exception.type": name} | ({"exception.message": str(error)} if isinstance(error, RerankError) else {})
         span.add_event("exception", said)
         span.set_attribute("error.type", name)
-        span.set_status(self._trace.Status(self._trace.StatusCode.ERROR, describe(error) if ours else name))
+        span.set_status(self._trace.Status(self._trace.StatusCode.ERROR, disclosed(error)))
 
 
 @dataclass(frozen=True, slots=True)
