@@ -10,7 +10,7 @@ from rag_rerank.cli.table import line, table
 from rag_rerank.evaluation.data.judged import Problem
 from rag_rerank.evaluation.drift import Drift
 from rag_rerank.evaluation.measures import TOP_3
-from rag_rerank.evaluation.report import FIRST_STAGE, Comparison, Estimate, Evaluation, System
+from rag_rerank.evaluation.report import FAILURES, FIRST_STAGE, Comparison, Estimate, Evaluation, System
 from rag_rerank.evaluation.slices import FIRST_RANK
 from rag_rerank.evaluation.statistics import ALPHA
 
@@ -20,8 +20,6 @@ _NONE = "–"
 
 _WIDEST = 120
 """Signs of a line at most, where tables can help it."""
-
-_FAILURES = ("candidates", "truncation", "tie", "scoring")
 
 
 def page(found: Evaluation) -> str:
@@ -108,14 +106,14 @@ def _cost(found: Evaluation) -> Iterator[str]:
 
 
 def _failures(found: Evaluation) -> Iterator[str]:
-    rows: list[tuple[str, ...]] = [(f"nothing relevant in the top {found.settings.top_k}", "all", *_FAILURES)]
+    rows: list[tuple[str, ...]] = [(f"nothing relevant in the top {found.settings.top_k}", "all", *FAILURES)]
     for system in found.systems:
-        counts = [system.failures.get(kind, 0) for kind in _FAILURES]  # type: ignore[call-overload]
+        counts = [system.failures.get(kind, 0) for kind in FAILURES]
         rows.append((system.name, str(sum(counts)), *map(str, counts)))
     if all(row[1] == "0" for row in rows[1:]):
         yield f"every system has something relevant in the top {found.settings.top_k} of every query"
         return
-    yield table(rows, align="<" + ">" * (1 + len(_FAILURES)))
+    yield table(rows, align="<" + ">" * (1 + len(FAILURES)))
     yield from _wrapped(
         "candidates: not retrieved, so no reranker can help; truncation: not read to its end; tie: the same score "
         "as one above; scoring: scored too low"

@@ -13,7 +13,7 @@ from rag_rerank.evaluation._answers import Answer
 from rag_rerank.evaluation._reliability import reliability
 from rag_rerank.evaluation.data.judged import Judged, Problem
 from rag_rerank.evaluation.failures import failure
-from rag_rerank.evaluation.report import Depth, Estimate, Failure, Reliability, System
+from rag_rerank.evaluation.report import FAILURES, Depth, Estimate, Failure, Reliability, System
 from rag_rerank.trace import Usage
 
 __all__ = ["failures_of", "reranked", "unranked"]
@@ -87,8 +87,7 @@ def failures_of(judged: Judged, answers: Iterable[Answer], top_k: int) -> dict[s
 
 def _counted(failures: Iterable[Failure]) -> dict[Failure, int]:
     counts = Counter(failures)
-    order: tuple[Failure, ...] = ("candidates", "truncation", "tie", "scoring")
-    return {kind: counts[kind] for kind in order}
+    return {kind: counts[kind] for kind in FAILURES}
 
 
 def _config(reranker: Reranker) -> dict[str, object] | None:

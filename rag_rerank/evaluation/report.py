@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from rag_rerank.errors import InputError
 from rag_rerank.evaluation.data.judged import Problem
 
 __all__ = [
+    "FAILURES",
     "FIRST_STAGE",
     "SCHEMA",
     "Bin",
@@ -42,6 +43,8 @@ Failure = Literal["candidates", "truncation", "tie", "scoring"]
 - ``tie``: it has the same score as a candidate that was returned in its place.
 - ``scoring``: it was read as a whole and scored below others.
 """
+
+FAILURES: tuple[Failure, ...] = get_args(Failure)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

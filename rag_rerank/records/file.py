@@ -22,6 +22,9 @@ __all__ = ["RecordFile"]
 _PATIENCE = 10.0
 """Seconds to wait for other writers, who write for milliseconds."""
 
+_REFUSED = (OSError, NotImplementedError)
+"""What a file system says no with; the latter is filelock's word for one that has no locks."""
+
 _HEAD = f'{{"schema": "{SCHEMA}"'.encode()
 """How a file begins that may be written to."""
 
@@ -62,7 +65,7 @@ class RecordFile:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             with self._lock, self._opened() as file:
                 head = os.read(file, len(_HEAD))
-        except (OSError, NotImplementedError) as error:
+        except _REFUSED as error:
             raise ConfigError(f"records cannot be written to {self.path}: {_reason(error)}") from error
         if not _HEAD.startswith(head):
             raise ConfigError(f"{self.path} holds something else than records as {SCHEMA!r} has them; name a new file")
@@ -80,7 +83,7 @@ class RecordFile:
                         self._append(line)
                     except OSError as error:
                         lost.append(f"{self.path}: {_reason(error)}")
-        except (OSError, NotImplementedError) as error:
+        except _REFUSED as error:
             return [f"{self.path}: {_reason(error)}"] * len(lines)
         except ConfigError as error:
             return [str(error)] * len(lines)
