@@ -6,15 +6,15 @@ import json
 import os
 import re
 from collections.abc import Container, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 from rag_rerank.base import PointwiseReranker, Reranker
 from rag_rerank.config import to_config
 from rag_rerank.errors import ConfigError
+from rag_rerank.records.file import append
 from rag_rerank.records.reading import BadLine, read
 from rag_rerank.records.record import Record, digest
 from rag_rerank.types import Candidate
@@ -65,7 +65,7 @@ def asked(query: str, candidates: Sequence[Candidate]) -> Key:
 class Kept:
     """The records of one config, as a context manager; with no file, nothing is found and nothing is kept.
 
-    Records are appended and flushed one by one, so that whatever ends the process costs the call that ran.
+    Records are appended one by one, so that whatever ends the process costs the call that ran.
 
     Args:
         file: Where they are; made when there is something to keep.
@@ -75,7 +75,6 @@ class Kept:
     """
 
     file: Path | None
-    _stream: IO[bytes] | None = field(default=None, init=False)
     _busy: FileLock | None = field(default=None, init=False)
     _lock: Lock = field(default_factory=Lock, init=False)
 
@@ -97,9 +96,7 @@ class Kept:
             self.file.parent.mkdir(parents=True, exist_ok=True)
             self._busy = FileLock(f"{self.file}.lock", timeout=0)
             self._busy.acquire()
-            self._stream = self.file.open("ab+")
-            if self._stream.tell() and not self._ends_whole():
-                self._stream.write(b"\n")  # behind half a record of a process that was killed
+            append(self.file, b"")
         except Timeout as error:
             raise ConfigError(
                 f"another evaluation is writing {self.file}; wait for it, or use another folder"
@@ -110,9 +107,6 @@ class Kept:
         return self
 
     def __exit__(self, *_: Any) -> None:
-        if self._stream is not None:
-            with suppress(OSError):  # of a record that `keep` could not write, and said so
-                self._stream.close()
         if self._busy is not None:
             self._busy.release()
 
@@ -128,19 +122,13 @@ class Kept:
 
     def keep(self, record: Record) -> None:
         """Append a record; threads may do so at once."""
-        if self._stream is None:
+        if self.file is None:
             return
         try:
             with self._lock:
-                self._stream.write(record.to_line())
-                self._stream.flush()
+                append(self.file, record.to_line())
         except OSError as error:
             raise self._unusable(error) from error
-
-    def _ends_whole(self) -> bool:
-        assert self._stream is not None
-        self._stream.seek(-1, os.SEEK_END)
-        return self._stream.read(1) == b"\n"
 
     def _unusable(self, error: OSError) -> ConfigError:
         return ConfigError(f"records cannot be kept in {self.file}: {error.strerror or error}; name another folder")

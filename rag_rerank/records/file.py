@@ -17,7 +17,7 @@ from rag_rerank.records.record import SCHEMA
 if TYPE_CHECKING:
     from filelock import FileLock
 
-__all__ = ["RecordFile"]
+__all__ = ["RecordFile", "append"]
 
 _PATIENCE = 10.0
 """Seconds to wait for other writers, who write for milliseconds."""
@@ -63,7 +63,7 @@ class RecordFile:
         """
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with self._lock, self._opened() as file:
+            with self._lock, _opened(self.path) as file:
                 head = os.read(file, len(_HEAD))
         except _REFUSED as error:
             raise ConfigError(f"records cannot be written to {self.path}: {_reason(error)}") from error
@@ -95,18 +95,7 @@ class RecordFile:
         size = self.path.stat().st_size if self.path.exists() else 0
         if size and size + 1 + len(line) > self._max_bytes:
             self._rotate()
-        with self._opened() as file:
-            size = os.fstat(file).st_size
-            if size and _last(file) != b"\n":  # another writer was stopped in the middle of a line
-                line = b"\n" + line
-            rest = memoryview(line)
-            try:
-                while rest:
-                    rest = rest[os.write(file, rest) :]
-            except OSError:
-                with suppress(OSError):
-                    os.ftruncate(file, size)
-                raise
+        append(self.path, line)
 
     def _rotate(self) -> None:
         for number in range(self._keep, 1, -1):
@@ -114,13 +103,37 @@ class RecordFile:
                 os.replace(rotated(self.path, number - 1), rotated(self.path, number))  # noqa: PTH105
         self.path.replace(rotated(self.path, 1))
 
-    @contextmanager
-    def _opened(self) -> Iterator[int]:
-        file = os.open(self.path, _FLAGS, 0o600)
+
+def append(path: Path, line: bytes) -> None:
+    """Append a line that ends in a line feed, whole or not at all; with no line, make sure that one could be.
+
+    What another writer left when it was stopped in the middle of a line gets a line of its own. Nobody else may write
+    meanwhile.
+
+    Raises:
+        OSError: It cannot be written; what was there stays.
+    """
+    with _opened(path) as file:
+        size = os.fstat(file).st_size
+        if size and _last(file) != b"\n":
+            line = b"\n" + line
+        rest = memoryview(line)
         try:
-            yield file
-        finally:
-            os.close(file)
+            while rest:
+                rest = rest[os.write(file, rest) :]
+        except OSError:
+            with suppress(OSError):
+                os.ftruncate(file, size)
+            raise
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[int]:
+    file = os.open(path, _FLAGS, 0o600)
+    try:
+        yield file
+    finally:
+        os.close(file)
 
 
 def _last(file: int) -> bytes:
