@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from rag_rerank.base import PointwiseReranker, Reranker
 from rag_rerank.config import to_config
 from rag_rerank.errors import ConfigError
-from rag_rerank.records.file import append
+from rag_rerank.records.file import REFUSED, append, reason
 from rag_rerank.records.reading import BadLine, read
 from rag_rerank.records.record import Record, digest
 from rag_rerank.types import Candidate
@@ -101,7 +101,7 @@ class Kept:
             raise ConfigError(
                 f"another evaluation is writing {self.file}; wait for it, or use another folder"
             ) from error
-        except OSError as error:
+        except REFUSED as error:
             self.__exit__()
             raise self._unusable(error) from error
         return self
@@ -130,8 +130,8 @@ class Kept:
         except OSError as error:
             raise self._unusable(error) from error
 
-    def _unusable(self, error: OSError) -> ConfigError:
-        return ConfigError(f"records cannot be kept in {self.file}: {error.strerror or error}; name another folder")
+    def _unusable(self, error: Exception) -> ConfigError:
+        return ConfigError(f"records cannot be kept in {self.file}: {reason(error)}; name another folder")
 
 
 def _asked_again(line: BadLine) -> None:

@@ -17,12 +17,12 @@ from rag_rerank.records.record import SCHEMA
 if TYPE_CHECKING:
     from filelock import FileLock
 
-__all__ = ["RecordFile", "append"]
+__all__ = ["REFUSED", "RecordFile", "append", "reason"]
 
 _PATIENCE = 10.0
 """Seconds to wait for other writers, who write for milliseconds."""
 
-_REFUSED = (OSError, NotImplementedError)
+REFUSED = (OSError, NotImplementedError)
 """What a file system says no with; the latter is filelock's word for one that has no locks."""
 
 _HEAD = f'{{"schema": "{SCHEMA}"'.encode()
@@ -65,8 +65,8 @@ class RecordFile:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             with self._lock, _opened(self.path) as file:
                 head = os.read(file, len(_HEAD))
-        except _REFUSED as error:
-            raise ConfigError(f"records cannot be written to {self.path}: {_reason(error)}") from error
+        except REFUSED as error:
+            raise ConfigError(f"records cannot be written to {self.path}: {reason(error)}") from error
         if not _HEAD.startswith(head):
             raise ConfigError(f"{self.path} holds something else than records as {SCHEMA!r} has them; name a new file")
         self._checked = True
@@ -82,9 +82,9 @@ class RecordFile:
                     try:
                         self._append(line)
                     except OSError as error:
-                        lost.append(f"{self.path}: {_reason(error)}")
-        except _REFUSED as error:
-            return [f"{self.path}: {_reason(error)}"] * len(lines)
+                        lost.append(f"{self.path}: {reason(error)}")
+        except REFUSED as error:
+            return [f"{self.path}: {reason(error)}"] * len(lines)
         except ConfigError as error:
             return [str(error)] * len(lines)
         return lost
@@ -141,5 +141,6 @@ def _last(file: int) -> bytes:
     return os.read(file, 1)
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
+    """Return a refusal in words."""
     return getattr(error, "strerror", None) or str(error) or type(error).__name__

@@ -359,6 +359,15 @@ def test_a_folder_that_cannot_be_used_is_a_config_error(tmp_path: Path) -> None:
         evaluate(collection(2), ["oracle"], records=tmp_path / "taken", **FEW)
 
 
+def test_a_file_system_without_locks_is_a_config_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: object) -> None:
+        raise NotImplementedError("FileSystem does not appear to support flock")
+
+    monkeypatch.setattr("filelock.FileLock._acquire", refuse)
+    with pytest.raises(ConfigError, match=r"records cannot be kept in .*does not appear to support flock"):
+        evaluate(collection(2), ["oracle"], records=tmp_path, **FEW)
+
+
 SCRIPT = """
     import os, signal, sys
     import judging
