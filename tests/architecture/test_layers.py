@@ -37,7 +37,9 @@ ROOMS = {
     "measuring": {"agreement", "checking", "tuning", "_tuned", "_bench", "_passages"},
     "proof": {"evaluation", "probes"},
     "pages": {"pages"},
-    "tools": {"cli", "telemetry", "_compact", "export", "testing", "__main__"},
+    "folders": {"export", "_compact"},
+    "training": {"training"},
+    "tools": {"cli", "telemetry", "testing", "__main__"},
 }
 """Room -> modules and packages directly inside ``rag_rerank``."""
 
@@ -52,8 +54,10 @@ MAY_IMPORT = {
     "measuring": {"measuring", "backends", "base", "ground"},
     "proof": {"proof", "names", "compose", "records", "base", "ground"},
     "pages": {"pages"},
+    "folders": {"folders", "backends", "base", "ground"},
+    "training": {*("training", "folders", "proof", "names"), *("compose", "records", "base", "ground")},
     "tools": {
-        *("tools", "pages", "proof", "measuring", "names"),
+        *("tools", "pages", "training", "folders", "proof", "measuring", "names"),
         *("backends", "compose", "context", "records", "base", "ground"),
     },
 }
