@@ -16,20 +16,24 @@ from typing import Any, Literal
 from rag_rerank._compact import compact
 from rag_rerank._extras import need
 from rag_rerank._writing import write_folder
-from rag_rerank.backends._checkpoint import CrossEncoderModel, has_checkpoint, quiet
+from rag_rerank.backends._checkpoint import CrossEncoderModel, has_checkpoint, module_folders, quiet
 from rag_rerank.backends._encoder import PairTokenizer
+from rag_rerank.backends._files import RECORDS
 from rag_rerank.backends._sample import QUERIES, TEXTS, TOLERANCE
 from rag_rerank.backends._templates import causal_architecture
 from rag_rerank.backends._weights import TORCH_FILES, ModelFolder, locate, read_json
 from rag_rerank.backends.onnx import OnnxReranker
 from rag_rerank.errors import ModelLoadError
 
-__all__ = ["ExportReport", "Weights", "export", "write_forms"]
+__all__ = ["ExportReport", "Weights", "copy_checkpoint", "export", "write_forms"]
 
 _BATCH_TOKENS = 2048
 
 OPSET = 17
 """ONNX operator set; the first with LayerNormalization."""
+
+_NOT_THE_MODEL = ("trainer_state.json", *RECORDS)
+"""What may lie beside a checkpoint and is no part of the model."""
 
 Weights = Literal["fp32", "int8"]
 """How weight matrices are stored."""
@@ -154,6 +158,23 @@ def write_forms(
         size = sum(file.stat().st_size for file in form.iterdir() if file.is_file())
         reports.append(ExportReport(form, weights, worst[weights], len(differences), size))
     return reports
+
+
+def copy_checkpoint(source: Path, out: Path) -> None:
+    """Copy what the ``torch`` backend reads of a checkpoint, weights unchanged; files that are there already stay.
+
+    Beside a checkpoint of sentence-transformers there may lie other folders and what a trainer keeps; they stay behind.
+
+    Raises:
+        ModelLoadError: ``modules.json`` cannot be read.
+        OSError: A file cannot be read or written.
+    """
+    for part in module_folders(ModelFolder(source, str(source), None, None)):
+        for file in sorted(file for pattern in TORCH_FILES for file in (source / part).glob(pattern)):
+            copy = out / part / file.name
+            if file.name not in _NOT_THE_MODEL and not copy.exists():
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(file, copy)
 
 
 def _write_tokenizer(folder: ModelFolder, draft: Path, window: int) -> None:

@@ -15,7 +15,7 @@ from rag_rerank.errors import ModelLoadError
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["CrossEncoderModel", "check_weights", "has_checkpoint", "quiet"]
+__all__ = ["CrossEncoderModel", "check_weights", "has_checkpoint", "module_folders", "quiet"]
 
 
 class CrossEncoderModel:
@@ -50,7 +50,7 @@ class CrossEncoderModel:
         encoder = self.module.transformers_model
         if encoder is None:
             raise ModelLoadError(f"{folder.name} has no transformer, so it is no cross-encoder")
-        untrained = _untrained(encoder, folder.path / _module_folders(folder)[0])
+        untrained = _untrained(encoder, folder.path / module_folders(folder)[0])
         if untrained:
             raise ModelLoadError(
                 f"{folder.name} lacks trained weights, which would be random: {', '.join(untrained[:5])}; "
@@ -104,7 +104,7 @@ def check_weights(folder: ModelFolder) -> None:
     Raises:
         ModelLoadError: Some part of the model has no safetensors file.
     """
-    for position, name in enumerate(_module_folders(folder)):
+    for position, name in enumerate(module_folders(folder)):
         part = folder.path / name
         if _has_weights(part):
             continue
@@ -117,7 +117,7 @@ def check_weights(folder: ModelFolder) -> None:
             raise ModelLoadError(f"{folder.name} has no model.safetensors, or not all of its shards")
 
 
-def _module_folders(folder: ModelFolder) -> list[str]:
+def module_folders(folder: ModelFolder) -> list[str]:
     """Return the folders of a model's modules, the encoder's first; the whole folder for a plain model."""
     modules = folder.path / "modules.json"
     if not modules.is_file():

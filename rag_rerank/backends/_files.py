@@ -14,9 +14,9 @@ from pathlib import Path
 from rag_rerank.backends._weights import ModelFolder
 from rag_rerank.errors import ModelLoadError
 
-__all__ = ["ModelFiles"]
+__all__ = ["RECORDS", "ModelFiles"]
 
-_RECORDS = ("calibration.json", "training.json")
+RECORDS = ("calibration.json", "training.json")
 """What may lie beside a model and decides no score: a map that was fitted for the model's identity cannot be a part of
 it, and writing one must not disturb those who use the model."""
 
@@ -72,7 +72,7 @@ class ModelFiles:
         if self._folder.revision:
             return []
         found = (file for file in self._folder.path.rglob("*") if file.is_file())
-        parts = (file for file in found if file.name not in _RECORDS)
+        parts = (file for file in found if file.name not in RECORDS)
         return [file for file in parts if any(fnmatch(self._relative(file), pattern) for pattern in self._patterns)]
 
     def _external(self) -> Iterator[Path]:
