@@ -6,7 +6,6 @@ import json
 import math
 import os
 import shutil
-import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,22 +14,20 @@ from typing import Any, Literal
 
 from rag_rerank._compact import compact
 from rag_rerank._extras import need
+from rag_rerank._tracing import OPSET, write_onnx, write_tokenizer
 from rag_rerank._writing import write_folder
-from rag_rerank.backends._checkpoint import CrossEncoderModel, has_checkpoint, module_folders, quiet
+from rag_rerank.backends._checkpoint import CrossEncoderModel, has_checkpoint, module_folders
 from rag_rerank.backends._encoder import PairTokenizer
 from rag_rerank.backends._files import RECORDS
 from rag_rerank.backends._sample import QUERIES, TEXTS, TOLERANCE
 from rag_rerank.backends._templates import causal_architecture
-from rag_rerank.backends._weights import TORCH_FILES, ModelFolder, locate, read_json
+from rag_rerank.backends._weights import TORCH_FILES, ModelFolder, locate
 from rag_rerank.backends.onnx import OnnxReranker
 from rag_rerank.errors import ModelLoadError
 
 __all__ = ["ExportReport", "Weights", "copy_checkpoint", "export", "write_forms"]
 
 _BATCH_TOKENS = 2048
-
-OPSET = 17
-"""ONNX operator set; the first with LayerNormalization."""
 
 _NOT_THE_MODEL = ("trainer_state.json", *RECORDS)
 """What may lie beside a checkpoint and is no part of the model."""
@@ -134,11 +131,10 @@ def write_forms(
         whole = forms.get("fp32", scratch / "fp32")
         whole.mkdir(exist_ok=True)
         window = folder.max_length(max_length)
-        _write_tokenizer(folder, whole, window)
+        write_tokenizer(folder, whole, window)
         tokenizer = PairTokenizer(ModelFolder(whole, folder.name, folder.revision, folder.row), window)
         model = CrossEncoderModel(folder, "cpu", torch.float32)
-        _write_onnx(model, tokenizer, scratch / "graph", folder.name)
-        _put_in_place(scratch / "graph", whole / "model.onnx")
+        write_onnx(model, tokenizer, scratch / "graph", whole / "model.onnx", folder.name)
         differences = _checked(_differences(model, tokenizer, whole), folder.name)
         worst: dict[Weights, float] = {"fp32": max(differences)}
         if "int8" in forms:
@@ -175,70 +171,6 @@ def copy_checkpoint(source: Path, out: Path) -> None:
             if file.name not in _NOT_THE_MODEL and not copy.exists():
                 copy.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(file, copy)
-
-
-def _write_tokenizer(folder: ModelFolder, draft: Path, window: int) -> None:
-    """Copy config and tokenizer, converted where there is no ``tokenizer.json``, and declare the window."""
-    shutil.copyfile(folder.path / "config.json", draft / "config.json")
-    if (folder.path / "tokenizer.json").is_file():
-        for name in ("tokenizer.json", "tokenizer_config.json"):
-            if (folder.path / name).is_file():
-                shutil.copyfile(folder.path / name, draft / name)
-    else:
-        from transformers import AutoTokenizer
-
-        try:
-            AutoTokenizer.from_pretrained(folder.path, local_files_only=True).save_pretrained(draft)
-        except Exception as error:  # transformers raises whatever the files make it raise
-            raise ModelLoadError(f"{folder.name}: no tokenizer can be made of its files: {error}") from error
-    file = draft / "tokenizer_config.json"
-    settings = dict(read_json(file, folder.name)) if file.is_file() else {}
-    file.write_text(json.dumps({**settings, "model_max_length": window}, indent=2), encoding="utf-8")
-
-
-def _write_onnx(model: CrossEncoderModel, tokenizer: PairTokenizer, graph: Path, name: str) -> None:
-    """Trace the model into ``model.onnx`` of a folder of its own; the exporter may put weights beside it."""
-    import torch
-
-    graph.mkdir()
-
-    class Logits(torch.nn.Module):  # type: ignore[misc]
-        def __init__(self) -> None:
-            super().__init__()
-            self.cross_encoder = model.module
-
-        def forward(self, *inputs: Any) -> Any:
-            return self.cross_encoder(dict(zip(model.inputs, inputs, strict=True)))["scores"]
-
-    _, arrays = next(tokenizer.encode(QUERIES[0], TEXTS, "truncate").batches(10**6))
-    try:
-        with quiet(), warnings.catch_warnings(), torch.inference_mode():
-            warnings.simplefilter("ignore")  # the tracer's; what it may get wrong is measured below
-            torch.onnx.export(
-                Logits().eval(),
-                tuple(torch.from_numpy(arrays[input]) for input in model.inputs),
-                str(graph / "model.onnx"),
-                input_names=list(model.inputs),
-                output_names=["logits"],
-                dynamic_axes={**{i: {0: "batch", 1: "sequence"} for i in model.inputs}, "logits": {0: "batch"}},
-                opset_version=OPSET,
-                dynamo=False,  # the newer exporter wants onnxscript, and gains nothing for these models
-            )
-    except OSError:
-        raise
-    except Exception as error:  # the exporter raises whatever the model makes it raise
-        raise ModelLoadError(f"PyTorch cannot export {name} to ONNX: {error}") from error
-
-
-def _put_in_place(graph: Path, file: Path) -> None:
-    """Move a traced model, with all weights that lie beside it (those of models over 2 GB) in one more file."""
-    import onnx
-
-    traced = graph / "model.onnx"
-    if list(graph.iterdir()) == [traced]:
-        traced.rename(file)
-    else:
-        onnx.save_model(onnx.load(traced), file, save_as_external_data=True, location=f"{file.name}_data")
 
 
 def _differences(model: CrossEncoderModel, tokenizer: PairTokenizer, draft: Path) -> Iterator[tuple[float, float]]:

@@ -106,15 +106,29 @@ def _licences(card: Card) -> Iterator[str]:
 
 def _using(card: Card) -> Iterator[str]:
     yield "## Use"
-    yield ("`DIR` is the folder of this card. `onnx:DIR` needs no torch; `onnx:DIR/int8` takes a fourth of its space.")
-    calibrated = '{"type": "calibrated", "reranker": "onnx:DIR", "map": "DIR/calibration.json"}'
-    probability = f"\nreranker = rag_rerank.build({calibrated})  # scores as probabilities of relevance"
     yield (
-        '```python\nimport rag_rerank\n\nreranker = rag_rerank.build("onnx:DIR")  # or "torch:DIR"'
-        f"{'' if isinstance(card.calibration, str) else probability}\n"
-        'for hit in reranker.rerank("a question", ["a passage", "another"]):\n    print(hit.score, hit.text)\n```'
+        "`DIR` is the folder of this card. `onnx:DIR` needs no torch, `onnx:DIR/int8` takes a fourth of its space, and "
+        "`torch:DIR` can use a GPU."
     )
-    yield '`sentence_transformers.CrossEncoder("DIR")` gives the same logits for pairs that fit into the window.'
+    yield f"```python\n{_snippet(card)}\n```"
+    yield '`sentence_transformers.CrossEncoder("DIR")` reads it too, with the same logits for pairs within the window.'
+
+
+def _snippet(card: Card) -> str:
+    calibrated = (
+        "reranker = rag_rerank.build(",
+        '    {"type": "calibrated", "reranker": "onnx:DIR", "map": "DIR/calibration.json"}',
+        ')  # scores are probabilities of relevance; rag_rerank.build("onnx:DIR") gives them as they are',
+    )
+    plain = ('reranker = rag_rerank.build("onnx:DIR")',)
+    lines = (
+        "import rag_rerank",
+        "",
+        *(plain if isinstance(card.calibration, str) else calibrated),
+        'for hit in reranker.rerank("a question", ["a passage", "another"]):',
+        "    print(hit.score, hit.text)",
+    )
+    return "\n".join(lines)
 
 
 def _model(card: Card) -> Iterator[str]:

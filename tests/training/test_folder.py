@@ -20,6 +20,7 @@ import rag_rerank._compact
 import rag_rerank.export
 import rag_rerank.training.folder
 from rag_rerank import Calibrated, CalibrationWarning, Candidate, ConfigError, ModelLoadError, Reranker, build
+from rag_rerank.backends._checkpoint import quiet
 from rag_rerank.evaluation import Judged, JudgedQuery
 from rag_rerank.export import TOLERANCE, export
 from rag_rerank.training.card import Card
@@ -37,7 +38,7 @@ def saved(family: str) -> Path:
 
     source = checkpoints.made(family)
     folder = source.with_name(f"{family}-saved")
-    with rag_rerank.export.quiet():
+    with quiet():
         CrossEncoder(str(source), device="cpu", max_length=WINDOW).save_pretrained(str(folder))
     (folder / "trainer_state.json").write_text('{"best_model_checkpoint": "/home/jo/checkpoint-3"}')
     (folder / "training.json").write_text('{"run": "another"}')
@@ -131,7 +132,7 @@ def test_sentence_transformers_gives_the_same_logits(made: Folder) -> None:
     import torch
     from sentence_transformers import CrossEncoder
 
-    with rag_rerank.export.quiet():
+    with quiet():
         model = CrossEncoder(str(made.path), device="cpu")
     short = [document for document in DOCUMENTS if len(document) < 200]
     pairs = [(query, document) for query in QUERIES for document in short]
@@ -167,6 +168,16 @@ def test_the_maps_belong_to_the_folder_wherever_it_is_put(made: Folder, tmp_path
             ).rerank(query, candidates)
         assert (ranking.scale, ranking.trace.notes) == ("calibrated", ())
         assert 0 < min(hit.score for hit in ranking) < max(hit.score for hit in ranking) < 1
+
+
+def test_the_code_in_the_card_runs(made: Folder, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    monkeypatch.chdir(made.path.parent)
+    code = (made.path / "README.md").read_text().split("```python\n")[1].split("```")[0]
+    assert "calibrated" in code
+    exec(code.replace("DIR", "./mine"), {})
+    (first, *_), *others = (line.split() for line in capsys.readouterr().out.splitlines())
+    assert 0 < float(first) < 1
+    assert len(others) == 1
 
 
 def test_a_map_of_another_form_is_still_doubted(made: Folder) -> None:
@@ -242,6 +253,25 @@ def test_a_model_is_loaded_and_traced_once(tmp_path: Path, monkeypatch: pytest.M
         )
     complete(saved("bert"), tmp_path / "mine", card=CARD)
     assert sorted(calls) == ["CrossEncoderModel", "export"]
+
+
+def test_weights_too_large_for_one_file_lie_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import onnx
+    import torch
+
+    trace = torch.onnx.export
+
+    def scattered(model: object, inputs: object, file: str, **options: object) -> None:
+        trace(model, inputs, file, **options)
+        onnx.save_model(onnx.load(file), file, save_as_external_data=True, location="w", size_threshold=0)
+
+    monkeypatch.setattr(torch.onnx, "export", scattered)
+    made = complete(saved("bert"), tmp_path / "mine", card=CARD)
+    assert {file.name for file in (made.path / "onnx").iterdir()} == {"model.onnx", "model.onnx_data"}
+    assert made.card.measured is not None
+    assert "onnx/model.onnx_data" in made.card.measured.bytes
+    assert logits(f"onnx:{made.path}") == pytest.approx(logits(f"torch:{made.path}"), abs=TOLERANCE, rel=TOLERANCE)
+    assert [file.name for file in (made.path / "int8").glob("model*")] == ["model.onnx"]
 
 
 def test_an_existing_folder_and_an_impossible_record_are_refused_before_the_work(

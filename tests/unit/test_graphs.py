@@ -15,6 +15,7 @@ import pytest
 from checkpoints import DOCUMENTS, QUERIES
 from onnx import helper, numpy_helper
 
+import rag_rerank._tracing
 import rag_rerank.export
 from rag_rerank import ModelLoadError
 from rag_rerank.backends._graphs import making
@@ -157,7 +158,7 @@ def test_files_of_other_exporters_are_read(tmp_path: Path, form: str, family: st
 
 @pytest.mark.parametrize("opset", [14, 18])
 def test_files_of_other_opsets_are_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, opset: int) -> None:
-    monkeypatch.setattr(rag_rerank.export, "OPSET", opset)
+    monkeypatch.setattr(rag_rerank._tracing, "OPSET", opset)
     rag_rerank.export.export(str(checkpoints.made("bert")), tmp_path / "m")
     assert onnx.load(tmp_path / "m" / "model.onnx").opset_import[0].version == opset
     assert runs(tmp_path / "m") == ""

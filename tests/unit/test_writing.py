@@ -1,13 +1,14 @@
-"""Files are written in one step, wherever they lie."""
+"""Files and folders are written in one step, wherever they lie."""
 
+import errno
 import stat
 import sys
 from pathlib import Path
 
 import pytest
 
-from rag_rerank import ConfigError
-from rag_rerank._writing import check_folder, write
+from rag_rerank import ConfigError, ModelLoadError
+from rag_rerank._writing import check_folder, write, write_folder
 
 POSIX = pytest.mark.skipif(sys.platform == "win32", reason="links, modes and devices are POSIX's")
 
@@ -63,3 +64,42 @@ def test_a_link_stays_and_permissions_too(tmp_path: Path) -> None:
 def test_a_device_is_written_to_and_not_replaced() -> None:
     write(Path("/dev/null"), b"gone")
     assert stat.S_ISCHR(Path("/dev/null").stat().st_mode)
+
+
+@pytest.mark.parametrize("empty", [False, True])
+def test_a_folder_appears_when_all_of_it_is_there(tmp_path: Path, empty: bool) -> None:
+    out = tmp_path / "new" / "folder"
+    if empty:
+        out.mkdir(parents=True)
+    with write_folder(out) as draft:
+        (draft / "one").write_text("1")
+        assert not out.exists() or not list(out.iterdir())
+    assert [file.read_text() for file in out.iterdir()] == ["1"]
+    assert list(out.parent.iterdir()) == [out]
+
+
+@pytest.mark.parametrize(
+    ("error", "told", "why"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), ConfigError, "cannot write .*out: No space left on device"),
+        (ModelLoadError("no model"), ModelLoadError, "no model"),
+        (KeyboardInterrupt(), KeyboardInterrupt, ""),
+    ],
+)
+def test_a_folder_that_fails_midway_leaves_nothing(
+    tmp_path: Path, error: BaseException, told: type[BaseException], why: str
+) -> None:
+    with pytest.raises(told, match=why), write_folder(tmp_path / "out") as draft:
+        (draft / "half").write_text("1")
+        raise error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_holds_something_stays_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "kept").write_text("kept")
+    for out in (tmp_path, tmp_path / "kept"):
+        with pytest.raises(ConfigError, match="exists already"), write_folder(out):
+            pytest.fail("began")
+    with pytest.raises(ConfigError, match="no folder can be made in"), write_folder(tmp_path / "kept" / "below"):
+        pytest.fail("began")
+    assert [file.name for file in tmp_path.iterdir()] == ["kept"]
