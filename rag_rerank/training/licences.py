@@ -35,21 +35,30 @@ _HUB = frozenset(
 
 def demands(licence: str | None) -> frozenset[Demand]:
     """Return what a licence asks for, as far as its name tells; of several licences, what all of them do."""
-    found: set[Demand] = set()
-    for part in re.split(r"\s+and\s+|[;+&]", (licence or "").lower()):
-        joined = re.sub(r"\b(non|no|share)[ -](?=commercial|deriv|alike)", r"\1", part)
-        words = {word.removesuffix("v") for word in re.findall(r"[a-z]+0?(?![a-z])", joined)}
-        asked = {demand for demand, known in _WORDS.items() if words & known}
-        found |= asked if asked or words & _PERMISSIVE or "public domain" in part else {"unknown"}
-    return frozenset(found)
+    return frozenset(demand for part in _parts(licence) for demand in _asked(part))
 
 
 def goes_with(licence: str | None, declared: str | None) -> bool:
     """Whether all that a licence asks for is kept by weights under a declared one, as far as names tell."""
-    asked = demands(licence) - {"unknown"}
-    if "share-alike" in asked:
-        return _plain(licence) == _plain(declared)
-    return asked <= demands(declared)
+    kept = demands(declared)
+    return all(
+        _plain(part) in map(_plain, _parts(declared)) if "share-alike" in asked else asked - {"unknown"} <= kept
+        for part in _parts(licence)
+        for asked in [_asked(part)]
+    )
+
+
+def _parts(licence: str | None) -> list[str]:
+    """Return the names of licences that hold together."""
+    return re.split(r"\s+and\s+|\s*[;+&]\s*", (licence or "").lower())
+
+
+def _asked(name: str) -> frozenset[Demand]:
+    joined = re.sub(r"\b(non|no|share)[ -](?=commercial|deriv|alike)", r"\1", name)
+    words = {word.removesuffix("v") for word in re.findall(r"[a-z]+0?(?![a-z])", joined)}
+    found: set[Demand] = {demand for demand, known in _WORDS.items() if words & known}
+    known = bool(found or words & _PERMISSIVE or "public domain" in name)
+    return frozenset(found if known else {"unknown"})
 
 
 def hub_id(licence: str | None) -> str | None:

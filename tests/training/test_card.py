@@ -133,6 +133,8 @@ def test_a_declared_licence_must_keep_what_others_ask_for() -> None:
     assert goes_with("CC BY 4.0", "Apache-2.0")
     assert goes_with("CC BY-SA 4.0", "cc-by-sa-4.0")
     assert goes_with("CC BY-NC 4.0", "CC BY-NC-SA 4.0")
+    assert goes_with("CC BY-SA 4.0 AND CC BY 4.0", "CC-BY-SA-4.0")
+    assert not goes_with("CC BY-SA 4.0 AND CC BY-NC 4.0", "CC-BY-SA-4.0")
     assert goes_with(None, "Apache-2.0"), "what is unknown is told elsewhere"
     assert not goes_with("CC BY-SA 4.0", "Apache-2.0")
     assert not goes_with("CC BY-SA 4.0", "GPL-3.0")

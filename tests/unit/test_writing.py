@@ -83,7 +83,7 @@ def test_a_folder_appears_when_all_of_it_is_there(tmp_path: Path, empty: bool) -
     [
         (OSError(errno.ENOSPC, "No space left on device"), ConfigError, "cannot write .*out: No space left on device"),
         (ModelLoadError("no model"), ModelLoadError, "no model"),
-        (KeyboardInterrupt(), KeyboardInterrupt, ""),
+        (KeyboardInterrupt("stopped"), KeyboardInterrupt, "stopped"),
     ],
 )
 def test_a_folder_that_fails_midway_leaves_nothing(
