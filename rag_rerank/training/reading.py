@@ -26,6 +26,9 @@ __all__ = ["read_examples"]
 _TRAIN = "qrels/train.tsv"
 """Where a folder in BEIR's form has the judgments that are meant for training."""
 
+_FORMS = {"positive", "candidates", "schema"}
+"""Of which a line has one by its form: a pair, a query with candidates, a record."""
+
 
 def read_examples(
     source: Judged | str | Path, *, name: str | None = None, licence: str | None = None, qrels: str | Path | None = None
@@ -40,7 +43,8 @@ def read_examples(
 
             - A JSONL file of pairs: ``query``, ``positive`` (a text or a list of texts), and perhaps ``title`` (of the
               positives, put before each with a space), ``negatives`` (a list of whole texts), ``source``
-              (``NAME``, or ``NAME:PLACE`` with a place within it) and ``licence``. The first line tells the form.
+              (``NAME``, or ``NAME:PLACE`` with a place within it) and ``licence``. The first line with a
+              form that is known tells the form of the file.
             - Anything that `rag_rerank.evaluation.read` reads. Of a folder in BEIR's form and of ``ir_datasets:NAME``
               every judged document of the corpus is taken; of a folder, the judgments in ``qrels/train.tsv``, if they
               are there, go before those that an evaluation would read. Of JSONL files the judged candidates are taken.
@@ -71,7 +75,7 @@ def read_examples(
         judged = _whole(collection, _judgments(source, collection, qrels, problems), problems)
         return _of_judged(judged, str(source), name, licence, "judged")
     path = Path(source)
-    _, first = next(objects(path, Problems()))
+    first = next((row for _, row in objects(path, Problems()) if row.keys() & _FORMS), {})
     if "positive" not in first:
         judged = read(path, qrels=qrels, depth=ALL)
         return _of_judged(judged, str(source), name, licence, "feedback" if "schema" in first else "judged")

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from rag_rerank import RateLimited
 from rag_rerank.compose.fallback import Fallback
 from rag_rerank.errors import ConfigError, InputError, ModelLoadError
+from rag_rerank.evaluation.data._first_stage import best
 from rag_rerank.testing import ScriptedReranker
 from rag_rerank.training._shingles import words
 from rag_rerank.training.examples import Example, Examples
@@ -199,8 +200,17 @@ def test_progress_is_told_to_the_end() -> None:
     assert shares == [0.25, 0.5, 0.75, 1.0]
 
 
+@given(st.lists(st.integers(-3, 3), max_size=30), st.integers(1, 12))
+def test_the_best_values_are_those_of_a_stable_sort(values: list[int], depth: int) -> None:
+    import numpy as np
+
+    numbers = np.array(values, dtype=np.float32)
+    assert best(numbers, depth).tolist() == np.argsort(-numbers, kind="stable")[:depth].tolist()
+
+
 def encoder(folder: Path) -> str:
-    np: Any = pytest.importorskip("numpy")
+    import numpy as np
+
     library: Any = pytest.importorskip("sentence_transformers", reason="needs the extra torch")
     from sentence_transformers.sentence_transformer.modules import StaticEmbedding
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers

@@ -119,9 +119,9 @@ def test_the_hash_of_a_source_is_of_its_texts_and_not_of_their_order(write: Writ
 def test_broken_lines_and_blank_texts_are_left_out_and_counted_with_their_places(write: Write) -> None:
     found = read_examples(
         write(
-            {"query": "q", "positive": "a"},
-            "{broken",
             {"query": "q"},
+            "{broken",
+            {"query": "q", "positive": "a"},
             {"query": "q", "positive": 7},
             {"query": "q", "positive": []},
             {"query": "q", "positive": "b", "negatives": [None]},
@@ -132,8 +132,8 @@ def test_broken_lines_and_blank_texts_are_left_out_and_counted_with_their_places
     )
     assert told(found) == [("a", 1.0, "positive"), ("Title d", 1.0, "positive")]
     assert {problem.kind: problem.examples[0].split(": ")[0] for problem in found.problems} == {
+        "lines that are no query with positives and negatives, left out": "pairs.jsonl:1",
         "lines that are no JSON object, left out": "pairs.jsonl:2",
-        "lines that are no query with positives and negatives, left out": "pairs.jsonl:3",
         "passages of a blank query, left out": "pairs.jsonl:8",
         "blank passages, left out": "pairs.jsonl:9",
     }
