@@ -13,7 +13,7 @@ from rag_rerank.evaluation import Judged, Problem
 from rag_rerank.records.record import digest
 from rag_rerank.training._overlaps import KINDS, Kind, Side, overlaps
 from rag_rerank.training.examples import Example, Examples
-from rag_rerank.training.held import Held, held
+from rag_rerank.training.texts import Texts, texts_of
 
 __all__ = ["Leak", "Leakage", "find_leaks"]
 
@@ -60,7 +60,7 @@ class Leakage:
     """
 
     leaks: tuple[Leak, ...]
-    collections: tuple[Held, ...]
+    collections: tuple[Texts, ...]
     queries: int
     passages: int
 
@@ -101,7 +101,7 @@ class Leakage:
         """
         return [self._row(collection) for collection in self.collections]
 
-    def _row(self, collection: Held) -> dict[str, Any]:
+    def _row(self, collection: Texts) -> dict[str, Any]:
         leaks = [leak for leak in self.leaks if leak.collection == collection.name]
         return {
             "collection": collection.name,
@@ -120,7 +120,7 @@ class Leakage:
         }
 
 
-def find_leaks(examples: Examples, against: Sequence[Judged | Held | str | Path]) -> Leakage:
+def find_leaks(examples: Examples, against: Sequence[Judged | Texts | str | Path]) -> Leakage:
     """Look for text of evaluations in training text, exactly and without sampling.
 
     Every query and passage that is trained on is compared with every query and document of each collection: for equal
@@ -139,12 +139,12 @@ def find_leaks(examples: Examples, against: Sequence[Judged | Held | str | Path]
     Raises:
         InputError: A collection cannot be read, or two have one name.
     """
-    collections = tuple(one if isinstance(one, Held) else held(one) for one in against)
+    collections = tuple(one if isinstance(one, Texts) else texts_of(one) for one in against)
     names = [collection.name for collection in collections]
     for name in names:
         if names.count(name) > 1:
             raise InputError(f"two collections are called {name!r}; a leak could not say which it is of")
-    ours, theirs = _trained(examples), _held(collections)
+    ours, theirs = _trained(examples), _searched(collections)
     owners = [collection.name for collection in collections for _ in range(len(collection))]
     ids = [id for collection in collections for id in (*collection.queries, *collection.documents)]
     leaks = tuple(
@@ -170,7 +170,7 @@ def _trained(examples: Examples) -> Side:
     return Side([*queries, *passages], [True] * len(queries) + [False] * len(passages))
 
 
-def _held(collections: Sequence[Held]) -> Side:
+def _searched(collections: Sequence[Texts]) -> Side:
     side = Side([], [])
     for collection in collections:
         side.texts += [*collection.queries.values(), *collection.documents.values()]

@@ -1,4 +1,4 @@
-"""Texts that are held back for evaluation: queries and documents of a collection, whole."""
+"""All texts of a collection, judged or not: what a leak is looked for in, and what negatives are mined from."""
 
 from __future__ import annotations
 
@@ -13,20 +13,21 @@ from rag_rerank.evaluation.data._problems import Problems
 from rag_rerank.evaluation.data.reading import collection_of
 from rag_rerank.records.record import digest
 
-_ALL = 2**31
-"""More candidates than any query has."""
+__all__ = ["ALL", "Texts", "texts_of"]
 
-__all__ = ["Held", "held"]
+ALL = 2**31
+"""A depth that cuts nothing: more candidates than any query has."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Held:
-    """The texts of a collection that nobody may train on.
+class Texts:
+    """The texts of a collection.
 
     Args:
         name: What reports call it.
         queries: Text by id.
-        documents: Text by id.
+        documents: Text by id; where queries have different texts under one id, all but the first have the query's id
+            and a slash before it.
     """
 
     name: str
@@ -39,7 +40,7 @@ class Held:
     @property
     def fingerprint(self) -> str:
         """SHA-256 over ids and texts, in hexadecimal."""
-        whole = sha256(b"rag_rerank.held/1\n")
+        whole = sha256(b"rag_rerank.texts/1\n")
         for texts in (self.queries, self.documents):
             for id in sorted(texts):
                 whole.update(f"{digest(id)} {digest(texts[id])}\n".encode())
@@ -47,8 +48,8 @@ class Held:
         return whole.hexdigest()
 
 
-def held(source: Judged | str | Path) -> Held:
-    """Return all texts of an evaluation.
+def texts_of(source: Judged | str | Path) -> Texts:
+    """Return all texts of a collection.
 
     Args:
         source: A folder in BEIR's form or ``ir_datasets:NAME``: the whole corpus and all queries, judged or not. A
@@ -60,14 +61,18 @@ def held(source: Judged | str | Path) -> Held:
     """
     if isinstance(source, Judged):
         queries = {query.id: query.text for query in source.queries}
-        documents = {candidate.id: candidate.text for query in source.queries for candidate in query.candidates}
-        return Held(name=source.name, queries=queries, documents=documents)
+        documents: dict[str, str] = {}
+        for query in source.queries:
+            for candidate in query.candidates:
+                if documents.setdefault(candidate.id, candidate.text) != candidate.text:  # ids by position, say
+                    documents[f"{query.id}/{candidate.id}"] = candidate.text
+        return Texts(name=source.name, queries=queries, documents=documents)
     problems = Problems()
     collection = collection_of(source, problems)
     if collection is None:
-        return held(read(source, depth=_ALL))
+        return texts_of(read(source, depth=ALL))
     queries = {query.id: query.text for query in collection.queries()}
-    found = Held(name=collection.name, queries=queries, documents=dict(collection.corpus()))
+    found = Texts(name=collection.name, queries=queries, documents=dict(collection.corpus()))
     if not len(found):
         raise InputError(f"{source}: there is no text in it; {problems.told() or 'it is empty'}")
     return found
