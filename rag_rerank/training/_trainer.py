@@ -67,6 +67,7 @@ class _Making:
         self.course = course
         self.progress = progress
         self.since = _clock.now()
+        self.keep_now: Callable[[], None] = lambda: None
 
     def trainer(self, model: Any, device: str) -> Any:
         """Return the trainer of a model."""
@@ -101,7 +102,7 @@ class _Making:
             def _load_from_checkpoint(self, checkpoint_path: str) -> None:
                 super()._load_from_checkpoint(str(Path(checkpoint_path) / _MODEL))
 
-        trainer = Trainer(  # type: ignore[no-untyped-call]
+        trainer = Trainer(
             model=model,
             args=_arguments(self.settings, self.checkpoints.folder, device),
             train_dataset=self.lessons.dataset(),
@@ -109,7 +110,7 @@ class _Making:
             callbacks=[self._callback()],
         )
         trainer.remove_callback(PrinterCallback)
-        self._keep_now = lambda: trainer._save_checkpoint(None, None)
+        self.keep_now = lambda: trainer._save_checkpoint(None, None)
         return trainer
 
     def _callback(self) -> Any:
@@ -121,7 +122,7 @@ class _Making:
             def on_train_begin(self, args: Any, state: Any, control: Any, **of: Any) -> None:
                 if not making.course.curve:
                     making.measure(0, of["model"])
-                    making._keep_now()
+                    making.keep_now()
 
             def on_step_end(self, args: Any, state: Any, control: Any, **of: Any) -> None:
                 making.stepped(state.global_step, of["model"], control)

@@ -8,6 +8,7 @@ from typing import Any
 
 from rag_rerank.errors import InputError
 from rag_rerank.evaluation import Judged, JudgedQuery
+from rag_rerank.evaluation.data._sealing import fingerprint
 from rag_rerank.evaluation.measures import TOP_3, per_query
 from rag_rerank.training.examples import Example, Examples
 from rag_rerank.types import Candidate
@@ -34,29 +35,30 @@ class Quality:
 
 
 class Validation:
-    """Judged examples that are not trained on.
+    """Judged queries that are not trained on, with their candidates in the incoming order.
 
-    The order in which an example's passages stand is the incoming one. What is not judged counts as not relevant.
+    Every judged query counts, and what is not judged counts as not relevant, as in `rag_rerank.evaluation`.
 
     Args:
-        examples: Grades are whole numbers.
+        given: Judged queries, or examples, whose passages stand in the incoming order and have whole grades.
 
     Raises:
-        InputError: No example has a relevant passage beside another one, or a grade is no whole number.
+        InputError: No query has a relevant candidate beside another one, or a grade is no whole number.
         MissingExtraError: ir-measures is not installed.
     """
 
-    def __init__(self, examples: Examples) -> None:
-        telling = [example for example in examples.examples if _telling(example)]
-        if not telling:
+    def __init__(self, given: Judged | Examples) -> None:
+        self._judged = given if isinstance(given, Judged) else _judged(given)
+        if not any(_telling(query, self._judged.relevant) for query in self._judged.queries):
             raise InputError(
                 "nothing to validate on: no query has a relevant passage beside one that is not relevant; give judged "
                 "queries with their candidates"
             )
-        self._judged = Judged(name="validation", queries=tuple(_query(i, one) for i, one in enumerate(telling)))
         self._pairs = [(query.text, found.text) for query in self._judged.queries for found in query.candidates]
         self._incoming = self._figures({query.id: [c.id for c in query.candidates] for query in self._judged.queries})
-        self.queries = len(telling)
+        self.name = self._judged.name
+        self.fingerprint = fingerprint(self._judged.queries, self._judged.relevant)
+        self.queries = len(self._judged.queries)
 
     @property
     def incoming(self) -> Quality:
@@ -85,8 +87,13 @@ class Validation:
         return {name: sum(values.values()) / len(values) for name, values in by_query.items()}
 
 
-def _telling(example: Example) -> bool:
-    return len({(passage.grade or 0) > 0 for passage in example.passages}) == 2
+def _telling(query: JudgedQuery, relevant: int) -> bool:
+    return len({query.grades.get(candidate.id, 0) >= relevant for candidate in query.candidates}) == 2
+
+
+def _judged(examples: Examples) -> Judged:
+    queries = tuple(_query(i, example) for i, example in enumerate(examples.examples))
+    return Judged(name="held-out queries", queries=tuple(query for query in queries if query.grades))
 
 
 def _query(number: int, example: Example) -> JudgedQuery:

@@ -7,17 +7,15 @@ import platform
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rag_rerank.evaluation import Problem
 from rag_rerank.evaluation.measures import TOP_3
 from rag_rerank.training._course import Point
 from rag_rerank.training._validating import MEASURE, Quality
+from rag_rerank.training.card import Figure
 from rag_rerank.training.examples import Source
 from rag_rerank.training.settings import Settings
-
-if TYPE_CHECKING:
-    from rag_rerank.training.card import Figure
 
 __all__ = ["Run", "hardware", "versions"]
 
@@ -38,6 +36,7 @@ class Run:
         queries: Queries that were learnt from.
         pairs: Pairs of a query and a passage that were learnt from.
         validation_sha256: Hash of the validation; ``None`` without one.
+        validation_name: What the validation is called; ``None`` without one.
         validation_queries: How many queries were validated on.
         incoming: How good the order was in which the passages of the validation came.
         steps: Steps that were planned; the last point of the curve says how many were done.
@@ -62,6 +61,7 @@ class Run:
     queries: int
     pairs: int
     validation_sha256: str | None
+    validation_name: str | None
     validation_queries: int
     incoming: Quality | None
     steps: int
@@ -86,17 +86,24 @@ class Run:
 
     def figures(self) -> Iterator[Figure]:
         """Yield what the model card says of the validation; nothing without one."""
-        from rag_rerank.training.card import Figure
-
-        if self.incoming is None or self.best.ndcg is None or self.best.lift is None:
+        if self.incoming is None or not self.validation_name or self.best.ndcg is None or self.best.lift is None:
             return
-        known = {"data": "held-out queries", "queries": self.validation_queries}
         base = "the base model with an untrained head" if self.new_weights else "the base model"
         came = "the order in which they came"
-        yield Figure(**known, measure=MEASURE, after=self.best.ndcg, before=self.before.ndcg, baseline=base)
-        yield Figure(**known, measure=MEASURE, after=self.best.ndcg, before=self.incoming.ndcg, baseline=came)
         top3 = self.incoming.top3
-        yield Figure(**known, measure=TOP_3, after=top3 + self.best.lift, before=top3, baseline=came)
+        for measure, after, before, baseline in (
+            (MEASURE, self.best.ndcg, self.before.ndcg, base),
+            (MEASURE, self.best.ndcg, self.incoming.ndcg, came),
+            (TOP_3, top3 + self.best.lift, top3, came),
+        ):
+            yield Figure(
+                data=self.validation_name,
+                measure=measure,
+                after=after,
+                before=before,
+                baseline=baseline,
+                queries=self.validation_queries,
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON has it, for ``training.json``; schema 1."""

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from rag_rerank._bases import load_base, silent
 from rag_rerank._extras import need
-from rag_rerank._writing import write
 from rag_rerank.errors import ConfigError
 from rag_rerank.evaluation import Judged
 from rag_rerank.training import _trainer
@@ -23,12 +21,11 @@ from rag_rerank.training._course import Course
 from rag_rerank.training._lessons import Lessons, fingerprint
 from rag_rerank.training._trainer import Progress
 from rag_rerank.training._validating import Validation
+from rag_rerank.training.card import Card
 from rag_rerank.training.examples import Examples
+from rag_rerank.training.folder import complete
 from rag_rerank.training.run import Run, hardware, versions
 from rag_rerank.training.settings import Settings
-
-if TYPE_CHECKING:
-    from rag_rerank.training.card import Card
 
 __all__ = ["train"]
 
@@ -41,9 +38,10 @@ def train(
     card: Card,
     revision: str | None = None,
     settings: Settings | None = None,
-    validation: Examples | None = None,
+    validation: Examples | Judged | None = None,
     calibration: Judged | None = None,
     resume: bool = True,
+    describe: Callable[[Path, Card], tuple[Card, Mapping[str, Any]]] = lambda checkpoint, card: (card, {}),
     progress: Progress = lambda share, words=None: None,
     note: Callable[[str], None] = lambda words: None,
 ) -> Run:
@@ -64,9 +62,12 @@ def train(
         card: What the model card says of name, licence and leakage; base, settings, figures and run are put in here.
         revision: Commit, branch or tag of ``base`` on the hub; by default the one that the catalogue pins.
         settings: The knobs; `Settings()` by default.
-        validation: Judged examples that are not among ``examples``.
+        validation: Judged queries with their candidates, or judged examples, none of them among ``examples``; the order
+            in which they stand is the incoming one.
         calibration: Judged queries that the calibration map is fitted on; without them there is none.
         resume: Whether to go on from checkpoints that are there. ``False`` removes them and begins anew.
+        describe: Is shown the best checkpoint and the card before the folder is made, and returns the card that is
+            written, and what the run record has beside the training's own.
         progress: Is told the share that is done, and a few words.
         note: Is told what the user should know: damaged checkpoints, queries that teach nothing.
 
@@ -77,8 +78,6 @@ def train(
         MissingExtraError: The extra ``train`` is not installed.
         ModelLoadError: The base cannot be loaded.
     """
-    from rag_rerank.training.folder import complete
-
     for module in ("torch", "sentence_transformers", "accelerate", "datasets"):
         need(module, extra="train")
     settings = settings or Settings()
@@ -91,11 +90,10 @@ def train(
         base, revision=revision, max_length=settings.max_length, device=settings.device, seed=settings.seed
     )
     data = fingerprint(examples.examples)
-    held_out_data = None if validation is None else fingerprint(validation.examples)
     identity = {
         "base": start_model.sha256,
         "data": data,
-        "validation": held_out_data,
+        "validation": None if held_out is None else held_out.fingerprint,
         "settings": settings.to_dict(),
     }
     with Checkpoints(target.with_name(f"{target.name}.checkpoints"), identity, note) as checkpoints:
@@ -127,7 +125,8 @@ def train(
             data_sha256=data,
             queries=lessons.queries,
             pairs=lessons.pairs,
-            validation_sha256=held_out_data,
+            validation_sha256=None if held_out is None else held_out.fingerprint,
+            validation_name=None if held_out is None else held_out.name,
             validation_queries=0 if held_out is None else held_out.queries,
             incoming=None if held_out is None else held_out.incoming,
             steps=lessons.steps,
@@ -150,8 +149,10 @@ def train(
             seed=settings.seed,
             figures=(*card.figures, *made.figures()),
         )
-        complete(checkpoints.best(course.best_step) / "model", target, calibration=calibration, card=filled)
-        write(target / "training.json", (json.dumps(made.to_dict(), indent=2) + "\n").encode())
+        checkpoint = checkpoints.best(course.best_step) / "model"
+        described, more = describe(checkpoint, filled)
+        record = {**made.to_dict(), **more}
+        complete(checkpoint, target, calibration=calibration, card=described, run=record)
         checkpoints.remove()
     return made
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import shutil
-import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -21,27 +20,22 @@ QUICK = Settings(
 )
 
 
-def copied(checkpoint: Path, out: Path, *, calibration: Any, card: Card) -> None:
-    """Stand in for what makes ONNX files, int8 and card of a checkpoint."""
-    shutil.copytree(checkpoint, out)
-
-
 @contextmanager
 def copying() -> Iterator[list[Card]]:
-    """Put `copied` in place, and give the cards that it was handed."""
+    """Copy the checkpoint in place of `complete`, and give the cards that it was handed."""
     import torch
 
     cards: list[Card] = []
-    stub = ModuleType("rag_rerank.training.folder")
 
-    def complete(checkpoint: Path, out: Path, *, calibration: Any, card: Card) -> None:
+    def complete(checkpoint: Path, out: Path, *, calibration: Any, card: Card, run: Mapping[str, Any]) -> None:
+        """Stand in for what makes ONNX files, int8 and card of a checkpoint."""
         cards.append(card)
-        copied(checkpoint, out, calibration=calibration, card=card)
+        shutil.copytree(checkpoint, out)
+        (out / "training.json").write_text(json.dumps(run))
 
-    stub.complete = complete  # type: ignore[attr-defined]
     threads = torch.get_num_threads()
     with pytest.MonkeyPatch.context() as patched:
-        patched.setitem(sys.modules, stub.__name__, stub)
+        patched.setattr("rag_rerank.training.training.complete", complete)
         torch.set_num_threads(1)
         yield cards
     torch.set_num_threads(threads)

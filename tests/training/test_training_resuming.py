@@ -152,7 +152,7 @@ def test_what_was_trained_to_the_end_is_not_trained_again(
         raise ConfigError("no room")
 
     with monkeypatch.context() as patched:
-        patched.setattr(sys.modules["rag_rerank.training.folder"], "complete", failing)
+        patched.setattr("rag_rerank.training.training.complete", failing)
         with pytest.raises(ConfigError, match="no room"):
             again(tmp_path / "out", base)
     going = Interrupt()
