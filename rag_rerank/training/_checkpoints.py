@@ -121,6 +121,8 @@ class Checkpoints:
         Raises:
             ConfigError: It cannot be written; those before it are whole.
         """
+        from safetensors import SafetensorError
+
         draft, path = self.folder / _DRAFT, self._path(step)
         try:
             shutil.rmtree(draft, ignore_errors=True)
@@ -132,7 +134,11 @@ class Checkpoints:
             _hash(draft / _SEAL, sync=True)
             shutil.rmtree(path, ignore_errors=True)
             draft.rename(path)
-        except Exception as error:  # a full disk is an OSError, a RuntimeError of torch, or an error of safetensors
+        except (
+            OSError,
+            RuntimeError,
+            SafetensorError,
+        ) as error:  # a full disk, as Python, torch, safetensors tell it
             shutil.rmtree(draft, ignore_errors=True)
             last = max(self._steps(), default=None)
             raise ConfigError(

@@ -173,6 +173,7 @@ class _Making:
 
 
 def _arguments(settings: Settings, folder: Path, device: str) -> Any:
+    import torch
     from sentence_transformers.cross_encoder import CrossEncoderTrainingArguments
 
     arguments = CrossEncoderTrainingArguments(
@@ -195,6 +196,9 @@ def _arguments(settings: Settings, folder: Path, device: str) -> Any:
         disable_tqdm=True,
         report_to="none",
     )
+    wanted, given = torch.device(device), arguments.device
+    if (wanted.type, wanted.index or 0) != (given.type, given.index or 0):
+        raise ConfigError(f"training runs on {given} here; choose another GPU by CUDA_VISIBLE_DEVICES", path="device")
     arguments._n_gpu = min(arguments.n_gpu, 1)  # one of them: two would share the queries of a step among them
     return arguments
 

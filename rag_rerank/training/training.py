@@ -29,6 +29,9 @@ from rag_rerank.training.settings import Settings
 
 __all__ = ["train"]
 
+_LAYOUT = 1
+"""Layout of the checkpoints; those of another one are not gone on with."""
+
 
 def train(
     examples: Examples,
@@ -91,6 +94,7 @@ def train(
     )
     data = fingerprint(examples.examples)
     identity = {
+        "layout": _LAYOUT,
         "base": start_model.sha256,
         "data": data,
         "validation": None if held_out is None else held_out.fingerprint,
