@@ -34,7 +34,7 @@ class Course:
 
     Args:
         curve: Points in order of steps.
-        best_step: The step with the best nDCG@10; without a validation, the last one.
+        best_step: The step with the best nDCG@10; without a validation, the last one once it is done, before that 0.
         best: Its nDCG@10.
         stale: Validations since.
         finished: Whether the last step was done, or patience was at its end.
@@ -58,12 +58,13 @@ class Course:
         self.losses.clear()
         ndcg, lift = (None, None) if quality is None else (quality.ndcg, quality.lift)
         self.curve.append(Point(step=step, loss=loss, ndcg=ndcg, lift=lift))
-        better = ndcg is None or self.best is None or ndcg > self.best
-        if better:
-            self.best_step, self.best, self.stale = step, ndcg, 0
-        else:
+        if ndcg is None:
+            return False
+        if self.best is not None and ndcg <= self.best:
             self.stale += 1
-        return better
+            return False
+        self.best_step, self.best, self.stale = step, ndcg, 0
+        return True
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON has it; floats come back as they were."""

@@ -146,10 +146,12 @@ class _Making:
         if last or step % self.settings.evaluate_every == 0:
             better = self.measure(step, model)
             patience = self.settings.patience
-            if self.validation is not None and patience is not None and self.course.stale >= patience:
+            if patience is not None and self.course.stale >= patience:
                 control.should_training_stop = last = True
+        if last and self.validation is None:
+            self.course.best_step = step
         self.course.finished = last
-        if last or step % self.settings.checkpoint_every == 0 or (better and self.validation is not None):
+        if last or better or step % self.settings.checkpoint_every == 0:
             control.should_save = True
         self.progress(step / self.lessons.steps, self._words(step))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
@@ -79,10 +80,10 @@ class Settings:
             self._check_whole(name, least)
         if self.patience is not None:
             self._check_whole("patience", 1)
-        self._check("epochs", self.epochs > 0 and math.isfinite(self.epochs), "a number above 0")
-        self._check("learning_rate", 0 < self.learning_rate < 1, "a number between 0 and 1, such as 2e-5")
-        self._check("warmup", 0 <= self.warmup < 1, "a share of the steps, from 0 to below 1")
-        self._check("weight_decay", 0 <= self.weight_decay < 1, "a number from 0 to below 1")
+        self._check_number("epochs", lambda value: value > 0, "a number above 0")
+        self._check_number("learning_rate", lambda value: 0 < value < 1, "a number between 0 and 1, such as 2e-5")
+        self._check_number("warmup", lambda value: 0 <= value < 1, "a share of the steps, from 0 to below 1")
+        self._check_number("weight_decay", lambda value: 0 <= value < 1, "a number from 0 to below 1")
 
     def to_dict(self) -> dict[str, Any]:
         """Return all values as JSON has them."""
@@ -92,6 +93,11 @@ class Settings:
         value = getattr(self, name)
         whole = isinstance(value, int) and not isinstance(value, bool)
         self._check(name, whole and value >= least, f"a whole number of at least {least}")
+
+    def _check_number(self, name: str, good: Callable[[float], bool], wanted: str) -> None:
+        value = getattr(self, name)
+        number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+        self._check(name, number and good(value), wanted)
 
     def _check(self, name: str, good: bool, wanted: str) -> None:
         if not good:

@@ -146,6 +146,8 @@ def test_drawn_passages_hold_two_that_differ_and_are_others_at_each_pass() -> No
     [
         ("loss", "softmax"),
         ("epochs", 0),
+        ("epochs", "3"),
+        ("epochs", float("nan")),
         ("batch", 0),
         ("batch", 1.5),
         ("learning_rate", 0),

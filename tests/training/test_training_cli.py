@@ -44,7 +44,7 @@ def judged(tmp_path: Path) -> Path:
     for i, example in enumerate(examples(12, stems=HELD_OUT, seed=1).examples):
         found = [{"id": f"{i}-{j}", "text": passage.text} for j, passage in enumerate(example.passages)]
         relevant = [row["id"] for row, passage in zip(found, example.passages, strict=True) if passage.grade]
-        rows.append({"query": example.query, "candidates": found, "relevant_ids": relevant})
+        rows.append({"id": str(i), "query": example.query, "candidates": found, "relevant": relevant})
     _write(file, rows)
     return file
 
@@ -97,7 +97,7 @@ def test_text_of_an_evaluation_is_left_out_and_told(pairs: Path, base: str, tmp_
     leaking = tmp_path / "evaluation.jsonl"
     row = _rows(pairs)[0]
     found = [{"id": "p", "text": row["positive"]}, {"id": "n", "text": "an other text"}]
-    _write(leaking, [{"query": "something else", "candidates": found, "relevant_ids": ["p"]}])
+    _write(leaking, [{"query": "something else", "candidates": found, "relevant": ["p"]}])
     made = command(pairs, "--base", base, "-o", tmp_path / "out", *TINY, "--against-leaks", leaking)
     assert made.exit_code == 0, made.output
     assert "text of evaluation" in made.stderr

@@ -126,6 +126,21 @@ def test_interrupted_again_and_again_it_ends_with_the_same(through: Run, base: s
     assert same(again(tmp_path / "out", base), through)
 
 
+def test_without_a_validation_it_goes_on_from_the_last_checkpoint_too(base: str, tmp_path: Path) -> None:
+    settings = replace(SETTINGS, evaluate_every=5, checkpoint_every=3)
+
+    def plain(out: Path, at: int | None = None) -> Run:
+        progress, card = Interrupt(at), Card(name="tiny")
+        return train(examples(32), out, base=base, settings=settings, card=card, progress=progress)
+
+    with pytest.raises(KeyboardInterrupt):
+        plain(tmp_path / "out", 8)
+    made = plain(tmp_path / "out")
+    assert [session["step"] for session in made.sessions] == [0, 6]
+    assert made.best_step == 12
+    assert same(made, plain(tmp_path / "through"))
+
+
 def test_patience_goes_on_where_it_was(base: str, tmp_path: Path) -> None:
     slow = replace(SETTINGS, learning_rate=1e-9, evaluate_every=2, patience=3, checkpoint_every=1)
     with pytest.raises(KeyboardInterrupt):
