@@ -37,7 +37,7 @@ ROOMS = {
     "measuring": {"agreement", "checking", "tuning", "_tuned", "_bench", "_passages"},
     "proof": {"evaluation", "probes"},
     "pages": {"pages"},
-    "folders": {"export", "_compact", "_tracing"},
+    "folders": {"export", "_bases", "_compact", "_tracing"},
     "training": {"training"},
     "tools": {"cli", "telemetry", "testing", "__main__"},
 }
