@@ -56,8 +56,11 @@ class Estimate:
         if self.answered:
             said.append(f"{self.answered:,} queries were answered before, for ${self.paid:.4g}")
         ahead = self.ahead
-        counts = {"texts": ahead.texts, "requests": ahead.requests, "tokens": ahead.tokens}
-        rest = [f"{count:,} {name}" for name, count in {**counts, "search units": ahead.search_units}.items() if count]
+        counts = (
+            *((ahead.texts, "texts"), (ahead.requests, "requests")),
+            *((ahead.tokens, "tokens"), (ahead.search_units, "search units")),
+        )
+        rest = [f"{count:,.0f} {name}" for count, name in counts if count]
         if rest:
             said.append(f"ahead by estimate: {', '.join(rest)}")
         if ahead.cost is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import sha256
@@ -59,7 +60,7 @@ class Corpus:
     problems: tuple[Problem, ...]
 
 
-def read_corpus(path: str | Path, *, name: str | None = None, licence: str | None = None) -> Corpus:
+def read_corpus(path: str | os.PathLike[str], *, name: str | None = None, licence: str | None = None) -> Corpus:
     """Read passages.
 
     Args:
@@ -98,7 +99,7 @@ def read_corpus(path: str | Path, *, name: str | None = None, licence: str | Non
     )
 
 
-def read_questions(path: str | Path) -> tuple[tuple[str, ...], tuple[Problem, ...]]:
+def read_questions(path: str | os.PathLike[str]) -> tuple[tuple[str, ...], tuple[Problem, ...]]:
     """Read a user's own queries, each once; those that differ in case, spaces and punctuation only are one.
 
     Args:

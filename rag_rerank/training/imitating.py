@@ -5,22 +5,22 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from hashlib import sha256
 from statistics import fmean, pstdev
 from typing import Any
 
 from rag_rerank.agreement import Agreement, compared
 from rag_rerank.base import Reranker
-from rag_rerank.errors import InputError
 from rag_rerank.evaluation import Judged, JudgedQuery
 from rag_rerank.evaluation.measures import per_query
 from rag_rerank.training.examples import Example, Examples, Passage
 from rag_rerank.training.settings import Loss
 from rag_rerank.types import Candidate, Scale
 
-__all__ = ["MEASURE", "Following", "as_logits", "by_teacher", "following", "loss_for", "parted"]
+__all__ = ["BY_TEACHER", "MEASURE", "Following", "as_logits", "by_teacher", "following", "loss_for", "mean"]
 
 MEASURE = "nDCG@10"
+
+BY_TEACHER = "held-out queries, against the teacher's order"
 
 _EDGE = 1e-4
 """How near to 0 and 1 a relevance counts: its logit is then 9.2, about the largest that cross-encoders give."""
@@ -57,33 +57,13 @@ def as_logits(examples: Examples, scale: Scale) -> Examples:
     return _changed(examples, lambda score: (score - mean) / spread * _SPREAD)
 
 
-def by_teacher(examples: Examples) -> Examples:
-    """Return the examples with whole grades from the teacher's order, for nDCG@10 against it.
+def by_teacher(examples: Examples) -> Judged:
+    """Return the examples as queries judged by the teacher's order, for nDCG@10 against it.
 
-    Of n passages the best has the grade n - 1 or 10, whichever is less, each next one less by 1, down to 0; equal
-    scores have equal grades. So all ten places count, the first ones most.
+    Each of the ten best has a grade that is less by 1 than that of the one before, equal scores have equal grades, and
+    the worst has 0. So all ten places count, the first ones most. Ids are positions in the example.
     """
-    return replace(examples, examples=tuple(map(_graded, examples.examples)))
-
-
-def parted(examples: Examples, share: float, seed: int) -> tuple[Examples, Examples]:
-    """Return the examples to learn from, and those held out.
-
-    Whole queries are held out, with all queries made from the same passage. Their passages may also be candidates of
-    other queries: the student is to know this corpus, so what is asked is how it orders known passages for new queries.
-
-    Raises:
-        InputError: There are too few queries for both.
-    """
-    groups: dict[str, list[int]] = {}
-    for i, example in enumerate(examples.examples):
-        own = next((passage.id for passage in example.passages if passage.origin == "positive"), example.query)
-        groups.setdefault(own, []).append(i)
-    if len(groups) < 2:
-        raise InputError("there are too few queries to hold some out: at least two of different passages are needed")
-    order = sorted(groups, key=lambda own: sha256(f"{seed} {own}".encode("utf-8", "surrogatepass")).digest())
-    held = {i for own in order[: min(math.ceil(share * len(order)), len(order) - 1)] for i in groups[own]}
-    return _only(examples, lambda i: i not in held), _only(examples, lambda i: i in held)
+    return Judged(name=BY_TEACHER, queries=tuple(_judged(i, example) for i, example in enumerate(examples.examples)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,43 +101,34 @@ def following(student: Reranker, examples: Examples) -> Following:
         MissingExtraError: ir-measures is not installed.
         RerankError: Whatever the student raises.
     """
-    graded = by_teacher(examples)
-    queries = tuple(_judged(i, example) for i, example in enumerate(graded.examples))
+    judged = by_teacher(examples)
     teacher: list[list[float]] = []
     own: list[list[float]] = []
     orders = {}
-    for query, example in zip(queries, graded.examples, strict=True):
+    for query, example in zip(judged.queries, examples.examples, strict=True):
         hits = student.rerank(query.text, query.candidates)
         orders[query.id] = [hit.id for hit in hits]
         scored = {hit.id: hit.raw_score for hit in hits if hit.raw_score is not None}
         teacher.append([score for i, score in enumerate(_scores(example)) if str(i) in scored])
-        own.append([scored[str(i)] for i in range(len(example.passages)) if str(i) in scored])
-    return Following(
-        ndcg=_mean(queries, orders),
-        first_stage=_mean(queries, {query.id: [c.id for c in query.candidates] for query in queries}),
-        agreement=compared(teacher, own),
-    )
+        own.append([scored[candidate.id] for candidate in query.candidates if candidate.id in scored])
+    first = {query.id: [candidate.id for candidate in query.candidates] for query in judged.queries}
+    return Following(ndcg=mean(judged, orders), first_stage=mean(judged, first), agreement=compared(teacher, own))
 
 
-def _mean(queries: Sequence[JudgedQuery], orders: Mapping[str, Sequence[str]]) -> float:
-    judged = Judged(name="teacher", queries=tuple(queries))
+def mean(judged: Judged, orders: Mapping[str, Sequence[str]]) -> float:
+    """Return nDCG@10 of an order of document ids by query, mean over the queries."""
     return fmean(per_query(judged, orders, (MEASURE,))[MEASURE].values())
 
 
 def _judged(number: int, example: Example) -> JudgedQuery:
-    candidates = tuple(Candidate(str(i), passage.text) for i, passage in enumerate(example.passages))
-    grades = {str(i): int(passage.grade or 0) for i, passage in enumerate(example.passages)}
-    return JudgedQuery(id=str(number), text=example.query, candidates=candidates, grades=grades)
-
-
-def _graded(example: Example) -> Example:
     scores = _scores(example)
-    best = min(10, len(scores) - 1)
-    grades = [max(0, best - sum(other > score for other in scores)) for score in scores]
-    passages = tuple(
-        replace(passage, grade=float(grade)) for passage, grade in zip(example.passages, grades, strict=True)
+    heights = [max(0, 10 - sum(other > score for other in scores)) for score in scores]
+    return JudgedQuery(
+        id=str(number),
+        text=example.query,
+        candidates=tuple(Candidate(str(i), passage.text) for i, passage in enumerate(example.passages)),
+        grades={str(i): height - min(heights) for i, height in enumerate(heights)},
     )
-    return replace(example, passages=passages)
 
 
 def _scores(example: Example) -> list[float]:
@@ -177,7 +148,3 @@ def _changed(examples: Examples, change: Callable[[float], float]) -> Examples:
 def _logit(score: float) -> float:
     inside = min(max(score, _EDGE), 1 - _EDGE)
     return math.log(inside / (1 - inside))
-
-
-def _only(examples: Examples, wanted: Callable[[int], bool]) -> Examples:
-    return replace(examples, examples=tuple(one for i, one in enumerate(examples.examples) if wanted(i)))

@@ -123,8 +123,10 @@ def _asked(document: Document) -> Iterator[str]:
 
 
 def _first(document: Document) -> Iterator[str]:
-    """Give the first sentence of the text, unless it is a question."""
-    yield from (sentence for sentence in _sentences(document)[:1] if not sentence.endswith(("?", "？")))
+    """Give the first sentence of the text, unless it is a question, or all of the text."""
+    first, *others = _sentences(document) or [""]
+    if others and not first.endswith(("?", "？")):
+        yield first
 
 
 def _sentences(document: Document) -> list[str]:
@@ -140,6 +142,6 @@ RULES: Mapping[str, Callable[[Document], Iterator[str]]] = MappingProxyType(
 - ``title``: the passage's title.
 - ``heading``: each Markdown heading of its text.
 - ``question``: each sentence of its text that ends with a question mark.
-- ``first sentence``: the first sentence of its text, headings aside.
+- ``first sentence``: the first sentence of its text, headings aside, where it is no question and another one follows.
 
 One is used if it has a word and `LEAST` to `MOST` characters."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from rag_rerank._extras import need
 from rag_rerank._json import parsed
 from rag_rerank.errors import ConfigError, ModelLoadError
 
-__all__ = ["Student", "kept_layers", "student"]
+__all__ = ["Student", "kept_layers", "student_of"]
 
 _SHAPE = re.compile(r"(?P<layers>[1-9]\d{0,2})x(?P<hidden>[1-9]\d{0,4})")
 
@@ -119,7 +120,7 @@ class Student:
         return found
 
 
-def student(shape: str, *, base: str | Path | None = None) -> Student:
+def student_of(shape: str, *, base: str | os.PathLike[str] | None = None) -> Student:
     """Plan a student, and count its parameters; nothing is written.
 
     Args:

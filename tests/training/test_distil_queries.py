@@ -52,14 +52,18 @@ def test_a_first_sentence_that_asks_is_a_question_once() -> None:
     }
 
 
+def test_a_first_sentence_that_is_the_whole_text_is_no_query() -> None:
+    assert made(document("A python needs a warm hide.")) == set()
+
+
 def test_what_is_too_short_or_too_long_is_left_out_and_counted() -> None:
-    found = pseudo([document("word " * 60 + ".", title="Snakes")])
+    found = pseudo([document("word " * 60 + ". More.", title="Snakes")])
     assert found.queries == ()
     assert found.left_out == {"shorter than 8 characters": 1, f"longer than {MOST} characters": 1}
 
 
 def test_the_same_words_are_asked_once_for_the_first_passage() -> None:
-    found = pseudo([document("", title="Ball  Pythons", id="a"), document("Ball pythons!", id="b")])
+    found = pseudo([document("", title="Ball  Pythons", id="a"), document("", title="Ball pythons!", id="b")])
     assert [(query.text, query.document) for query in found.queries] == [("Ball Pythons", "a")]
     assert found.left_out == {"asked already": 1}
 
