@@ -12,8 +12,8 @@ _SMALLEST = 65_536
 """Matrices with fewer numbers stay as they are: they save little."""
 
 
-def compact(file: Path) -> None:
-    """Rewrite an fp32 ONNX file with its weight matrices as int8 and one fp32 factor for each output.
+def compact(source: Path, target: Path) -> None:
+    """Write an fp32 ONNX file anew, with its weight matrices as int8 and one fp32 factor for each output.
 
     Symmetric rounding: ``factor = max(abs(column)) / 127``, ``stored = round(weight / factor)``. The graph expands
     them by Cast and Mul, which ONNX Runtime folds once at load, so the model computes in fp32 as before; memory is
@@ -24,7 +24,7 @@ def compact(file: Path) -> None:
     import onnx
     from onnx import helper, numpy_helper
 
-    model = onnx.load(file)
+    model = onnx.load(source)
     graph = model.graph
     read_by_row = {name for node in graph.node for name in _tables(node)}
     kept, expanding = [], []
@@ -50,7 +50,7 @@ def compact(file: Path) -> None:
     graph.initializer.extend(kept)
     graph.node.extend(nodes)
     onnx.checker.check_model(model)
-    onnx.save(model, file)
+    onnx.save(model, target)
 
 
 def _tables(node: Any) -> Iterator[str]:

@@ -1,14 +1,15 @@
-"""Writing a file in one step: who reads it finds all of it, or what was there before."""
+"""Writing a file or a folder in one step: who reads it finds all of it, or what was there before."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from rag_rerank.errors import ConfigError
+from rag_rerank.errors import ConfigError, RerankError
 
-__all__ = ["check_folder", "write"]
+__all__ = ["check_folder", "write", "write_folder"]
 
 
 def write(file: Path, content: bytes, *, check: Callable[[Path], None] = lambda draft: None) -> None:
@@ -55,3 +56,40 @@ def check_folder(file: Path) -> None:
         raise ConfigError(f"cannot write {file}: there is no such folder")
     if file.is_dir():
         raise ConfigError(f"cannot write {file}: it is a folder; name a file in it")
+
+
+@contextmanager
+def write_folder(out: Path) -> Iterator[Path]:
+    """Let a folder be filled elsewhere on the same disk, and put it in place when all of it is there.
+
+    Yields the draft, an empty folder.
+
+    Args:
+        out: The folder to make; it must not exist, or be empty. Its parents are made.
+
+    Raises:
+        ConfigError: ``out`` holds something or cannot be made, or the disk refused a write; nothing new is left there.
+    """
+    from tempfile import TemporaryDirectory
+
+    target = out.absolute()
+    if target.exists() and not (target.is_dir() and not any(target.iterdir())):
+        raise ConfigError(f"{target} exists already; name a folder that does not, or an empty one", path="out")
+    nearest = next(parent for parent in target.parents if parent.exists())
+    if not (nearest.is_dir() and os.access(nearest, os.W_OK)):
+        raise ConfigError(f"no folder can be made in {nearest}", path="out")
+    try:
+        with TemporaryDirectory(dir=nearest, prefix=".rag-rerank-draft-") as temporary:
+            draft = Path(temporary) / "draft"
+            draft.mkdir()
+            yield draft
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if target.exists():
+                target.rmdir()
+            draft.rename(target)
+    except RerankError:
+        raise
+    except OSError as error:
+        raise ConfigError(
+            f"cannot write {target}: {error.strerror or error}; nothing is left of it", path="out"
+        ) from error

@@ -1,4 +1,4 @@
-"""Turning a safetensors cross-encoder into a folder that the ``onnx`` backend loads without torch."""
+"""Turning a safetensors cross-encoder into folders that the ``onnx`` backend loads without torch."""
 
 from __future__ import annotations
 
@@ -7,28 +7,36 @@ import math
 import os
 import shutil
 import warnings
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 from rag_rerank._compact import compact
 from rag_rerank._extras import need
-from rag_rerank.backends._checkpoint import CrossEncoderModel, has_checkpoint, quiet
+from rag_rerank._writing import write_folder
+from rag_rerank.backends._checkpoint import CrossEncoderModel, has_checkpoint, module_folders, quiet
 from rag_rerank.backends._encoder import PairTokenizer
+from rag_rerank.backends._files import RECORDS
 from rag_rerank.backends._sample import QUERIES, TEXTS, TOLERANCE
 from rag_rerank.backends._templates import causal_architecture
 from rag_rerank.backends._weights import TORCH_FILES, ModelFolder, locate, read_json
 from rag_rerank.backends.onnx import OnnxReranker
-from rag_rerank.errors import ConfigError, ModelLoadError
+from rag_rerank.errors import ModelLoadError
 
-__all__ = ["ExportReport", "export"]
+__all__ = ["ExportReport", "Weights", "copy_checkpoint", "export", "write_forms"]
 
 _BATCH_TOKENS = 2048
 
 OPSET = 17
 """ONNX operator set; the first with LayerNormalization."""
+
+_NOT_THE_MODEL = ("trainer_state.json", *RECORDS)
+"""What may lie beside a checkpoint and is no part of the model."""
+
+Weights = Literal["fp32", "int8"]
+"""How weight matrices are stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +52,7 @@ class ExportReport:
     """
 
     path: Path
-    weights: Literal["fp32", "int8"]
+    weights: Weights
     max_difference: float
     pairs: int
     bytes: int
@@ -56,7 +64,7 @@ def export(
     *,
     revision: str | None = None,
     max_length: int | None = None,
-    weights: Literal["fp32", "int8"] = "fp32",
+    weights: Weights = "fp32",
 ) -> ExportReport:
     """Write a cross-encoder as ONNX with its tokenizer, and check its logits before the folder appears.
 
@@ -74,16 +82,42 @@ def export(
             by how much the rounded model differs stands in the report and in ``rag_rerank.json``.
 
     Raises:
-        ConfigError: ``out`` holds something, or cannot be made.
+        ConfigError: ``out`` holds something, cannot be made, or the disk is full; nothing is written.
         MissingExtraError: torch or sentence-transformers is not installed.
         ModelLoadError: The source cannot be loaded or is no cross-encoder, or the logits differ; nothing is written.
     """
-    target = Path(out).absolute()
-    if target.exists() and not (target.is_dir() and not any(target.iterdir())):
-        raise ConfigError(f"{target} exists already; name a folder that does not, or an empty one", path="out")
-    nearest = next(parent for parent in target.parents if parent.exists())
-    if not (nearest.is_dir() and os.access(nearest, os.W_OK)):
-        raise ConfigError(f"no folder can be made in {nearest}", path="out")
+    with write_folder(Path(out)) as draft:
+        (report,) = write_forms(source, {weights: draft}, revision=revision, max_length=max_length)
+    return replace(report, path=Path(out).absolute())
+
+
+def write_forms(
+    source: str,
+    forms: Mapping[Weights, Path],
+    *,
+    revision: str | None = None,
+    max_length: int | None = None,
+    title: str | None = None,
+    licence: str | None = None,
+) -> list[ExportReport]:
+    """Trace a cross-encoder once, check its logits, and write it into one folder for each way to store the weights.
+
+    Args:
+        source: As in `export`.
+        forms: Storage of the weights -> a folder, which need not exist, without a model; all on one disk.
+        revision: As in `export`.
+        max_length: As in `export`.
+        title: What ``rag_rerank.json`` calls the source; by default its id, or the folder as it was given.
+        licence: What ``rag_rerank.json`` names as its licence; by default the catalogue's.
+
+    Returns:
+        A report for each form, in the order of ``forms``.
+
+    Raises:
+        MissingExtraError: torch or sentence-transformers is not installed.
+        ModelLoadError: The source cannot be loaded or is no cross-encoder, or the logits differ.
+        OSError: A write failed.
+    """
     torch = need("torch", extra="torch")
     need("sentence_transformers", extra="torch")
     folder = locate(source, backend="torch", revision=revision, patterns=TORCH_FILES, complete=has_checkpoint)
@@ -93,35 +127,54 @@ def export(
             f"{folder.name} is a causal language model ({causal}); only cross-encoders can be exported, so use it "
             'through the "torch" backend'
         )
-    with TemporaryDirectory(dir=nearest, prefix=".rag-rerank-export-") as temporary:
-        draft = Path(temporary) / "model"
-        draft.mkdir()
+    for form in forms.values():
+        form.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=next(iter(forms.values())).parent) as temporary:
+        scratch = Path(temporary)
+        whole = forms.get("fp32", scratch / "fp32")
+        whole.mkdir(exist_ok=True)
         window = folder.max_length(max_length)
-        _write_tokenizer(folder, draft, window)
-        tokenizer = PairTokenizer(ModelFolder(draft, folder.name, folder.revision, folder.row), window)
+        _write_tokenizer(folder, whole, window)
+        tokenizer = PairTokenizer(ModelFolder(whole, folder.name, folder.revision, folder.row), window)
         model = CrossEncoderModel(folder, "cpu", torch.float32)
-        _write_onnx(model, tokenizer, Path(temporary) / "graph", folder.name)
-        _put_in_place(Path(temporary) / "graph", draft / "model.onnx")
-        differences = []
-        for logit, difference in _differences(model, tokenizer, draft):
-            if difference > TOLERANCE * max(1.0, abs(logit)):
-                raise ModelLoadError(
-                    f"the ONNX export of {folder.name} is wrong: a logit differs by {difference:.2g} from PyTorch's "
-                    f"{logit:.4g}, and {TOLERANCE:.0e} of it would be let through; nothing was written"
-                )
-            differences.append(difference)
-        worst = max(differences)
-        if weights == "int8":
-            compact(draft / "model.onnx")
-            (draft / "model.onnx_data").unlink(missing_ok=True)
-            worst = max(difference for _, difference in _differences(model, tokenizer, draft))
-        _write_origin(folder, draft, weights, worst, len(differences))
-        size = sum(file.stat().st_size for file in draft.iterdir())
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if target.exists():
-            target.rmdir()
-        draft.rename(target)
-    return ExportReport(target, weights, worst, len(differences), size)
+        _write_onnx(model, tokenizer, scratch / "graph", folder.name)
+        _put_in_place(scratch / "graph", whole / "model.onnx")
+        differences = _checked(_differences(model, tokenizer, whole), folder.name)
+        worst: dict[Weights, float] = {"fp32": max(differences)}
+        if "int8" in forms:
+            small = forms["int8"]
+            for file in whole.glob("*.json"):
+                shutil.copyfile(file, small / file.name)
+            compact(whole / "model.onnx", small / "model.onnx")
+            worst["int8"] = max(difference for _, difference in _differences(model, tokenizer, small))
+    origin = {
+        "source": title or folder.name,
+        "revision": folder.revision,
+        "licence": licence or (folder.row.licence if folder.row else None),
+    }
+    reports = []
+    for weights, form in forms.items():
+        _write_origin(form, origin, weights, worst[weights], len(differences))
+        size = sum(file.stat().st_size for file in form.iterdir() if file.is_file())
+        reports.append(ExportReport(form, weights, worst[weights], len(differences), size))
+    return reports
+
+
+def copy_checkpoint(source: Path, out: Path) -> None:
+    """Copy what the ``torch`` backend reads of a checkpoint, weights unchanged; files that are there already stay.
+
+    Beside a checkpoint of sentence-transformers there may lie other folders and what a trainer keeps; they stay behind.
+
+    Raises:
+        ModelLoadError: ``modules.json`` cannot be read.
+        OSError: A file cannot be read or written.
+    """
+    for part in module_folders(ModelFolder(source, str(source), None, None)):
+        for file in sorted(file for pattern in TORCH_FILES for file in (source / part).glob(pattern)):
+            copy = out / part / file.name
+            if file.name not in _NOT_THE_MODEL and not copy.exists():
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(file, copy)
 
 
 def _write_tokenizer(folder: ModelFolder, draft: Path, window: int) -> None:
@@ -171,6 +224,8 @@ def _write_onnx(model: CrossEncoderModel, tokenizer: PairTokenizer, graph: Path,
                 opset_version=OPSET,
                 dynamo=False,  # the newer exporter wants onnxscript, and gains nothing for these models
             )
+    except OSError:
+        raise
     except Exception as error:  # the exporter raises whatever the model makes it raise
         raise ModelLoadError(f"PyTorch cannot export {name} to ONNX: {error}") from error
 
@@ -202,15 +257,26 @@ def _differences(model: CrossEncoderModel, tokenizer: PairTokenizer, draft: Path
                     yield logit, difference if math.isfinite(difference) else math.inf
 
 
-def _write_origin(folder: ModelFolder, draft: Path, weights: str, worst: float, pairs: int) -> None:
+def _checked(compared: Iterator[tuple[float, float]], name: str) -> list[float]:
+    """Return the differences, or raise `ModelLoadError` at the first that is more than rounding."""
+    differences = []
+    for logit, difference in compared:
+        if difference > TOLERANCE * max(1.0, abs(logit)):
+            raise ModelLoadError(
+                f"the ONNX export of {name} is wrong: a logit differs by {difference:.2g} from PyTorch's "
+                f"{logit:.4g}, and {TOLERANCE:.0e} of it would be let through; nothing was written"
+            )
+        differences.append(difference)
+    return differences
+
+
+def _write_origin(form: Path, origin: Mapping[str, Any], weights: Weights, worst: float, pairs: int) -> None:
     from importlib.metadata import version
 
     import rag_rerank
 
-    origin = {
-        "source": folder.name,
-        "revision": folder.revision,
-        "licence": folder.row.licence if folder.row else None,
+    whole = {
+        **origin,
         "opset": OPSET,
         "weights": weights,
         "max_difference": worst,
@@ -220,4 +286,4 @@ def _write_origin(folder: ModelFolder, draft: Path, weights: str, worst: float, 
             **{name: version(name) for name in ("torch", "sentence-transformers", "transformers")},
         },
     }
-    (draft / "rag_rerank.json").write_text(json.dumps(origin, indent=2) + "\n", encoding="utf-8")
+    (form / "rag_rerank.json").write_text(json.dumps(whole, indent=2) + "\n", encoding="utf-8")

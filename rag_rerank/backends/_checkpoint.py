@@ -15,7 +15,7 @@ from rag_rerank.errors import ModelLoadError
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["CrossEncoderModel", "check_weights", "has_checkpoint", "quiet"]
+__all__ = ["CrossEncoderModel", "check_weights", "has_checkpoint", "module_folders", "quiet", "untrained"]
 
 
 class CrossEncoderModel:
@@ -50,10 +50,10 @@ class CrossEncoderModel:
         encoder = self.module.transformers_model
         if encoder is None:
             raise ModelLoadError(f"{folder.name} has no transformer, so it is no cross-encoder")
-        untrained = _untrained(encoder, folder.path / _module_folders(folder)[0])
-        if untrained:
+        missing = untrained(encoder, folder.path / module_folders(folder)[0])
+        if missing:
             raise ModelLoadError(
-                f"{folder.name} lacks trained weights, which would be random: {', '.join(untrained[:5])}; "
+                f"{folder.name} lacks trained weights, which would be random: {', '.join(missing[:5])}; "
                 "is it a reranker?"
             )
         if self.module.default_prompt_name:
@@ -104,7 +104,7 @@ def check_weights(folder: ModelFolder) -> None:
     Raises:
         ModelLoadError: Some part of the model has no safetensors file.
     """
-    for position, name in enumerate(_module_folders(folder)):
+    for position, name in enumerate(module_folders(folder)):
         part = folder.path / name
         if _has_weights(part):
             continue
@@ -117,7 +117,7 @@ def check_weights(folder: ModelFolder) -> None:
             raise ModelLoadError(f"{folder.name} has no model.safetensors, or not all of its shards")
 
 
-def _module_folders(folder: ModelFolder) -> list[str]:
+def module_folders(folder: ModelFolder) -> list[str]:
     """Return the folders of a model's modules, the encoder's first; the whole folder for a plain model."""
     modules = folder.path / "modules.json"
     if not modules.is_file():
@@ -128,7 +128,7 @@ def _module_folders(folder: ModelFolder) -> list[str]:
         raise ModelLoadError(f"{folder.name}: modules.json cannot be read: {error}") from error
 
 
-def _untrained(encoder: Any, folder: Path) -> list[str]:
+def untrained(encoder: Any, folder: Path) -> list[str]:
     """Return the weights that are not in the file, and that loading has therefore made up.
 
     Where some name is absent, transformers is asked again: it knows which weights are shared and which were renamed.

@@ -14,7 +14,11 @@ from pathlib import Path
 from rag_rerank.backends._weights import ModelFolder
 from rag_rerank.errors import ModelLoadError
 
-__all__ = ["ModelFiles"]
+__all__ = ["RECORDS", "ModelFiles"]
+
+RECORDS = ("calibration.json", "training.json")
+"""What may lie beside a model and decides no score: a map that was fitted for the model's identity cannot be a part of
+it, and writing one must not disturb those who use the model."""
 
 
 class ModelFiles:
@@ -68,7 +72,8 @@ class ModelFiles:
         if self._folder.revision:
             return []
         found = (file for file in self._folder.path.rglob("*") if file.is_file())
-        return [file for file in found if any(fnmatch(self._relative(file), pattern) for pattern in self._patterns)]
+        parts = (file for file in found if file.name not in RECORDS)
+        return [file for file in parts if any(fnmatch(self._relative(file), pattern) for pattern in self._patterns)]
 
     def _external(self) -> Iterator[Path]:
         """Yield the files that hold an ONNX graph's weights, under whatever name: the graph has it in plain bytes."""

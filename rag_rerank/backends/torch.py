@@ -19,7 +19,7 @@ from rag_rerank.backends._weights import TORCH_FILES, ModelFolder
 from rag_rerank.backends.catalogue import row_of
 from rag_rerank.errors import BackendError, ConfigError
 
-__all__ = ["TorchReranker"]
+__all__ = ["TorchReranker", "usable_device"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +97,7 @@ class TorchReranker(LocalReranker):
 
     def _facts(self) -> Mapping[str, Any]:
         need("torch", extra="torch")
-        return {**super()._facts(), "device": _device(self.device)}
+        return {**super()._facts(), "device": usable_device(self.device)}
 
     @loaded
     def _engine(self) -> _Engine:
@@ -117,7 +117,7 @@ class _Engine:
         import torch
 
         self.name = folder.name
-        self.device = _device(settings.device)
+        self.device = usable_device(settings.device)
         dtype = _dtype(settings.dtype)
         window = folder.max_length(settings.max_length)
         template = _templates.template_of(folder, settings.template)
@@ -201,7 +201,7 @@ def _give_back() -> None:
         torch.mps.empty_cache()
 
 
-def _device(name: str) -> str:
+def usable_device(name: str) -> str:
     """Return the device that is meant, after a check that it is there."""
     import torch
 

@@ -24,6 +24,7 @@ from rag_rerank.cli.local_models import export, models, pull
 from rag_rerank.cli.probing import probe
 from rag_rerank.cli.ranking import rank
 from rag_rerank.cli.traces import trace
+from rag_rerank.cli.training import train
 from rag_rerank.cli.tuning import tune
 from rag_rerank.errors import CalibrationWarning, RerankError, TruncationWarning
 
@@ -72,7 +73,7 @@ def app() -> None:
     """Order candidate texts by their relevance to a query, with local models or rerank APIs."""
 
 
-for command in (rank, evaluate_configs, calibrate, probe, trace, models, tune, config, pull, export, distil):
+for command in (rank, evaluate_configs, calibrate, probe, train, distil, trace, models, tune, config, pull, export):
     app.add_command(command)
 
 

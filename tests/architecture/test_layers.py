@@ -38,7 +38,7 @@ ROOMS = {
     "measuring": {"checking", "tuning", "_tuned", "_bench", "_passages"},
     "proof": {"evaluation", "probes"},
     "pages": {"pages"},
-    "folders": {"export", "_compact"},
+    "folders": {"export", "_bases", "_compact"},
     "training": {"training"},
     "tools": {"cli", "telemetry", "testing", "__main__"},
 }

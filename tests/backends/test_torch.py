@@ -32,7 +32,7 @@ from rag_rerank import (
 from rag_rerank.backends import torch as backend
 from rag_rerank.backends._causal import CausalModel
 from rag_rerank.backends._checkpoint import CrossEncoderModel
-from rag_rerank.backends.torch import TorchReranker, _device
+from rag_rerank.backends.torch import TorchReranker, usable_device
 
 MINILM = "cross-encoder/ms-marco-MiniLM-L6-v2"
 PINNED = "c5ee24cb16019beea0893ab7796b1df96625c6b8"
@@ -342,7 +342,7 @@ def test_auto_takes_cuda_else_mps_else_the_cpu(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
-    assert _device("auto") == device
+    assert usable_device("auto") == device
 
 
 @pytest.mark.parametrize("device", ["cuda:99", "mps:99"])

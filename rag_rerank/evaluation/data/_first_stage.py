@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from rag_rerank._terms import K1, B, terms
 from rag_rerank.evaluation.data._problems import Problems
 from rag_rerank.evaluation.data._rows import Run
 
-__all__ = ["BM25", "bm25"]
+if TYPE_CHECKING:
+    import numpy as np
+
+__all__ = ["BM25", "best", "bm25"]
 
 BM25 = "BM25 over the corpus, made here (no stemming, no stop list)"
 """How reports call it."""
@@ -36,8 +40,19 @@ def bm25(corpus: Iterable[tuple[str, str]], queries: Mapping[str, str], depth: i
     for query, text in queries.items():
         wanted = [word for word in terms(text) if word in known]
         values = index.get_scores(wanted) if wanted else np.zeros(0)
-        best = np.argsort(-values, kind="stable")[:depth]
-        for rank, position in enumerate(best.tolist(), start=1):
+        for rank, position in enumerate(best(values, depth).tolist(), start=1):
             if values[position] > 0:
                 run.add(query, documents[position], float(values[position]), rank, rank)
     return run
+
+
+def best(values: np.ndarray[Any, Any], depth: int) -> np.ndarray[Any, Any]:
+    """Return the positions of the ``depth`` largest values, the largest first; equal ones in their order."""
+    import numpy as np
+
+    if len(values) > depth:
+        least = np.partition(values, -depth)[-depth]
+        above = np.flatnonzero(values >= least)
+    else:
+        above = np.arange(len(values))
+    return above[np.argsort(-values[above], kind="stable")][:depth]

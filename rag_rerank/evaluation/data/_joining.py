@@ -11,7 +11,7 @@ from rag_rerank.evaluation.data._rows import Judgments, Run
 from rag_rerank.evaluation.data.judged import JudgedQuery
 from rag_rerank.types import Candidate, blank
 
-__all__ = ["joined", "note_unknown"]
+__all__ = ["joined", "judged_queries", "note_unknown"]
 
 
 def joined(
@@ -27,7 +27,7 @@ def joined(
 
     The corpus is read once for the texts, and once before that where BM25 is made; only texts that are needed stay.
     """
-    queries = _judged(collection, judgments, run, problems)
+    queries = judged_queries(collection, judgments, run, problems)
     queries = {id: queries[id] for id in list(queries)[:limit]}
     if run is None:
         run = bm25(collection.corpus(), {id: query.text for id, query in queries.items()}, depth, problems)
@@ -57,7 +57,9 @@ def note_unknown(rows: Judgments | Run, known: set[str], problems: Problems) -> 
             problems.note(f"queries of {rows.name} that are unknown, left out", rows.first(query))
 
 
-def _judged(collection: Collection, judgments: Judgments, run: Run | None, problems: Problems) -> dict[str, Text]:
+def judged_queries(
+    collection: Collection, judgments: Judgments, run: Run | None, problems: Problems
+) -> dict[str, Text]:
     """Return the judged queries, and note those that are not, and judgments and run rows of unknown queries."""
     named = judgments.rows.keys() | (run.rows.keys() if run else set())
     known: set[str] = set()

@@ -16,7 +16,7 @@ from rag_rerank.evaluation.data._rows import read_qrels, read_run
 from rag_rerank.evaluation.data._sealing import sealed
 from rag_rerank.evaluation.data.judged import Judged
 
-__all__ = ["read"]
+__all__ = ["collection_of", "read"]
 
 
 def read(
@@ -66,14 +66,8 @@ def read(
     problems = Problems()
     judgments = None if qrels is None else read_qrels(Path(qrels), problems)
     path = Path(source)
-    collection: Collection
-    if named := re.fullmatch(r"ir[-_]datasets:(.+)", str(source)):
-        collection = Dataset.load(named[1], problems)
-    elif path.is_dir():
-        collection = Folder(path, problems)
-    elif not path.exists():
-        raise InputError(f"{source}: no such file or folder")
-    else:
+    collection = collection_of(source, problems)
+    if collection is None:
         if run is not None:
             raise ConfigError(f"{source} has its candidates in it, so that a run means nothing", path="run")
         found = candidate_lines(path, judgments, depth=depth, limit=queries, relevant=relevant, problems=problems)
@@ -84,3 +78,20 @@ def read(
     sources = (f"candidates: {first.name if first else BM25}", f"judgments: {judgments.name}")
     found = joined(collection, judgments, first, depth=depth, limit=queries, problems=problems)
     return sealed(collection.name, found, relevant, sources, problems)
+
+
+def collection_of(source: str | Path, problems: Problems) -> Collection | None:
+    """Return the collection behind a name or a path; ``None`` for a file, whose lines hold their candidates.
+
+    Raises:
+        InputError: There is nothing of that name.
+        MissingExtraError: ir_datasets is needed and not installed.
+    """
+    if named := re.fullmatch(r"ir[-_]datasets:(.+)", str(source)):
+        return Dataset.load(named[1], problems)
+    path = Path(source)
+    if path.is_dir():
+        return Folder(path, problems)
+    if not path.exists():
+        raise InputError(f"{source}: no such file or folder")
+    return None

@@ -1,0 +1,98 @@
+"""The knobs of a training."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, get_args
+
+from rag_rerank.errors import ConfigError, did_you_mean
+
+__all__ = ["Loss", "Precision", "Settings"]
+
+Loss = Literal["listwise", "bce", "margin-mse", "ranknet", "lambda"]
+"""What is made small; see `rag_rerank.training._losses` for the formulas."""
+
+Precision = Literal["fp32", "bf16"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How a model is trained; the constructor is the schema.
+
+    "BERT" below is the fine-tuning recipe of Devlin et al. 2019 (appendix A.3), which these models come from.
+
+    Args:
+        loss: What is made small. ``"listwise"`` (softmax over a query's passages) by default: it needs nothing but one
+            relevant passage a query, and is what Gao et al. 2021 (LCE) found to use hard negatives best.
+        epochs: How often each query is seen; 2.5 ends in the middle of the third pass. BERT: 2 to 4.
+        batch: Queries in one step. BERT: 16 or 32; each query here brings `passages` texts, so the smaller one.
+        learning_rate: Peak of AdamW's step size. BERT: 2e-5 to 5e-5. It rises from 0 over the warmup and falls to 0 at
+            the last step, both in a straight line.
+        warmup: Share of the steps, 0 to 1, in which the step size rises. BERT: 0.1.
+        weight_decay: AdamW's, on matrices only. BERT: 0.01.
+        max_length: Window in tokens, for query, passage and special tokens together; longer passages are cut. It is
+            also the window that the trained model declares, since nobody knows how it reads beyond. Time and memory
+            grow with it; 256 holds most chunks of a RAG corpus.
+        passages: Passages of a query in one step, at most; of more, other ones are drawn at each pass, and two that
+            differ are always among them. LCE: 8.
+        evaluate_every: Steps between two validations; there is one before the first step and one after the last.
+        patience: Validations in a row without a better nDCG@10 after which training stops. ``None`` never stops early.
+        checkpoint_every: Steps between two checkpoints: what an interruption costs at most. There is one at each best
+            validation, too.
+        seed: Of order, drawing, dropout and a new head.
+        freeze: How many of the lowest layers stay as they are, the embeddings with them; 0 trains all. It saves time
+            and memory, and keeps a general model general where data are few.
+        device: ``"auto"`` takes ``cuda``, else ``mps``, else ``cpu``; or any name of a torch device. Only on a CPU is
+            a run that was interrupted sure to end with the same weights, bit by bit.
+        precision: ``"bf16"`` computes in bfloat16 by autocast, with fp32 weights: faster on GPUs that have it.
+
+    Raises:
+        ConfigError: A value that means nothing.
+    """
+
+    loss: Loss = "listwise"
+    epochs: float = 3
+    batch: int = 16
+    learning_rate: float = 2e-5
+    warmup: float = 0.1
+    weight_decay: float = 0.01
+    max_length: int = 256
+    passages: int = 8
+    evaluate_every: int = 200
+    patience: int | None = 5
+    checkpoint_every: int = 200
+    seed: int = 0
+    freeze: int = 0
+    device: str = "auto"
+    precision: Precision = "fp32"
+
+    def __post_init__(self) -> None:
+        for name, known in (("loss", get_args(Loss)), ("precision", get_args(Precision))):
+            if getattr(self, name) not in known:
+                wrong = str(getattr(self, name))
+                raise ConfigError(f"unknown {name} {wrong!r}{did_you_mean(wrong, known)}", path=name)
+        for name, least in (
+            *(("batch", 1), ("max_length", 8), ("passages", 2), ("evaluate_every", 1), ("checkpoint_every", 1)),
+            *(("seed", 0), ("freeze", 0)),
+        ):
+            self._check_whole(name, least)
+        if self.patience is not None:
+            self._check_whole("patience", 1)
+        self._check("epochs", self.epochs > 0 and math.isfinite(self.epochs), "a number above 0")
+        self._check("learning_rate", 0 < self.learning_rate < 1, "a number between 0 and 1, such as 2e-5")
+        self._check("warmup", 0 <= self.warmup < 1, "a share of the steps, from 0 to below 1")
+        self._check("weight_decay", 0 <= self.weight_decay < 1, "a number from 0 to below 1")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all values as JSON has them."""
+        return asdict(self)
+
+    def _check_whole(self, name: str, least: int) -> None:
+        value = getattr(self, name)
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        self._check(name, whole and value >= least, f"a whole number of at least {least}")
+
+    def _check(self, name: str, good: bool, wanted: str) -> None:
+        if not good:
+            raise ConfigError(f"must be {wanted}, not {getattr(self, name)!r}", path=name)

@@ -1,0 +1,54 @@
+"""Training runs in tests: on one thread, and with the checkpoint copied where the finished folder would be made."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rag_rerank.training.card import Card
+from rag_rerank.training.settings import Settings
+from training.language import checkpoint
+
+QUICK = Settings(
+    epochs=1, batch=8, learning_rate=1e-3, max_length=32, evaluate_every=5, checkpoint_every=100, device="cpu"
+)
+
+
+@contextmanager
+def copying() -> Iterator[list[Card]]:
+    """Copy the checkpoint in place of `complete`, and give the cards that it was handed."""
+    import torch
+
+    cards: list[Card] = []
+
+    def complete(checkpoint: Path, out: Path, *, calibration: Any, card: Card, run: Mapping[str, Any]) -> None:
+        """Stand in for what makes ONNX files, int8 and card of a checkpoint."""
+        cards.append(card)
+        shutil.copytree(checkpoint, out)
+        (out / "training.json").write_text(json.dumps(run))
+
+    threads = torch.get_num_threads()
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("rag_rerank.training.training.complete", complete)
+        torch.set_num_threads(1)
+        yield cards
+    torch.set_num_threads(threads)
+
+
+def weights(folder: Path) -> dict[str, Any]:
+    """Return the tensors of a checkpoint by name."""
+    from safetensors.torch import load_file
+
+    found: dict[str, Any] = load_file(folder / "model.safetensors")
+    return found
+
+
+def made_base(folder: Path) -> str:
+    """Write the base that tests begin with."""
+    return str(checkpoint(folder))
