@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, replace
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from click.core import ParameterSource
 
 from rag_rerank.cli.judgments import grade_option
+from rag_rerank.cli.knobs import knobs, settings_of
 from rag_rerank.cli.progress import bar
+from rag_rerank.cli.repeating import as_given
+from rag_rerank.cli.table import line
 from rag_rerank.config import build
 
 if TYPE_CHECKING:
@@ -21,6 +24,13 @@ if TYPE_CHECKING:
     from rag_rerank.training.planning import Plan
 
 __all__ = ["distil"]
+
+_FITTED = {
+    "loss": "what fits the teacher's scale",
+    "learning_rate": "5e-5, for random weights 5e-4",
+    "passages": "as --depth",
+}
+"""Knobs whose default depends on teacher and student."""
 
 _TERMS = (
     "{teacher} asks a provider. Its terms may forbid training a model on its scores; whether they do is for you to "
@@ -46,14 +56,8 @@ _TERMS = (
 @click.option("--validation", metavar="SOURCE", help="Judged queries of the same corpus, as for `eval`.")
 @grade_option
 @click.option("--licence", metavar="ID", help="Licence of the corpus, for the model card: cc-by-4.0.")
-@click.option("--loss", metavar="NAME", help="margin-mse, listwise or ranknet.  [default: what fits the teacher]")
-@click.option("--epochs", type=float, help="How often each query is seen.")
-@click.option("--learning-rate", type=float, help="Step size at its peak.")
-@click.option("--batch", type=int, help="Queries in one step.")
-@click.option("--max-length", type=int, metavar="TOKENS", help="Window of the student.")
-@click.option("--seed", type=int, help="Of sampling, order and random weights.")
-@click.option("--device", metavar="NAME", help="Where to train: auto, cpu, cuda.")
-@click.option("--no-resume", is_flag=True, help="Train anew; the teacher's answers are used all the same.")
+@partial(knobs, fitted=_FITTED)
+@click.option("--resume/--no-resume", default=True, show_default=True, help="Go on from checkpoints that are there.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
 @click.pass_context
 def distil(
@@ -74,9 +78,9 @@ def distil(
     validation: str | None,
     relevant: int,
     licence: str | None,
-    no_resume: bool,
+    resume: bool,
     as_json: bool,
-    **knobs: Any,
+    **given: Any,
 ) -> None:
     """Teach a small model to order the passages of your corpus as another reranker does.
 
@@ -97,12 +101,13 @@ def distil(
     learner = shapes.student_of(student, base=base)
     with ExitStack() as stack:
         taught_by = stack.enter_context(build(teacher))
-        changes = {name: value for name, value in knobs.items() if value is not None}
+        fitting = planning.settings_for(taught_by, learner, depth)
+        fitted = {name: getattr(fitting, name) for name in _FITTED if given[name] is None}
         shown: list[Callable[..., None]] = []
 
         def agree(plan: Plan) -> None:
             for said in _plan(plan):
-                click.echo(said, err=True)
+                click.echo(line(said), err=True)
             if plan.estimate.ahead.requests:
                 click.echo(_TERMS.format(teacher=taught_by.label), err=True)
                 if not yes:
@@ -120,14 +125,14 @@ def distil(
             max_pairs=max_pairs,
             ceiling=ceiling,
             workers=workers,
-            settings=replace(planning.settings_for(taught_by, learner, depth), **changes),
+            settings=settings_of({**given, **fitted}),
             validation=None if validation is None else read(validation, relevant=relevant),
             records=records,
-            commands=(_command(ctx),),
-            resume=not no_resume,
+            commands=(as_given(ctx),),
+            resume=resume,
             agree=agree,
             progress=lambda share, words=None: shown[0](share, words),
-            note=lambda words: click.echo(words, err=True),
+            note=lambda words: click.echo(f"Note: {line(words)}", err=True),
         )
     click.echo(json.dumps(_as_dict(made, out)) if as_json else _summary(made, out))
 
@@ -141,16 +146,6 @@ def _plan(plan: Plan) -> Sequence[str]:
         f"student  {plan.student}",
         f"loss     {plan.settings.loss}",
     )
-
-
-def _command(ctx: click.Context) -> tuple[str, ...]:
-    """Return the command as it was given, without what changes nothing of what comes out."""
-    words = ["rag-rerank", "distil"]
-    for option in ctx.command.params:
-        name, value = option.name or "", ctx.params.get(option.name or "")
-        if ctx.get_parameter_source(name) == ParameterSource.COMMANDLINE and name not in ("yes", "as_json"):
-            words += [option.opts[-1]] if value is True else [option.opts[-1], str(value)]
-    return tuple(words)
 
 
 def _summary(made: Distilled, out: Path) -> str:

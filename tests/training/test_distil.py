@@ -12,7 +12,6 @@ from typing import Any, ClassVar
 import pytest
 from backends.server import Answer, RerankServer
 from click.testing import CliRunner, Result
-from rag_rerank.training.settings import Settings
 
 from rag_rerank import BillingError, Candidate, PointwiseReranker, Scale, Scores, Usage, build, registry
 from rag_rerank.cli import app
@@ -21,6 +20,7 @@ from rag_rerank.evaluation import Judged, JudgedQuery, write_jsonl
 from rag_rerank.training.distilling import Distilled, distil
 from rag_rerank.training.imitating import as_logits, by_teacher, loss_for
 from rag_rerank.training.planning import Plan
+from rag_rerank.training.settings import Settings
 from training.language import ENDINGS, HELD_OUT, SEEN, checkpoint, examples
 
 QUICK = Settings(
