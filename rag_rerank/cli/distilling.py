@@ -114,26 +114,30 @@ def distil(
                     click.confirm("Ask it?", abort=True, err=True)
             shown.append(stack.enter_context(bar("distilling")))
 
-        made = distilling.distil(
-            corpus,
-            taught_by,
-            learner,
-            out,
-            queries=queries,
-            licence=licence,
-            depth=depth,
-            max_pairs=max_pairs,
-            ceiling=ceiling,
-            workers=workers,
-            settings=settings_of({**given, **fitted}),
-            validation=None if validation is None else read(validation, relevant=relevant),
-            records=records,
-            commands=(as_given(ctx),),
-            resume=resume,
-            agree=agree,
-            progress=lambda share, words=None: shown[0](share, words),
-            note=lambda words: click.echo(f"Note: {line(words)}", err=True),
-        )
+        try:
+            made = distilling.distil(
+                corpus,
+                taught_by,
+                learner,
+                out,
+                queries=queries,
+                licence=licence,
+                depth=depth,
+                max_pairs=max_pairs,
+                ceiling=ceiling,
+                workers=workers,
+                settings=settings_of({**given, **fitted}),
+                validation=None if validation is None else read(validation, relevant=relevant),
+                records=records,
+                commands=(as_given(ctx),),
+                resume=resume,
+                agree=agree,
+                progress=lambda share, words=None: shown[0](share, words),
+                note=lambda words: click.echo(f"Note: {line(words)}", err=True),
+            )
+        except KeyboardInterrupt:
+            click.echo(f"\nstopped; the same command goes on where it was, from what is kept beside {out}", err=True)
+            raise
     click.echo(json.dumps(_as_dict(made, out)) if as_json else _summary(made, out))
 
 

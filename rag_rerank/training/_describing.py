@@ -78,7 +78,7 @@ class Describing:
             "usage": self.taught.usage.to_dict(),
             "student": {
                 "shape": made.name,
-                "base": str(made.base),
+                "base": made.base.name,
                 "layers": None if made.layers is None else list(made.layers),
                 "random": made.random,
                 "parameters": made.parameters,

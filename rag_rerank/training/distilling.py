@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rag_rerank._extras import need
 from rag_rerank.config import Spec, build
 from rag_rerank.errors import ConfigError
-from rag_rerank.evaluation import Judged
+from rag_rerank.evaluation import Judged, Problem
 from rag_rerank.training._describing import Describing, begun
 from rag_rerank.training.asking import Taught, Teaching
 from rag_rerank.training.card import Figure
@@ -126,11 +127,14 @@ def distil(
         raise ConfigError(f"{target} exists already; name a folder that does not, or an empty one", path="out")
     if not 0 < share < 1:
         raise ConfigError(f"must be a share between 0 and 1, got {share!r}", path="share")
+    if ceiling is not None and not (ceiling >= 0 and math.isfinite(ceiling)):
+        raise ConfigError(f"must be a finite number of dollars of at least 0, got {ceiling!r}", path="ceiling")
     scored_by = build(teacher)
     try:
         learner = student if isinstance(student, Student) else student_of(student, base=base)
         how = settings or settings_for(scored_by, learner, depth)
         passages = read_corpus(corpus, licence=licence)
+        _tell(passages.problems, note)
         found = queries_for(passages, queries, how.seed, note)
         questions = within(proposed(passages, found.queries, depth=depth, seed=how.seed), max_pairs)
         teaching = Teaching(
@@ -156,11 +160,11 @@ def distil(
     finally:
         if scored_by is not teacher:
             scored_by.close()
-    for problem in taught.examples.problems:
-        note(f"{problem.count} {problem.kind}, such as {problem.examples[0]}")
+    _tell(taught.examples.problems, note)
     leakage = None if validation is None else find_leaks(taught.examples, [validation])
     clean = taught.examples if leakage is None else leakage.without(taught.examples, shared_corpus=True)
     learnt, held = split(as_logits(clean, scored_by.scale), share=share, seed=how.seed, shared_corpus=True)
+    learnt = replace(learnt, problems=(*passages.problems, *learnt.problems))
     describing = Describing(plan, taught, held, validation)
     with _beginning(learner, target, how.seed) as start:
         run = train(
@@ -178,6 +182,11 @@ def distil(
         )
     assert describing.following is not None
     return Distilled(plan=plan, taught=taught, following=describing.following, judged=describing.judged, run=run)
+
+
+def _tell(problems: Sequence[Problem], note: Callable[[str], None]) -> None:
+    for problem in problems:
+        note(f"{problem.count:,} {problem.kind}, such as {problem.examples[0]}")
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 
 from rag_rerank import BillingError, Candidate, PointwiseReranker, Scale, Scores, Usage, build, registry
 from rag_rerank.cli import app
-from rag_rerank.errors import ConfigError, CostExceeded, InputError
+from rag_rerank.errors import ConfigError, InputError
 from rag_rerank.evaluation import Judged, JudgedQuery, write_jsonl
 from rag_rerank.training.distilling import Distilled, distil
 from rag_rerank.training.imitating import as_logits, by_teacher, loss_for
@@ -201,7 +201,7 @@ def test_values_that_mean_nothing_are_refused_before_anything_is_asked(
         ({"share": 1.0}, ConfigError, "share: must be a share"),
         ({"max_pairs": 2}, ConfigError, "max_pairs: 2 pairs are fewer"),
         ({"queries": None}, InputError, "no pseudo-query can be made"),
-        ({"ceiling": -1.0}, CostExceeded, "nothing was asked"),
+        ({"ceiling": -1.0}, ConfigError, "ceiling: must be"),
     ):
         given: dict[str, Any] = {"out": tmp_path / "out", **options}  # type: ignore[dict-item]
         with pytest.raises(kind, match=words):
