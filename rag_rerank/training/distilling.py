@@ -15,6 +15,7 @@ from rag_rerank.config import Spec, build
 from rag_rerank.errors import ConfigError
 from rag_rerank.evaluation import Judged, Problem
 from rag_rerank.training._describing import Describing, begun
+from rag_rerank.training._losses import FROM_TEACHER
 from rag_rerank.training.asking import Taught, Teaching
 from rag_rerank.training.card import Figure
 from rag_rerank.training.corpora import read_corpus
@@ -133,6 +134,8 @@ def distil(
     try:
         learner = student if isinstance(student, Student) else student_of(student, base=base)
         how = settings or settings_for(scored_by, learner, depth)
+        if how.loss not in FROM_TEACHER:
+            raise ConfigError(f"{how.loss!r} learns nothing from a teacher; {FROM_TEACHER} do", path="loss")
         passages = read_corpus(corpus, licence=licence)
         _tell(passages.problems, note)
         found = queries_for(passages, queries, how.seed, note)
