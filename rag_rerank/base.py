@@ -19,6 +19,7 @@ from rag_rerank._room import Room
 from rag_rerank._run import Run
 from rag_rerank._watching import Watcher, watched
 from rag_rerank.errors import ConfigError, did_you_mean
+from rag_rerank.trace import Usage
 from rag_rerank.types import Candidate, Ranking, Scale, Scores
 
 __all__ = ["Composite", "PointwiseReranker", "Reranker"]
@@ -94,6 +95,18 @@ class Reranker(ABC):
         ``None`` where it keeps no estimate of its own; `Deadline` then goes by how long earlier calls took.
         """
         return None
+
+    def estimate(self, query: str, texts: Sequence[str]) -> Usage:
+        """Estimate what a call with these texts costs, before anything is sent; ``cost`` is ``None`` without a price.
+
+        Of what is made of rerankers it is the sum of its parts, each with all texts, unless its class knows better.
+
+        Raises:
+            AuthenticationError: A provider would be asked, and there is no key for it.
+        """
+        if not self.parts:
+            return Usage(texts=len(texts))
+        return Usage.total(part.estimate(query, texts) for part in self.parts)
 
     @final
     def rerank(

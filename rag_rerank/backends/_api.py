@@ -14,17 +14,18 @@ from urllib.parse import urlsplit
 from rag_rerank._deadline import left
 from rag_rerank._lazy import loaded
 from rag_rerank.backends._breaker import Breaker
-from rag_rerank.backends._call import Call, split
+from rag_rerank.backends._call import Call, pair_tokens, split
 from rag_rerank.backends._exchange import Exchange, Reply
 from rag_rerank.backends._gate import Gate, gate_of
 from rag_rerank.backends._limits import Limits
-from rag_rerank.backends._prices import Price, listed
+from rag_rerank.backends._prices import Price, listed, search_units
 from rag_rerank.backends._retry import RetryPolicy
 from rag_rerank.backends._visit import Terms, Visit
 from rag_rerank.base import PointwiseReranker
 from rag_rerank.errors import AuthenticationError, ConfigError
 from rag_rerank.secret import Secret
-from rag_rerank.types import Scale, Scores
+from rag_rerank.trace import Usage
+from rag_rerank.types import Scale, Scores, blank
 
 __all__ = ["ApiReranker", "find_key"]
 
@@ -152,6 +153,23 @@ class ApiReranker(PointwiseReranker):
             with call.watched(request):
                 request.reply = await request.attempts.arun(partial(self._aattempt, request.exchange))
         return call.scores(self.scale)
+
+    def estimate(self, query: str, texts: Sequence[str]) -> Usage:
+        """Estimate requests, tokens and money as ceilings do; blank texts are not sent, and a text is counted once."""
+        self._known_key()
+        sent = [text for text in texts if not blank(text)]
+        if not sent:
+            return Usage()
+        tokens, price = pair_tokens(query, sent), self._price
+        requests = [tokens[part.start : part.stop] for part in self._parts(query, sent)]
+        by_units = price is not None and price.per_thousand_search_units is not None
+        found = {
+            "tokens": sum(tokens),
+            "search_units": float(sum(map(search_units, requests))) if by_units else None,
+            "cost": None if price is None else sum(map(price.estimate, requests)),
+        }
+        told = tuple(sorted(name for name, value in found.items() if value is not None))
+        return Usage(texts=len(sent), requests=len(requests), estimated=told, **found)  # type: ignore[arg-type]
 
     @property
     def spent(self) -> float:

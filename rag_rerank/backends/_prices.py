@@ -13,7 +13,7 @@ from threading import Lock
 from rag_rerank.errors import ConfigError
 from rag_rerank.trace import Usage
 
-__all__ = ["Ledger", "Price", "listed"]
+__all__ = ["Ledger", "Price", "listed", "search_units"]
 
 _UNIT_TEXTS, _UNIT_TOKENS = 100, 500
 """A search unit of Cohere is up to 100 texts; one of more than 500 tokens, with the query, counts as several."""
@@ -55,8 +55,13 @@ class Price:
         if self.per_million_tokens is not None:
             return sum(tokens) * self.per_million_tokens / 1_000_000
         assert self.per_thousand_search_units is not None
-        chunks = sum(max(1, -(-count // _UNIT_TOKENS)) for count in tokens)
-        return -(-chunks // _UNIT_TEXTS) * self.per_thousand_search_units / 1_000
+        return search_units(tokens) * self.per_thousand_search_units / 1_000
+
+
+def search_units(tokens: Sequence[int]) -> int:
+    """Return the search units of a request by the estimated tokens of each text, the query's included."""
+    chunks = sum(max(1, -(-count // _UNIT_TOKENS)) for count in tokens)
+    return -(-chunks // _UNIT_TEXTS)
 
 
 def listed(backend: str, model: str) -> Price | None:

@@ -18,6 +18,7 @@ import click
 from rag_rerank import __version__
 from rag_rerank.cli.calibrating import calibrate
 from rag_rerank.cli.configs import config
+from rag_rerank.cli.distilling import distil
 from rag_rerank.cli.evaluating import evaluate_configs
 from rag_rerank.cli.local_models import export, models, pull
 from rag_rerank.cli.probing import probe
@@ -72,7 +73,7 @@ def app() -> None:
     """Order candidate texts by their relevance to a query, with local models or rerank APIs."""
 
 
-for command in (rank, evaluate_configs, calibrate, probe, train, trace, models, tune, config, pull, export):
+for command in (rank, evaluate_configs, calibrate, probe, train, distil, trace, models, tune, config, pull, export):
     app.add_command(command)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import fields
+from types import MappingProxyType
 from typing import Any, get_args
 
 import click
@@ -32,12 +33,19 @@ _HELP: dict[str, tuple[Any, str | None, str]] = {
 """Type, metavar and help of each field of `Settings`."""
 
 
-def knobs(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command an option for each field of `Settings`, in their order."""
+def knobs(command: Callable[..., None], fitted: Mapping[str, str] = MappingProxyType({})) -> Callable[..., None]:
+    """Give a command an option for each field of `Settings`, in their order.
+
+    Args:
+        command: The command.
+        fitted: Fields whose default the command works out itself, with how; it gets ``None`` where none is given.
+    """
     for field in reversed(fields(Settings)):
         kind, metavar, words = _HELP[field.name]
         flag = f"--{field.name.replace('_', '-')}"
-        command = click.option(flag, type=kind, metavar=metavar, default=field.default, show_default=True, help=words)(
+        default = None if field.name in fitted else field.default
+        shown = fitted.get(field.name, True)
+        command = click.option(flag, type=kind, metavar=metavar, default=default, show_default=shown, help=words)(
             command
         )
     return command

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from click.core import ParameterSource
 
 from rag_rerank.base import Reranker
 from rag_rerank.cli.knobs import knobs, settings_of
 from rag_rerank.cli.progress import bar
+from rag_rerank.cli.repeating import as_given
 from rag_rerank.cli.table import line, table
 from rag_rerank.config import build
 from rag_rerank.errors import ConfigError
@@ -131,7 +131,7 @@ def train(
         licence=model_licence,
         contamination=contamination,
         cleaned=contamination is not None,
-        commands=(_command(ctx),),
+        commands=(as_given(ctx),),
     )
     try:
         with bar(f"training {line(out.name)}") as progress:
@@ -229,16 +229,3 @@ def _summary(made: Run) -> Iterator[str]:
 
 def _shown(value: float | None, sign: str = "") -> str:
     return "" if value is None else f"{value:{sign}.4f}"
-
-
-def _command(ctx: click.Context) -> tuple[str, ...]:
-    """Return the command as it was given, without what changes nothing of what comes out."""
-    words = ["rag-rerank", "train", *ctx.params["sources"]]
-    for option in ctx.command.params:
-        name, value = option.name or "", ctx.params.get(option.name or "")
-        if isinstance(option, click.Argument) or name in ("resume", "as_json"):
-            continue
-        if ctx.get_parameter_source(name) == ParameterSource.COMMANDLINE:
-            for one in value if isinstance(value, tuple) else (value,):
-                words += [option.opts[0]] if one is True else [option.opts[0], str(one)]
-    return tuple(words)

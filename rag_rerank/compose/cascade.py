@@ -10,6 +10,7 @@ from typing import ClassVar, NamedTuple
 from rag_rerank._plan import Call, Decision, Plan
 from rag_rerank.base import Composite, Reranker, check_reranker
 from rag_rerank.errors import ConfigError
+from rag_rerank.trace import Usage
 from rag_rerank.types import BLANK, Candidate, Hit, Ranking, Scale, renumbered
 
 __all__ = ["Cascade", "Stage", "tops_unscored"]
@@ -133,6 +134,14 @@ class Cascade(Composite):
     def scale(self) -> Scale:
         """The last stage's scale."""
         return self.stages[-1].reranker.scale
+
+    def estimate(self, query: str, texts: Sequence[str]) -> Usage:
+        """Estimate what the stages cost, each with as many texts as may enter: the first, since nobody knows which."""
+        found = Usage()
+        for stage in self.stages:
+            texts = texts[: stage.depth]
+            found += stage.reranker.estimate(query, texts)
+        return found
 
     def _plan(self, query: str, candidates: tuple[Candidate, ...]) -> Plan:
         hits: tuple[Hit, ...] = ()

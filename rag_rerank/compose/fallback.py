@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from rag_rerank._plan import Call, Decision, Plan
 from rag_rerank.base import Composite, Reranker, check_choice, check_reranker
 from rag_rerank.errors import AllFailed, ConfigError, TransientError
+from rag_rerank.trace import Usage
 from rag_rerank.types import Candidate, Scale, in_first_stage_order
 
 __all__ = ["Fallback"]
@@ -52,6 +54,10 @@ class Fallback(Composite):
     def scale(self) -> Scale:
         """The first member's scale; a degraded ranking may be on another."""
         return self.members[0].scale
+
+    def estimate(self, query: str, texts: Sequence[str]) -> Usage:
+        """Estimate what the first member costs; the others are asked only where it fails."""
+        return self.members[0].estimate(query, texts)
 
     def _plan(self, query: str, candidates: tuple[Candidate, ...]) -> Plan:
         errors: list[TransientError] = []

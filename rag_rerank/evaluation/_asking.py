@@ -40,6 +40,11 @@ Asked = tuple[int, Answer, RerankError | None]
 Running = dict[int, Future[tuple[Answer, RerankError | None]]]
 """Calls by the position of their query."""
 
+
+def _anything(query: JudgedQuery) -> None:
+    """Let every query be asked."""
+
+
 _OUTRIGHT = (ConfigError, MissingExtraError, ModelLoadError, AuthenticationError, BillingError)
 """What would come of every other query, too."""
 
@@ -55,6 +60,7 @@ class Asking:
         kept: Where records are; open.
         workers: How many queries are asked at a time.
         told: Is told how many queries are done.
+        admit: Sees each query before it is asked, and may raise to end the asking; what is being answered is kept.
     """
 
     reranker: Reranker
@@ -63,6 +69,7 @@ class Asking:
     kept: Kept
     workers: int
     told: Callable[[int], None]
+    admit: Callable[[JudgedQuery], None] = _anything
 
     def answers(self) -> list[Answer]:
         """Return the answer to each query, in their order; one of a failed call has the first stage's order.
@@ -109,6 +116,7 @@ class Asking:
         running: Running = {}
         try:
             for nth, i in enumerate(missing):
+                self.admit(self.queries[i])
                 ask = partial(self._ask, self.queries[i], cold=nth < self.workers)
                 if self.workers == 1:
                     yield (i, *ask())

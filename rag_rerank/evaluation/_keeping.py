@@ -21,6 +21,7 @@ from rag_rerank.types import Candidate
 
 if TYPE_CHECKING:
     from filelock import FileLock
+    from typing_extensions import Self
 
 __all__ = ["Kept", "Key", "identity", "key_of"]
 
@@ -79,7 +80,7 @@ class Kept:
     _lock: Lock = field(default_factory=Lock, init=False)
 
     @classmethod
-    def under(cls, folder: str | os.PathLike[str] | None, reranker: Reranker, depth: int) -> Kept:
+    def under(cls, folder: str | os.PathLike[str] | None, reranker: Reranker, depth: int) -> Self:
         """Return the records of a reranker in a folder of records."""
         name = None if folder is None else identity(reranker, depth)
         if folder is None or name is None:
@@ -87,7 +88,7 @@ class Kept:
         readable = re.sub(r"[^A-Za-z0-9.]+", "-", reranker.label)[:40].strip("-.")
         return cls(Path(folder) / f"{readable}-{name[:32]}.jsonl")
 
-    def __enter__(self) -> Kept:
+    def __enter__(self) -> Self:
         if self.file is None:
             return self
         from filelock import FileLock, Timeout
