@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rag_rerank.backends._late_interaction import MODEL_TYPE, register
 from rag_rerank.backends._packed import PackedModel
 from rag_rerank.backends._weights import ModelFolder, read_json
 from rag_rerank.errors import ModelLoadError
@@ -31,6 +32,8 @@ class CrossEncoderModel:
         from sentence_transformers import CrossEncoder
 
         check_weights(folder)
+        if folder.config.get("model_type") == MODEL_TYPE:
+            register()
         try:
             with quiet():
                 self.module = CrossEncoder(

@@ -1,0 +1,147 @@
+"""A cross-encoder for small data: a sentence encoder reads query and text apart, and a head compares their tokens.
+
+A cross-encoder learns to compare from scratch, which takes judged pairs by the hundred thousand. Here the layers stay
+those of a sentence encoder that has learnt from far more text than that, and what compares has eight numbers. It takes
+and gives what any cross-encoder takes and gives, so it is loaded, exported, fine-tuned and run like one.
+
+The input is ``[CLS] query [SEP] [CLS] text [SEP]``, with token types 0 and 1. Tokens attend to those of their own type
+only, and positions begin anew with the text: both are read as the encoder alone would read them. What is compared then
+is told in `SIGNALS`.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+__all__ = ["MODEL_TYPE", "SIGNALS", "architecture", "register"]
+
+MODEL_TYPE = "late-interaction-bert"
+"""``model_type`` in the config of such a model."""
+
+SIGNALS = ("cosine", "matched", "weighted", "same", "lexical", "weakest", "covered")
+"""What the score is a weighted sum of. With u the token vectors at unit length, a query token's similarities are its
+dot products with the text's tokens, and w its weight (``token_weights``, how telling a word piece is):
+
+- ``cosine``: of the mean vectors of query and text (Reimers and Gurevych, EMNLP 2019);
+- ``matched``: mean over the query's tokens of the mean of their three largest similarities (MaxSim of Khattab and
+  Zaharia, SIGIR 2020, less moved by one token);
+- ``weighted``: mean of the largest similarity, weighted by w;
+- ``same``: mean, weighted by w, of the largest similarity among tokens that are the same word piece, 0 where the text
+  has none (Gao, Dai and Callan, NAACL 2021);
+- ``lexical``: BM25's saturated term frequency (Robertson and Zaragoza, 2009), weighted by w, of word pieces;
+- ``weakest``: soft minimum over the query's tokens of the largest similarity: what a text does not speak of;
+- ``covered``: mean over the text's tokens of their largest similarity to the query's.
+"""
+
+_BEST = 3
+_SOFT = 8.0
+"""Sharpness of the soft minimum: two tokens that differ by 0.3 count 11 to 1."""
+
+_K1, _B, _LENGTH = 1.2, 0.5, 80.0
+"""BM25's constants; the length, in word pieces, counts as average, for a model knows of no corpus."""
+
+_NEVER = -1e4
+
+
+def register() -> None:
+    """Let transformers load such models by their config; sentence-transformers then does, too."""
+    from transformers import AutoConfig, AutoModelForSequenceClassification
+
+    config, model = architecture()
+    AutoConfig.register(MODEL_TYPE, config, exist_ok=True)
+    AutoModelForSequenceClassification.register(config, model, exist_ok=True)
+
+
+@lru_cache
+def architecture() -> tuple[Any, Any]:
+    """Return the config class and the model class; they are made here because importing torch takes seconds."""
+    import torch
+    from torch.nn.functional import normalize
+    from transformers import BertConfig, BertModel, BertPreTrainedModel
+    from transformers.modeling_outputs import SequenceClassifierOutput
+
+    class LateInteractionConfig(BertConfig):  # type: ignore[misc]
+        """A BERT config; ``special_ids`` are the tokens that are read but not compared."""
+
+        model_type = MODEL_TYPE
+
+        def __init__(self, special_ids: tuple[int, ...] = (101, 102), **others: Any) -> None:
+            super().__init__(**others)
+            self.special_ids = list(special_ids)
+
+    class LateInteractionForSequenceClassification(BertPreTrainedModel):  # type: ignore[misc]
+        """An encoder, a weight for each word piece, and a linear layer over the signals."""
+
+        config_class = LateInteractionConfig
+
+        def __init__(self, config: Any) -> None:
+            super().__init__(config)
+            self.num_labels = 1
+            self.bert = BertModel(config, add_pooling_layer=False)
+            self.token_weights = torch.nn.Embedding(config.vocab_size, 1)
+            self.classifier = torch.nn.Linear(len(SIGNALS), 1)
+            self.post_init()
+
+        def forward(
+            self, input_ids: Any, attention_mask: Any = None, token_type_ids: Any = None, **_: Any
+        ) -> SequenceClassifierOutput:
+            """Return one logit a row, of shape (batch, 1)."""
+            seen = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+            text = (token_type_ids == 1) & (seen == 1)
+            query = (token_type_ids == 0) & (seen == 1)
+            tokens = self._read(input_ids, query, text)
+            signals = self._signals(input_ids, tokens, query, text)
+            return SequenceClassifierOutput(logits=self.classifier(signals.to(self.classifier.weight.dtype)))
+
+        def _read(self, ids: Any, query: Any, text: Any) -> Any:
+            """Return the token vectors, of shape (batch, sequence, hidden); padding reads and is read by nothing."""
+            together = (query[:, :, None] & query[:, None, :]) | (text[:, :, None] & text[:, None, :])
+            least = torch.finfo(self.dtype).min
+            mask = torch.where(together, 0.0, least).to(self.dtype)[:, None]
+            places = torch.arange(ids.shape[1], device=ids.device)[None] - text * query.sum(1, keepdim=True)
+            read = self.bert(
+                input_ids=ids, attention_mask=mask, position_ids=places, token_type_ids=torch.zeros_like(ids)
+            )
+            return read.last_hidden_state.float()
+
+        def _signals(self, ids: Any, tokens: Any, query: Any, text: Any) -> Any:
+            """Return the signals, of shape (batch, len(SIGNALS))."""
+            asked = query.sum(1).max()  # the query stands first, so no more than these rows compare
+            special = torch.zeros_like(query)
+            for special_id in self.config.special_ids:
+                special = special | (ids == special_id)
+            words, asking = text & ~special, (query & ~special)[:, :asked]
+            unit = normalize(tokens, dim=-1)
+            alike = (unit[:, :asked] @ unit.transpose(1, 2)).masked_fill(~words[:, None], _NEVER)
+            best = alike.topk(_BEST, dim=-1).values
+            there = (best > _NEVER).float()
+            largest = best[..., 0].clamp(min=-1)
+            few = (best * there).sum(-1) / there.sum(-1).clamp(min=1)
+            same = (ids[:, :asked, None] == ids[:, None, :]) & words[:, None]
+            held = alike.masked_fill(~same, 0).amax(-1).clamp(min=0)
+            count, length = same.sum(-1).float(), words.sum(-1, keepdim=True).float()
+            saturated = count * (_K1 + 1) / (count + _K1 * (1 - _B + _B * length / _LENGTH))
+            one = asking.float()
+            telling = self.token_weights(ids[:, :asked])[..., 0].float() * one
+
+            def mean(values: Any, weights: Any) -> Any:
+                return (values * weights).sum(-1) / weights.sum(-1).clamp(min=1e-6)
+
+            pooled = [normalize((tokens * part[..., None]).sum(1), dim=-1) for part in (query, text)]
+            hard = torch.logsumexp((-_SOFT * largest).masked_fill(~asking, _NEVER), -1)
+            back = alike.masked_fill(~asking[..., None], _NEVER).amax(1).clamp(min=-1)
+            return torch.stack(
+                [
+                    (pooled[0] * pooled[1]).sum(-1),
+                    mean(few, one),
+                    mean(largest, telling),
+                    mean(held, telling),
+                    mean(saturated, telling),
+                    (torch.log(one.sum(-1).clamp(min=1)) - hard) / _SOFT,
+                    mean(back, words.float()),
+                ],
+                dim=-1,
+            )
+
+    return LateInteractionConfig, LateInteractionForSequenceClassification
