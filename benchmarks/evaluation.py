@@ -4,8 +4,9 @@
         --config embedded --config lexical --bi-encoder all-MiniLM-L6-v2 --records records --depth 50 --queries 80
 
 COLLECTIONS is a folder with one folder a collection, as `rag_rerank.evaluation.read` takes them. For each collection
-this is what ``rag-rerank eval`` does, with the bi-encoder as one more reranker, which no config can name, and its fusion
-with the first stage as another. Answers are kept in ``--records``, so that the same command goes on where it stopped. ``--html`` names a folder for the pages.
+this is what ``rag-rerank eval`` does, with the bi-encoder as one more reranker, which no config can name, and its
+fusion with the first stage as another. Answers are kept in ``--records``, so that the same command goes on where it
+stopped. ``--html`` names a folder for the pages.
 """
 
 from __future__ import annotations
