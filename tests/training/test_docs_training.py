@@ -1,4 +1,4 @@
-"""What docs/training.md says is so: its commands parse, its Python names what there is, its messages are those given."""
+"""What docs/training.md says is so: commands parse, Python names what there is, messages are those that are given."""
 
 import ast
 import importlib
@@ -54,7 +54,8 @@ def test_there_are_commands_of_both() -> None:
 
 
 def test_every_option_that_is_named_exists() -> None:
-    known = {name for command in app.commands.values() for one in command.params for name in (*one.opts, *one.secondary_opts)}
+    options = [one for command in app.commands.values() for one in command.params]
+    known = {name for one in options for name in (*one.opts, *one.secondary_opts)}
     named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", PAGE))
     assert named
     assert named <= known, named - known
@@ -74,9 +75,7 @@ def test_what_is_said_of_one_command_alone_is_an_option_of_it_alone(only: str) -
 def test_defaults_that_are_shown_beside_an_option_are_its_defaults() -> None:
     for name, tables in (("train", PAGE.split("| only `distil` |")[0]), ("distil", PAGE.split("| only `distil` |")[1])):
         options = {one.opts[-1]: one for one in app.commands[name].params if isinstance(one, click.Option)}
-        shown = [
-            pair for row in cells(tables) for pair in re.findall(r"`(--[a-z-]+) ([\d.e-]+|auto|fp32)`", row[0])
-        ]
+        shown = [pair for row in cells(tables) for pair in re.findall(r"`(--[a-z-]+) ([\d.e-]+|auto|fp32)`", row[0])]
         assert shown
         for option, value in shown:
             assert str(options[option].default) == str(type(options[option].default)(value)), option
