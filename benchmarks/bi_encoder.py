@@ -1,4 +1,4 @@
-"""A bi-encoder as a reranker: the cosine of two vectors, where a benchmark wants another real model to compare with."""
+"""What a benchmark compares rerankers with: the cosine of a bi-encoder's vectors, and the first stage's own order."""
 
 from __future__ import annotations
 
@@ -57,3 +57,25 @@ class BiEncoder(PointwiseReranker):
             self.vectors.update(zip(missing, made, strict=True))
         values = [float(self.vectors[query] @ self.vectors[text]) for text in texts]
         return Scores(values, self.scale, Usage(texts=len(texts)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class FirstStage(PointwiseReranker):
+    """The incoming order as scores, so that it can be fused with others."""
+
+    kind: ClassVar[str] = "first-stage"
+
+    @property
+    def label(self) -> str:
+        return self.kind
+
+    @property
+    def scale(self) -> Scale:
+        return "unbounded"
+
+    @property
+    def uncacheable(self) -> str:
+        return "a score is a place among the candidates of one call"
+
+    def score(self, query: str, texts: Sequence[str]) -> Scores:
+        return Scores([-float(place) for place in range(len(texts))], self.scale, Usage(texts=len(texts)))

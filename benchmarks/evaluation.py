@@ -4,8 +4,9 @@
         --config embedded --config lexical --bi-encoder all-MiniLM-L6-v2 --records records --depth 50 --queries 80
 
 COLLECTIONS is a folder with one folder a collection, as `rag_rerank.evaluation.read` takes them. For each collection
-this is what ``rag-rerank eval`` does, with the bi-encoder as one more reranker, which no config can name. Answers are
-kept in ``--records``, so that the same command goes on where it stopped. ``--html`` names a folder for the pages.
+this is what ``rag-rerank eval`` does, with the bi-encoder as one more reranker, which no config can name, and its
+fusion with the first stage as another. Answers are kept in ``--records``, so that the same command goes on where it
+stopped. ``--html`` names a folder for the pages.
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
-from bi_encoder import BiEncoder
+from bi_encoder import BiEncoder, FirstStage
 
 import rag_rerank
-from rag_rerank import CalibrationWarning, Reranker, TruncationWarning
+from rag_rerank import CalibrationWarning, Ensemble, Reranker, TruncationWarning
 from rag_rerank.evaluation import Evaluation, evaluate, read
 from rag_rerank.evaluation.report import FIRST_STAGE, Estimate
 from rag_rerank.pages.page import evaluation_page
@@ -30,6 +31,7 @@ def main() -> None:
     parser.add_argument("--collection", action="append", required=True)
     parser.add_argument("--config", action="append", default=[], help="NAME or NAME=FILE")
     parser.add_argument("--bi-encoder", help="folder of a sentence-transformers model")
+    parser.add_argument("--tokens", type=int, default=128, help="of a text that the bi-encoder reads")
     parser.add_argument("--depth", type=int, default=100)
     parser.add_argument("--queries", type=int)
     parser.add_argument("--records", type=Path)
@@ -39,7 +41,9 @@ def main() -> None:
         warnings.simplefilter("ignore", category)
     rerankers = dict(map(_named, options.config))
     if options.bi_encoder:
-        rerankers[Path(options.bi_encoder).name] = BiEncoder(model=options.bi_encoder)
+        bi_encoder = BiEncoder(model=options.bi_encoder, tokens=options.tokens)
+        rerankers[bi_encoder.label] = bi_encoder
+        rerankers[f"{bi_encoder.label} + first stage, RRF"] = Ensemble(members=(bi_encoder, FirstStage()))
     print("| collection | system | nDCG@10 | change | p | lift at top-3 | helped, hurt, same | cut |")
     print("|---|---|---:|---|---:|---|---|---:|")
     verdicts = []

@@ -79,7 +79,7 @@ def random_model(folder: Path) -> Path:
 
     from rag_rerank.export import export
 
-    starter = Path(rag_rerank.__file__).parent / "models" / "starter-v1"
+    starter = Path(rag_rerank.__file__).parent / "models" / "late-minilm-v1"
     shape = {"hidden_size": 384, "num_hidden_layers": 6, "num_attention_heads": 12, "intermediate_size": 1536}
     BertForSequenceClassification(BertConfig(vocab_size=30522, num_labels=1, **shape)).save_pretrained(folder / "made")
     shutil.copy(starter / "tokenizer.json", folder / "made")

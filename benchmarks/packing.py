@@ -35,7 +35,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "diversity=0.3": {"diversity": 0.3},
 }
 
-STARTER = Path(rag_rerank.__file__).parent / "models" / "starter-v1"
+EMBEDDED = Path(rag_rerank.__file__).parent / "models" / "late-minilm-v1"
 
 
 def main() -> None:
@@ -44,7 +44,7 @@ def main() -> None:
     parser.add_argument("--collection", action="append", required=True)
     parser.add_argument("--reranker", default="embedded", help="name or config file")
     parser.add_argument("--budget", type=int, default=4_000)
-    parser.add_argument("--tokenizer", default=str(STARTER), help="tiktoken name or tokenizer.json")
+    parser.add_argument("--tokenizer", default=str(EMBEDDED), help="tiktoken name or tokenizer.json")
     parser.add_argument("--queries", type=int, default=40)
     parser.add_argument("--cache", type=Path, help="file that keeps the scores for the next run")
     options = parser.parse_args()

@@ -6,7 +6,7 @@ import tiktoken
 
 import rag_rerank
 
-STARTER = Path(rag_rerank.__file__).parent / "models" / "starter-v1"
+EMBEDDED = Path(rag_rerank.__file__).parent / "models" / "late-minilm-v1"
 """A folder with the tokenizer.json of the embedded model: WordPiece."""
 
 MERGES = ("he", "ll", "hell", "wo", " w", ". ", "\n\n", ".\n\n")

@@ -19,7 +19,7 @@ from statistics import NormalDist
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
-TOKENIZER = ROOT / "rag_rerank" / "models" / "starter-v1" / "tokenizer.json"
+TOKENIZER = ROOT / "rag_rerank" / "models" / "late-minilm-v1" / "tokenizer.json"
 
 WINDOW = 512
 MEDIAN = 134

@@ -29,7 +29,9 @@ dot products with the text's tokens, and w its weight (``token_weights``, how te
 - ``weighted``: mean of the largest similarity, weighted by w;
 - ``same``: mean, weighted by w, of the largest similarity among tokens that are the same word piece, 0 where the text
   has none (Gao, Dai and Callan, NAACL 2021);
-- ``lexical``: BM25's saturated term frequency (Robertson and Zaragoza, 2009), weighted by w, of word pieces;
+- ``lexical``: BM25's saturated term frequency (Robertson and Zaragoza, 2009) of word pieces, weighted by w, times
+  the square of the share that words in several pieces have of the query's weight: an encoder knows least of the words
+  that its vocabulary lacks, names, formulas and other languages, and there the letters themselves count;
 - ``weakest``: soft minimum over the query's tokens of the largest similarity: what a text does not speak of;
 - ``covered``: mean over the text's tokens of their largest similarity to the query's.
 """
@@ -71,7 +73,10 @@ def architecture() -> tuple[Any, Any]:
             self.special_ids = list(special_ids)
 
     class LateInteractionForSequenceClassification(BertPreTrainedModel):  # type: ignore[misc]
-        """An encoder, a weight for each word piece, and a linear layer over the signals."""
+        """An encoder, a weight for each word piece, and a linear layer over the signals.
+
+        ``continues`` is 1 for a word piece that continues a word, and 0 for one that begins it.
+        """
 
         config_class = LateInteractionConfig
 
@@ -80,6 +85,7 @@ def architecture() -> tuple[Any, Any]:
             self.num_labels = 1
             self.bert = BertModel(config, add_pooling_layer=False)
             self.token_weights = torch.nn.Embedding(config.vocab_size, 1)
+            self.register_buffer("continues", torch.zeros(config.vocab_size))
             self.classifier = torch.nn.Linear(len(SIGNALS), 1)
             self.post_init()
 
@@ -122,6 +128,8 @@ def architecture() -> tuple[Any, Any]:
             held = alike.masked_fill(~same, 0).amax(-1).clamp(min=0)
             count, length = same.sum(-1).float(), words.sum(-1, keepdim=True).float()
             saturated = count * (_K1 + 1) / (count + _K1 * (1 - _B + _B * length / _LENGTH))
+            piece = self.continues[ids[:, : asked + 1]].float()
+            split = torch.maximum(piece[:, :-1], piece[:, 1:])
             one = asking.float()
             telling = self.token_weights(ids[:, :asked])[..., 0].float() * one
 
@@ -137,7 +145,7 @@ def architecture() -> tuple[Any, Any]:
                     mean(few, one),
                     mean(largest, telling),
                     mean(held, telling),
-                    mean(saturated, telling),
+                    mean(saturated, telling) * mean(split, telling) ** 2,
                     (torch.log(one.sum(-1).clamp(min=1)) - hard) / _SOFT,
                     mean(back, words.float()),
                 ],

@@ -23,7 +23,7 @@ from rag_rerank.backends.http import HttpReranker
 Node = dict[str, Any]
 Case = dict[str, Any]
 
-TOKENIZER = str(Path(rag_rerank.__file__).parent / "models" / "starter-v1" / "tokenizer.json")
+TOKENIZER = str(Path(rag_rerank.__file__).parent / "models" / "late-minilm-v1" / "tokenizer.json")
 KEY = "kEy-7f3aQz0Lw9"
 WORDS = (
     *("warm", "dragon", "river", "spot", "lamp", "sand", "cranes", "migrate"),

@@ -1,6 +1,7 @@
-"""The embedded model against the checkpoint that it was exported from, on real text; needs that checkpoint."""
+"""The embedded model against the checkpoint that it was made of, put together anew, on real text; needs the encoder."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,20 +9,37 @@ import pytest
 from rag_rerank import build
 from rag_rerank.backends.torch import TorchReranker
 
-SHARED = Path(__file__).parents[3] / "shared"
-CHECKPOINT = SHARED / "models" / "starter-cross-encoder"
+ROOT = Path(__file__).parents[2]
+SHARED = ROOT.parent / "shared"
+ENCODER = SHARED / "models" / "all-MiniLM-L6-v2"
+IDF = SHARED / "models" / "opensearch-sparse-idf" / "idf.json"
 COLLECTION = SHARED / "collections" / "xquad-en"
+SCALE, OFFSET = 0.37, -7.1
 
 pytestmark = [
     pytest.mark.shared,
-    pytest.mark.skipif(not CHECKPOINT.is_dir(), reason="the starter's checkpoint is not beside this checkout"),
+    pytest.mark.skipif(not ENCODER.is_dir(), reason="the encoder is not beside this checkout"),
 ]
 
 
-def test_the_embedded_model_agrees_with_its_fp32_checkpoint() -> None:
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What ``benchmarks/embedded/assemble.py`` makes."""
+    sys.path.insert(0, str(ROOT / "benchmarks" / "embedded"))
+    try:
+        from assemble import assemble, tokenizer
+    finally:
+        sys.path.pop(0)
+    folder = tmp_path_factory.mktemp("late")
+    assemble(ENCODER, json.loads(IDF.read_text()), SCALE, OFFSET).save_pretrained(folder)
+    tokenizer(ENCODER).save_pretrained(folder)
+    return folder
+
+
+def test_the_embedded_model_agrees_with_its_fp32_checkpoint(checkpoint: Path) -> None:
     corpus = [json.loads(line)["text"] for line in (COLLECTION / "corpus.jsonl").read_text().splitlines()]
     queries = [json.loads(line)["text"] for line in (COLLECTION / "queries.jsonl").read_text().splitlines()]
-    embedded, original = build("embedded"), TorchReranker(model=str(CHECKPOINT), max_length=128)
+    embedded, original = build("embedded"), TorchReranker(model=str(checkpoint))
     worst, agreed = 0.0, 0
     for i, query in enumerate(queries[:200:40]):
         texts = corpus[i * 8 : i * 8 + 8]
@@ -29,6 +47,31 @@ def test_the_embedded_model_agrees_with_its_fp32_checkpoint() -> None:
         assert [c.seen for c in given.coverage] == [c.seen for c in wanted.coverage]
         worst = max(worst, *(abs(a - b) for a, b in zip(given.values, wanted.values, strict=True)))
         agreed += given.values.index(max(given.values)) == wanted.values.index(max(wanted.values))
-    # logits of this model spread over about 20; int8 weights moved none by more than this when it was made
-    assert worst < 0.5
+    # logits of this model spread over about 6; int8 weights moved none by more than this when it was made
+    assert worst < 0.1
     assert agreed == 5
+
+
+def test_with_weight_on_one_signal_alone_the_model_is_the_encoders_own_cosine(checkpoint: Path) -> None:
+    import torch
+    from sentence_transformers import SentenceTransformer
+
+    from rag_rerank.backends._checkpoint import CrossEncoderModel
+    from rag_rerank.backends._encoder import PairTokenizer
+    from rag_rerank.backends._weights import ModelFolder
+
+    query, texts = (
+        "how tall is K2?",
+        ["K2 is 8,611 m high.", "K2 was first climbed in 1954.", "Bananas are yellow. " * 9],
+    )
+    folder = ModelFolder(checkpoint, "late", None, None)
+    model = CrossEncoderModel(folder, "cpu", torch.float32)
+    with torch.no_grad():
+        model.module.transformers_model.classifier.weight.copy_(torch.tensor([[1.0, 0, 0, 0, 0, 0, 0]]))
+        model.module.transformers_model.classifier.bias.zero_()
+        _, arrays = next(PairTokenizer(folder, 256).encode(query, texts, "truncate").batches(10**6))
+        given = model.logits(arrays)
+    encoder = SentenceTransformer(str(ENCODER), device="cpu")
+    asked, read = encoder.encode([query]), encoder.encode(texts)
+    wanted = encoder.similarity(asked, read)[0]
+    assert sorted(given.tolist()) == pytest.approx(sorted(wanted.tolist()), abs=1e-5)

@@ -43,7 +43,7 @@ def asked() -> list[Asked]:
 def test_the_embedded_models_optimised_graph_gives_its_own_logits_and_int8_the_same_best() -> None:
     found = check(OnnxReranker(model="embedded"), asked())
     assert found.passed and found.written_anew and found.reason == ""
-    assert found.model == "starter-v1"
+    assert found.model == "late-minilm-v1"
     assert 0 < found.int8.moved < 0.2 * found.int8.spread
     assert found.int8.tau > 0.7
     assert len(found.own_time.seconds) == len(found.fp32_time.seconds) == len(found.int8_time.seconds) == 5

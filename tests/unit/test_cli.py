@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from backends.server import Answer, RerankServer
 from click.testing import CliRunner, Result
-from tokenizing import STARTER
+from tokenizing import EMBEDDED
 
 import rag_rerank
 from rag_rerank import Ranking
@@ -147,7 +147,7 @@ def test_a_call_that_is_not_done_in_time_is_an_error_of_one_line(candidates: str
 
 
 def test_what_fits_is_told_with_tokens_and_reasons(candidates: str) -> None:
-    shown = rank(candidates, "--max-tokens", "20", "--tokenizer", str(STARTER))
+    shown = rank(candidates, "--max-tokens", "20", "--tokenizer", str(EMBEDDED))
     assert shown.stdout.splitlines()[-3:] == [
         "fits   1 of 4 texts; 18 of 42 tokens",
         "out    max_tokens: garda, 17",
@@ -156,7 +156,7 @@ def test_what_fits_is_told_with_tokens_and_reasons(candidates: str) -> None:
 
 
 def test_json_has_the_context_where_one_was_asked_for(candidates: str) -> None:
-    found = json.loads(rank(candidates, "--max-tokens", "20", "--tokenizer", str(STARTER), "--json").stdout)
+    found = json.loads(rank(candidates, "--max-tokens", "20", "--tokenizer", str(EMBEDDED), "--json").stdout)
     assert found["context"]["text"] == LINES[1]["text"]
     assert [drop["id"] for drop in found["context"]["dropped"]] == ["garda", "17", "2"]
     assert found["context"]["tokens"] <= 20

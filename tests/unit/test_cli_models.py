@@ -17,13 +17,13 @@ import rag_rerank
 from rag_rerank import build
 from rag_rerank.cli import app
 
-STARTER = Path(rag_rerank.__file__).parent / "models" / "starter-v1"
+EMBEDDED = Path(rag_rerank.__file__).parent / "models" / "late-minilm-v1"
 FILES = {
-    "onnx/model.onnx": STARTER / "model.onnx",
-    "config.json": STARTER / "config.json",
-    "tokenizer.json": STARTER / "tokenizer.json",
-    "tokenizer_config.json": STARTER / "tokenizer_config.json",
-    "pytorch_model.bin": STARTER / "config.json",
+    "onnx/model.onnx": EMBEDDED / "model.onnx",
+    "config.json": EMBEDDED / "config.json",
+    "tokenizer.json": EMBEDDED / "tokenizer.json",
+    "tokenizer_config.json": EMBEDDED / "tokenizer_config.json",
+    "pytorch_model.bin": EMBEDDED / "config.json",
 }
 MINILM = "cross-encoder/ms-marco-MiniLM-L6-v2"
 PINNED = "c5ee24cb16019beea0893ab7796b1df96625c6b8"

@@ -18,7 +18,7 @@ from rag_rerank.backends.onnx import OnnxReranker
 from rag_rerank.cli import app, checking, editing
 from rag_rerank.cli.editing import edited, put
 
-STARTER = Path(rag_rerank.__file__).parent / "models" / "starter-v1"
+EMBEDDED = Path(rag_rerank.__file__).parent / "models" / "late-minilm-v1"
 
 SET = {"workers": 2, "threads": 2, "batch_tokens": 256}
 """What the machine of these tests likes best."""
@@ -306,7 +306,7 @@ def test_check_prints_a_row_for_each_model_and_what_the_columns_mean(tmp_path: P
     shown = run("models", "--check", "embedded", "--texts", str(texts), "--query", "how tall is K2?")
     assert shown.exit_code == 0, shown.output
     heading, row, *rest = shown.stdout.splitlines()
-    assert heading.split()[0] == "model" and row.split()[:3] == ["starter-v1", "written", "anew"]
+    assert heading.split()[0] == "model" and row.split()[:3] == ["late-minilm-v1", "written", "anew"]
     assert row.split()[-1].endswith("x")
     assert "3 query-text pairs of 1 query; your own text" in rest
     as_json = run("models", "--check", "embedded", "--texts", str(texts), "-q", "how tall is K2?", "--json")
@@ -325,7 +325,7 @@ def in_the_cache(cache: Path, name: str, *left_out: str) -> None:
     for file in {"model.onnx", "config.json", "tokenizer.json", "tokenizer_config.json"}.difference(left_out):
         target = snapshot / ("onnx" if file == "model.onnx" else "") / file
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(STARTER / file, target)
+        shutil.copy(EMBEDDED / file, target)
 
 
 def test_without_a_model_the_check_takes_those_that_are_here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -354,7 +354,7 @@ def test_a_graph_that_differs_is_exit_code_1(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(checking, "check", lambda *_, **__: found)
     shown = run("models", "--check", "embedded")
     assert shown.exit_code == 1
-    assert "starter-v1 FAILED: its optimised graph's logits differ by 0.5" in shown.stdout
+    assert "late-minilm-v1 FAILED: its optimised graph's logits differ by 0.5" in shown.stdout
 
 
 @pytest.mark.parametrize(

@@ -248,6 +248,6 @@ def test_the_embedded_model_ranks_alike_in_int8() -> None:
         "The city's inhabitants number some three and a half million.",
     ]
     wanted = build("embedded").score(query, texts).values
-    given = build({"type": "onnx", "model": "starter-v1", "precision": "int8"}).score(query, texts).values
+    given = build({"type": "onnx", "model": "late-minilm-v1", "precision": "int8"}).score(query, texts).values
     assert np.abs(np.subtract(given, wanted)).max() < 0.05 * (max(wanted) - min(wanted))
     assert np.argmax(given) == np.argmax(wanted) == 0

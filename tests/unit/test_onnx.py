@@ -25,7 +25,7 @@ from rag_rerank import (
 from rag_rerank.backends._encoder import Inputs, fit
 from rag_rerank.backends.onnx import OnnxReranker
 
-STARTER = Path(rag_rerank.__file__).parent / "models" / "starter-v1"
+EMBEDDED = Path(rag_rerank.__file__).parent / "models" / "late-minilm-v1"
 ALL = ("input_ids", "attention_mask", "token_type_ids")
 
 
@@ -40,7 +40,7 @@ def folder_of(
     """Write a folder whose model gives ``factor * sum(ids * mask)``, so each pair's logit is known."""
     path.mkdir(exist_ok=True)
     for name in ("tokenizer.json", "config.json"):
-        shutil.copy(STARTER / name, path)
+        shutil.copy(EMBEDDED / name, path)
     (path / "tokenizer_config.json").write_text('{"model_max_length": 512, "pad_token": "[PAD]"}')
     nodes = [
         helper.make_node("Mul", [inputs[0], inputs[1 % len(inputs)]], ["seen"]),
@@ -234,7 +234,7 @@ def test_the_embedded_model_knows_an_answer_from_a_topic() -> None:
     ranking = build("embedded").rerank("How many people live in Berlin?", texts)
     assert [hit.id for hit in ranking] == ["2", "1", "0"]
     assert ranking.scale == "sigmoid" and ranking[0].score > 0.9 > 0.1 > ranking[1].score
-    assert ranking.trace.model == "starter-v1"
+    assert ranking.trace.model == "late-minilm-v1"
 
 
 def test_torch_is_not_needed(monkeypatch: pytest.MonkeyPatch) -> None:

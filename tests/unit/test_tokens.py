@@ -11,7 +11,7 @@ import tiktoken
 from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
-from tokenizing import STARTER, tiny_encoding
+from tokenizing import EMBEDDED, tiny_encoding
 
 from rag_rerank._tokens import tokens
 from rag_rerank.errors import ConfigError, MissingExtraError, ModelLoadError
@@ -59,13 +59,15 @@ def test_a_function_that_raises_is_named_with_what_it_raised() -> None:
         tokens(broken, path="packing.tokenizer").count("a")
 
 
-@pytest.mark.parametrize("place", [STARTER, STARTER / "tokenizer.json", str(STARTER), str(STARTER / "tokenizer.json")])
+@pytest.mark.parametrize(
+    "place", [EMBEDDED, EMBEDDED / "tokenizer.json", str(EMBEDDED), str(EMBEDDED / "tokenizer.json")]
+)
 def test_a_tokenizer_json_is_found_by_file_or_folder(place: Any) -> None:
     assert tokens(place).count("How tall is K2?") == 6
 
 
 def test_special_tokens_are_not_counted_and_truncation_is_switched_off(tmp_path: Path) -> None:
-    cutting = Tokenizer.from_file(str(STARTER / "tokenizer.json"))
+    cutting = Tokenizer.from_file(str(EMBEDDED / "tokenizer.json"))
     cutting.enable_truncation(8)
     cutting.enable_padding(length=8)
     cutting.save(str(tmp_path / "tokenizer.json"))
@@ -78,7 +80,7 @@ def test_special_tokens_are_not_counted_and_truncation_is_switched_off(tmp_path:
 
 def test_a_fast_tokenizer_of_transformers_is_taken_as_it_is() -> None:
     transformers = pytest.importorskip("transformers")
-    fast = transformers.PreTrainedTokenizerFast(tokenizer_file=str(STARTER / "tokenizer.json"))
+    fast = transformers.PreTrainedTokenizerFast(tokenizer_file=str(EMBEDDED / "tokenizer.json"))
     assert tokens(fast).count("How tall is K2?") == 6
 
 
@@ -135,7 +137,7 @@ def test_files_that_are_absent_or_no_tokenizer_are_told_apart(tmp_path: Path) ->
 ANY_TEXT = st.text(st.characters(codec=None) | st.sampled_from("\ud800\udc00"))
 
 
-@pytest.mark.parametrize("spec", [STARTER, tiny_encoding(), len], ids=["json", "tiktoken", "function"])
+@pytest.mark.parametrize("spec", [EMBEDDED, tiny_encoding(), len], ids=["json", "tiktoken", "function"])
 @given(text=ANY_TEXT)
 def test_any_text_can_be_counted_and_its_places_lie_inside_it(spec: Any, text: str) -> None:
     counter = tokens(spec)

@@ -13,7 +13,7 @@ from rag_rerank.backends import catalogue
 from rag_rerank.backends._weights import model_name
 from rag_rerank.backends.onnx import OnnxReranker
 
-STARTER = Path(rag_rerank.__file__).parent / "models" / "starter-v1"
+EMBEDDED = Path(rag_rerank.__file__).parent / "models" / "late-minilm-v1"
 MINILM = "cross-encoder/ms-marco-MiniLM-L6-v2"
 PINNED = "c5ee24cb16019beea0893ab7796b1df96625c6b8"
 
@@ -39,7 +39,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
         for name in ("onnx/model.onnx", "config.json", "tokenizer.json", "tokenizer_config.json"):
             if name != without:
                 blob = blobs / re.sub(r"\W", "", name)
-                shutil.copy(STARTER / Path(name).name, blob)
+                shutil.copy(EMBEDDED / Path(name).name, blob)
                 (snapshot / name).symlink_to(blob)
         return snapshot
 
@@ -100,7 +100,7 @@ def test_a_folder_that_is_called_like_a_catalogue_model_is_not_taken_for_it(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("minilm", MINILM):
-        shutil.copytree(STARTER, tmp_path / name)
+        shutil.copytree(EMBEDDED, tmp_path / name)
         with pytest.raises(ModelLoadError, match="not in the local cache"):
             OnnxReranker(model=name).warm_up()
         assert OnnxReranker(model=f"./{name}").rerank("how warm?", ["warm"]).trace.model == f"./{name}"
@@ -113,7 +113,7 @@ def test_a_misspelt_alias_is_corrected_and_the_error_keeps_its_trace(store: Stor
 
 
 def test_no_name_is_not_the_working_directory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(STARTER)
+    monkeypatch.chdir(EMBEDDED)
     with pytest.raises(ConfigError, match="unknown model ''"):
         build("onnx:").warm_up()
 

@@ -48,7 +48,7 @@ from rag_rerank.testing import RerankerContract, ScriptedReranker
 
 Ask = Callable[..., Ranking]
 
-STARTER = str(Path(rag_rerank.__file__).parent / "models" / "starter-v1" / "tokenizer.json")
+EMBEDDED = str(Path(rag_rerank.__file__).parent / "models" / "late-minilm-v1" / "tokenizer.json")
 LONG = " ".join(f"Sentence number {i} says that the lake is {i} metres deep and cold." for i in range(60))
 MIXED = "温度は重要です。" * 9 + " 👩‍👩‍👧‍👦 e\u0301" * 20 + "x" * 300 + "\u200b \n\t" * 40 + "\ud800 end 😀\udfff" * 5
 
@@ -66,12 +66,12 @@ def embedded() -> Reranker:
 
 
 def windows(reranker: Reranker, tokens: int = 12, overlap: int = 4, **options: Any) -> Windows:
-    return Windows(reranker=reranker, tokens=tokens, overlap=overlap, tokenizer=STARTER, **options)
+    return Windows(reranker=reranker, tokens=tokens, overlap=overlap, tokenizer=EMBEDDED, **options)
 
 
 @cache
 def wordpiece() -> Tokens:
-    return tokens(STARTER)
+    return tokens(EMBEDDED)
 
 
 @cache
@@ -437,13 +437,13 @@ def test_a_window_that_is_cut_all_the_same_is_told() -> None:
     [
         ({}, "tokenizer"),
         ({"tokens": 100}, "tokenizer"),
-        ({"tokenizer": STARTER}, "tokens"),
-        ({"tokenizer": STARTER, "tokens": 0, "overlap": 0}, "tokens"),
-        ({"tokenizer": STARTER, "tokens": 40}, "tokens"),
-        ({"tokenizer": STARTER, "tokens": 100, "overlap": -1}, "overlap"),
-        ({"tokenizer": STARTER, "tokens": 100, "pool": "sum"}, "pool"),
-        ({"tokenizer": STARTER, "tokens": 100, "top_m": 2}, "top_m"),
-        ({"tokenizer": STARTER, "tokens": 100, "pool": "top", "top_m": 0}, "top_m"),
+        ({"tokenizer": EMBEDDED}, "tokens"),
+        ({"tokenizer": EMBEDDED, "tokens": 0, "overlap": 0}, "tokens"),
+        ({"tokenizer": EMBEDDED, "tokens": 40}, "tokens"),
+        ({"tokenizer": EMBEDDED, "tokens": 100, "overlap": -1}, "overlap"),
+        ({"tokenizer": EMBEDDED, "tokens": 100, "pool": "sum"}, "pool"),
+        ({"tokenizer": EMBEDDED, "tokens": 100, "top_m": 2}, "top_m"),
+        ({"tokenizer": EMBEDDED, "tokens": 100, "pool": "top", "top_m": 0}, "top_m"),
     ],
 )
 def test_what_makes_no_sense_is_a_config_error(options: dict[str, Any], path: str) -> None:

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rankings import ranking_of
-from tokenizing import STARTER, tiny_encoding
+from tokenizing import EMBEDDED, tiny_encoding
 
 from rag_rerank import Context, Packing, Ranking
 from rag_rerank._tokens import Tokens, tokens
 
-REAL = tokens(STARTER)
+REAL = tokens(EMBEDDED)
 BYTES = tokens(tiny_encoding())
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from rankings import ranking_of
-from tokenizing import STARTER
+from tokenizing import EMBEDDED
 
 from rag_rerank import ConfigError, Packing, pack
 
@@ -52,13 +52,13 @@ def test_an_option_without_the_one_that_it_needs_is_refused(options: dict[str, A
 
 def test_what_goes_through_a_config_comes_back_equal() -> None:
     packing = Packing(
-        top_k=8, max_tokens=100, tokenizer=STARTER, duplicates=0.8, per_source=2, source="file", order="edges"
+        top_k=8, max_tokens=100, tokenizer=EMBEDDED, duplicates=0.8, per_source=2, source="file", order="edges"
     )
     options = packing.to_dict()
     assert options == {
         "top_k": 8,
         "max_tokens": 100,
-        "tokenizer": str(STARTER),
+        "tokenizer": str(EMBEDDED),
         "duplicates": 0.8,
         "per_source": 2,
         "source": "file",
@@ -69,7 +69,7 @@ def test_what_goes_through_a_config_comes_back_equal() -> None:
 
 
 def test_a_folder_beside_us_stays_a_path_in_a_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "mine").symlink_to(STARTER)
+    (tmp_path / "mine").symlink_to(EMBEDDED)
     monkeypatch.chdir(tmp_path)
     options = Packing(max_tokens=9, tokenizer=Path("mine")).to_dict()
     assert options["tokenizer"] == "./mine"
@@ -88,7 +88,7 @@ def test_a_function_is_no_config(option: str) -> None:
 
 
 def test_copies_and_pickles_carry_the_options_and_nothing_that_was_loaded() -> None:
-    packing = Packing(max_tokens=4, tokenizer=STARTER)
+    packing = Packing(max_tokens=4, tokenizer=EMBEDDED)
     ranking = ranking_of(["K2 is tall.", "Garda is deep."])
     context = packing.pack(ranking)
     assert len(pickle.dumps(packing)) < 1_000
