@@ -9,7 +9,14 @@ import pytest
 from rag_rerank.cli import app
 
 DOCS = Path(__file__).parents[1] / "docs"
-PAGES = {"eval": "evaluation.md", "calibrate": "calibration.md", "probe": "probes.md", "trace": "traces.md"}
+PAGES = {
+    "eval": "evaluation.md",
+    "calibrate": "calibration.md",
+    "probe": "probes.md",
+    "trace": "traces.md",
+    "train": "training.md",
+    "distil": "training.md",
+}
 
 
 def test_the_page_of_the_command_line_lists_every_command() -> None:
