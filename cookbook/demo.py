@@ -92,11 +92,8 @@ def main() -> None:
     print(f"  The first {len(places)} questions: the judged passage moved up in {up}, down in {down}, stayed in")
     print(f"  {len(both) - up - down}, and was not found by BM25 in {len(places) - len(both)}.")
     print(f"  Mean reciprocal rank {mean[0]:.3f} -> {mean[1]:.3f}.")
-    print("\n  What that says and what not: embedded is a small starter, trained on questions and short passages")
-    print(
-        "  like these. On scientific claims it does worse than BM25; the README has figures. Choose minilm or better,"
-    )
-    print("  and measure on text of your own.")
+    print("\n  What that says and what not: embedded is a small model, which compares words in their context and was")
+    print("  trained on no judgments. docs/models.md has figures. Measure on text of your own.")
 
     question = max(zip(places, asked, strict=True), key=lambda pair: pair[0][0] or 0)[1]
     query, candidates = question["text"], found(question["text"])
