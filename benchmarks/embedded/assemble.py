@@ -3,8 +3,8 @@
     python benchmarks/embedded/assemble.py ENCODER IDF OUT [--scale 0.37 --offset -7.1]
 
 ENCODER is a folder with a BERT sentence encoder (all-MiniLM-L6-v2, or what ``teach.py`` made of it), IDF a JSON file
-with a weight for each word piece (``idf.json`` of ``bert-uncased.zip`` in opensearch-project/ml-commons), OUT the folder
-to make. ``rag-rerank export OUT -o FOLDER --weights int8`` makes of it what the package holds.
+with a weight for each word piece (``idf.json`` of ``bert-uncased.zip`` in opensearch-project/ml-commons), OUT the
+folder to make. ``rag-rerank export OUT -o FOLDER --weights int8`` makes of it what the package holds.
 """
 
 from __future__ import annotations
