@@ -387,6 +387,8 @@ def _spread(model: Any, tokenizer: Any) -> None:
         parts: list[list[Any]] = [[]] * len(rows)
         if hasattr(model, "token_weights"):
             model.token_weights.weight.abs_()  # as weights of word pieces are
+            for piece, id in tokenizer.get_vocab().items():
+                model.continues[id] = piece.startswith("##")
             parts = [[torch.tensor([encoding.type_ids[:window]])] for encoding in encodings]
 
         def logits_now() -> Any:

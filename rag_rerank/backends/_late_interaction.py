@@ -34,7 +34,7 @@ dot products with the text's tokens, and w its weight (``token_weights``, how te
   the square of the share that words in several pieces have of the query's weight: an encoder knows least of the words
   that its vocabulary lacks, names, formulas and other languages, and there the letters themselves count;
 - ``weakest``: soft minimum over the query's tokens of the largest similarity: what a text does not speak of
-  (1 for a query without a word to compare, which misses nothing; the other signals but the first are then 0);
+  (1 for a query without a word to compare, which misses nothing);
 - ``covered``: mean over the text's tokens of their largest similarity to the query's.
 """
 
