@@ -79,6 +79,26 @@ def bert(folder: Path, **options: Any) -> Path:
     return _save(BertForSequenceClassification, config, folder, _bert_tokenizer(vocabulary), **options)
 
 
+def late_interaction(folder: Path, **options: Any) -> Path:
+    """Our own kind: query and text read apart, ``[CLS] q [SEP] [CLS] d [SEP]``, and the weight of each word piece."""
+    from rag_rerank.backends._late_interaction import architecture, register
+
+    register()
+    vocabulary = _word_pieces(("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"))
+    core = _bert_tokenizer(vocabulary).core
+    _pairs_as(core, "[CLS] $A [SEP]", "[CLS] $A [SEP] [CLS]:1 $B:1 [SEP]:1", "[CLS]", "[SEP]")
+    inputs = ["input_ids", "token_type_ids", "attention_mask"]
+    settings = {"tokenizer_class": "PreTrainedTokenizerFast", "model_input_names": inputs, **_BRACKETS}
+    config_class, model_class = architecture()
+    config = config_class(
+        special_ids=(vocabulary["[CLS]"], vocabulary["[SEP]"]),
+        vocab_size=len(vocabulary),
+        max_position_embeddings=options.pop("positions", 512),
+        **_size(options),
+    )
+    return _save(model_class, config, folder, Tokenizer(core, settings), **options)
+
+
 def xlm_roberta(folder: Path, **options: Any) -> Path:
     """BGE's kind: XLMRobertaForSequenceClassification, Unigram, ``<s> q </s></s> d </s>``, positions from 2."""
     from transformers import XLMRobertaConfig, XLMRobertaForSequenceClassification
@@ -220,6 +240,7 @@ def gemma(folder: Path, **options: Any) -> Path:
 
 ENCODERS: Mapping[str, Save] = {
     "bert": bert,
+    "late-interaction": late_interaction,
     "xlm-roberta": xlm_roberta,
     "roberta": roberta,
     "deberta": deberta,
@@ -352,7 +373,8 @@ def _spread(model: Any, tokenizer: Any) -> None:
     causal = hasattr(model, "lm_head")
     text = [f"A: {q}\nB: {d}" for q, d in PAIRS] if causal else list(PAIRS)
     window = model.config.max_position_embeddings - 2
-    rows = [encoding.ids[:window] for encoding in tokenizer.encode_batch(text)]
+    encodings = tokenizer.encode_batch(text)
+    rows = [encoding.ids[:window] for encoding in encodings]
     with torch.no_grad():
         if causal:
             answers = [tokenizer.token_to_id(word) for word in ("1", "0", "yes", "no", "Yes")]
@@ -362,8 +384,16 @@ def _spread(model: Any, tokenizer: Any) -> None:
             weight.copy_((1 + weight) * 3 / spread - 1 if model.config.model_type == "gemma" else weight * 3 / spread)
             return
 
+        parts: list[list[Any]] = [[]] * len(rows)
+        if hasattr(model, "token_weights"):
+            model.token_weights.weight.abs_()  # as weights of word pieces are
+            for piece, id in tokenizer.get_vocab().items():
+                model.continues[id] = piece.startswith("##")
+            parts = [[torch.tensor([encoding.type_ids[:window]])] for encoding in encodings]
+
         def logits_now() -> Any:
-            return torch.cat([model(torch.tensor([row])).logits[:, 0] for row in rows])
+            inputs = zip(rows, parts, strict=True)
+            return torch.cat([model(torch.tensor([row]), *part).logits[:, 0] for row, part in inputs])
 
         head = model.classifier.out_proj if hasattr(model.classifier, "out_proj") else model.classifier
         head.weight *= 3 / logits_now().std()

@@ -11,10 +11,11 @@ is told in `SIGNALS`.
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 from typing import Any
 
-__all__ = ["MODEL_TYPE", "SIGNALS", "architecture", "register"]
+__all__ = ["BEST", "K1", "LENGTH", "MODEL_TYPE", "NEVER", "SIGNALS", "SOFT", "B", "architecture", "register"]
 
 MODEL_TYPE = "late-interaction-bert"
 """``model_type`` in the config of such a model."""
@@ -32,18 +33,22 @@ dot products with the text's tokens, and w its weight (``token_weights``, how te
 - ``lexical``: BM25's saturated term frequency (Robertson and Zaragoza, 2009) of word pieces, weighted by w, times
   the square of the share that words in several pieces have of the query's weight: an encoder knows least of the words
   that its vocabulary lacks, names, formulas and other languages, and there the letters themselves count;
-- ``weakest``: soft minimum over the query's tokens of the largest similarity: what a text does not speak of;
+- ``weakest``: soft minimum over the query's tokens of the largest similarity: what a text does not speak of
+  (1 for a query without a word to compare, which misses nothing);
 - ``covered``: mean over the text's tokens of their largest similarity to the query's.
 """
 
-_BEST = 3
-_SOFT = 8.0
+BEST = 3
+"""How many similarities of a query token ``matched`` is the mean of."""
+
+SOFT = 8.0
 """Sharpness of the soft minimum: two tokens that differ by 0.3 count 11 to 1."""
 
-_K1, _B, _LENGTH = 1.2, 0.5, 80.0
+K1, B, LENGTH = 1.2, 0.5, 80.0
 """BM25's constants; the length, in word pieces, counts as average, for a model knows of no corpus."""
 
-_NEVER = -1e4
+NEVER = -1e4
+"""Similarity to what is not compared."""
 
 
 def register() -> None:
@@ -90,22 +95,22 @@ def architecture() -> tuple[Any, Any]:
             self.post_init()
 
         def forward(
-            self, input_ids: Any, attention_mask: Any = None, token_type_ids: Any = None, **_: Any
+            self, input_ids: Any, token_type_ids: Any, attention_mask: Any = None, **_: Any
         ) -> SequenceClassifierOutput:
             """Return one logit a row, of shape (batch, 1)."""
             seen = torch.ones_like(input_ids) if attention_mask is None else attention_mask
-            text = (token_type_ids == 1) & (seen == 1)
-            query = (token_type_ids == 0) & (seen == 1)
-            tokens = self._read(input_ids, query, text)
-            signals = self._signals(input_ids, tokens, query, text)
+            parts = token_type_ids.masked_fill(seen == 0, -1)
+            tokens = self._read(input_ids, parts)
+            signals = self._signals(input_ids, tokens, parts == 0, parts == 1)
             return SequenceClassifierOutput(logits=self.classifier(signals.to(self.classifier.weight.dtype)))
 
-        def _read(self, ids: Any, query: Any, text: Any) -> Any:
-            """Return the token vectors, of shape (batch, sequence, hidden); padding reads and is read by nothing."""
-            together = (query[:, :, None] & query[:, None, :]) | (text[:, :, None] & text[:, None, :])
+        def _read(self, ids: Any, parts: Any) -> Any:
+            """Return the token vectors, of shape (batch, sequence, hidden); padding reads padding only."""
+            together = parts[:, :, None] == parts[:, None, :]
             least = torch.finfo(self.dtype).min
             mask = torch.where(together, 0.0, least).to(self.dtype)[:, None]
-            places = torch.arange(ids.shape[1], device=ids.device)[None] - text * query.sum(1, keepdim=True)
+            before = (parts == 0).sum(1, keepdim=True) * (parts == 1)
+            places = torch.arange(ids.shape[1], device=ids.device)[None] - before
             read = self.bert(
                 input_ids=ids, attention_mask=mask, position_ids=places, token_type_ids=torch.zeros_like(ids)
             )
@@ -119,15 +124,15 @@ def architecture() -> tuple[Any, Any]:
                 special = special | (ids == special_id)
             words, asking = text & ~special, (query & ~special)[:, :asked]
             unit = normalize(tokens, dim=-1)
-            alike = (unit[:, :asked] @ unit.transpose(1, 2)).masked_fill(~words[:, None], _NEVER)
-            best = alike.topk(_BEST, dim=-1).values
-            there = (best > _NEVER).float()
+            alike = (unit[:, :asked] @ unit.transpose(1, 2)).masked_fill(~words[:, None], NEVER)
+            best = alike.topk(BEST, dim=-1).values
+            there = (best > NEVER).float()
             largest = best[..., 0].clamp(min=-1)
             few = (best * there).sum(-1) / there.sum(-1).clamp(min=1)
             same = (ids[:, :asked, None] == ids[:, None, :]) & words[:, None]
             held = alike.masked_fill(~same, 0).amax(-1).clamp(min=0)
             count, length = same.sum(-1).float(), words.sum(-1, keepdim=True).float()
-            saturated = count * (_K1 + 1) / (count + _K1 * (1 - _B + _B * length / _LENGTH))
+            saturated = count * (K1 + 1) / (count + K1 * (1 - B + B * length / LENGTH))
             piece = self.continues[ids[:, : asked + 1]].float()
             split = torch.maximum(piece[:, :-1], piece[:, 1:])
             one = asking.float()
@@ -137,8 +142,8 @@ def architecture() -> tuple[Any, Any]:
                 return (values * weights).sum(-1) / weights.sum(-1).clamp(min=1e-6)
 
             pooled = [normalize((tokens * part[..., None]).sum(1), dim=-1) for part in (query, text)]
-            hard = torch.logsumexp((-_SOFT * largest).masked_fill(~asking, _NEVER), -1)
-            back = alike.masked_fill(~asking[..., None], _NEVER).amax(1).clamp(min=-1)
+            hard = mean(torch.exp(-SOFT * largest), one).clamp(min=math.exp(-SOFT))
+            back = alike.masked_fill(~asking[..., None], NEVER).amax(1).clamp(min=-1)
             return torch.stack(
                 [
                     (pooled[0] * pooled[1]).sum(-1),
@@ -146,7 +151,7 @@ def architecture() -> tuple[Any, Any]:
                     mean(largest, telling),
                     mean(held, telling),
                     mean(saturated, telling) * mean(split, telling) ** 2,
-                    (torch.log(one.sum(-1).clamp(min=1)) - hard) / _SOFT,
+                    -torch.log(hard) / SOFT,
                     mean(back, words.float()),
                 ],
                 dim=-1,

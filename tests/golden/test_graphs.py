@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from rag_rerank.backends.onnx import OnnxReranker
 
-FUSED = ("bert", "xlm-roberta", "roberta")
+FUSED = ("bert", "xlm-roberta", "roberta", "late-interaction")
 OTHERS = ("deberta", "modernbert")
 STORED = ("fp32", "int8")
 LONG = " ".join(LINES * 3)

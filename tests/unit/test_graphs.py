@@ -150,7 +150,7 @@ READ = {
 }
 
 
-@pytest.mark.parametrize("family", ["bert", "xlm-roberta"])
+@pytest.mark.parametrize("family", ["bert", "xlm-roberta", "late-interaction"])
 @pytest.mark.parametrize("form", READ)
 def test_files_of_other_exporters_are_read(tmp_path: Path, form: str, family: str) -> None:
     assert runs(changed(tmp_path / "m", family, READ[form])) == ""
@@ -246,6 +246,11 @@ WRONG: dict[str, tuple[str, Change, dict[str, Any]]] = {
     "relative positions": ("bert", lambda m: None, {"position_embedding_type": "relative_key"}),
     "an unknown architecture": ("bert", lambda m: None, {"model_type": "electra"}),
     "no architecture": ("bert", lambda m: None, {"model_type": ...}),
+    "special tokens unknown": ("late-interaction", lambda m: None, {"special_ids": ...}),
+    "special tokens as text": ("late-interaction", lambda m: None, {"special_ids": ["[CLS]"]}),
+    "other special tokens": ("late-interaction", lambda m: None, {"special_ids": [2, 7]}),
+    "a plain cross-encoder's head": ("late-interaction", lambda m: None, {"model_type": "bert"}),
+    "a head over nothing": ("bert", lambda m: None, {"model_type": "late-interaction-bert", "special_ids": [2, 3]}),
 }
 
 

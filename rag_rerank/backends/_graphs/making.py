@@ -23,7 +23,7 @@ Precision = Literal["fp32", "int8"]
 OWN_GRAPH = "runs its own graph"
 """How the note begins that says why no graph was written anew for a model."""
 
-RECIPE = 3
+RECIPE = 4
 """Grows when the same model would be made into another graph."""
 
 _BATCH_TOKENS = 512
