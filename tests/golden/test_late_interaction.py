@@ -47,6 +47,8 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> SentenceTransformer:
     """The encoder alone, as a sentence encoder that knows of no pairs."""
     folder = tmp_path_factory.mktemp("encoder")
     model().bert.save_pretrained(folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "model_type": "bert", "architectures": ["BertModel"]}))
     for name in ("tokenizer.json", "tokenizer_config.json"):
         (folder / name).write_text((checkpoints.made(FAMILY) / name).read_text())
     parts = [Transformer(str(folder), transformer_task="feature-extraction"), Pooling(32, "mean")]

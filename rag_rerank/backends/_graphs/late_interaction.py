@@ -126,7 +126,8 @@ class LateInteractionWriter(EncoderWriter):
             self.node("Gather", ["all means", self.at(place)], name, axis=1)
         self.node("Mul", ["unknown", "unknown"], "unknown squared")
         self.node("Mul", ["letters", "unknown squared"], "lexical")
-        self.node("Log", [self.calculated("Max", "hard", exp(-SOFT))], "logarithm")
+        # Log takes several numbers at once and what is left over one by one, with other last digits; this never does
+        self.node("ReduceLogSum", [self.calculated("Max", "hard", exp(-SOFT))], "logarithm", axes=[1], keepdims=1)
         return ["matched", "weighted", "same", "lexical", self.calculated("Div", "logarithm", -SOFT)]
 
     def largest(self, similar: str) -> list[str]:
