@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from rag_rerank._extras import need
-from rag_rerank.backends._checkpoint import check_weights, has_checkpoint, module_folders, quiet, untrained
+from rag_rerank.backends._checkpoint import (
+    check_weights,
+    cross_encoder,
+    has_checkpoint,
+    module_folders,
+    quiet,
+    untrained,
+)
+from rag_rerank.backends._late_interaction import MODEL_TYPE, register
 from rag_rerank.backends._templates import causal_architecture
-from rag_rerank.backends._weights import TORCH_FILES, locate
+from rag_rerank.backends._weights import TORCH_FILES, ModelFolder, locate
 from rag_rerank.backends.torch import usable_device
 from rag_rerank.errors import ModelLoadError
 
-__all__ = ["Base", "load_base", "silent"]
+__all__ = ["Base", "find_base", "load_base", "of_config", "silent"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +49,20 @@ class Base:
     device: str
 
 
+def find_base(model: str, revision: str | None = None) -> ModelFolder:
+    """Return the folder of a model that a training can begin with; its weights are not read.
+
+    Raises:
+        ModelLoadError: It cannot be found, has no safetensors file, or is a causal language model.
+    """
+    folder = locate(model, backend="torch", revision=revision, patterns=TORCH_FILES, complete=has_checkpoint)
+    causal = causal_architecture(folder)
+    if causal:
+        raise ModelLoadError(f"{folder.name} is a causal language model ({causal}); only encoders are trained here")
+    check_weights(folder)
+    return folder
+
+
 def load_base(model: str, *, revision: str | None = None, max_length: int, device: str = "auto", seed: int) -> Base:
     """Load a cross-encoder, or an encoder that is given a new head, from safetensors and without remote code.
 
@@ -57,29 +79,13 @@ def load_base(model: str, *, revision: str | None = None, max_length: int, devic
         ModelLoadError: It cannot be found or loaded, is no encoder, lacks more than a head, or is read with a prompt.
     """
     torch = need("torch", extra="train")
-    sentence_transformers = need("sentence_transformers", extra="train")
-    folder = locate(model, backend="torch", revision=revision, patterns=TORCH_FILES, complete=has_checkpoint)
-    causal = causal_architecture(folder)
-    if causal:
-        raise ModelLoadError(f"{folder.name} is a causal language model ({causal}); only encoders are trained here")
-    check_weights(folder)
-    folder.max_length(max_length)
+    need("sentence_transformers", extra="train")
+    folder = find_base(model, revision)
     device = usable_device(device)
-    try:
-        with silent(), torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            module = sentence_transformers.CrossEncoder(
-                str(folder.path),
-                device=device,
-                num_labels=1,
-                max_length=max_length,
-                activation_fn=torch.nn.Identity(),
-                trust_remote_code=False,
-                local_files_only=True,
-                model_kwargs={"dtype": torch.float32, "use_safetensors": True},
-            )
-    except Exception as error:  # transformers raises whatever the file makes it raise
-        raise ModelLoadError(f"{folder.name} cannot be loaded for training: {error}") from error
+    with silent(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        module = cross_encoder(folder, device, torch.float32, num_labels=1, max_length=max_length)
+    folder.max_length(max_length)
     encoder = module.transformers_model
     if encoder is None or module.default_prompt_name:
         raise ModelLoadError(f"{folder.name} is no plain encoder of query and text: it has a prompt, or no transformer")
@@ -98,6 +104,24 @@ def load_base(model: str, *, revision: str | None = None, max_length: int, devic
         new=new,
         device=device,
     )
+
+
+def of_config(config: Mapping[str, Any]) -> Any:
+    """Return a model with one logit and random weights, as a ``config.json`` describes it.
+
+    Raises:
+        MissingExtraError: transformers is not installed.
+        ModelLoadError: No model can be made of the config.
+    """
+    transformers = need("transformers", extra="train")
+    kind = str(config.get("model_type"))
+    if kind == MODEL_TYPE:
+        register()
+    try:
+        made = transformers.AutoConfig.for_model(kind, **{k: v for k, v in config.items() if k != "model_type"})
+        return transformers.AutoModelForSequenceClassification.from_config(made)
+    except Exception as error:  # transformers raises whatever the config makes it raise
+        raise ModelLoadError(f"a model of the kind {kind!r} cannot be made of its config: {error}") from error
 
 
 @contextmanager

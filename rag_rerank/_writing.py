@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rag_rerank.errors import ConfigError, RerankError
 
-__all__ = ["check_folder", "write", "write_folder"]
+__all__ = ["check_folder", "new_folder", "write", "write_folder"]
 
 
 def write(file: Path, content: bytes, *, check: Callable[[Path], None] = lambda draft: None) -> None:
@@ -58,6 +58,25 @@ def check_folder(file: Path) -> None:
         raise ConfigError(f"cannot write {file}: it is a folder; name a file in it")
 
 
+def new_folder(out: str | os.PathLike[str]) -> Path:
+    """Find out before the work, not after it, that a folder can be made, and return its absolute path.
+
+    Raises:
+        ConfigError: It holds something, or there is no place for it.
+    """
+    target = Path(out).absolute()
+    if target.exists() and not (target.is_dir() and not any(target.iterdir())):
+        raise ConfigError(f"{target} exists already; name a folder that does not, or an empty one", path="out")
+    nearest = _nearest(target)
+    if not (nearest.is_dir() and os.access(nearest, os.W_OK)):
+        raise ConfigError(f"no folder can be made in {nearest}", path="out")
+    return target
+
+
+def _nearest(target: Path) -> Path:
+    return next(parent for parent in target.parents if parent.exists())
+
+
 @contextmanager
 def write_folder(out: Path) -> Iterator[Path]:
     """Let a folder be filled elsewhere on the same disk, and put it in place when all of it is there.
@@ -72,12 +91,8 @@ def write_folder(out: Path) -> Iterator[Path]:
     """
     from tempfile import TemporaryDirectory
 
-    target = out.absolute()
-    if target.exists() and not (target.is_dir() and not any(target.iterdir())):
-        raise ConfigError(f"{target} exists already; name a folder that does not, or an empty one", path="out")
-    nearest = next(parent for parent in target.parents if parent.exists())
-    if not (nearest.is_dir() and os.access(nearest, os.W_OK)):
-        raise ConfigError(f"no folder can be made in {nearest}", path="out")
+    target = new_folder(out)
+    nearest = _nearest(target)
     try:
         with TemporaryDirectory(dir=nearest, prefix=".rag-rerank-draft-") as temporary:
             draft = Path(temporary) / "draft"

@@ -16,7 +16,15 @@ from rag_rerank.errors import ModelLoadError
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["CrossEncoderModel", "check_weights", "has_checkpoint", "module_folders", "quiet", "untrained"]
+__all__ = [
+    "CrossEncoderModel",
+    "check_weights",
+    "cross_encoder",
+    "has_checkpoint",
+    "module_folders",
+    "quiet",
+    "untrained",
+]
 
 
 class CrossEncoderModel:
@@ -29,23 +37,8 @@ class CrossEncoderModel:
 
     def __init__(self, folder: ModelFolder, device: str, dtype: Any) -> None:
         import torch
-        from sentence_transformers import CrossEncoder
 
-        check_weights(folder)
-        if folder.config.get("model_type") == MODEL_TYPE:
-            register()
-        try:
-            with quiet():
-                self.module = CrossEncoder(
-                    str(folder.path),
-                    device=device,
-                    activation_fn=torch.nn.Identity(),
-                    trust_remote_code=False,
-                    local_files_only=True,
-                    model_kwargs={"dtype": dtype, "use_safetensors": True},
-                ).eval()
-        except Exception as error:  # transformers raises whatever the file makes it raise
-            raise ModelLoadError(f"{folder.name} cannot be loaded: {error}") from error
+        self.module = cross_encoder(folder, device, dtype).eval()
         if self.module.num_labels != 1:
             raise ModelLoadError(
                 f"{folder.name} gives {self.module.num_labels} numbers a pair, not one relevance logit"
@@ -88,6 +81,39 @@ class CrossEncoderModel:
         return scores.float().reshape(-1)
 
 
+def cross_encoder(folder: ModelFolder, device: str, dtype: Any, **more: Any) -> Any:
+    """Return sentence-transformers' `CrossEncoder` of a folder, without activation, from safetensors, without its code.
+
+    Args:
+        folder: The folder.
+        device: A torch device.
+        dtype: What its weights are cast to.
+        more: What else `CrossEncoder` is given.
+
+    Raises:
+        ModelLoadError: It has no safetensors file, or cannot be loaded.
+    """
+    import torch
+    from sentence_transformers import CrossEncoder
+
+    check_weights(folder)
+    if folder.config.get("model_type") == MODEL_TYPE:
+        register()
+    try:
+        with quiet():
+            return CrossEncoder(
+                str(folder.path),
+                device=device,
+                activation_fn=torch.nn.Identity(),
+                trust_remote_code=False,
+                local_files_only=True,
+                model_kwargs={"dtype": dtype, "use_safetensors": True},
+                **more,
+            )
+    except Exception as error:  # transformers raises whatever the file makes it raise
+        raise ModelLoadError(f"{folder.name} cannot be loaded: {error}") from error
+
+
 def has_checkpoint(folder: Path) -> bool:
     """Whether a folder holds a config and all safetensors files of a checkpoint."""
     return (folder / "config.json").is_file() and _has_weights(folder)
@@ -117,7 +143,15 @@ def check_weights(folder: ModelFolder) -> None:
                 "they are read; save the model anew as safetensors"
             )
         if position == 0:
-            raise ModelLoadError(f"{folder.name} has no model.safetensors, or not all of its shards")
+            raise ModelLoadError(
+                f"{folder.name} has no model.safetensors, or not all of its shards"
+                + (
+                    "; it ships as ONNX only, so name a checkpoint that PyTorch reads: minilm, any cross-encoder or "
+                    "encoder of the hub, or a folder with one"
+                    if folder.row and folder.row.packaged
+                    else ""
+                )
+            )
 
 
 def module_folders(folder: ModelFolder) -> list[str]:

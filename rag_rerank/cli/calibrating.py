@@ -11,7 +11,7 @@ import click
 from rag_rerank._writing import check_folder
 from rag_rerank.base import Reranker
 from rag_rerank.cli.editing import check_new, laid_out, put
-from rag_rerank.cli.judgments import grade_option
+from rag_rerank.cli.judgments import grade_option, unjudged_option
 from rag_rerank.cli.progress import bar
 from rag_rerank.cli.table import line, table
 from rag_rerank.compose import Calibrated, CalibrationMap, Fit
@@ -48,13 +48,7 @@ _HALVINGS = 200
     show_default=True,
     help="A sigmoid (platt), steps (isotonic), or steps where they are surely better (auto).",
 )
-@click.option(
-    "--unjudged",
-    type=click.Choice(get_args(Unjudged)),
-    default="left out",
-    show_default=True,
-    help="What candidates without a judgment are.",
-)
+@unjudged_option
 def calibrate(
     sources: Sequence[str],
     spec: str,

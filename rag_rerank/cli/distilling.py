@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import asdict
 from functools import partial
@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rag_rerank.cli.judgments import grade_option
+from rag_rerank.cli.judgments import grade_option, unjudged_option
 from rag_rerank.cli.knobs import knobs, settings_of
 from rag_rerank.cli.progress import bar
-from rag_rerank.cli.repeating import as_given
+from rag_rerank.cli.repeating import as_given, note, resume_option, stoppable
 from rag_rerank.cli.table import line
 from rag_rerank.config import build
 
 if TYPE_CHECKING:
+    from rag_rerank.compose import Unjudged
     from rag_rerank.training.distilling import Distilled
     from rag_rerank.training.planning import Plan
 
@@ -55,9 +56,10 @@ _TERMS = (
 @click.option("--records", metavar="DIR", help="Where the teacher's answers are kept.  [default: OUT.teacher]")
 @click.option("--validation", metavar="SOURCE", help="Judged queries of the same corpus, as for `eval`.")
 @grade_option
+@unjudged_option
 @click.option("--licence", metavar="ID", help="Licence of the corpus, for the model card: cc-by-4.0.")
 @partial(knobs, fitted=_FITTED)
-@click.option("--resume/--no-resume", default=True, show_default=True, help="Go on from checkpoints that are there.")
+@resume_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
 @click.pass_context
 def distil(
@@ -77,6 +79,7 @@ def distil(
     records: str | None,
     validation: str | None,
     relevant: int,
+    unjudged: Unjudged,
     licence: str | None,
     resume: bool,
     as_json: bool,
@@ -107,14 +110,14 @@ def distil(
 
         def agree(plan: Plan) -> None:
             for said in _plan(plan):
-                click.echo(line(said), err=True)
+                click.echo(said, err=True)
             if plan.estimate.ahead.requests:
                 click.echo(_TERMS.format(teacher=taught_by.label), err=True)
                 if not yes:
                     click.confirm("Ask it?", abort=True, err=True)
             shown.append(stack.enter_context(bar("distilling")))
 
-        try:
+        with stoppable(out):
             made = distilling.distil(
                 corpus,
                 taught_by,
@@ -128,28 +131,28 @@ def distil(
                 workers=workers,
                 settings=settings_of({**given, **fitted}),
                 validation=None if validation is None else read(validation, relevant=relevant),
+                unjudged=unjudged,
                 records=records,
                 commands=(as_given(ctx),),
                 resume=resume,
                 agree=agree,
                 progress=lambda share, words=None: shown[0](share, words),
-                note=lambda words: click.echo(f"Note: {line(words)}", err=True),
+                note=note,
             )
-        except KeyboardInterrupt:
-            click.echo(f"\nstopped; the same command goes on where it was, from what is kept beside {out}", err=True)
-            raise
     click.echo(json.dumps(_as_dict(made, out)) if as_json else _summary(made, out))
 
 
-def _plan(plan: Plan) -> Sequence[str]:
+def _plan(plan: Plan) -> Iterator[str]:
+    """Say what is going to be done, before anything is asked."""
     rules = ", ".join(f"{count:,} {rule}" for rule, count in plan.queries.counts.items() if count)
-    return (
-        f"corpus   {plan.corpus.name}: {len(plan.corpus.documents):,} passages",
-        f"queries  {plan.asked:,} of {len(plan.queries.queries):,} ({rules})",
-        f"teacher  {plan.estimate}",
-        f"student  {plan.student}",
-        f"loss     {plan.settings.loss}",
-    )
+    for name, words in (
+        ("corpus", f"{plan.corpus.name}: {len(plan.corpus.documents):,} passages"),
+        ("queries", f"{plan.asked:,} of {len(plan.queries.queries):,} ({rules})"),
+        ("teacher", str(plan.estimate)),
+        ("student", str(plan.student)),
+        ("loss", plan.settings.loss),
+    ):
+        yield f"{name:<9}{line(words)}"
 
 
 def _summary(made: Distilled, out: Path) -> str:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import click
 
-__all__ = ["grade_option"]
+from rag_rerank.compose import Unjudged
+
+__all__ = ["grade_option", "unjudged_option"]
 
 grade_option = click.option(
     "--relevant",
@@ -15,3 +19,12 @@ grade_option = click.option(
     help="Grade from which on a document is relevant.",
 )
 """From which grade on a document is relevant; the command gets it as ``relevant``."""
+
+unjudged_option = click.option(
+    "--unjudged",
+    type=click.Choice(get_args(Unjudged)),
+    default="left out",
+    show_default=True,
+    help="What candidates without a judgment are to the map of scores.",
+)
+"""What is not judged; the command gets it as ``unjudged``."""

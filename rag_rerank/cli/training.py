@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rag_rerank.base import Reranker
+from rag_rerank._writing import new_folder
+from rag_rerank.base import PointwiseReranker, Reranker
+from rag_rerank.cli.judgments import unjudged_option
 from rag_rerank.cli.knobs import knobs, settings_of
 from rag_rerank.cli.progress import bar
-from rag_rerank.cli.repeating import as_given
+from rag_rerank.cli.repeating import as_given, note, resume_option, stoppable
 from rag_rerank.cli.table import line, table
+from rag_rerank.compose import Cached, Unjudged
 from rag_rerank.config import build
 from rag_rerank.errors import ConfigError
 
@@ -25,6 +28,9 @@ if TYPE_CHECKING:
     from rag_rerank.training.run import Run
 
 __all__ = ["train"]
+
+_ALL = 10**9
+"""Scores that are kept: none is dropped for a newer one."""
 
 _WAYS = ("bm25", "bi-encoder", "model", "random")
 
@@ -54,12 +60,13 @@ _WAYS = ("bm25", "bi-encoder", "model", "random")
     show_default=True,
     help="Candidates of a validation query, at most.",
 )
+@unjudged_option
 @click.option("--shared-corpus", is_flag=True, help="Training and validation search one corpus, and may share texts.")
 @click.option(
     "--against-leaks", "evaluations", multiple=True, metavar="SOURCE", help="Leave text of this out; repeatable."
 )
 @knobs
-@click.option("--resume/--no-resume", default=True, show_default=True, help="Go on from checkpoints that are there.")
+@resume_option
 @click.option("--json", "as_json", is_flag=True, help="Print the run record instead of a summary.")
 @click.pass_context
 def train(
@@ -79,6 +86,7 @@ def train(
     validation: str | None,
     hold_out: float | None,
     depth: int,
+    unjudged: Unjudged,
     shared_corpus: bool,
     evaluations: Sequence[str],
     resume: bool,
@@ -93,11 +101,12 @@ def train(
     With a validation, the step with the best nDCG@10 is kept, training stops early, and scores are calibrated. Text of
     a --validation's queries, and of all of --against-leaks, is left out of the training and told in the model card.
 
-    Checkpoints lie in DIR.checkpoints while it runs. After Ctrl-C, a kill or a full disk the same command goes on where
-    it stopped. Needs: pip install "rag-rerank[train]".
+    Checkpoints lie in DIR.checkpoints while it runs; scores of --filter-teacher and --model stay in DIR.scores. After
+    Ctrl-C, a kill or a full disk the same command goes on where it stopped. Needs: pip install "rag-rerank[train]".
     """
+    from rag_rerank._bases import find_base
     from rag_rerank.evaluation import read  # these are slow to import, for the other commands
-    from rag_rerank.training import card, held_out, mining, splitting
+    from rag_rerank.training import card, held_out, mining, scoring, splitting
     from rag_rerank.training.training import train as run
 
     settings = settings_of(given)
@@ -105,6 +114,8 @@ def train(
         raise ConfigError("give one of --validation and --hold-out, not both")
     if (filter_teacher or model or encoder) and not ways:
         raise ConfigError("--filter-teacher, --model and --encoder belong to mining; say how with --mine")
+    new_folder(out)
+    find_base(base)
     examples = _read(sources, licence, qrels)
     judged: Judged | None = None
     if hold_out is not None:
@@ -113,43 +124,47 @@ def train(
     elif validation is not None:
         judged = read(validation, depth=depth)
     examples, contamination = _clean(examples, judged if validation else None, evaluations, shared_corpus)
+    taught_by: card.Teacher | None = None
     if ways:
-        with ExitStack() as stack, bar("mining negatives") as progress:
-            examples = mining.mine(
-                examples,
-                ways=ways,
-                negatives=negatives,
-                teacher=_built(filter_teacher, stack),
-                model=_built(model, stack),
-                encoder=encoder,
-                seed=settings.seed,
-                progress=progress,
-            )
+        with ExitStack() as stack:
+            teacher, current = (_built(spec, out, stack) for spec in (filter_teacher, model))
+            with bar("mining negatives") as progress:
+                examples = mining.mine(
+                    examples,
+                    ways=ways,
+                    negatives=negatives,
+                    teacher=teacher,
+                    model=current,
+                    encoder=encoder,
+                    seed=settings.seed,
+                    progress=progress,
+                )
+            if teacher is not None:
+                scored = sum(p.teacher is not None for example in examples.examples for p in example.passages)
+                taught_by = card.Teacher(name=teacher.label, remote=scoring.provided(teacher), pairs=scored)
     click.echo("\n".join(_plan(examples, judged, base)), err=True)
     begun = card.Card(
         name=out.name,
         licence=model_licence,
         contamination=contamination,
         cleaned=contamination is not None,
+        teacher=taught_by,
         commands=(as_given(ctx),),
     )
-    try:
-        with bar(f"training {line(out.name)}") as progress:
-            made = run(
-                examples,
-                out,
-                base=base,
-                card=begun,
-                settings=settings,
-                validation=judged,
-                calibration=judged,
-                resume=resume,
-                progress=progress,
-                note=lambda words: click.echo(f"Note: {line(words)}", err=True),
-            )
-    except KeyboardInterrupt:
-        click.echo(f"\nstopped; the same command goes on from {out}.checkpoints", err=True)
-        raise
+    with stoppable(out), bar(f"training {line(out.name)}") as progress:
+        made = run(
+            examples,
+            out,
+            base=base,
+            card=begun,
+            settings=settings,
+            validation=judged,
+            calibration=judged,
+            unjudged=unjudged,
+            resume=resume,
+            progress=progress,
+            note=note,
+        )
     click.echo(json.dumps(made.to_dict()) if as_json else "\n".join(_summary(made)))
 
 
@@ -184,8 +199,19 @@ def _clean(
     return examples, tuple(rows)
 
 
-def _built(spec: str | None, stack: ExitStack) -> Reranker | None:
-    return None if spec is None else stack.enter_context(build(spec))
+def _built(spec: str | None, out: Path, stack: ExitStack) -> Reranker | None:
+    """Build a reranker whose scores are kept beside the folder: a resumed run finds them, and pays for none twice."""
+    from rag_rerank.training import scoring
+
+    if spec is None:
+        return None
+    reranker = build(spec)
+    if isinstance(reranker, PointwiseReranker) and not isinstance(reranker, Cached) and not reranker.uncacheable:
+        reranker = Cached(reranker=reranker, path=f"{out}.scores", max_entries=_ALL, name=reranker.label)
+    elif scoring.provided(reranker) and not isinstance(reranker, Cached):
+        note(f"{reranker.label} is asked, and paid, anew each time this is run; put type: cached around its members")
+    made: Reranker = stack.enter_context(reranker)
+    return made
 
 
 def _plan(examples: Examples, judged: Judged | None, base: str) -> Iterator[str]:
@@ -198,9 +224,7 @@ def _plan(examples: Examples, judged: Judged | None, base: str) -> Iterator[str]
         yield f"source      {line(source.name)}: {source.queries:,} queries, {source.pairs:,} pairs, {line(said)}"
     yield f"validation  {f'{line(judged.name)}: {len(judged.queries):,} queries' if judged else 'none'}"
     for problem in (*examples.problems, *(judged.problems if judged else ())):
-        yield f"Note: {problem.count:,} {line(problem.kind)}" + (
-            f", such as {line(problem.examples[0])}" if problem.examples else ""
-        )
+        yield f"Note: {line(str(problem))}"
 
 
 def _summary(made: Run) -> Iterator[str]:

@@ -1,7 +1,7 @@
 """Rerankers made of rerankers."""
 
 from rag_rerank.compose._maps import CalibrationMap
-from rag_rerank.compose._provenance import Fit, Provenance
+from rag_rerank.compose._provenance import Fit, Provenance, Unjudged
 from rag_rerank.compose._reports import ShadowReport, ShadowSummary
 from rag_rerank.compose.cached import Cached
 from rag_rerank.compose.calibrated import Calibrated
@@ -30,5 +30,6 @@ __all__ = [
     "ShadowReport",
     "ShadowSummary",
     "Stage",
+    "Unjudged",
     "Windows",
 ]

@@ -16,6 +16,7 @@ from rag_rerank.training.examples import Examples
 from rag_rerank.training.imitating import BY_TEACHER, MEASURE, Following, following, mean
 from rag_rerank.training.leakage import Leakage
 from rag_rerank.training.planning import Plan
+from rag_rerank.training.scoring import provided
 
 __all__ = ["Describing", "begun"]
 
@@ -26,7 +27,7 @@ def begun(name: str, plan: Plan, teacher: Reranker, leakage: Leakage | None, com
         name=name,
         contamination=None if leakage is None else tuple(leakage.contamination),
         cleaned=leakage is not None,
-        teacher=Teacher(name=teacher.label, remote=teacher.remote, pairs=plan.estimate.pairs),
+        teacher=Teacher(name=teacher.label, remote=provided(teacher), pairs=plan.estimate.pairs),
         use=f"Orders passages of {plan.corpus.name} as {teacher.label} does, from which it was distilled.",
         limits=("How good it is on another corpus than the one it was distilled on is not known.",),
         commands=tuple(tuple(command) for command in commands),

@@ -11,9 +11,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rag_rerank._extras import need
+from rag_rerank._writing import new_folder
+from rag_rerank.compose import Unjudged
 from rag_rerank.config import Spec, build
 from rag_rerank.errors import ConfigError
-from rag_rerank.evaluation import Judged, Problem
+from rag_rerank.evaluation import Judged
 from rag_rerank.training._describing import Describing, begun
 from rag_rerank.training._losses import FROM_TEACHER
 from rag_rerank.training.asking import Taught, Teaching
@@ -21,7 +23,7 @@ from rag_rerank.training.card import Figure
 from rag_rerank.training.corpora import read_corpus
 from rag_rerank.training.imitating import Following, as_logits, by_teacher
 from rag_rerank.training.leakage import find_leaks
-from rag_rerank.training.planning import Given, Plan, queries_for, settings_for, source_of, within
+from rag_rerank.training.planning import Given, Plan, check_enough, queries_for, settings_for, source_of, within
 from rag_rerank.training.proposing import proposed
 from rag_rerank.training.run import Run
 from rag_rerank.training.settings import Settings
@@ -70,6 +72,7 @@ def distil(
     settings: Settings | None = None,
     share: float = 0.1,
     validation: Judged | None = None,
+    unjudged: Unjudged = "left out",
     records: str | os.PathLike[str] | None = None,
     commands: Sequence[Sequence[str]] = (),
     resume: bool = True,
@@ -105,6 +108,7 @@ def distil(
             teacher's order on them.
         validation: Judged queries of the same corpus, on which student and first stage are compared, and the map in
             ``calibration.json`` is fitted. Queries that are among them are not learnt from.
+        unjudged: What their candidates without a judgment are to the map (`rag_rerank.evaluation.calibrate`).
         records: Folder of the teacher's answers; by default ``OUT.teacher``.
         commands: Commands that repeat it, for the model card.
         resume: Whether training goes on from checkpoints that are there; the teacher's answers are used in any case.
@@ -123,9 +127,7 @@ def distil(
     """
     for module in ("torch", "sentence_transformers", "accelerate", "datasets", "ir_measures"):
         need(module, extra="train")
-    target = Path(out).absolute()
-    if target.exists() and not (target.is_dir() and not any(target.iterdir())):
-        raise ConfigError(f"{target} exists already; name a folder that does not, or an empty one", path="out")
+    target = new_folder(out)
     if not 0 < share < 1:
         raise ConfigError(f"must be a share between 0 and 1, got {share!r}", path="share")
     if ceiling is not None and not (ceiling >= 0 and math.isfinite(ceiling)):
@@ -137,9 +139,11 @@ def distil(
         if how.loss not in FROM_TEACHER:
             raise ConfigError(f"{how.loss!r} learns nothing from a teacher; {FROM_TEACHER} do", path="loss")
         passages = read_corpus(corpus, licence=licence)
-        _tell(passages.problems, note)
+        for problem in passages.problems:
+            note(str(problem))
         found = queries_for(passages, queries, how.seed, note)
         questions = within(proposed(passages, found.queries, depth=depth, seed=how.seed), max_pairs)
+        check_enough(questions, share, how.seed)
         teaching = Teaching(
             teacher=scored_by,
             questions=questions,
@@ -163,7 +167,8 @@ def distil(
     finally:
         if scored_by is not teacher:
             scored_by.close()
-    _tell(taught.examples.problems, note)
+    for problem in taught.examples.problems:
+        note(str(problem))
     leakage = None if validation is None else find_leaks(taught.examples, [validation])
     clean = taught.examples if leakage is None else leakage.without(taught.examples, shared_corpus=True)
     learnt, held = split(as_logits(clean, scored_by.scale), share=share, seed=how.seed, shared_corpus=True)
@@ -178,6 +183,7 @@ def distil(
             settings=how,
             validation=by_teacher(held),
             calibration=validation,
+            unjudged=unjudged,
             resume=resume,
             describe=describing,
             progress=lambda done, words=None: progress(_ASKING + (1 - _ASKING) * done, words),
@@ -185,11 +191,6 @@ def distil(
         )
     assert describing.following is not None
     return Distilled(plan=plan, taught=taught, following=describing.following, judged=describing.judged, run=run)
-
-
-def _tell(problems: Sequence[Problem], note: Callable[[str], None]) -> None:
-    for problem in problems:
-        note(f"{problem.count:,} {problem.kind}, such as {problem.examples[0]}")
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rag_rerank._writing import write_folder
-from rag_rerank.compose import CalibrationMap
+from rag_rerank.compose import CalibrationMap, Unjudged
 from rag_rerank.config import build
 from rag_rerank.errors import ConfigError, InputError
 from rag_rerank.evaluation import Judged, calibrate
@@ -45,6 +45,7 @@ def complete(
     out: Path,
     *,
     calibration: Judged | None = None,
+    unjudged: Unjudged = "left out",
     card: Card,
     run: Mapping[str, Any] | None = None,
 ) -> Folder:
@@ -61,6 +62,7 @@ def complete(
         out: The folder to make; it must not exist, or be empty.
         calibration: Judged queries that were not trained on. Without them, or if they do not suffice for a fit, there
             is no map, and the card says why.
+        unjudged: What their candidates without a judgment are (`rag_rerank.evaluation.calibrate`).
         card: What is known of the model so far; the window, the sizes and the calibration are filled in.
         run: The record of the run, kept as ``training.json`` as it is given.
 
@@ -83,7 +85,7 @@ def complete(
         copy_checkpoint(checkpoint, draft)
         if record is not None:
             (draft / "training.json").write_text(record, encoding="utf-8")
-        made = _calibrated(draft, calibration, card.name)
+        made = _calibrated(draft, calibration, unjudged, card.name)
         fitted = made if isinstance(made, str) else made.fitted
         whole = replace(card, measured=_measured(draft, reports), calibration=fitted)
         (draft / "README.md").write_text(text(whole), encoding="utf-8")
@@ -97,7 +99,7 @@ def _record(run: Mapping[str, Any]) -> str:
         raise ConfigError(f"the record of the run has no JSON form: {error}", path="run") from error
 
 
-def _calibrated(draft: Path, judged: Judged | None, name: str) -> CalibrationMap | str:
+def _calibrated(draft: Path, judged: Judged | None, unjudged: Unjudged, name: str) -> CalibrationMap | str:
     """Fit and write a map for each ONNX file, and return the fp32 one's; or say why there is none.
 
     A map names the model and not the folder, which is a draft, and a path of this machine. That the map belongs to the
@@ -109,7 +111,7 @@ def _calibrated(draft: Path, judged: Judged | None, name: str) -> CalibrationMap
     for folder, label in ((draft, f"onnx:{name}"), (draft / "int8", f"onnx:{name}/int8")):
         with build({"type": "onnx", "model": str(folder), "name": label}) as reranker:
             try:
-                fitted = calibrate(reranker, judged)
+                fitted = calibrate(reranker, judged, unjudged=unjudged)
             except InputError as error:
                 return str(error)
         made[folder] = replace(fitted, fitted=replace(fitted.fitted, model=name))

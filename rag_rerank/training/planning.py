@@ -9,15 +9,16 @@ from dataclasses import dataclass
 from rag_rerank.base import Reranker
 from rag_rerank.errors import ConfigError, InputError
 from rag_rerank.evaluation import JudgedQuery
-from rag_rerank.training.asking import Estimate
 from rag_rerank.training.corpora import Corpus, read_questions
-from rag_rerank.training.examples import Source
+from rag_rerank.training.estimate import Estimate
+from rag_rerank.training.examples import Example, Examples, Source
 from rag_rerank.training.imitating import loss_for
 from rag_rerank.training.queries import Queries, own, pseudo
 from rag_rerank.training.settings import Settings
 from rag_rerank.training.shapes import Student
+from rag_rerank.training.splitting import split
 
-__all__ = ["Given", "Plan", "queries_for", "settings_for", "source_of", "within"]
+__all__ = ["Given", "Plan", "check_enough", "queries_for", "settings_for", "source_of", "within"]
 
 Given = str | os.PathLike[str] | Sequence[str] | None
 """A file of queries, the queries, or none."""
@@ -72,7 +73,7 @@ def queries_for(corpus: Corpus, given: Given, seed: int, note: Callable[[str], N
         return own(given, seed=seed)
     texts, problems = read_questions(given)
     for problem in problems:
-        note(f"{problem.count} {problem.kind}, such as {problem.examples[0]}")
+        note(str(problem))
     return own(texts, seed=seed)
 
 
@@ -93,6 +94,22 @@ def within(questions: list[JudgedQuery], max_pairs: int | None) -> list[JudgedQu
     if not kept:
         raise ConfigError(f"{max_pairs} pairs are fewer than those of one query", path="max_pairs")
     return kept
+
+
+def check_enough(questions: Sequence[JudgedQuery], share: float, seed: int) -> None:
+    """Find out before a teacher is paid, not after it, that some queries can be held out and others learnt from.
+
+    Raises:
+        InputError: There are too few.
+    """
+    examples = tuple(Example(query=question.text, passages=(), source="") for question in questions)
+    try:
+        split(Examples(examples=examples, sources=()), share=share, seed=seed, shared_corpus=True)
+    except InputError as error:
+        raise InputError(
+            f"{len(questions)} queries are too few to hold out {share:.0%} of them: give more queries, passages or "
+            "pairs (max_pairs)"
+        ) from error
 
 
 def source_of(corpus: Corpus, questions: Sequence[JudgedQuery]) -> Source:

@@ -13,7 +13,7 @@ from rag_rerank.records.record import digest
 from rag_rerank.training.examples import Examples
 from rag_rerank.types import Candidate, Ranking
 
-__all__ = ["Progress", "asked", "raw_scores", "score"]
+__all__ = ["Progress", "asked", "provided", "raw_scores", "score"]
 
 Progress = Callable[[float, str], None]
 """Is told the share that is done, from 0 to 1, and a few words about what is going on."""
@@ -55,6 +55,11 @@ def raw_scores(teacher: Reranker, query: str, texts: Sequence[str], problems: Pr
             kind = f"passages without a score by {teacher.label}"
             problems.note(kind, f"query {digest(query)[:12]}", unscored)
     return [found.get(str(i)) for i in range(len(texts))]
+
+
+def provided(reranker: Reranker) -> bool:
+    """Whether a provider gives any of a reranker's scores, and its terms may have something to say."""
+    return reranker.remote or any(map(provided, reranker.parts))
 
 
 def asked(reranker: Reranker, query: str, texts: Sequence[str], problems: Problems) -> Ranking | None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rag_rerank._bases import of_config
 from rag_rerank._extras import need
 from rag_rerank._json import parsed
 from rag_rerank.errors import ConfigError, ModelLoadError
@@ -88,7 +89,7 @@ class Student:
         safetensors = need("safetensors.torch", extra="train")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            model = _model(self.config)
+            model = of_config(self.config)
         if not self.random:
             _take(model, self._weights(safetensors), self.base)
         try:
@@ -204,7 +205,7 @@ def _one_logit(config: Mapping[str, Any]) -> dict[str, Any]:
 def _planned(name: str, base: Path, config: dict[str, Any], layers: tuple[int, ...] | None, *, made: bool) -> Student:
     torch = need("torch", extra="train")
     with torch.device("meta"):
-        sizes = [(value.dim(), value.numel()) for value in _model(config).parameters()]
+        sizes = [(value.dim(), value.numel()) for value in of_config(config).parameters()]
     return Student(
         name=name,
         base=base,
@@ -214,16 +215,6 @@ def _planned(name: str, base: Path, config: dict[str, Any], layers: tuple[int, .
         parameters=sum(count for _, count in sizes),
         matrices=sum(count for dimensions, count in sizes if dimensions > 1),
     )
-
-
-def _model(config: Mapping[str, Any]) -> Any:
-    transformers = need("transformers", extra="train")
-    kind = str(config.get("model_type"))
-    try:
-        made = transformers.AutoConfig.for_model(kind, **{k: v for k, v in config.items() if k != "model_type"})
-        return transformers.AutoModelForSequenceClassification.from_config(made)
-    except Exception as error:  # transformers raises whatever the config makes it raise
-        raise ModelLoadError(f"a model of the kind {kind!r} cannot be made of its config: {error}") from error
 
 
 def _take(model: Any, weights: Mapping[str, Any], base: Path) -> None:

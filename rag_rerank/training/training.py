@@ -13,7 +13,8 @@ from typing import Any
 
 from rag_rerank._bases import load_base, silent
 from rag_rerank._extras import need
-from rag_rerank.errors import ConfigError
+from rag_rerank._writing import new_folder
+from rag_rerank.compose import Unjudged
 from rag_rerank.evaluation import Judged
 from rag_rerank.training import _trainer
 from rag_rerank.training._checkpoints import Checkpoints
@@ -43,6 +44,7 @@ def train(
     settings: Settings | None = None,
     validation: Examples | Judged | None = None,
     calibration: Judged | None = None,
+    unjudged: Unjudged = "left out",
     resume: bool = True,
     describe: Callable[[Path, Card], tuple[Card, Mapping[str, Any]]] = lambda checkpoint, card: (card, {}),
     progress: Progress = lambda share, words=None: None,
@@ -68,11 +70,12 @@ def train(
         validation: Judged queries with their candidates, or judged examples, none of them among ``examples``; the order
             in which they stand is the incoming one.
         calibration: Judged queries that the calibration map is fitted on; without them there is none.
+        unjudged: What their candidates without a judgment are to that fit (`rag_rerank.evaluation.calibrate`).
         resume: Whether to go on from checkpoints that are there. ``False`` removes them and begins anew.
         describe: Is shown the best checkpoint and the card before the folder is made, and returns the card that is
             written, and what the run record has beside the training's own.
         progress: Is told the share that is done, and a few words.
-        note: Is told what the user should know: damaged checkpoints, queries that teach nothing.
+        note: Is told what the user should know: damaged checkpoints, queries that teach nothing, why there is no map.
 
     Raises:
         ConfigError: ``out`` holds something, a setting does not fit the model or the device, checkpoints are of another
@@ -84,11 +87,11 @@ def train(
     for module in ("torch", "sentence_transformers", "accelerate", "datasets"):
         need(module, extra="train")
     settings = settings or Settings()
-    target = _free(out)
+    target = new_folder(out)
     lessons = Lessons(examples.examples, settings)
     held_out = None if validation is None else Validation(validation)
     for problem in lessons.problems:
-        note(f"{problem.count} {problem.kind}, such as {problem.examples[0]}")
+        note(str(problem))
     start_model = load_base(
         base, revision=revision, max_length=settings.max_length, device=settings.device, seed=settings.seed
     )
@@ -156,19 +159,11 @@ def train(
         checkpoint = checkpoints.best(course.best_step) / "model"
         described, more = describe(checkpoint, filled)
         record = {**made.to_dict(), **more}
-        complete(checkpoint, target, calibration=calibration, card=described, run=record)
+        folder = complete(checkpoint, target, calibration=calibration, unjudged=unjudged, card=described, run=record)
+        if calibration is not None and folder.calibration is None:
+            note(f"there is no calibration map: {folder.card.calibration}")
         checkpoints.remove()
     return made
-
-
-def _free(out: str | os.PathLike[str]) -> Path:
-    target = Path(out).absolute()
-    if target.exists() and not (target.is_dir() and not any(target.iterdir())):
-        raise ConfigError(f"{target} exists already; name a folder that does not, or an empty one", path="out")
-    nearest = next(parent for parent in target.parents if parent.exists())
-    if not (nearest.is_dir() and os.access(nearest, os.W_OK)):
-        raise ConfigError(f"no folder can be made in {nearest}", path="out")
-    return target
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import json
 import random
 from pathlib import Path
 
+from rag_rerank.backends._late_interaction import architecture
 from rag_rerank.training.examples import Example, Examples, Passage, Source
 
 ENDINGS = ("ka", "mo", "ti", "su")
@@ -39,8 +40,8 @@ def examples(count: int, *, stems: tuple[str, ...] = SEEN, seed: int = 0, teache
     return Examples(examples=tuple(made), sources=(SOURCE,))
 
 
-def checkpoint(folder: Path, *, head: bool = True, layers: int = 2) -> Path:
-    """Write a BERT of hidden size 32 that speaks the language, with random weights."""
+def checkpoint(folder: Path, *, head: bool = True, layers: int = 2, late: bool = False) -> Path:
+    """Write a BERT of hidden size 32 that speaks the language, with random weights; or one of late interaction."""
     import tokenizers
     import torch
     from tokenizers import decoders, models, normalizers, pre_tokenizers
@@ -56,14 +57,17 @@ def checkpoint(folder: Path, *, head: bool = True, layers: int = 2) -> Path:
     tokenizer.add_special_tokens(list(special))
     ends = [(token, vocabulary[token]) for token in ("[CLS]", "[SEP]")]
     tokenizer.post_processor = TemplateProcessing(
-        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=ends
+        single="[CLS] $A [SEP]",
+        pair=f"[CLS] $A [SEP] {'[CLS]:1 ' if late else ''}$B:1 [SEP]:1",
+        special_tokens=ends,
     )
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save(str(folder / "tokenizer.json"))
     named = {f"{name}_token": f"[{name.upper()}]" for name in ("cls", "sep", "pad", "unk", "mask")}
     settings = {"tokenizer_class": "BertTokenizer", "model_max_length": 64, "do_lower_case": True, **named}
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
-    config = BertConfig(
+    made, model = architecture() if late else (BertConfig, BertForSequenceClassification if head else BertModel)
+    config = made(
         vocab_size=len(vocabulary),
         hidden_size=32,
         num_hidden_layers=layers,
@@ -71,8 +75,9 @@ def checkpoint(folder: Path, *, head: bool = True, layers: int = 2) -> Path:
         intermediate_size=64,
         max_position_embeddings=64,
         num_labels=1,
+        **({"special_ids": (vocabulary["[CLS]"], vocabulary["[SEP]"])} if late else {}),
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(7)
-        (BertForSequenceClassification if head else BertModel)(config).save_pretrained(folder)
+        model(config).save_pretrained(folder)
     return folder

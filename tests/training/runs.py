@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from rag_rerank.training.card import Card
+from rag_rerank.training.folder import Folder
 from rag_rerank.training.settings import Settings
 from training.language import checkpoint
 
@@ -27,11 +28,12 @@ def copying() -> Iterator[list[Card]]:
 
     cards: list[Card] = []
 
-    def complete(checkpoint: Path, out: Path, *, calibration: Any, card: Card, run: Mapping[str, Any]) -> None:
+    def complete(checkpoint: Path, out: Path, *, card: Card, run: Mapping[str, Any], **given: Any) -> Folder:
         """Stand in for what makes ONNX files, int8 and card of a checkpoint."""
         cards.append(card)
         shutil.copytree(checkpoint, out)
         (out / "training.json").write_text(json.dumps(run))
+        return Folder(path=out, card=card, calibration=None)
 
     threads = torch.get_num_threads()
     with pytest.MonkeyPatch.context() as patched:

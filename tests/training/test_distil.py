@@ -201,6 +201,7 @@ def test_values_that_mean_nothing_are_refused_before_anything_is_asked(
         ({"share": 1.0}, ConfigError, "share: must be a share"),
         ({"settings": replace(QUICK, loss="bce")}, ConfigError, "loss: 'bce' learns nothing from a teacher"),
         ({"max_pairs": 2}, ConfigError, "max_pairs: 2 pairs are fewer"),
+        ({"max_pairs": 8}, InputError, "1 queries are too few to hold out 10%"),
         ({"queries": None}, InputError, "no pseudo-query can be made"),
         ({"ceiling": -1.0}, ConfigError, "ceiling: must be"),
     ):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from backends.server import RerankServer
 from click.testing import CliRunner, Result
 
 from rag_rerank import Candidate
@@ -122,10 +123,40 @@ def test_ctrl_c_says_how_to_go_on_and_the_same_command_does(
         patched.setattr(_Making, "stepped", interrupted)
         stopped = command(*words)
     assert stopped.exit_code == 130
-    assert "goes on from" in stopped.stderr
+    assert "the same command goes on" in stopped.stderr
     assert command(*words).exit_code == 0
     record = json.loads((tmp_path / "out" / "training.json").read_text())
     assert [session["step"] for session in record["sessions"]] == [0, 2]
+
+
+def test_a_teacher_that_filters_is_asked_once_however_often_the_run_is_stopped(
+    pairs: Path, base: str, tmp_path: Path, cards: list[Card], rerank_server: RerankServer
+) -> None:
+    teacher = {"type": "cohere", "model": "rerank-v3.5", "base_url": rerank_server.url, "api_key": "a-key"}
+    (tmp_path / "teacher.json").write_text(json.dumps(teacher))
+    _write(tmp_path / "few.jsonl", _rows(pairs)[:6])
+    words = (tmp_path / "few.jsonl", "--base", base, "-o", tmp_path / "out", *TINY, "--mine=random", "--negatives=2")
+    words += ("--filter-teacher", tmp_path / "teacher.json")
+    stopped = command(*words, "--freeze=9")
+    assert stopped.exit_code == 2 and "freeze" in stopped.stderr
+    asked = len(rerank_server.received)
+    assert asked and command(*words).exit_code == 0
+    assert len(rerank_server.received) == asked
+    assert cards[0].teacher is not None and cards[0].teacher.remote and cards[0].teacher.name == "cohere:rerank-v3.5"
+
+
+def test_what_cannot_be_begun_is_told_before_a_teacher_is_asked(
+    pairs: Path, base: str, tmp_path: Path, rerank_server: RerankServer
+) -> None:
+    teacher = {"type": "cohere", "model": "rerank-v3.5", "base_url": rerank_server.url, "api_key": "a-key"}
+    (tmp_path / "teacher.json").write_text(json.dumps(teacher))
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "file").touch()
+    mining = ("--mine=random", "--filter-teacher", tmp_path / "teacher.json")
+    for out, start, words in (("taken", base, "exists already"), ("out", "embedded", "ships as ONNX only")):
+        made = command(pairs, "--base", start, "-o", tmp_path / out, *TINY, *mining)
+        assert made.exit_code == 2 and words in made.stderr
+    assert rerank_server.received == []
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,10 @@ class Problem:
     count: int
     examples: tuple[str, ...] = ()
 
+    def __str__(self) -> str:
+        """Say it in one line, with the first example."""
+        return f"{self.count:,} {self.kind}" + (f", such as {self.examples[0]}" if self.examples else "")
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JudgedQuery:
