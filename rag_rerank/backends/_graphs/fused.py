@@ -17,7 +17,7 @@ from rag_rerank.backends._late_interaction import MODEL_TYPE
 
 __all__ = ["ARCHITECTURES", "fused"]
 
-ARCHITECTURES = {
+ARCHITECTURES: Mapping[str, type[BertWriter] | type[LateInteractionWriter]] = {
     "bert": BertWriter,
     "roberta": RobertaWriter,
     "xlm-roberta": RobertaWriter,

@@ -204,7 +204,7 @@ class LateInteractionWriter(EncoderWriter):
         """Write ``total NAME``, the sum of whole numbers, or of a few others, along an axis."""
         return self.node("ReduceSum", [x, self.at(axis)], f"total {name}", keepdims=1)
 
-    def product(self, a: str, b: str, name: str, **transposed: int) -> str:
+    def product(self, a: str, b: str, name: str, **transposed: Any) -> str:
         """Return the matrix product of each row of the batch."""
         return self.node("FusedMatMul", [a, b], name, "com.microsoft", **transposed)
 
