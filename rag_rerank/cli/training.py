@@ -147,7 +147,6 @@ def train(
         name=out.name,
         licence=model_licence,
         contamination=contamination,
-        cleaned=contamination is not None,
         teacher=taught_by,
         commands=(as_given(ctx),),
     )
@@ -194,7 +193,7 @@ def _clean(
     for against, shared in (([validation] if validation else [], True), (list(evaluations), shared_corpus)):
         if against:
             leakage = find_leaks(examples, against)
-            rows += leakage.contamination
+            rows += leakage.contamination(shared_corpus=shared)
             examples = leakage.without(examples, shared_corpus=shared)
     return examples, tuple(rows)
 

@@ -25,8 +25,7 @@ def begun(name: str, plan: Plan, teacher: Reranker, leakage: Leakage | None, com
     """Return what a card says before anything is trained."""
     return Card(
         name=name,
-        contamination=None if leakage is None else tuple(leakage.contamination),
-        cleaned=leakage is not None,
+        contamination=None if leakage is None else tuple(leakage.contamination(shared_corpus=True)),
         teacher=Teacher(name=teacher.label, remote=provided(teacher), pairs=plan.estimate.pairs),
         use=f"Orders passages of {plan.corpus.name} as {teacher.label} does, from which it was distilled.",
         limits=("How good it is on another corpus than the one it was distilled on is not known.",),

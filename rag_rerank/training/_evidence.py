@@ -21,8 +21,10 @@ def contamination(card: Card) -> Iterator[str]:
         return
     keys = list(dict.fromkeys(key for row in card.contamination for key in row if key not in ("fingerprint", "first")))
     rows = [tuple(words(row.get(key)) for key in keys) for row in card.contamination]
-    done = "taken out before training" if card.cleaned else "left in: figures on these collections are too high"
-    yield f"Exact copies and near duplicates were looked for in the collections below. What was found was {done}."
+    yield (
+        "Exact copies and near duplicates were looked for in the collections below, and counted. What stands under *left "
+        "out* was not trained on; where that is queries alone, passages were: the model knows that corpus."
+    )
     yield table(keys, rows)
 
 

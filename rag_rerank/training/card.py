@@ -85,7 +85,6 @@ class Card:
         sources: Where the training text comes from.
         contamination: What of evaluations was found in the training text: `Leakage.contamination`, a row a collection,
             also where nothing was found; ``None`` if nobody looked.
-        cleaned: Whether what was found was taken out before training.
         settings: The knobs of the training.
         seed: Of all that is drawn.
         figures: How good it is.
@@ -105,7 +104,6 @@ class Card:
     languages: tuple[str, ...] = ()
     sources: tuple[Source, ...] = ()
     contamination: tuple[Mapping[str, Any], ...] | None = None
-    cleaned: bool = False
     settings: Mapping[str, Any] = field(default_factory=dict)
     seed: int | None = None
     figures: tuple[Figure, ...] = ()

@@ -92,20 +92,23 @@ class Leakage:
         problems = [Problem(kind=kind, count=len(all), examples=tuple(all[:_SHOWN])) for kind, all in told if all]
         return replace(examples, examples=tuple(kept), problems=(*examples.problems, *problems))
 
-    @property
-    def contamination(self) -> list[dict[str, Any]]:
+    def contamination(self, *, shared_corpus: bool = False) -> list[dict[str, Any]]:
         """What a model card says: a row a collection, as plain JSON-ready values, with ids and hashes, without texts.
+
+        ``left out`` says what `without` takes from training, given the same ``shared_corpus``.
 
         ``queries`` and ``documents`` count the collection's texts that were found in training text, by the strongest
         kind; ``training`` counts the training texts; ``first`` shows a few pairs.
         """
-        return [self._row(collection) for collection in self.collections]
+        left_out = "queries that are asked there" if shared_corpus else "queries and passages"
+        return [self._row(collection, left_out) for collection in self.collections]
 
-    def _row(self, collection: Texts) -> dict[str, Any]:
+    def _row(self, collection: Texts, left_out: str) -> dict[str, Any]:
         leaks = [leak for leak in self.leaks if leak.collection == collection.name]
         return {
             "collection": collection.name,
             "fingerprint": collection.fingerprint,
+            "left out": left_out,
             "searched": {"queries": len(collection.queries), "documents": len(collection.documents)},
             "queries": _counted((leak.id, leak.kind) for leak in leaks if leak.of == "query"),
             "documents": _counted((leak.id, leak.kind) for leak in leaks if leak.of == "document"),

@@ -216,6 +216,7 @@ def test_contamination_is_a_row_a_collection_and_silence_is_told_apart_from_noth
     row = {
         "collection": "scifact",
         "fingerprint": "0" * 64,
+        "left out": "queries that are asked there",
         "searched": {"queries": 300, "documents": 5183},
         "queries": {"exact": 0, "near": 0, "run": 0},
         "documents": {"exact": 2, "near": 1, "run": 0},
@@ -223,11 +224,13 @@ def test_contamination_is_a_row_a_collection_and_silence_is_told_apart_from_noth
         "first": [{"training": "ab" * 32}],
     }
     title = "Evaluation text in the training text"
-    told = section(replace(CARD, contamination=(row,), cleaned=True), title)
-    assert "| collection | searched | queries | documents | training |" in told
-    assert "| scifact | queries: 300, documents: 5,183 | none | exact: 2, near: 1 | queries: none, passages: " in told
-    assert "taken out before training" in told
-    assert "left in" in section(replace(CARD, contamination=(row,)), title)
+    told = section(replace(CARD, contamination=(row,)), title)
+    assert "| collection | left out | searched | queries | documents | training |" in told
+    assert (
+        "| scifact | queries that are asked there | queries: 300, documents: 5,183 | none | exact: 2, near: 1 | queries: none, passages: "
+        in told
+    )
+    assert "passages were: the model knows that corpus" in told
     assert "in no collection" in section(CARD, title)
     assert "Nobody looked" in section(replace(CARD, contamination=None), title)
 

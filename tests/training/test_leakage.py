@@ -142,10 +142,11 @@ def test_what_was_found_takes_out_the_same_text_from_other_examples() -> None:
 def test_the_contamination_list_counts_by_collection_and_kind_and_holds_no_text() -> None:
     made = examples(example(QUERY, DOCUMENT), example("one", f"{SENTENCE} {text(30, 1)}"))
     held = evaluation(DOCUMENT, SENTENCE, "clean")
-    first, second = find_leaks(made, [held, evaluation("other", queries=(), name="clean")]).contamination
+    first, second = find_leaks(made, [held, evaluation("other", queries=(), name="clean")]).contamination()
     assert first == {
         "collection": "held",
         "fingerprint": held.fingerprint,
+        "left out": "queries and passages",
         "searched": {"queries": 1, "documents": 3},
         "queries": {"exact": 1, "near": 0, "run": 0},
         "documents": {"exact": 1, "near": 1, "run": 0},
@@ -162,6 +163,8 @@ def test_the_contamination_list_counts_by_collection_and_kind_and_holds_no_text(
         "kind": "exact",
         "share": 1.0,
     }
+    told = find_leaks(made, [held]).contamination(shared_corpus=True)
+    assert [row["left out"] for row in told] == ["queries that are asked there"]
     assert second["documents"] == {"exact": 0, "near": 0, "run": 0}
     written = json.dumps([first, second])
     assert not any(whole in written for whole in (QUERY, DOCUMENT, SENTENCE))
