@@ -22,8 +22,8 @@ def contamination(card: Card) -> Iterator[str]:
     keys = list(dict.fromkeys(key for row in card.contamination for key in row if key not in ("fingerprint", "first")))
     rows = [tuple(words(row.get(key)) for key in keys) for row in card.contamination]
     yield (
-        "Exact copies and near duplicates were looked for in the collections below, and counted. What stands under *left "
-        "out* was not trained on; where that is queries alone, passages were: the model knows that corpus."
+        "Exact copies and near duplicates were looked for in the collections below, and counted. What stands under "
+        "*left out* was not trained on; where that is queries alone, passages were: the model knows that corpus."
     )
     yield table(keys, rows)
 

@@ -227,7 +227,10 @@ def test_contamination_is_a_row_a_collection_and_silence_is_told_apart_from_noth
     told = section(replace(CARD, contamination=(row,)), title)
     assert "| collection | left out | searched | queries | documents | training |" in told
     assert (
-        "| scifact | queries that are asked there | queries: 300, documents: 5,183 | none | exact: 2, near: 1 | queries: none, passages: "
+    assert "| collection | left out | searched | queries | documents | training |" in told
+    left_out = "queries that are asked there"
+    counts = "queries: 300, documents: 5,183 | none | exact: 2, near: 1 | queries: none, passages: "
+    assert f"| scifact | {left_out} | {counts}" in told
         in told
     )
     assert "passages were: the model knows that corpus" in told
