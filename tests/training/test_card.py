@@ -226,13 +226,9 @@ def test_contamination_is_a_row_a_collection_and_silence_is_told_apart_from_noth
     title = "Evaluation text in the training text"
     told = section(replace(CARD, contamination=(row,)), title)
     assert "| collection | left out | searched | queries | documents | training |" in told
-    assert (
-    assert "| collection | left out | searched | queries | documents | training |" in told
     left_out = "queries that are asked there"
     counts = "queries: 300, documents: 5,183 | none | exact: 2, near: 1 | queries: none, passages: "
     assert f"| scifact | {left_out} | {counts}" in told
-        in told
-    )
     assert "passages were: the model knows that corpus" in told
     assert "in no collection" in section(CARD, title)
     assert "Nobody looked" in section(replace(CARD, contamination=None), title)
