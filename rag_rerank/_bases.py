@@ -23,7 +23,10 @@ from rag_rerank.backends._weights import TORCH_FILES, ModelFolder, locate
 from rag_rerank.backends.torch import usable_device
 from rag_rerank.errors import ModelLoadError
 
-__all__ = ["Base", "find_base", "load_base", "of_config", "silent"]
+__all__ = ["OURS", "Base", "find_base", "load_base", "of_config", "silent"]
+
+OURS = (MODEL_TYPE,)
+"""``model_type`` of architectures that other programs do not know."""
 
 
 @dataclass(frozen=True, kw_only=True)

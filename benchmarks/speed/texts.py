@@ -1,7 +1,8 @@
 """Queries and candidates of declared token lengths, cut and joined from the cookbook's real passages.
 
-A length is that of the whole input in BERT's uncased vocabulary: query, text and three special tokens. Texts are cut
-at a word's end, so a few are some tokens shorter than drawn. The same arguments give the same texts.
+A length is that of the whole input in BERT's uncased vocabulary: query, text and the embedded model's four special
+tokens; other cross-encoders have three. Texts are cut at a word's end, so a few are some tokens shorter than drawn. The
+same arguments give the same texts.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ TOKENIZER = ROOT / "rag_rerank" / "models" / "late-minilm-v1" / "tokenizer.json"
 WINDOW = 512
 MEDIAN = 134
 SKEW = 0.55
-SPECIALS = 3
+SPECIALS = 4
 
 
 @dataclass(frozen=True)

@@ -62,6 +62,7 @@ class Measured:
         bytes: File -> its size.
         differences: Folder of an ONNX file -> largest difference of its logits from PyTorch's.
         pairs: On how many pairs of query and text they were compared.
+        ours: Whether its architecture is rag-rerank's own, so that other programs read the ONNX files only.
     """
 
     window: int
@@ -69,6 +70,7 @@ class Measured:
     bytes: Mapping[str, int]
     differences: Mapping[str, float]
     pairs: int
+    ours: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from rag_rerank._bases import OURS
 from rag_rerank._writing import write_folder
 from rag_rerank.compose import CalibrationMap, Unjudged
 from rag_rerank.config import build
@@ -135,4 +136,5 @@ def _measured(draft: Path, reports: list[ExportReport]) -> Measured:
         bytes={file.relative_to(draft).as_posix(): file.stat().st_size for file in files},
         differences={folder: report.max_difference for folder, report in zip(_FORMS, reports, strict=True)},
         pairs=reports[0].pairs,
+        ours=json.loads((draft / "config.json").read_text(encoding="utf-8")).get("model_type") in OURS,
     )

@@ -111,7 +111,11 @@ def _using(card: Card) -> Iterator[str]:
         "`torch:DIR` can use a GPU."
     )
     yield f"```python\n{_snippet(card)}\n```"
-    yield '`sentence_transformers.CrossEncoder("DIR")` reads it too, with the same logits for pairs within the window.'
+    if card.measured and card.measured.ours:
+        yield "Its architecture is one of rag-rerank's own: other programs read the ONNX files."
+    else:
+        others = '`sentence_transformers.CrossEncoder("DIR")`'
+        yield f"{others} reads it too, with the same logits for pairs within the window."
 
 
 def _snippet(card: Card) -> str:

@@ -267,6 +267,8 @@ def test_what_was_measured_and_fitted_is_told_and_so_is_what_was_not() -> None:
     assert "1,500 judged candidates of 50 queries (held out), of which 25.0% are relevant" in told
     assert "| scores as they are | 0.300 | 0.200 | 0.600 |" in told
     assert "DIR/calibration.json" in section(card, "Use")
+    assert "CrossEncoder(" in section(card, "Use")
+    assert "CrossEncoder(" not in section(replace(card, measured=replace(measured, ours=True)), "Use")
     assert "There is no `calibration.json`: too little." in section(
         replace(card, calibration="too little"), "Scores as probabilities"
     )
