@@ -2,7 +2,6 @@
 
 import json
 import random
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,22 +18,11 @@ from rag_rerank.training.examples import Example, Examples, Passage
 from rag_rerank.training.settings import Settings
 from rag_rerank.training.training import train
 from training.language import HELD_OUT, SOURCE, checkpoint, examples
-from training.runs import QUICK, copying, made_base, weights
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return made_base(tmp_path_factory.mktemp("base"))
+from training.runs import QUICK, weights
 
 
 @pytest.fixture
-def completed() -> Iterator[list[Card]]:
-    with copying() as cards:
-        yield cards
-
-
-@pytest.fixture
-def run(completed: list[Card], base: str, tmp_path: Path) -> Any:
+def run(cards: list[Card], base: str, tmp_path: Path) -> Any:
     def trained(data: Examples, settings: Settings = QUICK, **options: Any) -> Any:
         options = {"base": base, "card": Card(name="tiny"), **options}
         return train(data, tmp_path / "out", settings=settings, **options)
@@ -42,7 +30,7 @@ def run(completed: list[Card], base: str, tmp_path: Path) -> Any:
     return trained
 
 
-def test_a_model_learns_a_rule_that_holds_for_words_it_never_saw(run: Any, completed: list[Card]) -> None:
+def test_a_model_learns_a_rule_that_holds_for_words_it_never_saw(run: Any, cards: list[Card]) -> None:
     settings = replace(QUICK, epochs=12, batch=16, evaluate_every=50, loss="ranknet")
     validation = examples(60, stems=HELD_OUT, seed=1)
     made = run(examples(300), settings, validation=validation)
@@ -50,7 +38,7 @@ def test_a_model_learns_a_rule_that_holds_for_words_it_never_saw(run: Any, compl
     assert made.best.ndcg > made.before.ndcg + 0.15
     assert made.best.lift > 0.3
     assert made.best.ndcg == max(point.ndcg for point in made.curve)
-    (card,) = completed
+    (card,) = cards
     assert card.figures[0].after == made.best.ndcg
     assert card.figures[0].before == made.before.ndcg
     assert (card.base, card.sources, card.settings["loss"]) == (made.base, (SOURCE,), "ranknet")

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +15,8 @@ from rag_rerank.cli import app
 from rag_rerank.config import build
 from rag_rerank.training.card import Card
 from training.language import HELD_OUT, STEMS, examples
-from training.runs import copying, made_base
 
 TINY = ("--max-length=32", "--batch=8", "--epochs=1", "--learning-rate=1e-3", "--device=cpu", "--evaluate-every=5")
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return made_base(tmp_path_factory.mktemp("base"))
-
-
-@pytest.fixture
-def cards() -> Iterator[list[Card]]:
-    with copying() as cards:
-        yield cards
 
 
 @pytest.fixture

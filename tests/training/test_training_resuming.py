@@ -22,7 +22,7 @@ from rag_rerank.training.card import Card
 from rag_rerank.training.run import Run
 from rag_rerank.training.training import train
 from training.language import HELD_OUT, examples
-from training.runs import QUICK, copying, made_base
+from training.runs import QUICK, copying
 
 SETTINGS = replace(QUICK, epochs=1.5, batch=4, evaluate_every=2, checkpoint_every=3)
 """Of 32 queries: 12 steps, the epoch's end after the 8th; dropout is on."""
@@ -58,11 +58,6 @@ class Interrupt:
         self.steps.append(int(re.findall(r"step (\d+) of", words)[0]))
         if self.steps[-1] == self.at:
             raise KeyboardInterrupt
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return made_base(tmp_path_factory.mktemp("base"))
 
 
 @pytest.fixture(scope="module", autouse=True)
