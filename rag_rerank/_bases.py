@@ -23,7 +23,7 @@ from rag_rerank.backends._weights import TORCH_FILES, ModelFolder, locate
 from rag_rerank.backends.torch import usable_device
 from rag_rerank.errors import ModelLoadError
 
-__all__ = ["OURS", "Base", "find_base", "load_base", "of_config", "silent"]
+__all__ = ["OURS", "Base", "check_extra", "find_base", "load_base", "of_config", "silent"]
 
 OURS = (MODEL_TYPE,)
 """``model_type`` of architectures that other programs do not know."""
@@ -52,12 +52,24 @@ class Base:
     device: str
 
 
+def check_extra() -> None:
+    """Refuse to go on without what a training imports, before anything is fetched, or paid.
+
+    Raises:
+        MissingExtraError: The extra ``train`` is not installed.
+    """
+    for module in ("torch", "sentence_transformers", "accelerate", "datasets", "ir_measures"):
+        need(module, extra="train")
+
+
 def find_base(model: str, revision: str | None = None) -> ModelFolder:
     """Return the folder of a model that a training can begin with; its weights are not read.
 
     Raises:
+        MissingExtraError: The extra ``train`` is not installed.
         ModelLoadError: It cannot be found, has no safetensors file, or is a causal language model.
     """
+    check_extra()
     folder = locate(model, backend="torch", revision=revision, patterns=TORCH_FILES, complete=has_checkpoint)
     causal = causal_architecture(folder)
     if causal:
@@ -78,12 +90,11 @@ def load_base(model: str, *, revision: str | None = None, max_length: int, devic
 
     Raises:
         ConfigError: The device is unknown or not there.
-        MissingExtraError: torch or sentence-transformers is not installed.
+        MissingExtraError: The extra ``train`` is not installed.
         ModelLoadError: It cannot be found or loaded, is no encoder, lacks more than a head, or is read with a prompt.
     """
-    torch = need("torch", extra="train")
-    need("sentence_transformers", extra="train")
     folder = find_base(model, revision)
+    torch = need("torch", extra="train")
     device = usable_device(device)
     with silent(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from rag_rerank._extras import need
+from rag_rerank._bases import check_extra
 from rag_rerank._writing import new_folder
 from rag_rerank.compose import Unjudged
 from rag_rerank.config import Spec, build
@@ -125,8 +125,7 @@ def distil(
         MissingExtraError: The extra ``train`` is not installed.
         ModelLoadError: The base cannot be loaded.
     """
-    for module in ("torch", "sentence_transformers", "accelerate", "datasets", "ir_measures"):
-        need(module, extra="train")
+    check_extra()
     target = new_folder(out)
     if not 0 < share < 1:
         raise ConfigError(f"must be a share between 0 and 1, got {share!r}", path="share")

@@ -11,8 +11,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from rag_rerank._bases import load_base, silent
-from rag_rerank._extras import need
+from rag_rerank._bases import check_extra, load_base, silent
 from rag_rerank._writing import new_folder
 from rag_rerank.compose import Unjudged
 from rag_rerank.evaluation import Judged
@@ -84,8 +83,7 @@ def train(
         MissingExtraError: The extra ``train`` is not installed.
         ModelLoadError: The base cannot be loaded.
     """
-    for module in ("torch", "sentence_transformers", "accelerate", "datasets"):
-        need(module, extra="train")
+    check_extra()
     settings = settings or Settings()
     target = new_folder(out)
     lessons = Lessons(examples.examples, settings)
