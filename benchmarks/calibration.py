@@ -40,7 +40,7 @@ from rag_rerank import (
     TruncationWarning,
 )
 from rag_rerank.evaluation import Judged, calibrate, read
-from rag_rerank.evaluation.calibration import reliability
+from rag_rerank.evaluation.calibrate import reliability
 
 THRESHOLDS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
 LEAST = 20

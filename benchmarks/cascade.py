@@ -37,7 +37,7 @@ from paired import interval
 import rag_rerank
 from rag_rerank import Candidate, Cascade, PointwiseReranker, Scale, Scores, Stage, TruncationWarning
 from rag_rerank.evaluation.data.judged import Judged
-from rag_rerank.evaluation.data.reading import read
+from rag_rerank.evaluation.data.read import read
 
 MEASURE = nDCG @ 10
 

@@ -24,7 +24,7 @@ from paired import interval
 
 import rag_rerank
 from rag_rerank import Cached, Packing, Ranking, TruncationWarning, pack
-from rag_rerank.evaluation.data.reading import read
+from rag_rerank.evaluation.data.read import read
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "budget alone": {},

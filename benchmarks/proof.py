@@ -5,7 +5,7 @@
 It prints how often a reranker that knows nothing is recommended, behind a real first stage and behind one that knows
 nothing either, alone and among five; how often an oracle is; how often the 95 % interval of the mean difference in
 nDCG@10 holds the true one; and how often p-values are below a level where there is no difference. All by seed: two runs
-print the same. The simulated collections are those of ``tests/simulated.py``.
+print the same. The simulated collections are those of ``tests/support/simulated_collections.py``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import numpy as np
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from simulated import collection, covers, decided, differences, oracle, shuffled  # noqa: E402
+from support.simulated_collections import collection, covers, decided, differences, oracle, shuffled  # noqa: E402
 
 from rag_rerank.evaluation.data.judged import Judged  # noqa: E402
 from rag_rerank.evaluation.statistics import holm, randomisation  # noqa: E402

@@ -24,7 +24,7 @@ from time import thread_time
 
 import rag_rerank
 from rag_rerank import Candidate
-from rag_rerank.records import Recorder, _line
+from rag_rerank.records import Recorder, recorder
 from rag_rerank.testing import ScriptedReranker
 
 QUERY = "how deep is the lake in the south"
@@ -42,11 +42,11 @@ def candidates(count: int) -> list[Candidate]:
 @contextmanager
 def later() -> Iterator[None]:
     """Let no thread begin to write."""
-    start, _line.start = _line.start, lambda work: None  # type: ignore[assignment,misc,return-value]
+    start, recorder.start = recorder.start, lambda work: None  # type: ignore[assignment,misc,return-value]
     try:
         yield
     finally:
-        _line.start = start
+        recorder.start = start
 
 
 def measured(reranker: ScriptedReranker, asked: list[Candidate], rounds: int, folder: Path) -> None:

@@ -9,7 +9,6 @@
 
 import logging
 
-from rag_rerank._watching import tagged
 from rag_rerank.base import Composite, PointwiseReranker, Reranker
 from rag_rerank.compose import (
     Cached,
@@ -54,6 +53,7 @@ from rag_rerank.errors import (
     TransientError,
     TruncationWarning,
 )
+from rag_rerank.execution.observers import tagged
 from rag_rerank.records.recorder import recording
 from rag_rerank.secret import Secret
 from rag_rerank.trace import Coverage, Trace, Usage

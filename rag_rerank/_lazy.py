@@ -1,11 +1,14 @@
-"""State that is loaded on first use, once per instance and process, and never pickled."""
+"""What loads on first use: optional packages, and state that is loaded once and never pickled."""
 
 from __future__ import annotations
 
+import importlib
 import os
 import threading
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar, overload
+
+from rag_rerank.errors import MissingExtraError
 
 T = TypeVar("T")
 
@@ -63,3 +66,17 @@ class loaded(Generic[T]):
         """Return the lock of this value of this instance, so that two models load side by side."""
         lock: threading.RLock = instance.__dict__.setdefault(f"{self._key}, lock", threading.RLock())
         return lock
+
+
+def need(module: str, *, extra: str) -> Any:
+    """Import an optional package.
+
+    Raises:
+        MissingExtraError: It is not installed or cannot be imported; the message names the install command.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise MissingExtraError(
+            f'{module} cannot be imported ({error}); install it with: pip install "rag-rerank[{extra}]"'
+        ) from error

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from rag_rerank._orders import kendall_tau_b, top_overlap
 from rag_rerank.base import Reranker
 from rag_rerank.errors import InputError
+from rag_rerank.rank_correlation import kendall_tau_b, top_overlap
 
 __all__ = ["Agreement", "agreement", "compared"]
 

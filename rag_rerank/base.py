@@ -10,15 +10,14 @@ from functools import partial
 from types import TracebackType
 from typing import Any, ClassVar, ParamSpec, TypeVar, final
 
-from rag_rerank import _fingerprint
-from rag_rerank._deadline import ain_time, check_timeout, in_time, within
-from rag_rerank._drive import adrive, drive
-from rag_rerank._plan import Plan
-from rag_rerank._request import Request, as_candidates
-from rag_rerank._room import Room
-from rag_rerank._run import Run
-from rag_rerank._watching import Watcher, watched
 from rag_rerank.errors import ConfigError, did_you_mean
+from rag_rerank.execution import identity as identity_module
+from rag_rerank.execution.calls import Request, Run, as_candidates
+from rag_rerank.execution.deadline import ain_time, check_timeout, in_time, within
+from rag_rerank.execution.driver import adrive, drive
+from rag_rerank.execution.observers import Watcher, watched
+from rag_rerank.execution.plan import Plan
+from rag_rerank.text.tokenizers import Room
 from rag_rerank.trace import Usage
 from rag_rerank.types import Candidate, Ranking, Scale, Scores
 
@@ -190,7 +189,7 @@ class Reranker(ABC):
             ConfigError: A field holds something that has no plain value.
             ModelLoadError: The model's files cannot be found or read.
         """
-        return _fingerprint.identity(self, self._settings | dict(self._facts()))
+        return identity_module.identity(self, self._settings | dict(self._facts()))
 
     @property
     def _settings(self) -> dict[str, Any]:
@@ -258,8 +257,8 @@ class PointwiseReranker(Reranker):
     """
 
     prompt: ClassVar[bool] = False
-    """Whether `score` and `ascore` keep the time of the call by themselves (`rag_rerank._deadline`), or take next to
-    none. Others are watched, on a thread of their own, where a call has a limited time."""
+    """Whether `score` and `ascore` keep the time of the call by themselves (`rag_rerank.execution.deadline`), or take
+    next to none. Others are watched, on a thread of their own, where a call has a limited time."""
 
     @abstractmethod
     def score(self, query: str, texts: Sequence[str]) -> Scores:
@@ -306,7 +305,7 @@ class PointwiseReranker(Reranker):
         """
         if self.uncacheable is not None:
             raise ConfigError(f"{self.label} cannot be cached: {self.uncacheable}")
-        return _fingerprint.fingerprint(self, self._settings | dict(self._facts()))
+        return identity_module.fingerprint(self, self._settings | dict(self._facts()))
 
     @final
     def _rank(self, query: str, candidates: tuple[Candidate, ...]) -> Ranking:
@@ -330,7 +329,7 @@ class PointwiseReranker(Reranker):
 
 @dataclass(frozen=True, kw_only=True)
 class Composite(Reranker):
-    """A reranker made of rerankers: give `_plan`, a flow written once for both worlds (see `rag_rerank._plan`)."""
+    """A reranker made of rerankers: give `_plan`, a flow written once for threads and event loops."""
 
     @abstractmethod
     def _plan(self, query: str, candidates: tuple[Candidate, ...]) -> Plan:

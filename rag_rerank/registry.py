@@ -66,7 +66,7 @@ def names() -> tuple[str, ...]:
 
 def aliases() -> Mapping[str, str]:
     """Return the one-word names of well-known models: ``"minilm" -> "onnx:minilm"``."""
-    catalogue = importlib.import_module("rag_rerank.backends.catalogue")
+    catalogue = importlib.import_module("rag_rerank.backends.local.catalogue")
     found: Mapping[str, str] = catalogue.aliases()
     return found
 

@@ -5,10 +5,12 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
-from backends.server import RerankServer
 from hypothesis import settings
+from support.api.rerank_server import RerankServer
+from support.world import World, worlds
 
 # Graphs made by the tests are kept for the tests alone; set here, because the hub's client reads it when imported.
 os.environ["HF_ASSETS_CACHE"] = tempfile.mkdtemp(prefix="rag-rerank-tests-")
@@ -21,6 +23,29 @@ settings.load_profile("untimed")
 
 @pytest.fixture
 def rerank_server() -> Iterator[RerankServer]:
-    """A server on 127.0.0.1 that speaks Cohere's and Voyage's rerank API; see `tests/backends/server.py`."""
+    """A server on 127.0.0.1 that speaks Cohere's and Voyage's rerank API; see `tests/support/api/rerank_server.py`."""
     with RerankServer() as server:
         yield server
+
+
+@pytest.fixture(params=["sync", "async"])
+def world(request: pytest.FixtureRequest) -> Iterator[World]:
+    """Threads or an event loop, on a virtual clock."""
+    yield from worlds(request.param)
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A tiny checkpoint that a training starts from."""
+    from support.training_runs import made_base
+
+    return made_base(tmp_path_factory.mktemp("base"))
+
+
+@pytest.fixture
+def cards() -> Iterator[list[Any]]:
+    """The cards of the trainings of a test, whose last step only copies files."""
+    from support.training_runs import copying
+
+    with copying() as cards:
+        yield cards

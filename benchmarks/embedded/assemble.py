@@ -14,7 +14,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from rag_rerank.backends._late_interaction import SIGNALS, architecture, register
+from rag_rerank.backends.local.torch_models.late_interaction import SIGNALS, architecture, register
 
 WEIGHTS = {
     "cosine": 10.0,

@@ -15,8 +15,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import rag_rerank
-from rag_rerank.training.mining import mine
-from rag_rerank.training.reading import read_examples
+from rag_rerank.training.data.hard_negatives import mine
+from rag_rerank.training.data.read import read_examples
 
 NEGATIVES = 14
 

@@ -1,1 +1,1 @@
-"""One file a backend, each only texts -> scores. Import the one you need."""
+"""Rerankers that score text, one file each: onnx, torch, lexical, cohere, voyage, http."""

@@ -9,21 +9,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, get_args
 
-from rag_rerank._deadline import left
-from rag_rerank._extras import need
-from rag_rerank._lazy import loaded
-from rag_rerank.backends._api import ApiReranker, find_key
-from rag_rerank.backends._breaker import Breaker
-from rag_rerank.backends._call import split
-from rag_rerank.backends._dialects import DIALECTS, Dialect, Name
-from rag_rerank.backends._exchange import Exchange, Reply, item, read_rows
-from rag_rerank.backends._http import Answer, Asked, aask, as_json, ask, explained
-from rag_rerank.backends._limits import Limits
-from rag_rerank.backends._loops import PerLoop
-from rag_rerank.backends._prices import Price
-from rag_rerank.backends._retry import RetryPolicy
-from rag_rerank.backends._served import Acquaintance
+from rag_rerank._lazy import loaded, need
+from rag_rerank.backends.api.attempts import RetryPolicy
+from rag_rerank.backends.api.base import ApiReranker, find_key
+from rag_rerank.backends.api.breaker import Breaker
+from rag_rerank.backends.api.call import split
+from rag_rerank.backends.api.dialects import DIALECTS, Dialect, Name
+from rag_rerank.backends.api.event_loops import PerLoop
+from rag_rerank.backends.api.exchange import Exchange, Reply, item, read_rows
+from rag_rerank.backends.api.http_transport import Answer, Asked, aask, as_json, ask, explained
+from rag_rerank.backends.api.limiter import Limits
+from rag_rerank.backends.api.pricing import Price
+from rag_rerank.backends.api.server_info import Acquaintance
 from rag_rerank.errors import BackendError, ConfigError, did_you_mean
+from rag_rerank.execution.deadline import left
 from rag_rerank.types import SCALES, Scale
 
 __all__ = ["Breaker", "HttpReranker", "Limits", "Price", "RetryPolicy"]

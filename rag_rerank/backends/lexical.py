@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from rag_rerank._clock import now
-from rag_rerank._terms import K1, B, terms
 from rag_rerank.base import PointwiseReranker
 from rag_rerank.errors import ConfigError
+from rag_rerank.execution.clock import now
+from rag_rerank.text.words import K1, B, terms
 from rag_rerank.trace import Coverage, Usage
 from rag_rerank.types import Scale, Scores
 

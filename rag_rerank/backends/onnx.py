@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from rag_rerank._lazy import loaded
-from rag_rerank.backends._cores import cores
-from rag_rerank.backends._encoder import PairTokenizer
-from rag_rerank.backends._graphs.making import Precision
-from rag_rerank.backends._graphs.store import Graph, prepared
-from rag_rerank.backends._local import LocalReranker
-from rag_rerank.backends._weights import ONNX_FILES, ModelFolder
+from rag_rerank.backends.local.base import LocalReranker
+from rag_rerank.backends.local.cpu import cores
+from rag_rerank.backends.local.model_files import ONNX_FILES, ModelFolder
+from rag_rerank.backends.local.onnx_graphs.build import Precision
+from rag_rerank.backends.local.onnx_graphs.cache import Graph, prepared
+from rag_rerank.backends.local.pair_encoding import PairTokenizer
 from rag_rerank.errors import BackendError, ConfigError, ModelLoadError
 
 __all__ = ["OnnxReranker"]
@@ -32,10 +32,10 @@ class OnnxReranker(LocalReranker):
     ``token_type_ids`` and gives logits of shape (batch, 1).
 
     At first use on a CPU the model's graph is made into a faster one and kept on disk (see
-    `rag_rerank.backends._graphs`): for BERT and RoBERTa models one without padding, whose scores do not depend on what
-    else is scored, and whose fp32 logits are compared with those of the model's own graph when it is made (within 1e-4,
-    relative beyond -1..1); for others, and where such a one cannot be made, ONNX Runtime's own optimisation, with a
-    note.
+    `rag_rerank.backends.local.onnx_graphs`): for BERT and RoBERTa models one without padding, whose scores do not
+    depend on what else is scored, and whose fp32 logits are compared with those of the model's own graph when it is
+    made (within 1e-4, relative beyond -1..1); for others, and where such a one cannot be made, ONNX Runtime's own
+    optimisation, with a note.
 
     Args:
         model: Alias (``"minilm"``), hub id, or a folder with ``model.onnx`` (also below ``onnx/``), ``config.json``

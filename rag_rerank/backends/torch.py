@@ -8,15 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from rag_rerank._extras import need
-from rag_rerank._lazy import loaded
-from rag_rerank.backends import _templates
-from rag_rerank.backends._causal import CausalModel, PromptTokenizer
-from rag_rerank.backends._checkpoint import CrossEncoderModel, has_checkpoint
-from rag_rerank.backends._encoder import PairTokenizer
-from rag_rerank.backends._local import LocalReranker
-from rag_rerank.backends._weights import TORCH_FILES, ModelFolder
-from rag_rerank.backends.catalogue import row_of
+from rag_rerank._lazy import loaded, need
+from rag_rerank.backends.local.base import LocalReranker
+from rag_rerank.backends.local.catalogue import row_of
+from rag_rerank.backends.local.model_files import TORCH_FILES, ModelFolder
+from rag_rerank.backends.local.pair_encoding import PairTokenizer
+from rag_rerank.backends.local.torch_models import prompt_templates
+from rag_rerank.backends.local.torch_models.causal import CausalModel, PromptTokenizer
+from rag_rerank.backends.local.torch_models.checkpoint import CrossEncoderModel, has_checkpoint
 from rag_rerank.errors import BackendError, ConfigError
 
 __all__ = ["TorchReranker", "usable_device"]
@@ -69,7 +68,7 @@ class TorchReranker(LocalReranker):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.template is not None:
-            _templates.template(self.template)
+            prompt_templates.template(self.template)
         if self.instruction is not None and not self.instruction.strip():
             raise ConfigError("the instruction is blank; leave it out for the default", path="instruction")
 
@@ -120,7 +119,7 @@ class _Engine:
         self.device = usable_device(settings.device)
         dtype = _dtype(settings.dtype)
         window = folder.max_length(settings.max_length)
-        template = _templates.template_of(folder, settings.template)
+        template = prompt_templates.template_of(folder, settings.template)
         self.tokenizer: PromptTokenizer | PairTokenizer
         self.model: CausalModel | CrossEncoderModel
         if template is None:

@@ -6,16 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from rag_rerank._extras import need
-from rag_rerank._lazy import loaded
-from rag_rerank.backends._api import ApiReranker
-from rag_rerank.backends._breaker import Breaker
-from rag_rerank.backends._call import pair_tokens, split
-from rag_rerank.backends._exchange import Exchange, Reply, figure, item, read_rows
-from rag_rerank.backends._limits import Limits
-from rag_rerank.backends._loops import PerLoop
-from rag_rerank.backends._prices import Price
-from rag_rerank.backends._retry import RetryPolicy
+from rag_rerank._lazy import loaded, need
+from rag_rerank.backends.api.attempts import RetryPolicy
+from rag_rerank.backends.api.base import ApiReranker
+from rag_rerank.backends.api.breaker import Breaker
+from rag_rerank.backends.api.call import pair_tokens, split
+from rag_rerank.backends.api.event_loops import PerLoop
+from rag_rerank.backends.api.exchange import Exchange, Reply, figure, item, read_rows
+from rag_rerank.backends.api.limiter import Limits
+from rag_rerank.backends.api.pricing import Price
 from rag_rerank.errors import BackendError, ConfigError, RequestTooLarge
 from rag_rerank.trace import Usage
 

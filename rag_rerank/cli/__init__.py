@@ -7,6 +7,7 @@ line and exit code 2, as is a wrong option; Ctrl-C is exit code 130.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
 import sys
 import warnings
@@ -16,19 +17,26 @@ from typing import Any
 import click
 
 from rag_rerank import __version__
-from rag_rerank.cli.calibrating import calibrate
-from rag_rerank.cli.configs import config
-from rag_rerank.cli.distilling import distil
-from rag_rerank.cli.evaluating import evaluate_configs
-from rag_rerank.cli.local_models import export, models, pull
-from rag_rerank.cli.probing import probe
-from rag_rerank.cli.ranking import rank
-from rag_rerank.cli.traces import trace
-from rag_rerank.cli.training import train
-from rag_rerank.cli.tuning import tune
 from rag_rerank.errors import CalibrationWarning, RerankError, TruncationWarning
 
 __all__ = ["app", "main"]
+
+
+_COMMANDS = {
+    "calibrate": "calibrate:calibrate",
+    "config": "config:config",
+    "distil": "distil:distil",
+    "eval": "evaluate:evaluate_configs",
+    "export": "models:export",
+    "models": "models:models",
+    "probe": "probe:probe",
+    "pull": "models:pull",
+    "rank": "rank:rank",
+    "trace": "trace:trace",
+    "train": "train:train",
+    "tune": "tune:tune",
+}
+"""Name of a command -> ``"module:function"`` in this package, imported when it is used."""
 
 
 class _Failure(click.ClickException):
@@ -39,6 +47,16 @@ class _Failure(click.ClickException):
 
 class _App(click.Group):
     """A group that turns the library's errors and Ctrl-C into exit codes, and warnings into lines on stderr."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        module, _, function = _COMMANDS[cmd_name].partition(":")
+        command: click.Command = getattr(importlib.import_module(f"{__name__}.{module}"), function)
+        return command
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -71,10 +89,6 @@ def _warnings_as_lines() -> Iterator[None]:
 @click.version_option(__version__, prog_name="rag-rerank")
 def app() -> None:
     """Order candidate texts by their relevance to a query, with local models or rerank APIs."""
-
-
-for command in (rank, evaluate_configs, calibrate, probe, train, distil, trace, models, tune, config, pull, export):
-    app.add_command(command)
 
 
 def main() -> None:

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from rag_rerank._json import parsed
-from rag_rerank._passages import Asked
+from rag_rerank._files import parsed
+from rag_rerank.diagnostics.sample_texts import Asked
 from rag_rerank.errors import ConfigError, InputError, did_you_mean
 from rag_rerank.types import Candidate
 

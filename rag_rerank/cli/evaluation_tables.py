@@ -6,10 +6,10 @@ import shutil
 from collections.abc import Iterator, Sequence
 from textwrap import wrap
 
-from rag_rerank.cli.table import line, table
+from rag_rerank.cli.output import line, table
 from rag_rerank.evaluation.data.judged import Problem
-from rag_rerank.evaluation.drift import Drift
 from rag_rerank.evaluation.measures import TOP_3
+from rag_rerank.evaluation.regression import Drift
 from rag_rerank.evaluation.report import FAILURES, FIRST_STAGE, Comparison, Estimate, Evaluation, System
 from rag_rerank.evaluation.slices import FIRST_RANK
 from rag_rerank.evaluation.statistics import ALPHA

@@ -1,10 +1,8 @@
 """Rerankers made of rerankers."""
 
-from rag_rerank.compose._maps import CalibrationMap
-from rag_rerank.compose._provenance import Fit, Provenance, Unjudged
-from rag_rerank.compose._reports import ShadowReport, ShadowSummary
 from rag_rerank.compose.cached import Cached
 from rag_rerank.compose.calibrated import Calibrated
+from rag_rerank.compose.calibration_map import CalibrationMap, Fit, Provenance, Unjudged
 from rag_rerank.compose.cascade import Cascade, Stage
 from rag_rerank.compose.deadline import Deadline
 from rag_rerank.compose.ensemble import Ensemble
@@ -12,6 +10,7 @@ from rag_rerank.compose.fallback import Fallback
 from rag_rerank.compose.hedge import Hedge
 from rag_rerank.compose.recorded import Recorded
 from rag_rerank.compose.shadow import Shadow
+from rag_rerank.compose.shadow_report import ShadowReport, ShadowSummary
 from rag_rerank.compose.windows import Windows
 
 __all__ = [

@@ -10,11 +10,10 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from rag_rerank._lazy import loaded
-from rag_rerank._request import checked
 from rag_rerank.base import PointwiseReranker, check_reranker
-from rag_rerank.compose._database import FileStore
-from rag_rerank.compose._stores import Kept, MemoryStore, Store
+from rag_rerank.compose.cache_stores import FileStore, Kept, MemoryStore, Store
 from rag_rerank.errors import BadResponse, ConfigError, InputTooLong
+from rag_rerank.execution.calls import checked
 from rag_rerank.trace import Usage
 from rag_rerank.types import Scale, Scores
 

@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NamedTuple
 
 from rag_rerank._lazy import loaded
-from rag_rerank._plan import Call, Decision, Plan, Work
-from rag_rerank._request import levels_to_the_caller
 from rag_rerank.base import Composite, Reranker, check_reranker
-from rag_rerank.compose._maps import CalibrationMap
+from rag_rerank.compose.calibration_map import CalibrationMap
 from rag_rerank.compose.fallback import change_of_scale
 from rag_rerank.errors import CalibrationWarning, ConfigError
+from rag_rerank.execution.calls import levels_to_the_caller
+from rag_rerank.execution.plan import Call, Decision, Plan, Work
 from rag_rerank.types import Candidate, Hit, Ranking, Scale
 
 __all__ = ["Calibrated", "calibrates", "model_of"]

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import ClassVar, NamedTuple
 
-from rag_rerank._plan import Call, Decision, Plan
 from rag_rerank.base import Composite, Reranker, check_reranker
 from rag_rerank.errors import ConfigError
+from rag_rerank.execution.plan import Call, Decision, Plan
 from rag_rerank.trace import Usage
 from rag_rerank.types import BLANK, Candidate, Hit, Ranking, Scale, renumbered
 

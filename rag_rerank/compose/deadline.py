@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from rag_rerank._deadline import Limit, left
 from rag_rerank._lazy import loaded
-from rag_rerank._pace import Pace, work
-from rag_rerank._plan import Call, Decision, Plan
 from rag_rerank.base import Composite, PointwiseReranker, Reranker, check_choice, check_reranker
 from rag_rerank.errors import ConfigError, DeadlineExceeded, TransientError
+from rag_rerank.execution.deadline import Limit, left
+from rag_rerank.execution.plan import Call, Decision, Plan
+from rag_rerank.execution.throughput import Pace, work
 from rag_rerank.types import Candidate, Hit, Ranking, Scale, best_first, blank_last, in_first_stage_order, renumbered
 
 __all__ = ["Deadline"]

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar, Literal
 
-from rag_rerank._plan import Call, Decision, Outcome, Plan, Together, Work, lasting
 from rag_rerank.base import Composite, Reranker, check_choice, check_reranker
-from rag_rerank.compose._fusion import FUSIONS, NORMALISATIONS, fused
+from rag_rerank.compose.fusion import FUSIONS, NORMALISATIONS, fused
 from rag_rerank.errors import AllFailed, ConfigError, RerankError, TransientError
+from rag_rerank.execution.plan import Call, Decision, Outcome, Plan, Together, Work, lasting
 from rag_rerank.types import Candidate, Ranking, Scale
 
 __all__ = ["Ensemble"]

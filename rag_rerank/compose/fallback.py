@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from rag_rerank._plan import Call, Decision, Plan
 from rag_rerank.base import Composite, Reranker, check_choice, check_reranker
 from rag_rerank.errors import AllFailed, ConfigError, TransientError
+from rag_rerank.execution.plan import Call, Decision, Plan
 from rag_rerank.trace import Usage
 from rag_rerank.types import Candidate, Scale, in_first_stage_order
 

@@ -6,10 +6,10 @@ import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from rag_rerank._plan import Call, Decision, Outcome, Plan, Together, lasting
 from rag_rerank.base import Composite, PointwiseReranker, Reranker, check_reranker
 from rag_rerank.compose.fallback import change_of_scale
 from rag_rerank.errors import AllFailed, ConfigError, RerankError, TransientError
+from rag_rerank.execution.plan import Call, Decision, Outcome, Plan, Together, lasting
 from rag_rerank.types import Candidate, Ranking, Scale
 
 __all__ = ["Hedge"]

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from rag_rerank._lazy import loaded
-from rag_rerank._plan import Call, Decision, Plan, Work
-from rag_rerank._watching import Watcher
 from rag_rerank.base import Composite, Reranker, check_reranker
+from rag_rerank.execution.observers import Watcher
+from rag_rerank.execution.plan import Call, Decision, Plan, Work
 from rag_rerank.records import Counts
 from rag_rerank.records.recorder import KEEP, MAX_BYTES, Recorder, check_options
 from rag_rerank.types import Candidate, Ranking, Scale

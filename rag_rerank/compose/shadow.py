@@ -13,14 +13,14 @@ from functools import partial
 from random import random
 from typing import Any, ClassVar
 
-from rag_rerank._clock import first_of, now, start
-from rag_rerank._deadline import unlimited
 from rag_rerank._lazy import loaded
-from rag_rerank._plan import Call, Decision, Plan
-from rag_rerank._room import Room
 from rag_rerank.base import Composite, Reranker, check_reranker
-from rag_rerank.compose._reports import ShadowReport, ShadowSummary, Side
+from rag_rerank.compose.shadow_report import ShadowReport, ShadowSummary, Side
 from rag_rerank.errors import ConfigError
+from rag_rerank.execution.clock import first_of, now, start
+from rag_rerank.execution.deadline import unlimited
+from rag_rerank.execution.plan import Call, Decision, Plan
+from rag_rerank.text.tokenizers import Room
 from rag_rerank.types import Candidate, Ranking, Scale
 
 __all__ = ["Shadow"]

@@ -9,14 +9,13 @@ from functools import partial
 from typing import ClassVar, Literal, NamedTuple
 
 from rag_rerank._lazy import loaded
-from rag_rerank._plan import Call, Decision, Plan, Work
-from rag_rerank._room import Room
-from rag_rerank._tokens import Tokens, tokens
 from rag_rerank.base import Composite, Reranker, check_choice, check_reranker
-from rag_rerank.compose._cuts import Document, Span
 from rag_rerank.compose.calibrated import calibrates
 from rag_rerank.compose.cascade import tops_unscored
+from rag_rerank.compose.window_splitting import Document, Span
 from rag_rerank.errors import ConfigError
+from rag_rerank.execution.plan import Call, Decision, Plan, Work
+from rag_rerank.text.tokenizers import Room, Tokens, tokens
 from rag_rerank.trace import Coverage
 from rag_rerank.types import Candidate, Hit, Ranking, Scale, best_first, blank, present, renumbered
 

@@ -10,15 +10,13 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from rag_rerank._lazy import loaded
-from rag_rerank._tokens import Tokenizer, Tokens, tokens
-from rag_rerank.context._arranging import Arrangement, Merge, Order, Place, Source, place
-from rag_rerank.context._budget import Budget
-from rag_rerank.context._likeness import Similarity, likeness
-from rag_rerank.context._queue import Queue
-from rag_rerank.context._threshold import passing
-from rag_rerank.context._walk import Walk
-from rag_rerank.context.report import Context, Piece
+from rag_rerank.context.layout import Arrangement, Merge, Order, Place, Source, place
+from rag_rerank.context.result import Context, Piece
+from rag_rerank.context.selection import Queue, Walk, passing
+from rag_rerank.context.similarity import Similarity, likeness
+from rag_rerank.context.token_budget import Budget
 from rag_rerank.errors import ConfigError, did_you_mean
+from rag_rerank.text.tokenizers import Tokenizer, Tokens, tokens
 from rag_rerank.types import SCALES, Hit, Ranking, Scale
 
 __all__ = ["Packing", "pack"]

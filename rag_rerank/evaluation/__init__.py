@@ -5,12 +5,12 @@
 >>> found.verdict.words  # doctest: +SKIP
 """
 
-from rag_rerank.evaluation.calibration import calibrate
+from rag_rerank.evaluation.calibrate import calibrate
 from rag_rerank.evaluation.data.judged import Judged, JudgedQuery, Problem
-from rag_rerank.evaluation.data.reading import read
-from rag_rerank.evaluation.data.writing import write_jsonl, write_qrels, write_run
-from rag_rerank.evaluation.drift import Drift, Fall, against
-from rag_rerank.evaluation.evaluating import evaluate
+from rag_rerank.evaluation.data.read import read
+from rag_rerank.evaluation.data.write import write_jsonl, write_qrels, write_run
+from rag_rerank.evaluation.evaluate import evaluate
+from rag_rerank.evaluation.regression import Drift, Fall, against
 from rag_rerank.evaluation.report import Evaluation
 
 __all__ = [

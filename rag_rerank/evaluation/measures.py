@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from rag_rerank._extras import need
+from rag_rerank._lazy import need
 from rag_rerank.errors import ConfigError, InputError, did_you_mean
 from rag_rerank.evaluation.data.judged import Judged, JudgedQuery
 

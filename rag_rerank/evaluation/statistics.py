@@ -14,7 +14,7 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from rag_rerank._extras import need
+from rag_rerank._lazy import need
 from rag_rerank.errors import InputError
 from rag_rerank.evaluation.report import Comparison, Estimate
 

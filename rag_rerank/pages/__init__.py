@@ -1,1 +1,1 @@
-"""Pages of HTML that need nothing but themselves: what a recording holds, and what an evaluation found."""
+"""Self-contained HTML reports, made from plain dictionaries."""

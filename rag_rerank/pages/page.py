@@ -15,7 +15,7 @@ from math import isfinite
 from string import Template
 from typing import Any
 
-from rag_rerank.pages._overview import overview
+from rag_rerank.pages.overview import overview
 
 __all__ = ["BYTES", "CALLS", "evaluation_page", "trace_page"]
 

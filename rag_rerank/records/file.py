@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from rag_rerank._lazy import loaded
 from rag_rerank.errors import ConfigError
-from rag_rerank.records.reading import rotated
+from rag_rerank.records.reader import rotated
 from rag_rerank.records.record import SCHEMA
 
 if TYPE_CHECKING:

@@ -1,19 +1,17 @@
-"""One call as a record: what was asked, what every step said of every candidate, and what came of it.
-
-A record is what a `Ranking` knows, laid out for reading afterwards: one JSON object a call, one entry a candidate with
-its whole way through the steps. `schema.json`, beside this file, is its JSON Schema.
-"""
+"""One call as a record: the query, what every step said of every candidate, and its JSON Schema."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from rag_rerank.trace import Coverage, Trace, Usage, Visit
 from rag_rerank.types import present
 
-__all__ = ["BELOW", "SCHEMA", "Entry", "Record", "digest"]
+__all__ = ["BELOW", "SCHEMA", "Entry", "Record", "digest", "schema"]
 
 SCHEMA = "rag_rerank.record/1"
 """Name and version of the layout, down to its keys. A reader refuses other versions."""
@@ -203,3 +201,9 @@ def _visited(data: Mapping[str, Any]) -> Visit:
         coverage=None if coverage is None else Coverage.from_dict(coverage),
         cached=data["cached"],
     )
+
+
+def schema() -> dict[str, Any]:
+    """Return the JSON Schema (2020-12) of one line of a file of records, for checks in other languages."""
+    found: dict[str, Any] = json.loads(Path(__file__).with_name("schema.json").read_text(encoding="utf-8"))
+    return found

@@ -10,10 +10,10 @@ import threading
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
-from rag_rerank._watching import Watcher, unwatch, watch
 from rag_rerank.errors import ConfigError
-from rag_rerank.telemetry._metrics import Metrics
-from rag_rerank.telemetry._spans import Spans
+from rag_rerank.execution.observers import Watcher, unwatch, watch
+from rag_rerank.telemetry.metrics import Metrics
+from rag_rerank.telemetry.spans import Spans
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider

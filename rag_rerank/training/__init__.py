@@ -1,1 +1,1 @@
-"""Cross-encoders of one's own: fine-tuned on judgments, or taught by another reranker."""
+"""Train a reranker of your own: fine-tune on judgments, or distil another reranker."""

@@ -12,7 +12,7 @@ from rag_rerank.errors import ConfigError, did_you_mean
 __all__ = ["Loss", "Precision", "Settings"]
 
 Loss = Literal["listwise", "bce", "margin-mse", "ranknet", "lambda"]
-"""What is made small; see `rag_rerank.training._losses` for the formulas."""
+"""What is made small; see `rag_rerank.training.losses` for the formulas."""
 
 Precision = Literal["fp32", "bf16"]
 

@@ -6,12 +6,13 @@ from concurrent.futures import Future
 from typing import Any, TypeVar
 
 import pytest
-from backends.clocks import ManualClock
-from backends.providers import DIALECTS, QUERY, SDKS, TEXTS, Ask, Provider
-from backends.server import RerankServer
+from support.api.limiter_clock import ManualClock
+from support.api.providers import DIALECTS, QUERY, SDKS, TEXTS, Ask, Provider
+from support.api.rerank_server import RerankServer
 
-from rag_rerank import Ranking, Reranker, _clock
-from rag_rerank.backends import _gate
+from rag_rerank import Ranking, Reranker
+from rag_rerank.backends.api import limiter
+from rag_rerank.execution import clock as execution_clock
 
 R = TypeVar("R", bound=Reranker)
 
@@ -28,7 +29,7 @@ def no_world_outside(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def nothing_asked_before(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_gate, "_gates", {})
+    monkeypatch.setattr(limiter, "_gates", {})
 
 
 @pytest.fixture(params=[*SDKS, *DIALECTS.values()], ids=lambda provider: provider.label)
@@ -103,11 +104,11 @@ def ask(request: pytest.FixtureRequest, lasting_loop: asyncio.AbstractEventLoop)
 def waits() -> Iterator[list[float]]:
     """The waits of a single caller, in seconds: they are noted and not waited, and only they move the clock."""
     clock = _Noting()
-    with _clock.use(clock):
+    with execution_clock.use(clock):
         yield clock.noted
 
 
-class _Noting(_clock.Clock):
+class _Noting(execution_clock.Clock):
     def __init__(self) -> None:
         self.noted: list[float] = []
 
@@ -130,5 +131,5 @@ class _Noting(_clock.Clock):
 def clock() -> Iterator[ManualClock]:
     """A clock that stands still until the test moves it, for several threads and event loops."""
     clock = ManualClock()
-    with _clock.use(clock):
+    with execution_clock.use(clock):
         yield clock

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from backends.providers import COHERE, KEY, QUERY, TEXTS, Ask
-from backends.server import Answer, RerankServer
+from support.api.providers import COHERE, KEY, QUERY, TEXTS, Ask
+from support.api.rerank_server import Answer, RerankServer
 
 from rag_rerank import ConfigError, Reranker, build, to_config
 from rag_rerank.backends.cohere import CohereReranker, RetryPolicy

@@ -8,15 +8,15 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from backends.faults import FAULTS
-from backends.providers import DIALECTS, KEY, QUERY, TEXTS, Ask, Provider
-from backends.server import Answer, RerankServer
-from backends.wire import tokens
+from support.api.injected_faults import FAULTS
+from support.api.providers import DIALECTS, KEY, QUERY, TEXTS, Ask, Provider
+from support.api.rerank_server import Answer, RerankServer
+from support.api.wire_formats import tokens
 
 import rag_rerank
 from rag_rerank import BackendError, BadResponse, RateLimited, RequestRejected, Reranker
-from rag_rerank.backends import _http
-from rag_rerank.backends._retry import RetryPolicy
+from rag_rerank.backends.api import http_transport
+from rag_rerank.backends.api.attempts import RetryPolicy
 from rag_rerank.backends.http import HttpReranker, Limits, Price
 from rag_rerank.testing import RerankerContract
 
@@ -162,7 +162,7 @@ def test_a_redirect_is_refused_and_nothing_arrives_elsewhere(
 def test_an_answer_without_end_is_cut_off(
     ask: Ask, rerank_server: RerankServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_http, "_MOST_BYTES", 2**20)
+    monkeypatch.setattr(http_transport, "_MOST_BYTES", 2**20)
     packed = gzip.compress(b" " * 2**22)
     rerank_server.then(Answer(body=b" " * (2**20 + 1)), Answer(200, {"content-encoding": "gzip"}, packed))
     for _ in range(2):

@@ -6,8 +6,8 @@ import asyncio
 from typing import Any
 
 import pytest
-from backends.providers import KEY, QUERY, TEXTS
-from backends.server import Answer, RerankServer
+from support.api.providers import KEY, QUERY, TEXTS
+from support.api.rerank_server import Answer, RerankServer
 
 from rag_rerank import Cached, ConfigError, RequestRejected, build, to_config
 from rag_rerank.backends.http import HttpReranker

@@ -7,13 +7,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from backends.providers import KEY, QUERY, TEXTS, Ask
-from backends.server import Answer, Drop, Hang, RerankServer
-from backends.wire import TEI_INFO, logit
+from support.api.providers import KEY, QUERY, TEXTS, Ask
+from support.api.rerank_server import Answer, Drop, Hang, RerankServer
+from support.api.wire_formats import TEI_INFO, logit
 
 from rag_rerank import BackendUnavailable, CircuitOpen, RateLimited, RequestRejected
 from rag_rerank.backends import http
-from rag_rerank.backends._retry import RetryPolicy
+from rag_rerank.backends.api.attempts import RetryPolicy
 from rag_rerank.backends.http import Breaker, HttpReranker
 
 Closing = Callable[[HttpReranker], HttpReranker]

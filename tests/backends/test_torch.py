@@ -13,10 +13,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import checkpoints
 import pytest
 import torch
-from checkpoints import DOCUMENTS, LINES, QUERIES
+from support import tiny_checkpoints
+from support.tiny_checkpoints import DOCUMENTS, LINES, QUERIES
 
 from rag_rerank import (
     BackendError,
@@ -30,8 +30,8 @@ from rag_rerank import (
     build,
 )
 from rag_rerank.backends import torch as backend
-from rag_rerank.backends._causal import CausalModel
-from rag_rerank.backends._checkpoint import CrossEncoderModel
+from rag_rerank.backends.local.torch_models.causal import CausalModel
+from rag_rerank.backends.local.torch_models.checkpoint import CrossEncoderModel
 from rag_rerank.backends.torch import TorchReranker, usable_device
 
 MINILM = "cross-encoder/ms-marco-MiniLM-L6-v2"
@@ -40,7 +40,7 @@ PINNED = "c5ee24cb16019beea0893ab7796b1df96625c6b8"
 
 def copied(family: str, to: Path, **made: Any) -> Path:
     """A copy of a checkpoint that a test may spoil."""
-    return Path(shutil.copytree(checkpoints.made(family, **made), to / family))
+    return Path(shutil.copytree(tiny_checkpoints.made(family, **made), to / family))
 
 
 def edited(file: Path, **changes: Any) -> None:
@@ -54,7 +54,7 @@ def refused(folder: Path, match: str, **options: Any) -> None:
 
 @pytest.mark.parametrize("family", ["bert", "xlm-roberta", "deberta", "modernbert"])
 def test_a_head_that_is_not_in_the_file_is_refused(family: str) -> None:
-    refused(checkpoints.made(family, head=False), r"lacks trained weights, which would be random: classifier")
+    refused(tiny_checkpoints.made(family, head=False), r"lacks trained weights, which would be random: classifier")
 
 
 def test_weights_under_their_former_names_are_no_missing_head(tmp_path: Path) -> None:
@@ -67,16 +67,16 @@ def test_weights_under_their_former_names_are_no_missing_head(tmp_path: Path) ->
         for k, v in weights.items()
     }
     save_file({**former, "bert.embeddings.position_ids": torch.arange(512)}, folder / "model.safetensors")
-    wanted = TorchReranker(model=str(checkpoints.made("bert"))).score(QUERIES[0], DOCUMENTS).values
+    wanted = TorchReranker(model=str(tiny_checkpoints.made("bert"))).score(QUERIES[0], DOCUMENTS).values
     assert TorchReranker(model=str(folder)).score(QUERIES[0], DOCUMENTS).values == pytest.approx(wanted, abs=1e-4)
 
 
 def test_a_modular_head_that_is_not_there_is_refused() -> None:
-    refused(checkpoints.made("ettin", head=False), "cannot be loaded")
+    refused(tiny_checkpoints.made("ettin", head=False), "cannot be loaded")
 
 
 def test_an_untied_output_layer_that_is_not_in_the_file_is_refused() -> None:
-    folder = checkpoints.made("qwen3", tied=False, head=False)
+    folder = tiny_checkpoints.made("qwen3", tied=False, head=False)
     refused(folder, "would be random: lm_head.weight", template="qwen3")
 
 
@@ -93,7 +93,7 @@ def test_a_bare_encoder_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("family", "template"), [("bert", None), ("mxbai-v2", "mxbai-v2")])
 def test_pickled_weights_are_refused(family: str, template: str | None) -> None:
-    refused(checkpoints.made(family, pickled=True), "has pickled weights only.*safetensors", template=template)
+    refused(tiny_checkpoints.made(family, pickled=True), "has pickled weights only.*safetensors", template=template)
 
 
 def test_pickled_weights_of_one_module_are_refused(tmp_path: Path) -> None:
@@ -103,12 +103,12 @@ def test_pickled_weights_of_one_module_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_causal_model_of_unknown_prompt_is_refused_and_told_how_to_name_one() -> None:
-    refused(checkpoints.made("qwen3"), r"Qwen3ForCausalLM.*not in the catalogue.*template='qwen3'")
+    refused(tiny_checkpoints.made("qwen3"), r"Qwen3ForCausalLM.*not in the catalogue.*template='qwen3'")
 
 
 @pytest.mark.parametrize("family", ["mxbai-v2", "bert"])
 def test_a_template_of_another_architecture_is_refused(family: str) -> None:
-    refused(checkpoints.made(family), "this template is for Qwen3ForCausalLM", template="qwen3")
+    refused(tiny_checkpoints.made(family), "this template is for Qwen3ForCausalLM", template="qwen3")
 
 
 def test_an_answer_that_is_not_one_token_is_refused(tmp_path: Path) -> None:
@@ -120,12 +120,12 @@ def test_an_answer_that_is_not_one_token_is_refused(tmp_path: Path) -> None:
 
 
 def test_several_labels_are_refused() -> None:
-    refused(checkpoints.made("bert", labels=3), "gives 3 numbers a pair, not one relevance logit")
+    refused(tiny_checkpoints.made("bert", labels=3), "gives 3 numbers a pair, not one relevance logit")
 
 
 def test_a_tokenizer_that_joins_pairs_without_a_sign_is_refused(tmp_path: Path) -> None:
     folder = copied("bert", tmp_path)
-    shutil.copy(checkpoints.made("qwen3") / "tokenizer.json", folder)
+    shutil.copy(tiny_checkpoints.made("qwen3") / "tokenizer.json", folder)
     refused(folder, "puts nothing between query and text")
 
 
@@ -202,26 +202,26 @@ def test_an_unknown_template_is_met_with_the_nearest_one() -> None:
 
 @pytest.mark.parametrize(("family", "template"), [("bert", None), ("bge-gemma", "bge-gemma")])
 def test_an_instruction_for_a_model_that_takes_none_is_a_config_error(family: str, template: str | None) -> None:
-    reranker = TorchReranker(model=str(checkpoints.made(family)), template=template, instruction="Find animals")
+    reranker = TorchReranker(model=str(tiny_checkpoints.made(family)), template=template, instruction="Find animals")
     with pytest.raises(ConfigError, match="takes no instruction"):
         reranker.warm_up()
 
 
 def test_an_unknown_device_is_a_config_error() -> None:
     with pytest.raises(ConfigError, match="no device 'warp'"):
-        TorchReranker(model=str(checkpoints.made("bert")), device="warp").warm_up()
+        TorchReranker(model=str(tiny_checkpoints.made("bert")), device="warp").warm_up()
 
 
 @pytest.mark.parametrize("package", ["torch", "sentence_transformers"])
 def test_a_missing_extra_names_the_install_command(monkeypatch: pytest.MonkeyPatch, package: str) -> None:
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(MissingExtraError, match=r'pip install "rag-rerank\[torch\]"'):
-        TorchReranker(model=str(checkpoints.made("bert"))).warm_up()
+        TorchReranker(model=str(tiny_checkpoints.made("bert"))).warm_up()
 
 
 @pytest.mark.parametrize(("family", "template"), [("bert", None), ("qwen3", "qwen3")])
 def test_a_query_that_leaves_no_room_is_refused_and_never_cut(family: str, template: str | None) -> None:
-    reranker = TorchReranker(model=str(checkpoints.made(family)), template=template, max_length=200)
+    reranker = TorchReranker(model=str(tiny_checkpoints.made(family)), template=template, max_length=200)
     with pytest.raises(InputTooLong, match="leaves no room for a text in the window of 200 tokens"):
         reranker.rerank(" ".join(LINES), ["warm"])
 
@@ -229,7 +229,7 @@ def test_a_query_that_leaves_no_room_is_refused_and_never_cut(family: str, templ
 @pytest.mark.parametrize(("family", "template", "window"), [("bert", None, 32), ("qwen3", "qwen3", 220)])
 def test_overflow_is_told_or_refused(family: str, template: str | None, window: int) -> None:
     options: dict[str, Any] = {
-        "model": str(checkpoints.made(family)),
+        "model": str(tiny_checkpoints.made(family)),
         "template": template,
         "max_length": window,
     }
@@ -242,7 +242,7 @@ def test_overflow_is_told_or_refused(family: str, template: str | None, window: 
 
 
 def test_a_window_beyond_the_model_is_refused() -> None:
-    refused(checkpoints.made("bert", positions=64), "reads at most 64 tokens", max_length=65)
+    refused(tiny_checkpoints.made("bert", positions=64), "reads at most 64 tokens", max_length=65)
 
 
 def test_a_catalogue_model_is_read_offline_from_the_cache_at_its_pinned_commit(
@@ -253,7 +253,7 @@ def test_a_catalogue_model_is_read_offline_from_the_cache_at_its_pinned_commit(
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     snapshot = tmp_path / f"models--{MINILM.replace('/', '--')}" / "snapshots" / PINNED
-    shutil.copytree(checkpoints.made("bert"), snapshot)
+    shutil.copytree(tiny_checkpoints.made("bert"), snapshot)
     ranking = build("torch:minilm").rerank(QUERIES[0], DOCUMENTS)
     assert ranking.trace.model == f"{MINILM}@{PINNED[:12]}"
     assert ranking.trace.notes == ()
@@ -264,8 +264,8 @@ def test_a_catalogue_model_is_read_offline_from_the_cache_at_its_pinned_commit(
 
 def test_loading_and_scoring_write_nothing_to_the_terminal(capfd: pytest.CaptureFixture[str]) -> None:
     for family in ("bert", "ettin"):
-        TorchReranker(model=str(checkpoints.made(family))).rerank(QUERIES[0], DOCUMENTS)
-    TorchReranker(model=str(checkpoints.made("qwen3")), template="qwen3").rerank(QUERIES[0], DOCUMENTS)
+        TorchReranker(model=str(tiny_checkpoints.made(family))).rerank(QUERIES[0], DOCUMENTS)
+    TorchReranker(model=str(tiny_checkpoints.made("qwen3")), template="qwen3").rerank(QUERIES[0], DOCUMENTS)
     assert capfd.readouterr() == ("", "")
 
 
@@ -279,7 +279,7 @@ MPS_BUFFER = RuntimeError("Invalid buffer size: 24.00 GiB")
 
 @pytest.mark.parametrize("error", [CUDA_FULL, MPS_FULL, MPS_BUFFER], ids=["cuda", "mps", "mps buffer"])
 def test_a_batch_too_large_for_the_gpu_is_halved_and_noted(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
-    reranker = TorchReranker(model=str(checkpoints.made("bert")), batch_tokens=10_000)
+    reranker = TorchReranker(model=str(tiny_checkpoints.made("bert")), batch_tokens=10_000)
     wanted = reranker.rerank(QUERIES[0], DOCUMENTS)
     model = reranker._engine.model
     logits, sizes = model.logits, []
@@ -299,7 +299,7 @@ def test_a_batch_too_large_for_the_gpu_is_halved_and_noted(monkeypatch: pytest.M
 
 
 def test_no_memory_for_a_single_input_is_a_backend_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    reranker = TorchReranker(model=str(checkpoints.made("bert")))
+    reranker = TorchReranker(model=str(tiny_checkpoints.made("bert")))
 
     def full(arrays: Any) -> Any:
         raise torch.OutOfMemoryError("CUDA out of memory")
@@ -320,7 +320,7 @@ def test_no_memory_for_a_single_input_is_a_backend_error(monkeypatch: pytest.Mon
     ],
 )
 def test_other_failures_of_torch_are_not_tried_again(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
-    reranker = TorchReranker(model=str(checkpoints.made("bert")))
+    reranker = TorchReranker(model=str(tiny_checkpoints.made("bert")))
     calls = []
 
     def broken(arrays: Any) -> Any:
@@ -348,7 +348,7 @@ def test_auto_takes_cuda_else_mps_else_the_cpu(
 @pytest.mark.parametrize("device", ["cuda:99", "mps:99"])
 def test_a_device_that_is_not_there_is_a_config_error_and_no_fallback(device: str) -> None:
     with pytest.raises(ConfigError, match=f"the device '{device}' cannot be used here") as caught:
-        TorchReranker(model=str(checkpoints.made("bert")), device=device).warm_up()
+        TorchReranker(model=str(tiny_checkpoints.made("bert")), device=device).warm_up()
     assert caught.value.path == "device"
 
 
@@ -380,7 +380,7 @@ def on_the_cpu(model: Any, *arguments: Any) -> Any:
 def test_the_trace_says_on_what_and_how_the_scores_were_computed(
     card: None, family: str, template: str | None, dtype: Any, said: str
 ) -> None:
-    reranker = TorchReranker(model=str(checkpoints.made(family)), template=template, dtype=dtype)
+    reranker = TorchReranker(model=str(tiny_checkpoints.made(family)), template=template, dtype=dtype)
     (note,) = reranker.rerank(QUERIES[0], DOCUMENTS[:2]).trace.notes
     assert note.startswith(f"computed on cuda (NVIDIA H200) in {said}")
     assert reranker._engine.batch_tokens == 16384
@@ -395,12 +395,12 @@ def test_a_gpu_runs_once_while_it_is_loaded(
     monkeypatch.setattr(
         backend._Engine, "logits", lambda self, arrays, notes: runs.append(1) or run(self, arrays, notes)
     )
-    TorchReranker(model=str(checkpoints.made(family)), template=template).warm_up()
+    TorchReranker(model=str(tiny_checkpoints.made(family)), template=template).warm_up()
     assert len(runs) == 1
 
 
 def test_an_fp32_model_on_a_cpu_has_nothing_to_say() -> None:
-    ranking = TorchReranker(model=str(checkpoints.made("bert")), device="cpu").rerank(QUERIES[0], DOCUMENTS[:2])
+    ranking = TorchReranker(model=str(tiny_checkpoints.made("bert")), device="cpu").rerank(QUERIES[0], DOCUMENTS[:2])
     assert ranking.trace.notes == ()
 
 
@@ -417,7 +417,7 @@ def test_nan_from_the_model_is_a_bad_response(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("family", "template"), [("ettin", None), ("mxbai-v2", "mxbai-v2")])
 def test_close_releases_the_weights(family: str, template: str | None) -> None:
-    reranker = TorchReranker(model=str(checkpoints.made(family)), template=template)
+    reranker = TorchReranker(model=str(tiny_checkpoints.made(family)), template=template)
     reranker.rerank(QUERIES[0], DOCUMENTS)
     before = [weakref.ref(item) for item in gc.get_objects() if type(item) is torch.nn.Parameter]
     reranker.close()

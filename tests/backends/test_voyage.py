@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from backends.providers import KEY, QUERY, TEXTS, VOYAGE, Ask
-from backends.server import Answer, RerankServer
-from backends.wire import tokens
+from support.api.providers import KEY, QUERY, TEXTS, VOYAGE, Ask
+from support.api.rerank_server import Answer, RerankServer
+from support.api.wire_formats import tokens
 
 from rag_rerank import AuthenticationError, Reranker, build, to_config
 from rag_rerank.backends.voyage import VoyageReranker

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from maps import STEPS, map_for
-from timed import Timed
+from support.calibration_maps import STEPS, map_for
+from support.slow_rerankers import Timed
 
 from rag_rerank import BackendUnavailable, Calibrated, Deadline, Ensemble, Fallback, Hedge, Recorded, Reranker
 from rag_rerank.backends.lexical import LexicalReranker

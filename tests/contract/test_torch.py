@@ -1,7 +1,7 @@
 """The contract, kept by the torch backend: a cross-encoder and a causal reranker."""
 
-import checkpoints
 import pytest
+from support import tiny_checkpoints
 
 from rag_rerank import Reranker
 from rag_rerank.backends.torch import TorchReranker
@@ -10,12 +10,14 @@ from rag_rerank.testing import RerankerContract
 
 @pytest.fixture(scope="module")
 def cross_encoder() -> Reranker:
-    return TorchReranker(model=str(checkpoints.made("bert")))
+    return TorchReranker(model=str(tiny_checkpoints.made("bert")))
 
 
 @pytest.fixture(scope="module")
 def causal() -> Reranker:
-    return TorchReranker(model=str(checkpoints.made("qwen3")), template="qwen3", instruction="Find what keeps it warm")
+    return TorchReranker(
+        model=str(tiny_checkpoints.made("qwen3")), template="qwen3", instruction="Find what keeps it warm"
+    )
 
 
 class TestCrossEncoder(RerankerContract):

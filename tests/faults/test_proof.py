@@ -13,10 +13,12 @@ from faults.proof import Tally, run, smallest
 from faults.trees import made, smaller
 from faults.wire import FAULTS, Wire
 
-from rag_rerank import _deadline, _progress, _request, base
-from rag_rerank.backends import _breaker, _exchange, _limits, _retry
-from rag_rerank.compose import _fusion, fallback, hedge, windows
+from rag_rerank import base
+from rag_rerank.backends.api import attempts as api_attempts
+from rag_rerank.backends.api import breaker, exchange, limiter
+from rag_rerank.compose import fallback, fusion, hedge, windows
 from rag_rerank.errors import AuthenticationError, BackendError, TransientError
+from rag_rerank.execution import calls, deadline
 
 SEED = 20
 CASES = 300
@@ -78,7 +80,7 @@ def _without_the_last(ranked: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _rules(change: Callable[[Any, dict[str, Any]], dict[str, Any]]) -> Callable[..., Any]:
-    original = _retry.Attempts._rules
+    original = api_attempts.Attempts._rules
     return lambda self: {**original(self), **change(self, original(self))}
 
 
@@ -106,36 +108,42 @@ def _following(client: Any, request: Any, send: Any = httpx.Client.send, **optio
 MISTAKES: dict[str, list[Any]] = {
     "scores of other texts": [
         "each score is the server's for that text",
-        (_exchange.Exchange, "scores", _reversed(_exchange.Exchange.scores)),
+        (exchange.Exchange, "scores", _reversed(exchange.Exchange.scores)),
     ],
-    "a candidate is lost": ["each", (_request, "ranked", _without_the_last(_request.ranked))],
+    "a candidate is lost": ["each", (calls, "ranked", _without_the_last(calls.ranked))],
     "one attempt too many": [
         "no more attempts than the policy allows",
-        (_retry.Attempts, "_rules", _rules(_once_more)),
+        (api_attempts.Attempts, "_rules", _rules(_once_more)),
     ],
-    "a wrong key is tried again": ["only what may pass is tried again", (_retry.Attempts, "_rules", _rules(_keys_too))],
+    "a wrong key is tried again": [
+        "only what may pass is tried again",
+        (api_attempts.Attempts, "_rules", _rules(_keys_too)),
+    ],
     "a wrong key is hidden": ["a step fails as its parts did", (fallback, "TransientError", BackendError)],
-    "a wish is not kept": ["a provider's wish is kept", (_exchange, "seconds_to_wait", lambda headers: None)],
+    "a wish is not kept": ["a provider's wish is kept", (exchange, "seconds_to_wait", lambda headers: None)],
     "time is not kept": [
         "no deadline is overrun",
         (base, "in_time", lambda what, work: work()),
         (base, "ain_time", _patient),
-        (_retry, "left", lambda: math.inf),
+        (api_attempts, "left", lambda: math.inf),
     ],
     "a substitute is not told": ["degraded exactly when", (fallback.Fallback, "_degraded", lambda self, *given: ())],
     "another model passes for the first": ["degraded exactly when", (hedge, "_same_model", lambda one, other: True)],
-    "an attempt is not told": ["each failed attempt is told", (_retry.Attempts, "_failed", lambda self, state: None)],
-    "an abandoned call is not told": ["every request is in the trace", (_progress.Progress, "trace", None)],
-    "an abandoned call goes on": ["every request is in the trace", (_deadline.Limit, "revoke", lambda self: None)],
-    "a key is shown": ["no key is shown", (_exchange.Exchange, "safe", lambda self, words: words)],
+    "an attempt is not told": [
+        "each failed attempt is told",
+        (api_attempts.Attempts, "_failed", lambda self, state: None),
+    ],
+    "an abandoned call is not told": ["every request is in the trace", (deadline.Progress, "trace", None)],
+    "an abandoned call goes on": ["every request is in the trace", (deadline.Limit, "revoke", lambda self: None)],
+    "a key is shown": ["no key is shown", (exchange.Exchange, "safe", lambda self, words: words)],
     "a redirect is followed": ["a step fails as its parts did", (httpx.Client, "send", _following)],
     "ranks count from two": [
         "fused scores are those of the formula",
-        (_fusion, "_reciprocal", lambda hits, k: {hit.id: 1 / (k + rank) for rank, hit in enumerate(hits, start=2)}),
+        (fusion, "_reciprocal", lambda hits, k: {hit.id: 1 / (k + rank) for rank, hit in enumerate(hits, start=2)}),
     ],
     "the best two windows count": ["a text's score is that of its windows", (windows, "_BEST", 2)],
-    "a limit is passed": ["no limit is passed", (_limits.Limits, "admit", lambda self, *given: True)],
-    "an open circuit lets through": ["an open circuit", (_breaker.Circuit, "_shut", lambda self, *given: None)],
+    "a limit is passed": ["no limit is passed", (limiter.Limits, "admit", lambda self, *given: True)],
+    "an open circuit lets through": ["an open circuit", (breaker.Circuit, "_shut", lambda self, *given: None)],
 }
 
 

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import httpx
-from backends.script import Action, Answer, Drop, Received
-from backends.server import RerankServer
-from backends.wire import SHAPES, logit, relevance, tokens
-from clocks import VirtualClock, VirtualLoop
+from support.api.rerank_server import RerankServer
+from support.api.scripted_replies import Action, Answer, Drop, Received
+from support.api.wire_formats import SHAPES, logit, relevance, tokens
+from support.virtual_clock import VirtualClock, VirtualLoop
 
 HTML = "<!doctype html><html><body><h1>Sorry</h1></body></html>"
 _HTML = {"content-type": "text/html"}

@@ -8,19 +8,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import checkpoints
 import numpy as np
 import pytest
 import torch
-from checkpoints import DOCUMENTS, LINES, QUERIES
+from support import tiny_checkpoints
+from support.tiny_checkpoints import DOCUMENTS, LINES, QUERIES
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from rag_rerank.backends._causal import PromptTokenizer
-from rag_rerank.backends._templates import TEMPLATES
-from rag_rerank.backends._weights import ModelFolder
+from rag_rerank.backends.local.model_files import ModelFolder
+from rag_rerank.backends.local.torch_models.causal import PromptTokenizer
+from rag_rerank.backends.local.torch_models.prompt_templates import TEMPLATES
 from rag_rerank.backends.torch import TorchReranker
 
-FAMILIES = tuple(checkpoints.CAUSAL)
+FAMILIES = tuple(tiny_checkpoints.CAUSAL)
 INSTRUCTED = ("mxbai-v2", "qwen3")
 LONG = tuple(" ".join((*LINES[start:], *LINES[:start])) for start in range(0, len(LINES), 4))
 WINDOW = 400
@@ -80,7 +80,7 @@ UPSTREAM: dict[str, tuple[Callable[..., list[int]], tuple[str, ...]]] = {
 def upstream_ids(
     family: str, query: str, texts: Sequence[str], instruction: str | None = None, window: int = 2048
 ) -> list[list[int]]:
-    tokenizer = AutoTokenizer.from_pretrained(checkpoints.made(family), local_files_only=True)
+    tokenizer = AutoTokenizer.from_pretrained(tiny_checkpoints.made(family), local_files_only=True)
 
     def ids(text: str) -> list[int]:
         found: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
@@ -91,7 +91,7 @@ def upstream_ids(
 
 
 def upstream_logits(family: str, rows: Sequence[Sequence[int]], **made: Any) -> np.ndarray:
-    folder = checkpoints.made(family, **made)
+    folder = tiny_checkpoints.made(family, **made)
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, padding_side="left")
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True).eval()
     padded = tokenizer.pad({"input_ids": list(rows)}, padding=True, pad_to_multiple_of=8, return_tensors="pt")
@@ -109,7 +109,7 @@ def test_every_template_is_checked_here() -> None:
 @pytest.mark.parametrize("window", [2048, WINDOW])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_ids_are_those_of_the_upstream_code(family: str, window: int) -> None:
-    folder = ModelFolder(checkpoints.made(family), family, None, None)
+    folder = ModelFolder(tiny_checkpoints.made(family), family, None, None)
     instructions = (None, "Find passages about animals: {query}") if family in INSTRUCTED else (None,)
     for instruction in instructions:
         tokenizer = PromptTokenizer(folder, TEMPLATES[family], instruction, window)
@@ -122,7 +122,7 @@ def test_ids_are_those_of_the_upstream_code(family: str, window: int) -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_only_the_text_is_cut_and_coverage_counts_its_tokens(family: str) -> None:
-    folder = ModelFolder(checkpoints.made(family), family, None, None)
+    folder = ModelFolder(tiny_checkpoints.made(family), family, None, None)
     whole = PromptTokenizer(folder, TEMPLATES[family], None, 2048).encode(QUERIES[0], LONG, "error")
     cut = PromptTokenizer(folder, TEMPLATES[family], None, WINDOW).encode(QUERIES[0], LONG, "truncate")
     for full, short, coverage in zip(whole.ids, cut.ids, cut.coverage, strict=True):
@@ -143,7 +143,7 @@ def test_only_the_text_is_cut_and_coverage_counts_its_tokens(family: str) -> Non
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_logits_are_those_of_the_upstream_code(family: str) -> None:
-    reranker = TorchReranker(model=str(checkpoints.made(family)), template=family)
+    reranker = TorchReranker(model=str(tiny_checkpoints.made(family)), template=family)
     for query in QUERIES:
         wanted = upstream_logits(family, upstream_ids(family, query, DOCUMENTS))
         assert wanted.std() > 1
@@ -152,7 +152,7 @@ def test_logits_are_those_of_the_upstream_code(family: str) -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_logits_of_cut_texts_are_those_of_the_upstream_code(family: str) -> None:
-    reranker = TorchReranker(model=str(checkpoints.made(family)), template=family, max_length=WINDOW)
+    reranker = TorchReranker(model=str(tiny_checkpoints.made(family)), template=family, max_length=WINDOW)
     wanted = upstream_logits(family, upstream_ids(family, QUERIES[0], LONG, None, WINDOW))
     scores = reranker.score(QUERIES[0], LONG)
     np.testing.assert_allclose(scores.values, wanted, rtol=0, atol=1e-4)
@@ -162,16 +162,16 @@ def test_logits_of_cut_texts_are_those_of_the_upstream_code(family: str) -> None
 @pytest.mark.parametrize("family", INSTRUCTED)
 def test_an_instruction_is_read(family: str) -> None:
     instruction = "Find passages about animals"
-    reranker = TorchReranker(model=str(checkpoints.made(family)), template=family, instruction=instruction)
+    reranker = TorchReranker(model=str(tiny_checkpoints.made(family)), template=family, instruction=instruction)
     wanted = upstream_logits(family, upstream_ids(family, QUERIES[0], DOCUMENTS, instruction))
     np.testing.assert_allclose(reranker.score(QUERIES[0], DOCUMENTS).values, wanted, rtol=0, atol=1e-4)
-    plain = TorchReranker(model=str(checkpoints.made(family)), template=family)
+    plain = TorchReranker(model=str(tiny_checkpoints.made(family)), template=family)
     assert np.abs(np.array(plain.score(QUERIES[0], DOCUMENTS).values) - wanted).max() > 0.1
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_logit_does_not_depend_on_what_else_is_in_the_batch(family: str) -> None:
-    model = str(checkpoints.made(family))
+    model = str(tiny_checkpoints.made(family))
     together = TorchReranker(model=model, template=family).score(QUERIES[0], DOCUMENTS).values
     alone = TorchReranker(model=model, template=family, batch_tokens=1).score(QUERIES[0], DOCUMENTS).values
     np.testing.assert_allclose(together, alone, rtol=0, atol=1e-4)
@@ -180,7 +180,7 @@ def test_a_logit_does_not_depend_on_what_else_is_in_the_batch(family: str) -> No
 @pytest.mark.parametrize("made", [{"tied": False}, {"tied": False, "shard": "100KB"}, {"dtype": "bfloat16"}])
 @pytest.mark.parametrize("family", ["mxbai-v2", "qwen3"])
 def test_untied_heads_shards_and_half_precision_files_change_nothing(family: str, made: dict[str, Any]) -> None:
-    folder = checkpoints.made(family, **made)
+    folder = tiny_checkpoints.made(family, **made)
     assert ("shard" in made) == (folder / "model.safetensors.index.json").is_file()
     wanted = upstream_logits(family, upstream_ids(family, QUERIES[0], DOCUMENTS), **made)
     values = TorchReranker(model=str(folder), template=family).score(QUERIES[0], DOCUMENTS).values
@@ -190,7 +190,7 @@ def test_untied_heads_shards_and_half_precision_files_change_nothing(family: str
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_model_that_computes_in_bf16_still_gives_fp32_logits(family: str) -> None:
     texts = [f"{line} {number}" for line in LINES for number in (1, 2, 3, 4, 5, 6)]
-    model = str(checkpoints.made(family, dtype="bfloat16"))
+    model = str(tiny_checkpoints.made(family, dtype="bfloat16"))
     half = TorchReranker(model=model, template=family, dtype="auto").score(QUERIES[0], texts).values
     logits = torch.tensor(half)
     assert len(set(half)) > 0.9 * len(texts)

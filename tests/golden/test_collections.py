@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from rag_rerank.evaluation.data.reading import read
+from rag_rerank.evaluation.data.read import read
 
 COLLECTIONS = Path(__file__).parents[3] / "shared" / "collections"
 

@@ -7,20 +7,20 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import checkpoints
 import numpy as np
 import pytest
 import torch
-from checkpoints import DOCUMENTS, LINES, PAIRS, QUERIES
 from sentence_transformers import CrossEncoder
+from support import tiny_checkpoints
+from support.tiny_checkpoints import DOCUMENTS, LINES, PAIRS, QUERIES
 from transformers import AutoTokenizer
 
-from rag_rerank.backends._encoder import PairTokenizer
-from rag_rerank.backends._weights import ModelFolder
+from rag_rerank.backends.local.model_files import ModelFolder
+from rag_rerank.backends.local.pair_encoding import PairTokenizer
 from rag_rerank.backends.onnx import OnnxReranker
 from rag_rerank.backends.torch import TorchReranker
 
-FAMILIES = tuple(checkpoints.ENCODERS)
+FAMILIES = tuple(tiny_checkpoints.ENCODERS)
 LONG = tuple(" ".join(LINES[start:] + LINES[:start]) for start in range(0, len(LINES), 3))
 BACKENDS = ("torch", "onnx")
 
@@ -28,14 +28,17 @@ BACKENDS = ("torch", "onnx")
 @cache
 def reference(family: str, **options: Any) -> CrossEncoder:
     return CrossEncoder(
-        str(checkpoints.made(family, **options)), device="cpu", activation_fn=torch.nn.Identity(), local_files_only=True
+        str(tiny_checkpoints.made(family, **options)),
+        device="cpu",
+        activation_fn=torch.nn.Identity(),
+        local_files_only=True,
     ).eval()
 
 
 def ours(backend: str, family: str, made: Mapping[str, Any] | None = None, **options: Any) -> Any:
     if backend == "onnx":
-        return OnnxReranker(model=str(checkpoints.exported(family, **(made or {}))), threads=1, **options)
-    return TorchReranker(model=str(checkpoints.made(family, **(made or {}))), **options)
+        return OnnxReranker(model=str(tiny_checkpoints.exported(family, **(made or {}))), threads=1, **options)
+    return TorchReranker(model=str(tiny_checkpoints.made(family, **(made or {}))), **options)
 
 
 def logits_of(reranker: Any, texts: Sequence[str] = DOCUMENTS) -> np.ndarray:
@@ -43,7 +46,7 @@ def logits_of(reranker: Any, texts: Sequence[str] = DOCUMENTS) -> np.ndarray:
 
 
 def tokenizers(family: str, window: int, **made: Any) -> tuple[Any, PairTokenizer]:
-    folder = checkpoints.made(family, **made)
+    folder = tiny_checkpoints.made(family, **made)
     theirs = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     return theirs, PairTokenizer(ModelFolder(folder, family, None, None), window)
 
@@ -118,7 +121,7 @@ def test_a_logit_does_not_depend_on_what_else_is_in_the_batch(backend: str, fami
 @pytest.mark.parametrize("stored", ["float16", "bfloat16"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_half_precision_files_are_computed_in_fp32(family: str, stored: str) -> None:
-    folder = checkpoints.made(family, dtype=stored)
+    folder = tiny_checkpoints.made(family, dtype=stored)
     model = CrossEncoder(
         str(folder),
         device="cpu",
@@ -135,7 +138,7 @@ def test_half_precision_files_are_computed_in_fp32(family: str, stored: str) -> 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_model_that_computes_in_bf16_still_gives_fp32_logits(family: str) -> None:
     texts = [f"{line} {number}" for line in LINES for number in (1, 2, 3, 4, 5, 6)]
-    reranker = TorchReranker(model=str(checkpoints.made(family, dtype="bfloat16")), dtype="bfloat16")
+    reranker = TorchReranker(model=str(tiny_checkpoints.made(family, dtype="bfloat16")), dtype="bfloat16")
     logits = torch.tensor(reranker.score(QUERIES[0], texts).values, dtype=torch.float32)
     assert (logits != logits.bfloat16().float()).float().mean() > 0.99  # hardly one of them is a number of bf16
     assert len(set(logits.bfloat16().tolist())) < len(set(logits.tolist()))
@@ -144,7 +147,7 @@ def test_a_model_that_computes_in_bf16_still_gives_fp32_logits(family: str) -> N
 
 
 def test_saturated_sigmoids_do_not_tie_the_ranking(tmp_path: Path) -> None:
-    folder = checkpoints.bert(tmp_path, dtype="bfloat16")
+    folder = tiny_checkpoints.bert(tmp_path, dtype="bfloat16")
     from safetensors.torch import load_file, save_file
 
     weights = load_file(folder / "model.safetensors")

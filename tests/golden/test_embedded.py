@@ -56,9 +56,9 @@ def test_with_weight_on_one_signal_alone_the_model_is_the_encoders_own_cosine(ch
     import torch
     from sentence_transformers import SentenceTransformer
 
-    from rag_rerank.backends._checkpoint import CrossEncoderModel
-    from rag_rerank.backends._encoder import PairTokenizer
-    from rag_rerank.backends._weights import ModelFolder
+    from rag_rerank.backends.local.model_files import ModelFolder
+    from rag_rerank.backends.local.pair_encoding import PairTokenizer
+    from rag_rerank.backends.local.torch_models.checkpoint import CrossEncoderModel
 
     query, texts = (
         "how tall is K2?",

@@ -7,12 +7,12 @@ from functools import cache
 from itertools import pairwise
 from typing import Any, Literal
 
-import checkpoints
 import numpy as np
 import pytest
-from checkpoints import DOCUMENTS, LINES, QUERIES
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support import tiny_checkpoints
+from support.tiny_checkpoints import DOCUMENTS, LINES, QUERIES
 
 from rag_rerank.backends.onnx import OnnxReranker
 
@@ -25,7 +25,7 @@ LONG = " ".join(LINES * 3)
 @cache
 def reranker(family: str, stored: Literal["fp32", "int8"] = "fp32", **options: Any) -> OnnxReranker:
     """Return one reranker for all tests: it is never closed, and its graph is loaded once."""
-    return OnnxReranker(model=str(checkpoints.exported(family, stored)), **options)
+    return OnnxReranker(model=str(tiny_checkpoints.exported(family, stored)), **options)
 
 
 @cache

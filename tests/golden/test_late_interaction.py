@@ -7,23 +7,23 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import checkpoints
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
 import torch
-from checkpoints import DOCUMENTS, LINES, QUERIES
 from onnx import helper
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Transformer
 from sentence_transformers.sentence_transformer.modules import Pooling
 from sentence_transformers.util import cos_sim
+from support import tiny_checkpoints
+from support.tiny_checkpoints import DOCUMENTS, LINES, QUERIES
 
-from rag_rerank.backends._encoder import PairTokenizer, together
-from rag_rerank.backends._graphs.fused import fused
-from rag_rerank.backends._late_interaction import SIGNALS, architecture
-from rag_rerank.backends._weights import ModelFolder
+from rag_rerank.backends.local.model_files import ModelFolder
+from rag_rerank.backends.local.onnx_graphs.build import fused
+from rag_rerank.backends.local.pair_encoding import PairTokenizer, together
+from rag_rerank.backends.local.torch_models.late_interaction import SIGNALS, architecture
 from rag_rerank.backends.onnx import OnnxReranker
 from rag_rerank.backends.torch import TorchReranker
 
@@ -34,12 +34,12 @@ ODD_QUERIES = ("a", "[SEP]", "the lake [SEP] [CLS] is deep", "zzzyx", " ".join(L
 
 @cache
 def model() -> Any:
-    return architecture()[1].from_pretrained(checkpoints.made(FAMILY)).eval()
+    return architecture()[1].from_pretrained(tiny_checkpoints.made(FAMILY)).eval()
 
 
 @cache
 def tokenizer() -> PairTokenizer:
-    return PairTokenizer(ModelFolder(checkpoints.made(FAMILY), FAMILY, None, None), 512)
+    return PairTokenizer(ModelFolder(tiny_checkpoints.made(FAMILY), FAMILY, None, None), 512)
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> SentenceTransformer:
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "model_type": "bert", "architectures": ["BertModel"]}))
     for name in ("tokenizer.json", "tokenizer_config.json"):
-        (folder / name).write_text((checkpoints.made(FAMILY) / name).read_text())
+        (folder / name).write_text((tiny_checkpoints.made(FAMILY) / name).read_text())
     parts = [Transformer(str(folder), transformer_task="feature-extraction"), Pooling(32, "mean")]
     return SentenceTransformer(modules=parts, device="cpu").eval()
 
@@ -58,7 +58,7 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> SentenceTransformer:
 @cache
 def graph() -> onnxruntime.InferenceSession:
     """The fast graph, with its signals as another output."""
-    folder = checkpoints.exported(FAMILY)
+    folder = tiny_checkpoints.exported(FAMILY)
     made = fused(onnx.load(folder / "model.onnx"), json.loads((folder / "config.json").read_text()))
     made.graph.output.append(helper.make_tensor_value_info("signals", onnx.TensorProto.FLOAT, ["batch", len(SIGNALS)]))
     return onnxruntime.InferenceSession(made.SerializeToString())
@@ -140,9 +140,9 @@ def test_a_query_or_a_text_without_words_gives_bounded_signals(query: str, text:
 
 
 def test_torch_and_both_graphs_agree_on_odd_pairs() -> None:
-    folder = str(checkpoints.exported(FAMILY))
+    folder = str(tiny_checkpoints.exported(FAMILY))
     rerankers = (
-        TorchReranker(model=str(checkpoints.made(FAMILY))),
+        TorchReranker(model=str(tiny_checkpoints.made(FAMILY))),
         OnnxReranker(model=folder, optimize=False),
         OnnxReranker(model=folder),
     )
@@ -156,7 +156,7 @@ def test_torch_and_both_graphs_agree_on_odd_pairs() -> None:
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
 def test_a_logit_is_the_same_number_whatever_queries_share_its_batch(precision: Any) -> None:
     """Rows of one length, whose queries and texts have different ones."""
-    engine = OnnxReranker(model=str(checkpoints.exported(FAMILY)), precision=precision)._engine
+    engine = OnnxReranker(model=str(tiny_checkpoints.exported(FAMILY)), precision=precision)._engine
     words = " ".join(LINES).split()
     rows = []
     for query in (*QUERIES, *ODD_QUERIES):
@@ -180,7 +180,7 @@ def test_token_types_are_asked_for(tmp_path: Path) -> None:
 
 def test_padding_changes_nothing_in_half_precision() -> None:
     inputs = tokenizer().encode(QUERIES[0], [DOCUMENTS[7], "yes"], "error")
-    half = architecture()[1].from_pretrained(checkpoints.made(FAMILY), dtype=torch.bfloat16).eval()
+    half = architecture()[1].from_pretrained(tiny_checkpoints.made(FAMILY), dtype=torch.bfloat16).eval()
     with torch.inference_mode():
         padded, alone = (
             half(**{name: torch.from_numpy(array) for name, array in inputs.arrays(rows).items()}).logits[-1]

@@ -30,7 +30,7 @@ from llama_index.core.schema import (
 )
 from pydantic import ValidationError
 from rag_rerank import BackendUnavailable, Cascade, ConfigError, Fallback, InputError, Ranking, Stage, build
-from rag_rerank._request import blank
+from rag_rerank.execution.calls import blank
 from rag_rerank.testing import ScriptedReranker
 
 from llama_index.postprocessor.rag_rerank import RagRerank

@@ -1,14 +1,18 @@
-"""Judged queries: what an evaluation reads, wherever it came from."""
+"""Judged queries: the data an evaluation reads, its validation, and the problems found while reading."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import Any
 
-from rag_rerank.types import Candidate
+from rag_rerank.errors import InputError
+from rag_rerank.records.record import digest
+from rag_rerank.types import Candidate, blank
 
-__all__ = ["Judged", "JudgedQuery", "Problem"]
+__all__ = ["Judged", "JudgedQuery", "Problem", "Problems", "fingerprint", "sealed"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,3 +73,89 @@ class Judged:
     problems: tuple[Problem, ...] = ()
     sources: tuple[str, ...] = ()
     fingerprint: str = ""
+
+
+SHOWN = 5
+"""How many examples a problem keeps."""
+
+
+class Problems:
+    """Collects problems while data is read; the order is that of their first example."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, tuple[int, list[str]]] = {}
+
+    def note(self, kind: str, example: str, count: int = 1) -> None:
+        """Count a problem; ``example`` says where it is, ``"qrels.tsv:17: document 'd9' of query 'q2'"``."""
+        before, examples = self._found.get(kind, (0, []))
+        if len(examples) < SHOWN:
+            examples.append(example)
+        self._found[kind] = before + count, examples
+
+    def listed(self) -> tuple[Problem, ...]:
+        """Return what was found."""
+        return tuple(Problem(kind=k, count=n, examples=tuple(shown)) for k, (n, shown) in self._found.items())
+
+    def told(self) -> str:
+        """Return the same in one sentence, for an error."""
+        return "; ".join(f"{kind}: {count} ({shown[0]})" for kind, (count, shown) in self._found.items())
+
+
+def sealed(
+    name: str, queries: Sequence[JudgedQuery], relevant: int, sources: tuple[str, ...], problems: Problems
+) -> Judged:
+    """Return judged queries with what was found amiss and their fingerprint.
+
+    Raises:
+        InputError: No query is left, none has candidates, or nothing is relevant.
+    """
+    for query in queries:
+        _look(query, relevant, problems)
+    if not any(query.candidates for query in queries):
+        raise InputError(f"{name}: no query has judgments and candidates; {problems.told() or 'there are none'}")
+    highest = max(max(query.grades.values()) for query in queries)
+    if highest < relevant:
+        raise InputError(
+            f"{name}: no document of any query has a grade of at least {relevant}, so there is nothing to find; "
+            f"the highest grade is {highest}"
+        )
+    return Judged(
+        name=name,
+        queries=tuple(queries),
+        relevant=relevant,
+        problems=problems.listed(),
+        sources=sources,
+        fingerprint=fingerprint(queries, relevant),
+    )
+
+
+def _look(query: JudgedQuery, relevant: int, problems: Problems) -> None:
+    """Note what is odd about a query that counts."""
+    place = f"query {query.id!r}"
+    if not query.candidates:  # its first stage has failed; without such queries its mean would look better than it is
+        problems.note("queries without candidates, which count all the same", place)
+    if max(query.grades.values()) < relevant:
+        kind = f"queries of which no document has a grade of at least {relevant}, which count all the same"
+        problems.note(kind, place)
+    for candidate in query.candidates:
+        if blank(candidate.text):
+            kind = "candidates with a blank text, which no reranker scores"
+            problems.note(kind, f"document {candidate.id!r} of {place}")
+
+
+def fingerprint(queries: Sequence[JudgedQuery], relevant: int) -> str:
+    """Return the SHA-256 over all that decides a figure, in hexadecimal.
+
+    Ids and texts of queries and candidates, the candidates' order, all grades, the threshold of relevance, and the
+    metadata that make the slices. The order of the queries, of judgments and of keys means nothing; nor do the first
+    stage's scores, beyond the order they gave.
+    """
+    whole = sha256(_plain(["rag_rerank.judged/1", relevant]))
+    for query in sorted(queries, key=lambda query: query.id):
+        candidates = [[c.id, digest(c.text), dict(c.metadata)] for c in query.candidates]
+        whole.update(_plain([query.id, query.text, candidates, dict(query.grades), dict(query.metadata)]))
+    return whole.hexdigest()
+
+
+def _plain(value: Any) -> bytes:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), default=str).encode("ascii") + b"\n"

@@ -18,7 +18,7 @@ from langchain_core.documents import BaseDocumentCompressor, Document
 from langchain_core.load import dumps
 from pydantic import ValidationError
 from rag_rerank import BackendUnavailable, Cascade, ConfigError, Fallback, InputError, Ranking, Stage, build
-from rag_rerank._request import blank
+from rag_rerank.execution.calls import blank
 from rag_rerank.testing import ScriptedReranker
 
 from langchain_rag_rerank import RagRerank

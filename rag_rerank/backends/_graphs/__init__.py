@@ -1,1 +1,0 @@
-"""Faster ONNX graphs for known encoders: the same numbers from fewer and better operators."""

@@ -1,0 +1,1 @@
+"""What the rerankers behind an API share: requests, limits, retries, prices, wire formats."""

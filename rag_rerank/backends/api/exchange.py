@@ -1,0 +1,317 @@
+"""One request to a provider and its answer: checked scores, or an error whose message holds no secret."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import re
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
+from typing import Any, TypeVar
+
+from rag_rerank.errors import (
+    AuthenticationError,
+    BackendError,
+    BackendTimeout,
+    BackendUnavailable,
+    BadResponse,
+    BillingError,
+    RateLimited,
+    RequestRejected,
+    RequestTooLarge,
+    RerankError,
+    TransientError,
+)
+from rag_rerank.trace import Usage
+from rag_rerank.types import Scale
+
+__all__ = ["Exchange", "Reply", "figure", "item", "message", "read_rows", "seconds_to_wait", "shown"]
+
+_LONGEST = 200
+_RUN = 16  # so many characters in a row that were sent are an echo, not chance
+_KEY_LIKE = re.compile(r"bearer\s+\S+|[a-z0-9_]{24,}", re.IGNORECASE)
+_WORDS_AT = ("message", "detail", "error", "msg")
+
+
+def message(body: object, depth: int = 3) -> str:
+    """Find the provider's own words: ``message``, ``detail`` or ``error``, also in FastAPI's list of details."""
+    if isinstance(body, str):
+        return "" if body.lstrip().startswith("<") else body
+    if isinstance(body, Mapping) and depth:
+        return next((message(body[key], depth - 1) for key in _WORDS_AT if body.get(key)), "")
+    if isinstance(body, (list, tuple)) and depth:
+        return "; ".join(filter(None, (message(part, depth - 1) for part in body)))
+    return ""
+
+
+def shown(words: str, key: str, sent: Sequence[str]) -> str:
+    """Return a provider's words as errors and traces may show them.
+
+    They are put on one line of at most 200 characters. The key and whatever looks like one are masked. Words that
+    repeat a query or a text, or 16 characters of one, are left out altogether.
+
+    Args:
+        words: What the provider said.
+        key: The key that was sent, or nothing.
+        sent: The query and the texts that were sent.
+    """
+    line = " ".join(words.split())
+    if key:
+        line = line.replace(key, "***")
+    line = _KEY_LIKE.sub("***", line)[:_LONGEST]
+    return "its message repeats the request and is left out" if _echoes(line, sent) else line
+
+
+def _echoes(line: str, sent: Sequence[str]) -> bool:
+    texts = [" ".join(text.split()) for text in sent]
+    if any(4 <= len(text) < _RUN and re.search(rf"(?<!\w){re.escape(text)}(?!\w)", line) for text in texts):
+        return True
+    everything = "\0".join(texts)
+    return any(line[i : i + _RUN] in everything for i in range(len(line) - _RUN + 1))
+
+
+def seconds_to_wait(headers: Mapping[str, str]) -> float | None:
+    """Read ``retry-after-ms`` or ``Retry-After`` (seconds, or a date: RFC 9110, 10.2.3); ``None`` without either.
+
+    A date is taken against the answer's own ``Date``, where it has one, so that clocks need not agree.
+    """
+    said = {name.lower(): value for name, value in headers.items()}
+    for name, unit in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
+        try:
+            seconds = float(said[name]) / unit
+        except (KeyError, ValueError):
+            continue
+        if math.isfinite(seconds):
+            return max(0.0, seconds)
+    try:
+        until = parsedate_to_datetime(said["retry-after"]).timestamp()
+        now = parsedate_to_datetime(said["date"]).timestamp() if "date" in said else time.time()
+    except (KeyError, ValueError, OverflowError):
+        return None
+    return max(0.0, until - now)
+
+
+T = TypeVar("T")
+Explain = Callable[["Exchange", Exception], BackendError]
+
+_BOUNDED: tuple[Scale, ...] = ("calibrated", "relevance")
+_ROUNDING = 1e-6  # providers round scores; one may stand this far outside 0..1
+
+_BY_STATUS: Mapping[int, type[BackendError]] = {
+    401: AuthenticationError,
+    402: BillingError,
+    403: AuthenticationError,
+    408: BackendUnavailable,
+    409: BackendUnavailable,
+    413: RequestTooLarge,
+    425: BackendUnavailable,
+    429: RateLimited,
+    498: AuthenticationError,
+    501: RequestRejected,
+}
+_ADVICE: Mapping[type[BackendError], str] = {
+    AuthenticationError: "check the key and what it may use",
+    BillingError: "the account has no credit left",
+    RequestTooLarge: "send fewer or shorter texts",
+    RequestRejected: "the same request will fail again; check model, options and base_url",
+}
+_REDIRECTED = "redirects are not followed, because the key would go along; set base_url to where the server is now"
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a provider answered to one request, not yet checked.
+
+    Args:
+        rows: Pairs of index and score, as they came.
+        usage: The figures that were billed (or estimated), nothing else.
+        remarks: The provider's warnings.
+    """
+
+    rows: object
+    usage: Usage = field(default_factory=Usage)
+    remarks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """One request, as far as reading its answer needs it.
+
+    Args:
+        backend: Registry name of the backend.
+        model: Model asked for.
+        query: The query that is sent.
+        texts: The texts that are sent.
+        first: Position of the first of them among all texts of the call.
+        key: The key that is sent, if it is known; never shown.
+        scale: What the scores are expected to be.
+        label: How messages call the backend and its model; by default by those two.
+    """
+
+    backend: str
+    model: str
+    query: str = field(repr=False)
+    texts: Sequence[str] = field(repr=False)
+    first: int = 0
+    key: str = field(default="", repr=False)
+    scale: Scale = "relevance"
+    label: str = ""
+
+    def sent(self, send: Callable[..., T], explain: Explain, **arguments: Any) -> T:
+        """Call an SDK, and turn what it raises into an error of ours.
+
+        The SDK's error is not chained, not even as a context: its text and its attributes hold the provider's answer,
+        and with it perhaps the key or the texts.
+        """
+        try:
+            return send(**arguments)
+        except RerankError:
+            raise
+        except Exception as error:
+            failure = explain(self, error)
+        raise failure
+
+    async def asent(self, send: Callable[..., Awaitable[T]], explain: Explain, **arguments: Any) -> T:
+        """Do what `sent` does with a coroutine function."""
+        try:
+            return await send(**arguments)
+        except RerankError:
+            raise
+        except Exception as error:
+            failure = explain(self, error)
+        raise failure
+
+    def scores(self, rows: object) -> list[float]:
+        """Return one score for each text, in the order of the texts.
+
+        Args:
+            rows: Pairs of index and score as the provider sent them, in any order.
+
+        Raises:
+            BadResponse: Not exactly one finite score for each text, within 0..1 where the scale is; the message
+                names the first one.
+        """
+        if not isinstance(rows, (list, tuple)):
+            raise self.bad("it holds no list of scores")
+        found: dict[int, float] = {}
+        for index, score in rows:
+            if isinstance(index, bool) or not isinstance(index, int) or not 0 <= index < len(self.texts):
+                raise self.bad(f"index {_described(index)} for {len(self.texts)} texts")
+            where = self.first + index
+            if index in found:
+                raise self.bad(f"two scores for text {where}")
+            value = figure(score)
+            if value is None:
+                raise self.bad(f"score {_described(score)} for text {where}, which is not a finite number")
+            if self.scale in _BOUNDED and not -_ROUNDING <= value <= 1 + _ROUNDING:
+                raise self.bad(f"score {value:g} for text {where}, which is outside 0..1")
+            found[index] = value
+        missing = [self.first + i for i in range(len(self.texts)) if i not in found]
+        if missing:
+            raise self.bad(f"no score for {len(missing)} of {len(self.texts)} texts, the first is text {missing[0]}")
+        return [found[i] for i in range(len(self.texts))]
+
+    def refused(
+        self,
+        status: int | None,
+        headers: Mapping[str, str],
+        body: object,
+        *,
+        kind: type[BackendError] | None = None,
+        advice: str | None = None,
+    ) -> BackendError:
+        """Return the error for an answer that carries no scores.
+
+        Args:
+            status: HTTP status; ``None`` where the SDK does not tell it, which some do with server errors.
+            headers: Its headers, in any case.
+            body: Its body, parsed where it was JSON.
+            kind: The error class, where the provider's words say more than the status.
+            advice: How to mend it, where the class does not say it well enough.
+        """
+        if status is not None and status < 300:
+            return self.bad("it is not JSON of the expected shape", status=status)
+        if kind is None:
+            server_error = status is None or status >= 500
+            kind = _BY_STATUS.get(status or 0, BackendUnavailable if server_error else RequestRejected)
+        said = self.safe(message(body))
+        text = f"answered {status or 'with an error'}" + (f" ({said})" if said else "")
+        if advice is None:
+            advice = _REDIRECTED if status is not None and 300 <= status < 400 else _ADVICE.get(kind)
+        text += f"; {advice}" if advice else ""
+        more = {"retry_after": seconds_to_wait(headers)} if issubclass(kind, TransientError) else {}
+        return self._error(kind, text, status=status, **more)
+
+    def rejected(self, what: str) -> BackendError:
+        """Return the error for a server that cannot do what it is there for."""
+        return self._error(RequestRejected, self.safe(what))
+
+    def late(self) -> BackendError:
+        """Return the error for no answer in time."""
+        return self._error(BackendTimeout, "did not answer in time; a longer timeout or fewer texts may help")
+
+    def lost(self, error: Exception) -> BackendError:
+        """Return the error for a connection that could not be made, or broke."""
+        return self._error(BackendUnavailable, f"could not be reached or hung up ({self._told(error)})")
+
+    def bad(self, what: str, *, status: int | None = None) -> BackendError:
+        """Return the error for an answer that cannot be trusted."""
+        return self._error(BadResponse, f"gave an answer that cannot be used: {what}", status=status)
+
+    def failed(self, error: Exception) -> BackendError:
+        """Return the error for an exception that the SDK let through and that is not its own."""
+        if isinstance(error, (TimeoutError, asyncio.TimeoutError)):
+            return self.late()
+        if isinstance(error, OSError):
+            return self.lost(error)
+        if isinstance(error, (AttributeError, LookupError, TypeError, ValueError)):
+            return self.bad(f"the SDK could not read it ({self._told(error)})")
+        return self._error(BackendError, f"failed in its SDK ({self._told(error)})")
+
+    def safe(self, words: str) -> str:
+        """Return a provider's words, short, on one line, and without what was sent to it."""
+        return shown(words, self.key, (self.query, *self.texts))
+
+    def _told(self, error: Exception) -> str:
+        said = self.safe(str(error))
+        return type(error).__name__ + (f": {said}" if said else "")
+
+    def _error(self, kind: type[BackendError], text: str, **facts: Any) -> BackendError:
+        return kind(
+            f"{self.label or f'{self.backend}:{self.model}'} {text}", backend=self.backend, model=self.model, **facts
+        )
+
+
+def read_rows(rows: object, get: Callable[[Any, str, None], object], score: str = "relevance_score") -> object:
+    """Return the pairs of index and score of a reply's rows, or ``None`` where there is no list of rows.
+
+    Args:
+        rows: What the reply holds in their place.
+        get: Reads a field of a row, or gives the default: ``getattr`` for objects, `item` for JSON.
+        score: The field with the score.
+    """
+    if not isinstance(rows, (list, tuple)):
+        return None
+    return [(get(row, "index", None), get(row, score, None)) for row in rows]
+
+
+def item(row: Any, name: str, default: None) -> object:
+    """Return a field of a JSON object, or the default, also where it is no object."""
+    return row.get(name, default) if isinstance(row, Mapping) else default
+
+
+def figure(value: object) -> float | None:
+    """Return a finite number that a provider sent, or ``None`` for anything else; never guesses from a string."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _described(value: object) -> str:
+    return f"{value!r:.20}" if isinstance(value, (int, float, type(None))) else f"of type {type(value).__name__}"

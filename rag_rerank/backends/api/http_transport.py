@@ -1,0 +1,134 @@
+"""One HTTP request and its answer: no redirect is followed, the body is bounded, and JSON is what the standard says."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from rag_rerank._lazy import need
+from rag_rerank.backends.api.exchange import Exchange
+from rag_rerank.errors import BackendError
+from rag_rerank.execution.clock import now
+
+__all__ = ["Answer", "Asked", "aask", "as_json", "ask", "explained"]
+
+_MOST_BYTES = 64 * 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request.
+
+    Args:
+        method: ``POST`` or ``GET``.
+        url: Where it goes.
+        key: The key that goes along, or nothing.
+        content: What is sent, as JSON.
+    """
+
+    method: str
+    url: str
+    key: str = field(default="", repr=False)
+    content: Any = field(default=None, repr=False)
+
+    def built(self, client: Any, timeout: float) -> Any:
+        """Return the request as the client sends it; what a client adds to it (headers, cookies) stays."""
+        headers = {"accept": "application/json", "accept-encoding": "gzip"}
+        if self.key:
+            headers["authorization"] = f"Bearer {self.key}"
+        if self.content is None:
+            return client.build_request(self.method, self.url, headers=headers, timeout=timeout)
+        headers["content-type"] = "application/json"
+        body = as_json(self.content)
+        return client.build_request(self.method, self.url, headers=headers, content=body, timeout=timeout)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer, as far as it was read: to its end."""
+
+    status: int
+    headers: Mapping[str, str]
+    content: bytes = field(repr=False)
+
+    @property
+    def told(self) -> Any:
+        """The body, parsed where it is JSON (which has neither ``NaN`` nor ``Infinity``), else as text."""
+        try:
+            return json.loads(self.content, parse_constant=_refused)
+        except (ValueError, RecursionError):
+            return self.content.decode(errors="replace")
+
+
+class _TooLong(Exception):
+    """More bytes than any list of scores has."""
+
+
+def ask(client: Any, asked: Asked, timeout: float) -> Answer:
+    """Send a request with an ``httpx.Client`` and read the answer."""
+    request, reader = asked.built(client, timeout), _Reader(timeout)
+    # without auth=None, a client's own would take the place of the key
+    response = client.send(request, stream=True, follow_redirects=False, auth=None)
+    try:
+        for chunk in response.iter_bytes():
+            reader.take(chunk)
+    finally:
+        response.close()
+    return Answer(response.status_code, response.headers, bytes(reader.content))
+
+
+async def aask(client: Any, asked: Asked, timeout: float) -> Answer:
+    """Do what `ask` does with an ``httpx.AsyncClient``."""
+    request, reader = asked.built(client, timeout), _Reader(timeout)
+    response = await client.send(request, stream=True, follow_redirects=False, auth=None)
+    try:
+        async for chunk in response.aiter_bytes():
+            reader.take(chunk)
+    finally:
+        await response.aclose()
+    return Answer(response.status_code, response.headers, bytes(reader.content))
+
+
+class _Reader:
+    """Puts a body together, until it is too long or takes too long: httpx limits the wait for each piece only."""
+
+    def __init__(self, timeout: float) -> None:
+        self.content = bytearray()
+        self._end = now() + timeout
+
+    def take(self, chunk: bytes) -> None:
+        self.content += chunk
+        if len(self.content) > _MOST_BYTES:
+            raise _TooLong
+        if now() > self._end:
+            raise TimeoutError
+
+
+def explained(exchange: Exchange, error: Exception) -> BackendError:
+    """Return the error of ours for one of httpx."""
+    httpx = need("httpx", extra="http")
+    if isinstance(error, _TooLong):
+        return exchange.bad(f"it is longer than {_MOST_BYTES // 2**20} MiB")
+    if isinstance(error, httpx.TimeoutException):
+        return exchange.late()
+    if isinstance(error, httpx.TransportError):
+        return exchange.lost(error)
+    if isinstance(error, httpx.RequestError):  # a body that cannot be decompressed
+        return exchange.bad(type(error).__name__)
+    return exchange.failed(error)
+
+
+def as_json(value: Any) -> bytes:
+    """Return a value as it is sent.
+
+    Raises:
+        TypeError: JSON cannot hold it.
+        ValueError: Nor can it hold ``NaN``, or what UTF-8 cannot.
+    """
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+
+
+def _refused(constant: str) -> Any:
+    raise ValueError(f"{constant} is not JSON")

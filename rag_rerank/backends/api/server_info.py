@@ -1,0 +1,110 @@
+"""What a rerank server says about itself, where it says anything: TEI's ``/info``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rag_rerank.backends.api.call import estimated_tokens
+from rag_rerank.backends.api.exchange import Exchange
+from rag_rerank.backends.api.http_transport import Answer
+from rag_rerank.errors import BackendError
+
+__all__ = ["Acquaintance", "Served"]
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What is known of a server; nothing by default.
+
+    Args:
+        model: Its model, ``"org/name"``, or a folder on the server.
+        revision: The model's commit, where the server knows it.
+        reranks: Whether its model is a reranker; ``None`` where it does not say.
+        most_texts: Texts that it takes in one request.
+        window: Tokens of query and text together that its model reads.
+        silence: Why nothing is known, for the trace.
+        final: Whether there is no sense in asking again.
+    """
+
+    model: str | None = None
+    revision: str | None = None
+    reranks: bool | None = None
+    most_texts: int | None = None
+    window: int | None = None
+    silence: str | None = None
+    final: bool = True
+
+    @classmethod
+    def read(cls, info: Any) -> Served | None:
+        """Read TEI's answer; ``None`` for what is no such answer.
+
+        The fields are those of the router's source. A request takes a permit for each text, so one with more texts
+        than there are permits (``max_concurrent_requests``) could never be answered.
+        """
+        if not isinstance(info, Mapping):
+            return None
+        limits = [n for n in map(_count, (info.get("max_client_batch_size"), info.get("max_concurrent_requests"))) if n]
+        kinds = info.get("model_type")
+        return cls(
+            model=_name(info.get("model_id")),
+            revision=_name(info.get("model_sha")),
+            reranks="reranker" in kinds if isinstance(kinds, (Mapping, str)) else None,
+            most_texts=min(limits, default=None),
+            window=_count(info.get("max_input_length")),
+        )
+
+    def remarks(self, query: str, texts: Sequence[str], *, most: int, cuts: bool) -> tuple[str, ...]:
+        """Say what is not known of the server, or how many texts seem to be longer than it reads.
+
+        Args:
+            query: The query.
+            texts: The texts.
+            most: How many of them go in a request.
+            cuts: Whether it cuts what is too long, or refuses it.
+        """
+        if self.silence is not None:
+            unknown = f"the server did not say what it serves (/info: {self.silence})"
+            return (f"{unknown}; at most {most} texts go in a request",)
+        if self.window is None or not cuts:
+            return ()
+        asked = estimated_tokens(query)
+        longer = sum(asked + estimated_tokens(text) > self.window for text in texts)
+        if not longer:
+            return ()
+        return (f"by estimate {longer} texts with the query are longer than {self.window} tokens, and TEI cuts them",)
+
+
+class Acquaintance:
+    """What a reranker has learnt of its server so far; what may change is asked again at the next call."""
+
+    def __init__(self) -> None:
+        self.server = Served(final=False)
+
+    def answered(self, exchange: Exchange, answer: Answer, model: str) -> None:
+        """Note what the server said.
+
+        Raises:
+            RequestRejected: It serves no reranker, or another model than the one that was named.
+        """
+        served = Served.read(answer.told) if answer.status == 200 else None
+        if served is None:
+            served = Served(silence=f"answered {answer.status}", final=answer.status < 500)
+        if served.reranks is False:
+            raise exchange.rejected(f"serves {served.model}, which is no reranker")
+        if model and served.model and served.model != model:
+            raise exchange.rejected(f"serves {served.model}; name that model, or leave model out")
+        self.server = served
+
+    def unanswered(self, error: BackendError) -> None:
+        """Note that the server gave no answer that can be read, which may pass."""
+        self.server = Served(silence=type(error).__name__, final=False)
+
+
+def _count(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
+
+
+def _name(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None

@@ -1,0 +1,1 @@
+"""What the rerankers with a model on this machine share: model files, pair encoding, workers."""

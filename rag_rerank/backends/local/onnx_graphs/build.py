@@ -1,0 +1,192 @@
+"""Build the fast graph of a model, and compare it with the model's own graph."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from rag_rerank.backends.local.model_files import ModelFolder
+from rag_rerank.backends.local.onnx_graphs.cross_encoder import BertWriter, RobertaWriter
+from rag_rerank.backends.local.onnx_graphs.late_interaction import LateInteractionWriter
+from rag_rerank.backends.local.onnx_graphs.quantize import quantised
+from rag_rerank.backends.local.onnx_graphs.weights import UnknownGraph
+from rag_rerank.backends.local.pair_encoding import Inputs, PairTokenizer
+from rag_rerank.backends.local.samples import QUERIES, TEXTS, TOLERANCE
+from rag_rerank.backends.local.torch_models.late_interaction import MODEL_TYPE
+from rag_rerank.errors import BackendError, InputTooLong, ModelLoadError
+
+__all__ = ["ARCHITECTURES", "OWN_GRAPH", "RECIPE", "Open", "Precision", "Runnable", "fused", "make"]
+
+ARCHITECTURES: Mapping[str, type[BertWriter] | type[LateInteractionWriter]] = {
+    "bert": BertWriter,
+    "roberta": RobertaWriter,
+    "xlm-roberta": RobertaWriter,
+    MODEL_TYPE: LateInteractionWriter,
+}
+"""``model_type`` of the transformers configs that are known here -> what writes their graph."""
+
+
+def fused(model: Any, config: Mapping[str, Any]) -> Any:
+    """Return the fast graph of an exported cross-encoder as an ONNX model.
+
+    Inputs are ``input_ids`` and, where the model has segments, ``token_type_ids``, both int64 of shape (batch,
+    sequence); the output ``logits`` is fp32 of shape (batch, 1).
+
+    Args:
+        model: The exported ONNX model, weights loaded.
+        config: The transformers config of the model.
+
+    Raises:
+        UnknownGraph: The architecture or something in its config or file is not known here.
+    """
+    kind = config.get("model_type")
+    writer = ARCHITECTURES.get(str(kind))
+    if writer is None:
+        raise UnknownGraph(f"no faster graph is known for {kind}")
+    if config.get("hidden_act") != "gelu" or config.get("position_embedding_type", "absolute") != "absolute":
+        raise UnknownGraph("its activation or its kind of positions is not known")
+    return writer(model, config).written()
+
+
+Precision = Literal["fp32", "int8"]
+"""What the linear layers are computed in."""
+
+OWN_GRAPH = "runs its own graph"
+"""How the note begins that says why no graph was written anew for a model."""
+
+RECIPE = 4
+"""Grows when the same model would be made into another graph."""
+
+_BATCH_TOKENS = 512
+
+
+class Runnable(Protocol):
+    """An opened graph: what it gives for batches of arrays."""
+
+    exact: bool
+
+    def logits(self, arrays: Mapping[str, Any]) -> list[float]:
+        """Return one logit a row."""
+
+
+Open = Callable[[Path, "Path | None"], Runnable]
+"""Opens an ONNX file as it is; or lets ONNX Runtime optimise it and write the outcome into the second file."""
+
+
+def make(draft: Path, folder: ModelFolder, file: Path, precision: Precision, open_: Open) -> list[str]:
+    """Write ``model.onnx`` and its weights into a folder, and return what there is to say about them.
+
+    Raises:
+        ModelLoadError: The file cannot be read, or has nothing to compute in int8.
+        OSError: The graph cannot be written.
+    """
+    import onnx
+
+    made, between = draft / "model.onnx", draft / "between.onnx"
+    samples = _samples(folder)
+    wanted = _logits(open_(file, None), samples)
+    notes: list[str] = []
+    try:
+        if not samples:
+            raise UnknownGraph("its window has no room for the samples to compare a faster one on")
+        _write(fused(_loaded(file, folder), folder.config), made)
+        _check(wanted, made, samples, open_)
+        if precision == "int8":
+            _write(quantised(onnx.load(made), flat=True), made)
+    except UnknownGraph as reason:
+        notes.append(f"{OWN_GRAPH}: {reason}")
+        own = _loaded(file, folder)
+        _write(_in_int8(own, folder) if precision == "int8" else own, between)
+        _remove(made)
+        open_(between, made)  # ONNX Runtime writes what it makes of it
+        _remove(between)
+    if precision == "int8" and samples:
+        given = _logits(open_(made, None), samples)
+        moved = max(abs(a - b) for a, b in zip(given, wanted, strict=True))
+        notes.append(
+            f"computes in int8: on {len(wanted)} sample pairs logits moved by up to {moved:.2g}, "
+            f"of a spread of {max(wanted) - min(wanted):.2g}"
+        )
+    return notes
+
+
+def _loaded(file: Path, folder: ModelFolder) -> Any:
+    """Read a model with its weights; those beside it, too, where they are links, as in the hub's cache."""
+    import onnx
+    from onnx.external_data_helper import ExternalDataInfo, uses_external_data
+
+    try:
+        model = onnx.load(file, load_external_data=False)
+        for tensor in filter(uses_external_data, model.graph.initializer):
+            info = ExternalDataInfo(tensor)
+            if Path(info.location).is_absolute() or ".." in Path(info.location).parts:
+                raise ValueError(f"its weights lie outside its folder, in {info.location}")
+            with (file.parent / info.location).open("rb") as stream:
+                stream.seek(info.offset or 0)
+                tensor.raw_data = stream.read(info.length or -1)
+            tensor.data_location = onnx.TensorProto.DEFAULT
+            del tensor.external_data[:]
+        return model
+    except Exception as error:  # protobuf's and onnx's errors have no common base class
+        raise ModelLoadError(f"{folder.name}: {file.name} cannot be read: {error}") from error
+
+
+def _write(model: Any, file: Path) -> None:
+    """Write a model with its weights in a file beside it; the model itself is of no use afterwards."""
+    import onnx
+
+    _remove(file)  # onnx would write behind the weights that are there
+    onnx.save_model(model, file, save_as_external_data=True, location=_weights(file).name, size_threshold=1024)
+    if _weights(file).is_file():  # onnx makes it readable to the user alone
+        _weights(file).chmod(file.stat().st_mode)
+
+
+def _weights(file: Path) -> Path:
+    return file.with_name(f"{file.name}_data")
+
+
+def _remove(file: Path) -> None:
+    file.unlink(missing_ok=True)
+    _weights(file).unlink(missing_ok=True)
+
+
+def _in_int8(own: Any, folder: ModelFolder) -> Any:
+    try:
+        return quantised(own, flat=False)
+    except UnknownGraph as reason:
+        raise ModelLoadError(f"{folder.name} cannot be computed in int8: {reason}; use fp32") from reason
+
+
+def _samples(folder: ModelFolder) -> list[Inputs]:
+    """Return the sample pairs as inputs over the model's whole window, whatever window the user wants."""
+    tokenizer = PairTokenizer(folder, folder.max_length(None))
+    samples = []
+    for query in QUERIES:
+        with suppress(InputTooLong):  # no model is known whose window is that short
+            samples.append(tokenizer.encode(query, TEXTS, "truncate"))
+    return samples
+
+
+def _logits(graph: Runnable, samples: list[Inputs]) -> list[float]:
+    """Return the logits of the sample pairs, in the order of the pairs."""
+    logits = []
+    for inputs in samples:
+        values = [0.0] * len(TEXTS)
+        for rows, arrays in inputs.batches(_BATCH_TOKENS, exact=graph.exact):
+            for row, logit in zip(rows, graph.logits(arrays), strict=True):
+                values[row] = logit
+        logits += values
+    return logits
+
+
+def _check(wanted: list[float], made: Path, samples: list[Inputs], open_: Open) -> None:
+    """Refuse a made graph whose logits are not the model's own."""
+    try:
+        given = _logits(open_(made, None), samples)
+    except (BackendError, ModelLoadError) as error:
+        raise UnknownGraph(f"the faster one does not run: {error}") from error
+    for a, b in zip(wanted, given, strict=True):
+        if not abs(a - b) <= TOLERANCE * max(1.0, abs(a)):
+            raise UnknownGraph(f"the faster one gave a logit of {b:.6g} instead of {a:.6g}")

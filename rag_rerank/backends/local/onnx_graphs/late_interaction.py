@@ -1,0 +1,213 @@
+"""Late interaction: query and text read apart in one pass, and a head that compares their tokens.
+
+All that follows the similarities of query tokens goes on for as many of them as the longest query of the batch has.
+What is added up over tokens has the width of the whole input again, and what is multiplied has its length: the order
+in which a sum is taken depends on how long it is, and so a pair's score might on the other queries of its batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import exp
+from typing import Any
+
+from rag_rerank.backends.local.onnx_graphs.encoder import EncoderWriter
+from rag_rerank.backends.local.onnx_graphs.weights import UnknownGraph
+from rag_rerank.backends.local.torch_models.late_interaction import BEST, K1, LENGTH, NEVER, SIGNALS, SOFT, B
+
+__all__ = ["LateInteractionWriter"]
+
+_SMALL = 1e-6
+
+
+class LateInteractionWriter(EncoderWriter):
+    """Writes a model of ours; see `rag_rerank.backends.local.torch_models.late_interaction` for what is computed."""
+
+    def __init__(self, model: Any, config: Mapping[str, Any]) -> None:
+        super().__init__(model, config)
+        special = config.get("special_ids")
+        if not isinstance(special, list) or not all(isinstance(id, int) for id in special):
+            raise UnknownGraph(f"its config gives {special!r} as special_ids")
+        self.special: list[int] = special
+
+    def written(self) -> Any:
+        """Return the model."""
+        self.lengths()
+        tokens = self.embeddings(self.positions())
+        apart = self.apart()
+        for layer in range(self.layers):
+            tokens = self.layer(tokens, layer, apart=apart)
+        vectors = self.node("Reshape", [tokens, "by row"], "vectors")
+        self.compared()
+        similar = self.similar(vectors)
+        signals = [self.cosine(vectors), *self.of_query(similar), self.covered(similar)]
+        head = self.weights.dense("classifier", head=True)
+        if head.weight.shape != (len(SIGNALS), 1):
+            raise UnknownGraph(f"its head has a weight of shape {head.weight.shape}")
+        self.dense(self.node("Concat", signals, "signals", axis=1), head, "logits", few=True)
+        return self.model(["input_ids", "token_type_ids"])
+
+    def lengths(self) -> None:
+        """Write how long all inputs are, their queries, and the longest query."""
+        self.node("Shape", ["input_ids"], "shape")
+        self.node("Gather", ["shape", self.at(1)], "length")
+        self.node("ReduceSum", ["token_type_ids", self.at(1)], "text's length", keepdims=1)
+        self.node("Sub", ["length", "text's length"], "query's length")
+        self.node("ReduceMax", ["query's length"], "longest in two axes", keepdims=1)
+        self.node("Reshape", ["longest in two axes", self.integers("flat list", -1)], "longest")
+
+    def positions(self) -> str:
+        """Return the embedded positions, which begin anew with the text, with the one segment that all tokens have."""
+        table = self.weights.array("embeddings.position_embeddings.weight")
+        segment = self.weights.array("embeddings.token_type_embeddings.weight")[0]
+        self.node("Reshape", ["length", self.integers("no axis")], "end")
+        self.node("Range", [self.integer("begin", 0), "end", self.integer("step", 1)], "places")
+        self.node("Mul", ["token_type_ids", "query's length"], "before")
+        self.node("Sub", ["places", "before"], "numbers")
+        return self.node("Gather", [self.constant("positions", table + segment), "numbers"], "positions here")
+
+    def apart(self) -> str:
+        """Return what keeps tokens from attending to those of the other text, for all layers."""
+        self.node("Unsqueeze", ["token_type_ids", self.integers("as rows", 1, 3)], "asking parts")
+        self.node("Unsqueeze", ["token_type_ids", self.integers("as columns", 1, 2)], "asked parts")
+        self.node("Equal", ["asking parts", "asked parts"], "together")
+        return self.node("Where", ["together", self.number(0), self.number(NEVER)], "apart")
+
+    def compared(self) -> None:
+        """Write which tokens are compared: ``asking`` of the query, ``words`` of the text; in rows (batch, 1, n)."""
+        self.node("Equal", ["token_type_ids", self.integer("step", 1)], "text")
+        self.node("Not", ["text"], "query")
+        self.asking, words = "query", "text"
+        for id in self.special:
+            self.node("Equal", ["input_ids", self.integer(f"special {id}", id)], f"is {id}")
+            self.node("Not", [f"is {id}"], f"is not {id}")
+            self.asking = self.node("And", [self.asking, f"is not {id}"], f"{self.asking}, not {id}")
+            words = self.node("And", [words, f"is not {id}"], f"{words}, not {id}")
+        for name, value in {"query": "query", "text": "text", "asking": self.asking, "words": words}.items():
+            self.node("Unsqueeze", [value, self.at(1)], f"{name} in a row")
+            self.node("Cast", [f"{name} in a row"], f"{name} counted", to=1)
+        self.total("words counted", "words", axis=2)
+
+    def similar(self, vectors: str) -> str:
+        """Return the similarities of each query token and each text token, `NEVER` to what is not compared."""
+        import numpy as np
+
+        scale = self.constant("unit", np.full(self.hidden, self.hidden**-0.5, np.float32))
+        self.node("SimplifiedLayerNormalization", [vectors, scale], "units", axis=-1, epsilon=1e-24)
+        self.product("units", "units", "all products", transB=1)
+        return self.node("Where", ["words in a row", self.of_longest("all products"), self.number(NEVER)], "similar")
+
+    def of_query(self, similar: str) -> list[str]:
+        """Return the signals that are means over the query's tokens."""
+        columns = [
+            *self.largest(similar),
+            *self.same(similar),
+            self.node("Exp", [self.calculated("Mul", "largest", -SOFT)], "softly"),
+            self.split(),
+        ]
+        self.node("Shape", ["largest"], "one column")
+        columns.append(self.node("Expand", [self.number(1), "one column"], "ones"))
+        self.node("Concat", columns, "of the longest", axis=2)
+        self.node("Sub", ["length", "longest"], "missing")
+        nothing, behind = self.integers("pad nothing", 0, 0, 0, 0), self.integers("pad no column", 0)
+        self.node("Concat", [nothing, "missing", behind], "pads", axis=0)
+        self.node("Pad", ["of the longest", "pads"], "of each")
+        self.node("Gather", [self.token_weights(), "input_ids"], "token weights")
+        self.node("Unsqueeze", ["token weights", self.at(1)], "token weights in a row")
+        self.node("Mul", ["token weights in a row", "asking counted"], "telling")
+        self.node("Concat", ["asking counted", "telling"], "plain and telling", axis=1)
+        self.product("plain and telling", "of each", "sums")
+        self.node("Gather", ["sums", self.at(len(columns) - 1)], "weights", axis=2)
+        self.node("Div", ["sums", self.calculated("Max", "weights", _SMALL)], "means")
+        self.node("Reshape", ["means", self.integers("means in a row", 0, -1)], "all means")
+        plain = {"matched": 0, "hard": 4}
+        telling = {"weighted": 1, "same": 2, "letters": 3, "unknown": 5}
+        for name, place in {**plain, **{name: len(columns) + place for name, place in telling.items()}}.items():
+            self.node("Gather", ["all means", self.at(place)], name, axis=1)
+        self.node("Mul", ["unknown", "unknown"], "unknown squared")
+        self.node("Mul", ["letters", "unknown squared"], "lexical")
+        # Log takes several numbers at once and what is left over one by one, with other last digits; this never does
+        self.node("ReduceLogSum", [self.calculated("Max", "hard", exp(-SOFT))], "logarithm", axes=[1], keepdims=1)
+        return ["matched", "weighted", "same", "lexical", self.calculated("Div", "logarithm", -SOFT)]
+
+    def largest(self, similar: str) -> list[str]:
+        """Return the mean of each query token's largest similarities, and the largest, of shape (batch, longest, 1)."""
+        self.node("TopK", [similar, self.integers("best count", BEST)], "best", also=("best places",), axis=2)
+        self.node("Greater", ["best", self.number(NEVER)], "there")
+        self.node("Cast", ["there"], "there counted", to=1)
+        self.node("Where", ["there", "best", self.number(0)], "best there")
+        self.total("there counted", "there", axis=2)
+        self.total("best there", "best there", axis=2)
+        self.node("Div", ["total best there", self.calculated("Max", "total there", 1)], "few")
+        self.node("Gather", ["best", self.at(0)], "first best", axis=2)
+        return ["few", self.node("Max", ["first best", self.number(-1)], "largest")]
+
+    def same(self, similar: str) -> list[str]:
+        """Return the similarity of each query token to itself in the text, and how much the text has of it."""
+        self.node("Unsqueeze", [self.of_longest("input_ids"), self.at(2)], "asking ids")
+        self.node("Unsqueeze", ["input_ids", self.at(1)], "asked ids")
+        self.node("Equal", ["asking ids", "asked ids"], "same anywhere")
+        self.node("And", ["same anywhere", "words in a row"], "same piece")
+        self.node("Where", ["same piece", similar, self.number(0)], "similar to same")
+        self.node("ReduceMax", ["similar to same"], "most similar to same", axes=[2], keepdims=1)
+        self.node("Relu", ["most similar to same"], "held")
+        self.node("Cast", ["same piece"], "same counted", to=1)
+        self.total("same counted", "same", axis=2)
+        damping = self.calculated("Add", self.calculated("Mul", "total words", K1 * B / LENGTH), K1 * (1 - B))
+        self.node("Add", ["total same", damping], "damped")
+        self.node("Div", [self.calculated("Mul", "total same", K1 + 1), "damped"], "saturated")
+        return ["held", "saturated"]
+
+    def split(self) -> str:
+        """Return which tokens of the query are of a word in several pieces."""
+        continues = self.constant("pieces that continue", self.weights.array("continues", head=True))
+        self.node("Gather", [continues, "input_ids"], "continues")
+        self.node("Add", ["longest", self.at(1)], "one longer")
+        self.node("Slice", ["continues", self.at(1), "one longer", self.at(1)], "next continues")
+        self.node("Max", [self.of_longest("continues"), "next continues"], "in several")
+        return self.node("Unsqueeze", ["in several", self.at(2)], "split")
+
+    def covered(self, similar: str) -> str:
+        """Return the mean over the text's tokens of their largest similarity to the query's."""
+        self.node("Unsqueeze", [self.of_longest(self.asking), self.at(2)], "asking in a column")
+        self.node("Where", ["asking in a column", similar, self.number(NEVER)], "of asking")
+        self.node("ReduceMax", ["of asking"], "largest back", axes=[1], keepdims=1)
+        self.product(self.calculated("Max", "largest back", -1), "words counted", "sum back", transB=1)
+        self.node("Div", ["sum back", self.calculated("Max", "total words", _SMALL)], "mean back")
+        return self.node("Squeeze", ["mean back", self.at(2)], "covered")
+
+    def cosine(self, vectors: str) -> str:
+        """Return the cosine of the two sums of vectors, from their products with each other."""
+        self.node("Concat", ["query counted", "text counted"], "parts", axis=1)
+        self.product(vectors, "parts", "pooled", transA=1, transB=1)
+        self.product("pooled", "pooled", "squares", transA=1)
+        self.node("Reshape", ["squares", "means in a row"], "squares in a row")
+        for name, place in {"query squared": 0, "both": 1, "text squared": 3}.items():
+            self.node("Gather", ["squares in a row", self.at(place)], name, axis=1)
+        self.node("Mul", ["query squared", "text squared"], "lengths squared")
+        self.node("Sqrt", ["lengths squared"], "lengths")
+        return self.node("Div", ["both", "lengths"], "cosine")
+
+    def token_weights(self) -> str:
+        """Return the list of the word pieces' weights."""
+        return self.constant("weights of pieces", self.weights.array("token_weights.weight", head=True)[:, 0])
+
+    def at(self, place: int) -> str:
+        """Return the list of one place, or of one axis."""
+        return self.integers(f"at {place}", place)
+
+    def of_longest(self, x: str) -> str:
+        """Return what belongs to the tokens of the longest query."""
+        return self.node("Slice", [x, self.at(0), "longest", self.at(1)], f"{x} of the longest")
+
+    def total(self, x: str, name: str, axis: int) -> str:
+        """Write ``total NAME``, the sum of whole numbers, or of a few others, along an axis."""
+        return self.node("ReduceSum", [x, self.at(axis)], f"total {name}", keepdims=1)
+
+    def product(self, a: str, b: str, name: str, **transposed: Any) -> str:
+        """Return the matrix product of each row of the batch."""
+        return self.node("FusedMatMul", [a, b], name, "com.microsoft", **transposed)
+
+    def calculated(self, op: str, x: str, value: float) -> str:
+        """Return ``x`` and a number put through an operator."""
+        return self.node(op, [x, self.number(value)], f"{x} {op} {value}")

@@ -1,0 +1,152 @@
+"""Reading an encoder's weights out of its ONNX file, by the names that its modules have in PyTorch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    Array = npt.NDArray[np.float32]
+
+__all__ = ["Constants", "Dense", "Norm", "UnknownGraph", "Weights"]
+
+
+class UnknownGraph(Exception):
+    """The file does not hold what is looked for; its own graph is run as it is."""
+
+
+@dataclass(frozen=True)
+class Dense:
+    """A linear layer: ``x @ weight + bias``, weight of shape (inputs, outputs)."""
+
+    weight: Array
+    bias: Array
+
+
+@dataclass(frozen=True)
+class Norm:
+    """A layer norm's factors and offsets."""
+
+    gamma: Array
+    beta: Array
+
+
+class Constants:
+    """The constants of an ONNX model, by name: those that are stored, and those that are plainly made of stored ones.
+
+    Matrices that are stored as int8 with factors (see `rag_rerank.export.compact_weights`) are expanded. Equal
+    constants are often stored once; the others are then copies of it by Identity.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self._stored = {tensor.name: tensor for tensor in model.graph.initializer}
+        self._maker = {output: node for node in model.graph.node for output in node.output}
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over all names that may be constants."""
+        return iter((*self._stored, *self._maker))
+
+    def maker(self, name: str) -> Any:
+        """Return the node that gives a value, or ``None``."""
+        return self._maker.get(name)
+
+    def get(self, name: str) -> npt.NDArray[Any] | None:
+        """Return a constant as it is stored, or ``None`` where the name is not one."""
+        from onnx import numpy_helper
+
+        if name in self._stored:
+            stored: npt.NDArray[Any] = numpy_helper.to_array(self._stored[name])
+            return stored
+        node = self._maker.get(name)
+        if node is None:
+            return None
+        if node.op_type == "Constant":
+            given = {attribute.name: attribute for attribute in node.attribute}
+            return numpy_helper.to_array(given["value"].t) if "value" in given else None
+        if node.op_type not in ("Cast", "Identity", "Mul", "Transpose"):
+            return None
+        parts = [self.get(part) for part in node.input]
+        return None if any(part is None for part in parts) else self._made(node, parts)
+
+    @staticmethod
+    def _made(node: Any, parts: Sequence[Any]) -> Any:
+        from onnx import helper
+
+        attributes = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
+        if node.op_type == "Cast":
+            return parts[0].astype(helper.tensor_dtype_to_np_dtype(attributes["to"]))
+        if node.op_type == "Mul":
+            return parts[0] * parts[1]
+        return parts[0].transpose(attributes.get("perm")) if node.op_type == "Transpose" else parts[0]
+
+
+class Weights:
+    """The weights of an encoder and of the head beside it.
+
+    Exporters keep the names of biases, norms and embeddings, and often lose those of the matrices, which they fold
+    transposed into ``onnx::MatMul_123``; a matrix is then found as the one whose product the named bias is added to.
+
+    Args:
+        model: An ONNX model with its weights loaded.
+        marker: A name that the encoder surely has; what stands before it is the prefix of all its names.
+
+    Raises:
+        UnknownGraph: No constant's name ends with ``marker``.
+    """
+
+    def __init__(self, model: Any, marker: str) -> None:
+        self._constants = Constants(model)
+        self._matrix = dict(self._products(model.graph.node))
+        found = [name for name in self._constants if name.endswith(marker)]
+        if len(found) != 1:
+            raise UnknownGraph(f"it has {len(found)} constants named {marker}")
+        self._encoder = found[0].removesuffix(marker)
+        self._whole = self._encoder.removesuffix(".").rpartition(".")[0]
+
+    def _products(self, nodes: Any) -> Iterator[tuple[str, str]]:
+        """Yield the bias and the matrix of each MatMul with a bias behind it."""
+        for node in nodes:
+            if node.op_type != "Add":
+                continue
+            for bias, product in (node.input, reversed(node.input)):
+                maker = self._constants.maker(product)
+                if bias.endswith(".bias") and maker is not None and maker.op_type == "MatMul":
+                    yield bias, maker.input[1]
+
+    def _name(self, name: str, *, head: bool) -> str:
+        prefix = f"{self._whole}." if head and self._whole else "" if head else self._encoder
+        return f"{prefix}{name}"
+
+    def array(self, name: str, *, head: bool = False) -> Array:
+        """Return a constant of the encoder, or of the head beside it, in fp32.
+
+        Raises:
+            UnknownGraph: There is none of that name.
+        """
+        return self._constant(self._name(name, head=head))
+
+    def dense(self, name: str, *, head: bool = False) -> Dense:
+        """Return a linear layer."""
+        full = self._name(name, head=head)
+        bias = self._constant(f"{full}.bias")
+        matrix = self._matrix.get(f"{full}.bias")
+        weight = self._constant(matrix) if matrix is not None else self._constant(f"{full}.weight").T
+        if weight.ndim != 2 or weight.shape[1] != len(bias):
+            raise UnknownGraph(f"{name} has a weight of shape {weight.shape} and a bias of shape {bias.shape}")
+        return Dense(weight, bias)
+
+    def norm(self, name: str) -> Norm:
+        """Return a layer norm."""
+        return Norm(self.array(f"{name}.weight"), self.array(f"{name}.bias"))
+
+    def _constant(self, name: str) -> Array:
+        import numpy as np
+
+        value = self._constants.get(name)
+        if value is None:
+            raise UnknownGraph(f"it has no constant named {name}")
+        return np.asarray(value, dtype=np.float32)

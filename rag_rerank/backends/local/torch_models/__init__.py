@@ -1,0 +1,1 @@
+"""PyTorch models: checkpoints, packed attention, causal models and their prompts, late interaction."""

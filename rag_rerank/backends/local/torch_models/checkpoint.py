@@ -1,0 +1,209 @@
+"""Safetensors checkpoints: what a folder must hold, and cross-encoders loaded from it by sentence-transformers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rag_rerank.backends.local.model_files import ModelFolder, read_json
+from rag_rerank.backends.local.torch_models.late_interaction import MODEL_TYPE, register
+from rag_rerank.backends.local.torch_models.packed_attention import PackedModel
+from rag_rerank.errors import ModelLoadError
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = [
+    "CrossEncoderModel",
+    "check_weights",
+    "cross_encoder",
+    "has_checkpoint",
+    "module_folders",
+    "quiet",
+    "untrained",
+]
+
+
+class CrossEncoderModel:
+    """A cross-encoder with one logit, plain or modular, and the inputs that it takes.
+
+    ``module`` is sentence-transformers' `CrossEncoder`; its activation is never applied. The last layer computes in
+    fp32 whatever the others compute in, so that logits are fp32 numbers and not coarser ones widened. Where the
+    architecture allows, the layers run on packed tokens (see `PackedModel`); ``layout`` says for the trace which it is.
+    """
+
+    def __init__(self, folder: ModelFolder, device: str, dtype: Any) -> None:
+        import torch
+
+        self.module = cross_encoder(folder, device, dtype).eval()
+        if self.module.num_labels != 1:
+            raise ModelLoadError(
+                f"{folder.name} gives {self.module.num_labels} numbers a pair, not one relevance logit"
+            )
+        encoder = self.module.transformers_model
+        if encoder is None:
+            raise ModelLoadError(f"{folder.name} has no transformer, so it is no cross-encoder")
+        missing = untrained(encoder, folder.path / module_folders(folder)[0])
+        if missing:
+            raise ModelLoadError(
+                f"{folder.name} lacks trained weights, which would be random: {', '.join(missing[:5])}; "
+                "is it a reranker?"
+            )
+        if self.module.default_prompt_name:
+            raise ModelLoadError(f"{folder.name} puts a prompt before its texts, which this library does not know")
+        _last_layer_in_fp32(self.module, folder.name)
+        segments = (getattr(encoder.config, "type_vocab_size", None) or 0) > 1
+        self.inputs = ("input_ids", "attention_mask", *(("token_type_ids",) if segments else ()))
+        self.dtype = encoder.dtype
+        self._device = torch.device(device)
+        self._packed = PackedModel(encoder) if len(self.module) == 1 and PackedModel.knows(encoder) else None
+        self.layout = (
+            f"tokens packed, {self._packed.attention}"
+            if self._packed
+            else f"inputs padded: there is no packed way for {type(encoder).__name__}"
+        )
+
+    def logits(self, arrays: Mapping[str, Any]) -> torch.Tensor:
+        """Return one fp32 logit a row."""
+        import torch
+
+        tensors = {name: torch.from_numpy(arrays[name]) for name in self.inputs}
+        features = {name: tensor.to(self._device) for name, tensor in tensors.items()}
+        scores: torch.Tensor
+        if self._packed is None:
+            scores = self.module(features)["scores"]
+        else:
+            del features["attention_mask"]
+            scores = self._packed.logits(features, tensors["attention_mask"].sum(dim=1))
+        return scores.float().reshape(-1)
+
+
+def cross_encoder(folder: ModelFolder, device: str, dtype: Any, **more: Any) -> Any:
+    """Return sentence-transformers' `CrossEncoder` of a folder, without activation, from safetensors, without its code.
+
+    Args:
+        folder: The folder.
+        device: A torch device.
+        dtype: What its weights are cast to.
+        more: What else `CrossEncoder` is given.
+
+    Raises:
+        ModelLoadError: It has no safetensors file, or cannot be loaded.
+    """
+    import torch
+    from sentence_transformers import CrossEncoder
+
+    check_weights(folder)
+    if folder.config.get("model_type") == MODEL_TYPE:
+        register()
+    try:
+        with quiet():
+            return CrossEncoder(
+                str(folder.path),
+                device=device,
+                activation_fn=torch.nn.Identity(),
+                trust_remote_code=False,
+                local_files_only=True,
+                model_kwargs={"dtype": dtype, "use_safetensors": True},
+                **more,
+            )
+    except Exception as error:  # transformers raises whatever the file makes it raise
+        raise ModelLoadError(f"{folder.name} cannot be loaded: {error}") from error
+
+
+def has_checkpoint(folder: Path) -> bool:
+    """Whether a folder holds a config and all safetensors files of a checkpoint."""
+    return (folder / "config.json").is_file() and _has_weights(folder)
+
+
+def _has_weights(folder: Path) -> bool:
+    index = folder / "model.safetensors.index.json"
+    if not index.is_file():
+        return (folder / "model.safetensors").is_file()
+    shards = set(read_json(index, folder.name)["weight_map"].values())
+    return all((folder / shard).is_file() for shard in shards)
+
+
+def check_weights(folder: ModelFolder) -> None:
+    """Refuse pickled weights and absent ones, before anything is read from them.
+
+    Raises:
+        ModelLoadError: Some part of the model has no safetensors file.
+    """
+    for position, name in enumerate(module_folders(folder)):
+        part = folder.path / name
+        if _has_weights(part):
+            continue
+        if any(part.glob("pytorch_model*.bin")):
+            raise ModelLoadError(
+                f"{folder.name} has pickled weights only ({Path(name) / 'pytorch_model.bin'}), which can run code when "
+                "they are read; save the model anew as safetensors"
+            )
+        if position == 0:
+            raise ModelLoadError(
+                f"{folder.name} has no model.safetensors, or not all of its shards"
+                + (
+                    "; it ships as ONNX only, so name a checkpoint that PyTorch reads: minilm, any cross-encoder or "
+                    "encoder of the hub, or a folder with one"
+                    if folder.row and folder.row.packaged
+                    else ""
+                )
+            )
+
+
+def module_folders(folder: ModelFolder) -> list[str]:
+    """Return the folders of a model's modules, the encoder's first; the whole folder for a plain model."""
+    modules = folder.path / "modules.json"
+    if not modules.is_file():
+        return [""]
+    try:
+        return [module["path"] for module in json.loads(modules.read_text(encoding="utf-8"))]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelLoadError(f"{folder.name}: modules.json cannot be read: {error}") from error
+
+
+def untrained(encoder: Any, folder: Path) -> list[str]:
+    """Return the weights that are not in the file, and that loading has therefore made up.
+
+    Where some name is absent, transformers is asked again: it knows which weights are shared and which were renamed.
+    """
+    from safetensors import safe_open
+
+    stored: set[str] = set()
+    for file in folder.glob("*.safetensors"):
+        with safe_open(file, framework="pt") as weights:
+            stored.update(weights.keys())
+    if stored.issuperset(encoder.state_dict()):
+        return []
+    with quiet():
+        _, report = type(encoder).from_pretrained(
+            folder, config=encoder.config, use_safetensors=True, local_files_only=True, output_loading_info=True
+        )
+    return sorted(report["missing_keys"])
+
+
+def _last_layer_in_fp32(module: Any, name: str) -> None:
+    import torch
+
+    layers = [layer for layer in module.modules() if isinstance(layer, torch.nn.Linear) and layer.out_features == 1]
+    if not layers:
+        raise ModelLoadError(f"{name} has no layer with one output, so it gives no relevance logit")
+    if layers[-1].weight.dtype != torch.float32:
+        layers[-1].float().register_forward_pre_hook(lambda _, inputs: (inputs[0].float(),))
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Hold back the progress bars of transformers: a library does not write to the terminal."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()

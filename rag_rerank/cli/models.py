@@ -1,0 +1,205 @@
+"""``rag-rerank models``, ``pull`` and ``export``: known models, their files, and whether fast forms agree with them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Literal
+
+import click
+
+from rag_rerank.backends.local import catalogue
+from rag_rerank.backends.local.base import LocalReranker
+from rag_rerank.backends.onnx import OnnxReranker
+from rag_rerank.cli.candidates import own_text
+from rag_rerank.cli.config_edit import inside
+from rag_rerank.cli.output import bar, table
+from rag_rerank.config import build
+from rag_rerank.diagnostics.check import Check, check
+from rag_rerank.diagnostics.sample_texts import Asked, questions
+from rag_rerank.errors import ConfigError, ModelLoadError
+
+__all__ = ["check_models", "export", "models", "pull"]
+
+SCHEMA = 1
+"""Version of the JSON object; it grows when a field changes its meaning or goes."""
+
+
+def check_models(names: Sequence[str], own: Asked | None, *, as_json: bool) -> bool:
+    """Check models and print what was found; return whether all optimised fp32 graphs give their models' logits.
+
+    Args:
+        names: Models as a user names them; none for those that need no download.
+        own: The user's own query and texts; by default what ships with the package.
+        as_json: Print one JSON object instead of a table.
+
+    Raises:
+        ModelLoadError: A model's files are not here.
+        RerankError: Whatever else loading and scoring raise.
+    """
+    asked = (own,) if own else questions()
+    rerankers = [_at_hand(name) for name in names] or list(_all_at_hand())
+    checks = []
+    for reranker in rerankers:
+        with bar(f"checking {reranker.label}") as progress:
+            checks.append(check(reranker, asked, progress=progress))
+    if as_json:
+        found = {"queries": len(asked), "texts": sum(len(texts) for _, texts in asked), "own_text": own is not None}
+        click.echo(json.dumps({"schema": SCHEMA, **found, "checks": [row.to_dict() for row in checks]}))
+    else:
+        click.echo(_page(checks, asked, own=own is not None))
+    return all(row.passed for row in checks)
+
+
+def _at_hand(name: str) -> OnnxReranker:
+    reranker = OnnxReranker(model=name.removeprefix("onnx:"))
+    if not reranker.at_hand():
+        raise ModelLoadError(
+            f"{reranker.model_id} has no complete ONNX files in the local cache, and a check downloads nothing; fetch "
+            f"them with: rag-rerank pull {reranker.kind}:{reranker.model}, or make them with rag-rerank export"
+        )
+    return reranker
+
+
+def _all_at_hand() -> Iterator[OnnxReranker]:
+    rows = (row for row in catalogue.models() if row.backend == "onnx")
+    named = (OnnxReranker(model=row.alias or row.id) for row in rows)
+    return (reranker for reranker in named if reranker.at_hand())
+
+
+def _page(checks: Sequence[Check], asked: Sequence[Asked], *, own: bool) -> str:
+    heading = ("model", "graph", "Δ own", "spread", "int8 Δ", "tau", "top 10", "speed", "int8 speed")
+    lines = [table([heading, *map(_row, checks)], align="<<>>>>>>>"), ""]
+    lines += [f"{row.model} {row.reason}" for row in checks if row.reason]
+    lines += [
+        f"{row.model} FAILED: its optimised graph's logits differ by {row.optimised.relative:.1g}, more than 1e-4; "
+        "use optimize: false, and tell us"
+        for row in checks
+        if not row.passed
+    ]
+    text = "your own text" if own else "text of Wikipedia that ships with the package"
+    count = sum(len(texts) for _, texts in asked)
+    lines += [
+        f"{count} query-text pairs of {len(asked)} {'queries' if len(asked) > 1 else 'query'}; {text}",
+        "Δ own       largest difference of a logit between the optimised graph and the model's own; up to 1e-4 passes",
+        "spread      largest less smallest logit",
+        "int8 Δ      largest difference of a logit between int8 and fp32",
+        "tau, top 10 order in int8 against order in fp32: Kendall's tau-b, shared part of the ten best; means",
+        "speed       of the optimised graph, as a multiple of the model's own graph; int8: of the optimised fp32 graph",
+    ]
+    return "\n".join(lines)
+
+
+def _row(row: Check) -> tuple[str, ...]:
+    speed = row.to_dict()["speed"]
+    return (
+        row.model,
+        "written anew" if row.written_anew else "own",
+        f"{row.optimised.moved:.1e}",
+        f"{row.optimised.spread:.2f}",
+        f"{row.int8.moved:.2g}",
+        f"{row.int8.tau:.3f}",
+        f"{row.int8.top_10:.0%}",
+        f"{speed['optimised']:.2f}x",
+        f"{speed['int8']:.2f}x",
+    )
+
+
+@click.command()
+@click.argument("names", metavar="[MODEL]...", nargs=-1)
+@click.option("--check", is_flag=True, help="Compare the optimised graphs of models with the models' own.")
+@click.option("--texts", metavar="FILE|-", help="Check on these texts, in the formats of `rank`; needs --query.")
+@click.option("-q", "--query", help="The query that goes with --texts.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
+@click.pass_context
+def models(
+    ctx: click.Context, names: tuple[str, ...], check: bool, texts: str | None, query: str | None, as_json: bool
+) -> None:
+    """List the known models, or check those that are here.
+
+    Any other cross-encoder works too: by its id on the hub ("onnx:org/name", "torch:org/name") or by its folder.
+    "window" is the longest input in tokens, query and text together; "revision" is the commit that is loaded.
+
+    With --check, the faster graph that is run for each MODEL (a name, a hub id or a folder, with ONNX files) is
+    compared with the model's own, and int8 with fp32: numbers, order and speed, on real text. Without MODEL: "embedded"
+    and all known ones in the local cache. Nothing is downloaded. The exit code is 1 where a graph does not give its
+    model's logits.
+    """
+    if not check and (names or texts is not None or query is not None):
+        raise ConfigError("MODEL, --texts and --query go with --check")
+    if check:
+        ctx.exit(0 if check_models(names, own_text(texts, query), as_json=as_json) else 1)
+    rows = catalogue.models()
+    if as_json:
+        listed = [asdict(row) | {"commercial": row.commercial} for row in rows]
+        click.echo(json.dumps({"schema": 1, "models": listed}, indent=2))
+        return
+    heading = ("name", "model", "backend", "weights", "window", "languages", "licence", "revision")
+    click.echo(table([heading, *(_cells(row) for row in rows)], align="<<<>><<<"))
+    click.echo()
+    for row in rows:
+        if row.note:
+            click.echo(f"{row.alias or row.id}: {row.note}")
+
+
+def _cells(row: catalogue.Model) -> tuple[str, ...]:
+    weights = f"{row.parameters / 1000:.2f} B" if row.parameters >= 1000 else f"{row.parameters:.4g} M"
+    licence = row.licence if row.commercial else f"{row.licence} (NON-COMMERCIAL)"
+    revision = "in the package" if row.packaged else row.revision[:12] if row.revision else "not pinned"
+    return (row.alias or "", row.id, row.backend, weights, f"{row.max_length:,}", row.languages, licence, revision)
+
+
+@click.command()
+@click.argument("spec", metavar="MODEL|FILE")
+def pull(spec: str) -> None:
+    """Fetch a model's files for offline use.
+
+    They go into the hub's cache, at the pinned revision. MODEL is a name or an id of `rag-rerank models`, or a backend
+    with any id on the hub ("onnx:org/name", "torch:org/name"). For a config FILE, the files of all its local models
+    are fetched. Progress is shown on stderr.
+    """
+    found = inside(build(_with_backend(spec)), LocalReranker)  # type: ignore[type-abstract]
+    local = [reranker for _, reranker in found]
+    if not local:
+        raise ConfigError(f"{spec} runs no local model; there is nothing to fetch")
+    for reranker in local:
+        folder = reranker.fetch()
+        click.echo(f"{reranker.label}  {folder.path}")
+
+
+def _with_backend(spec: str) -> str:
+    """Give a hub id the backend that the catalogue names for it; leave names and files alone."""
+    if spec.count("/") != 1 or ":" in spec or Path(spec).exists():
+        return spec
+    row = catalogue.find(spec)
+    if row is None:
+        raise ConfigError(f"{spec} is not in the catalogue; name the backend as well: onnx:{spec} or torch:{spec}")
+    return f"{row.backend}:{row.id}"
+
+
+@click.command()
+@click.argument("source", metavar="MODEL|FOLDER")
+@click.option("-o", "--out", required=True, metavar="DIR", type=click.Path(path_type=Path))
+@click.option("--revision", help="Commit, branch or tag on the hub; by default the catalogue's pinned one.")
+@click.option(
+    "--weights",
+    type=click.Choice(["fp32", "int8"]),
+    default="fp32",
+    show_default=True,
+    help="How weight matrices are stored; int8 takes a fourth of the size and moves the logits a little.",
+)
+def export(source: str, out: Path, revision: str | None, weights: Literal["fp32", "int8"]) -> None:
+    """Write a model as ONNX, for use without torch.
+
+    DIR is made, and "rag-rerank rank --reranker onnx:DIR" runs it. Needs the torch extra. The ONNX logits are compared
+    with the torch logits before anything is written to DIR.
+    """
+    from rag_rerank.export import export as write
+
+    report = write(source, out, revision=revision, weights=weights)
+    click.echo(
+        f"{report.path}: {report.bytes / 1e6:.1f} MB; logits of {report.pairs} pairs differ from torch's by at most "
+        f"{report.max_difference:.1e}"
+    )

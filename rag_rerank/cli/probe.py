@@ -1,0 +1,105 @@
+"""``rag-rerank probe``: what rerankers cannot see."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Iterator, Sequence
+from itertools import groupby, islice
+from typing import TYPE_CHECKING
+
+import click
+
+from rag_rerank.cli.output import bar, line, table
+from rag_rerank.errors import TruncationWarning
+
+if TYPE_CHECKING:
+    from rag_rerank.evaluation.probes import KindResult, Missed, ProbeReport
+
+__all__ = ["probe"]
+
+SCHEMA = 1
+"""Version of the JSON object; it grows when a field changes its meaning or goes."""
+
+_WIDEST = 24
+"""Signs of a config's name above its column."""
+
+
+@click.command()
+@click.option("-c", "--config", "specs", required=True, multiple=True, metavar="NAME|FILE", help="May be repeated.")
+@click.option("--kind", "kinds", multiple=True, metavar="KIND", help="Only contrasts of this kind; may be repeated.")
+@click.option(
+    "--failures",
+    type=click.IntRange(min=0),
+    default=1,
+    show_default=True,
+    help="How many of the contrasts that did not pass to show, for each kind and config.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, with all that did not pass.")
+def probe(specs: tuple[str, ...], kinds: tuple[str, ...], failures: int, as_json: bool) -> None:
+    """Show what rerankers cannot see.
+
+    Puts rerankers before a small hand-written suite of contrasts in English: a query, a passage that answers it and one
+    or two that do not, of kinds such as negation, numbers or entity. A contrast passes if the better passage stands
+    above all worse ones; a tie does not pass. Each contrast is one call with two or three short passages.
+
+    The suite is for looking, not for training or for choosing a model by a point: a kind has fifteen contrasts, and the
+    95 % interval behind each rate says how little that is.
+    """
+    reports = [_report(spec, kinds) for spec in dict.fromkeys(specs)]
+    if as_json:
+        click.echo(json.dumps({"schema": SCHEMA, "reports": [report.to_dict() for report in reports]}))
+    else:
+        click.echo("\n".join([*_page(reports), *(part for report in reports for part in _missed(report, failures))]))
+
+
+def _report(spec: str, kinds: Sequence[str]) -> ProbeReport:
+    from rag_rerank.evaluation.probes import probe as probed
+
+    with warnings.catch_warnings(), bar(f"probing {spec}") as progress:
+        warnings.simplefilter("ignore", TruncationWarning)  # the page says how many passages were cut
+        return probed(spec, kinds=kinds or None, progress=progress)
+
+
+def _page(reports: Sequence[ProbeReport]) -> Iterator[str]:
+    heading = ("kind", "chance", *(part for report in reports for part in (_tail(report.name), "95 %")))
+    rows = [[report.kinds[i] for report in reports] for i in range(len(reports[0].kinds))]
+    rows.append([report.all for report in reports])
+    yield table([heading, *map(_row, rows)], align="<>" + "><" * len(reports))
+    yield ""
+    yield f"probes, version {reports[0].suite}; chance is what a random order would pass; a tie does not pass"
+    for report in reports:
+        if report.truncated:
+            yield f"{line(report.name)}: {report.truncated} passages were not read to their end"
+        if report.degraded:
+            yield f"{line(report.name)}: {report.degraded} rankings were degraded: not quite what was asked"
+
+
+def _tail(name: str) -> str:
+    """Return the end of a name, which tells more of a file than its folders do."""
+    return name if len(name) <= _WIDEST else f"…{name[1 - _WIDEST :]}"
+
+
+def _row(results: Sequence[KindResult]) -> tuple[str, ...]:
+    return (results[0].kind, f"{results[0].chance:.0%}", *(part for result in results for part in _cells(result)))
+
+
+def _cells(result: KindResult) -> tuple[str, str]:
+    low, high = result.interval
+    return f"{result.passed}/{result.total} {result.rate:.0%}", f"{low:.0%}-{high:.0%}"
+
+
+def _missed(report: ProbeReport, count: int) -> Iterator[str]:
+    for _, rows in groupby(report.missed, key=lambda row: row.contrast.kind):
+        for row in islice(rows, count):
+            yield from _block(report, row)
+
+
+def _block(report: ProbeReport, row: Missed) -> Iterator[str]:
+    contrast = row.contrast
+    margin = "not all scored" if row.margin is None else "tie" if row.margin == 0 else f"margin {row.margin:.4g}"
+    yield f"\n{line(report.name)} missed {contrast.id} ({margin}): {line(contrast.why)}"
+    yield f"  query   {'':>9}  {line(contrast.query)}"
+    for i, (text, score) in enumerate(zip(contrast.passages, row.scores, strict=True)):
+        shown = "–" if score is None else f"{score:.4g}"
+        yield f"  {'worse' if i else 'better':<6}  {shown:>9}  {line(text)}"

@@ -1,0 +1,164 @@
+"""``rag-rerank rank``: order the candidates of a file."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from typing import get_args
+
+import click
+
+from rag_rerank.cli.candidates import Format, read
+from rag_rerank.cli.output import line, table
+from rag_rerank.config import build
+from rag_rerank.context import Context, Packing
+from rag_rerank.errors import RerankError
+from rag_rerank.types import Candidate, Coverage, Hit, Ranking, Scale
+
+__all__ = ["rank"]
+
+SCHEMA = 1
+"""Version of the JSON object; it grows when a field changes its meaning or goes."""
+
+_MEANING: Mapping[Scale, str] = {
+    "calibrated": "a probability of relevance, fitted on judgments",
+    "sigmoid": "sigmoid of the model's logit: 0 to 1, but not a probability",
+    "relevance": "the provider's own relevance, 0 to 1; not comparable between models",
+    "similarity": "a similarity of vectors",
+    "unbounded": "unbounded: only the order means something",
+}
+
+
+@click.command()
+@click.option("-r", "--reranker", "spec", required=True, metavar="NAME|FILE", help="A name or a config file.")
+@click.option("-q", "--query", required=True, help="What the texts should be relevant to.")
+@click.option("-k", "--top-k", type=click.IntRange(min=1), help="Show only the best K.")
+@click.option(
+    "--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="Time for the whole call."
+)
+@click.option(
+    "--max-tokens", type=click.IntRange(min=1), help="Also choose what fits into so many tokens; needs --tokenizer."
+)
+@click.option("--tokenizer", metavar="NAME|PATH", help="Counts tokens: a tiktoken name, or a tokenizer.json.")
+@click.option(
+    "--format",
+    "layout",
+    type=click.Choice(get_args(Format)),
+    default="auto",
+    show_default=True,
+    help="How FILE is read; auto takes JSON lines where the first line that is not blank begins with '{'.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
+@click.option("--trace", "show_trace", is_flag=True, help="Also print what each step did, on stderr.")
+@click.argument("file", metavar="FILE|-")
+def rank(
+    spec: str,
+    query: str,
+    top_k: int | None,
+    timeout: float | None,
+    max_tokens: int | None,
+    tokenizer: str | None,
+    layout: Format,
+    as_json: bool,
+    show_trace: bool,
+    file: str,
+) -> None:
+    """Order texts by their relevance to a query.
+
+    FILE holds one candidate a line: a JSON object with "text" and optionally "id", "score" (the first stage's) and
+    "metadata", or plain text. Blank lines are skipped; a candidate without an id gets its position, from 0.
+
+    NAME is "embedded", "lexical", "minilm" (see `rag-rerank models`) or "cohere:rerank-v3.5"; FILE is .yaml or .json.
+
+    The JSON object has "schema" (1), "query", "scale", "hits", "usage", "degraded", "substituted" and "trace". A hit
+    has "rank", "score", "raw_score", "candidate" (as it was read), "coverage" (tokens "total" and "seen"), "unscored"
+    and "window" (characters of the best window of a long text). With --max-tokens or --tokenizer there is "context",
+    too: its text, what it is made of, and for each hit that is left out, why.
+    """
+    candidates = read(file, layout)
+    packing = None
+    if max_tokens is not None or tokenizer is not None:
+        packing = Packing(max_tokens=max_tokens, tokenizer=tokenizer)
+        packing.warm_up()
+    with build(spec) as reranker:
+        try:
+            ranking: Ranking = reranker.rerank(query, candidates, top_k=top_k, timeout=timeout)
+        except RerankError as error:
+            if show_trace and error.trace is not None:
+                click.echo(error.trace.render(), err=True)
+            raise
+    context = None if packing is None else packing.pack(ranking)
+    if as_json:
+        packed = {} if context is None else {"context": context.to_dict()}
+        click.echo(json.dumps({"schema": SCHEMA, **ranking.to_dict(), **packed}))
+    else:
+        click.echo("\n".join([_page(ranking, candidates), *_packed(context)]))
+    if show_trace:
+        click.echo(ranking.trace.render(), err=True)
+
+
+def _page(ranking: Ranking, candidates: Sequence[Candidate]) -> str:
+    if not candidates:
+        return "no candidates"
+    was = {candidate.id: position for position, candidate in enumerate(candidates, start=1)}
+    heading = ("rank", "was", "", "score", "read", "id", "text")
+    lines = [
+        table(
+            [heading, *(_row(hit, was[hit.id]) for hit in ranking)],
+            align=">><>><<",
+            width=shutil.get_terminal_size((110, 24)).columns,
+        ),
+        "",
+        f"score  {_MEANING[ranking.scale]}",
+        f"cost   {_cost(ranking, len(candidates))}",
+        *(f"note   degraded: {reason}" for reason in ranking.degraded),
+    ]
+    return "\n".join(lines)
+
+
+def _packed(context: Context | None) -> Iterator[str]:
+    """Yield what is in the context, and who is not, by reason."""
+    if context is None:
+        return
+    total = len(context) + len(context.dropped)
+    yield f"fits   {len(context)} of {total} texts; {context.tokens:,} of {context.tokens_before:,} tokens"
+    ids: dict[str, list[str]] = {}
+    for dropped in context.dropped:
+        ids.setdefault(dropped.reason, []).append(dropped.hit.id)
+    for reason, of in ids.items():
+        yield f"out    {reason}: {line(', '.join(of))}"
+
+
+def _row(hit: Hit, was: int) -> tuple[str, ...]:
+    gain = was - hit.rank
+    move = f"↑{gain}" if gain > 0 else f"↓{-gain}" if gain < 0 else "="
+    text = f"[{hit.unscored}] {hit.text}" if hit.unscored else hit.text
+    return (str(hit.rank), str(was), move, _number(hit.score), _share(hit.coverage), hit.id, text)
+
+
+def _share(coverage: Coverage | None) -> str:
+    """Return how much was read; 100% only if it was all."""
+    return f"{coverage.seen * 100 // coverage.total}%" if coverage and coverage.total else "–"
+
+
+def _number(score: float | None) -> str:
+    if score is None:
+        return "–"
+    return f"{score:.4f}" if score == 0 or abs(score) >= 0.00005 else f"{score:.0e}"
+
+
+def _cost(ranking: Ranking, count: int) -> str:
+    usage = ranking.usage
+    facts = [f"{count} candidate{'s' if count > 1 else ''} in {ranking.trace.seconds * 1000:,.0f} ms, loading included"]
+    if usage.tokens is not None:
+        facts.append(f"{usage.tokens:,} tokens")
+    if usage.requests:
+        facts.append(f"{usage.requests} requests")
+    if usage.search_units is not None:
+        facts.append(f"{usage.search_units:g} search units")
+    if usage.cost is not None:
+        facts.append(f"${usage.cost:.6f}")
+    if usage.estimated:
+        facts.append(f"estimated: {', '.join(usage.estimated)}")
+    return "; ".join(facts)

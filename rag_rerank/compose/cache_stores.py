@@ -1,0 +1,283 @@
+"""Where a cache keeps scores: in memory, or in an SQLite file that processes share. Nothing is unpickled."""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+import weakref
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from time import time as clock
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from rag_rerank.errors import ConfigError
+from rag_rerank.trace import Coverage
+
+if TYPE_CHECKING:
+    import sqlite3
+
+__all__ = ["FileStore", "Kept", "MemoryStore", "Store", "clock", "fresh"]
+
+
+class Kept(NamedTuple):
+    """What is kept of a text: its raw score and its coverage, where that was known."""
+
+    score: float
+    coverage: Coverage | None
+
+
+class Store(Protocol):
+    """Scores by key; threads may share it. What went wrong without harm to the scores goes into ``notes``."""
+
+    def find(self, keys: Sequence[bytes], notes: list[str]) -> dict[bytes, Kept]:
+        """Return what there is of these keys."""
+
+    def keep(self, scores: Mapping[bytes, Kept], notes: list[str]) -> None:
+        """Add scores, or replace them."""
+
+    def close(self) -> None:
+        """Release what is open; a later `find` finds nothing."""
+
+
+class MemoryStore:
+    """Scores in this process."""
+
+    def __init__(self, max_entries: int, ttl: float | None) -> None:
+        self._max_entries = max_entries
+        self._ttl = ttl
+        self._lock = threading.Lock()
+        self._entries: OrderedDict[bytes, tuple[Kept, float]] = OrderedDict()
+
+    def find(self, keys: Sequence[bytes], notes: list[str]) -> dict[bytes, Kept]:
+        """Return what there is of these keys."""
+        first, last = fresh(self._ttl, clock())
+        found = {}
+        with self._lock:
+            for key in keys:
+                kept, made = self._entries.get(key, (None, 0.0))
+                if kept is not None and first <= made <= last:
+                    self._entries.move_to_end(key)
+                    found[key] = kept
+        return found
+
+    def keep(self, scores: Mapping[bytes, Kept], notes: list[str]) -> None:
+        """Add scores, or replace them."""
+        now = clock()
+        with self._lock:
+            for key, kept in scores.items():
+                self._entries[key] = kept, now
+                self._entries.move_to_end(key)
+            while len(self._entries) > self._max_entries:
+                self._entries.popitem(last=False)
+
+    def close(self) -> None:
+        """Forget all."""
+        with self._lock:
+            self._entries.clear()
+
+
+def fresh(ttl: float | None, now: float) -> tuple[float, float]:
+    """Return between which times a score must have been made."""
+    return (-math.inf, math.inf) if ttl is None else (now - ttl, now)
+
+
+_PATIENCE = 30.0  # seconds to wait for other writers; they write for milliseconds
+_USED_EVERY = 60.0  # seconds after which a use is noted anew: a hit should not cost a write
+_AT_ONCE = 900  # variables in one statement; older builds of SQLite take 999
+_SMALLEST = 512  # bytes of the smallest database
+_OURS, _LAYOUT = 0x52524B43, 1  # "RRKC"
+_TABLES = (
+    "CREATE TABLE scores (key BLOB PRIMARY KEY, score REAL NOT NULL, total INTEGER, seen INTEGER, made REAL NOT NULL, "
+    "used REAL NOT NULL) WITHOUT ROWID",
+    "CREATE INDEX by_use ON scores (used)",
+    f"PRAGMA application_id = {_OURS}",
+)
+
+_making = threading.Lock()
+"""Held while a file is made: closing a second handle of a file drops the locks that SQLite holds on it (POSIX)."""
+
+
+class _Opened(NamedTuple):
+    process: int
+    lock: threading.Lock
+    connection: sqlite3.Connection
+
+
+class FileStore:
+    """Scores in an SQLite file, for any number of threads and processes on one machine.
+
+    One connection a process, behind a lock; a child of ``fork`` opens its own. Each `find` is one or a few SELECTs,
+    each `keep` one transaction. Uses are noted to the minute, so that a hit rarely writes.
+
+    Args:
+        path: The file; made if it is not there, for its owner's eyes only, as is its folder.
+        max_entries: Scores at most.
+        ttl: Seconds after which a score is not found any more.
+
+    Raises:
+        ConfigError: The file cannot be read and written, or is something else than such a cache.
+    """
+
+    def __init__(self, path: str, max_entries: int, ttl: float | None) -> None:
+        self._path = Path(os.path.abspath(os.path.expanduser(path)))  # noqa: PTH100, PTH111 - ~nobody is a folder
+        self._max_entries = max_entries
+        self._ttl = ttl
+        self._closed = False
+        self._opened = self._open()
+
+    def find(self, keys: Sequence[bytes], notes: list[str]) -> dict[bytes, Kept]:
+        """Return what there is of these keys.
+
+        Raises:
+            ConfigError: The file cannot be read any more.
+        """
+        import sqlite3
+
+        now = clock()
+        rows: list[tuple[Any, ...]] = []
+        try:
+            with self._connection() as connection:
+                if connection is None:
+                    return {}
+                for start in range(0, len(keys), _AT_ONCE):
+                    some = keys[start : start + _AT_ONCE]
+                    rows += connection.execute(
+                        "SELECT key, score, total, seen, used FROM scores "
+                        f"WHERE key IN ({','.join('?' * len(some))}) AND made BETWEEN ? AND ?",
+                        (*some, *fresh(self._ttl, now)),
+                    )
+        except sqlite3.Error as error:
+            raise self._unusable(error) from error
+        used_long_ago = [(now, key) for key, *_, used in rows if abs(now - used) > _USED_EVERY]
+        if used_long_ago:
+            self._write("UPDATE scores SET used = ? WHERE key = ?", used_long_ago, notes)
+        return {
+            key: Kept(score, None if total is None else Coverage(total, seen)) for key, score, total, seen, _ in rows
+        }
+
+    def keep(self, scores: Mapping[bytes, Kept], notes: list[str]) -> None:
+        """Add scores, or replace them. A full disk, or another writer that never ends, is only noted.
+
+        Raises:
+            ConfigError: The file is damaged.
+        """
+        now = clock()
+        rows = []
+        for key, (score, coverage) in scores.items():
+            total, seen = (coverage.total, coverage.seen) if coverage else (None, None)
+            rows.append((key, score, total, seen, now, now))
+        self._write("INSERT OR REPLACE INTO scores VALUES (?, ?, ?, ?, ?, ?)", rows, notes)
+
+    def close(self) -> None:
+        """Close this process's connection; calls that still run find and keep nothing more."""
+        process, lock, connection = self._opened
+        if process == os.getpid():
+            with lock:
+                self._closed = True
+                connection.close()
+
+    def _write(self, statement: str, rows: Sequence[tuple[Any, ...]], notes: list[str]) -> None:
+        import sqlite3
+
+        try:
+            with self._connection() as connection:
+                if connection is not None:
+                    with _transaction(connection):
+                        connection.executemany(statement, rows)
+                        self._evict(connection)
+        except sqlite3.OperationalError as error:
+            notes.append(f"the cache {self._path} could not be written: {error}")
+        except sqlite3.Error as error:
+            raise self._unusable(error) from error
+
+    def _evict(self, connection: sqlite3.Connection) -> None:
+        (count,) = connection.execute("SELECT count(*) FROM scores").fetchone()
+        if count > self._max_entries:
+            connection.execute(
+                "DELETE FROM scores WHERE key IN (SELECT key FROM scores ORDER BY used LIMIT ?)",
+                (count - self._max_entries,),
+            )
+
+    @contextmanager
+    def _connection(self) -> Iterator[sqlite3.Connection | None]:
+        """Hold this process's connection; ``None`` when another thread has closed it meanwhile."""
+        if self._opened.process != os.getpid():
+            self._inherited = self._opened  # the parent's, which a child must neither use nor close
+            self._opened = self._open()
+        opened = self._opened
+        with opened.lock:
+            yield None if self._closed else opened.connection
+
+    def _open(self) -> _Opened:
+        import sqlite3
+
+        try:
+            with _making:
+                self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                with suppress(FileExistsError):
+                    os.close(os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+            if 0 < self._path.stat().st_size < _SMALLEST:
+                raise sqlite3.DatabaseError("file is not a database")  # SQLite would take it for an empty one
+            connection = sqlite3.connect(self._path, timeout=_PATIENCE, isolation_level=None, check_same_thread=False)
+        except (OSError, sqlite3.Error) as error:
+            raise self._unusable(error) from error
+        finish = weakref.finalize(self, _close, os.getpid(), connection)
+        try:
+            with _transaction(connection):
+                self._lay_out(connection)
+            with suppress(sqlite3.OperationalError):  # "locked": another process is doing the same
+                connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = NORMAL")
+        except sqlite3.Error as error:
+            finish()
+            raise self._unusable(error) from error
+        except ConfigError:
+            finish()
+            raise
+        return _Opened(os.getpid(), threading.Lock(), connection)
+
+    def _lay_out(self, connection: sqlite3.Connection) -> None:
+        (owner,) = connection.execute("PRAGMA application_id").fetchone()
+        (layout,) = connection.execute("PRAGMA user_version").fetchone()
+        (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        if not owner and not tables:
+            for statement in _TABLES:
+                connection.execute(statement)
+        elif owner != _OURS:
+            raise ConfigError(f"{self._path} is a database of something else; name another file", path="path")
+        elif layout != _LAYOUT:
+            raise ConfigError(
+                f"{self._path} is a score cache of another version of rag_rerank; name another file, or delete this "
+                "one, which loses cached scores only",
+                path="path",
+            )
+        connection.execute(f"PRAGMA user_version = {_LAYOUT}")  # always, to learn now whether the file can be written
+
+    def _unusable(self, error: Exception) -> ConfigError:
+        reason = error.strerror if isinstance(error, OSError) else error
+        return ConfigError(
+            f"{self._path} cannot be used as a score cache: {reason}; make its folder writable, name another file, "
+            "or delete this one if it is a damaged cache",
+            path="path",
+        )
+
+
+@contextmanager
+def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:  # some errors have rolled back already
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _close(process: int, connection: sqlite3.Connection) -> None:
+    """Close a connection in the process that opened it, and in no child of that."""
+    if process == os.getpid():
+        connection.close()

@@ -1,0 +1,313 @@
+"""A map from raw scores to probabilities of relevance, with what it was fitted on: plain data, checked when read."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from bisect import bisect_right
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from rag_rerank._files import parsed, write
+from rag_rerank.base import check_choice
+from rag_rerank.errors import ConfigError, did_you_mean
+from rag_rerank.types import SCALES, Scale
+
+__all__ = [
+    "SCHEMA",
+    "CalibrationMap",
+    "Fit",
+    "Method",
+    "Provenance",
+    "Unjudged",
+    "check_keys",
+    "interpolated",
+    "logistic",
+    "number",
+    "numbers",
+]
+
+Unjudged = Literal["left out", "not relevant"]
+"""What is done with candidates that nobody judged."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fit:
+    """How far numbers are probabilities of relevance, on judged pairs.
+
+    Args:
+        ece: Expected calibration error, 0 to 1; see `rag_rerank.evaluation.calibrate.reliability`.
+        brier: Mean squared distance of probability and truth, 0 to 1.
+        log_loss: Mean of ``-ln`` of the probability given to what was true.
+    """
+
+    ece: float
+    brier: float
+    log_loss: float
+
+    def __post_init__(self) -> None:
+        numbers(self, ("ece", "brier"), 0, 1)
+        numbers(self, ("log_loss",), 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provenance:
+    """What a map was fitted on, and how well it fits.
+
+    Args:
+        reranker: Label of the reranker.
+        model: Its model with the revision, where there is one.
+        scale: Scale of its scores; the map takes raw scores of this scale alone.
+        identity: `Reranker.identity`: a hash of all that decides its scores.
+        data: Name of the judged data.
+        fingerprint: SHA-256 of the data.
+        relevant: Grade from which on a document counted as relevant, in each collection.
+        unjudged: What was done with candidates that nobody judged.
+        queries: Queries with a judged candidate.
+        pairs: Candidates that the map was fitted on.
+        prior: Share of them that is relevant. Probabilities are right where this share is the same.
+        before: How far the presented scores were probabilities; ``None`` on a scale that is not 0 to 1.
+        after: How far the map's are, out of fold: each query with a map that was fitted on the other queries.
+        version: Release of this package.
+        date: Day of the fit, ``YYYY-MM-DD`` (UTC).
+    """
+
+    reranker: str
+    model: str | None = None
+    scale: Scale
+    identity: str
+    data: str
+    fingerprint: str
+    relevant: tuple[int, ...]
+    unjudged: Unjudged = "left out"
+    queries: int
+    pairs: int
+    prior: float
+    before: Fit | None = None
+    after: Fit
+    version: str
+    date: str
+
+    def __post_init__(self) -> None:
+        _texts(self, ("reranker", "identity", "data", "fingerprint", "version", "date"))
+        if self.model is not None:
+            _texts(self, ("model",))
+        check_choice(self.scale, SCALES, "scale")
+        check_choice(self.unjudged, get_args(Unjudged), "unjudged")
+        if not isinstance(self.relevant, (list, tuple)):
+            raise ConfigError(f"expected a list of grades, got {type(self.relevant).__name__}", path="relevant")
+        object.__setattr__(self, "relevant", tuple(self.relevant))
+        grades = {f"relevant[{i}]": grade for i, grade in enumerate(self.relevant)}
+        for path, value in {**grades, "queries": self.queries, "pairs": self.pairs}.items():
+            if type(value) is not int or value < 1:
+                raise ConfigError(f"expected a whole number of at least 1, got {value!r:.60}", path=path)
+        numbers(self, ("prior",), 0, 1)
+
+    @classmethod
+    def from_dict(cls, data: Any) -> Provenance:
+        """Rebuild what ``dataclasses.asdict`` gave, JSON in between or not.
+
+        Raises:
+            ConfigError: A key that is missing or unknown, or a value that cannot be used; it is named.
+        """
+        check_keys(cls, data)
+        fits = {name: _fit(data[name], name) for name in ("before", "after") if data[name] is not None}
+        if "after" not in fits:
+            raise ConfigError("expected an object, got null", path="after")
+        return cls(**{**data, **fits})
+
+
+def _fit(data: Any, path: str) -> Fit:
+    try:
+        check_keys(Fit, data)
+        return Fit(**data)
+    except ConfigError as error:
+        raise error.under(path) from error
+
+
+def check_keys(kind: type[Any], data: Any, *, optional: Collection[str] = ()) -> None:
+    """Raise `ConfigError` unless data are an object with the fields of a dataclass, all but the optional ones."""
+    if not isinstance(data, Mapping):
+        raise ConfigError(f"expected an object, got {type(data).__name__}")
+    known = {f.name for f in fields(kind)}
+    for key in data:
+        if key not in known:
+            raise ConfigError(f"unknown key {key!r:.60}{did_you_mean(str(key), known)}")
+    missing = sorted(known - {*optional} - data.keys())
+    if missing:
+        raise ConfigError(f"{', '.join(missing)} is missing")
+
+
+def numbers(item: Any, names: Sequence[str], low: float = -math.inf, high: float = math.inf) -> None:
+    """Turn fields into finite floats within bounds, or raise `ConfigError`."""
+    for name in names:
+        object.__setattr__(item, name, number(getattr(item, name), name, low, high))
+
+
+def number(value: Any, path: str, low: float = -math.inf, high: float = math.inf) -> float:
+    """Return a finite float within bounds, or raise `ConfigError`."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise ConfigError(f"expected a finite number, got {value!r:.60}", path=path)
+    if not low <= value <= high:
+        raise ConfigError(f"must lie within {low:g}..{high:g}, got {value}", path=path)
+    return float(value)
+
+
+def _texts(item: Any, names: Sequence[str]) -> None:
+    for name in names:
+        value = getattr(item, name)
+        if not isinstance(value, str):
+            raise ConfigError(f"expected a text, got {type(value).__name__}", path=name)
+
+
+SCHEMA = "rag_rerank.calibration/1"
+"""Name and version of the file's layout."""
+
+_LOWEST = -709.0
+"""Below it ``exp(-x)`` has no float64."""
+
+
+Method = Literal["platt", "isotonic"]
+"""How a map goes from scores to probabilities; see `CalibrationMap`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalibrationMap:
+    """A rising map from raw scores to probabilities of relevance, with where it comes from.
+
+    ``rag-rerank calibrate`` and `rag_rerank.evaluation.calibrate.calibrate` fit one; `Calibrated` applies it.
+
+    Args:
+        method: ``"platt"``: ``1 / (1 + exp(-(slope * raw + intercept)))`` (Platt, 1999). ``"isotonic"``: straight lines
+            between ``scores`` and ``probabilities``, level beyond the ends (Zadrozny and Elkan, KDD 2002).
+        fitted: What it was fitted on.
+        slope: For ``"platt"``: more than 0.
+        intercept: For ``"platt"``.
+        scores: For ``"isotonic"``: raw scores, rising.
+        probabilities: For ``"isotonic"``: one for each score, never falling.
+
+    Raises:
+        ConfigError: A value that makes no rising map of probabilities.
+    """
+
+    method: Method
+    fitted: Provenance
+    slope: float | None = None
+    intercept: float | None = None
+    scores: tuple[float, ...] = ()
+    probabilities: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_choice(self.method, get_args(Method), "method")
+        if not isinstance(self.fitted, Provenance):
+            raise ConfigError(f"expected a Provenance, got {type(self.fitted).__name__}", path="fitted")
+        for name in ("scores", "probabilities"):
+            object.__setattr__(self, name, _series(getattr(self, name), name))
+        if self.method == "platt":
+            if self.scores or self.probabilities:
+                raise ConfigError("method 'platt' has a slope and an intercept, and no scores", path="scores")
+            numbers(self, ("slope", "intercept"))
+            if not self.slope > 0:  # type: ignore[operator]
+                raise ConfigError(f"must be more than 0, got {self.slope}", path="slope")
+            return
+        if self.slope is not None or self.intercept is not None:
+            raise ConfigError("method 'isotonic' has scores and probabilities, and no slope", path="slope")
+        _check_steps(self.scores, self.probabilities)
+
+    def probability(self, raw: float) -> float:
+        """Return the probability of relevance at a raw score; never less at a higher one."""
+        if self.slope is not None and self.intercept is not None:
+            return logistic(self.slope * raw + self.intercept)
+        return interpolated(raw, self.scores, self.probabilities)
+
+    @property
+    def shape(self) -> dict[str, Any]:
+        """All that decides a probability: the method and its numbers."""
+        names = ("slope", "intercept") if self.method == "platt" else ("scores", "probabilities")
+        return {"method": self.method, **{name: getattr(self, name) for name in names}}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON-ready values; the first key tells the layout."""
+        return {"schema": SCHEMA, "method": self.method, "fitted": asdict(self.fitted), **self.shape}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> CalibrationMap:
+        """Rebuild what `to_dict` gave.
+
+        Raises:
+            ConfigError: Another layout, a key that is missing or unknown, or a value that cannot be used; it is named.
+        """
+        if not isinstance(data, Mapping) or data.get("schema") != SCHEMA:
+            found = data.get("schema") if isinstance(data, Mapping) else type(data).__name__
+            raise ConfigError(f"no calibration map of this release ({SCHEMA}), but {found!r:.60}", path="schema")
+        values = {key: value for key, value in data.items() if key != "schema"}
+        check_keys(cls, values, optional=("slope", "intercept", "scores", "probabilities"))
+        try:
+            fitted = Provenance.from_dict(values["fitted"])
+        except ConfigError as error:
+            raise error.under("fitted") from error
+        return cls(**{**values, "fitted": fitted})
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> CalibrationMap:
+        """Read a map that `save` wrote.
+
+        Raises:
+            ConfigError: The file cannot be read, or holds something else; the message names the file and the key.
+        """
+        file = Path(path)
+        try:
+            data = parsed(file.read_bytes())
+        except OSError as error:
+            raise ConfigError(f"cannot read the calibration map: {error.strerror or error}", path=str(file)) from error
+        except ValueError as error:
+            raise ConfigError(f"not valid JSON: {error}", path=str(file)) from error
+        try:
+            return cls.from_dict(data)
+        except ConfigError as error:
+            raise ConfigError(str(error), path=str(file)) from error
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the map as a JSON file of a few kilobytes, in one step; a file that was there is replaced.
+
+        Raises:
+            ConfigError: The file cannot be written; what was there stays.
+        """
+        write(Path(path), (json.dumps(self.to_dict(), indent=1) + "\n").encode())
+
+
+def logistic(x: float) -> float:
+    """Return ``1 / (1 + exp(-x))``, in a form that never falls as ``x`` rises, infinities included."""
+    return 0.0 if x < _LOWEST else 1.0 / (1.0 + math.exp(-x))
+
+
+def interpolated(raw: float, scores: Sequence[float], probabilities: Sequence[float]) -> float:
+    """Return the height at ``raw`` of straight lines between points whose scores rise; level beyond the ends."""
+    after = bisect_right(scores, raw)
+    if after in (0, len(scores)):
+        return probabilities[min(after, len(scores) - 1)]
+    (x0, x1), (p0, p1) = scores[after - 1 : after + 1], probabilities[after - 1 : after + 1]
+    return min(p1, p0 + (p1 - p0) * ((raw - x0) / (x1 - x0)))  # rounding could lead past the next point
+
+
+def _check_steps(scores: Sequence[float], probabilities: Sequence[float]) -> None:
+    if len(scores) < 2 or len(scores) != len(probabilities):
+        raise ConfigError(
+            f"needs at least two scores and as many probabilities, got {len(scores)} and {len(probabilities)}",
+            path="scores",
+        )
+    if not all(a < b for a, b in pairwise(scores)) or math.isinf(scores[-1] - scores[0]):
+        raise ConfigError("each must be larger than the one before, within a finite range", path="scores")
+    rising = all(a <= b for a, b in pairwise(probabilities))
+    if not (rising and 0 <= probabilities[0] < probabilities[-1] <= 1):
+        raise ConfigError("must rise from the first to the last, never fall, and lie within 0..1", path="probabilities")
+
+
+def _series(values: Any, path: str) -> tuple[float, ...]:
+    if not isinstance(values, (list, tuple)):
+        raise ConfigError(f"expected a list of numbers, got {type(values).__name__}", path=path)
+    return tuple(number(value, f"{path}[{i}]") for i, value in enumerate(values))

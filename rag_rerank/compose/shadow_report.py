@@ -1,0 +1,195 @@
+"""What a shadow found: one report a call, and a summary of many. No texts, no ids, no query."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from rag_rerank.execution.calls import disclosed
+from rag_rerank.execution.observers import trace_of
+from rag_rerank.rank_correlation import kendall_tau_b, rank_biased_overlap, top_overlap
+from rag_rerank.trace import Usage
+from rag_rerank.types import Ranking
+
+__all__ = ["ShadowReport", "ShadowSummary", "Side", "Spread"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Side:
+    """What one of the two rerankers did.
+
+    Args:
+        step: Its label.
+        seconds: How long it took.
+        scale: Scale of its scores; ``None`` where it failed.
+        usage: What it cost.
+        degraded: Why its answer was not quite what was asked.
+        substituted: Whether its scores were another reranker's.
+        error: Why it failed, or ``None``.
+    """
+
+    step: str
+    seconds: float
+    scale: str | None = None
+    usage: Usage = field(default_factory=Usage)
+    degraded: tuple[str, ...] = ()
+    substituted: bool = False
+    error: str | None = None
+
+    @classmethod
+    def of(cls, ranking: Ranking) -> Side:
+        """Return what a ranking tells."""
+        return cls(
+            step=ranking.trace.step,
+            seconds=ranking.trace.seconds,
+            scale=ranking.scale,
+            usage=ranking.usage,
+            degraded=ranking.degraded,
+            substituted=ranking.substituted,
+        )
+
+    @classmethod
+    def failed(cls, step: str, seconds: float, error: BaseException) -> Side:
+        """Return what a failure tells."""
+        trace = trace_of(None, error)
+        usage = trace.usage if trace else Usage()
+        return cls(step=step, seconds=seconds, usage=usage, error=disclosed(error))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON-ready values."""
+        return asdict(self) | {"usage": self.usage.to_dict(), "degraded": list(self.degraded)}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Side:
+        """Rebuild what `to_dict` gave."""
+        return cls(**{**data, "usage": Usage.from_dict(data["usage"]), "degraded": tuple(data["degraded"])})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ShadowReport:
+    """How far the other reranker agreed with the answer that was given.
+
+    The orders are those of the two rankings, over the candidates that at least one of them scored.
+
+    Args:
+        answer: The reranker that answered.
+        other: The one in the shadow.
+        candidates: How many candidates the call had.
+        rbo: Rank-biased overlap of the two orders, extrapolated, p = 0.9, from 0 to 1 for the same order (Webber,
+            Moffat and Zobel, TOIS 2010).
+        top_10: Share of the answer's first ten that are among the other's first ten.
+        tau: Kendall's tau-b of the raw scores, from -1 to 1, over the candidates that both scored; ties count as such.
+
+    The last three are ``None`` where there is nothing to compare.
+    """
+
+    answer: Side
+    other: Side
+    candidates: int
+    rbo: float | None = None
+    top_10: float | None = None
+    tau: float | None = None
+
+    @classmethod
+    def compared(cls, answer: Ranking, other: Ranking) -> ShadowReport:
+        """Compare two rankings of the same candidates."""
+        report = cls(answer=Side.of(answer), other=Side.of(other), candidates=len(answer))
+        first, second = ({hit.id: hit.raw_score for hit in r if hit.raw_score is not None} for r in (answer, other))
+        x, y = ([hit.id for hit in r if hit.id in first or hit.id in second] for r in (answer, other))
+        both = [id for id in first if id in second]
+        if x:
+            report = replace(report, rbo=rank_biased_overlap(x, y), top_10=top_overlap(x, y))
+        if len(both) > 1:
+            report = replace(report, tau=kendall_tau_b([first[id] for id in both], [second[id] for id in both]))
+        return report
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON-ready values."""
+        sides = {"answer": self.answer.to_dict(), "other": self.other.to_dict()}
+        return sides | {
+            "candidates": self.candidates,
+            "rbo": self.rbo,
+            "top_10": self.top_10,
+            "tau": self.tau,
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> ShadowReport:
+        """Rebuild what `to_dict` gave."""
+        return cls(**{**data, "answer": Side.from_dict(data["answer"]), "other": Side.from_dict(data["other"])})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Spread:
+    """How some numbers lie: their mean, and the values that 5, 50 and 95 % of them do not exceed (nearest rank)."""
+
+    mean: float
+    p5: float
+    p50: float
+    p95: float
+
+    @classmethod
+    def of(cls, values: Iterable[float | None]) -> Spread | None:
+        """Return the spread of the numbers that are there; ``None`` where none is."""
+        rising = sorted(value for value in values if value is not None)
+        if not rising:
+            return None
+        p5, p50, p95 = (rising[math.ceil(share * len(rising)) - 1] for share in (0.05, 0.5, 0.95))
+        return cls(mean=math.fsum(rising) / len(rising), p5=p5, p50=p50, p95=p95)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ShadowSummary:
+    """What the reports that are kept say together.
+
+    Args:
+        reports: How many there are.
+        failures: In how many of them the other reranker failed.
+        skipped: Calls since the start that were chosen, but not compared, because too many were waiting.
+        dropped: Calls since the start that still waited when the shadow was closed.
+        unheard: Reports since the start on which ``on_report`` raised.
+        rbo: Rank-biased overlap; see `ShadowReport`.
+        top_10: Overlap of the first ten.
+        tau: Kendall's tau-b.
+        seconds: Time of the reranker that answered.
+        other_seconds: Time of the other one, failures left out.
+        usage: What the answers cost in all.
+        other_usage: What the shadow cost in all, as far as it is known; not part of any answer's usage.
+    """
+
+    reports: int
+    failures: int
+    skipped: int
+    dropped: int
+    unheard: int
+    rbo: Spread | None
+    top_10: Spread | None
+    tau: Spread | None
+    seconds: Spread | None
+    other_seconds: Spread | None
+    usage: Usage
+    other_usage: Usage
+
+    @classmethod
+    def of(cls, reports: Sequence[ShadowReport], *, skipped: int, dropped: int, unheard: int) -> ShadowSummary:
+        """Sum up reports."""
+        return cls(
+            reports=len(reports),
+            failures=sum(report.other.error is not None for report in reports),
+            skipped=skipped,
+            dropped=dropped,
+            unheard=unheard,
+            rbo=Spread.of(report.rbo for report in reports),
+            top_10=Spread.of(report.top_10 for report in reports),
+            tau=Spread.of(report.tau for report in reports),
+            seconds=Spread.of(report.answer.seconds for report in reports),
+            other_seconds=Spread.of(r.other.seconds for r in reports if r.other.error is None),
+            usage=Usage.total(report.answer.usage for report in reports),
+            other_usage=Usage.total(report.other.usage for report in reports),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON-ready values."""
+        return asdict(self) | {"usage": self.usage.to_dict(), "other_usage": self.other_usage.to_dict()}

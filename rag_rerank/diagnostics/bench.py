@@ -1,0 +1,109 @@
+"""Timing settings of local rerankers against each other, so that a busy machine misleads as little as possible."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from statistics import median, quantiles
+from time import perf_counter
+from typing import Any, Protocol
+
+from rag_rerank.backends.local.base import Engine, LocalReranker, Scoring
+from rag_rerank.backends.local.worker_pool import Crew
+from rag_rerank.diagnostics.sample_texts import Asked
+
+__all__ = ["Bench", "LoadedBench", "Timing", "interleaved"]
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Wall time of the same work in several rounds.
+
+    Args:
+        seconds: One number a round.
+    """
+
+    seconds: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        """Middle of the rounds, in seconds."""
+        return median(self.seconds)
+
+    @property
+    def spread(self) -> float:
+        """Width of the middle half of the rounds (interquartile range), in seconds; of one round, 0."""
+        if len(self.seconds) < 2:
+            return 0.0
+        low, _, high = quantiles(self.seconds, n=4, method="inclusive")
+        return high - low
+
+    def faster_than(self, other: Timing) -> bool:
+        """Whether this is faster by more than the larger of the two spreads."""
+        return other.median - self.median > max(self.spread, other.spread)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values: seconds."""
+        return {"median": self.median, "spread": self.spread, "rounds": len(self.seconds)}
+
+
+def interleaved(runs: Sequence[Callable[[], float]], rounds: int) -> list[Timing]:
+    """Return the times that each run reports, all runs in turn in each round, backwards in every other one."""
+    seconds: list[list[float]] = [[] for _ in runs]
+    order = list(range(len(runs)))
+    for _ in range(rounds):
+        for i in order:
+            seconds[i].append(runs[i]())
+        order.reverse()
+    return [Timing(tuple(row)) for row in seconds]
+
+
+class Bench(Protocol):
+    """Where rerankers are run for their time."""
+
+    def engine(self, reranker: LocalReranker) -> Engine:
+        """Load the model with these settings, where it is not loaded yet."""
+
+    def run(self, reranker: LocalReranker, asked: Asked) -> tuple[float, Sequence[float]]:
+        """Score the texts; return seconds, loading apart, and the logits."""
+
+    def keep(self, rerankers: Iterable[LocalReranker]) -> None:
+        """Release what these do not need."""
+
+
+class LoadedBench:
+    """The models themselves, in instances of its own; settings that differ in ``batch_tokens`` alone share one."""
+
+    def __init__(self) -> None:
+        self._loaded: dict[LocalReranker, LocalReranker] = {}
+
+    def __enter__(self) -> LoadedBench:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.keep(())
+
+    def engine(self, reranker: LocalReranker) -> Engine:
+        """Load the model with these settings, where it is not loaded yet."""
+        return self._staffed(reranker)[0]
+
+    def run(self, reranker: LocalReranker, asked: Asked) -> tuple[float, Sequence[float]]:
+        """Score the texts; return seconds, loading apart, and the logits."""
+        engine, crew = self._staffed(reranker)
+        started = perf_counter()
+        scores = crew.submit(Scoring(reranker, engine, asked.query, asked.texts)).result()
+        return perf_counter() - started, scores.values
+
+    def keep(self, rerankers: Iterable[LocalReranker]) -> None:
+        """Close the instances that these do not need."""
+        needed = set(map(_without_budget, rerankers))
+        for key in [key for key in self._loaded if key not in needed]:
+            self._loaded.pop(key).close()
+
+    def _staffed(self, reranker: LocalReranker) -> tuple[Engine, Crew]:
+        key = _without_budget(reranker)
+        return self._loaded.setdefault(key, key)._staffed
+
+
+def _without_budget(reranker: LocalReranker) -> LocalReranker:
+    return replace(reranker, batch_tokens=None)

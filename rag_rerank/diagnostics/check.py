@@ -1,0 +1,132 @@
+"""Does a model's optimised graph give its own logits, and how far does int8 agree with fp32? Measured on real text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from rag_rerank.agreement import Agreement, compared
+from rag_rerank.backends.local.onnx_graphs.build import OWN_GRAPH
+from rag_rerank.backends.local.samples import TOLERANCE
+from rag_rerank.backends.onnx import OnnxReranker
+from rag_rerank.diagnostics.bench import Bench, LoadedBench, Timing, interleaved
+from rag_rerank.diagnostics.sample_texts import Asked, as_read
+from rag_rerank.errors import InputError
+
+__all__ = ["Check", "check"]
+
+_ROUNDS = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """What `check` found for one model.
+
+    Args:
+        model: The model, with its revision.
+        written_anew: Whether its graph could be written anew; otherwise ONNX Runtime optimised the model's own.
+        reason: Why it could not, as the trace says it; empty where it could.
+        optimised: The optimised fp32 graph, compared with the model's own.
+        int8: The optimised int8 graph, compared with the optimised fp32 graph.
+        own_time: Wall time of the model's own graph for the texts of the first query.
+        fp32_time: The same of the optimised fp32 graph.
+        int8_time: The same of the optimised int8 graph.
+    """
+
+    model: str
+    written_anew: bool
+    reason: str
+    optimised: Agreement
+    int8: Agreement
+    own_time: Timing
+    fp32_time: Timing
+    int8_time: Timing
+
+    @property
+    def passed(self) -> bool:
+        """Whether the optimised fp32 graph gives the model's own logits within 1e-4 (relative beyond -1..1)."""
+        return self.optimised.relative <= TOLERANCE
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values; times in seconds."""
+        return {
+            "model": self.model,
+            "graph": "written anew" if self.written_anew else "own",
+            "reason": self.reason,
+            "passed": self.passed,
+            "optimised": self.optimised.to_dict(),
+            "int8": self.int8.to_dict(),
+            "seconds": {
+                "own": self.own_time.to_dict(),
+                "fp32": self.fp32_time.to_dict(),
+                "int8": self.int8_time.to_dict(),
+            },
+            "speed": {
+                "optimised": self.own_time.median / self.fp32_time.median,
+                "int8": self.fp32_time.median / self.int8_time.median,
+            },
+        }
+
+
+def check(
+    reranker: OnnxReranker,
+    queries: Sequence[tuple[str, Sequence[str]]],
+    *,
+    progress: Callable[[float], None] | None = None,
+    bench: Bench | None = None,
+) -> Check:
+    """Score the same texts with a model's own graph, its optimised graph, and its int8 graph, and compare.
+
+    All three are timed in turn on the texts of the first query. Texts that do not fit are cut.
+
+    Args:
+        reranker: Names the model; its ``precision`` and ``optimize`` do not matter.
+        queries: Pairs of a query and its texts. Blank texts are left out, and so is a query that is blank.
+        progress: Is told the share that is done, from 0 to 1.
+        bench: Where rerankers are run; by default here and now.
+
+    Raises:
+        InputError: There is nothing to score.
+        RerankError: Whatever loading and scoring raise.
+    """
+    asked = [read for query, texts in queries if (read := as_read(query, texts)).texts]
+    if not asked:
+        raise InputError("checking needs a query with at least one text that is not blank")
+    if bench is not None:
+        return _checked(reranker, asked, progress or _ignore, bench)
+    with LoadedBench() as own:
+        return _checked(reranker, asked, progress or _ignore, own)
+
+
+def _checked(
+    reranker: OnnxReranker, queries: Sequence[Asked], progress: Callable[[float], None], bench: Bench
+) -> Check:
+    plain = replace(reranker, precision="fp32", optimize=True, on_overflow="truncate")
+    graphs = (replace(plain, optimize=False), plain, replace(plain, precision="int8"))
+    total = len(graphs) * (len(queries) + _ROUNDS)
+    done = 0
+
+    def run(graph: OnnxReranker, asked: Asked) -> tuple[float, Sequence[float]]:
+        nonlocal done
+        done += 1
+        progress(done / total)
+        return bench.run(graph, asked)
+
+    own, fp32, int8 = ([run(graph, asked)[1] for asked in queries] for graph in graphs)
+    times = interleaved([lambda g=graph: run(g, queries[0])[0] for graph in graphs], _ROUNDS)  # type: ignore[misc]
+    reason = next((note for note in bench.engine(plain).notes if note.startswith(OWN_GRAPH)), "")
+    return Check(
+        model=plain.model_id,
+        written_anew=not reason,
+        reason=reason,
+        optimised=compared(own, fp32),
+        int8=compared(fp32, int8),
+        own_time=times[0],
+        fp32_time=times[1],
+        int8_time=times[2],
+    )
+
+
+def _ignore(share: float) -> None:
+    pass

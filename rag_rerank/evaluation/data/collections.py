@@ -1,0 +1,195 @@
+"""Collections: where queries, texts, judgments and a first stage come from. A folder in BEIR's form is one."""
+
+from __future__ import annotations
+
+from collections.abc import Collection as Ids
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from rag_rerank._lazy import need
+from rag_rerank.errors import InputError
+from rag_rerank.evaluation.data.judged import Problems
+from rag_rerank.evaluation.data.lines import name_of, objects
+from rag_rerank.evaluation.data.trec import Judgments, Run, as_grade, read_qrels, read_run
+
+__all__ = ["Collection", "Dataset", "Folder", "Text", "metadata_of"]
+
+_QRELS = ("qrels-full.tsv", "qrels/test.tsv", "qrels.tsv")
+"""Where judgments are looked for; a full table also judges what is not in the corpus."""
+
+_RUNS = (("run.trec", "run.trec.gz"), ("bm25*.trec", "bm25*.trec.gz"), ("*.trec", "*.trec.gz"))
+"""Where a first stage is looked for: the first line of which exactly one file is there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A query or a document, with its place in the data."""
+
+    id: str
+    text: str
+    metadata: Mapping[str, Any]
+    place: str
+
+
+class Collection(Protocol):
+    """What can be asked of a collection; everything but the judgments is streamed."""
+
+    @property
+    def name(self) -> str:
+        """What reports call it."""
+
+    def queries(self) -> Iterator[Text]:
+        """Yield all queries in their order."""
+
+    def corpus(self) -> Iterator[tuple[str, str]]:
+        """Yield id and text of all documents, in their order."""
+
+    def documents(self, ids: Ids[str]) -> Iterator[Text]:
+        """Yield the documents with these ids, in any order."""
+
+    def judgments(self) -> Judgments:
+        """Return its judgments."""
+
+    def run(self) -> Run | None:
+        """Return its first stage, if it brings one."""
+
+
+@dataclass(frozen=True)
+class Folder:
+    """``corpus.jsonl``, ``queries.jsonl`` (either may end in ``.gz``), judgments and perhaps a run."""
+
+    folder: Path
+    problems: Problems = field(repr=False)
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return self.folder.resolve().name
+
+    def queries(self) -> Iterator[Text]:
+        """Yield the queries of ``queries.jsonl``."""
+        return self._texts("queries.jsonl", self.problems)
+
+    def corpus(self) -> Iterator[tuple[str, str]]:
+        """Yield id and text of all of ``corpus.jsonl``; what is amiss there is noted by `documents`, once."""
+        return ((text.id, text.text) for text in self._texts("corpus.jsonl", Problems()))
+
+    def documents(self, ids: Ids[str]) -> Iterator[Text]:
+        """Yield documents of ``corpus.jsonl``; the file is read from beginning to end."""
+        return (text for text in self._texts("corpus.jsonl", self.problems) if text.id in ids)
+
+    def judgments(self) -> Judgments:
+        """Return the judgments of the first of ``qrels-full.tsv``, ``qrels/test.tsv``, ``qrels.tsv`` that is there."""
+        for name in _QRELS:
+            if (self.folder / name).is_file():
+                return read_qrels(self.folder / name, self.problems)
+        raise InputError(f"{self.folder} has none of {', '.join(_QRELS)}; name the judgments with qrels")
+
+    def run(self) -> Run | None:
+        """Return ``run.trec``, else the BM25 run, else the only run that is in the folder; ``None`` without any."""
+        for patterns in _RUNS:
+            found = sorted(file for pattern in patterns for file in self.folder.glob(pattern))
+            if len(found) > 1:
+                raise InputError(f"{self.folder} has {', '.join(file.name for file in found)}; choose one with run")
+            if found:
+                return read_run(found[0], self.problems)
+        return None
+
+    def _texts(self, name: str, problems: Problems) -> Iterator[Text]:
+        plain = self.folder / name
+        file = plain if plain.exists() else self.folder / f"{name}.gz"
+        if not file.exists():
+            raise InputError(f"{self.folder} has no {name} and no {name}.gz, so it is no folder in BEIR's form")
+        for number, row in objects(file, problems):
+            place = f"{file.name}:{number}"
+            id, title, text = name_of(row.get("_id")), row.get("title") or "", row.get("text")
+            if id is None or not isinstance(text, str) or not isinstance(title, str):
+                kind = f"lines of {file.name} without an _id and a text, left out"
+                problems.note(kind, place)
+                continue
+            yield Text(id, f"{title} {text}".strip(), metadata_of(row, ("_id", "title", "text")), place)
+
+
+def metadata_of(row: Mapping[str, Any], own: Ids[str]) -> dict[str, Any]:
+    """Return all that a row says beyond its own keys, with what stands under ``metadata`` at the same level."""
+    others = {key: value for key, value in row.items() if key not in own and key != "metadata"}
+    inner = row.get("metadata")
+    if isinstance(inner, Mapping):
+        return {**others, **inner}
+    return others if inner is None else {**others, "metadata": inner}
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A dataset of ir_datasets; its files are fetched by ir_datasets on first use."""
+
+    name: str
+    problems: Problems = field(repr=False)
+    dataset: Any = field(repr=False)
+
+    @classmethod
+    def load(cls, name: str, problems: Problems) -> Dataset:
+        """Find a dataset.
+
+        Raises:
+            InputError: There is none of that name, or it has no documents or no queries.
+            MissingExtraError: ir_datasets is not installed.
+        """
+        try:
+            dataset = need("ir_datasets", extra="datasets").load(name)
+        except KeyError as error:
+            raise InputError(f"ir_datasets knows no dataset {name!r}") from error
+        for part in ("docs", "queries"):
+            if not dataset.has(part):
+                raise InputError(f"the dataset {name!r} has no {part}")
+        return cls(name, problems, dataset)
+
+    def queries(self) -> Iterator[Text]:
+        """Yield its queries."""
+        for number, query in enumerate(self._told(lambda: self.dataset.queries_iter()), start=1):
+            yield _text(query, "query_id", f"{self.name} queries:{number}")
+
+    def corpus(self) -> Iterator[tuple[str, str]]:
+        """Yield id and text of all its documents."""
+        return ((row.doc_id, _text(row, "doc_id", "").text) for row in self._told(lambda: self.dataset.docs_iter()))
+
+    def documents(self, ids: Ids[str]) -> Iterator[Text]:
+        """Look documents up."""
+        for row in self._told(lambda: self.dataset.docs_store().get_many_iter(sorted(ids))):
+            yield _text(row, "doc_id", f"{self.name} docs")
+
+    def judgments(self) -> Judgments:
+        """Return its qrels."""
+        if not self.dataset.has("qrels"):
+            raise InputError(f"the dataset {self.name!r} has no qrels; name the judgments with qrels")
+        if "relevance" not in self.dataset.qrels_cls()._fields:
+            raise InputError(f"the qrels of {self.name!r} have no relevance; name other judgments with qrels")
+        judgments = Judgments(f"{self.name} qrels", self.problems)
+        for number, row in enumerate(self._told(lambda: self.dataset.qrels_iter()), start=1):
+            judgments.add(row.query_id, row.doc_id, as_grade(row.relevance, f"{judgments.name}:{number}"), number)
+        return judgments
+
+    def run(self) -> Run | None:
+        """Return its scoreddocs."""
+        if not self.dataset.has("scoreddocs"):
+            return None
+        run = Run(f"{self.name} scoreddocs", self.problems)
+        for number, row in enumerate(self._told(lambda: self.dataset.scoreddocs_iter()), start=1):
+            run.add(row.query_id, row.doc_id, float(row.score), None, number)
+        return run
+
+    def _told(self, rows: Any) -> Iterable[Any]:
+        """Yield rows; what keeps ir_datasets from reading or fetching them is an error of ours."""
+        try:
+            yield from rows()
+        except (OSError, RuntimeError) as error:
+            raise InputError(f"ir_datasets cannot read {self.name!r}: {error}") from error
+
+
+def _text(row: Any, key: str, place: str) -> Text:
+    """Turn a named tuple of ir_datasets into a text; its plain fields besides id, title and text are metadata."""
+    fields = row._asdict()
+    kept = {k: v for k, v in fields.items() if k not in (key, "title", "text") and isinstance(v, (str, int, float))}
+    return Text(fields[key], row.default_text(), kept, place)

@@ -1,0 +1,80 @@
+"""Lines of a file, plain or gzip: only a line feed ends a line, with or without a carriage return before it."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any, cast
+
+from rag_rerank._files import parsed
+from rag_rerank.errors import InputError
+from rag_rerank.evaluation.data.judged import Problems
+
+__all__ = ["lines", "name_of", "objects"]
+
+_UTF16 = (b"\xff\xfe", b"\xfe\xff")
+
+
+def lines(file: Path, problems: Problems) -> Iterator[tuple[int, str]]:
+    """Yield each line that is not blank with its number from 1; what is not UTF-8 is noted and left out.
+
+    A byte order mark at the start is no part of the first line. gzip is known by its first bytes.
+
+    Raises:
+        InputError: The file cannot be read, is broken gzip, or is UTF-16.
+    """
+    try:
+        with _opened(file) as raw:
+            for number, line in enumerate(raw, start=1):
+                if number == 1:
+                    if line.startswith(_UTF16):
+                        raise InputError(f"{file} is UTF-16; save it as UTF-8")
+                    line = line.removeprefix(b"\xef\xbb\xbf")
+                try:
+                    text = line.rstrip(b"\r\n").decode("utf-8")
+                except UnicodeDecodeError as error:
+                    example = f"{file.name}:{number}: byte {error.start + 1} of the line"
+                    problems.note("lines that are not UTF-8, left out", example)
+                    continue
+                if text.strip():
+                    yield number, text
+    except (OSError, EOFError, zlib.error) as error:
+        raise InputError(f"cannot read {file}: {getattr(error, 'strerror', None) or error}") from error
+
+
+def objects(file: Path, problems: Problems) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield the JSON object of each line with its number; lines that hold something else are noted and left out.
+
+    Raises:
+        InputError: As `lines`, or no line of the file is a JSON object.
+    """
+    empty = True
+    for number, line in lines(file, problems):
+        try:
+            value = parsed(line)
+            if not isinstance(value, dict):
+                raise ValueError(f"a JSON object is needed, not {type(value).__name__}")
+        except ValueError as error:
+            problems.note("lines that are no JSON object, left out", f"{file.name}:{number}: {error}")
+            continue
+        empty = False
+        yield number, value
+    if empty:
+        raise InputError(f"{file}: no line of it is a JSON object; {problems.told() or 'it is empty'}")
+
+
+def name_of(value: Any) -> str | None:
+    """Return an id as text: a string that is not empty or a whole number; else ``None``."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    return value if isinstance(value, str) and value else None
+
+
+def _opened(file: Path) -> IO[bytes]:
+    raw = file.open("rb")
+    if raw.peek(2)[:2] != b"\x1f\x8b":
+        return raw
+    raw.close()
+    return cast("IO[bytes]", gzip.open(file, "rb"))

@@ -1,0 +1,156 @@
+"""One line a query with its candidates: our own small form, and records of calls."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from rag_rerank.errors import ConfigError, InputError
+from rag_rerank.evaluation.data.collections import metadata_of
+from rag_rerank.evaluation.data.join import note_unknown
+from rag_rerank.evaluation.data.judged import JudgedQuery, Problems
+from rag_rerank.evaluation.data.lines import name_of, objects
+from rag_rerank.evaluation.data.trec import Judgments, as_grade
+from rag_rerank.records.record import SCHEMA, Record, digest
+from rag_rerank.types import Candidate, blank
+
+__all__ = ["candidate_lines"]
+
+
+def candidate_lines(
+    file: Path, judgments: Judgments | None, *, depth: int, limit: int | None, relevant: int, problems: Problems
+) -> list[JudgedQuery]:
+    """Return the judged queries of a JSONL file of queries with candidates, or of records.
+
+    Without ``judgments`` each line says itself what is relevant.
+
+    Raises:
+        ConfigError: Records without judgments.
+        InputError: The file cannot be read, a grade is no whole number, or a record is of another layout.
+    """
+    asked = _asked(file, judgments, relevant, problems)
+    queries: dict[str, JudgedQuery] = {}
+    known: set[str] = set()
+    for place, query in asked:
+        example = f"{place}: query {query.id!r}"
+        if query.id in known:
+            problems.note("query ids that stand twice, of which the last counts", example)
+        known.add(query.id)
+        if query.grades and not blank(query.text):
+            queries[query.id] = query
+        else:
+            what = "a blank text" if query.grades else "no judgments"
+            problems.note(f"queries with {what}, left out", example)
+            queries.pop(query.id, None)
+    if judgments is not None:
+        note_unknown(judgments, known, problems)
+    return [_cut(query, depth, problems) for query in list(queries.values())[:limit]]
+
+
+def _cut(query: JudgedQuery, depth: int, problems: Problems) -> JudgedQuery:
+    if len(query.candidates) > depth:
+        example = f"query {query.id!r} has {len(query.candidates)}"
+        problems.note(f"candidates below the depth of {depth}, left out", example, len(query.candidates) - depth)
+    return replace(query, candidates=query.candidates[:depth])
+
+
+def _asked(
+    file: Path, judgments: Judgments | None, relevant: int, problems: Problems
+) -> Iterator[tuple[str, JudgedQuery]]:
+    for number, row in objects(file, problems):
+        place = f"{file.name}:{number}"
+        if "schema" in row:
+            if row["schema"] != SCHEMA:
+                raise InputError(f"{place}: the layout {row['schema']!r:.60} is not {SCHEMA!r}")
+            if judgments is None:
+                raise ConfigError(f"{file} holds records, which have no judgments; name a file", path="qrels")
+            query = _recorded(row, place, judgments, problems)
+        else:
+            query = _written(row, place, judgments, relevant, problems)
+        if query is not None:
+            yield place, query
+
+
+def _written(
+    row: Mapping[str, Any], place: str, judgments: Judgments | None, relevant: int, problems: Problems
+) -> JudgedQuery | None:
+    text, items = row.get("query"), row.get("candidates")
+    if not isinstance(text, str) or not isinstance(items, list):
+        keys = ", ".join(map(repr, row)) or "none"
+        problems.note("lines without a query and a list of candidates, left out", f"{place}: its keys: {keys:.80}")
+        return None
+    id = digest(text) if row.get("id") is None else name_of(row["id"])
+    if id is None:
+        problems.note("lines whose id is no string and no whole number, left out", place)
+        return None
+    return JudgedQuery(
+        id=id,
+        text=text,
+        candidates=tuple(_candidates(items, place, problems)),
+        grades=_stated(row.get("relevant"), place, relevant) if judgments is None else _looked_up(judgments, id),
+        metadata=metadata_of(row, ("id", "query", "candidates", "relevant")),
+    )
+
+
+def _candidates(items: list[Any], place: str, problems: Problems) -> Iterator[Candidate]:
+    seen: set[str] = set()
+    for position, item in enumerate(items):
+        example = f"{place}: candidates[{position}]"
+        row = {"text": item} if isinstance(item, str) else item
+        try:
+            if not isinstance(row, dict):
+                raise InputError("a text or an object with a text is needed")
+            id = name_of(row["id"]) if row.get("id") is not None else str(position)
+            metadata = metadata_of(row, ("id", "text", "score"))
+            candidate = Candidate(id or "", row.get("text"), row.get("score"), metadata)  # type: ignore[arg-type]
+        except InputError as error:
+            problems.note("candidates that cannot be read, left out", f"{example}: {error}")
+            continue
+        if candidate.id in seen:
+            problems.note("candidate ids that stand twice, of which the first counts", f"{example}: {candidate.id!r}")
+            continue
+        seen.add(candidate.id)
+        yield candidate
+
+
+def _stated(value: Any, place: str, relevant: int) -> dict[str, int]:
+    """Return the grades of a line: an id in a list is relevant, so it has the least grade that is."""
+    if value is None:
+        return {}
+    if isinstance(value, dict):
+        for id, grade in value.items():
+            if isinstance(grade, bool) or not isinstance(grade, (int, float)):
+                raise InputError(f"{place}: the grade of {id!r} must be a number, got {type(grade).__name__}")
+        return {id: as_grade(grade, f"{place}: document {id!r}") for id, grade in value.items()}
+    ids = [name_of(id) for id in value] if isinstance(value, list) else [None]
+    if None in ids:
+        raise InputError(f"{place}: 'relevant' must be a list of ids, or an object of ids and grades")
+    return {id: relevant for id in ids if id is not None}
+
+
+def _recorded(row: Mapping[str, Any], place: str, judgments: Judgments, problems: Problems) -> JudgedQuery | None:
+    """Return what a record asked: its first stage's order, whatever the reranker made of it."""
+    try:
+        record = Record.from_dict(row)
+        if record.query is None or any(entry.text is None for entry in record.candidates):
+            problems.note("records without texts, left out; they are recorded with texts=True", place)
+            return None
+        entries = sorted(record.candidates, key=lambda entry: entry.first_rank)
+        candidates = tuple(Candidate(e.id, e.text or "", e.first_score, e.metadata or {}) for e in entries)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        problems.note("records that cannot be read, left out", f"{place}: {type(error).__name__}: {error}")
+        return None
+    id = name_of(record.tags.get("query_id")) or record.query_sha256
+    return JudgedQuery(
+        id=id,
+        text=record.query,
+        candidates=candidates,
+        grades=_looked_up(judgments, id),
+        metadata={key: value for key, value in record.tags.items() if key != "query_id"},
+    )
+
+
+def _looked_up(judgments: Judgments, query: str) -> dict[str, int]:
+    return judgments.grades(query) if query in judgments.rows else {}

@@ -1,0 +1,183 @@
+"""Judgments and runs: TREC files, BEIR's tables, and what a program gives row by row."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+from rag_rerank.errors import InputError
+from rag_rerank.evaluation.data.judged import Problems
+from rag_rerank.evaluation.data.lines import lines
+
+__all__ = ["Judgments", "Run", "as_grade", "read_qrels", "read_run"]
+
+_HEADS = {"score", "grade", "rel", "relevance", "label", "judgment", "judgement"}
+"""What the last column of a table is called where its first row is a header; BEIR says ``score``."""
+
+_LARGEST = 2**31 - 1
+"""The largest grade that trec_eval can hold."""
+
+_UNREADABLE = "run rows that cannot be read, left out"
+
+
+class Judgments:
+    """Grades by query and document, each with the line it stands on.
+
+    A pair that stands twice keeps its last grade, as in BEIR's loader and ir-measures (trec_eval refuses such files).
+    """
+
+    def __init__(self, name: str, problems: Problems) -> None:
+        self.name = name
+        self.rows: dict[str, dict[str, tuple[int, int]]] = {}
+        self._problems = problems
+
+    def add(self, query: str, document: str, grade: int, line: int) -> None:
+        """Take a row."""
+        row = self.rows.setdefault(query, {})
+        before, where = row.get(document, (None, 0))
+        row[document] = grade, line
+        if before == grade:
+            kind = "judgments that stand twice with one grade"
+            self._problems.note(kind, f"{self.place(query, document)}, also in line {where}")
+        elif before is not None:
+            kind = "judgments that stand twice with different grades, of which the last counts"
+            self._problems.note(kind, f"{self.place(query, document)}: {grade}, but {before} in line {where}")
+        if grade < 0:
+            kind = "judgments below 0, which count as not relevant"
+            self._problems.note(kind, f"{self.place(query, document)}: {grade}")
+
+    def place(self, query: str, document: str) -> str:
+        """Say where a judgment stands."""
+        return f"{self.name}:{self.rows[query][document][1]}: document {document!r} of query {query!r}"
+
+    def first(self, query: str) -> str:
+        """Say where the judgments of a query begin."""
+        return f"{self.name}:{next(iter(self.rows[query].values()))[1]}: query {query!r}"
+
+    def grades(self, query: str) -> dict[str, int]:
+        """Return the grades of a query."""
+        return {document: grade for document, (grade, _) in self.rows[query].items()}
+
+
+class Run:
+    """What a first stage found: by query, rows of (score, rank, line, document)."""
+
+    def __init__(self, name: str, problems: Problems) -> None:
+        self.name = name
+        self.rows: dict[str, list[tuple[float, int | None, int, str]]] = {}
+        self._problems = problems
+
+    def add(self, query: str, document: str, score: float, rank: int | None, line: int) -> None:
+        """Take a row with a finite score; note any other."""
+        if math.isfinite(score):
+            self.rows.setdefault(query, []).append((score, rank, line, document))
+        else:
+            self._problems.note(_UNREADABLE, f"{self.name}:{line}: the score is {score}")
+
+    def best(self, query: str, depth: int) -> list[tuple[str, float, int]]:
+        """Return the first ``depth`` documents of a query with their scores and lines.
+
+        The order is that of the scores, as in trec_eval. Equal scores stand by the rank column, then as in the file:
+        that is what the first stage showed its users (trec_eval puts the larger document id first, which no first
+        stage does). A document that stands twice keeps its better place.
+        """
+        rows = sorted(self.rows.get(query, ()), key=lambda row: (-row[0], math.inf if row[1] is None else row[1]))
+        ranks = [row for row in rows if row[1] is not None]
+        for (_, one, _, _), (_, other, line, document) in pairwise(ranks):
+            if one is not None and other is not None and one > other:
+                kind = "queries whose ranks contradict their scores, of which the scores count"
+                self._problems.note(kind, f"{self.place(query, document, line)}: rank {other} stands behind rank {one}")
+                break
+        first: dict[str, tuple[float, int]] = {}
+        for score, _, line, document in rows:
+            if document in first:
+                kind = "run rows that stand twice, of which the higher score counts"
+                self._problems.note(kind, f"{self.place(query, document, line)}, also in line {first[document][1]}")
+            else:
+                first[document] = score, line
+        if len(first) > depth:
+            kind = f"run rows below the depth of {depth}, left out"
+            self._problems.note(kind, f"{self.name}: query {query!r} has {len(first)}", len(first) - depth)
+        return [(document, score, line) for document, (score, line) in list(first.items())[:depth]]
+
+    def first(self, query: str) -> str:
+        """Say where the rows of a query begin."""
+        return f"{self.name}:{self.rows[query][0][2]}: query {query!r}"
+
+    def place(self, query: str, document: str, line: int) -> str:
+        """Say where a row stands."""
+        return f"{self.name}:{line}: document {document!r} of query {query!r}"
+
+
+def read_qrels(file: Path, problems: Problems) -> Judgments:
+    """Read judgments: ``query 0 document grade`` as in TREC, or ``query document grade`` with tabs as in BEIR.
+
+    Raises:
+        InputError: The file cannot be read, no row of it can, or a grade is no whole number.
+    """
+    judgments = Judgments(file.name, problems)
+    for position, (number, cells) in enumerate(_cells(file, (3, 4), problems)):
+        if len(cells) not in (3, 4) or not (cells[0] and cells[-2]):
+            example = f"{file.name}:{number}: {len(cells)} columns; 3 (BEIR) or 4 (TREC) are needed, none of them empty"
+            problems.note("qrels rows that cannot be read, left out", example)
+        elif position > 0 or cells[-1].casefold() not in _HEADS:
+            judgments.add(cells[0], cells[-2], as_grade(_number(cells[-1]), f"{file}:{number}"), number)
+    if not judgments.rows:
+        raise InputError(f"{file} holds no judgments; {problems.told() or 'it is empty'}")
+    return judgments
+
+
+def read_run(file: Path, problems: Problems) -> Run:
+    """Read a TREC run: ``query Q0 document rank score tag``.
+
+    Raises:
+        InputError: The file cannot be read, or no row of it can.
+    """
+    run = Run(file.name, problems)
+    for number, cells in _cells(file, (6,), problems):
+        if len(cells) != 6 or not (cells[0] and cells[2]):
+            example = f"{file.name}:{number}: {len(cells)} columns; a TREC run has 6, none of them empty"
+            problems.note(_UNREADABLE, example)
+            continue
+        score = _number(cells[4])
+        if score is None:
+            problems.note(_UNREADABLE, f"{file.name}:{number}: the score in column 5 is no number")
+            continue
+        rank = int(cells[3]) if re.fullmatch(r"[+-]?[0-9]{1,18}", cells[3]) else None
+        if rank is None:
+            problems.note("run rows whose rank is no whole number, which is not needed", f"{file.name}:{number}")
+        run.add(cells[0], cells[2], score, rank, number)
+    if not run.rows:
+        raise InputError(f"{file} holds no run; {problems.told() or 'it is empty'}")
+    return run
+
+
+def as_grade(value: float | None, where: str) -> int:
+    """Return a grade.
+
+    Raises:
+        InputError: It is no whole number, or larger than trec_eval can hold.
+    """
+    if value is None or not float(value).is_integer() or abs(value) > _LARGEST:
+        raise InputError(f"{where}: the grade is no whole number (or beyond 2**31); measures count whole grades only")
+    return int(value)
+
+
+def _cells(file: Path, wanted: tuple[int, ...], problems: Problems) -> Iterator[tuple[int, list[str]]]:
+    """Yield the columns of each line: between tabs if that gives as many as wanted, so that ids may hold spaces."""
+    for number, line in lines(file, problems):
+        cells = line.split("\t")
+        if len(cells) not in wanted:
+            cells = re.split("[ \t]+", line.strip(" \t"))
+        yield number, [cell.strip(" ") for cell in cells]
+
+
+def _number(text: str) -> float | None:
+    """Return what C would read as a number; Python alone would also take 1_000."""
+    try:
+        return None if "_" in text else float(text)
+    except ValueError:
+        return None

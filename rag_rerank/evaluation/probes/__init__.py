@@ -1,0 +1,10 @@
+"""What a reranker cannot see: a small, hand-written suite of contrasts, and how many of each kind it gets right.
+
+The suite (``probes.jsonl``) is for looking, never for training; see the README beside it.
+"""
+
+from rag_rerank.evaluation.probes.probe import probe
+from rag_rerank.evaluation.probes.report import KindResult, Missed, ProbeReport
+from rag_rerank.evaluation.probes.suite import VERSION, Contrast, suite
+
+__all__ = ["VERSION", "Contrast", "KindResult", "Missed", "ProbeReport", "probe", "suite"]

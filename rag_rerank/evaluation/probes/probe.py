@@ -1,0 +1,103 @@
+"""Putting a reranker before the contrasts."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection, Sequence
+from contextlib import nullcontext
+from datetime import datetime, timezone
+
+from rag_rerank import __version__
+from rag_rerank.base import Reranker
+from rag_rerank.config import Spec, build
+from rag_rerank.evaluation.probes.report import KindResult, Missed, ProbeReport
+from rag_rerank.evaluation.probes.suite import VERSION, Contrast, suite
+from rag_rerank.types import Candidate, Hit, Ranking
+
+__all__ = ["probe"]
+
+
+def probe(
+    config: Spec,
+    *,
+    kinds: Collection[str] | None = None,
+    progress: Callable[[float], None] | None = None,
+) -> ProbeReport:
+    """Rank the passages of each contrast, one call a contrast, and count where the better one stands above.
+
+    A contrast passes if the better passage stands above every worse one with another score than theirs; in an ordered
+    contrast each passage must stand so above all that follow. A tie decides nothing and counts as missed. The passages
+    go in worst first, so the order of arrival, which ties keep, helps nobody.
+
+    Args:
+        config: A name, a config file, a config node, or a reranker. What is built here is closed in the end.
+        kinds: Only these kinds of contrasts; ``None`` for all.
+        progress: Is told the share that is done, from 0 to 1.
+
+    Raises:
+        InputError: An unknown kind.
+        ConfigError: The config is wrong.
+        RerankError: Whatever the reranker raises.
+    """
+    contrasts = suite(kinds)
+    reranker = build(config)
+    rankings = []
+    with nullcontext() if isinstance(config, Reranker) else reranker:
+        for done, contrast in enumerate(contrasts, start=1):
+            rankings.append(reranker.rerank(contrast.query, _worst_first(contrast)))
+            if progress is not None:
+                progress(done / len(contrasts))
+    name = os.fspath(config) if isinstance(config, (str, os.PathLike)) else reranker.label
+    return _report(name, reranker, contrasts, rankings)
+
+
+def _worst_first(contrast: Contrast) -> list[Candidate]:
+    return [Candidate(str(i), text) for i, text in reversed([*enumerate(contrast.passages)])]
+
+
+def _report(name: str, reranker: Reranker, contrasts: Sequence[Contrast], rankings: Sequence[Ranking]) -> ProbeReport:
+    missed = [_missed(contrast, ranking) for contrast, ranking in zip(contrasts, rankings, strict=True)]
+    known = [hit.coverage for ranking in rankings for hit in ranking if hit.coverage is not None]
+    return ProbeReport(
+        name=name,
+        label=reranker.label,
+        model=rankings[0].trace.model,
+        scale=rankings[0].scale,
+        suite=VERSION,
+        version=__version__,
+        time=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        kinds=tuple(
+            _kind(kind, [(c, m is None) for c, m in zip(contrasts, missed, strict=True) if c.kind == kind])
+            for kind in dict.fromkeys(contrast.kind for contrast in contrasts)
+        ),
+        missed=tuple(row for row in missed if row is not None),
+        truncated=sum(coverage.truncated for coverage in known) if known else None,
+        degraded=sum(bool(ranking.degraded) for ranking in rankings),
+    )
+
+
+def _kind(kind: str, outcomes: Sequence[tuple[Contrast, bool]]) -> KindResult:
+    return KindResult(
+        kind=kind,
+        passed=sum(passed for _, passed in outcomes),
+        total=len(outcomes),
+        chance=sum(contrast.chance for contrast, _ in outcomes) / len(outcomes),
+    )
+
+
+def _missed(contrast: Contrast, ranking: Ranking) -> Missed | None:
+    """Return what is to be told of a contrast that did not pass; ``None`` where it did."""
+    hits = sorted(ranking, key=lambda hit: int(hit.id))
+    pairs = [(hits[above], hits[below]) for above, below in contrast.pairs]
+    if all(above.rank < below.rank and above.raw_score != below.raw_score for above, below in pairs):
+        return None
+    return Missed(contrast=contrast, scores=tuple(hit.score for hit in hits), margin=_margin(pairs))
+
+
+def _margin(pairs: Sequence[tuple[Hit, Hit]]) -> float | None:
+    differences = []
+    for above, below in pairs:
+        if above.raw_score is None or below.raw_score is None:
+            return None
+        differences.append(above.raw_score - below.raw_score)
+    return min(differences)

@@ -1,0 +1,145 @@
+"""What probing a reranker found, as plain data."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from statistics import NormalDist
+from typing import Any
+
+from rag_rerank.evaluation.probes.suite import Contrast
+from rag_rerank.types import Scale
+
+__all__ = ["SCHEMA", "KindResult", "Missed", "ProbeReport"]
+
+SCHEMA = "rag_rerank.probes/1"
+"""Name and version of the layout."""
+
+_Z = NormalDist().inv_cdf(0.975)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class KindResult:
+    """How many contrasts of one kind a reranker got right.
+
+    Args:
+        kind: Which kind; ``"all"`` for the whole.
+        passed: How many passed.
+        total: How many there are.
+        chance: Share that a random order would pass on average.
+    """
+
+    kind: str
+    passed: int
+    total: int
+    chance: float
+
+    @property
+    def rate(self) -> float:
+        """Share that passed, 0 to 1."""
+        return self.passed / self.total
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The 95 % interval of the rate by Wilson's score method (Wilson, JASA 1927).
+
+        It tells how far the rate may move with other contrasts of the same making.
+        """
+        n, z = self.total, _Z
+        middle = (self.rate + z * z / (2 * n)) / (1 + z * z / n)
+        half = z / (1 + z * z / n) * math.sqrt(self.rate * (1 - self.rate) / n + z * z / (4 * n * n))
+        return max(0.0, middle - half), min(1.0, middle + half)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON-ready values, the rate and the ends of its interval among them."""
+        low, high = self.interval
+        return {**asdict(self), "rate": self.rate, "low": low, "high": high}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Missed:
+    """A contrast that did not pass.
+
+    Args:
+        contrast: The contrast.
+        scores: The score of each of its passages, the better one first, on the report's scale; ``None``: not scored.
+        margin: The smallest difference of raw scores between a passage and one that must stand below it: negative
+            where these two stand the wrong way round, 0 for a tie. ``None`` where a passage has no score.
+    """
+
+    contrast: Contrast
+    scores: tuple[float | None, ...]
+    margin: float | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON-ready values."""
+        return {"contrast": self.contrast.to_dict(), "scores": list(self.scores), "margin": self.margin}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Missed:
+        """Rebuild what `to_dict` gave."""
+        contrast = Contrast.from_dict(data["contrast"])
+        return cls(contrast=contrast, scores=tuple(data["scores"]), margin=data["margin"])
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ProbeReport:
+    """What one reranker got right and what it missed.
+
+    Args:
+        name: The name or file that it was given by, or its label.
+        label: How traces call it.
+        model: Model with its revision, as the trace names it; ``None`` for composites and where there is none.
+        scale: Scale of its scores.
+        suite: Version of the suite.
+        version: Version of the library.
+        time: When it was probed, ISO 8601, UTC.
+        kinds: One row a kind, in the order of the suite.
+        missed: The contrasts that did not pass, in the order of the suite.
+        truncated: Passages that the model did not read to their end; ``None`` where no coverage is known.
+        degraded: Contrasts whose ranking was not quite what was asked (a fallback answered, for one).
+    """
+
+    name: str
+    label: str
+    model: str | None
+    scale: Scale
+    suite: int
+    version: str
+    time: str
+    kinds: tuple[KindResult, ...]
+    missed: tuple[Missed, ...]
+    truncated: int | None
+    degraded: int
+
+    @property
+    def all(self) -> KindResult:
+        """All kinds together; the kinds say more than their sum."""
+        total = sum(row.total for row in self.kinds)
+        chance = sum(row.chance * row.total for row in self.kinds) / total
+        return KindResult(kind="all", passed=sum(row.passed for row in self.kinds), total=total, chance=chance)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON-ready values; the first key tells the layout."""
+        own = {name: getattr(self, name) for name in ("name", "label", "model", "scale", "suite", "version", "time")}
+        return {
+            "schema": SCHEMA,
+            **own,
+            "all": self.all.to_dict(),
+            "kinds": [row.to_dict() for row in self.kinds],
+            "missed": [row.to_dict() for row in self.missed],
+            "truncated": self.truncated,
+            "degraded": self.degraded,
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> ProbeReport:
+        """Rebuild what `to_dict` gave."""
+        given = {name: value for name, value in data.items() if name not in ("schema", "all", "kinds", "missed")}
+        rows = [{name: row[name] for name in ("kind", "passed", "total", "chance")} for row in data["kinds"]]
+        return cls(
+            **given,
+            kinds=tuple(KindResult(**row) for row in rows),
+            missed=tuple(Missed.from_dict(row) for row in data["missed"]),
+        )

@@ -1,0 +1,1 @@
+"""Text as rerankers read it: Unicode, words, sentences and tokens."""

@@ -1,0 +1,204 @@
+"""Tokenizers by function, tiktoken name or ``tokenizer.json``; how long a text may be beside a query."""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
+from pathlib import Path
+from typing import Any, Union
+
+from rag_rerank._lazy import need
+from rag_rerank.errors import ConfigError, ModelLoadError, did_you_mean
+from rag_rerank.execution.calls import readable
+
+__all__ = ["HuggingFaceTokens", "Room", "Tokenizer", "Tokens", "tokens"]
+
+Tokenizer = Union[str, "os.PathLike[str]", Callable[[str], int], Any]
+"""What names a tokenizer anywhere in the library.
+
+- a callable ``text -> number of tokens``;
+- the name of a tiktoken encoding or of a model that tiktoken knows: ``"o200k_base"``, ``"gpt-4o"``;
+- a Hugging Face ``tokenizer.json``, or a folder that holds one: a path object, or a string that ends in ``.json`` or
+  has a slash in it;
+- a ``tiktoken.Encoding``, a ``tokenizers.Tokenizer``, or a fast tokenizer of transformers.
+"""
+
+Span = tuple[int, int]
+
+
+class Tokens(ABC):
+    """A tokenizer, as far as this library needs one."""
+
+    @abstractmethod
+    def count(self, text: str) -> int:
+        """Return how many tokens a text has."""
+
+    def spans(self, text: str) -> list[Span] | None:
+        """Return each token's characters as (first, behind the last), or ``None`` where nobody can know them.
+
+        Tokens that split one character share it.
+        """
+        return None
+
+
+def tokens(spec: Tokenizer, *, path: str = "tokenizer") -> Tokens:
+    """Return the tokenizer that is meant; its files are read here and now.
+
+    Args:
+        spec: See `Tokenizer`.
+        path: The argument's name, with which messages start.
+
+    Raises:
+        ConfigError: Nothing of that name, or no tokenizer at all.
+        ModelLoadError: Its file cannot be downloaded or read.
+        MissingExtraError: tiktoken is not installed.
+    """
+    if isinstance(spec, os.PathLike):
+        return HuggingFaceTokens(_own(_file(Path(spec), path)))
+    if isinstance(spec, str):
+        is_path = spec.endswith(".json") or any(mark in spec for mark in {"/", os.sep})
+        if is_path:
+            return HuggingFaceTokens(_own(_file(Path(spec).expanduser(), path)))
+        return _Tiktoken(_encoding(spec, path))
+    if hasattr(spec, "encode_ordinary"):
+        return _Tiktoken(spec)
+    spec = getattr(spec, "backend_tokenizer", spec)  # what a fast tokenizer of transformers wraps
+    if hasattr(spec, "to_str"):
+        return HuggingFaceTokens(_own(spec.to_str()))
+    if callable(spec):
+        return _Function(spec, path)
+    raise ConfigError(
+        "expected a function from text to a number of tokens, a tiktoken name, or the path of a tokenizer.json, "
+        f"got {type(spec).__name__}",
+        path=path,
+    )
+
+
+class _Function(Tokens):
+    def __init__(self, function: Callable[[str], int], path: str) -> None:
+        self._function = function
+        self._path = path
+
+    def count(self, text: str) -> int:
+        try:
+            counted = self._function(readable(text))
+        except Exception as error:  # the caller's own code raises whatever it likes
+            raise ConfigError(f"the function raised {type(error).__name__}", path=self._path) from error
+        if hasattr(type(counted), "__index__") and not isinstance(counted, bool) and int(counted) >= 0:
+            return int(counted)
+        shown = (
+            f"{counted!r} ({type(counted).__name__})" if isinstance(counted, (int, float)) else type(counted).__name__
+        )
+        raise ConfigError(
+            f"the function must return a whole number of tokens, 0 or more; it returned {shown} for a text of "
+            f"{len(text)} characters",
+            path=self._path,
+        )
+
+
+class _Tiktoken(Tokens):
+    def __init__(self, encoding: Any) -> None:
+        self._encoding = encoding
+
+    def count(self, text: str) -> int:
+        return len(self._encoding.encode_ordinary(readable(text)))
+
+    def spans(self, text: str) -> list[Span]:
+        fixed = readable(text)
+        pieces = self._encoding.decode_tokens_bytes(self._encoding.encode_ordinary(fixed))
+        owners = [i for i, character in enumerate(fixed) for _ in character.encode()]  # byte -> its character
+        ends = accumulate(map(len, pieces), initial=0)
+        return _original(text, fixed, [(owners[a], owners[b - 1] + 1) for a, b in pairwise(ends)])
+
+
+class HuggingFaceTokens(Tokens):
+    """A ``tokenizers.Tokenizer`` with truncation and padding off, which nobody changes any more."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+
+    def count(self, text: str) -> int:
+        """Return how many tokens a text has."""
+        (encoding,) = self._tokenizer.encode_batch_fast([readable(text)], add_special_tokens=False)  # without offsets
+        return len(encoding.ids)
+
+    def spans(self, text: str) -> list[Span]:
+        """Return each token's characters."""
+        fixed = readable(text)
+        return _original(text, fixed, self._tokenizer.encode(fixed, add_special_tokens=False).offsets)
+
+
+def _own(definition: str) -> Any:
+    """Return a tokenizer of our own: another's settings are not ours to change."""
+    from tokenizers import Tokenizer as Rust
+
+    tokenizer = Rust.from_str(definition)
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
+
+
+def _original(text: str, fixed: str, spans: list[Span]) -> list[Span]:
+    """Return the spans in the caller's text, in which a surrogate pair is two characters."""
+    if len(fixed) == len(text):
+        return spans
+    places = [0]
+    for character in fixed:
+        pair = ord(character) > 0xFFFF and text[places[-1]] != character
+        places.append(places[-1] + (2 if pair else 1))
+    return [(places[a], places[b]) for a, b in spans]
+
+
+def _file(place: Path, path: str) -> str:
+    """Return a tokenizer's definition, after making sure that it is one."""
+    file = place / "tokenizer.json" if place.is_dir() else place
+    if not file.is_file():
+        raise ConfigError(f"there is no file {str(file)!r}", path=path)
+    from tokenizers import Tokenizer as Rust
+
+    try:
+        definition = file.read_text(encoding="utf-8")
+        Rust.from_str(definition)
+    except Exception as error:  # tokenizers raises bare Exceptions
+        raise ModelLoadError(f"{path}: {file} cannot be read as a tokenizer.json: {error}") from error
+    return definition
+
+
+def _encoding(name: str, path: str) -> Any:
+    tiktoken = need("tiktoken", extra="tiktoken")
+    names = tiktoken.list_encoding_names()
+    try:
+        known = name if name in names else tiktoken.encoding_name_for_model(name)
+    except KeyError as error:
+        raise ConfigError(
+            f"tiktoken knows neither an encoding nor a model {name!r}{did_you_mean(name, names)} (the path of a "
+            "tokenizer.json has a slash in it or ends in .json)",
+            path=path,
+        ) from error
+    try:
+        return tiktoken.get_encoding(known)
+    except Exception as error:  # network, disk and checksum errors of several libraries
+        raise ModelLoadError(
+            f"{path}: tiktoken cannot load the encoding {known!r}, whose file it downloads on first use "
+            f"({type(error).__name__}); on a machine without internet, set TIKTOKEN_CACHE_DIR to a folder that has it"
+        ) from error
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What there is room for beside a query: a text with no more than so many of these tokens is read whole.
+
+    Args:
+        tokens: At least 1.
+        tokenizer: What counts them.
+    """
+
+    tokens: int
+    tokenizer: Tokens
+
+    def excess(self, text: str) -> int:
+        """Return how many tokens of a text are too many; 0 where it fits."""
+        return max(0, self.tokenizer.count(text) - self.tokens)

@@ -1,0 +1,166 @@
+"""Checkpoints that a training begins with: found, safe to read, and given a new head where they have none."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from rag_rerank._lazy import need
+from rag_rerank.backends.local.model_files import TORCH_FILES, ModelFolder, locate
+from rag_rerank.backends.local.torch_models.checkpoint import (
+    check_weights,
+    cross_encoder,
+    has_checkpoint,
+    module_folders,
+    quiet,
+    untrained,
+)
+from rag_rerank.backends.local.torch_models.late_interaction import MODEL_TYPE, register
+from rag_rerank.backends.local.torch_models.prompt_templates import causal_architecture
+from rag_rerank.backends.torch import usable_device
+from rag_rerank.errors import ModelLoadError
+
+__all__ = ["OURS", "Base", "check_extra", "find_base", "load_base", "of_config", "silent"]
+
+OURS = (MODEL_TYPE,)
+"""``model_type`` of architectures that other programs do not know."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Base:
+    """A model before its training.
+
+    Args:
+        module: sentence-transformers' `CrossEncoder` with one logit and no activation, in fp32.
+        name: Model id, or the folder as the user gave it.
+        revision: Commit of its files, where they come from the hub.
+        licence: Its licence, where the catalogue knows it.
+        sha256: Hash of its weights and its config.
+        new: Names of the weights that its files lack, which are therefore random: the head of an encoder.
+        device: The torch device that it is on.
+    """
+
+    module: Any
+    name: str
+    revision: str | None
+    licence: str | None
+    sha256: str
+    new: tuple[str, ...]
+    device: str
+
+
+def check_extra() -> None:
+    """Refuse to go on without what a training imports, before anything is fetched, or paid.
+
+    Raises:
+        MissingExtraError: The extra ``train`` is not installed.
+    """
+    for module in ("torch", "sentence_transformers", "accelerate", "datasets", "ir_measures"):
+        need(module, extra="train")
+
+
+def find_base(model: str, revision: str | None = None) -> ModelFolder:
+    """Return the folder of a model that a training can begin with; its weights are not read.
+
+    Raises:
+        MissingExtraError: The extra ``train`` is not installed.
+        ModelLoadError: It cannot be found, has no safetensors file, or is a causal language model.
+    """
+    check_extra()
+    folder = locate(model, backend="torch", revision=revision, patterns=TORCH_FILES, complete=has_checkpoint)
+    causal = causal_architecture(folder)
+    if causal:
+        raise ModelLoadError(f"{folder.name} is a causal language model ({causal}); only encoders are trained here")
+    check_weights(folder)
+    return folder
+
+
+def load_base(model: str, *, revision: str | None = None, max_length: int, device: str = "auto", seed: int) -> Base:
+    """Load a cross-encoder, or an encoder that is given a new head, from safetensors and without remote code.
+
+    Args:
+        model: Alias or id of a model, or a folder with a safetensors checkpoint.
+        revision: Commit, branch or tag on the hub; by default the one that the catalogue pins.
+        max_length: Window in tokens that the model is given.
+        device: A torch device, or ``"auto"``.
+        seed: Decides the numbers of a new head.
+
+    Raises:
+        ConfigError: The device is unknown or not there.
+        MissingExtraError: The extra ``train`` is not installed.
+        ModelLoadError: It cannot be found or loaded, is no encoder, lacks more than a head, or is read with a prompt.
+    """
+    folder = find_base(model, revision)
+    torch = need("torch", extra="train")
+    device = usable_device(device)
+    with silent(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        module = cross_encoder(folder, device, torch.float32, num_labels=1, max_length=max_length)
+    folder.max_length(max_length)
+    encoder = module.transformers_model
+    if encoder is None or module.default_prompt_name:
+        raise ModelLoadError(f"{folder.name} is no plain encoder of query and text: it has a prompt, or no transformer")
+    with silent():
+        new = tuple(untrained(encoder, folder.path / module_folders(folder)[0]))
+    body = f"{encoder.base_model_prefix}."
+    absent = [name for name in new if name.startswith(body) and "pooler" not in name]
+    if absent:
+        raise ModelLoadError(f"{folder.name} lacks weights of its layers, not only a head: {', '.join(absent[:5])}")
+    return Base(
+        module=module,
+        name=folder.name,
+        revision=folder.revision,
+        licence=folder.row.licence if folder.row else None,
+        sha256=_hash(folder.path),
+        new=new,
+        device=device,
+    )
+
+
+def of_config(config: Mapping[str, Any]) -> Any:
+    """Return a model with one logit and random weights, as a ``config.json`` describes it.
+
+    Raises:
+        MissingExtraError: transformers is not installed.
+        ModelLoadError: No model can be made of the config.
+    """
+    transformers = need("transformers", extra="train")
+    kind = str(config.get("model_type"))
+    if kind == MODEL_TYPE:
+        register()
+    try:
+        made = transformers.AutoConfig.for_model(kind, **{k: v for k, v in config.items() if k != "model_type"})
+        return transformers.AutoModelForSequenceClassification.from_config(made)
+    except Exception as error:  # transformers raises whatever the config makes it raise
+        raise ModelLoadError(f"a model of the kind {kind!r} cannot be made of its config: {error}") from error
+
+
+@contextmanager
+def silent() -> Iterator[None]:
+    """Hold back what the libraries below log and draw: a library does not write to the terminal."""
+    loggers = [logging.getLogger(name) for name in ("transformers", "sentence_transformers", "accelerate", "datasets")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with quiet():
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def _hash(folder: Any) -> str:
+    from hashlib import sha256
+
+    found = sha256()
+    for file in sorted((*folder.rglob("*.safetensors"), folder / "config.json", folder / "tokenizer.json")):
+        if file.is_file():
+            found.update(file.relative_to(folder).as_posix().encode())
+            with file.open("rb") as stream:
+                while block := stream.read(1 << 20):
+                    found.update(block)
+    return found.hexdigest()

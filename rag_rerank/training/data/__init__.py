@@ -1,0 +1,1 @@
+"""Training examples: read, split, checked for leaks, and completed with hard negatives."""

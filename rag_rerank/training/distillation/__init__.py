@@ -1,0 +1,1 @@
+"""Distillation: a small model learns the scores of a teacher."""

@@ -1,0 +1,169 @@
+"""Passages of one's own and questions about them, as files have them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+from rag_rerank.errors import InputError
+from rag_rerank.evaluation import Problem
+from rag_rerank.evaluation.data.judged import Problems
+from rag_rerank.evaluation.data.lines import lines, name_of, objects
+from rag_rerank.records.record import digest
+from rag_rerank.text.words import terms
+from rag_rerank.types import blank
+
+__all__ = ["Corpus", "Document", "read_corpus", "read_questions"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Document:
+    """A passage of a corpus.
+
+    Args:
+        id: Its id, or the SHA-256 of what is read where it has none.
+        title: Its title; empty where it has none.
+        body: Its text without the title.
+    """
+
+    id: str
+    title: str
+    body: str
+
+    @property
+    def text(self) -> str:
+        """What models read: title and text, joined by a space as in BEIR."""
+        return f"{self.title} {self.body}".strip()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Corpus:
+    """The passages that a student is to know.
+
+    Args:
+        name: What the model card calls it.
+        licence: Under which licence its text may be used; ``None`` where nobody said.
+        path: File or folder as the user named it.
+        sha256: Hash of the file.
+        documents: Passages with something to read, no text twice.
+        problems: What was left out.
+    """
+
+    name: str
+    licence: str | None
+    path: str
+    sha256: str
+    documents: tuple[Document, ...]
+    problems: tuple[Problem, ...]
+
+
+def read_corpus(path: str | os.PathLike[str], *, name: str | None = None, licence: str | None = None) -> Corpus:
+    """Read passages.
+
+    Args:
+        path: A JSONL file with ``text`` and perhaps ``title`` and ``id`` (or BEIR's ``_id``), a folder with such a
+            ``corpus.jsonl``, or a text file with a passage on each line. Any of them may be gzip.
+        name: What to call it; by default the name of the file or folder.
+        licence: Under which licence its text may be used.
+
+    Raises:
+        InputError: The file cannot be read, or holds no passage.
+    """
+    file = _file(Path(path))
+    problems = Problems()
+    documents: dict[str, Document] = {}
+    texts: set[str] = set()
+    for place, document in _documents(file, problems):
+        if blank(document.text):
+            problems.note("passages without anything to read, left out", place)
+        elif document.text in texts:
+            problems.note("passages whose text stands twice, of which the first counts", place)
+        elif document.id in documents:
+            problems.note("passages whose id stands twice, of which the first counts", f"{place}: {document.id!r}")
+        else:
+            texts.add(document.text)
+            documents[document.id] = document
+    if not documents:
+        raise InputError(f"{file} holds no passage; {problems.told() or 'it is empty'}")
+    stem = Path(path).resolve().name.removesuffix(".gz").removesuffix(".jsonl").removesuffix(".txt")
+    return Corpus(
+        name=name or stem,
+        licence=licence,
+        path=str(path),
+        sha256=sha256(file.read_bytes()).hexdigest(),
+        documents=tuple(documents.values()),
+        problems=problems.listed(),
+    )
+
+
+def read_questions(path: str | os.PathLike[str]) -> tuple[tuple[str, ...], tuple[Problem, ...]]:
+    """Read a user's own queries, each once; those that differ in case, spaces and punctuation only are one.
+
+    Args:
+        path: A JSONL file with ``query`` (or BEIR's ``text``), or a text file with a query on each line.
+
+    Returns:
+        The queries in their order, and what was left out.
+
+    Raises:
+        InputError: The file cannot be read, or holds no query.
+    """
+    file, problems = _file(Path(path)), Problems()
+    found: dict[tuple[str, ...], str] = {}
+    for place, text in _questions(file, problems):
+        words = tuple(terms(text))
+        if not words:
+            problems.note("queries without a word, left out", place)
+        elif words in found:
+            problems.note("queries that stand twice, of which the first counts", place)
+        else:
+            found[words] = text
+    if not found:
+        raise InputError(f"{file} holds no query; {problems.told() or 'it is empty'}")
+    return tuple(found.values()), problems.listed()
+
+
+def _file(path: Path) -> Path:
+    if path.is_dir():
+        inside = [path / name for name in ("corpus.jsonl", "corpus.jsonl.gz") if (path / name).is_file()]
+        if not inside:
+            raise InputError(f"{path} has no corpus.jsonl and no corpus.jsonl.gz; name a file of passages")
+        return inside[0]
+    if not path.exists():
+        raise InputError(f"{path}: no such file or folder")
+    return path
+
+
+def _documents(file: Path, problems: Problems) -> Iterator[tuple[str, Document]]:
+    if not _of_objects(file):
+        for number, line in lines(file, problems):
+            yield f"{file.name}:{number}", Document(id=digest(line.strip()), title="", body=line.strip())
+        return
+    for number, row in objects(file, problems):
+        place, title, text = f"{file.name}:{number}", row.get("title") or "", row.get("text")
+        if not isinstance(text, str) or not isinstance(title, str):
+            problems.note("lines without a text, left out", f"{place}: its keys: {', '.join(map(repr, row)):.80}")
+            continue
+        id = name_of(row.get("_id", row.get("id")))
+        yield place, Document(id=id or digest(f"{title} {text}".strip()), title=title.strip(), body=text)
+
+
+def _questions(file: Path, problems: Problems) -> Iterator[tuple[str, str]]:
+    if not _of_objects(file):
+        yield from ((f"{file.name}:{number}", line.strip()) for number, line in lines(file, problems))
+        return
+    for number, row in objects(file, problems):
+        text = row.get("query", row.get("text"))
+        if isinstance(text, str):
+            yield f"{file.name}:{number}", text.strip()
+        else:
+            problems.note("lines without a query, left out", f"{file.name}:{number}")
+
+
+def _of_objects(file: Path) -> bool:
+    """Whether the first line that is not blank begins as a JSON object."""
+    first = next(lines(file, Problems()), None)
+    return first is not None and first[1].lstrip().startswith("{")

@@ -1,0 +1,150 @@
+"""What a student is shown of a teacher's scores, and how far it follows them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from statistics import fmean, pstdev
+from typing import Any
+
+from rag_rerank.agreement import Agreement, compared
+from rag_rerank.base import Reranker
+from rag_rerank.evaluation import Judged, JudgedQuery
+from rag_rerank.evaluation.measures import per_query
+from rag_rerank.training.data.examples import Example, Examples, Passage
+from rag_rerank.training.settings import Loss
+from rag_rerank.types import Candidate, Scale
+
+__all__ = ["BY_TEACHER", "MEASURE", "Following", "as_logits", "by_teacher", "following", "loss_for", "mean"]
+
+MEASURE = "nDCG@10"
+
+BY_TEACHER = "held-out queries, against the teacher's order"
+
+_EDGE = 1e-4
+"""How near to 0 and 1 a relevance counts: its logit is then 9.2, about the largest that cross-encoders give."""
+
+_SPREAD = 3.0
+"""Standard deviation of scores that have no unit, once they stand for logits; about that of cross-encoders' logits."""
+
+
+def loss_for(scale: Scale) -> Loss:
+    """Return the loss that fits a teacher's scale.
+
+    Where differences between scores mean something, margin-MSE (Hofstätter et al. 2020, arXiv 2010.02666) imitates
+    them. Of unbounded scores (fused ranks, BM25) only the order means something, and the differences are an accident;
+    there the student learns the teacher's distribution over a query's passages (listwise; Kullback-Leibler divergence
+    from it differs from the cross-entropy that is made small by a constant only).
+    """
+    return "listwise" if scale == "unbounded" else "margin-mse"
+
+
+def as_logits(examples: Examples, scale: Scale) -> Examples:
+    """Return the examples with teacher scores that a logit can imitate; the order of no query changes.
+
+    - ``sigmoid``: the raw score is a logit already.
+    - ``relevance``, ``calibrated``: numbers in 0..1 become their logits, so that 0.90 and 0.99 differ as much as 0.01
+      and 0.10; nearer than 0.0001 to either end is that far.
+    - ``similarity``, ``unbounded``, and numbers beyond 0..1: mean 0 and standard deviation 3 over all pairs.
+    """
+    scores = [score for example in examples.examples for score in _scores(example)]
+    if scale == "sigmoid":
+        return examples
+    if scale in ("relevance", "calibrated") and all(0 <= score <= 1 for score in scores):
+        return _changed(examples, _logit)
+    mean, spread = fmean(scores), pstdev(scores) or 1.0
+    return _changed(examples, lambda score: (score - mean) / spread * _SPREAD)
+
+
+def by_teacher(examples: Examples) -> Judged:
+    """Return the examples as queries judged by the teacher's order, for nDCG@10 against it.
+
+    Each of the ten best has a grade that is less by 1 than that of the one before, equal scores have equal grades, and
+    the worst has 0. So all ten places count, the first ones most. Ids are positions in the example.
+    """
+    return Judged(name=BY_TEACHER, queries=tuple(_judged(i, example) for i, example in enumerate(examples.examples)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Following:
+    """How far a student follows its teacher, on queries it has not learnt from.
+
+    Args:
+        ndcg: nDCG@10 of its order, where the grades are the teacher's order (`by_teacher`); mean over queries.
+        first_stage: That of the order in which the candidates came.
+        agreement: Kendall's tau and more, of raw scores.
+    """
+
+    ndcg: float
+    first_stage: float
+    agreement: Agreement
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        """Say it in one line."""
+        return (
+            f"on {self.agreement.queries:,} held-out queries, nDCG@10 against the teacher's order is {self.ndcg:.3f} "
+            f"({self.first_stage:.3f} in the order of the first stage), Kendall's tau {self.agreement.tau:.3f}, and "
+            f"{self.agreement.top_10:.0%} of the teacher's ten best are among the student's"
+        )
+
+
+def following(student: Reranker, examples: Examples) -> Following:
+    """Let a student rank held-out passages, and compare it with the teacher.
+
+    Raises:
+        InputError: There is nothing to compare.
+        MissingExtraError: ir-measures is not installed.
+        RerankError: Whatever the student raises.
+    """
+    judged = by_teacher(examples)
+    teacher: list[list[float]] = []
+    own: list[list[float]] = []
+    orders = {}
+    for query, example in zip(judged.queries, examples.examples, strict=True):
+        hits = student.rerank(query.text, query.candidates)
+        orders[query.id] = [hit.id for hit in hits]
+        scored = {hit.id: hit.raw_score for hit in hits if hit.raw_score is not None}
+        teacher.append([score for i, score in enumerate(_scores(example)) if str(i) in scored])
+        own.append([scored[candidate.id] for candidate in query.candidates if candidate.id in scored])
+    first = {query.id: [candidate.id for candidate in query.candidates] for query in judged.queries}
+    return Following(ndcg=mean(judged, orders), first_stage=mean(judged, first), agreement=compared(teacher, own))
+
+
+def mean(judged: Judged, orders: Mapping[str, Sequence[str]]) -> float:
+    """Return nDCG@10 of an order of document ids by query, mean over the queries."""
+    return fmean(per_query(judged, orders, (MEASURE,))[MEASURE].values())
+
+
+def _judged(number: int, example: Example) -> JudgedQuery:
+    scores = _scores(example)
+    heights = [max(0, 10 - sum(other > score for other in scores)) for score in scores]
+    return JudgedQuery(
+        id=str(number),
+        text=example.query,
+        candidates=tuple(Candidate(str(i), passage.text) for i, passage in enumerate(example.passages)),
+        grades={str(i): height - min(heights) for i, height in enumerate(heights)},
+    )
+
+
+def _scores(example: Example) -> list[float]:
+    return [passage.teacher for passage in example.passages if passage.teacher is not None]
+
+
+def _changed(examples: Examples, change: Callable[[float], float]) -> Examples:
+    def shown(passage: Passage) -> Passage:
+        return passage if passage.teacher is None else replace(passage, teacher=change(passage.teacher))
+
+    return replace(
+        examples,
+        examples=tuple(replace(example, passages=tuple(map(shown, example.passages))) for example in examples.examples),
+    )
+
+
+def _logit(score: float) -> float:
+    inside = min(max(score, _EDGE), 1 - _EDGE)
+    return math.log(inside / (1 - inside))

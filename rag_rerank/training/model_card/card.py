@@ -1,0 +1,117 @@
+"""A model card: what a model is, what it was made of, how good it is, and what nobody knows of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from rag_rerank.compose import Provenance
+from rag_rerank.training.data.examples import Source
+
+__all__ = ["Card", "Figure", "Measured", "Teacher"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figure:
+    """A measure of the model on judged queries.
+
+    Args:
+        data: Name of the collection.
+        measure: Name as in ir-measures, ``"nDCG@10"``.
+        after: Mean of the trained model.
+        before: Mean of what it is compared with, on the same queries and candidates.
+        baseline: What that is: ``"the base model"``, ``"BM25"``.
+        interval: 95 % interval of the mean difference, ``after`` less ``before``, where it is known.
+        queries: How many queries it is a mean of.
+    """
+
+    data: str
+    measure: str
+    after: float
+    before: float | None = None
+    baseline: str = "the base model"
+    interval: tuple[float, float] | None = None
+    queries: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Teacher:
+    """The reranker whose scores a model learnt from.
+
+    Args:
+        name: Its label, ``"cohere:rerank-v3.5"``.
+        remote: Whether a provider gave the scores.
+        licence: Of its weights, where it has any that are known.
+        pairs: How many pairs of query and passage it scored.
+    """
+
+    name: str
+    remote: bool
+    licence: str | None = None
+    pairs: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """What was found of a finished folder.
+
+    Args:
+        window: Tokens that the model reads at most, of query, text and special tokens together.
+        parameters: Numbers in its weights.
+        bytes: File -> its size.
+        differences: Folder of an ONNX file -> largest difference of its logits from PyTorch's.
+        pairs: On how many pairs of query and text they were compared.
+        ours: Whether its architecture is rag-rerank's own, so that other programs read the ONNX files only.
+    """
+
+    window: int
+    parameters: int
+    bytes: Mapping[str, int]
+    differences: Mapping[str, float]
+    pairs: int
+    ours: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Card:
+    """What a model card tells. What is not known is left at its default, and the card says that it is not known.
+
+    Args:
+        name: The model's name.
+        base: Model that it was initialised from: a hub id, or what else it is called; ``None`` for random weights.
+        base_revision: Commit of the base.
+        base_licence: Licence of the base's weights.
+        licence: Licence that is declared for the weights of this model.
+        languages: Codes of ISO 639-1: ``("en",)``.
+        sources: Where the training text comes from.
+        contamination: What of evaluations was found in the training text: `Leakage.contamination`, a row a collection,
+            also where nothing was found; ``None`` if nobody looked.
+        settings: The knobs of the training.
+        seed: Of all that is drawn.
+        figures: How good it is.
+        teacher: Who taught it, if it was distilled.
+        use: What it is for, in a sentence or two.
+        limits: What it is not for, or not known to do; a sentence each.
+        commands: Commands that repeat the training, each as its arguments.
+        calibration: What the map in ``calibration.json`` was fitted on, or why there is none. `complete` fills it in.
+        measured: What was found of the finished folder. `complete` fills it in.
+    """
+
+    name: str
+    base: str | None = None
+    base_revision: str | None = None
+    base_licence: str | None = None
+    licence: str | None = None
+    languages: tuple[str, ...] = ()
+    sources: tuple[Source, ...] = ()
+    contamination: tuple[Mapping[str, Any], ...] | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    seed: int | None = None
+    figures: tuple[Figure, ...] = ()
+    teacher: Teacher | None = None
+    use: str = "Orders the candidates of a first stage by their relevance to a query."
+    limits: tuple[str, ...] = ()
+    commands: tuple[tuple[str, ...], ...] = ()
+    calibration: Provenance | str = "nobody asked for one"
+    measured: Measured | None = None

@@ -1,0 +1,158 @@
+"""Reading answers: the words that are let through, and how long a provider asks to wait."""
+
+from __future__ import annotations
+
+import pytest
+
+from rag_rerank import BackendError, BackendTimeout, BackendUnavailable, BadResponse, RateLimited
+from rag_rerank.backends.api.exchange import Exchange
+
+KEY = "kEy-7f3aQz0Lw9"
+
+
+def exchange(query: str = "warm dragon", texts: tuple[str, ...] = ("Kept in a dry terrarium.",)) -> Exchange:
+    return Exchange("cohere", "m", query, texts, key=KEY)
+
+
+def retry_after(**headers: str) -> float | None:
+    error = exchange().refused(429, {name.replace("_", "-"): value for name, value in headers.items()}, None)
+    assert isinstance(error, RateLimited)
+    return error.retry_after
+
+
+def test_the_wait_is_read_in_seconds_and_milliseconds() -> None:
+    assert retry_after(Retry_After="2") == 2
+    assert retry_after(retry_after=" 7.5 ") == 7.5
+    assert retry_after(retry_after="0") == 0
+    assert retry_after(retry_after="-3") == 0
+    assert retry_after(Retry_After_Ms="1500", retry_after="9") == 1.5
+
+
+def test_the_wait_is_read_from_a_date_against_the_servers_own_clock() -> None:
+    until = "Wed, 21 Oct 2015 07:28:20 GMT"
+    assert retry_after(retry_after=until, date="Wed, 21 Oct 2015 07:28:00 GMT") == 20
+    assert retry_after(retry_after=until, date="Wed, 21 Oct 2015 07:29:00 GMT") == 0
+    assert retry_after(retry_after=until) == 0
+
+
+@pytest.mark.parametrize("value", ["", "soon", "nan", "inf", "Wed, 99 Oct 2015", "Fri, 31 Dec 99999 00:00:00 GMT"])
+def test_a_wait_that_cannot_be_read_is_none(value: str) -> None:
+    assert retry_after(retry_after=value) is None
+
+
+def test_no_wish_is_none() -> None:
+    assert retry_after() is None
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"message": "too many calls"},
+        {"detail": "too many calls"},
+        {"error": "too many calls"},
+        {"error": {"code": 7, "message": "too many calls"}},
+        {"detail": [{"loc": ["body"], "msg": "too many calls", "input": "Kept in a dry terrarium."}]},
+        "too many calls",
+        "  too\n many\tcalls ",
+    ],
+)
+def test_the_providers_words_are_found(body: object) -> None:
+    assert "(too many calls)" in str(exchange().refused(429, {}, body))
+
+
+@pytest.mark.parametrize(
+    "body", [None, "", "<html>x</html>", {}, {"message": None}, {"message": 7}, [], 5, [[[[["x"]]]]]]
+)
+def test_an_answer_without_words_is_told_by_its_status(body: object) -> None:
+    assert str(exchange().refused(429, {}, body)) == "cohere:m answered 429"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        f"invalid api key {KEY}",
+        f"header 'Authorization: Bearer {KEY}'",
+        "header Bearer abc.def-ghi",
+        "token 0123456789abcdefABCDEF0123456789 is unknown",
+        "x" * 195 + KEY,
+    ],
+)
+def test_keys_are_masked(words: str) -> None:
+    said = exchange().safe(words)
+    assert "***" in said
+    for secret in (KEY, "abc.def", "0123456789abcdef"):
+        assert secret not in said
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "cannot read 'Kept in a dry terrarium.'",
+        "cannot read 'Kept   in\na dry terra…",
+        "no such thing: warm dragon",
+        "… in a dry terrarium",
+    ],
+)
+def test_words_that_repeat_what_was_sent_are_left_out(words: str) -> None:
+    said = exchange().safe(words)
+    assert said == "its message repeats the request and is left out"
+
+
+def test_other_words_are_kept_and_short() -> None:
+    assert exchange().safe("no model 'rerank-multilingual-v3.0'") == "no model 'rerank-multilingual-v3.0'"
+    assert exchange(texts=("a", "is")).safe("a model is missing") == "a model is missing"
+    assert len(exchange().safe("word " * 1000)) == 200
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (TimeoutError(), BackendTimeout),
+        (ConnectionResetError("peer"), BackendUnavailable),
+        (AttributeError("data"), BadResponse),
+        (IndexError("list index out of range"), BadResponse),
+        (TypeError("not a mapping"), BadResponse),
+        (ValueError("Kept in a dry terrarium."), BadResponse),
+        (RuntimeError("boom"), BackendError),
+    ],
+)
+def test_whatever_an_sdk_lets_through_becomes_ours(error: Exception, kind: type[BackendError]) -> None:
+    def send() -> None:
+        raise error
+
+    with pytest.raises(BackendError) as caught:
+        exchange().sent(send, Exchange.failed)
+    assert type(caught.value) is kind
+    assert (caught.value.backend, caught.value.model) == ("cohere", "m")
+    assert caught.value.__context__ is None
+    assert "terrarium" not in str(caught.value)
+
+
+def test_an_error_of_ours_passes() -> None:
+    own = RateLimited("own")
+
+    def send() -> None:
+        raise own
+
+    with pytest.raises(RateLimited) as caught:
+        exchange().sent(send, Exchange.failed)
+    assert caught.value is own
+
+
+def test_scores_come_in_the_order_of_the_texts() -> None:
+    asked = exchange(texts=("a", "b", "c"))
+    assert asked.scores([(2, 0.5), (0, 1), (1, 0)]) == [1.0, 0.0, 0.5]
+    assert [type(score) for score in asked.scores([(2, 0.5), (0, 1), (1, 0)])] == [float] * 3
+
+
+def test_rounding_beside_the_bounds_is_taken_as_it_is() -> None:
+    assert exchange().scores([(0, 1 + 5e-7)]) == [1 + 5e-7]
+    assert exchange().scores([(0, -5e-7)]) == [-5e-7]
+    with pytest.raises(BadResponse, match=r"outside 0\.\.1"):
+        exchange().scores([(0, 1.00001)])
+
+
+def test_messages_name_the_place_among_all_texts_of_the_call() -> None:
+    part = Exchange("cohere", "m", "q", ["a", "b"], first=1000)
+    with pytest.raises(BadResponse, match="the first is text 1001"):
+        part.scores([(0, 0.5)])

@@ -1,0 +1,539 @@
+"""Limits of requests, tokens and concurrency: kept for all with one key, in threads and on event loops at once."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.api.limiter_clock import ManualClock
+from support.api.providers import COHERE, KEY, QUERY, TEXTS, VOYAGE, Ask, Provider
+from support.api.rerank_server import Answer, RerankServer
+from support.api.wire_formats import Rows, tokens
+
+from rag_rerank import ConfigError, RateLimited, RequestTooLarge, build, to_config
+from rag_rerank.backends.api import limiter
+from rag_rerank.backends.api.attempts import RetryPolicy
+from rag_rerank.backends.api.call import pair_tokens
+from rag_rerank.backends.api.limiter import Gate, Ticket, gate_of
+from rag_rerank.backends.cohere import CohereReranker, Limits
+from rag_rerank.execution import clock as execution_clock
+from rag_rerank.execution.deadline import within
+
+PATIENT = RetryPolicy(budget=1000, jitter=0)
+ESTIMATE = sum(pair_tokens(QUERY, TEXTS))
+
+
+@pytest.fixture
+def provider(sdk: Provider) -> Provider:
+    """Those with an SDK, of which one bills units and one tokens; the rest of the way is the same for all."""
+    return sdk
+
+
+def limited(provider: Provider, server: RerankServer, *, retry: RetryPolicy = PATIENT, **limits: Any) -> Any:
+    options = {name: limits.pop(name) for name in ("api_key", "model", "base_url") if name in limits}
+    return provider.reranker(server, limits=Limits(**limits), retry=retry, **options)
+
+
+# what a user writes
+
+
+@pytest.mark.parametrize("name", ["requests_per_minute", "tokens_per_minute", "concurrency"])
+@pytest.mark.parametrize("value", [0, -1, 2.5, float("nan"), float("inf"), True, "10"])
+def test_a_count_that_is_none_is_refused(name: str, value: Any) -> None:
+    with pytest.raises(ConfigError, match=f"^{name}: {name} must be a whole number of at least 1"):
+        Limits(**{name: value})
+
+
+@pytest.mark.parametrize("name", ["cost_per_call", "cost_per_process"])
+@pytest.mark.parametrize("value", [0, -1.0, float("nan"), float("inf"), True, "10"])
+def test_a_ceiling_that_is_none_is_refused(name: str, value: Any) -> None:
+    with pytest.raises(ConfigError, match=f"^{name}: {name} must be a finite number of dollars"):
+        Limits(**{name: value})
+
+
+def test_a_wrong_limit_is_named_with_its_path(provider: Provider) -> None:
+    with pytest.raises(ConfigError) as caught:
+        build({"type": provider.kind, "limits": {"requests_per_minute": 0}})
+    assert caught.value.path == "limits.requests_per_minute"
+    with pytest.raises(ConfigError, match="did you mean 'requests_per_minute'"):
+        build({"type": provider.kind, "limits": {"request_per_minute": 1}})
+
+
+def test_limits_come_from_a_config_and_go_back(provider: Provider) -> None:
+    node = {
+        "type": provider.kind,
+        "model": "m",
+        "limits": {"requests_per_minute": 100, "concurrency": 4, "cost_per_call": 0.5},
+        "breaker": {"failures": 3},
+        "price": {"per_million_tokens": 0.05},
+    }
+    assert to_config(build(node)) == node
+
+
+def test_limits_change_no_score_and_so_no_cache(provider: Provider, rerank_server: RerankServer) -> None:
+    plain, bound = provider.reranker(rerank_server), limited(provider, rerank_server, concurrency=1)
+    assert plain.fingerprint == bound.fingerprint
+
+
+# requests
+
+
+def test_what_is_over_the_limit_waits_until_the_first_is_a_minute_old(
+    provider: Provider, ask: Ask, rerank_server: RerankServer, waits: list[float]
+) -> None:
+    reranker = limited(provider, rerank_server, requests_per_minute=2)
+    rankings = [ask(reranker) for _ in range(5)]
+    assert waits == [60, 60]
+    assert [ranking.trace.notes for ranking in rankings] == [
+        (),
+        (),
+        ("waited 60 s before sending, to keep limits.requests_per_minute=2",),
+        (),
+        ("waited 60 s before sending, to keep limits.requests_per_minute=2",),
+    ]
+
+
+def test_a_wait_beyond_the_budget_is_refused_at_once(
+    provider: Provider, ask: Ask, rerank_server: RerankServer, waits: list[float]
+) -> None:
+    reranker = limited(provider, rerank_server, requests_per_minute=1, retry=RetryPolicy(budget=59))
+    ask(reranker)
+    with pytest.raises(RateLimited) as caught:
+        ask(reranker)
+    error = caught.value
+    assert (error.retry_after, error.status, waits) == (60, None, [])
+    assert (error.backend, error.model) == (provider.kind, reranker.model)
+    assert str(error) == (
+        f"{reranker.label} was not asked: our own limit is reached (limits.requests_per_minute=1); it might go in "
+        "60 s, which is longer than the time it has. Raise the limit, retry.budget or the timeout, or put another "
+        "reranker behind it in a fallback"
+    )
+    assert error.trace is not None
+    assert (error.trace.attempts, error.trace.usage.requests) == (0, 0)
+    assert len(rerank_server.received) == 1
+
+
+def test_a_wait_beyond_the_time_of_the_call_is_refused_at_once(
+    provider: Provider, rerank_server: RerankServer, clock: ManualClock
+) -> None:
+    reranker = limited(provider, rerank_server, requests_per_minute=1)
+    reranker.rerank(QUERY, TEXTS, timeout=10)
+    for _ in range(2):
+        with pytest.raises(RateLimited, match="the timeout"):
+            reranker.rerank(QUERY, TEXTS, timeout=10)
+    with pytest.raises(RateLimited):
+        asyncio.run(reranker.arerank(QUERY, TEXTS, timeout=10))
+    assert len(rerank_server.received) == 1
+
+
+def test_a_refused_call_does_not_take_a_place(
+    provider: Provider, ask: Ask, rerank_server: RerankServer, waits: list[float]
+) -> None:
+    hasty, patient = (
+        limited(provider, rerank_server, requests_per_minute=1, retry=RetryPolicy(budget=b)) for b in (5, 100)
+    )
+    ask(hasty)
+    for _ in range(3):
+        with pytest.raises(RateLimited):
+            ask(hasty)
+    ask(patient)
+    assert waits == [60]
+
+
+def test_each_attempt_counts(provider: Provider, ask: Ask, rerank_server: RerankServer, waits: list[float]) -> None:
+    rerank_server.then(Answer(503), Answer(503))
+    ranking = ask(limited(provider, rerank_server, requests_per_minute=2))
+    assert waits == [0.5, 1, 58.5]
+    assert ranking.trace.attempts == 3
+    assert ranking.trace.notes == ("waited 58.5 s before sending, to keep limits.requests_per_minute=2",)
+
+
+def test_all_with_one_key_are_counted_together(
+    provider: Provider, ask: Ask, rerank_server: RerankServer, waits: list[float]
+) -> None:
+    ask(limited(provider, rerank_server, requests_per_minute=1))
+    ask(limited(provider, rerank_server, requests_per_minute=1, api_key="another"))
+    ask(limited(provider, rerank_server, requests_per_minute=1, base_url=f"{provider.url(rerank_server)}/elsewhere"))
+    assert waits == []
+    ask(limited(provider, rerank_server, requests_per_minute=1, model="another"))
+    assert waits == [60]
+
+
+def test_who_has_the_smaller_limit_waits_for_the_others_and_not_they_for_him(
+    provider: Provider, ask: Ask, rerank_server: RerankServer, waits: list[float]
+) -> None:
+    small, large = (limited(provider, rerank_server, requests_per_minute=n) for n in (2, 3))
+    ask(provider.reranker(rerank_server))  # one without limits is counted too
+    ask(large)
+    ask(large)
+    assert waits == []
+    ask(small)
+    assert waits == [60]
+
+
+def test_an_injected_client_has_limits_of_its_own(rerank_server: RerankServer, waits: list[float]) -> None:
+    import cohere
+
+    with cohere.ClientV2(api_key=KEY, base_url=rerank_server.url) as client:
+        one, other = (CohereReranker(client=client, limits=Limits(requests_per_minute=1), retry=PATIENT) for _ in "ab")
+        one.rerank(QUERY, TEXTS)
+        other.rerank(QUERY, TEXTS)
+        assert waits == []
+        one.rerank(QUERY, TEXTS)
+    assert waits == [60]
+
+
+def test_no_key_is_kept_and_a_forked_process_counts_for_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    gate = gate_of("cohere", None, KEY)
+    assert gate_of("cohere", None, KEY) is gate
+    assert gate_of("voyage", None, KEY) is not gate
+    assert KEY not in repr(limiter._gates) + repr(vars(gate))
+    monkeypatch.setattr(os, "getpid", lambda: -1)
+    assert gate_of("cohere", None, KEY) is not gate
+
+
+# tokens
+
+
+def test_tokens_are_estimated_and_put_right_by_the_bill(
+    ask: Ask, rerank_server: RerankServer, waits: list[float]
+) -> None:
+    billed = tokens(QUERY, TEXTS)
+    assert billed < ESTIMATE
+    reranker = limited(VOYAGE, rerank_server, tokens_per_minute=billed + ESTIMATE)
+    ask(reranker)
+    ask(reranker)
+    assert waits == []
+    ask(reranker)
+    assert waits == [60]
+
+
+def test_tokens_of_those_without_a_limit_of_them_count_too(
+    ask: Ask, rerank_server: RerankServer, waits: list[float]
+) -> None:
+    ask(COHERE.reranker(rerank_server))  # bills no tokens, so the estimate counts
+    ask(limited(COHERE, rerank_server, tokens_per_minute=ESTIMATE))
+    assert waits == [60]
+
+
+def test_an_estimate_counts_where_no_bill_comes(ask: Ask, rerank_server: RerankServer, waits: list[float]) -> None:
+    reranker = limited(COHERE, rerank_server, tokens_per_minute=2 * ESTIMATE - 1)
+    ask(reranker)
+    ask(reranker)
+    assert waits == [60]
+
+
+def test_a_request_with_more_tokens_than_a_minute_may_have_is_halved(
+    provider: Provider, ask: Ask, rerank_server: RerankServer, waits: list[float]
+) -> None:
+    ranking = ask(limited(provider, rerank_server, tokens_per_minute=ESTIMATE - 1))
+    assert [len(request.body["documents"]) for request in rerank_server.received] == [1, 1]
+    assert len(ranking) == ranking.usage.requests == 2
+    assert "2 texts were too large for one request, which was halved" in ranking.trace.notes
+
+
+def test_a_text_with_more_tokens_than_a_minute_may_have_is_an_error(
+    provider: Provider, ask: Ask, rerank_server: RerankServer
+) -> None:
+    with pytest.raises(RequestTooLarge, match=r"limits\.tokens_per_minute=10 allows no more in a whole minute"):
+        ask(limited(provider, rerank_server, tokens_per_minute=10))
+    assert rerank_server.received == []
+
+
+# what the provider asks
+
+
+@pytest.mark.parametrize(("asked", "held"), [("7", 7), ("3600", 60)])
+def test_a_provider_that_asks_to_wait_is_heeded_by_all_who_keep_a_limit(
+    asked: str, held: float, provider: Provider, ask: Ask, rerank_server: RerankServer, waits: list[float]
+) -> None:
+    rerank_server.then(Answer(429, {"retry-after": asked}, {provider.said: "slow down"}))
+    with pytest.raises(RateLimited):
+        ask(provider.reranker(rerank_server, retry=RetryPolicy(attempts=1)))
+    with pytest.raises(RateLimited, match="the provider asked all requests with this key to wait") as caught:
+        ask(limited(provider, rerank_server, concurrency=9, retry=RetryPolicy(budget=5)))
+    assert caught.value.retry_after == held
+    ask(provider.reranker(rerank_server))
+    assert waits == []
+    ranking = ask(limited(provider, rerank_server, concurrency=9))
+    assert waits == [held]
+    assert ranking.trace.notes == (f"waited {held} s before sending, as the provider had asked",)
+
+
+# several at a time
+
+
+class Holding:
+    """Lets a server hold its answers back, and sees how many it holds."""
+
+    def __init__(self, server: RerankServer) -> None:
+        self._changed = threading.Condition()
+        self.held = self.most = 0
+        self._free = 0
+        server.rule = lambda request: Answer(rows=self._hold)
+
+    def _hold(self, rows: Rows) -> Rows:
+        with self._changed:
+            self.held += 1
+            self.most = max(self.most, self.held)
+            self._changed.notify_all()
+            assert self._changed.wait_for(lambda: self._free > 0, 30)
+            self._free -= 1
+            self.held -= 1
+            self._changed.notify_all()
+        return rows
+
+    def until(self, count: int) -> None:
+        with self._changed:
+            assert self._changed.wait_for(lambda: self.held == count, 30)
+
+    def release(self, count: int = 1) -> None:
+        with self._changed:
+            self._free += count
+            self._changed.notify_all()
+
+
+@contextmanager
+def both_worlds() -> Iterator[tuple[Callable[[Any], Future[Any]], Callable[[Any], Future[Any]]]]:
+    """Two ways to start a call: on a thread, and on an event loop of another thread."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    with ThreadPoolExecutor(8) as pool:
+        yield (
+            lambda reranker: pool.submit(reranker.rerank, QUERY, TEXTS),
+            lambda reranker: asyncio.run_coroutine_threadsafe(reranker.arerank(QUERY, TEXTS), loop),
+        )
+    asyncio.run_coroutine_threadsafe(_finish(), loop).result(30)
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()
+
+
+async def _finish() -> None:
+    loop = asyncio.get_running_loop()
+    await loop.shutdown_asyncgens()
+    await loop.shutdown_default_executor()
+
+
+def test_threads_and_event_loops_share_one_limit_of_requests(
+    provider: Provider, rerank_server: RerankServer, clock: ManualClock
+) -> None:
+    reranker = limited(provider, rerank_server, requests_per_minute=3)
+    with both_worlds() as worlds:
+        calls = [start(reranker) for start in worlds for _ in range(4)]
+        for begun in (3, 6, 8):
+            clock.until_waiting(8 - begun)
+            assert len(rerank_server.received) <= begun
+            clock.advance(60)
+        assert all(len(call.result(30)) == 2 for call in calls)
+    assert len(rerank_server.received) == 8
+
+
+def test_threads_and_event_loops_share_the_places_and_none_is_lost(
+    provider: Provider, rerank_server: RerankServer, clock: ManualClock
+) -> None:
+    holding = Holding(rerank_server)
+    reranker = limited(provider, rerank_server, concurrency=2)
+    with both_worlds() as worlds:
+        calls = [start(reranker) for _ in range(3) for start in worlds]
+        for waiting in (4, 3, 2, 1, 0):
+            clock.until_waiting(waiting)
+            holding.until(2)
+            holding.release()
+        holding.until(1)
+        holding.release()
+        assert all(len(call.result(30)) == 2 for call in calls)
+    assert (holding.most, len(rerank_server.received)) == (2, 6)
+
+
+def test_a_place_that_does_not_come_free_in_time_is_an_error(
+    provider: Provider, rerank_server: RerankServer, clock: ManualClock
+) -> None:
+    holding = Holding(rerank_server)
+    reranker = limited(provider, rerank_server, concurrency=1, retry=RetryPolicy(budget=20))
+    with both_worlds() as worlds:
+        first = worlds[0](reranker)
+        holding.until(1)
+        others = [start(reranker) for start in worlds]
+        clock.until_waiting(2)
+        clock.advance(20)
+        for call in others:
+            with pytest.raises(RateLimited, match=r"limits\.concurrency=1 places were taken") as caught:
+                call.result(30)
+            assert caught.value.retry_after is None
+        holding.release()
+        assert len(first.result(30)) == 2
+        holding.release()
+        assert len(reranker.rerank(QUERY, TEXTS)) == 2
+
+
+def test_a_cancelled_call_gives_its_place_to_the_next(
+    provider: Provider, rerank_server: RerankServer, clock: ManualClock
+) -> None:
+    holding = Holding(rerank_server)
+    reranker = limited(provider, rerank_server, concurrency=1)
+    with both_worlds() as (start, astart):
+        in_flight = astart(reranker)
+        holding.until(1)
+        waiting = astart(reranker)
+        clock.until_waiting(1)
+        last = start(reranker)
+        clock.until_waiting(2)
+        waiting.cancel()
+        clock.until_waiting(1)
+        in_flight.cancel()
+        clock.until_waiting(0)
+        holding.release(2)
+        assert len(last.result(30)) == 2
+    assert len(rerank_server.received) == 2
+
+
+def test_a_waiter_that_is_cancelled_lets_the_next_begin_earlier(
+    provider: Provider, rerank_server: RerankServer, clock: ManualClock
+) -> None:
+    reranker = limited(provider, rerank_server, requests_per_minute=1)
+    with both_worlds() as (start, astart):
+        start(reranker).result(30)
+        waiting = astart(reranker)
+        clock.until_waiting(1)
+        next_one = start(reranker)
+        clock.until_waiting(2)
+        waiting.cancel()
+        clock.until_waiting(1)
+        clock.advance(60)
+        assert len(next_one.result(30)) == 2
+    assert len(rerank_server.received) == 2
+
+
+def test_an_abandoned_call_sends_nothing_and_gives_its_place_back(
+    provider: Provider, rerank_server: RerankServer, clock: ManualClock
+) -> None:
+    reranker = limited(provider, rerank_server, requests_per_minute=1)
+    reranker.rerank(QUERY, TEXTS)
+
+    def abandoned() -> None:
+        with within(float("inf")) as limit:
+            limits.append(limit)
+            reranker.score(QUERY, TEXTS)
+
+    limits: list[Any] = []
+    with both_worlds() as (start, _), ThreadPoolExecutor(1) as pool:
+        gone = pool.submit(abandoned)
+        clock.until_waiting(1)
+        behind = start(reranker)
+        clock.until_waiting(2)
+        limits[0].revoke()
+        clock.advance(60)
+        assert isinstance(gone.exception(30), Exception)
+        assert len(behind.result(30)) == 2
+    assert len(rerank_server.received) == 2
+
+
+# the law of the sliding minute
+
+STEP = st.tuples(
+    st.sampled_from(["join", "join", "join", "leave", "answer"]), st.integers(1, 5), st.integers(0, 40), st.integers(0)
+)
+
+
+class Standing(execution_clock.Clock):
+    """The time, as a test sets it."""
+
+    time = 0.0
+
+    def now(self) -> float:
+        return self.time
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    requests=st.none() | st.integers(1, 4),
+    most_tokens=st.none() | st.integers(5, 12),
+    places=st.none() | st.integers(1, 3),
+    steps=st.lists(STEP, max_size=40),
+)
+def test_no_window_of_a_minute_has_more_than_the_limits_and_no_wait_is_longer_than_was_said(
+    requests: int | None, most_tokens: int | None, places: int | None, steps: list[tuple[str, int, int, int]]
+) -> None:
+    limits = Limits(requests_per_minute=requests, tokens_per_minute=most_tokens, concurrency=places)
+    gate, clock = Gate(), Standing()
+    waiting: dict[Ticket, float] = {}  # with the time that was told last
+    in_flight: list[Ticket] = []
+    sent: list[tuple[float, int]] = []
+
+    def look() -> None:
+        for ticket, told in list(waiting.items()):
+            wait = gate.wait(ticket)
+            if wait == 0:
+                del waiting[ticket]
+                in_flight.append(ticket)
+                sent.append((clock.time, ticket.tokens))
+                assert clock.time <= told or places is not None
+            elif places is None:
+                assert clock.time + wait <= told + 1e-6
+                waiting[ticket] = clock.time + wait
+            assert len(in_flight) <= (places or len(in_flight))
+
+    with execution_clock.use(clock):
+        for action, weight, seconds, pick in steps:
+            if action == "join":
+                ticket = Ticket(limits, weight)
+                gate.join(ticket)
+                waiting[ticket] = float("inf")
+            elif action == "leave" and waiting:
+                ticket = list(waiting)[pick % len(waiting)]
+                gate.leave(ticket, sent=False)
+                del waiting[ticket]
+            elif action == "answer" and in_flight:
+                gate.leave(in_flight.pop(pick % len(in_flight)), sent=True)
+            look()
+            end = clock.time + seconds
+            while due := [told for told in waiting.values() if clock.time < told <= end]:
+                clock.time = min(due)
+                look()
+            clock.time = end
+            look()
+        while waiting:  # everybody gets his turn
+            for ticket in in_flight:
+                gate.leave(ticket, sent=True)
+            in_flight.clear()
+            look()
+            clock.time += 60 if places is not None else min(waiting.values()) - clock.time
+            look()
+    for end, _ in sent:
+        window = [weight for time, weight in sent if end - 60 < time <= end]
+        assert len(window) <= (requests or len(window))
+        assert sum(window) <= (most_tokens or sum(window))
+
+
+def test_those_who_wait_begin_in_the_order_in_which_they_came() -> None:
+    gate, clock = Gate(), Standing()
+    limits = Limits(tokens_per_minute=10)
+    with execution_clock.use(clock):
+        tickets = [Ticket(limits, weight) for weight in (8, 9, 1, 9)]
+        for ticket in tickets:
+            gate.join(ticket)
+        assert [gate.wait(ticket) for ticket in tickets] == [0, 60, 60, 120]  # the light one does not overtake
+
+
+def test_a_bill_above_the_estimate_makes_the_next_wait() -> None:
+    gate, clock = Gate(), Standing()
+    limits = Limits(tokens_per_minute=10)
+    with execution_clock.use(clock):
+        first, second = Ticket(limits, 2), Ticket(limits, 5)
+        gate.join(first)
+        assert gate.wait(first) == 0
+        gate.correct(first, 6)
+        gate.join(second)
+        assert gate.wait(second) == 60
+        gate.correct(first, 5)
+        assert gate.wait(second) == 0

@@ -1,0 +1,443 @@
+"""The command line: what goes in, what stands on stdout and stderr, and how it ends."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from support.api.rerank_server import Answer, RerankServer
+from support.tiny_tokenizers import EMBEDDED
+
+import rag_rerank
+from rag_rerank import Ranking
+from rag_rerank.backends.local import catalogue
+from rag_rerank.cli import app
+
+QUERY = "how tall is K2?"
+LINES = [
+    {"id": "garda", "text": "Lake Garda is 346 m deep.", "score": 3.2, "metadata": {"page": 4, "tags": ["lake"]}},
+    {"id": "k2", "text": "K2 is 8,611 m tall, says a tall guide to K2."},
+    {"text": "   "},
+    {"id": 17, "text": "Почему? 温度は重要です。"},
+]
+
+Write = Callable[..., str]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    """A function that writes a file and returns its path."""
+
+    def write(content: str | bytes, name: str = "candidates.jsonl") -> str:
+        file = tmp_path / name
+        file.write_bytes(content.encode() if isinstance(content, str) else content)
+        return str(file)
+
+    return write
+
+
+@pytest.fixture
+def candidates(write: Write) -> str:
+    return write("\n".join(json.dumps(line) for line in LINES) + "\n")
+
+
+def run(*arguments: str, **options: Any) -> Result:
+    return CliRunner().invoke(app, list(arguments), catch_exceptions=False, **options)
+
+
+def rank(*arguments: str, reranker: str = "lexical", query: str = QUERY, **options: Any) -> Result:
+    return run("rank", "--reranker", reranker, "--query", query, *arguments, **options)
+
+
+def process(*arguments: str, **options: Any) -> "subprocess.CompletedProcess[bytes]":
+    return subprocess.run([sys.executable, "-m", "rag_rerank", *arguments], capture_output=True, check=False, **options)
+
+
+# rank: the table
+
+
+def test_the_table_names_ranks_moves_scores_coverage_and_scale(candidates: str) -> None:
+    shown = rank(candidates)
+    assert shown.exit_code == 0
+    assert shown.stderr == ""
+    table, facts = shown.stdout.split("\n\n")
+    heading, *rows = table.splitlines()
+    assert heading.split() == ["rank", "was", "score", "read", "id", "text"]
+    assert [row.split()[:3] for row in rows] == [["1", "2", "↑1"], ["2", "1", "↓1"], ["3", "4", "↑1"], ["4", "3", "↓1"]]
+    assert [row.index("  " + text[:5]) for row, text in zip(rows[:2], ("K2 is", "Lake "), strict=True)] == [
+        heading.index("  text")
+    ] * 2
+    assert "100%" in rows[0]
+    assert "[blank text]" in rows[3] and "–" in rows[3]
+    assert "unbounded: only the order means something" in facts
+    assert "4 candidates in" in facts and "tokens" in facts
+
+
+def test_a_move_of_nothing_is_shown_as_such(write: Write) -> None:
+    assert rank(write("K2 K2\nGarda", "plain.txt")).stdout.splitlines()[1].split()[:3] == ["1", "1", "="]
+
+
+def test_top_k_cuts_the_table_but_not_the_count(candidates: str) -> None:
+    shown = rank(candidates, "--top-k", "1")
+    assert len(shown.stdout.split("\n\n")[0].splitlines()) == 2
+    assert "4 candidates" in shown.stdout
+
+
+def test_signs_that_steer_a_terminal_are_not_shown(write: Write) -> None:
+    shown = rank(write(json.dumps({"id": "a\x1b[31m", "text": "K2 \x1b[2J\r\n\u202e tall \ud800"})))
+    assert not set("\x1b\r\u202e\ud800") & set(shown.stdout)
+    assert "K2" in shown.stdout
+
+
+def test_a_long_text_is_shown_on_one_line_and_cut_with_a_sign(write: Write) -> None:
+    for columns in (80, 120):
+        shown = rank(write("K2 " * 500, "plain.txt"), env={"COLUMNS": str(columns)})
+        row = shown.stdout.splitlines()[1]
+        assert row.endswith("…")
+        assert len(row) == columns
+
+
+def test_a_cut_text_is_told_on_stderr_and_in_the_table(write: Write) -> None:
+    file = write("K2 is tall. " * 400 + "\nshort", "plain.txt")
+    shown = rank(file, reranker="embedded")
+    assert shown.stderr.startswith("Warning: onnx:embedded read only the beginning of 1 of 2 texts")
+    assert shown.stderr.count("\n") == 1
+    cut = next(row for row in shown.stdout.splitlines() if "K2 is tall" in row)
+    percent = next(cell for cell in cut.split() if cell.endswith("%"))
+    assert 0 < int(percent[:-1]) < 100
+
+
+def test_no_candidates_are_told_as_such(write: Write) -> None:
+    shown = rank(write("\n \n"))
+    assert (shown.exit_code, shown.stdout) == (0, "no candidates\n")
+
+
+def test_an_answer_by_a_fallback_is_told(
+    candidates: str, write: Write, monkeypatch: pytest.MonkeyPatch, rerank_server: RerankServer
+) -> None:
+    monkeypatch.setenv("CO_API_KEY", "a-key")
+    rerank_server.then(Answer(503))
+    node = {
+        "type": "fallback",
+        "members": [
+            {"type": "cohere", "base_url": rerank_server.url, "retry": {"attempts": 1}},
+            "lexical",
+        ],
+    }
+    shown = rank(candidates, "--trace", reranker=write(json.dumps(node), "r.json"))
+    assert shown.exit_code == 0
+    assert "degraded: lexical answered in place of cohere:rerank-v3.5" in shown.stdout
+    assert "failed: BackendUnavailable" in shown.stderr
+    assert "a-key" not in shown.output
+
+
+# rank: the time of the call, and what fits
+
+
+def test_a_call_that_is_not_done_in_time_is_an_error_of_one_line(candidates: str) -> None:
+    shown = rank(candidates, "--timeout", "1e-6", reranker="embedded")
+    assert shown.exit_code == 2
+    assert shown.stdout == "" and shown.stderr.count("\n") == 1
+    assert shown.stderr.startswith("Error: ") and "1e-06 s" in shown.stderr
+
+
+def test_what_fits_is_told_with_tokens_and_reasons(candidates: str) -> None:
+    shown = rank(candidates, "--max-tokens", "20", "--tokenizer", str(EMBEDDED))
+    assert shown.stdout.splitlines()[-3:] == [
+        "fits   1 of 4 texts; 18 of 42 tokens",
+        "out    max_tokens: garda, 17",
+        "out    blank: 2",
+    ]
+
+
+def test_json_has_the_context_where_one_was_asked_for(candidates: str) -> None:
+    found = json.loads(rank(candidates, "--max-tokens", "20", "--tokenizer", str(EMBEDDED), "--json").stdout)
+    assert found["context"]["text"] == LINES[1]["text"]
+    assert [drop["id"] for drop in found["context"]["dropped"]] == ["garda", "17", "2"]
+    assert found["context"]["tokens"] <= 20
+
+
+def test_a_wrong_tokenizer_is_found_before_anything_is_asked(candidates: str) -> None:
+    for given, told in ((["nowhere/"], "there is no file"), ([], "max_tokens needs tokenizer")):
+        options = ["--tokenizer", *given] if given else []
+        shown = rank(candidates, "--max-tokens", "20", *options, reranker="voyage")  # has no key, and is not reached
+        assert shown.exit_code == 2
+        assert told in shown.stderr
+
+
+# rank: JSON
+
+
+def test_json_is_one_object_of_schema_1_with_everything_in_it(candidates: str) -> None:
+    shown = rank(candidates, "--json", "--trace", "--top-k", "3")
+    found = json.loads(shown.stdout)
+    assert sorted(found) == ["degraded", "hits", "query", "scale", "schema", "substituted", "trace", "usage"]
+    assert found.pop("schema") == 1
+    ranking = Ranking.from_dict(found)
+    assert [hit.id for hit in ranking] == ["k2", "garda", "17"]
+    assert found["hits"][1]["candidate"] == LINES[0]
+    assert sorted(found["hits"][0]) == ["candidate", "coverage", "rank", "raw_score", "score", "unscored", "window"]
+    assert len(ranking.trace.scores) == 3 and list(ranking.trace.unscored) == ["2"]
+    assert shown.stderr.startswith("lexical  ")
+
+
+def test_json_of_the_embedded_model_is_pure_even_when_texts_are_cut(write: Write) -> None:
+    shown = rank(write("K2 is tall. " * 400, "plain.txt"), "--json", reranker="embedded")
+    coverage = json.loads(shown.stdout)["hits"][0]["coverage"]
+    assert 0 < coverage["seen"] < coverage["total"]
+    assert shown.stderr.startswith("Warning: ")
+
+
+def test_json_keeps_lone_surrogates_and_stays_ascii(write: Write) -> None:
+    shown = rank(write('{"text": "K2 \\ud800 温"}'), "--json")
+    assert shown.stdout.isascii()
+    assert json.loads(shown.stdout)["hits"][0]["candidate"]["text"] == "K2 \ud800 温"
+
+
+# rank: files
+
+
+def test_standard_input_is_read_for_a_dash(candidates: str) -> None:
+    content = Path(candidates).read_bytes()
+    assert json.loads(rank("-", "--json", input=content).stdout)["hits"][0]["candidate"]["id"] == "k2"
+    assert "<stdin>:1: not UTF-8 at byte 3" in rank("-", input=b"K2\xff").stderr
+
+
+def test_plain_lines_end_at_line_feeds_only_and_blank_ones_are_skipped(write: Write) -> None:
+    file = write(b"\xef\xbb\xbfK2 is tall\r\n\n \nLake\x0bGarda\xe2\x80\xa8deep\n", "plain.txt")
+    hits = json.loads(rank(file, "--json").stdout)["hits"]
+    assert [(hit["candidate"]["id"], hit["candidate"]["text"]) for hit in hits] == [
+        ("0", "K2 is tall"),
+        ("1", "Lake\x0bGarda\u2028deep"),
+    ]
+
+
+def test_the_format_may_be_forced(write: Write) -> None:
+    file = write('{"text": "K2"}\n{broken\n')
+    hits = json.loads(rank(file, "--json", "--format", "lines").stdout)["hits"]
+    assert sorted(hit["candidate"]["text"] for hit in hits) == ['{"text": "K2"}', "{broken"]
+    assert "plain.txt:1: not valid JSON" in rank(write("K2", "plain.txt"), "--format", "jsonl").stderr
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"text": "a"}\nplain', "candidates.jsonl:2: not valid JSON"),
+        ('\n{"text": "a"', "candidates.jsonl:2: not valid JSON"),
+        ('{"text', "candidates.jsonl:1: not valid JSON: Unterminated string"),
+        ('{"text": "a"}\n["a"]', "candidates.jsonl:2: expected a JSON object with 'text', got list"),
+        ('{"txt": "a"}', "candidates.jsonl:1: unknown key 'txt'; did you mean 'text'?"),
+        ('{"id": "a"}', "candidates.jsonl:1: 'text' is missing"),
+        ('{"text": null}', "candidates.jsonl:1: candidate '0': text must be a string, got None"),
+        ('{"text": "a", "id": true}', "candidates.jsonl:1: candidate id must be a non-empty string, got True"),
+        ('{"text": "a", "id": ""}', "candidates.jsonl:1: candidate id must be a non-empty string"),
+        ('{"text": "a", "score": NaN}', "candidates.jsonl:1: not valid JSON: NaN is not JSON"),
+        ('{"text": "a", "score": "high"}', "candidates.jsonl:1: candidate '0': score must be a number"),
+        ('{"text": "a", "metadata": [1]}', "candidates.jsonl:1: candidate '0': metadata must be a mapping"),
+        ('{"text": "a", "id": 1}\n\n{"text": "b", "id": "1"}', "candidates.jsonl:3: the id '1' is taken by "),
+        ('{"text": ' + "[" * 100_000, "candidates.jsonl:1: not valid JSON"),
+    ],
+)
+def test_a_wrong_line_is_named_with_file_and_number(write: Write, content: str, message: str) -> None:
+    shown = rank(write(content))
+    assert shown.exit_code == 2
+    assert shown.stdout == ""
+    assert message in shown.stderr
+    assert shown.stderr.count("\n") == 1
+
+
+def test_null_means_absent_for_what_is_optional(write: Write) -> None:
+    (hit,) = json.loads(rank(write('{"text": "a", "id": null, "score": null, "metadata": null}'), "--json").stdout)[
+        "hits"
+    ]
+    assert hit["candidate"] == {"id": "0", "text": "a", "score": None, "metadata": {}}
+
+
+# errors
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["rank", "-r", "lexicl", "-q", "x", "{file}"], "unknown type 'lexicl'; did you mean 'lexical'?"),
+        (["rank", "-r", "onnx:./nowhere", "-q", "x", "{file}"], "no such folder: ./nowhere"),
+        (["rank", "-r", "nowhere.yaml", "-q", "x", "{file}"], "cannot read nowhere.yaml"),
+        (["rank", "-r", "lexical", "-q", " ", "{file}"], "the query is blank"),
+        (["rank", "-r", "lexical", "-q", "x", "nowhere.txt"], "cannot read nowhere.txt: No such file or directory"),
+        (["rank", "-r", "lexical", "-q", "x", "."], "cannot read .: Is a directory"),
+        (["config", "check", "nowhere.yaml"], "cannot read nowhere.yaml"),
+        (["config", "check", "{file}"], "a config file ends in .yaml"),
+        (["pull", "someone/unknown"], "name the backend as well: onnx:someone/unknown or torch:someone/unknown"),
+        (["pull", "lexical"], "lexical runs no local model"),
+        (["export", "./nowhere", "-o", "{file}"], "exists already"),
+    ],
+)
+def test_an_error_is_one_line_and_exit_code_2(candidates: str, arguments: list[str], message: str) -> None:
+    shown = run(*(argument.format(file=candidates) for argument in arguments))
+    assert shown.exit_code == 2
+    assert shown.stdout == ""
+    assert shown.stderr.startswith("Error: ") and shown.stderr.count("\n") == 1
+    assert message in shown.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["rank"], ["rank", "-r", "lexical", "-q", "x", "-k", "0", "f"], ["ranking"], ["rank", "--jsn"], ["export", "x"]],
+    ids=" ".join,
+)
+def test_bad_usage_is_exit_code_2(arguments: list[str]) -> None:
+    shown = run(*arguments)
+    assert shown.exit_code == 2
+    assert "Error: " in shown.stderr
+
+
+def test_a_failed_call_shows_its_trace_when_asked(
+    candidates: str, write: Write, monkeypatch: pytest.MonkeyPatch, rerank_server: RerankServer
+) -> None:
+    monkeypatch.setenv("CO_API_KEY", "a-key")
+    rerank_server.then(Answer(503))
+    node = {"type": "cohere", "base_url": rerank_server.url, "retry": {"attempts": 1}}
+    shown = rank(candidates, "--trace", reranker=write(json.dumps(node), "r.json"))
+    assert shown.exit_code == 2
+    trace, error = shown.stderr.splitlines()[0], shown.stderr.splitlines()[-1]
+    assert trace.startswith("cohere:rerank-v3.5") and "failed: BackendUnavailable" in trace
+    assert error.startswith("Error: ")
+
+
+# models, config, pull
+
+
+def test_models_lists_every_row_with_licence_window_and_commit() -> None:
+    shown = run("models").stdout
+    for row in catalogue.models():
+        line = next(line for line in shown.splitlines() if f" {row.id} " in line)
+        for fact in (
+            row.alias,
+            row.backend,
+            f"{row.max_length:,}",
+            row.licence,
+            (row.revision or "in the package")[:12],
+        ):
+            assert fact in line
+        assert not row.note or f"{row.alias}: {row.note}" in shown
+
+
+def test_a_licence_that_forbids_commercial_use_is_flagged(monkeypatch: pytest.MonkeyPatch) -> None:
+    from dataclasses import replace
+
+    assert "NON-COMMERCIAL" not in run("models").stdout
+    row = replace(catalogue.models()[0], licence="CC-BY-NC-4.0")
+    monkeypatch.setattr(catalogue, "models", lambda: (row,))
+    assert "CC-BY-NC-4.0 (NON-COMMERCIAL)" in run("models").stdout
+    assert json.loads(run("models", "--json").stdout)["models"][0]["commercial"] is False
+
+
+def test_models_as_json_hold_the_whole_catalogue() -> None:
+    found = json.loads(run("models", "--json").stdout)
+    assert found["schema"] == 1
+    assert [row["id"] for row in found["models"]] == [row.id for row in catalogue.models()]
+    assert {"licence", "commercial", "revision", "max_length", "languages"} <= set(found["models"][0])
+
+
+def test_config_check_draws_the_tree_and_the_normal_form(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("CO_API_KEY", "COHERE_API_KEY", "VOYAGE_API_KEY", "MY_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    file = write(
+        "type: fallback\nmembers:\n- type: cohere\n  api_key: ${MY_KEY}\n- type: voyage\n  model: rerank-2.5\n"
+        "  api_key: as-it-is\n- type: cascade\n  stages: [{reranker: lexical, depth: 50}, {reranker: embedded}]\n",
+        "r.yaml",
+    )
+    shown = run("config", "check", file)
+    assert shown.exit_code == 0
+    tree, normal = shown.stdout.split("\n\n")
+    assert [line.split("  (")[0] for line in tree.splitlines()] == [
+        "fallback",
+        "├─ cohere:rerank-v3.5",
+        "├─ voyage:rerank-2.5",
+        "└─ cascade",
+        "   ├─ lexical",
+        "   └─ onnx:embedded",
+    ]
+    assert "${MY_KEY}, which is not set" in tree
+    assert "as-it-is" not in shown.output
+    again = run("config", "check", write(normal, "again.yaml"))
+    assert again.stdout.split("\n\n")[1] == normal
+
+
+def test_config_check_names_the_extra_that_is_not_installed(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = write('"torch:minilm"', "r.json")
+    monkeypatch.setattr("rag_rerank.cli.config.find_spec", lambda name: name)
+    assert "not installed" not in run("config", "check", file).stdout
+    monkeypatch.setattr("rag_rerank.cli.config.find_spec", lambda name: None)
+    assert 'torch:minilm  (not installed here: pip install "rag-rerank[torch]")' in run("config", "check", file).stdout
+
+
+def test_config_check_says_where_a_file_is_wrong(write: Write) -> None:
+    shown = run("config", "check", write('{"type": "cascade", "stages": [{"reranker": "embeded"}]}', "r.json"))
+    assert shown.exit_code == 2
+    assert "r.json: stages[0].reranker: unknown type 'embeded'; did you mean 'embedded'?" in shown.stderr
+
+
+def test_config_schema_is_the_one_of_the_library() -> None:
+    assert json.loads(run("config", "schema").stdout) == rag_rerank.json_schema()
+
+
+def test_pull_of_a_packaged_model_says_where_it_is() -> None:
+    label, path = run("pull", "embedded").stdout.split()
+    assert label == "onnx:embedded"
+    assert (Path(path) / "model.onnx").is_file()
+
+
+def test_pull_of_a_config_takes_each_local_model(write: Write) -> None:
+    file = write('{"type": "fallback", "members": ["cohere", "embedded", {"type": "cascade", "stages": []}]}', "r.json")
+    assert "stages" in run("pull", file).stderr
+    file = write('{"type": "fallback", "members": ["cohere", "embedded", "lexical"]}', "r.json")
+    assert len(run("pull", file).stdout.splitlines()) == 1
+
+
+# the process
+
+
+def test_the_process_answers_as_the_module_and_knows_its_version(candidates: str) -> None:
+    assert process("--version").stdout.decode().split()[-1] == rag_rerank.__version__
+    ended = process("rank", "-r", "lexical", "-q", QUERY, "--json", candidates)
+    assert (ended.returncode, ended.stderr) == (0, b"")
+    assert json.loads(ended.stdout)["hits"][0]["candidate"]["id"] == "k2"
+
+
+def test_the_process_ends_with_one_line_and_code_2_and_no_traceback(candidates: str) -> None:
+    ended = process("rank", "-r", "onnx:./nowhere", "-q", QUERY, candidates)
+    assert ended.returncode == 2
+    assert ended.stderr == b"Error: no such folder: ./nowhere" + os.linesep.encode()
+
+
+def test_a_terminal_without_the_letters_gets_question_marks(candidates: str) -> None:
+    ended = process("rank", "-r", "lexical", "-q", QUERY, candidates, env={**os.environ, "PYTHONIOENCODING": "ascii"})
+    assert ended.returncode == 0
+    assert b"?" in ended.stdout
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals")
+def test_ctrl_c_is_quiet_and_code_130(candidates: str) -> None:
+    script = (
+        "import os, signal, sys; from rag_rerank import cli; from rag_rerank.cli import rank\n"
+        "rank.read = lambda *_: os.kill(os.getpid(), signal.SIGINT)\n"
+        f"sys.argv = ['', 'rank', '-r', 'lexical', '-q', 'x', {candidates!r}]; cli.main()"
+    )
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, b"", b"")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs a POSIX shell")
+def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
+    file = tmp_path / "many.txt"
+    file.write_text("K2 is tall\n" * 20_000)
+    command = f"{sys.executable} -m rag_rerank rank -r lexical -q K2 {file} | head -n 1"
+    ended = subprocess.run(["sh", "-c", command], capture_output=True, check=True)
+    assert ended.stdout.split() == [b"rank", b"was", b"score", b"read", b"id", b"text"]
+    assert ended.stderr == b""

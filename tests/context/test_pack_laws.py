@@ -1,0 +1,171 @@
+"""What holds for every ranking, every tokenizer and every option."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.rankings import ranking_of
+from support.tiny_tokenizers import EMBEDDED, tiny_encoding
+
+from rag_rerank import Context, Packing, Ranking
+from rag_rerank.text.tokenizers import Tokens, tokens
+
+REAL = tokens(EMBEDDED)
+BYTES = tokens(tiny_encoding())
+
+
+def unruly(text: str) -> int:
+    """Count what neither adds up nor grows with the text."""
+    return int.from_bytes(hashlib.sha256(text.encode("utf-8", "replace")).digest()[:1], "big") if text else 0
+
+
+WORDS = [
+    "K2",
+    "Garda",
+    "tall",
+    "deep",
+    "8,611",
+    "m.",
+    "漢字。",
+    "how?",
+    "e.g.",
+    "\n\n",
+    "höher",
+    "🙂",
+    "[SEP]",
+    "\ud800",
+]
+words = st.sampled_from(WORDS)
+texts = st.one_of(st.lists(words, max_size=30).map(" ".join), st.text(max_size=60))
+
+
+@st.composite
+def rankings(draw: st.DrawFn) -> Ranking:
+    found = draw(st.lists(texts, max_size=12))
+    if found and draw(st.booleans()):
+        found += found[:2]
+    scored = draw(st.integers(0, len(found)))
+    surely_in = draw(st.integers(0, 2))
+    scores = [None if i < surely_in or i >= scored else 1 - i / 20 for i in range(len(found))]
+    places = [{"doc": draw(st.sampled_from("abc")), "chunk": draw(st.integers(0, 3))} for _ in found]
+    return ranking_of(found, scores=scores, metadata=places)
+
+
+options = st.fixed_dictionaries(
+    {"max_tokens": st.integers(1, 120)},
+    optional={
+        "separator": st.sampled_from(["\n\n", "", " ", ". "]),
+        "top_k": st.integers(1, 6),
+        "duplicates": st.sampled_from(["exact", 0.5]),
+        "diversity": st.sampled_from([0.3, 1.0]),
+        "order": st.sampled_from(["edges", "source"]),
+        "trim": st.just("sentences"),
+        "per_source": st.integers(1, 2),
+        "merge": st.sampled_from(["chunks", "characters"]),
+        "min_score": st.just(0.6),
+    },
+).map(
+    lambda o: o | {"source": "doc", "position": "chunk"} | ({"min_score_scale": "sigmoid"} if "min_score" in o else {})
+)
+
+tokenizers = st.sampled_from([REAL, BYTES, tokens(unruly), tokens(len), tokens(lambda text: len(text.split()))])
+
+
+def packed(ranking: Ranking, tokenizer: Tokens, chosen: dict[str, Any]) -> Context:
+    return Packing(tokenizer=tokenizer.count, **chosen).pack(ranking)
+
+
+@settings(max_examples=1_000)
+@given(ranking=rankings(), chosen=options)
+def test_the_budget_is_never_exceeded_over_a_thousand_inputs_and_a_real_tokenizer(
+    ranking: Ranking, chosen: dict[str, Any]
+) -> None:
+    context = Packing(tokenizer=REAL.count, **chosen).pack(ranking)
+    assert context.tokens == REAL.count(context.text) <= chosen["max_tokens"]
+
+
+@settings(max_examples=1_000)
+@given(ranking=rankings(), chosen=options, tokenizer=tokenizers)
+def test_the_budget_holds_for_any_tokenizer(ranking: Ranking, chosen: dict[str, Any], tokenizer: Tokens) -> None:
+    context = packed(ranking, tokenizer, chosen)
+    assert context.tokens == (tokenizer.count(context.text) if context.pieces else 0)
+    assert context.tokens <= chosen["max_tokens"]
+
+
+@settings(max_examples=300)
+@given(ranking=rankings(), chosen=options, tokenizer=tokenizers)
+def test_every_hit_is_kept_or_dropped_exactly_once_and_is_the_rankings_own(
+    ranking: Ranking, chosen: dict[str, Any], tokenizer: Tokens
+) -> None:
+    before = ranking.to_dict()
+    context = packed(ranking, tokenizer, chosen)
+    seen = [*context, *(dropped.hit for dropped in context.dropped)]
+    assert sorted(id(hit) for hit in seen) == sorted(id(hit) for hit in ranking)
+    assert len(context) == len(context.hits) == len(list(context))
+    assert ranking.to_dict() == before
+
+
+@settings(max_examples=300)
+@given(ranking=rankings(), chosen=options, tokenizer=tokenizers)
+def test_the_same_ranking_gives_the_same_context(ranking: Ranking, chosen: dict[str, Any], tokenizer: Tokens) -> None:
+    assert packed(ranking, tokenizer, chosen) == packed(ranking, tokenizer, chosen)
+
+
+@settings(max_examples=300)
+@given(ranking=rankings(), chosen=options, tokenizer=st.sampled_from([REAL, BYTES]))
+def test_packing_what_was_kept_keeps_it(ranking: Ranking, chosen: dict[str, Any], tokenizer: Tokens) -> None:
+    chosen = {name: value for name, value in chosen.items() if name not in ("trim", "diversity", "merge")}
+    first = packed(ranking, tokenizer, chosen)
+    again = packed(replace(ranking, hits=tuple(sorted(first, key=lambda hit: hit.rank))), tokenizer, chosen)
+    assert (again.text, again.dropped) == (first.text, ())
+
+
+@settings(max_examples=300)
+@given(ranking=rankings(), limit=st.integers(1, 120), tokenizer=st.sampled_from([REAL, BYTES]))
+def test_nothing_that_would_still_fit_is_left_out(ranking: Ranking, limit: int, tokenizer: Tokens) -> None:
+    context = packed(ranking, tokenizer, {"max_tokens": limit})
+    for dropped in context.dropped:
+        if dropped.reason == "max_tokens":
+            hits = sorted([*context, dropped.hit], key=lambda hit: hit.rank)
+            assert tokenizer.count("\n\n".join(hit.text for hit in hits)) > limit
+
+
+@settings(max_examples=300)
+@given(ranking=rankings(), chosen=options, tokenizer=tokenizers)
+def test_a_duplicate_names_a_hit_that_is_in_the_context_and_stands_higher(
+    ranking: Ranking, chosen: dict[str, Any], tokenizer: Tokens
+) -> None:
+    context = packed(ranking, tokenizer, chosen | {"duplicates": "exact", "diversity": 0.0})
+    ranks = {hit.id: hit.rank for hit in context}
+    for dropped in context.dropped:
+        assert (dropped.duplicate_of is not None) == (dropped.reason == "duplicates")
+        if dropped.duplicate_of is not None:
+            assert ranks[dropped.duplicate_of] < dropped.hit.rank
+
+
+@settings(max_examples=300)
+@given(ranking=rankings(), chosen=options, tokenizer=tokenizers)
+def test_a_piece_is_its_hits_text_or_says_what_is_left_of_it(
+    ranking: Ranking, chosen: dict[str, Any], tokenizer: Tokens
+) -> None:
+    context = packed(ranking, tokenizer, chosen)
+    assert context.text == context.separator.join(piece.text for piece in context.pieces)
+    for piece in context.pieces:
+        if piece.trimmed is not None:
+            start, end = piece.trimmed
+            assert piece.text == piece.hits[0].text[start:end] != piece.hits[0].text
+        elif len(piece.hits) == 1:
+            assert piece.text == piece.hits[0].text
+        assert piece.tokens == tokenizer.count(piece.text)
+        assert all(hit.text in piece.text for hit in piece.hits) or piece.trimmed
+    assert sum(piece.trimmed is not None for piece in context.pieces) <= ("trim" in chosen)
+
+
+@pytest.mark.parametrize("count", [len, unruly])
+def test_an_empty_ranking_is_an_empty_context(count: Callable[[str], int]) -> None:
+    context = Packing(tokenizer=count, max_tokens=1, duplicates=0.5, diversity=0.5).pack(ranking_of([]))
+    assert (context.text, context.dropped, context.tokens, context.tokens_before) == ("", (), 0, 0)

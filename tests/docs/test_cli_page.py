@@ -1,0 +1,45 @@
+"""The pages name every command and every option of the commands that have a page, and their links lead somewhere."""
+
+import re
+from pathlib import Path
+
+import click
+import pytest
+from support.commands import COMMANDS
+
+DOCS = Path(__file__).parents[2] / "docs"
+PAGES = {
+    "eval": "evaluation.md",
+    "calibrate": "calibration.md",
+    "probe": "probes.md",
+    "trace": "traces.md",
+    "train": "training.md",
+    "distil": "training.md",
+}
+
+
+def test_the_page_of_the_command_line_lists_every_command() -> None:
+    block = (DOCS / "cli.md").read_text(encoding="utf-8").split("```")[1]
+    listed = [line.split()[1] for line in block.strip().splitlines()]
+    assert sorted(listed) == sorted(COMMANDS)
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_commands_own_page_names_each_of_its_options(name: str) -> None:
+    text = (DOCS / PAGES[name]).read_text(encoding="utf-8")
+    command = COMMANDS[name]
+    commands = [*command.commands.values()] if isinstance(command, click.Group) else [command]
+    options = [one for each in commands for one in each.params if isinstance(one, click.Option)]
+    assert options
+    for option in options:
+        assert any(re.search(rf"(?<![\w-]){re.escape(o)}\b", text) for o in option.opts), (name, option.opts)
+
+
+@pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=lambda page: page.name)
+def test_links_between_pages_lead_somewhere(page: Path) -> None:
+    for target, anchor in re.findall(r"\]\(([\w./-]+\.md)(?:#([\w-]+))?\)", page.read_text(encoding="utf-8")):
+        linked = page.parent / target
+        assert linked.is_file(), target
+        headings = re.findall(r"^#+ (.+)$", linked.read_text(encoding="utf-8"), flags=re.MULTILINE)
+        slugs = {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+        assert not anchor or anchor in slugs, (target, anchor)

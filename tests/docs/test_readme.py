@@ -1,0 +1,60 @@
+"""The README keeps its word: its Python and YAML run as they stand, and its claims about messages are true."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+import rag_rerank
+from rag_rerank import ConfigError
+
+README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+def test_python_blocks_run_in_turn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("rerank.yaml").write_text(blocks("yaml")[0])
+    namespace: dict[str, object] = {}
+    for block in blocks("python"):
+        exec(compile(block, "README.md", "exec"), namespace)
+    assert capsys.readouterr().out.count("K2 is 8,611 m high.") == 3
+    assert namespace["reranker"] == rag_rerank.build("embedded")
+
+
+def test_yaml_blocks_are_configs() -> None:
+    for block in blocks("yaml"):
+        reranker = rag_rerank.build(yaml.safe_load(block))
+        assert rag_rerank.build(rag_rerank.to_config(reranker)) == reranker
+
+
+def test_the_mistake_that_is_shown_is_reported_in_those_words() -> None:
+    shown = re.search(r"its place: `(.*?)`", README)
+    config = yaml.safe_load(blocks("yaml")[1])
+    member = config["stages"][1]["reranker"]["members"][0]
+    member["modle"] = member.pop("model")
+    with pytest.raises(ConfigError) as caught:
+        rag_rerank.build(config)
+    assert str(caught.value) == shown[1]
+
+
+def test_the_command_that_is_shown_runs() -> None:
+    line = next(line for line in blocks("bash")[-1].splitlines() if "rag-rerank rank" in line)
+    command = line.replace("rag-rerank rank", f"'{sys.executable}' -m rag_rerank rank")
+    shown = subprocess.run(command, shell=True, capture_output=True, text=True, check=True)
+    assert re.search(r"^ *1 +2 +↑1 .*K2 is 8,611 m high\.$", shown.stdout, flags=re.MULTILINE)
+
+
+def test_every_name_in_the_table_of_backends_is_known() -> None:
+    table = README.split("## Backends")[1].split("##")[0]
+    names = set(re.findall(r"`([a-z0-9-]+)`", table.split("**Not verified")[0]))
+    known = {*rag_rerank.registry.names(), *rag_rerank.registry.aliases()}
+    assert names - {"type"} <= known, names - known

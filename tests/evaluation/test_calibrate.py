@@ -1,0 +1,353 @@
+"""Fitting probabilities: they are right where the truth is known, and equal to the reference implementations."""
+
+import json
+import math
+import random
+import warnings
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support.calibration_maps import map_for
+
+from rag_rerank import (
+    BackendUnavailable,
+    Calibrated,
+    CalibrationWarning,
+    Candidate,
+    ConfigError,
+    Fallback,
+    InputError,
+    InputTooLong,
+    TruncationWarning,
+)
+from rag_rerank.evaluation.calibrate import applied, calibrate, reliability, shaped
+from rag_rerank.evaluation.data.judged import Judged, JudgedQuery
+from rag_rerank.evaluation.reliability import brier, log_loss
+from rag_rerank.testing import ScriptedReranker
+from rag_rerank.types import Coverage, Scale, Scores
+
+
+class World:
+    """Queries whose candidates have a hidden score, and are relevant with a known probability of that score."""
+
+    def __init__(self, queries: int, *, slope: float = 0.7, seed: int = 1, candidates: int = 20) -> None:
+        chance = random.Random(seed)
+        self.scores: dict[str, float] = {}
+        self.slope = slope
+        made = []
+        for q in range(queries):
+            texts = [f"{seed}.{q}.{d}" for d in range(candidates)]
+            self.scores |= {text: chance.gauss(-1, 2) for text in texts}
+            grades = {text: int(chance.random() < self.truth(text)) for text in texts}
+            made.append(JudgedQuery(id=str(q), text=f"q{q}", candidates=tuple(_as(texts)), grades=grades))
+        self.judged = Judged(name=f"world {seed}", queries=tuple(made), fingerprint=f"{seed:064}")
+
+    def truth(self, text: str) -> float:
+        return 1 / (1 + math.exp(0.5 - self.slope * self.scores[text]))
+
+    def reranker(self, *, scale: Scale = "sigmoid", factor: float = 1.0) -> ScriptedReranker:
+        return ScriptedReranker(by_text={t: factor * s for t, s in self.scores.items()}, answers_on=scale)
+
+
+def _as(texts: list[str]) -> Iterator[Candidate]:
+    return (Candidate(text, text) for text in texts)
+
+
+@pytest.mark.parametrize("method", ["platt", "isotonic", "auto"])
+def test_probabilities_are_right_on_queries_that_the_map_never_saw(method: str) -> None:
+    world, fresh = World(150), World(400, seed=2)
+    made = calibrate(world.reranker(), world.judged, method=method)  # type: ignore[arg-type]
+    pairs = [(made.probability(fresh.scores[t]), g) for q in fresh.judged.queries for t, g in q.grades.items()]
+    assert reliability([p for p, _ in pairs], [g > 0 for _, g in pairs]).ece <= 0.03
+    assert max(abs(made.probability(fresh.scores[t]) - fresh.truth(t)) for t in fresh.scores) <= 0.15
+    assert made.fitted.after.ece <= 0.05
+    before = made.fitted.before
+    assert before is not None and before.ece > made.fitted.after.ece and before.log_loss > made.fitted.after.log_loss
+
+
+def test_the_provenance_says_what_was_fitted() -> None:
+    world = World(60)
+    fitted = calibrate(world.reranker(), world.judged).fitted
+    labels = [g for q in world.judged.queries for g in q.grades.values()]
+    assert (fitted.queries, fitted.pairs, fitted.prior) == (60, 1200, sum(labels) / 1200)
+    assert (fitted.data, fitted.fingerprint, fitted.relevant) == ("world 1", world.judged.fingerprint, (1,))
+    assert (fitted.reranker, fitted.scale, fitted.identity) == ("scripted", "sigmoid", world.reranker().identity)
+    assert calibrate(world.reranker(scale="unbounded"), world.judged).fitted.before is None
+
+
+def test_its_map_fits_its_reranker_without_a_warning() -> None:
+    world = World(60)
+    calibrated = Calibrated(reranker=world.reranker(), map=calibrate(world.reranker(), world.judged))
+    assert calibrated.rerank("q", list(world.scores)[:5]).trace.notes == ()
+
+
+def test_two_collections_are_fitted_together() -> None:
+    one, other = World(40), World(40, seed=2)
+    both = ScriptedReranker(by_text={**one.scores, **other.scores}, answers_on="sigmoid")
+    fitted = calibrate(both, [one.judged, replace(other.judged, relevant=1)]).fitted
+    assert (fitted.data, fitted.queries, fitted.relevant) == ("world 1 + world 2", 80, (1, 1))
+    assert len(fitted.fingerprint) == 64 and fitted.fingerprint not in (
+        one.judged.fingerprint,
+        other.judged.fingerprint,
+    )
+
+
+def test_what_nobody_judged_is_left_out_unless_it_counts_as_not_relevant() -> None:
+    world = World(60)
+    positive = tuple(
+        replace(q, grades={t: g for i, (t, g) in enumerate(q.grades.items()) if g or i % 2})
+        for q in world.judged.queries
+    )
+    known = calibrate(world.reranker(), replace(world.judged, queries=positive)).fitted
+    all_of_them = calibrate(world.reranker(), replace(world.judged, queries=positive), unjudged="not relevant").fitted
+    assert known.pairs < all_of_them.pairs == 1200
+    assert known.prior > all_of_them.prior
+    assert (known.unjudged, all_of_them.unjudged) == ("left out", "not relevant")
+
+
+def test_grades_count_from_the_collections_own_bound_on() -> None:
+    world = World(60)
+    doubled = tuple(replace(q, grades={t: 1 + g for t, g in q.grades.items()}) for q in world.judged.queries)
+    same = calibrate(world.reranker(), replace(world.judged, queries=doubled, relevant=2))
+    assert same.slope == calibrate(world.reranker(), world.judged).slope
+
+
+LABELLED = st.lists(st.tuples(st.floats(-30, 30), st.booleans()), min_size=4, max_size=40).filter(
+    lambda pairs: len({label for _, label in pairs}) == 2 and np.std([score for score, _ in pairs]) > 1e-3
+)
+
+
+@given(LABELLED)
+def test_platt_is_the_maximum_of_his_likelihood(pairs: list[tuple[float, bool]]) -> None:
+    scores, labels = zip(*pairs, strict=True)
+    shape = shaped("platt", scores, labels)
+    good = sum(labels)
+    target = np.where(labels, (good + 1) / (good + 2), 1 / (len(labels) - good + 2))
+    raw = np.array(scores)
+    off = np.array(applied(shape, scores)) - target
+    assert abs(off.sum()) <= 1e-6 * len(raw)  # the gradient is zero, and the likelihood is concave
+    assert abs((off * (raw - raw.mean()) / raw.std()).sum()) <= 1e-6 * len(raw)
+
+
+def test_platt_equals_scikit_learns() -> None:
+    calibration = pytest.importorskip("sklearn.calibration")
+    world = World(50)
+    scores = list(world.scores.values())
+    labels = [bool(g) for q in world.judged.queries for g in q.grades.values()]
+    shape = shaped("platt", scores, labels)
+    slope, intercept = calibration._sigmoid_calibration(np.array(scores), np.array(labels, dtype=float))
+    assert shape["slope"] == pytest.approx(-slope, abs=1e-4)
+    assert shape["intercept"] == pytest.approx(-intercept, abs=1e-4)
+
+
+@given(LABELLED)
+def test_isotonic_equals_scikit_learns(pairs: list[tuple[float, bool]]) -> None:
+    isotonic = pytest.importorskip("sklearn.isotonic")
+    scores, labels = zip(*pairs, strict=True)
+    good = sum(labels)
+    bounds = {"y_min": 1 / (len(labels) - good + 2), "y_max": (good + 1) / (good + 2)}
+    reference = isotonic.IsotonicRegression(**bounds, out_of_bounds="clip").fit(scores, np.array(labels, dtype=float))
+    asked = [*scores, -99.0, 99.0, *np.linspace(-30, 30, 50)]
+    assert applied(shaped("isotonic", scores, labels), asked) == pytest.approx(list(reference.predict(asked)), abs=1e-9)
+
+
+def test_each_query_is_judged_by_a_map_of_other_queries() -> None:
+    """One query with labels turned round spoils its own figures, which it could not if it were fitted on itself."""
+    world = World(10, candidates=40)
+    queries = list(world.judged.queries)
+    queries = [replace(q, grades={t: int(world.scores[t] > -1) for t in q.grades}) for q in queries]
+    clean = calibrate(world.reranker(), replace(world.judged, queries=tuple(queries)), method="isotonic")
+    queries[0] = replace(queries[0], grades={t: 1 - g for t, g in queries[0].grades.items()})
+    spoilt = calibrate(world.reranker(), replace(world.judged, queries=tuple(queries)), method="isotonic")
+    assert clean.fitted.after.brier < 0.01
+    assert spoilt.fitted.after.brier > 0.09
+
+
+def test_auto_takes_steps_only_for_much_data_that_no_sigmoid_fits() -> None:
+    straight = World(100)
+    assert calibrate(straight.reranker(), straight.judged).method == "platt"
+    bent = {text: math.copysign(abs(score) ** 5, score) for text, score in straight.scores.items()}
+    odd = ScriptedReranker(by_text=bent, answers_on="unbounded")
+    assert calibrate(odd, straight.judged).method == "isotonic"
+    few = replace(straight.judged, queries=straight.judged.queries[:45])
+    assert calibrate(odd, few).method == "platt"
+
+
+@pytest.mark.parametrize("of", [0, 9, 20 * 60 - 9])
+def test_too_few_of_either_kind_are_refused_with_their_number(of: int) -> None:
+    world = World(60)
+    texts = list(world.scores)[:of]
+    queries = tuple(replace(q, grades={t: int(t in texts) for t in q.grades}) for q in world.judged.queries)
+    message = f"too little to calibrate on: {of} relevant and {1200 - of} other judged candidates of 60 queries"
+    with pytest.raises(InputError, match=message):
+        calibrate(world.reranker(), replace(world.judged, queries=queries))
+
+
+def test_only_relevant_judgments_are_refused_with_the_way_out() -> None:
+    world = World(60)
+    queries = tuple(replace(q, grades={t: g for t, g in q.grades.items() if g}) for q in world.judged.queries)
+    with pytest.raises(InputError, match='with "not relevant" for unjudged'):
+        calibrate(world.reranker(), replace(world.judged, queries=queries))
+
+
+def test_too_few_queries_are_refused() -> None:
+    world = World(4, candidates=100)
+    with pytest.raises(InputError, match=r"of 4 queries; needs 10 of each, and 5 queries$"):
+        calibrate(world.reranker(), world.judged)
+
+
+def test_little_data_is_fitted_with_a_warning() -> None:
+    world = World(10)
+    with pytest.warns(CalibrationWarning, match="judged candidates of 10 queries; with less than 100 of each") as seen:
+        calibrate(world.reranker(), world.judged)
+    assert seen[0].filename == __file__
+
+
+@pytest.mark.parametrize("method", ["platt", "isotonic"])
+@pytest.mark.parametrize("factor", [-1.0, 0.0])
+def test_scores_that_do_not_rise_with_relevance_are_refused(method: str, factor: float) -> None:
+    world = World(60)
+    with pytest.raises(InputError, match="compared across queries, do not rise with relevance"):
+        calibrate(world.reranker(factor=factor), world.judged, method=method)  # type: ignore[arg-type]
+
+
+def test_what_another_reranker_answered_is_left_out() -> None:
+    world = World(60)
+    down = ScriptedReranker(name="down", answers_on="sigmoid", error=BackendUnavailable("gone"))
+    stands_in = Fallback(members=(down, world.reranker()))
+    with (
+        pytest.warns(CalibrationWarning, match="60 of 60 queries were left out"),
+        pytest.raises(InputError, match="0 relevant and 0 other judged candidates of 0 queries"),
+    ):
+        calibrate(stands_in, world.judged)
+
+
+class Short(ScriptedReranker):
+    def score(self, query: str, texts: list[str]) -> Scores:  # type: ignore[override]
+        if len(query) > 100:
+            raise InputTooLong("the query leaves no room")
+        return super().score(query, texts)
+
+
+def test_queries_that_are_too_long_are_left_out_and_counted() -> None:
+    world = World(60)
+    usual = world.reranker()
+    short = Short(by_text=usual.by_text, answers_on=usual.answers_on)
+    endless = replace(world.judged.queries[0], id="endless", text="long " * 30)
+    done: list[float] = []
+    with pytest.warns(CalibrationWarning, match="1 of 61 queries were left out, since they, or a text of theirs, are"):
+        fitted = calibrate(
+            short, replace(world.judged, queries=(endless, *world.judged.queries)), progress=done.append
+        ).fitted
+    assert (fitted.queries, done[-1]) == (60, 1.0)
+
+
+def test_blank_candidates_and_queries_without_any_are_left_out() -> None:
+    world = World(60)
+    blank = replace(world.judged.queries[0], candidates=(Candidate("b", " "),), grades={"b": 1})
+    empty = replace(blank, candidates=())
+    fitted = calibrate(world.reranker(), replace(world.judged, queries=(blank, empty, *world.judged.queries))).fitted
+    assert (fitted.queries, fitted.pairs) == (60, 1200)
+
+
+class Cutting(ScriptedReranker):
+    def score(self, query: str, texts: list[str]) -> Scores:  # type: ignore[override]
+        return replace(super().score(query, texts), coverage=[Coverage(10, 5)] * len(texts))
+
+
+def test_texts_that_were_cut_are_told_once() -> None:
+    world = World(60)
+    with pytest.warns(TruncationWarning, match="beginning of 1200 of 1200 texts") as seen:
+        calibrate(Cutting(by_text=world.scores, answers_on="sigmoid"), world.judged)
+    assert len(seen) == 1
+
+
+def test_progress_reaches_the_end() -> None:
+    world, told = World(20), list[float]()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CalibrationWarning)
+        calibrate(world.reranker(), world.judged, progress=told.append)
+    assert told == [i / 20 for i in range(1, 21)]
+
+
+def test_probabilities_are_not_calibrated_again_and_words_are_checked() -> None:
+    world = World(20)
+    with pytest.raises(ConfigError, match="calibrated already"):
+        calibrate(Calibrated(reranker=world.reranker(), map=map_for(world.reranker())), world.judged)
+    with pytest.raises(ConfigError, match="unknown method 'plat'; did you mean 'platt'"):
+        calibrate(world.reranker(), world.judged, method="plat")  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="unknown unjudged 'guess'"):
+        calibrate(world.reranker(), world.judged, unjudged="guess")  # type: ignore[arg-type]
+
+
+def test_a_map_is_a_few_kilobytes() -> None:
+    world = World(300)
+    made = calibrate(world.reranker(), world.judged, method="isotonic")
+    assert len(json.dumps(made.to_dict(), indent=1)) < 12_000
+
+
+# reliability
+
+
+def test_bins_hold_equally_many_and_their_distances_make_the_error() -> None:
+    found = reliability([0.1, 0.2, 0.6, 0.8], [False, False, True, False], bins=2)
+    assert [(b.low, b.high, b.count, b.relevant) for b in found.bins] == [(0.1, 0.2, 2, 0.0), (0.6, 0.8, 2, 0.5)]
+    assert [b.score for b in found.bins] == pytest.approx([0.15, 0.7])
+    assert found.ece == pytest.approx((0.15 + 0.2) / 2)
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from([0.0, 0.1, 0.25, 0.5, 1.0]), st.booleans()), min_size=1, max_size=60),
+    st.integers(1, 20),
+    st.randoms(),
+)
+def test_equal_scores_share_a_bin_and_the_order_of_the_pairs_decides_nothing(
+    pairs: list[tuple[float, bool]], bins: int, chance: random.Random
+) -> None:
+    scores, relevant = zip(*pairs, strict=True)
+    found = reliability(scores, relevant, bins=bins)
+    chance.shuffle(pairs)
+    assert reliability([s for s, _ in pairs], [r for _, r in pairs], bins=bins) == found
+    assert sum(b.count for b in found.bins) == len(pairs)
+    assert len(found.bins) <= bins
+    assert all(a.high < b.low for a, b in zip(found.bins, found.bins[1:], strict=False))
+    assert 0 <= found.ece <= 1
+
+
+def test_perfect_probabilities_have_an_error_near_what_chance_gives() -> None:
+    chance = random.Random(4)
+    scores = [chance.random() for _ in range(20_000)]
+    truth = [chance.random() < score for score in scores]
+    assert reliability(scores, truth).ece < 0.015
+    assert reliability([score / 2 for score in scores], truth).ece == pytest.approx(0.25, abs=0.02)
+
+
+def test_brier_and_log_loss_equal_scikit_learns() -> None:
+    metrics = pytest.importorskip("sklearn.metrics")
+    chance = random.Random(5)
+    scores = [chance.random() for _ in range(200)]
+    truth = [chance.random() < 0.3 for _ in scores]
+    assert brier(scores, truth) == pytest.approx(metrics.brier_score_loss(truth, scores))
+    assert log_loss(scores, truth) == pytest.approx(metrics.log_loss(truth, scores))
+    assert log_loss([0.0], [True]) == pytest.approx(-math.log(1e-15))
+
+
+@pytest.mark.parametrize(
+    ("scores", "relevant", "options", "message"),
+    [
+        ([], [], {}, "got 0 and 0"),
+        ([0.5], [True, False], {}, "got 1 and 2"),
+        ([0.5, 1.2], [True, False], {}, "between 0 and 1, got 1.2"),
+        ([math.nan], [True], {}, "between 0 and 1, got nan"),
+        ([0.5], [True], {"bins": 0}, "bins must be at least 1"),
+    ],
+)
+def test_what_is_no_probability_is_refused(
+    scores: list[float], relevant: list[bool], options: dict[str, int], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        reliability(scores, relevant, **options)

@@ -1,0 +1,297 @@
+"""Fingerprints: whatever can change a score changes them, and what cannot does not."""
+
+import pickle
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+
+import rag_rerank
+from rag_rerank import Cached, ConfigError, ModelLoadError, PointwiseReranker, Secret, build, registry
+from rag_rerank.backends.api.attempts import RetryPolicy
+from rag_rerank.backends.api.breaker import Breaker
+from rag_rerank.backends.api.limiter import Limits
+from rag_rerank.backends.api.pricing import Price
+from rag_rerank.backends.cohere import CohereReranker
+from rag_rerank.backends.local import base, model_files
+from rag_rerank.backends.local.model_files import ModelFolder, locate
+from rag_rerank.backends.onnx import OnnxReranker
+from rag_rerank.backends.torch import TorchReranker
+from rag_rerank.backends.voyage import VoyageReranker
+from rag_rerank.testing import ScriptedReranker
+
+LOCAL = {"model": "minilm", "revision": "f" * 40, "max_length": 64, "on_overflow": "error"}
+API = {"model": "other", "base_url": "https://elsewhere.test"}
+CHANGED: Mapping[str, Mapping[str, Any]] = {
+    "cohere": {**API, "max_tokens_per_doc": 100},
+    "http": {
+        **API,
+        "dialect": "infinity",
+        "path": "/v1/rerank",
+        "answers_on": "sigmoid",
+        "extra_body": {"use_activation": False},
+    },
+    "onnx": {**LOCAL, "precision": "int8", "providers": ("XnnpackExecutionProvider",)},
+    "torch": {
+        **LOCAL,
+        "template": "qwen3",
+        "instruction": "find what keeps a dragon warm",
+        "device": "meta",
+        "dtype": "bfloat16",
+    },
+    "voyage": {**API, "truncation": False},
+}
+"""Fields that can change a score, each with a value that is not the default. All others must stand in ``neutral``."""
+
+NEUTRAL: Mapping[str, Any] = {
+    "api_key": "other",
+    "batch_tokens": 7,
+    "breaker": Breaker(failures=1),
+    "limits": Limits(concurrency=1),
+    "max_queue": 7,
+    "max_texts": 7,
+    "name": "other",
+    "optimize": False,
+    "price": Price(per_million_tokens=1.0),
+    "priority": 3,
+    "retry": RetryPolicy(attempts=1),
+    "threads": 2,
+    "timeout": 3.0,
+    "workers": 7,
+}
+
+POINTWISE = sorted(
+    name
+    for name in registry.BUILT_IN
+    if issubclass(registry.resolve(name), PointwiseReranker) and name not in ("cached", "lexical")
+)
+
+
+@pytest.fixture(autouse=True)
+def no_world_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("CO_API_URL", "COHERE_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("CO_API_KEY", "VOYAGE_API_KEY"):
+        monkeypatch.setenv(name, "key")
+
+
+@pytest.fixture
+def from_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Let models of the hub be there, with their commit as the only sign of what they hold."""
+
+    def found(model: str, *, revision: str | None, **_: Any) -> ModelFolder:
+        from rag_rerank.backends.local import catalogue
+
+        row = catalogue.find(model)
+        commit = revision or (row.revision if row else None) or "0" * 40
+        return ModelFolder(tmp_path, row.id if row else model, commit, row)
+
+    monkeypatch.setattr(base, "locate", found)
+
+
+def default(kind: str) -> PointwiseReranker:
+    needed = {
+        "http": {"dialect": "vllm", "model": "m", "base_url": "https://gpu.test"},
+        "onnx": {"model": "embedded"},
+        "torch": {"model": "embedded"},
+    }
+    built = build({"type": kind, **needed.get(kind, {})})
+    assert isinstance(built, PointwiseReranker)
+    return built
+
+
+def settable(kind: str) -> set[str]:
+    return {f.name for f in fields(registry.resolve(kind)) if f.init and not f.metadata.get("live")}
+
+
+@pytest.mark.parametrize("kind", POINTWISE)
+def test_every_field_is_known_to_change_scores_or_not(kind: str) -> None:
+    neutral = registry.resolve(kind).neutral
+    assert settable(kind) - neutral - set(CHANGED[kind]) == set(), (
+        f"new fields of {kind}: can they change a score? If so, give an example in CHANGED; if not, add them to "
+        "`neutral` of the class and to NEUTRAL here"
+    )
+    assert neutral <= settable(kind) and neutral <= set(NEUTRAL)
+    assert not neutral & set(CHANGED[kind])
+
+
+@pytest.mark.usefixtures("from_hub")
+@pytest.mark.parametrize(("kind", "field"), [(kind, field) for kind in POINTWISE for field in CHANGED[kind]])
+def test_what_can_change_a_score_changes_the_fingerprint(kind: str, field: str) -> None:
+    reranker = default(kind)
+    assert replace(reranker, **{field: CHANGED[kind][field]}).fingerprint != reranker.fingerprint
+
+
+@pytest.mark.usefixtures("from_hub")
+@pytest.mark.parametrize("kind", POINTWISE)
+def test_what_cannot_change_a_score_does_not(kind: str) -> None:
+    reranker = default(kind)
+    for field in registry.resolve(kind).neutral:
+        assert replace(reranker, **{field: NEUTRAL[field]}).fingerprint == reranker.fingerprint, field
+    assert pickle.loads(pickle.dumps(reranker)).fingerprint == reranker.fingerprint
+
+
+@pytest.mark.usefixtures("from_hub")
+def test_the_same_model_under_another_name_shares_and_backends_do_not() -> None:
+    alias = OnnxReranker(model="minilm")
+    assert alias.fingerprint == OnnxReranker(model="cross-encoder/ms-marco-MiniLM-L6-v2").fingerprint
+    assert alias.fingerprint != TorchReranker(model="minilm").fingerprint
+    assert alias.fingerprint == OnnxReranker(model="minilm", max_length=512).fingerprint  # the model's own window
+
+
+def test_a_release_begins_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = ScriptedReranker().fingerprint
+    monkeypatch.setattr(rag_rerank, "__version__", "99.0")
+    assert ScriptedReranker().fingerprint != before
+
+
+def test_scale_and_script_count() -> None:
+    assert (
+        ScriptedReranker(by_text={"a": 1.0, "b": 2.0}).fingerprint
+        == ScriptedReranker(by_text={"b": 2.0, "a": 1.0}).fingerprint
+    )
+    prints = {
+        ScriptedReranker(by_text={"a": 1.0}).fingerprint,
+        ScriptedReranker(by_text={"a": 2.0}).fingerprint,
+        ScriptedReranker(default=1.0).fingerprint,
+        ScriptedReranker(answers_on="sigmoid").fingerprint,
+    }
+    assert len(prints) == 4
+
+
+def test_a_field_that_a_subclass_adds_counts_and_a_secret_never_does() -> None:
+    @dataclass(frozen=True, kw_only=True)
+    class Special(ScriptedReranker):
+        kind: ClassVar[str] = "special"
+        more: Any = None
+
+    assert Special(more=1).fingerprint != Special(more=2).fingerprint
+    assert Special(more=RetryPolicy()).fingerprint != Special(more=RetryPolicy(attempts=1)).fingerprint
+    with pytest.raises(ConfigError, match=r"special cannot be told from others: .* plain values, and Secret is none"):
+        _ = Special(more=Secret("s3cret")).fingerprint
+
+
+def test_the_server_counts_wherever_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = CohereReranker()
+    there = CohereReranker(base_url="https://azure.test").fingerprint
+    assert there != one.fingerprint
+    monkeypatch.setenv("CO_API_URL", "https://azure.test")
+    assert CohereReranker().fingerprint == there
+    assert one.fingerprint != there  # its client is made for the server that it had
+    one.close()
+    assert one.fingerprint == there
+    assert VoyageReranker(api_key="al-1").fingerprint != VoyageReranker(api_key="pa-1").fingerprint
+
+
+@pytest.mark.parametrize("kind", [CohereReranker, VoyageReranker])
+def test_an_injected_client_cannot_be_cached(kind: Callable[..., PointwiseReranker]) -> None:
+    with pytest.raises(ConfigError, match="which server an injected client asks is not known here"):
+        Cached(reranker=kind(client=object()))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder that is enough for a fingerprint: nothing of it is loaded."""
+    made = tmp_path / "model"
+    made.mkdir()
+    for name, content in {
+        "model.onnx": 'weights in "outside.bin"',
+        "outside.bin": "weights",
+        "config.json": '{"max_position_embeddings": 512}',
+        "tokenizer.json": "{}",
+        "tokenizer_config.json": "{}",
+        "README.md": "words",
+        "other.bin": "not read",
+    }.items():
+        (made / name).write_text(content)
+    return made
+
+
+def of(folder: Path, **options: Any) -> str:
+    return OnnxReranker(model=str(folder), **options).fingerprint
+
+
+@pytest.mark.parametrize(
+    "name", ["model.onnx", "outside.bin", "config.json", "tokenizer.json", "tokenizer_config.json"]
+)
+def test_a_folder_is_known_by_the_files_that_make_a_score(folder: Path, name: str) -> None:
+    before = of(folder)
+    (folder / name).write_text((folder / name).read_text() + " ")
+    assert of(folder) != before
+
+
+def test_other_files_and_the_place_do_not_count(folder: Path, tmp_path: Path) -> None:
+    before = of(folder)
+    (folder / "README.md").write_text("other words")
+    (folder / "other.bin").write_text("more")
+    assert of(folder) == before
+    assert of(shutil.move(folder, tmp_path / "elsewhere")) == before
+
+
+def test_names_and_contents_do_not_run_into_each_other(folder: Path) -> None:
+    one = of(folder)
+    shutil.move(folder / "tokenizer_config.json", folder / "tokenizer_config2.json")
+    assert of(folder) != one
+
+
+def test_files_are_hashed_once_a_load_and_only_when_asked(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hashed = []
+    sha256 = model_files._sha256
+    monkeypatch.setattr(model_files, "_sha256", lambda file: hashed.append(file.name) or sha256(file))
+    reranker = OnnxReranker(model=str(folder))
+    cached = Cached(reranker=reranker)
+    assert hashed == []
+    first = cached.fingerprint
+    assert (reranker.fingerprint, len(hashed)) == (first, 5)
+    cached.close()
+    assert (cached.fingerprint, len(hashed)) == (first, 10)
+
+
+def test_files_replaced_behind_a_fingerprint_are_an_error_until_close(folder: Path) -> None:
+    reranker = OnnxReranker(model=str(folder))
+    before = reranker.fingerprint
+    (folder / "model.onnx").write_text("other weights")
+    with pytest.raises(ModelLoadError, match=r"files of .* changed while the model was in use; close\(\)"):
+        reranker.warm_up()
+    reranker.close()
+    assert reranker.fingerprint != before
+
+
+@pytest.fixture(scope="module")
+def starter(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    packaged = locate("embedded", backend="onnx", revision=None, patterns=(), complete=lambda _: True).path
+    return Path(shutil.copytree(packaged, tmp_path_factory.mktemp("model") / "starter"))
+
+
+def test_no_other_window_rule_or_file_ever_hits(starter: Path, tmp_path: Path) -> None:
+    file, texts = str(tmp_path / "scores.db"), ["K2 is 8,611 m high.", "Lake Garda is 346 m deep."]
+
+    def hits(**options: Any) -> int:
+        with Cached(reranker=OnnxReranker(model=str(starter), **options), path=file) as cached:
+            return cached.rerank("how tall is K2?", texts).usage.cached
+
+    assert [hits(), hits(), hits(threads=1, batch_tokens=64, name="other")] == [0, 2, 2]
+    assert [hits(max_length=64), hits(on_overflow="error"), hits(max_length=64)] == [0, 0, 2]
+    tokenizer = starter / "tokenizer.json"
+    content = tokenizer.read_text()
+    tokenizer.write_text(content + "\n")
+    assert hits() == 0
+    tokenizer.write_text(content)
+    assert hits() == 2
+
+
+def test_weights_replaced_before_the_first_miss_are_not_scored_with(starter: Path, tmp_path: Path) -> None:
+    file, config = str(tmp_path / "scores.db"), starter / "config.json"
+    with Cached(reranker=OnnxReranker(model=str(starter)), path=file) as cached:
+        cached.rerank("q", ["a"])
+    with Cached(reranker=OnnxReranker(model=str(starter)), path=file) as cached:
+        assert cached.rerank("q", ["a"]).usage.cached == 1  # nothing is loaded for it
+        assert "_engine (loaded)" not in vars(cached.reranker)
+        config.write_text(config.read_text() + "\n")
+        with pytest.raises(ModelLoadError, match="changed while the model was in use"):
+            cached.rerank("q", ["b"])
+        cached.close()
+        assert cached.rerank("q", ["a", "b"]).usage.cached == 0

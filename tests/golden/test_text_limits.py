@@ -1,0 +1,62 @@
+"""What local models say there is room for, held against what they read: every family of tokenizers, every prompt."""
+
+from functools import cache
+from typing import Any
+
+import pytest
+from support import tiny_checkpoints
+from support.tiny_checkpoints import DOCUMENTS, LINES, QUERIES
+
+from rag_rerank import InputTooLong
+from rag_rerank.backends.local.model_files import ModelFolder
+from rag_rerank.backends.local.pair_encoding import PairTokenizer
+from rag_rerank.backends.local.torch_models.causal import PromptTokenizer
+from rag_rerank.backends.local.torch_models.prompt_templates import TEMPLATES
+from rag_rerank.compose.window_splitting import Document
+from rag_rerank.execution.calls import readable
+
+FAMILIES = (*tiny_checkpoints.ENCODERS, *tiny_checkpoints.CAUSAL)
+ODD = "深い湖 " * 20 + "e\u0301\u0302" * 20 + " \u200b\n\t 👩\u200d👩\u200d👧 " * 10 + "x" * 200 + "\ud800 1,2.5 " * 10
+TEXTS = (" ".join(LINES), ODD, *DOCUMENTS, " leading space", "\nleading line", "▁ marks ▁▁")
+
+
+@cache
+def tokenizer(family: str, window: int) -> Any:
+    folder = ModelFolder(tiny_checkpoints.made(family), family, None, None)
+    if family in tiny_checkpoints.CAUSAL:
+        return PromptTokenizer(folder, TEMPLATES[family], None, window)
+    return PairTokenizer(folder, window)
+
+
+def window(family: str) -> int:
+    """Tokens that leave room for some thirty of a text."""
+    inputs = tokenizer(family, 2048).encode(QUERIES[0], ["x"], "error")
+    return len(inputs.ids[0]) - inputs.coverage[0].total + 30
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_text_fits_the_room_just_when_it_is_read_whole(family: str) -> None:
+    small = tokenizer(family, window(family))
+    room = small.room(QUERIES[0])
+    assert room.tokens == 30
+    texts = [text[:end] for text in TEXTS for end in (5, 20, 40, 60, 80, 100, 120, 150, len(text))]
+    inputs = small.encode(QUERIES[0], [readable(text) for text in texts], "truncate")
+    fitting = [not room.excess(text) for text in texts]
+    assert fitting == [not coverage.truncated for coverage in inputs.coverage]
+    assert any(fitting) and not all(fitting)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_windows_are_read_whole_by_the_model(family: str) -> None:
+    small = tokenizer(family, window(family))
+    for text in TEXTS[:2]:
+        document = Document(text, [small.room(QUERIES[0])], 8)
+        pieces = [readable(text[start:end]) for start, end in document.windows]
+        small.encode(QUERIES[0], pieces, "error")
+        assert 5 < len(pieces) < 2 + document.coverage([]).total / 8
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_query_that_leaves_no_room_is_refused(family: str) -> None:
+    with pytest.raises(InputTooLong, match="leaves no room"):
+        tokenizer(family, window(family)).room(QUERIES[0] * 10)

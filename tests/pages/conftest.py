@@ -1,0 +1,5 @@
+"""The browser fixtures of `support.browser`."""
+
+from support.browser import chromium, look
+
+__all__ = ["chromium", "look"]

@@ -1,0 +1,108 @@
+"""The services as the tests see them: how to make a reranker for a server, and what their wire looks like."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any, Protocol, get_args
+
+from support.api.rerank_server import RerankServer
+from support.api.wire_formats import logit, relevance
+
+from rag_rerank import Ranking, Reranker
+from rag_rerank.backends.api.attempts import RetryPolicy
+from rag_rerank.backends.api.base import ApiReranker
+from rag_rerank.backends.api.dialects import Name
+from rag_rerank.backends.cohere import CohereReranker
+from rag_rerank.backends.http import HttpReranker
+from rag_rerank.backends.voyage import VoyageReranker
+
+QUERY = "how should a bearded dragon be kept warm?"
+TEXTS = (
+    "Cranes migrate along the coast in autumn, in long chevrons.",
+    "A bearded dragon needs a warm basking spot of about forty degrees.",
+)
+KEY = "kEy-7f3aQz0Lw9"
+
+
+@dataclass(frozen=True)
+class Provider:
+    """One of the services.
+
+    Args:
+        kind: Name in the registry.
+        path: Where the server hears it.
+        said: The field of an error's body that holds the message.
+        make: Makes the reranker.
+        url: Base URL on a server.
+        package: What it imports.
+        dialect: Its dialect, where it has no SDK.
+        score: What it gives for a query and a text.
+        most: Texts in one request.
+        options: What makes the reranker, beside the key.
+    """
+
+    kind: str
+    path: str
+    said: str
+    make: Callable[..., ApiReranker]
+    url: Callable[[RerankServer], str]
+    package: str
+    dialect: str = ""
+    score: Callable[[str, str], float] = relevance
+    most: int = 1000
+    options: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def label(self) -> str:
+        """How its messages begin."""
+        return f"{self.kind}:{self.dialect}" if self.dialect else self.kind
+
+    def reranker(self, server: RerankServer, **options: Any) -> ApiReranker:
+        """Return a reranker for a server, with three attempts and without jitter; the same one for the same options.
+
+        One reranker is made for many requests, and Cohere's client takes 50 ms to make.
+        """
+        defaults: dict[str, Any] = {"api_key": KEY, "base_url": self.url(server), "retry": RetryPolicy(jitter=0)}
+        return _made(self.make, tuple({**self.options, **defaults, **options}.items()))
+
+
+COHERE = Provider("cohere", "/v2/rerank", "message", CohereReranker, lambda server: server.url, "cohere")
+VOYAGE = Provider("voyage", "/v1/rerank", "detail", VoyageReranker, lambda server: server.voyage_url, "voyageai")
+SDKS = (COHERE, VOYAGE)
+
+_SAID = {"cohere": "message", "infinity": "detail", "jina": "message", "mixedbread": "detail", "nim": "detail"}
+_LIMITS = {"infinity": 2048, "nim": 512, "tei": 32}
+_LOGITS = ("infinity", "llamacpp", "nim", "tei")
+
+
+def _of(dialect: str) -> Provider:
+    return Provider(
+        kind="http",
+        path=f"/{dialect}{_PATHS.get(dialect, '/rerank')}",
+        said=_SAID.get(dialect, "error"),
+        make=HttpReranker,
+        url=lambda server: server.base(dialect),
+        package="httpx",
+        dialect=dialect,
+        score=logit if dialect in _LOGITS else relevance,
+        most=_LIMITS.get(dialect, 1000),
+        options={"dialect": dialect, "model": "m"},
+    )
+
+
+_PATHS = {"cohere": "/v2/rerank", "mixedbread": "/v1/reranking", "nim": "/v1/ranking"}
+DIALECTS = {dialect: _of(dialect) for dialect in get_args(Name)}
+TEI = DIALECTS["tei"]
+
+
+@cache
+def _made(make: Callable[..., ApiReranker], options: tuple[tuple[str, Any], ...]) -> ApiReranker:
+    return make(**dict(options))
+
+
+class Ask(Protocol):
+    """Ranks the two texts above, or others, by `rerank` or by `arerank`."""
+
+    def __call__(self, reranker: Reranker, texts: Sequence[str] = TEXTS, query: str = QUERY) -> Ranking: ...

@@ -1,0 +1,56 @@
+"""Training runs in tests: on one thread, and with the checkpoint copied where the finished folder would be made."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.toy_language import checkpoint
+
+from rag_rerank.training.model_card.card import Card
+from rag_rerank.training.model_folder import Folder
+from rag_rerank.training.settings import Settings
+
+QUICK = Settings(
+    epochs=1, batch=8, learning_rate=1e-3, max_length=32, evaluate_every=5, checkpoint_every=100, device="cpu"
+)
+
+
+@contextmanager
+def copying() -> Iterator[list[Card]]:
+    """Copy the checkpoint in place of `complete`, and give the cards that it was handed."""
+    import torch
+
+    cards: list[Card] = []
+
+    def complete(checkpoint: Path, out: Path, *, card: Card, run: Mapping[str, Any], **given: Any) -> Folder:
+        """Stand in for what makes ONNX files, int8 and card of a checkpoint."""
+        cards.append(card)
+        shutil.copytree(checkpoint, out)
+        (out / "training.json").write_text(json.dumps(run))
+        return Folder(path=out, card=card, calibration=None)
+
+    threads = torch.get_num_threads()
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("rag_rerank.training.train.complete", complete)
+        torch.set_num_threads(1)
+        yield cards
+    torch.set_num_threads(threads)
+
+
+def weights(folder: Path) -> dict[str, Any]:
+    """Return the tensors of a checkpoint by name."""
+    from safetensors.torch import load_file
+
+    found: dict[str, Any] = load_file(folder / "model.safetensors")
+    return found
+
+
+def made_base(folder: Path) -> str:
+    """Write the base that tests begin with."""
+    return str(checkpoint(folder))

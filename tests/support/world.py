@@ -1,0 +1,65 @@
+"""Run the same test on threads and on an event loop, on a virtual clock."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from support.virtual_clock import VirtualClock, VirtualLoop
+
+from rag_rerank import Candidate, Ranking, Reranker
+
+
+class World:
+    """Threads or asyncio, on a clock of its own."""
+
+    def __init__(self, clock: VirtualClock, loop: VirtualLoop | None) -> None:
+        self.clock = clock
+        self.loop = loop
+
+    def rank(
+        self,
+        reranker: Reranker,
+        candidates: Sequence[Candidate | str] = ("a", "b"),
+        query: str = "q",
+        **options: Any,
+    ) -> Ranking:
+        """Ask by `rerank` or by `arerank`."""
+        if self.loop is None:
+            return reranker.rerank(query, candidates, **options)
+        return self.loop.run_until_complete(reranker.arerank(query, candidates, **options))
+
+    def timed(self, call: Callable[..., Any], *args: Any, **options: Any) -> tuple[Any, float]:
+        """Return what a call gives or raises, and the time it took."""
+        began = self.clock.now()
+        try:
+            found = call(*args, **options)
+        except Exception as error:
+            found = error
+        return found, self.clock.now() - began
+
+    def settle(self) -> None:
+        """Let everything that was begun come to its end."""
+        if self.loop is None:
+            self.clock.drain()
+        else:
+            self.loop.settled(_nothing())
+
+
+async def _nothing() -> None:
+    pass
+
+
+def worlds(mode: str) -> Iterator[World]:
+    """Yield a world of threads (``"sync"``) or of an event loop (``"async"``), and let it come to its end."""
+    clock = VirtualClock(seed=3)
+    with clock.running():
+        if mode == "sync":
+            yield World(clock, None)
+            return
+        loop = VirtualLoop(clock)
+        try:
+            yield World(clock, loop)
+            loop.settled(_nothing())
+        finally:
+            loop.close()

@@ -1,0 +1,154 @@
+"""One way to name a tokenizer: a function, a tiktoken name, a tokenizer.json; and what is wrong with a wrong one."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tiktoken
+from hypothesis import given
+from hypothesis import strategies as st
+from support.tiny_tokenizers import EMBEDDED, tiny_encoding
+from tokenizers import Tokenizer
+
+from rag_rerank.errors import ConfigError, MissingExtraError, ModelLoadError
+from rag_rerank.text.tokenizers import tokens
+
+
+def test_a_function_counts_by_itself_and_knows_no_places() -> None:
+    counter = tokens(len)
+    assert counter.count("four") == 4
+    assert counter.spans("four") is None
+
+
+def test_whole_numbers_of_other_libraries_become_plain_ones() -> None:
+    counted = tokens(lambda text: np.int64(len(text))).count("four")
+    assert (counted, type(counted)) == (4, int)
+
+
+@pytest.mark.parametrize(
+    ("nonsense", "told"),
+    [
+        (-1, "-1 (int)"),
+        (1.0, "1.0 (float)"),
+        (True, "True (bool)"),
+        (math.nan, "nan"),
+        (None, "NoneType"),
+        ("3", "str"),
+    ],
+)
+def test_a_function_that_returns_nonsense_is_told_what_it_returned(nonsense: Any, told: str) -> None:
+    with pytest.raises(ConfigError, match=r"^tokenizer: the function must return a whole number") as caught:
+        tokens(lambda _: nonsense).count("four")
+    assert f"it returned {told}" in str(caught.value)
+
+
+def test_the_words_that_a_splitter_returns_instead_of_their_number_are_not_shown() -> None:
+    with pytest.raises(ConfigError, match="it returned list") as caught:
+        tokens(str.split).count("private words")
+    assert "private" not in str(caught.value)
+
+
+def test_a_function_that_raises_is_named_with_what_it_raised() -> None:
+    def broken(text: str) -> int:
+        raise KeyError("no vocabulary")
+
+    with pytest.raises(ConfigError, match=r"^packing\.tokenizer: the function raised KeyError$"):
+        tokens(broken, path="packing.tokenizer").count("a")
+
+
+@pytest.mark.parametrize("form", [Path, str])
+@pytest.mark.parametrize("place", [EMBEDDED, EMBEDDED / "tokenizer.json"])
+def test_a_tokenizer_json_is_found_by_file_or_folder(place: Path, form: Any) -> None:
+    assert tokens(form(place)).count("How tall is K2?") == 6
+
+
+def test_special_tokens_are_not_counted_and_truncation_is_switched_off(tmp_path: Path) -> None:
+    cutting = Tokenizer.from_file(str(EMBEDDED / "tokenizer.json"))
+    cutting.enable_truncation(8)
+    cutting.enable_padding(length=8)
+    cutting.save(str(tmp_path / "tokenizer.json"))
+    for spec in (tmp_path, cutting):
+        assert tokens(spec).count("word " * 50) == 50
+        assert tokens(spec).count("word") == 1
+        assert tokens(spec).count("") == 0
+    assert cutting.truncation["max_length"] == 8  # the caller's own stays as it is
+
+
+def test_a_fast_tokenizer_of_transformers_is_taken_as_it_is() -> None:
+    transformers = pytest.importorskip("transformers")
+    fast = transformers.PreTrainedTokenizerFast(tokenizer_file=str(EMBEDDED / "tokenizer.json"))
+    assert tokens(fast).count("How tall is K2?") == 6
+
+
+def test_an_encoding_of_tiktoken_is_taken_as_it_is_and_reads_special_words_as_text() -> None:
+    counter = tokens(tiny_encoding())
+    assert counter.count("hello.\n\n") == 3  # hell o .\n\n
+    assert counter.count("<|end|>") == 7
+
+
+def test_an_encoding_is_found_by_its_name_and_by_the_name_of_a_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr(tiktoken, "get_encoding", lambda name: asked.append(name) or tiny_encoding())
+    assert [tokens(name).count("hello") for name in ("o200k_base", "gpt-4o")] == [2, 2]
+    assert asked == ["o200k_base", "o200k_base"]
+
+
+def test_an_encoding_that_cannot_be_downloaded_is_a_typed_error_with_the_way_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def offline(name: str) -> None:
+        raise OSError("https://user:password@proxy refused")
+
+    monkeypatch.setattr(tiktoken, "get_encoding", offline)
+    with pytest.raises(ModelLoadError, match=r"'o200k_base'.*TIKTOKEN_CACHE_DIR") as caught:
+        tokens("gpt-4o")
+    assert "password" not in str(caught.value)
+
+
+def test_an_unknown_name_gets_the_nearest_known_one() -> None:
+    with pytest.raises(ConfigError, match=r"^tokenizer: .*'o200k_bose'; did you mean 'o200k_base'"):
+        tokens("o200k_bose")
+
+
+def test_without_tiktoken_the_message_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "tiktoken", None)
+    with pytest.raises(MissingExtraError, match=r"rag-rerank\[tiktoken\]"):
+        tokens("o200k_base")
+
+
+@pytest.mark.parametrize("nothing", [3, None, 1.5, {"a": 1}])
+def test_what_is_no_tokenizer_is_refused(nothing: Any) -> None:
+    with pytest.raises(ConfigError, match=rf"^tokenizer: expected .*got {type(nothing).__name__}"):
+        tokens(nothing)
+
+
+def test_files_that_are_absent_or_no_tokenizer_are_told_apart(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"^tokenizer: there is no file .*tokenizer\.json"):
+        tokens(tmp_path)
+    (tmp_path / "tokenizer.json").write_text(json.dumps({"model": {}}))
+    with pytest.raises(ModelLoadError, match="cannot be read"):
+        tokens(tmp_path)
+
+
+ANY_TEXT = st.text(st.characters(codec=None) | st.sampled_from("\ud800\udc00"))
+
+
+@pytest.mark.parametrize("spec", [EMBEDDED, tiny_encoding(), len], ids=["json", "tiktoken", "function"])
+@given(text=ANY_TEXT)
+def test_any_text_can_be_counted_and_its_places_lie_inside_it(spec: Any, text: str) -> None:
+    counter = tokens(spec)
+    spans = counter.spans(text)
+    if spans is not None:
+        assert len(spans) == counter.count(text)
+        assert all(0 <= a < b <= len(text) for a, b in spans)
+        assert spans == sorted(spans)
+
+
+@pytest.mark.parametrize("text", ["höhe des K2", "漢字 und 🙂", "a\ud83d\ude42b", "a\ud83db"])
+def test_the_places_of_a_byte_level_encoding_cover_the_text(text: str) -> None:
+    spans = tokens(tiny_encoding()).spans(text)
+    assert spans is not None
+    assert {i for a, b in spans for i in range(a, b)} == set(range(len(text)))
