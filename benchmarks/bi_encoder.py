@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from rag_rerank import PointwiseReranker, Scores, Usage
-from rag_rerank._lazy import loaded
+from rag_rerank._lazy import load_once
 from rag_rerank.types import Scale
 
 
@@ -36,13 +36,13 @@ class BiEncoder(PointwiseReranker):
         return "similarity"
 
     @property
-    def uncacheable(self) -> None:
+    def why_not_cacheable(self) -> None:
         return None
 
-    def _facts(self) -> Mapping[str, Any]:
+    def _identity_facts(self) -> Mapping[str, Any]:
         return {"model": self.label}  # wherever its folder lies
 
-    @loaded
+    @load_once
     def _encoder(self) -> Any:
         from sentence_transformers import SentenceTransformer
 
@@ -74,7 +74,7 @@ class FirstStage(PointwiseReranker):
         return "unbounded"
 
     @property
-    def uncacheable(self) -> str:
+    def why_not_cacheable(self) -> str:
         return "a score is a place among the candidates of one call"
 
     def score(self, query: str, texts: Sequence[str]) -> Scores:

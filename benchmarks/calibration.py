@@ -145,7 +145,7 @@ def _passed(model: Reranker, judged: Judged) -> Passed:
 
 
 def _cacheable(model: Reranker) -> bool:
-    return isinstance(model, PointwiseReranker) and model.uncacheable is None
+    return isinstance(model, PointwiseReranker) and model.why_not_cacheable is None
 
 
 def _label(model: Reranker) -> str:

@@ -21,7 +21,7 @@ from bi_encoder import BiEncoder, FirstStage
 import rag_rerank
 from rag_rerank import CalibrationWarning, Ensemble, Reranker, TruncationWarning
 from rag_rerank.evaluation import Evaluation, evaluate, read
-from rag_rerank.evaluation.report import FIRST_STAGE, Estimate
+from rag_rerank.evaluation.report import FIRST_STAGE, MeanEstimate
 from rag_rerank.pages.page import evaluation_page
 
 
@@ -79,7 +79,7 @@ def _rows(found: Evaluation) -> Iterator[str]:
         yield f"| | {system.name} | {mean} | {change} | {p} | {lift} | {moved} | {cut} |"
 
 
-def _change(difference: Estimate) -> str:
+def _change(difference: MeanEstimate) -> str:
     return f"{difference.mean:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}]"
 
 

@@ -9,6 +9,11 @@
 
 import logging
 
+from rag_rerank._version import __version__ as __version__
+from rag_rerank.backends.api.attempts import RetryPolicy
+from rag_rerank.backends.api.breaker import Breaker
+from rag_rerank.backends.api.limiter import Limits
+from rag_rerank.backends.api.pricing import Price
 from rag_rerank.base import Composite, PointwiseReranker, Reranker
 from rag_rerank.compose import (
     Cached,
@@ -25,6 +30,7 @@ from rag_rerank.compose import (
     ShadowSummary,
     Stage,
     Windows,
+    Wrapper,
 )
 from rag_rerank.config import Spec, build, json_schema, load, to_config
 from rag_rerank.context import Context, Dropped, Packing, Piece, pack
@@ -54,6 +60,7 @@ from rag_rerank.errors import (
     TruncationWarning,
 )
 from rag_rerank.execution.observers import tagged
+from rag_rerank.execution.plan import Call, InThread, Parallel, Plan, PlanResult
 from rag_rerank.records.recorder import recording
 from rag_rerank.secret import Secret
 from rag_rerank.trace import Coverage, Trace, Usage
@@ -67,10 +74,12 @@ __all__ = [
     "BackendUnavailable",
     "BadResponse",
     "BillingError",
+    "Breaker",
     "Cached",
     "Calibrated",
     "CalibrationMap",
     "CalibrationWarning",
+    "Call",
     "Candidate",
     "Cascade",
     "CircuitOpen",
@@ -86,14 +95,20 @@ __all__ = [
     "Fallback",
     "Hedge",
     "Hit",
+    "InThread",
     "InputError",
     "InputTooLong",
+    "Limits",
     "MissingExtraError",
     "ModelLoadError",
     "Overloaded",
     "Packing",
+    "Parallel",
     "Piece",
+    "Plan",
+    "PlanResult",
     "PointwiseReranker",
+    "Price",
     "Ranking",
     "RateLimited",
     "Recorded",
@@ -101,6 +116,7 @@ __all__ = [
     "RequestTooLarge",
     "RerankError",
     "Reranker",
+    "RetryPolicy",
     "Scale",
     "Scores",
     "Secret",
@@ -114,6 +130,7 @@ __all__ = [
     "TruncationWarning",
     "Usage",
     "Windows",
+    "Wrapper",
     "build",
     "json_schema",
     "load",
@@ -122,7 +139,5 @@ __all__ = [
     "tagged",
     "to_config",
 ]
-
-__version__ = "0.1.0"
 
 logging.getLogger("rag_rerank").addHandler(logging.NullHandler())

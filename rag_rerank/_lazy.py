@@ -15,7 +15,7 @@ T = TypeVar("T")
 _ABSENT = object()
 
 
-class loaded(Generic[T]):
+class load_once(Generic[T]):
     """A method turned into a value that is computed once per instance and process, also under threads.
 
     Unlike ``functools.cached_property`` (no lock since Python 3.12), two threads that meet at first use load once.
@@ -36,10 +36,10 @@ class loaded(Generic[T]):
         return f"{self._name} (loaded by process {os.getpid()})"
 
     @overload
-    def __get__(self, instance: None, owner: type) -> loaded[T]: ...
+    def __get__(self, instance: None, owner: type) -> load_once[T]: ...
     @overload
     def __get__(self, instance: object, owner: type) -> T: ...
-    def __get__(self, instance: object | None, owner: type) -> T | loaded[T]:
+    def __get__(self, instance: object | None, owner: type) -> T | load_once[T]:
         if instance is None:
             return self
         state = instance.__dict__
@@ -51,13 +51,11 @@ class loaded(Generic[T]):
         found: T = value
         return found
 
-    def peek(self, instance: object) -> T | None:
-        """Return the value where it is loaded, else ``None``; never waits."""
+    def _peek(self, instance: object) -> T | None:
         value: T | None = instance.__dict__.get(self._key)
         return value
 
-    def pop(self, instance: object) -> T | None:
-        """Forget the value and return it, or ``None`` where nothing was loaded."""
+    def _forget(self, instance: object) -> T | None:
         with self._lock(instance):
             value: T | None = instance.__dict__.pop(self._key, None)
             return value
@@ -66,6 +64,18 @@ class loaded(Generic[T]):
         """Return the lock of this value of this instance, so that two models load side by side."""
         lock: threading.RLock = instance.__dict__.setdefault(f"{self._key}, lock", threading.RLock())
         return lock
+
+
+def peek(instance: object, name: str) -> Any:
+    """Return the value of a `load_once` method where it is loaded, else ``None``; never waits."""
+    method: load_once[Any] = getattr(type(instance), name)
+    return method._peek(instance)
+
+
+def forget(instance: object, name: str) -> Any:
+    """Forget the value of a `load_once` method and return it, or ``None`` where nothing was loaded."""
+    method: load_once[Any] = getattr(type(instance), name)
+    return method._forget(instance)
 
 
 def need(module: str, *, extra: str) -> Any:

@@ -10,7 +10,7 @@ from rag_rerank.base import Reranker
 from rag_rerank.errors import InputError
 from rag_rerank.rank_correlation import kendall_tau_b, top_overlap
 
-__all__ = ["Agreement", "agreement", "compared"]
+__all__ = ["Agreement", "agreement", "compare"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,10 +58,10 @@ def agreement(a: Reranker, b: Reranker, queries: Sequence[tuple[str, Sequence[st
         both = [id for id in first if id in second]
         left.append([first[id] for id in both])
         right.append([second[id] for id in both])
-    return compared(left, right)
+    return compare(left, right)
 
 
-def compared(first: Sequence[Sequence[float]], second: Sequence[Sequence[float]]) -> Agreement:
+def compare(first: Sequence[Sequence[float]], second: Sequence[Sequence[float]]) -> Agreement:
     """Compare raw scores: one row a query, texts in the same order on both sides.
 
     Raises:

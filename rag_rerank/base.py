@@ -1,42 +1,37 @@
-"""The three classes behind every reranker: what users hold, what backend authors write, what combinators are."""
+"""The classes behind every reranker: what users hold, what backend authors write, what composites are made of."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass, fields, is_dataclass
 from functools import partial
 from types import TracebackType
-from typing import Any, ClassVar, ParamSpec, TypeVar, final
+from typing import Any, ClassVar, final
 
-from rag_rerank.errors import ConfigError, did_you_mean
-from rag_rerank.execution import identity as identity_module
-from rag_rerank.execution.calls import Request, Run, as_candidates
-from rag_rerank.execution.deadline import ain_time, check_timeout, in_time, within
+from rag_rerank.errors import ConfigError
+from rag_rerank.execution.calls import CompositeCall, PointwiseCall, as_candidates, offloaded_if_many
+from rag_rerank.execution.deadline import arun_with_deadline, check_timeout, run_with_deadline, time_limit
 from rag_rerank.execution.driver import adrive, drive
-from rag_rerank.execution.observers import Watcher, watched
+from rag_rerank.execution.identity import identity_hash
+from rag_rerank.execution.observers import observed
 from rag_rerank.execution.plan import Plan
-from rag_rerank.text.tokenizers import Room
+from rag_rerank.execution.protocols import Observer
+from rag_rerank.text.tokenizers import TextLimit
 from rag_rerank.trace import Usage
 from rag_rerank.types import Candidate, Ranking, Scale, Scores
 
 __all__ = ["Composite", "PointwiseReranker", "Reranker"]
-
-P = ParamSpec("P")
-T = TypeVar("T")
-
-_MANY = 500
-"""Candidates whose checks and sorting take two milliseconds or more together."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reranker(ABC):
     """Orders candidates by their relevance to a query.
 
-    Every reranker is a frozen dataclass whose fields are its config: ``build(to_config(r)) == r``. Constructing
-    one loads nothing; weights and connections come at the first call or at `warm_up`. One instance may be shared
-    by threads and by event loops, and pickles as its config.
+    Every reranker is a frozen dataclass whose fields are its config: ``build(to_config(r)) == r``. The constructor
+    loads nothing; weights and connections come with the first call or with `warm_up`. Threads and event loops may
+    share an instance. It pickles as its config.
 
     Args:
         name: Label in traces; by default the registry name and the model.
@@ -45,67 +40,67 @@ class Reranker(ABC):
     kind: ClassVar[str]
     """Name in the registry, and ``type`` in a config."""
 
-    neutral: ClassVar[frozenset[str]] = frozenset({"name"})
-    """Fields that cannot change a score; all others, also those that a subclass adds, are in the `identity`."""
+    fields_without_effect: ClassVar[frozenset[str]] = frozenset({"name"})
+    """Fields that cannot change a score. All others, also those that a subclass adds, are part of `identity`."""
 
     name: str | None = None
 
     def __post_init__(self) -> None:
         for f in fields(self):
             value = getattr(self, f.name)
-            if f.init and isinstance(value, list):  # `parts`, `==` and hash want a tuple
+            if f.init and isinstance(value, list):  # `children`, `==` and hash need a tuple
                 object.__setattr__(self, f.name, tuple(value))
 
     @property
     @abstractmethod
     def scale(self) -> Scale:
-        """What the scores of a normal answer mean."""
+        """The scale of the scores of a normal answer."""
 
     @property
     def label(self) -> str:
-        """How traces call this reranker."""
+        """The name of this reranker in traces."""
         model = getattr(self, "model", None)
         return self.name or (f"{self.kind}:{model}" if model else self.kind)
 
     @property
     def remote(self) -> bool:
-        """Whether all the work is done by providers, so that this machine only waits."""
-        return bool(self.parts) and all(part.remote for part in self.parts)
+        """Whether providers do all the work, so that this machine only waits."""
+        return bool(self.children) and all(child.remote for child in self.children)
 
     @property
-    def measured(self) -> bool:
-        """Whether `rooms` knows how long a text may be; asked without loading anything."""
-        return bool(self.parts) and all(part.measured for part in self.parts)
+    def knows_text_limit(self) -> bool:
+        """Whether `text_limits` knows how long a text may be. Loads nothing."""
+        return bool(self.children) and all(child.knows_text_limit for child in self.children)
 
-    def rooms(self, query: str) -> tuple[Room, ...]:
-        """Say how long a text may be beside this query: of a text that fits each room, nothing is cut.
+    def text_limits(self, query: str) -> tuple[TextLimit, ...]:
+        """Return how long a text may be beside this query: a text within every limit is read whole.
 
-        No room at all means that texts of any length are read whole, if this reranker is `measured`. Loads what it
-        takes to know.
+        No limit at all means that texts of any length are read whole, if this reranker `knows_text_limit`. Loads what
+        it needs to know.
 
         Raises:
             InputTooLong: The query leaves no room for any text.
         """
-        return tuple(dict.fromkeys(room for part in self.parts for room in part.rooms(query)))
+        return tuple(dict.fromkeys(limit for child in self.children for limit in child.text_limits(query)))
 
-    def fits(self, query: str, texts: Sequence[str], seconds: float) -> int | None:
+    def texts_within(self, query: str, texts: Sequence[str], seconds: float) -> int | None:
         """Estimate how many of the texts, from the first on, this reranker can score in the time.
 
-        ``None`` where it keeps no estimate of its own; `Deadline` then goes by how long earlier calls took.
+        ``None`` where it has no estimate of its own; `Deadline` then uses the times of earlier calls.
         """
         return None
 
     def estimate(self, query: str, texts: Sequence[str]) -> Usage:
-        """Estimate what a call with these texts costs, before anything is sent; ``cost`` is ``None`` without a price.
+        """Estimate the cost of a call with these texts before anything is sent; ``cost`` is ``None`` without a price.
 
-        Of what is made of rerankers it is the sum of its parts, each with all texts, unless its class knows better.
+        For a composite it is the sum over its children, each with all texts, unless the class knows better.
 
         Raises:
-            AuthenticationError: A provider would be asked, and there is no key for it.
+            AuthenticationError: A provider would be called, and there is no key for it.
         """
-        if not self.parts:
+        if not self.children:
             return Usage(texts=len(texts))
-        return Usage.total(part.estimate(query, texts) for part in self.parts)
+        return Usage.total(child.estimate(query, texts) for child in self.children)
 
     @final
     def rerank(
@@ -122,8 +117,8 @@ class Reranker(ABC):
             query: What the user wants to know; must not be blank.
             candidates: Candidates with unique ids, or plain strings (their ids are then their positions).
             top_k: How many hits to return; ``None`` for all.
-            timeout: Seconds for the whole call, with all retries, fallbacks and waits inside it; ``None`` for as
-                long as it takes. `Deadline` can do something else than raise.
+            timeout: Seconds for the whole call, with all retries, fallbacks and waits inside it; ``None`` for no
+                limit. With `Deadline`, a late call can do something other than raise.
 
         Returns:
             A ranking of new hits around the caller's own candidate objects. No candidates give an empty ranking
@@ -131,15 +126,15 @@ class Reranker(ABC):
 
         Raises:
             InputError: The query is blank, ids occur twice, something is not a string, ``top_k`` is below 1, or
-                ``timeout`` is no time.
+                ``timeout`` is not more than 0.
             DeadlineExceeded: The time was up before there was an answer.
-            RerankError: Whatever else went wrong; see `rag_rerank.errors`.
+            RerankError: Anything else that went wrong; see `rag_rerank.errors`.
         """
         check_timeout(timeout)
-        with within(timeout):
-            prepared = as_candidates(query, candidates, top_k)
-            with watched(self, query, prepared, top_k) as told:
-                ranking = told(self._rank(query, prepared))
+        with time_limit(timeout):
+            checked = as_candidates(query, candidates, top_k)
+            with observed(self, query, checked, top_k) as report:
+                ranking = report(self._rank(query, checked))
             return ranking.top(top_k)
 
     @final
@@ -153,11 +148,11 @@ class Reranker(ABC):
     ) -> Ranking:
         """Do what `rerank` does without blocking the event loop."""
         check_timeout(timeout)
-        with within(timeout):
-            given = tuple(candidates) if isinstance(candidates, list) else candidates  # a list may change meanwhile
-            prepared = await _beside(given, as_candidates, query, given, top_k)
-            with watched(self, query, prepared, top_k) as told:
-                ranking = told(await self._arank(query, prepared))
+        with time_limit(timeout):
+            fixed = tuple(candidates) if isinstance(candidates, list) else candidates  # a list may change meanwhile
+            checked = await offloaded_if_many(fixed, as_candidates, query, fixed, top_k)
+            with observed(self, query, checked, top_k) as report:
+                ranking = report(await self._arank(query, checked))
             return ranking.top(top_k)
 
     @abstractmethod
@@ -169,58 +164,67 @@ class Reranker(ABC):
         """Rank checked candidates without blocking the event loop."""
 
     @property
-    def parts(self) -> tuple[Reranker, ...]:
+    def children(self) -> tuple[Reranker, ...]:
         """The rerankers directly inside, found in the fields (also inside field values that are dataclasses)."""
         return tuple(_rerankers(getattr(self, f.name) for f in fields(self)))
 
     @property
-    def watchers(self) -> tuple[Watcher, ...]:
-        """Who watches the calls of this reranker alone, wherever it stands; by default nobody."""
+    def observers(self) -> tuple[Observer, ...]:
+        """The observers of the calls of this reranker alone, wherever it stands; by default none."""
         return ()
 
     @property
     def identity(self) -> str:
-        """A hash of all that decides the scores besides query and texts; of another model or revision, another.
+        """A hash of everything that decides the scores besides query and texts; another model or revision changes it.
 
-        It covers every field except those in ``neutral``, what `_facts` adds, and the parts by their own identity, but
-        not the release of this package. Model files may be fetched and read for it, once, but nothing is loaded.
+        It covers every field except those in ``fields_without_effect``, what `_identity_facts` adds, and the children
+        by their own identity, but not the release of this package. Model files may be fetched and read for it, once,
+        but nothing is loaded.
 
         Raises:
-            ConfigError: A field holds something that has no plain value.
+            ConfigError: A field holds something that is not a plain value.
             ModelLoadError: The model's files cannot be found or read.
         """
-        return identity_module.identity(self, self._settings | dict(self._facts()))
+        return self._identity()
+
+    def _identity(self, version: str | None = None) -> str:
+        """Return the `identity`; with a version, one that changes with the release of this package as well."""
+        try:
+            facts = _plain({**self._settings, **self._identity_facts()})
+        except TypeError as error:
+            raise ConfigError(f"{self.label} cannot be told from others: {error}") from error
+        return identity_hash(type(self), self.scale, facts, version=version)
 
     @property
     def _settings(self) -> dict[str, Any]:
-        """The fields that may change a score: all but live objects and those in ``neutral``."""
-        named = (f.name for f in fields(self) if f.init and not f.metadata.get("live") and f.name not in self.neutral)
-        return {name: getattr(self, name) for name in named}
+        """The fields that may change a score: all but live objects and those in ``fields_without_effect``."""
+        counted = (f for f in fields(self) if f.init and not f.metadata.get("live"))
+        return {f.name: getattr(self, f.name) for f in counted if f.name not in self.fields_without_effect}
 
-    def _facts(self) -> Mapping[str, Any]:
-        """Say what decides a score beyond the fields, or what stands behind a field (by its name)."""
+    def _identity_facts(self) -> Mapping[str, Any]:
+        """Return what decides a score beyond the fields, or what a field stands for (under its name)."""
         return {}
 
     def warm_up(self) -> None:
-        """Load now what would be loaded at the first call, in all parts too. May be called again at no cost."""
-        for part in self.parts:
-            part.warm_up()
+        """Load now what the first call would load, in all children too. Calling it again costs nothing."""
+        for child in self.children:
+            child.warm_up()
 
     def close(self) -> None:
-        """Release weights and connections, those of all parts too, also when one raises. A later call loads anew."""
+        """Release weights and connections, those of all children too, also when one raises. A later call loads anew."""
         with ExitStack() as stack:
-            for part in reversed(self.parts):
-                stack.callback(part.close)
+            for child in reversed(self.children):
+                stack.callback(child.close)
 
     async def aclose(self) -> None:
-        """Do what `close` does without blocking the event loop, and release what belongs to it."""
+        """Do what `close` does without blocking the event loop, and release what belongs to the loop."""
         import asyncio
 
-        if not self.parts:
+        if not self.children:
             await asyncio.to_thread(self.close)
         async with AsyncExitStack() as stack:
-            for part in reversed(self.parts):
-                stack.push_async_callback(part.aclose)
+            for child in reversed(self.children):
+                stack.push_async_callback(child.aclose)
 
     def __enter__(self) -> Any:
         return self
@@ -256,9 +260,9 @@ class PointwiseReranker(Reranker):
     the trace are done here.
     """
 
-    prompt: ClassVar[bool] = False
-    """Whether `score` and `ascore` keep the time of the call by themselves (`rag_rerank.execution.deadline`), or take
-    next to none. Others are watched, on a thread of their own, where a call has a limited time."""
+    enforces_deadline: ClassVar[bool] = False
+    """Whether `score` and `ascore` keep the time limit by themselves (`rag_rerank.execution.deadline`), or take hardly
+    any time. Others run on a thread of their own where a call has a limit."""
 
     @abstractmethod
     def score(self, query: str, texts: Sequence[str]) -> Scores:
@@ -275,102 +279,81 @@ class PointwiseReranker(Reranker):
 
     @property
     def model_id(self) -> str | None:
-        """Model with its revision for the trace, ``"org/name@revision"``."""
+        """The model with its revision for the trace, ``"org/name@revision"``."""
         return getattr(self, "model", None)
 
     @property
     def template_id(self) -> str | None:
-        """Name of the prompt around query and text, for the trace; ``None`` for a model that reads them as they are."""
+        """The name of the prompt around query and text, for the trace; ``None`` where there is no prompt."""
         return None
 
     @property
-    def uncacheable(self) -> str | None:
+    def why_not_cacheable(self) -> str | None:
         """Why no cache may keep the scores; ``None`` where one may.
 
         A backend that returns ``None`` promises that a score depends on nothing but the query, its text and what
-        `fingerprint` covers: not on the other texts of the call, and not on the moment.
+        `identity` covers: not on the other texts of the call, and not on the moment.
         """
         return "its class does not promise that a score depends on the query and its text alone"
 
-    @property
-    def fingerprint(self) -> str:
-        """A hash of all that decides a score besides the query and the text; of another model, another hash.
-
-        It covers what `identity` covers and the release of this package. Model files may be fetched and read for it,
-        once, but nothing is loaded.
-
-        Raises:
-            ConfigError: The scores cannot be cached; the message says why.
-            ModelLoadError: The model's files cannot be found or read.
-        """
-        if self.uncacheable is not None:
-            raise ConfigError(f"{self.label} cannot be cached: {self.uncacheable}")
-        return identity_module.fingerprint(self, self._settings | dict(self._facts()))
-
     @final
     def _rank(self, query: str, candidates: tuple[Candidate, ...]) -> Ranking:
-        request = Request(self, query, candidates)
-        with request.watched():
-            if not request.texts:
-                return request.ranking(None)
-            work = partial(self.score, request.query, request.texts)
-            return request.ranking(request.checked(work() if self.prompt else in_time(self.label, work)))
+        call = PointwiseCall(self, query, candidates)
+        with call.attach_trace():
+            if not call.texts:
+                return call.ranking(None)
+            work = partial(self.score, call.query, call.texts)
+            scores = work() if self.enforces_deadline else run_with_deadline(self.label, work)
+            return call.ranking(call.checked(scores))
 
     @final
     async def _arank(self, query: str, candidates: tuple[Candidate, ...]) -> Ranking:
-        request = await _beside(candidates, Request, self, query, candidates)
-        with request.watched():
-            if not request.texts:
-                return await _beside(candidates, request.ranking, None)
-            work = self.ascore(request.query, request.texts)
-            scores = request.checked(await (work if self.prompt else ain_time(self.label, work)))
-            return await _beside(candidates, request.ranking, scores)
+        call = await offloaded_if_many(candidates, PointwiseCall, self, query, candidates)
+        with call.attach_trace():
+            if not call.texts:
+                return await offloaded_if_many(candidates, call.ranking, None)
+            work = self.ascore(call.query, call.texts)
+            scores = call.checked(await (work if self.enforces_deadline else arun_with_deadline(self.label, work)))
+            return await offloaded_if_many(candidates, call.ranking, scores)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Composite(Reranker):
-    """A reranker made of rerankers: give `_plan`, a flow written once for threads and event loops."""
+    """A reranker made of rerankers. Give `_plan`: a generator, written once, that runs on threads and on event loops.
+
+    A plan yields a `Call` and is sent its `Ranking`; if the call fails, the error is raised at the ``yield``. It may
+    yield `Parallel` for calls side by side, and `InThread` for slow work of its own. It returns a `PlanResult`. Traces,
+    usage, deadlines and degraded reasons of the calls are collected for it.
+
+    >>> @dataclass(frozen=True, kw_only=True)
+    ... class SecondOpinion(Composite):
+    ...     kind: ClassVar[str] = "second-opinion"
+    ...     scale = "unbounded"
+    ...     first: Reranker
+    ...     second: Reranker
+    ...
+    ...     def _plan(self, query, candidates):
+    ...         ranking = yield Call(self.first, query, candidates)
+    ...         if ranking[0].score < 0.5:
+    ...             ranking = yield Call(self.second, query, candidates)
+    ...         return PlanResult(ranking.hits, ranking.scale)
+    """
 
     @abstractmethod
     def _plan(self, query: str, candidates: tuple[Candidate, ...]) -> Plan:
-        """Yield a `Call` for each ranking wanted (or `Together`), be sent it, and return a `Decision`."""
+        """Yield the steps, and return the result; see the class."""
 
     @final
     def _rank(self, query: str, candidates: tuple[Candidate, ...]) -> Ranking:
-        run = Run(self, query)
-        with run.watched():
-            return run.ranking(drive(self._plan(query, candidates), run.journal, self.label))
+        call = CompositeCall(self, query)
+        with call.attach_trace():
+            return call.ranking(drive(self._plan(query, candidates), call.log, self.label))
 
     @final
     async def _arank(self, query: str, candidates: tuple[Candidate, ...]) -> Ranking:
-        run = Run(self, query)
-        with run.watched():
-            return run.ranking(await adrive(self._plan(query, candidates), run.journal, self.label))
-
-
-async def _beside(candidates: object, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Do work of some microseconds a candidate; on a thread where there are so many that the event loop would stand."""
-    if not (isinstance(candidates, tuple) and len(candidates) > _MANY):
-        return work(*args, **kwargs)
-    import asyncio
-
-    return await asyncio.to_thread(work, *args, **kwargs)
-
-
-def check_reranker(value: object, path: str) -> None:
-    """Raise `ConfigError` unless a field of a composite holds a reranker."""
-    if not isinstance(value, Reranker):
-        raise ConfigError(
-            f"expected a Reranker, got {type(value).__name__}; rag_rerank.build makes one from a name or a config",
-            path=path,
-        )
-
-
-def check_choice(value: object, choices: Collection[str], path: str) -> None:
-    """Raise `ConfigError` unless a field holds one of these words."""
-    if value not in choices:
-        word = did_you_mean(value, choices) if isinstance(value, str) else f"; known: {', '.join(choices)}"
-        raise ConfigError(f"unknown {path.rpartition('.')[2]} {value!r:.80}{word}", path=path)
+        call = CompositeCall(self, query)
+        with call.attach_trace():
+            return call.ranking(await adrive(self._plan(query, candidates), call.log, self.label))
 
 
 def _rerankers(values: Any) -> Iterator[Reranker]:
@@ -381,3 +364,18 @@ def _rerankers(values: Any) -> Iterator[Reranker]:
             yield from _rerankers(value)
         elif is_dataclass(value) and not isinstance(value, type):
             yield from _rerankers(getattr(value, f.name) for f in fields(value))
+
+
+def _plain(value: object) -> Any:
+    """Return a fact of an identity in plain JSON values; a reranker is its identity."""
+    if value is None or isinstance(value, (str, int, float)):
+        return value
+    if isinstance(value, Reranker):
+        return value.identity
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if is_dataclass(value) and not isinstance(value, type):
+        return {f.name: _plain(getattr(value, f.name)) for f in fields(value)}
+    raise TypeError(f"an identity is made of plain values, and {type(value).__name__} is none")

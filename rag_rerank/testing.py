@@ -56,7 +56,7 @@ class ScriptedReranker(PointwiseReranker):
         return self.answers_on
 
     @property
-    def uncacheable(self) -> None:
+    def why_not_cacheable(self) -> None:
         """Nothing: the script is all there is."""
 
     def score(self, query: str, texts: Sequence[str]) -> Scores:

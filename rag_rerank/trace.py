@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, NamedTuple
 
-__all__ = ["Coverage", "Trace", "Usage", "Visit"]
+__all__ = ["Coverage", "StepScore", "Trace", "Usage"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ def _sum(a: Any, b: Any) -> Any:
     return b if a is None else a if b is None else a + b
 
 
-class Visit(NamedTuple):
+class StepScore(NamedTuple):
     """One step on a candidate's way: its place and raw score there, or why it got none, and how much of it was read.
 
     ``cached`` says whether the score came from a cache.
@@ -148,23 +148,23 @@ class Trace:
         for child in self.children:
             yield from child.walk()
 
-    def path(self, id: str) -> tuple[Visit, ...]:
+    def path(self, id: str) -> tuple[StepScore, ...]:
         """Return one candidate's way through the steps that met it, in the order they ran.
 
         ``rank`` counts from 1 among the candidates that entered the step.
         """
         return self.paths().get(id, ())
 
-    def paths(self) -> dict[str, tuple[Visit, ...]]:
+    def paths(self) -> dict[str, tuple[StepScore, ...]]:
         """Return the way of every candidate, by id; see `path`."""
-        visits: dict[str, list[Visit]] = {}
+        visits: dict[str, list[StepScore]] = {}
         for node in self.walk():
             cached = frozenset(node.cached)
             for rank, (id, raw) in enumerate(node.scores.items(), start=1):
-                visit = Visit(node.step, rank, raw, None, node.scale, node.coverage.get(id), id in cached)
+                visit = StepScore(node.step, rank, raw, None, node.scale, node.coverage.get(id), id in cached)
                 visits.setdefault(id, []).append(visit)
             for id, reason in node.unscored.items():
-                visit = Visit(node.step, None, None, reason, node.scale, node.coverage.get(id))
+                visit = StepScore(node.step, None, None, reason, node.scale, node.coverage.get(id))
                 visits.setdefault(id, []).append(visit)
         return {id: tuple(way) for id, way in visits.items()}
 

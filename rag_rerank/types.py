@@ -9,9 +9,9 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args, overload
-from unicodedata import category
 
 from rag_rerank.errors import InputError
+from rag_rerank.text.unicode import is_blank
 from rag_rerank.trace import Coverage, Trace, Usage
 
 __all__ = ["SCALES", "Candidate", "Coverage", "Hit", "Ranking", "Scale", "Scores", "Usage", "present"]
@@ -31,11 +31,6 @@ SCALES: tuple[Scale, ...] = get_args(Scale)
 
 BLANK = "blank text"
 """Why a text with nothing to read has no score."""
-
-
-def blank(text: str) -> bool:
-    """Whether a text has nothing to read: only spaces, control and format characters (zero-width space, BOM ...)."""
-    return not text[:1].isalnum() and all(char.isspace() or category(char) in ("Cc", "Cf") for char in text)
 
 
 def present(raw: float, scale: Scale) -> float:
@@ -241,7 +236,7 @@ class Ranking(Sequence[Hit]):
         )
 
 
-def ranked(
+def ranked_hits(
     candidates: Sequence[Candidate], scores: Scores, where: Sequence[int], unscored: Mapping[int, str]
 ) -> tuple[Hit, ...]:
     """Turn scores into hits.
@@ -281,7 +276,7 @@ def _falling(values: Sequence[float]) -> list[int]:
     return sorted(range(len(values)), key=lambda i: -values[i])
 
 
-def renumbered(hits: Iterable[Hit]) -> tuple[Hit, ...]:
+def renumber(hits: Iterable[Hit]) -> tuple[Hit, ...]:
     """Give hits the ranks 1, 2, 3 ... in the order they stand."""
     return tuple(
         Hit(rank, hit.score, hit.raw_score, hit.candidate, hit.coverage, hit.unscored, hit.window)
@@ -291,12 +286,12 @@ def renumbered(hits: Iterable[Hit]) -> tuple[Hit, ...]:
 
 def blank_last(hits: Iterable[Hit]) -> tuple[Hit, ...]:
     """Give hits their ranks in the order they stand, but for blank texts, which go behind all others."""
-    return renumbered(sorted(hits, key=lambda hit: hit.unscored == BLANK))
+    return renumber(sorted(hits, key=lambda hit: hit.unscored == BLANK))
 
 
 def in_first_stage_order(candidates: Iterable[Candidate], reason: str) -> tuple[Hit, ...]:
     """Return candidates as hits without a score, in the order they came in, blank texts behind all others."""
-    return blank_last(Hit(0, None, None, c, None, BLANK if blank(c.text) else reason) for c in candidates)
+    return blank_last(Hit(0, None, None, c, None, BLANK if is_blank(c.text) else reason) for c in candidates)
 
 
 def check_top_k(top_k: int | None) -> None:
@@ -305,7 +300,7 @@ def check_top_k(top_k: int | None) -> None:
         raise InputError(f"top_k must be a whole number of at least 1, or None for all, got {top_k!r}")
 
 
-def checked_values(values: Iterable[Any]) -> tuple[float, ...]:
+def check_values(values: Iterable[Any]) -> tuple[float, ...]:
     """Return plain finite floats.
 
     Raises:

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
 
-from rag_rerank._lazy import loaded, need
+from rag_rerank._lazy import forget, load_once, need
 from rag_rerank.backends.api.attempts import RetryPolicy
 from rag_rerank.backends.api.base import ApiReranker, find_key
 from rag_rerank.backends.api.breaker import Breaker
 from rag_rerank.backends.api.call import estimated_tokens
 from rag_rerank.backends.api.event_loops import PerLoop
-from rag_rerank.backends.api.exchange import Exchange, Reply, figure, read_rows
+from rag_rerank.backends.api.exchange import Exchange, Reply, as_number, read_rows
 from rag_rerank.backends.api.limiter import Limits
 from rag_rerank.backends.api.pricing import Price
 from rag_rerank.errors import BackendError, ConfigError
@@ -58,7 +58,7 @@ class CohereReranker(ApiReranker):
     kind: ClassVar[str] = "cohere"
     key_variables: ClassVar[tuple[str, ...]] = ("CO_API_KEY", "COHERE_API_KEY")
     most_texts: ClassVar[int] = 1_000
-    neutral: ClassVar[frozenset[str]] = ApiReranker.neutral | {"priority"}
+    fields_without_effect: ClassVar[frozenset[str]] = ApiReranker.fields_without_effect | {"priority"}
 
     model: str = "rerank-v3.5"
     max_tokens_per_doc: int | None = None
@@ -78,32 +78,32 @@ class CohereReranker(ApiReranker):
 
     def close(self) -> None:
         """Close the own client of the threads."""
-        if own := type(self)._own.pop(self):
+        if own := forget(self, "_own"):
             _close(own)
-        type(self)._server.pop(self)
+        forget(self, "_server")
 
     async def aclose(self) -> None:
         """Close the own clients: that of the running event loop, and that of the threads."""
         await self._own_async.aclose()
         await super().aclose()
 
-    @loaded
+    @load_once
     def _server(self) -> str | None:
         return self.base_url or os.environ.get("CO_API_URL")  # the SDK would read it once, at import
 
     def _host(self) -> str | None:
         return self._server
 
-    def _facts(self) -> Mapping[str, Any]:
+    def _identity_facts(self) -> Mapping[str, Any]:
         return {"base_url": self._server}
 
-    @loaded
+    @load_once
     def _own(self) -> Any:
         client = self._made("ClientV2")
         weakref.finalize(self, _close, client)
         return client
 
-    @loaded
+    @load_once
     def _own_async(self) -> PerLoop[Any]:
         return PerLoop(load=_sdk, make=partial(self._made, "AsyncClientV2"), close=_aclose)
 
@@ -116,11 +116,11 @@ class CohereReranker(ApiReranker):
 
     def _send(self, exchange: Exchange, timeout: float) -> Reply:
         client = self._own if self.client is None else self.client
-        return _reply(exchange.sent(client.rerank, _explained, **self._arguments(exchange, timeout)))
+        return _reply(exchange.sent(client.rerank, _translate_error, **self._arguments(exchange, timeout)))
 
     async def _asend(self, exchange: Exchange, timeout: float) -> Reply:
         client = await self._own_async.get() if self.async_client is None else self.async_client
-        return _reply(await exchange.asent(client.rerank, _explained, **self._arguments(exchange, timeout)))
+        return _reply(await exchange.asent(client.rerank, _translate_error, **self._arguments(exchange, timeout)))
 
     def _arguments(self, exchange: Exchange, timeout: float) -> dict[str, Any]:
         """Return what the SDK is called with; what is ``None`` must be absent, or it would be sent as null."""
@@ -156,7 +156,7 @@ async def _aclose(client: Any) -> None:
     await client.__aexit__(None, None, None)
 
 
-def _explained(exchange: Exchange, error: Exception) -> BackendError:
+def _translate_error(exchange: Exchange, error: Exception) -> BackendError:
     import httpx
 
     if isinstance(error, httpx.TimeoutException):
@@ -173,13 +173,14 @@ def _explained(exchange: Exchange, error: Exception) -> BackendError:
 def _reply(answer: Any) -> Reply:
     results, meta = getattr(answer, "results", None), getattr(answer, "meta", None)
     billed, read = getattr(meta, "billed_units", None), getattr(meta, "tokens", None)
-    tokens = figure(getattr(billed, "input_tokens", None))
+    tokens = as_number(getattr(billed, "input_tokens", None))
     if tokens is None:
-        tokens = figure(getattr(read, "input_tokens", None))
+        tokens = as_number(getattr(read, "input_tokens", None))
     return Reply(
         rows=read_rows(results, getattr),
         usage=Usage(
-            search_units=figure(getattr(billed, "search_units", None)), tokens=None if tokens is None else int(tokens)
+            search_units=as_number(getattr(billed, "search_units", None)),
+            tokens=None if tokens is None else int(tokens),
         ),
         remarks=tuple(str(remark) for remark in getattr(meta, "warnings", None) or ()),
     )

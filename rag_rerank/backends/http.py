@@ -9,20 +9,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, get_args
 
-from rag_rerank._lazy import loaded, need
+from rag_rerank._lazy import forget, load_once, need
 from rag_rerank.backends.api.attempts import RetryPolicy
 from rag_rerank.backends.api.base import ApiReranker, find_key
 from rag_rerank.backends.api.breaker import Breaker
 from rag_rerank.backends.api.call import split
 from rag_rerank.backends.api.dialects import DIALECTS, Dialect, Name
 from rag_rerank.backends.api.event_loops import PerLoop
-from rag_rerank.backends.api.exchange import Exchange, Reply, item, read_rows
-from rag_rerank.backends.api.http_transport import Answer, Asked, aask, as_json, ask, explained
+from rag_rerank.backends.api.exchange import Exchange, Reply, get_field, read_rows
+from rag_rerank.backends.api.http_transport import HttpRequest, HttpResponse, as_json, asend, send, translate_error
 from rag_rerank.backends.api.limiter import Limits
 from rag_rerank.backends.api.pricing import Price
-from rag_rerank.backends.api.server_info import Acquaintance
+from rag_rerank.backends.api.server_info import ServerInfoCache
 from rag_rerank.errors import BackendError, ConfigError, did_you_mean
-from rag_rerank.execution.deadline import left
+from rag_rerank.execution.deadline import seconds_left
 from rag_rerank.types import SCALES, Scale
 
 __all__ = ["Breaker", "HttpReranker", "Limits", "Price", "RetryPolicy"]
@@ -88,7 +88,7 @@ class HttpReranker(ApiReranker):
     most_texts: ClassVar[int] = 1_000
     bare_clients: ClassVar[bool] = True
     model_optional: ClassVar[bool] = True
-    neutral: ClassVar[frozenset[str]] = ApiReranker.neutral | {"max_texts"}
+    fields_without_effect: ClassVar[frozenset[str]] = ApiReranker.fields_without_effect | {"max_texts"}
 
     dialect: Name
     model: str = ""
@@ -136,13 +136,13 @@ class HttpReranker(ApiReranker):
         return "@".join(filter(None, (said.model, said.revision))) or self.model or None
 
     @property
-    def uncacheable(self) -> str | None:
+    def why_not_cacheable(self) -> str | None:
         """A model without a name, or one that reads all texts of a request together."""
         if self._listwise:
             return f"{self.model} reads the texts of a request together"
         if not self.model:
             return "no model is named, so another one on the server would not be noticed; give model"
-        return super().uncacheable
+        return super().why_not_cacheable
 
     def key(self) -> str:
         """Return the key that a request would carry now; nothing where none is needed and none is given.
@@ -161,16 +161,16 @@ class HttpReranker(ApiReranker):
 
     def close(self) -> None:
         """Close the own client of the threads, and forget what the server said."""
-        if own := type(self)._own.pop(self):
+        if own := forget(self, "_own"):
             own.close()
-        type(self)._met.pop(self)
+        forget(self, "_met")
 
     async def aclose(self) -> None:
         """Close the own clients: that of the running event loop, and that of the threads."""
         await self._own_async.aclose()
         await super().aclose()
 
-    def _facts(self) -> Mapping[str, Any]:
+    def _identity_facts(self) -> Mapping[str, Any]:
         return {"base_url": self._url(""), "path": self.path or self._row.path}
 
     @property
@@ -187,19 +187,19 @@ class HttpReranker(ApiReranker):
     def _host(self) -> str:
         return self._url("")
 
-    @loaded
+    @load_once
     def _own(self) -> Any:
         client = _httpx().Client()
         weakref.finalize(self, client.close)
         return client
 
-    @loaded
+    @load_once
     def _own_async(self) -> PerLoop[Any]:
         return PerLoop(load=_httpx, make=lambda: _httpx().AsyncClient(), close=lambda client: client.aclose())
 
-    @loaded
-    def _met(self) -> Acquaintance:
-        return Acquaintance()
+    @load_once
+    def _met(self) -> ServerInfoCache:
+        return ServerInfoCache()
 
     def _meet(self) -> None:
         if self._curious:
@@ -227,8 +227,8 @@ class HttpReranker(ApiReranker):
     def _curious(self) -> bool:
         return self._row.info is not None and not self._met.server.final and not self._left_alone
 
-    def _question(self, exchange: Exchange) -> Asked:
-        return Asked("GET", self._url(self._row.info or ""), exchange.key)
+    def _question(self, exchange: Exchange) -> HttpRequest:
+        return HttpRequest("GET", self._url(self._row.info or ""), exchange.key)
 
     def _send(self, exchange: Exchange, timeout: float) -> Reply:
         return self._reply(exchange, self._told(exchange, self._request(exchange), timeout))
@@ -236,20 +236,22 @@ class HttpReranker(ApiReranker):
     async def _asend(self, exchange: Exchange, timeout: float) -> Reply:
         return self._reply(exchange, await self._atold(exchange, self._request(exchange), timeout))
 
-    def _told(self, exchange: Exchange, asked: Asked, timeout: float) -> Answer:
+    def _told(self, exchange: Exchange, asked: HttpRequest, timeout: float) -> HttpResponse:
         client = self._own if self.client is None else self.client
-        return exchange.sent(ask, explained, client=client, asked=asked, timeout=min(timeout, self.timeout))
+        return exchange.sent(send, translate_error, client=client, asked=asked, timeout=min(timeout, self.timeout))
 
-    async def _atold(self, exchange: Exchange, asked: Asked, timeout: float) -> Answer:
+    async def _atold(self, exchange: Exchange, asked: HttpRequest, timeout: float) -> HttpResponse:
         client = await self._own_async.get() if self.async_client is None else self.async_client
-        return await exchange.asent(aask, explained, client=client, asked=asked, timeout=min(timeout, self.timeout))
+        return await exchange.asent(
+            asend, translate_error, client=client, asked=asked, timeout=min(timeout, self.timeout)
+        )
 
-    def _request(self, exchange: Exchange) -> Asked:
+    def _request(self, exchange: Exchange) -> HttpRequest:
         row = self._row
         body = row.body(self.model, exchange.query, exchange.texts, self.extra_body)
-        return Asked("POST", self._url(self.path or row.path), exchange.key, body)
+        return HttpRequest("POST", self._url(self.path or row.path), exchange.key, body)
 
-    def _reply(self, exchange: Exchange, answer: Answer) -> Reply:
+    def _reply(self, exchange: Exchange, answer: HttpResponse) -> Reply:
         row, told = self._row, answer.told
         if answer.status != 200:
             known = row.refusal(answer.status, str(told))
@@ -257,7 +259,7 @@ class HttpReranker(ApiReranker):
             raise exchange.refused(answer.status, answer.headers, told, kind=kind, advice=advice)
         if isinstance(told, str):
             raise exchange.bad("it is not JSON of the expected shape")
-        return Reply(read_rows(row.listed(told), item, row.score), row.billed(told, answer.headers))
+        return Reply(read_rows(row.listed(told), get_field, row.score), row.billed(told, answer.headers))
 
     def _parts(self, query: str, texts: Sequence[str]) -> list[range]:
         row = self._row
@@ -275,7 +277,7 @@ class HttpReranker(ApiReranker):
 
 
 def _patience() -> float:
-    return max(min(_INFO_SECONDS, left()), 0.05)
+    return max(min(_INFO_SECONDS, seconds_left()), 0.05)
 
 
 def _httpx() -> Any:

@@ -33,7 +33,7 @@ class LexicalReranker(PointwiseReranker):
     """
 
     kind: ClassVar[str] = "lexical"
-    prompt: ClassVar[bool] = True
+    enforces_deadline: ClassVar[bool] = True
 
     k1: float = K1
     b: float = B
@@ -51,12 +51,12 @@ class LexicalReranker(PointwiseReranker):
         return "unbounded"
 
     @property
-    def uncacheable(self) -> str:
+    def why_not_cacheable(self) -> str:
         """Its scores depend on all candidates of the request."""
         return "BM25 counts words over the candidates of the request, so a score depends on all of them"
 
     @property
-    def measured(self) -> bool:
+    def knows_text_limit(self) -> bool:
         """It reads texts of any length."""
         return True
 

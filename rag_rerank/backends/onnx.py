@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from rag_rerank._lazy import loaded
+from rag_rerank._lazy import forget, load_once
 from rag_rerank.backends.local.base import LocalReranker
 from rag_rerank.backends.local.cpu import cores
 from rag_rerank.backends.local.model_files import ONNX_FILES, ModelFolder
 from rag_rerank.backends.local.onnx_graphs.build import Precision
-from rag_rerank.backends.local.onnx_graphs.cache import Graph, prepared
+from rag_rerank.backends.local.onnx_graphs.cache import Graph, load_or_build
 from rag_rerank.backends.local.pair_encoding import PairTokenizer
 from rag_rerank.errors import BackendError, ConfigError, ModelLoadError
 
@@ -66,7 +66,11 @@ class OnnxReranker(LocalReranker):
 
     kind: ClassVar[str] = "onnx"
     files: ClassVar[tuple[str, ...]] = ONNX_FILES
-    neutral: ClassVar[frozenset[str]] = LocalReranker.neutral | {"workers", "threads", "optimize"}
+    fields_without_effect: ClassVar[frozenset[str]] = LocalReranker.fields_without_effect | {
+        "workers",
+        "threads",
+        "optimize",
+    }
 
     precision: Precision = "fp32"
     workers: int | None = None
@@ -92,16 +96,16 @@ class OnnxReranker(LocalReranker):
 
     def close(self) -> None:
         """Answer the calls that have been accepted, and release the session; a later call loads it anew."""
-        type(self)._engine.pop(self)
+        forget(self, "_engine")
         super().close()
 
-    @loaded
-    def _engine(self) -> _Engine:
+    @load_once
+    def _engine(self) -> OnnxEngine:
         with self._files.reading() as folder:
-            return _Engine(folder, self)
+            return OnnxEngine(folder, self)
 
 
-class _Engine:
+class OnnxEngine:
     """A tokenizer and a session, which any number of threads may use at the same time."""
 
     batch_tokens = 512
@@ -125,7 +129,7 @@ class _Engine:
             return _Session(graph, folder.name, settings, made=graph != file, optimised=optimised)
 
         identity = settings._files.identity
-        self._kept: Graph = prepared(folder, file, identity, settings.precision, opened)
+        self._kept: Graph = load_or_build(folder, file, identity, settings.precision, opened)
         self.notes += self._kept.notes
         self._graph = opened(self._kept.file, None)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from rag_rerank._lazy import loaded, need
+from rag_rerank._lazy import forget, load_once, need
 from rag_rerank.backends.local.base import LocalReranker
 from rag_rerank.backends.local.catalogue import row_of
 from rag_rerank.backends.local.model_files import TORCH_FILES, ModelFolder
@@ -88,25 +88,25 @@ class TorchReranker(LocalReranker):
 
         The GPU memory they took is given back too.
         """
-        was_loaded = type(self)._engine.pop(self) is not None
+        was_loaded = forget(self, "_engine") is not None
         super().close()
         if was_loaded:
             gc.collect()  # modules hold each other
             _give_back()
 
-    def _facts(self) -> Mapping[str, Any]:
+    def _identity_facts(self) -> Mapping[str, Any]:
         need("torch", extra="torch")
-        return {**super()._facts(), "device": usable_device(self.device)}
+        return {**super()._identity_facts(), "device": usable_device(self.device)}
 
-    @loaded
-    def _engine(self) -> _Engine:
+    @load_once
+    def _engine(self) -> TorchEngine:
         need("torch", extra="torch")
         need("sentence_transformers", extra="torch")
         with self._files.reading() as folder:
-            return _Engine(folder, self)
+            return TorchEngine(folder, self)
 
 
-class _Engine:
+class TorchEngine:
     """A tokenizer and a model, one forward pass at a time."""
 
     exact = False

@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from rag_rerank._lazy import loaded, need
+from rag_rerank._lazy import load_once, need
 from rag_rerank.backends.api.attempts import RetryPolicy
 from rag_rerank.backends.api.base import ApiReranker
 from rag_rerank.backends.api.breaker import Breaker
 from rag_rerank.backends.api.call import pair_tokens, split
 from rag_rerank.backends.api.event_loops import PerLoop
-from rag_rerank.backends.api.exchange import Exchange, Reply, figure, item, read_rows
+from rag_rerank.backends.api.exchange import Exchange, Reply, as_number, get_field, read_rows
 from rag_rerank.backends.api.limiter import Limits
 from rag_rerank.backends.api.pricing import Price
 from rag_rerank.errors import BackendError, ConfigError, RequestTooLarge
@@ -82,29 +82,31 @@ class VoyageReranker(ApiReranker):
         await self._session.aclose()
         await super().aclose()
 
-    def _facts(self) -> Mapping[str, Any]:
+    def _identity_facts(self) -> Mapping[str, Any]:
         return {"base_url": self.base_url or ("MongoDB's" if self.key().startswith("al-") else "Voyage's")}
 
-    @loaded
+    @load_once
     def _session(self) -> PerLoop[Any]:
-        return PerLoop(load=_sdk, make=_made, close=lambda session: session.close())
+        return PerLoop(load=_sdk, make=_new_client, close=lambda session: session.close())
 
     def _send(self, exchange: Exchange, timeout: float) -> Reply:
         if self.client is not None:
-            return _reply_of_client(exchange.sent(self.client.rerank, _explained, **self._arguments(exchange)))
+            return _reply_of_client(exchange.sent(self.client.rerank, _translate_error, **self._arguments(exchange)))
         options = self._options(exchange, timeout)
-        answer = exchange.sent(_sdk().Reranking.create, _explained, **self._arguments(exchange), **options)
+        answer = exchange.sent(_sdk().Reranking.create, _translate_error, **self._arguments(exchange), **options)
         return _reply(exchange, answer)
 
     async def _asend(self, exchange: Exchange, timeout: float) -> Reply:
         if self.async_client is not None:
             send = self.async_client.rerank
-            return _reply_of_client(await exchange.asent(send, _explained, **self._arguments(exchange)))
+            return _reply_of_client(await exchange.asent(send, _translate_error, **self._arguments(exchange)))
         session = await self._session.get()
         sdk, options = _sdk(), self._options(exchange, timeout)
         chosen = sdk.aiosession.set(sdk.aiosession.get() or session)
         try:
-            answer = await exchange.asent(sdk.Reranking.acreate, _explained, **self._arguments(exchange), **options)
+            answer = await exchange.asent(
+                sdk.Reranking.acreate, _translate_error, **self._arguments(exchange), **options
+            )
         finally:
             sdk.aiosession.reset(chosen)
         return _reply(exchange, answer)
@@ -138,13 +140,13 @@ def _sdk() -> Any:
     return need("voyageai", extra="voyage")
 
 
-def _made() -> Any:
+def _new_client() -> Any:
     import aiohttp
 
     return aiohttp.ClientSession(trust_env=True)  # proxies of the environment, as the SDK uses them in threads
 
 
-def _explained(exchange: Exchange, error: Exception) -> BackendError:
+def _translate_error(exchange: Exchange, error: Exception) -> BackendError:
     import aiohttp
 
     known = need("voyageai.error", extra="voyage")
@@ -169,9 +171,9 @@ def _reply(exchange: Exchange, answer: Any) -> Reply:
     if not isinstance(answer, Mapping):
         raise exchange.bad("it is not a JSON object")
     usage = answer.get("usage")
-    tokens = figure(usage.get("total_tokens")) if isinstance(usage, Mapping) else None
+    tokens = as_number(usage.get("total_tokens")) if isinstance(usage, Mapping) else None
     return Reply(
-        rows=read_rows(answer.get("data"), item),
+        rows=read_rows(answer.get("data"), get_field),
         usage=Usage(tokens=sum(pair_tokens(exchange.query, exchange.texts)), estimated=("tokens",))
         if tokens is None
         else Usage(tokens=int(tokens)),
@@ -179,7 +181,7 @@ def _reply(exchange: Exchange, answer: Any) -> Reply:
 
 
 def _reply_of_client(answer: Any) -> Reply:
-    tokens = figure(getattr(answer, "total_tokens", None))
+    tokens = as_number(getattr(answer, "total_tokens", None))
     return Reply(
         rows=read_rows(getattr(answer, "results", None), getattr),
         usage=Usage(tokens=None if tokens is None else int(tokens)),

@@ -16,7 +16,7 @@ from typing import Any
 
 import click
 
-from rag_rerank import __version__
+from rag_rerank._version import __version__
 from rag_rerank.errors import CalibrationWarning, RerankError, TruncationWarning
 
 __all__ = ["app", "main"]

@@ -10,10 +10,10 @@ import click
 
 from rag_rerank._files import check_folder
 from rag_rerank.base import Reranker
-from rag_rerank.cli.config_edit import check_new, laid_out, put
+from rag_rerank.cli.config_edit import as_yaml, check_new, put
 from rag_rerank.cli.options import grade_option, unjudged_option
-from rag_rerank.cli.output import bar, line, table
-from rag_rerank.compose import Calibrated, CalibrationMap, Fit
+from rag_rerank.cli.output import bar, one_line, table
+from rag_rerank.compose import Calibrated, CalibrationMap, FitQuality
 from rag_rerank.compose.calibration_map import Method, Unjudged
 from rag_rerank.config import build
 from rag_rerank.errors import ConfigError
@@ -82,26 +82,26 @@ def calibrate(
         evaluation.read(s, run=run, qrels=qrels, depth=depth, queries=queries, relevant=relevant) for s in sources
     ]
     for problem in (problem for one in judged for problem in one.problems):
-        click.echo(f"Note: {problem.count} {line(problem.kind)}", err=True)
+        click.echo(f"Note: {problem.count} {one_line(problem.kind)}", err=True)
     with reranker, bar(f"scoring with {reranker.label}") as progress:
         made = evaluation.calibrate(reranker, judged, method=method, unjudged=unjudged, progress=progress)
     made.save(out)
     whole = Calibrated(reranker=reranker, map=str(out))
     if write is not None:
-        put(write, laid_out(whole, write), whole)
+        put(write, as_yaml(whole, write), whole)
     click.echo("\n".join(_page(made)))
     click.echo(f"\n{out}: written\n")
     click.echo(f"{write}: written" if write is not None else _snippet(whole))
 
 
 def _snippet(whole: Reranker) -> str:
-    return laid_out(whole, Path("stdout.yaml")).rstrip("\n")
+    return as_yaml(whole, Path("stdout.yaml")).rstrip("\n")
 
 
 def _page(made: CalibrationMap) -> Iterator[str]:
     fitted = made.fitted
     yield (
-        f"data    {line(fitted.data)}: {fitted.queries:,} queries, {fitted.pairs:,} candidates, {fitted.prior:.1%} "
+        f"data    {one_line(fitted.data)}: {fitted.queries:,} queries, {fitted.pairs:,} candidates, {fitted.prior:.1%} "
         f"relevant; without a judgment: {fitted.unjudged}"
     )
     yield f"method  {made.method}"
@@ -114,7 +114,7 @@ def _page(made: CalibrationMap) -> Iterator[str]:
     yield table([heading, *((f"{p:g}", *_reaching(made, p)) for p in _SHOWN)], align=">>>")
 
 
-def _row(name: str, fit: Fit) -> tuple[str, ...]:
+def _row(name: str, fit: FitQuality) -> tuple[str, ...]:
     return name, f"{fit.ece:.4f}", f"{fit.brier:.4f}", f"{fit.log_loss:.4f}"
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rag_rerank._files import parsed
-from rag_rerank.diagnostics.sample_texts import Asked
+from rag_rerank.diagnostics.sample_texts import SampleQuestion
 from rag_rerank.errors import ConfigError, InputError, did_you_mean
 from rag_rerank.types import Candidate
 
@@ -46,7 +46,7 @@ def read(file: str, layout: Format) -> list[Candidate]:
     return candidates
 
 
-def own_text(texts: str | None, query: str | None) -> Asked | None:
+def own_text(texts: str | None, query: str | None) -> SampleQuestion | None:
     """Return the user's own texts with their query, or ``None`` where there are none.
 
     Raises:
@@ -57,7 +57,7 @@ def own_text(texts: str | None, query: str | None) -> Asked | None:
         raise ConfigError("--texts and --query go together")
     if texts is None or query is None:
         return None
-    return Asked(query, tuple(candidate.text for candidate in read(texts, "auto")))
+    return SampleQuestion(query, tuple(candidate.text for candidate in read(texts, "auto")))
 
 
 def _lines(file: str) -> Iterator[tuple[str, str]]:

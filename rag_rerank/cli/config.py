@@ -46,8 +46,8 @@ def schema() -> None:
 def _tree(reranker: Reranker, first: str = "", rest: str = "") -> Iterator[str]:
     lacks = "; ".join(_lacks(reranker))
     yield f"{first}{reranker.label}{f'  ({lacks})' if lacks else ''}"
-    for i, part in enumerate(reranker.parts, start=1):
-        last = i == len(reranker.parts)
+    for i, part in enumerate(reranker.children, start=1):
+        last = i == len(reranker.children)
         yield from _tree(part, rest + ("└─ " if last else "├─ "), rest + ("   " if last else "│  "))
 
 

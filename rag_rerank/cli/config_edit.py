@@ -17,7 +17,7 @@ from rag_rerank.secret import Secret
 if TYPE_CHECKING:
     from yaml import MappingNode, Node
 
-__all__ = ["Changes", "Place", "check_new", "edited", "inside", "laid_out", "put", "shown", "with_replaced"]
+__all__ = ["Changes", "Place", "as_yaml", "check_new", "edit", "find_parts", "place_text", "put", "with_replaced"]
 
 T = TypeVar("T")
 
@@ -25,16 +25,16 @@ Place = tuple[str | int, ...]
 """``("stages", 1, "reranker")``: names of fields and positions in tuples, as in the config; empty at the root."""
 
 
-def inside(value: Any, kind: type[T], place: Place = ()) -> Iterator[tuple[Place, T]]:
+def find_parts(value: Any, kind: type[T], place: Place = ()) -> Iterator[tuple[Place, T]]:
     """Yield all of a kind that a reranker holds, itself included, each with its place."""
     if isinstance(value, kind):
         yield place, value
     elif isinstance(value, tuple):
         for i, item in enumerate(value):
-            yield from inside(item, kind, (*place, i))
+            yield from find_parts(item, kind, (*place, i))
     elif is_dataclass(value) and not isinstance(value, type):
         for f in fields(value):
-            yield from inside(getattr(value, f.name), kind, (*place, f.name))
+            yield from find_parts(getattr(value, f.name), kind, (*place, f.name))
 
 
 def with_replaced(value: Any, place: Place, reranker: Reranker) -> Any:
@@ -47,7 +47,7 @@ def with_replaced(value: Any, place: Place, reranker: Reranker) -> Any:
     return replace(value, **{first: with_replaced(getattr(value, first), tuple(rest), reranker)})
 
 
-def shown(place: Place) -> str:
+def place_text(place: Place) -> str:
     """Write a place as error messages do: ``stages[1].reranker``."""
     return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in place).removeprefix(".")
 
@@ -56,7 +56,7 @@ Changes = Mapping[Place, Mapping[str, int]]
 """Place of a node -> fields to set there."""
 
 
-def edited(file: Path, changes: Changes) -> str:
+def edit(file: Path, changes: Changes) -> str:
     """Return what a config file should hold after the changes; the file is left alone.
 
     A node that is only a name becomes a mapping with that ``type``.
@@ -85,7 +85,7 @@ def check_new(reranker: Reranker, spec: str, out: Path | None, *, instead: str =
             without loss.
     """
     to_config(reranker)
-    if any(secret.reference is None for _, secret in inside(reranker, Secret)):
+    if any(secret.reference is None for _, secret in find_parts(reranker, Secret)):
         raise ConfigError(
             f"{spec} holds a key that is written out, and a new config would lack it; write ${{VARIABLE}} in its "
             f"place{instead}"
@@ -98,7 +98,7 @@ def check_new(reranker: Reranker, spec: str, out: Path | None, *, instead: str =
         check_folder(out)
 
 
-def laid_out(reranker: Reranker, file: Path) -> str:
+def as_yaml(reranker: Reranker, file: Path) -> str:
     """Return a reranker as the text of a config file, JSON or YAML by the file's ending."""
     if file.suffix == ".json":
         return json.dumps(to_config(reranker), indent=2, ensure_ascii=False) + "\n"
@@ -174,7 +174,7 @@ def _node(node: Node | None, place: Place, file: Path) -> Node:
 
 
 def _not_spelled_out(file: Path, place: Place) -> ConfigError:
-    return ConfigError(f"{file} is left as it is: it does not spell out {shown(place)}")
+    return ConfigError(f"{file} is left as it is: it does not spell out {place_text(place)}")
 
 
 def _entries(node: Node) -> Iterator[tuple[str, Node]]:

@@ -13,21 +13,21 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rag_rerank.cli.options import (
-    as_given,
+    command_line,
     grade_option,
-    knobs,
     note,
+    resume_hint,
     resume_option,
     settings_of,
-    stoppable,
+    training_options,
     unjudged_option,
 )
-from rag_rerank.cli.output import bar, line
+from rag_rerank.cli.output import bar, one_line
 from rag_rerank.config import build
 
 if TYPE_CHECKING:
     from rag_rerank.compose import Unjudged
-    from rag_rerank.training.distillation.distill import Distilled
+    from rag_rerank.training.distillation.distill import Distillation
     from rag_rerank.training.distillation.plan import Plan
 
 __all__ = ["distil"]
@@ -64,7 +64,7 @@ _TERMS = (
 @grade_option
 @unjudged_option
 @click.option("--licence", metavar="ID", help="Licence of the corpus, for the model card: cc-by-4.0.")
-@partial(knobs, fitted=_FITTED)
+@partial(training_options, fitted=_FITTED)
 @resume_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
 @click.pass_context
@@ -125,7 +125,7 @@ def distil(
                     click.confirm("Ask it?", abort=True, err=True)
             shown.append(stack.enter_context(bar("distilling")))
 
-        with stoppable(out):
+        with resume_hint(out):
             made = distill.distil(
                 corpus,
                 taught_by,
@@ -141,7 +141,7 @@ def distil(
                 validation=None if validation is None else read(validation, relevant=relevant),
                 unjudged=unjudged,
                 records=records,
-                commands=(as_given(ctx),),
+                commands=(command_line(ctx),),
                 resume=resume,
                 agree=agree,
                 progress=lambda share, words=None: shown[0](share, words),
@@ -160,13 +160,13 @@ def _plan(plan: Plan) -> Iterator[str]:
         ("student", str(plan.student)),
         ("loss", plan.settings.loss),
     ):
-        yield f"{name:<9}{line(words)}"
+        yield f"{name:<9}{one_line(words)}"
 
 
-def _summary(made: Distilled, out: Path) -> str:
+def _summary(made: Distillation, out: Path) -> str:
     cost = made.taught.usage.cost
     spent = "" if cost is None else f"; the teacher cost ${cost:.4g}"
-    lines = [f"{out}: {made.following}{spent}"]
+    lines = [f"{out}: {made.fidelity}{spent}"]
     if made.judged is not None:
         found = made.judged
         lines.append(
@@ -176,12 +176,12 @@ def _summary(made: Distilled, out: Path) -> str:
     return "\n".join(lines)
 
 
-def _as_dict(made: Distilled, out: Path) -> dict[str, Any]:
+def _as_dict(made: Distillation, out: Path) -> dict[str, Any]:
     return {
         "schema": 1,
         "folder": str(out),
         "teacher": dict(made.taught.teacher),
         "usage": made.taught.usage.to_dict(),
-        "following": made.following.to_dict(),
+        "following": made.fidelity.to_dict(),
         "judged": None if made.judged is None else asdict(made.judged),
     }

@@ -96,7 +96,7 @@ def evaluate_configs(
     be evaluated.
     """
     from rag_rerank import evaluation  # which is slow to import, for the other commands
-    from rag_rerank.cli.evaluation_tables import drifted, page
+    from rag_rerank.cli.evaluation_tables import page, regression_page
 
     for file in filter(None, (html, out)):
         check_folder(file)
@@ -125,9 +125,11 @@ def evaluate_configs(
 
         write(html, evaluation_page(as_dict).encode())
     click.echo(json.dumps(as_dict) if as_json else page(found))
-    drift = None if baseline is None else evaluation.against(found, baseline)  # last: it may find nothing to compare
+    drift = (
+        None if baseline is None else evaluation.compare_with_baseline(found, baseline)
+    )  # last: it may find nothing to compare
     if drift is not None:
-        click.echo(f"\n{drifted(drift)}", err=as_json)
+        click.echo(f"\n{regression_page(drift)}", err=as_json)
     if found.stopped:
         click.get_current_context().exit(STOPPED)
     if drift is not None and drift.falls:

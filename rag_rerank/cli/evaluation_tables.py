@@ -6,15 +6,15 @@ import shutil
 from collections.abc import Iterator, Sequence
 from textwrap import wrap
 
-from rag_rerank.cli.output import line, table
+from rag_rerank.cli.output import one_line, table
 from rag_rerank.evaluation.data.judged import Problem
 from rag_rerank.evaluation.measures import TOP_3
 from rag_rerank.evaluation.regression import Drift
-from rag_rerank.evaluation.report import FAILURES, FIRST_STAGE, Comparison, Estimate, Evaluation, System
+from rag_rerank.evaluation.report import FAILURES, FIRST_STAGE, Comparison, Evaluation, MeanEstimate, System
 from rag_rerank.evaluation.slices import FIRST_RANK
 from rag_rerank.evaluation.statistics import ALPHA
 
-__all__ = ["drifted", "page"]
+__all__ = ["page", "regression_page"]
 
 _NONE = "–"
 
@@ -28,10 +28,10 @@ def page(found: Evaluation) -> str:
     return "\n\n".join(text for part in parts if (text := "\n".join(part(found))))
 
 
-def drifted(drift: Drift) -> str:
+def regression_page(drift: Drift) -> str:
     """Return what fell against a baseline, or that nothing did."""
-    lines = [f"note: {line(note)}" for note in drift.notes]
-    lines += [f"FELL: {line(str(fall))}" for fall in drift.falls]
+    lines = [f"note: {one_line(note)}" for note in drift.notes]
+    lines += [f"FELL: {one_line(str(fall))}" for fall in drift.falls]
     if not drift.falls:
         lines.append(
             f"Nothing fell significantly against the baseline: {drift.tested} tests on {drift.queries} queries."
@@ -45,7 +45,7 @@ def _data(found: Evaluation) -> Iterator[str]:
         f"{data.name}: {data.queries:,} queries, {data.candidates:.1f} candidates each on average, "
         f"{data.judged:.0%} of them judged; relevant from grade {data.relevant} on"
     )
-    yield from (line(source) for source in data.sources)
+    yield from (one_line(source) for source in data.sources)
     yield f"the first {settings.depth} candidates enter, {settings.top_k} hits are kept; means with 95 % intervals"
 
 
@@ -102,7 +102,7 @@ def _cost(found: Evaluation) -> Iterator[str]:
         yield "~ is our estimate"
     for system in found.systems:
         if system.workers > 1:
-            yield f"{line(system.name)}: times under load, {system.workers} queries at a time"
+            yield f"{one_line(system.name)}: times under load, {system.workers} queries at a time"
 
 
 def _failures(found: Evaluation) -> Iterator[str]:
@@ -140,14 +140,14 @@ def _problems(found: Evaluation) -> Iterator[str]:
     told: list[tuple[str, Problem]] = [("data", problem) for problem in found.data.problems]
     told += [(system.name, problem) for system in found.systems for problem in system.problems]
     for whose, problem in told:
-        yield f"{line(whose)}: {problem.count:,} × {line(problem.kind)}"
-        yield from (f"    {line(example)}" for example in problem.examples[:3])
+        yield f"{one_line(whose)}: {problem.count:,} × {one_line(problem.kind)}"
+        yield from (f"    {one_line(example)}" for example in problem.examples[:3])
         if problem.examples and problem.count > len(problem.examples[:3]):
             yield "    ..."
 
 
 def _verdict(found: Evaluation) -> Iterator[str]:
-    yield from (f"NOT EVALUATED: {line(name)}: {line(why)}" for name, why in found.stopped.items())
+    yield from (f"NOT EVALUATED: {one_line(name)}: {one_line(why)}" for name, why in found.stopped.items())
     yield from _wrapped(found.verdict.words)
     for reason in found.verdict.reasons:
         yield from _wrapped(reason, "- ")
@@ -170,7 +170,7 @@ def _width() -> int:
 
 
 def _wrapped(text: str, bullet: str = "") -> list[str]:
-    return wrap(line(text), _width(), initial_indent=bullet, subsequent_indent=" " * len(bullet))
+    return wrap(one_line(text), _width(), initial_indent=bullet, subsequent_indent=" " * len(bullet))
 
 
 def _change(one: Comparison) -> tuple[str, str, str]:
@@ -178,7 +178,7 @@ def _change(one: Comparison) -> tuple[str, str, str]:
     return f"{one.difference.mean:+.4f}", _interval(one.difference, "+"), p
 
 
-def _interval(estimate: Estimate, sign: str = "") -> str:
+def _interval(estimate: MeanEstimate, sign: str = "") -> str:
     return f"[{estimate.low:{sign}.4f}, {estimate.high:{sign}.4f}]"
 
 

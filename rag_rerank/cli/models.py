@@ -14,11 +14,11 @@ from rag_rerank.backends.local import catalogue
 from rag_rerank.backends.local.base import LocalReranker
 from rag_rerank.backends.onnx import OnnxReranker
 from rag_rerank.cli.candidates import own_text
-from rag_rerank.cli.config_edit import inside
+from rag_rerank.cli.config_edit import find_parts
 from rag_rerank.cli.output import bar, table
 from rag_rerank.config import build
 from rag_rerank.diagnostics.check import Check, check
-from rag_rerank.diagnostics.sample_texts import Asked, questions
+from rag_rerank.diagnostics.sample_texts import SampleQuestion, questions
 from rag_rerank.errors import ConfigError, ModelLoadError
 
 __all__ = ["check_models", "export", "models", "pull"]
@@ -27,7 +27,7 @@ SCHEMA = 1
 """Version of the JSON object; it grows when a field changes its meaning or goes."""
 
 
-def check_models(names: Sequence[str], own: Asked | None, *, as_json: bool) -> bool:
+def check_models(names: Sequence[str], own: SampleQuestion | None, *, as_json: bool) -> bool:
     """Check models and print what was found; return whether all optimised fp32 graphs give their models' logits.
 
     Args:
@@ -69,7 +69,7 @@ def _all_at_hand() -> Iterator[OnnxReranker]:
     return (reranker for reranker in named if reranker.at_hand())
 
 
-def _page(checks: Sequence[Check], asked: Sequence[Asked], *, own: bool) -> str:
+def _page(checks: Sequence[Check], asked: Sequence[SampleQuestion], *, own: bool) -> str:
     heading = ("model", "graph", "Δ own", "spread", "int8 Δ", "tau", "top 10", "speed", "int8 speed")
     lines = [table([heading, *map(_row, checks)], align="<<>>>>>>>"), ""]
     lines += [f"{row.model} {row.reason}" for row in checks if row.reason]
@@ -160,7 +160,7 @@ def pull(spec: str) -> None:
     with any id on the hub ("onnx:org/name", "torch:org/name"). For a config FILE, the files of all its local models
     are fetched. Progress is shown on stderr.
     """
-    found = inside(build(_with_backend(spec)), LocalReranker)  # type: ignore[type-abstract]
+    found = find_parts(build(_with_backend(spec)), LocalReranker)  # type: ignore[type-abstract]
     local = [reranker for _, reranker in found]
     if not local:
         raise ConfigError(f"{spec} runs no local model; there is nothing to fetch")

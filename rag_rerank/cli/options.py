@@ -11,11 +11,20 @@ from typing import Any, get_args
 import click
 from click.core import ParameterSource
 
-from rag_rerank.cli.output import line
+from rag_rerank.cli.output import one_line
 from rag_rerank.compose import Unjudged
-from rag_rerank.training.settings import Loss, Precision, Settings
+from rag_rerank.training.settings import Loss, Precision, TrainingSettings
 
-__all__ = ["as_given", "grade_option", "knobs", "note", "resume_option", "settings_of", "stoppable", "unjudged_option"]
+__all__ = [
+    "command_line",
+    "grade_option",
+    "note",
+    "resume_hint",
+    "resume_option",
+    "settings_of",
+    "training_options",
+    "unjudged_option",
+]
 
 _HELP: dict[str, tuple[Any, str | None, str]] = {
     "loss": (click.Choice(get_args(Loss)), None, "What is made small."),
@@ -34,17 +43,19 @@ _HELP: dict[str, tuple[Any, str | None, str]] = {
     "device": (str, "NAME", "Where to train: auto, cpu, cuda."),
     "precision": (click.Choice(get_args(Precision)), None, "bf16 is faster on GPUs that have it."),
 }
-"""Type, metavar and help of each field of `Settings`."""
+"""Type, metavar and help of each field of `TrainingSettings`."""
 
 
-def knobs(command: Callable[..., None], fitted: Mapping[str, str] = MappingProxyType({})) -> Callable[..., None]:
-    """Give a command an option for each field of `Settings`, in their order.
+def training_options(
+    command: Callable[..., None], fitted: Mapping[str, str] = MappingProxyType({})
+) -> Callable[..., None]:
+    """Give a command an option for each field of `TrainingSettings`, in their order.
 
     Args:
         command: The command.
         fitted: Fields whose default the command works out itself, with how; it gets ``None`` where none is given.
     """
-    for field in reversed(fields(Settings)):
+    for field in reversed(fields(TrainingSettings)):
         kind, metavar, words = _HELP[field.name]
         flag = f"--{field.name.replace('_', '-')}"
         default = None if field.name in fitted else field.default
@@ -55,9 +66,9 @@ def knobs(command: Callable[..., None], fitted: Mapping[str, str] = MappingProxy
     return command
 
 
-def settings_of(given: Mapping[str, Any]) -> Settings:
+def settings_of(given: Mapping[str, Any]) -> TrainingSettings:
     """Return the settings that the options say; a patience of 0 is none."""
-    return Settings(**{**given, "patience": given["patience"] or None})
+    return TrainingSettings(**{**given, "patience": given["patience"] or None})
 
 
 resume_option = click.option(
@@ -69,7 +80,7 @@ _IDLE = ("resume", "as_json", "yes")
 """Options that change nothing of what comes out."""
 
 
-def as_given(ctx: click.Context) -> tuple[str, ...]:
+def command_line(ctx: click.Context) -> tuple[str, ...]:
     """Return a command's words, arguments first, without those that change nothing of what comes out."""
     arguments, options = list[str](), list[str]()
     for parameter in ctx.command.params:
@@ -85,7 +96,7 @@ def as_given(ctx: click.Context) -> tuple[str, ...]:
 
 
 @contextmanager
-def stoppable(out: object) -> Iterator[None]:
+def resume_hint(out: object) -> Iterator[None]:
     """Say after Ctrl-C how to go on."""
     try:
         yield
@@ -96,7 +107,7 @@ def stoppable(out: object) -> Iterator[None]:
 
 def note(words: str) -> None:
     """Say on stderr what the user should know."""
-    click.echo(f"Note: {line(words)}", err=True)
+    click.echo(f"Note: {one_line(words)}", err=True)
 
 
 grade_option = click.option(

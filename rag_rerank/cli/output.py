@@ -8,9 +8,9 @@ from contextlib import contextmanager
 
 import click
 
-from rag_rerank.execution.calls import readable
+from rag_rerank.text.unicode import valid_unicode
 
-__all__ = ["bar", "calm", "line", "table"]
+__all__ = ["bar", "one_line", "table", "without_control_characters"]
 
 _WIDEST = 48
 """Signs of a cell at most, the last column apart."""
@@ -27,7 +27,7 @@ def table(rows: Sequence[Sequence[str]], *, align: str, width: int | None = None
         align: One sign for each column: ``>`` for numbers, ``<`` for words.
         width: Signs in a line at most; the last column is cut to it. ``None`` for no limit.
     """
-    cells = [[*(_cut(line(cell), _WIDEST) for cell in row[:-1]), line(row[-1])] for row in rows]
+    cells = [[*(_cut(one_line(cell), _WIDEST) for cell in row[:-1]), one_line(row[-1])] for row in rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     if width is not None:
         widths[-1] = max(_LEAST, min(widths[-1], width - sum(widths[:-1]) - 2 * len(widths[:-1])))
@@ -37,14 +37,14 @@ def table(rows: Sequence[Sequence[str]], *, align: str, width: int | None = None
     )
 
 
-def line(text: str) -> str:
+def one_line(text: str) -> str:
     """Return a text on one line, without signs that would steer a terminal."""
-    return calm(" ".join(readable(text).split()))
+    return without_control_characters(" ".join(valid_unicode(text).split()))
 
 
-def calm(text: str) -> str:
+def without_control_characters(text: str) -> str:
     """Return a line as it is, but for signs that would steer a terminal."""
-    return "".join(sign if sign.isprintable() else "\ufffd" for sign in readable(text))
+    return "".join(sign if sign.isprintable() else "\ufffd" for sign in valid_unicode(text))
 
 
 def _cut(text: str, width: int) -> str:

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rag_rerank.cli.output import bar, line, table
+from rag_rerank.cli.output import bar, one_line, table
 from rag_rerank.errors import TruncationWarning
 
 if TYPE_CHECKING:
-    from rag_rerank.evaluation.probes import KindResult, Missed, ProbeReport
+    from rag_rerank.evaluation.probes import KindResult, MissedContrast, ProbeReport
 
 __all__ = ["probe"]
 
@@ -70,9 +70,9 @@ def _page(reports: Sequence[ProbeReport]) -> Iterator[str]:
     yield f"probes, version {reports[0].suite}; chance is what a random order would pass; a tie does not pass"
     for report in reports:
         if report.truncated:
-            yield f"{line(report.name)}: {report.truncated} passages were not read to their end"
+            yield f"{one_line(report.name)}: {report.truncated} passages were not read to their end"
         if report.degraded:
-            yield f"{line(report.name)}: {report.degraded} rankings were degraded: not quite what was asked"
+            yield f"{one_line(report.name)}: {report.degraded} rankings were degraded: not quite what was asked"
 
 
 def _tail(name: str) -> str:
@@ -95,11 +95,11 @@ def _missed(report: ProbeReport, count: int) -> Iterator[str]:
             yield from _block(report, row)
 
 
-def _block(report: ProbeReport, row: Missed) -> Iterator[str]:
+def _block(report: ProbeReport, row: MissedContrast) -> Iterator[str]:
     contrast = row.contrast
     margin = "not all scored" if row.margin is None else "tie" if row.margin == 0 else f"margin {row.margin:.4g}"
-    yield f"\n{line(report.name)} missed {contrast.id} ({margin}): {line(contrast.why)}"
-    yield f"  query   {'':>9}  {line(contrast.query)}"
+    yield f"\n{one_line(report.name)} missed {contrast.id} ({margin}): {one_line(contrast.why)}"
+    yield f"  query   {'':>9}  {one_line(contrast.query)}"
     for i, (text, score) in enumerate(zip(contrast.passages, row.scores, strict=True)):
         shown = "–" if score is None else f"{score:.4g}"
-        yield f"  {'worse' if i else 'better':<6}  {shown:>9}  {line(text)}"
+        yield f"  {'worse' if i else 'better':<6}  {shown:>9}  {one_line(text)}"

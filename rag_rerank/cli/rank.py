@@ -10,7 +10,7 @@ from typing import get_args
 import click
 
 from rag_rerank.cli.candidates import Format, read
-from rag_rerank.cli.output import line, table
+from rag_rerank.cli.output import one_line, table
 from rag_rerank.config import build
 from rag_rerank.context import Context, Packing
 from rag_rerank.errors import RerankError
@@ -127,7 +127,7 @@ def _packed(context: Context | None) -> Iterator[str]:
     for dropped in context.dropped:
         ids.setdefault(dropped.reason, []).append(dropped.hit.id)
     for reason, of in ids.items():
-        yield f"out    {reason}: {line(', '.join(of))}"
+        yield f"out    {reason}: {one_line(', '.join(of))}"
 
 
 def _row(hit: Hit, was: int) -> tuple[str, ...]:

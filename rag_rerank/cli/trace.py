@@ -11,13 +11,13 @@ from pathlib import Path
 import click
 
 from rag_rerank._files import check_folder, write
-from rag_rerank.cli.output import calm, line, table
+from rag_rerank.cli.output import one_line, table, without_control_characters
 from rag_rerank.errors import InputError
 from rag_rerank.records.reader import read
-from rag_rerank.records.record import BELOW, Entry, Record, digest
-from rag_rerank.trace import Visit
+from rag_rerank.records.record import BELOW_TOP_K, Entry, Record, digest
+from rag_rerank.trace import StepScore
 
-__all__ = ["report", "show", "trace", "way"]
+__all__ = ["explain_candidate", "report", "show", "trace"]
 
 
 @click.command(short_help="Write a page that shows recorded calls.")
@@ -40,18 +40,18 @@ _SCALES = {"sigmoid": "the sigmoid of", "calibrated": "a fitted probability for"
 """How a presented score comes of a raw one, where it is not the same number."""
 
 
-def way(record: Record, id: str) -> Iterator[str]:
+def explain_candidate(record: Record, id: str) -> Iterator[str]:
     """Say why a candidate entered, why it got its score, and why it stands where it stands."""
     entry = next(entry for entry in record.candidates if entry.id == id)
-    yield f"candidate {line(id)}"
+    yield f"candidate {one_line(id)}"
     if entry.text is not None:
-        yield f"text      {line(entry.text)}"
+        yield f"text      {one_line(entry.text)}"
     yield f"entered   {_entered(entry, len(record.candidates))}"
     for visit in entry.visits:
-        yield f"step      {line(visit.step)}: {_said(visit)}"
+        yield f"step      {one_line(visit.step)}: {_said(visit)}"
     for window, visits in record.trace.paths().items():
         if re.fullmatch(re.escape(id) + r"#+\d+", window):
-            yield from (f"window    {line(window)} in {line(visit.step)}: {_said(visit)}" for visit in visits)
+            yield from (f"window    {one_line(window)} in {one_line(visit.step)}: {_said(visit)}" for visit in visits)
     yield f"score     {_scored(entry, record)}"
     yield f"stands    {_stands(entry, record)}"
 
@@ -61,7 +61,7 @@ def _entered(entry: Entry, among: int) -> str:
     return f"it came at place {entry.first_rank} of {among}, {score} of the first stage"
 
 
-def _said(visit: Visit) -> str:
+def _said(visit: StepScore) -> str:
     if visit.raw_score is None:
         return f"not scored: {visit.unscored}"
     facts = [f"raw score {visit.raw_score:.6g} ({visit.scale}), place {visit.rank}"]
@@ -79,7 +79,7 @@ def _scored(entry: Entry, record: Record) -> str:
     if entry.score is None or entry.raw_score is None:
         return f"none: {entry.dropped}"
     source = next((visit.step for visit in reversed(entry.visits) if visit.raw_score == entry.raw_score), None)
-    by = "" if source is None else f", given by {line(source)}"
+    by = "" if source is None else f", given by {one_line(source)}"
     shown = f"{_SCALES.get(record.scale or '', 'on the scale')} "
     of = f"the raw score {entry.raw_score:.6g}" if record.scale in _SCALES else f"{record.scale!r}"
     window = "" if entry.window is None else f"; of its characters {entry.window[0]} to {entry.window[1]}"
@@ -90,7 +90,7 @@ def _stands(entry: Entry, record: Record) -> str:
     if entry.rank is None:
         return "nowhere: the call failed"
     place = f"at {entry.rank} of {len(record.candidates)}, it came at {entry.first_rank}"
-    dropped = [f"not returned: {BELOW} ({record.top_k})"] if entry.dropped == BELOW else []
+    dropped = [f"not returned: {BELOW_TOP_K} ({record.top_k})"] if entry.dropped == BELOW_TOP_K else []
     return "; ".join([place, *_neighbours(entry, record), *dropped])
 
 
@@ -100,7 +100,7 @@ def _neighbours(entry: Entry, record: Record) -> Iterator[str]:
         other = by_rank.get((entry.rank or 0) + step)
         if other is None:
             continue
-        yield f"{word} {line(other.id)}{_why(entry, other)}"
+        yield f"{word} {one_line(other.id)}{_why(entry, other)}"
 
 
 def _why(entry: Entry, other: Entry) -> str:
@@ -115,9 +115,9 @@ def _why(entry: Entry, other: Entry) -> str:
     for visit in reversed(entry.visits):
         score = theirs.get(visit.step)
         if visit.raw_score is not None and score is not None and score != visit.raw_score:
-            return f" by {line(visit.step)}, with {visit.raw_score:.6g} against {score:.6g}"
+            return f" by {one_line(visit.step)}, with {visit.raw_score:.6g} against {score:.6g}"
         if visit.step in theirs and (visit.raw_score is None) != (score is None):
-            return f", which had {'no' if score is None else 'a'} score in {line(visit.step)}"
+            return f", which had {'no' if score is None else 'a'} score in {one_line(visit.step)}"
     return " by the order in which they came" if not entry.visits and not other.visits else ""
 
 
@@ -165,7 +165,7 @@ def _matching(records: Iterable[Record], query: str | None, id: str | None, reco
 def _page(record: Record) -> Iterator[str]:
     yield from _head(record)
     yield "trace"
-    yield from (f"  {calm(text)}" for text in record.trace.render().split("\n"))
+    yield from (f"  {without_control_characters(text)}" for text in record.trace.render().split("\n"))
     if record.candidates:
         heading = ("rank", "was", "", "score", "read", "id", "dropped")
         yield table([heading, *map(_row, record.candidates)], align=">><>><<")
@@ -173,21 +173,21 @@ def _page(record: Record) -> Iterator[str]:
 
 def _head(record: Record) -> Iterator[str]:
     yield f"record    {record.id}"
-    yield f"query     {asked(record)}"
+    yield f"query     {query_text(record)}"
     yield f"time      {record.time}  ({record.seconds * 1000:,.0f} ms)"
-    yield f"reranker  {line(record.reranker)}"
+    yield f"reranker  {one_line(record.reranker)}"
     if record.scale is not None:
         yield f"scale     {record.scale}"
     if record.tags:
-        yield f"tags      {line(', '.join(f'{name}={value}' for name, value in record.tags.items()))}"
-    yield from (f"degraded  {line(reason)}" for reason in record.degraded)
+        yield f"tags      {one_line(', '.join(f'{name}={value}' for name, value in record.tags.items()))}"
+    yield from (f"degraded  {one_line(reason)}" for reason in record.degraded)
     if record.error is not None:
-        yield f"failed    {line(record.error)}"
+        yield f"failed    {one_line(record.error)}"
 
 
-def asked(record: Record) -> str:
+def query_text(record: Record) -> str:
     """Return the query, or its hash where it was not recorded."""
-    return f"sha256 {record.query_sha256}" if record.query is None else line(record.query)
+    return f"sha256 {record.query_sha256}" if record.query is None else one_line(record.query)
 
 
 def _row(entry: Entry) -> tuple[str, ...]:
@@ -203,7 +203,7 @@ def _row(entry: Entry) -> tuple[str, ...]:
 
 def _way(record: Record, id: str) -> Iterator[str]:
     yield from _head(record)
-    yield from way(record, id)
+    yield from explain_candidate(record, id)
 
 
 @click.group(short_help="Look at recorded calls, on the terminal or as a page.")

@@ -13,8 +13,16 @@ import click
 
 from rag_rerank._files import new_folder
 from rag_rerank.base import PointwiseReranker, Reranker
-from rag_rerank.cli.options import as_given, knobs, note, resume_option, settings_of, stoppable, unjudged_option
-from rag_rerank.cli.output import bar, line, table
+from rag_rerank.cli.options import (
+    command_line,
+    note,
+    resume_hint,
+    resume_option,
+    settings_of,
+    training_options,
+    unjudged_option,
+)
+from rag_rerank.cli.output import bar, one_line, table
 from rag_rerank.compose import Cached, Unjudged
 from rag_rerank.config import build
 from rag_rerank.errors import ConfigError
@@ -22,7 +30,7 @@ from rag_rerank.errors import ConfigError
 if TYPE_CHECKING:
     from rag_rerank.evaluation import Judged
     from rag_rerank.training.data.examples import Examples
-    from rag_rerank.training.run_record import Run
+    from rag_rerank.training.run_record import TrainingRun
 
 __all__ = ["train"]
 
@@ -62,7 +70,7 @@ _WAYS = ("bm25", "bi-encoder", "model", "random")
 @click.option(
     "--against-leaks", "evaluations", multiple=True, metavar="SOURCE", help="Leave text of this out; repeatable."
 )
-@knobs
+@training_options
 @resume_option
 @click.option("--json", "as_json", is_flag=True, help="Print the run record instead of a summary.")
 @click.pass_context
@@ -119,11 +127,11 @@ def train(
     judged: Judged | None = None
     if hold_out is not None:
         examples, held = split.split(examples, share=hold_out, seed=settings.seed, shared_corpus=shared_corpus)
-        judged = training_validation.searched(held, among=examples if shared_corpus else None, depth=depth)
+        judged = training_validation.first_stage_of(held, among=examples if shared_corpus else None, depth=depth)
     elif validation is not None:
         judged = read(validation, depth=depth)
     examples, contamination = _clean(examples, judged if validation else None, evaluations, shared_corpus)
-    taught_by: card.Teacher | None = None
+    taught_by: card.TeacherFacts | None = None
     if ways:
         with ExitStack() as stack:
             teacher, current = (_built(spec, out, stack) for spec in (filter_teacher, model))
@@ -140,16 +148,18 @@ def train(
                 )
             if teacher is not None:
                 scored = sum(p.teacher is not None for example in examples.examples for p in example.passages)
-                taught_by = card.Teacher(name=teacher.label, remote=teacher_scores.provided(teacher), pairs=scored)
+                taught_by = card.TeacherFacts(
+                    name=teacher.label, remote=teacher_scores.provided_scores(teacher), pairs=scored
+                )
     click.echo("\n".join(_plan(examples, judged, base)), err=True)
     begun = card.Card(
         name=out.name,
         licence=model_licence,
         contamination=contamination,
         teacher=taught_by,
-        commands=(as_given(ctx),),
+        commands=(command_line(ctx),),
     )
-    with stoppable(out), bar(f"training {line(out.name)}") as progress:
+    with resume_hint(out), bar(f"training {one_line(out.name)}") as progress:
         made = run(
             examples,
             out,
@@ -204,9 +214,9 @@ def _built(spec: str | None, out: Path, stack: ExitStack) -> Reranker | None:
     if spec is None:
         return None
     reranker = build(spec)
-    if isinstance(reranker, PointwiseReranker) and not isinstance(reranker, Cached) and not reranker.uncacheable:
+    if isinstance(reranker, PointwiseReranker) and not isinstance(reranker, Cached) and not reranker.why_not_cacheable:
         reranker = Cached(reranker=reranker, path=f"{out}.scores", max_entries=_ALL, name=reranker.label)
-    elif teacher_scores.provided(reranker) and not isinstance(reranker, Cached):
+    elif teacher_scores.provided_scores(reranker) and not isinstance(reranker, Cached):
         note(f"{reranker.label} is asked, and paid, anew each time this is run; put type: cached around its members")
     made: Reranker = stack.enter_context(reranker)
     return made
@@ -215,17 +225,17 @@ def _built(spec: str | None, out: Path, stack: ExitStack) -> Reranker | None:
 def _plan(examples: Examples, judged: Judged | None, base: str) -> Iterator[str]:
     """Say what was read, before anything is trained."""
     pairs = sum(len(example.passages) for example in examples.examples)
-    yield f"base        {line(base)}"
+    yield f"base        {one_line(base)}"
     yield f"data        {len(examples.examples):,} queries, {pairs:,} pairs"
     for source in examples.sources:
-        said = source.licence or "licence unknown"
-        yield f"source      {line(source.name)}: {source.queries:,} queries, {source.pairs:,} pairs, {line(said)}"
-    yield f"validation  {f'{line(judged.name)}: {len(judged.queries):,} queries' if judged else 'none'}"
+        licence = one_line(source.licence or "licence unknown")
+        yield f"source      {one_line(source.name)}: {source.queries:,} queries, {source.pairs:,} pairs, {licence}"
+    yield f"validation  {f'{one_line(judged.name)}: {len(judged.queries):,} queries' if judged else 'none'}"
     for problem in (*examples.problems, *(judged.problems if judged else ())):
-        yield f"Note: {line(str(problem))}"
+        yield f"Note: {one_line(str(problem))}"
 
 
-def _summary(made: Run) -> Iterator[str]:
+def _summary(made: TrainingRun) -> Iterator[str]:
     """Say what came of it."""
     rows: list[Sequence[str]] = [("step", "loss", "nDCG@10", "lift at top-3", "")]
     for point in made.curve:
@@ -237,15 +247,15 @@ def _summary(made: Run) -> Iterator[str]:
     yield table(rows, align=">>>><")
     yield ""
     if made.new_weights:
-        yield f"{line(made.base)} had no head for relevance; it was given a new one"
+        yield f"{one_line(made.base)} had no head for relevance; it was given a new one"
     if made.incoming is not None and made.before.ndcg is not None and made.best.ndcg is not None:
-        validation = f"{made.validation_queries:,} queries of {line(made.validation_name or '')}"
+        validation = f"{made.validation_queries:,} queries of {one_line(made.validation_name or '')}"
         yield f"nDCG@10 on {validation}: {made.best.ndcg:.4f}"
         yield f"the base had {made.before.ndcg:.4f}, the incoming order {made.incoming.ndcg:.4f}"
         if made.best_step == 0:
             yield "no step ranks better than the base, which is what was written"
     done = made.curve[-1].step
-    yield f"{done:,} of {made.steps:,} steps in {made.seconds:,.0f} s on {line(made.hardware['device'])}"
+    yield f"{done:,} of {made.steps:,} steps in {made.seconds:,.0f} s on {one_line(made.hardware['device'])}"
     yield f"{made.folder}: written"
 
 

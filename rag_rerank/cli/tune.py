@@ -11,11 +11,11 @@ import click
 from rag_rerank.backends.local.base import LocalReranker
 from rag_rerank.base import Reranker
 from rag_rerank.cli.candidates import own_text
-from rag_rerank.cli.config_edit import Place, check_new, edited, inside, laid_out, put, shown, with_replaced
+from rag_rerank.cli.config_edit import Place, as_yaml, check_new, edit, find_parts, place_text, put, with_replaced
 from rag_rerank.cli.output import bar, table
 from rag_rerank.config import build, to_config
-from rag_rerank.diagnostics.sample_texts import Asked, skewed
-from rag_rerank.diagnostics.tune import Measured, Report
+from rag_rerank.diagnostics.sample_texts import SampleQuestion, skewed
+from rag_rerank.diagnostics.tune import Report, TunedSetting
 from rag_rerank.diagnostics.tune import tune as measure
 from rag_rerank.errors import ConfigError
 
@@ -58,11 +58,11 @@ def tune(
     if write:
         changes = {place: report.changes for place, report in reports.items() if report.changes}
         if changes:
-            put(file, edited(file, changes), tuned)
+            put(file, edit(file, changes), tuned)
     elif out is not None:
-        put(out, laid_out(tuned, out), tuned)
+        put(out, as_yaml(tuned, out), tuned)
     if as_json:
-        models = [{"place": shown(place), **report.to_dict()} for place, report in reports.items()]
+        models = [{"place": place_text(place), **report.to_dict()} for place, report in reports.items()]
         click.echo(json.dumps({"schema": SCHEMA, "models": models, "config": None if write else to_config(tuned)}))
         return
     click.echo("\n\n".join(_page(place, report) for place, report in reports.items()))
@@ -70,12 +70,12 @@ def tune(
     click.echo(_outcome(file if write else out, tuned, written=not write or tuned != root))
 
 
-def _measured(root: Reranker, asked: Asked, seconds: float) -> tuple[Reranker, Mapping[Place, Report]]:
+def _measured(root: Reranker, asked: SampleQuestion, seconds: float) -> tuple[Reranker, Mapping[Place, Report]]:
     """Tune each local model; equal ones once. What cannot be tuned is told on stderr, unless nothing can."""
     by_model: dict[LocalReranker, Report] = {}
     reports: dict[Place, Report] = {}
     refused: ConfigError | None = None
-    for place, reranker in inside(root, LocalReranker):  # type: ignore[type-abstract]
+    for place, reranker in find_parts(root, LocalReranker):  # type: ignore[type-abstract]
         if reranker not in by_model:
             try:
                 with bar(f"measuring {reranker.label}") as progress:
@@ -93,17 +93,17 @@ def _measured(root: Reranker, asked: Asked, seconds: float) -> tuple[Reranker, M
 
 def _outcome(file: Path | None, tuned: Reranker, *, written: bool) -> str:
     if file is None:
-        return laid_out(tuned, Path("stdout.yaml")).rstrip("\n")
+        return as_yaml(tuned, Path("stdout.yaml")).rstrip("\n")
     return f"{file}: {'written' if written else 'nothing to change'}"
 
 
 def _page(place: Place, report: Report) -> str:
-    title = f"{report.reranker.label}{f'  ({shown(place)})' if place else ''}: {report.texts} texts a call"
+    title = f"{report.reranker.label}{f'  ({place_text(place)})' if place else ''}: {report.texts} texts a call"
     tables = [_table(rows, report) for rows in (report.layouts, report.budgets) if rows]
     return "\n\n".join([title, *tables, "\n".join(_facts(report))])
 
 
-def _table(rows: Sequence[Measured], report: Report) -> str:
+def _table(rows: Sequence[TunedSetting], report: Report) -> str:
     heading = ("workers", "threads", "batch_tokens", "median", "spread", "")
     cells = [
         (
@@ -117,7 +117,7 @@ def _table(rows: Sequence[Measured], report: Report) -> str:
     return table([heading, *cells], align=">>>>><")
 
 
-def _mark(row: Measured, report: Report) -> str:
+def _mark(row: TunedSetting, report: Report) -> str:
     if not row.exact:
         return f"moves scores by {row.moved:.1g}"
     if row.setting == report.present.setting:

@@ -2,7 +2,7 @@
 
 from rag_rerank.compose.cached import Cached
 from rag_rerank.compose.calibrated import Calibrated
-from rag_rerank.compose.calibration_map import CalibrationMap, Fit, Provenance, Unjudged
+from rag_rerank.compose.calibration_map import CalibrationMap, FitQuality, Provenance, Unjudged
 from rag_rerank.compose.cascade import Cascade, Stage
 from rag_rerank.compose.deadline import Deadline
 from rag_rerank.compose.ensemble import Ensemble
@@ -12,6 +12,7 @@ from rag_rerank.compose.recorded import Recorded
 from rag_rerank.compose.shadow import Shadow
 from rag_rerank.compose.shadow_report import ShadowReport, ShadowSummary
 from rag_rerank.compose.windows import Windows
+from rag_rerank.compose.wrapper import Wrapper
 
 __all__ = [
     "Cached",
@@ -21,7 +22,7 @@ __all__ = [
     "Deadline",
     "Ensemble",
     "Fallback",
-    "Fit",
+    "FitQuality",
     "Hedge",
     "Provenance",
     "Recorded",
@@ -31,4 +32,5 @@ __all__ = [
     "Stage",
     "Unjudged",
     "Windows",
+    "Wrapper",
 ]

@@ -19,10 +19,10 @@ from rag_rerank.trace import Coverage
 if TYPE_CHECKING:
     import sqlite3
 
-__all__ = ["FileStore", "Kept", "MemoryStore", "Store", "clock", "fresh"]
+__all__ = ["FileStore", "MemoryStore", "Store", "StoredScore", "clock", "fresh"]
 
 
-class Kept(NamedTuple):
+class StoredScore(NamedTuple):
     """What is kept of a text: its raw score and its coverage, where that was known."""
 
     score: float
@@ -32,10 +32,10 @@ class Kept(NamedTuple):
 class Store(Protocol):
     """Scores by key; threads may share it. What went wrong without harm to the scores goes into ``notes``."""
 
-    def find(self, keys: Sequence[bytes], notes: list[str]) -> dict[bytes, Kept]:
+    def find(self, keys: Sequence[bytes], notes: list[str]) -> dict[bytes, StoredScore]:
         """Return what there is of these keys."""
 
-    def keep(self, scores: Mapping[bytes, Kept], notes: list[str]) -> None:
+    def keep(self, scores: Mapping[bytes, StoredScore], notes: list[str]) -> None:
         """Add scores, or replace them."""
 
     def close(self) -> None:
@@ -49,9 +49,9 @@ class MemoryStore:
         self._max_entries = max_entries
         self._ttl = ttl
         self._lock = threading.Lock()
-        self._entries: OrderedDict[bytes, tuple[Kept, float]] = OrderedDict()
+        self._entries: OrderedDict[bytes, tuple[StoredScore, float]] = OrderedDict()
 
-    def find(self, keys: Sequence[bytes], notes: list[str]) -> dict[bytes, Kept]:
+    def find(self, keys: Sequence[bytes], notes: list[str]) -> dict[bytes, StoredScore]:
         """Return what there is of these keys."""
         first, last = fresh(self._ttl, clock())
         found = {}
@@ -63,7 +63,7 @@ class MemoryStore:
                     found[key] = kept
         return found
 
-    def keep(self, scores: Mapping[bytes, Kept], notes: list[str]) -> None:
+    def keep(self, scores: Mapping[bytes, StoredScore], notes: list[str]) -> None:
         """Add scores, or replace them."""
         now = clock()
         with self._lock:
@@ -128,7 +128,7 @@ class FileStore:
         self._closed = False
         self._opened = self._open()
 
-    def find(self, keys: Sequence[bytes], notes: list[str]) -> dict[bytes, Kept]:
+    def find(self, keys: Sequence[bytes], notes: list[str]) -> dict[bytes, StoredScore]:
         """Return what there is of these keys.
 
         Raises:
@@ -155,10 +155,11 @@ class FileStore:
         if used_long_ago:
             self._write("UPDATE scores SET used = ? WHERE key = ?", used_long_ago, notes)
         return {
-            key: Kept(score, None if total is None else Coverage(total, seen)) for key, score, total, seen, _ in rows
+            key: StoredScore(score, None if total is None else Coverage(total, seen))
+            for key, score, total, seen, _ in rows
         }
 
-    def keep(self, scores: Mapping[bytes, Kept], notes: list[str]) -> None:
+    def keep(self, scores: Mapping[bytes, StoredScore], notes: list[str]) -> None:
         """Add scores, or replace them. A full disk, or another writer that never ends, is only noted.
 
         Raises:

@@ -9,19 +9,21 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-from rag_rerank._lazy import loaded
-from rag_rerank.base import PointwiseReranker, check_reranker
-from rag_rerank.compose.cache_stores import FileStore, Kept, MemoryStore, Store
+from rag_rerank._lazy import forget, load_once
+from rag_rerank._version import __version__
+from rag_rerank.base import PointwiseReranker
+from rag_rerank.compose.cache_stores import FileStore, MemoryStore, Store, StoredScore
+from rag_rerank.compose.wrapper import WrapsReranker, check_reranker
 from rag_rerank.errors import BadResponse, ConfigError, InputTooLong
-from rag_rerank.execution.calls import checked
+from rag_rerank.execution.calls import check_scores
 from rag_rerank.trace import Usage
-from rag_rerank.types import Scale, Scores
+from rag_rerank.types import Scores
 
 __all__ = ["Cached"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cached(PointwiseReranker):
+class Cached(WrapsReranker, PointwiseReranker):
     """Asks its reranker only for the scores that it does not have yet.
 
     A score is found again for the same query, the same text and the same `fingerprint` of the reranker, which
@@ -61,10 +63,12 @@ class Cached(PointwiseReranker):
         super().__post_init__()
         check_reranker(self.reranker, "reranker")
         if not isinstance(self.reranker, PointwiseReranker):
-            mend = "cache its members instead" if self.reranker.parts else "its answer depends on all candidates"
+            mend = "cache its members instead" if self.reranker.children else "its answer depends on all candidates"
             raise ConfigError(f"{self.reranker.label} gives no scores of single texts; {mend}", path="reranker")
-        if self.reranker.uncacheable is not None:
-            raise ConfigError(f"{self.reranker.label} cannot be cached: {self.reranker.uncacheable}", path="reranker")
+        if self.reranker.why_not_cacheable is not None:
+            raise ConfigError(
+                f"{self.reranker.label} cannot be cached: {self.reranker.why_not_cacheable}", path="reranker"
+            )
         if self.path is not None:
             object.__setattr__(self, "path", os.fspath(self.path))
             if not self.path.strip():
@@ -73,16 +77,6 @@ class Cached(PointwiseReranker):
             raise ConfigError(f"max_entries must be at least 1, got {self.max_entries}", path="max_entries")
         if self.ttl is not None and not (self.ttl > 0 and math.isfinite(self.ttl)):
             raise ConfigError(f"ttl must be more than 0 seconds, got {self.ttl}", path="ttl")
-
-    @property
-    def scale(self) -> Scale:
-        """The reranker's scale."""
-        return self.reranker.scale
-
-    @property
-    def label(self) -> str:
-        """How traces call this reranker."""
-        return self.name or f"cached({self.reranker.label})"
 
     @property
     def model_id(self) -> str | None:
@@ -95,19 +89,23 @@ class Cached(PointwiseReranker):
         return self.reranker.template_id
 
     @property
-    def uncacheable(self) -> str | None:
+    def why_not_cacheable(self) -> str | None:
         """What the reranker says: a cache in memory may stand before one on disk."""
-        return self.reranker.uncacheable
+        return self.reranker.why_not_cacheable
+
+    def _identity(self, version: str | None = None) -> str:
+        return self.reranker._identity(version)  # a cache changes no score
 
     @property
-    def fingerprint(self) -> str:
-        """The reranker's: a cache changes no score."""
-        return self.reranker.fingerprint
+    def _key(self) -> str:
+        """The part of every key that stands for the reranker; it changes with the release of this package.
 
-    @property
-    def identity(self) -> str:
-        """The reranker's: a cache changes no score."""
-        return self.reranker.identity
+        Raises:
+            ConfigError: The scores cannot be cached; the message says why.
+        """
+        if self.why_not_cacheable is not None:
+            raise ConfigError(f"{self.reranker.label} cannot be cached: {self.why_not_cacheable}")
+        return self._identity(__version__)
 
     def score(self, query: str, texts: Sequence[str]) -> Scores:
         """Score each text, asking only for what is missing.
@@ -137,7 +135,7 @@ class Cached(PointwiseReranker):
     def warm_up(self) -> None:
         """Load the reranker and open the file."""
         super().warm_up()
-        _ = self.fingerprint, self._store
+        _ = self._key, self._store
 
     def close(self) -> None:
         """Close the reranker and the file; scores in memory are forgotten."""
@@ -155,14 +153,14 @@ class Cached(PointwiseReranker):
         finally:
             await asyncio.to_thread(self._let_go)
 
-    @loaded
+    @load_once
     def _store(self) -> Store:
         if self.path is None:
             return MemoryStore(self.max_entries, self.ttl)
         return FileStore(self.path, self.max_entries, self.ttl)
 
     def _let_go(self) -> None:
-        if store := type(self)._store.pop(self):
+        if store := forget(self, "_store"):
             store.close()
 
 
@@ -173,7 +171,7 @@ class _Lookup:
         self._reranker = cached.reranker
         self._store = cached._store
         self._notes: list[str] = []
-        self._keys = _keys(cached.fingerprint, query, texts)
+        self._keys = _keys(cached._key, query, texts)
         self._kept = self._store.find(tuple(dict.fromkeys(self._keys)), self._notes)
         self._asked: dict[bytes, int] = {}
         for position, key in enumerate(self._keys):
@@ -199,7 +197,7 @@ class _Lookup:
         """
         answer = self._checked(answer)
         new = {
-            key: Kept(value, answer.coverage[i] if answer.coverage else None)
+            key: StoredScore(value, answer.coverage[i] if answer.coverage else None)
             for i, (key, value) in enumerate(zip(self._asked, answer.values, strict=True))
         }
         if new:
@@ -222,7 +220,7 @@ class _Lookup:
         )
 
     def _checked(self, answer: Scores) -> Scores:
-        answer = checked(self._reranker, answer, len(self.missing))
+        answer = check_scores(self._reranker, answer, len(self.missing))
         if answer.scale != self._reranker.scale:
             raise self._bad(f"declares the scale {self._reranker.scale!r} and answered on {answer.scale!r}")
         return answer

@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NamedTuple
 
-from rag_rerank._lazy import loaded
-from rag_rerank.base import Composite, Reranker, check_reranker
+from rag_rerank._lazy import load_once, peek
+from rag_rerank.base import Reranker
 from rag_rerank.compose.calibration_map import CalibrationMap
 from rag_rerank.compose.fallback import change_of_scale
+from rag_rerank.compose.wrapper import Wrapper
 from rag_rerank.errors import CalibrationWarning, ConfigError
-from rag_rerank.execution.calls import levels_to_the_caller
-from rag_rerank.execution.plan import Call, Decision, Plan, Work
+from rag_rerank.execution.calls import caller_stacklevel
+from rag_rerank.execution.plan import Call, InThread, Plan, PlanResult
 from rag_rerank.types import Candidate, Hit, Ranking, Scale
 
 __all__ = ["Calibrated", "calibrates", "model_of"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Calibrated(Composite):
+class Calibrated(Wrapper):
     """Presents the scores of its reranker as probabilities of relevance; the ranking stays as it is.
 
     ``hit.score`` is the map's probability for the reranker's raw score, on the scale ``calibrated``. ``hit.raw_score``
@@ -46,12 +47,10 @@ class Calibrated(Composite):
 
     kind: ClassVar[str] = "calibrated"
 
-    reranker: Reranker
     map: str | CalibrationMap
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_reranker(self.reranker, "reranker")
         if self.reranker.scale == "calibrated":
             raise ConfigError(f"{self.reranker.label} gives probabilities already", path="reranker")
         if isinstance(self.map, CalibrationMap):
@@ -66,37 +65,28 @@ class Calibrated(Composite):
         """Calibrated: probabilities of relevance."""
         return "calibrated"
 
-    @property
-    def label(self) -> str:
-        """How traces call this reranker."""
-        return self.name or f"calibrated({self.reranker.label})"
-
-    def fits(self, query: str, texts: Sequence[str], seconds: float) -> int | None:
-        """What the reranker says: mapping takes no time."""
-        return self.reranker.fits(query, texts, seconds)
-
     def warm_up(self) -> None:
         """Load the reranker and the map, and see whether they belong together."""
         super().warm_up()
         _ = self._ready
 
-    def _facts(self) -> Mapping[str, Any]:
+    def _identity_facts(self) -> Mapping[str, Any]:
         """What the map does, wherever it lies and whatever it was fitted on."""
         return {"map": self._map.shape}
 
-    @loaded
+    @load_once
     def _map(self) -> CalibrationMap:
         made = self.map if isinstance(self.map, CalibrationMap) else CalibrationMap.load(self.map)
         self._check(made)
         return made
 
-    @loaded
+    @load_once
     def _ready(self) -> _Ready:
         made = self._map
         if made.fitted.identity == self.reranker.identity:
             return _Ready(made, ())
         doubt = _doubt(made, self.reranker)
-        warnings.warn(f"{self.label}: {doubt}", CalibrationWarning, stacklevel=levels_to_the_caller())
+        warnings.warn(f"{self.label}: {doubt}", CalibrationWarning, stacklevel=caller_stacklevel())
         return _Ready(made, (doubt,))
 
     def _check(self, made: CalibrationMap) -> None:
@@ -109,14 +99,14 @@ class Calibrated(Composite):
             )
 
     def _plan(self, query: str, candidates: tuple[Candidate, ...]) -> Plan:
-        ready: _Ready = type(self)._ready.peek(self) or (yield Work(lambda: self._ready))
+        ready: _Ready = peek(self, "_ready") or (yield InThread(lambda: self._ready))
         ranking: Ranking = yield Call(self.reranker, query, candidates)
         fitted = ready.map.fitted
         if ranking.substituted or ranking.scale != fitted.scale:
             change = change_of_scale(self.scale, ranking.scale)
             reason = f"not calibrated, since another reranker answered than {self.reranker.label}{change}"
-            return Decision(ranking.hits, ranking.scale, (reason,), ready.notes, substituted=True)
-        return Decision(tuple(_mapped(hit, ready.map) for hit in ranking), self.scale, notes=ready.notes)
+            return PlanResult(ranking.hits, ranking.scale, (reason,), ready.notes, substituted=True)
+        return PlanResult(tuple(_mapped(hit, ready.map) for hit in ranking), self.scale, notes=ready.notes)
 
 
 class _Ready(NamedTuple):
@@ -131,7 +121,7 @@ _REFIT = "Fit one for it: rag-rerank calibrate JUDGED --config CONFIG -o map.jso
 
 def calibrates(reranker: Reranker) -> bool:
     """Whether a reranker is `Calibrated`, or holds one that is."""
-    return isinstance(reranker, Calibrated) or any(map(calibrates, reranker.parts))
+    return isinstance(reranker, Calibrated) or any(map(calibrates, reranker.children))
 
 
 def _mapped(hit: Hit, made: CalibrationMap) -> Hit:

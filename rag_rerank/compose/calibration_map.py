@@ -12,15 +12,15 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from rag_rerank._checks import one_of
 from rag_rerank._files import parsed, write
-from rag_rerank.base import check_choice
 from rag_rerank.errors import ConfigError, did_you_mean
 from rag_rerank.types import SCALES, Scale
 
 __all__ = [
     "SCHEMA",
     "CalibrationMap",
-    "Fit",
+    "FitQuality",
     "Method",
     "Provenance",
     "Unjudged",
@@ -36,7 +36,7 @@ Unjudged = Literal["left out", "not relevant"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fit:
+class FitQuality:
     """How far numbers are probabilities of relevance, on judged pairs.
 
     Args:
@@ -87,8 +87,8 @@ class Provenance:
     queries: int
     pairs: int
     prior: float
-    before: Fit | None = None
-    after: Fit
+    before: FitQuality | None = None
+    after: FitQuality
     version: str
     date: str
 
@@ -96,8 +96,8 @@ class Provenance:
         _texts(self, ("reranker", "identity", "data", "fingerprint", "version", "date"))
         if self.model is not None:
             _texts(self, ("model",))
-        check_choice(self.scale, SCALES, "scale")
-        check_choice(self.unjudged, get_args(Unjudged), "unjudged")
+        one_of(self.scale, SCALES, "scale")
+        one_of(self.unjudged, get_args(Unjudged), "unjudged")
         if not isinstance(self.relevant, (list, tuple)):
             raise ConfigError(f"expected a list of grades, got {type(self.relevant).__name__}", path="relevant")
         object.__setattr__(self, "relevant", tuple(self.relevant))
@@ -121,10 +121,10 @@ class Provenance:
         return cls(**{**data, **fits})
 
 
-def _fit(data: Any, path: str) -> Fit:
+def _fit(data: Any, path: str) -> FitQuality:
     try:
-        check_keys(Fit, data)
-        return Fit(**data)
+        check_keys(FitQuality, data)
+        return FitQuality(**data)
     except ConfigError as error:
         raise error.under(path) from error
 
@@ -202,7 +202,7 @@ class CalibrationMap:
     probabilities: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        check_choice(self.method, get_args(Method), "method")
+        one_of(self.method, get_args(Method), "method")
         if not isinstance(self.fitted, Provenance):
             raise ConfigError(f"expected a Provenance, got {type(self.fitted).__name__}", path="fitted")
         for name in ("scores", "probabilities"):

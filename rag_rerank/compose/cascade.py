@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import ClassVar, NamedTuple
 
-from rag_rerank.base import Composite, Reranker, check_reranker
+from rag_rerank.base import Composite, Reranker
+from rag_rerank.compose.wrapper import check_reranker
 from rag_rerank.errors import ConfigError
-from rag_rerank.execution.plan import Call, Decision, Plan
+from rag_rerank.execution.plan import Call, Plan, PlanResult
 from rag_rerank.trace import Usage
-from rag_rerank.types import BLANK, Candidate, Hit, Ranking, Scale, renumbered
+from rag_rerank.types import BLANK, Candidate, Hit, Ranking, Scale, renumber
 
 __all__ = ["Cascade", "Stage", "tops_unscored"]
 
@@ -165,7 +166,7 @@ class Cascade(Composite):
             entering = tuple(hit.candidate for hit in going_on)
             ids = {hit.id for hit in going_on}
             stopped[:0] = [hit for hit in hits if hit.id not in ids]
-        return Decision(renumbered((*ahead, *hits, *stopped)), scale, notes=tuple(notes), substituted=substituted)
+        return PlanResult(renumber((*ahead, *hits, *stopped)), scale, notes=tuple(notes), substituted=substituted)
 
     def _entry(self, stage: Stage, entering: Sequence[Candidate], before: Ranking | None) -> _Entry:
         """Choose who enters a stage, by its depth and by its margin in the ranking before."""
@@ -206,7 +207,7 @@ def tops_unscored(reranker: Reranker) -> bool:
     """Whether rankings may begin with hits that have no score."""
     if isinstance(reranker, Cascade) and reranker.stages[-1].border_only:
         return True
-    return isinstance(reranker, Composite) and any(map(tops_unscored, reranker.parts))
+    return isinstance(reranker, Composite) and any(map(tops_unscored, reranker.children))
 
 
 def _unscored(candidate: Candidate, reason: str) -> Hit:

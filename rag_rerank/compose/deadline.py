@@ -7,13 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from rag_rerank._lazy import loaded
-from rag_rerank.base import Composite, PointwiseReranker, Reranker, check_choice, check_reranker
+from rag_rerank._checks import one_of
+from rag_rerank._lazy import load_once
+from rag_rerank.base import PointwiseReranker
+from rag_rerank.compose.wrapper import Wrapper
 from rag_rerank.errors import ConfigError, DeadlineExceeded, TransientError
-from rag_rerank.execution.deadline import Limit, left
-from rag_rerank.execution.plan import Call, Decision, Plan
-from rag_rerank.execution.throughput import Pace, work
-from rag_rerank.types import Candidate, Hit, Ranking, Scale, best_first, blank_last, in_first_stage_order, renumbered
+from rag_rerank.execution.deadline import Limit, seconds_left
+from rag_rerank.execution.plan import Call, Plan, PlanResult
+from rag_rerank.execution.throughput import Throughput, estimated_tokens
+from rag_rerank.types import Candidate, Hit, Ranking, best_first, blank_last, in_first_stage_order, renumber
 
 __all__ = ["Deadline"]
 
@@ -25,7 +27,7 @@ _LATE = 2.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Deadline(Composite):
+class Deadline(Wrapper):
     """Gives its reranker a total time: retries, fallbacks, hedges and waits inside are cut by it.
 
     Where a call has a shorter time already (``rerank(..., timeout=)``, or a deadline further out), that one counts,
@@ -53,26 +55,17 @@ class Deadline(Composite):
 
     kind: ClassVar[str] = "deadline"
 
-    reranker: Reranker
     seconds: float
     on_late: Literal["first_stage", "error", "partial"] = "first_stage"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_reranker(self.reranker, "reranker")
-        check_choice(self.on_late, ("first_stage", "error", "partial"), "on_late")
+        one_of(self.on_late, ("first_stage", "error", "partial"), "on_late")
         if not (self.seconds > 0 and math.isfinite(self.seconds)):
             raise ConfigError(f"seconds must be a finite number of more than 0, got {self.seconds}", path="seconds")
 
-    @property
-    def scale(self) -> Scale:
-        """The reranker's scale."""
-        return self.reranker.scale
-
-    @property
-    def label(self) -> str:
-        """How traces call this reranker."""
-        return self.name or f"deadline({self.reranker.label})"
+    def texts_within(self, query: str, texts: Sequence[str], seconds: float) -> None:
+        """Return ``None``: a `Deadline` further out uses the times of its own calls."""
 
     def _plan(self, query: str, candidates: tuple[Candidate, ...]) -> Plan:
         if self.on_late == "partial":
@@ -85,22 +78,22 @@ class Deadline(Composite):
                 raise
             reason = f"not reranked, in the order of the first stage: {self.reranker.label} was late for {self._time}"
             hits = in_first_stage_order(candidates, f"late for {self._time}")
-            return Decision(hits, self.scale, degraded=(reason,), substituted=True)
-        return Decision(ranking.hits, ranking.scale, substituted=ranking.substituted)
+            return PlanResult(hits, self.scale, degraded=(reason,), substituted=True)
+        return PlanResult(ranking.hits, ranking.scale, substituted=ranking.substituted)
 
     def _partly(self, query: str, candidates: tuple[Candidate, ...]) -> Plan:
         time = Limit(self.seconds, None)
-        end = f"in {min(self.seconds, left()):.3g} s"
+        end = f"in {min(self.seconds, seconds_left()):.3g} s"
         rankings: list[Ranking] = []
         waiting = candidates
         while True:
             seconds = time.left
-            fitting = self._fitting(query, [c.text for c in waiting], min(seconds, left()) * _SHARE)
+            fitting = self._fitting(query, [c.text for c in waiting], min(seconds, seconds_left()) * _SHARE)
             if waiting and not fitting:
                 if rankings:
                     break
                 fitting = 1  # or an estimate that was made in a bad hour would never be mended
-            load = sum(work(query, [c.text for c in waiting[:fitting]]))
+            load = sum(estimated_tokens(query, [c.text for c in waiting[:fitting]]))
             try:
                 rankings.append((yield Call(self.reranker, query, waiting[:fitting], seconds)))
             except TransientError as error:
@@ -119,14 +112,14 @@ class Deadline(Composite):
 
     def _fitting(self, query: str, texts: Sequence[str], seconds: float) -> int:
         """Return how many of the texts, from the first on, fit by estimate; all where there is none yet."""
-        fitting = self.reranker.fits(query, texts, seconds)
+        fitting = self.reranker.texts_within(query, texts, seconds)
         if fitting is None:
-            fitting = self._pace.fits(work(query, texts), seconds)
+            fitting = self._pace.texts_within(estimated_tokens(query, texts), seconds)
         return len(texts) if fitting is None else min(fitting, len(texts))
 
     def _joined(
         self, candidates: tuple[Candidate, ...], rankings: Sequence[Ranking], waiting: Sequence[Candidate], end: str
-    ) -> Decision:
+    ) -> PlanResult:
         """Return the hits of all rounds in one order, and behind them the candidates that were not reached."""
         if len(rankings) == 1:  # its own order stands, whatever made it
             (ranking,) = rankings
@@ -139,22 +132,22 @@ class Deadline(Composite):
             degraded = (f"{reached} of {len(candidates)} candidates were scored {end}; the others follow",)
             hits = blank_last((*hits, *in_first_stage_order(waiting, f"not reached {end}")))
         substituted = not rankings or any(ranking.substituted for ranking in rankings)
-        return Decision(hits, scale, degraded=degraded, substituted=substituted)
+        return PlanResult(hits, scale, degraded=degraded, substituted=substituted)
 
     @property
     def _in_rounds(self) -> bool:
-        return isinstance(self.reranker, PointwiseReranker) and self.reranker.uncacheable is None
+        return isinstance(self.reranker, PointwiseReranker) and self.reranker.why_not_cacheable is None
 
     @property
     def _time(self) -> str:
         return f"{self.seconds:g} s"
 
-    @loaded
-    def _pace(self) -> Pace:
-        return Pace()
+    @load_once
+    def _pace(self) -> Throughput:
+        return Throughput()
 
 
 def _ranked_anew(hits: Sequence[Hit]) -> tuple[Hit, ...]:
     """Order the hits of several rounds, which come round by round, as if there had been one; ties by incoming order."""
     scored = [hit for hit in hits if hit.raw_score is not None]
-    return renumbered((*best_first(scored), *(hit for hit in hits if hit.raw_score is None)))
+    return renumber((*best_first(scored), *(hit for hit in hits if hit.raw_score is None)))

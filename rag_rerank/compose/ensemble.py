@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from statistics import fmean, pstdev
 from typing import ClassVar, Literal
 
-from rag_rerank.base import Composite, Reranker, check_choice, check_reranker
-from rag_rerank.compose.fusion import FUSIONS, NORMALISATIONS, fused
+from rag_rerank._checks import one_of
+from rag_rerank.base import Composite, Reranker
+from rag_rerank.compose.wrapper import check_reranker
 from rag_rerank.errors import AllFailed, ConfigError, RerankError, TransientError
-from rag_rerank.execution.plan import Call, Decision, Outcome, Plan, Together, Work, lasting
-from rag_rerank.types import Candidate, Ranking, Scale
+from rag_rerank.execution.plan import Call, InThread, Outcome, Parallel, Plan, PlanResult, is_permanent
+from rag_rerank.types import Candidate, Hit, Ranking, Scale, Scores, ranked_hits
 
 __all__ = ["Ensemble"]
+
+FUSIONS = ("rrf", "combsum", "combmnz", "weighted")
 
 _MANY = 2000
 """Scores of all members together whose fusion takes some ten milliseconds."""
@@ -71,9 +76,9 @@ class Ensemble(Composite):
             raise ConfigError(f"an ensemble needs at least two members, got {len(self.members)}", path="members")
         for i, member in enumerate(self.members):
             check_reranker(member, f"members[{i}]")
-        check_choice(self.fusion, FUSIONS, "fusion")
+        one_of(self.fusion, FUSIONS, "fusion")
         if self.normalise is not None:
-            check_choice(self.normalise, NORMALISATIONS, "normalise")
+            one_of(self.normalise, NORMALISATIONS, "normalise")
             if self.fusion == "rrf":
                 raise ConfigError("rrf looks at ranks, so there are no scores to normalise", path="normalise")
         if not (self.k >= 0 and math.isfinite(self.k)):
@@ -122,29 +127,107 @@ class Ensemble(Composite):
 
     def _plan(self, query: str, candidates: tuple[Candidate, ...]) -> Plan:
         calls = tuple(Call(member, query, candidates) for member in self.members)
-        outcomes: tuple[Outcome, ...] = yield Together(calls, vital=len(calls))
+        outcomes: tuple[Outcome, ...] = yield Parallel(calls, required=len(calls))
         errors = [outcome for outcome in outcomes if isinstance(outcome, RerankError)]
         for error in errors:
-            if lasting(error):
+            if is_permanent(error):
                 raise error
         weights = self.weights or (1.0,) * len(self.members)
-        voices, missing = [], []
+        weighted_rankings, missing = [], []
         for member, weight, outcome in zip(self.members, weights, outcomes, strict=True):
             if not isinstance(outcome, Ranking):
                 missing.append(f"{member.label} ({type(outcome).__name__})")
             elif self.normalise == "none" and outcome.scale != member.scale:
                 missing.append(f"{member.label} (answered on the scale {outcome.scale!r}, not {member.scale!r})")
             else:
-                voices.append((weight, outcome))
-        if not voices:
+                weighted_rankings.append((weight, outcome))
+        if not weighted_rankings:
             passing = [error for error in errors if isinstance(error, TransientError)]
             raise AllFailed(f"no member can be fused: {', '.join(missing)}", errors=passing)
-        fuse = partial(fused, candidates, voices, self.fusion, self.normalise or "min-max", self.k)
-        many = len(candidates) * len(voices) > _MANY
-        return Decision(
-            (yield Work(fuse)) if many else fuse(),
+        work = partial(fuse, candidates, weighted_rankings, self.fusion, self.normalise or "min-max", self.k)
+        many = len(candidates) * len(weighted_rankings) > _MANY
+        return PlanResult(
+            (yield InThread(work)) if many else work(),
             self.scale,
             degraded=(f"fused without {', '.join(missing)}",) if missing else (),
-            substituted=bool(missing) or any(ranking.substituted for _, ranking in voices),
+            substituted=bool(missing) or any(ranking.substituted for _, ranking in weighted_rankings),
             own_scores=True,
         )
+
+
+def fuse(
+    candidates: Sequence[Candidate],
+    weighted_rankings: Sequence[tuple[float, Ranking]],
+    fusion: str,
+    normalise: str,
+    k: float,
+) -> tuple[Hit, ...]:
+    """Return the candidates ranked by all rankings together; see `Ensemble` for the formulas.
+
+    Args:
+        candidates: All of them, in incoming order, which breaks ties.
+        weighted_rankings: Weight and ranking of each member that answered.
+        fusion: One of `FUSIONS`.
+        normalise: One of `NORMALISATIONS`.
+        k: The constant of reciprocal rank fusion.
+    """
+    scored = [[hit for hit in ranking if hit.raw_score is not None] for _, ranking in weighted_rankings]
+    count = {candidate.id: 0 for candidate in candidates}
+    total = dict.fromkeys(count, 0.0)
+    for (weight, _), hits in zip(weighted_rankings, scored, strict=True):
+        for hit in hits:
+            count[hit.id] += 1
+        for id, vote in (_reciprocal(hits, k) if fusion == "rrf" else _votes(hits, total, normalise)).items():
+            total[id] += weight * vote
+    if fusion == "combmnz":
+        total = {id: count[id] * value for id, value in total.items()}
+    why = {
+        hit.id: hit.unscored or ""
+        for _, ranking in reversed(weighted_rankings)
+        for hit in ranking
+        if hit.raw_score is None
+    }
+    where = [i for i, candidate in enumerate(candidates) if count[candidate.id]]
+    values = [total[candidates[i].id] for i in where]
+    unscored = {i: why[candidate.id] for i, candidate in enumerate(candidates) if not count[candidate.id]}
+    return ranked_hits(candidates, Scores(values, "unbounded"), where, unscored)
+
+
+def _reciprocal(hits: Sequence[Hit], k: float) -> dict[str, float]:
+    return {hit.id: 1.0 / (k + rank) for rank, hit in enumerate(hits, start=1)}
+
+
+def _votes(hits: Sequence[Hit], ids: Mapping[str, float], normalise: str) -> dict[str, float]:
+    """Return a normalised score for every candidate; those without a score count as the lowest."""
+    if not hits:
+        return {}
+    values = NORMALISATIONS[normalise](hits)
+    return dict.fromkeys(ids, min(values)) | {hit.id: value for hit, value in zip(hits, values, strict=True)}
+
+
+def _min_max(hits: Sequence[Hit]) -> list[float]:
+    raw = [hit.raw_score or 0.0 for hit in hits]
+    low, high = min(raw), max(raw)
+    if low == high:
+        return [0.5] * len(raw)
+    return [(value / 2 - low / 2) / (high / 2 - low / 2) for value in raw]  # halves, because the range may be too large
+
+
+def _z_score(hits: Sequence[Hit]) -> list[float]:
+    raw = [hit.raw_score or 0.0 for hit in hits]
+    largest = max(map(abs, raw)) or 1.0
+    raw = [value / largest for value in raw]  # their squares may be too large; a common factor changes nothing
+    mean, deviation = fmean(raw), pstdev(raw)
+    return [0.0] * len(raw) if deviation == 0 else [(value - mean) / deviation for value in raw]
+
+
+def _presented(hits: Sequence[Hit]) -> list[float]:
+    return [hit.score or 0.0 for hit in hits]
+
+
+NORMALISATIONS: Mapping[str, Callable[[Sequence[Hit]], list[float]]] = {
+    "min-max": _min_max,
+    "z-score": _z_score,
+    "none": _presented,
+}
+"""Name -> what it makes of the scores of a member's hits."""

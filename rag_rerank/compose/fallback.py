@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from rag_rerank.base import Composite, Reranker, check_choice, check_reranker
+from rag_rerank._checks import one_of
+from rag_rerank.base import Composite, Reranker
+from rag_rerank.compose.wrapper import check_reranker
 from rag_rerank.errors import AllFailed, ConfigError, TransientError
-from rag_rerank.execution.plan import Call, Decision, Plan
+from rag_rerank.execution.plan import Call, Plan, PlanResult
 from rag_rerank.trace import Usage
 from rag_rerank.types import Candidate, Scale, in_first_stage_order
 
@@ -43,7 +45,7 @@ class Fallback(Composite):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_choice(self.on_failure, ("error", "first_stage"), "on_failure")
+        one_of(self.on_failure, ("error", "first_stage"), "on_failure")
         least, members = (2, "two members") if self.on_failure == "error" else (1, "one member")
         if len(self.members) < least:
             raise ConfigError(f"a fallback needs at least {members}, got {len(self.members)}", path="members")
@@ -67,7 +69,7 @@ class Fallback(Composite):
             except TransientError as error:
                 errors.append(error)
                 continue
-            return Decision(
+            return PlanResult(
                 ranking.hits,
                 ranking.scale,
                 degraded=self._degraded(member, ranking.scale, errors),
@@ -77,7 +79,7 @@ class Fallback(Composite):
         if self.on_failure == "first_stage":
             reason = f"not reranked, in the order of the first stage: all members failed ({tried})"
             hits = in_first_stage_order(candidates, "all members failed")
-            return Decision(hits, self.scale, degraded=(reason,), substituted=True)
+            return PlanResult(hits, self.scale, degraded=(reason,), substituted=True)
         raise AllFailed(f"all {len(errors)} members failed ({tried})", errors=errors) from errors[-1]
 
     def _degraded(self, answered: Reranker, scale: Scale, errors: list[TransientError]) -> tuple[str, ...]:

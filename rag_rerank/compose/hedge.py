@@ -6,10 +6,11 @@ import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from rag_rerank.base import Composite, PointwiseReranker, Reranker, check_reranker
+from rag_rerank.base import Composite, PointwiseReranker, Reranker
 from rag_rerank.compose.fallback import change_of_scale
+from rag_rerank.compose.wrapper import check_reranker
 from rag_rerank.errors import AllFailed, ConfigError, RerankError, TransientError
-from rag_rerank.execution.plan import Call, Decision, Outcome, Plan, Together, lasting
+from rag_rerank.execution.plan import Call, Outcome, Parallel, Plan, PlanResult, is_permanent
 from rag_rerank.types import Candidate, Ranking, Scale
 
 __all__ = ["Hedge"]
@@ -66,8 +67,8 @@ class Hedge(Composite):
 
     def _plan(self, query: str, candidates: tuple[Candidate, ...]) -> Plan:
         calls = tuple(Call(member, query, candidates) for member in self.members)
-        outcomes: tuple[Outcome, ...] = yield Together(calls, stagger=self.after, enough=1, vital=1)
-        mistakes = [(i, o) for i, o in enumerate(outcomes) if lasting(o)]
+        outcomes: tuple[Outcome, ...] = yield Parallel(calls, stagger=self.after, needed=1, required=1)
+        mistakes = [(i, o) for i, o in enumerate(outcomes) if is_permanent(o)]
         answer = next((i for i, outcome in enumerate(outcomes) if isinstance(outcome, Ranking)), None)
         for i, error in mistakes:
             if i == 0 or answer is None:
@@ -82,7 +83,9 @@ class Hedge(Composite):
         degraded += [
             f"{self.members[i].label} cannot answer ({type(o).__name__}), so it is no hedge" for i, o in mistakes
         ]
-        return Decision(ranking.hits, ranking.scale, degraded=tuple(degraded), substituted=ranking.substituted or other)
+        return PlanResult(
+            ranking.hits, ranking.scale, degraded=tuple(degraded), substituted=ranking.substituted or other
+        )
 
     def _other(self, answer: int, scale: Scale, outcomes: tuple[Outcome, ...]) -> str:
         why = "failed" if isinstance(outcomes[0], RerankError) else f"had not answered after {self.after:g} s"
@@ -99,8 +102,8 @@ def _same_model(one: Reranker, other: Reranker) -> bool:
         return True
     if type(one) is not type(other) or not isinstance(one, PointwiseReranker):
         return False
-    if one.parts:
-        return len(one.parts) == len(other.parts) and all(map(_same_model, one.parts, other.parts))
+    if one.children:
+        return len(one.children) == len(other.children) and all(map(_same_model, one.children, other.children))
     return one.model_id is not None and _settings(one) == _settings(other)
 
 

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from rag_rerank._lazy import loaded
-from rag_rerank.base import Composite, Reranker, check_reranker
-from rag_rerank.execution.observers import Watcher
-from rag_rerank.execution.plan import Call, Decision, Plan, Work
+from rag_rerank._lazy import load_once, peek
+from rag_rerank.compose.wrapper import Wrapper
+from rag_rerank.execution.plan import Call, InThread, Plan, PlanResult
+from rag_rerank.execution.protocols import Observer
 from rag_rerank.records import Counts
 from rag_rerank.records.recorder import KEEP, MAX_BYTES, Recorder, check_options
-from rag_rerank.types import Candidate, Ranking, Scale
+from rag_rerank.types import Candidate, Ranking
 
 __all__ = ["Recorded"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recorded(Composite):
+class Recorded(Wrapper):
     """Passes on what its reranker says, and writes a record of each of its calls to a file.
 
     It is `rag_rerank.recording` as a part of a config: at the top it records the user's calls, and inside a composite
@@ -42,7 +41,6 @@ class Recorded(Composite):
 
     kind: ClassVar[str] = "recorded"
 
-    reranker: Reranker
     file: str
     share: float = 1.0
     texts: bool = False
@@ -51,31 +49,14 @@ class Recorded(Composite):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_reranker(self.reranker, "reranker")
         check_options(self.file, self.share, self.max_bytes, self.keep)
         object.__setattr__(self, "file", os.fspath(self.file))
 
-    @property
-    def scale(self) -> Scale:
-        """The reranker's scale."""
-        return self.reranker.scale
+    def _identity(self, version: str | None = None) -> str:
+        return self.reranker._identity(version)  # recording changes no score
 
     @property
-    def label(self) -> str:
-        """How traces call this reranker."""
-        return self.name or f"recorded({self.reranker.label})"
-
-    def fits(self, query: str, texts: Sequence[str], seconds: float) -> int | None:
-        """Estimate what the reranker can score in the time."""
-        return self.reranker.fits(query, texts, seconds)
-
-    @property
-    def identity(self) -> str:
-        """The reranker's: recording changes no score."""
-        return self.reranker.identity
-
-    @property
-    def watchers(self) -> tuple[Watcher, ...]:
+    def observers(self) -> tuple[Observer, ...]:
         """The recorder."""
         return (self._recorder,)
 
@@ -86,7 +67,7 @@ class Recorded(Composite):
 
     def flush(self) -> None:
         """Write all calls that have ended."""
-        if recorder := type(self)._recorder.peek(self):
+        if recorder := peek(self, "_recorder"):
             recorder.flush()
 
     def warm_up(self) -> None:
@@ -111,12 +92,12 @@ class Recorded(Composite):
             await asyncio.to_thread(self.flush)
 
     def _plan(self, query: str, candidates: tuple[Candidate, ...]) -> Plan:
-        if not type(self)._opened.peek(self):
-            yield Work(lambda: self._opened)
+        if not peek(self, "_opened"):
+            yield InThread(lambda: self._opened)
         ranking: Ranking = yield Call(self.reranker, query, candidates)
-        return Decision(ranking.hits, ranking.scale, substituted=ranking.substituted)
+        return PlanResult(ranking.hits, ranking.scale, substituted=ranking.substituted)
 
-    @loaded
+    @load_once
     def _recorder(self) -> Recorder:
         return Recorder(
             self.file,
@@ -127,7 +108,7 @@ class Recorded(Composite):
             inner=True,
         )
 
-    @loaded
+    @load_once
     def _opened(self) -> bool:
         """Whether the file was tried, which may wait for a disk or for other processes.
 

@@ -6,22 +6,22 @@ import logging
 import math
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import partial
 from random import random
 from typing import Any, ClassVar
 
-from rag_rerank._lazy import loaded
-from rag_rerank.base import Composite, Reranker, check_reranker
-from rag_rerank.compose.shadow_report import ShadowReport, ShadowSummary, Side
+from rag_rerank._lazy import load_once
+from rag_rerank.base import Reranker
+from rag_rerank.compose.shadow_report import ShadowReport, ShadowSide, ShadowSummary
+from rag_rerank.compose.wrapper import Wrapper, check_reranker
 from rag_rerank.errors import ConfigError
-from rag_rerank.execution.clock import first_of, now, start
-from rag_rerank.execution.deadline import unlimited
-from rag_rerank.execution.plan import Call, Decision, Plan
-from rag_rerank.text.tokenizers import Room
-from rag_rerank.types import Candidate, Ranking, Scale
+from rag_rerank.execution.clock import now, start_thread, wait_for_any
+from rag_rerank.execution.deadline import detached
+from rag_rerank.execution.plan import Call, Plan, PlanResult
+from rag_rerank.types import Candidate, Ranking
 
 __all__ = ["Shadow"]
 
@@ -29,7 +29,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shadow(Composite):
+class Shadow(Wrapper):
     """Answers with its reranker, and lets another one rank a share of the same calls afterwards, for comparison.
 
     The other reranker runs on a thread of its own, one call after the other, after the answer was found. Nothing that
@@ -54,7 +54,6 @@ class Shadow(Composite):
 
     kind: ClassVar[str] = "shadow"
 
-    reranker: Reranker
     other: Reranker
     share: float
     timeout: float = 30.0
@@ -66,7 +65,6 @@ class Shadow(Composite):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_reranker(self.reranker, "reranker")
         check_reranker(self.other, "other")
         if not 0 < self.share <= 1:
             raise ConfigError(f"share must be more than 0 and at most 1, got {self.share}", path="share")
@@ -75,29 +73,6 @@ class Shadow(Composite):
         for name, least in (("max_waiting", 0), ("keep", 1)):
             if getattr(self, name) < least:
                 raise ConfigError(f"{name} must be at least {least}, got {getattr(self, name)}", path=name)
-
-    @property
-    def scale(self) -> Scale:
-        """The scale of what answers."""
-        return self.reranker.scale
-
-    @property
-    def label(self) -> str:
-        """How traces call this reranker."""
-        return self.name or f"shadow({self.reranker.label})"
-
-    @property
-    def measured(self) -> bool:
-        """What the one that answers says."""
-        return self.reranker.measured
-
-    def rooms(self, query: str) -> tuple[Room, ...]:
-        """Say what the one that answers has room for."""
-        return self.reranker.rooms(query)
-
-    def fits(self, query: str, texts: Sequence[str], seconds: float) -> int | None:
-        """Estimate what the one that answers can score in the time."""
-        return self.reranker.fits(query, texts, seconds)
 
     def reports(self) -> tuple[ShadowReport, ...]:
         """Return the reports that are kept, oldest first."""
@@ -127,9 +102,9 @@ class Shadow(Composite):
         ranking: Ranking = yield Call(self.reranker, query, candidates)
         notes: tuple[str, ...] = ()
         if candidates and random() < self.share:
-            sent = self._line.offer(unlimited(partial(self._compare, query, candidates, ranking)))
+            sent = self._line.offer(detached(partial(self._compare, query, candidates, ranking)))
             notes = (f"{self.other.label} {'ranks this too' if sent else 'is too busy to rank this too'}",)
-        return Decision(ranking.hits, ranking.scale, notes=notes, substituted=ranking.substituted)
+        return PlanResult(ranking.hits, ranking.scale, notes=notes, substituted=ranking.substituted)
 
     def _compare(self, query: str, candidates: tuple[Candidate, ...], answer: Ranking) -> None:
         """Let the other reranker rank, and report; whatever happens stays here."""
@@ -137,8 +112,8 @@ class Shadow(Composite):
         try:
             report = ShadowReport.compared(answer, self.other.rerank(query, candidates, timeout=self.timeout))
         except BaseException as error:  # of any class: it is the shadow's alone, and told in the report
-            failed = Side.failed(self.other.label, now() - started, error)
-            report = ShadowReport(answer=Side.of(answer), other=failed, candidates=len(candidates))
+            failed = ShadowSide.failed(self.other.label, now() - started, error)
+            report = ShadowReport(answer=ShadowSide.of(answer), other=failed, candidates=len(candidates))
         self._line.note(report)
         if self.on_report is not None:
             try:
@@ -147,7 +122,7 @@ class Shadow(Composite):
                 self._line.note_unheard()
                 _log.exception("on_report of %s raised", self.label)
 
-    @loaded
+    @load_once
     def _line(self) -> _Line:
         return _Line(self.max_waiting, self.keep)
 
@@ -174,7 +149,7 @@ class _Line:
             if not self._busy:
                 self._busy = True
                 try:
-                    self._work_done = start(partial(self._run, work))
+                    self._work_done = start_thread(partial(self._run, work))
                     return True
                 except RuntimeError:  # no thread is to be had
                     self._busy = False
@@ -208,7 +183,7 @@ class _Line:
             self._waiting.clear()
             running = self._work_done if self._worker != threading.get_ident() else None  # a callback that closes
         if running is not None:
-            first_of([running])
+            wait_for_any([running])
 
     def _run(self, work: Callable[[], None] | None) -> None:
         self._worker = threading.get_ident()

@@ -7,17 +7,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from rag_rerank.execution.calls import disclosed
+from rag_rerank.execution.calls import redacted_error_text
 from rag_rerank.execution.observers import trace_of
 from rag_rerank.rank_correlation import kendall_tau_b, rank_biased_overlap, top_overlap
 from rag_rerank.trace import Usage
 from rag_rerank.types import Ranking
 
-__all__ = ["ShadowReport", "ShadowSummary", "Side", "Spread"]
+__all__ = ["ShadowReport", "ShadowSide", "ShadowSummary", "Spread"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Side:
+class ShadowSide:
     """What one of the two rerankers did.
 
     Args:
@@ -39,7 +39,7 @@ class Side:
     error: str | None = None
 
     @classmethod
-    def of(cls, ranking: Ranking) -> Side:
+    def of(cls, ranking: Ranking) -> ShadowSide:
         """Return what a ranking tells."""
         return cls(
             step=ranking.trace.step,
@@ -51,18 +51,18 @@ class Side:
         )
 
     @classmethod
-    def failed(cls, step: str, seconds: float, error: BaseException) -> Side:
+    def failed(cls, step: str, seconds: float, error: BaseException) -> ShadowSide:
         """Return what a failure tells."""
         trace = trace_of(None, error)
         usage = trace.usage if trace else Usage()
-        return cls(step=step, seconds=seconds, usage=usage, error=disclosed(error))
+        return cls(step=step, seconds=seconds, usage=usage, error=redacted_error_text(error))
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON-ready values."""
         return asdict(self) | {"usage": self.usage.to_dict(), "degraded": list(self.degraded)}
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Side:
+    def from_dict(cls, data: Mapping[str, Any]) -> ShadowSide:
         """Rebuild what `to_dict` gave."""
         return cls(**{**data, "usage": Usage.from_dict(data["usage"]), "degraded": tuple(data["degraded"])})
 
@@ -85,8 +85,8 @@ class ShadowReport:
     The last three are ``None`` where there is nothing to compare.
     """
 
-    answer: Side
-    other: Side
+    answer: ShadowSide
+    other: ShadowSide
     candidates: int
     rbo: float | None = None
     top_10: float | None = None
@@ -95,7 +95,7 @@ class ShadowReport:
     @classmethod
     def compared(cls, answer: Ranking, other: Ranking) -> ShadowReport:
         """Compare two rankings of the same candidates."""
-        report = cls(answer=Side.of(answer), other=Side.of(other), candidates=len(answer))
+        report = cls(answer=ShadowSide.of(answer), other=ShadowSide.of(other), candidates=len(answer))
         first, second = ({hit.id: hit.raw_score for hit in r if hit.raw_score is not None} for r in (answer, other))
         x, y = ([hit.id for hit in r if hit.id in first or hit.id in second] for r in (answer, other))
         both = [id for id in first if id in second]
@@ -118,7 +118,9 @@ class ShadowReport:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> ShadowReport:
         """Rebuild what `to_dict` gave."""
-        return cls(**{**data, "answer": Side.from_dict(data["answer"]), "other": Side.from_dict(data["other"])})
+        return cls(
+            **{**data, "answer": ShadowSide.from_dict(data["answer"]), "other": ShadowSide.from_dict(data["other"])}
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -8,10 +8,10 @@ from itertools import accumulate
 from unicodedata import category
 
 from rag_rerank.errors import InputTooLong
-from rag_rerank.text.tokenizers import Room
+from rag_rerank.text.tokenizers import TextLimit
 from rag_rerank.trace import Coverage
 
-__all__ = ["Document", "Span"]
+__all__ = ["Span", "SplitText"]
 
 Span = tuple[int, int]
 """Characters of a text: first, and behind the last."""
@@ -20,7 +20,7 @@ _JOINERS = "\u200c\u200d"
 """They bind what stands before them; zero-width joiners are no marks."""
 
 
-class Document:
+class SplitText:
     """A text that is too long for some room: its tokens, its windows, and what was read of it.
 
     The windows cover the whole text in its order, and each alone fits every room: a piece of a text may have more
@@ -36,7 +36,7 @@ class Document:
         InputTooLong: A single character does not fit.
     """
 
-    def __init__(self, text: str, rooms: Sequence[Room], overlap: int) -> None:
+    def __init__(self, text: str, rooms: Sequence[TextLimit], overlap: int) -> None:
         self._text = text
         self._rooms = rooms
         spans = rooms[0].tokenizer.spans(text)

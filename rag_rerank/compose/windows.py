@@ -8,16 +8,18 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import ClassVar, Literal, NamedTuple
 
-from rag_rerank._lazy import loaded
-from rag_rerank.base import Composite, Reranker, check_choice, check_reranker
+from rag_rerank._checks import one_of
+from rag_rerank._lazy import load_once
 from rag_rerank.compose.calibrated import calibrates
 from rag_rerank.compose.cascade import tops_unscored
-from rag_rerank.compose.window_splitting import Document, Span
+from rag_rerank.compose.window_splitting import Span, SplitText
+from rag_rerank.compose.wrapper import Wrapper
 from rag_rerank.errors import ConfigError
-from rag_rerank.execution.plan import Call, Decision, Plan, Work
-from rag_rerank.text.tokenizers import Room, Tokens, tokens
+from rag_rerank.execution.plan import Call, InThread, Plan, PlanResult
+from rag_rerank.text.tokenizers import TextLimit, Tokens, tokens
+from rag_rerank.text.unicode import is_blank
 from rag_rerank.trace import Coverage
-from rag_rerank.types import Candidate, Hit, Ranking, Scale, best_first, blank, present, renumbered
+from rag_rerank.types import Candidate, Hit, Ranking, Scale, best_first, present, renumber
 
 __all__ = ["Windows"]
 
@@ -29,7 +31,7 @@ _MANY = 2000
 
 
 @dataclass(frozen=True, kw_only=True)
-class Windows(Composite):
+class Windows(Wrapper):
     """Lets its reranker read long texts whole: as overlapping windows, each of them a candidate.
 
     A text that fits goes through as it is. Of any other, each window is scored, and the raw scores of its windows
@@ -68,7 +70,6 @@ class Windows(Composite):
 
     kind: ClassVar[str] = "windows"
 
-    reranker: Reranker
     tokens: int | None = None
     overlap: int = 32
     pool: Literal["max", "mean", "top"] = "max"
@@ -77,8 +78,7 @@ class Windows(Composite):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_reranker(self.reranker, "reranker")
-        check_choice(self.pool, ("max", "mean", "top"), "pool")
+        one_of(self.pool, ("max", "mean", "top"), "pool")
         if tops_unscored(self.reranker):
             raise ConfigError("border_only leaves the best hits without a score to pool", path="reranker")
         if calibrates(self.reranker):
@@ -99,7 +99,7 @@ class Windows(Composite):
             raise ConfigError(f"top_m must be at least 1, got {self.top_m}", path="top_m")
         if self.tokenizer is not None and self.tokens is None:
             raise ConfigError("a tokenizer counts the tokens of a window, so say how many", path="tokens")
-        if self.tokenizer is None and not self.reranker.measured:
+        if self.tokenizer is None and not self.reranker.knows_text_limit:
             raise ConfigError(
                 f"{self.reranker.label} does not say how much of a text it reads; name a tokenizer, and in tokens how "
                 "many it surely reads beside a query",
@@ -107,67 +107,63 @@ class Windows(Composite):
             )
 
     @property
-    def scale(self) -> Scale:
-        """The reranker's scale."""
-        return self.reranker.scale
-
-    @property
-    def label(self) -> str:
-        """How traces call this reranker."""
-        return self.name or f"windows({self.reranker.label})"
-
-    @property
-    def measured(self) -> bool:
+    def knows_text_limit(self) -> bool:
         """It reads texts of any length."""
         return True
 
-    def rooms(self, query: str) -> tuple[Room, ...]:
+    def text_limits(self, query: str) -> tuple[TextLimit, ...]:
         """None: texts of any length are read whole."""
         return ()
+
+    def texts_within(self, query: str, texts: Sequence[str], seconds: float) -> None:
+        """Return ``None``: the reranker knows nothing of how many windows a text becomes."""
 
     def warm_up(self) -> None:
         """Load the reranker and the tokenizer."""
         super().warm_up()
         _ = self._counter
 
-    @loaded
+    @load_once
     def _counter(self) -> Tokens | None:
         return None if self.tokenizer is None else tokens(self.tokenizer)
 
     def _plan(self, query: str, candidates: tuple[Candidate, ...]) -> Plan:
-        pieces: list[_Piece] = yield Work(partial(self._divided, query, candidates))
+        pieces: list[_CandidateWindows] = yield InThread(partial(self._divided, query, candidates))
         ranking: Ranking = yield Call(self.reranker, query, tuple(c for piece in pieces for c in piece.candidates))
         decided = partial(self._decided, pieces, ranking)
-        return (yield Work(decided)) if len(ranking) > _MANY else decided()
+        return (yield InThread(decided)) if len(ranking) > _MANY else decided()
 
-    def _decided(self, pieces: Sequence[_Piece], ranking: Ranking) -> Decision:
+    def _decided(self, pieces: Sequence[_CandidateWindows], ranking: Ranking) -> PlanResult:
         """Make the hits of the windows into hits of the candidates."""
         found = {hit.id: (place, hit) for place, hit in enumerate(ranking)}
         pooled = [self._pooled(piece, ranking.scale, [found[c.id] for c in piece.candidates]) for piece in pieces]
         scored = best_first(hit for _, hit in pooled if hit.raw_score is not None)
         without = [hit for _, hit in sorted(pooled, key=lambda item: item[0]) if hit.raw_score is None]
-        return Decision(
-            renumbered((*scored, *without)),
+        return PlanResult(
+            renumber((*scored, *without)),
             ranking.scale,
             notes=_told(pieces, ranking),
             substituted=ranking.substituted,
             own_scores=True,
         )
 
-    def _divided(self, query: str, candidates: tuple[Candidate, ...]) -> list[_Piece]:
+    def _divided(self, query: str, candidates: tuple[Candidate, ...]) -> list[_CandidateWindows]:
         """Return what goes to the reranker for each candidate. Takes some time: texts are tokenised."""
-        full = [not blank(c.text) for c in candidates]
+        full = [not is_blank(c.text) for c in candidates]
         rooms = self._rooms(query) if any(full) else ()
         mark = "#"
         while any(mark in c.id for c in candidates):  # so that no window's id can be another's
             mark += "#"
-        return [_piece(c, rooms if has else (), self.overlap, mark) for c, has in zip(candidates, full, strict=True)]
+        return [
+            _candidate_windows(c, rooms if has else (), self.overlap, mark)
+            for c, has in zip(candidates, full, strict=True)
+        ]
 
-    def _rooms(self, query: str) -> tuple[Room, ...]:
+    def _rooms(self, query: str) -> tuple[TextLimit, ...]:
         """Return what a window must fit."""
-        rooms = self.reranker.rooms(query) if self.reranker.measured else ()
+        rooms = self.reranker.text_limits(query) if self.reranker.knows_text_limit else ()
         if self._counter is not None and self.tokens is not None:
-            return (Room(self.tokens, self._counter), *rooms)
+            return (TextLimit(self.tokens, self._counter), *rooms)
         if not rooms:
             raise ConfigError(
                 f"{self.reranker.label} reads texts of any length; for windows all the same, name tokens and a "
@@ -176,7 +172,7 @@ class Windows(Composite):
             )
         return tuple(replace(room, tokens=min(room.tokens, self.tokens or room.tokens)) for room in rooms)
 
-    def _pooled(self, piece: _Piece, scale: Scale, found: Sequence[tuple[int, Hit]]) -> tuple[int, Hit]:
+    def _pooled(self, piece: _CandidateWindows, scale: Scale, found: Sequence[tuple[int, Hit]]) -> tuple[int, Hit]:
         """Return the hit of a candidate, with the first place that a window of it has in the ranking."""
         first, hit = min(found, key=lambda item: item[0])
         if piece.document is None:
@@ -203,13 +199,13 @@ class Windows(Composite):
         )
 
 
-class _Piece(NamedTuple):
+class _CandidateWindows(NamedTuple):
     """A candidate on its way: what is scored for it, and the windows which that is, where it is cut."""
 
     candidate: Candidate
     candidates: tuple[Candidate, ...]
     windows: tuple[Span, ...] = ()
-    document: Document | None = None
+    document: SplitText | None = None
 
     def coverage(self, read: dict[Span, Coverage | None]) -> Coverage:
         """Return how much of the text was read, by the windows that were; blank ones have nothing to read."""
@@ -218,17 +214,17 @@ class _Piece(NamedTuple):
         return self.document.coverage([*read.items(), *empty.items()])
 
 
-def _piece(candidate: Candidate, rooms: Sequence[Room], overlap: int, mark: str) -> _Piece:
+def _candidate_windows(candidate: Candidate, rooms: Sequence[TextLimit], overlap: int, mark: str) -> _CandidateWindows:
     text = candidate.text
     if not any(room.excess(text) for room in rooms):
-        return _Piece(candidate, (candidate,))
-    document = Document(text, rooms, overlap)
-    windows = tuple((start, end) for start, end in document.windows if not blank(text[start:end]))
+        return _CandidateWindows(candidate, (candidate,))
+    document = SplitText(text, rooms, overlap)
+    windows = tuple((start, end) for start, end in document.windows if not is_blank(text[start:end]))
     parts = (replace(candidate, id=f"{candidate.id}{mark}{i}", text=text[a:b]) for i, (a, b) in enumerate(windows, 1))
-    return _Piece(candidate, tuple(parts), windows, document)
+    return _CandidateWindows(candidate, tuple(parts), windows, document)
 
 
-def _told(pieces: Sequence[_Piece], ranking: Ranking) -> tuple[str, ...]:
+def _told(pieces: Sequence[_CandidateWindows], ranking: Ranking) -> tuple[str, ...]:
     windows = {c.id for piece in pieces if piece.document is not None for c in piece.candidates}
     if not windows:
         return ()

@@ -23,14 +23,14 @@ _OVERLAP = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class HitPlace:
     """Where a hit's text comes from: its source, and where in it; ``None`` where nobody said."""
 
     source: Hashable = None
     position: int | None = None
 
 
-def place(hit: Hit, source: Source | None, position: str | None) -> Place:
+def place(hit: Hit, source: Source | None, position: str | None) -> HitPlace:
     """Read a hit's place from its metadata.
 
     Raises:
@@ -42,7 +42,7 @@ def place(hit: Hit, source: Source | None, position: str | None) -> Place:
         hash(found)
     except TypeError as error:
         raise InputError(f"candidate {hit.id!r}: a source must be hashable, got {type(found).__name__}") from error
-    return Place(found, _whole(hit.candidate.metadata.get(position)) if position else None)
+    return HitPlace(found, _whole(hit.candidate.metadata.get(position)) if position else None)
 
 
 def _told(candidate: Candidate, source: Callable[[Candidate], Hashable]) -> Hashable:
@@ -68,7 +68,7 @@ class Arrangement:
         order: In which order the pieces stand.
     """
 
-    def __init__(self, places: dict[str, Place], merge: Merge | None, order: Order) -> None:
+    def __init__(self, places: dict[str, HitPlace], merge: Merge | None, order: Order) -> None:
         self._places = places
         self._merge = merge
         self._order = order

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from rag_rerank._lazy import loaded
-from rag_rerank.context.layout import Arrangement, Merge, Order, Place, Source, place
+from rag_rerank._lazy import load_once
+from rag_rerank.context.layout import Arrangement, HitPlace, Merge, Order, Source, place
 from rag_rerank.context.result import Context, Piece
-from rag_rerank.context.selection import Queue, Walk, passing
-from rag_rerank.context.similarity import Similarity, likeness
+from rag_rerank.context.selection import HitOrder, Selection, apply_threshold
+from rag_rerank.context.similarity import Similarity, similarity_of
 from rag_rerank.context.token_budget import Budget
 from rag_rerank.errors import ConfigError, did_you_mean
 from rag_rerank.text.tokenizers import Tokenizer, Tokens, tokens
@@ -188,7 +188,7 @@ class Packing:
     def __getstate__(self) -> dict[str, Any]:
         return {f.name: getattr(self, f.name) for f in fields(self)}  # not the tokenizer that was loaded
 
-    @loaded
+    @load_once
     def _tokens(self) -> Tokens | None:
         return None if self.tokenizer is None else tokens(self.tokenizer)
 
@@ -214,20 +214,32 @@ class Packing:
                 likeness or unlikeness.
         """
         shown = shown or {}
-        hits, dropped, notes = passing(ranking, self.min_score, self.min_score_scale)
+        hits, dropped, notes = apply_threshold(ranking, self.min_score, self.min_score_scale)
         places = {hit.id: place(hit, self.source, self.position) for hit in hits}
         compared = self.diversity > 0 or self.duplicates not in (None, "exact")
-        alike = likeness([hit.text for hit in hits], self.similarity) if compared and hits else None
+        alike = similarity_of([hit.text for hit in hits], self.similarity) if compared and hits else None
         arrangement = Arrangement(places, self.merge, self.order)
         for strict in (False, True):
-            queue = Queue(hits, self.diversity, alike)
-            walk = Walk(self, hits, shown, queue, places, arrangement, self._budget(strict=strict))
-            pieces = self._counted(arrangement.of(walk.kept))
+            order = HitOrder(hits, self.diversity, alike)
+            selection = Selection(
+                hits,
+                shown,
+                order,
+                places,
+                arrangement,
+                self._budget(strict=strict),
+                duplicates=self.duplicates,
+                per_source=self.per_source,
+                top_k=self.top_k,
+                max_tokens=self.max_tokens,
+                trim=self.trim,
+            )
+            pieces = self._counted(arrangement.of(selection.kept))
             used = self._count([piece.text for piece in pieces])
             if used is None or self.max_tokens is None or used <= self.max_tokens:
                 return Context(
                     pieces=pieces,
-                    dropped=tuple(sorted([*dropped, *walk.dropped], key=lambda drop: drop.hit.rank)),
+                    dropped=tuple(sorted([*dropped, *selection.dropped], key=lambda drop: drop.hit.rank)),
                     separator=self.separator,
                     scale=ranking.scale,
                     tokens_before=self._count([shown.get(hit.id, hit.text) for hit in ranking]),
@@ -251,7 +263,7 @@ class Packing:
             return None
         return self._tokens.count(self.separator.join(texts)) if texts else 0
 
-    def _unknown(self, hits: list[Hit], places: Mapping[str, Place]) -> list[str]:
+    def _unknown(self, hits: list[Hit], places: Mapping[str, HitPlace]) -> list[str]:
         """Say which key is probably misspelt."""
         notes = []
         if hits and self.source is not None and all(at.source is None for at in places.values()):

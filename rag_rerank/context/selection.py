@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import Literal
 
-from rag_rerank.context.layout import Arrangement, Place
+from rag_rerank.context.layout import Arrangement, HitPlace
 from rag_rerank.context.result import Dropped, Piece
-from rag_rerank.context.similarity import Likeness, same
+from rag_rerank.context.similarity import SimilarityMeasure, same
 from rag_rerank.context.token_budget import Budget
-from rag_rerank.text.sentences import part
-from rag_rerank.types import Hit, Ranking, Scale, blank
-
-if TYPE_CHECKING:
-    from rag_rerank.context.packing import Packing
+from rag_rerank.text.sentences import trimmed_span
+from rag_rerank.text.unicode import is_blank
+from rag_rerank.types import Hit, Ranking, Scale
 
 
-class Queue:
+class HitOrder:
     """The hits, most wanted first; what is wanted depends on what was kept.
 
     Maximal marginal relevance (Carbonell and Goldstein, SIGIR 1998): the next hit is the one with the greatest
@@ -32,7 +30,7 @@ class Queue:
         likeness: Of the hits' texts, in their order; ``None`` where nobody asks for similarities.
     """
 
-    def __init__(self, hits: Sequence[Hit], diversity: float, likeness: Likeness | None) -> None:
+    def __init__(self, hits: Sequence[Hit], diversity: float, likeness: SimilarityMeasure | None) -> None:
         import numpy as np
 
         self._diversity = diversity
@@ -76,44 +74,57 @@ class Queue:
         return float(self._similarity[position]), int(self._to[position])
 
 
-class Walk:
-    """What is kept and what is dropped of some hits.
+class Selection:
+    """Which hits are kept and which are dropped.
 
-    A hit is compared with what is kept, never with what was dropped, so that a duplicate always stands for something
-    that is in the context, and only kept hits count for the caps.
+    A hit is compared with the kept hits, never with dropped ones. So a duplicate always stands for something in the
+    context, and only kept hits count for the limits.
 
     Args:
-        packing: The options.
         hits: In the order of the ranking.
-        shown: Hit's id -> what is read of it, where that is not its text.
-        queue: In which order they are looked at.
+        display_text: Hit's id -> what the LLM reads of it, where that is not its text.
+        order: In which order the hits are looked at.
         places: Hit's id -> its place.
-        arrangement: How kept hits are read.
+        arrangement: How kept hits become pieces.
         budget: What they must fit into, or ``None``.
+        duplicates: This and the following: see `Packing`.
+        per_source: See `Packing`.
+        top_k: See `Packing`.
+        max_tokens: See `Packing`.
+        trim: See `Packing`.
     """
 
     def __init__(
         self,
-        packing: Packing,
         hits: Sequence[Hit],
-        shown: Mapping[str, str],
-        queue: Queue,
-        places: dict[str, Place],
+        display_text: Mapping[str, str],
+        order: HitOrder,
+        places: dict[str, HitPlace],
         arrangement: Arrangement,
         budget: Budget | None,
+        *,
+        duplicates: Literal["exact"] | float | None,
+        per_source: int | None,
+        top_k: int | None,
+        max_tokens: int | None,
+        trim: Literal["sentences"] | None,
     ) -> None:
-        self._packing = packing
         self._hits = hits
-        self._shown = shown
-        self._queue = queue
+        self._display_text = display_text
+        self._order = order
         self._places = places
         self._arrangement = arrangement
         self._budget = budget
+        self._duplicates = duplicates
+        self._per_source = per_source
+        self._top_k = top_k
+        self._max_tokens = max_tokens
+        self._trim = trim
         self._texts: dict[str, Hit] = {}
         self._sources: Counter[Hashable] = Counter()
         self.kept: list[Piece] = []
         self.dropped: list[Dropped] = []
-        for position in queue:
+        for position in order:
             self._look_at(position)
 
     def _look_at(self, position: int) -> None:
@@ -122,45 +133,45 @@ class Walk:
         piece = self._fitting(hit) if refused is None else None
         if piece is not None:
             self.kept.append(piece)
-            self._queue.kept(position)
+            self._order.kept(position)
             self._texts.setdefault(same(hit.text), hit)
             self._sources[self._places[hit.id].source] += 1
         else:
             self.dropped.append(refused or self._too_long(hit))
 
     def _refused(self, position: int) -> Dropped | None:
-        hit, packing = self._hits[position], self._packing
-        if packing.duplicates is not None:
+        hit = self._hits[position]
+        if self._duplicates is not None:
             twin = self._texts.get(same(hit.text))
-            similarity, other = self._queue.nearest(position)
+            similarity, other = self._order.nearest(position)
             detail = "the same text as"
-            if twin is None and packing.duplicates != "exact" and similarity >= packing.duplicates:
+            if twin is None and self._duplicates != "exact" and similarity >= self._duplicates:
                 twin, detail = self._hits[other], f"similarity {similarity:.2f} to"
             if twin is not None:
                 return Dropped(
                     hit=hit, reason="duplicates", detail=f"{detail} candidate {twin.id!r}", duplicate_of=twin.id
                 )
         source = self._places[hit.id].source
-        if packing.per_source is not None and source is not None and self._sources[source] >= packing.per_source:
-            detail = f"{packing.per_source} hits of the source {source!r:.80} are kept"
+        if self._per_source is not None and source is not None and self._sources[source] >= self._per_source:
+            detail = f"{self._per_source} hits of the source {source!r:.80} are kept"
             return Dropped(hit=hit, reason="per_source", detail=detail)
-        if len(self.kept) == packing.top_k:
-            return Dropped(hit=hit, reason="top_k", detail=f"{packing.top_k} hits are kept")
+        if len(self.kept) == self._top_k:
+            return Dropped(hit=hit, reason="top_k", detail=f"{self._top_k} hits are kept")
         return None
 
     def _fitting(self, hit: Hit) -> Piece | None:
-        text = self._shown.get(hit.id, hit.text)
+        text = self._display_text.get(hit.id, hit.text)
         whole = Piece(text=text, hits=(hit,))
         if self._fits(whole):
             return whole
-        if self._packing.trim is None or any(piece.trimmed for piece in self.kept):
+        if self._trim is None or any(piece.trimmed for piece in self.kept):
             return None
 
         def trimmed(span: tuple[int, int]) -> Piece:
             return Piece(text=text[slice(*span)], hits=(hit,), trimmed=span)
 
         window = hit.window if text == hit.text else None
-        span = part(text, window, lambda span: self._fits(trimmed(span)))
+        span = trimmed_span(text, window, lambda span: self._fits(trimmed(span)))
         return None if span is None else trimmed(span)
 
     def _fits(self, piece: Piece) -> bool:
@@ -169,11 +180,11 @@ class Walk:
         return self._budget.fits([piece.text for piece in self._arrangement.of([*self.kept, piece])])
 
     def _too_long(self, hit: Hit) -> Dropped:
-        detail = f"the context would be over {self._packing.max_tokens} tokens with it"
+        detail = f"the context would be over {self._max_tokens} tokens with it"
         return Dropped(hit=hit, reason="max_tokens", detail=detail)
 
 
-def passing(
+def apply_threshold(
     ranking: Ranking, min_score: float | None, scale: Scale | None
 ) -> tuple[list[Hit], list[Dropped], list[str]]:
     """Return the hits that pass, those that do not, and why a threshold was not applied.
@@ -181,8 +192,8 @@ def passing(
     A threshold means something on its own scale only, and for the reranker that it was written for. Hits without a
     score that stand before scored ones were found surely in by a cascade's ``border_only`` stage; they pass.
     """
-    hits = [hit for hit in ranking if not blank(hit.text)]
-    dropped = [Dropped(hit=hit, reason="blank", detail="it has no text") for hit in ranking if blank(hit.text)]
+    hits = [hit for hit in ranking if not is_blank(hit.text)]
+    dropped = [Dropped(hit=hit, reason="blank", detail="it has no text") for hit in ranking if is_blank(hit.text)]
     if min_score is None:
         return hits, dropped, []
     why_not = _why_not(ranking, hits, scale)

@@ -25,7 +25,7 @@ def same(text: str) -> str:
     return " ".join(unicodedata.normalize("NFC", text).split())
 
 
-class Likeness(ABC):
+class SimilarityMeasure(ABC):
     """The texts of one ranking, comparable with each other."""
 
     @abstractmethod
@@ -33,12 +33,12 @@ class Likeness(ABC):
         """Return the similarity of text ``i`` to each text; 1 for the same, 0 for nothing in common."""
 
 
-def likeness(texts: Sequence[str], similarity: Similarity) -> Likeness:
+def similarity_of(texts: Sequence[str], similarity: Similarity) -> SimilarityMeasure:
     """Return a way to compare these texts."""
     return _Words(texts) if similarity == "words" else _Vectors(texts, similarity)
 
 
-class _Words(Likeness):
+class _Words(SimilarityMeasure):
     """Jaccard index of the sets of words and of pairs of neighbouring words, without case.
 
     Broder, On the resemblance and containment of documents (1997), with shingles of one and of two words: single
@@ -70,7 +70,7 @@ class _Words(Likeness):
         return found
 
 
-class _Vectors(Likeness):
+class _Vectors(SimilarityMeasure):
     """Cosine of the caller's vectors; a vector of zeros is like nothing."""
 
     def __init__(self, texts: Sequence[str], embed: Callable[[list[str]], Any]) -> None:

@@ -8,11 +8,11 @@ from statistics import median, quantiles
 from time import perf_counter
 from typing import Any, Protocol
 
-from rag_rerank.backends.local.base import Engine, LocalReranker, Scoring
-from rag_rerank.backends.local.worker_pool import Crew
-from rag_rerank.diagnostics.sample_texts import Asked
+from rag_rerank.backends.local.base import Engine, LocalReranker, ScoringTask
+from rag_rerank.backends.local.worker_pool import WorkerPool
+from rag_rerank.diagnostics.sample_texts import SampleQuestion
 
-__all__ = ["Bench", "LoadedBench", "Timing", "interleaved"]
+__all__ = ["Bench", "LoadedBench", "Timing", "interleave"]
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Timing:
         return {"median": self.median, "spread": self.spread, "rounds": len(self.seconds)}
 
 
-def interleaved(runs: Sequence[Callable[[], float]], rounds: int) -> list[Timing]:
+def interleave(runs: Sequence[Callable[[], float]], rounds: int) -> list[Timing]:
     """Return the times that each run reports, all runs in turn in each round, backwards in every other one."""
     seconds: list[list[float]] = [[] for _ in runs]
     order = list(range(len(runs)))
@@ -64,7 +64,7 @@ class Bench(Protocol):
     def engine(self, reranker: LocalReranker) -> Engine:
         """Load the model with these settings, where it is not loaded yet."""
 
-    def run(self, reranker: LocalReranker, asked: Asked) -> tuple[float, Sequence[float]]:
+    def run(self, reranker: LocalReranker, asked: SampleQuestion) -> tuple[float, Sequence[float]]:
         """Score the texts; return seconds, loading apart, and the logits."""
 
     def keep(self, rerankers: Iterable[LocalReranker]) -> None:
@@ -87,11 +87,11 @@ class LoadedBench:
         """Load the model with these settings, where it is not loaded yet."""
         return self._staffed(reranker)[0]
 
-    def run(self, reranker: LocalReranker, asked: Asked) -> tuple[float, Sequence[float]]:
+    def run(self, reranker: LocalReranker, asked: SampleQuestion) -> tuple[float, Sequence[float]]:
         """Score the texts; return seconds, loading apart, and the logits."""
         engine, crew = self._staffed(reranker)
         started = perf_counter()
-        scores = crew.submit(Scoring(reranker, engine, asked.query, asked.texts)).result()
+        scores = crew.submit(ScoringTask(reranker, engine, asked.query, asked.texts)).result()
         return perf_counter() - started, scores.values
 
     def keep(self, rerankers: Iterable[LocalReranker]) -> None:
@@ -100,7 +100,7 @@ class LoadedBench:
         for key in [key for key in self._loaded if key not in needed]:
             self._loaded.pop(key).close()
 
-    def _staffed(self, reranker: LocalReranker) -> tuple[Engine, Crew]:
+    def _staffed(self, reranker: LocalReranker) -> tuple[Engine, WorkerPool]:
         key = _without_budget(reranker)
         return self._loaded.setdefault(key, key)._staffed
 

@@ -6,12 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from rag_rerank.agreement import Agreement, compared
+from rag_rerank.agreement import Agreement, compare
 from rag_rerank.backends.local.onnx_graphs.build import OWN_GRAPH
 from rag_rerank.backends.local.samples import TOLERANCE
 from rag_rerank.backends.onnx import OnnxReranker
-from rag_rerank.diagnostics.bench import Bench, LoadedBench, Timing, interleaved
-from rag_rerank.diagnostics.sample_texts import Asked, as_read
+from rag_rerank.diagnostics.bench import Bench, LoadedBench, Timing, interleave
+from rag_rerank.diagnostics.sample_texts import SampleQuestion, as_read
 from rag_rerank.errors import InputError
 
 __all__ = ["Check", "check"]
@@ -100,28 +100,28 @@ def check(
 
 
 def _checked(
-    reranker: OnnxReranker, queries: Sequence[Asked], progress: Callable[[float], None], bench: Bench
+    reranker: OnnxReranker, queries: Sequence[SampleQuestion], progress: Callable[[float], None], bench: Bench
 ) -> Check:
     plain = replace(reranker, precision="fp32", optimize=True, on_overflow="truncate")
     graphs = (replace(plain, optimize=False), plain, replace(plain, precision="int8"))
     total = len(graphs) * (len(queries) + _ROUNDS)
     done = 0
 
-    def run(graph: OnnxReranker, asked: Asked) -> tuple[float, Sequence[float]]:
+    def run(graph: OnnxReranker, asked: SampleQuestion) -> tuple[float, Sequence[float]]:
         nonlocal done
         done += 1
         progress(done / total)
         return bench.run(graph, asked)
 
     own, fp32, int8 = ([run(graph, asked)[1] for asked in queries] for graph in graphs)
-    times = interleaved([lambda g=graph: run(g, queries[0])[0] for graph in graphs], _ROUNDS)  # type: ignore[misc]
+    times = interleave([lambda g=graph: run(g, queries[0])[0] for graph in graphs], _ROUNDS)  # type: ignore[misc]
     reason = next((note for note in bench.engine(plain).notes if note.startswith(OWN_GRAPH)), "")
     return Check(
         model=plain.model_id,
         written_anew=not reason,
         reason=reason,
-        optimised=compared(own, fp32),
-        int8=compared(fp32, int8),
+        optimised=compare(own, fp32),
+        int8=compare(fp32, int8),
         own_time=times[0],
         fp32_time=times[1],
         int8_time=times[2],

@@ -12,37 +12,39 @@ from pathlib import Path
 from statistics import NormalDist
 from typing import NamedTuple
 
-from rag_rerank.execution.calls import readable
-from rag_rerank.types import blank
+from rag_rerank.text.unicode import is_blank, valid_unicode
 
-__all__ = ["Asked", "as_read", "questions", "skewed"]
+__all__ = ["SampleQuestion", "as_read", "questions", "skewed"]
 
 _FILE = Path(__file__).parents[1] / "models" / "check.jsonl.gz"
 
 _WORDS, _SKEW, _SHORTEST, _LONGEST = 85, 0.6, 5, 400
 
 
-class Asked(NamedTuple):
+class SampleQuestion(NamedTuple):
     """A query and the texts that are to be ordered for it."""
 
     query: str
     texts: tuple[str, ...]
 
 
-def as_read(query: str, texts: Sequence[str]) -> Asked:
+def as_read(query: str, texts: Sequence[str]) -> SampleQuestion:
     """Return them as a reranker reads them: valid Unicode, and no blank text; no text at all for a blank query."""
-    return Asked(readable(query), () if blank(query) else tuple(readable(text) for text in texts if not blank(text)))
+    return SampleQuestion(
+        valid_unicode(query),
+        () if is_blank(query) else tuple(valid_unicode(text) for text in texts if not is_blank(text)),
+    )
 
 
 @cache
-def questions() -> tuple[Asked, ...]:
+def questions() -> tuple[SampleQuestion, ...]:
     """Return six questions with the 40 passages of Wikipedia that BM25 finds for each; source and licence: NOTICE."""
     with gzip.open(_FILE, "rt", encoding="utf-8") as lines:
         _, *rows = map(json.loads, lines)
-    return tuple(Asked(row["query"], tuple(row["texts"])) for row in rows)
+    return tuple(SampleQuestion(row["query"], tuple(row["texts"])) for row in rows)
 
 
-def skewed(count: int = 100) -> Asked:
+def skewed(count: int = 100) -> SampleQuestion:
     """Return one question with texts of unlike length, as a retriever's are: most are short, a few long.
 
     The texts are cut from the passages. Their lengths are the quantiles of a lognormal distribution (median 85 words,
@@ -53,4 +55,4 @@ def skewed(count: int = 100) -> Asked:
     lengths = [round(math.exp(normal.inv_cdf((i + 0.5) / count))) for i in range(count)]
     mixed = sorted(range(count), key=lambda i: (i * 0.618034) % 1)
     texts = (" ".join(islice(words, min(max(lengths[i], _SHORTEST), _LONGEST))) for i in mixed)
-    return Asked(questions()[0].query, tuple(texts))
+    return SampleQuestion(questions()[0].query, tuple(texts))

@@ -6,17 +6,17 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from rag_rerank.agreement import Agreement, compared
+from rag_rerank.agreement import Agreement, compare
 from rag_rerank.backends.local.base import Engine, LocalReranker
 from rag_rerank.backends.local.cpu import cores
 from rag_rerank.backends.local.samples import TOLERANCE
 from rag_rerank.backends.onnx import OnnxReranker
 from rag_rerank.backends.torch import TorchReranker
-from rag_rerank.diagnostics.bench import Bench, LoadedBench, Timing, interleaved
-from rag_rerank.diagnostics.sample_texts import Asked, as_read
+from rag_rerank.diagnostics.bench import Bench, LoadedBench, Timing, interleave
+from rag_rerank.diagnostics.sample_texts import SampleQuestion, as_read
 from rag_rerank.errors import ConfigError, InputError, ModelLoadError
 
-__all__ = ["Measured", "Report", "Setting", "tune"]
+__all__ = ["Report", "Setting", "TunedSetting", "tune"]
 
 
 class Setting(NamedTuple):
@@ -34,7 +34,7 @@ class Setting(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measured:
+class TunedSetting:
     """One setting, with its times.
 
     Args:
@@ -76,10 +76,10 @@ class Report:
     reranker: LocalReranker
     tuned: LocalReranker
     texts: int
-    layouts: tuple[Measured, ...]
-    budgets: tuple[Measured, ...]
-    present: Measured
-    chosen: Measured
+    layouts: tuple[TunedSetting, ...]
+    budgets: tuple[TunedSetting, ...]
+    present: TunedSetting
+    chosen: TunedSetting
     int8: tuple[Timing, Agreement] | None
 
     @property
@@ -171,7 +171,7 @@ class _Tuning:
     def __init__(
         self,
         reranker: LocalReranker,
-        asked: Asked,
+        asked: SampleQuestion,
         seconds: float,
         progress: Callable[[float], None] | None,
         bench: Bench,
@@ -226,7 +226,7 @@ class _Tuning:
             return None
         return eight
 
-    def compare(self, settings: Sequence[Setting], eight: LocalReranker | None = None) -> tuple[Measured, ...]:
+    def compare(self, settings: Sequence[Setting], eight: LocalReranker | None = None) -> tuple[TunedSetting, ...]:
         """Measure settings against each other; the first one's scores are those that all should have."""
         rerankers = [self.with_(setting) for setting in settings] + ([eight] if eight else [])
         self.bench.keep([self.reranker, *rerankers])
@@ -235,24 +235,24 @@ class _Tuning:
         self.wanted = self.wanted or scores[0]
         fewest, most = _ROUNDS
         rounds = int(self.share * len(rerankers) / (sum(seconds for seconds, _ in warm) or 1e-9)) - 1
-        timings = interleaved(
+        timings = interleave(
             [lambda r=reranker: self.run(r)[0] for reranker in rerankers],  # type: ignore[misc]
             min(most, max(fewest, rounds)),
         )
         if eight:
-            self.int8 = timings[-1], compared([self.wanted], [scores[-1]])
+            self.int8 = timings[-1], compare([self.wanted], [scores[-1]])
         return tuple(
-            Measured(setting=setting, timing=timing, moved=compared([self.wanted], [values]).relative)
+            TunedSetting(setting=setting, timing=timing, moved=compare([self.wanted], [values]).relative)
             for setting, timing, values in zip(settings, timings, scores, strict=False)
         )
 
-    def run(self, reranker: LocalReranker, asked: Asked | None = None) -> tuple[float, Sequence[float]]:
+    def run(self, reranker: LocalReranker, asked: SampleQuestion | None = None) -> tuple[float, Sequence[float]]:
         seconds, values = self.bench.run(reranker, asked or self.asked)
         self.spent += seconds
         self.progress(min(1.0, self.spent / self.seconds))
         return seconds, values
 
-    def fitting(self, asked: Asked) -> Asked:
+    def fitting(self, asked: SampleQuestion) -> SampleQuestion:
         """Return as many of the texts as can be scored often enough in the time given."""
         probe = _thinned(asked, _PROBE)
         self.run(self.reranker, probe)
@@ -293,22 +293,22 @@ def _first(setting: Setting, others: Iterable[Setting]) -> list[Setting]:
     return list(dict.fromkeys([setting, *others]))
 
 
-def _best(measured: Sequence[Measured]) -> Measured:
+def _best(measured: Sequence[TunedSetting]) -> TunedSetting:
     """Return the fastest whose scores are the first one's, or the first if none is faster by more than the spread."""
     present = measured[0]
     better = [row for row in measured if row.exact and row.timing.faster_than(present.timing)]
     return min(better, key=lambda row: row.timing.median, default=present)
 
 
-def _by_setting(measured: Sequence[Measured]) -> tuple[Measured, ...]:
+def _by_setting(measured: Sequence[TunedSetting]) -> tuple[TunedSetting, ...]:
     return tuple(sorted(measured, key=lambda row: row.setting))
 
 
-def _thinned(asked: Asked, count: int) -> Asked:
+def _thinned(asked: SampleQuestion, count: int) -> SampleQuestion:
     """Return ``count`` of the texts, in their order, evenly spaced by length."""
     texts = asked.texts
     if len(texts) <= count:
         return asked
     by_length = sorted(range(len(texts)), key=lambda i: len(texts[i]))
     kept = {by_length[(2 * i + 1) * len(texts) // (2 * count)] for i in range(count)}
-    return Asked(asked.query, tuple(texts[i] for i in sorted(kept)))
+    return SampleQuestion(asked.query, tuple(texts[i] for i in sorted(kept)))

@@ -10,18 +10,18 @@ from rag_rerank.evaluation.data.judged import Judged, JudgedQuery, Problem
 from rag_rerank.evaluation.data.read import read
 from rag_rerank.evaluation.data.write import write_jsonl, write_qrels, write_run
 from rag_rerank.evaluation.evaluate import evaluate
-from rag_rerank.evaluation.regression import Drift, Fall, against
+from rag_rerank.evaluation.regression import Drift, Regression, compare_with_baseline
 from rag_rerank.evaluation.report import Evaluation
 
 __all__ = [
     "Drift",
     "Evaluation",
-    "Fall",
     "Judged",
     "JudgedQuery",
     "Problem",
-    "against",
+    "Regression",
     "calibrate",
+    "compare_with_baseline",
     "evaluate",
     "read",
     "write_jsonl",

@@ -17,21 +17,21 @@ from rag_rerank.evaluation.report import (
     FIRST_STAGE,
     Comparison,
     Data,
-    Estimate,
+    DocumentRanks,
+    EvaluationSettings,
     Failure,
+    MeanEstimate,
     Outcome,
-    Place,
-    Settings,
     Slice,
     System,
     Verdict,
 )
-from rag_rerank.evaluation.runner import Answer
+from rag_rerank.evaluation.runner import QueryAnswer
 from rag_rerank.evaluation.slices import Fields, slices
-from rag_rerank.evaluation.statistics import adjusted, compare, estimate
-from rag_rerank.evaluation.system_figures import failures_of, reranked, unranked
+from rag_rerank.evaluation.statistics import adjusted_p, compare, estimate
+from rag_rerank.evaluation.system_figures import failures_of, first_stage_figures, system_figures
 
-__all__ = ["Conclusions"]
+__all__ = ["Analysis"]
 
 _PLACES = 10
 """Relevant documents of a query whose ranks are told."""
@@ -44,7 +44,7 @@ Values = Mapping[str, Mapping[str, float]]
 
 
 @dataclass
-class Conclusions:
+class Analysis:
     """What comes of the answers; each part is worked out once.
 
     Args:
@@ -57,14 +57,14 @@ class Conclusions:
 
     judged: Judged
     rerankers: Mapping[str, Reranker]
-    answered: Mapping[str, Sequence[Answer]]
-    settings: Settings
+    answered: Mapping[str, Sequence[QueryAnswer]]
+    settings: EvaluationSettings
     fields: Fields
 
     @cached_property
-    def answers(self) -> dict[str, Sequence[Answer]]:
+    def answers(self) -> dict[str, Sequence[QueryAnswer]]:
         """The answers of all systems, the first stage being the first."""
-        return {FIRST_STAGE: [Answer.unchanged(query) for query in self.judged.queries], **self.answered}
+        return {FIRST_STAGE: [QueryAnswer.unchanged(query) for query in self.judged.queries], **self.answered}
 
     @cached_property
     def values(self) -> dict[str, Values]:
@@ -98,9 +98,9 @@ class Conclusions:
     @cached_property
     def systems(self) -> tuple[System, ...]:
         """The figures of each system."""
-        first = unranked(FIRST_STAGE, self._means(FIRST_STAGE), self.failures[FIRST_STAGE].values())
+        first = first_stage_figures(FIRST_STAGE, self._means(FIRST_STAGE), self.failures[FIRST_STAGE].values())
         return first, *(
-            reranked(
+            system_figures(
                 name,
                 self.rerankers[name],
                 self.judged,
@@ -122,7 +122,7 @@ class Conclusions:
         first = self.settings.measures[0]
         families.append([(later, earlier, first) for earlier, later in combinations(self.answered, 2)])
         return tuple(
-            comparison for family in families for comparison in adjusted([self._compared(*pair) for pair in family])
+            comparison for family in families for comparison in adjusted_p([self._compared(*pair) for pair in family])
         )
 
     @cached_property
@@ -183,7 +183,7 @@ class Conclusions:
             },
         )
 
-    def _means(self, name: str) -> dict[str, Estimate]:
+    def _means(self, name: str) -> dict[str, MeanEstimate]:
         return {
             measure: estimate(values.values(), samples=self.settings.samples, seed=self.settings.seed)
             for measure, values in self.values[name].items()
@@ -219,24 +219,24 @@ class Conclusions:
             },
         )
 
-    def _places(self, i: int, query: JudgedQuery) -> Iterator[Place]:
+    def _places(self, i: int, query: JudgedQuery) -> Iterator[DocumentRanks]:
         ranks = {
             name: {id: rank for rank, id in enumerate(answers[i].ids, start=1)}
             for name, answers in self.answers.items()
         }
         for id, grade in query.grades.items():
             if grade >= self.judged.relevant:
-                yield Place(id=id, grade=grade, ranks={name: by.get(id) for name, by in ranks.items()})
+                yield DocumentRanks(id=id, grade=grade, ranks={name: by.get(id) for name, by in ranks.items()})
 
 
 def _independent(reranker: Reranker) -> bool:
     """Whether a score depends on nothing but the query and its text."""
     if isinstance(reranker, PointwiseReranker):
-        return reranker.uncacheable is None
-    return reranker.kind in _TRANSPARENT and all(_independent(part) for part in reranker.parts)
+        return reranker.why_not_cacheable is None
+    return reranker.kind in _TRANSPARENT and all(_independent(part) for part in reranker.children)
 
 
-def _orders(answers: Sequence[Answer]) -> dict[str, list[str]]:
+def _orders(answers: Sequence[QueryAnswer]) -> dict[str, list[str]]:
     return {answer.query.id: answer.ids for answer in answers}
 
 
@@ -246,6 +246,6 @@ def _perfect(query: JudgedQuery, depth: int) -> list[str]:
     return sorted(ids[:depth], key=lambda id: -query.grades.get(id, 0)) + ids[depth:]
 
 
-def _best_rank(place: Place) -> tuple[float, int]:
+def _best_rank(place: DocumentRanks) -> tuple[float, int]:
     ranks = [rank for rank in place.ranks.values() if rank is not None]
     return (min(ranks, default=float("inf")), -place.grade)

@@ -11,6 +11,7 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
+from rag_rerank._version import __version__
 from rag_rerank.base import PointwiseReranker, Reranker
 from rag_rerank.config import to_config
 from rag_rerank.errors import ConfigError
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from filelock import FileLock
     from typing_extensions import Self
 
-__all__ = ["Kept", "Key", "identity", "key_of"]
+__all__ = ["AnswerStore", "Key", "identity", "key_of"]
 
 Key = bytes
 """A hash of what a reranker was asked: the query, and ids and texts of the candidates in their order."""
@@ -39,12 +40,10 @@ def identity(reranker: Reranker, depth: int) -> str | None:
         ConfigError: A calibration map cannot be read.
         ModelLoadError: A model's files cannot be found or read.
     """
-    from rag_rerank import __version__
-
     try:
         config = to_config(reranker)
     except ConfigError:  # a live object, or a class without a name
-        if not isinstance(reranker, PointwiseReranker) or reranker.uncacheable is not None:
+        if not isinstance(reranker, PointwiseReranker) or reranker.why_not_cacheable is not None:
             return None
         config = {}
     return digest(json.dumps([config, reranker.identity, depth, __version__], sort_keys=True))
@@ -57,13 +56,13 @@ def key_of(query_sha256: str, candidates: Sequence[tuple[str, str]]) -> Key:
     return sha256(json.dumps([query_sha256, candidates]).encode()).digest()
 
 
-def asked(query: str, candidates: Sequence[Candidate]) -> Key:
+def request_of(query: str, candidates: Sequence[Candidate]) -> Key:
     """Return the key of a question."""
     return key_of(digest(query), [(candidate.id, digest(candidate.text)) for candidate in candidates])
 
 
 @dataclass
-class Kept:
+class AnswerStore:
     """The records of one config, as a context manager; with no file, nothing is found and nothing is kept.
 
     Records are appended one by one, so that whatever ends the process costs the call that ran.
@@ -115,7 +114,7 @@ class Kept:
         """Yield the records of wanted questions, one at a time; those that failed are to be tried again."""
         if self.file is None:
             return
-        for record in read(self.file, bad=_asked_again):
+        for record in read(self.file, bad=_request_of):
             entries = sorted(record.candidates, key=lambda entry: entry.first_rank)
             key = key_of(record.query_sha256, [(entry.id, entry.sha256) for entry in entries])
             if record.error is None and key in wanted:
@@ -135,5 +134,5 @@ class Kept:
         return ConfigError(f"records cannot be kept in {self.file}: {reason(error)}; name another folder")
 
 
-def _asked_again(line: BadLine) -> None:
+def _request_of(line: BadLine) -> None:
     """Leave out a line that is no record: its question is asked again."""

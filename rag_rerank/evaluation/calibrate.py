@@ -9,17 +9,27 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+from rag_rerank._checks import one_of
 from rag_rerank._lazy import need
-from rag_rerank.base import Reranker, check_choice
+from rag_rerank._version import __version__
+from rag_rerank.base import Reranker
 from rag_rerank.compose.calibrated import calibrates, model_of
-from rag_rerank.compose.calibration_map import CalibrationMap, Fit, Method, Provenance, Unjudged, interpolated, logistic
+from rag_rerank.compose.calibration_map import (
+    CalibrationMap,
+    FitQuality,
+    Method,
+    Provenance,
+    Unjudged,
+    interpolated,
+    logistic,
+)
 from rag_rerank.errors import CalibrationWarning, ConfigError, InputError, InputTooLong, TruncationWarning
 from rag_rerank.evaluation.data.judged import Judged, JudgedQuery
 from rag_rerank.evaluation.reliability import brier, log_loss, reliability
-from rag_rerank.execution.calls import levels_to_the_caller
+from rag_rerank.execution.calls import caller_stacklevel
 from rag_rerank.types import Ranking, Scale, present
 
-__all__ = ["Shape", "applied", "calibrate", "reliability", "shaped"]
+__all__ = ["Shape", "apply_shape", "calibrate", "fit_shape", "reliability"]
 
 Shape = Mapping[str, Any]
 """What of a `CalibrationMap` decides its probabilities: slope and intercept, or scores and probabilities."""
@@ -28,12 +38,12 @@ _STEPS = 100
 """Newton steps at most; ten are usual."""
 
 
-def shaped(method: Method, scores: Sequence[float], relevant: Sequence[bool]) -> Shape:
+def fit_shape(method: Method, scores: Sequence[float], relevant: Sequence[bool]) -> Shape:
     """Fit a map."""
     return _platt(scores, relevant) if method == "platt" else _isotonic(scores, relevant)
 
 
-def applied(shape: Shape, scores: Sequence[float]) -> list[float]:
+def apply_shape(shape: Shape, scores: Sequence[float]) -> list[float]:
     """Return the probability at each score, of a shape that may be none of a valid map: falling, or level."""
     if "slope" in shape:
         return [logistic(shape["slope"] * score + shape["intercept"]) for score in scores]
@@ -141,8 +151,8 @@ def calibrate(
         RerankError: Whatever the reranker raises.
     """
     methods: tuple[Method, ...] = get_args(Method)
-    check_choice(method, ("auto", *methods), "method")
-    check_choice(unjudged, get_args(Unjudged), "unjudged")
+    one_of(method, ("auto", *methods), "method")
+    one_of(unjudged, get_args(Unjudged), "unjudged")
     if calibrates(reranker):
         raise ConfigError(f"{reranker.label} is calibrated already; calibrate what stands inside", path="reranker")
     if method != "platt":
@@ -154,7 +164,7 @@ def calibrate(
     held_out = {name: _out_of_fold(name, groups, folds) for name in (methods if method == "auto" else (method,))}
     chosen = _chosen(groups, held_out)
     scores, relevant = _flat(groups)
-    raised = shaped(chosen, scores, relevant)
+    raised = fit_shape(chosen, scores, relevant)
     if not _rises(raised):
         raise InputError(
             f"the scores of {reranker.label}, compared across queries, do not rise with relevance ({sum(relevant)} of "
@@ -196,7 +206,7 @@ def _scored(
         progress(done / len(asked))
     if cut:
         what = f"{reranker.label} read only the beginning of {cut} of {texts} texts; the map is for scores of that kind"
-        warnings.warn(what, TruncationWarning, stacklevel=levels_to_the_caller())
+        warnings.warn(what, TruncationWarning, stacklevel=caller_stacklevel())
     if unread:
         what = f"they, or a text of theirs, are too long for {reranker.label}"
         _warn(f"{unread} of {len(asked)} queries were left out, since {what}")
@@ -237,7 +247,7 @@ def _check(groups: Sequence[_Group]) -> None:
 
 
 def _warn(what: str) -> None:
-    warnings.warn(what, CalibrationWarning, stacklevel=levels_to_the_caller())
+    warnings.warn(what, CalibrationWarning, stacklevel=caller_stacklevel())
 
 
 def _dealt(groups: Sequence[_Group], seed: int) -> list[list[int]]:
@@ -252,8 +262,8 @@ def _out_of_fold(method: Method, groups: Sequence[_Group], folds: Sequence[Seque
     found: dict[int, list[float]] = {}
     for fold in folds:
         away = set(fold)
-        shape = shaped(method, *_flat([group for i, group in enumerate(groups) if i not in away]))
-        found |= {i: applied(shape, groups[i].scores) for i in fold}
+        shape = fit_shape(method, *_flat([group for i, group in enumerate(groups) if i not in away]))
+        found |= {i: apply_shape(shape, groups[i].scores) for i in fold}
     return [found[i] for i in range(len(groups))]
 
 
@@ -286,8 +296,6 @@ def _provenance(
     from datetime import datetime, timezone
     from hashlib import sha256
 
-    from rag_rerank import __version__
-
     scores, relevant = _flat(groups)
     prints = [judged.fingerprint for judged in collections]
     return Provenance(
@@ -309,13 +317,13 @@ def _provenance(
     )
 
 
-def _before(scores: Sequence[float], relevant: Sequence[bool], scale: Scale) -> Fit | None:
+def _before(scores: Sequence[float], relevant: Sequence[bool], scale: Scale) -> FitQuality | None:
     if scale not in ("sigmoid", "relevance"):
         return None
     return _fit([present(score, scale) for score in scores], relevant)
 
 
-def _fit(scores: Sequence[float], relevant: Sequence[bool]) -> Fit:
-    return Fit(
+def _fit(scores: Sequence[float], relevant: Sequence[bool]) -> FitQuality:
+    return FitQuality(
         ece=reliability(scores, relevant).ece, brier=brier(scores, relevant), log_loss=log_loss(scores, relevant)
     )

@@ -7,26 +7,27 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 
+from rag_rerank._version import __version__
 from rag_rerank.base import Reranker
 from rag_rerank.config import Spec, build
 from rag_rerank.errors import ConfigError, InputError, RerankError, did_you_mean
-from rag_rerank.evaluation.analysis import Conclusions
-from rag_rerank.evaluation.answer_store import Kept
+from rag_rerank.evaluation.analysis import Analysis
+from rag_rerank.evaluation.answer_store import AnswerStore
 from rag_rerank.evaluation.data.judged import Judged
-from rag_rerank.evaluation.measures import MEASURES, TOP_3, checked
-from rag_rerank.evaluation.report import FIRST_STAGE, Evaluation, Settings
-from rag_rerank.evaluation.runner import Answer, Asking
+from rag_rerank.evaluation.measures import MEASURES, TOP_3, check_measures
+from rag_rerank.evaluation.report import FIRST_STAGE, Evaluation, EvaluationSettings
+from rag_rerank.evaluation.runner import QueryAnswer, QueryRunner
 from rag_rerank.evaluation.slices import Fields, fields
 from rag_rerank.evaluation.statistics import SAMPLES, SEED
-from rag_rerank.execution.calls import describe
+from rag_rerank.execution.calls import error_text
 
-__all__ = ["Configs", "Progress", "evaluate", "named"]
+__all__ = ["Configs", "Progress", "evaluate", "with_names"]
 
 Configs = Mapping[str, Spec] | Sequence[Spec]
 """What to evaluate: configs by the names that reports call them, or configs alone."""
 
 
-def named(configs: Configs) -> dict[str, Reranker]:
+def with_names(configs: Configs) -> dict[str, Reranker]:
     """Return the rerankers by name; nothing is loaded yet.
 
     Without names, a config file is called by its stem and another string by itself, a node or a reranker by its label;
@@ -119,18 +120,16 @@ def evaluate(
             raise InputError(f"{name} must be a whole number of at least 1, got {number!r}")
     if not judged.queries:
         raise InputError(f"{judged.name}: there are no judged queries to evaluate on")
-    asked_for = checked((*(measures or MEASURES), TOP_3))
+    asked_for = check_measures((*(measures or MEASURES), TOP_3))
     entering = min(depth, max(1, *(len(query.candidates) for query in judged.queries)))
-    settings = Settings(measures=asked_for, depth=entering, top_k=top_k, samples=samples, seed=seed)
+    settings = EvaluationSettings(measures=asked_for, depth=entering, top_k=top_k, samples=samples, seed=seed)
     chosen = _chosen(fields(judged), slices)
-    rerankers = named(configs)
+    rerankers = with_names(configs)
     answers, stopped = _answers(judged, rerankers, configs, depth, records, workers, progress or _nobody)
     if not answers:
         raise ConfigError(f"no config could be evaluated: {'; '.join(f'{n}: {why}' for n, why in stopped.items())}")
     (progress or _nobody)(1.0, "working out the figures")
-    found = Conclusions(judged, rerankers, answers, settings, chosen)
-    from rag_rerank import __version__
-
+    found = Analysis(judged, rerankers, answers, settings, chosen)
     return Evaluation(
         time=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         version=__version__,
@@ -153,9 +152,9 @@ def _answers(
     records: str | os.PathLike[str] | None,
     workers: int,
     progress: Progress,
-) -> tuple[dict[str, list[Answer]], dict[str, str]]:
+) -> tuple[dict[str, list[QueryAnswer]], dict[str, str]]:
     """Return the answers by name of the config, and why the others were stopped."""
-    answers: dict[str, list[Answer]] = {}
+    answers: dict[str, list[QueryAnswer]] = {}
     stopped: dict[str, str] = {}
     total = len(judged.queries)
     given = list(configs.values()) if isinstance(configs, Mapping) else list(configs)
@@ -165,10 +164,10 @@ def _answers(
             progress((nth + done / total) / len(rerankers), f"{name}: {done} of {total} queries")
 
         try:
-            with Kept.under(records, reranker, depth) as kept:
-                answers[name] = Asking(reranker, judged.queries, depth, kept, workers, told).answers()
+            with AnswerStore.under(records, reranker, depth) as kept:
+                answers[name] = QueryRunner(reranker, judged.queries, depth, kept, workers, told).answers()
         except RerankError as error:
-            stopped[name] = describe(error)
+            stopped[name] = error_text(error)
         finally:
             if reranker is not given[nth]:  # the caller's own stay open
                 reranker.close()

@@ -9,7 +9,7 @@ from rag_rerank._lazy import need
 from rag_rerank.errors import ConfigError, InputError, did_you_mean
 from rag_rerank.evaluation.data.judged import Judged, JudgedQuery
 
-__all__ = ["MEASURES", "TOP_3", "checked", "per_query"]
+__all__ = ["MEASURES", "TOP_3", "check_measures", "per_query"]
 
 TOP_3 = "nDCG@3"
 """The measure of the *lift at top-3*: its difference to the first stage."""
@@ -21,7 +21,7 @@ _KNOWN = ("AP", "P", "R", "RR", "Rprec", "Success", "nDCG")
 """Measures of an order alone, in 0..1, larger is better, that pytrec_eval and ir-measures work out by themselves."""
 
 
-def checked(measures: Iterable[str]) -> tuple[str, ...]:
+def check_measures(measures: Iterable[str]) -> tuple[str, ...]:
     """Return the names as ir-measures writes them (``NDCG@10`` is ``nDCG@10``), each once, in the order given.
 
     Raises:
@@ -50,7 +50,7 @@ def per_query(
         measures: Names that ir-measures can read.
 
     Raises:
-        ConfigError: As in `checked`.
+        ConfigError: As in `check_measures`.
         InputError: A document stands twice in one order.
         MissingExtraError: ir-measures is not installed.
     """

@@ -11,9 +11,9 @@ from rag_rerank.evaluation.report import (
     FIRST_STAGE,
     Comparison,
     Data,
-    Estimate,
+    EvaluationSettings,
+    MeanEstimate,
     Outcome,
-    Settings,
     Slice,
     System,
     Verdict,
@@ -39,7 +39,7 @@ _CUT = 0.2
 def verdict(
     *,
     data: Data,
-    settings: Settings,
+    settings: EvaluationSettings,
     systems: Sequence[System],
     comparisons: Sequence[Comparison],
     slices: Sequence[Slice],
@@ -165,7 +165,7 @@ def _rival(lost: Comparison, systems: Mapping[str, System]) -> Iterator[str]:
         )
 
 
-def _sizes(system: System, settings: Settings, depth: int, top_k: int) -> Iterator[str]:
+def _sizes(system: System, settings: EvaluationSettings, depth: int, top_k: int) -> Iterator[str]:
     if system.p50 is not None and system.p95 is not None:
         yield f"A query takes {_seconds(system.p50)} (median), {_seconds(system.p95)} at the 95th percentile."
     if depth < settings.depth:
@@ -213,7 +213,7 @@ def _lighter(rival: System, best: System) -> bool:
     return faster or cheaper
 
 
-def _versus(a: str, b: str, measure: str, outcomes: Sequence[Outcome], settings: Settings) -> Comparison:
+def _versus(a: str, b: str, measure: str, outcomes: Sequence[Outcome], settings: EvaluationSettings) -> Comparison:
     left, right = (_values(name, measure, outcomes) for name in (a, b))
     return compare(a, b, measure, left, right, samples=settings.samples, seed=settings.seed)
 
@@ -259,7 +259,7 @@ def _told(one: Comparison) -> str:
     return f"{one.measure} {_change(one.difference)}, {_p(one.p_adjusted)}"
 
 
-def _change(difference: Estimate) -> str:
+def _change(difference: MeanEstimate) -> str:
     return f"{difference.mean:+.3f}, 95 % interval {difference.low:+.3f} to {difference.high:+.3f}"
 
 

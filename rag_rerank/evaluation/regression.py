@@ -6,15 +6,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from rag_rerank.errors import InputError
-from rag_rerank.evaluation.report import Estimate, Evaluation, Outcome
+from rag_rerank.evaluation.report import Evaluation, MeanEstimate, Outcome
 from rag_rerank.evaluation.slices import FEWEST
 from rag_rerank.evaluation.statistics import ALPHA, estimate, holm, randomisation
 
-__all__ = ["Drift", "Fall", "against"]
+__all__ = ["Drift", "Regression", "compare_with_baseline"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Fall:
+class Regression:
     """A system that is significantly worse than it was.
 
     Args:
@@ -36,7 +36,7 @@ class Fall:
     queries: int
     before: float
     now: float
-    difference: Estimate
+    difference: MeanEstimate
     p_adjusted: float
 
     def __str__(self) -> str:
@@ -59,13 +59,13 @@ class Drift:
         notes: What could not be compared, one sentence each.
     """
 
-    falls: tuple[Fall, ...]
+    falls: tuple[Regression, ...]
     tested: int
     queries: int
     notes: tuple[str, ...] = ()
 
 
-def against(evaluation: Evaluation, baseline: Evaluation) -> Drift:
+def compare_with_baseline(evaluation: Evaluation, baseline: Evaluation) -> Drift:
     """Find what fell significantly in the baseline's first measure.
 
     Compared is every system that both have, by its name, the first stage too, on the queries that both have (same id
@@ -98,7 +98,7 @@ def against(evaluation: Evaluation, baseline: Evaluation) -> Drift:
     changes = [[now - was for was, now in pairs] for *_, pairs in tests]
     corrected = holm([randomisation(change, fall=True, samples=samples, seed=seed) for change in changes])
     falls = [
-        Fall(
+        Regression(
             system=name,
             field=field,
             value=value,

@@ -17,13 +17,13 @@ __all__ = [
     "Comparison",
     "Data",
     "Depth",
-    "Estimate",
+    "DocumentRanks",
     "Evaluation",
+    "EvaluationSettings",
     "Failure",
+    "MeanEstimate",
     "Outcome",
-    "Place",
     "Reliability",
-    "Settings",
     "Slice",
     "System",
     "Verdict",
@@ -48,7 +48,7 @@ FAILURES: tuple[Failure, ...] = get_args(Failure)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Estimate:
+class MeanEstimate:
     """A mean over queries with its 95 % interval (bootstrap over queries)."""
 
     mean: float
@@ -85,7 +85,7 @@ class Depth:
     """What a system gives if only the first ``depth`` candidates enter it, the others following in their order."""
 
     depth: int
-    measures: Mapping[str, Estimate]
+    measures: Mapping[str, MeanEstimate]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -118,7 +118,7 @@ class System:
     label: str
     config: Any = None
     scale: str | None = None
-    measures: Mapping[str, Estimate]
+    measures: Mapping[str, MeanEstimate]
     p50: float | None = None
     p95: float | None = None
     texts: int = 0
@@ -154,7 +154,7 @@ class Comparison:
     system: str
     baseline: str
     measure: str
-    difference: Estimate
+    difference: MeanEstimate
     p: float
     p_adjusted: float
     helped: int
@@ -183,7 +183,7 @@ class Slice:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Place:
+class DocumentRanks:
     """Where a relevant document of a query stands: its grade, and its rank in each system (``None``: not there)."""
 
     id: str
@@ -214,7 +214,7 @@ class Outcome:
     slices: Mapping[str, str] = field(default_factory=dict)
     measures: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     failures: Mapping[str, Failure] = field(default_factory=dict)
-    places: tuple[Place, ...] = ()
+    places: tuple[DocumentRanks, ...] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -246,7 +246,7 @@ class Data:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Settings:
+class EvaluationSettings:
     """How it was evaluated.
 
     Args:
@@ -295,7 +295,7 @@ class Evaluation:
     time: str
     version: str
     data: Data
-    settings: Settings
+    settings: EvaluationSettings
     systems: tuple[System, ...]
     comparisons: tuple[Comparison, ...]
     slices: tuple[Slice, ...]

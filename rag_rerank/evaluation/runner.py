@@ -24,20 +24,21 @@ from rag_rerank.errors import (
     RerankError,
     TruncationWarning,
 )
-from rag_rerank.evaluation.answer_store import Kept, Key, asked
+from rag_rerank.evaluation.answer_store import AnswerStore, Key, request_of
 from rag_rerank.evaluation.data.judged import JudgedQuery
 from rag_rerank.execution import clock, observers
+from rag_rerank.execution.protocols import CallStarted
 from rag_rerank.records.build import record_of
 from rag_rerank.records.record import Record
 from rag_rerank.trace import Coverage, Usage
 
-__all__ = ["PATIENCE", "Answer", "Asking"]
+__all__ = ["PATIENCE", "QueryAnswer", "QueryRunner"]
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Answer:
+class QueryAnswer:
     """What a reranker made of one query; sequences are by position in ``query.candidates``, as far as they entered.
 
     Args:
@@ -80,7 +81,7 @@ class Answer:
         return {candidate.id: value for candidate, value in zip(self.query.candidates, values, strict=False)}
 
     @classmethod
-    def unchanged(cls, query: JudgedQuery) -> Answer:
+    def unchanged(cls, query: JudgedQuery) -> QueryAnswer:
         """Return the first stage's own order and scores."""
         return cls(
             query=query,
@@ -89,7 +90,7 @@ class Answer:
         )
 
     @classmethod
-    def of(cls, query: JudgedQuery, record: Record) -> Answer:
+    def of(cls, query: JudgedQuery, record: Record) -> QueryAnswer:
         """Return what a record says of the query whose candidates it holds."""
         entries = sorted(record.candidates, key=lambda entry: entry.first_rank)
         entered = [entry.first_rank - 1 for entry in record.candidates]
@@ -113,10 +114,10 @@ class Answer:
 PATIENCE = 10
 """Queries in a row on which a backend may fail before it is left alone; what it answered until then is kept."""
 
-Asked = tuple[int, Answer, RerankError | None]
+OnAnswer = tuple[int, QueryAnswer, RerankError | None]
 """Position of a query, the answer to it, and why it failed."""
 
-Running = dict[int, Future[tuple[Answer, RerankError | None]]]
+Running = dict[int, Future[tuple[QueryAnswer, RerankError | None]]]
 """Calls by the position of their query."""
 
 
@@ -129,7 +130,7 @@ _OUTRIGHT = (ConfigError, MissingExtraError, ModelLoadError, AuthenticationError
 
 
 @dataclass(frozen=True)
-class Asking:
+class QueryRunner:
     """One reranker and the queries it is to be asked.
 
     Args:
@@ -145,12 +146,12 @@ class Asking:
     reranker: Reranker
     queries: Sequence[JudgedQuery]
     depth: int
-    kept: Kept
+    kept: AnswerStore
     workers: int
     told: Callable[[int], None]
     admit: Callable[[JudgedQuery], None] = _anything
 
-    def answers(self) -> list[Answer]:
+    def answers(self) -> list[QueryAnswer]:
         """Return the answer to each query, in their order; one of a failed call has the first stage's order.
 
         Raises:
@@ -177,20 +178,20 @@ class Asking:
                     raise error
         return [found[i] for i in range(len(self.queries))]
 
-    def _found(self) -> dict[int, Answer]:
+    def _found(self) -> dict[int, QueryAnswer]:
         """Return what earlier runs left, by position of the query; without candidates there is nothing to ask."""
         wanted: dict[Key, list[int]] = {}
         found = {}
         for i, query in enumerate(self.queries):
             if query.candidates:
-                wanted.setdefault(asked(query.text, query.candidates[: self.depth]), []).append(i)
+                wanted.setdefault(request_of(query.text, query.candidates[: self.depth]), []).append(i)
             else:
-                found[i] = Answer.unchanged(query)
+                found[i] = QueryAnswer.unchanged(query)
         for key, record in self.kept.records(wanted):
-            found |= {i: Answer.of(self.queries[i], record) for i in wanted[key]}
+            found |= {i: QueryAnswer.of(self.queries[i], record) for i in wanted[key]}
         return found
 
-    def _asked(self, missing: Sequence[int]) -> Generator[Asked, None, None]:
+    def _asked(self, missing: Sequence[int]) -> Generator[OnAnswer, None, None]:
         """Yield what comes of each query, as it comes."""
         running: Running = {}
         try:
@@ -202,18 +203,18 @@ class Asking:
                     continue
                 if len(running) == self.workers:
                     yield from _done(running)
-                running[i] = clock.start(partial(contextvars.copy_context().run, ask))
+                running[i] = clock.start_thread(partial(contextvars.copy_context().run, ask))
             while running:
                 yield from _done(running)
         finally:  # where the config is stopped, what it is answering now is paid for, and kept
             while running:
                 _ended(running)
 
-    def _ask(self, query: JudgedQuery, *, cold: bool) -> tuple[Answer, RerankError | None]:
+    def _ask(self, query: JudgedQuery, *, cold: bool) -> tuple[QueryAnswer, RerankError | None]:
         candidates = query.candidates[: self.depth]
         ranking = error = None
         with observers.tagged(query_id=query.id, cold=cold, workers=self.workers):
-            call = observers.Asked(self.reranker, query.text, candidates)
+            call = CallStarted(self.reranker, query.text, candidates, tags=observers.current_tags())
             time, started = datetime.now(timezone.utc).isoformat(timespec="milliseconds"), clock.now()
             try:
                 ranking = self.reranker.rerank(query.text, candidates)
@@ -222,10 +223,10 @@ class Asking:
         seconds = clock.now() - started
         record = record_of(call, ranking, error, id=uuid4().hex, time=time, seconds=seconds)
         self.kept.keep(record)
-        return Answer.of(query, record), error
+        return QueryAnswer.of(query, record), error
 
 
-def _done(running: Running) -> Iterator[Asked]:
+def _done(running: Running) -> Iterator[OnAnswer]:
     """Wait until a call has ended, and yield what came of those that have."""
     for i, future in _ended(running).items():
         yield (i, *future.result())
@@ -233,5 +234,5 @@ def _done(running: Running) -> Iterator[Asked]:
 
 def _ended(running: Running) -> Running:
     """Wait until a call has ended, and return those that have; they run no more."""
-    clock.first_of(running.values())
+    clock.wait_for_any(running.values())
     return {i: running.pop(i) for i in [i for i, future in running.items() if future.done()]}

@@ -10,10 +10,10 @@ from typing import Any
 
 from rag_rerank.evaluation.data.judged import Judged, JudgedQuery, Problem
 from rag_rerank.evaluation.report import FIRST_STAGE, Comparison, Slice
-from rag_rerank.evaluation.statistics import SAMPLES, SEED, adjusted, compare
+from rag_rerank.evaluation.statistics import SAMPLES, SEED, adjusted_p, compare
 from rag_rerank.types import Candidate
 
-__all__ = ["FEWEST", "FIRST_RANK", "MOST", "Fields", "banded", "fields", "slices"]
+__all__ = ["FEWEST", "FIRST_RANK", "MOST", "Fields", "binned", "fields", "slices"]
 
 MOST = 12
 """A field with more different values is cut into quarters, or left out if its values cannot be."""
@@ -22,7 +22,7 @@ _FEW = 6
 """Up to so many different numbers stand as they are."""
 
 
-def banded(values: Mapping[str, Any]) -> dict[str, str] | str:
+def binned(values: Mapping[str, Any]) -> dict[str, str] | str:
     """Return each value in words, or why the field cannot be used.
 
     Numbers and dates with many values are cut into quarters of the queries, named by the smallest and the largest value
@@ -135,7 +135,7 @@ def fields(judged: Judged) -> Fields:
                 found.setdefault(f"document {name}", {})[query.id] = value
     values, left_out = {}, []
     for name, raw in found.items():
-        words = banded(raw)
+        words = binned(raw)
         if isinstance(words, str):
             left_out.append(f"{name}: {words}")
         else:
@@ -188,7 +188,7 @@ def slices(
             for system in values
             if system != FIRST_STAGE
         ]
-        for (part, _), comparison in zip(family, adjusted([comparison for _, comparison in family]), strict=True):
+        for (part, _), comparison in zip(family, adjusted_p([comparison for _, comparison in family]), strict=True):
             tests[part].append(comparison)
     return tuple(
         Slice(

@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 from rag_rerank._lazy import need
 from rag_rerank.errors import InputError
-from rag_rerank.evaluation.report import Comparison, Estimate
+from rag_rerank.evaluation.report import Comparison, MeanEstimate
 
 if TYPE_CHECKING:
     import numpy as np
 
     Array = np.ndarray[Any, np.dtype[Any]]
 
-__all__ = ["ALPHA", "SAMPLES", "SEED", "adjusted", "compare", "estimate", "randomisation"]
+__all__ = ["ALPHA", "SAMPLES", "SEED", "adjusted_p", "compare", "estimate", "randomisation"]
 
 ALPHA = 0.05
 """What a corrected p-value must be below to be called significant; 1 - ALPHA is what the intervals cover."""
@@ -40,7 +40,7 @@ _ROWS = 250
 """Samples that are worked on at once, to bound the memory."""
 
 
-def estimate(values: Iterable[float], *, samples: int = SAMPLES, seed: int = SEED) -> Estimate:
+def estimate(values: Iterable[float], *, samples: int = SAMPLES, seed: int = SEED) -> MeanEstimate:
     """Return the mean with its 95 % interval.
 
     Percentile bootstrap, widened for few values by Student's t in place of the normal distribution and by
@@ -68,10 +68,10 @@ def estimate(values: Iterable[float], *, samples: int = SAMPLES, seed: int = SEE
     x = np.sort(_checked(values))
     mean, n = float(x.mean()), len(x)
     if x[0] == x[-1]:
-        return Estimate(mean=float(x[0]), low=float(x[0]), high=float(x[0]))
+        return MeanEstimate(mean=float(x[0]), low=float(x[0]), high=float(x[0]))
     reach = special.stdtrit(n - 1, 1 - ALPHA / 2) * np.sqrt(n / (n - 1))
     low, high = np.quantile(_resampled(x, samples, seed), special.ndtr((-reach, reach)))
-    return Estimate(mean=mean, low=float(low), high=float(high))
+    return MeanEstimate(mean=mean, low=float(low), high=float(high))
 
 
 def randomisation(
@@ -120,7 +120,7 @@ def compare(
     samples: int = SAMPLES,
     seed: int = SEED,
 ) -> Comparison:
-    """Compare a system with a baseline on the same queries; its ``p_adjusted`` is ``p`` until `adjusted`.
+    """Compare a system with a baseline on the same queries; its ``p_adjusted`` is ``p`` until `adjusted_p`.
 
     Args:
         system: Name of the one that is looked at.
@@ -151,7 +151,7 @@ def compare(
     )
 
 
-def adjusted(family: Sequence[Comparison]) -> tuple[Comparison, ...]:
+def adjusted_p(family: Sequence[Comparison]) -> tuple[Comparison, ...]:
     """Return the comparisons, in their order, with p-values corrected for all of them.
 
     Holm's step-down method ("A simple sequentially rejective multiple test procedure", Scandinavian Journal of

@@ -11,11 +11,11 @@ from rag_rerank.config import to_config
 from rag_rerank.errors import ConfigError
 from rag_rerank.evaluation.data.judged import Judged, JudgedQuery, Problem
 from rag_rerank.evaluation.reliability import reliability
-from rag_rerank.evaluation.report import FAILURES, Depth, Estimate, Failure, Reliability, System
-from rag_rerank.evaluation.runner import Answer
+from rag_rerank.evaluation.report import FAILURES, Depth, Failure, MeanEstimate, Reliability, System
+from rag_rerank.evaluation.runner import QueryAnswer
 from rag_rerank.trace import Coverage, Usage
 
-__all__ = ["failure", "failures_of", "reranked", "unranked"]
+__all__ = ["failure", "failures_of", "first_stage_figures", "system_figures"]
 
 
 def failure(
@@ -62,18 +62,18 @@ _EXAMPLES = 3
 """Places that are named of a kind of problem."""
 
 
-def unranked(name: str, measures: Mapping[str, Estimate], failures: Iterable[Failure]) -> System:
+def first_stage_figures(name: str, measures: Mapping[str, MeanEstimate], failures: Iterable[Failure]) -> System:
     """Return what is said of the first stage."""
     return System(name=name, label=name, measures=measures, failures=_counted(failures))
 
 
-def reranked(
+def system_figures(
     name: str,
     reranker: Reranker,
     judged: Judged,
-    answers: Sequence[Answer],
+    answers: Sequence[QueryAnswer],
     *,
-    measures: Mapping[str, Estimate],
+    measures: Mapping[str, MeanEstimate],
     failures: Iterable[Failure],
     depths: tuple[Depth, ...],
 ) -> System:
@@ -106,7 +106,7 @@ def reranked(
     )
 
 
-def failures_of(judged: Judged, answers: Iterable[Answer], top_k: int) -> dict[str, Failure]:
+def failures_of(judged: Judged, answers: Iterable[QueryAnswer], top_k: int) -> dict[str, Failure]:
     """Return why queries have no relevant document at the top, by the id of those that have none."""
     found = {
         answer.query.id: failure(
@@ -134,7 +134,7 @@ def _config(reranker: Reranker) -> dict[str, object] | None:
         return None
 
 
-def _reliability(judged: Judged, answers: Iterable[Answer]) -> Reliability | None:
+def _reliability(judged: Judged, answers: Iterable[QueryAnswer]) -> Reliability | None:
     """Compare the scores of judged candidates with their judgments, where the scores are on a scale of 0 to 1."""
     pairs = [
         (score, answer.query.grades[id] >= judged.relevant)
@@ -146,7 +146,7 @@ def _reliability(judged: Judged, answers: Iterable[Answer]) -> Reliability | Non
     return reliability([score for score, _ in pairs], [good for _, good in pairs]) if pairs else None
 
 
-def _problems(answers: Sequence[Answer]) -> Iterable[Problem]:
+def _problems(answers: Sequence[QueryAnswer]) -> Iterable[Problem]:
     """Yield the failures by their class, and the reasons why answers are not quite what was asked."""
     places: dict[str, list[str]] = {}
     for answer in answers:

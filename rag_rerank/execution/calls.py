@@ -1,146 +1,59 @@
-"""One call from checked candidates to a ranking with its trace: of a pointwise reranker, and of a composite."""
+"""One call, from checked candidates to a ranking with its trace: of a pointwise reranker, and of a composite."""
 
 from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any, ParamSpec, TypeVar
 
 from rag_rerank.errors import BadResponse, InputError, InputTooLong, RerankError, TruncationWarning
 from rag_rerank.execution.clock import now
-from rag_rerank.execution.deadline import Progress, tells, timely
-from rag_rerank.execution.plan import Call, Decision
+from rag_rerank.execution.deadline import PartialTrace, or_deadline_error, publish_partial_trace
+from rag_rerank.execution.plan import Call, PlanResult
+from rag_rerank.execution.protocols import PointwiseRanker, Ranker
+from rag_rerank.text.unicode import is_blank, valid_unicode
 from rag_rerank.trace import Trace, Usage
-from rag_rerank.types import BLANK, Candidate, Hit, Ranking, Scores, blank, check_top_k, checked_values, ranked
-
-if TYPE_CHECKING:
-    from rag_rerank.base import Composite, PointwiseReranker
+from rag_rerank.types import BLANK, Candidate, Hit, Ranking, Scores, check_top_k, check_values, ranked_hits
 
 __all__ = [
-    "Journal",
-    "Request",
-    "Run",
+    "CallLog",
+    "CompositeCall",
+    "PointwiseCall",
     "as_candidates",
-    "describe",
-    "disclosed",
-    "levels_to_the_caller",
-    "readable",
+    "caller_stacklevel",
+    "check_scores",
+    "error_text",
+    "offloaded_if_many",
+    "redacted_error_text",
     "scores_of",
 ]
 
+P = ParamSpec("P")
+T = TypeVar("T")
 
-@dataclass(slots=True)
-class Journal:
-    """What the drivers note while a plan runs: the trace of every call, and why rankings were degraded."""
-
-    traces: list[Trace] = field(default_factory=list)
-    degraded: list[str] = field(default_factory=list)
-    under_way: list[Progress] = field(default_factory=list)
-
-    @property
-    def children(self) -> tuple[Trace, ...]:
-        """The traces of all calls, also, as far as they have come, of those that run."""
-        running = [progress.trace for progress in self.under_way]
-        return (*self.traces, *(trace for trace in running if trace is not None))
-
-    @contextmanager
-    def asked(self) -> Iterator[Progress]:
-        """Watch a call while it runs."""
-        self.under_way = [Progress()]
-        try:
-            yield self.under_way[0]
-        finally:
-            self.under_way = []
-
-    def answered(self, ranking: Ranking) -> Ranking:
-        """Note a call that gave a ranking."""
-        self.traces.append(ranking.trace)
-        self.degraded += ranking.degraded
-        return ranking
-
-    def failed(self, call: Call, error: RerankError) -> RerankError:
-        """Note a call that failed."""
-        self.traces.append(error.trace or Trace(step=call.reranker.label, error=describe(error)))
-        return error
-
-
-class Run:
-    """One call of a composite, from plan to ranking."""
-
-    def __init__(self, reranker: Composite, query: str) -> None:
-        self.started = now()
-        self.reranker = reranker
-        self.query = query
-        self.journal = Journal()
-        tells(self.trace)
-
-    def trace(self, **facts: Any) -> Trace:
-        """Return the trace node of this call, as of now, with all calls so far inside."""
-        children = self.journal.children
-        return Trace(
-            step=self.reranker.label,
-            kind=self.reranker.kind,
-            seconds=now() - self.started,
-            usage=Usage.total(child.usage for child in children),
-            children=children,
-            **facts,
-        )
-
-    @contextmanager
-    def watched(self) -> Iterator[None]:
-        """Give an error that leaves this call its trace."""
-        try:
-            yield
-        except RerankError as error:
-            error.trace = self.trace(error=describe(error))
-            raise
-
-    def ranking(self, decision: Decision) -> Ranking:
-        """Return the ranking that a plan decided on."""
-        facts = scores_of(decision.hits) if decision.own_scores else {}
-        trace = self.trace(scale=decision.scale, notes=decision.notes, **facts)
-        degraded = tuple(dict.fromkeys((*self.journal.degraded, *decision.degraded)))
-        return Ranking(self.query, decision.hits, decision.scale, trace, trace.usage, degraded, decision.substituted)
-
-
-def scores_of(hits: Sequence[Hit]) -> dict[str, Any]:
-    """Return what a trace node says of hits: their scores, why some have none, and how much of each was read."""
-    return {
-        "scores": {hit.id: hit.raw_score for hit in hits if hit.raw_score is not None},
-        "unscored": {hit.id: hit.unscored for hit in hits if hit.unscored is not None},
-        "coverage": {hit.id: hit.coverage for hit in hits if hit.coverage is not None},
-    }
-
-
-def describe(error: BaseException) -> str:
-    """Return an error as one line of a trace: its class and its message."""
-    return f"{type(error).__name__}: {error}"
-
-
-def disclosed(error: BaseException | None) -> str:
-    """Return what may be kept of an error: the words of one that is not ours may hold anything, so only its class."""
-    return describe(error) if isinstance(error, RerankError) else type(error).__name__
+_MANY = 500
+"""Candidates whose checks and sorting together take two milliseconds or more."""
 
 
 def as_candidates(query: str, candidates: Sequence[Candidate | str], top_k: int | None = None) -> tuple[Candidate, ...]:
-    """Check a request and give plain strings their position as id.
+    """Check the arguments of a call, and give plain strings their position as id.
 
     Raises:
         InputError: See `Reranker.rerank`.
     """
     if not isinstance(query, str):
         raise InputError(f"the query must be a string, got {type(query).__name__}")
-    if blank(query):
+    if is_blank(query):
         raise InputError("the query is blank; there is nothing to be relevant to")
     check_top_k(top_k)
     if not isinstance(candidates, Iterable) or isinstance(candidates, Mapping):
         raise InputError(f"candidates must be a sequence of texts or Candidates, got {type(candidates).__name__}")
     if isinstance(candidates, (str, bytes)):
         raise InputError("candidates must be a sequence of texts; got one text, put it into a list")
-    prepared = []
+    checked = []
     seen: dict[str, int] = {}
     for i, item in enumerate(candidates):
         candidate = Candidate(str(i), item) if isinstance(item, str) else item
@@ -152,37 +65,28 @@ def as_candidates(query: str, candidates: Sequence[Candidate | str], top_k: int 
                 "ids must be unique within a request"
             )
         seen[candidate.id] = i
-        prepared.append(candidate)
-    return tuple(prepared)
+        checked.append(candidate)
+    return tuple(checked)
 
 
-def readable(text: str) -> str:
-    """Return valid Unicode: surrogate pairs joined, lone surrogates as U+FFFD. Valid text is returned as it is."""
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return text
+class PointwiseCall:
+    """One call of a pointwise reranker."""
 
-
-class Request:
-    """One call, from candidates to ranking."""
-
-    def __init__(self, reranker: PointwiseReranker, query: str, candidates: tuple[Candidate, ...]) -> None:
+    def __init__(self, reranker: PointwiseRanker, query: str, candidates: tuple[Candidate, ...]) -> None:
         self.started = now()
         self.reranker = reranker
-        self.asked = query
-        self.query = readable(query)
+        self.query_as_given = query
+        self.query = valid_unicode(query)
         self.candidates = candidates
-        self.unscored = {i: BLANK for i, c in enumerate(candidates) if blank(c.text)}
-        self.where = [i for i in range(len(candidates)) if i not in self.unscored]
-        self.texts = [readable(candidates[i].text) for i in self.where]
-        repaired = sum(text is not candidates[i].text for i, text in zip(self.where, self.texts, strict=True))
+        self.unscored = {i: BLANK for i, c in enumerate(candidates) if is_blank(c.text)}
+        self.positions = [i for i in range(len(candidates)) if i not in self.unscored]
+        self.texts = [valid_unicode(candidates[i].text) for i in self.positions]
+        repaired = sum(text is not candidates[i].text for i, text in zip(self.positions, self.texts, strict=True))
         self.notes = ((f"{repaired} texts held lone surrogates, which were read as U+FFFD",) if repaired else ()) + (
             ("the query held lone surrogates, which were read as U+FFFD",) if self.query is not query else ()
         )
-        self.progress = Progress()
-        tells(self.unfinished)
+        self.partial_trace = PartialTrace()
+        publish_partial_trace(self.unfinished_trace)
 
     def trace(self, **facts: Any) -> Trace:
         """Return the trace node of this call, as of now."""
@@ -197,23 +101,23 @@ class Request:
         )
 
     @contextmanager
-    def watched(self) -> Iterator[None]:
-        """Give an error that leaves this call its trace."""
+    def attach_trace(self) -> Iterator[None]:
+        """Attach the trace of this call to an error that leaves it."""
         try:
-            with self.progress.opened():
+            with self.partial_trace.published():
                 yield
         except RerankError as failure:
-            error = timely(failure, self.reranker.label)
+            error = or_deadline_error(failure, self.reranker.label)
             if isinstance(error, InputTooLong) and error.position is not None:
-                error.args = (f"candidate {self.candidates[self.where[error.position]].id!r}: {error}",)
-            error.trace = replace(self.unfinished(failure.trace), error=describe(error))
+                error.args = (f"candidate {self.candidates[self.positions[error.position]].id!r}: {error}",)
+            error.trace = replace(self.unfinished_trace(failure.trace), error=error_text(error))
             if error is failure:
                 raise
             raise error from failure
 
-    def unfinished(self, done: Trace | None = None) -> Trace:
-        """Return the trace node of this call without an answer; without ``done``, with what it tells of itself."""
-        inner = done or self.progress.trace or Trace(step="")
+    def unfinished_trace(self, inner: Trace | None = None) -> Trace:
+        """Return the trace node of this call without an answer; ``inner`` is what the backend did, as far as known."""
+        inner = inner or self.partial_trace.trace or Trace(step="")
         return self.trace(
             notes=self.notes + inner.notes,
             attempts=inner.attempts,
@@ -223,41 +127,41 @@ class Request:
         )
 
     def ranking(self, scores: Scores | None) -> Ranking:
-        """Rank by `checked` scores; ``None`` where there was nothing to score."""
+        """Rank by scores from `checked`; ``None`` where there was nothing to score."""
         scores = Scores((), self.reranker.scale) if scores is None else scores
-        hits = ranked(self.candidates, scores, self.where, self.unscored)
+        hits = ranked_hits(self.candidates, scores, self.positions, self.unscored)
         trace = self.trace(
             scale=scores.scale,
             **scores_of(hits),
-            cached=tuple(self.candidates[self.where[i]].id for i in scores.cached),
+            cached=tuple(self.candidates[self.positions[i]].id for i in scores.cached),
             usage=scores.usage,
             attempts=sum(request.attempts for request in scores.requests),
             failures=tuple(failure for request in scores.requests for failure in request.failures),
             notes=self.notes + scores.notes,
             children=scores.requests if len(scores.requests) > 1 else (),
         )
-        return Ranking(self.asked, hits, scores.scale, trace, scores.usage)
+        return Ranking(self.query_as_given, hits, scores.scale, trace, scores.usage)
 
     def checked(self, scores: Scores | None) -> Scores:
-        """Hold the backend to its word, and warn where it cut texts: the caller is looked for on the stack."""
+        """Check what the backend returned, and warn where it cut texts; the warning names the caller's line."""
         expected = len(self.texts)
-        sound = checked(self.reranker, scores, expected)
-        cut = sum(coverage.truncated for coverage in sound.coverage)
+        valid = check_scores(self.reranker, scores, expected)
+        cut = sum(coverage.truncated for coverage in valid.coverage)
         if cut:
             warnings.warn(
                 f"{self.reranker.label} read only the beginning of {cut} of {expected} texts; hit.coverage says how "
                 'much, and on_overflow="error" refuses instead',
                 TruncationWarning,
-                stacklevel=levels_to_the_caller(),
+                stacklevel=caller_stacklevel(),
             )
-        return sound
+        return valid
 
 
-def checked(reranker: PointwiseReranker, scores: Scores | None, expected: int) -> Scores:
-    """Hold a backend to its word: as many finite scores as texts, in plain floats.
+def check_scores(reranker: PointwiseRanker, scores: Scores | None, expected: int) -> Scores:
+    """Return the scores in plain floats: as many as texts, and each finite.
 
     Raises:
-        BadResponse: It gave something else.
+        BadResponse: The backend returned something else.
     """
 
     def bad(what: str) -> BadResponse:
@@ -268,15 +172,117 @@ def checked(reranker: PointwiseReranker, scores: Scores | None, expected: int) -
     if len(scores.values) != expected or (scores.coverage and len(scores.coverage) != expected):
         raise bad(f" gave {len(scores.values)} scores and {len(scores.coverage)} coverages for {expected} texts")
     try:
-        return replace(scores, values=checked_values(scores.values))
+        return replace(scores, values=check_values(scores.values))
     except InputError as error:
         raise bad(f": {error}") from error
 
 
-def levels_to_the_caller() -> int:
-    """Return how many frames lie between the one that asks and the first outside this package: composites nest."""
+@dataclass(slots=True)
+class CallLog:
+    """What a driver logs while a plan runs: the trace of every call, and why rankings were degraded."""
+
+    traces: list[Trace] = field(default_factory=list)
+    degraded: list[str] = field(default_factory=list)
+    running: list[PartialTrace] = field(default_factory=list)
+
+    @property
+    def children(self) -> tuple[Trace, ...]:
+        """The traces of all calls; of those that run, what is known so far."""
+        running = [partial_trace.trace for partial_trace in self.running]
+        return (*self.traces, *(trace for trace in running if trace is not None))
+
+    @contextmanager
+    def one_call(self) -> Iterator[PartialTrace]:
+        """Hold the partial trace of one call while it runs."""
+        self.running = [PartialTrace()]
+        try:
+            yield self.running[0]
+        finally:
+            self.running = []
+
+    def add_answer(self, ranking: Ranking) -> Ranking:
+        """Log a call that returned a ranking; return the ranking."""
+        self.traces.append(ranking.trace)
+        self.degraded += ranking.degraded
+        return ranking
+
+    def add_failure(self, call: Call, error: RerankError) -> RerankError:
+        """Log a call that failed; return the error."""
+        self.traces.append(error.trace or Trace(step=call.reranker.label, error=error_text(error)))
+        return error
+
+
+class CompositeCall:
+    """One call of a composite."""
+
+    def __init__(self, reranker: Ranker, query: str) -> None:
+        self.started = now()
+        self.reranker = reranker
+        self.query = query
+        self.log = CallLog()
+        publish_partial_trace(self.trace)
+
+    def trace(self, **facts: Any) -> Trace:
+        """Return the trace node of this call, as of now, with all calls so far inside."""
+        children = self.log.children
+        return Trace(
+            step=self.reranker.label,
+            kind=self.reranker.kind,
+            seconds=now() - self.started,
+            usage=Usage.total(child.usage for child in children),
+            children=children,
+            **facts,
+        )
+
+    @contextmanager
+    def attach_trace(self) -> Iterator[None]:
+        """Attach the trace of this call to an error that leaves it."""
+        try:
+            yield
+        except RerankError as error:
+            error.trace = self.trace(error=error_text(error))
+            raise
+
+    def ranking(self, result: PlanResult) -> Ranking:
+        """Return the ranking of a plan's result."""
+        facts = scores_of(result.hits) if result.own_scores else {}
+        trace = self.trace(scale=result.scale, notes=result.notes, **facts)
+        degraded = tuple(dict.fromkeys((*self.log.degraded, *result.degraded)))
+        return Ranking(self.query, result.hits, result.scale, trace, trace.usage, degraded, result.substituted)
+
+
+def scores_of(hits: Sequence[Hit]) -> dict[str, Any]:
+    """Return what a trace node holds of hits: scores, reasons for no score, and how much of each text was read."""
+    return {
+        "scores": {hit.id: hit.raw_score for hit in hits if hit.raw_score is not None},
+        "unscored": {hit.id: hit.unscored for hit in hits if hit.unscored is not None},
+        "coverage": {hit.id: hit.coverage for hit in hits if hit.coverage is not None},
+    }
+
+
+def error_text(error: BaseException) -> str:
+    """Return an error as one line of a trace: its class and its message."""
+    return f"{type(error).__name__}: {error}"
+
+
+def redacted_error_text(error: BaseException | None) -> str:
+    """Return what a record may keep of an error: of a foreign one the class only; its message may hold anything."""
+    return error_text(error) if isinstance(error, RerankError) else type(error).__name__
+
+
+def caller_stacklevel() -> int:
+    """Return the ``stacklevel`` of the first frame outside this package; composites nest."""
     package, levels = __name__.partition(".")[0], 0
     frame = sys._getframe(1)
     while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == package:
         frame, levels = frame.f_back, levels + 1
     return levels + 1
+
+
+async def offloaded_if_many(candidates: object, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Do work of some microseconds a candidate; on a thread where so many would block the event loop."""
+    if not (isinstance(candidates, tuple) and len(candidates) > _MANY):
+        return work(*args, **kwargs)
+    import asyncio
+
+    return await asyncio.to_thread(work, *args, **kwargs)

@@ -1,7 +1,6 @@
-"""Time, in one place: what it is, how to wait for it, and work beside the caller's thread.
+"""Time, in one place: the clock, waiting, and threads beside the caller's.
 
-Nothing else in the package reads a clock or sleeps, so that tests can put a clock of their own here (`use`), whose time
-passes only as far as they let it.
+Nothing else in the package reads a clock or sleeps, so that tests can put in a clock of their own (`use`).
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from queue import Empty, SimpleQueue
 from threading import TIMEOUT_MAX, Lock, Thread
 from typing import Any, TypeVar
 
-__all__ = ["Clock", "asleep", "first_of", "now", "sleep", "start", "use"]
+__all__ = ["Clock", "asleep", "now", "sleep", "start_thread", "use", "wait_for_any"]
 
 T = TypeVar("T")
 
@@ -25,10 +24,10 @@ _IDLE = 30.0
 
 
 class Clock:
-    """The real clock. Seconds everywhere; only differences between two readings mean something."""
+    """The real clock. Seconds everywhere; only the difference of two readings means something."""
 
     def now(self) -> float:
-        """Return the time, which never goes back."""
+        """Return the time; it never goes back."""
         return time.perf_counter()
 
     def sleep(self, seconds: float) -> None:
@@ -41,31 +40,31 @@ class Clock:
 
         await asyncio.sleep(seconds)
 
-    def start(self, work: Callable[[], T]) -> Future[T]:
-        """Do work on a thread of its own, which the interpreter does not wait for at its end."""
+    def start_thread(self, work: Callable[[], T]) -> Future[T]:
+        """Run work on a thread of its own; the interpreter does not wait for it at exit."""
         future: Future[T] = Future()
         _threads.run(partial(_fulfil, future, work))
         return future
 
-    def first_of(self, futures: Collection[Future[Any]], seconds: float | None) -> None:
+    def wait_for_any(self, futures: Collection[Future[Any]], seconds: float | None) -> None:
         """Wait on this thread until one of the futures is done, but no longer than this."""
         wait(futures, None if seconds is None else min(seconds, TIMEOUT_MAX), FIRST_COMPLETED)
 
 
 class _Threads:
-    """Threads that wait a while for more work, because some SDKs keep their connection with the thread."""
+    """Threads that are reused for a while, because some SDKs keep a connection per thread."""
 
     def __init__(self) -> None:
         self._forget()
 
     def _forget(self) -> None:
         self._lock = Lock()
-        self._idle: list[SimpleQueue[Callable[[], None]]] = []  # the last one first, so that the others can go
+        self._idle: list[SimpleQueue[Callable[[], None]]] = []  # taken from the end, so that the others can expire
         self._process = os.getpid()
 
     def run(self, work: Callable[[], None]) -> None:
-        """Have work done on a thread that does nothing else meanwhile."""
-        if self._process != os.getpid():  # neither threads nor held locks are of use after a fork
+        """Run work on a thread that does nothing else meanwhile."""
+        if self._process != os.getpid():  # after a fork neither threads nor held locks work
             self._forget()
         with self._lock:
             inbox = self._idle.pop() if self._idle else None
@@ -98,7 +97,7 @@ def _fulfil(future: Future[T], work: Callable[[], T]) -> None:
         return
     try:
         result = work()
-    except BaseException as error:  # the waiter's to handle, whatever it is
+    except BaseException as error:  # whoever waits for it handles it
         future.set_exception(error)
     else:
         future.set_result(result)
@@ -109,7 +108,7 @@ _clock = Clock()
 
 @contextmanager
 def use(clock: Clock) -> Iterator[None]:
-    """Put another clock in place, for all threads; for tests."""
+    """Use another clock, in all threads; for tests."""
     global _clock
     before, _clock = _clock, clock
     try:
@@ -133,11 +132,11 @@ async def asleep(seconds: float) -> None:
     await _clock.asleep(seconds)
 
 
-def start(work: Callable[[], T]) -> Future[T]:
-    """Do work on a thread of its own."""
-    return _clock.start(work)
+def start_thread(work: Callable[[], T]) -> Future[T]:
+    """Run work on a thread of its own."""
+    return _clock.start_thread(work)
 
 
-def first_of(futures: Collection[Future[Any]], seconds: float | None = None) -> None:
+def wait_for_any(futures: Collection[Future[Any]], seconds: float | None = None) -> None:
     """Wait on this thread until one of the futures is done, but no longer than this."""
-    _clock.first_of(futures, seconds)
+    _clock.wait_for_any(futures, seconds)

@@ -12,75 +12,75 @@ from functools import partial
 from typing import Any, TypeVar
 
 from rag_rerank.errors import DeadlineExceeded, InputError, RerankError, TransientError
-from rag_rerank.execution.clock import first_of, now, start
+from rag_rerank.execution.clock import now, start_thread, wait_for_any
 from rag_rerank.trace import Trace
 
 __all__ = [
     "Limit",
-    "Progress",
-    "ain_time",
-    "beside",
+    "PartialTrace",
+    "arun_with_deadline",
     "check_timeout",
-    "heard",
-    "in_time",
-    "late",
-    "left",
-    "spent",
-    "tells",
-    "tells_nobody",
-    "timely",
-    "unlimited",
-    "within",
+    "deadline_error",
+    "detached",
+    "ignore_outcome",
+    "or_deadline_error",
+    "publish_partial_trace",
+    "run_in_thread",
+    "run_with_deadline",
+    "seconds_left",
+    "stop_publishing",
+    "time_is_up",
+    "time_limit",
 ]
-
-
-class Progress:
-    """The place where a call leaves how to tell what it has done."""
-
-    def __init__(self) -> None:
-        self._tell: Callable[[], Trace] | None = None
-
-    @contextmanager
-    def opened(self) -> Iterator[None]:
-        """Let what runs inside tell here."""
-        token = _progress.set(self)
-        try:
-            yield
-        finally:
-            _progress.reset(token)
-
-    @property
-    def trace(self) -> Trace | None:
-        """What was done as of now; ``None`` where nothing has begun, or nobody tells."""
-        return None if self._tell is None else self._tell()
-
-
-_progress: ContextVar[Progress | None] = ContextVar("rag_rerank_progress", default=None)
-
-
-def tells(tell: Callable[[], Trace]) -> None:
-    """Leave, for whoever may give up the work at hand, how to tell what it has done."""
-    progress = _progress.get()
-    if progress is not None:
-        progress._tell = tell
-
-
-def tells_nobody() -> None:
-    """Let what comes in this context tell nobody: it is no part of the call at hand."""
-    _progress.set(None)
 
 
 T = TypeVar("T")
 
 _INSTANT = 0.001
-"""Seconds in which nothing useful can be done, so that a wait which ends a little early counts as over."""
+"""Seconds in which nothing useful can be done: a wait that ends so little too early counts as over."""
 
 _GRACE = 0.02, 0.05
-"""Seconds, and share of the time left, that work which should stop by itself gets to say what it had done by then."""
+"""Seconds, and share of the time left, that late work gets to stop by itself and to leave its trace."""
+
+
+class PartialTrace:
+    """Where a call publishes what it has done so far, for whoever may abandon it."""
+
+    def __init__(self) -> None:
+        self._read: Callable[[], Trace] | None = None
+
+    @contextmanager
+    def published(self) -> Iterator[None]:
+        """Let the call inside publish its trace here."""
+        token = _partial_trace.set(self)
+        try:
+            yield
+        finally:
+            _partial_trace.reset(token)
+
+    @property
+    def trace(self) -> Trace | None:
+        """What was done as of now; ``None`` where no call has started, or none publishes."""
+        return None if self._read is None else self._read()
+
+
+_partial_trace: ContextVar[PartialTrace | None] = ContextVar("rag_rerank_partial_trace", default=None)
+
+
+def publish_partial_trace(read: Callable[[], Trace]) -> None:
+    """Publish how to read the trace of this call while it runs, for whoever may abandon it."""
+    partial_trace = _partial_trace.get()
+    if partial_trace is not None:
+        partial_trace._read = read
+
+
+def stop_publishing() -> None:
+    """Publish nothing from here on in this context: what follows is not part of the call."""
+    _partial_trace.set(None)
 
 
 class Limit:
-    """When the time for some work ends; never later than that of the work around it."""
+    """A time limit for some work; never later than the limit of the work around it."""
 
     def __init__(self, seconds: float, outer: Limit | None) -> None:
         self.seconds = seconds
@@ -98,8 +98,8 @@ class Limit:
         return self.left <= _INSTANT
 
     @property
-    def given(self) -> float:
-        """Seconds that were given by the limit that ends first; infinity where there is none."""
+    def total(self) -> float:
+        """Seconds that the earliest of the limits allowed in all; infinity where there is none."""
         return self._first.seconds
 
     @property
@@ -110,7 +110,7 @@ class Limit:
         return self if self._ends <= outer._ends else outer
 
     def revoke(self) -> None:
-        """End the time now: nobody waits for the work any more, and it should begin nothing new."""
+        """End the time now: nobody waits for the work any more, so it must start nothing new."""
         self._ends = -math.inf
 
 
@@ -118,8 +118,8 @@ _limit: ContextVar[Limit | None] = ContextVar("rag_rerank_limit", default=None)
 
 
 @contextmanager
-def within(seconds: float | None) -> Iterator[Limit | None]:
-    """Give what runs inside so much time; ``None`` leaves it the time that it has."""
+def time_limit(seconds: float | None) -> Iterator[Limit | None]:
+    """Limit the time of what runs inside; ``None`` leaves it as it is."""
     if seconds is None:
         yield _limit.get()
         return
@@ -131,91 +131,91 @@ def within(seconds: float | None) -> Iterator[Limit | None]:
         _limit.reset(token)
 
 
-def left() -> float:
-    """Return the seconds that are left for the work at hand; infinity where nobody set a limit."""
+def seconds_left() -> float:
+    """Return the seconds that are left for this work; infinity where there is no limit."""
     limit = _limit.get()
     return math.inf if limit is None else limit.left
 
 
-def spent() -> bool:
-    """Whether the time is up."""
+def time_is_up() -> bool:
+    """Whether no time is left."""
     limit = _limit.get()
     return limit is not None and limit.over
 
 
-def late(what: str) -> DeadlineExceeded:
-    """Return the error for work that the time was too short for."""
+def deadline_error(label: str) -> DeadlineExceeded:
+    """Return the error for a reranker that did not answer in time."""
     limit = _limit.get()
-    given = f" of {limit.given:.3g} s" if limit is not None and math.isfinite(limit.given) else ""
-    return DeadlineExceeded(f"{what} has not answered within its time{given}")
+    total = f" of {limit.total:.3g} s" if limit is not None and math.isfinite(limit.total) else ""
+    return DeadlineExceeded(f"{label} has not answered within its time{total}")
 
 
-def timely(error: RerankError, what: str) -> RerankError:
-    """Return an error as it is while there is time, else the `DeadlineExceeded` that a passing failure has become."""
-    passing = isinstance(error, TransientError) and not isinstance(error, DeadlineExceeded)
-    return late(what) if passing and spent() else error
+def or_deadline_error(error: RerankError, label: str) -> RerankError:
+    """Return the error while there is time; a transient one becomes `DeadlineExceeded` once the time is up."""
+    transient = isinstance(error, TransientError) and not isinstance(error, DeadlineExceeded)
+    return deadline_error(label) if transient and time_is_up() else error
 
 
-def in_time(what: str, work: Callable[[], T]) -> T:
-    """Do work that does not look at the time by itself.
+def run_with_deadline(label: str, work: Callable[[], T]) -> T:
+    """Run work that does not look at the time limit by itself.
 
-    Where there is a limit, the work is done on a thread of its own. Work that is late, and does not end by itself
-    within another 5 % of the time and 20 ms, is left there to end unheard.
+    Where there is a limit, the work runs on a thread of its own. Work that is late gets another 5 % of the time and
+    20 ms to stop by itself; then it is left running, and its outcome is ignored.
 
     Raises:
         DeadlineExceeded: The time is up.
     """
-    seconds = left()
+    seconds = seconds_left()
     if seconds == math.inf:
         return work()
-    if spent():
-        raise late(what)
-    answer = beside(work)
-    first_of([answer], _with_grace(seconds))
+    if time_is_up():
+        raise deadline_error(label)
+    answer = run_in_thread(work)
+    wait_for_any([answer], _with_grace(seconds))
     if not answer.done():
-        raise late(what)
+        raise deadline_error(label)
     return answer.result()
 
 
-async def ain_time(what: str, work: Awaitable[T]) -> T:
-    """Do what `in_time` does on the event loop; work that is late is cancelled, and not waited for."""
+async def arun_with_deadline(label: str, work: Awaitable[T]) -> T:
+    """Do what `run_with_deadline` does on the event loop; late work is cancelled, and not waited for."""
     import asyncio
 
-    seconds = left()
+    seconds = seconds_left()
     if seconds == math.inf:
         return await work
     task = asyncio.ensure_future(work)
-    task.add_done_callback(heard)  # it may fail in the moment in which we are cancelled
+    task.add_done_callback(ignore_outcome)  # it may fail at the moment at which we are cancelled
     try:
-        if not spent():
+        if not time_is_up():
             await asyncio.wait({task}, timeout=_with_grace(seconds))
         if task.done():
             return task.result()
-        raise late(what)
+        raise deadline_error(label)
     finally:
         if not task.done():
             task.cancel()
 
 
-def beside(work: Callable[[], T]) -> Future[T]:
-    """Start work on a thread of its own, with the caller's context."""
-    return start(partial(copy_context().run, work))
+def run_in_thread(work: Callable[[], T]) -> Future[T]:
+    """Run work on a thread of its own, with the caller's context."""
+    return start_thread(partial(copy_context().run, work))
 
 
-def unlimited(work: Callable[[], T]) -> Callable[[], T]:
-    """Return work that keeps the caller's context, but neither its time nor its progress: for what outlives it."""
+def detached(work: Callable[[], T]) -> Callable[[], T]:
+    """Return work with the caller's context, but without its time limit and its trace: it may outlive the call."""
     context = copy_context()
     context.run(_limit.set, None)
-    context.run(tells_nobody)
+    context.run(stop_publishing)
     return partial(context.run, work)
 
 
 def check_timeout(seconds: float | None) -> None:
     """Raise `InputError` unless a timeout is ``None`` or a finite number of more than 0 seconds."""
-    sound = seconds is None or (
+    valid = seconds is None or (
         isinstance(seconds, (int, float)) and not isinstance(seconds, bool) and 0 < seconds <= sys.float_info.max
     )
-    if not sound:
+    if not valid:
         raise InputError(f"timeout must be more than 0 seconds, or None for as long as it takes, got {seconds!r}")
 
 
@@ -223,7 +223,7 @@ def _with_grace(seconds: float) -> float:
     return seconds + _GRACE[0] + _GRACE[1] * seconds
 
 
-def heard(task: Any) -> None:
-    """Take what comes of work that nobody waits for, so that asyncio does not report it as lost."""
+def ignore_outcome(task: Any) -> None:
+    """Take the outcome of work that nobody waits for, so that asyncio does not report it as lost."""
     if not task.cancelled():
         task.exception()

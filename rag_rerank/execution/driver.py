@@ -1,7 +1,7 @@
-"""How plans run: two drivers of the same steps, one on threads, one on the running event loop.
+"""Run plans: two drivers of the same steps, one on threads, one on the running event loop.
 
-They note every call, failed and abandoned ones included, so that no composite can lose one from its trace, and they
-keep the time: once it is up, no plan is asked any more, and `DeadlineExceeded` leaves the composite.
+The drivers log every call, also failed and abandoned ones, so that no composite can lose one from its trace. They keep
+the time: once it is up, a plan gets no further turn, and `DeadlineExceeded` leaves the composite.
 """
 
 from __future__ import annotations
@@ -13,251 +13,251 @@ from functools import partial
 from typing import Any
 
 from rag_rerank.errors import DeadlineExceeded, RerankError
-from rag_rerank.execution.calls import Journal
-from rag_rerank.execution.clock import first_of, now
+from rag_rerank.execution.calls import CallLog
+from rag_rerank.execution.clock import now, wait_for_any
 from rag_rerank.execution.deadline import (
     Limit,
-    Progress,
-    ain_time,
-    beside,
-    heard,
-    in_time,
-    late,
-    left,
-    spent,
-    timely,
-    within,
+    PartialTrace,
+    arun_with_deadline,
+    deadline_error,
+    ignore_outcome,
+    or_deadline_error,
+    run_in_thread,
+    run_with_deadline,
+    seconds_left,
+    time_is_up,
+    time_limit,
 )
-from rag_rerank.execution.observers import watched
-from rag_rerank.execution.plan import Call, Decision, Outcome, Plan, Together, Wish, Work, lasting
+from rag_rerank.execution.observers import observed
+from rag_rerank.execution.plan import Call, InThread, Outcome, Parallel, Plan, PlanResult, PlanStep, is_permanent
 from rag_rerank.trace import Trace
 from rag_rerank.types import Ranking
 
-__all__ = ["Race", "adrive", "drive"]
+__all__ = ["adrive", "drive"]
 
 
-class Race:
-    """Calls side by side: which may begin, how long to wait, what came of them. Begun and awaited by a driver.
-
-    Works on futures of either world, which know ``done``, ``cancel`` and ``result`` alike.
-    """
-
-    def __init__(self, wish: Together) -> None:
-        self._wish = wish
-        self._enough = len(wish.calls) if wish.enough is None else wish.enough
-        self.under_way: list[Progress] = []
-        self._begun: list[_Begun] = []
-        self._next_at = now()
-        self._came: dict[int, Ranking | RerankError] = {}  # by position, in the order in which they came
-
-    @property
-    def running(self) -> list[Any]:
-        """The futures that are not done."""
-        return [begun.future for i, begun in enumerate(self._begun) if i not in self._came]
-
-    @property
-    def over(self) -> bool:
-        """Whether there is nothing left to wait for."""
-        answers = sum(isinstance(outcome, Ranking) for outcome in self._came.values())
-        return self._lost or answers >= self._enough or not (self.running or self._may_begin)
-
-    @property
-    def patience(self) -> float | None:
-        """Seconds to wait at most before looking again; ``None`` for any time."""
-        seconds = min(left(), self._next_at - now() if self._may_begin else float("inf"))
-        return None if seconds == float("inf") else max(seconds, 0.0)
-
-    @property
-    def _may_begin(self) -> bool:
-        return len(self._begun) < len(self._wish.calls) and not any(map(lasting, self._came.values()))
-
-    @property
-    def _lost(self) -> bool:
-        """Whether a vital call has failed for a reason that will not pass."""
-        return any(i < self._wish.vital and lasting(outcome) for i, outcome in self._came.items())
-
-    def begin(self, start: Callable[[Call, Progress], Any]) -> None:
-        """Begin each call that is due, with a function that returns its future."""
-        while self._may_begin and now() >= self._next_at:
-            progress = Progress()
-            with within(float("inf")) as limit:
-                future = start(self._wish.calls[len(self._begun)], progress)
-            future.add_done_callback(heard)  # nobody may be left to look
-            self._begun.append(_Begun(future, limit, progress, now()))
-            self.under_way.append(progress)
-            self._next_at = now() + self._wish.stagger
-
-    def look(self) -> None:
-        """Take what has come."""
-        for i, begun in enumerate(self._begun):
-            if i not in self._came and begun.future.done():
-                try:
-                    self._came[i] = begun.future.result()
-                except RerankError as error:
-                    self._came[i] = error
-                self._next_at = now()
-
-    def abandon(self) -> None:
-        """Let go what is not done: no retry begins any more, and tasks of an event loop are cancelled."""
-        for begun in self._begun:
-            if not begun.future.done():
-                if begun.limit is not None:
-                    begun.limit.revoke()
-                begun.future.cancel()
-
-    def outcomes(self, journal: Journal) -> tuple[Outcome, ...]:
-        """Return what came of each call, and note each; answers beyond those that were enough are not used."""
-        answers = [i for i, outcome in self._came.items() if isinstance(outcome, Ranking)]
-        used = set(answers[: self._enough])
-        found: list[Outcome] = []
-        for i, call in enumerate(self._wish.calls):
-            outcome = self._came.get(i)
-            if isinstance(outcome, RerankError):
-                found.append(journal.failed(call, outcome))
-            elif outcome is not None and i in used:
-                found.append(journal.answered(outcome))
-            else:
-                found.append(None)
-                if outcome is not None:
-                    journal.traces.append(outcome.trace)
-                elif i < len(self._begun):
-                    journal.traces.append(self._abandoned(call, self._begun[i]))
-        return tuple(found)
-
-    def _abandoned(self, call: Call, begun: _Begun) -> Trace:
-        why = "abandoned: the time was up" if spent() else "abandoned: others had answered"
-        if self._lost:
-            why = "abandoned: another had failed"
-        if call.reranker.remote:
-            why += "; a provider may bill what it was sent"
-        done = begun.progress.trace or Trace(step=call.reranker.label)
-        return replace(done, seconds=now() - begun.at, error=why)
-
-
-@dataclass(frozen=True, slots=True)
-class _Begun:
-    """A call that has begun: its future, its time, where it tells what it does, and when it began."""
-
-    future: Any
-    limit: Limit | None
-    progress: Progress
-    at: float
-
-
-def drive(plan: Plan, journal: Journal, what: str) -> Decision:
-    """Run a plan to its end on this thread; calls side by side get threads of their own."""
+def drive(plan: Plan, log: CallLog, label: str) -> PlanResult:
+    """Run a plan to its end on this thread; parallel calls get threads of their own."""
     try:
-        wish = next(plan)
+        step = next(plan)
         while True:
             try:
-                answer = _granted(wish, journal, what)
+                answer = _execute(step, log, label)
             except RerankError as error:
-                wish = plan.throw(_while_there_is_time(error, what))
+                step = plan.throw(_deadline_first(error, label))
             else:
-                wish = plan.send(answer)
+                step = plan.send(answer)
     except StopIteration as end:
-        decision: Decision = end.value
-        return decision
+        result: PlanResult = end.value
+        return result
     finally:
         plan.close()
 
 
-async def adrive(plan: Plan, journal: Journal, what: str) -> Decision:
+async def adrive(plan: Plan, log: CallLog, label: str) -> PlanResult:
     """Run a plan to its end on the running event loop; the same steps as `drive`."""
     try:
-        wish = next(plan)
+        step = next(plan)
         while True:
             try:
-                answer = await _agranted(wish, journal, what)
+                answer = await _aexecute(step, log, label)
             except RerankError as error:
-                wish = plan.throw(_while_there_is_time(error, what))
+                step = plan.throw(_deadline_first(error, label))
             else:
-                wish = plan.send(answer)
+                step = plan.send(answer)
     except StopIteration as end:
-        decision: Decision = end.value
-        return decision
+        result: PlanResult = end.value
+        return result
     finally:
         plan.close()
 
 
-def _while_there_is_time(error: RerankError, what: str) -> RerankError:
-    """Return an error for the plan to see; once the time of the whole composite is up, no plan is asked any more."""
-    if (still := timely(error, what)) is not error:
-        raise still from error
-    if isinstance(error, DeadlineExceeded) and spent():
+def _deadline_first(error: RerankError, label: str) -> RerankError:
+    """Return the error that the plan sees; raise instead once the time of the whole composite is up."""
+    if (instead := or_deadline_error(error, label)) is not error:
+        raise instead from error
+    if isinstance(error, DeadlineExceeded) and time_is_up():
         raise error
     return error
 
 
-def _granted(wish: Wish, journal: Journal, what: str) -> Any:
-    if spent():
-        raise late(what)
-    if isinstance(wish, Call):
+def _execute(step: PlanStep, log: CallLog, label: str) -> Any:
+    if time_is_up():
+        raise deadline_error(label)
+    if isinstance(step, Call):
         try:
-            with journal.asked() as progress:
-                return journal.answered(_ranked(wish, progress))
+            with log.one_call() as partial_trace:
+                return log.add_answer(_rank_for(step, partial_trace))
         except RerankError as error:
-            journal.failed(wish, error)
+            log.add_failure(step, error)
             raise
-    if isinstance(wish, Work):
-        return in_time(what, wish.do)
-    with _race(wish, journal, what) as (race, outcomes):
-        while not race.over and not spent():
-            race.begin(lambda call, progress: beside(partial(_ranked, call, progress)))
-            first_of(race.running, race.patience)
-            race.look()
+    if isinstance(step, InThread):
+        return run_with_deadline(label, step.function)
+    with _parallel(step, log, label) as (calls, outcomes):
+        while not calls.finished and not time_is_up():
+            calls.start_due(lambda call, partial_trace: run_in_thread(partial(_rank_for, call, partial_trace)))
+            wait_for_any(calls.running, calls.wait_seconds)
+            calls.collect()
     return tuple(outcomes)
 
 
-async def _agranted(wish: Wish, journal: Journal, what: str) -> Any:
+async def _aexecute(step: PlanStep, log: CallLog, label: str) -> Any:
     import asyncio
 
-    if spent():
-        raise late(what)
-    if isinstance(wish, Call):
+    if time_is_up():
+        raise deadline_error(label)
+    if isinstance(step, Call):
         try:
-            with journal.asked() as progress:
-                return journal.answered(await _aranked(wish, progress))
+            with log.one_call() as partial_trace:
+                return log.add_answer(await _arank_for(step, partial_trace))
         except RerankError as error:
-            journal.failed(wish, error)
+            log.add_failure(step, error)
             raise
-    if isinstance(wish, Work):
-        return await ain_time(what, asyncio.to_thread(wish.do))
-    with _race(wish, journal, what) as (race, outcomes):
-        while not race.over and not spent():
-            race.begin(lambda call, progress: asyncio.ensure_future(_aranked(call, progress)))
-            await asyncio.wait(race.running, timeout=race.patience, return_when=asyncio.FIRST_COMPLETED)
-            race.look()
+    if isinstance(step, InThread):
+        return await arun_with_deadline(label, asyncio.to_thread(step.function))
+    with _parallel(step, log, label) as (calls, outcomes):
+        while not calls.finished and not time_is_up():
+            calls.start_due(lambda call, partial_trace: asyncio.ensure_future(_arank_for(call, partial_trace)))
+            await asyncio.wait(calls.running, timeout=calls.wait_seconds, return_when=asyncio.FIRST_COMPLETED)
+            calls.collect()
     return tuple(outcomes)
 
 
-@contextmanager
-def _race(wish: Together, journal: Journal, what: str) -> Iterator[tuple[Race, list[Outcome]]]:
-    """Let calls run side by side, and whatever happens, let go and note each; fills in what came of them."""
-    race, outcomes = Race(wish), list[Outcome]()
-    journal.under_way = race.under_way
+def _rank_for(call: Call, partial_trace: PartialTrace) -> Ranking:
     try:
-        yield race, outcomes
-    finally:
-        race.abandon()
-        journal.under_way = []
-        outcomes += race.outcomes(journal)
-    if not race.over:
-        raise late(what)
-
-
-def _ranked(call: Call, progress: Progress) -> Ranking:
-    try:
-        with within(call.seconds), progress.opened(), _watched(call) as told:
-            return told(call.reranker._rank(call.query, call.candidates))
-    except StopIteration as error:  # a reranker's mistake, which must not pass for the plan's end
+        with time_limit(call.seconds), partial_trace.published(), _observed(call) as report:
+            return report(call.reranker._rank(call.query, call.candidates))
+    except StopIteration as error:  # a mistake of the reranker; it must not look like the end of the plan
         raise RuntimeError(f"{call.reranker.label} raised StopIteration") from error
 
 
-async def _aranked(call: Call, progress: Progress) -> Ranking:
-    with within(call.seconds), progress.opened(), _watched(call) as told:
-        return told(await call.reranker._arank(call.query, call.candidates))
+async def _arank_for(call: Call, partial_trace: PartialTrace) -> Ranking:
+    with time_limit(call.seconds), partial_trace.published(), _observed(call) as report:
+        return report(await call.reranker._arank(call.query, call.candidates))
 
 
-def _watched(call: Call) -> AbstractContextManager[Callable[[Ranking], Ranking]]:
-    return watched(call.reranker, call.query, call.candidates, inner=True)
+def _observed(call: Call) -> AbstractContextManager[Callable[[Ranking], Ranking]]:
+    return observed(call.reranker, call.query, call.candidates, inner=True)
+
+
+@contextmanager
+def _parallel(step: Parallel, log: CallLog, label: str) -> Iterator[tuple[_ParallelCalls, list[Outcome]]]:
+    """Run calls side by side; at the end abandon those that still run, log all, and fill in the outcomes."""
+    calls, outcomes = _ParallelCalls(step), list[Outcome]()
+    log.running = calls.partial_traces
+    try:
+        yield calls, outcomes
+    finally:
+        calls.abandon()
+        log.running = []
+        outcomes += calls.outcomes(log)
+    if not calls.finished:
+        raise deadline_error(label)
+
+
+@dataclass(frozen=True, slots=True)
+class _Started:
+    """A call that has started: its future, its time limit, its partial trace, and the time of its start."""
+
+    future: Any
+    limit: Limit | None
+    partial_trace: PartialTrace
+    at: float
+
+
+class _ParallelCalls:
+    """Calls side by side: which ones may start, how long to wait, and their outcomes. A driver starts and awaits them.
+
+    Works on futures of threads and of event loops: both have ``done``, ``cancel`` and ``result``.
+    """
+
+    def __init__(self, step: Parallel) -> None:
+        self._step = step
+        self._needed = len(step.calls) if step.needed is None else step.needed
+        self.partial_traces: list[PartialTrace] = []
+        self._started: list[_Started] = []
+        self._next_at = now()
+        self._outcomes: dict[int, Ranking | RerankError] = {}  # by position, in the order of their ends
+
+    @property
+    def running(self) -> list[Any]:
+        """The futures that are not done."""
+        return [call.future for i, call in enumerate(self._started) if i not in self._outcomes]
+
+    @property
+    def finished(self) -> bool:
+        """Whether there is nothing left to wait for."""
+        answers = sum(isinstance(outcome, Ranking) for outcome in self._outcomes.values())
+        return self._required_failed or answers >= self._needed or not (self.running or self._may_start)
+
+    @property
+    def wait_seconds(self) -> float | None:
+        """Seconds to wait at most before the next look; ``None`` for any time."""
+        seconds = min(seconds_left(), self._next_at - now() if self._may_start else float("inf"))
+        return None if seconds == float("inf") else max(seconds, 0.0)
+
+    @property
+    def _may_start(self) -> bool:
+        return len(self._started) < len(self._step.calls) and not any(map(is_permanent, self._outcomes.values()))
+
+    @property
+    def _required_failed(self) -> bool:
+        """Whether a required call has failed permanently."""
+        return any(i < self._step.required and is_permanent(outcome) for i, outcome in self._outcomes.items())
+
+    def start_due(self, start: Callable[[Call, PartialTrace], Any]) -> None:
+        """Start each call that is due, with a function that returns its future."""
+        while self._may_start and now() >= self._next_at:
+            partial_trace = PartialTrace()
+            with time_limit(float("inf")) as limit:
+                future = start(self._step.calls[len(self._started)], partial_trace)
+            future.add_done_callback(ignore_outcome)  # perhaps nobody waits for it when it ends
+            self._started.append(_Started(future, limit, partial_trace, now()))
+            self.partial_traces.append(partial_trace)
+            self._next_at = now() + self._step.stagger
+
+    def collect(self) -> None:
+        """Take the outcomes of the calls that have ended."""
+        for i, call in enumerate(self._started):
+            if i not in self._outcomes and call.future.done():
+                try:
+                    self._outcomes[i] = call.future.result()
+                except RerankError as error:
+                    self._outcomes[i] = error
+                self._next_at = now()
+
+    def abandon(self) -> None:
+        """Abandon the calls that still run: none starts a retry any more, and tasks of an event loop are cancelled."""
+        for call in self._started:
+            if not call.future.done():
+                if call.limit is not None:
+                    call.limit.revoke()
+                call.future.cancel()
+
+    def outcomes(self, log: CallLog) -> tuple[Outcome, ...]:
+        """Return the outcome of each call, and log each; answers beyond the needed ones are not used."""
+        answers = [i for i, outcome in self._outcomes.items() if isinstance(outcome, Ranking)]
+        used = set(answers[: self._needed])
+        outcomes: list[Outcome] = []
+        for i, call in enumerate(self._step.calls):
+            outcome = self._outcomes.get(i)
+            if isinstance(outcome, RerankError):
+                outcomes.append(log.add_failure(call, outcome))
+            elif outcome is not None and i in used:
+                outcomes.append(log.add_answer(outcome))
+            else:
+                outcomes.append(None)
+                if outcome is not None:
+                    log.traces.append(outcome.trace)
+                elif i < len(self._started):
+                    log.traces.append(self._abandoned_trace(call, self._started[i]))
+        return tuple(outcomes)
+
+    def _abandoned_trace(self, call: Call, started: _Started) -> Trace:
+        why = "abandoned: the time was up" if time_is_up() else "abandoned: others had answered"
+        if self._required_failed:
+            why = "abandoned: another had failed"
+        if call.reranker.remote:
+            why += "; a provider may bill what it was sent"
+        trace = started.partial_trace.trace or Trace(step=call.reranker.label)
+        return replace(trace, seconds=now() - started.at, error=why)

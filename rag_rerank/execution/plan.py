@@ -1,84 +1,88 @@
-"""What composites say: a flow written once as a generator, driven by threads' world or by asyncio's (`_drive`).
+"""Plans: what a composite does, written once as a generator and run by both drivers (see `driver`).
 
-A composite's ``_plan`` yields a `Call` whenever it wants a reranker to rank something, and is sent the
-`Ranking`; if that call fails, the error is raised at the ``yield``, where ordinary ``try``/``except`` sees it.
-It may yield `Together` for several calls side by side, and is sent what came of each; and `Work`, for work of its own
-that takes a while. It returns a `Decision`.
+A plan yields steps and returns a `PlanResult`. A `Call` gives it a `Ranking`; if the call fails, its error is raised
+at the ``yield``, where ordinary ``try`` and ``except`` see it. `Parallel` gives it one `Outcome` a call. `InThread`
+gives it the return value of a function.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import Any, TypeGuard
 
 from rag_rerank.errors import RerankError, TransientError
+from rag_rerank.execution.protocols import Ranker
 from rag_rerank.types import Candidate, Hit, Ranking, Scale
 
-if TYPE_CHECKING:
-    from rag_rerank.base import Reranker
-
-__all__ = ["Call", "Decision", "Outcome", "Plan", "Together", "Wish", "Work", "lasting"]
+__all__ = ["Call", "InThread", "Outcome", "Parallel", "Plan", "PlanResult", "PlanStep", "is_permanent"]
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A wish of a plan: let this reranker rank these candidates.
+    """A step of a plan: rank these candidates with this reranker; the plan is sent the `Ranking`.
 
-    ``seconds`` limits the time of this call alone; what is late raises `DeadlineExceeded` at the ``yield``.
+    Args:
+        reranker: The reranker to call.
+        query: The query.
+        candidates: The candidates, all of them or some.
+        seconds: A time limit of this call alone; past it, `DeadlineExceeded` is raised at the ``yield``.
     """
 
-    reranker: Reranker
+    reranker: Ranker
     query: str
     candidates: tuple[Candidate, ...]
     seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Together:
-    """A wish of a plan: these calls side by side.
-
-    The plan is sent one `Outcome` a call, in the order of the calls.
+class Parallel:
+    """A step of a plan: run these calls side by side; the plan is sent one `Outcome` a call, in the order of the calls.
 
     Args:
         calls: At least one.
-        stagger: Seconds before the next call begins, unless one has ended before; 0 begins all at once. After a
-            failure that will not pass, no further call begins.
-        enough: How many rankings are waited for; what runs beyond that is abandoned. ``None`` for all.
-        vital: How many of the first calls must not fail for a reason that will not pass: once one of them has, nothing
-            more is waited for.
+        stagger: Seconds between the starts of two calls; the next one starts earlier if one ends before. 0 starts all
+            at once. After a permanent failure no further call starts.
+        needed: How many rankings to wait for; calls that still run then are abandoned. ``None`` for all.
+        required: How many of the first calls must not fail permanently: if one of them does, all others are abandoned.
     """
 
     calls: tuple[Call, ...]
     stagger: float = 0.0
-    enough: int | None = None
-    vital: int = 0
+    needed: int | None = None
+    required: int = 0
 
 
 Outcome = Ranking | RerankError | None
-"""What came of one of several calls; ``None`` for one that was not needed, begun or not."""
+"""The outcome of one of several calls; ``None`` where the answer was not needed, whether the call started or not."""
 
 
-def lasting(outcome: Outcome) -> TypeGuard[RerankError]:
-    """Whether a call failed for a reason that will not pass, so that neither waiting nor another member mends it."""
+def is_permanent(outcome: Outcome) -> TypeGuard[RerankError]:
+    """Whether a call failed for a reason that neither waiting nor another reranker mends."""
     return isinstance(outcome, RerankError) and not isinstance(outcome, TransientError)
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
-    """A wish of a plan: do this away from the event loop, within the time of the call; the plan is sent the result."""
+class InThread:
+    """A step of a plan: run a slow function off the event loop, within the time of the call; sent its return value."""
 
-    do: Callable[[], Any]
+    function: Callable[[], Any]
 
 
-Wish = Call | Together | Work
+PlanStep = Call | Parallel | InThread
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
-    """What a plan returns: the hits with their scale, and what there is to say about them; see `Ranking`.
+class PlanResult:
+    """What a plan returns; see `Ranking` for the fields of the same name.
 
-    ``own_scores`` says that the hits carry scores which no call gave, so that this step's trace must hold them.
+    Args:
+        hits: All hits, ranked.
+        scale: The scale of their scores.
+        degraded: Reasons why this is not quite what was asked for.
+        notes: Remarks for the trace.
+        substituted: Whether another reranker's scores stand in.
+        own_scores: Whether the hits carry scores that no call returned, so that this step's trace must hold them.
     """
 
     hits: tuple[Hit, ...]
@@ -89,4 +93,5 @@ class Decision:
     own_scores: bool = False
 
 
-Plan = Generator[Wish, Any, Decision]
+Plan = Generator[PlanStep, Any, PlanResult]
+"""A generator of steps; see the example in `rag_rerank.Composite`."""

@@ -1,4 +1,4 @@
-"""How long a reranker takes, learnt from its calls."""
+"""The throughput of a reranker, estimated from its calls."""
 
 from __future__ import annotations
 
@@ -6,36 +6,36 @@ import math
 from collections.abc import Iterable, Sequence
 from threading import Lock
 
-__all__ = ["Pace", "work"]
+__all__ = ["Throughput", "estimated_tokens"]
 
 _MEMORY = 0.9
-"""What an observation still weighs after the next one: some ten calls are remembered."""
+"""The weight of an observation falls by this factor with the next one: some ten calls count."""
 
 _SPREAD = 1e-3
-"""Relative variance of the work, below which no start can be told from the rest."""
+"""Relative variance of the work, below which the fixed cost of a call cannot be separated."""
 
 
-def work(query: str, texts: Iterable[str], window: float = math.inf) -> list[float]:
-    """Return how much there is to read for each text, query included: about tokens, at four bytes each.
+def estimated_tokens(query: str, texts: Iterable[str], window: float = math.inf) -> list[float]:
+    """Estimate the tokens of each pair of query and text, at four bytes a token.
 
     Args:
-        query: Read once more with each text.
-        texts: What is to be scored.
-        window: Tokens that are read of a pair at most.
+        query: Read again with each text.
+        texts: The texts to score.
+        window: Tokens that the model reads of a pair at most.
     """
-    asked = _bytes(query)
-    return [min((asked + _bytes(text)) / 4 + 4, window) for text in texts]
+    query_bytes = _bytes(query)
+    return [min((query_bytes + _bytes(text)) / 4 + 4, window) for text in texts]
 
 
-class Pace:
-    """Seconds as a straight line over the work, ``start + each * work``, fitted to the last calls by least squares.
+class Throughput:
+    """A straight line, ``seconds = start + each * work``, fitted to the last calls by least squares.
 
     May be shared by threads.
     """
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._sums: tuple[float, ...] = (0.0,) * 5  # 1, x, y, xx, xy, all fading
+        self._sums: tuple[float, ...] = (0.0,) * 5  # 1, x, y, xx, xy, all with fading weights
 
     def note(self, work: float, seconds: float) -> None:
         """Learn from a call."""
@@ -43,8 +43,8 @@ class Pace:
             new = (1.0, work, seconds, work * work, work * seconds)
             self._sums = tuple(_MEMORY * old + fresh for old, fresh in zip(self._sums, new, strict=True))
 
-    def fits(self, works: Sequence[float], seconds: float) -> int | None:
-        """Return how many pieces of work, from the first on, are done in the time; ``None`` while nothing is known."""
+    def texts_within(self, works: Sequence[float], seconds: float) -> int | None:
+        """Return how many pieces of work, from the first on, fit into the time; ``None`` before the first call."""
         line = self._line()
         if line is None:
             return None

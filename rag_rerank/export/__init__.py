@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from rag_rerank._files import write_folder
 from rag_rerank._lazy import need
+from rag_rerank._version import __version__
 from rag_rerank.backends.local.model_files import RECORDS, TORCH_FILES, ModelFolder, locate
 from rag_rerank.backends.local.pair_encoding import PairTokenizer
 from rag_rerank.backends.local.samples import QUERIES, TEXTS, TOLERANCE
@@ -204,8 +205,6 @@ def _checked(compared: Iterator[tuple[float, float]], name: str) -> list[float]:
 def _write_origin(form: Path, origin: Mapping[str, Any], weights: Weights, worst: float, pairs: int) -> None:
     from importlib.metadata import version
 
-    import rag_rerank
-
     whole = {
         **origin,
         "opset": OPSET,
@@ -213,7 +212,7 @@ def _write_origin(form: Path, origin: Mapping[str, Any], weights: Weights, worst
         "max_difference": worst,
         "pairs": pairs,
         "made_by": {
-            "rag_rerank": rag_rerank.__version__,
+            "rag_rerank": __version__,
             **{name: version(name) for name in ("torch", "sentence-transformers", "transformers")},
         },
     }

@@ -6,9 +6,11 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from rag_rerank.execution.calls import disclosed
-from rag_rerank.execution.observers import Asked, trace_of
-from rag_rerank.records.record import BELOW, Entry, Record, digest
+from rag_rerank._version import __version__
+from rag_rerank.execution.calls import redacted_error_text
+from rag_rerank.execution.observers import trace_of
+from rag_rerank.execution.protocols import CallStarted
+from rag_rerank.records.record import BELOW_TOP_K, Entry, Record, digest
 from rag_rerank.trace import Trace
 from rag_rerank.types import Candidate, Hit, Ranking
 
@@ -16,7 +18,7 @@ __all__ = ["record_of"]
 
 
 def record_of(
-    asked: Asked,
+    asked: CallStarted,
     ranking: Ranking | None,
     error: BaseException | None,
     *,
@@ -36,9 +38,7 @@ def record_of(
         seconds: How long it took.
         texts: Whether the query, the texts and the metadata go in.
     """
-    from rag_rerank import __version__
-
-    trace = trace_of(ranking, error) or _untold(asked, error, seconds)
+    trace = trace_of(ranking, error) or _bare_trace(asked, error, seconds)
     record = Record(
         id=id,
         time=time,
@@ -51,10 +51,10 @@ def record_of(
         seconds=seconds,
         usage=trace.usage,
         candidates=tuple(_entries(asked, ranking, trace, texts)),
-        trace=_bare(trace, {candidate.id for candidate in asked.candidates}),
+        trace=_without_scores(trace, {candidate.id for candidate in asked.candidates}),
     )
     if ranking is None:
-        return replace(record, error=disclosed(error))
+        return replace(record, error=redacted_error_text(error))
     return replace(
         record,
         scale=ranking.scale,
@@ -64,7 +64,7 @@ def record_of(
     )
 
 
-def _entries(asked: Asked, ranking: Ranking | None, trace: Trace, texts: bool) -> Iterator[Entry]:
+def _entries(asked: CallStarted, ranking: Ranking | None, trace: Trace, texts: bool) -> Iterator[Entry]:
     places = {candidate.id: i for i, candidate in enumerate(asked.candidates, start=1)}
     paths = trace.paths()
 
@@ -96,22 +96,22 @@ def _entries(asked: Asked, ranking: Ranking | None, trace: Trace, texts: bool) -
 
 
 def _dropped(hit: Hit, top_k: int | None) -> str | None:
-    return hit.unscored or (BELOW if top_k is not None and hit.rank > top_k else None)
+    return hit.unscored or (BELOW_TOP_K if top_k is not None and hit.rank > top_k else None)
 
 
-def _bare(trace: Trace, told: Collection[str]) -> Trace:
+def _without_scores(trace: Trace, told: Collection[str]) -> Trace:
     """Return a trace without what it says of each candidate, which the entries say.
 
     A step that met windows of long texts, whose ids no entry has, stays whole, so that their places are told.
     """
-    children = tuple(_bare(child, told) for child in trace.children)
+    children = tuple(_without_scores(child, told) for child in trace.children)
     if all(id in told for id in (*trace.scores, *trace.unscored)):
         return replace(trace, scores={}, unscored={}, coverage={}, cached=(), children=children)
     return replace(trace, children=children)
 
 
-def _untold(asked: Asked, error: BaseException | None, seconds: float) -> Trace:
-    return Trace(step=asked.reranker.label, kind=asked.reranker.kind, seconds=seconds, error=disclosed(error))
+def _bare_trace(asked: CallStarted, error: BaseException | None, seconds: float) -> Trace:
+    return Trace(step=asked.reranker.label, kind=asked.reranker.kind, seconds=seconds, error=redacted_error_text(error))
 
 
 def _plain(metadata: Mapping[str, Any]) -> dict[str, Any]:

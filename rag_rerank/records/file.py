@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rag_rerank._lazy import loaded
+from rag_rerank._lazy import load_once
 from rag_rerank.errors import ConfigError
 from rag_rerank.records.reader import rotated
 from rag_rerank.records.record import SCHEMA
@@ -49,7 +49,7 @@ class RecordFile:
         self._keep = keep
         self._checked = False
 
-    @loaded
+    @load_once
     def _lock(self) -> FileLock:
         from filelock import FileLock
 
@@ -63,7 +63,7 @@ class RecordFile:
         """
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with self._lock, _opened(self.path) as file:
+            with self._lock, _open(self.path) as file:
                 head = os.read(file, len(_HEAD))
         except REFUSED as error:
             raise ConfigError(f"records cannot be written to {self.path}: {reason(error)}") from error
@@ -113,7 +113,7 @@ def append(path: Path, line: bytes) -> None:
     Raises:
         OSError: It cannot be written; what was there stays.
     """
-    with _opened(path) as file:
+    with _open(path) as file:
         size = os.fstat(file).st_size
         if size and _last(file) != b"\n":
             line = b"\n" + line
@@ -128,7 +128,7 @@ def append(path: Path, line: bytes) -> None:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[int]:
+def _open(path: Path) -> Iterator[int]:
     file = os.open(path, _FLAGS, 0o600)
     try:
         yield file

@@ -8,15 +8,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rag_rerank.trace import Coverage, Trace, Usage, Visit
+from rag_rerank.trace import Coverage, StepScore, Trace, Usage
 from rag_rerank.types import present
 
-__all__ = ["BELOW", "SCHEMA", "Entry", "Record", "digest", "schema"]
+__all__ = ["BELOW_TOP_K", "SCHEMA", "Entry", "Record", "digest", "schema"]
 
 SCHEMA = "rag_rerank.record/1"
 """Name and version of the layout, down to its keys. A reader refuses other versions."""
 
-BELOW = "below top_k"
+BELOW_TOP_K = "below top_k"
 """Why a ranked candidate was not returned."""
 
 
@@ -59,7 +59,7 @@ class Entry:
     coverage: Coverage | None = None
     window: tuple[int, int] | None = None
     dropped: str | None = None
-    visits: tuple[Visit, ...] = ()
+    visits: tuple[StepScore, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON-ready values."""
@@ -176,7 +176,7 @@ class Record:
         )
 
 
-def _visit(visit: Visit) -> dict[str, Any]:
+def _visit(visit: StepScore) -> dict[str, Any]:
     raw, scale = visit.raw_score, visit.scale
     return {
         "step": visit.step,
@@ -190,9 +190,9 @@ def _visit(visit: Visit) -> dict[str, Any]:
     }
 
 
-def _visited(data: Mapping[str, Any]) -> Visit:
+def _visited(data: Mapping[str, Any]) -> StepScore:
     coverage = data["coverage"]
-    return Visit(
+    return StepScore(
         step=data["step"],
         rank=data["rank"],
         raw_score=data["raw_score"],

@@ -18,15 +18,16 @@ from types import TracebackType
 from uuid import uuid4
 from weakref import WeakSet
 
-from rag_rerank._lazy import loaded
+from rag_rerank._lazy import load_once, peek
 from rag_rerank.errors import ConfigError
-from rag_rerank.execution.clock import now, start
-from rag_rerank.execution.observers import Asked, Ended, check_tags, unwatch, watch
+from rag_rerank.execution.clock import now, start_thread
+from rag_rerank.execution.observers import add_observer, check_tags, remove_observer
+from rag_rerank.execution.protocols import CallStarted, OnCallEnd
 from rag_rerank.records.build import record_of
 from rag_rerank.records.file import RecordFile
 from rag_rerank.types import Ranking
 
-__all__ = ["KEEP", "MAX_BYTES", "Call", "Counts", "Line", "Recorder", "check_options", "recording"]
+__all__ = ["KEEP", "MAX_BYTES", "Counts", "EndedCall", "RecordQueue", "Recorder", "check_options", "recording"]
 
 _WAITING = 1000
 """Calls that may wait to be written; each holds its candidates and its ranking in memory."""
@@ -55,10 +56,10 @@ class Counts:
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class EndedCall:
     """A call that has ended, as it waits: what `record_of` takes, with the time as seconds since 1970."""
 
-    asked: Asked
+    asked: CallStarted
     ranking: Ranking | None
     error: BaseException | None
     id: str
@@ -66,7 +67,7 @@ class Call:
     seconds: float
 
 
-class Line:
+class RecordQueue:
     """The calls of one process that wait to be written, the thread that works on them, and what became of them."""
 
     def __init__(self, file: RecordFile, texts: bool, tags: Mapping[str, object]) -> None:
@@ -78,9 +79,9 @@ class Line:
         self._random = Random().random  # of its own, so that nobody's seed is disturbed
         self._lock = threading.RLock()
         self._writing = threading.RLock()
-        self._waiting: deque[Call] = deque()
+        self._waiting: deque[EndedCall] = deque()
         self._busy = False
-        _see_to_the_end_of(self)
+        _flush_at_exit(self)
 
     def chosen(self, share: float) -> bool:
         """Whether the next call is to be recorded."""
@@ -90,7 +91,7 @@ class Line:
             self.counts = replace(self.counts, skipped=self.counts.skipped + 1)
         return False
 
-    def offer(self, call: Call) -> None:
+    def offer(self, call: EndedCall) -> None:
         """Take a call that has ended; it is written soon, unless too many wait."""
         with self._lock:
             if len(self._waiting) >= _WAITING:
@@ -100,7 +101,7 @@ class Line:
             if not self._busy:
                 self._busy = True
                 try:
-                    start(self._run)
+                    start_thread(self._run)
                 except RuntimeError:  # no thread is to be had; the next call tries again, and the end writes the rest
                     self._busy = False
 
@@ -118,11 +119,11 @@ class Line:
                     self._busy = False
                     return
 
-    def _taken(self) -> list[Call]:
+    def _taken(self) -> list[EndedCall]:
         with self._lock:
             return [self._waiting.popleft() for _ in range(min(_AT_ONCE, len(self._waiting)))]
 
-    def _write(self, calls: list[Call]) -> None:
+    def _write(self, calls: list[EndedCall]) -> None:
         lines = []
         for call in calls:
             try:
@@ -135,7 +136,7 @@ class Line:
         with self._lock:
             self.counts = replace(self.counts, recorded=self.counts.recorded + len(lines) - len(lost))
 
-    def _made(self, call: Call) -> bytes:
+    def _made(self, call: EndedCall) -> bytes:
         asked = replace(call.asked, tags={**self._tags, **call.asked.tags}) if self._tags else call.asked
         time = datetime.fromtimestamp(call.time, timezone.utc).isoformat(timespec="milliseconds")
         record = record_of(
@@ -150,14 +151,14 @@ class Line:
             self.counts = replace(self.counts, lost=self.counts.lost + 1, last_loss=reason)
 
 
-_lines: WeakSet[Line] = WeakSet()
+_queues: WeakSet[RecordQueue] = WeakSet()
 _process: int | None = None
 
 
-def _see_to_the_end_of(line: Line) -> None:
+def _flush_at_exit(line: RecordQueue) -> None:
     """Have what waits written when this process ends; children of multiprocessing have an end of their own."""
     global _process
-    _lines.add(line)
+    _queues.add(line)
     if _process != os.getpid():
         _process = os.getpid()
         atexit.register(_flush_all)
@@ -166,7 +167,7 @@ def _see_to_the_end_of(line: Line) -> None:
 
 
 def _flush_all() -> None:
-    for line in list(_lines):
+    for line in list(_queues):
         if line.process == os.getpid():  # not the parent's, which a child inherits
             line.flush()
 
@@ -203,7 +204,7 @@ class Recorder:
         self._tags = check_tags(tags or {})
         self._inner = inner
 
-    def began(self, asked: Asked) -> Ended | None:
+    def on_call_start(self, asked: CallStarted) -> OnCallEnd | None:
         """Note when a call begins, unless it is left out."""
         if asked.inner and not self._inner:
             return None
@@ -212,7 +213,7 @@ class Recorder:
         id, time, started = uuid4().hex, wall(), now()
 
         def ended(ranking: Ranking | None, error: BaseException | None) -> None:
-            self._line.offer(Call(asked, ranking, error, id, time, now() - started))
+            self._line.offer(EndedCall(asked, ranking, error, id, time, now() - started))
 
         return ended
 
@@ -231,23 +232,23 @@ class Recorder:
 
     def flush(self) -> None:
         """Write all calls that have ended; after this they are in the file or counted as lost."""
-        if line := type(self)._line.peek(self):
+        if line := peek(self, "_line"):
             line.flush()
 
     def __enter__(self) -> Recorder:
         self.open()
-        watch(self)
+        add_observer(self)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        unwatch(self)
+        remove_observer(self)
         self.flush()
 
-    @loaded
-    def _line(self) -> Line:
-        return Line(RecordFile(self._path, *self._bounds), self._texts, self._tags)
+    @load_once
+    def _line(self) -> RecordQueue:
+        return RecordQueue(RecordFile(self._path, *self._bounds), self._texts, self._tags)
 
 
 def recording(

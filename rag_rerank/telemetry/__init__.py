@@ -11,7 +11,8 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from rag_rerank.errors import ConfigError
-from rag_rerank.execution.observers import Watcher, unwatch, watch
+from rag_rerank.execution.observers import add_observer, remove_observer
+from rag_rerank.execution.protocols import Observer
 from rag_rerank.telemetry.metrics import Metrics
 from rag_rerank.telemetry.spans import Spans
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["instrument", "uninstrument"]
 
 _lock = threading.Lock()
-_watching: tuple[Watcher, ...] = ()
+_observers: tuple[Observer, ...] = ()
 
 
 def instrument(
@@ -70,11 +71,11 @@ def uninstrument() -> None:
     _replace(())
 
 
-def _replace(watchers: tuple[Watcher, ...]) -> None:
-    global _watching
+def _replace(watchers: tuple[Observer, ...]) -> None:
+    global _observers
     with _lock:
-        for watcher in _watching:
-            unwatch(watcher)
+        for watcher in _observers:
+            remove_observer(watcher)
         for watcher in watchers:
-            watch(watcher)
-        _watching = watchers
+            add_observer(watcher)
+        _observers = watchers

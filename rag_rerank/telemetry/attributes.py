@@ -12,27 +12,27 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
-from rag_rerank.execution.observers import Asked
+from rag_rerank.execution.protocols import CallStarted
 from rag_rerank.trace import Trace, Usage
 from rag_rerank.types import Candidate, Ranking
 
-__all__ = ["KIND", "asked_for", "documents", "facts", "gen_ai", "tagged", "who"]
+__all__ = ["KIND", "documents", "facts", "gen_ai", "request_attributes", "tag_attributes", "who"]
 
 KIND = "openinference.span.kind"
 
 
-def who(asked: Asked, trace: Trace | None) -> dict[str, Any]:
+def who(asked: CallStarted, trace: Trace | None) -> dict[str, Any]:
     """Say who was asked: label, registry name, and the model where the call came to know it."""
     known = {"rag_rerank.reranker": asked.reranker.label, "rag_rerank.kind": asked.reranker.kind}
     return known if trace is None or trace.model is None else known | {"rag_rerank.model": trace.model}
 
 
-def tagged(asked: Asked, names: Iterable[str]) -> dict[str, Any]:
+def tag_attributes(asked: CallStarted, names: Iterable[str]) -> dict[str, Any]:
     """Return those tags that are asked for and have a value."""
     return {f"rag_rerank.tag.{name}": asked.tags[name] for name in names if asked.tags.get(name) is not None}
 
 
-def facts(asked: Asked, ranking: Ranking | None, trace: Trace | None) -> dict[str, Any]:
+def facts(asked: CallStarted, ranking: Ranking | None, trace: Trace | None) -> dict[str, Any]:
     """Say what came of a call, without texts: all of it under ``rag_rerank.``."""
     said = who(asked, trace) | {"rag_rerank.candidates": len(asked.candidates)}
     if ranking is not None:
@@ -59,7 +59,7 @@ def _spent(usage: Usage) -> Iterator[tuple[str, Any]]:
             yield name, value
 
 
-def asked_for(asked: Asked, trace: Trace | None, *, texts: bool) -> dict[str, Any]:
+def request_attributes(asked: CallStarted, trace: Trace | None, *, texts: bool) -> dict[str, Any]:
     """Say what a user's call asked for, in OpenInference's words."""
     said: dict[str, Any] = {KIND: "RERANKER", "reranker.model_name": (trace and trace.model) or asked.reranker.label}
     if asked.top_k is not None:
@@ -69,7 +69,7 @@ def asked_for(asked: Asked, trace: Trace | None, *, texts: bool) -> dict[str, An
     return said
 
 
-def documents(asked: Asked, ranking: Ranking | None, *, texts: bool, most: int | None) -> dict[str, Any]:
+def documents(asked: CallStarted, ranking: Ranking | None, *, texts: bool, most: int | None) -> dict[str, Any]:
     """List what came in, with the first stage's scores, and what went out, with ours; and how many are not listed."""
     said: dict[str, Any] = {}
     lists: dict[str, list[tuple[Candidate, float | None]]] = {"input": [(c, c.score) for c in asked.candidates]}
@@ -98,7 +98,7 @@ def _json(metadata: Mapping[str, Any]) -> str:
     return json.dumps({str(name): value for name, value in metadata.items()}, default=str, ensure_ascii=False)
 
 
-def gen_ai(asked: Asked, ranking: Ranking | None, trace: Trace | None, *, most: int | None) -> dict[str, Any]:
+def gen_ai(asked: CallStarted, ranking: Ranking | None, trace: Trace | None, *, most: int | None) -> dict[str, Any]:
     """Say the same in the words that are proposed for OpenTelemetry itself."""
     said: dict[str, Any] = {
         "gen_ai.operation.name": "rerank",

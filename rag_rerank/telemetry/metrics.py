@@ -9,9 +9,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from rag_rerank._lazy import need
+from rag_rerank._version import __version__
 from rag_rerank.execution.clock import now
-from rag_rerank.execution.observers import Asked, Ended, trace_of
-from rag_rerank.telemetry.attributes import tagged, who
+from rag_rerank.execution.observers import trace_of
+from rag_rerank.execution.protocols import CallStarted, OnCallEnd
+from rag_rerank.telemetry.attributes import tag_attributes, who
 from rag_rerank.trace import Usage
 from rag_rerank.types import Ranking
 
@@ -34,8 +36,6 @@ class Metrics:
     """
 
     def __init__(self, provider: MeterProvider | None, *, tags: tuple[str, ...]) -> None:
-        from rag_rerank import __version__
-
         self.tags = tags
         meter = need("opentelemetry.metrics", extra="otel").get_meter("rag_rerank", __version__, provider)
         self._seconds = meter.create_histogram(
@@ -62,13 +62,13 @@ class Metrics:
             "rag_rerank.degraded", unit="{call}", description="Calls whose answer is not quite what was asked"
         )
 
-    def began(self, asked: Asked) -> Ended:
+    def on_call_start(self, asked: CallStarted) -> OnCallEnd:
         """Take the time."""
         return partial(self._ended, asked, now())
 
-    def _ended(self, asked: Asked, started: float, ranking: Ranking | None, error: BaseException | None) -> None:
+    def _ended(self, asked: CallStarted, started: float, ranking: Ranking | None, error: BaseException | None) -> None:
         seconds, trace = now() - started, trace_of(ranking, error)
-        call: dict[str, Any] = who(asked, trace) | tagged(asked, self.tags)
+        call: dict[str, Any] = who(asked, trace) | tag_attributes(asked, self.tags)
         if ranking is not None:
             call["rag_rerank.scale"] = ranking.scale
         failed = {} if error is None else {"error.type": type(error).__name__}

@@ -10,10 +10,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rag_rerank._lazy import need
+from rag_rerank._version import __version__
 from rag_rerank.errors import RerankError
-from rag_rerank.execution.calls import disclosed, readable
-from rag_rerank.execution.observers import Asked, Ended, trace_of
-from rag_rerank.telemetry.attributes import KIND, asked_for, documents, facts, gen_ai, tagged
+from rag_rerank.execution.calls import redacted_error_text
+from rag_rerank.execution.observers import trace_of
+from rag_rerank.execution.protocols import CallStarted, OnCallEnd
+from rag_rerank.telemetry.attributes import KIND, documents, facts, gen_ai, request_attributes, tag_attributes
+from rag_rerank.text.unicode import valid_unicode
 from rag_rerank.types import Ranking
 
 if TYPE_CHECKING:
@@ -41,8 +44,6 @@ class Spans:
         max_documents: int | None,
         tags: tuple[str, ...],
     ) -> None:
-        from rag_rerank import __version__
-
         self.texts = texts
         self.gen_ai = gen_ai
         self.max_documents = max_documents
@@ -51,7 +52,7 @@ class Spans:
         self._trace: Any = need("opentelemetry.trace", extra="otel")
         self._tracer = self._trace.get_tracer("rag_rerank", __version__, provider)
 
-    def began(self, asked: Asked) -> Ended | None:
+    def on_call_start(self, asked: CallStarted) -> OnCallEnd | None:
         """Open a span and make it the current one, so that requests which are traced by others hang below it."""
         context = self._context
         if context.get_value(context._SUPPRESS_INSTRUMENTATION_KEY):  # the key that all instrumentations look for
@@ -72,13 +73,13 @@ class Spans:
         said: dict[str, Any] = {}
         if call.outermost and not call.hosted:
             said |= documents(asked, ranking, texts=self.texts, most=self.max_documents)
-            said |= asked_for(asked, trace, texts=self.texts)
+            said |= request_attributes(asked, trace, texts=self.texts)
         if call.outermost:
-            said |= tagged(asked, self.tags)
+            said |= tag_attributes(asked, self.tags)
             if self.gen_ai:
                 said |= gen_ai(asked, ranking, trace, most=self.max_documents)
         said |= facts(asked, ranking, trace)
-        return {name: readable(value) if isinstance(value, str) else value for name, value in said.items()}
+        return {name: valid_unicode(value) if isinstance(value, str) else value for name, value in said.items()}
 
     def failed(self, span: Span, error: BaseException) -> None:
         """Say what was raised: of our own errors the message, which holds no text and no secret; of others the class.
@@ -92,7 +93,7 @@ class Spans:
         said = {"exception.type": name} | ({"exception.message": str(error)} if isinstance(error, RerankError) else {})
         span.add_event("exception", said)
         span.set_attribute("error.type", name)
-        span.set_status(self._trace.Status(self._trace.StatusCode.ERROR, disclosed(error)))
+        span.set_status(self._trace.Status(self._trace.StatusCode.ERROR, redacted_error_text(error)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +101,7 @@ class _Open:
     """A call whose span is open."""
 
     spans: Spans
-    asked: Asked
+    asked: CallStarted
     span: Span
     token: Token[Any]
     outermost: bool

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from rag_rerank.types import blank
+from rag_rerank.text.unicode import is_blank
 
 Span = tuple[int, int]
 
@@ -36,7 +36,7 @@ def sentences(text: str) -> list[Span]:
     return [*spans, (start, len(text))] if text else []
 
 
-def part(text: str, window: Span | None, fits: Callable[[Span], bool]) -> Span | None:
+def trimmed_span(text: str, window: Span | None, fits: Callable[[Span], bool]) -> Span | None:
     """Return a run of whole sentences that fits, as long as can be found, or ``None``.
 
     Args:
@@ -57,7 +57,7 @@ def part(text: str, window: Span | None, fits: Callable[[Span], bool]) -> Span |
         return None
     before = _furthest(first, lambda more: fits(run(first - more, first + last)))
     start, end = run(first - before, first + last)
-    return None if blank(text[start:end]) else (start, end)
+    return None if is_blank(text[start:end]) else (start, end)
 
 
 def _furthest(most: int, fits: Callable[[int], bool]) -> int:

@@ -12,9 +12,9 @@ from typing import Any, Union
 
 from rag_rerank._lazy import need
 from rag_rerank.errors import ConfigError, ModelLoadError, did_you_mean
-from rag_rerank.execution.calls import readable
+from rag_rerank.text.unicode import valid_unicode
 
-__all__ = ["HuggingFaceTokens", "Room", "Tokenizer", "Tokens", "tokens"]
+__all__ = ["HuggingFaceTokens", "TextLimit", "Tokenizer", "Tokens", "tokens"]
 
 Tokenizer = Union[str, "os.PathLike[str]", Callable[[str], int], Any]
 """What names a tokenizer anywhere in the library.
@@ -57,17 +57,17 @@ def tokens(spec: Tokenizer, *, path: str = "tokenizer") -> Tokens:
         MissingExtraError: tiktoken is not installed.
     """
     if isinstance(spec, os.PathLike):
-        return HuggingFaceTokens(_own(_file(Path(spec), path)))
+        return HuggingFaceTokens(_untruncated(_file(Path(spec), path)))
     if isinstance(spec, str):
         is_path = spec.endswith(".json") or any(mark in spec for mark in {"/", os.sep})
         if is_path:
-            return HuggingFaceTokens(_own(_file(Path(spec).expanduser(), path)))
+            return HuggingFaceTokens(_untruncated(_file(Path(spec).expanduser(), path)))
         return _Tiktoken(_encoding(spec, path))
     if hasattr(spec, "encode_ordinary"):
         return _Tiktoken(spec)
     spec = getattr(spec, "backend_tokenizer", spec)  # what a fast tokenizer of transformers wraps
     if hasattr(spec, "to_str"):
-        return HuggingFaceTokens(_own(spec.to_str()))
+        return HuggingFaceTokens(_untruncated(spec.to_str()))
     if callable(spec):
         return _Function(spec, path)
     raise ConfigError(
@@ -84,7 +84,7 @@ class _Function(Tokens):
 
     def count(self, text: str) -> int:
         try:
-            counted = self._function(readable(text))
+            counted = self._function(valid_unicode(text))
         except Exception as error:  # the caller's own code raises whatever it likes
             raise ConfigError(f"the function raised {type(error).__name__}", path=self._path) from error
         if hasattr(type(counted), "__index__") and not isinstance(counted, bool) and int(counted) >= 0:
@@ -104,10 +104,10 @@ class _Tiktoken(Tokens):
         self._encoding = encoding
 
     def count(self, text: str) -> int:
-        return len(self._encoding.encode_ordinary(readable(text)))
+        return len(self._encoding.encode_ordinary(valid_unicode(text)))
 
     def spans(self, text: str) -> list[Span]:
-        fixed = readable(text)
+        fixed = valid_unicode(text)
         pieces = self._encoding.decode_tokens_bytes(self._encoding.encode_ordinary(fixed))
         owners = [i for i, character in enumerate(fixed) for _ in character.encode()]  # byte -> its character
         ends = accumulate(map(len, pieces), initial=0)
@@ -122,16 +122,18 @@ class HuggingFaceTokens(Tokens):
 
     def count(self, text: str) -> int:
         """Return how many tokens a text has."""
-        (encoding,) = self._tokenizer.encode_batch_fast([readable(text)], add_special_tokens=False)  # without offsets
+        (encoding,) = self._tokenizer.encode_batch_fast(
+            [valid_unicode(text)], add_special_tokens=False
+        )  # without offsets
         return len(encoding.ids)
 
     def spans(self, text: str) -> list[Span]:
         """Return each token's characters."""
-        fixed = readable(text)
+        fixed = valid_unicode(text)
         return _original(text, fixed, self._tokenizer.encode(fixed, add_special_tokens=False).offsets)
 
 
-def _own(definition: str) -> Any:
+def _untruncated(definition: str) -> Any:
     """Return a tokenizer of our own: another's settings are not ours to change."""
     from tokenizers import Tokenizer as Rust
 
@@ -188,7 +190,7 @@ def _encoding(name: str, path: str) -> Any:
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
+class TextLimit:
     """What there is room for beside a query: a text with no more than so many of these tokens is read whole.
 
     Args:

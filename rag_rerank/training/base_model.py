@@ -11,12 +11,12 @@ from typing import Any
 from rag_rerank._lazy import need
 from rag_rerank.backends.local.model_files import TORCH_FILES, ModelFolder, locate
 from rag_rerank.backends.local.torch_models.checkpoint import (
+    check_trained,
     check_weights,
     cross_encoder,
     has_checkpoint,
     module_folders,
     quiet,
-    untrained,
 )
 from rag_rerank.backends.local.torch_models.late_interaction import MODEL_TYPE, register
 from rag_rerank.backends.local.torch_models.prompt_templates import causal_architecture
@@ -104,7 +104,7 @@ def load_base(model: str, *, revision: str | None = None, max_length: int, devic
     if encoder is None or module.default_prompt_name:
         raise ModelLoadError(f"{folder.name} is no plain encoder of query and text: it has a prompt, or no transformer")
     with silent():
-        new = tuple(untrained(encoder, folder.path / module_folders(folder)[0]))
+        new = tuple(check_trained(encoder, folder.path / module_folders(folder)[0]))
     body = f"{encoder.base_model_prefix}."
     absent = [name for name in new if name.startswith(body) and "pooler" not in name]
     if absent:

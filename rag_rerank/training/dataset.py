@@ -12,15 +12,15 @@ from typing import Any
 from rag_rerank.evaluation import Problem
 from rag_rerank.training import losses
 from rag_rerank.training.data.examples import Example, Passage
-from rag_rerank.training.settings import Settings
+from rag_rerank.training.settings import TrainingSettings
 
-__all__ = ["Lessons", "fingerprint"]
+__all__ = ["TrainingRows", "fingerprint"]
 
 _PLACES = 3
 """Places that are named of a kind of problem."""
 
 
-class Lessons:
+class TrainingRows:
     """Rows of a query with some of its passages, in the order in which they are shown.
 
     Args:
@@ -31,12 +31,12 @@ class Lessons:
         InputError: No example teaches the loss anything.
     """
 
-    def __init__(self, examples: Sequence[Example], settings: Settings) -> None:
+    def __init__(self, examples: Sequence[Example], settings: TrainingSettings) -> None:
         self._settings = settings
         self._rows: list[tuple[str, list[tuple[Passage, float]]]] = []
         idle = []
         for example in examples:
-            found = losses.labelled(settings.loss, example)
+            found = losses.with_labels(settings.loss, example)
             if found:
                 self._rows.append((example.query, found))
             else:

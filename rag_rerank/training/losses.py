@@ -30,7 +30,7 @@ from rag_rerank.errors import InputError
 from rag_rerank.training.data.examples import Example, Passage
 from rag_rerank.training.settings import Loss
 
-__all__ = ["FROM_TEACHER", "check", "labelled", "made"]
+__all__ = ["FROM_TEACHER", "check", "loss_of", "with_labels"]
 
 _MINED = ("bm25", "bi-encoder", "model", "random")
 """Origins of passages that were proposed as negatives."""
@@ -46,7 +46,7 @@ _GAINS: dict[Loss, Callable[[float], float]] = {
 }
 
 
-def labelled(loss: Loss, example: Example) -> list[tuple[Passage, float]]:
+def with_labels(loss: Loss, example: Example) -> list[tuple[Passage, float]]:
     """Return the passages of an example that a loss can learn from, each with its label; empty where there are none.
 
     All but ``"bce"`` learn from differences, so that a query whose passages have one label teaches them nothing.
@@ -90,7 +90,7 @@ def check(loss: Loss, found: Sequence[Sequence[tuple[Passage, float]]]) -> None:
     )
 
 
-def made(loss: Loss, model: Any) -> Any:
+def loss_of(loss: Loss, model: Any) -> Any:
     """Return the loss as a module that takes ``(queries, lists of passages)`` and lists of labels."""
     import torch
     from sentence_transformers.cross_encoder import losses

@@ -16,10 +16,10 @@ from rag_rerank.errors import ConfigError, InputError
 from rag_rerank.evaluation import Judged, calibrate
 from rag_rerank.export import ExportReport, copy_checkpoint, write_forms
 from rag_rerank.training.base_model import OURS
-from rag_rerank.training.model_card.card import Card, Measured
+from rag_rerank.training.model_card.card import Card, ModelMeasurements
 from rag_rerank.training.model_card.readme import text
 
-__all__ = ["Folder", "complete"]
+__all__ = ["TrainedModel", "complete"]
 
 _MAP = "calibration.json"
 _FORMS = ("onnx", "int8")
@@ -27,7 +27,7 @@ _FORMS = ("onnx", "int8")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Folder:
+class TrainedModel:
     """A finished model.
 
     Args:
@@ -49,7 +49,7 @@ def complete(
     unjudged: Unjudged = "left out",
     card: Card,
     run: Mapping[str, Any] | None = None,
-) -> Folder:
+) -> TrainedModel:
     """Make the folder of a trained cross-encoder: for PyTorch, for ONNX Runtime in fp32 and int8, with map and card.
 
     The checkpoint is read only. Its weights are copied as they are; it is traced once, and the ONNX logits are held
@@ -90,7 +90,7 @@ def complete(
         fitted = made if isinstance(made, str) else made.fitted
         whole = replace(card, measured=_measured(draft, reports), calibration=fitted)
         (draft / "README.md").write_text(text(whole), encoding="utf-8")
-    return Folder(path=out.absolute(), card=whole, calibration=None if isinstance(made, str) else made)
+    return TrainedModel(path=out.absolute(), card=whole, calibration=None if isinstance(made, str) else made)
 
 
 def _record(run: Mapping[str, Any]) -> str:
@@ -121,7 +121,7 @@ def _calibrated(draft: Path, judged: Judged | None, unjudged: Unjudged, name: st
     return made[draft]
 
 
-def _measured(draft: Path, reports: list[ExportReport]) -> Measured:
+def _measured(draft: Path, reports: list[ExportReport]) -> ModelMeasurements:
     from safetensors import safe_open
 
     files = [*sorted(draft.rglob("*.safetensors")), *sorted(draft.rglob("model.onnx*"))]
@@ -130,7 +130,7 @@ def _measured(draft: Path, reports: list[ExportReport]) -> Measured:
         with safe_open(file, framework="numpy") as weights:
             parameters += sum(math.prod(weights.get_slice(name).get_shape()) for name in weights.keys())  # noqa: SIM118
     settings = json.loads((draft / "tokenizer_config.json").read_text(encoding="utf-8"))
-    return Measured(
+    return ModelMeasurements(
         window=settings["model_max_length"],
         parameters=parameters,
         bytes={file.relative_to(draft).as_posix(): file.stat().st_size for file in files},

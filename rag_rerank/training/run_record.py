@@ -9,14 +9,15 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from rag_rerank._version import __version__
 from rag_rerank.evaluation import Problem
 from rag_rerank.evaluation.measures import TOP_3
 from rag_rerank.training.data.examples import Source
 from rag_rerank.training.model_card.card import Figure
-from rag_rerank.training.settings import Settings
+from rag_rerank.training.settings import TrainingSettings
 from rag_rerank.training.validation import MEASURE, Quality
 
-__all__ = ["Course", "Point", "Run", "hardware", "versions"]
+__all__ = ["Point", "TrainingRun", "TrainingState", "hardware", "versions"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +38,7 @@ class Point:
 
 
 @dataclass
-class Course:
+class TrainingState:
     """The curve so far, which step is the best, and for how long nothing better came.
 
     Args:
@@ -79,14 +80,14 @@ class Course:
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, found: Mapping[str, Any]) -> Course:
+    def from_dict(cls, found: Mapping[str, Any]) -> TrainingState:
         """Return what `to_dict` made a dictionary of."""
         known = {name: found[name] for name in cls.__dataclass_fields__}
         return cls(**{**known, "curve": [Point(**point) for point in found["curve"]]})
 
 
 @dataclass(frozen=True, kw_only=True)
-class Run:
+class TrainingRun:
     """What was trained on what, how, where, for how long, and what came of it.
 
     Args:
@@ -120,7 +121,7 @@ class Run:
     revision: str | None
     base_sha256: str
     new_weights: tuple[str, ...]
-    settings: Settings
+    settings: TrainingSettings
     sources: tuple[Source, ...]
     data_sha256: str
     queries: int
@@ -181,8 +182,6 @@ def versions() -> dict[str, str]:
     from importlib.metadata import version
 
     names = ("torch", "transformers", "sentence-transformers", "accelerate", "tokenizers")
-    from rag_rerank import __version__
-
     return {"python": platform.python_version(), "rag_rerank": __version__, **{name: version(name) for name in names}}
 
 

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 
 from rag_rerank.errors import ConfigError, did_you_mean
 
-__all__ = ["Loss", "Precision", "Settings"]
+__all__ = ["Loss", "Precision", "TrainingSettings"]
 
 Loss = Literal["listwise", "bce", "margin-mse", "ranknet", "lambda"]
 """What is made small; see `rag_rerank.training.losses` for the formulas."""
@@ -18,7 +18,7 @@ Precision = Literal["fp32", "bf16"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class TrainingSettings:
     """How a model is trained; the constructor is the schema.
 
     "BERT" below is the fine-tuning recipe of Devlin et al. 2019 (appendix A.3), which these models come from.

@@ -18,11 +18,11 @@ from rag_rerank.training import trainer
 from rag_rerank.training.base_model import check_extra, load_base, silent
 from rag_rerank.training.checkpoints import Checkpoints
 from rag_rerank.training.data.examples import Examples
-from rag_rerank.training.dataset import Lessons, fingerprint
+from rag_rerank.training.dataset import TrainingRows, fingerprint
 from rag_rerank.training.model_card.card import Card
 from rag_rerank.training.model_folder import complete
-from rag_rerank.training.run_record import Course, Run, hardware, versions
-from rag_rerank.training.settings import Settings
+from rag_rerank.training.run_record import TrainingRun, TrainingState, hardware, versions
+from rag_rerank.training.settings import TrainingSettings
 from rag_rerank.training.trainer import Progress
 from rag_rerank.training.validation import Validation
 
@@ -39,7 +39,7 @@ def train(
     base: str,
     card: Card,
     revision: str | None = None,
-    settings: Settings | None = None,
+    settings: TrainingSettings | None = None,
     validation: Examples | Judged | None = None,
     calibration: Judged | None = None,
     unjudged: Unjudged = "left out",
@@ -47,7 +47,7 @@ def train(
     describe: Callable[[Path, Card], tuple[Card, Mapping[str, Any]]] = lambda checkpoint, card: (card, {}),
     progress: Progress = lambda share, words=None: None,
     note: Callable[[str], None] = lambda words: None,
-) -> Run:
+) -> TrainingRun:
     """Train a cross-encoder, and write the best of what it was on the way as a folder that all local backends load.
 
     While it runs, checkpoints lie beside ``out``, in ``OUT.checkpoints``; they go when the folder is there. A run that
@@ -83,9 +83,9 @@ def train(
         ModelLoadError: The base cannot be loaded.
     """
     check_extra()
-    settings = settings or Settings()
+    settings = settings or TrainingSettings()
     target = new_folder(out)
-    lessons = Lessons(examples.examples, settings)
+    lessons = TrainingRows(examples.examples, settings)
     held_out = None if validation is None else Validation(validation)
     for problem in lessons.problems:
         note(str(problem))
@@ -104,7 +104,7 @@ def train(
         if not resume:
             checkpoints.remove()
         found = checkpoints.newest()
-        course = Course() if found is None else Course.from_dict(found.course)
+        course = TrainingState() if found is None else TrainingState.from_dict(found.course)
         course.sessions.append({"time": _now(), "step": 0 if found is None else found.step})
         if not course.finished:
             with silent(), _randomness_of_its_own():
@@ -118,7 +118,7 @@ def train(
                     start=found,
                     progress=progress,
                 )
-        made = Run(
+        made = TrainingRun(
             folder=target,
             base=start_model.name,
             revision=start_model.revision,

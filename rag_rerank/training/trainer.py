@@ -11,9 +11,9 @@ from rag_rerank.execution import clock
 from rag_rerank.training import losses
 from rag_rerank.training.base_model import Base
 from rag_rerank.training.checkpoints import Checkpoint, Checkpoints
-from rag_rerank.training.dataset import Lessons
-from rag_rerank.training.run_record import Course
-from rag_rerank.training.settings import Settings
+from rag_rerank.training.dataset import TrainingRows
+from rag_rerank.training.run_record import TrainingState
+from rag_rerank.training.settings import TrainingSettings
 from rag_rerank.training.validation import MEASURE, Validation
 
 __all__ = ["PREDICTED", "Progress", "run"]
@@ -32,12 +32,12 @@ _MODEL = "model"
 
 def run(
     base: Base,
-    lessons: Lessons,
-    settings: Settings,
+    lessons: TrainingRows,
+    settings: TrainingSettings,
     validation: Validation | None,
     *,
     checkpoints: Checkpoints,
-    course: Course,
+    course: TrainingState,
     start: Checkpoint | None,
     progress: Progress,
 ) -> None:
@@ -53,11 +53,11 @@ class _Making:
 
     def __init__(
         self,
-        lessons: Lessons,
-        settings: Settings,
+        lessons: TrainingRows,
+        settings: TrainingSettings,
         validation: Validation | None,
         checkpoints: Checkpoints,
-        course: Course,
+        course: TrainingState,
         progress: Progress,
     ) -> None:
         self.lessons = lessons
@@ -106,7 +106,7 @@ class _Making:
             model=model,
             args=_arguments(self.settings, self.checkpoints.folder, device),
             train_dataset=self.lessons.dataset(),
-            loss=losses.made(self.settings.loss, model),
+            loss=losses.loss_of(self.settings.loss, model),
             callbacks=[self._callback()],
         )
         trainer.remove_callback(PrinterCallback)
@@ -174,7 +174,7 @@ class _Making:
         return words + (f", {MEASURE} {point.ndcg:.4f} at step {point.step:,}" if point.ndcg is not None else "")
 
 
-def _arguments(settings: Settings, folder: Path, device: str) -> Any:
+def _arguments(settings: TrainingSettings, folder: Path, device: str) -> Any:
     import torch
     from sentence_transformers.cross_encoder import CrossEncoderTrainingArguments
 

@@ -9,13 +9,13 @@ from typing import Any
 from rag_rerank.errors import InputError
 from rag_rerank.evaluation import Judged, JudgedQuery
 from rag_rerank.evaluation.data.first_stage import bm25
-from rag_rerank.evaluation.data.judged import Problems, fingerprint, sealed
+from rag_rerank.evaluation.data.judged import Problems, fingerprint, validated
 from rag_rerank.evaluation.measures import TOP_3, per_query
 from rag_rerank.records.record import digest
 from rag_rerank.training.data.examples import Example, Examples
 from rag_rerank.types import Candidate
 
-__all__ = ["MEASURE", "Quality", "Validation", "searched"]
+__all__ = ["MEASURE", "Quality", "Validation", "first_stage_of"]
 
 MEASURE = "nDCG@10"
 """The measure by which the best step is chosen."""
@@ -110,7 +110,7 @@ def _query(number: int, example: Example) -> JudgedQuery:
     return JudgedQuery(id=str(number), text=example.query, candidates=candidates, grades=grades)
 
 
-def searched(examples: Examples, *, among: Examples | None = None, depth: int) -> Judged:
+def first_stage_of(examples: Examples, *, among: Examples | None = None, depth: int) -> Judged:
     """Return judged queries whose candidates BM25 finds among the passages of all examples.
 
     The order in which examples hold their passages says nothing, since the relevant ones come first; so it is no order
@@ -141,4 +141,4 @@ def searched(examples: Examples, *, among: Examples | None = None, depth: int) -
         candidates = tuple(Candidate(id=id, text=corpus[id], score=score) for id, score, _ in run.best(str(i), depth))
         if grades:
             queries.append(JudgedQuery(id=str(i), text=example.query, candidates=candidates, grades=grades))
-    return sealed("held-out queries", queries, 1, ("candidates: BM25 over the passages of the examples",), problems)
+    return validated("held-out queries", queries, 1, ("candidates: BM25 over the passages of the examples",), problems)

@@ -1,8 +1,13 @@
-"""The arrows of the house, read from the imports themselves: they point down, and never sideways."""
+"""The structure of the package, read from its files: arrows, cycles, names and sizes."""
+
+from __future__ import annotations
 
 import ast
+import re
 import sys
+from collections import defaultdict
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -10,122 +15,187 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "rag_rerank"
 
-ROOMS = {
-    "ground": {
-        *("errors", "trace", "types", "secret", "_clock", "_deadline", "_extras", "_json", "_lazy", "_orders"),
-        *("_progress", "_writing"),
-    },
-    "base": {
-        "base",
-        "_fingerprint",
-        "_drive",
-        "_pace",
-        "_plan",
-        "_race",
-        "_request",
-        "_room",
-        "_run",
-        "_terms",
-        "_tokens",
-        "_watching",
-    },
-    "records": {"records"},
-    "context": {"context"},
-    "compose": {"compose"},
-    "backends": {"backends"},
-    "names": {"registry", "config", "_parse", "_schema"},
-    "agreement": {"agreement"},
-    "measuring": {"checking", "tuning", "_tuned", "_bench", "_passages"},
-    "proof": {"evaluation", "probes"},
-    "pages": {"pages"},
-    "folders": {"export", "_bases", "_compact", "_tracing"},
-    "training": {"training"},
-    "tools": {"cli", "telemetry", "testing", "__main__"},
-}
-"""Room -> modules and packages directly inside ``rag_rerank``."""
+GROUND = {"_checks", "_files", "_lazy", "_version", "errors", "rank_correlation", "secret", "text", "trace", "types"}
+CALL = {*GROUND, "execution", "base"}
 
 MAY_IMPORT = {
-    "ground": {"ground"},
-    "base": {"base", "ground"},
-    "records": {"records", "base", "ground"},
-    "context": {"context", "base", "ground"},
-    "compose": {"compose", "records", "base", "ground"},
-    "backends": {"backends", "base", "ground"},
-    "names": {"names", "base", "ground"},
-    "agreement": {"agreement", "base", "ground"},
-    "measuring": {"measuring", "agreement", "backends", "base", "ground"},
-    "proof": {"proof", "names", "compose", "records", "base", "ground"},
-    "pages": {"pages"},
-    "folders": {"folders", "backends", "base", "ground"},
+    **{name: set() for name in ("_version", "pages", "rank_correlation", "trace")},
+    "errors": {"trace"},
+    **{name: {"errors"} for name in ("_checks", "_files", "_lazy", "secret")},
+    "text": {"_lazy", "errors"},
+    "types": {"errors", "text", "trace"},
+    "execution": {"errors", "text", "trace", "types"},
+    "base": {"errors", "execution", "text", "trace", "types"},
+    "context": GROUND,
+    "records": {*GROUND, "execution"},
+    "telemetry": {*GROUND, "execution"},
+    "agreement": {*GROUND, "base"},
+    "backends/api": CALL,
+    "backends/local": CALL,
+    **{f"backends/{name}": {*CALL, "backends/api"} for name in ("cohere", "http", "voyage")},
+    **{f"backends/{name}": {*CALL, "backends/local"} for name in ("onnx", "torch")},
+    "backends/lexical": CALL,
+    "compose": {*CALL, "records"},
+    "registry": {"base", "errors"},
+    "config": {*CALL, "registry"},
+    "testing": {*CALL, "config"},
+    "export": {*CALL, "backends/local", "backends/onnx"},
+    "diagnostics": {*CALL, "agreement", "backends/local", "backends/onnx", "backends/torch"},
+    "evaluation": {*CALL, "compose", "config", "records", "registry"},
     "training": {
-        *("training", "folders", "proof", "agreement", "names"),
-        *("compose", "context", "records", "base", "ground"),
+        *(*CALL, "agreement", "backends/local", "backends/torch", "compose"),
+        *("config", "evaluation", "export", "records", "registry"),
     },
-    "tools": {
-        *("tools", "pages", "training", "folders", "proof", "measuring", "agreement", "names"),
-        *("backends", "compose", "context", "records", "base", "ground"),
+    "cli": {
+        *(*CALL, "agreement", "backends/api", "backends/local", "backends/onnx", "backends/torch", "compose", "config"),
+        *("context", "diagnostics", "evaluation", "export", "pages", "records", "registry", "training"),
     },
+    "__main__": {"cli"},
+    "__init__": {*CALL, "backends/api", "compose", "config", "context", "records"},
 }
+"""File or folder of the package -> what it may import. Arrows point down; nothing imports the command line."""
 
-MODULES = sorted(file for file in PACKAGE.rglob("*.py") if file != PACKAGE / "__init__.py")
+FILES = sorted(PACKAGE.rglob("*.py"))
 ADAPTERS = sorted(file for file in ROOT.glob("integrations/*/*/**/*.py") if "tests" not in file.parts)
+FOLDERS = sorted({file.parent for file in FILES})
 
 
-def imports(file: Path, *, top_only: bool = False) -> Iterator[tuple[str, str | None]]:
-    """Yield (module, name imported from it); what stands under TYPE_CHECKING is no import at run time."""
-    pending: list[ast.AST] = [ast.parse(file.read_text(encoding="utf-8"))]
+def dotted(file: Path) -> str:
+    """Return the module of a file."""
+    return ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+@cache
+def imports(file: Path) -> tuple[tuple[str, str | None], ...]:
+    """Return (module, name imported from it) for all imports of a file, those under TYPE_CHECKING included."""
+    return tuple(_imports([ast.parse(file.read_text(encoding="utf-8"))], functions=True))
+
+
+def _imports(pending: list[ast.AST], *, functions: bool) -> Iterator[tuple[str, str | None]]:
     while pending:
         node = pending.pop()
-        if isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
-            pending += node.orelse
-        elif top_only and isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and not functions:
             continue
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING" and not functions:
+            pending += node.orelse
         elif isinstance(node, ast.Import):
             yield from ((alias.name, None) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{file}: imports are absolute"
+            assert node.level == 0, "imports are absolute"
             yield from ((node.module or "", alias.name) for alias in node.names)
         else:
             pending += ast.iter_child_nodes(node)
 
 
-def room(module: str) -> str:
-    """Return the room of ``rag_rerank.x.y``."""
-    part = module.split(".")[1]
-    found = [name for name, members in ROOMS.items() if part in members]
-    assert found, f"{module} stands in no room: give it one in ROOMS"
-    return found[0]
-
-
-def own(file: Path) -> Iterator[str]:
-    """Yield the modules of the package that a file imports; ``from rag_rerank import registry`` is registry."""
+def own_imports(file: Path) -> Iterator[Path]:
+    """Yield the files of the package that a file imports."""
     for module, name in imports(file):
-        if module == "rag_rerank" and name is not None:
-            assert (PACKAGE / f"{name}.py").exists() or (PACKAGE / name).is_dir() or name == "__version__", (
-                f"{file.name} imports {name} from the package's front door; name the module it lives in"
-            )
-            if name != "__version__":
-                yield f"rag_rerank.{name}"
-        elif module.startswith("rag_rerank."):
-            yield module
+        if module.split(".")[0] != "rag_rerank":
+            continue
+        place = ROOT.joinpath(*module.split("."))
+        target = place / (name or "")
+        if name is not None and (target.with_suffix(".py").exists() or target.is_dir()):
+            place = target
+        yield place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
 
 
-@pytest.mark.parametrize("file", MODULES, ids=lambda file: str(file.relative_to(PACKAGE)))
+def unit(file: Path) -> str:
+    """Return the row of a file in `MAY_IMPORT`."""
+    first, *rest = file.relative_to(PACKAGE).with_suffix("").parts
+    return f"{first}/{rest[0]}" if first == "backends" and rest[0] != "__init__" else first
+
+
+def names(files: list[Path]) -> list[str]:
+    return [str(file.relative_to(ROOT)) for file in files]
+
+
+@pytest.mark.parametrize("file", FILES, ids=dotted)
 def test_arrows_point_down(file: Path) -> None:
-    here = room("rag_rerank." + file.relative_to(PACKAGE).with_suffix("").as_posix().replace("/", "."))
-    for module in own(file):
-        assert room(module) in MAY_IMPORT[here], f"{file.relative_to(ROOT)} ({here}) imports {module} ({room(module)})"
+    if file == PACKAGE / "backends" / "__init__.py":
+        assert not list(own_imports(file))
+        return
+    here = unit(file)
+    assert here in MAY_IMPORT, f"{here} is new: give it a row in MAY_IMPORT"
+    for target in own_imports(file):
+        assert unit(target) in MAY_IMPORT[here] | {here}, f"{dotted(file)} imports {dotted(target)}"
 
 
-@pytest.mark.parametrize("file", [PACKAGE / "__init__.py", *MODULES], ids=lambda file: str(file.relative_to(PACKAGE)))
+def test_no_cycle_between_files() -> None:
+    graph = {file: set(own_imports(file)) - {file} for file in FILES}
+    done: set[Path] = set()
+
+    def visit(file: Path, path: list[Path]) -> None:
+        assert file not in path, " -> ".join(names([*path[path.index(file) :], file]))
+        if file not in done:
+            for target in sorted(graph[file]):
+                visit(target, [*path, file])
+            done.add(file)
+
+    for file in FILES:
+        visit(file, [])
+
+
+@pytest.mark.parametrize("file", FILES, ids=dotted)
+def test_an_underscore_module_is_imported_from_its_own_folder_or_below(file: Path) -> None:
+    for target in own_imports(file):
+        for part in (target, *target.parents):
+            if part.name.startswith("_") and not part.name.startswith("__"):
+                assert part.parent in file.parents, f"{dotted(file)} imports the private {dotted(target)}"
+
+
+@pytest.mark.parametrize("file", FILES, ids=dotted)
 def test_no_third_party_is_imported_at_module_top(file: Path) -> None:
     allowed = {"rag_rerank", *sys.stdlib_module_names}
     if "cli" in file.relative_to(PACKAGE).parts:
         allowed.add("click")
-    foreign = {module for module, _ in imports(file, top_only=True) if module.split(".")[0] not in allowed}
-    assert not foreign, (
-        f"{file.relative_to(ROOT)}: import {', '.join(sorted(foreign))} inside the function that needs it"
+    top = _imports([ast.parse(file.read_text(encoding="utf-8"))], functions=False)
+    foreign = {module for module, _ in top if module.split(".")[0] not in allowed}
+    assert not foreign, f"{dotted(file)}: import {', '.join(sorted(foreign))} inside the function that needs it"
+
+
+def test_a_class_name_stands_once() -> None:
+    places = defaultdict(list)
+    for file in FILES:
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef):
+                places[node.name].append(dotted(file))
+    assert {name: files for name, files in places.items() if len(files) > 1} == {}
+
+
+def test_files_and_folders_stay_small() -> None:
+    lines = {str(f.relative_to(ROOT)): len(f.read_text(encoding="utf-8").splitlines()) for f in FILES}
+    assert {name: count for name, count in lines.items() if count > 400} == {}
+    counts = {str(f.relative_to(ROOT)): len(list(f.glob("*.py"))) for f in FOLDERS}
+    assert {name: count for name, count in counts.items() if count > 16} == {}
+
+
+PARTICIPLES = frozenset(
+    re.findall(
+        r"\w+",
+        "added allowed answered asked barred begun bound broken built came cast changed chosen come drawn "
+        "ended fallen fetched found given gone heard held joined kept known laid learnt left listed lost made "
+        "meant met moved named noted paid passed refused said seen sent shown spared spent stated taken told "
+        "treated tried untold used wanted written ",
     )
+)
+"""Words that do not say what a thing is: a function is named by a verb, a value by a noun."""
+
+
+def _bound_names(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            yield node.lineno, node.name
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.lineno, node.id
+        elif isinstance(node, ast.arg):
+            yield node.lineno, node.arg
+
+
+@pytest.mark.parametrize("file", [*FILES, *ADAPTERS], ids=lambda file: str(file.relative_to(ROOT)))
+def test_no_name_is_a_bare_participle(file: Path) -> None:
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    bare = {f"{name}:{line}" for line, name in _bound_names(tree) if name.strip("_") in PARTICIPLES}
+    assert not bare, f"{file.relative_to(ROOT)}: {', '.join(sorted(bare))}"
 
 
 @pytest.mark.parametrize("file", ADAPTERS, ids=lambda file: str(file.relative_to(ROOT / "integrations")))
@@ -137,8 +207,3 @@ def test_adapters_use_public_names_only(file: Path) -> None:
             continue
         assert module == "rag_rerank", f"{file.name} imports from {module}; adapters use the package's front door"
         assert name is None or name in rag_rerank.__all__, f"{file.name} imports {name}, which is not public"
-
-
-def test_the_front_door_opens_no_backend_and_no_tool() -> None:
-    rooms = {room(module) for module, _ in imports(PACKAGE / "__init__.py") if module.startswith("rag_rerank.")}
-    assert rooms <= {"ground", "base", "records", "context", "compose", "names"}

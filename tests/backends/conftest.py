@@ -29,7 +29,7 @@ def no_world_outside(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def nothing_asked_before(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limiter, "_gates", {})
+    monkeypatch.setattr(limiter, "_limiters", {})
 
 
 @pytest.fixture(params=[*SDKS, *DIALECTS.values()], ids=lambda provider: provider.label)
@@ -121,7 +121,7 @@ class _Noting(execution_clock.Clock):
     async def asleep(self, seconds: float) -> None:
         self.noted.append(seconds)
 
-    def first_of(self, futures: Collection[Future[Any]], seconds: float | None) -> None:
+    def wait_for_any(self, futures: Collection[Future[Any]], seconds: float | None) -> None:
         if not any(future.done() for future in futures):
             assert seconds is not None, "a single caller would wait for ever"
             self.noted.append(seconds)

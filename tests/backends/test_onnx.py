@@ -22,7 +22,7 @@ from rag_rerank import (
     TruncationWarning,
     build,
 )
-from rag_rerank.backends.local.pair_encoding import Inputs, fit
+from rag_rerank.backends.local.pair_encoding import EncodedPairs, apply_overflow
 from rag_rerank.backends.onnx import OnnxReranker
 
 EMBEDDED = Path(rag_rerank.__file__).parent / "models" / "late-minilm-v1"
@@ -89,7 +89,7 @@ def test_scores_do_not_depend_on_the_batches(folder: Path, budget: int) -> None:
 @settings(max_examples=50)
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=30), st.integers(1, 200))
 def test_every_input_is_in_one_batch_within_the_budget(lengths: list[int], budget: int) -> None:
-    inputs = Inputs([[1] * n for n in lengths], [[0] * n for n in lengths], (), pad=9)
+    inputs = EncodedPairs([[1] * n for n in lengths], [[0] * n for n in lengths], (), pad=9)
     seen = []
     for rows, arrays in inputs.batches(budget):
         assert len(rows) == 1 or arrays["input_ids"].size <= budget
@@ -224,7 +224,7 @@ def test_a_window_beyond_the_model_is_refused() -> None:
 
 
 def test_rule_of_overflow() -> None:
-    assert [(c.total, c.seen) for c in fit([(3, 5), (9, 5)], 2, 10, "m", "truncate")] == [(3, 3), (9, 5)]
+    assert [(c.total, c.seen) for c in apply_overflow([(3, 5), (9, 5)], 2, 10, "m", "truncate")] == [(3, 3), (9, 5)]
 
 
 def test_the_embedded_model_knows_an_answer_from_a_topic() -> None:

@@ -391,9 +391,9 @@ def test_a_gpu_runs_once_while_it_is_loaded(
     card: None, family: str, template: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runs = []
-    run = backend._Engine.logits
+    run = backend.TorchEngine.logits
     monkeypatch.setattr(
-        backend._Engine, "logits", lambda self, arrays, notes: runs.append(1) or run(self, arrays, notes)
+        backend.TorchEngine, "logits", lambda self, arrays, notes: runs.append(1) or run(self, arrays, notes)
     )
     TorchReranker(model=str(tiny_checkpoints.made(family)), template=template).warm_up()
     assert len(runs) == 1

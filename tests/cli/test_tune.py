@@ -14,7 +14,7 @@ from rag_rerank import ConfigError, build, load
 from rag_rerank.backends.local import catalogue
 from rag_rerank.backends.onnx import OnnxReranker
 from rag_rerank.cli import app, config_edit, models
-from rag_rerank.cli.config_edit import edited, put
+from rag_rerank.cli.config_edit import edit, put
 from rag_rerank.diagnostics import check as checks
 from rag_rerank.diagnostics import tune
 from rag_rerank.diagnostics.sample_texts import questions
@@ -37,10 +37,10 @@ def run(*arguments: str, **options: Any) -> Result:
     return CliRunner().invoke(app, list(arguments), **options)
 
 
-def edit(tmp_path: Path, content: str, place: tuple[str | int, ...] = (), name: str = "c.yaml") -> str:
+def edited_file(tmp_path: Path, content: str, place: tuple[str | int, ...] = (), name: str = "c.yaml") -> str:
     file = tmp_path / name
     file.write_bytes(content.encode())
-    return edited(file, {place: SET})
+    return edit(file, {place: SET})
 
 
 # editing
@@ -49,25 +49,25 @@ def edit(tmp_path: Path, content: str, place: tuple[str | int, ...] = (), name: 
 def test_new_fields_stand_behind_the_others_and_comments_stay(tmp_path: Path) -> None:
     before = "# ours\ntype: onnx   # local\nmodel: minilm  # small\n\n# the end\n"
     new = "small\nworkers: 2\nthreads: 2\nbatch_tokens: 256\n"
-    assert edit(tmp_path, before) == before.replace("small\n", new)
+    assert edited_file(tmp_path, before) == before.replace("small\n", new)
 
 
 def test_fields_that_are_there_get_the_new_value_in_their_place(tmp_path: Path) -> None:
     before = "type: minilm\nbatch_tokens:   512 # was the best\nthreads: null\nname: x"
     after = "type: minilm\nbatch_tokens:   256 # was the best\nthreads: 2\nname: x\nworkers: 2"
-    assert edit(tmp_path, before) == after
+    assert edited_file(tmp_path, before) == after
 
 
 def test_a_flow_mapping_stays_one(tmp_path: Path) -> None:
     assert (
-        edit(tmp_path, "{ type: onnx, threads: 1, model: 'minilm', }  # short\n")
+        edited_file(tmp_path, "{ type: onnx, threads: 1, model: 'minilm', }  # short\n")
         == "{ type: onnx, threads: 2, model: 'minilm', workers: 2, batch_tokens: 256, }  # short\n"
     )
 
 
 @pytest.mark.parametrize("written", ["minilm", "'minilm'", '"minilm"'])
 def test_a_name_becomes_a_mapping(tmp_path: Path, written: str) -> None:
-    assert edit(tmp_path, f"{written}  # ours\n") == (
+    assert edited_file(tmp_path, f"{written}  # ours\n") == (
         "{type: minilm, workers: 2, threads: 2, batch_tokens: 256}  # ours\n"
     )
 
@@ -104,15 +104,15 @@ def test_a_nested_model_is_changed_in_its_place_and_nothing_else(tmp_path: Path)
     file.write_text(CASCADE)
     wanted = CASCADE
     for member, (old, new) in changes.items():
-        alone = edit(tmp_path, CASCADE, ("stages", 1, "reranker", "members", member))
+        alone = edited_file(tmp_path, CASCADE, ("stages", 1, "reranker", "members", member))
         assert alone == CASCADE.replace(old.decode(), new.decode())
         wanted = wanted.replace(old.decode(), new.decode())
-    together = edited(file, {("stages", 1, "reranker", "members", member): SET for member in changes})
+    together = edit(file, {("stages", 1, "reranker", "members", member): SET for member in changes})
     assert together == wanted
 
 
 def test_line_ends_of_windows_stay(tmp_path: Path) -> None:
-    assert edit(tmp_path, "type: minilm # a\r\nname: x\r\n") == (
+    assert edited_file(tmp_path, "type: minilm # a\r\nname: x\r\n") == (
         "type: minilm # a\r\nname: x\r\nworkers: 2\r\nthreads: 2\r\nbatch_tokens: 256\r\n"
     )
 
@@ -120,10 +120,10 @@ def test_line_ends_of_windows_stay(tmp_path: Path) -> None:
 def test_json_is_written_anew_with_its_keys_in_their_order(tmp_path: Path) -> None:
     before = '{"type":"fallback","members":["minilm",{"type":"onnx","threads":1,"model":"é"}]}'
     for member, wanted in enumerate([{"type": "minilm", **SET}, {"type": "onnx", **SET, "model": "é"}]):
-        after = edit(tmp_path, before, ("members", member), "c.json")
+        after = edited_file(tmp_path, before, ("members", member), "c.json")
         assert json.loads(after)["members"][member] == wanted
         assert "é" in after and after.startswith('{\n  "type"')
-    assert json.loads(edit(tmp_path, '"minilm"', name="c.json")) == {"type": "minilm", **SET}
+    assert json.loads(edited_file(tmp_path, '"minilm"', name="c.json")) == {"type": "minilm", **SET}
 
 
 @pytest.mark.parametrize(
@@ -137,14 +137,14 @@ def test_json_is_written_anew_with_its_keys_in_their_order(tmp_path: Path) -> No
 def test_what_cannot_be_edited_is_refused(tmp_path: Path, content: str, message: str) -> None:
     place = ("members", 0) if "members" in content else ()
     with pytest.raises(ConfigError, match=message):
-        edit(tmp_path, content, place)
+        edited_file(tmp_path, content, place)
 
 
 @pytest.mark.parametrize("content", ['"plugin"', '{"type": "plugin"}', '{"type": "plugin", "part": "lexical"}'])
 @pytest.mark.parametrize("name", ["c.json", "c.yaml"])
 def test_a_part_that_the_file_does_not_name_is_refused(tmp_path: Path, content: str, name: str) -> None:
     with pytest.raises(ConfigError, match=r"left as it is: it does not spell out part\.inner"):
-        edit(tmp_path, content, ("part", "inner"), name)
+        edited_file(tmp_path, content, ("part", "inner"), name)
 
 
 def test_a_draft_is_read_by_nobody_who_may_not_read_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,7 +164,7 @@ def test_a_draft_is_read_by_nobody_who_may_not_read_the_file(tmp_path: Path, mon
 
 def test_a_value_on_a_line_of_its_own_leaves_no_place_to_add_to(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="put 'type' on one line"):
-        edit(tmp_path, "type:\n  minilm\n")
+        edited_file(tmp_path, "type:\n  minilm\n")
 
 
 def test_a_file_is_replaced_only_by_what_describes_the_expected(tmp_path: Path) -> None:

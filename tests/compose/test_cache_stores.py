@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from rag_rerank import Cached, ConfigError, Coverage, Usage
-from rag_rerank.compose.cache_stores import FileStore, Kept
+from rag_rerank.compose.cache_stores import FileStore, StoredScore
 from rag_rerank.testing import ScriptedReranker
 
 WORKER = """
@@ -52,7 +52,7 @@ def store(file: Path) -> Iterator[FileStore]:
 
 
 def test_what_is_kept_is_found_again_exactly(store: FileStore, file: Path) -> None:
-    scores = {key(i): Kept(value, coverage) for i, (value, coverage) in enumerate(EXACT)}
+    scores = {key(i): StoredScore(value, coverage) for i, (value, coverage) in enumerate(EXACT)}
     notes: list[str] = []
     store.keep(scores, notes)
     again = FileStore(str(file), 100_000, None)
@@ -71,7 +71,7 @@ EXACT = [
 
 
 def test_thousands_of_keys_are_found_at_once(store: FileStore) -> None:
-    scores = {key(i): Kept(float(i), None) for i in range(3000)}
+    scores = {key(i): StoredScore(float(i), None) for i in range(3000)}
     store.keep(scores, [])
     assert store.find(list(scores), []) == scores
     assert store.find([], []) == {}

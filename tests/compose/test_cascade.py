@@ -96,7 +96,7 @@ def test_impossible_cascades_are_refused() -> None:
 
 def test_close_and_warm_up_reach_the_parts() -> None:
     whole, stages = cascade(None, 2)
-    assert whole.parts == tuple(stages)
+    assert whole.children == tuple(stages)
 
 
 def test_members_in_a_list_are_closed_compared_and_hashed_like_those_in_a_tuple() -> None:
@@ -115,7 +115,7 @@ def test_members_in_a_list_are_closed_compared_and_hashed_like_those_in_a_tuple(
         (Fallback(members=[one, other]), Fallback(members=(one, other))),
     ):
         assert listed == tupled and hash(listed) == hash(tupled)
-        assert listed.parts == (one, other)
+        assert listed.children == (one, other)
         listed.close()
     assert closed == ["one", "other"] * 2
 

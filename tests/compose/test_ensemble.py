@@ -33,7 +33,7 @@ from rag_rerank import (
     to_config,
 )
 from rag_rerank.backends.lexical import LexicalReranker
-from rag_rerank.compose.fusion import fused as fusion
+from rag_rerank.compose.ensemble import fuse as fusion
 from rag_rerank.testing import ScriptedReranker
 
 
@@ -359,7 +359,7 @@ def test_many_scores_are_fused_away_from_the_event_loop_with_the_same_hits(monke
         threads.append(threading.current_thread())
         return fusion(*inputs)
 
-    monkeypatch.setattr("rag_rerank.compose.ensemble.fused", watched)
+    monkeypatch.setattr("rag_rerank.compose.ensemble.fuse", watched)
     ensemble, texts = Ensemble(members=(A, B)), ["0", "1", "2"]
     few = asyncio.run(ensemble.arerank("q", texts))
     monkeypatch.setattr("rag_rerank.compose.ensemble._MANY", 5)

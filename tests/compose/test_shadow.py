@@ -26,7 +26,7 @@ from rag_rerank import (
 )
 from rag_rerank.backends.lexical import LexicalReranker
 from rag_rerank.compose import shadow as module
-from rag_rerank.execution.clock import first_of
+from rag_rerank.execution.clock import wait_for_any
 from rag_rerank.testing import RerankerContract, ScriptedReranker
 
 Ask = Callable[..., Ranking]
@@ -129,12 +129,12 @@ def test_the_callers_time_does_not_limit_the_shadow_but_its_own_does(ask: Ask, g
 
     @dataclass(frozen=True, kw_only=True)
     class Asking(ScriptedReranker):
-        prompt = True
+        enforces_deadline = True
 
         def score(self, query: str, texts: Sequence[str]) -> Scores:
-            from rag_rerank.execution.deadline import left
+            from rag_rerank.execution.deadline import seconds_left
 
-            seen.append(left())
+            seen.append(seconds_left())
             return super().score(query, texts)
 
     ear = Ear()
@@ -230,10 +230,10 @@ def test_what_is_too_much_is_skipped_and_counted_and_what_waits_at_the_end_is_dr
 
     def released(futures: Any) -> None:  # what runs is waited for, and here it may end
         gated.gate.release()
-        first_of(futures)
+        wait_for_any(futures)
 
     with monkeypatch.context() as patch:
-        patch.setattr(module, "first_of", released)
+        patch.setattr(module, "wait_for_any", released)
         shadow.close()
     summary = shadow.summary()
     assert (summary.reports, summary.skipped, summary.dropped) == (1, 2, 2)
@@ -257,7 +257,7 @@ def test_no_thread_to_be_had_is_a_skip(ask: Ask, monkeypatch: pytest.MonkeyPatch
     def none(work: Any) -> Any:
         raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr(module, "start", none)
+    monkeypatch.setattr(module, "start_thread", none)
     shadow = Shadow(reranker=UP, other=DOWN, share=1.0)
     assert len(ask(shadow)) == 4
     assert len(ask(shadow)) == 4
@@ -388,7 +388,7 @@ def test_it_is_built_from_a_config() -> None:
     node = {"type": "shadow", "reranker": "embedded", "other": "lexical", "share": 0.1}
     shadow = build(node)
     assert build(json.loads(json.dumps(to_config(shadow)))) == shadow
-    assert (shadow.scale, shadow.measured) == ("sigmoid", True)
+    assert (shadow.scale, shadow.knows_text_limit) == ("sigmoid", True)
 
 
 class TestShadow(RerankerContract):

@@ -40,10 +40,10 @@ from rag_rerank import (
     to_config,
 )
 from rag_rerank.backends.lexical import LexicalReranker
-from rag_rerank.compose.window_splitting import Document
-from rag_rerank.execution.calls import blank
+from rag_rerank.compose.window_splitting import SplitText
 from rag_rerank.testing import RerankerContract, ScriptedReranker
-from rag_rerank.text.tokenizers import HuggingFaceTokens, Room, Tokens, tokens
+from rag_rerank.text.tokenizers import HuggingFaceTokens, TextLimit, Tokens, tokens
+from rag_rerank.text.unicode import is_blank
 
 Ask = Callable[..., Ranking]
 
@@ -110,8 +110,8 @@ TEXTS = st.one_of(
 def test_windows_cover_the_whole_text_in_order_and_each_alone_fits(
     text: str, room: int, overlap: int, counters: Sequence[Callable[[], Tokens]]
 ) -> None:
-    rooms = [Room(room, counter()) for counter in counters]
-    found = Document(text, rooms, overlap).windows
+    rooms = [TextLimit(room, counter()) for counter in counters]
+    found = SplitText(text, rooms, overlap).windows
     assert (found[0][0], found[-1][1]) == (0, len(text)) if text else not found
     for (start, end), (next_start, next_end) in pairwise(found):
         assert start < next_start <= end < next_end
@@ -123,32 +123,32 @@ def test_windows_cover_the_whole_text_in_order_and_each_alone_fits(
 
 @pytest.mark.parametrize("counter", [wordpiece, byte_level])
 def test_windows_are_cut_between_words_and_share_whole_words(counter: Callable[[], Tokens]) -> None:
-    found = Document(LONG, [Room(40, counter())], 12).windows
+    found = SplitText(LONG, [TextLimit(40, counter())], 12).windows
     words = set(LONG.split())
     assert all(set(LONG[start:end].split()) <= words for start, end in found)
     assert all(later < end for (_, end), (later, _) in pairwise(found))
 
 
 def test_windows_are_filled() -> None:
-    found = Document(LONG, [Room(40, wordpiece())], 10).windows
+    found = SplitText(LONG, [TextLimit(40, wordpiece())], 10).windows
     assert len(found) <= math.ceil(wordpiece().count(LONG) / 25)
 
 
 def test_no_window_begins_with_a_combining_mark() -> None:
     text = "e\u0301\u0302" * 50 + "👩\u200d👧" * 30
-    found = Document(text, [Room(9, byte_level())], 3).windows
+    found = SplitText(text, [TextLimit(9, byte_level())], 3).windows
     assert len(found) > 10
     assert not any(text[start] in "\u0301\u0302\u200d" for start, _ in found)
 
 
 def test_a_character_that_fits_no_window_is_refused() -> None:
     with pytest.raises(InputTooLong, match="not even a single character"):
-        Document("😀😀", [Room(2, byte_level())], 0)
+        SplitText("😀😀", [TextLimit(2, byte_level())], 0)
 
 
 def test_coverage_counts_a_shared_token_once() -> None:
     text = "one two three four five six seven eight"
-    document = Document(text, [Room(4, wordpiece())], 2)
+    document = SplitText(text, [TextLimit(4, wordpiece())], 2)
     whole = [(window, None) for window in document.windows]
     assert len(whole) > 2
     assert document.coverage(whole) == Coverage(8, 8)
@@ -183,7 +183,7 @@ def test_a_local_model_reads_long_texts_whole(ask: Ask, embedded: Reranker, pool
 
 
 def test_the_window_is_what_the_query_leaves(embedded: Reranker) -> None:
-    (short,), (long,) = embedded.rooms("lake"), embedded.rooms("how deep is the lake " * 10)
+    (short,), (long,) = embedded.text_limits("lake"), embedded.text_limits("how deep is the lake " * 10)
     assert (short.tokens, long.tokens) == (128 - 4 - 1, 128 - 4 - 50)
     with pytest.raises(InputTooLong, match="no room"):
         Windows(reranker=embedded).rerank("deep " * 200, [LONG])
@@ -228,11 +228,11 @@ def test_windows_of_windows_point_into_the_text(embedded: Reranker) -> None:
 
 
 def test_a_prompt_counts_a_text_as_it_stands_behind_its_lead(tmp_path: Path) -> None:
-    from rag_rerank.backends.local.torch_models.causal import _Led
+    from rag_rerank.backends.local.torch_models.causal import _WithPrefix
 
     inner = byte_level()
     assert isinstance(inner, HuggingFaceTokens)
-    led = _Led(inner, "document: ")
+    led = _WithPrefix(inner, "document: ")
     text = "the lake is cold"
     assert led.count(text) == inner.count("document: " + text) - inner.count("document: ")
     spans = led.spans(text)
@@ -253,11 +253,11 @@ def test_windows_keep_ids_metadata_and_first_stage_scores_whatever_the_ids_are(a
         scale = property(lambda self: self.inner.scale)
 
         def _plan(self, query: str, candidates: tuple[Candidate, ...]) -> Any:
-            from rag_rerank.execution.plan import Call, Decision
+            from rag_rerank.execution.plan import Call, PlanResult
 
             seen.extend(candidates)
             ranking = yield Call(self.inner, query, candidates)
-            return Decision(ranking.hits, ranking.scale)
+            return PlanResult(ranking.hits, ranking.scale)
 
     ids = ["a", "a#1", "a##1", "a#", "#"]
     given = [Candidate(id, LONG if id != "a#1" else "short", 0.5, {"source": id}) for id in ids]
@@ -271,7 +271,7 @@ def test_windows_keep_ids_metadata_and_first_stage_scores_whatever_the_ids_are(a
 
 
 def scored(reranker: Reranker, text: str) -> list[str]:
-    return [text[a:b] for a, b in Document(text, [Room(12, wordpiece())], 4).windows]
+    return [text[a:b] for a, b in SplitText(text, [TextLimit(12, wordpiece())], 4).windows]
 
 
 @pytest.mark.parametrize(
@@ -306,20 +306,20 @@ def test_ties_keep_the_incoming_order_and_point_to_the_first_window(ask: Ask) ->
 def test_blank_windows_are_not_scored_and_leave_nothing_unread(ask: Ask) -> None:
     text = "the lake " + "\u200b" * 400 + " is deep"
     inner = ScriptedReranker()
-    counter = Room(12, byte_level())
-    assert any(blank(text[a:b]) for a, b in Document(text, [counter], 4).windows)
+    counter = TextLimit(12, byte_level())
+    assert any(is_blank(text[a:b]) for a, b in SplitText(text, [counter], 4).windows)
 
     @dataclass(frozen=True, kw_only=True)
     class Measured(ScriptedReranker):
-        measured = True
+        knows_text_limit = True
 
-        def rooms(self, query: str) -> tuple[Room, ...]:
+        def text_limits(self, query: str) -> tuple[TextLimit, ...]:
             return (counter,)
 
     inner = Measured(by_text={text: 3.0})
     (hit,) = ask(Windows(reranker=inner, overlap=4), [text])
     assert hit.score is not None and hit.coverage is not None and not hit.coverage.truncated
-    assert not any(blank(piece) for _, texts in inner.calls for piece in texts)
+    assert not any(is_blank(piece) for _, texts in inner.calls for piece in texts)
 
 
 def test_windows_without_a_score_lower_the_coverage_and_a_text_without_any_gets_their_reason(ask: Ask) -> None:
@@ -339,7 +339,7 @@ def test_windows_without_a_score_lower_the_coverage_and_a_text_without_any_gets_
 def test_a_partial_answer_stays_marked(ask: Ask) -> None:
     @dataclass(frozen=True, kw_only=True)
     class Slow(ScriptedReranker):
-        def fits(self, query: str, texts: Sequence[str], seconds: float) -> int:
+        def texts_within(self, query: str, texts: Sequence[str], seconds: float) -> int:
             return 5 if not self.calls else 0
 
     ranking = ask(windows(Deadline(reranker=Slow(), seconds=100, on_late="partial")), [LONG, "a lake"])
@@ -366,11 +366,11 @@ def test_texts_are_divided_away_from_the_event_loop() -> None:
 
     @dataclass(frozen=True, kw_only=True)
     class Measured(ScriptedReranker):
-        measured = True
+        knows_text_limit = True
 
-        def rooms(self, query: str) -> tuple[Room, ...]:
+        def text_limits(self, query: str) -> tuple[TextLimit, ...]:
             threads.append(threading.current_thread())
-            return (Room(12, wordpiece()),)
+            return (TextLimit(12, wordpiece()),)
 
     asyncio.run(Windows(reranker=Measured(), overlap=4).arerank("q", [LONG]))
     assert threads and threading.main_thread() not in threads
@@ -392,9 +392,9 @@ def test_dividing_keeps_the_time_of_the_call(world: str) -> None:
 
     @dataclass(frozen=True, kw_only=True)
     class Stuck(ScriptedReranker):
-        measured = True
+        knows_text_limit = True
 
-        def rooms(self, query: str) -> tuple[Room, ...]:
+        def text_limits(self, query: str) -> tuple[TextLimit, ...]:
             never.wait(30)
             return ()
 

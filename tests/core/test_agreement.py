@@ -9,22 +9,22 @@ from typing import Any
 import pytest
 
 from rag_rerank import InputError, ModelLoadError, build
-from rag_rerank.agreement import agreement, compared
+from rag_rerank.agreement import agreement, compare
 from rag_rerank.backends.local.samples import QUERIES, TEXTS
 from rag_rerank.backends.onnx import OnnxReranker
 from rag_rerank.diagnostics.check import check
-from rag_rerank.diagnostics.sample_texts import Asked
+from rag_rerank.diagnostics.sample_texts import SampleQuestion
 from rag_rerank.testing import ScriptedReranker
 
 
 def test_compared_is_a_mean_over_queries_and_the_worst_over_pairs() -> None:
-    found = compared([[1.0, 2.0], [100.0, -100.0]], [[1.0, 2.5], [-100.0, 100.0]])
+    found = compare([[1.0, 2.0], [100.0, -100.0]], [[1.0, 2.5], [-100.0, 100.0]])
     assert (found.queries, found.pairs, found.tau) == (2, 4, 0.0)
     assert (found.moved, found.relative, found.spread) == (200.0, 2.0, 200.0)
-    small = compared([[1000.0, 0.5]], [[1000.01, 0.51]])
+    small = compare([[1000.0, 0.5]], [[1000.01, 0.51]])
     assert small.relative == pytest.approx(0.01) and small.moved == pytest.approx(0.01)
     with pytest.raises(InputError, match="no scored texts"):
-        compared([[]], [[]])
+        compare([[]], [[]])
 
 
 def test_agreement_of_two_rerankers_leaves_out_what_has_no_score() -> None:
@@ -36,8 +36,8 @@ def test_agreement_of_two_rerankers_leaves_out_what_has_no_score() -> None:
     assert json.loads(json.dumps(other.to_dict()))["queries"] == 1
 
 
-def asked() -> list[Asked]:
-    return [Asked(query, TEXTS) for query in QUERIES]
+def asked() -> list[SampleQuestion]:
+    return [SampleQuestion(query, TEXTS) for query in QUERIES]
 
 
 def test_the_embedded_models_optimised_graph_gives_its_own_logits_and_int8_the_same_best() -> None:
@@ -60,7 +60,9 @@ def test_each_architecture_gives_the_logits_of_its_own_graph(tmp_path: Path, fam
 
     folder = export(str(tiny_checkpoints.made(family)), tmp_path / "exported").path
     texts = [*tiny_checkpoints.DOCUMENTS, *tiny_checkpoints.LINES]
-    found = check(OnnxReranker(model=str(folder)), [Asked(query, tuple(texts)) for query in tiny_checkpoints.QUERIES])
+    found = check(
+        OnnxReranker(model=str(folder)), [SampleQuestion(query, tuple(texts)) for query in tiny_checkpoints.QUERIES]
+    )
     assert found.passed
     assert found.written_anew is written_anew
     assert written_anew or found.reason.startswith("runs its own graph: no faster graph is known")
@@ -78,7 +80,7 @@ class FakeBench:
     def engine(self, reranker: Any) -> Any:
         return SimpleNamespace(notes=("runs its own graph: it is unknown",))
 
-    def run(self, reranker: Any, asked: Asked) -> tuple[float, Sequence[float]]:
+    def run(self, reranker: Any, asked: SampleQuestion) -> tuple[float, Sequence[float]]:
         self.ran.append((reranker.optimize, reranker.precision, asked.query))
         moved = self.moved if reranker.optimize and reranker.precision == "fp32" else 0.0
         return 1.0 if reranker.optimize else 2.0, [float(len(text)) / 100 + moved for text in asked.texts]
@@ -89,7 +91,7 @@ class FakeBench:
 
 @pytest.mark.parametrize(("moved", "passed"), [(5e-5, True), (2e-4, False)])
 def test_an_optimised_graph_that_differs_beyond_rounding_does_not_pass(moved: float, passed: bool) -> None:
-    found = check(OnnxReranker(model="embedded"), [Asked("q", ("a", "bb", " "))], bench=FakeBench(moved))
+    found = check(OnnxReranker(model="embedded"), [SampleQuestion("q", ("a", "bb", " "))], bench=FakeBench(moved))
     assert found.passed is passed
     assert found.to_dict()["passed"] is passed
     assert (found.written_anew, found.reason) == (False, "runs its own graph: it is unknown")
@@ -114,7 +116,7 @@ def test_texts_are_checked_as_a_reranker_reads_them() -> None:
 
 def test_nothing_to_check_and_no_model_are_errors(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="at least one text"):
-        check(OnnxReranker(model="embedded"), [Asked("q", (" ",))])
+        check(OnnxReranker(model="embedded"), [SampleQuestion("q", (" ",))])
     with pytest.raises(ModelLoadError, match="no ONNX file"):
         (tmp_path / "m").mkdir()
         check(OnnxReranker(model=str(tmp_path / "m")), asked())

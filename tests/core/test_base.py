@@ -29,8 +29,9 @@ from rag_rerank import (
     base,
 )
 from rag_rerank.execution import calls
-from rag_rerank.execution.calls import as_candidates, readable
+from rag_rerank.execution.calls import as_candidates
 from rag_rerank.testing import ScriptedReranker
+from rag_rerank.text.unicode import valid_unicode
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +121,7 @@ def test_surrogates_are_repaired_for_the_backend_and_kept_for_the_caller() -> No
 
 def test_valid_text_is_not_copied() -> None:
     text = "plain 😀"
-    assert readable(text) is text
+    assert valid_unicode(text) is text
 
 
 def test_ids_given_twice_are_refused_with_both_positions() -> None:
@@ -179,7 +180,7 @@ def test_a_thousand_candidates_are_checked_and_ranked_away_from_the_event_loop(
 
         monkeypatch.setattr(base if name == "as_candidates" else calls, name, noted)
 
-    for name in ("as_candidates", "readable", "ranked"):
+    for name in ("as_candidates", "valid_unicode", "ranked_hits"):
         noting(name)
     texts = [f"text {i}" for i in range(1_000)]
     values = [float(i) for i in range(1_000)]
@@ -191,7 +192,7 @@ def test_a_thousand_candidates_are_checked_and_ranked_away_from_the_event_loop(
     with pytest.warns(TruncationWarning) as caught:
         ranking = asyncio.run(ask())
     assert [hit.text for hit in ranking] == texts[::-1]
-    assert set(seen) == {"as_candidates", "readable", "ranked"} and threading.get_ident() not in seen.values()
+    assert set(seen) == {"as_candidates", "valid_unicode", "ranked_hits"} and threading.get_ident() not in seen.values()
     assert [warning.filename for warning in caught] == [__file__]
     with pytest.raises(InputError, match=r"candidates\[999\] must be a string or a Candidate, got int"):
         asyncio.run(reranker.arerank("q", [*texts[:-1], 7]))

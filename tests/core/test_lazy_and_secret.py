@@ -7,13 +7,13 @@ import time
 import pytest
 
 from rag_rerank import AuthenticationError, Secret
-from rag_rerank._lazy import loaded
+from rag_rerank._lazy import forget, load_once
 
 
 class Thing:
     loads = 0
 
-    @loaded
+    @load_once
     def value(self) -> object:
         type(self).loads += 1
         time.sleep(0.01)
@@ -39,7 +39,7 @@ def test_threads_that_meet_at_first_use_load_once() -> None:
 
 def test_an_error_while_loading_comes_alone_and_the_next_use_tries_again() -> None:
     class Failing:
-        @loaded
+        @load_once
         def value(self) -> object:
             raise OSError("no such file")
 
@@ -52,8 +52,8 @@ def test_an_error_while_loading_comes_alone_and_the_next_use_tries_again() -> No
 def test_a_value_can_be_forgotten_and_loads_again() -> None:
     thing = Thing()
     first = thing.value
-    assert Thing.value.pop(thing) is first
-    assert Thing.value.pop(thing) is None
+    assert forget(thing, "value") is first
+    assert forget(thing, "value") is None
     assert thing.value is not first
 
 

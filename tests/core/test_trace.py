@@ -3,9 +3,9 @@
 import rag_rerank
 from rag_rerank import Cached, Candidate, Cascade, Coverage, Fallback, RateLimited, Stage, Trace
 from rag_rerank.backends.local import catalogue
-from rag_rerank.execution.calls import Request
+from rag_rerank.execution.calls import PointwiseCall
 from rag_rerank.testing import ScriptedReranker
-from rag_rerank.trace import Visit
+from rag_rerank.trace import StepScore
 
 
 def test_the_tree_is_drawn_with_its_failures_inside() -> None:
@@ -35,11 +35,11 @@ def test_a_path_tells_every_place_of_a_candidate() -> None:
     second = ScriptedReranker(name="second", by_text={"a": 1.0, "b": 5.0})
     ranking = Cascade(stages=(Stage(reranker=first), Stage(reranker=second, depth=2))).rerank("q", ["a", "b", "c", ""])
     assert ranking.trace.path("0") == (
-        Visit("first", 1, 3.0, None, "unbounded"),
-        Visit("second", 2, 1.0, None, "unbounded"),
+        StepScore("first", 1, 3.0, None, "unbounded"),
+        StepScore("second", 2, 1.0, None, "unbounded"),
     )
-    assert ranking.trace.path("2") == (Visit("first", 3, 0.0, None, "unbounded"),)
-    assert ranking.trace.path("3") == (Visit("first", None, None, "blank text", "unbounded"),)
+    assert ranking.trace.path("2") == (StepScore("first", 3, 0.0, None, "unbounded"),)
+    assert ranking.trace.path("3") == (StepScore("first", None, None, "blank text", "unbounded"),)
     assert ranking.trace.path("nobody") == ()
 
 
@@ -79,6 +79,6 @@ def test_a_trace_names_model_revision_and_prompt() -> None:
     assert rag_rerank.build({"type": "torch", "model": "minilm"}).template_id is None
     row = catalogue.row_of("minilm")
     assert rag_rerank.build("minilm").model_id == f"{row.id}@{row.revision[:12]}"
-    trace = Request(causal, "q", (Candidate("a", "b"),)).trace()
+    trace = PointwiseCall(causal, "q", (Candidate("a", "b"),)).trace()
     assert (trace.kind, trace.template) == ("torch", "mxbai-v2")
     assert trace.model == causal.model_id

@@ -22,7 +22,7 @@ from rag_rerank import (
     Scores,
 )
 from rag_rerank.testing import ScriptedReranker
-from rag_rerank.types import SCALES, checked_values, present, ranked
+from rag_rerank.types import SCALES, check_values, present, ranked_hits
 
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
 
@@ -30,7 +30,7 @@ FINITE = st.floats(allow_nan=False, allow_infinity=False)
 @given(st.lists(FINITE, max_size=30))
 def test_ranking_is_by_raw_score_then_by_arrival(values: list[float]) -> None:
     candidates = [Candidate(str(i), "x") for i in range(len(values))]
-    hits = ranked(candidates, Scores(values, "unbounded"), range(len(values)), {})
+    hits = ranked_hits(candidates, Scores(values, "unbounded"), range(len(values)), {})
     assert [(-hit.raw_score, int(hit.id)) for hit in hits] == sorted((-v, i) for i, v in enumerate(values))
     assert [hit.rank for hit in hits] == list(range(1, len(values) + 1))
 
@@ -38,14 +38,14 @@ def test_ranking_is_by_raw_score_then_by_arrival(values: list[float]) -> None:
 @given(st.lists(FINITE, min_size=2, max_size=30))
 def test_a_saturated_sigmoid_never_decides_the_order(values: list[float]) -> None:
     candidates = [Candidate(str(i), "x") for i in range(len(values))]
-    hits = ranked(candidates, Scores(values, "sigmoid"), range(len(values)), {})
+    hits = ranked_hits(candidates, Scores(values, "sigmoid"), range(len(values)), {})
     assert [hit.raw_score for hit in hits] == sorted(values, reverse=True)
     assert all(0 <= hit.score <= 1 for hit in hits)
 
 
 def test_unscored_candidates_stand_last_in_the_order_they_came() -> None:
     candidates = [Candidate(name, "x") for name in "abcd"]
-    hits = ranked(candidates, Scores([-5.0, 3.0], "unbounded"), [1, 3], {2: "why", 0: "because"})
+    hits = ranked_hits(candidates, Scores([-5.0, 3.0], "unbounded"), [1, 3], {2: "why", 0: "because"})
     assert [(hit.id, hit.score, hit.unscored) for hit in hits] == [
         ("d", 3.0, None),
         ("b", -5.0, None),
@@ -72,7 +72,7 @@ def test_other_scales_present_the_raw_number(scale: str) -> None:
 
 @pytest.mark.parametrize("number", [1, np.float32(1), np.int64(1), Decimal(1), np.array(1.0)])
 def test_numbers_of_other_libraries_become_plain_floats(number: object) -> None:
-    (value,) = checked_values([number])
+    (value,) = check_values([number])
     assert type(value) is float
     assert type(Candidate("a", "x", score=number).score) is float
 
@@ -82,7 +82,7 @@ def test_numbers_of_other_libraries_become_plain_floats(number: object) -> None:
 )
 def test_what_is_no_finite_number_is_refused_by_position(number: object) -> None:
     with pytest.raises(InputError, match="score 1"):
-        checked_values([0.0, number])
+        check_values([0.0, number])
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,9 @@ from support.fake_bench import FakeBench, likes
 
 import rag_rerank.diagnostics.tune
 from rag_rerank import ConfigError, InputError, ModelLoadError, build
-from rag_rerank.diagnostics.bench import LoadedBench, Timing, interleaved
-from rag_rerank.diagnostics.sample_texts import Asked, questions, skewed
+from rag_rerank._lazy import peek
+from rag_rerank.diagnostics.bench import LoadedBench, Timing, interleave
+from rag_rerank.diagnostics.sample_texts import SampleQuestion, questions, skewed
 from rag_rerank.diagnostics.tune import Report, Setting, tune
 
 TEXTS = tuple("word " * n for n in range(1, 41))
@@ -161,7 +162,7 @@ def test_no_more_copies_are_loaded_than_meet_in_one_comparison() -> None:
 def test_texts_are_measured_as_a_reranker_reads_them() -> None:
     bench = FakeBench(likes(2, 256))
     tune(build("embedded"), "a \ud800", ["b \udfff", "\u200b", "c"], bench=bench)
-    assert {asked for _, asked in bench.ran} == {Asked("a \ufffd", ("b \ufffd", "c"))}
+    assert {asked for _, asked in bench.ran} == {SampleQuestion("a \ufffd", ("b \ufffd", "c"))}
 
 
 def test_progress_rises_and_ends_at_one_at_most() -> None:
@@ -191,7 +192,7 @@ def test_rounds_are_interleaved_and_every_other_one_runs_backwards() -> None:
     def run(name: str) -> Callable[[], float]:
         return lambda: ran.append(name) or float(len(ran))  # type: ignore[func-returns-value]
 
-    timings = interleaved([run("a"), run("b"), run("c")], 3)
+    timings = interleave([run("a"), run("b"), run("c")], 3)
     assert "".join(ran) == "abccbaabc"
     assert timings[0].seconds == (1.0, 6.0, 7.0)
 
@@ -205,13 +206,13 @@ def test_spread_is_the_middle_half_and_decides_what_is_faster() -> None:
 
 
 def test_the_models_themselves_are_run_and_give_the_scores_that_they_give_elsewhere() -> None:
-    asked = Asked(questions()[0].query, ("yes", "no", *skewed().texts[:2]))
+    asked = SampleQuestion(questions()[0].query, ("yes", "no", *skewed().texts[:2]))
     reranker: Any = build({"type": "embedded", "name": "mine"})
     report = tune(reranker, *asked, seconds=0.01)
     assert report.texts == 4
     assert all(row.exact for row in (*report.layouts, *report.budgets, report.chosen))
     assert report.int8 is not None and report.int8[1].tau > 0.5
-    assert type(reranker)._staffed.peek(reranker) is None  # nothing was loaded into the caller's own
+    assert peek(reranker, "_staffed") is None  # nothing was loaded into the caller's own
     with LoadedBench() as bench:
         small, large = replace(reranker, batch_tokens=128), replace(reranker, batch_tokens=2048)
         assert bench.engine(small) is bench.engine(large)

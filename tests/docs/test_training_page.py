@@ -15,7 +15,7 @@ from support.commands import COMMANDS
 
 from rag_rerank import build, to_config
 from rag_rerank.training.losses import FROM_TEACHER
-from rag_rerank.training.settings import Settings
+from rag_rerank.training.settings import TrainingSettings
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
@@ -112,7 +112,7 @@ def test_the_table_of_losses_says_what_each_learns_from() -> None:
     choices = next(one for one in COMMANDS["train"].params if one.name == "loss").type
     assert [row[0].strip("`") for row in rows] == list(choices.choices)  # type: ignore[attr-defined]
     assert {row[0].strip("`") for row in rows if "teacher" in row[2]} == set(FROM_TEACHER)
-    assert f"`{Settings().loss}` is the default" in section("Losses")
+    assert f"`{TrainingSettings().loss}` is the default" in section("Losses")
 
 
 def test_messages_that_are_quoted_are_those_that_are_given() -> None:

@@ -24,7 +24,7 @@ from rag_rerank import (
     InputTooLong,
     TruncationWarning,
 )
-from rag_rerank.evaluation.calibrate import applied, calibrate, reliability, shaped
+from rag_rerank.evaluation.calibrate import apply_shape, calibrate, fit_shape, reliability
 from rag_rerank.evaluation.data.judged import Judged, JudgedQuery
 from rag_rerank.evaluation.reliability import brier, log_loss
 from rag_rerank.testing import ScriptedReranker
@@ -124,11 +124,11 @@ LABELLED = st.lists(st.tuples(st.floats(-30, 30), st.booleans()), min_size=4, ma
 @given(LABELLED)
 def test_platt_is_the_maximum_of_his_likelihood(pairs: list[tuple[float, bool]]) -> None:
     scores, labels = zip(*pairs, strict=True)
-    shape = shaped("platt", scores, labels)
+    shape = fit_shape("platt", scores, labels)
     good = sum(labels)
     target = np.where(labels, (good + 1) / (good + 2), 1 / (len(labels) - good + 2))
     raw = np.array(scores)
-    off = np.array(applied(shape, scores)) - target
+    off = np.array(apply_shape(shape, scores)) - target
     assert abs(off.sum()) <= 1e-6 * len(raw)  # the gradient is zero, and the likelihood is concave
     assert abs((off * (raw - raw.mean()) / raw.std()).sum()) <= 1e-6 * len(raw)
 
@@ -138,7 +138,7 @@ def test_platt_equals_scikit_learns() -> None:
     world = World(50)
     scores = list(world.scores.values())
     labels = [bool(g) for q in world.judged.queries for g in q.grades.values()]
-    shape = shaped("platt", scores, labels)
+    shape = fit_shape("platt", scores, labels)
     slope, intercept = calibration._sigmoid_calibration(np.array(scores), np.array(labels, dtype=float))
     assert shape["slope"] == pytest.approx(-slope, abs=1e-4)
     assert shape["intercept"] == pytest.approx(-intercept, abs=1e-4)
@@ -152,7 +152,9 @@ def test_isotonic_equals_scikit_learns(pairs: list[tuple[float, bool]]) -> None:
     bounds = {"y_min": 1 / (len(labels) - good + 2), "y_max": (good + 1) / (good + 2)}
     reference = isotonic.IsotonicRegression(**bounds, out_of_bounds="clip").fit(scores, np.array(labels, dtype=float))
     asked = [*scores, -99.0, 99.0, *np.linspace(-30, 30, 50)]
-    assert applied(shaped("isotonic", scores, labels), asked) == pytest.approx(list(reference.predict(asked)), abs=1e-9)
+    assert apply_shape(fit_shape("isotonic", scores, labels), asked) == pytest.approx(
+        list(reference.predict(asked)), abs=1e-9
+    )
 
 
 def test_each_query_is_judged_by_a_map_of_other_queries() -> None:

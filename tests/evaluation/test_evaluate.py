@@ -286,7 +286,7 @@ def test_answers_of_another_depth_config_or_version_do_not_count(
 ) -> None:
     evaluate(collection(), ["chance"], records=tmp_path, **FEW)
     if version := options.pop("version", None):
-        monkeypatch.setattr(rag_rerank, "__version__", version)
+        monkeypatch.setattr("rag_rerank.evaluation.answer_store.__version__", version)
     evaluate(**{"judged": collection(), "configs": ["chance"], "records": tmp_path, **FEW, **options})
     assert len(asked) == 24
 
@@ -325,7 +325,7 @@ def test_new_judgments_need_no_new_answers(tmp_path: Path, asked: list[str]) -> 
 
 def test_rerankers_that_nothing_describes_are_asked_each_time(tmp_path: Path, asked: list[str]) -> None:
     class Nameless(Oracle):
-        uncacheable = "it says so"  # type: ignore[assignment]
+        why_not_cacheable = "it says so"  # type: ignore[assignment]
 
     for _ in range(2):
         evaluate(collection(), [Nameless()], records=tmp_path, **FEW)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from rag_rerank import ConfigError, InputError
 from rag_rerank.evaluation.data.judged import Judged, JudgedQuery
-from rag_rerank.evaluation.measures import MEASURES, TOP_3, checked, per_query
+from rag_rerank.evaluation.measures import MEASURES, TOP_3, check_measures, per_query
 
 
 def judged(grades: dict[str, dict[str, int]], relevant: int = 1) -> Judged:
@@ -105,7 +105,7 @@ def test_an_order_is_looked_at_as_a_whole_where_a_measure_has_no_cutoff() -> Non
 
 
 def test_names_are_read_as_ir_measures_reads_them() -> None:
-    assert checked(["NDCG@10", "nDCG@10", "MRR@10", "Recall@5"]) == ("nDCG@10", "RR@10", "R@5")
+    assert check_measures(["NDCG@10", "nDCG@10", "MRR@10", "Recall@5"]) == ("nDCG@10", "RR@10", "R@5")
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_names_are_read_as_ir_measures_reads_them() -> None:
 )
 def test_a_name_that_cannot_be_used_is_a_config_error_that_says_how_to_mend_it(name: str, told: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        checked(["nDCG@10", name])
+        check_measures(["nDCG@10", name])
     assert told in str(caught.value)
     with pytest.raises(ConfigError):
         per_query(judged({"q": {"a": 1}}), {"q": ["a"]}, [name])
@@ -133,6 +133,6 @@ def test_a_name_that_cannot_be_used_is_a_config_error_that_says_how_to_mend_it(n
 
 def test_no_measure_at_all_and_a_document_twice_are_refused() -> None:
     with pytest.raises(ConfigError, match="at least one measure"):
-        checked([])
+        check_measures([])
     with pytest.raises(InputError, match="'q': a document stands twice"):
         per_query(judged({"q": {"a": 1}}), {"q": ["a", "b", "a"]})

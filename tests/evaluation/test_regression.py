@@ -9,7 +9,7 @@ import pytest
 
 from rag_rerank import InputError
 from rag_rerank.evaluation.data.judged import Problem
-from rag_rerank.evaluation.regression import against
+from rag_rerank.evaluation.regression import compare_with_baseline
 from rag_rerank.evaluation.report import (
     FIRST_STAGE,
     SCHEMA,
@@ -17,12 +17,12 @@ from rag_rerank.evaluation.report import (
     Comparison,
     Data,
     Depth,
-    Estimate,
+    DocumentRanks,
     Evaluation,
+    EvaluationSettings,
+    MeanEstimate,
     Outcome,
-    Place,
     Reliability,
-    Settings,
     Slice,
     System,
     Verdict,
@@ -47,7 +47,7 @@ def evaluation(
         )
         for i in range(n)
     )
-    mean = Estimate(mean=0.5, low=0.4, high=0.6)
+    mean = MeanEstimate(mean=0.5, low=0.4, high=0.6)
     data = Data(
         name="d", fingerprint=fingerprint, queries=n, candidates=10.0, judged=1.0, relevant=1, ceiling={"nDCG@10": 1.0}
     )
@@ -55,7 +55,7 @@ def evaluation(
         time="2025-01-01T00:00:00Z",
         version="0",
         data=data,
-        settings=Settings(measures=MEASURES, depth=10, top_k=5, samples=2_000, seed=0),
+        settings=EvaluationSettings(measures=MEASURES, depth=10, top_k=5, samples=2_000, seed=0),
         systems=tuple(System(name=name, label=name, measures=dict.fromkeys(MEASURES, mean)) for name in values),
         comparisons=(),
         slices=(),
@@ -71,14 +71,14 @@ def noise(seed: int, n: int = 80) -> list[float]:
 
 def test_the_same_again_is_no_fall() -> None:
     one = evaluation({FIRST_STAGE: noise(1), "x": noise(2)})
-    found = against(one, one)
+    found = compare_with_baseline(one, one)
     assert (found.falls, found.tested, found.queries, found.notes) == ((), 10, 80, ())
 
 
 def test_a_slice_that_fell_is_found_though_the_whole_did_not_fall() -> None:
     before = noise(1)
     now = [v - 0.1 if i % 4 == 2 else v + 0.05 for i, v in enumerate(before)]
-    (fall,) = against(evaluation({"x": now}), evaluation({"x": before})).falls
+    (fall,) = compare_with_baseline(evaluation({"x": now}), evaluation({"x": before})).falls
     assert (fall.system, fall.field, fall.value, fall.measure, fall.queries) == ("x", "language", "l2", "nDCG@10", 20)
     assert fall.difference.mean == pytest.approx(-0.1) and fall.p_adjusted < 0.05
     assert fall.before - fall.now == pytest.approx(0.1)
@@ -87,7 +87,7 @@ def test_a_slice_that_fell_is_found_though_the_whole_did_not_fall() -> None:
 
 def test_a_fall_of_everything_is_told_for_the_whole_first_where_it_is_the_largest() -> None:
     before = noise(1)
-    found = against(evaluation({"x": [v - 0.2 for v in before]}), evaluation({"x": before}))
+    found = compare_with_baseline(evaluation({"x": [v - 0.2 for v in before]}), evaluation({"x": before}))
     assert {(fall.field, fall.value) for fall in found.falls} == {
         (None, None),
         *(("language", f"l{i}") for i in range(4)),
@@ -98,8 +98,8 @@ def test_a_fall_of_everything_is_told_for_the_whole_first_where_it_is_the_larges
 
 def test_a_rise_is_no_fall_and_a_small_slice_is_not_tested() -> None:
     before = noise(1)
-    assert against(evaluation({"x": [v + 0.2 for v in before]}), evaluation({"x": before})).falls == ()
-    assert against(evaluation({"x": before}, slices=10), evaluation({"x": before})).tested == 1
+    assert compare_with_baseline(evaluation({"x": [v + 0.2 for v in before]}), evaluation({"x": before})).falls == ()
+    assert compare_with_baseline(evaluation({"x": before}, slices=10), evaluation({"x": before})).tested == 1
 
 
 def test_where_nothing_changed_but_by_chance_at_most_5_of_100_runs_are_stopped() -> None:
@@ -107,8 +107,10 @@ def test_where_nothing_changed_but_by_chance_at_most_5_of_100_runs_are_stopped()
     for seed in range(200):
         before = noise(seed, 48)
         now = (np.array(before) + np.random.default_rng(1_000 + seed).normal(0, 0.1, 48)).tolist()
-        settings = Settings(measures=MEASURES, depth=10, top_k=5, samples=500, seed=seed)
-        stopped += bool(against(evaluation({"x": now}, settings=settings), evaluation({"x": before})).falls)
+        settings = EvaluationSettings(measures=MEASURES, depth=10, top_k=5, samples=500, seed=seed)
+        stopped += bool(
+            compare_with_baseline(evaluation({"x": now}, settings=settings), evaluation({"x": before})).falls
+        )
     assert stopped <= 0.05 * 200 + 3 * (0.05 * 0.95 * 200) ** 0.5
 
 
@@ -117,7 +119,7 @@ def test_what_differs_is_compared_as_far_as_it_can_be_and_said() -> None:
     now = evaluation({"x": [0.0] * 50, "new": [0.0] * 50}, fingerprint="b")
     settings = replace(now.settings, depth=20)
     changed = replace(now.outcomes[0], text="another query")
-    found = against(replace(now, outcomes=(changed, *now.outcomes[1:]), settings=settings), before)
+    found = compare_with_baseline(replace(now, outcomes=(changed, *now.outcomes[1:]), settings=settings), before)
     assert found.queries == 49 and {fall.system for fall in found.falls} == {"x"}
     assert found.notes == (
         "The data are not those of the baseline: 49 of 50 queries are in both (the baseline has 60), and their "
@@ -131,16 +133,16 @@ def test_what_differs_is_compared_as_far_as_it_can_be_and_said() -> None:
 def test_what_cannot_be_compared_is_refused() -> None:
     one = evaluation({"x": noise(1)})
     with pytest.raises(InputError, match="no system in common"):
-        against(one, evaluation({"y": noise(1)}))
+        compare_with_baseline(one, evaluation({"y": noise(1)}))
     with pytest.raises(InputError, match="no query in common"):
-        against(one, replace(one, outcomes=tuple(replace(o, id=f"other {o.id}") for o in one.outcomes)))
+        compare_with_baseline(one, replace(one, outcomes=tuple(replace(o, id=f"other {o.id}") for o in one.outcomes)))
     with pytest.raises(InputError, match="AP, which this evaluation did not measure"):
-        against(one, replace(one, settings=replace(one.settings, measures=("AP",))))
+        compare_with_baseline(one, replace(one, settings=replace(one.settings, measures=("AP",))))
 
 
 def full() -> Evaluation:
     """Return an evaluation in which every part stands."""
-    mean = Estimate(mean=0.5, low=0.4, high=0.6)
+    mean = MeanEstimate(mean=0.5, low=0.4, high=0.6)
     test = Comparison(
         system="x",
         baseline=FIRST_STAGE,
@@ -163,7 +165,7 @@ def full() -> Evaluation:
         depths=(Depth(depth=5, measures={"nDCG@10": mean}),),
         reliability=Reliability(ece=0.1, bins=bins),
     )
-    place = Place(id="d", grade=2, ranks={"x": 1, FIRST_STAGE: None})
+    place = DocumentRanks(id="d", grade=2, ranks={"x": 1, FIRST_STAGE: None})
     first = replace(one.outcomes[0], failures={"x": "tie"}, places=(place,), seconds={"x": 0.1})
     return replace(
         one,

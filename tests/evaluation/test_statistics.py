@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from support.simulated_collections import covers, differences
 
 from rag_rerank import InputError
-from rag_rerank.evaluation.report import Comparison, Estimate
-from rag_rerank.evaluation.statistics import adjusted, compare, estimate, holm, randomisation
+from rag_rerank.evaluation.report import Comparison, MeanEstimate
+from rag_rerank.evaluation.statistics import adjusted_p, compare, estimate, holm, randomisation
 
 VALUES = st.lists(st.sampled_from([-1.0, -0.5, -0.37, 0.0, 0.0, 0.13, 0.5, 0.63, 1.0]), min_size=1, max_size=40)
 
@@ -74,10 +74,10 @@ def test_drawn_signs_come_near_to_all_signs_and_p_is_never_zero() -> None:
 def test_where_there_is_nothing_to_tell_the_p_value_is_one_and_the_interval_has_no_width() -> None:
     same = compare("x", "y", "m", by_query([0.3, 0.7]), by_query([0.3, 0.7]))
     assert (same.p, same.p_adjusted, same.unchanged) == (1.0, 1.0, 2)
-    assert same.difference == Estimate(mean=0.0, low=0.0, high=0.0)
-    assert estimate([0.1] * 30) == Estimate(mean=0.1, low=0.1, high=0.1)
+    assert same.difference == MeanEstimate(mean=0.0, low=0.0, high=0.0)
+    assert estimate([0.1] * 30) == MeanEstimate(mean=0.1, low=0.1, high=0.1)
     one = compare("x", "y", "m", {"q": 1.0}, {"q": 0.25})
-    assert (one.p, one.difference) == (1.0, Estimate(mean=0.75, low=0.75, high=0.75))
+    assert (one.p, one.difference) == (1.0, MeanEstimate(mean=0.75, low=0.75, high=0.75))
 
 
 def test_the_same_seed_gives_the_same_figures_in_plain_floats_and_another_seed_others() -> None:
@@ -112,15 +112,15 @@ def test_holm_keeps_the_order_lowers_nothing_and_is_one_for_one(values: list[flo
 
 def test_holm_gives_the_known_figures() -> None:
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx((0.03, 0.06, 0.06, 0.02))
-    zero = Estimate(mean=0.0, low=0.0, high=0.0)
+    zero = MeanEstimate(mean=0.0, low=0.0, high=0.0)
     family = [
         Comparison(
             system=name, baseline="b", measure="m", difference=zero, p=p, p_adjusted=p, helped=0, hurt=0, unchanged=1
         )
         for name, p in (("x", 0.04), ("y", 0.01))
     ]
-    assert [(one.system, one.p, one.p_adjusted) for one in adjusted(family)] == [("x", 0.04, 0.04), ("y", 0.01, 0.02)]
-    assert adjusted([]) == ()
+    assert [(one.system, one.p, one.p_adjusted) for one in adjusted_p(family)] == [("x", 0.04, 0.04), ("y", 0.01, 0.02)]
+    assert adjusted_p([]) == ()
 
 
 @pytest.mark.parametrize("kind", ["one relevant", "graded"])

@@ -10,14 +10,14 @@ from rag_rerank.execution import clock
 
 
 def test_work_beside_gives_its_result_and_its_error() -> None:
-    assert clock.start(lambda: 42).result(timeout=30) == 42
-    failed: Future[float] = clock.start(lambda: 1 / 0)
+    assert clock.start_thread(lambda: 42).result(timeout=30) == 42
+    failed: Future[float] = clock.start_thread(lambda: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         failed.result(timeout=30)
 
 
 def test_a_thread_is_used_again_and_two_at_once_are_two() -> None:
-    first = clock.start(threading.get_ident)
+    first = clock.start_thread(threading.get_ident)
     ident = first.result(timeout=30)
     gate = threading.Event()
 
@@ -28,7 +28,7 @@ def test_a_thread_is_used_again_and_two_at_once_are_two() -> None:
     idle = clock._threads._idle
     while not idle:  # the thread puts itself back after it has answered
         pass
-    both = [clock.start(held), clock.start(held)]
+    both = [clock.start_thread(held), clock.start_thread(held)]
     gate.set()
     idents = {future.result(timeout=30) for future in both}
     assert len(idents) == 2
@@ -48,10 +48,10 @@ def test_an_idle_thread_ends_after_a_while(monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_a_forked_child_starts_threads_of_its_own() -> None:
-    clock.start(lambda: None).result(timeout=30)
+    clock.start_thread(lambda: None).result(timeout=30)
     child = os.fork()
     if child == 0:
-        os._exit(0 if clock.start(lambda: 7).result(timeout=30) == 7 else 1)
+        os._exit(0 if clock.start_thread(lambda: 7).result(timeout=30) == 7 else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
@@ -62,12 +62,12 @@ def test_another_clock_counts_for_all_threads_until_it_is_taken_away() -> None:
 
     with clock.use(Stopped()):
         assert clock.now() == 5.0
-        assert clock.start(clock.now).result(timeout=30) == 5.0
+        assert clock.start_thread(clock.now).result(timeout=30) == 5.0
     assert clock.now() != 5.0
 
 
 def test_waiting_ends_with_the_first_future_or_with_the_time() -> None:
     done: Future[int] = Future()
     done.set_result(1)
-    clock.first_of([done, Future()])
-    clock.first_of([Future()], 0.0)
+    clock.wait_for_any([done, Future()])
+    clock.wait_for_any([Future()], 0.0)

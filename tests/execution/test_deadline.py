@@ -79,11 +79,11 @@ def test_asking_what_is_left_takes_one_step_for_each_limit_around() -> None:
         steps += event == "call"
 
     with contextlib.ExitStack() as stack:
-        stack.enter_context(deadline.within(5))
+        stack.enter_context(deadline.time_limit(5))
         for _ in range(10):
-            stack.enter_context(deadline.within(math.inf))
+            stack.enter_context(deadline.time_limit(math.inf))
         sys.setprofile(count)
-        left = deadline.left()
+        left = deadline.seconds_left()
         sys.setprofile(None)
     assert 0 < left <= 5
     assert steps < 20

@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 
 import pytest
 
-import rag_rerank
 from rag_rerank import Cached, ConfigError, ModelLoadError, PointwiseReranker, Secret, build, registry
 from rag_rerank.backends.api.attempts import RetryPolicy
 from rag_rerank.backends.api.breaker import Breaker
@@ -44,7 +43,7 @@ CHANGED: Mapping[str, Mapping[str, Any]] = {
     },
     "voyage": {**API, "truncation": False},
 }
-"""Fields that can change a score, each with a value that is not the default. All others must stand in ``neutral``."""
+"""Fields that can change a score, with another value than the default; all others are ``fields_without_effect``."""
 
 NEUTRAL: Mapping[str, Any] = {
     "api_key": "other",
@@ -109,55 +108,65 @@ def settable(kind: str) -> set[str]:
 
 @pytest.mark.parametrize("kind", POINTWISE)
 def test_every_field_is_known_to_change_scores_or_not(kind: str) -> None:
-    neutral = registry.resolve(kind).neutral
-    assert settable(kind) - neutral - set(CHANGED[kind]) == set(), (
+    fields_without_effect = registry.resolve(kind).fields_without_effect
+    assert settable(kind) - fields_without_effect - set(CHANGED[kind]) == set(), (
         f"new fields of {kind}: can they change a score? If so, give an example in CHANGED; if not, add them to "
-        "`neutral` of the class and to NEUTRAL here"
+        "`fields_without_effect` of the class and to NEUTRAL here"
     )
-    assert neutral <= settable(kind) and neutral <= set(NEUTRAL)
-    assert not neutral & set(CHANGED[kind])
+    assert fields_without_effect <= settable(kind) and fields_without_effect <= set(NEUTRAL)
+    assert not fields_without_effect & set(CHANGED[kind])
 
 
 @pytest.mark.usefixtures("from_hub")
 @pytest.mark.parametrize(("kind", "field"), [(kind, field) for kind in POINTWISE for field in CHANGED[kind]])
-def test_what_can_change_a_score_changes_the_fingerprint(kind: str, field: str) -> None:
+def test_what_can_change_a_score_changes_the_identity(kind: str, field: str) -> None:
     reranker = default(kind)
-    assert replace(reranker, **{field: CHANGED[kind][field]}).fingerprint != reranker.fingerprint
+    assert replace(reranker, **{field: CHANGED[kind][field]}).identity != reranker.identity
 
 
 @pytest.mark.usefixtures("from_hub")
 @pytest.mark.parametrize("kind", POINTWISE)
 def test_what_cannot_change_a_score_does_not(kind: str) -> None:
     reranker = default(kind)
-    for field in registry.resolve(kind).neutral:
-        assert replace(reranker, **{field: NEUTRAL[field]}).fingerprint == reranker.fingerprint, field
-    assert pickle.loads(pickle.dumps(reranker)).fingerprint == reranker.fingerprint
+    for field in registry.resolve(kind).fields_without_effect:
+        assert replace(reranker, **{field: NEUTRAL[field]}).identity == reranker.identity, field
+    assert pickle.loads(pickle.dumps(reranker)).identity == reranker.identity
 
 
 @pytest.mark.usefixtures("from_hub")
 def test_the_same_model_under_another_name_shares_and_backends_do_not() -> None:
     alias = OnnxReranker(model="minilm")
-    assert alias.fingerprint == OnnxReranker(model="cross-encoder/ms-marco-MiniLM-L6-v2").fingerprint
-    assert alias.fingerprint != TorchReranker(model="minilm").fingerprint
-    assert alias.fingerprint == OnnxReranker(model="minilm", max_length=512).fingerprint  # the model's own window
+    assert alias.identity == OnnxReranker(model="cross-encoder/ms-marco-MiniLM-L6-v2").identity
+    assert alias.identity != TorchReranker(model="minilm").identity
+    assert alias.identity == OnnxReranker(model="minilm", max_length=512).identity  # the model's own window
 
 
-def test_a_release_begins_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = ScriptedReranker().fingerprint
-    monkeypatch.setattr(rag_rerank, "__version__", "99.0")
-    assert ScriptedReranker().fingerprint != before
+def test_a_cache_does_not_outlive_a_release_and_a_calibration_map_does(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    reranker, file = ScriptedReranker(default=1.0), str(tmp_path / "scores.db")
+    identity = reranker.identity
+
+    def hits() -> int:
+        with Cached(reranker=reranker, path=file) as cached:
+            return cached.rerank("q", ["a"]).usage.cached
+
+    assert [hits(), hits()] == [0, 1]
+    monkeypatch.setattr("rag_rerank.compose.cached.__version__", "99.0")
+    assert hits() == 0
+    assert reranker.identity == identity
 
 
 def test_scale_and_script_count() -> None:
     assert (
-        ScriptedReranker(by_text={"a": 1.0, "b": 2.0}).fingerprint
-        == ScriptedReranker(by_text={"b": 2.0, "a": 1.0}).fingerprint
+        ScriptedReranker(by_text={"a": 1.0, "b": 2.0}).identity
+        == ScriptedReranker(by_text={"b": 2.0, "a": 1.0}).identity
     )
     prints = {
-        ScriptedReranker(by_text={"a": 1.0}).fingerprint,
-        ScriptedReranker(by_text={"a": 2.0}).fingerprint,
-        ScriptedReranker(default=1.0).fingerprint,
-        ScriptedReranker(answers_on="sigmoid").fingerprint,
+        ScriptedReranker(by_text={"a": 1.0}).identity,
+        ScriptedReranker(by_text={"a": 2.0}).identity,
+        ScriptedReranker(default=1.0).identity,
+        ScriptedReranker(answers_on="sigmoid").identity,
     }
     assert len(prints) == 4
 
@@ -168,22 +177,22 @@ def test_a_field_that_a_subclass_adds_counts_and_a_secret_never_does() -> None:
         kind: ClassVar[str] = "special"
         more: Any = None
 
-    assert Special(more=1).fingerprint != Special(more=2).fingerprint
-    assert Special(more=RetryPolicy()).fingerprint != Special(more=RetryPolicy(attempts=1)).fingerprint
+    assert Special(more=1).identity != Special(more=2).identity
+    assert Special(more=RetryPolicy()).identity != Special(more=RetryPolicy(attempts=1)).identity
     with pytest.raises(ConfigError, match=r"special cannot be told from others: .* plain values, and Secret is none"):
-        _ = Special(more=Secret("s3cret")).fingerprint
+        _ = Special(more=Secret("s3cret")).identity
 
 
 def test_the_server_counts_wherever_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     one = CohereReranker()
-    there = CohereReranker(base_url="https://azure.test").fingerprint
-    assert there != one.fingerprint
+    there = CohereReranker(base_url="https://azure.test").identity
+    assert there != one.identity
     monkeypatch.setenv("CO_API_URL", "https://azure.test")
-    assert CohereReranker().fingerprint == there
-    assert one.fingerprint != there  # its client is made for the server that it had
+    assert CohereReranker().identity == there
+    assert one.identity != there  # its client is made for the server that it had
     one.close()
-    assert one.fingerprint == there
-    assert VoyageReranker(api_key="al-1").fingerprint != VoyageReranker(api_key="pa-1").fingerprint
+    assert one.identity == there
+    assert VoyageReranker(api_key="al-1").identity != VoyageReranker(api_key="pa-1").identity
 
 
 @pytest.mark.parametrize("kind", [CohereReranker, VoyageReranker])
@@ -194,7 +203,7 @@ def test_an_injected_client_cannot_be_cached(kind: Callable[..., PointwiseRerank
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder that is enough for a fingerprint: nothing of it is loaded."""
+    """A folder that is enough for an identity: nothing of it is loaded."""
     made = tmp_path / "model"
     made.mkdir()
     for name, content in {
@@ -211,7 +220,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def of(folder: Path, **options: Any) -> str:
-    return OnnxReranker(model=str(folder), **options).fingerprint
+    return OnnxReranker(model=str(folder), **options).identity
 
 
 @pytest.mark.parametrize(
@@ -244,20 +253,20 @@ def test_files_are_hashed_once_a_load_and_only_when_asked(folder: Path, monkeypa
     reranker = OnnxReranker(model=str(folder))
     cached = Cached(reranker=reranker)
     assert hashed == []
-    first = cached.fingerprint
-    assert (reranker.fingerprint, len(hashed)) == (first, 5)
+    first = cached.identity
+    assert (reranker.identity, len(hashed)) == (first, 5)
     cached.close()
-    assert (cached.fingerprint, len(hashed)) == (first, 10)
+    assert (cached.identity, len(hashed)) == (first, 10)
 
 
-def test_files_replaced_behind_a_fingerprint_are_an_error_until_close(folder: Path) -> None:
+def test_files_replaced_behind_an_identity_are_an_error_until_close(folder: Path) -> None:
     reranker = OnnxReranker(model=str(folder))
-    before = reranker.fingerprint
+    before = reranker.identity
     (folder / "model.onnx").write_text("other weights")
     with pytest.raises(ModelLoadError, match=r"files of .* changed while the model was in use; close\(\)"):
         reranker.warm_up()
     reranker.close()
-    assert reranker.fingerprint != before
+    assert reranker.identity != before
 
 
 @pytest.fixture(scope="module")

@@ -25,7 +25,7 @@ from rag_rerank import (
     Shadow,
 )
 from rag_rerank.backends.api.attempts import RetryPolicy
-from rag_rerank.execution.plan import Call, Decision, Outcome, Plan, Together
+from rag_rerank.execution.plan import Call, Outcome, Parallel, Plan, PlanResult
 
 Sees = Callable[[tuple[Outcome, ...]], None]
 
@@ -48,10 +48,10 @@ class Beside(Composite):
 
     def _plan(self, query: str, candidates: tuple[Candidate, ...]) -> Plan:
         calls = tuple(Call(member, query, candidates, self.seconds) for member in self.members)
-        outcomes = yield Together(calls, self.stagger, self.enough)
+        outcomes = yield Parallel(calls, self.stagger, self.enough)
         self.seen.append(outcomes)
         answer = next(outcome for outcome in outcomes if isinstance(outcome, Ranking))
-        return Decision(answer.hits, answer.scale)
+        return PlanResult(answer.hits, answer.scale)
 
 
 def kinds(whole: Beside) -> list[str | None]:

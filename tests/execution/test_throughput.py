@@ -9,52 +9,52 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rag_rerank.execution.throughput import Pace, work
+from rag_rerank.execution.throughput import Throughput, estimated_tokens
 
 
-def taught(*observations: tuple[float, float]) -> Pace:
-    pace = Pace()
+def taught(*observations: tuple[float, float]) -> Throughput:
+    pace = Throughput()
     for done, seconds in observations:
         pace.note(done, seconds)
     return pace
 
 
 def test_nothing_is_known_before_the_first_call() -> None:
-    assert Pace().fits([1.0, 2.0], 10.0) is None
-    assert taught((0.0, 3.0)).fits([1.0], 10.0) is None  # a call without work tells nothing
+    assert Throughput().texts_within([1.0, 2.0], 10.0) is None
+    assert taught((0.0, 3.0)).texts_within([1.0], 10.0) is None  # a call without work tells nothing
 
 
 def test_one_call_is_taken_as_proportional() -> None:
     pace = taught((10.0, 5.0))
-    assert pace.fits([1.0] * 20, 3.0) == 6
-    assert pace.fits([4.0, 1.0, 1.0], 2.6) == 2
-    assert pace.fits([100.0], 3.0) == 0
-    assert pace.fits([], 3.0) == 0
+    assert pace.texts_within([1.0] * 20, 3.0) == 6
+    assert pace.texts_within([4.0, 1.0, 1.0], 2.6) == 2
+    assert pace.texts_within([100.0], 3.0) == 0
+    assert pace.texts_within([], 3.0) == 0
 
 
 def test_calls_of_several_sizes_tell_the_start_from_the_rest() -> None:
     pace = taught((10.0, 7.0), (20.0, 12.0))  # 2 seconds, and half a second each
-    assert pace.fits([1.0] * 50, 7.01) == 10
-    assert pace.fits([1.0] * 50, 1.9) == 0
+    assert pace.texts_within([1.0] * 50, 7.01) == 10
+    assert pace.texts_within([1.0] * 50, 1.9) == 0
 
 
 def test_calls_that_take_the_same_time_whatever_their_size_have_no_price_a_text() -> None:
     pace = taught((10.0, 3.0), (20.0, 2.9), (30.0, 2.8))
-    assert pace.fits([1.0] * 99, 3.5) == 99
-    assert pace.fits([1.0] * 99, 1.0) == 0
+    assert pace.texts_within([1.0] * 99, 3.5) == 99
+    assert pace.texts_within([1.0] * 99, 1.0) == 0
 
 
 def test_old_calls_are_forgotten() -> None:
     pace = taught(*[(10.0, 100.0)] * 20, *[(10.0, 1.0)] * 100)
-    assert 90 <= (pace.fits([1.0] * 200, 10.0) or 0) <= 110
+    assert 90 <= (pace.texts_within([1.0] * 200, 10.0) or 0) <= 110
 
 
 def test_work_counts_the_query_with_every_text_and_stops_at_the_window() -> None:
-    assert work("four", ["eight by", ""]) == [3 + 4, 1 + 4]
-    assert work("q", ["x" * 4000], window=512) == [512]
-    assert work("q", ["é"]) > work("q", ["e"])
-    assert work("q", []) == []
-    assert work("\ud800", ["\udc00"])[0] > 0
+    assert estimated_tokens("four", ["eight by", ""]) == [3 + 4, 1 + 4]
+    assert estimated_tokens("q", ["x" * 4000], window=512) == [512]
+    assert estimated_tokens("q", ["é"]) > estimated_tokens("q", ["e"])
+    assert estimated_tokens("q", []) == []
+    assert estimated_tokens("\ud800", ["\udc00"])[0] > 0
 
 
 @given(
@@ -68,7 +68,7 @@ def test_a_straight_line_is_found_again(
     start: float, each: float, seen: list[float], seconds: float, works: list[float]
 ) -> None:
     pace = taught(*((x, start + each * x) for x in seen))
-    fitting = pace.fits(works, seconds)
+    fitting = pace.texts_within(works, seconds)
     assert fitting is not None and 0 <= fitting <= len(works)
     if max(seen) > 3 * min(seen):  # sizes that differ enough to tell the start from the rest
         takes = [start + each * sum(works[: n + 1]) for n in range(len(works))]
@@ -86,14 +86,14 @@ def test_whatever_was_seen_more_time_never_fits_less(
     seen: list[tuple[float, float]], works: list[float], seconds: float, more: float
 ) -> None:
     pace = taught(*seen)
-    one, other = pace.fits(works, seconds), pace.fits(works, seconds + more)
+    one, other = pace.texts_within(works, seconds), pace.texts_within(works, seconds + more)
     assert (one is None) == (other is None)
     if one is not None and other is not None:
         assert 0 <= one <= other <= len(works)
 
 
 def test_threads_may_share_it() -> None:
-    pace = Pace()
+    pace = Throughput()
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda i: pace.note(10.0, 1.0), range(400)))
-    assert pace.fits([1.0] * 30, 1.0) == pytest.approx(10, abs=1)
+    assert pace.texts_within([1.0] * 30, 1.0) == pytest.approx(10, abs=1)

@@ -16,7 +16,7 @@ from faults.wire import FAULTS, Wire
 from rag_rerank import base
 from rag_rerank.backends.api import attempts as api_attempts
 from rag_rerank.backends.api import breaker, exchange, limiter
-from rag_rerank.compose import fallback, fusion, hedge, windows
+from rag_rerank.compose import ensemble, fallback, hedge, windows
 from rag_rerank.errors import AuthenticationError, BackendError, TransientError
 from rag_rerank.execution import calls, deadline
 
@@ -110,7 +110,7 @@ MISTAKES: dict[str, list[Any]] = {
         "each score is the server's for that text",
         (exchange.Exchange, "scores", _reversed(exchange.Exchange.scores)),
     ],
-    "a candidate is lost": ["each", (calls, "ranked", _without_the_last(calls.ranked))],
+    "a candidate is lost": ["each", (calls, "ranked_hits", _without_the_last(calls.ranked_hits))],
     "one attempt too many": [
         "no more attempts than the policy allows",
         (api_attempts.Attempts, "_rules", _rules(_once_more)),
@@ -123,9 +123,9 @@ MISTAKES: dict[str, list[Any]] = {
     "a wish is not kept": ["a provider's wish is kept", (exchange, "seconds_to_wait", lambda headers: None)],
     "time is not kept": [
         "no deadline is overrun",
-        (base, "in_time", lambda what, work: work()),
-        (base, "ain_time", _patient),
-        (api_attempts, "left", lambda: math.inf),
+        (base, "run_with_deadline", lambda what, work: work()),
+        (base, "arun_with_deadline", _patient),
+        (api_attempts, "seconds_left", lambda: math.inf),
     ],
     "a substitute is not told": ["degraded exactly when", (fallback.Fallback, "_degraded", lambda self, *given: ())],
     "another model passes for the first": ["degraded exactly when", (hedge, "_same_model", lambda one, other: True)],
@@ -133,13 +133,13 @@ MISTAKES: dict[str, list[Any]] = {
         "each failed attempt is told",
         (api_attempts.Attempts, "_failed", lambda self, state: None),
     ],
-    "an abandoned call is not told": ["every request is in the trace", (deadline.Progress, "trace", None)],
+    "an abandoned call is not told": ["every request is in the trace", (deadline.PartialTrace, "trace", None)],
     "an abandoned call goes on": ["every request is in the trace", (deadline.Limit, "revoke", lambda self: None)],
     "a key is shown": ["no key is shown", (exchange.Exchange, "safe", lambda self, words: words)],
     "a redirect is followed": ["a step fails as its parts did", (httpx.Client, "send", _following)],
     "ranks count from two": [
         "fused scores are those of the formula",
-        (fusion, "_reciprocal", lambda hits, k: {hit.id: 1 / (k + rank) for rank, hit in enumerate(hits, start=2)}),
+        (ensemble, "_reciprocal", lambda hits, k: {hit.id: 1 / (k + rank) for rank, hit in enumerate(hits, start=2)}),
     ],
     "the best two windows count": ["a text's score is that of its windows", (windows, "_BEST", 2)],
     "a limit is passed": ["no limit is passed", (limiter.Limits, "admit", lambda self, *given: True)],

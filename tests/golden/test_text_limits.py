@@ -12,8 +12,8 @@ from rag_rerank.backends.local.model_files import ModelFolder
 from rag_rerank.backends.local.pair_encoding import PairTokenizer
 from rag_rerank.backends.local.torch_models.causal import PromptTokenizer
 from rag_rerank.backends.local.torch_models.prompt_templates import TEMPLATES
-from rag_rerank.compose.window_splitting import Document
-from rag_rerank.execution.calls import readable
+from rag_rerank.compose.window_splitting import SplitText
+from rag_rerank.text.unicode import valid_unicode
 
 FAMILIES = (*tiny_checkpoints.ENCODERS, *tiny_checkpoints.CAUSAL)
 ODD = "深い湖 " * 20 + "e\u0301\u0302" * 20 + " \u200b\n\t 👩\u200d👩\u200d👧 " * 10 + "x" * 200 + "\ud800 1,2.5 " * 10
@@ -37,10 +37,10 @@ def window(family: str) -> int:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_text_fits_the_room_just_when_it_is_read_whole(family: str) -> None:
     small = tokenizer(family, window(family))
-    room = small.room(QUERIES[0])
+    room = small.text_limit(QUERIES[0])
     assert room.tokens == 30
     texts = [text[:end] for text in TEXTS for end in (5, 20, 40, 60, 80, 100, 120, 150, len(text))]
-    inputs = small.encode(QUERIES[0], [readable(text) for text in texts], "truncate")
+    inputs = small.encode(QUERIES[0], [valid_unicode(text) for text in texts], "truncate")
     fitting = [not room.excess(text) for text in texts]
     assert fitting == [not coverage.truncated for coverage in inputs.coverage]
     assert any(fitting) and not all(fitting)
@@ -50,8 +50,8 @@ def test_a_text_fits_the_room_just_when_it_is_read_whole(family: str) -> None:
 def test_windows_are_read_whole_by_the_model(family: str) -> None:
     small = tokenizer(family, window(family))
     for text in TEXTS[:2]:
-        document = Document(text, [small.room(QUERIES[0])], 8)
-        pieces = [readable(text[start:end]) for start, end in document.windows]
+        document = SplitText(text, [small.text_limit(QUERIES[0])], 8)
+        pieces = [valid_unicode(text[start:end]) for start, end in document.windows]
         small.encode(QUERIES[0], pieces, "error")
         assert 5 < len(pieces) < 2 + document.coverage([]).total / 8
 
@@ -59,4 +59,4 @@ def test_windows_are_read_whole_by_the_model(family: str) -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_query_that_leaves_no_room_is_refused(family: str) -> None:
     with pytest.raises(InputTooLong, match="leaves no room"):
-        tokenizer(family, window(family)).room(QUERIES[0] * 10)
+        tokenizer(family, window(family)).text_limit(QUERIES[0] * 10)

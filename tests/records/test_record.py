@@ -16,7 +16,7 @@ from rag_rerank import Coverage, Trace, Usage
 from rag_rerank.records import SCHEMA, Entry, Record, schema
 from rag_rerank.records.record import digest
 from rag_rerank.testing import ScriptedReranker
-from rag_rerank.trace import Visit
+from rag_rerank.trace import StepScore
 from rag_rerank.types import SCALES
 
 VALIDATOR = Draft202012Validator(schema())
@@ -48,7 +48,7 @@ usages = st.builds(
     estimated=words,
 )
 visits = st.builds(
-    Visit,
+    StepScore,
     step=text,
     rank=st.none() | place,
     raw_score=st.none() | number,

@@ -57,7 +57,7 @@ def test_a_record_says_what_was_asked_and_what_came_of_it(file: Path) -> None:
 def test_nobody_is_called_where_nobody_records(file: Path) -> None:
     with rag_rerank.recording(file):
         SCRIPTED.rerank("q", ["a"])
-    assert observers._watchers == ()
+    assert observers._observers == ()
     entered: set[str] = set()
 
     def note(frame: FrameType, event: str, argument: object) -> None:
@@ -68,7 +68,7 @@ def test_nobody_is_called_where_nobody_records(file: Path) -> None:
         SCRIPTED.rerank("q", ["a"])
     finally:
         sys.setprofile(None)
-    assert any("_watching" in name for name in entered)
+    assert any("observers" in name for name in entered)
     assert not any(Path(name).parts[-3:-1] == ("rag_rerank", "records") for name in entered)
     assert len(list(read(file))) == 1
 
@@ -299,7 +299,7 @@ def test_a_file_that_cannot_be_written_raises_when_the_block_begins(tmp_path: Pa
         with pytest.raises(ConfigError) as caught, rag_rerank.recording(bad):
             raise AssertionError("not reached")
         assert str(bad) in str(caught.value)
-        assert observers._watchers == ()
+        assert observers._observers == ()
     assert other.read_text() == "my notes\n"
 
 
@@ -448,7 +448,7 @@ def test_a_watcher_that_raises_is_logged_and_changes_no_call(
     file: Path, broken: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Broken:
-        def began(self, asked: object) -> Any:
+        def on_call_start(self, asked: object) -> Any:
             if broken == "began":
                 raise RuntimeError("mine alone")
 
@@ -458,14 +458,14 @@ def test_a_watcher_that_raises_is_logged_and_changes_no_call(
             return ended
 
     watcher = Broken()
-    observers.watch(watcher)
+    observers.add_observer(watcher)
     try:
         with rag_rerank.recording(file) as traces:
             assert [hit.text for hit in SCRIPTED.rerank("q", ["a", "b"])] == ["b", "a"]
             with pytest.raises(RateLimited, match="slow"):
                 ScriptedReranker(error=RateLimited("slow")).rerank("q", ["a"])
     finally:
-        observers.unwatch(watcher)
+        observers.remove_observer(watcher)
     assert traces.counts.recorded == 2
     assert [entry.exc_info[1].args for entry in caplog.records if entry.exc_info] == [("mine alone",)] * 2
 
@@ -474,7 +474,7 @@ def test_whoever_begins_to_watch_during_a_call_is_not_told_of_its_end() -> None:
     told: list[str] = []
 
     class Late:
-        def began(self, asked: object) -> Any:
+        def on_call_start(self, asked: object) -> Any:
             told.append("began")
             return lambda *_: told.append("ended")
 
@@ -482,7 +482,7 @@ def test_whoever_begins_to_watch_during_a_call_is_not_told_of_its_end() -> None:
 
     class Beginning(ScriptedReranker):
         def score(self, query: str, texts: Any) -> Any:
-            observers.watch(late)
+            observers.add_observer(late)
             return super().score(query, texts)
 
     try:
@@ -491,4 +491,4 @@ def test_whoever_begins_to_watch_during_a_call_is_not_told_of_its_end() -> None:
         SCRIPTED.rerank("q", ["a"])
         assert told == ["began", "ended"]
     finally:
-        observers.unwatch(late)
+        observers.remove_observer(late)

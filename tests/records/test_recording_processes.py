@@ -17,7 +17,7 @@ HEAD = """
 import os, sys
 import rag_rerank
 from rag_rerank import tagged
-from rag_rerank.records import _line
+from rag_rerank.records import recorder as queue
 from rag_rerank.testing import ScriptedReranker
 
 reranker = ScriptedReranker()
@@ -80,7 +80,7 @@ print(traces.counts.recorded, traces.counts.lost)
 def test_what_waits_at_the_end_of_the_interpreter_is_written(file: Path) -> None:
     run(
         """
-_line.start = lambda work: None  # nobody writes while the program runs
+queue.start_thread = lambda work: None  # nobody writes while the program runs
 traces = rag_rerank.recording(file)
 traces.__enter__()
 calls("left open", 20)
@@ -95,7 +95,7 @@ assert traces.counts.recorded == 0
 def test_a_forked_child_writes_its_own_calls_and_not_those_that_waited_in_its_parent(file: Path) -> None:
     out = run(
         """
-start, _line.start = _line.start, lambda work: None
+start, queue.start_thread = queue.start_thread, lambda work: None
 with rag_rerank.recording(file) as traces:
     calls("parent", 5)  # these wait
     child = os.fork()
@@ -105,7 +105,7 @@ with rag_rerank.recording(file) as traces:
         assert traces.counts.recorded == 7, traces.counts
         os._exit(0)
     assert os.waitpid(child, 0)[1] == 0
-    _line.start = start
+    queue.start_thread = start
     calls("parent again", 3)
 print(traces.counts.recorded)
 """,
@@ -121,7 +121,7 @@ def test_a_child_of_multiprocessing_writes_what_waits_at_its_end(file: Path) -> 
         """
 import multiprocessing, warnings
 warnings.simplefilter("ignore")  # some versions warn of a fork beside threads
-_line.start = lambda work: None
+queue.start_thread = lambda work: None
 with rag_rerank.recording(file):
     calls("parent", 3)  # these wait until the block ends
     children = [multiprocessing.get_context("fork").Process(target=calls, args=(name, 4)) for name in ("x", "y")]

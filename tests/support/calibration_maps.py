@@ -3,7 +3,7 @@
 from typing import Any
 
 from rag_rerank import CalibrationMap, Reranker
-from rag_rerank.compose import Fit, Provenance
+from rag_rerank.compose import FitQuality, Provenance
 
 STEPS: dict[str, Any] = {
     "method": "isotonic",
@@ -26,7 +26,7 @@ def fitted_on(reranker: Reranker, /, **facts: Any) -> Provenance:
             "queries": 50,
             "pairs": 500,
             "prior": 0.25,
-            "after": Fit(ece=0.02, brier=0.1, log_loss=0.4),
+            "after": FitQuality(ece=0.02, brier=0.1, log_loss=0.4),
             "version": "0.1.0",
             "date": "2026-11-21",
             **facts,

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from rag_rerank.backends.local.base import LocalReranker
-from rag_rerank.diagnostics.sample_texts import Asked
+from rag_rerank.diagnostics.sample_texts import SampleQuestion
 
 
 class FakeBench:
@@ -28,7 +28,7 @@ class FakeBench:
         self.cost, self.noise, self.scores = cost, itertools.cycle(noise), scores
         self.loaded: set[LocalReranker] = set()
         self.most_loaded = 0
-        self.ran: list[tuple[LocalReranker, Asked]] = []
+        self.ran: list[tuple[LocalReranker, SampleQuestion]] = []
 
     def engine(self, reranker: LocalReranker) -> Any:
         self.loaded.add(replace(reranker, batch_tokens=None))
@@ -36,7 +36,7 @@ class FakeBench:
         workers = getattr(reranker, "workers", None) or 4 // getattr(reranker, "threads", 1)
         return SimpleNamespace(workers=workers, batch_tokens=512, device="cpu", notes=())
 
-    def run(self, reranker: LocalReranker, asked: Asked) -> tuple[float, Sequence[float]]:
+    def run(self, reranker: LocalReranker, asked: SampleQuestion) -> tuple[float, Sequence[float]]:
         self.engine(reranker)
         self.ran.append((reranker, asked))
         return len(asked.texts) * self.cost(reranker) * next(self.noise), self.scores(reranker, asked.texts)

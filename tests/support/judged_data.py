@@ -72,7 +72,7 @@ class Oracle(PointwiseReranker):
         return "unbounded"
 
     @property
-    def uncacheable(self) -> None:
+    def why_not_cacheable(self) -> None:
         return None
 
     def score(self, query: str, texts: Sequence[str]) -> Scores:

@@ -12,18 +12,18 @@ from rag_rerank.evaluation.report import (
     Comparison,
     Data,
     Depth,
-    Estimate,
+    DocumentRanks,
     Evaluation,
+    EvaluationSettings,
+    MeanEstimate,
     Outcome,
-    Place,
     Reliability,
-    Settings,
     Slice,
     System,
     Verdict,
 )
-from rag_rerank.records.record import BELOW, Entry, Record
-from rag_rerank.trace import Coverage, Trace, Usage, Visit
+from rag_rerank.records.record import BELOW_TOP_K, Entry, Record
+from rag_rerank.trace import Coverage, StepScore, Trace, Usage
 
 UNBROKEN = "no_place_to_break_" * 30
 HOSTILE = (
@@ -62,8 +62,8 @@ def record(
             raw_score=None if failed else raw[id],
             coverage=Coverage(total=140, seen=128 if rank % 6 == 0 else 140),
             window=(4, 18) if rank == 2 else None,
-            dropped=BELOW if rank > top_k else None,
-            visits=(Visit("onnx:starter", rank, raw[id], None, "sigmoid", Coverage(total=140, seen=140)),),
+            dropped=BELOW_TOP_K if rank > top_k else None,
+            visits=(StepScore("onnx:starter", rank, raw[id], None, "sigmoid", Coverage(total=140, seen=140)),),
         )
         for rank, id in enumerate(first if failed else final, start=1)
     ]
@@ -111,7 +111,7 @@ def evaluation(
                 Problem(kind="judged documents that are not in the corpus", count=3, examples=("qrels.tsv:17: 'd9'",)),
             ),
         ),
-        settings=Settings(measures=MEASURES, depth=100, top_k=5, samples=10_000, seed=0),
+        settings=EvaluationSettings(measures=MEASURES, depth=100, top_k=5, samples=10_000, seed=0),
         systems=tuple(_system(i, name, 0.48 + lift[name], queries, chance) for i, name in enumerate(systems)),
         comparisons=tuple(_compared(name, lift[name], m, chance, queries) for m in MEASURES[:3] for name in names),
         slices=tuple(
@@ -143,8 +143,8 @@ def evaluation(
     ).to_dict()
 
 
-def _estimate(mean: float, width: float) -> Estimate:
-    return Estimate(mean=mean, low=mean - width, high=mean + width)
+def _estimate(mean: float, width: float) -> MeanEstimate:
+    return MeanEstimate(mean=mean, low=mean - width, high=mean + width)
 
 
 def _system(index: int, name: str, level: float, queries: int, chance: random.Random) -> System:
@@ -221,7 +221,9 @@ def _outcome(i: int, systems: tuple[str, ...], lift: dict[str, float], chance: r
             if values[name] < 0.2
         },
         places=tuple(
-            Place(id=f"doc-{i}-{j}", grade=2 - j, ranks={n: chance.choice((None, 1, 3, 17, 44)) for n in systems})
+            DocumentRanks(
+                id=f"doc-{i}-{j}", grade=2 - j, ranks={n: chance.choice((None, 1, 3, 17, 44)) for n in systems}
+            )
             for j in range(2)
         ),
         seconds={name: chance.random() for name in systems[1:]},

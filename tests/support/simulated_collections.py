@@ -14,8 +14,8 @@ from rag_rerank import Candidate
 from rag_rerank.evaluation.data.judged import Judged, JudgedQuery
 from rag_rerank.evaluation.measures import per_query
 from rag_rerank.evaluation.recommendation import verdict
-from rag_rerank.evaluation.report import FIRST_STAGE, Comparison, Data, Outcome, Settings, System, Verdict
-from rag_rerank.evaluation.statistics import adjusted, compare, estimate
+from rag_rerank.evaluation.report import FIRST_STAGE, Comparison, Data, EvaluationSettings, Outcome, System, Verdict
+from rag_rerank.evaluation.statistics import adjusted_p, compare, estimate
 from rag_rerank.evaluation.system_figures import failure
 
 Orders = Mapping[str, Sequence[str]]
@@ -117,7 +117,7 @@ def parts(
             for name, by in values.items()
             if name != FIRST_STAGE
         ]
-        comparisons += adjusted(family)
+        comparisons += adjusted_p(family)
     queries, deepest = len(judged.queries), max(len(query.candidates) for query in judged.queries)
     best = per_query(judged, oracle(judged), MEASURES)
     return {
@@ -130,7 +130,7 @@ def parts(
             relevant=1,
             ceiling={m: sum(by.values()) / queries for m, by in best.items()},
         ),
-        "settings": Settings(measures=MEASURES, depth=deepest, top_k=5, samples=samples, seed=0),
+        "settings": EvaluationSettings(measures=MEASURES, depth=deepest, top_k=5, samples=samples, seed=0),
         "systems": systems,
         "comparisons": tuple(comparisons),
         "slices": (),

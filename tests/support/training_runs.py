@@ -13,10 +13,10 @@ import pytest
 from support.toy_language import checkpoint
 
 from rag_rerank.training.model_card.card import Card
-from rag_rerank.training.model_folder import Folder
-from rag_rerank.training.settings import Settings
+from rag_rerank.training.model_folder import TrainedModel
+from rag_rerank.training.settings import TrainingSettings
 
-QUICK = Settings(
+QUICK = TrainingSettings(
     epochs=1, batch=8, learning_rate=1e-3, max_length=32, evaluate_every=5, checkpoint_every=100, device="cpu"
 )
 
@@ -28,12 +28,12 @@ def copying() -> Iterator[list[Card]]:
 
     cards: list[Card] = []
 
-    def complete(checkpoint: Path, out: Path, *, card: Card, run: Mapping[str, Any], **given: Any) -> Folder:
+    def complete(checkpoint: Path, out: Path, *, card: Card, run: Mapping[str, Any], **given: Any) -> TrainedModel:
         """Stand in for what makes ONNX files, int8 and card of a checkpoint."""
         cards.append(card)
         shutil.copytree(checkpoint, out)
         (out / "training.json").write_text(json.dumps(run))
-        return Folder(path=out, card=card, calibration=None)
+        return TrainedModel(path=out, card=card, calibration=None)
 
     threads = torch.get_num_threads()
     with pytest.MonkeyPatch.context() as patched:

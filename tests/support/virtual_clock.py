@@ -64,11 +64,11 @@ class VirtualClock(execution_clock.Clock):
     def sleep(self, seconds: float) -> None:
         self.park(lambda: False, self._now + max(seconds, 0.0))
 
-    def first_of(self, futures: Collection[Future[Any]], seconds: float | None) -> None:
+    def wait_for_any(self, futures: Collection[Future[Any]], seconds: float | None) -> None:
         waited = list(futures)
         self.park(lambda: any(f.done() for f in waited), None if seconds is None else self._now + max(seconds, 0.0))
 
-    def start(self, work: Callable[[], T]) -> Future[T]:
+    def start_thread(self, work: Callable[[], T]) -> Future[T]:
         future: Future[T] = Future()
         me = _Parked(lambda: True, None)
         self._parked.append(me)
@@ -148,7 +148,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return self.clock.now()
 
     def run_in_executor(self, executor: Any, func: Callable[..., T], *args: Any) -> Any:
-        return asyncio.wrap_future(self.clock.start(partial(func, *args)), loop=self)
+        return asyncio.wrap_future(self.clock.start_thread(partial(func, *args)), loop=self)
 
     @contextmanager
     def really(self) -> Iterator[None]:

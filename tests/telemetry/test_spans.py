@@ -289,7 +289,7 @@ def test_a_call_that_is_closed_in_another_context_ends_its_span_in_silence(obser
             yield
 
     class Waiting(ScriptedReranker):
-        prompt: ClassVar[bool] = True
+        enforces_deadline: ClassVar[bool] = True
 
         async def ascore(self, query: str, texts: Sequence[str]) -> Scores:
             await Suspended()
@@ -443,7 +443,7 @@ def test_what_fails_in_tracing_does_not_reach_the_call(
     with caplog.at_level(logging.ERROR, "rag_rerank"):
         ranking = scripted("r", by_text={"b": 1.0}).rerank("q", ["a", "b"])
     assert [hit.text for hit in ranking] == ["b", "a"]
-    assert [record.message for record in caplog.records] == ["someone who watches calls raised"]
+    assert [record.message for record in caplog.records] == ["an observer of calls raised"]
     assert not trace.get_current_span().get_span_context().is_valid
     assert observed.values("rag_rerank.candidates") == {(): 2}
     if broken == "attributes":

@@ -29,12 +29,12 @@ class Given(CrossEncoder):
 
 def loss(name: str, *lists: tuple[list[float], list[float]]) -> float:
     inputs = [["q"] * len(lists), [[str(logit) for logit in logits] for logits, _ in lists]]
-    found = losses.made(name, Given())(inputs, [torch.tensor(labels) for _, labels in lists])  # type: ignore[arg-type]
+    found = losses.loss_of(name, Given())(inputs, [torch.tensor(labels) for _, labels in lists])  # type: ignore[arg-type]
     return float(found)
 
 
 def labels(name: str, *passages: Passage) -> list[float]:
-    found = losses.labelled(name, Example(query="q", passages=passages, source="s"))  # type: ignore[arg-type]
+    found = losses.with_labels(name, Example(query="q", passages=passages, source="s"))  # type: ignore[arg-type]
     return [label for _, label in found]
 
 

@@ -24,7 +24,7 @@ from rag_rerank.backends.local.torch_models.checkpoint import quiet
 from rag_rerank.evaluation import Judged, JudgedQuery
 from rag_rerank.export import TOLERANCE, export
 from rag_rerank.training.model_card.card import Card
-from rag_rerank.training.model_folder import Folder, complete
+from rag_rerank.training.model_folder import TrainedModel, complete
 
 CARD = Card(name="our-reranker", licence="Apache-2.0", languages=("en",))
 RUN = {"seed": 7, "steps": [{"loss": 0.5}]}
@@ -79,7 +79,7 @@ def family(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="module")
-def made(family: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Folder]:
+def made(family: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TrainedModel]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rag_rerank.export.compact_weights, "_SMALLEST", 1)
         out = tmp_path_factory.mktemp(family) / "models" / "mine"
@@ -95,7 +95,7 @@ def files(folder: Path) -> set[str]:
     return {file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()}
 
 
-def test_the_folder_holds_all_forms_and_nothing_that_a_trainer_left(made: Folder, family: str) -> None:
+def test_the_folder_holds_all_forms_and_nothing_that_a_trainer_left(made: TrainedModel, family: str) -> None:
     small = ("config.json", "tokenizer.json", "tokenizer_config.json", "rag_rerank.json", "calibration.json")
     modules = ("1_Pooling/", "2_Dense/", "3_LayerNorm/", "4_Dense/") if family == "ettin" else ()
     assert files(made.path) == {
@@ -110,12 +110,12 @@ def test_the_folder_holds_all_forms_and_nothing_that_a_trainer_left(made: Folder
     assert json.loads((made.path / "training.json").read_text()) == RUN
 
 
-def test_the_weights_are_the_checkpoints(made: Folder, family: str) -> None:
+def test_the_weights_are_the_checkpoints(made: TrainedModel, family: str) -> None:
     for file in saved(family).rglob("*.safetensors"):
         assert (made.path / file.relative_to(saved(family))).read_bytes() == file.read_bytes()
 
 
-def test_every_backend_loads_it_and_they_agree(made: Folder) -> None:
+def test_every_backend_loads_it_and_they_agree(made: TrainedModel) -> None:
     wanted = logits(f"torch:{made.path}")
     assert max(wanted) - min(wanted) > 2
     assert logits(f"onnx:{made.path}") == pytest.approx(wanted, abs=TOLERANCE, rel=TOLERANCE)
@@ -124,11 +124,11 @@ def test_every_backend_loads_it_and_they_agree(made: Folder) -> None:
     assert rounded != pytest.approx(wanted, abs=TOLERANCE)
 
 
-def test_it_scores_as_the_checkpoint_did(made: Folder, family: str) -> None:
+def test_it_scores_as_the_checkpoint_did(made: TrainedModel, family: str) -> None:
     assert logits(f"torch:{made.path}") == pytest.approx(logits(f"torch:{saved(family)}"), abs=1e-6)
 
 
-def test_sentence_transformers_gives_the_same_logits(made: Folder) -> None:
+def test_sentence_transformers_gives_the_same_logits(made: TrainedModel) -> None:
     import torch
     from sentence_transformers import CrossEncoder
 
@@ -143,7 +143,7 @@ def test_sentence_transformers_gives_the_same_logits(made: Folder) -> None:
 
 
 def test_the_int8_form_is_what_an_export_in_int8_makes(
-    made: Folder, family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    made: TrainedModel, family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rag_rerank.export.compact_weights, "_SMALLEST", 1)
     report = export(str(saved(family)), tmp_path / "int8", weights="int8")
@@ -157,7 +157,7 @@ def test_the_int8_form_is_what_an_export_in_int8_makes(
     assert (origin["source"], origin["licence"], origin["weights"]) == ("our-reranker", "Apache-2.0", "int8")
 
 
-def test_the_maps_belong_to_the_folder_wherever_it_is_put(made: Folder, tmp_path: Path) -> None:
+def test_the_maps_belong_to_the_folder_wherever_it_is_put(made: TrainedModel, tmp_path: Path) -> None:
     moved = Path(shutil.copytree(made.path, tmp_path / "elsewhere"))
     query, candidates = QUERIES[0], DOCUMENTS[:4]
     for folder in (made.path, made.path / "int8", moved, moved / "int8"):
@@ -170,7 +170,7 @@ def test_the_maps_belong_to_the_folder_wherever_it_is_put(made: Folder, tmp_path
         assert 0 < min(hit.score for hit in ranking) < max(hit.score for hit in ranking) < 1
 
 
-def test_the_code_in_the_card_runs(made: Folder, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+def test_the_code_in_the_card_runs(made: TrainedModel, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     monkeypatch.chdir(made.path.parent)
     code = (made.path / "README.md").read_text().split("```python\n")[1].split("```")[0]
     assert "calibrated" in code
@@ -180,13 +180,13 @@ def test_the_code_in_the_card_runs(made: Folder, monkeypatch: pytest.MonkeyPatch
     assert len(others) == 1
 
 
-def test_a_map_of_another_form_is_still_doubted(made: Folder) -> None:
+def test_a_map_of_another_form_is_still_doubted(made: TrainedModel) -> None:
     for spec in (f"torch:{made.path}", f"onnx:{made.path}/int8"):
         with pytest.warns(CalibrationWarning, match=r"fitted on onnx:our-reranker, model our-reranker, on"):
             Calibrated(reranker=build(spec), map=str(made.path / "calibration.json")).rerank(QUERIES[0], DOCUMENTS[:2])
 
 
-def test_records_beside_a_model_are_no_part_of_it_and_its_tokenizer_is(made: Folder, tmp_path: Path) -> None:
+def test_records_beside_a_model_are_no_part_of_it_and_its_tokenizer_is(made: TrainedModel, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(made.path, tmp_path / "copy"))
 
     def identities() -> list[str]:
@@ -204,7 +204,7 @@ def test_records_beside_a_model_are_no_part_of_it_and_its_tokenizer_is(made: Fol
     assert not set(identities()) & set(before)
 
 
-def test_the_card_tells_what_was_measured_and_no_path(made: Folder, family: str) -> None:
+def test_the_card_tells_what_was_measured_and_no_path(made: TrainedModel, family: str) -> None:
     import safetensors.torch
 
     written = (made.path / "README.md").read_text()

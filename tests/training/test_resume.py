@@ -21,7 +21,7 @@ from support.training_runs import QUICK, copying
 from rag_rerank.errors import ConfigError
 from rag_rerank.training import checkpoints as training_checkpoints
 from rag_rerank.training.model_card.card import Card
-from rag_rerank.training.run_record import Run
+from rag_rerank.training.run_record import TrainingRun
 from rag_rerank.training.train import train
 
 SETTINGS = replace(QUICK, epochs=1.5, batch=4, evaluate_every=2, checkpoint_every=3)
@@ -32,7 +32,7 @@ import os, signal, sys
 from support.toy_language import HELD_OUT, examples
 from support.training_runs import copying
 from rag_rerank.training.model_card.card import Card
-from rag_rerank.training.settings import Settings
+from rag_rerank.training.settings import TrainingSettings
 from rag_rerank.training.train import train
 import json
 
@@ -42,7 +42,7 @@ def progress(share, words=None):
 
 with copying():
     train(examples(32), sys.argv[1], base=sys.argv[2], card=Card(name="tiny"),
-          settings=Settings(**json.loads(sys.argv[3])), validation=examples(16, stems=HELD_OUT, seed=1),
+          settings=TrainingSettings(**json.loads(sys.argv[3])), validation=examples(16, stems=HELD_OUT, seed=1),
           progress=progress)
 """
 
@@ -67,12 +67,12 @@ def stubbed() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def through(base: str, tmp_path_factory: pytest.TempPathFactory) -> Run:
+def through(base: str, tmp_path_factory: pytest.TempPathFactory) -> TrainingRun:
     """A run that nothing interrupted."""
     return again(tmp_path_factory.mktemp("through") / "out", base)
 
 
-def again(out: Path, base: str, at: int | None = None, **options: Any) -> Run:
+def again(out: Path, base: str, at: int | None = None, **options: Any) -> TrainingRun:
     options = {"settings": SETTINGS, "progress": Interrupt(at), "card": Card(name="tiny"), **options}
     return train(examples(32), out, base=base, validation=examples(16, stems=HELD_OUT, seed=1), **options)
 
@@ -88,13 +88,13 @@ def steps(folder: Path) -> list[int]:
     return sorted(int(path.name.removeprefix("step-")) for path in folder.glob("step-*"))
 
 
-def same(one: Run, other: Run) -> bool:
+def same(one: TrainingRun, other: TrainingRun) -> bool:
     """Whether two runs came to the same, bit by bit."""
     files = [run.folder / "model.safetensors" for run in (one, other)]
     return files[0].read_bytes() == files[1].read_bytes() and one.curve == other.curve
 
 
-def test_the_run_of_these_tests_is_worth_interrupting(through: Run) -> None:
+def test_the_run_of_these_tests_is_worth_interrupting(through: TrainingRun) -> None:
     losses = {point.loss for point in through.curve}
     assert (through.steps, len(losses)) == (12, 7)
     assert through.best_step > 0
@@ -103,7 +103,7 @@ def test_the_run_of_these_tests_is_worth_interrupting(through: Run) -> None:
 
 @pytest.mark.parametrize("at", [1, 8, 12])
 def test_an_interrupted_run_ends_with_the_same_weights_and_curve(
-    through: Run, base: str, tmp_path: Path, at: int
+    through: TrainingRun, base: str, tmp_path: Path, at: int
 ) -> None:
     kept = steps(interrupted(tmp_path / "out", base, at))
     assert kept and max(kept) < at
@@ -115,7 +115,7 @@ def test_an_interrupted_run_ends_with_the_same_weights_and_curve(
     assert [session["step"] for session in made.sessions] == [0, max(kept)]
 
 
-def test_interrupted_again_and_again_it_ends_with_the_same(through: Run, base: str, tmp_path: Path) -> None:
+def test_interrupted_again_and_again_it_ends_with_the_same(through: TrainingRun, base: str, tmp_path: Path) -> None:
     for at in (2, 7):
         interrupted(tmp_path / "out", base, at)
     assert same(again(tmp_path / "out", base), through)
@@ -124,7 +124,7 @@ def test_interrupted_again_and_again_it_ends_with_the_same(through: Run, base: s
 def test_without_a_validation_it_goes_on_from_the_last_checkpoint_too(base: str, tmp_path: Path) -> None:
     settings = replace(SETTINGS, evaluate_every=5, checkpoint_every=3)
 
-    def plain(out: Path, at: int | None = None) -> Run:
+    def plain(out: Path, at: int | None = None) -> TrainingRun:
         progress, card = Interrupt(at), Card(name="tiny")
         return train(examples(32), out, base=base, settings=settings, card=card, progress=progress)
 
@@ -144,7 +144,7 @@ def test_patience_goes_on_where_it_was(base: str, tmp_path: Path) -> None:
     assert [point.step for point in made.curve] == [0, 2, 4, 6]
 
 
-def test_a_killed_process_leaves_what_another_one_goes_on_with(through: Run, base: str, tmp_path: Path) -> None:
+def test_a_killed_process_leaves_what_another_one_goes_on_with(through: TrainingRun, base: str, tmp_path: Path) -> None:
     folder = Path(__file__).parents[1]
     environment = {**os.environ, "PYTHONPATH": f"{folder}:{folder.parent}"}
     command = [sys.executable, "-c", KILLED, str(tmp_path / "out"), base, json.dumps(SETTINGS.to_dict())]
@@ -156,7 +156,7 @@ def test_a_killed_process_leaves_what_another_one_goes_on_with(through: Run, bas
 
 
 def test_what_was_trained_to_the_end_is_not_trained_again(
-    through: Run, base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    through: TrainingRun, base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def failing(*_: Any, **__: Any) -> None:
         raise ConfigError("no room")
@@ -172,7 +172,7 @@ def test_what_was_trained_to_the_end_is_not_trained_again(
 
 @pytest.mark.parametrize("damage", ["a bit", "half of a file", "an empty folder"])
 def test_a_damaged_checkpoint_is_told_and_the_one_before_is_used(
-    through: Run, base: str, tmp_path: Path, damage: str
+    through: TrainingRun, base: str, tmp_path: Path, damage: str
 ) -> None:
     folder = interrupted(tmp_path / "out", base, 10)
     *_, before, newest = steps(folder)
@@ -195,7 +195,9 @@ def test_a_damaged_checkpoint_is_told_and_the_one_before_is_used(
     assert len(told) == 1 and f"step {newest} " in told[0] and "damaged" in told[0]
 
 
-def test_where_no_checkpoint_is_whole_the_run_begins_anew_and_says_so(through: Run, base: str, tmp_path: Path) -> None:
+def test_where_no_checkpoint_is_whole_the_run_begins_anew_and_says_so(
+    through: TrainingRun, base: str, tmp_path: Path
+) -> None:
     folder = interrupted(tmp_path / "out", base, 10)
     for seal in folder.rglob("seal.json"):
         seal.write_text("{")
@@ -221,7 +223,7 @@ def test_checkpoints_of_other_settings_or_data_are_refused_by_name(base: str, tm
     assert steps(folder) == kept
 
 
-def test_without_resume_it_begins_anew(through: Run, base: str, tmp_path: Path) -> None:
+def test_without_resume_it_begins_anew(through: TrainingRun, base: str, tmp_path: Path) -> None:
     interrupted(tmp_path / "out", base, 5)
     going = Interrupt()
     made = again(tmp_path / "out", base, resume=False, progress=going)
@@ -229,7 +231,9 @@ def test_without_resume_it_begins_anew(through: Run, base: str, tmp_path: Path) 
     assert same(made, through)
 
 
-def test_a_full_disk_is_a_clear_error_and_the_run_goes_on_later(through: Run, base: str, tmp_path: Path) -> None:
+def test_a_full_disk_is_a_clear_error_and_the_run_goes_on_later(
+    through: TrainingRun, base: str, tmp_path: Path
+) -> None:
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
 
     class Full(Interrupt):

@@ -15,15 +15,15 @@ from support.training_runs import QUICK, weights
 
 from rag_rerank.errors import ConfigError, InputError, ModelLoadError
 from rag_rerank.training.data.examples import Example, Examples, Passage
-from rag_rerank.training.dataset import Lessons
+from rag_rerank.training.dataset import TrainingRows
 from rag_rerank.training.model_card.card import Card
-from rag_rerank.training.settings import Settings
+from rag_rerank.training.settings import TrainingSettings
 from rag_rerank.training.train import train
 
 
 @pytest.fixture
 def run(cards: list[Card], base: str, tmp_path: Path) -> Any:
-    def trained(data: Examples, settings: Settings = QUICK, **options: Any) -> Any:
+    def trained(data: Examples, settings: TrainingSettings = QUICK, **options: Any) -> Any:
         options = {"base": base, "card": Card(name="tiny"), **options}
         return train(data, tmp_path / "out", settings=settings, **options)
 
@@ -122,7 +122,7 @@ def test_queries_that_teach_nothing_are_left_out_and_counted(run: Any) -> None:
 
 def test_drawn_passages_hold_two_that_differ_and_are_others_at_each_pass() -> None:
     passages = (_passage("good", 1), *(_passage(f"bad {i}", 0) for i in range(30)))
-    lessons = Lessons([Example(query="q", passages=passages, source="s")], replace(QUICK, epochs=20, passages=4))
+    lessons = TrainingRows([Example(query="q", passages=passages, source="s")], replace(QUICK, epochs=20, passages=4))
     drawn = [lessons.row(number) for number in range(len(lessons))]
     assert all(len(texts) == 4 and texts[0] == "good" for _, texts, _ in drawn)
     assert len({tuple(texts) for _, texts, _ in drawn}) > 10
@@ -154,7 +154,7 @@ def test_drawn_passages_hold_two_that_differ_and_are_others_at_each_pass() -> No
 )
 def test_a_setting_that_means_nothing_is_a_config_error_with_its_name(knob: str, value: Any) -> None:
     with pytest.raises(ConfigError) as caught:
-        Settings(**{knob: value})
+        TrainingSettings(**{knob: value})
     assert caught.value.path == knob
 
 

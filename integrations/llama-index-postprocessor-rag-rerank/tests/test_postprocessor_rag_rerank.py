@@ -30,8 +30,8 @@ from llama_index.core.schema import (
 )
 from pydantic import ValidationError
 from rag_rerank import BackendUnavailable, Cascade, ConfigError, Fallback, InputError, Ranking, Stage, build
-from rag_rerank.execution.calls import blank
 from rag_rerank.testing import ScriptedReranker
+from rag_rerank.text.unicode import is_blank
 
 from llama_index.postprocessor.rag_rerank import RagRerank
 
@@ -462,5 +462,5 @@ def test_whatever_goes_in_comes_out_once_and_unchanged(
     assert scored == sorted(scored, reverse=True)
     for node in everything:
         sent = node.get_content(mode) if node.get_content(MetadataMode.NONE).strip() else ""
-        assert (node.score is None) == blank(sent)
+        assert (node.score is None) == is_blank(sent)
         assert node.score is None or type(node.score) is float

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 import random
 from collections.abc import Awaitable, Callable, Iterator
@@ -13,24 +12,24 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from rag_rerank.backends.api.breaker import Breaker
-from rag_rerank.backends.api.limiter import Gate, Limits, Ticket
+from rag_rerank.backends.api.limiter import KeyLimiter, Limits, QueueTicket
 from rag_rerank.backends.api.pricing import Price
 from rag_rerank.errors import CircuitOpen, ConfigError, CostExceeded, RateLimited, RequestTooLarge, TransientError
-from rag_rerank.execution.clock import asleep, first_of, now, sleep
-from rag_rerank.execution.deadline import late, left, spent
+from rag_rerank.execution.clock import asleep, now, sleep, wait_for_any
+from rag_rerank.execution.deadline import deadline_error, seconds_left, time_is_up
 from rag_rerank.trace import Usage
 
 if TYPE_CHECKING:
     from tenacity import RetryCallState
 
-__all__ = ["Attempts", "Pause", "RetryPolicy", "Terms", "Turn", "Visit"]
+__all__ = ["AdmittedRequest", "Attempt", "Attempts", "CallPolicy", "RetryPolicy", "Wait"]
 
 _WORTH_A_NOTE = 0.01
 """Seconds from which on a wait is told."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Terms:
+class CallPolicy:
     """What a reranker keeps to in one call, and with whom it shares it.
 
     Args:
@@ -48,7 +47,7 @@ class Terms:
     label: str = ""
     backend: str = ""
     model: str = ""
-    gate: Gate = field(default_factory=Gate)
+    gate: KeyLimiter = field(default_factory=KeyLimiter)
     limits: Limits = field(default_factory=Limits)
     timeout: float = math.inf
     breaker: Breaker | None = None
@@ -57,7 +56,7 @@ class Terms:
 
 
 @dataclass(frozen=True, slots=True)
-class Pause:
+class Wait:
     """A wait of some seconds, cut short by news."""
 
     news: Future[None]
@@ -65,10 +64,12 @@ class Pause:
 
     def here(self) -> None:
         """Wait on this thread."""
-        first_of([self.news], self.seconds)
+        wait_for_any([self.news], self.seconds)
 
     async def there(self) -> None:
         """Wait without blocking the event loop."""
+        import asyncio
+
         sleeping = asyncio.ensure_future(asleep(self.seconds))
         try:
             await asyncio.wait({sleeping, asyncio.wrap_future(self.news)}, return_when=asyncio.FIRST_COMPLETED)
@@ -76,7 +77,7 @@ class Pause:
             sleeping.cancel()
 
 
-class Visit:
+class AdmittedRequest:
     """One request with all its attempts: what it may cost and did, and what there is to say about its way.
 
     Args:
@@ -87,12 +88,12 @@ class Visit:
     """
 
     def __init__(
-        self, terms: Terms, weigh: Callable[[], list[list[int]]] = lambda: [[]], spent: float | None = None
+        self, terms: CallPolicy, weigh: Callable[[], list[list[int]]] = lambda: [[]], spent: float | None = None
     ) -> None:
         self.terms = terms
         self.notes: list[str] = []
         self.bill = Usage()
-        self.ticket: Ticket | None = None
+        self.ticket: QueueTicket | None = None
         self._weigh = weigh
         self._spent = spent or 0.0
         self._reserved: float | None = None
@@ -143,9 +144,9 @@ class Visit:
         terms.gate.ledger.settle(self._reserved or 0.0, cost)
         self._reserved = None
 
-    def turn(self, left: Callable[[], float]) -> Turn:
+    def turn(self, left: Callable[[], float]) -> Attempt:
         """Return the next attempt; ``left`` gives the seconds that it has, waits included."""
-        return Turn(self, left)
+        return Attempt(self, left)
 
     @cached_property
     def _weights(self) -> list[list[int]]:
@@ -162,23 +163,23 @@ class Visit:
         )
 
 
-class Turn:
+class Attempt:
     """One attempt, as a context manager that gives back what it holds, however the attempt ends.
 
     Attributes:
         sent: Whether nothing stands in the way any more.
     """
 
-    def __init__(self, visit: Visit, left: Callable[[], float]) -> None:
+    def __init__(self, visit: AdmittedRequest, left: Callable[[], float]) -> None:
         self.sent = False
         self._visit = visit
         self._terms = visit.terms
         self._gate = visit.terms.gate
         self._left = left
         self._patience = 0.0
-        self._ticket: Ticket | None = None
+        self._ticket: QueueTicket | None = None
 
-    def __enter__(self) -> Turn:
+    def __enter__(self) -> Attempt:
         return self
 
     def __exit__(
@@ -191,7 +192,7 @@ class Turn:
         if self._ticket is not None:
             self._gate.leave(self._ticket, sent=self.sent)
 
-    def pauses(self) -> Iterator[Pause]:
+    def pauses(self) -> Iterator[Wait]:
         """Yield each wait, until the request may be sent.
 
         Raises:
@@ -202,23 +203,23 @@ class Turn:
             DeadlineExceeded: The call's time is up.
         """
         visit, terms = self._visit, self._terms
-        if spent():
-            raise late(terms.label)
+        if time_is_up():
+            raise deadline_error(terms.label)
         self._heed(visit.shut(self._left()))
         visit.reserve()
-        self._ticket = visit.ticket = Ticket(terms.limits, self._weight())
+        self._ticket = visit.ticket = QueueTicket(terms.limits, self._weight())
         self._gate.join(self._ticket)
         began, held = now(), self._gate.held
         while (wait := self._gate.wait(self._ticket)) > 0:
             left = self._left()
             if left <= 0 or left <= wait < math.inf:
                 raise self._refused(wait)
-            yield Pause(self._ticket.news, min(wait, left))
+            yield Wait(self._ticket.news, min(wait, left))
         if (waited := now() - began) >= _WORTH_A_NOTE:
             why = "as the provider had asked" if held else f"to keep {terms.limits}"
             visit.notes.append(f"waited {waited:.3g} s before sending, {why}")
-        if spent():
-            raise late(terms.label)
+        if time_is_up():
+            raise deadline_error(terms.label)
         left = max(self._left(), 0.0)
         self._patience = min(terms.timeout, left)
         if terms.breaker is not None:
@@ -311,7 +312,7 @@ class RetryPolicy:
 
 
 class Attempts:
-    """The attempts of one request: sends it as the policy and its `Visit` allow, and remembers what happened.
+    """The attempts of one request: sends it as the policy and its `AdmittedRequest` allow, and remembers what happened.
 
     What was refused before it was sent is not tried again, and neither is what failed when that opened the circuit.
 
@@ -320,12 +321,12 @@ class Attempts:
         failures: What went wrong in the attempts before the last.
     """
 
-    def __init__(self, policy: RetryPolicy, visit: Visit | None = None) -> None:
+    def __init__(self, policy: RetryPolicy, visit: AdmittedRequest | None = None) -> None:
         self.count = 0
         self.failures: list[str] = []
         self._policy = policy
         self._last: BaseException | None = None
-        self._visit = Visit(Terms()) if visit is None else visit
+        self._visit = AdmittedRequest(CallPolicy()) if visit is None else visit
         self._sent = False
         self._end = now() + policy.budget
 
@@ -358,9 +359,9 @@ class Attempts:
                 pause.here()
             return send(self._begun())
 
-    def _turn(self) -> Turn:
+    def _turn(self) -> Attempt:
         self._sent = False
-        if self._last is not None and spent():  # the call was abandoned, or has become late, during the wait
+        if self._last is not None and time_is_up():  # the call was abandoned, or has become late, during the wait
             self.failures.pop()
             raise self._last
         return self._visit.turn(self._left)
@@ -371,7 +372,7 @@ class Attempts:
         return max(self._left(), 0.05)
 
     def _left(self) -> float:
-        return min(self._end - now(), left())
+        return min(self._end - now(), seconds_left())
 
     def _rules(self) -> dict[str, Any]:
         from tenacity import retry_if_exception
@@ -386,7 +387,7 @@ class Attempts:
 
     def _is_over(self, state: RetryCallState) -> bool:
         left = self._left() - state.upcoming_sleep
-        return self.count >= self._policy.attempts or left <= 0 or spent() or self._visit.shut(left) is not None
+        return self.count >= self._policy.attempts or left <= 0 or time_is_up() or self._visit.shut(left) is not None
 
     def _failed(self, state: RetryCallState) -> None:
         self._last = _error(state)

@@ -11,19 +11,20 @@ from functools import partial
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
-from rag_rerank._lazy import loaded
-from rag_rerank.backends.api.attempts import RetryPolicy, Terms, Visit
+from rag_rerank._lazy import load_once
+from rag_rerank.backends.api.attempts import AdmittedRequest, CallPolicy, RetryPolicy
 from rag_rerank.backends.api.breaker import Breaker
-from rag_rerank.backends.api.call import Call, pair_tokens, split
+from rag_rerank.backends.api.call import ApiCall, pair_tokens, split
 from rag_rerank.backends.api.exchange import Exchange, Reply
-from rag_rerank.backends.api.limiter import Gate, Limits, gate_of
-from rag_rerank.backends.api.pricing import Price, listed, search_units
+from rag_rerank.backends.api.limiter import KeyLimiter, Limits, limiter_of
+from rag_rerank.backends.api.pricing import Price, list_price, search_units
 from rag_rerank.base import PointwiseReranker
 from rag_rerank.errors import AuthenticationError, ConfigError
-from rag_rerank.execution.deadline import left
+from rag_rerank.execution.deadline import seconds_left
 from rag_rerank.secret import Secret
+from rag_rerank.text.unicode import is_blank
 from rag_rerank.trace import Usage
-from rag_rerank.types import Scale, Scores, blank
+from rag_rerank.types import Scale, Scores
 
 __all__ = ["ApiReranker", "find_key"]
 
@@ -51,7 +52,7 @@ class ApiReranker(PointwiseReranker):
             cost where no price is known.
     """
 
-    neutral: ClassVar[frozenset[str]] = PointwiseReranker.neutral | {
+    fields_without_effect: ClassVar[frozenset[str]] = PointwiseReranker.fields_without_effect | {
         *("api_key", "timeout", "retry", "limits", "breaker", "price")
     }
 
@@ -100,7 +101,7 @@ class ApiReranker(PointwiseReranker):
         return "relevance"
 
     @property
-    def uncacheable(self) -> str | None:
+    def why_not_cacheable(self) -> str | None:
         """An injected client, whose server is not known here."""
         if self._foreign:
             return "which server an injected client asks is not known here; give base_url and a key instead"
@@ -155,7 +156,7 @@ class ApiReranker(PointwiseReranker):
     def estimate(self, query: str, texts: Sequence[str]) -> Usage:
         """Estimate requests, tokens and money as ceilings do; blank texts are not sent, and a text is counted once."""
         self._known_key()
-        sent = [text for text in texts if not blank(text)]
+        sent = [text for text in texts if not is_blank(text)]
         if not sent:
             return Usage()
         tokens, price = pair_tokens(query, sent), self._price
@@ -192,8 +193,8 @@ class ApiReranker(PointwiseReranker):
             Exchange, self.kind, self.model, query, key=self._known_key(), scale=self.scale, label=self.label
         )
 
-    def _call(self, query: str, texts: Sequence[str]) -> Call:
-        return Call(
+    def _call(self, query: str, texts: Sequence[str]) -> ApiCall:
+        return ApiCall(
             self.label,
             self._exchange(query),
             query,
@@ -204,8 +205,8 @@ class ApiReranker(PointwiseReranker):
             self._terms(),
         )
 
-    def _terms(self) -> Terms:
-        return Terms(
+    def _terms(self) -> CallPolicy:
+        return CallPolicy(
             label=self.label,
             backend=self.kind,
             model=self.model,
@@ -218,17 +219,17 @@ class ApiReranker(PointwiseReranker):
         )
 
     @property
-    def _gate(self) -> Gate:
-        return self._own_gate if self._foreign else gate_of(self.kind, self._host(), self._known_key())
+    def _gate(self) -> KeyLimiter:
+        return self._own_gate if self._foreign else limiter_of(self.kind, self._host(), self._known_key())
 
-    @loaded
-    def _own_gate(self) -> Gate:
-        return Gate()
+    @load_once
+    def _own_gate(self) -> KeyLimiter:
+        return KeyLimiter()
 
     @property
     def _left_alone(self) -> bool:
         """Whether the circuit is open, so that a call would send nothing."""
-        return Visit(self._terms()).shut(left()) is not None
+        return AdmittedRequest(self._terms()).shut(seconds_left()) is not None
 
     def _host(self) -> str | None:
         """Return the server that is asked; ``None`` for the provider's own."""
@@ -238,7 +239,7 @@ class ApiReranker(PointwiseReranker):
     def _price(self) -> Price | None:
         if self.price is not None:
             return self.price
-        known = None if self._foreign or self._host() is not None else listed(self.kind, self.model)
+        known = None if self._foreign or self._host() is not None else list_price(self.kind, self.model)
         if known is None and self.limits.priced:
             raise ConfigError(
                 f"a ceiling of cost needs a price, and none is known for {self.label} at this server; give price",

@@ -9,21 +9,21 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property, partial
 
-from rag_rerank.backends.api.attempts import Attempts, RetryPolicy, Terms, Visit
+from rag_rerank.backends.api.attempts import AdmittedRequest, Attempts, CallPolicy, RetryPolicy
 from rag_rerank.backends.api.exchange import Exchange, Reply
 from rag_rerank.errors import RequestTooLarge, RerankError
 from rag_rerank.execution.clock import now
-from rag_rerank.execution.deadline import late, spent, tells
+from rag_rerank.execution.deadline import deadline_error, publish_partial_trace, time_is_up
 from rag_rerank.trace import Trace, Usage
 from rag_rerank.types import Scale, Scores
 
-__all__ = ["Call", "estimated_tokens", "pair_tokens", "split"]
+__all__ = ["ApiCall", "estimated_tokens", "pair_tokens", "split"]
 
 
-class Request:
+class ApiRequest:
     """One request of a call: the texts at some positions."""
 
-    def __init__(self, label: str, part: range, exchange: Exchange, retry: RetryPolicy, visit: Visit) -> None:
+    def __init__(self, label: str, part: range, exchange: Exchange, retry: RetryPolicy, visit: AdmittedRequest) -> None:
         self.part = part
         self.exchange = exchange
         self.attempts = Attempts(retry, visit)
@@ -52,7 +52,7 @@ class Request:
         )
 
 
-class Call:
+class ApiCall:
     """The requests of one call, one after the other, and what came of them.
 
     Args:
@@ -75,7 +75,7 @@ class Call:
         parts: Sequence[range],
         retry: RetryPolicy,
         notes: Sequence[str],
-        terms: Terms,
+        terms: CallPolicy,
     ) -> None:
         self._label = label
         self._exchange = exchange
@@ -87,26 +87,26 @@ class Call:
         self._notes = dict.fromkeys(notes)
         self._values = [math.nan] * len(texts)
         self._done: list[Trace] = []
-        self._sending: Request | None = None
-        tells(self._so_far)
+        self._sending: ApiRequest | None = None
+        publish_partial_trace(self._so_far)
 
-    def pending(self) -> Iterator[Request]:
+    def pending(self) -> Iterator[ApiRequest]:
         """Yield each request that is to be sent, also those that turn up on the way.
 
         Raises:
             DeadlineExceeded: The time is up, or nobody waits any more, and some are left.
         """
         while self._todo:
-            if self._done and spent():
-                raise late(self._label)
+            if self._done and time_is_up():
+                raise deadline_error(self._label)
             part = self._todo.popleft()
             exchange = self._exchange(self._texts[part.start : part.stop], part.start)
-            visit = Visit(self._terms, partial(self._weigh, (part, *self._todo)), self._usage().cost)
-            self._sending = Request(self._label, part, exchange, self._retry, visit)
+            visit = AdmittedRequest(self._terms, partial(self._weigh, (part, *self._todo)), self._usage().cost)
+            self._sending = ApiRequest(self._label, part, exchange, self._retry, visit)
             yield self._sending
 
     @contextmanager
-    def watched(self, request: Request) -> Iterator[None]:
+    def watched(self, request: ApiRequest) -> Iterator[None]:
         """Take the answer to a request, and put the request into the trace, also when it failed.
 
         A request that is too large for the provider is halved: the halves are other requests, not repetitions.

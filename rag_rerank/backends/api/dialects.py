@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal
 
-from rag_rerank.backends.api.exchange import figure, item
+from rag_rerank.backends.api.exchange import as_number, get_field
 from rag_rerank.backends.api.http_transport import as_json
 from rag_rerank.errors import BackendError, BillingError, ConfigError, RequestRejected, RequestTooLarge
 from rag_rerank.trace import Usage
@@ -116,15 +116,15 @@ class Dialect:
 
     def billed(self, body: Any, headers: Mapping[str, str]) -> Usage:
         """Return the figures that an answer tells: ``usage``, Cohere's ``meta``, or a header."""
-        meta, usage = (item(body, name, None) for name in ("meta", "usage"))
-        units = figure(item(item(meta, "billed_units", None), "search_units", None))
-        told = [item(usage, name, None) for name in ("total_tokens", "prompt_tokens")]
-        told += [item(item(meta, name, None), "input_tokens", None) for name in ("billed_units", "tokens")]
+        meta, usage = (get_field(body, name, None) for name in ("meta", "usage"))
+        units = as_number(get_field(get_field(meta, "billed_units", None), "search_units", None))
+        told = [get_field(usage, name, None) for name in ("total_tokens", "prompt_tokens")]
+        told += [get_field(get_field(meta, name, None), "input_tokens", None) for name in ("billed_units", "tokens")]
         if self.tokens_in is not None:
             count = headers.get(self.tokens_in, "")
             told.append(int(count) if count.isdecimal() else None)
         # old builds of llama.cpp say 0
-        tokens = next((int(count) for count in map(figure, told) if count), None)
+        tokens = next((int(count) for count in map(as_number, told) if count), None)
         return Usage(search_units=units, tokens=tokens)
 
     def refusal(self, status: int, said: str) -> Refusal | None:

@@ -27,7 +27,7 @@ from rag_rerank.errors import (
 from rag_rerank.trace import Usage
 from rag_rerank.types import Scale
 
-__all__ = ["Exchange", "Reply", "figure", "item", "message", "read_rows", "seconds_to_wait", "shown"]
+__all__ = ["Exchange", "Reply", "as_number", "get_field", "message", "read_rows", "redacted_message", "seconds_to_wait"]
 
 _LONGEST = 200
 _RUN = 16  # so many characters in a row that were sent are an echo, not chance
@@ -46,7 +46,7 @@ def message(body: object, depth: int = 3) -> str:
     return ""
 
 
-def shown(words: str, key: str, sent: Sequence[str]) -> str:
+def redacted_message(words: str, key: str, sent: Sequence[str]) -> str:
     """Return a provider's words as errors and traces may show them.
 
     They are put on one line of at most 200 characters. The key and whatever looks like one are masked. Words that
@@ -202,7 +202,7 @@ class Exchange:
             where = self.first + index
             if index in found:
                 raise self.bad(f"two scores for text {where}")
-            value = figure(score)
+            value = as_number(score)
             if value is None:
                 raise self.bad(f"score {_described(score)} for text {where}, which is not a finite number")
             if self.scale in _BOUNDED and not -_ROUNDING <= value <= 1 + _ROUNDING:
@@ -272,7 +272,7 @@ class Exchange:
 
     def safe(self, words: str) -> str:
         """Return a provider's words, short, on one line, and without what was sent to it."""
-        return shown(words, self.key, (self.query, *self.texts))
+        return redacted_message(words, self.key, (self.query, *self.texts))
 
     def _told(self, error: Exception) -> str:
         said = self.safe(str(error))
@@ -289,7 +289,7 @@ def read_rows(rows: object, get: Callable[[Any, str, None], object], score: str 
 
     Args:
         rows: What the reply holds in their place.
-        get: Reads a field of a row, or gives the default: ``getattr`` for objects, `item` for JSON.
+        get: Reads a field of a row, or gives the default: ``getattr`` for objects, `get_field` for JSON.
         score: The field with the score.
     """
     if not isinstance(rows, (list, tuple)):
@@ -297,12 +297,12 @@ def read_rows(rows: object, get: Callable[[Any, str, None], object], score: str 
     return [(get(row, "index", None), get(row, score, None)) for row in rows]
 
 
-def item(row: Any, name: str, default: None) -> object:
+def get_field(row: Any, name: str, default: None) -> object:
     """Return a field of a JSON object, or the default, also where it is no object."""
     return row.get(name, default) if isinstance(row, Mapping) else default
 
 
-def figure(value: object) -> float | None:
+def as_number(value: object) -> float | None:
     """Return a finite number that a provider sent, or ``None`` for anything else; never guesses from a string."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None

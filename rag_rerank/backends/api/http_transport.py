@@ -12,13 +12,13 @@ from rag_rerank.backends.api.exchange import Exchange
 from rag_rerank.errors import BackendError
 from rag_rerank.execution.clock import now
 
-__all__ = ["Answer", "Asked", "aask", "as_json", "ask", "explained"]
+__all__ = ["HttpRequest", "HttpResponse", "as_json", "asend", "send", "translate_error"]
 
 _MOST_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class HttpRequest:
     """A request.
 
     Args:
@@ -46,7 +46,7 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class HttpResponse:
     """An answer, as far as it was read: to its end."""
 
     status: int
@@ -66,7 +66,7 @@ class _TooLong(Exception):
     """More bytes than any list of scores has."""
 
 
-def ask(client: Any, asked: Asked, timeout: float) -> Answer:
+def send(client: Any, asked: HttpRequest, timeout: float) -> HttpResponse:
     """Send a request with an ``httpx.Client`` and read the answer."""
     request, reader = asked.built(client, timeout), _Reader(timeout)
     # without auth=None, a client's own would take the place of the key
@@ -76,11 +76,11 @@ def ask(client: Any, asked: Asked, timeout: float) -> Answer:
             reader.take(chunk)
     finally:
         response.close()
-    return Answer(response.status_code, response.headers, bytes(reader.content))
+    return HttpResponse(response.status_code, response.headers, bytes(reader.content))
 
 
-async def aask(client: Any, asked: Asked, timeout: float) -> Answer:
-    """Do what `ask` does with an ``httpx.AsyncClient``."""
+async def asend(client: Any, asked: HttpRequest, timeout: float) -> HttpResponse:
+    """Do what `send` does with an ``httpx.AsyncClient``."""
     request, reader = asked.built(client, timeout), _Reader(timeout)
     response = await client.send(request, stream=True, follow_redirects=False, auth=None)
     try:
@@ -88,7 +88,7 @@ async def aask(client: Any, asked: Asked, timeout: float) -> Answer:
             reader.take(chunk)
     finally:
         await response.aclose()
-    return Answer(response.status_code, response.headers, bytes(reader.content))
+    return HttpResponse(response.status_code, response.headers, bytes(reader.content))
 
 
 class _Reader:
@@ -106,7 +106,7 @@ class _Reader:
             raise TimeoutError
 
 
-def explained(exchange: Exchange, error: Exception) -> BackendError:
+def translate_error(exchange: Exchange, error: Exception) -> BackendError:
     """Return the error of ours for one of httpx."""
     httpx = need("httpx", extra="http")
     if isinstance(error, _TooLong):

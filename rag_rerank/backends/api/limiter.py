@@ -16,7 +16,7 @@ from rag_rerank.backends.api.pricing import Ledger
 from rag_rerank.errors import ConfigError
 from rag_rerank.execution.clock import now
 
-__all__ = ["Gate", "Limits", "Ticket", "gate_of"]
+__all__ = ["KeyLimiter", "Limits", "QueueTicket", "limiter_of"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +94,7 @@ _MINUTE = 60.0
 _SALT = os.urandom(32)
 
 
-class Ticket:
+class QueueTicket:
     """A request in the line of its key, and afterwards among those that began.
 
     Attributes:
@@ -116,7 +116,7 @@ class Ticket:
             self.news.set_result(None)
 
 
-class Gate:
+class KeyLimiter:
     """The requests of one key, in line, in flight and of the last minute; its circuit; and its spending.
 
     May be used by any threads and event loops; nothing here waits. Whoever is in line asks `wait`, and asks again when
@@ -127,13 +127,13 @@ class Gate:
         self.circuit = Circuit()
         self.ledger = Ledger()
         self._lock = Lock()
-        self._line: OrderedDict[Ticket, None] = OrderedDict()
-        self._minute: OrderedDict[Ticket, None] = OrderedDict()  # what began in the last one
+        self._line: OrderedDict[QueueTicket, None] = OrderedDict()
+        self._minute: OrderedDict[QueueTicket, None] = OrderedDict()  # what began in the last one
         self._tokens = 0  # of that
         self._in_flight = 0
         self._held_until = -math.inf
 
-    def join(self, ticket: Ticket) -> None:
+    def join(self, ticket: QueueTicket) -> None:
         """Stand in line; `leave` must follow. A ticket without limits begins at once, and is counted."""
         with self._lock:
             if ticket.limits.paced:
@@ -142,7 +142,7 @@ class Gate:
                 self._forget(now())
                 self._begin(ticket, now())
 
-    def wait(self, ticket: Ticket) -> float:
+    def wait(self, ticket: QueueTicket) -> float:
         """Return the seconds until a ticket may begin: 0 once it has, infinity while others must first be answered."""
         with self._lock:
             moment = self._serve()
@@ -152,7 +152,7 @@ class Gate:
                 ticket.news = Future()
             return ticket.at - moment if ticket.at > moment else math.inf
 
-    def leave(self, ticket: Ticket, *, sent: bool) -> None:
+    def leave(self, ticket: QueueTicket, *, sent: bool) -> None:
         """Give the place back, in line or in flight; what was never sent is not counted."""
         with self._lock:
             if ticket.begun:
@@ -164,7 +164,7 @@ class Gate:
                 self._line.pop(ticket, None)
             self._serve()
 
-    def correct(self, ticket: Ticket, tokens: int) -> None:
+    def correct(self, ticket: QueueTicket, tokens: int) -> None:
         """Count the tokens that an answer tells in place of the estimate."""
         with self._lock:
             if ticket in self._minute:
@@ -211,7 +211,7 @@ class Gate:
             self._begin(ticket, moment)
         return moment
 
-    def _begin(self, ticket: Ticket, moment: float) -> None:
+    def _begin(self, ticket: QueueTicket, moment: float) -> None:
         self._minute[ticket] = None
         self._tokens += ticket.tokens
         self._in_flight += 1
@@ -224,10 +224,10 @@ class Gate:
             self._tokens -= first.tokens
 
 
-_gates: dict[tuple[int, bytes], Gate] = {}
+_limiters: dict[tuple[int, bytes], KeyLimiter] = {}
 
 
-def gate_of(backend: str, server: str | None, key: str) -> Gate:
+def limiter_of(backend: str, server: str | None, key: str) -> KeyLimiter:
     """Return the gate of a key at a server; the key is kept as a salted hash only, and a forked process has its own."""
     name = blake2b(f"{backend}\0{server or ''}\0{key}".encode(), key=_SALT).digest()
-    return _gates.setdefault((os.getpid(), name), Gate())
+    return _limiters.setdefault((os.getpid(), name), KeyLimiter())

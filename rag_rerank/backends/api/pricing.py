@@ -13,7 +13,7 @@ from threading import Lock
 from rag_rerank.errors import ConfigError
 from rag_rerank.trace import Usage
 
-__all__ = ["Ledger", "Price", "listed", "search_units"]
+__all__ = ["Ledger", "Price", "list_price", "search_units"]
 
 _UNIT_TEXTS, _UNIT_TOKENS = 100, 500
 """A search unit of Cohere is up to 100 texts; one of more than 500 tokens, with the query, counts as several."""
@@ -64,7 +64,7 @@ def search_units(tokens: Sequence[int]) -> int:
     return -(-chunks // _UNIT_TEXTS)
 
 
-def listed(backend: str, model: str) -> Price | None:
+def list_price(backend: str, model: str) -> Price | None:
     """Return the price of a model at the provider itself, as of the date in ``prices.json``; ``None`` if unknown."""
     return _table().get((backend, model))
 

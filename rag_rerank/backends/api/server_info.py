@@ -8,14 +8,14 @@ from typing import Any
 
 from rag_rerank.backends.api.call import estimated_tokens
 from rag_rerank.backends.api.exchange import Exchange
-from rag_rerank.backends.api.http_transport import Answer
+from rag_rerank.backends.api.http_transport import HttpResponse
 from rag_rerank.errors import BackendError
 
-__all__ = ["Acquaintance", "Served"]
+__all__ = ["ServerInfo", "ServerInfoCache"]
 
 
 @dataclass(frozen=True, slots=True)
-class Served:
+class ServerInfo:
     """What is known of a server; nothing by default.
 
     Args:
@@ -37,7 +37,7 @@ class Served:
     final: bool = True
 
     @classmethod
-    def read(cls, info: Any) -> Served | None:
+    def read(cls, info: Any) -> ServerInfo | None:
         """Read TEI's answer; ``None`` for what is no such answer.
 
         The fields are those of the router's source. A request takes a permit for each text, so one with more texts
@@ -76,21 +76,21 @@ class Served:
         return (f"by estimate {longer} texts with the query are longer than {self.window} tokens, and TEI cuts them",)
 
 
-class Acquaintance:
+class ServerInfoCache:
     """What a reranker has learnt of its server so far; what may change is asked again at the next call."""
 
     def __init__(self) -> None:
-        self.server = Served(final=False)
+        self.server = ServerInfo(final=False)
 
-    def answered(self, exchange: Exchange, answer: Answer, model: str) -> None:
+    def answered(self, exchange: Exchange, answer: HttpResponse, model: str) -> None:
         """Note what the server said.
 
         Raises:
             RequestRejected: It serves no reranker, or another model than the one that was named.
         """
-        served = Served.read(answer.told) if answer.status == 200 else None
+        served = ServerInfo.read(answer.told) if answer.status == 200 else None
         if served is None:
-            served = Served(silence=f"answered {answer.status}", final=answer.status < 500)
+            served = ServerInfo(silence=f"answered {answer.status}", final=answer.status < 500)
         if served.reranks is False:
             raise exchange.rejected(f"serves {served.model}, which is no reranker")
         if model and served.model and served.model != model:
@@ -99,7 +99,7 @@ class Acquaintance:
 
     def unanswered(self, error: BackendError) -> None:
         """Note that the server gave no answer that can be read, which may pass."""
-        self.server = Served(silence=type(error).__name__, final=False)
+        self.server = ServerInfo(silence=type(error).__name__, final=False)
 
 
 def _count(value: object) -> int | None:

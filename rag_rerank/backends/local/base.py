@@ -11,21 +11,21 @@ from pathlib import Path
 from queue import Full
 from typing import Any, ClassVar, Protocol
 
-from rag_rerank._lazy import loaded
-from rag_rerank.backends.local.model_files import ModelFiles, ModelFolder, at_hand, locate, model_name
-from rag_rerank.backends.local.pair_encoding import Group, Inputs, OnOverflow, together
-from rag_rerank.backends.local.worker_pool import Crew
+from rag_rerank._lazy import forget, load_once, peek
+from rag_rerank.backends.local.model_files import ModelFiles, ModelFolder, is_cached, locate, model_name
+from rag_rerank.backends.local.pair_encoding import Batch, EncodedPairs, OnOverflow, concatenated
+from rag_rerank.backends.local.worker_pool import WorkerPool
 from rag_rerank.base import PointwiseReranker
 from rag_rerank.errors import ConfigError, Overloaded
-from rag_rerank.execution.calls import readable
-from rag_rerank.execution.clock import first_of
-from rag_rerank.execution.deadline import ain_time, in_time, late, left
-from rag_rerank.execution.throughput import Pace, work
-from rag_rerank.text.tokenizers import Room
+from rag_rerank.execution.clock import wait_for_any
+from rag_rerank.execution.deadline import arun_with_deadline, deadline_error, run_with_deadline, seconds_left
+from rag_rerank.execution.throughput import Throughput, estimated_tokens
+from rag_rerank.text.tokenizers import TextLimit
+from rag_rerank.text.unicode import valid_unicode
 from rag_rerank.trace import Usage
 from rag_rerank.types import Scale, Scores
 
-__all__ = ["Engine", "LocalReranker", "Scoring"]
+__all__ = ["Engine", "LocalReranker", "ScoringTask"]
 
 _ENOUGH = 128
 """Tokens that keep a core busy: the rate of an AVX2 core is 15 % lower at 45 tokens, and no higher at 512."""
@@ -42,10 +42,10 @@ class JoinsPairs(Protocol):
     def window(self) -> int:
         """Tokens of an input at most."""
 
-    def encode(self, query: str, texts: Sequence[str], on_overflow: OnOverflow) -> Inputs:
+    def encode(self, query: str, texts: Sequence[str], on_overflow: OnOverflow) -> EncodedPairs:
         """Join the query with each text; cut texts that do not fit, never the query."""
 
-    def room(self, query: str) -> Room:
+    def text_limit(self, query: str) -> TextLimit:
         """Return what there is room for beside the query."""
 
 
@@ -96,8 +96,11 @@ class LocalReranker(PointwiseReranker):
         Overloaded: ``max_queue`` calls are waiting or running already.
     """
 
-    neutral: ClassVar[frozenset[str]] = PointwiseReranker.neutral | {"batch_tokens", "max_queue"}
-    prompt: ClassVar[bool] = True
+    fields_without_effect: ClassVar[frozenset[str]] = PointwiseReranker.fields_without_effect | {
+        "batch_tokens",
+        "max_queue",
+    }
+    enforces_deadline: ClassVar[bool] = True
 
     files: ClassVar[Sequence[str]]
     """Patterns of the files that the backend reads from a repository."""
@@ -151,36 +154,36 @@ class LocalReranker(PointwiseReranker):
 
     def at_hand(self) -> bool:
         """Whether `fetch` would find the model's files without asking the hub."""
-        return at_hand(self.model, revision=self.revision, patterns=self.files, complete=self.complete)
+        return is_cached(self.model, revision=self.revision, patterns=self.files, complete=self.complete)
 
     @property
-    def uncacheable(self) -> None:
+    def why_not_cacheable(self) -> None:
         """Nothing: a logit depends on the pair alone, up to rounding."""
 
-    @loaded
+    @load_once
     def _files(self) -> ModelFiles:
         """The files of engine and fingerprint, found once for both."""
         return ModelFiles(self.fetch(), self.files)
 
-    @loaded
-    def _identity(self) -> Mapping[str, Any]:
+    @load_once
+    def _model_identity(self) -> Mapping[str, Any]:
         """What stands behind ``model``, ``revision`` and ``max_length``: the files, and the window."""
         with self._files.reading() as folder:
             window = folder.max_length(self.max_length)
             return {"model": self._files.identity, "revision": None, "max_length": window}
 
-    def _facts(self) -> Mapping[str, Any]:
-        return self._identity
+    def _identity_facts(self) -> Mapping[str, Any]:
+        return self._model_identity
 
     @property
-    def measured(self) -> bool:
+    def knows_text_limit(self) -> bool:
         """It has the model's own tokenizer."""
         return True
 
-    def rooms(self, query: str) -> tuple[Room, ...]:
+    def text_limits(self, query: str) -> tuple[TextLimit, ...]:
         """Say what the model's window has room for beside the query; loads the model."""
         engine, _ = self._staffed
-        return (engine.tokenizer.room(readable(query)),)
+        return (engine.tokenizer.text_limit(valid_unicode(query)),)
 
     def score(self, query: str, texts: Sequence[str]) -> Scores:
         """Score each text by the model's logit.
@@ -188,14 +191,14 @@ class LocalReranker(PointwiseReranker):
         Raises:
             DeadlineExceeded: The time of the call was up; its place is free again.
         """
-        if type(self)._staffed.peek(self) is None:
-            in_time(self.label, self.warm_up)
+        if peek(self, "_staffed") is None:
+            run_with_deadline(self.label, self.warm_up)
         answer = self._submitted(query, texts)
         try:
-            if (seconds := left()) != math.inf:
-                first_of([answer], max(seconds, 0.0))
+            if (seconds := seconds_left()) != math.inf:
+                wait_for_any([answer], max(seconds, 0.0))
                 if not answer.done():
-                    raise late(self.label)
+                    raise deadline_error(self.label)
             return answer.result()
         except BaseException:
             answer.cancel()  # where it is the wait that was interrupted
@@ -207,20 +210,22 @@ class LocalReranker(PointwiseReranker):
         """Do what `score` does without blocking the event loop, and without a thread for each call that waits."""
         import asyncio
 
-        if type(self)._staffed.peek(self) is None:
-            await ain_time(self.label, asyncio.to_thread(self.warm_up))
-        return await ain_time(self.label, asyncio.wrap_future(self._submitted(query, texts)))
+        if peek(self, "_staffed") is None:
+            await arun_with_deadline(self.label, asyncio.to_thread(self.warm_up))
+        return await arun_with_deadline(self.label, asyncio.wrap_future(self._submitted(query, texts)))
 
-    def fits(self, query: str, texts: Sequence[str], seconds: float) -> int:
+    def texts_within(self, query: str, texts: Sequence[str], seconds: float) -> int:
         """Estimate how many of the texts this model can score in the time, beside the calls that it serves now.
 
         A model that has not scored yet is tried with a few.
         """
-        staffed = type(self)._staffed.peek(self)
+        staffed = peek(self, "_staffed")
         if staffed is None:
             return _FIRST
         engine, crew = staffed
-        fitting = self._pace.fits(work(query, texts, engine.tokenizer.window), seconds / (1 + crew.calls))
+        fitting = self._pace.texts_within(
+            estimated_tokens(query, texts, engine.tokenizer.window), seconds / (1 + crew.calls)
+        )
         return _FIRST if fitting is None else fitting
 
     def warm_up(self) -> None:
@@ -233,27 +238,27 @@ class LocalReranker(PointwiseReranker):
         A backend forgets its `_engine` before it calls this, so that a call that comes meanwhile shares no engine with
         those that are being answered.
         """
-        staffed = type(self)._staffed.pop(self)
-        type(self)._identity.pop(self)
-        type(self)._files.pop(self)
+        staffed = forget(self, "_staffed")
+        forget(self, "_model_identity")
+        forget(self, "_files")
         if staffed is not None:
             staffed[1].close()
 
-    @loaded
-    def _pace(self) -> Pace:
+    @load_once
+    def _pace(self) -> Throughput:
         """How long the crew takes, by work: without what calls wait for each other."""
-        return Pace()
+        return Throughput()
 
-    @loaded
-    def _staffed(self) -> tuple[Engine, Crew]:
+    @load_once
+    def _staffed(self) -> tuple[Engine, WorkerPool]:
         """The model with its workers."""
         engine = self._engine
-        return engine, Crew(engine.workers, self.max_queue, enough=_ENOUGH)
+        return engine, WorkerPool(engine.workers, self.max_queue, enough=_ENOUGH)
 
     def _submitted(self, query: str, texts: Sequence[str]) -> Future[Scores]:
         engine, crew = self._staffed
         try:
-            return crew.submit(Scoring(self, engine, query, texts))
+            return crew.submit(ScoringTask(self, engine, query, texts))
         except Full:
             raise Overloaded(
                 f"{self.label} has {self.max_queue} calls waiting or running; call again later, raise max_queue, or "
@@ -263,7 +268,7 @@ class LocalReranker(PointwiseReranker):
             ) from None
 
 
-class Scoring:
+class ScoringTask:
     """One call, as a task of the crew: its units are its batches.
 
     Args:
@@ -273,7 +278,7 @@ class Scoring:
         texts: Its texts.
     """
 
-    inputs: Inputs
+    inputs: EncodedPairs
 
     def __init__(self, settings: LocalReranker, engine: Engine, query: str, texts: Sequence[str]) -> None:
         self.settings = settings
@@ -284,18 +289,20 @@ class Scoring:
         self.values = [0.0] * len(texts)
         self.batches = 0
 
-    def units(self) -> list[Group]:
+    def units(self) -> list[Batch]:
         """Tokenise, and return the batches."""
         self.inputs = self.engine.tokenizer.encode(self.query, self.texts, self.settings.on_overflow)
         groups = self.inputs.groups(self.settings.batch_tokens or self.engine.batch_tokens, exact=self.engine.exact)
         self.batches = len(groups)
         return groups
 
-    def do(self, unit: Group, others: Sequence[tuple[Scoring, Group]]) -> None:
+    def do(self, unit: Batch, others: Sequence[tuple[ScoringTask, Batch]]) -> None:
         """Run one batch, and in it those of other calls."""
         parts = [(self, unit), *others]
         notes: list[str] = []
-        logits = iter(self.engine.logits(together([task.inputs.arrays(group.rows) for task, group in parts]), notes))
+        logits = iter(
+            self.engine.logits(concatenated([task.inputs.arrays(group.rows) for task, group in parts]), notes)
+        )
         for task, group in parts:
             task.notes += notes
             for row in group.rows:
@@ -306,7 +313,7 @@ class Scoring:
         if waited >= 0.01:
             self.notes.append(f"waited {waited:.2f} s for other calls")
         side_by_side = max(1, min(self.engine.workers, self.batches))
-        done = sum(work(self.query, self.texts, self.engine.tokenizer.window))
+        done = sum(estimated_tokens(self.query, self.texts, self.engine.tokenizer.window))
         self.settings._pace.note(done, seconds / side_by_side)
         usage = Usage(texts=len(self.texts), tokens=self.inputs.tokens, seconds=seconds)
         notes = tuple(dict.fromkeys(self.notes))

@@ -19,12 +19,12 @@ from bisect import insort
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
-__all__ = ["FairLine"]
+__all__ = ["FairQueue"]
 
 K = TypeVar("K", bound=Hashable)
 
 
-class FairLine(Generic[K]):
+class FairQueue(Generic[K]):
     """Calls that wait with their units of work: which unit is next?
 
     Beside the real work it imagines one worker that all calls share equally. ``_now`` is how much each of them would

@@ -17,7 +17,7 @@ from typing import Any
 from rag_rerank.backends.local import catalogue
 from rag_rerank.errors import ModelLoadError
 
-__all__ = ["ONNX_FILES", "RECORDS", "TORCH_FILES", "ModelFiles", "ModelFolder", "at_hand", "locate", "model_name"]
+__all__ = ["ONNX_FILES", "RECORDS", "TORCH_FILES", "ModelFiles", "ModelFolder", "is_cached", "locate", "model_name"]
 
 ONNX_FILES = ("onnx/model.onnx", "onnx/model.onnx_data", "model.onnx", "model.onnx_data", "*.json")
 """What the ``onnx`` backend reads from a repository."""
@@ -119,7 +119,7 @@ def locate(
     return ModelFolder(path, name, path.name, row)
 
 
-def at_hand(model: str, *, revision: str | None, patterns: Sequence[str], complete: Callable[[Path], bool]) -> bool:
+def is_cached(model: str, *, revision: str | None, patterns: Sequence[str], complete: Callable[[Path], bool]) -> bool:
     """Return whether `locate` would find all of a model's files without asking the hub."""
     row = catalogue.find(model)
     if row is None and (Path(os.path.expanduser(model)).is_dir() or _is_path(model)):  # noqa: PTH111

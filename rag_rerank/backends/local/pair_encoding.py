@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from rag_rerank.backends.local.model_files import ModelFolder, read_json
 from rag_rerank.errors import InputTooLong, ModelLoadError
-from rag_rerank.text.tokenizers import HuggingFaceTokens, Room
+from rag_rerank.text.tokenizers import HuggingFaceTokens, TextLimit
 from rag_rerank.trace import Coverage
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from tokenizers import Tokenizer
 
-__all__ = ["Group", "Inputs", "OnOverflow", "PairTokenizer", "fit", "together"]
+__all__ = ["Batch", "EncodedPairs", "OnOverflow", "PairTokenizer", "apply_overflow", "concatenated"]
 
 _AT_ONCE = 256
 """Texts given to the tokenizer at once: freeing the encodings of ten thousand in one go takes some 80 ms, in which no
@@ -33,7 +33,7 @@ OnOverflow = Literal["truncate", "error"]
 """What to do with a text that does not fit: read its beginning and say so, or raise `InputTooLong`."""
 
 
-class Group(NamedTuple):
+class Batch(NamedTuple):
     """A batch of one call's inputs.
 
     Args:
@@ -48,7 +48,7 @@ class Group(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Inputs:
+class EncodedPairs:
     """The inputs of one query and its texts, in the order of the texts.
 
     Args:
@@ -68,7 +68,7 @@ class Inputs:
         """Tokens that the model reads, padding not counted."""
         return sum(map(len, self.ids))
 
-    def groups(self, tokens: int, *, exact: bool) -> list[Group]:
+    def groups(self, tokens: int, *, exact: bool) -> list[Batch]:
         """Divide the inputs into batches, longest inputs first.
 
         A batch has at most ``tokens`` slots; an input that is longer goes alone. Inputs of like length stand together,
@@ -83,7 +83,7 @@ class Inputs:
             rows = order[start : start + max(1, tokens // width)]
             if exact:
                 rows = [row for row in rows if lengths[row] == width]
-            groups.append(Group(rows, len(rows) * width, width if exact else None))
+            groups.append(Batch(rows, len(rows) * width, width if exact else None))
             start += len(rows)
         return groups
 
@@ -110,7 +110,7 @@ class Inputs:
             yield group.rows, self.arrays(group.rows)
 
 
-def together(batches: Sequence[Mapping[str, npt.NDArray[np.int64]]]) -> Mapping[str, npt.NDArray[np.int64]]:
+def concatenated(batches: Sequence[Mapping[str, npt.NDArray[np.int64]]]) -> Mapping[str, npt.NDArray[np.int64]]:
     """Join batches of one width."""
     import numpy as np
 
@@ -140,12 +140,12 @@ class PairTokenizer:
                 "them that is not known here"
             )
         text_end = len(parts) - parts[::-1].index(1)
-        self._before = _Piece(probe.ids[:query], probe.type_ids[:query])
-        self._between = _Piece(probe.ids[query_end:text], probe.type_ids[query_end:text])
-        self._after = _Piece(probe.ids[text_end:], probe.type_ids[text_end:])
+        self._before = _EncodedPair(probe.ids[:query], probe.type_ids[:query])
+        self._between = _EncodedPair(probe.ids[query_end:text], probe.type_ids[query_end:text])
+        self._after = _EncodedPair(probe.ids[text_end:], probe.type_ids[text_end:])
         self._query_type, self._text_type = probe.type_ids[query], probe.type_ids[text]
 
-    def encode(self, query: str, texts: Sequence[str], on_overflow: OnOverflow) -> Inputs:
+    def encode(self, query: str, texts: Sequence[str], on_overflow: OnOverflow) -> EncodedPairs:
         """Join the query with each text; cut texts that do not fit, never the query.
 
         Raises:
@@ -154,13 +154,13 @@ class PairTokenizer:
         import numpy as np
 
         asked = self._tokenizer.encode(query, add_special_tokens=False).ids
-        head = _Piece(
+        head = _EncodedPair(
             [*self._before.ids, *asked, *self._between.ids],
             [*self._before.types, *[self._query_type] * len(asked), *self._between.types],
         )
         room = self._beside(len(asked))
         lengths, ids, types = [], [], []
-        for some in _portions(texts):
+        for some in _chunks(texts):
             for encoding in self._tokenizer.encode_batch_fast(some, add_special_tokens=False):
                 read = encoding.ids[: max(0, room)]
                 lengths.append((len(encoding), room))
@@ -168,10 +168,10 @@ class PairTokenizer:
                 types.append(
                     np.array([*head.types, *[self._text_type] * len(read), *self._after.types], dtype=np.uint8)
                 )
-        coverage = fit(lengths, len(asked), self.window, self._name, on_overflow)
-        return Inputs(ids, types, coverage, self._pad)
+        coverage = apply_overflow(lengths, len(asked), self.window, self._name, on_overflow)
+        return EncodedPairs(ids, types, coverage, self._pad)
 
-    def room(self, query: str) -> Room:
+    def text_limit(self, query: str) -> TextLimit:
         """Return what there is room for beside the query.
 
         Raises:
@@ -179,15 +179,15 @@ class PairTokenizer:
         """
         asked = self._tokens.count(query)
         tokens = self._beside(asked)
-        fit([(0, tokens)], asked, self.window, self._name, "truncate")
-        return Room(tokens, self._tokens)
+        apply_overflow([(0, tokens)], asked, self.window, self._name, "truncate")
+        return TextLimit(tokens, self._tokens)
 
     def _beside(self, asked: int) -> int:
         """Return how many tokens there is room for beside a query of so many."""
         return self.window - asked - len(self._before.ids) - len(self._between.ids) - len(self._after.ids)
 
 
-def _portions(texts: Sequence[str]) -> Iterator[list[str]]:
+def _chunks(texts: Sequence[str]) -> Iterator[list[str]]:
     """Divide texts into lists to tokenise at once; one text is never divided."""
     start = characters = 0
     for position, text in enumerate(texts):
@@ -199,12 +199,12 @@ def _portions(texts: Sequence[str]) -> Iterator[list[str]]:
 
 
 @dataclass(frozen=True)
-class _Piece:
+class _EncodedPair:
     ids: list[int]
     types: list[int]
 
 
-def fit(
+def apply_overflow(
     lengths: Sequence[tuple[int, int]], query: int, window: int, name: str, on_overflow: OnOverflow
 ) -> tuple[Coverage, ...]:
     """Decide how much of each text is read: the one rule of overflow for all local models.

@@ -14,10 +14,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from queue import Full
 from typing import Any, Generic, Protocol, TypeVar
 
-from rag_rerank.backends.local.fair_queue import FairLine
+from rag_rerank.backends.local.fair_queue import FairQueue
 from rag_rerank.execution.clock import now
 
-__all__ = ["Crew", "Task", "Unit"]
+__all__ = ["Task", "Unit", "WorkerPool"]
 
 T_co = TypeVar("T_co", covariant=True)
 T = TypeVar("T")
@@ -66,7 +66,7 @@ class _Call(Generic[T]):
         self.waited: float | None = None  # until its first unit is taken
 
 
-class Crew:
+class WorkerPool:
     """The workers of one loaded model, and the calls that wait for them.
 
     A worker that finds no work ends its turn; the threads stay for the next call, until `close` or until the crew is
@@ -87,7 +87,7 @@ class Crew:
         self._lock = threading.Lock()
         self._calls: dict[_Call[Any], Future[Any]] = {}
         self._new: deque[_Call[Any]] = deque()  # not prepared yet
-        self._line: FairLine[_Call[Any]] = FairLine(lambda unit: unit.kind)
+        self._line: FairQueue[_Call[Any]] = FairQueue(lambda unit: unit.kind)
         self._busy = 0  # workers having a turn
         self._taken = 0  # units given to workers so far
 

@@ -12,9 +12,9 @@ from rag_rerank._lazy import need
 from rag_rerank.errors import InputError
 from rag_rerank.evaluation.data.judged import Problems
 from rag_rerank.evaluation.data.lines import name_of, objects
-from rag_rerank.evaluation.data.trec import Judgments, Run, as_grade, read_qrels, read_run
+from rag_rerank.evaluation.data.trec import Qrels, TrecRun, as_grade, read_qrels, read_run
 
-__all__ = ["Collection", "Dataset", "Folder", "Text", "metadata_of"]
+__all__ = ["BeirFolder", "Collection", "CollectionText", "IrDataset", "metadata_of"]
 
 _QRELS = ("qrels-full.tsv", "qrels/test.tsv", "qrels.tsv")
 """Where judgments are looked for; a full table also judges what is not in the corpus."""
@@ -24,7 +24,7 @@ _RUNS = (("run.trec", "run.trec.gz"), ("bm25*.trec", "bm25*.trec.gz"), ("*.trec"
 
 
 @dataclass(frozen=True, slots=True)
-class Text:
+class CollectionText:
     """A query or a document, with its place in the data."""
 
     id: str
@@ -40,24 +40,24 @@ class Collection(Protocol):
     def name(self) -> str:
         """What reports call it."""
 
-    def queries(self) -> Iterator[Text]:
+    def queries(self) -> Iterator[CollectionText]:
         """Yield all queries in their order."""
 
     def corpus(self) -> Iterator[tuple[str, str]]:
         """Yield id and text of all documents, in their order."""
 
-    def documents(self, ids: Ids[str]) -> Iterator[Text]:
+    def documents(self, ids: Ids[str]) -> Iterator[CollectionText]:
         """Yield the documents with these ids, in any order."""
 
-    def judgments(self) -> Judgments:
+    def judgments(self) -> Qrels:
         """Return its judgments."""
 
-    def run(self) -> Run | None:
+    def run(self) -> TrecRun | None:
         """Return its first stage, if it brings one."""
 
 
 @dataclass(frozen=True)
-class Folder:
+class BeirFolder:
     """``corpus.jsonl``, ``queries.jsonl`` (either may end in ``.gz``), judgments and perhaps a run."""
 
     folder: Path
@@ -68,7 +68,7 @@ class Folder:
         """The folder's name."""
         return self.folder.resolve().name
 
-    def queries(self) -> Iterator[Text]:
+    def queries(self) -> Iterator[CollectionText]:
         """Yield the queries of ``queries.jsonl``."""
         return self._texts("queries.jsonl", self.problems)
 
@@ -76,18 +76,18 @@ class Folder:
         """Yield id and text of all of ``corpus.jsonl``; what is amiss there is noted by `documents`, once."""
         return ((text.id, text.text) for text in self._texts("corpus.jsonl", Problems()))
 
-    def documents(self, ids: Ids[str]) -> Iterator[Text]:
+    def documents(self, ids: Ids[str]) -> Iterator[CollectionText]:
         """Yield documents of ``corpus.jsonl``; the file is read from beginning to end."""
         return (text for text in self._texts("corpus.jsonl", self.problems) if text.id in ids)
 
-    def judgments(self) -> Judgments:
+    def judgments(self) -> Qrels:
         """Return the judgments of the first of ``qrels-full.tsv``, ``qrels/test.tsv``, ``qrels.tsv`` that is there."""
         for name in _QRELS:
             if (self.folder / name).is_file():
                 return read_qrels(self.folder / name, self.problems)
         raise InputError(f"{self.folder} has none of {', '.join(_QRELS)}; name the judgments with qrels")
 
-    def run(self) -> Run | None:
+    def run(self) -> TrecRun | None:
         """Return ``run.trec``, else the BM25 run, else the only run that is in the folder; ``None`` without any."""
         for patterns in _RUNS:
             found = sorted(file for pattern in patterns for file in self.folder.glob(pattern))
@@ -97,7 +97,7 @@ class Folder:
                 return read_run(found[0], self.problems)
         return None
 
-    def _texts(self, name: str, problems: Problems) -> Iterator[Text]:
+    def _texts(self, name: str, problems: Problems) -> Iterator[CollectionText]:
         plain = self.folder / name
         file = plain if plain.exists() else self.folder / f"{name}.gz"
         if not file.exists():
@@ -109,7 +109,7 @@ class Folder:
                 kind = f"lines of {file.name} without an _id and a text, left out"
                 problems.note(kind, place)
                 continue
-            yield Text(id, f"{title} {text}".strip(), metadata_of(row, ("_id", "title", "text")), place)
+            yield CollectionText(id, f"{title} {text}".strip(), metadata_of(row, ("_id", "title", "text")), place)
 
 
 def metadata_of(row: Mapping[str, Any], own: Ids[str]) -> dict[str, Any]:
@@ -122,7 +122,7 @@ def metadata_of(row: Mapping[str, Any], own: Ids[str]) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Dataset:
+class IrDataset:
     """A dataset of ir_datasets; its files are fetched by ir_datasets on first use."""
 
     name: str
@@ -130,7 +130,7 @@ class Dataset:
     dataset: Any = field(repr=False)
 
     @classmethod
-    def load(cls, name: str, problems: Problems) -> Dataset:
+    def load(cls, name: str, problems: Problems) -> IrDataset:
         """Find a dataset.
 
         Raises:
@@ -146,7 +146,7 @@ class Dataset:
                 raise InputError(f"the dataset {name!r} has no {part}")
         return cls(name, problems, dataset)
 
-    def queries(self) -> Iterator[Text]:
+    def queries(self) -> Iterator[CollectionText]:
         """Yield its queries."""
         for number, query in enumerate(self._told(lambda: self.dataset.queries_iter()), start=1):
             yield _text(query, "query_id", f"{self.name} queries:{number}")
@@ -155,27 +155,27 @@ class Dataset:
         """Yield id and text of all its documents."""
         return ((row.doc_id, _text(row, "doc_id", "").text) for row in self._told(lambda: self.dataset.docs_iter()))
 
-    def documents(self, ids: Ids[str]) -> Iterator[Text]:
+    def documents(self, ids: Ids[str]) -> Iterator[CollectionText]:
         """Look documents up."""
         for row in self._told(lambda: self.dataset.docs_store().get_many_iter(sorted(ids))):
             yield _text(row, "doc_id", f"{self.name} docs")
 
-    def judgments(self) -> Judgments:
+    def judgments(self) -> Qrels:
         """Return its qrels."""
         if not self.dataset.has("qrels"):
             raise InputError(f"the dataset {self.name!r} has no qrels; name the judgments with qrels")
         if "relevance" not in self.dataset.qrels_cls()._fields:
             raise InputError(f"the qrels of {self.name!r} have no relevance; name other judgments with qrels")
-        judgments = Judgments(f"{self.name} qrels", self.problems)
+        judgments = Qrels(f"{self.name} qrels", self.problems)
         for number, row in enumerate(self._told(lambda: self.dataset.qrels_iter()), start=1):
             judgments.add(row.query_id, row.doc_id, as_grade(row.relevance, f"{judgments.name}:{number}"), number)
         return judgments
 
-    def run(self) -> Run | None:
+    def run(self) -> TrecRun | None:
         """Return its scoreddocs."""
         if not self.dataset.has("scoreddocs"):
             return None
-        run = Run(f"{self.name} scoreddocs", self.problems)
+        run = TrecRun(f"{self.name} scoreddocs", self.problems)
         for number, row in enumerate(self._told(lambda: self.dataset.scoreddocs_iter()), start=1):
             run.add(row.query_id, row.doc_id, float(row.score), None, number)
         return run
@@ -188,8 +188,8 @@ class Dataset:
             raise InputError(f"ir_datasets cannot read {self.name!r}: {error}") from error
 
 
-def _text(row: Any, key: str, place: str) -> Text:
+def _text(row: Any, key: str, place: str) -> CollectionText:
     """Turn a named tuple of ir_datasets into a text; its plain fields besides id, title and text are metadata."""
     fields = row._asdict()
     kept = {k: v for k, v in fields.items() if k not in (key, "title", "text") and isinstance(v, (str, int, float))}
-    return Text(fields[key], row.default_text(), kept, place)
+    return CollectionText(fields[key], row.default_text(), kept, place)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from rag_rerank.evaluation.data.judged import Problems
-from rag_rerank.evaluation.data.trec import Run
+from rag_rerank.evaluation.data.trec import TrecRun
 from rag_rerank.text.words import K1, B, terms
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ BM25 = "BM25 over the corpus, made here (no stemming, no stop list)"
 """How reports call it."""
 
 
-def bm25(corpus: Iterable[tuple[str, str]], queries: Mapping[str, str], depth: int, problems: Problems) -> Run:
+def bm25(corpus: Iterable[tuple[str, str]], queries: Mapping[str, str], depth: int, problems: Problems) -> TrecRun:
     """Return the first ``depth`` documents of each query by BM25 in Lucene's form, computed by bm25s.
 
     The words of the whole corpus are held in memory, its texts are not. Documents that share no word with the query
@@ -31,7 +31,7 @@ def bm25(corpus: Iterable[tuple[str, str]], queries: Mapping[str, str], depth: i
     words: dict[str, list[str]] = {}
     for document, text in corpus:
         words[document] = [known.setdefault(word, word) for word in terms(text)]
-    run = Run("BM25", problems)
+    run = TrecRun("BM25", problems)
     if not known:
         return run
     documents = list(words)

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from rag_rerank.evaluation.data.collections import Collection, Text
+from rag_rerank.evaluation.data.collections import Collection, CollectionText
 from rag_rerank.evaluation.data.first_stage import bm25
 from rag_rerank.evaluation.data.judged import JudgedQuery, Problems
-from rag_rerank.evaluation.data.trec import Judgments, Run
-from rag_rerank.types import Candidate, blank
+from rag_rerank.evaluation.data.trec import Qrels, TrecRun
+from rag_rerank.text.unicode import is_blank
+from rag_rerank.types import Candidate
 
-__all__ = ["joined", "judged_queries", "note_unknown"]
+__all__ = ["join", "judged_queries", "note_unknown"]
 
 
-def joined(
+def join(
     collection: Collection,
-    judgments: Judgments,
-    run: Run | None,
+    judgments: Qrels,
+    run: TrecRun | None,
     *,
     depth: int,
     limit: int | None,
@@ -49,7 +50,7 @@ def joined(
     return found
 
 
-def note_unknown(rows: Judgments | Run, known: set[str], problems: Problems) -> None:
+def note_unknown(rows: Qrels | TrecRun, known: set[str], problems: Problems) -> None:
     """Note the queries of judgments or of a run that nobody asked."""
     for query in rows.rows:
         if query not in known:
@@ -57,12 +58,12 @@ def note_unknown(rows: Judgments | Run, known: set[str], problems: Problems) -> 
 
 
 def judged_queries(
-    collection: Collection, judgments: Judgments, run: Run | None, problems: Problems
-) -> dict[str, Text]:
+    collection: Collection, judgments: Qrels, run: TrecRun | None, problems: Problems
+) -> dict[str, CollectionText]:
     """Return the judged queries, and note those that are not, and judgments and run rows of unknown queries."""
     named = judgments.rows.keys() | (run.rows.keys() if run else set())
     known: set[str] = set()
-    queries: dict[str, Text] = {}
+    queries: dict[str, CollectionText] = {}
     for query in collection.queries():
         example = f"{query.place}: query {query.id!r}"
         if query.id in known:
@@ -71,7 +72,7 @@ def judged_queries(
             known.add(query.id)
         if query.id not in judgments.rows:
             problems.note("queries with no judgments, left out", example)
-        elif blank(query.text):
+        elif is_blank(query.text):
             problems.note("queries with a blank text, left out", example)
             queries.pop(query.id, None)
         else:
@@ -83,11 +84,11 @@ def judged_queries(
 
 
 def _texts(
-    collection: Collection, queries: Iterable[str], wanted: set[str], judgments: Judgments, problems: Problems
-) -> dict[str, Text]:
+    collection: Collection, queries: Iterable[str], wanted: set[str], judgments: Qrels, problems: Problems
+) -> dict[str, CollectionText]:
     """Return the wanted documents, and note judged ones that are nowhere."""
     judged = {document for query in queries for document in judgments.rows[query]}
-    texts: dict[str, Text] = {}
+    texts: dict[str, CollectionText] = {}
     there: set[str] = set()
     for document in collection.documents(wanted | judged):
         if document.id in there:

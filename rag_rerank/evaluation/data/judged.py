@@ -10,9 +10,10 @@ from typing import Any
 
 from rag_rerank.errors import InputError
 from rag_rerank.records.record import digest
-from rag_rerank.types import Candidate, blank
+from rag_rerank.text.unicode import is_blank
+from rag_rerank.types import Candidate
 
-__all__ = ["Judged", "JudgedQuery", "Problem", "Problems", "fingerprint", "sealed"]
+__all__ = ["Judged", "JudgedQuery", "Problem", "Problems", "fingerprint", "validated"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -101,7 +102,7 @@ class Problems:
         return "; ".join(f"{kind}: {count} ({shown[0]})" for kind, (count, shown) in self._found.items())
 
 
-def sealed(
+def validated(
     name: str, queries: Sequence[JudgedQuery], relevant: int, sources: tuple[str, ...], problems: Problems
 ) -> Judged:
     """Return judged queries with what was found amiss and their fingerprint.
@@ -138,7 +139,7 @@ def _look(query: JudgedQuery, relevant: int, problems: Problems) -> None:
         kind = f"queries of which no document has a grade of at least {relevant}, which count all the same"
         problems.note(kind, place)
     for candidate in query.candidates:
-        if blank(candidate.text):
+        if is_blank(candidate.text):
             kind = "candidates with a blank text, which no reranker scores"
             problems.note(kind, f"document {candidate.id!r} of {place}")
 

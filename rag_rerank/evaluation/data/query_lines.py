@@ -12,15 +12,16 @@ from rag_rerank.evaluation.data.collections import metadata_of
 from rag_rerank.evaluation.data.join import note_unknown
 from rag_rerank.evaluation.data.judged import JudgedQuery, Problems
 from rag_rerank.evaluation.data.lines import name_of, objects
-from rag_rerank.evaluation.data.trec import Judgments, as_grade
+from rag_rerank.evaluation.data.trec import Qrels, as_grade
 from rag_rerank.records.record import SCHEMA, Record, digest
-from rag_rerank.types import Candidate, blank
+from rag_rerank.text.unicode import is_blank
+from rag_rerank.types import Candidate
 
 __all__ = ["candidate_lines"]
 
 
 def candidate_lines(
-    file: Path, judgments: Judgments | None, *, depth: int, limit: int | None, relevant: int, problems: Problems
+    file: Path, judgments: Qrels | None, *, depth: int, limit: int | None, relevant: int, problems: Problems
 ) -> list[JudgedQuery]:
     """Return the judged queries of a JSONL file of queries with candidates, or of records.
 
@@ -38,7 +39,7 @@ def candidate_lines(
         if query.id in known:
             problems.note("query ids that stand twice, of which the last counts", example)
         known.add(query.id)
-        if query.grades and not blank(query.text):
+        if query.grades and not is_blank(query.text):
             queries[query.id] = query
         else:
             what = "a blank text" if query.grades else "no judgments"
@@ -56,9 +57,7 @@ def _cut(query: JudgedQuery, depth: int, problems: Problems) -> JudgedQuery:
     return replace(query, candidates=query.candidates[:depth])
 
 
-def _asked(
-    file: Path, judgments: Judgments | None, relevant: int, problems: Problems
-) -> Iterator[tuple[str, JudgedQuery]]:
+def _asked(file: Path, judgments: Qrels | None, relevant: int, problems: Problems) -> Iterator[tuple[str, JudgedQuery]]:
     for number, row in objects(file, problems):
         place = f"{file.name}:{number}"
         if "schema" in row:
@@ -74,7 +73,7 @@ def _asked(
 
 
 def _written(
-    row: Mapping[str, Any], place: str, judgments: Judgments | None, relevant: int, problems: Problems
+    row: Mapping[str, Any], place: str, judgments: Qrels | None, relevant: int, problems: Problems
 ) -> JudgedQuery | None:
     text, items = row.get("query"), row.get("candidates")
     if not isinstance(text, str) or not isinstance(items, list):
@@ -130,7 +129,7 @@ def _stated(value: Any, place: str, relevant: int) -> dict[str, int]:
     return {id: relevant for id in ids if id is not None}
 
 
-def _recorded(row: Mapping[str, Any], place: str, judgments: Judgments, problems: Problems) -> JudgedQuery | None:
+def _recorded(row: Mapping[str, Any], place: str, judgments: Qrels, problems: Problems) -> JudgedQuery | None:
     """Return what a record asked: its first stage's order, whatever the reranker made of it."""
     try:
         record = Record.from_dict(row)
@@ -152,5 +151,5 @@ def _recorded(row: Mapping[str, Any], place: str, judgments: Judgments, problems
     )
 
 
-def _looked_up(judgments: Judgments, query: str) -> dict[str, int]:
+def _looked_up(judgments: Qrels, query: str) -> dict[str, int]:
     return judgments.grades(query) if query in judgments.rows else {}

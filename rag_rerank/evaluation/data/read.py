@@ -6,10 +6,10 @@ import re
 from pathlib import Path
 
 from rag_rerank.errors import ConfigError, InputError
-from rag_rerank.evaluation.data.collections import Collection, Dataset, Folder
+from rag_rerank.evaluation.data.collections import BeirFolder, Collection, IrDataset
 from rag_rerank.evaluation.data.first_stage import BM25
-from rag_rerank.evaluation.data.join import joined
-from rag_rerank.evaluation.data.judged import Judged, Problems, sealed
+from rag_rerank.evaluation.data.join import join
+from rag_rerank.evaluation.data.judged import Judged, Problems, validated
 from rag_rerank.evaluation.data.query_lines import candidate_lines
 from rag_rerank.evaluation.data.trec import read_qrels, read_run
 
@@ -69,12 +69,12 @@ def read(
             raise ConfigError(f"{source} has its candidates in it, so that a run means nothing", path="run")
         found = candidate_lines(path, judgments, depth=depth, limit=queries, relevant=relevant, problems=problems)
         sources = (f"candidates: {path.name}", f"judgments: {judgments.name if judgments else path.name}")
-        return sealed(path.name.removesuffix(".gz").removesuffix(".jsonl"), found, relevant, sources, problems)
+        return validated(path.name.removesuffix(".gz").removesuffix(".jsonl"), found, relevant, sources, problems)
     judgments = judgments or collection.judgments()
     first = collection.run() if run is None else read_run(Path(run), problems)
     sources = (f"candidates: {first.name if first else BM25}", f"judgments: {judgments.name}")
-    found = joined(collection, judgments, first, depth=depth, limit=queries, problems=problems)
-    return sealed(collection.name, found, relevant, sources, problems)
+    found = join(collection, judgments, first, depth=depth, limit=queries, problems=problems)
+    return validated(collection.name, found, relevant, sources, problems)
 
 
 def collection_of(source: str | Path, problems: Problems) -> Collection | None:
@@ -85,10 +85,10 @@ def collection_of(source: str | Path, problems: Problems) -> Collection | None:
         MissingExtraError: ir_datasets is needed and not installed.
     """
     if named := re.fullmatch(r"ir[-_]datasets:(.+)", str(source)):
-        return Dataset.load(named[1], problems)
+        return IrDataset.load(named[1], problems)
     path = Path(source)
     if path.is_dir():
-        return Folder(path, problems)
+        return BeirFolder(path, problems)
     if not path.exists():
         raise InputError(f"{source}: no such file or folder")
     return None

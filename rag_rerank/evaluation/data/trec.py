@@ -12,7 +12,7 @@ from rag_rerank.errors import InputError
 from rag_rerank.evaluation.data.judged import Problems
 from rag_rerank.evaluation.data.lines import lines
 
-__all__ = ["Judgments", "Run", "as_grade", "read_qrels", "read_run"]
+__all__ = ["Qrels", "TrecRun", "as_grade", "read_qrels", "read_run"]
 
 _HEADS = {"score", "grade", "rel", "relevance", "label", "judgment", "judgement"}
 """What the last column of a table is called where its first row is a header; BEIR says ``score``."""
@@ -23,7 +23,7 @@ _LARGEST = 2**31 - 1
 _UNREADABLE = "run rows that cannot be read, left out"
 
 
-class Judgments:
+class Qrels:
     """Grades by query and document, each with the line it stands on.
 
     A pair that stands twice keeps its last grade, as in BEIR's loader and ir-measures (trec_eval refuses such files).
@@ -62,7 +62,7 @@ class Judgments:
         return {document: grade for document, (grade, _) in self.rows[query].items()}
 
 
-class Run:
+class TrecRun:
     """What a first stage found: by query, rows of (score, rank, line, document)."""
 
     def __init__(self, name: str, problems: Problems) -> None:
@@ -112,13 +112,13 @@ class Run:
         return f"{self.name}:{line}: document {document!r} of query {query!r}"
 
 
-def read_qrels(file: Path, problems: Problems) -> Judgments:
+def read_qrels(file: Path, problems: Problems) -> Qrels:
     """Read judgments: ``query 0 document grade`` as in TREC, or ``query document grade`` with tabs as in BEIR.
 
     Raises:
         InputError: The file cannot be read, no row of it can, or a grade is no whole number.
     """
-    judgments = Judgments(file.name, problems)
+    judgments = Qrels(file.name, problems)
     for position, (number, cells) in enumerate(_cells(file, (3, 4), problems)):
         if len(cells) not in (3, 4) or not (cells[0] and cells[-2]):
             example = f"{file.name}:{number}: {len(cells)} columns; 3 (BEIR) or 4 (TREC) are needed, none of them empty"
@@ -130,13 +130,13 @@ def read_qrels(file: Path, problems: Problems) -> Judgments:
     return judgments
 
 
-def read_run(file: Path, problems: Problems) -> Run:
+def read_run(file: Path, problems: Problems) -> TrecRun:
     """Read a TREC run: ``query Q0 document rank score tag``.
 
     Raises:
         InputError: The file cannot be read, or no row of it can.
     """
-    run = Run(file.name, problems)
+    run = TrecRun(file.name, problems)
     for number, cells in _cells(file, (6,), problems):
         if len(cells) != 6 or not (cells[0] and cells[2]):
             example = f"{file.name}:{number}: {len(cells)} columns; a TREC run has 6, none of them empty"

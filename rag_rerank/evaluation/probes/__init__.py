@@ -4,7 +4,7 @@ The suite (``probes.jsonl``) is for looking, never for training; see the README 
 """
 
 from rag_rerank.evaluation.probes.probe import probe
-from rag_rerank.evaluation.probes.report import KindResult, Missed, ProbeReport
+from rag_rerank.evaluation.probes.report import KindResult, MissedContrast, ProbeReport
 from rag_rerank.evaluation.probes.suite import VERSION, Contrast, suite
 
-__all__ = ["VERSION", "Contrast", "KindResult", "Missed", "ProbeReport", "probe", "suite"]
+__all__ = ["VERSION", "Contrast", "KindResult", "MissedContrast", "ProbeReport", "probe", "suite"]

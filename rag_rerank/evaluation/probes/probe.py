@@ -7,10 +7,10 @@ from collections.abc import Callable, Collection, Sequence
 from contextlib import nullcontext
 from datetime import datetime, timezone
 
-from rag_rerank import __version__
+from rag_rerank._version import __version__
 from rag_rerank.base import Reranker
 from rag_rerank.config import Spec, build
-from rag_rerank.evaluation.probes.report import KindResult, Missed, ProbeReport
+from rag_rerank.evaluation.probes.report import KindResult, MissedContrast, ProbeReport
 from rag_rerank.evaluation.probes.suite import VERSION, Contrast, suite
 from rag_rerank.types import Candidate, Hit, Ranking
 
@@ -85,13 +85,13 @@ def _kind(kind: str, outcomes: Sequence[tuple[Contrast, bool]]) -> KindResult:
     )
 
 
-def _missed(contrast: Contrast, ranking: Ranking) -> Missed | None:
+def _missed(contrast: Contrast, ranking: Ranking) -> MissedContrast | None:
     """Return what is to be told of a contrast that did not pass; ``None`` where it did."""
     hits = sorted(ranking, key=lambda hit: int(hit.id))
     pairs = [(hits[above], hits[below]) for above, below in contrast.pairs]
     if all(above.rank < below.rank and above.raw_score != below.raw_score for above, below in pairs):
         return None
-    return Missed(contrast=contrast, scores=tuple(hit.score for hit in hits), margin=_margin(pairs))
+    return MissedContrast(contrast=contrast, scores=tuple(hit.score for hit in hits), margin=_margin(pairs))
 
 
 def _margin(pairs: Sequence[tuple[Hit, Hit]]) -> float | None:

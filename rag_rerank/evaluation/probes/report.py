@@ -11,7 +11,7 @@ from typing import Any
 from rag_rerank.evaluation.probes.suite import Contrast
 from rag_rerank.types import Scale
 
-__all__ = ["SCHEMA", "KindResult", "Missed", "ProbeReport"]
+__all__ = ["SCHEMA", "KindResult", "MissedContrast", "ProbeReport"]
 
 SCHEMA = "rag_rerank.probes/1"
 """Name and version of the layout."""
@@ -58,7 +58,7 @@ class KindResult:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Missed:
+class MissedContrast:
     """A contrast that did not pass.
 
     Args:
@@ -77,7 +77,7 @@ class Missed:
         return {"contrast": self.contrast.to_dict(), "scores": list(self.scores), "margin": self.margin}
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Missed:
+    def from_dict(cls, data: Mapping[str, Any]) -> MissedContrast:
         """Rebuild what `to_dict` gave."""
         contrast = Contrast.from_dict(data["contrast"])
         return cls(contrast=contrast, scores=tuple(data["scores"]), margin=data["margin"])
@@ -109,7 +109,7 @@ class ProbeReport:
     version: str
     time: str
     kinds: tuple[KindResult, ...]
-    missed: tuple[Missed, ...]
+    missed: tuple[MissedContrast, ...]
     truncated: int | None
     degraded: int
 
@@ -141,5 +141,5 @@ class ProbeReport:
         return cls(
             **given,
             kinds=tuple(KindResult(**row) for row in rows),
-            missed=tuple(Missed.from_dict(row) for row in data["missed"]),
+            missed=tuple(MissedContrast.from_dict(row) for row in data["missed"]),
         )

@@ -9,15 +9,16 @@ from itertools import islice, repeat
 from random import Random
 from typing import Any, get_args
 
+from rag_rerank._checks import one_of
 from rag_rerank._lazy import need
-from rag_rerank.base import Reranker, check_choice
+from rag_rerank.base import Reranker
 from rag_rerank.errors import ConfigError, InputError, ModelLoadError
 from rag_rerank.evaluation.data.first_stage import best, bm25
 from rag_rerank.evaluation.data.judged import Problems
 from rag_rerank.records.record import digest
 from rag_rerank.training.data.examples import Example, Examples, Passage
-from rag_rerank.training.data.passages import Way, corpus_of, drawn, key_of, positive, relevant_to
-from rag_rerank.training.data.teacher_scores import Progress, asked, raw_scores
+from rag_rerank.training.data.passages import Way, corpus_of, key_of, positive, relevant_to, sampled
+from rag_rerank.training.data.teacher_scores import Progress, raw_scores, teacher_scores
 
 __all__ = ["Way", "by_encoder", "by_words", "encoder_of", "mine"]
 
@@ -139,7 +140,7 @@ def mine(
                 way: [at for at in positions if corpus[at].key not in barred][skip_top:]
                 for way, positions in best_by_source.items()
             }
-            line = drawn(free, corpus, barred, depth, Random(f"{seed} {digest(example.query)}"))
+            line = sampled(free, corpus, barred, depth, Random(f"{seed} {digest(example.query)}"))
             mined = list(islice(line, negatives if teacher is None else negatives * _SPARE))
             if teacher is None:
                 found[place] = replace(example, passages=(*example.passages, *mined))
@@ -174,7 +175,7 @@ def _proposed(
     for query, by_word, by_cosine in zip(queries, lexical, near, strict=False):
         found: dict[Way, list[int]] = {"bm25": by_word, "bi-encoder": by_cosine}
         if "model" in ways and model is not None and by_word:
-            ranking = asked(model, query, [corpus[position] for position in by_word], problems)
+            ranking = teacher_scores(model, query, [corpus[position] for position in by_word], problems)
             scored = [hit for hit in ranking or () if hit.raw_score is not None]
             found["model"] = [by_word[int(hit.id)] for hit in scored]
         yield {way: found.get(way, []) for way in ways}
@@ -215,7 +216,7 @@ def _check(
     if not ways:
         raise ConfigError(f"name at least one of {', '.join(get_args(Way))}", path="ways")
     for way in ways:
-        check_choice(way, get_args(Way), "ways")
+        one_of(way, get_args(Way), "ways")
     for name, (value, least) in numbers.items():
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise ConfigError(f"must be a whole number of at least {least}, got {value!r}", path=name)

@@ -13,7 +13,7 @@ from rag_rerank.evaluation import Judged, Problem
 from rag_rerank.records.record import digest
 from rag_rerank.training.data.collection_texts import Texts, texts_of
 from rag_rerank.training.data.examples import Example, Examples
-from rag_rerank.training.data.overlap import KINDS, Kind, Side, overlaps
+from rag_rerank.training.data.overlap import KINDS, Kind, TextSet, overlaps
 
 __all__ = ["Leak", "Leakage", "find_leaks"]
 
@@ -166,15 +166,15 @@ def find_leaks(examples: Examples, against: Sequence[Judged | Texts | str | Path
     return Leakage(leaks=leaks, collections=collections, queries=queries, passages=len(ours.queries) - queries)
 
 
-def _trained(examples: Examples) -> Side:
+def _trained(examples: Examples) -> TextSet:
     """Return the different queries and passages that are trained on."""
     queries = list(dict.fromkeys(example.query for example in examples.examples))
     passages = list(dict.fromkeys(passage.text for example in examples.examples for passage in example.passages))
-    return Side([*queries, *passages], [True] * len(queries) + [False] * len(passages))
+    return TextSet([*queries, *passages], [True] * len(queries) + [False] * len(passages))
 
 
-def _searched(collections: Sequence[Texts]) -> Side:
-    side = Side([], [])
+def _searched(collections: Sequence[Texts]) -> TextSet:
+    side = TextSet([], [])
     for collection in collections:
         side.texts += [*collection.queries.values(), *collection.documents.values()]
         side.queries += [True] * len(collection.queries) + [False] * len(collection.documents)

@@ -23,11 +23,11 @@ __all__ = [
     "Kind",
     "Pairs",
     "Shingles",
-    "Side",
+    "TextSet",
     "Words",
-    "contained",
+    "containment",
     "overlaps",
-    "sharing",
+    "shared_runs",
     "words",
 ]
 
@@ -124,7 +124,7 @@ class Words:
         return Shingles(owner, hashed, np.bincount(owner, minlength=len(self.lengths)))
 
 
-def contained(small: Shingles, large: Shingles, share: float) -> Iterator[Pairs]:
+def containment(small: Shingles, large: Shingles, share: float) -> Iterator[Pairs]:
     """Yield all pairs of which the second text has at least ``share`` of the first one's shingles.
 
     That is Broder's containment (On the resemblance and containment of documents, 1997), not estimated by MinHash but
@@ -157,7 +157,7 @@ def contained(small: Shingles, large: Shingles, share: float) -> Iterator[Pairs]
             yield Pairs(i[enough], j[enough], common[enough] / small.counts[i[enough]])
 
 
-def sharing(small: Shingles, large: Shingles) -> tuple[Array, Array]:
+def shared_runs(small: Shingles, large: Shingles) -> tuple[Array, Array]:
     """Return the texts of the first that share a shingle with any of the second, and one such text for each."""
     import numpy as np
 
@@ -236,14 +236,14 @@ KINDS: tuple[Kind, ...] = ("exact", "near", "run")
 
 
 @dataclass
-class Side:
+class TextSet:
     """Texts that are compared with those of another side, and which of them are queries."""
 
     texts: list[str]
     queries: list[bool]
 
 
-def overlaps(ours: Side, theirs: Side, owners: Sequence[str]) -> Iterator[tuple[int, int, Kind, float | None]]:
+def overlaps(ours: TextSet, theirs: TextSet, owners: Sequence[str]) -> Iterator[tuple[int, int, Kind, float | None]]:
     """Yield pairs of texts by position, with the kind of what they share and its share.
 
     For each text of ours one a collection (``owners`` names those of their texts), apart for its queries and its
@@ -268,23 +268,23 @@ def overlaps(ours: Side, theirs: Side, owners: Sequence[str]) -> Iterator[tuple[
                 yield slot // len(groups), text, kind, share
 
 
-def _found(ours: Side, theirs: Side) -> Iterator[tuple[Kind, Pairs]]:
+def _found(ours: TextSet, theirs: TextSet) -> Iterator[tuple[Kind, Pairs]]:
     numbers: dict[str, int] = {}
     one, other = Words(ours.texts, numbers), Words(theirs.texts, numbers)
     yield "exact", _equal(one, other, ours, theirs)
     for pairs in _near_queries(ours, theirs):
         yield "near", pairs
     left, right = one.shingles(WIDTH), other.shingles(WIDTH)
-    for pairs in contained(left.only(one.lengths >= SHORTEST), right, NEAR):
+    for pairs in containment(left.only(one.lengths >= SHORTEST), right, NEAR):
         yield "near", pairs
-    for pairs in contained(right.only(other.lengths >= SHORTEST), left, NEAR):
+    for pairs in containment(right.only(other.lengths >= SHORTEST), left, NEAR):
         yield "near", Pairs(pairs.large, pairs.small, pairs.share)
     left, right = one.shingles(RUN), other.shingles(RUN)
-    yield "run", _pairs(*sharing(left, right))
-    yield "run", _pairs(*reversed(sharing(right, left)))
+    yield "run", _pairs(*shared_runs(left, right))
+    yield "run", _pairs(*reversed(shared_runs(right, left)))
 
 
-def _equal(one: Words, other: Words, ours: Side, theirs: Side) -> Pairs:
+def _equal(one: Words, other: Words, ours: TextSet, theirs: TextSet) -> Pairs:
     """Return the texts with the same words; of texts below `SHORTEST`, those of the same kind."""
     known: dict[bytes, list[int]] = {}
     for j in range(len(theirs.texts)):
@@ -298,7 +298,7 @@ def _equal(one: Words, other: Words, ours: Side, theirs: Side) -> Pairs:
     return _pairs([i for i, _ in found], [j for _, j in found])
 
 
-def _near_queries(ours: Side, theirs: Side) -> Iterator[Pairs]:
+def _near_queries(ours: TextSet, theirs: TextSet) -> Iterator[Pairs]:
     """Yield the queries with nearly the same words, in any order: a Jaccard index of at least `NEAR`."""
     import numpy as np
 
@@ -307,7 +307,7 @@ def _near_queries(ours: Side, theirs: Side) -> Iterator[Pairs]:
     left = Words([ours.texts[k] for k in i], numbers)
     right = Words([theirs.texts[k] for k in j], numbers)
     one, other = left.shingles(1), right.shingles(1)
-    for pairs in contained(one, other, NEAR):
+    for pairs in containment(one, other, NEAR):
         sizes = one.counts[pairs.small]
         common = pairs.share * sizes
         share = common / (sizes + other.counts[pairs.large] - common)

@@ -7,17 +7,17 @@ from dataclasses import dataclass
 from random import Random
 from typing import Literal
 
+from rag_rerank.text.unicode import is_blank
 from rag_rerank.training.data.examples import Example, Passage
 from rag_rerank.training.data.overlap import words
-from rag_rerank.types import blank
 
-__all__ = ["Text", "Way", "corpus_of", "drawn", "key_of", "positive", "relevant_to"]
+__all__ = ["CorpusText", "Way", "corpus_of", "key_of", "positive", "relevant_to", "sampled"]
 
 Way = Literal["bm25", "bi-encoder", "model", "random"]
 
 
 @dataclass(frozen=True, slots=True)
-class Text:
+class CorpusText:
     """A passage with the words that tell it from others."""
 
     id: str
@@ -25,14 +25,14 @@ class Text:
     key: str
 
 
-def corpus_of(examples: Sequence[Example], more: Mapping[str, str]) -> list[Text]:
+def corpus_of(examples: Sequence[Example], more: Mapping[str, str]) -> list[CorpusText]:
     """Return the passages of examples and of a corpus, none blank, none with the words of one before."""
     passages = [(passage.id, passage.text) for example in examples for passage in example.passages]
-    found: dict[str, Text] = {}
+    found: dict[str, CorpusText] = {}
     for id, text in (*passages, *more.items()):
-        if not blank(text):
+        if not is_blank(text):
             key = key_of(text)
-            found.setdefault(key, Text(id, text, key))
+            found.setdefault(key, CorpusText(id, text, key))
     return list(found.values())
 
 
@@ -55,9 +55,9 @@ def positive(passage: Passage) -> bool:
     return passage.grade is not None and passage.grade > 0
 
 
-def drawn(
+def sampled(
     best: Mapping[Way, list[int]],
-    corpus: Sequence[Text],
+    corpus: Sequence[CorpusText],
     barred: set[str],
     depth: int,
     chance: Random,

@@ -16,17 +16,18 @@ from rag_rerank.evaluation.data.join import judged_queries
 from rag_rerank.evaluation.data.judged import Problems
 from rag_rerank.evaluation.data.lines import objects
 from rag_rerank.evaluation.data.read import collection_of
-from rag_rerank.evaluation.data.trec import Judgments, read_qrels
+from rag_rerank.evaluation.data.trec import Qrels, read_qrels
 from rag_rerank.records.record import digest
+from rag_rerank.text.unicode import is_blank
 from rag_rerank.training.data.collection_texts import ALL
 from rag_rerank.training.data.examples import Example, Examples, Origin, Passage, Source
-from rag_rerank.types import Candidate, blank
+from rag_rerank.types import Candidate
 
-__all__ = ["Gathering", "read_examples"]
+__all__ = ["ExampleBuilder", "read_examples"]
 
 
 @dataclass
-class Gathering:
+class ExampleBuilder:
     """Takes passages in any order; one query of one source makes one example.
 
     Args:
@@ -41,10 +42,10 @@ class Gathering:
 
     def add(self, name: str, licence: str | None, query: str, passage: Passage, place: str) -> None:
         """Take a passage of a query; ``place`` says where it stands."""
-        if blank(query):
+        if is_blank(query):
             self.problems.note("passages of a blank query, left out", place)
             return
-        if blank(passage.text):
+        if is_blank(passage.text):
             self.problems.note("blank passages, left out", place)
             return
         passages = self._found.setdefault((name, licence, query), {})
@@ -170,7 +171,7 @@ def read_examples(
 
 def _of_pairs(path: Path, name: str, licence: str | None) -> Examples:
     problems = Problems()
-    gathering = Gathering(str(path), problems)
+    gathering = ExampleBuilder(str(path), problems)
     for number, row in objects(path, problems):
         place = f"{path.name}:{number}"
         query, title, *stated = (row.get(key) or "" for key in ("query", "title", "source", "licence"))
@@ -181,7 +182,7 @@ def _of_pairs(path: Path, name: str, licence: str | None) -> Examples:
             continue
         at = _named(stated[0]) or name, stated[1] or licence, query
         for text in positives:
-            whole = text if blank(text) else f"{title} {text}".strip()
+            whole = text if is_blank(text) else f"{title} {text}".strip()
             gathering.add(*at, Passage(text=whole, id=digest(whole), grade=1.0, origin="positive"), place)
         for text in negatives:
             gathering.add(*at, Passage(text=text, id=digest(text), grade=0.0, origin="judged"), place)
@@ -190,7 +191,7 @@ def _of_pairs(path: Path, name: str, licence: str | None) -> Examples:
 
 def _of_judged(judged: Judged, path: str, name: str | None, licence: str | None, origin: Origin) -> Examples:
     problems = Problems()
-    gathering = Gathering(path, problems)
+    gathering = ExampleBuilder(path, problems)
     for query in judged.queries:
         place = f"{judged.name}: query {query.id!r}"
         texts = {candidate.id: candidate.text for candidate in query.candidates}
@@ -205,7 +206,7 @@ def _of_judged(judged: Judged, path: str, name: str | None, licence: str | None,
     return replace(found, problems=(*judged.problems, *found.problems))
 
 
-def _whole(collection: Collection, judgments: Judgments, problems: Problems) -> Judged:
+def _whole(collection: Collection, judgments: Qrels, problems: Problems) -> Judged:
     """Return the queries of a collection with all documents of its corpus that were judged, as candidates."""
     queries = judged_queries(collection, judgments, None, problems)
     wanted = {document for query in queries for document in judgments.rows[query]}
@@ -218,7 +219,7 @@ def _whole(collection: Collection, judgments: Judgments, problems: Problems) -> 
     return Judged(name=collection.name, queries=tuple(found), problems=problems.listed())
 
 
-def _judgments(source: str | Path, collection: Collection, qrels: str | Path | None, problems: Problems) -> Judgments:
+def _judgments(source: str | Path, collection: Collection, qrels: str | Path | None, problems: Problems) -> Qrels:
     own = Path(source) / _TRAIN
     if qrels is None and own.is_file():
         qrels = own

@@ -13,7 +13,7 @@ from rag_rerank.records.record import digest
 from rag_rerank.training.data.examples import Examples
 from rag_rerank.types import Candidate, Ranking
 
-__all__ = ["Progress", "asked", "provided", "raw_scores", "score"]
+__all__ = ["Progress", "provided_scores", "raw_scores", "score", "teacher_scores"]
 
 Progress = Callable[[float, str], None]
 """Is told the share that is done, from 0 to 1, and a few words about what is going on."""
@@ -47,7 +47,7 @@ def score(examples: Examples, teacher: Reranker, *, progress: Progress | None = 
 def raw_scores(teacher: Reranker, query: str, texts: Sequence[str], problems: Problems) -> list[float | None]:
     """Return a reranker's raw scores of texts, in their order; ``None`` where it has none, which is noted."""
     found: dict[str, float | None] = {}
-    ranking = asked(teacher, query, texts, problems)
+    ranking = teacher_scores(teacher, query, texts, problems)
     if ranking is not None:
         found = {hit.id: hit.raw_score for hit in ranking}
         unscored = len(texts) - sum(raw is not None for raw in found.values())
@@ -57,12 +57,12 @@ def raw_scores(teacher: Reranker, query: str, texts: Sequence[str], problems: Pr
     return [found.get(str(i)) for i in range(len(texts))]
 
 
-def provided(reranker: Reranker) -> bool:
+def provided_scores(reranker: Reranker) -> bool:
     """Whether a provider gives any of a reranker's scores, and its terms may have something to say."""
-    return reranker.remote or any(map(provided, reranker.parts))
+    return reranker.remote or any(map(provided_scores, reranker.children))
 
 
-def asked(reranker: Reranker, query: str, texts: Sequence[str], problems: Problems) -> Ranking | None:
+def teacher_scores(reranker: Reranker, query: str, texts: Sequence[str], problems: Problems) -> Ranking | None:
     """Return how a reranker orders texts, whose positions are their ids.
 
     ``None`` where the query is too long for it, or another reranker answered, whose scores have other units; that is

@@ -10,11 +10,11 @@ from rag_rerank.evaluation import JudgedQuery
 from rag_rerank.evaluation.data.first_stage import bm25
 from rag_rerank.evaluation.data.judged import Problems
 from rag_rerank.records.record import digest
-from rag_rerank.training.distillation.corpus import Corpus, Document
+from rag_rerank.training.distillation.corpus import Corpus, CorpusDocument
 from rag_rerank.training.distillation.pseudo_queries import Query
 from rag_rerank.types import Candidate
 
-__all__ = ["POOL", "proposed", "spread"]
+__all__ = ["POOL", "propose", "spread"]
 
 POOL = 100
 """How deep BM25 is read: as many candidates as an evaluation ranks by default."""
@@ -23,7 +23,7 @@ _EASY = 8
 """One passage in so many is drawn at random."""
 
 
-def proposed(corpus: Corpus, queries: Sequence[Query], *, depth: int, seed: int = 0) -> list[JudgedQuery]:
+def propose(corpus: Corpus, queries: Sequence[Query], *, depth: int, seed: int = 0) -> list[JudgedQuery]:
     """Return each query with the passages that a teacher is to score, without grades.
 
     A student is used on the candidates of a first stage, so most are candidates: close to each other at the top, where
@@ -77,8 +77,8 @@ def spread(found: int, wanted: int) -> list[int]:
 def _candidates(
     query: Query,
     best: dict[str, float],
-    known: dict[str, Document],
-    documents: Sequence[Document],
+    known: dict[str, CorpusDocument],
+    documents: Sequence[CorpusDocument],
     depth: int,
     chance: Random,
 ) -> list[Candidate]:

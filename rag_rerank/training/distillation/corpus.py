@@ -13,14 +13,14 @@ from rag_rerank.evaluation import Problem
 from rag_rerank.evaluation.data.judged import Problems
 from rag_rerank.evaluation.data.lines import lines, name_of, objects
 from rag_rerank.records.record import digest
+from rag_rerank.text.unicode import is_blank
 from rag_rerank.text.words import terms
-from rag_rerank.types import blank
 
-__all__ = ["Corpus", "Document", "read_corpus", "read_questions"]
+__all__ = ["Corpus", "CorpusDocument", "read_corpus", "read_questions"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Document:
+class CorpusDocument:
     """A passage of a corpus.
 
     Args:
@@ -56,7 +56,7 @@ class Corpus:
     licence: str | None
     path: str
     sha256: str
-    documents: tuple[Document, ...]
+    documents: tuple[CorpusDocument, ...]
     problems: tuple[Problem, ...]
 
 
@@ -74,10 +74,10 @@ def read_corpus(path: str | os.PathLike[str], *, name: str | None = None, licenc
     """
     file = _file(Path(path))
     problems = Problems()
-    documents: dict[str, Document] = {}
+    documents: dict[str, CorpusDocument] = {}
     texts: set[str] = set()
     for place, document in _documents(file, problems):
-        if blank(document.text):
+        if is_blank(document.text):
             problems.note("passages without anything to read, left out", place)
         elif document.text in texts:
             problems.note("passages whose text stands twice, of which the first counts", place)
@@ -137,10 +137,10 @@ def _file(path: Path) -> Path:
     return path
 
 
-def _documents(file: Path, problems: Problems) -> Iterator[tuple[str, Document]]:
+def _documents(file: Path, problems: Problems) -> Iterator[tuple[str, CorpusDocument]]:
     if not _of_objects(file):
         for number, line in lines(file, problems):
-            yield f"{file.name}:{number}", Document(id=digest(line.strip()), title="", body=line.strip())
+            yield f"{file.name}:{number}", CorpusDocument(id=digest(line.strip()), title="", body=line.strip())
         return
     for number, row in objects(file, problems):
         place, title, text = f"{file.name}:{number}", row.get("title") or "", row.get("text")
@@ -148,7 +148,7 @@ def _documents(file: Path, problems: Problems) -> Iterator[tuple[str, Document]]
             problems.note("lines without a text, left out", f"{place}: its keys: {', '.join(map(repr, row)):.80}")
             continue
         id = name_of(row.get("_id", row.get("id")))
-        yield place, Document(id=id or digest(f"{title} {text}".strip()), title=title.strip(), body=text)
+        yield place, CorpusDocument(id=id or digest(f"{title} {text}".strip()), title=title.strip(), body=text)
 
 
 def _questions(file: Path, problems: Problems) -> Iterator[tuple[str, str]]:

@@ -21,44 +21,46 @@ from rag_rerank.training.base_model import check_extra
 from rag_rerank.training.data.examples import Examples
 from rag_rerank.training.data.leakage import Leakage, find_leaks
 from rag_rerank.training.data.split import split
-from rag_rerank.training.data.teacher_scores import provided
-from rag_rerank.training.distillation.candidates import proposed
+from rag_rerank.training.data.teacher_scores import provided_scores
+from rag_rerank.training.distillation.candidates import propose
 from rag_rerank.training.distillation.corpus import read_corpus
 from rag_rerank.training.distillation.plan import (
-    Given,
     Plan,
+    QuerySource,
     check_enough,
+    first_questions,
     queries_for,
     settings_for,
     source_of,
-    within,
 )
 from rag_rerank.training.distillation.student import Student, student_of
 from rag_rerank.training.distillation.targets import (
     BY_TEACHER,
     MEASURE,
-    Following,
+    Fidelity,
     as_logits,
     by_teacher,
-    following,
+    fidelity,
     mean,
 )
-from rag_rerank.training.distillation.teacher import Taught, Teaching
+from rag_rerank.training.distillation.teacher import Teacher, TeacherScores
 from rag_rerank.training.losses import FROM_TEACHER
-from rag_rerank.training.model_card.card import Card, Figure, Teacher
-from rag_rerank.training.run_record import Run
-from rag_rerank.training.settings import Settings
+from rag_rerank.training.model_card.card import Card, Figure, TeacherFacts
+from rag_rerank.training.run_record import TrainingRun
+from rag_rerank.training.settings import TrainingSettings
 from rag_rerank.training.train import train
 
-__all__ = ["Describing", "Distilled", "begun", "distil"]
+__all__ = ["Distillation", "StudentDescription", "distil", "draft_card"]
 
 
-def begun(name: str, plan: Plan, teacher: Reranker, leakage: Leakage | None, commands: Sequence[Sequence[str]]) -> Card:
+def draft_card(
+    name: str, plan: Plan, teacher: Reranker, leakage: Leakage | None, commands: Sequence[Sequence[str]]
+) -> Card:
     """Return what a card says before anything is trained."""
     return Card(
         name=name,
         contamination=None if leakage is None else tuple(leakage.contamination(shared_corpus=True)),
-        teacher=Teacher(name=teacher.label, remote=provided(teacher), pairs=plan.estimate.pairs),
+        teacher=TeacherFacts(name=teacher.label, remote=provided_scores(teacher), pairs=plan.estimate.pairs),
         use=f"Orders passages of {plan.corpus.name} as {teacher.label} does, from which it was distilled.",
         limits=("How good it is on another corpus than the one it was distilled on is not known.",),
         commands=tuple(tuple(command) for command in commands),
@@ -66,7 +68,7 @@ def begun(name: str, plan: Plan, teacher: Reranker, leakage: Leakage | None, com
 
 
 @dataclass
-class Describing:
+class StudentDescription:
     """Compares a trained checkpoint with its teacher, and says so in card and run record.
 
     Args:
@@ -76,28 +78,28 @@ class Describing:
         validation: Judged queries, if there are any.
 
     Attributes:
-        following: How far the student follows its teacher, once it was asked.
+        fidelity: How far the student follows its teacher, once it was asked.
         judged: nDCG@10 on ``validation``, beside that of its first stage.
     """
 
     plan: Plan
-    taught: Taught
+    taught: TeacherScores
     held: Examples
     validation: Judged | None
-    following: Following | None = None
+    fidelity: Fidelity | None = None
     judged: Figure | None = None
 
     def __call__(self, checkpoint: Path, card: Card) -> tuple[Card, Mapping[str, Any]]:
         """Return the card with the figures, and what the run record has beside the training's own."""
         config = {"type": "torch", "model": str(checkpoint), "max_length": self.plan.settings.max_length}
         with build(config) as model:
-            self.following = following(model, self.held)
+            self.fidelity = fidelity(model, self.held)
             self.judged = None if self.validation is None else _judged(model, self.validation)
-        figures = (*([self.judged] if self.judged else []), *_figures(self.following), *card.figures)
+        figures = (*([self.judged] if self.judged else []), *_figures(self.fidelity), *card.figures)
         base = None if self.plan.student.random else self.plan.student.base.name
-        return replace(card, base=base, figures=figures), {"distillation": self._record(self.following)}
+        return replace(card, base=base, figures=figures), {"distillation": self._record(self.fidelity)}
 
-    def _record(self, follows: Following) -> dict[str, Any]:
+    def _record(self, follows: Fidelity) -> dict[str, Any]:
         plan, made = self.plan, self.plan.student
         return {
             "teacher": dict(self.taught.teacher),
@@ -119,7 +121,7 @@ class Describing:
         }
 
 
-def _figures(follows: Following) -> tuple[Figure, ...]:
+def _figures(follows: Fidelity) -> tuple[Figure, ...]:
     """Return what the training's own figures do not say: that the student's numbers follow the teacher's."""
     found = follows.agreement
     return (
@@ -147,22 +149,22 @@ _ASKING = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
-class Distilled:
+class Distillation:
     """What came of a distillation.
 
     Args:
         plan: What was to be done.
         taught: What the teacher said.
-        following: How far the student follows it on held-out queries.
+        fidelity: How far the student follows it on held-out queries.
         judged: nDCG@10 on the judged queries, beside that of their first stage; ``None`` without any.
         run: The training.
     """
 
     plan: Plan
-    taught: Taught
-    following: Following
+    taught: TeacherScores
+    fidelity: Fidelity
     judged: Figure | None
-    run: Run
+    run: TrainingRun
 
 
 def distil(
@@ -172,13 +174,13 @@ def distil(
     out: str | os.PathLike[str],
     *,
     base: str | os.PathLike[str] | None = None,
-    queries: Given = None,
+    queries: QuerySource = None,
     licence: str | None = None,
     depth: int = 16,
     max_pairs: int | None = None,
     ceiling: float | None = None,
     workers: int = 1,
-    settings: Settings | None = None,
+    settings: TrainingSettings | None = None,
     share: float = 0.1,
     validation: Judged | None = None,
     unjudged: Unjudged = "left out",
@@ -188,7 +190,7 @@ def distil(
     agree: Callable[[Plan], None] = lambda plan: None,
     progress: Callable[..., None] = lambda share, words=None: None,
     note: Callable[[str], None] = lambda words: None,
-) -> Distilled:
+) -> Distillation:
     """Teach a small model to order the passages of a corpus as another reranker does.
 
     For each query BM25 proposes passages, the teacher scores them, and the student learns the scores. The teacher may
@@ -250,9 +252,9 @@ def distil(
         for problem in passages.problems:
             note(str(problem))
         found = queries_for(passages, queries, how.seed, note)
-        questions = within(proposed(passages, found.queries, depth=depth, seed=how.seed), max_pairs)
+        questions = first_questions(propose(passages, found.queries, depth=depth, seed=how.seed), max_pairs)
         check_enough(questions, share, how.seed)
-        teaching = Teaching(
+        teaching = Teacher(
             teacher=scored_by,
             questions=questions,
             records=target.with_name(f"{target.name}.teacher") if records is None else records,
@@ -281,13 +283,13 @@ def distil(
     clean = taught.examples if leakage is None else leakage.without(taught.examples, shared_corpus=True)
     learnt, held = split(as_logits(clean, scored_by.scale), share=share, seed=how.seed, shared_corpus=True)
     learnt = replace(learnt, problems=(*passages.problems, *learnt.problems))
-    describing = Describing(plan, taught, held, validation)
+    describing = StudentDescription(plan, taught, held, validation)
     with _beginning(learner, target, how.seed) as start:
         run = train(
             learnt,
             target,
             base=str(start),
-            card=begun(target.name, plan, scored_by, leakage, commands),
+            card=draft_card(target.name, plan, scored_by, leakage, commands),
             settings=how,
             validation=by_teacher(held),
             calibration=validation,
@@ -297,8 +299,8 @@ def distil(
             progress=lambda done, words=None: progress(_ASKING + (1 - _ASKING) * done, words),
             note=note,
         )
-    assert describing.following is not None
-    return Distilled(plan=plan, taught=taught, following=describing.following, judged=describing.judged, run=run)
+    assert describing.fidelity is not None
+    return Distillation(plan=plan, taught=taught, fidelity=describing.fidelity, judged=describing.judged, run=run)
 
 
 @contextmanager

@@ -15,12 +15,12 @@ from rag_rerank.training.distillation.corpus import Corpus, read_questions
 from rag_rerank.training.distillation.pseudo_queries import Queries, own, pseudo
 from rag_rerank.training.distillation.student import Student
 from rag_rerank.training.distillation.targets import loss_for
-from rag_rerank.training.distillation.teacher import Estimate
-from rag_rerank.training.settings import Settings
+from rag_rerank.training.distillation.teacher import TeacherEstimate
+from rag_rerank.training.settings import TrainingSettings
 
-__all__ = ["Given", "Plan", "check_enough", "queries_for", "settings_for", "source_of", "within"]
+__all__ = ["Plan", "QuerySource", "check_enough", "first_questions", "queries_for", "settings_for", "source_of"]
 
-Given = str | os.PathLike[str] | Sequence[str] | None
+QuerySource = str | os.PathLike[str] | Sequence[str] | None
 """A file of queries, the queries, or none."""
 
 _RATES = {False: 5e-5, True: 5e-4}
@@ -44,21 +44,21 @@ class Plan:
     corpus: Corpus
     queries: Queries
     asked: int
-    estimate: Estimate
+    estimate: TeacherEstimate
     student: Student
-    settings: Settings
+    settings: TrainingSettings
 
 
-def settings_for(teacher: Reranker, student: Student, depth: int) -> Settings:
+def settings_for(teacher: Reranker, student: Student, depth: int) -> TrainingSettings:
     """Return how a student is trained unless a user says otherwise.
 
     The loss fits the teacher's scale (`imitating.loss_for`), the step size is 5e-5, or 5e-4 for random weights, and all
     passages of a query are in one step.
     """
-    return Settings(loss=loss_for(teacher.scale), learning_rate=_RATES[student.random], passages=depth)
+    return TrainingSettings(loss=loss_for(teacher.scale), learning_rate=_RATES[student.random], passages=depth)
 
 
-def queries_for(corpus: Corpus, given: Given, seed: int, note: Callable[[str], None]) -> Queries:
+def queries_for(corpus: Corpus, given: QuerySource, seed: int, note: Callable[[str], None]) -> Queries:
     """Return a user's queries, or pseudo-queries where there are none.
 
     Raises:
@@ -77,7 +77,7 @@ def queries_for(corpus: Corpus, given: Given, seed: int, note: Callable[[str], N
     return own(texts, seed=seed)
 
 
-def within(questions: list[JudgedQuery], max_pairs: int | None) -> list[JudgedQuery]:
+def first_questions(questions: list[JudgedQuery], max_pairs: int | None) -> list[JudgedQuery]:
     """Return the first questions, as many as have no more pairs than that together.
 
     Raises:

@@ -16,7 +16,7 @@ from types import MappingProxyType
 
 from rag_rerank.text.sentences import sentences
 from rag_rerank.text.words import terms
-from rag_rerank.training.distillation.corpus import Document
+from rag_rerank.training.distillation.corpus import CorpusDocument
 
 __all__ = ["MOST", "RULES", "Queries", "Query", "own", "pseudo"]
 
@@ -65,7 +65,7 @@ def own(texts: Sequence[str], *, seed: int = 0) -> Queries:
     return _chosen([Query(text=text, rule="own") for text in texts], {"own": len(texts)}, {}, seed)
 
 
-def pseudo(documents: Sequence[Document], *, seed: int = 0) -> Queries:
+def pseudo(documents: Sequence[CorpusDocument], *, seed: int = 0) -> Queries:
     """Make queries from passages by all of `RULES`.
 
     Queries of the same words are asked once, for the first passage and the first rule that gave them.
@@ -106,35 +106,35 @@ def _chosen(queries: list[Query], counts: Mapping[str, int], left_out: Mapping[s
     )
 
 
-def _title(document: Document) -> Iterator[str]:
+def _title(document: CorpusDocument) -> Iterator[str]:
     """Give the title, if there is one."""
     yield from filter(None, (document.title,))
 
 
-def _headings(document: Document) -> Iterator[str]:
+def _headings(document: CorpusDocument) -> Iterator[str]:
     """Give each Markdown heading of the text."""
     for match in _HEADING.finditer(document.body):
         yield match["marked"] if match["underlined"] is None else match["underlined"]
 
 
-def _asked(document: Document) -> Iterator[str]:
+def _asked(document: CorpusDocument) -> Iterator[str]:
     """Give each sentence of the text that ends with a question mark."""
     yield from (sentence for sentence in _sentences(document) if sentence.endswith(("?", "？")))
 
 
-def _first(document: Document) -> Iterator[str]:
+def _first(document: CorpusDocument) -> Iterator[str]:
     """Give the first sentence of the text, unless it is a question, or all of the text."""
     first, *others = _sentences(document) or [""]
     if others and not first.endswith(("?", "？")):
         yield first
 
 
-def _sentences(document: Document) -> list[str]:
+def _sentences(document: CorpusDocument) -> list[str]:
     body = _HEADING.sub("\n\n", document.body).strip()
     return [body[start:end].strip() for start, end in sentences(body)]
 
 
-RULES: Mapping[str, Callable[[Document], Iterator[str]]] = MappingProxyType(
+RULES: Mapping[str, Callable[[CorpusDocument], Iterator[str]]] = MappingProxyType(
     {"title": _title, "heading": _headings, "question": _asked, "first sentence": _first}
 )
 """How pseudo-queries are made, in the order in which the rules are tried:

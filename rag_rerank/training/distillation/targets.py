@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from statistics import fmean, pstdev
 from typing import Any
 
-from rag_rerank.agreement import Agreement, compared
+from rag_rerank.agreement import Agreement, compare
 from rag_rerank.base import Reranker
 from rag_rerank.evaluation import Judged, JudgedQuery
 from rag_rerank.evaluation.measures import per_query
@@ -16,7 +16,7 @@ from rag_rerank.training.data.examples import Example, Examples, Passage
 from rag_rerank.training.settings import Loss
 from rag_rerank.types import Candidate, Scale
 
-__all__ = ["BY_TEACHER", "MEASURE", "Following", "as_logits", "by_teacher", "following", "loss_for", "mean"]
+__all__ = ["BY_TEACHER", "MEASURE", "Fidelity", "as_logits", "by_teacher", "fidelity", "loss_for", "mean"]
 
 MEASURE = "nDCG@10"
 
@@ -67,7 +67,7 @@ def by_teacher(examples: Examples) -> Judged:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Following:
+class Fidelity:
     """How far a student follows its teacher, on queries it has not learnt from.
 
     Args:
@@ -93,7 +93,7 @@ class Following:
         )
 
 
-def following(student: Reranker, examples: Examples) -> Following:
+def fidelity(student: Reranker, examples: Examples) -> Fidelity:
     """Let a student rank held-out passages, and compare it with the teacher.
 
     Raises:
@@ -112,7 +112,7 @@ def following(student: Reranker, examples: Examples) -> Following:
         teacher.append([score for i, score in enumerate(_scores(example)) if str(i) in scored])
         own.append([scored[candidate.id] for candidate in query.candidates if candidate.id in scored])
     first = {query.id: [candidate.id for candidate in query.candidates] for query in judged.queries}
-    return Following(ndcg=mean(judged, orders), first_stage=mean(judged, first), agreement=compared(teacher, own))
+    return Fidelity(ndcg=mean(judged, orders), first_stage=mean(judged, first), agreement=compare(teacher, own))
 
 
 def mean(judged: Judged, orders: Mapping[str, Sequence[str]]) -> float:

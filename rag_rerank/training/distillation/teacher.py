@@ -13,18 +13,18 @@ from rag_rerank.base import Reranker
 from rag_rerank.config import to_config
 from rag_rerank.errors import BackendError, ConfigError, CostExceeded, InputError
 from rag_rerank.evaluation import JudgedQuery
-from rag_rerank.evaluation.answer_store import Kept, Key, asked
+from rag_rerank.evaluation.answer_store import AnswerStore, Key, request_of
 from rag_rerank.evaluation.data.judged import Problems
-from rag_rerank.evaluation.runner import Answer, Asking
+from rag_rerank.evaluation.runner import QueryAnswer, QueryRunner
 from rag_rerank.records.record import Record
 from rag_rerank.trace import Usage
 from rag_rerank.training.data.examples import Example, Examples, Passage, Source
 
-__all__ = ["Estimate", "Purse", "Taught", "Teaching"]
+__all__ = ["CostLimitedStore", "Teacher", "TeacherEstimate", "TeacherScores"]
 
 
 @dataclass
-class Purse(Kept):
+class CostLimitedStore(AnswerStore):
     """A teacher's answers, counted as they are found or come.
 
     Those of a substitute are on another scale, so they are not found again but asked for anew.
@@ -88,7 +88,7 @@ class Purse(Kept):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Estimate:
+class TeacherEstimate:
     """What asking a teacher will cost, told before anything is sent.
 
     Args:
@@ -137,7 +137,7 @@ class Estimate:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Taught:
+class TeacherScores:
     """What a teacher said.
 
     Args:
@@ -153,7 +153,7 @@ class Taught:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Teaching:
+class Teacher:
     """A teacher and the questions that it is to be asked.
 
     Args:
@@ -174,7 +174,7 @@ class Teaching:
     ceiling: float | None = None
     workers: int = 1
 
-    def estimate(self) -> Estimate:
+    def estimate(self) -> TeacherEstimate:
         """Return what asking will cost; nothing is loaded and nothing is sent.
 
         Raises:
@@ -183,10 +183,10 @@ class Teaching:
             ConfigError: See the class; or the records cannot be read.
         """
         with self._kept() as kept:
-            wanted = {asked(question.text, question.candidates): question for question in self.questions}
+            wanted = {request_of(question.text, question.candidates): question for question in self.questions}
             found = {key for key, _ in kept.records(wanted)}
         missing = [question for key, question in wanted.items() if key not in found]
-        estimate = Estimate(
+        estimate = TeacherEstimate(
             teacher=self.teacher.label,
             queries=len(self.questions),
             pairs=sum(len(question.candidates) for question in self.questions),
@@ -208,7 +208,7 @@ class Teaching:
             )
         return estimate
 
-    def ask(self, source: Source, told: Callable[[int], None] = lambda done: None) -> Taught:
+    def ask(self, source: Source, told: Callable[[int], None] = lambda done: None) -> TeacherScores:
         """Ask what is not answered yet, and return all answers.
 
         A question on which the teacher fails is left out and counted, and asked again by the next run. A text without
@@ -225,7 +225,7 @@ class Teaching:
             InputError: No question was answered by the teacher itself.
         """
         with self._kept() as kept:
-            asking = Asking(self.teacher, self.questions, _DEEP, kept, self.workers, told, self._affordable(kept))
+            asking = QueryRunner(self.teacher, self.questions, _DEEP, kept, self.workers, told, self._affordable(kept))
             try:
                 answers = asking.answers()
             except BackendError as error:
@@ -235,10 +235,10 @@ class Teaching:
         if not examples:
             raise InputError(f"{self.teacher.label} scored nothing to learn from; {problems.told()}")
         read = Examples(examples=tuple(examples), sources=(source,), problems=problems.listed())
-        return Taught(examples=read, teacher=self._identity(), usage=kept.usage)
+        return TeacherScores(examples=read, teacher=self._identity(), usage=kept.usage)
 
-    def _kept(self) -> Purse:
-        kept = Purse.under(self.records, self.teacher, _DEEP)
+    def _kept(self) -> CostLimitedStore:
+        kept = CostLimitedStore.under(self.records, self.teacher, _DEEP)
         if kept.file is None:
             raise ConfigError(
                 f"{self.teacher.label} holds what no config can express, so that its answers could not be found again, "
@@ -250,7 +250,7 @@ class Teaching:
     def _estimate(self, question: JudgedQuery) -> Usage:
         return self.teacher.estimate(question.text, [candidate.text for candidate in question.candidates])
 
-    def _affordable(self, kept: Purse) -> Callable[[JudgedQuery], None]:
+    def _affordable(self, kept: CostLimitedStore) -> Callable[[JudgedQuery], None]:
         """Return what lets a question be asked, unless that would pass the ceiling."""
 
         def admit(question: JudgedQuery) -> None:
@@ -261,14 +261,14 @@ class Teaching:
 
     def _unpriced(self, reranker: Reranker, question: JudgedQuery) -> Iterator[str]:
         """Yield the rerankers that would send a request at a price nobody knows."""
-        for part in reranker.parts:
+        for part in reranker.children:
             yield from self._unpriced(part, question)
-        if not reranker.parts:
+        if not reranker.children:
             told = reranker.estimate(question.text, [candidate.text for candidate in question.candidates])
             if told.requests and told.cost is None:
                 yield reranker.label
 
-    def _example(self, answer: Answer, source: str, problems: Problems) -> Example | None:
+    def _example(self, answer: QueryAnswer, source: str, problems: Problems) -> Example | None:
         place = f"query {answer.query.id[:12]}"
         if answer.error is not None:
             problems.note("queries on which the teacher failed, left out", f"{place}: {answer.error}")

@@ -9,7 +9,7 @@ from typing import Any
 from rag_rerank.compose import Provenance
 from rag_rerank.training.data.examples import Source
 
-__all__ = ["Card", "Figure", "Measured", "Teacher"]
+__all__ = ["Card", "Figure", "ModelMeasurements", "TeacherFacts"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +36,7 @@ class Figure:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Teacher:
+class TeacherFacts:
     """The reranker whose scores a model learnt from.
 
     Args:
@@ -53,7 +53,7 @@ class Teacher:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Measured:
+class ModelMeasurements:
     """What was found of a finished folder.
 
     Args:
@@ -109,9 +109,9 @@ class Card:
     settings: Mapping[str, Any] = field(default_factory=dict)
     seed: int | None = None
     figures: tuple[Figure, ...] = ()
-    teacher: Teacher | None = None
+    teacher: TeacherFacts | None = None
     use: str = "Orders the candidates of a first stage by their relevance to a query."
     limits: tuple[str, ...] = ()
     commands: tuple[tuple[str, ...], ...] = ()
     calibration: Provenance | str = "nobody asked for one"
-    measured: Measured | None = None
+    measured: ModelMeasurements | None = None

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from rag_rerank.compose import Fit
-from rag_rerank.training.model_card.card import Card, Figure, Teacher
+from rag_rerank.compose import FitQuality
+from rag_rerank.training.model_card.card import Card, Figure, TeacherFacts
 from rag_rerank.training.model_card.licences import demands, goes_with, hub_id
-from rag_rerank.training.model_card.redaction import command, shown, table, words
+from rag_rerank.training.model_card.redaction import command, redacted, table, words
 
 __all__ = ["text"]
 
@@ -61,21 +61,21 @@ def _calibration(card: Card) -> Iterator[str]:
     fitted = card.calibration
     if isinstance(fitted, str):
         yield (
-            f"There is no `calibration.json`: {shown(fitted).rstrip('.')}. Scores order the candidates of a query; a "
-            "threshold on them means nothing until you fit a map on your own judgments: `rag-rerank calibrate`."
+            f"There is no `calibration.json`: {redacted(fitted).rstrip('.')}. Scores order the candidates of a query; "
+            "a threshold on them means nothing until you fit a map on your own judgments: `rag-rerank calibrate`."
         )
         return
     yield (
         "`calibration.json` makes probabilities of relevance of the scores of `onnx:DIR`, and `int8/calibration.json` "
         f"of those of `onnx:DIR/int8`. They were fitted on {fitted.pairs:,} judged candidates of {fitted.queries:,} "
-        f"queries ({shown(fitted.data)}), of which {fitted.prior:.1%} are relevant, and are right where that share is "
-        "the same. How far they are probabilities (0 is best), for `onnx:DIR`:"
+        f"queries ({redacted(fitted.data)}), of which {fitted.prior:.1%} are relevant, and are right where that share "
+        "is the same. How far they are probabilities (0 is best), for `onnx:DIR`:"
     )
     fits = [("scores as they are", fitted.before), ("probabilities, on queries that were not fitted on", fitted.after)]
     yield table(("", "ECE", "Brier", "log loss"), [(name, *_fit(fit)) for name, fit in fits if fit is not None])
 
 
-def _fit(fit: Fit) -> tuple[str, str, str]:
+def _fit(fit: FitQuality) -> tuple[str, str, str]:
     return f"{fit.ece:.3f}", f"{fit.brier:.3f}", f"{fit.log_loss:.3f}"
 
 
@@ -91,9 +91,9 @@ def text(card: Card) -> str:
     """
     parts = (
         _front_matter(card),
-        f"# {shown(card.name)}",
+        f"# {redacted(card.name)}",
         _licence_line(card),
-        shown(card.use),
+        redacted(card.use),
         *_using(card),
         *_model(card),
         *_licences(card),
@@ -113,7 +113,7 @@ def _front_matter(card: Card) -> str:
     known = hub_id(card.licence)
     data: dict[str, Any] = {"license": known or ("other" if card.licence else "unknown")}
     if card.licence and not known:
-        data["license_name"] = shown(card.licence).lower().replace(" ", "-")
+        data["license_name"] = redacted(card.licence).lower().replace(" ", "-")
     if card.base and _on_hub(card.base):
         data["base_model"] = card.base
     if card.languages:
@@ -125,7 +125,7 @@ def _front_matter(card: Card) -> str:
 def _on_hub(base: str) -> bool:
     """Whether a name can be a repository's, and is not that of a folder here."""
     owner, slash, name = base.partition("/")
-    return bool(slash and owner and name) and "/" not in name and shown(base) == base and not Path(base).exists()
+    return bool(slash and owner and name) and "/" not in name and redacted(base) == base and not Path(base).exists()
 
 
 def _named_licences(card: Card) -> Iterator[tuple[str, str | None]]:
@@ -133,15 +133,15 @@ def _named_licences(card: Card) -> Iterator[tuple[str, str | None]]:
     if card.base:
         yield f"the base {_base(card)}", card.base_licence
     if card.teacher and card.teacher.licence:
-        yield f"the teacher {shown(card.teacher.name)}", card.teacher.licence
+        yield f"the teacher {redacted(card.teacher.name)}", card.teacher.licence
     for source in card.sources:
-        yield shown(source.name), source.licence
+        yield redacted(source.name), source.licence
 
 
 def _licence_line(card: Card) -> str:
     """Return one line on what is bound, or whose licence nobody knows; empty where there is nothing of the kind."""
     found = [
-        f"{name} ({shown(licence or 'no licence named')}: {', '.join(sorted(demands(licence)))})"
+        f"{name} ({redacted(licence or 'no licence named')}: {', '.join(sorted(demands(licence)))})"
         for name, licence in _named_licences(card)
         if demands(licence)
     ]
@@ -151,11 +151,11 @@ def _licence_line(card: Card) -> str:
 def _licences(card: Card) -> Iterator[str]:
     yield "## Licence"
     if card.licence:
-        yield f"The weights are declared as {shown(card.licence)}."
+        yield f"The weights are declared as {redacted(card.licence)}."
     else:
         yield "No licence is declared for the weights: ask who made them before you use them."
     against = [
-        f"{name} ({shown(licence)})"
+        f"{name} ({redacted(licence)})"
         for name, licence in _named_licences(card)
         if card.licence and not goes_with(licence, card.licence)
     ]
@@ -203,8 +203,8 @@ def _snippet(card: Card) -> str:
 
 def _model(card: Card) -> Iterator[str]:
     yield "## Model"
-    revision = f" at revision {shown(card.base_revision)}" if card.base_revision else ""
-    licence = shown(card.base_licence or "not named")
+    revision = f" at revision {redacted(card.base_revision)}" if card.base_revision else ""
+    licence = redacted(card.base_licence or "not named")
     base = f"{_base(card)}{revision}; licence: {licence}" if card.base else "nothing: its weights were random"
     rows = [("initialised from", base), ("languages", ", ".join(card.languages) or "not told")]
     if (found := card.measured) is not None:
@@ -224,7 +224,7 @@ def _model(card: Card) -> Iterator[str]:
 
 
 def _base(card: Card) -> str:
-    return shown(card.base)
+    return redacted(card.base)
 
 
 def _sources(card: Card) -> Iterator[str]:
@@ -237,16 +237,16 @@ def _sources(card: Card) -> Iterator[str]:
         yield " ".join(_taught(teacher))
 
 
-def _taught(teacher: Teacher) -> Iterator[str]:
+def _taught(teacher: TeacherFacts) -> Iterator[str]:
     pairs = f" of {teacher.pairs:,} pairs of query and passage" if teacher.pairs is not None else ""
-    yield f"Scores{pairs} by {shown(teacher.name)} went into the training."
+    yield f"Scores{pairs} by {redacted(teacher.name)} went into the training."
     if teacher.remote:
         yield (
             "That is a provider's model. **A provider's terms may forbid to make a model from its answers, or to use "
             "such a model or hand it on:** read them before you do."
         )
     elif teacher.licence:
-        yield f"The licence of that model: {shown(teacher.licence)}."
+        yield f"The licence of that model: {redacted(teacher.licence)}."
     else:
         yield "The licence of that model is not named; it may have something to say about models that learn from it."
 
@@ -256,7 +256,7 @@ def _training(card: Card) -> Iterator[str]:
     seed = "" if card.seed is None else f" Seed: {card.seed}."
     yield f"The record of the run, where it was kept, is `training.json`.{seed}"
     if card.settings:
-        yield table(("setting", "value"), [(key, shown(words(value))) for key, value in card.settings.items()])
+        yield table(("setting", "value"), [(key, redacted(words(value))) for key, value in card.settings.items()])
     if card.commands:
         yield "To repeat it:"
         yield "```sh\n" + "\n".join(map(command, card.commands)) + "\n```"
@@ -266,4 +266,4 @@ def _limits(card: Card) -> Iterator[str]:
     yield "## Limits"
     window = f" It reads {card.measured.window:,} tokens; of longer texts only the beginning." if card.measured else ""
     limits = (*card.limits, f"It tells which passage is relevant to a query, not which one is true.{window}")
-    yield "\n".join(f"- {shown(limit)}" for limit in limits)
+    yield "\n".join(f"- {redacted(limit)}" for limit in limits)

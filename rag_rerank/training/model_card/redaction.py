@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from shlex import quote
 from typing import Any
 
-__all__ = ["command", "shown", "table", "words"]
+__all__ = ["command", "redacted", "table", "words"]
 
 _FOLDED = 12
 """Rows from which on a table is folded."""
@@ -20,7 +20,7 @@ _GIVEN = re.compile(rf"({_KEY}[\"']?\s*[=:]\s*[\"']?)(?!\$\{{)[^\s\"',}}]+", re.
 _ASKED = re.compile(rf"--?[\w-]*{_KEY}", re.IGNORECASE)
 
 
-def shown(value: object) -> str:
+def redacted(value: object) -> str:
     """Return a value as one line without what tells of this machine or opens a door.
 
     Of a path that leads out of the working directory, the last part stays; of a URL, neither user nor question; what is
@@ -35,14 +35,14 @@ def shown(value: object) -> str:
 
 
 def command(words: Sequence[str]) -> str:
-    """Return a command with its arguments as a shell reads them, each as `shown`."""
+    """Return a command with its arguments as a shell reads them, each as `redacted`."""
     return " ".join(quote(word) if word != "***" else word for word in _masked(words))
 
 
 def _masked(words: Sequence[str]) -> Iterator[str]:
     secret = False
     for word in words:
-        yield "***" if secret and not word.startswith("${") else shown(word)
+        yield "***" if secret and not word.startswith("${") else redacted(word)
         secret = _ASKED.fullmatch(word) is not None
 
 
@@ -57,7 +57,7 @@ def words(value: Any) -> str:
 
 
 def table(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a table of Markdown, each cell as `shown`; a long one is folded."""
+    """Return a table of Markdown, each cell as `redacted`; a long one is folded."""
     lines = [_row(heading), _row(["---"] * len(heading)), *map(_row, rows)]
     table = "\n".join(lines)
     folded = len(lines) - 2 >= _FOLDED
@@ -65,4 +65,4 @@ def table(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def _row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(shown(cell).replace('|', chr(92) + '|') for cell in cells)} |"
+    return f"| {' | '.join(redacted(cell).replace('|', chr(92) + '|') for cell in cells)} |"

@@ -14,7 +14,7 @@ from support.api.rerank_server import Answer, Drop, Hang, RerankServer, tokens
 from rag_rerank import ConfigError, CostExceeded, Fallback, build
 from rag_rerank.backends.api import pricing
 from rag_rerank.backends.api.attempts import RetryPolicy
-from rag_rerank.backends.api.pricing import listed
+from rag_rerank.backends.api.pricing import list_price
 from rag_rerank.backends.cohere import CohereReranker, Limits, Price
 from rag_rerank.backends.voyage import VoyageReranker
 from rag_rerank.trace import Usage
@@ -54,9 +54,9 @@ def test_every_row_of_the_table_says_where_it_comes_from_and_when() -> None:
     assert all(row["as_of"].startswith("20") and row["source"] for row in rows)
     names = [(row["backend"], model) for row in rows for model in row["models"]]
     assert len(names) == len(set(names))
-    assert all(listed(*name) is not None for name in names)
-    assert listed("cohere", "rerank-v3.5") == Price(per_thousand_search_units=2.0)
-    assert listed("cohere", "rerank-v9") is None
+    assert all(list_price(*name) is not None for name in names)
+    assert list_price("cohere", "rerank-v3.5") == Price(per_thousand_search_units=2.0)
+    assert list_price("cohere", "rerank-v9") is None
 
 
 def test_the_estimate_counts_long_texts_several_times() -> None:

@@ -22,10 +22,10 @@ from rag_rerank import ConfigError, RateLimited, RequestTooLarge, build, to_conf
 from rag_rerank.backends.api import limiter
 from rag_rerank.backends.api.attempts import RetryPolicy
 from rag_rerank.backends.api.call import pair_tokens
-from rag_rerank.backends.api.limiter import Gate, Ticket, gate_of
+from rag_rerank.backends.api.limiter import KeyLimiter, QueueTicket, limiter_of
 from rag_rerank.backends.cohere import CohereReranker, Limits
 from rag_rerank.execution import clock as execution_clock
-from rag_rerank.execution.deadline import within
+from rag_rerank.execution.deadline import time_limit
 
 PATIENT = RetryPolicy(budget=1000, jitter=0)
 ESTIMATE = sum(pair_tokens(QUERY, TEXTS))
@@ -80,7 +80,7 @@ def test_limits_come_from_a_config_and_go_back(provider: Provider) -> None:
 
 def test_limits_change_no_score_and_so_no_cache(provider: Provider, rerank_server: RerankServer) -> None:
     plain, bound = provider.reranker(rerank_server), limited(provider, rerank_server, concurrency=1)
-    assert plain.fingerprint == bound.fingerprint
+    assert plain.identity == bound.identity
 
 
 # requests
@@ -192,12 +192,12 @@ def test_an_injected_client_has_limits_of_its_own(rerank_server: RerankServer, w
 
 
 def test_no_key_is_kept_and_a_forked_process_counts_for_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    gate = gate_of("cohere", None, KEY)
-    assert gate_of("cohere", None, KEY) is gate
-    assert gate_of("voyage", None, KEY) is not gate
-    assert KEY not in repr(limiter._gates) + repr(vars(gate))
+    gate = limiter_of("cohere", None, KEY)
+    assert limiter_of("cohere", None, KEY) is gate
+    assert limiter_of("voyage", None, KEY) is not gate
+    assert KEY not in repr(limiter._limiters) + repr(vars(gate))
     monkeypatch.setattr(os, "getpid", lambda: -1)
-    assert gate_of("cohere", None, KEY) is not gate
+    assert limiter_of("cohere", None, KEY) is not gate
 
 
 # tokens
@@ -421,7 +421,7 @@ def test_an_abandoned_call_sends_nothing_and_gives_its_place_back(
     reranker.rerank(QUERY, TEXTS)
 
     def abandoned() -> None:
-        with within(float("inf")) as limit:
+        with time_limit(float("inf")) as limit:
             limits.append(limit)
             reranker.score(QUERY, TEXTS)
 
@@ -465,9 +465,9 @@ def test_no_window_of_a_minute_has_more_than_the_limits_and_no_wait_is_longer_th
     requests: int | None, most_tokens: int | None, places: int | None, steps: list[tuple[str, int, int, int]]
 ) -> None:
     limits = Limits(requests_per_minute=requests, tokens_per_minute=most_tokens, concurrency=places)
-    gate, clock = Gate(), Standing()
-    waiting: dict[Ticket, float] = {}  # with the time that was told last
-    in_flight: list[Ticket] = []
+    gate, clock = KeyLimiter(), Standing()
+    waiting: dict[QueueTicket, float] = {}  # with the time that was told last
+    in_flight: list[QueueTicket] = []
     sent: list[tuple[float, int]] = []
 
     def look() -> None:
@@ -486,7 +486,7 @@ def test_no_window_of_a_minute_has_more_than_the_limits_and_no_wait_is_longer_th
     with execution_clock.use(clock):
         for action, weight, seconds, pick in steps:
             if action == "join":
-                ticket = Ticket(limits, weight)
+                ticket = QueueTicket(limits, weight)
                 gate.join(ticket)
                 waiting[ticket] = float("inf")
             elif action == "leave" and waiting:
@@ -516,20 +516,20 @@ def test_no_window_of_a_minute_has_more_than_the_limits_and_no_wait_is_longer_th
 
 
 def test_those_who_wait_begin_in_the_order_in_which_they_came() -> None:
-    gate, clock = Gate(), Standing()
+    gate, clock = KeyLimiter(), Standing()
     limits = Limits(tokens_per_minute=10)
     with execution_clock.use(clock):
-        tickets = [Ticket(limits, weight) for weight in (8, 9, 1, 9)]
+        tickets = [QueueTicket(limits, weight) for weight in (8, 9, 1, 9)]
         for ticket in tickets:
             gate.join(ticket)
         assert [gate.wait(ticket) for ticket in tickets] == [0, 60, 60, 120]  # the light one does not overtake
 
 
 def test_a_bill_above_the_estimate_makes_the_next_wait() -> None:
-    gate, clock = Gate(), Standing()
+    gate, clock = KeyLimiter(), Standing()
     limits = Limits(tokens_per_minute=10)
     with execution_clock.use(clock):
-        first, second = Ticket(limits, 2), Ticket(limits, 5)
+        first, second = QueueTicket(limits, 2), QueueTicket(limits, 5)
         gate.join(first)
         assert gate.wait(first) == 0
         gate.correct(first, 6)

@@ -34,9 +34,9 @@ from rag_rerank import (
     TransientError,
     build,
 )
-from rag_rerank._lazy import loaded
+from rag_rerank._lazy import forget, load_once, peek
 from rag_rerank.backends.local.base import LocalReranker
-from rag_rerank.backends.local.pair_encoding import Inputs
+from rag_rerank.backends.local.pair_encoding import EncodedPairs
 from rag_rerank.backends.torch import TorchReranker
 from rag_rerank.execution import clock
 from rag_rerank.testing import ScriptedReranker
@@ -65,11 +65,11 @@ class Lengths:
     def tokenizer(self) -> Lengths:
         return self
 
-    def encode(self, query: str, texts: Sequence[str], on_overflow: str) -> Inputs:
+    def encode(self, query: str, texts: Sequence[str], on_overflow: str) -> EncodedPairs:
         if "too long" in texts:
             raise InputTooLong("too long", position=list(texts).index("too long"))
         rows = [[-1 if text == "wait" else -2 if text == "break" else len(text.split())] for text in texts]
-        return Inputs(rows, [[0] for _ in texts], tuple(Coverage(1, 1) for _ in texts), pad=0)
+        return EncodedPairs(rows, [[0] for _ in texts], tuple(Coverage(1, 1) for _ in texts), pad=0)
 
     def logits(self, arrays: Mapping[str, Any], notes: list[str]) -> list[float]:
         ids = [int(row[0]) for row in arrays["input_ids"]]
@@ -97,14 +97,14 @@ class Local(LocalReranker):
     def complete(folder: Path) -> bool:
         return True
 
-    @loaded
+    @load_once
     def _engine(self) -> Lengths:
         self.load()
         self.engines.append(Lengths())
         return self.engines[-1]
 
     def close(self) -> None:
-        type(self)._engine.pop(self)
+        forget(self, "_engine")
         super().close()
 
 
@@ -276,7 +276,7 @@ def test_closing_answers_what_waits_and_a_later_call_loads_anew(reranker: Local)
         while len(crew_of(reranker)._calls) < 2:
             pass
         closing = pool.submit(reranker.close)
-        while type(reranker)._staffed.peek(reranker) is not None:
+        while peek(reranker, "_staffed") is not None:
             pass
         later = pool.submit(reranker.rerank, "q", ["a"])  # meets the closing, and waits for nobody
         assert len(later.result(SECONDS)) == 1
@@ -347,7 +347,7 @@ def test_pickles_and_copies_carry_no_workers() -> None:
     reranker = build("embedded")
     reranker.warm_up()
     twin = pickle.loads(pickle.dumps(reranker))
-    assert twin == reranker and type(twin)._staffed.peek(twin) is None
+    assert twin == reranker and peek(twin, "_staffed") is None
     reranker.close()
 
 
@@ -405,12 +405,12 @@ class Hasty(clock.Clock):
     def now(self) -> float:
         return self.passed
 
-    def first_of(self, futures: Any, seconds: float | None) -> None:
+    def wait_for_any(self, futures: Any, seconds: float | None) -> None:
         if seconds is None:
-            super().first_of(futures, None)
+            super().wait_for_any(futures, None)
             return
         while not self._stuck.is_set() and not any(future.done() for future in futures):
-            super().first_of(futures, 0.01)
+            super().wait_for_any(futures, 0.01)
         if self._stuck.is_set():
             self.passed += seconds
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rag_rerank.backends.local.fair_queue import FairLine
+from rag_rerank.backends.local.fair_queue import FairQueue
 
 
 class Story(NamedTuple):
@@ -37,7 +37,7 @@ class Served(NamedTuple):
 
 def serve(stories: list[Story]) -> Served:
     """Serve calls by a fair line on one worker, which looks up after each unit."""
-    line: FairLine[int] = FairLine()
+    line: FairQueue[int] = FairQueue()
     now = Fraction(0)
     served = Served({}, [], {}, {}, [])
     ran = [0] * len(stories)
@@ -119,7 +119,7 @@ def test_every_call_is_done_by_four_times_the_work_of_itself_and_of_those_before
 
 
 def test_a_large_call_is_not_starved_by_small_ones_that_come_back_at_once() -> None:
-    line: FairLine[str] = FairLine()
+    line: FairQueue[str] = FairQueue()
     line.join("large", [(Fraction(1), None)] * 400)
     line.join("small 0", [(Fraction(1), None)] * 4)
     line.join("small 1", [(Fraction(1), None)] * 4)
@@ -153,7 +153,7 @@ def test_a_call_that_has_waited_long_is_not_overtaken_any_more() -> None:
 
 
 def test_what_a_cancelled_call_leaves_undone_slows_nobody() -> None:
-    line: FairLine[str] = FairLine()
+    line: FairQueue[str] = FairQueue()
     line.join("stays", [(Fraction(1), None)] * 4)
     line.join("leaves", [(Fraction(5), None)] * 2)
     line.take()
@@ -163,14 +163,14 @@ def test_what_a_cancelled_call_leaves_undone_slows_nobody() -> None:
     assert [line.take()[0] for _ in range(3)] == ["stays", "stays", "comes"]
 
 
-def everything(line: FairLine[int]) -> Iterator[tuple[int, int]]:
+def everything(line: FairQueue[int]) -> Iterator[tuple[int, int]]:
     while line:
         yield line.take()
 
 
 @given(st.lists(st.lists(st.floats(0.1, 1e9), min_size=1, max_size=9), max_size=9))
 def test_every_unit_is_taken_once_and_in_its_calls_order_whatever_the_sizes(calls: list[list[float]]) -> None:
-    line: FairLine[int] = FairLine()
+    line: FairQueue[int] = FairQueue()
     for i, sizes in enumerate(calls):
         line.join(i, [(size, unit) for unit, size in enumerate(sizes)])
     taken = list(everything(line))
@@ -187,7 +187,7 @@ def test_every_unit_is_taken_once_and_in_its_calls_order_whatever_the_sizes(call
 def test_units_of_one_kind_go_together_once_each_and_within_the_room(
     calls: list[list[tuple[int, str]]], enough: int, stops: set[int]
 ) -> None:
-    line: FairLine[int] = FairLine(lambda unit: unit[1])
+    line: FairQueue[int] = FairQueue(lambda unit: unit[1])
     for i, units in enumerate(calls):
         line.join(i, [(size, (size, kind)) for size, kind in units])
     ran: list[tuple[int, tuple[int, str]]] = []
@@ -208,7 +208,7 @@ def test_units_of_one_kind_go_together_once_each_and_within_the_room(
 
 
 def test_units_without_a_kind_go_alone() -> None:
-    line: FairLine[str] = FairLine()
+    line: FairQueue[str] = FairQueue()
     line.join("a", [(1, "x")])
     line.join("b", [(1, "x")])
     _, unit = line.take()

@@ -47,13 +47,13 @@ def folder(tmp_path: Path) -> Path:
 def made(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The precision of each graph that is made, in order."""
     seen: list[str] = []
-    make = build.make
+    make = build.build
 
     def counted(draft: Path, folder: Any, file: Path, precision: Any, open_: Any) -> list[str]:
         seen.append(precision)
         return make(draft, folder, file, precision, open_)
 
-    monkeypatch.setattr(cache, "make", counted)
+    monkeypatch.setattr(cache, "build", counted)
     return seen
 
 
@@ -148,7 +148,7 @@ def test_another_runtime_or_recipe_makes_another_graph(
     score(folder)
     monkeypatch.setattr(cache, "_runtime_version", lambda: "0.0.1")
     score(folder)
-    monkeypatch.setattr(cache, "RECIPE", 0)
+    monkeypatch.setattr(cache, "CACHE_VERSION", 0)
     score(folder)
     assert len(made) == len(kept(assets)) == 3
 

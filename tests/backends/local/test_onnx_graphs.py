@@ -285,7 +285,7 @@ def test_the_comparison_finds_every_array_that_is_a_little_wrong(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Each array in turn; the note says by which logit it was found."""
-    fused = build.fused
+    fused = build.rewritten
     folder = changed(tmp_path / "m", "bert", distinct)
     arrays = fused(onnx.load(folder / "model.onnx"), json_of(folder)).graph.initializer
     floats = [tensor.name for tensor in arrays if tensor.data_type == onnx.TensorProto.FLOAT]
@@ -299,7 +299,7 @@ def test_the_comparison_finds_every_array_that_is_a_little_wrong(
             tensor.CopyFrom(numpy_helper.from_array(values + np.float32(0.02) * np.roll(values, 1), name))
             return made
 
-        monkeypatch.setattr(build, "fused", spoilt)
+        monkeypatch.setattr(build, "rewritten", spoilt)
         (note,) = made_in(tmp_path / name, folder)
         assert note.startswith("runs its own graph: the faster one gave a logit of "), name
 
@@ -319,4 +319,4 @@ def made_in(draft: Path, folder: Path) -> list[str]:
     def opened(graph: Path, optimised: Path | None) -> _Session:
         return _Session(graph, "m", settings, made=graph != file, optimised=optimised)
 
-    return build.make(draft, found, file, "fp32", opened)
+    return build.build(draft, found, file, "fp32", opened)

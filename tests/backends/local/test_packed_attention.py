@@ -16,8 +16,8 @@ from support.tiny_checkpoints import DOCUMENTS, LINES, QUERIES
 
 from rag_rerank.backends.local.torch_models import packed_attention
 from rag_rerank.backends.local.torch_models.packed_attention import (
+    PackedBatch,
     PackedModel,
-    Packing,
     choose_attention,
     kernel_works,
     padded_attention,
@@ -105,8 +105,8 @@ def test_every_architecture_that_is_listed_gives_the_models_own_logits(architect
 @pytest.mark.parametrize("attention", [padded_attention, rowwise_attention])
 def test_each_row_attends_to_its_own_tokens_only(attention: Any, lengths: list[int]) -> None:
     sizes = torch.tensor(lengths)
-    every = Packing.of(sizes, max(lengths), CPU)
-    first = Packing.of(sizes.clamp(max=1), 1, CPU)
+    every = PackedBatch.of(sizes, max(lengths), CPU)
+    first = PackedBatch.of(sizes.clamp(max=1), 1, CPU)
     q, k, v = torch.randn(3, sum(lengths), 4, 8, generator=torch.Generator().manual_seed(1))
     for asked, askers in ((q, every), (q[every.ends[:-1]], first)):
         wanted = flash(asked, k, v, askers.ends, every.ends, askers.width, every.width)

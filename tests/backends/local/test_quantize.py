@@ -14,8 +14,8 @@ from onnx import TensorProto, helper, numpy_helper
 from support import tiny_checkpoints
 
 from rag_rerank import ModelLoadError, build
-from rag_rerank.backends.local.onnx_graphs.quantize import quantised
-from rag_rerank.backends.local.onnx_graphs.weights import UnknownGraph
+from rag_rerank.backends.local.onnx_graphs.quantize import quantize
+from rag_rerank.backends.local.onnx_graphs.weights import UnsupportedGraph
 from rag_rerank.backends.onnx import OnnxReranker
 
 WIDTH, OUTPUTS = 48, 24
@@ -74,19 +74,19 @@ def gelu(x: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("opset", [11, 12, 13, 17, 18, 21])
 def test_a_layer_computes_the_scheme_at_every_opset(opset: int) -> None:
     x = rows(9)
-    np.testing.assert_allclose(run(quantised(layer(opset), flat=True), x), emulated(x), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(run(quantize(layer(opset), flat=True), x), emulated(x), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("flat", [True, False])
 def test_matrices_are_computed_alike_whether_they_are_known_to_be_or_not(flat: bool) -> None:
     x = rows(9)
-    np.testing.assert_allclose(run(quantised(layer(17), flat=flat), x), emulated(x), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(run(quantize(layer(17), flat=flat), x), emulated(x), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("opset", [13, 18])
 def test_tokens_of_several_rows_are_computed_each_by_itself(opset: int) -> None:
     x = rows(12).reshape(3, 4, WIDTH)
-    given = run(quantised(layer(opset, shape=("batch", "sequence", WIDTH)), flat=False), x)
+    given = run(quantize(layer(opset, shape=("batch", "sequence", WIDTH)), flat=False), x)
     np.testing.assert_allclose(given, emulated(x), rtol=1e-5, atol=1e-5)
 
 
@@ -94,14 +94,14 @@ def test_the_rounded_layer_is_close_to_the_fp32_one() -> None:
     """Half a step of 127 for activations and of 63 for weights, summed over the width as independent errors."""
     x = rows(200)
     wanted = x @ WEIGHT
-    error = np.sqrt(np.mean((run(quantised(layer(17), flat=True), x) - wanted) ** 2))
+    error = np.sqrt(np.mean((run(quantize(layer(17), flat=True), x) - wanted) ** 2))
     step = np.abs(x).max(axis=1).mean() / 127, np.abs(WEIGHT).max(axis=0).mean() / 63
     expected = math.sqrt(WIDTH / 12) * math.hypot(step[0] * WEIGHT.std(), step[1] * x.std())
     assert 0.5 * expected < error < 2 * expected
 
 
 def test_a_token_with_large_numbers_costs_the_others_nothing() -> None:
-    model, x = quantised(layer(17), flat=True), rows(5)
+    model, x = quantize(layer(17), flat=True), rows(5)
     wanted = run(model, x)
     x[2, 3] = 1e6
     given = run(model, x)
@@ -110,14 +110,14 @@ def test_a_token_with_large_numbers_costs_the_others_nothing() -> None:
 
 
 def test_a_token_does_not_depend_on_those_beside_it() -> None:
-    model, x = quantised(layer(17), flat=True), rows(33)
+    model, x = quantize(layer(17), flat=True), rows(33)
     alone = np.concatenate([run(model, row[None]) for row in x])
     assert (run(model, x) == alone).all()
 
 
 def test_tokens_of_zeros_and_of_tiny_numbers_are_nothing() -> None:
     x = np.concatenate([np.zeros((1, WIDTH)), np.full((1, WIDTH), 1e-30), rows(1) * 1e-9])
-    given = run(quantised(layer(17), flat=True), x)
+    given = run(quantize(layer(17), flat=True), x)
     assert (given[0] == 0).all() and np.abs(given).max() < 1e-5
 
 
@@ -126,7 +126,7 @@ def test_an_output_without_weights_is_zero(monkeypatch: pytest.MonkeyPatch) -> N
     weight = WEIGHT.copy()
     weight[:, 5] = 0
     model.graph.initializer[0].CopyFrom(numpy_helper.from_array(weight, "weight"))
-    given = run(quantised(model, flat=True), rows(4))
+    given = run(quantize(model, flat=True), rows(4))
     assert (given[:, 5] == 0).all() and np.isfinite(given).all()
 
 
@@ -134,7 +134,7 @@ def test_what_is_not_finite_stays_so() -> None:
     x = rows(3)
     x[1, 0] = np.nan
     x[2, 0] = np.inf
-    given = run(quantised(layer(17), flat=True), x)
+    given = run(quantize(layer(17), flat=True), x)
     assert np.isfinite(given[0]).all() and not np.isfinite(given[1:]).any()
 
 
@@ -143,7 +143,7 @@ def test_the_steps_behind_a_gelu_begin_below_its_lowest_value() -> None:
     lowest = min(v / 2 * (1 + math.erf(v / math.sqrt(2))) for v in fine)
     assert -0.17 < lowest < -0.1699
     x = np.concatenate([rows(20) * 3, np.full((1, WIDTH), -0.7517916), np.full((1, WIDTH), -30.0)])
-    given = run(quantised(layer(17, gelu=True), flat=True), x)
+    given = run(quantize(layer(17, gelu=True), flat=True), x)
     np.testing.assert_allclose(given, emulated(gelu(x), gelu=True), rtol=1e-3, atol=2e-2)
     np.testing.assert_allclose(given, gelu(x) @ WEIGHT, atol=0.3)
 
@@ -189,8 +189,8 @@ def test_what_cannot_be_computed_in_int8_is_refused(reason: str) -> None:
     else:
         del model.graph.initializer[:]
         model.graph.input.append(helper.make_tensor_value_info("weight", TensorProto.FLOAT, [WIDTH, OUTPUTS]))
-    with pytest.raises(UnknownGraph, match="no fp32 product with a constant matrix"):
-        quantised(model, flat=True)
+    with pytest.raises(UnsupportedGraph, match="no fp32 product with a constant matrix"):
+        quantize(model, flat=True)
 
 
 def test_a_model_without_layers_for_int8_is_refused_by_name(tmp_path: Path) -> None:
@@ -232,7 +232,7 @@ def test_constants_of_inner_graphs_and_of_old_files_survive() -> None:
     graph.initializer.append(numpy_helper.from_array(np.array([3], np.float32), "shift"))
     graph.input.extend(helper.make_tensor_value_info(t.name, t.data_type, t.dims) for t in graph.initializer)
     x = rows(4)
-    made = quantised(model, flat=True)
+    made = quantize(model, flat=True)
     assert "weight" not in [value.name for value in made.graph.input]
     np.testing.assert_allclose(run(made, x), emulated(x) + 3, rtol=1e-5, atol=1e-5)
 

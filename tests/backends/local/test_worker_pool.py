@@ -19,7 +19,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rag_rerank.backends.local.worker_pool import Crew
+from rag_rerank.backends.local.worker_pool import WorkerPool
 
 SECONDS = 30.0
 """How long a test waits for what must come; it is never waited out unless something is wrong."""
@@ -79,13 +79,13 @@ class Gate(Steps):
 
 
 @pytest.fixture
-def crew() -> Iterator[Crew]:
-    crew = Crew(workers=1, limit=64)
+def crew() -> Iterator[WorkerPool]:
+    crew = WorkerPool(workers=1, limit=64)
     yield crew
     crew.close()
 
 
-def held(crew: Crew, log: list[tuple[str, int]] | None = None) -> Gate:
+def held(crew: WorkerPool, log: list[tuple[str, int]] | None = None) -> Gate:
     """Keep a worker busy, so that what is submitted next waits."""
     gate = Gate(log)
     crew.submit(gate)
@@ -93,11 +93,11 @@ def held(crew: Crew, log: list[tuple[str, int]] | None = None) -> Gate:
     return gate
 
 
-def threads_of(crew: Crew) -> list[threading.Thread]:
+def threads_of(crew: WorkerPool) -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread in crew._pool._threads]
 
 
-def test_equal_calls_are_served_in_the_order_in_which_they_came(crew: Crew) -> None:
+def test_equal_calls_are_served_in_the_order_in_which_they_came(crew: WorkerPool) -> None:
     log: list[tuple[str, int]] = []
     gate = held(crew)
     answers = [crew.submit(Steps(name, [2, 2], log)) for name in "abcd"]
@@ -106,7 +106,7 @@ def test_equal_calls_are_served_in_the_order_in_which_they_came(crew: Crew) -> N
     assert log == [(name, unit) for name in "abcd" for unit in (0, 1)]
 
 
-def test_a_small_call_overtakes_a_large_one_that_has_begun(crew: Crew) -> None:
+def test_a_small_call_overtakes_a_large_one_that_has_begun(crew: WorkerPool) -> None:
     log: list[tuple[str, int]] = []
     small: list[Future[object]] = []
 
@@ -120,7 +120,7 @@ def test_a_small_call_overtakes_a_large_one_that_has_begun(crew: Crew) -> None:
 
 
 def test_a_small_unit_takes_along_those_of_its_kind_up_to_what_is_enough() -> None:
-    crew, log = Crew(workers=1, limit=64, enough=5), []
+    crew, log = WorkerPool(workers=1, limit=64, enough=5), []
     together: list[list[str]] = []
 
     class Joined(Steps):
@@ -144,7 +144,7 @@ def test_a_small_unit_takes_along_those_of_its_kind_up_to_what_is_enough() -> No
 
 
 def test_an_error_in_units_that_ran_together_is_told_to_its_own_call() -> None:
-    crew, log = Crew(workers=1, limit=64, enough=10), []
+    crew, log = WorkerPool(workers=1, limit=64, enough=10), []
 
     def breaks(unit: int) -> None:
         if unit == 0:
@@ -165,14 +165,14 @@ def test_an_error_in_units_that_ran_together_is_told_to_its_own_call() -> None:
 
 def test_workers_share_one_call() -> None:
     together = threading.Barrier(3, timeout=SECONDS)
-    crew = Crew(workers=3, limit=1)
+    crew = WorkerPool(workers=3, limit=1)
     crew.submit(Steps("call", [1, 1, 1], do=lambda unit: unit in range(3) and together.wait())).result(SECONDS)
     crew.close()
 
 
 @pytest.mark.parametrize("workers", [1, 3])
 def test_no_more_units_run_side_by_side_than_there_are_workers(workers: int) -> None:
-    crew, running, most, lock = Crew(workers, 64), [0], [0], threading.Lock()
+    crew, running, most, lock = WorkerPool(workers, 64), [0], [0], threading.Lock()
 
     def work(unit: int) -> None:
         with lock:
@@ -189,7 +189,7 @@ def test_no_more_units_run_side_by_side_than_there_are_workers(workers: int) -> 
 
 
 def test_one_call_too_many_is_refused_and_each_way_to_end_frees_a_place() -> None:
-    crew = Crew(workers=1, limit=3)
+    crew = WorkerPool(workers=1, limit=3)
     gate = held(crew)
     fails = crew.submit(Steps("fails", do=lambda unit: 1 / 0))
     stops = crew.submit(Steps("stops"))
@@ -214,7 +214,7 @@ def test_one_call_too_many_is_refused_and_each_way_to_end_frees_a_place() -> Non
 
 
 @pytest.mark.parametrize("moment", [-1, 0, 2])
-def test_a_cancelled_call_does_nothing_more_and_the_next_one_runs(crew: Crew, moment: int) -> None:
+def test_a_cancelled_call_does_nothing_more_and_the_next_one_runs(crew: WorkerPool, moment: int) -> None:
     log: list[tuple[str, int]] = []
     reached, opened = threading.Event(), threading.Event()
 
@@ -233,7 +233,7 @@ def test_a_cancelled_call_does_nothing_more_and_the_next_one_runs(crew: Crew, mo
     assert not crew._line and not crew._new
 
 
-def test_a_call_cancelled_while_it_waits_is_not_even_prepared(crew: Crew) -> None:
+def test_a_call_cancelled_while_it_waits_is_not_even_prepared(crew: WorkerPool) -> None:
     prepared: list[int] = []
     gate = held(crew)
     stops = crew.submit(Steps("stops", do=prepared.append))
@@ -245,7 +245,7 @@ def test_a_call_cancelled_while_it_waits_is_not_even_prepared(crew: Crew) -> Non
 
 
 @pytest.mark.parametrize("moment", [-1, 1, 4])
-def test_an_error_ends_its_own_call_only_and_tells_where_it_was(crew: Crew, moment: int) -> None:
+def test_an_error_ends_its_own_call_only_and_tells_where_it_was(crew: WorkerPool, moment: int) -> None:
     log: list[tuple[str, int]] = []
 
     def breaks(unit: int) -> None:
@@ -266,7 +266,7 @@ def test_an_error_ends_its_own_call_only_and_tells_where_it_was(crew: Crew, mome
 
 
 def test_a_call_that_fails_on_two_workers_fails_once() -> None:
-    crew, together = Crew(workers=2, limit=1), threading.Barrier(2, timeout=SECONDS)
+    crew, together = WorkerPool(workers=2, limit=1), threading.Barrier(2, timeout=SECONDS)
 
     def breaks(unit: int) -> None:
         if unit >= 0:
@@ -279,7 +279,7 @@ def test_a_call_that_fails_on_two_workers_fails_once() -> None:
     crew.close()
 
 
-def test_an_error_keeps_nothing_alive_once_it_is_gone(crew: Crew) -> None:
+def test_an_error_keeps_nothing_alive_once_it_is_gone(crew: WorkerPool) -> None:
     def breaks(unit: int) -> None:
         raise LookupError
 
@@ -297,7 +297,7 @@ def test_an_error_keeps_nothing_alive_once_it_is_gone(crew: Crew) -> None:
         gc.enable()
 
 
-def test_waiting_for_others_is_told_and_waiting_for_nobody_is_not(crew: Crew) -> None:
+def test_waiting_for_others_is_told_and_waiting_for_nobody_is_not(crew: WorkerPool) -> None:
     assert crew.submit(Steps("alone")).result(SECONDS)[1] == 0.0
     gate = held(crew)
     later = crew.submit(Steps("later"))
@@ -305,7 +305,7 @@ def test_waiting_for_others_is_told_and_waiting_for_nobody_is_not(crew: Crew) ->
     assert later.result(SECONDS)[1] > 0.0
 
 
-def test_a_call_overtaken_after_it_came_has_waited_for_others(crew: Crew) -> None:
+def test_a_call_overtaken_after_it_came_has_waited_for_others(crew: WorkerPool) -> None:
     small: list[Future[tuple[str, float]]] = []
 
     def overtaken(unit: int) -> None:
@@ -316,7 +316,7 @@ def test_a_call_overtaken_after_it_came_has_waited_for_others(crew: Crew) -> Non
 
 
 async def test_a_cancelled_task_frees_its_place() -> None:
-    crew = Crew(workers=1, limit=2)
+    crew = WorkerPool(workers=1, limit=2)
     gate = held(crew)
     log: list[tuple[str, int]] = []
 
@@ -336,7 +336,7 @@ async def test_a_cancelled_task_frees_its_place() -> None:
 
 
 def test_closing_answers_what_was_accepted_and_leaves_no_thread() -> None:
-    crew = Crew(workers=2, limit=9)
+    crew = WorkerPool(workers=2, limit=9)
     gate = held(crew)
     answers = [crew.submit(Steps(str(i), [1, 1])) for i in range(5)]
     threads = threads_of(crew)
@@ -350,7 +350,7 @@ def test_closing_answers_what_was_accepted_and_leaves_no_thread() -> None:
 
 
 def test_a_call_that_meets_the_closing_is_answered() -> None:
-    crew = Crew(workers=1, limit=9)
+    crew = WorkerPool(workers=1, limit=9)
     crew.close()
     running: list[threading.Thread] = []
     answer = crew.submit(Steps("late", do=lambda unit: running.append(threading.current_thread())))
@@ -360,7 +360,7 @@ def test_a_call_that_meets_the_closing_is_answered() -> None:
 
 
 def test_a_crew_that_is_dropped_ends_its_threads() -> None:
-    crew = Crew(workers=2, limit=9)
+    crew = WorkerPool(workers=2, limit=9)
     crew.submit(Steps("call", [1] * 4)).result(SECONDS)
     threads = threads_of(crew)
     gone = weakref.ref(crew)
@@ -374,7 +374,7 @@ def test_a_crew_that_is_dropped_ends_its_threads() -> None:
 LATE = """
 import sys, threading, time
 from types import SimpleNamespace
-from rag_rerank.backends.local.worker_pool import Crew
+from rag_rerank.backends.local.worker_pool import WorkerPool
 
 class Task:
     def __init__(self, name): self.name = name
@@ -382,7 +382,7 @@ class Task:
     def do(self, unit, others): time.sleep(0.01)
     def result(self, seconds, waited): print(self.name, flush=True)
 
-crew = Crew(1, 64)
+crew = WorkerPool(1, 64)
 def call(name):
     crew.submit(Task(name)).result()
     crew.submit(Task(name + " again")).result()
@@ -415,7 +415,7 @@ def test_every_call_gets_its_own_answer_whatever_happens_to_the_others(
     def breaks(unit: int) -> None:
         raise LookupError
 
-    crew = Crew(workers, limit=25)
+    crew = WorkerPool(workers, limit=25)
     answers = [
         crew.submit(Steps(str(i), sizes, do=breaks if fate == "fail" else lambda unit: None))
         for i, (sizes, fate) in enumerate(calls)

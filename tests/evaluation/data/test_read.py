@@ -13,7 +13,7 @@ from rag_rerank import Candidate, build
 from rag_rerank.errors import ConfigError, InputError
 from rag_rerank.evaluation.data.judged import Judged, JudgedQuery
 from rag_rerank.evaluation.data.read import read
-from rag_rerank.execution.observers import Asked
+from rag_rerank.execution.protocols import CallStarted
 from rag_rerank.records.build import record_of
 from rag_rerank.records.record import digest
 
@@ -178,7 +178,7 @@ def test_judgments_that_are_given_replace_those_of_the_file(tmp_path: Path) -> N
 def recorded(query: str, texts: bool = True, **tags: str) -> str:
     reranker = build("lexical")
     candidates = (Candidate("a", "nothing here", 2.0, {"lang": "en"}), Candidate("b", f"about {query}", 1.0))
-    asked = Asked(reranker=reranker, query=query, candidates=candidates, top_k=1, tags=tags)
+    asked = CallStarted(reranker=reranker, query=query, candidates=candidates, top_k=1, tags=tags)
     ranking = reranker.rerank(query, candidates)
     record = record_of(asked, ranking, None, id="r", time="2026-01-01T00:00:00Z", seconds=0.1, texts=texts)
     return json.dumps(record.to_dict()) + "\n"

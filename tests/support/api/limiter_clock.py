@@ -27,7 +27,7 @@ class ManualClock(Clock):
         return self._time
 
     def sleep(self, seconds: float) -> None:
-        self.first_of((), seconds)
+        self.wait_for_any((), seconds)
 
     async def asleep(self, seconds: float) -> None:
         loop = asyncio.get_running_loop()
@@ -42,7 +42,7 @@ class ManualClock(Clock):
                 self._tasks.remove(entry)
                 self._changed.notify_all()
 
-    def first_of(self, futures: Collection[Future[Any]], seconds: float | None) -> None:
+    def wait_for_any(self, futures: Collection[Future[Any]], seconds: float | None) -> None:
         due = math.inf if seconds is None else self._time + seconds
         with self._changed:
             for future in futures:

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rag_rerank.training.data import overlap
-from rag_rerank.training.data.overlap import Words, contained, sharing, words
+from rag_rerank.training.data.overlap import Words, containment, shared_runs, words
 
 TEXTS = st.lists(st.lists(st.sampled_from("abcd"), max_size=12).map(" ".join), max_size=8)
 
@@ -25,7 +25,7 @@ def test_pairs_are_all_those_and_only_those_that_counting_finds(
         numbers: dict[str, int] = {}
         one, other = Words(left, numbers), Words(right, numbers)
         small, large = one.shingles(width), other.shingles(width)
-        found = [pair for p in contained(small, large, share) for pair in zip(p.small, p.large, p.share, strict=True)]
+        found = [pair for p in containment(small, large, share) for pair in zip(p.small, p.large, p.share, strict=True)]
     expected = []
     for i, a in enumerate(left):
         for j, b in enumerate(right):
@@ -44,7 +44,7 @@ def test_each_text_that_shares_a_run_is_found_with_one_that_shares_it(
 ) -> None:
     numbers: dict[str, int] = {}
     one, other = Words(left, numbers), Words(right, numbers)
-    found = dict(zip(*(side.tolist() for side in sharing(one.shingles(width), other.shingles(width))), strict=True))
+    found = dict(zip(*(side.tolist() for side in shared_runs(one.shingles(width), other.shingles(width))), strict=True))
     assert set(found) == {i for i, a in enumerate(left) if any(plain(a, width) & plain(b, width) for b in right)}
     assert all(plain(left[i], width) & plain(right[j], width) for i, j in found.items())
 

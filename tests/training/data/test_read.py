@@ -11,7 +11,7 @@ import pytest
 from rag_rerank import Candidate, build
 from rag_rerank.errors import ConfigError, InputError
 from rag_rerank.evaluation import Judged, JudgedQuery
-from rag_rerank.execution.observers import Asked
+from rag_rerank.execution.protocols import CallStarted
 from rag_rerank.records.build import record_of
 from rag_rerank.records.record import digest
 from rag_rerank.training.data.examples import Example, Examples, Passage
@@ -227,7 +227,7 @@ def test_lines_with_candidates_give_the_judged_ones(write: Write) -> None:
 
 def recorded(query: str, *texts: str, **tags: Any) -> Any:
     candidates = tuple(Candidate(f"d{i}", text) for i, text in enumerate(texts))
-    asked = Asked(reranker=build("lexical"), query=query, candidates=candidates, tags=tags)
+    asked = CallStarted(reranker=build("lexical"), query=query, candidates=candidates, tags=tags)
     ranking = asked.reranker.rerank(query, candidates)
     return record_of(asked, ranking, None, id="r", time="t", seconds=0.1, texts=True).to_dict()
 

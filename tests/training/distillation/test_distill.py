@@ -18,12 +18,12 @@ from rag_rerank import BillingError, Candidate, PointwiseReranker, Scale, Scores
 from rag_rerank.cli import app
 from rag_rerank.errors import ConfigError, InputError
 from rag_rerank.evaluation import Judged, JudgedQuery, write_jsonl
-from rag_rerank.training.distillation.distill import Distilled, distil
+from rag_rerank.training.distillation.distill import Distillation, distil
 from rag_rerank.training.distillation.plan import Plan
 from rag_rerank.training.distillation.targets import as_logits, by_teacher, loss_for
-from rag_rerank.training.settings import Settings
+from rag_rerank.training.settings import TrainingSettings
 
-QUICK = Settings(
+QUICK = TrainingSettings(
     loss="margin-mse",
     epochs=6,
     batch=8,
@@ -48,7 +48,7 @@ class Ear(PointwiseReranker):
         return "sigmoid"
 
     @property
-    def uncacheable(self) -> None:
+    def why_not_cacheable(self) -> None:
         return None
 
     def score(self, query: str, texts: Sequence[str]) -> Scores:
@@ -64,7 +64,7 @@ def ear(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    monkeypatch.setattr(registry, "BUILT_IN", {**registry.BUILT_IN, "ear": "training.test_distil:Ear"})
+    monkeypatch.setattr(registry, "BUILT_IN", {**registry.BUILT_IN, "ear": f"{__name__}:Ear"})
     Ear.asked.clear()
     yield Ear.asked
     torch.set_num_threads(threads)
@@ -129,7 +129,7 @@ def test_one_command_makes_a_student_that_orders_held_out_truth_as_its_teacher_w
     assert not (tmp_path / "student.student").exists() and not (tmp_path / "student.checkpoints").exists()
 
 
-def made(data: Path, base: Path, out: Path, teacher: Any = "ear", **options: Any) -> Distilled:
+def made(data: Path, base: Path, out: Path, teacher: Any = "ear", **options: Any) -> Distillation:
     given: dict[str, Any] = {"queries": data / "queries.txt", "settings": replace(QUICK, epochs=0.2), "depth": 8}
     return distil(data / "corpus.jsonl", teacher, "1x32", out, base=base, **{**given, **options})
 

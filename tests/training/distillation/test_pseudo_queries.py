@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 
 from rag_rerank.errors import InputError
-from rag_rerank.training.distillation.corpus import Document, read_corpus, read_questions
+from rag_rerank.training.distillation.corpus import CorpusDocument, read_corpus, read_questions
 from rag_rerank.training.distillation.pseudo_queries import MOST, RULES, own, pseudo
 
 
-def document(body: str, *, title: str = "", id: str = "d") -> Document:
-    return Document(id=id, title=title, body=body)
+def document(body: str, *, title: str = "", id: str = "d") -> CorpusDocument:
+    return CorpusDocument(id=id, title=title, body=body)
 
 
-def made(*documents: Document) -> set[tuple[str, str]]:
+def made(*documents: CorpusDocument) -> set[tuple[str, str]]:
     return {(query.rule, query.text) for query in pseudo(documents).queries}
 
 

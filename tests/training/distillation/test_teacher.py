@@ -19,14 +19,14 @@ from rag_rerank.errors import BackendUnavailable, BillingError, ConfigError, Inp
 from rag_rerank.evaluation import JudgedQuery
 from rag_rerank.testing import ScriptedReranker
 from rag_rerank.training.data.examples import Source
-from rag_rerank.training.distillation.candidates import proposed, spread
-from rag_rerank.training.distillation.corpus import Corpus, Document
+from rag_rerank.training.distillation.candidates import propose, spread
+from rag_rerank.training.distillation.corpus import Corpus, CorpusDocument
 from rag_rerank.training.distillation.pseudo_queries import Query
-from rag_rerank.training.distillation.teacher import Teaching
+from rag_rerank.training.distillation.teacher import Teacher
 
 ANIMALS = ("snake", "gecko", "newt", "crane", "dragon", "turtle", "frog", "toad", "ibis", "heron", "stork", "egret")
 DOCUMENTS = tuple(
-    Document(id=f"{animal}{i}", title="", body=f"The {animal} number {i} eats and sleeps {'well ' * i}")
+    CorpusDocument(id=f"{animal}{i}", title="", body=f"The {animal} number {i} eats and sleeps {'well ' * i}")
     for animal in ANIMALS
     for i in range(4)
 )
@@ -38,7 +38,7 @@ UNITS = Price(per_thousand_search_units=2.0)
 
 @pytest.fixture
 def questions() -> list[JudgedQuery]:
-    return proposed(CORPUS, QUERIES, depth=8)
+    return propose(CORPUS, QUERIES, depth=8)
 
 
 @pytest.fixture(autouse=True)
@@ -53,8 +53,8 @@ def api(server: RerankServer, **options: Any) -> Reranker:
     return CohereReranker(model="rerank-v3.5", **{**given, **options})
 
 
-def teaching(teacher: Reranker, questions: list[JudgedQuery], folder: Path, **options: Any) -> Teaching:
-    return Teaching(teacher=teacher, questions=questions, records=folder, **options)
+def teaching(teacher: Reranker, questions: list[JudgedQuery], folder: Path, **options: Any) -> Teacher:
+    return Teacher(teacher=teacher, questions=questions, records=folder, **options)
 
 
 def billed(units: int) -> Answer:
@@ -76,18 +76,18 @@ def test_candidates_are_dense_at_the_top_and_some_are_drawn_at_random(questions:
         assert len(question.candidates) == 8 == len({candidate.id for candidate in question.candidates})
         assert origins.count("random") == 1 and origins[-1] == "random"
         assert [c.id for c in question.candidates if c.metadata["origin"] == "positive"] == [query.document]
-    assert questions == proposed(CORPUS, QUERIES, depth=8)
-    assert questions != proposed(CORPUS, QUERIES, depth=8, seed=1)
+    assert questions == propose(CORPUS, QUERIES, depth=8)
+    assert questions != propose(CORPUS, QUERIES, depth=8, seed=1)
 
 
 def test_a_query_that_shares_no_word_with_the_corpus_gets_its_own_passage_and_random_ones() -> None:
-    (question,) = proposed(CORPUS, [Query(text="zzz", rule="title", document="newt1")], depth=6)
+    (question,) = propose(CORPUS, [Query(text="zzz", rule="title", document="newt1")], depth=6)
     assert [candidate.metadata["origin"] for candidate in question.candidates] == ["positive", *["random"] * 5]
 
 
 def test_a_corpus_of_one_passage_is_refused() -> None:
     with pytest.raises(InputError, match="two passages"):
-        proposed(replace(CORPUS, documents=DOCUMENTS[:1]), QUERIES, depth=8)
+        propose(replace(CORPUS, documents=DOCUMENTS[:1]), QUERIES, depth=8)
 
 
 def test_raw_scores_and_who_gave_them_come_back(questions: list[JudgedQuery], tmp_path: Path) -> None:
@@ -144,7 +144,7 @@ def test_a_ceiling_without_a_price_is_refused(
 
 def test_a_teacher_without_a_config_is_refused(questions: list[JudgedQuery], tmp_path: Path) -> None:
     class Listwise(ScriptedReranker):
-        uncacheable = "it reads all texts together"  # type: ignore[assignment]
+        why_not_cacheable = "it reads all texts together"  # type: ignore[assignment]
 
     with pytest.raises(ConfigError, match="paid twice"):
         teaching(Listwise(), questions, tmp_path).estimate()

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import yaml
 
-from rag_rerank.compose import Fit, Provenance
+from rag_rerank.compose import FitQuality, Provenance
 from rag_rerank.training.data.examples import Source
-from rag_rerank.training.model_card.card import Card, Figure, Measured, Teacher
+from rag_rerank.training.model_card.card import Card, Figure, ModelMeasurements, TeacherFacts
 from rag_rerank.training.model_card.licences import Demand, demands, goes_with, hub_id
 from rag_rerank.training.model_card.readme import text
 
@@ -198,12 +198,12 @@ def test_figures_stand_beside_what_they_are_compared_with() -> None:
 @pytest.mark.parametrize(
     ("teacher", "told"),
     [
-        (Teacher(name="cohere:rerank-v3.5", remote=True, pairs=12000), "provider's terms may forbid"),
-        (Teacher(name="qwen3", remote=False, licence="Apache-2.0"), "licence of that model: Apache-2.0"),
-        (Teacher(name="torch:/home/jo/big", remote=False), "licence of that model is not named"),
+        (TeacherFacts(name="cohere:rerank-v3.5", remote=True, pairs=12000), "provider's terms may forbid"),
+        (TeacherFacts(name="qwen3", remote=False, licence="Apache-2.0"), "licence of that model: Apache-2.0"),
+        (TeacherFacts(name="torch:/home/jo/big", remote=False), "licence of that model is not named"),
     ],
 )
-def test_a_teacher_is_named_with_what_may_stand_against_it(teacher: Teacher, told: str) -> None:
+def test_a_teacher_is_named_with_what_may_stand_against_it(teacher: TeacherFacts, told: str) -> None:
     for card in (replace(CARD, teacher=teacher), replace(CARD, teacher=teacher, sources=())):
         said = section(card, "Training text")
         assert told in said
@@ -235,7 +235,7 @@ def test_contamination_is_a_row_a_collection_and_silence_is_told_apart_from_noth
 
 
 def test_what_was_measured_and_fitted_is_told_and_so_is_what_was_not() -> None:
-    measured = Measured(
+    measured = ModelMeasurements(
         window=256,
         parameters=22_700_000,
         bytes={"model.safetensors": 90_000_000},
@@ -252,8 +252,8 @@ def test_what_was_measured_and_fitted_is_told_and_so_is_what_was_not() -> None:
         queries=50,
         pairs=1500,
         prior=0.25,
-        before=Fit(ece=0.3, brier=0.2, log_loss=0.6),
-        after=Fit(ece=0.02, brier=0.1, log_loss=0.4),
+        before=FitQuality(ece=0.3, brier=0.2, log_loss=0.6),
+        after=FitQuality(ece=0.02, brier=0.1, log_loss=0.4),
         version="0.1.0",
         date="2026-11-21",
     )
@@ -282,7 +282,7 @@ def test_no_path_user_or_key_stands_in_a_card_whatever_its_fields_hold() -> None
         base="/home/jo smith/base",
         sources=(source("/home/jo/data/train.jsonl", path="/home/jo/data/train.jsonl"),),
         settings={"cache": "/var/jo/cache", "teacher": {"api_key": "sk-abcdef", "url": "https://jo:pw@host/v1?key=k1"}},
-        teacher=Teacher(name="onnx:/home/jo/teacher", remote=False),
+        teacher=TeacherFacts(name="onnx:/home/jo/teacher", remote=False),
         use="Made in /home/jo/work",
         commands=(
             ("rag-rerank", "train", "/home/jo smith/data", "--out=/home/jo/out", "--base", "~/models/mini"),

@@ -18,8 +18,8 @@ from langchain_core.documents import BaseDocumentCompressor, Document
 from langchain_core.load import dumps
 from pydantic import ValidationError
 from rag_rerank import BackendUnavailable, Cascade, ConfigError, Fallback, InputError, Ranking, Stage, build
-from rag_rerank.execution.calls import blank
 from rag_rerank.testing import ScriptedReranker
+from rag_rerank.text.unicode import is_blank
 
 from langchain_rag_rerank import RagRerank
 
@@ -319,7 +319,7 @@ def test_whatever_goes_in_comes_out_once_and_unchanged(documents: list[Document]
     assert sorted(positions) == list(range(len(documents)))
     for document, position in zip(everything, positions, strict=True):
         original, score = documents[position], document.metadata["relevance_score"]
-        assert (score is None) == blank(original.page_content)
+        assert (score is None) == is_blank(original.page_content)
         assert score is None or type(score) is float
         marks = {"relevance_score": score, "relevance_score_scale": "unbounded"}
         assert document == original.model_copy(update={"metadata": {**original.metadata, **marks}})

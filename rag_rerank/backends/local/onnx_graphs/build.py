@@ -10,14 +10,14 @@ from typing import Any, Literal, Protocol
 from rag_rerank.backends.local.model_files import ModelFolder
 from rag_rerank.backends.local.onnx_graphs.cross_encoder import BertWriter, RobertaWriter
 from rag_rerank.backends.local.onnx_graphs.late_interaction import LateInteractionWriter
-from rag_rerank.backends.local.onnx_graphs.quantize import quantised
-from rag_rerank.backends.local.onnx_graphs.weights import UnknownGraph
-from rag_rerank.backends.local.pair_encoding import Inputs, PairTokenizer
+from rag_rerank.backends.local.onnx_graphs.quantize import quantize
+from rag_rerank.backends.local.onnx_graphs.weights import UnsupportedGraph
+from rag_rerank.backends.local.pair_encoding import EncodedPairs, PairTokenizer
 from rag_rerank.backends.local.samples import QUERIES, TEXTS, TOLERANCE
 from rag_rerank.backends.local.torch_models.late_interaction import MODEL_TYPE
 from rag_rerank.errors import BackendError, InputTooLong, ModelLoadError
 
-__all__ = ["ARCHITECTURES", "OWN_GRAPH", "RECIPE", "Open", "Precision", "Runnable", "fused", "make"]
+__all__ = ["ARCHITECTURES", "CACHE_VERSION", "OWN_GRAPH", "Open", "Precision", "Runnable", "build", "rewritten"]
 
 ARCHITECTURES: Mapping[str, type[BertWriter] | type[LateInteractionWriter]] = {
     "bert": BertWriter,
@@ -28,7 +28,7 @@ ARCHITECTURES: Mapping[str, type[BertWriter] | type[LateInteractionWriter]] = {
 """``model_type`` of the transformers configs that are known here -> what writes their graph."""
 
 
-def fused(model: Any, config: Mapping[str, Any]) -> Any:
+def rewritten(model: Any, config: Mapping[str, Any]) -> Any:
     """Return the fast graph of an exported cross-encoder as an ONNX model.
 
     Inputs are ``input_ids`` and, where the model has segments, ``token_type_ids``, both int64 of shape (batch,
@@ -44,9 +44,9 @@ def fused(model: Any, config: Mapping[str, Any]) -> Any:
     kind = config.get("model_type")
     writer = ARCHITECTURES.get(str(kind))
     if writer is None:
-        raise UnknownGraph(f"no faster graph is known for {kind}")
+        raise UnsupportedGraph(f"no faster graph is known for {kind}")
     if config.get("hidden_act") != "gelu" or config.get("position_embedding_type", "absolute") != "absolute":
-        raise UnknownGraph("its activation or its kind of positions is not known")
+        raise UnsupportedGraph("its activation or its kind of positions is not known")
     return writer(model, config).written()
 
 
@@ -56,7 +56,7 @@ Precision = Literal["fp32", "int8"]
 OWN_GRAPH = "runs its own graph"
 """How the note begins that says why no graph was written anew for a model."""
 
-RECIPE = 4
+CACHE_VERSION = 4
 """Grows when the same model would be made into another graph."""
 
 _BATCH_TOKENS = 512
@@ -75,7 +75,7 @@ Open = Callable[[Path, "Path | None"], Runnable]
 """Opens an ONNX file as it is; or lets ONNX Runtime optimise it and write the outcome into the second file."""
 
 
-def make(draft: Path, folder: ModelFolder, file: Path, precision: Precision, open_: Open) -> list[str]:
+def build(draft: Path, folder: ModelFolder, file: Path, precision: Precision, open_: Open) -> list[str]:
     """Write ``model.onnx`` and its weights into a folder, and return what there is to say about them.
 
     Raises:
@@ -90,12 +90,12 @@ def make(draft: Path, folder: ModelFolder, file: Path, precision: Precision, ope
     notes: list[str] = []
     try:
         if not samples:
-            raise UnknownGraph("its window has no room for the samples to compare a faster one on")
-        _write(fused(_loaded(file, folder), folder.config), made)
+            raise UnsupportedGraph("its window has no room for the samples to compare a faster one on")
+        _write(rewritten(_loaded(file, folder), folder.config), made)
         _check(wanted, made, samples, open_)
         if precision == "int8":
-            _write(quantised(onnx.load(made), flat=True), made)
-    except UnknownGraph as reason:
+            _write(quantize(onnx.load(made), flat=True), made)
+    except UnsupportedGraph as reason:
         notes.append(f"{OWN_GRAPH}: {reason}")
         own = _loaded(file, folder)
         _write(_in_int8(own, folder) if precision == "int8" else own, between)
@@ -154,12 +154,12 @@ def _remove(file: Path) -> None:
 
 def _in_int8(own: Any, folder: ModelFolder) -> Any:
     try:
-        return quantised(own, flat=False)
-    except UnknownGraph as reason:
+        return quantize(own, flat=False)
+    except UnsupportedGraph as reason:
         raise ModelLoadError(f"{folder.name} cannot be computed in int8: {reason}; use fp32") from reason
 
 
-def _samples(folder: ModelFolder) -> list[Inputs]:
+def _samples(folder: ModelFolder) -> list[EncodedPairs]:
     """Return the sample pairs as inputs over the model's whole window, whatever window the user wants."""
     tokenizer = PairTokenizer(folder, folder.max_length(None))
     samples = []
@@ -169,7 +169,7 @@ def _samples(folder: ModelFolder) -> list[Inputs]:
     return samples
 
 
-def _logits(graph: Runnable, samples: list[Inputs]) -> list[float]:
+def _logits(graph: Runnable, samples: list[EncodedPairs]) -> list[float]:
     """Return the logits of the sample pairs, in the order of the pairs."""
     logits = []
     for inputs in samples:
@@ -181,12 +181,12 @@ def _logits(graph: Runnable, samples: list[Inputs]) -> list[float]:
     return logits
 
 
-def _check(wanted: list[float], made: Path, samples: list[Inputs], open_: Open) -> None:
+def _check(wanted: list[float], made: Path, samples: list[EncodedPairs], open_: Open) -> None:
     """Refuse a made graph whose logits are not the model's own."""
     try:
         given = _logits(open_(made, None), samples)
     except (BackendError, ModelLoadError) as error:
-        raise UnknownGraph(f"the faster one does not run: {error}") from error
+        raise UnsupportedGraph(f"the faster one does not run: {error}") from error
     for a, b in zip(wanted, given, strict=True):
         if not abs(a - b) <= TOLERANCE * max(1.0, abs(a)):
-            raise UnknownGraph(f"the faster one gave a logit of {b:.6g} instead of {a:.6g}")
+            raise UnsupportedGraph(f"the faster one gave a logit of {b:.6g} instead of {a:.6g}")

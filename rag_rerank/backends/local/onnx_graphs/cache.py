@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from rag_rerank.backends.local.model_files import ModelFolder
-from rag_rerank.backends.local.onnx_graphs.build import RECIPE, Open, Precision, make
+from rag_rerank.backends.local.onnx_graphs.build import CACHE_VERSION, Open, Precision, build
 from rag_rerank.errors import ModelLoadError
 
-__all__ = ["Graph", "prepared"]
+__all__ = ["Graph", "load_or_build"]
 
 _A_DAY = 86_400.0
 
@@ -43,7 +43,7 @@ class Graph:
     keeper: Any = None
 
 
-def prepared(folder: ModelFolder, file: Path, identity: str, precision: Precision, open_: Open) -> Graph:
+def load_or_build(folder: ModelFolder, file: Path, identity: str, precision: Precision, open_: Open) -> Graph:
     """Return the graph to run for a model's ONNX file, made now or found where an earlier call left it.
 
     Where nothing can be written to the cache, the graph is made in the temporary folder at each start, with a note.
@@ -59,9 +59,9 @@ def prepared(folder: ModelFolder, file: Path, identity: str, precision: Precisio
         ModelLoadError: The file cannot be read or has nothing to compute in int8, or the graph cannot be written.
     """
     model = hashlib.sha256(f"{identity} {file.name}".encode()).hexdigest()[:32]
-    made_of = f"{model}-{precision}-{RECIPE}-ort{_runtime_version()}"
+    made_of = f"{model}-{precision}-{CACHE_VERSION}-ort{_runtime_version()}"
     cache, trouble = _cache()
-    kept = _found(cache / made_of)
+    kept = _find(cache / made_of)
     if kept is not None:
         return kept
     import tempfile  # at the rare start at which a graph is made
@@ -69,9 +69,9 @@ def prepared(folder: ModelFolder, file: Path, identity: str, precision: Precisio
     try:
         draft = Path(tempfile.mkdtemp(prefix="rag-rerank-")) if trouble else _draft(cache)
         try:
-            _describe(draft, folder, make(draft, folder, file, precision, open_))
+            _describe(draft, folder, build(draft, folder, file, precision, open_))
             if not trouble:
-                return _kept(draft, cache / made_of)
+                return _keep(draft, cache / made_of)
         except BaseException:
             shutil.rmtree(draft, ignore_errors=True)
             raise
@@ -125,7 +125,7 @@ def _dotted(cache: Path) -> Path:
     return cache / f".{os.urandom(8).hex()}"
 
 
-def _found(target: Path) -> Graph | None:
+def _find(target: Path) -> Graph | None:
     """Return a kept graph if it is whole: a weights file that was cut would crash the process that maps it."""
     try:
         report = json.loads((target / "graph.json").read_text(encoding="utf-8"))
@@ -137,7 +137,7 @@ def _found(target: Path) -> Graph | None:
 
 
 def _whole(folder: Path) -> Graph:
-    graph = _found(folder)
+    graph = _find(folder)
     if graph is None:
         raise OSError(f"{folder} is not as it was written")
     return graph
@@ -153,9 +153,9 @@ def _describe(draft: Path, folder: ModelFolder, notes: list[str]) -> None:
     (draft / "graph.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
 
 
-def _kept(draft: Path, target: Path) -> Graph:
+def _keep(draft: Path, target: Path) -> Graph:
     """Move a made graph to its place; where another process was faster, its graph is taken."""
-    if _found(target) is None:
+    if _find(target) is None:
         broken = _dotted(target.parent)
         with suppress(OSError):  # there is none, or another process is faster
             target.rename(broken)  # at once, so that nobody finds half of it
@@ -163,7 +163,7 @@ def _kept(draft: Path, target: Path) -> Graph:
     try:
         draft.rename(target)
     except OSError:
-        if _found(target) is None:
+        if _find(target) is None:
             raise
         shutil.rmtree(draft, ignore_errors=True)
     return _whole(target)

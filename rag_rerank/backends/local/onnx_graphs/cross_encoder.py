@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rag_rerank.backends.local.onnx_graphs.encoder import EncoderWriter
-from rag_rerank.backends.local.onnx_graphs.weights import UnknownGraph
+from rag_rerank.backends.local.onnx_graphs.weights import UnsupportedGraph
 
 __all__ = ["BertWriter", "RobertaWriter"]
 
@@ -53,7 +53,7 @@ class BertWriter(EncoderWriter):
         """Write the logits, of the first token of each row."""
         inner, outer = (self.weights.dense(name, head=head) for name, head in (self.inner, self.outer))
         if outer.weight.shape[1] != 1:
-            raise UnknownGraph(f"it gives {outer.weight.shape[1]} numbers a pair")
+            raise UnsupportedGraph(f"it gives {outer.weight.shape[1]} numbers a pair")
         self.node("Tanh", [self.dense(first, inner, "pooled", few=True)], "active")
         self.dense("active", outer, "logits", few=True)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from rag_rerank.backends.local.onnx_graphs.weights import Norm, UnknownGraph, Weights
+from rag_rerank.backends.local.onnx_graphs.weights import Norm, UnsupportedGraph, Weights
 from rag_rerank.backends.local.onnx_graphs.writer import Writer
 
 __all__ = ["EncoderWriter"]
@@ -95,5 +95,5 @@ class EncoderWriter(Writer):
 def _count(config: Mapping[str, Any], name: str) -> int:
     value = config.get(name)
     if not isinstance(value, int) or value < 1:
-        raise UnknownGraph(f"its config gives {value!r} as {name}")
+        raise UnsupportedGraph(f"its config gives {value!r} as {name}")
     return value

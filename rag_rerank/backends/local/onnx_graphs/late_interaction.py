@@ -12,7 +12,7 @@ from math import exp
 from typing import Any
 
 from rag_rerank.backends.local.onnx_graphs.encoder import EncoderWriter
-from rag_rerank.backends.local.onnx_graphs.weights import UnknownGraph
+from rag_rerank.backends.local.onnx_graphs.weights import UnsupportedGraph
 from rag_rerank.backends.local.torch_models.late_interaction import BEST, K1, LENGTH, NEVER, SIGNALS, SOFT, B
 
 __all__ = ["LateInteractionWriter"]
@@ -27,7 +27,7 @@ class LateInteractionWriter(EncoderWriter):
         super().__init__(model, config)
         special = config.get("special_ids")
         if not isinstance(special, list) or not all(isinstance(id, int) for id in special):
-            raise UnknownGraph(f"its config gives {special!r} as special_ids")
+            raise UnsupportedGraph(f"its config gives {special!r} as special_ids")
         self.special: list[int] = special
 
     def written(self) -> Any:
@@ -43,7 +43,7 @@ class LateInteractionWriter(EncoderWriter):
         signals = [self.cosine(vectors), *self.of_query(similar), self.covered(similar)]
         head = self.weights.dense("classifier", head=True)
         if head.weight.shape != (len(SIGNALS), 1):
-            raise UnknownGraph(f"its head has a weight of shape {head.weight.shape}")
+            raise UnsupportedGraph(f"its head has a weight of shape {head.weight.shape}")
         self.dense(self.node("Concat", signals, "signals", axis=1), head, "logits", few=True)
         return self.model(["input_ids", "token_type_ids"])
 

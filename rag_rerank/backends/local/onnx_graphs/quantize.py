@@ -14,9 +14,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from rag_rerank.backends.local.onnx_graphs.weights import Constants, UnknownGraph
+from rag_rerank.backends.local.onnx_graphs.weights import Constants, UnsupportedGraph
 
-__all__ = ["quantised"]
+__all__ = ["quantize"]
 
 _OLDEST = 13
 """The first opset whose QuantizeLinear takes a factor for each row."""
@@ -34,7 +34,7 @@ _TINY = 1e-6
 """Keeps the factor of a token of zeros from being zero."""
 
 
-def quantised(model: Any, *, flat: bool) -> Any:
+def quantize(model: Any, *, flat: bool) -> Any:
     """Return a copy of an fp32 ONNX model whose products with constant matrices are computed in 8 bits.
 
     What is written as Gemm, embeddings, and attention's own products stay fp32.
@@ -46,10 +46,10 @@ def quantised(model: Any, *, flat: bool) -> Any:
     Raises:
         UnknownGraph: There is no such product, or the model's operators are too old and cannot be converted.
     """
-    return _Quantiser(model, flat=flat).model
+    return _Quantizer(model, flat=flat).model
 
 
-class _Quantiser:
+class _Quantizer:
     def __init__(self, model: Any, *, flat: bool) -> None:
         import onnx
         from onnx import helper
@@ -74,7 +74,7 @@ class _Quantiser:
             else:
                 self._product(node, weight)
         if not self.steps:
-            raise UnknownGraph("it has no fp32 product with a constant matrix")
+            raise UnsupportedGraph("it has no fp32 product with a constant matrix")
         used = set(_inputs(self.nodes))
         kept = [value for value in graph.input if value.name in used or value.name not in self.constants]
         del graph.node[:], graph.initializer[:], graph.input[:]
@@ -183,7 +183,7 @@ def _converted(model: Any) -> Any:
     try:
         return version_converter.convert_version(model, _OLDEST)
     except Exception as error:  # the converter raises bare RuntimeError and its own kinds
-        raise UnknownGraph(f"its operators (opset {_opset(model)}) cannot be converted: {error}") from error
+        raise UnsupportedGraph(f"its operators (opset {_opset(model)}) cannot be converted: {error}") from error
 
 
 def _opset(model: Any) -> int:

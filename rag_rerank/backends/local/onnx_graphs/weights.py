@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
     Array = npt.NDArray[np.float32]
 
-__all__ = ["Constants", "Dense", "Norm", "UnknownGraph", "Weights"]
+__all__ = ["Constants", "Dense", "Norm", "UnsupportedGraph", "Weights"]
 
 
-class UnknownGraph(Exception):
+class UnsupportedGraph(Exception):
     """The file does not hold what is looked for; its own graph is run as it is."""
 
 
@@ -103,7 +103,7 @@ class Weights:
         self._matrix = dict(self._products(model.graph.node))
         found = [name for name in self._constants if name.endswith(marker)]
         if len(found) != 1:
-            raise UnknownGraph(f"it has {len(found)} constants named {marker}")
+            raise UnsupportedGraph(f"it has {len(found)} constants named {marker}")
         self._encoder = found[0].removesuffix(marker)
         self._whole = self._encoder.removesuffix(".").rpartition(".")[0]
 
@@ -136,7 +136,7 @@ class Weights:
         matrix = self._matrix.get(f"{full}.bias")
         weight = self._constant(matrix) if matrix is not None else self._constant(f"{full}.weight").T
         if weight.ndim != 2 or weight.shape[1] != len(bias):
-            raise UnknownGraph(f"{name} has a weight of shape {weight.shape} and a bias of shape {bias.shape}")
+            raise UnsupportedGraph(f"{name} has a weight of shape {weight.shape} and a bias of shape {bias.shape}")
         return Dense(weight, bias)
 
     def norm(self, name: str) -> Norm:
@@ -148,5 +148,5 @@ class Weights:
 
         value = self._constants.get(name)
         if value is None:
-            raise UnknownGraph(f"it has no constant named {name}")
+            raise UnsupportedGraph(f"it has no constant named {name}")
         return np.asarray(value, dtype=np.float32)

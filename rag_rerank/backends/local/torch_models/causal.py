@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rag_rerank.backends.local.model_files import ModelFolder
-from rag_rerank.backends.local.pair_encoding import Inputs, OnOverflow, fit, load_tokenizer
+from rag_rerank.backends.local.pair_encoding import EncodedPairs, OnOverflow, apply_overflow, load_tokenizer
 from rag_rerank.backends.local.torch_models.checkpoint import check_weights, quiet
-from rag_rerank.backends.local.torch_models.prompt_templates import Template
+from rag_rerank.backends.local.torch_models.prompt_templates import PromptTemplate
 from rag_rerank.errors import ModelLoadError
-from rag_rerank.text.tokenizers import HuggingFaceTokens, Room, Tokens
+from rag_rerank.text.tokenizers import HuggingFaceTokens, TextLimit, Tokens
 
 if TYPE_CHECKING:
     import torch
@@ -22,7 +22,7 @@ __all__ = ["CausalModel", "PromptTokenizer"]
 class PromptTokenizer:
     """A tokenizer that puts a query and a text into a template; never changed after loading."""
 
-    def __init__(self, folder: ModelFolder, template: Template, instruction: str | None, max_length: int) -> None:
+    def __init__(self, folder: ModelFolder, template: PromptTemplate, instruction: str | None, max_length: int) -> None:
         self._tokenizer = load_tokenizer(folder)
         self._tokens = HuggingFaceTokens(self._tokenizer)
         self._template = template
@@ -33,7 +33,7 @@ class PromptTokenizer:
         words = (template.positive, template.negative) if template.negative else (template.positive,)
         self.answers = [self._answer(word) for word in words]
 
-    def encode(self, query: str, texts: Sequence[str], on_overflow: OnOverflow) -> Inputs:
+    def encode(self, query: str, texts: Sequence[str], on_overflow: OnOverflow) -> EncodedPairs:
         """Put the query and each text into the template; cut texts that do not fit, and nothing else.
 
         Raises:
@@ -44,14 +44,14 @@ class PromptTokenizer:
         heads = [_tokens_within(body.offsets, len(lead)) for body in bodies]
         room = self.window - len(before) - len(self._after)
         lengths = [(len(body.ids) - head, room - head) for body, head in zip(bodies, heads, strict=True)]
-        coverage = fit(lengths, len(self._ids(query)), self.window, self._name, on_overflow)
+        coverage = apply_overflow(lengths, len(self._ids(query)), self.window, self._name, on_overflow)
         ids = [
             [*before, *body.ids[: head + c.seen], *self._after]
             for body, head, c in zip(bodies, heads, coverage, strict=True)
         ]
-        return Inputs(ids=ids, types=[[0] * len(row) for row in ids], coverage=coverage, pad=0)
+        return EncodedPairs(ids=ids, types=[[0] * len(row) for row in ids], coverage=coverage, pad=0)
 
-    def room(self, query: str) -> Room:
+    def text_limit(self, query: str) -> TextLimit:
         """Return what there is room for beside the query; a text is counted as it stands behind the template's lead.
 
         Raises:
@@ -59,8 +59,8 @@ class PromptTokenizer:
         """
         before, lead = self._start(query)
         tokens = self.window - len(before) - self._tokens.count(lead) - len(self._after)
-        fit([(0, tokens)], self._tokens.count(query), self.window, self._name, "truncate")
-        return Room(tokens, _Led(self._tokens, lead))
+        apply_overflow([(0, tokens)], self._tokens.count(query), self.window, self._name, "truncate")
+        return TextLimit(tokens, _WithPrefix(self._tokens, lead))
 
     def _start(self, query: str) -> tuple[list[int], str]:
         """Return the ids before the text's part of the template, and what stands before the text in that part."""
@@ -83,7 +83,7 @@ class PromptTokenizer:
 
 
 @dataclass(frozen=True)
-class _Led(Tokens):
+class _WithPrefix(Tokens):
     """Counts the tokens of a text that is tokenised together with what leads to it."""
 
     tokens: HuggingFaceTokens
@@ -109,7 +109,7 @@ class CausalModel:
     layout = "inputs padded: there is no packed way for causal models"
 
     def __init__(
-        self, folder: ModelFolder, template: Template, answers: Sequence[int], device: str, dtype: Any
+        self, folder: ModelFolder, template: PromptTemplate, answers: Sequence[int], device: str, dtype: Any
     ) -> None:
         import torch
         from transformers import AutoModelForCausalLM

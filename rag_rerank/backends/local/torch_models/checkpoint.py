@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CrossEncoderModel",
+    "check_trained",
     "check_weights",
     "cross_encoder",
     "has_checkpoint",
     "module_folders",
     "quiet",
-    "untrained",
 ]
 
 
@@ -46,7 +46,7 @@ class CrossEncoderModel:
         encoder = self.module.transformers_model
         if encoder is None:
             raise ModelLoadError(f"{folder.name} has no transformer, so it is no cross-encoder")
-        missing = untrained(encoder, folder.path / module_folders(folder)[0])
+        missing = check_trained(encoder, folder.path / module_folders(folder)[0])
         if missing:
             raise ModelLoadError(
                 f"{folder.name} lacks trained weights, which would be random: {', '.join(missing[:5])}; "
@@ -165,7 +165,7 @@ def module_folders(folder: ModelFolder) -> list[str]:
         raise ModelLoadError(f"{folder.name}: modules.json cannot be read: {error}") from error
 
 
-def untrained(encoder: Any, folder: Path) -> list[str]:
+def check_trained(encoder: Any, folder: Path) -> list[str]:
     """Return the weights that are not in the file, and that loading has therefore made up.
 
     Where some name is absent, transformers is asked again: it knows which weights are shared and which were renamed.

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import torch
 
-    Attention = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, "Packing", "Packing"], torch.Tensor]
+    Attention = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, "PackedBatch", "PackedBatch"], torch.Tensor]
     """Of packed queries, keys and values (tokens, heads, size), where queries stand, and where keys stand."""
 
-__all__ = ["PackedModel", "Packing"]
+__all__ = ["PackedBatch", "PackedModel"]
 
 ARCHITECTURES = (
     "BertForSequenceClassification",
@@ -75,8 +75,8 @@ class PackedModel:
             lengths: Tokens of each row, on the CPU: what is derived from them makes nobody wait for the device.
         """
         hidden = self._embeddings(**features)
-        every = Packing.of(lengths, hidden.shape[1], hidden.device)
-        first = Packing.of(lengths.clamp(max=1), 1, hidden.device)
+        every = PackedBatch.of(lengths, hidden.shape[1], hidden.device)
+        first = PackedBatch.of(lengths.clamp(max=1), 1, hidden.device)
         tokens = hidden.flatten(0, 1)[every.slots]
         for layer in self._layers[:-1]:
             tokens = self._layer(layer, tokens, every, tokens, every)
@@ -85,7 +85,7 @@ class PackedModel:
         return logits
 
     def _layer(
-        self, layer: Any, asking: torch.Tensor, askers: Packing, tokens: torch.Tensor, every: Packing
+        self, layer: Any, asking: torch.Tensor, askers: PackedBatch, tokens: torch.Tensor, every: PackedBatch
     ) -> torch.Tensor:
         """Return the layer's output for the tokens that ask, which attend to all tokens of their row."""
         inner = layer.attention.self
@@ -99,7 +99,7 @@ class PackedModel:
 
 
 @dataclass(frozen=True)
-class Packing:
+class PackedBatch:
     """Where packed tokens belong.
 
     Args:
@@ -113,7 +113,7 @@ class Packing:
     width: int
 
     @classmethod
-    def of(cls, lengths: torch.Tensor, width: int, device: torch.device) -> Packing:
+    def of(cls, lengths: torch.Tensor, width: int, device: torch.device) -> PackedBatch:
         """Pack rows of these lengths, which stand at the beginning of rows of ``width``."""
         import torch
 
@@ -137,7 +137,7 @@ class Packing:
 
 
 def rowwise_attention(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, askers: Packing, every: Packing
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, askers: PackedBatch, every: PackedBatch
 ) -> torch.Tensor:
     """Attend one row after the other, without padding; for a CPU, which small calls cost little."""
     import torch
@@ -149,7 +149,7 @@ def rowwise_attention(
 
 
 def padded_attention(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, askers: Packing, every: Packing
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, askers: PackedBatch, every: PackedBatch
 ) -> torch.Tensor:
     """Attend with padding inside the attention only; on any device, in any precision."""
     import torch
@@ -160,7 +160,7 @@ def padded_attention(
 
 
 def unpadded_attention(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, askers: Packing, every: Packing
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, askers: PackedBatch, every: PackedBatch
 ) -> torch.Tensor:
     """Attend without padding, by the flash attention that torch has had since 2.10; CUDA, half precision."""
     from torch.nn.attention.varlen import varlen_attn
@@ -190,7 +190,7 @@ def kernel_works(device: torch.device, dtype: torch.dtype, size: int) -> bool:
     generator = torch.Generator().manual_seed(0)
     q, k, v = (torch.randn(47, 2, size, generator=generator).to(device, dtype) for _ in "qkv")
     lengths = torch.tensor([7, 40])
-    every, first = Packing.of(lengths, 40, device), Packing.of(lengths.clamp(max=1), 1, device)
+    every, first = PackedBatch.of(lengths, 40, device), PackedBatch.of(lengths.clamp(max=1), 1, device)
     asks = (q, k, v, every, every), (q[every.ends[:-1]], k, v, first, every)
     try:
         return all(bool((unpadded_attention(*ask) - padded_attention(*ask)).abs().max() < 0.05) for ask in asks)

@@ -12,11 +12,11 @@ from types import MappingProxyType
 from rag_rerank.backends.local.model_files import ModelFolder
 from rag_rerank.errors import ConfigError, ModelLoadError, did_you_mean
 
-__all__ = ["TEMPLATES", "Template", "causal_architecture", "template", "template_of"]
+__all__ = ["TEMPLATES", "PromptTemplate", "causal_architecture", "template", "template_of"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Template:
+class PromptTemplate:
     """How a causal language model is asked for relevance.
 
     The input is ``before``, then ``lead`` with the text, then ``after``. Each part is tokenised on its own, without
@@ -57,10 +57,10 @@ class Template:
         return self.clause.format(instruction=wanted) if wanted else ""
 
 
-TEMPLATES: Mapping[str, Template] = MappingProxyType(
+TEMPLATES: Mapping[str, PromptTemplate] = MappingProxyType(
     {
         # mixedbread-ai/mxbai-rerank, mxbai_rerank/mxbai_rerank_v2.py. Padding to multiples of 8 there changes nothing.
-        "mxbai-v2": Template(
+        "mxbai-v2": PromptTemplate(
             architecture="Qwen2ForCausalLM",
             before=(
                 "<|im_start|>system\n"
@@ -83,7 +83,7 @@ TEMPLATES: Mapping[str, Template] = MappingProxyType(
         # QwenLM/Qwen3-Embedding, examples/qwen3_reranker_transformers.py and the model cards: one newline between the
         # fields, and the cards' default instruction. MTEB's runner joins the fields in the same way. Qwen's own
         # benchmark script and the vLLM example have two newlines; scores differ a little.
-        "qwen3": Template(
+        "qwen3": PromptTemplate(
             architecture="Qwen3ForCausalLM",
             before=(
                 "<|im_start|>system\nJudge whether the Document meets the requirements based on the Query and the "
@@ -97,7 +97,7 @@ TEMPLATES: Mapping[str, Template] = MappingProxyType(
             instruction="Given a web search query, retrieve relevant passages that answer the query",
         ),
         # FlagOpen/FlagEmbedding, FlagEmbedding/inference/reranker/decoder_only/base.py: "No" is never read.
-        "bge-gemma": Template(
+        "bge-gemma": PromptTemplate(
             architecture="GemmaForCausalLM",
             before=("<bos>", "A: {query}", "\n"),
             lead="B: ",
@@ -113,7 +113,7 @@ TEMPLATES: Mapping[str, Template] = MappingProxyType(
 """Name -> template."""
 
 
-def template(name: str) -> Template:
+def template(name: str) -> PromptTemplate:
     """Return a declared template.
 
     Raises:
@@ -124,7 +124,7 @@ def template(name: str) -> Template:
     return TEMPLATES[name]
 
 
-def template_of(folder: ModelFolder, named: str | None) -> Template | None:
+def template_of(folder: ModelFolder, named: str | None) -> PromptTemplate | None:
     """Return the template of a causal model; ``None`` for a cross-encoder.
 
     Args:

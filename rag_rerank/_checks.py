@@ -1,0 +1,39 @@
+"""Checks of config values: each raises a `ConfigError` that names the field, the rule and the value."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+
+from rag_rerank.errors import ConfigError, did_you_mean
+
+__all__ = ["at_least", "finite_positive", "one_of", "share"]
+
+
+def one_of(value: object, choices: Collection[str], path: str) -> None:
+    """Raise unless a field holds one of these words; the message names the nearest one."""
+    if value not in choices:
+        hint = did_you_mean(value, choices) if isinstance(value, str) else f"; known: {', '.join(choices)}"
+        raise ConfigError(f"unknown {_field(path)} {value!r:.80}{hint}", path=path)
+
+
+def at_least(value: float, least: float, path: str) -> None:
+    """Raise unless a number is at least ``least``."""
+    if not value >= least:
+        raise ConfigError(f"{_field(path)} must be at least {least}, got {value}", path=path)
+
+
+def finite_positive(value: float, path: str) -> None:
+    """Raise unless a number is finite and more than 0."""
+    if not (value > 0 and math.isfinite(value)):
+        raise ConfigError(f"{_field(path)} must be a finite number of more than 0, got {value}", path=path)
+
+
+def share(value: float, path: str) -> None:
+    """Raise unless a number is more than 0 and at most 1."""
+    if not 0 < value <= 1:
+        raise ConfigError(f"{_field(path)} must be more than 0 and at most 1, got {value}", path=path)
+
+
+def _field(path: str) -> str:
+    return path.rpartition(".")[2]

@@ -1,0 +1,81 @@
+"""The protocols of a call: what ranks, and what observes. They keep this package free of `rag_rerank.base`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol
+
+from rag_rerank.types import Candidate, Ranking, Scale
+
+__all__ = ["CallStarted", "Observer", "OnCallEnd", "PointwiseRanker", "Ranker"]
+
+
+class Ranker(Protocol):
+    """What a call needs of a reranker; `rag_rerank.Reranker` has all of it."""
+
+    kind: ClassVar[str]
+
+    @property
+    def label(self) -> str:
+        """The name in traces."""
+
+    @property
+    def remote(self) -> bool:
+        """Whether providers do all the work."""
+
+    @property
+    def observers(self) -> tuple[Observer, ...]:
+        """The observers of this reranker's calls alone."""
+
+    def _rank(self, query: str, candidates: tuple[Candidate, ...]) -> Ranking: ...
+
+    async def _arank(self, query: str, candidates: tuple[Candidate, ...]) -> Ranking: ...
+
+
+class PointwiseRanker(Ranker, Protocol):
+    """What a call needs of a reranker that scores each text on its own."""
+
+    @property
+    def scale(self) -> Scale:
+        """The scale of its scores."""
+
+    @property
+    def model_id(self) -> str | None:
+        """The model with its revision."""
+
+    @property
+    def template_id(self) -> str | None:
+        """The name of the prompt."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallStarted:
+    """A call that starts.
+
+    Args:
+        reranker: The reranker that is called.
+        query: The query as the caller gave it.
+        candidates: All candidates, checked.
+        top_k: How many hits the caller wants; ``None`` for all, and for calls inside a composite.
+        inner: Whether a composite calls, and not the user.
+        tags: What the user said about the call; see `rag_rerank.tagged`.
+    """
+
+    reranker: Ranker
+    query: str
+    candidates: tuple[Candidate, ...]
+    top_k: int | None = None
+    inner: bool = False
+    tags: Mapping[str, Any] = field(default_factory=dict)
+
+
+OnCallEnd = Callable[["Ranking | None", "BaseException | None"], None]
+"""Takes the outcome of a call: its ranking over all candidates, or the exception."""
+
+
+class Observer(Protocol):
+    """Observes calls. Runs in the thread or task of the call; many calls may run at once."""
+
+    def on_call_start(self, call: CallStarted) -> OnCallEnd | None:
+        """Take note that a call starts. Return what takes its outcome; ``None`` to ignore it."""
