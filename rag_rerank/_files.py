@@ -1,4 +1,4 @@
-"""Files and JSON: written whole or not at all, read strictly, hashed."""
+"""Files and folders that are written whole or not at all; strict readers of JSON and YAML; hashes of files."""
 
 from __future__ import annotations
 
@@ -14,21 +14,24 @@ from rag_rerank.errors import ConfigError, RerankError
 if TYPE_CHECKING:
     from yaml import MappingNode
 
-__all__ = ["check_folder", "new_folder", "parse_json", "parse_yaml", "parsed", "write", "write_folder"]
+__all__ = ["check_folder", "new_folder", "parse_json", "parse_yaml", "sha256_of", "write", "write_folder"]
+
+_BLOCK = 2**20
+"""Bytes of a file that are read at a time."""
 
 
 def write(file: Path, content: bytes, *, check: Callable[[Path], None] = lambda draft: None) -> None:
-    """Write a file; one that was there is replaced and keeps its permissions.
+    """Write a file in one step; an existing one is replaced and keeps its permissions.
 
     Args:
-        file: The file. Of a link, what it points to is replaced; what is no file (``/dev/stdout``) is written to.
-        content: What it will hold.
-        check: Is shown the draft, which has the file's ending, before anything is replaced, and may raise.
+        file: The file. A link stays, and its target is replaced; a device (``/dev/stdout``) is written to.
+        content: The new content.
+        check: Called with the draft, which has the file's ending, before anything is replaced; it may raise.
 
     Raises:
-        ConfigError: It cannot be written; what was there stays.
+        ConfigError: The file cannot be written; an existing one stays as it was.
     """
-    import shutil  # which loads compressors; nobody who only ranks needs them
+    import shutil  # loads compressors, which ranking does not need
 
     try:
         if file.exists() and not file.is_file() and not file.is_dir():
@@ -39,7 +42,7 @@ def write(file: Path, content: bytes, *, check: Callable[[Path], None] = lambda 
         try:
             with draft.open("xb") as stream:
                 if target.exists():
-                    shutil.copymode(target, draft)  # before it holds anything: a config may hold a key
+                    shutil.copymode(target, draft)  # before the content, because a config may hold a key
                 stream.write(content)
                 stream.flush()
                 os.fsync(stream.fileno())
@@ -52,54 +55,54 @@ def write(file: Path, content: bytes, *, check: Callable[[Path], None] = lambda 
 
 
 def check_folder(file: Path) -> None:
-    """Find out before the work, not after it, that a file has no folder to lie in, or is one.
+    """Check before long work that its result can be written to a file.
 
     Raises:
-        ConfigError: There is no such folder, or the file is a folder.
+        ConfigError: The file's folder does not exist, or the file is a folder.
     """
     if not file.absolute().parent.is_dir():
-        raise ConfigError(f"cannot write {file}: there is no such folder")
+        raise ConfigError(f"cannot write {file}: there is no such folder; make it first, or name another")
     if file.is_dir():
         raise ConfigError(f"cannot write {file}: it is a folder; name a file in it")
 
 
 def new_folder(out: str | os.PathLike[str]) -> Path:
-    """Find out before the work, not after it, that a folder can be made, and return its absolute path.
+    """Check before long work that a folder can be made, and return its absolute path.
 
     Raises:
-        ConfigError: It holds something, or there is no place for it.
+        ConfigError: The folder exists and is not empty, or its nearest existing parent does not let it be made.
     """
     target = Path(out).absolute()
     if target.exists() and not (target.is_dir() and not any(target.iterdir())):
         raise ConfigError(f"{target} exists already; name a folder that does not, or an empty one", path="out")
-    nearest = _nearest(target)
-    if not (nearest.is_dir() and os.access(nearest, os.W_OK)):
-        raise ConfigError(f"no folder can be made in {nearest}", path="out")
+    parent = _nearest_parent(target)
+    if not (parent.is_dir() and os.access(parent, os.W_OK)):
+        raise ConfigError(
+            f"no folder can be made in {parent}; name another place, or make that one writable", path="out"
+        )
     return target
 
 
-def _nearest(target: Path) -> Path:
+def _nearest_parent(target: Path) -> Path:
     return next(parent for parent in target.parents if parent.exists())
 
 
 @contextmanager
 def write_folder(out: Path) -> Iterator[Path]:
-    """Let a folder be filled elsewhere on the same disk, and put it in place when all of it is there.
-
-    Yields the draft, an empty folder.
+    """Yield an empty draft folder on the same disk, and move it to ``out`` when the block ends without an error.
 
     Args:
-        out: The folder to make; it must not exist, or be empty. Its parents are made.
+        out: The folder to make; it must not exist, or must be empty. Missing parents are made too.
 
     Raises:
-        ConfigError: ``out`` holds something or cannot be made, or the disk refused a write; nothing new is left there.
+        ConfigError: ``out`` is not empty or cannot be made, or the disk refused a write; the draft is removed.
     """
     from tempfile import TemporaryDirectory
 
     target = new_folder(out)
-    nearest = _nearest(target)
+    parent = _nearest_parent(target)
     try:
-        with TemporaryDirectory(dir=nearest, prefix=".rag-rerank-draft-") as temporary:
+        with TemporaryDirectory(dir=parent, prefix=".rag-rerank-draft-") as temporary:
             draft = Path(temporary) / "draft"
             draft.mkdir()
             yield draft
@@ -115,46 +118,63 @@ def write_folder(out: Path) -> Iterator[Path]:
         ) from error
 
 
-def parsed(text: str | bytes) -> Any:
-    """Return the value of a JSON text (RFC 8259).
+def sha256_of(file: Path) -> str:
+    """Return the SHA-256 of a file's content in hexadecimal digits; the file is never in memory as a whole.
 
     Raises:
-        ValueError: It is not JSON: Python alone would also take NaN and Infinity. Or it is nested too deeply.
+        OSError: The file cannot be read.
+    """
+    from hashlib import sha256  # loads OpenSSL, which ranking does not need
+
+    digest = sha256()
+    with file.open("rb") as stream:
+        while block := stream.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def parse_json(text: str | bytes, *, unique_keys: bool = False) -> Any:
+    """Return the value of a JSON text (RFC 8259).
+
+    Args:
+        text: The text; bytes are UTF-8, UTF-16 or UTF-32.
+        unique_keys: Refuse an object that has a key twice; otherwise the last one counts.
+
+    Raises:
+        ValueError: It is not JSON (Python alone would also take NaN and Infinity), is nested too deeply, or repeats a
+            key.
     """
     try:
-        return json.loads(text, parse_constant=_refuse)
+        return json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_unique if unique_keys else None)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
 
 
-def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is not JSON")
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
 
 
-def parse_json(text: str) -> Any:
-    """Read JSON.
-
-    Raises:
-        ConfigError: It is not JSON, or a key stands twice in one object.
-    """
-    try:
-        return json.loads(text, object_pairs_hook=_object)
-    except json.JSONDecodeError as error:
-        raise ConfigError(f"not valid JSON: {error}") from error
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    _check_unique(key for key, _ in pairs)
+    return dict(pairs)
 
 
 def parse_yaml(text: str) -> Any:
-    """Read one YAML document of plain values.
+    """Return the value of a config file's YAML (1.1): one document of plain values.
+
+    PyYAML reads although ruamel.yaml edits, because ruamel reads ``y``, ``n`` and ``1e3`` as other types, and its
+    message about a repeated key quotes the values.
 
     Raises:
-        ConfigError: It is not YAML, holds more than plain values, or a key stands twice in one mapping.
+        ConfigError: It is not YAML, holds more than plain values, or repeats a key in a mapping. The message quotes
+            no line, because a line may hold a key of a provider.
     """
     import yaml
 
     class Loader(yaml.SafeLoader):
         def compose_mapping_node(self, anchor: Any) -> MappingNode:
             node = super().compose_mapping_node(anchor)
-            _refuse_repeated(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
+            _check_unique(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
             return node
 
     try:
@@ -164,18 +184,13 @@ def parse_yaml(text: str) -> Any:
         where = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         what = " ".join(filter(None, (error.context, error.problem)))
         raise ConfigError(f"not valid YAML{where}: {what}") from None  # its own message quotes the line, key and all
-    except (yaml.YAMLError, ValueError, AttributeError) as error:  # PyYAML lets a date like 2024-99-99 through
+    except (yaml.YAMLError, ValueError, AttributeError, KeyError) as error:  # PyYAML lets 2024-99-99, !!bool x through
         raise ConfigError(f"not valid YAML: {' '.join(str(error).split())}") from error
 
 
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    _refuse_repeated(key for key, _ in pairs)
-    return dict(pairs)
-
-
-def _refuse_repeated(keys: Iterable[str]) -> None:
-    seen = set()
+def _check_unique(keys: Iterable[str]) -> None:
+    known: set[str] = set()
     for key in keys:
-        if key in seen:
-            raise ConfigError(f"the key {key!r} stands twice in one mapping; the first would be lost")
-        seen.add(key)
+        if key in known:
+            raise ValueError(f"the key {key!r} stands twice in one mapping, and the first would be lost; remove one")
+        known.add(key)

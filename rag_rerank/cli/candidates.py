@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from rag_rerank._files import parsed
+from rag_rerank._files import parse_json
 from rag_rerank.diagnostics.sample_texts import SampleQuestion
 from rag_rerank.errors import ConfigError, InputError, did_you_mean
 from rag_rerank.types import Candidate
@@ -77,7 +77,7 @@ def _lines(file: str) -> Iterator[tuple[str, str]]:
 
 def _fields(where: str, line: str) -> dict[str, Any]:
     try:
-        fields = parsed(line)
+        fields = parse_json(line)
     except ValueError as error:
         hint = "; for plain text that begins with '{', use --format lines" if where.endswith(":1") else ""
         raise InputError(f"{where}: not valid JSON: {error}{hint}") from error

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rag_rerank._files import check_folder, parsed, write
+from rag_rerank._files import check_folder, parse_json, write
 from rag_rerank.cli.options import grade_option
 from rag_rerank.cli.output import bar
 from rag_rerank.errors import InputError
@@ -148,7 +148,7 @@ def _baseline(file: str) -> Evaluation:
     from rag_rerank.evaluation import Evaluation
 
     try:
-        return Evaluation.from_dict(parsed(Path(file).read_bytes()))
+        return Evaluation.from_dict(parse_json(Path(file).read_bytes()))
     except OSError as error:
         raise InputError(f"cannot read {file}: {error.strerror or error}") from error
     except InputError as error:

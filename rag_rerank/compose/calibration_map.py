@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from rag_rerank._checks import one_of
-from rag_rerank._files import parsed, write
+from rag_rerank._files import parse_json, write
 from rag_rerank.errors import ConfigError, did_you_mean
 from rag_rerank.types import SCALES, Scale
 
@@ -261,7 +261,7 @@ class CalibrationMap:
         """
         file = Path(path)
         try:
-            data = parsed(file.read_bytes())
+            data = parse_json(file.read_bytes())
         except OSError as error:
             raise ConfigError(f"cannot read the calibration map: {error.strerror or error}", path=str(file)) from error
         except ValueError as error:

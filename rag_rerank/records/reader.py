@@ -9,7 +9,7 @@ from itertools import count, takewhile
 from os import PathLike
 from pathlib import Path
 
-from rag_rerank._files import parsed
+from rag_rerank._files import parse_json
 from rag_rerank.errors import InputError
 from rag_rerank.records.record import SCHEMA, Record
 
@@ -87,7 +87,7 @@ def _lines(file: Path) -> Iterator[tuple[str, bytes]]:
 
 def _read(where: str, line: bytes) -> Record | BadLine:
     try:
-        data = parsed(line)
+        data = parse_json(line)
     except ValueError as error:
         if line.startswith(_HEAD[: len(line)]):
             return BadLine(where, "a record that was not written to its end", torn=True)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, cast
 
-from rag_rerank._files import parsed
+from rag_rerank._files import parse_json
 from rag_rerank.errors import InputError
 from rag_rerank.evaluation.data.judged import Problems
 
@@ -53,7 +53,7 @@ def objects(file: Path, problems: Problems) -> Iterator[tuple[int, dict[str, Any
     empty = True
     for number, line in lines(file, problems):
         try:
-            value = parsed(line)
+            value = parse_json(line)
             if not isinstance(value, dict):
                 raise ValueError(f"a JSON object is needed, not {type(value).__name__}")
         except ValueError as error:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rag_rerank._files import parsed
+from rag_rerank._files import parse_json
 from rag_rerank._lazy import need
 from rag_rerank.errors import ConfigError, ModelLoadError
 from rag_rerank.training.base_model import of_config
@@ -182,7 +182,7 @@ def _config(folder: Path) -> dict[str, Any]:
     if not ((folder / "config.json").is_file() and (folder / "model.safetensors").is_file()):
         raise ModelLoadError(f"{folder} is no checkpoint: it needs config.json and model.safetensors")
     try:
-        config = parsed((folder / "config.json").read_text(encoding="utf-8"))
+        config = parse_json((folder / "config.json").read_text(encoding="utf-8"))
         if not isinstance(config, dict):
             raise ValueError("it holds no JSON object")
     except (OSError, ValueError) as error:
