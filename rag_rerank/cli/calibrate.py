@@ -10,7 +10,7 @@ import click
 
 from rag_rerank._files import check_folder
 from rag_rerank.base import Reranker
-from rag_rerank.cli.config_edit import as_yaml, check_new, put
+from rag_rerank.cli.config_edit import check_new_config, config_text, write_config
 from rag_rerank.cli.options import grade_option, unjudged_option
 from rag_rerank.cli.output import bar, one_line, table
 from rag_rerank.compose import Calibrated, CalibrationMap, FitQuality
@@ -77,7 +77,7 @@ def calibrate(
         reranker = reranker.reranker
     check_folder(out)
     if write is not None:
-        check_new(reranker, spec, write)
+        check_new_config(reranker, spec, write)
     judged = [
         evaluation.read(s, run=run, qrels=qrels, depth=depth, queries=queries, relevant=relevant) for s in sources
     ]
@@ -88,14 +88,14 @@ def calibrate(
     made.save(out)
     whole = Calibrated(reranker=reranker, map=str(out))
     if write is not None:
-        put(write, as_yaml(whole, write), whole)
+        write_config(write, config_text(whole, write.suffix), whole)
     click.echo("\n".join(_page(made)))
     click.echo(f"\n{out}: written\n")
     click.echo(f"{write}: written" if write is not None else _snippet(whole))
 
 
 def _snippet(whole: Reranker) -> str:
-    return as_yaml(whole, Path("stdout.yaml")).rstrip("\n")
+    return config_text(whole).rstrip("\n")
 
 
 def _page(made: CalibrationMap) -> Iterator[str]:

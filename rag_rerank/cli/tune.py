@@ -11,7 +11,16 @@ import click
 from rag_rerank.backends.local.base import LocalReranker
 from rag_rerank.base import Reranker
 from rag_rerank.cli.candidates import own_text
-from rag_rerank.cli.config_edit import Place, as_yaml, check_new, edit, find_parts, place_text, put, with_replaced
+from rag_rerank.cli.config_edit import (
+    Place,
+    check_new_config,
+    config_text,
+    edit,
+    find_parts,
+    place_text,
+    with_replaced,
+    write_config,
+)
 from rag_rerank.cli.output import bar, table
 from rag_rerank.config import build, to_config
 from rag_rerank.diagnostics.sample_texts import SampleQuestion, skewed
@@ -52,15 +61,15 @@ def tune(
         raise ConfigError("--write changes a config file in place: name a .yaml or .json file, and no --out")
     root = build(spec)
     if not write:
-        check_new(root, spec, out, instead=", or change a config itself with --write")
+        check_new_config(root, spec, out, instead=", or change a config itself with --write")
     asked = own_text(texts, query) or skewed()
     tuned, reports = _measured(root, asked, seconds)
     if write:
         changes = {place: report.changes for place, report in reports.items() if report.changes}
         if changes:
-            put(file, edit(file, changes), tuned)
+            write_config(file, edit(file, changes), tuned)
     elif out is not None:
-        put(out, as_yaml(tuned, out), tuned)
+        write_config(out, config_text(tuned, out.suffix), tuned)
     if as_json:
         models = [{"place": place_text(place), **report.to_dict()} for place, report in reports.items()]
         click.echo(json.dumps({"schema": SCHEMA, "models": models, "config": None if write else to_config(tuned)}))
@@ -93,7 +102,7 @@ def _measured(root: Reranker, asked: SampleQuestion, seconds: float) -> tuple[Re
 
 def _outcome(file: Path | None, tuned: Reranker, *, written: bool) -> str:
     if file is None:
-        return as_yaml(tuned, Path("stdout.yaml")).rstrip("\n")
+        return config_text(tuned).rstrip("\n")
     return f"{file}: {'written' if written else 'nothing to change'}"
 
 

@@ -10,11 +10,11 @@ from click.testing import CliRunner, Result
 from support.fake_bench import FakeBench, likes
 
 import rag_rerank
-from rag_rerank import ConfigError, build, load
+from rag_rerank import ConfigError, Fallback, build, load
 from rag_rerank.backends.local import catalogue
 from rag_rerank.backends.onnx import OnnxReranker
 from rag_rerank.cli import app, config_edit, models
-from rag_rerank.cli.config_edit import edit, put
+from rag_rerank.cli.config_edit import edit, write_config
 from rag_rerank.diagnostics import check as checks
 from rag_rerank.diagnostics import tune
 from rag_rerank.diagnostics.sample_texts import questions
@@ -47,29 +47,30 @@ def edited_file(tmp_path: Path, content: str, place: tuple[str | int, ...] = (),
 
 
 def test_new_fields_stand_behind_the_others_and_comments_stay(tmp_path: Path) -> None:
-    before = "# ours\ntype: onnx   # local\nmodel: minilm  # small\n\n# the end\n"
-    new = "small\nworkers: 2\nthreads: 2\nbatch_tokens: 256\n"
-    assert edited_file(tmp_path, before) == before.replace("small\n", new)
+    for end in ("\n# the end\n", "# its engine\nproviders:\n- CPUExecutionProvider  # c\n# the end\n"):
+        before = f"---\n# ours\ntype: onnx   # local\n# which\nmodel: minilm  # small\n{end}"
+        new = "small\nworkers: 2\nthreads: 2\nbatch_tokens: 256\n"
+        assert edited_file(tmp_path, before) == before.replace("small\n", new)
 
 
 def test_fields_that_are_there_get_the_new_value_in_their_place(tmp_path: Path) -> None:
-    before = "type: minilm\nbatch_tokens:   512 # was the best\nthreads: null\nname: x"
-    after = "type: minilm\nbatch_tokens:   256 # was the best\nthreads: 2\nname: x\nworkers: 2"
+    before = "type: minilm\nbatch_tokens: 512 # was the best\nthreads: null\nrevision: null\nname: 'x'"
+    after = "type: minilm\nbatch_tokens: 256 # was the best\nthreads: 2\nrevision: null\nname: 'x'\nworkers: 2\n"
     assert edited_file(tmp_path, before) == after
 
 
 def test_a_flow_mapping_stays_one(tmp_path: Path) -> None:
     assert (
         edited_file(tmp_path, "{ type: onnx, threads: 1, model: 'minilm', }  # short\n")
-        == "{ type: onnx, threads: 2, model: 'minilm', workers: 2, batch_tokens: 256, }  # short\n"
+        == "{type: onnx, threads: 2, model: 'minilm', workers: 2, batch_tokens: 256} # short\n"
     )
 
 
-@pytest.mark.parametrize("written", ["minilm", "'minilm'", '"minilm"'])
-def test_a_name_becomes_a_mapping(tmp_path: Path, written: str) -> None:
-    assert edited_file(tmp_path, f"{written}  # ours\n") == (
-        "{type: minilm, workers: 2, threads: 2, batch_tokens: 256}  # ours\n"
-    )
+@pytest.mark.parametrize("name", ["minilm", "'minilm'", '"minilm"'])
+def test_a_name_becomes_a_mapping(tmp_path: Path, name: str) -> None:
+    before = f"# top\n{name}  # minilm is ours\n# below\n"
+    after = f"# top\ntype: {name}  # minilm is ours\nworkers: 2\nthreads: 2\nbatch_tokens: 256\n# below\n"
+    assert edited_file(tmp_path, before) == after
 
 
 CASCADE = """\
@@ -93,7 +94,7 @@ stages:
 def test_a_nested_model_is_changed_in_its_place_and_nothing_else(tmp_path: Path) -> None:
     whole = "workers: 2, threads: 2, batch_tokens: 256"
     changes = {
-        0: (b"- minilm       #", f"- {{type: minilm, {whole}}}       #".encode()),
+        0: (b"- minilm       #", f"- {{type: minilm, {whole}}} #".encode()),
         1: (
             b'"tinybert"   # a mapping\n',
             b'"tinybert"   # a mapping\n          workers: 2\n          threads: 2\n          batch_tokens: 256\n',
@@ -111,6 +112,18 @@ def test_a_nested_model_is_changed_in_its_place_and_nothing_else(tmp_path: Path)
     assert together == wanted
 
 
+@pytest.mark.parametrize("content", [
+    "type: fallback\nmembers:\n- type: lexical\n\n# the second\n- type: onnx\n  model: minilm\n",
+    "type: fallback\nmembers:\n    - type: lexical\n    - type: onnx\n      model: minilm\n",
+    "type: fallback\nmembers:\n    -   type: lexical\n    -   type: onnx\n        model: minilm\n",
+    "type: cached\nreranker:\n    type: onnx\n    model: minilm\n",
+])  # fmt: skip
+def test_the_indentation_of_a_file_stays(tmp_path: Path, content: str) -> None:
+    place = ("members", 1) if "members" in content else ("reranker",)
+    column = " " * (len(content.splitlines()[-1]) - len("model: minilm"))
+    assert edited_file(tmp_path, content, place) == content + "".join(f"{column}{k}: {v}\n" for k, v in SET.items())
+
+
 def test_line_ends_of_windows_stay(tmp_path: Path) -> None:
     assert edited_file(tmp_path, "type: minilm # a\r\nname: x\r\n") == (
         "type: minilm # a\r\nname: x\r\nworkers: 2\r\nthreads: 2\r\nbatch_tokens: 256\r\n"
@@ -126,18 +139,39 @@ def test_json_is_written_anew_with_its_keys_in_their_order(tmp_path: Path) -> No
     assert json.loads(edited_file(tmp_path, '"minilm"', name="c.json")) == {"type": "minilm", **SET}
 
 
+def test_anchors_and_merge_keys_are_edited_where_the_result_is_the_expected_one(tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text("type: fallback\nmembers:\n- &a {type: minilm}\n- *a\n- {<<: *a, name: mine}\n- tinybert\n")
+    members = [build({"type": "minilm", **SET, **more}) for more in ({}, {}, {"name": "mine"})]
+    expected = Fallback(members=(*members, build("tinybert")))
+    write_config(file, edit(file, {("members", i): SET for i in range(3)}), expected)
+    assert load(file) == expected
+    one = Fallback(members=(build({"type": "minilm"}), *expected.members[1:]))
+    with pytest.raises(ConfigError, match="a YAML anchor shares the edited part"):
+        write_config(file, edit(file, {("members", 0): {"workers": 1}}), one)
+    assert load(file) == expected
+
+
 @pytest.mark.parametrize(
-    ("content", "message"),
+    ("content", "place", "comment"),
     [
-        ("type: fallback\nmembers:\n  - &a {type: minilm}\n  - *a\n", "uses YAML anchors"),
-        ("type: &a minilm\n", "uses YAML anchors"),
-        ("<<: {type: fallback, members: [minilm, embedded]}\n", "does not spell out members"),
+        ("# above\n---\ntype: minilm\n", (), "# above"),
+        ("--- minilm  # ours\n", (), "# ours"),
+        ("type: fallback\nmembers: [\n  minilm,  # one\n  lexical]\n", ("members", 0), "# one"),
     ],
 )
-def test_what_cannot_be_edited_is_refused(tmp_path: Path, content: str, message: str) -> None:
-    place = ("members", 0) if "members" in content else ()
-    with pytest.raises(ConfigError, match=message):
+def test_a_file_whose_comment_would_be_lost_is_refused(
+    tmp_path: Path, content: str, place: tuple[str | int, ...], comment: str
+) -> None:
+    with pytest.raises(ConfigError, match=f"left as it is: the comment '{comment}' would be lost"):
         edited_file(tmp_path, content, place)
+
+
+@pytest.mark.parametrize(("name", "content"), [("c.yaml", "type: 'secret"), ("c.json", '{"type": "secret')])
+def test_a_file_that_broke_meanwhile_is_refused_without_a_quotation(tmp_path: Path, name: str, content: str) -> None:
+    with pytest.raises(ConfigError, match=rf"{name}") as caught:
+        edited_file(tmp_path, content, (), name)
+    assert "secret" not in str(caught.value)
 
 
 @pytest.mark.parametrize("content", ['"plugin"', '{"type": "plugin"}', '{"type": "plugin", "part": "lexical"}'])
@@ -158,13 +192,12 @@ def test_a_draft_is_read_by_nobody_who_may_not_read_the_file(tmp_path: Path, mon
         return load(draft)
 
     monkeypatch.setattr(config_edit, "load", load_)
-    put(file, "tinybert\n", build("tinybert"))
+    write_config(file, "tinybert\n", build("tinybert"))
     assert modes == [0o600]
 
 
-def test_a_value_on_a_line_of_its_own_leaves_no_place_to_add_to(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="put 'type' on one line"):
-        edited_file(tmp_path, "type:\n  minilm\n")
+def test_a_value_on_a_line_of_its_own_moves_behind_its_key(tmp_path: Path) -> None:
+    assert edited_file(tmp_path, "type:\n  minilm\n").startswith("type: minilm\nworkers: 2\n")
 
 
 def test_a_file_is_replaced_only_by_what_describes_the_expected(tmp_path: Path) -> None:
@@ -172,18 +205,18 @@ def test_a_file_is_replaced_only_by_what_describes_the_expected(tmp_path: Path) 
     file.write_text("minilm\n")
     file.chmod(0o640)
     with pytest.raises(ConfigError, match="left as it is: edited, it would describe another reranker"):
-        put(file, "tinybert\n", build("minilm"))
+        write_config(file, "tinybert\n", build("minilm"))
     with pytest.raises(ConfigError, match="left as it is: the edited file could not be read"):
-        put(file, "minilm: [", build("minilm"))
+        write_config(file, "minilm: [", build("minilm"))
     assert file.read_text() == "minilm\n"
     link = tmp_path / "link.yaml"
     link.symlink_to(file)
-    put(link, "tinybert\n", build("tinybert"))
+    write_config(link, "tinybert\n", build("tinybert"))
     assert link.is_symlink() and file.read_text() == "tinybert\n"
     assert file.stat().st_mode & 0o777 == 0o640
     assert sorted(file.name for file in tmp_path.iterdir()) == ["c.yaml", "link.yaml"]
     with pytest.raises(ConfigError, match="cannot write"):
-        put(tmp_path / "absent" / "c.yaml", "minilm\n", build("minilm"))
+        write_config(tmp_path / "absent" / "c.yaml", "minilm\n", build("minilm"))
 
 
 # tune
