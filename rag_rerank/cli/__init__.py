@@ -1,7 +1,7 @@
-"""The command line, ``rag-rerank``: rank a file, evaluate, calibrate, probe, read records, care for models and configs.
+"""The command line, ``rag-rerank``: rank, evaluate, calibrate, probe, train, show records, manage models and configs.
 
-What the user asked for goes to stdout; warnings, traces and errors go to stderr. Every error of the library is one
-line and exit code 2, as is a wrong option; Ctrl-C is exit code 130.
+Results go to stdout; warnings, traces and errors go to stderr. An error of the library is one line and exit code 2, as
+is a wrong option; Ctrl-C is exit code 130.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from rag_rerank.errors import CalibrationWarning, RerankError, TruncationWarning
 
 __all__ = ["app", "main"]
 
-
 _COMMANDS = {
     "calibrate": "calibrate:calibrate",
     "config": "config:config",
@@ -36,11 +35,11 @@ _COMMANDS = {
     "train": "train:train",
     "tune": "tune:tune",
 }
-"""Name of a command -> ``"module:function"`` in this package, imported when it is used."""
+"""Name of a command -> ``"module:function"`` in this package, imported on first use."""
 
 
 class _Failure(click.ClickException):
-    """An error of the library, shown as one line."""
+    """An error of the library, printed as one line."""
 
     exit_code = 2
 
@@ -70,18 +69,18 @@ class _App(click.Group):
 
 @contextlib.contextmanager
 def _warnings_as_lines() -> Iterator[None]:
-    """Show each warning of the library as one line, once."""
-    shown = set()
+    """Print each warning of the library once, as one line."""
+    printed = set()
 
-    def show(message: Warning | str, *_: Any) -> None:
-        if str(message) not in shown:
-            shown.add(str(message))
+    def print_once(message: Warning | str, *_: Any) -> None:
+        if str(message) not in printed:
+            printed.add(str(message))
             click.echo(f"Warning: {message}", err=True)
 
     with warnings.catch_warnings():
-        for told in (CalibrationWarning, TruncationWarning):
-            warnings.simplefilter("always", told)
-        warnings.showwarning = show  # type: ignore[assignment]
+        for category in (CalibrationWarning, TruncationWarning):
+            warnings.simplefilter("always", category)
+        warnings.showwarning = print_once  # type: ignore[assignment]
         yield
 
 
@@ -92,7 +91,7 @@ def app() -> None:
 
 
 def main() -> None:
-    """Run the command line; texts that the terminal's encoding lacks are shown with ``?``."""
+    """Run the command line; characters that the terminal cannot encode are printed as ``?``."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError, io.UnsupportedOperation):
             stream.reconfigure(errors="replace")  # type: ignore[union-attr]

@@ -1,4 +1,4 @@
-"""Candidates from a file: JSON lines or plain lines; a wrong line is named as ``file:line``."""
+"""Read candidates from a file: JSON lines or plain lines. Errors name the line as ``file:line``."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from rag_rerank.diagnostics.sample_texts import SampleQuestion
 from rag_rerank.errors import ConfigError, InputError, did_you_mean
 from rag_rerank.types import Candidate
 
-__all__ = ["Format", "own_text", "read"]
+__all__ = ["Format", "read_candidates", "read_question"]
 
 Format = Literal["auto", "jsonl", "lines"]
 
 _KEYS = ("text", "id", "score", "metadata")
 
 
-def read(file: str, layout: Format) -> list[Candidate]:
-    """Read the candidates of a file, or of standard input for ``-``; blank lines are no candidates.
+def read_candidates(file: str, layout: Format) -> list[Candidate]:
+    """Read the candidates of a file, or of standard input for ``-``; blank lines are skipped.
 
     With ``auto`` the file is JSON lines if its first line that is not blank begins with ``{``, else plain lines.
     A candidate without an id gets its position, counted from 0.
@@ -32,36 +32,38 @@ def read(file: str, layout: Format) -> list[Candidate]:
     if layout == "auto":
         layout = "jsonl" if lines and lines[0][1].lstrip().startswith("{") else "lines"
     candidates: list[Candidate] = []
-    first: dict[str, str] = {}
+    places: dict[str, str] = {}  # id -> the line that has it
     for where, line in lines:
         fields = _fields(where, line) if layout == "jsonl" else {"text": line}
         try:
             candidate = Candidate(**{"id": str(len(candidates)), **fields})
         except InputError as error:
             raise InputError(f"{where}: {error}") from error
-        if candidate.id in first:
-            raise InputError(f"{where}: the id {candidate.id!r} is taken by {first[candidate.id]}")
-        first[candidate.id] = where
+        if candidate.id in places:
+            raise InputError(
+                f"{where}: the id {candidate.id!r} is taken by {places[candidate.id]}; give each candidate its own id"
+            )
+        places[candidate.id] = where
         candidates.append(candidate)
     return candidates
 
 
-def own_text(texts: str | None, query: str | None) -> SampleQuestion | None:
-    """Return the user's own texts with their query, or ``None`` where there are none.
+def read_question(texts: str | None, query: str | None) -> SampleQuestion | None:
+    """Read the texts of ``--texts`` for a ``--query``; ``None`` where the user gives neither.
 
     Raises:
-        ConfigError: Only one of the two is given.
-        InputError: The file cannot be read or holds something else.
+        ConfigError: Only one of the two is there.
+        InputError: The file cannot be read, or a line is not a candidate.
     """
     if (texts is None) != (query is None):
-        raise ConfigError("--texts and --query go together")
+        raise ConfigError("--texts and --query go together; give both or neither")
     if texts is None or query is None:
         return None
-    return SampleQuestion(query, tuple(candidate.text for candidate in read(texts, "auto")))
+    return SampleQuestion(query, tuple(candidate.text for candidate in read_candidates(texts, "auto")))
 
 
 def _lines(file: str) -> Iterator[tuple[str, str]]:
-    """Yield each line with its place; only a line feed ends a line, with or without a carriage return."""
+    """Yield (``file:line``, text) for each line; only a line feed ends a line, with or without a carriage return."""
     name = "<stdin>" if file == "-" else file
     try:
         content = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
@@ -72,7 +74,9 @@ def _lines(file: str) -> Iterator[tuple[str, str]]:
         try:
             yield where, line.removesuffix(b"\r").decode("utf-8")
         except UnicodeDecodeError as error:
-            raise InputError(f"{where}: not UTF-8 at byte {error.start + 1} of the line") from error
+            raise InputError(
+                f"{where}: not UTF-8 at byte {error.start + 1} of the line; save the file as UTF-8"
+            ) from error
 
 
 def _fields(where: str, line: str) -> dict[str, Any]:
@@ -87,7 +91,7 @@ def _fields(where: str, line: str) -> dict[str, Any]:
         if key not in _KEYS:
             raise InputError(f"{where}: unknown key {key!r}{did_you_mean(key, _KEYS)}; put other data into 'metadata'")
     if "text" not in fields:
-        raise InputError(f"{where}: 'text' is missing")
+        raise InputError(f"{where}: 'text' is missing; every candidate needs it")
     if isinstance(fields.get("id"), int) and not isinstance(fields["id"], bool):
         fields["id"] = str(fields["id"])
     return {key: value for key, value in fields.items() if value is not None or key == "text"}

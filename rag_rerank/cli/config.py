@@ -1,4 +1,4 @@
-"""``rag-rerank config``: look at a config file without running it."""
+"""``rag-rerank config``: check a config file without running it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ import click
 
 from rag_rerank import registry
 from rag_rerank.base import Reranker
-from rag_rerank.config import json_schema, load, to_config
+from rag_rerank.cli.config_edit import config_text
+from rag_rerank.cli.output import example
+from rag_rerank.config import json_schema, load
 from rag_rerank.errors import AuthenticationError
 
 __all__ = ["config"]
@@ -21,37 +23,36 @@ def config() -> None:
     """Check a config file, or print its schema."""
 
 
-@config.command()
+@config.command(epilog=example("config check reranker.yaml"))
 @click.argument("file")
 def check(file: str) -> None:
     """Check a config file and show what it describes.
 
-    Nothing is loaded, fetched or called. Prints the tree of rerankers, with what each still lacks here (an optional
-    package, a key), and the config in its normal form, which holds no key.
+    No model is loaded, nothing is downloaded, no provider is called. Prints the tree of rerankers, with what each one
+    is missing on this machine (an optional package, a key), and the config in its normal form, without keys.
     """
-    import yaml
-
     reranker = load(file)
     click.echo("\n".join(_tree(reranker)))
     click.echo()
-    click.echo(yaml.safe_dump(to_config(reranker), sort_keys=False, allow_unicode=True), nl=False)
+    click.echo(config_text(reranker), nl=False)
 
 
-@config.command()
+@config.command(epilog=example("config schema > rerank.schema.json"))
 def schema() -> None:
     """Print the JSON Schema of config files, for editors."""
     click.echo(json.dumps(json_schema(), indent=2))
 
 
 def _tree(reranker: Reranker, first: str = "", rest: str = "") -> Iterator[str]:
-    lacks = "; ".join(_lacks(reranker))
-    yield f"{first}{reranker.label}{f'  ({lacks})' if lacks else ''}"
-    for i, part in enumerate(reranker.children, start=1):
+    missing = "; ".join(_missing(reranker))
+    yield f"{first}{reranker.label}{f'  ({missing})' if missing else ''}"
+    for i, child in enumerate(reranker.children, start=1):
         last = i == len(reranker.children)
-        yield from _tree(part, rest + ("└─ " if last else "├─ "), rest + ("   " if last else "│  "))
+        yield from _tree(child, rest + ("└─ " if last else "├─ "), rest + ("   " if last else "│  "))
 
 
-def _lacks(reranker: Reranker) -> Iterator[str]:
+def _missing(reranker: Reranker) -> Iterator[str]:
+    """Yield what a reranker needs and this machine does not have."""
     from rag_rerank.backends.api.base import ApiReranker
 
     package, extra = registry.EXTRAS.get(reranker.kind, (None, None))

@@ -1,4 +1,4 @@
-"""``rag-rerank models``, ``pull`` and ``export``: known models, their files, and whether fast forms agree with them."""
+"""``rag-rerank models``, ``pull`` and ``export``: list, check, download and convert models."""
 
 from __future__ import annotations
 
@@ -13,65 +13,165 @@ import click
 from rag_rerank.backends.local import catalogue
 from rag_rerank.backends.local.base import LocalReranker
 from rag_rerank.backends.onnx import OnnxReranker
-from rag_rerank.cli.candidates import own_text
+from rag_rerank.cli.candidates import read_question
 from rag_rerank.cli.config_edit import find_parts
-from rag_rerank.cli.output import bar, table
+from rag_rerank.cli.output import bar, example, table
 from rag_rerank.config import build
 from rag_rerank.diagnostics.check import Check, check
 from rag_rerank.diagnostics.sample_texts import SampleQuestion, questions
 from rag_rerank.errors import ConfigError, ModelLoadError
 
-__all__ = ["check_models", "export", "models", "pull"]
+__all__ = ["export", "models", "pull"]
 
 SCHEMA = 1
-"""Version of the JSON object; it grows when a field changes its meaning or goes."""
+"""Version of the JSON objects; it grows when a field changes its meaning or is removed."""
 
 
-def check_models(names: Sequence[str], own: SampleQuestion | None, *, as_json: bool) -> bool:
-    """Check models and print what was found; return whether all optimised fp32 graphs give their models' logits.
+@click.command(epilog=example("models --check minilm"))
+@click.argument("names", metavar="[MODEL]...", nargs=-1)
+@click.option("--check", "with_check", is_flag=True, help="Compare the optimised graphs of models with the originals.")
+@click.option("--texts", metavar="FILE|-", help="Check on these texts, in the formats of `rank`; needs --query.")
+@click.option("-q", "--query", help="The query for --texts.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
+@click.pass_context
+def models(
+    ctx: click.Context, names: tuple[str, ...], with_check: bool, texts: str | None, query: str | None, as_json: bool
+) -> None:
+    """List the known models, or check those on this machine.
+
+    Any other cross-encoder works too: by its id on the hub ("onnx:org/name", "torch:org/name") or by its folder.
+    "window" is the longest input in tokens, query and text together; "revision" is the commit that is loaded.
+
+    --check compares, on real text, the optimised graph that runs for each MODEL (a name, a hub id or a folder, with
+    ONNX files) with the model's own graph, and int8 with fp32: scores, order and speed. Without MODEL it checks
+    "embedded" and all known models in the local cache. Nothing is downloaded. The exit code is 1 if an optimised graph
+    does not give its model's logits.
+    """
+    if with_check:
+        ctx.exit(0 if _check_models(names, read_question(texts, query), as_json=as_json) else 1)
+    if names or texts is not None or query is not None:
+        raise ConfigError("MODEL, --texts and --query go with --check; add it, or leave them out")
+    rows = catalogue.models()
+    if as_json:
+        entries = [asdict(row) | {"commercial": row.commercial} for row in rows]
+        click.echo(json.dumps({"schema": SCHEMA, "models": entries}, indent=2))
+        return
+    heading = ("name", "model", "backend", "weights", "window", "languages", "licence", "revision")
+    click.echo(table([heading, *(_model_cells(row) for row in rows)], align="<<<>><<<"))
+    click.echo()
+    for row in rows:
+        if row.note:
+            click.echo(f"{row.alias or row.id}: {row.note}")
+
+
+@click.command(epilog=example("pull minilm"))
+@click.argument("spec", metavar="MODEL|FILE")
+def pull(spec: str) -> None:
+    """Download a model's files for offline use.
+
+    They go into the hub's cache, at the pinned revision. MODEL is a name or an id of `rag-rerank models`, or a backend
+    with any id on the hub ("onnx:org/name", "torch:org/name"). For a config FILE, the files of all its local models
+    are downloaded. Progress goes to stderr.
+    """
+    parts = find_parts(build(_with_backend(spec)), LocalReranker)  # type: ignore[type-abstract]
+    rerankers = [reranker for _, reranker in parts]
+    if not rerankers:
+        raise ConfigError(f"{spec} runs no local model, so there is nothing to download; name one, such as minilm")
+    for reranker in rerankers:
+        folder = reranker.fetch()
+        click.echo(f"{reranker.label}  {folder.path}")
+
+
+@click.command(epilog=example("export BAAI/bge-reranker-base -o exported"))
+@click.argument("source", metavar="MODEL|FOLDER")
+@click.option(
+    "-o", "--out", required=True, metavar="DIR", type=click.Path(path_type=Path), help="Write the model to this folder."
+)
+@click.option("--revision", help="Commit, branch or tag on the hub; by default the pinned one of the catalogue.")
+@click.option(
+    "--weights",
+    type=click.Choice(["fp32", "int8"]),
+    default="fp32",
+    show_default=True,
+    help="Storage of the weight matrices; int8 takes a fourth of the size and changes the logits a little.",
+)
+def export(source: str, out: Path, revision: str | None, weights: Literal["fp32", "int8"]) -> None:
+    """Write a model as ONNX, to run it without torch.
+
+    Creates DIR; "rag-rerank rank --reranker onnx:DIR" runs it. The ONNX logits are compared with the torch logits
+    before anything is written to DIR. Needs: pip install "rag-rerank[torch]".
+    """
+    from rag_rerank.export import export as export_model
+
+    report = export_model(source, out, revision=revision, weights=weights)
+    click.echo(
+        f"{report.path}: {report.bytes / 1e6:.1f} MB; logits of {report.pairs} pairs differ from torch's by at most "
+        f"{report.max_difference:.1e}"
+    )
+
+
+def _model_cells(row: catalogue.Model) -> tuple[str, ...]:
+    weights = f"{row.parameters / 1000:.2f} B" if row.parameters >= 1000 else f"{row.parameters:.4g} M"
+    licence = row.licence if row.commercial else f"{row.licence} (NON-COMMERCIAL)"
+    revision = "in the package" if row.packaged else row.revision[:12] if row.revision else "not pinned"
+    return (row.alias or "", row.id, row.backend, weights, f"{row.max_length:,}", row.languages, licence, revision)
+
+
+def _with_backend(spec: str) -> str:
+    """Return a hub id with the backend that the catalogue names for it; names and files as they are."""
+    if spec.count("/") != 1 or ":" in spec or Path(spec).exists():
+        return spec
+    row = catalogue.find(spec)
+    if row is None:
+        raise ConfigError(f"{spec} is not in the catalogue; name the backend as well: onnx:{spec} or torch:{spec}")
+    return f"{row.backend}:{row.id}"
+
+
+def _check_models(names: Sequence[str], own: SampleQuestion | None, *, as_json: bool) -> bool:
+    """Check models and print the results; return whether all optimised fp32 graphs give their models' logits.
 
     Args:
-        names: Models as a user names them; none for those that need no download.
-        own: The user's own query and texts; by default what ships with the package.
+        names: Models as a user names them; none for all models that need no download.
+        own: The user's own query and texts; by default those that ship with the package.
         as_json: Print one JSON object instead of a table.
 
     Raises:
-        ModelLoadError: A model's files are not here.
-        RerankError: Whatever else loading and scoring raise.
+        ModelLoadError: A model's files are not on this machine.
+        RerankError: Other errors of loading and scoring.
     """
-    asked = (own,) if own else questions()
-    rerankers = [_at_hand(name) for name in names] or list(_all_at_hand())
+    sample = (own,) if own else questions()
+    rerankers = [_cached_model(name) for name in names] or list(_all_cached_models())
     checks = []
     for reranker in rerankers:
         with bar(f"checking {reranker.label}") as progress:
-            checks.append(check(reranker, asked, progress=progress))
+            checks.append(check(reranker, sample, progress=progress))
     if as_json:
-        found = {"queries": len(asked), "texts": sum(len(texts) for _, texts in asked), "own_text": own is not None}
-        click.echo(json.dumps({"schema": SCHEMA, **found, "checks": [row.to_dict() for row in checks]}))
+        facts = {"queries": len(sample), "texts": sum(len(texts) for _, texts in sample), "own_text": own is not None}
+        click.echo(json.dumps({"schema": SCHEMA, **facts, "checks": [row.to_dict() for row in checks]}))
     else:
-        click.echo(_page(checks, asked, own=own is not None))
+        click.echo(_check_page(checks, sample, own=own is not None))
     return all(row.passed for row in checks)
 
 
-def _at_hand(name: str) -> OnnxReranker:
+def _cached_model(name: str) -> OnnxReranker:
     reranker = OnnxReranker(model=name.removeprefix("onnx:"))
     if not reranker.at_hand():
         raise ModelLoadError(
-            f"{reranker.model_id} has no complete ONNX files in the local cache, and a check downloads nothing; fetch "
-            f"them with: rag-rerank pull {reranker.kind}:{reranker.model}, or make them with rag-rerank export"
+            f"{reranker.model_id} has no complete ONNX files in the local cache, and a check downloads nothing; "
+            f"download them with: rag-rerank pull {reranker.kind}:{reranker.model}, or make them with rag-rerank export"
         )
     return reranker
 
 
-def _all_at_hand() -> Iterator[OnnxReranker]:
+def _all_cached_models() -> Iterator[OnnxReranker]:
     rows = (row for row in catalogue.models() if row.backend == "onnx")
-    named = (OnnxReranker(model=row.alias or row.id) for row in rows)
-    return (reranker for reranker in named if reranker.at_hand())
+    rerankers = (OnnxReranker(model=row.alias or row.id) for row in rows)
+    return (reranker for reranker in rerankers if reranker.at_hand())
 
 
-def _page(checks: Sequence[Check], asked: Sequence[SampleQuestion], *, own: bool) -> str:
+def _check_page(checks: Sequence[Check], sample: Sequence[SampleQuestion], *, own: bool) -> str:
     heading = ("model", "graph", "Δ own", "spread", "int8 Δ", "tau", "top 10", "speed", "int8 speed")
-    lines = [table([heading, *map(_row, checks)], align="<<>>>>>>>"), ""]
+    lines = [table([heading, *map(_check_cells, checks)], align="<<>>>>>>>"), ""]
     lines += [f"{row.model} {row.reason}" for row in checks if row.reason]
     lines += [
         f"{row.model} FAILED: its optimised graph's logits differ by {row.optimised.relative:.1g}, more than 1e-4; "
@@ -80,11 +180,11 @@ def _page(checks: Sequence[Check], asked: Sequence[SampleQuestion], *, own: bool
         if not row.passed
     ]
     text = "your own text" if own else "text of Wikipedia that ships with the package"
-    count = sum(len(texts) for _, texts in asked)
+    count = sum(len(texts) for _, texts in sample)
     lines += [
-        f"{count} query-text pairs of {len(asked)} {'queries' if len(asked) > 1 else 'query'}; {text}",
+        f"{count} query-text pairs of {len(sample)} {'queries' if len(sample) > 1 else 'query'}; {text}",
         "Δ own       largest difference of a logit between the optimised graph and the model's own; up to 1e-4 passes",
-        "spread      largest less smallest logit",
+        "spread      largest minus smallest logit",
         "int8 Δ      largest difference of a logit between int8 and fp32",
         "tau, top 10 order in int8 against order in fp32: Kendall's tau-b, shared part of the ten best; means",
         "speed       of the optimised graph, as a multiple of the model's own graph; int8: of the optimised fp32 graph",
@@ -92,7 +192,7 @@ def _page(checks: Sequence[Check], asked: Sequence[SampleQuestion], *, own: bool
     return "\n".join(lines)
 
 
-def _row(row: Check) -> tuple[str, ...]:
+def _check_cells(row: Check) -> tuple[str, ...]:
     speed = row.to_dict()["speed"]
     return (
         row.model,
@@ -104,102 +204,4 @@ def _row(row: Check) -> tuple[str, ...]:
         f"{row.int8.top_10:.0%}",
         f"{speed['optimised']:.2f}x",
         f"{speed['int8']:.2f}x",
-    )
-
-
-@click.command()
-@click.argument("names", metavar="[MODEL]...", nargs=-1)
-@click.option("--check", is_flag=True, help="Compare the optimised graphs of models with the models' own.")
-@click.option("--texts", metavar="FILE|-", help="Check on these texts, in the formats of `rank`; needs --query.")
-@click.option("-q", "--query", help="The query that goes with --texts.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
-@click.pass_context
-def models(
-    ctx: click.Context, names: tuple[str, ...], check: bool, texts: str | None, query: str | None, as_json: bool
-) -> None:
-    """List the known models, or check those that are here.
-
-    Any other cross-encoder works too: by its id on the hub ("onnx:org/name", "torch:org/name") or by its folder.
-    "window" is the longest input in tokens, query and text together; "revision" is the commit that is loaded.
-
-    With --check, the faster graph that is run for each MODEL (a name, a hub id or a folder, with ONNX files) is
-    compared with the model's own, and int8 with fp32: numbers, order and speed, on real text. Without MODEL: "embedded"
-    and all known ones in the local cache. Nothing is downloaded. The exit code is 1 where a graph does not give its
-    model's logits.
-    """
-    if not check and (names or texts is not None or query is not None):
-        raise ConfigError("MODEL, --texts and --query go with --check")
-    if check:
-        ctx.exit(0 if check_models(names, own_text(texts, query), as_json=as_json) else 1)
-    rows = catalogue.models()
-    if as_json:
-        listed = [asdict(row) | {"commercial": row.commercial} for row in rows]
-        click.echo(json.dumps({"schema": 1, "models": listed}, indent=2))
-        return
-    heading = ("name", "model", "backend", "weights", "window", "languages", "licence", "revision")
-    click.echo(table([heading, *(_cells(row) for row in rows)], align="<<<>><<<"))
-    click.echo()
-    for row in rows:
-        if row.note:
-            click.echo(f"{row.alias or row.id}: {row.note}")
-
-
-def _cells(row: catalogue.Model) -> tuple[str, ...]:
-    weights = f"{row.parameters / 1000:.2f} B" if row.parameters >= 1000 else f"{row.parameters:.4g} M"
-    licence = row.licence if row.commercial else f"{row.licence} (NON-COMMERCIAL)"
-    revision = "in the package" if row.packaged else row.revision[:12] if row.revision else "not pinned"
-    return (row.alias or "", row.id, row.backend, weights, f"{row.max_length:,}", row.languages, licence, revision)
-
-
-@click.command()
-@click.argument("spec", metavar="MODEL|FILE")
-def pull(spec: str) -> None:
-    """Fetch a model's files for offline use.
-
-    They go into the hub's cache, at the pinned revision. MODEL is a name or an id of `rag-rerank models`, or a backend
-    with any id on the hub ("onnx:org/name", "torch:org/name"). For a config FILE, the files of all its local models
-    are fetched. Progress is shown on stderr.
-    """
-    found = find_parts(build(_with_backend(spec)), LocalReranker)  # type: ignore[type-abstract]
-    local = [reranker for _, reranker in found]
-    if not local:
-        raise ConfigError(f"{spec} runs no local model; there is nothing to fetch")
-    for reranker in local:
-        folder = reranker.fetch()
-        click.echo(f"{reranker.label}  {folder.path}")
-
-
-def _with_backend(spec: str) -> str:
-    """Give a hub id the backend that the catalogue names for it; leave names and files alone."""
-    if spec.count("/") != 1 or ":" in spec or Path(spec).exists():
-        return spec
-    row = catalogue.find(spec)
-    if row is None:
-        raise ConfigError(f"{spec} is not in the catalogue; name the backend as well: onnx:{spec} or torch:{spec}")
-    return f"{row.backend}:{row.id}"
-
-
-@click.command()
-@click.argument("source", metavar="MODEL|FOLDER")
-@click.option("-o", "--out", required=True, metavar="DIR", type=click.Path(path_type=Path))
-@click.option("--revision", help="Commit, branch or tag on the hub; by default the catalogue's pinned one.")
-@click.option(
-    "--weights",
-    type=click.Choice(["fp32", "int8"]),
-    default="fp32",
-    show_default=True,
-    help="How weight matrices are stored; int8 takes a fourth of the size and moves the logits a little.",
-)
-def export(source: str, out: Path, revision: str | None, weights: Literal["fp32", "int8"]) -> None:
-    """Write a model as ONNX, for use without torch.
-
-    DIR is made, and "rag-rerank rank --reranker onnx:DIR" runs it. Needs the torch extra. The ONNX logits are compared
-    with the torch logits before anything is written to DIR.
-    """
-    from rag_rerank.export import export as write
-
-    report = write(source, out, revision=revision, weights=weights)
-    click.echo(
-        f"{report.path}: {report.bytes / 1e6:.1f} MB; logits of {report.pairs} pairs differ from torch's by at most "
-        f"{report.max_difference:.1e}"
     )

@@ -1,4 +1,4 @@
-"""Output for people: columns, and progress on stderr."""
+"""Output for people: tables, texts that are safe to print, examples in help texts, and progress bars on stderr."""
 
 from __future__ import annotations
 
@@ -10,58 +10,62 @@ import click
 
 from rag_rerank.text.unicode import valid_unicode
 
-__all__ = ["bar", "one_line", "table", "without_control_characters"]
+__all__ = ["bar", "example", "one_line", "table", "without_control_characters"]
 
-_WIDEST = 48
-"""Signs of a cell at most, the last column apart."""
+_CELL_WIDTH = 48
+"""Most characters of a cell, except in the last column."""
 
-_LEAST = 24
-"""Signs that the last column has at least, however narrow the terminal is."""
+_LAST_COLUMN = 24
+"""Fewest characters of the last column, however narrow the terminal is."""
+
+_STEPS = 1000
+"""Steps of a progress bar."""
 
 
 def table(rows: Sequence[Sequence[str]], *, align: str, width: int | None = None) -> str:
-    """Lay out rows, the first one being the heading, in columns two blanks apart.
+    """Return rows, of which the first is the heading, in columns two blanks apart.
 
     Args:
-        rows: Cells; whatever they hold is shown on one line, without signs that would steer a terminal.
-        align: One sign for each column: ``>`` for numbers, ``<`` for words.
-        width: Signs in a line at most; the last column is cut to it. ``None`` for no limit.
+        rows: Cells; each is put on one line, without control characters.
+        align: One character for each column: ``>`` for numbers, ``<`` for words.
+        width: Most characters of a line; the last column is cut to it. ``None`` for no limit.
     """
-    cells = [[*(_cut(one_line(cell), _WIDEST) for cell in row[:-1]), one_line(row[-1])] for row in rows]
+    cells = [[*(_cut(one_line(cell), _CELL_WIDTH) for cell in row[:-1]), one_line(row[-1])] for row in rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     if width is not None:
-        widths[-1] = max(_LEAST, min(widths[-1], width - sum(widths[:-1]) - 2 * len(widths[:-1])))
+        widths[-1] = max(_LAST_COLUMN, min(widths[-1], width - sum(widths[:-1]) - 2 * len(widths[:-1])))
     return "\n".join(
-        "  ".join(f"{_cut(cell, w):{sign}{w}}" for cell, sign, w in zip(row, align, widths, strict=True)).rstrip()
+        "  ".join(f"{_cut(cell, w):{side}{w}}" for cell, side, w in zip(row, align, widths, strict=True)).rstrip()
         for row in cells
     )
 
 
 def one_line(text: str) -> str:
-    """Return a text on one line, without signs that would steer a terminal."""
+    """Return a text on one line, without control characters, which could steer a terminal."""
     return without_control_characters(" ".join(valid_unicode(text).split()))
 
 
 def without_control_characters(text: str) -> str:
-    """Return a line as it is, but for signs that would steer a terminal."""
-    return "".join(sign if sign.isprintable() else "\ufffd" for sign in valid_unicode(text))
+    """Return a line with U+FFFD in place of each character that is not printable."""
+    return "".join(char if char.isprintable() else "\ufffd" for char in valid_unicode(text))
 
 
 def _cut(text: str, width: int) -> str:
     return text if len(text) <= width else text[: width - 1] + "…"
 
 
-_STEPS = 1000
+def example(command: str) -> str:
+    """Return the end of a command's help: one example, on a line that click does not wrap."""
+    return f"\b\nExample:\n  rag-rerank {command}"
 
 
 @contextmanager
 def bar(label: str) -> Iterator[Callable[..., None]]:
-    """Show a bar, and give a function that is told the share that is done and, if there is more to say, a few words.
+    """Show a progress bar, and yield a function to call with the finished share and, optionally, a few words.
 
-    Without a terminal, the label alone is shown.
+    Without a terminal, only the label is printed.
     """
-    shown = click.progressbar(
+    with click.progressbar(
         length=_STEPS, label=label, file=sys.stderr, show_eta=False, item_show_func=lambda words: words
-    )
-    with shown as steps:
-        yield lambda share, words=None: steps.update(int(share * _STEPS) - steps.pos, words)
+    ) as progress:
+        yield lambda share, words=None: progress.update(int(share * _STEPS) - progress.pos, words)

@@ -9,8 +9,8 @@ from typing import get_args
 
 import click
 
-from rag_rerank.cli.candidates import Format, read
-from rag_rerank.cli.output import one_line, table
+from rag_rerank.cli.candidates import Format, read_candidates
+from rag_rerank.cli.output import example, one_line, table
 from rag_rerank.config import build
 from rag_rerank.context import Context, Packing
 from rag_rerank.errors import RerankError
@@ -19,7 +19,7 @@ from rag_rerank.types import Candidate, Coverage, Hit, Ranking, Scale
 __all__ = ["rank"]
 
 SCHEMA = 1
-"""Version of the JSON object; it grows when a field changes its meaning or goes."""
+"""Version of the JSON object; it grows when a field changes its meaning or is removed."""
 
 _MEANING: Mapping[Scale, str] = {
     "calibrated": "a probability of relevance, fitted on judgments",
@@ -28,29 +28,35 @@ _MEANING: Mapping[Scale, str] = {
     "similarity": "a similarity of vectors",
     "unbounded": "unbounded: only the order means something",
 }
+"""What a score on each scale means, in words for the table."""
 
 
-@click.command()
-@click.option("-r", "--reranker", "spec", required=True, metavar="NAME|FILE", help="A name or a config file.")
-@click.option("-q", "--query", required=True, help="What the texts should be relevant to.")
-@click.option("-k", "--top-k", type=click.IntRange(min=1), help="Show only the best K.")
+@click.command(epilog=example('rank --reranker minilm --query "how tall is K2?" passages.jsonl'))
 @click.option(
-    "--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="Time for the whole call."
+    "-r", "--reranker", "spec", required=True, metavar="NAME|FILE", help="The reranker: a name or a config file."
+)
+@click.option("-q", "--query", required=True, help="The query that the texts are ranked for.")
+@click.option("-k", "--top-k", type=click.IntRange(min=1), metavar="K", help="Print only the best K texts.")
+@click.option(
+    "--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="Time limit of the whole call."
 )
 @click.option(
-    "--max-tokens", type=click.IntRange(min=1), help="Also choose what fits into so many tokens; needs --tokenizer."
+    "--max-tokens",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Also choose the texts for a context of at most N tokens; needs --tokenizer.",
 )
-@click.option("--tokenizer", metavar="NAME|PATH", help="Counts tokens: a tiktoken name, or a tokenizer.json.")
+@click.option("--tokenizer", metavar="NAME|PATH", help="Tokenizer that counts: a tiktoken name, or a tokenizer.json.")
 @click.option(
     "--format",
     "layout",
     type=click.Choice(get_args(Format)),
     default="auto",
     show_default=True,
-    help="How FILE is read; auto takes JSON lines where the first line that is not blank begins with '{'.",
+    help="Format of FILE; auto means JSON lines if the first line that is not blank begins with '{'.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
-@click.option("--trace", "show_trace", is_flag=True, help="Also print what each step did, on stderr.")
+@click.option("--trace", "show_trace", is_flag=True, help="Also print what each step did, to stderr.")
 @click.argument("file", metavar="FILE|-")
 def rank(
     spec: str,
@@ -66,17 +72,19 @@ def rank(
 ) -> None:
     """Order texts by their relevance to a query.
 
-    FILE holds one candidate a line: a JSON object with "text" and optionally "id", "score" (the first stage's) and
-    "metadata", or plain text. Blank lines are skipped; a candidate without an id gets its position, from 0.
+    FILE holds one candidate per line, or - reads standard input. A candidate is plain text, or a JSON object with
+    "text" and optionally "id", "score" (of the first stage) and "metadata". Blank lines are skipped; the default id is
+    the position, counted from 0.
 
-    NAME is "embedded", "lexical", "minilm" (see `rag-rerank models`) or "cohere:rerank-v3.5"; FILE is .yaml or .json.
+    NAME is for example "embedded", "lexical", "minilm" (see `rag-rerank models`) or "cohere:rerank-v3.5". A config
+    file ends in .yaml, .yml or .json.
 
     The JSON object has "schema" (1), "query", "scale", "hits", "usage", "degraded", "substituted" and "trace". A hit
     has "rank", "score", "raw_score", "candidate" (as it was read), "coverage" (tokens "total" and "seen"), "unscored"
-    and "window" (characters of the best window of a long text). With --max-tokens or --tokenizer there is "context",
-    too: its text, what it is made of, and for each hit that is left out, why.
+    and "window" (characters of the best window of a long text). --max-tokens and --tokenizer add "context": its text,
+    its pieces, and the reason for each dropped hit.
     """
-    candidates = read(file, layout)
+    candidates = read_candidates(file, layout)
     packing = None
     if max_tokens is not None or tokenizer is not None:
         packing = Packing(max_tokens=max_tokens, tokenizer=tokenizer)
@@ -90,10 +98,10 @@ def rank(
             raise
     context = None if packing is None else packing.pack(ranking)
     if as_json:
-        packed = {} if context is None else {"context": context.to_dict()}
-        click.echo(json.dumps({"schema": SCHEMA, **ranking.to_dict(), **packed}))
+        context_fields = {} if context is None else {"context": context.to_dict()}
+        click.echo(json.dumps({"schema": SCHEMA, **ranking.to_dict(), **context_fields}))
     else:
-        click.echo("\n".join([_page(ranking, candidates), *_packed(context)]))
+        click.echo("\n".join([_page(ranking, candidates), *_context_lines(context)]))
     if show_trace:
         click.echo(ranking.trace.render(), err=True)
 
@@ -101,11 +109,11 @@ def rank(
 def _page(ranking: Ranking, candidates: Sequence[Candidate]) -> str:
     if not candidates:
         return "no candidates"
-    was = {candidate.id: position for position, candidate in enumerate(candidates, start=1)}
+    first_ranks = {candidate.id: position for position, candidate in enumerate(candidates, start=1)}
     heading = ("rank", "was", "", "score", "read", "id", "text")
     lines = [
         table(
-            [heading, *(_row(hit, was[hit.id]) for hit in ranking)],
+            [heading, *(_row(hit, first_ranks[hit.id]) for hit in ranking)],
             align=">><>><<",
             width=shutil.get_terminal_size((110, 24)).columns,
         ),
@@ -117,8 +125,8 @@ def _page(ranking: Ranking, candidates: Sequence[Candidate]) -> str:
     return "\n".join(lines)
 
 
-def _packed(context: Context | None) -> Iterator[str]:
-    """Yield what is in the context, and who is not, by reason."""
+def _context_lines(context: Context | None) -> Iterator[str]:
+    """Yield the size of the context, and the ids of the dropped hits by reason."""
     if context is None:
         return
     total = len(context) + len(context.dropped)
@@ -126,19 +134,19 @@ def _packed(context: Context | None) -> Iterator[str]:
     ids: dict[str, list[str]] = {}
     for dropped in context.dropped:
         ids.setdefault(dropped.reason, []).append(dropped.hit.id)
-    for reason, of in ids.items():
-        yield f"out    {reason}: {one_line(', '.join(of))}"
+    for reason, dropped_ids in ids.items():
+        yield f"out    {reason}: {one_line(', '.join(dropped_ids))}"
 
 
-def _row(hit: Hit, was: int) -> tuple[str, ...]:
-    gain = was - hit.rank
+def _row(hit: Hit, first_rank: int) -> tuple[str, ...]:
+    gain = first_rank - hit.rank
     move = f"↑{gain}" if gain > 0 else f"↓{-gain}" if gain < 0 else "="
     text = f"[{hit.unscored}] {hit.text}" if hit.unscored else hit.text
-    return (str(hit.rank), str(was), move, _number(hit.score), _share(hit.coverage), hit.id, text)
+    return (str(hit.rank), str(first_rank), move, _number(hit.score), _share(hit.coverage), hit.id, text)
 
 
 def _share(coverage: Coverage | None) -> str:
-    """Return how much was read; 100% only if it was all."""
+    """Return the share of the tokens that was read; 100% only for all of them."""
     return f"{coverage.seen * 100 // coverage.total}%" if coverage and coverage.total else "–"
 
 

@@ -10,7 +10,7 @@ import click
 
 from rag_rerank.backends.local.base import LocalReranker
 from rag_rerank.base import Reranker
-from rag_rerank.cli.candidates import own_text
+from rag_rerank.cli.candidates import read_question
 from rag_rerank.cli.config_edit import (
     Place,
     check_new_config,
@@ -21,7 +21,8 @@ from rag_rerank.cli.config_edit import (
     with_replaced,
     write_config,
 )
-from rag_rerank.cli.output import bar, table
+from rag_rerank.cli.options import print_note
+from rag_rerank.cli.output import bar, example, table
 from rag_rerank.config import build, to_config
 from rag_rerank.diagnostics.sample_texts import SampleQuestion, skewed
 from rag_rerank.diagnostics.tune import Report, TunedSetting
@@ -31,17 +32,26 @@ from rag_rerank.errors import ConfigError
 __all__ = ["tune"]
 
 SCHEMA = 1
-"""Version of the JSON object; it grows when a field changes its meaning or goes."""
+"""Version of the JSON object; it grows when a field changes its meaning or is removed."""
 
 
-@click.command(short_help="Measure which settings of local models are fastest here.")
+@click.command(
+    short_help="Measure which settings of local models are fastest here.",
+    epilog=example("tune pipeline.yaml --write"),
+)
 @click.argument("spec", metavar="NAME|FILE")
-@click.option("-o", "--out", type=click.Path(path_type=Path), metavar="FILE", help="Write a new config file.")
-@click.option("--write", is_flag=True, help="Change the config FILE in place; comments and layout of YAML stay.")
-@click.option("--texts", metavar="FILE|-", help="Measure on these texts, in the formats of `rank`; needs --query.")
-@click.option("-q", "--query", help="The query that goes with --texts.")
 @click.option(
-    "--seconds", type=click.FloatRange(min=1), default=60, show_default=True, help="About how long, for each model."
+    "-o", "--out", type=click.Path(path_type=Path), metavar="FILE", help="Write the tuned config to a new file."
+)
+@click.option("--write", is_flag=True, help="Change the config FILE in place; comments in YAML stay.")
+@click.option("--texts", metavar="FILE|-", help="Measure on these texts, in the formats of `rank`; needs --query.")
+@click.option("-q", "--query", help="The query for --texts.")
+@click.option(
+    "--seconds",
+    type=click.FloatRange(min=1),
+    default=60,
+    show_default=True,
+    help="About how long to measure each model, loading not counted.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
 def tune(
@@ -49,12 +59,12 @@ def tune(
 ) -> None:
     """Measure which settings of the local models are fastest on this machine.
 
-    For each local model in NAME or FILE: "workers" and "threads" (onnx) and "batch_tokens" (onnx and torch, on a CPU),
-    for one call at a time, on texts of your own or on 100 texts of unlike length that ship with the package. The
-    present setting stays unless another is faster by more than the spread and gives the same scores. What
-    precision: int8 would change is shown, never chosen.
+    Measures each local model in NAME or FILE: "workers" and "threads" (onnx) and "batch_tokens" (onnx and torch, on a
+    CPU), one call at a time, on your own texts or on 100 texts of different lengths that ship with the package. The
+    present setting stays unless another one is faster by more than the spread and gives the same scores. The effect of
+    precision: int8 is printed, but int8 is never chosen.
 
-    Without --out or --write, the tuned config is printed. Do it while the machine has nothing else to do.
+    Without --out or --write, the tuned config is printed. Run it while the machine is otherwise idle.
     """
     file = Path(spec)
     if write and (out is not None or file.suffix not in (".yaml", ".yml", ".json")):
@@ -62,8 +72,8 @@ def tune(
     root = build(spec)
     if not write:
         check_new_config(root, spec, out, instead=", or change a config itself with --write")
-    asked = own_text(texts, query) or skewed()
-    tuned, reports = _measured(root, asked, seconds)
+    question = read_question(texts, query) or skewed()
+    tuned, reports = _tune_models(root, question, seconds)
     if write:
         changes = {place: report.changes for place, report in reports.items() if report.changes}
         if changes:
@@ -79,24 +89,28 @@ def tune(
     click.echo(_outcome(file if write else out, tuned, written=not write or tuned != root))
 
 
-def _measured(root: Reranker, asked: SampleQuestion, seconds: float) -> tuple[Reranker, Mapping[Place, Report]]:
-    """Tune each local model; equal ones once. What cannot be tuned is told on stderr, unless nothing can."""
+def _tune_models(root: Reranker, question: SampleQuestion, seconds: float) -> tuple[Reranker, Mapping[Place, Report]]:
+    """Tune each local model, equal ones once. Print a note for each that cannot be tuned.
+
+    Raises:
+        ConfigError: There is no local model, or none can be tuned.
+    """
     by_model: dict[LocalReranker, Report] = {}
     reports: dict[Place, Report] = {}
-    refused: ConfigError | None = None
+    last_error: ConfigError | None = None
     for place, reranker in find_parts(root, LocalReranker):  # type: ignore[type-abstract]
         if reranker not in by_model:
             try:
                 with bar(f"measuring {reranker.label}") as progress:
-                    by_model[reranker] = measure(reranker, *asked, seconds=seconds, progress=progress)
+                    by_model[reranker] = measure(reranker, *question, seconds=seconds, progress=progress)
             except ConfigError as error:
-                refused = error
-                click.echo(f"Note: {error}", err=True)
+                last_error = error
+                print_note(str(error))
                 continue
         reports[place] = by_model[reranker]
         root = with_replaced(root, place, by_model[reranker].tuned)
     if not reports:
-        raise refused or ConfigError("it runs no local model; there is nothing to tune")
+        raise last_error or ConfigError("it runs no local model, so there is nothing to tune; name one, such as minilm")
     return root, reports
 
 
@@ -136,11 +150,11 @@ def _mark(row: TunedSetting, report: Report) -> str:
 
 def _facts(report: Report) -> Iterator[str]:
     if report.changes:
-        was, now = report.present.timing, report.chosen.timing
+        before, after = report.present.timing, report.chosen.timing
         values = ", ".join(f"{name}: {value}" for name, value in report.changes.items())
         yield (
-            f"choice  {values}: {report.gain:.2f}x as fast ({now.median * 1000:,.1f} ms against "
-            f"{was.median * 1000:,.1f} ms, spread {max(was.spread, now.spread) * 1000:,.1f} ms)"
+            f"choice  {values}: {report.gain:.2f}x as fast ({after.median * 1000:,.1f} ms against "
+            f"{before.median * 1000:,.1f} ms, spread {max(before.spread, after.spread) * 1000:,.1f} ms)"
         )
         yield f"scores  the same: no logit moved by more than {report.chosen.moved:.1g} (1e-4 is allowed)"
     else:

@@ -426,7 +426,7 @@ def test_a_terminal_without_the_letters_gets_question_marks(candidates: str) -> 
 def test_ctrl_c_is_quiet_and_code_130(candidates: str) -> None:
     script = (
         "import os, signal, sys; from rag_rerank import cli; from rag_rerank.cli import rank\n"
-        "rank.read = lambda *_: os.kill(os.getpid(), signal.SIGINT)\n"
+        "rank.read_candidates = lambda *_: os.kill(os.getpid(), signal.SIGINT)\n"
         f"sys.argv = ['', 'rank', '-r', 'lexical', '-q', 'x', {candidates!r}]; cli.main()"
     )
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False)
