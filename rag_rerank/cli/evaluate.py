@@ -1,4 +1,4 @@
-"""``rag-rerank eval``: whether reranking helps on judged queries, and which config to use."""
+"""``rag-rerank eval``: measure whether reranking helps on judged queries, and which config to use."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import click
 
 from rag_rerank._files import check_folder, parse_json, write
 from rag_rerank.cli.options import grade_option
-from rag_rerank.cli.output import bar
+from rag_rerank.cli.output import bar, example
 from rag_rerank.errors import InputError
 
 if TYPE_CHECKING:
@@ -20,49 +20,63 @@ if TYPE_CHECKING:
 
 __all__ = ["evaluate_configs"]
 
-FELL, STOPPED = 1, 2
+_REGRESSION, _NOT_EVALUATED = 1, 2
 """Exit codes: a slice is significantly worse than in the baseline; a config could not be evaluated."""
 
 
-@click.command("eval", short_help="Say whether reranking helps on judged queries.")
-@click.option(
-    "-c", "--config", "specs", multiple=True, required=True, metavar="NAME|FILE", help="What to evaluate; repeatable."
-)
-@click.option("--run", metavar="FILE", help="First stage: a TREC run over the corpus.")
-@click.option("--qrels", metavar="FILE", help="Judgments in place of SOURCE's own.")
-@click.option(
-    "--depth", type=click.IntRange(min=1), default=100, show_default=True, help="Candidates that enter, of each query."
+@click.command(
+    "eval",
+    short_help="Measure whether reranking helps on judged queries.",
+    epilog=example("eval judged.jsonl --config minilm --config cohere:rerank-v3.5 --html report.html"),
 )
 @click.option(
-    "--top-k", type=click.IntRange(min=1), default=10, show_default=True, help="Hits that would reach the LLM."
+    "-c",
+    "--config",
+    "specs",
+    multiple=True,
+    required=True,
+    metavar="NAME|FILE",
+    help="The reranker to evaluate; repeatable.",
+)
+@click.option("--run", metavar="FILE", help="TREC run of the first stage over the corpus.")
+@click.option("--qrels", metavar="FILE", help="Use these judgments instead of SOURCE's own.")
+@click.option("--depth", type=click.IntRange(min=1), default=100, show_default=True, help="Most candidates of a query.")
+@click.option(
+    "--top-k", type=click.IntRange(min=1), default=10, show_default=True, help="Hits that would go to the LLM."
 )
 @click.option(
     "--measure",
     "measures",
     multiple=True,
     metavar="NAME",
-    help="As ir-measures writes them (nDCG@10); repeatable. The verdict goes by the first one.",
+    help="Measure, as ir-measures writes it (nDCG@10); repeatable. The verdict is based on the first one.",
 )
 @click.option(
     "--slice",
     "slices",
     multiple=True,
     metavar="FIELD",
-    help="Compare by this field of the queries' or documents' metadata; repeatable. By default by all that fit.",
+    help="Slice by this metadata field of queries or documents; repeatable. By default all suitable fields.",
 )
-@click.option("--queries", type=click.IntRange(min=1), metavar="N", help="Only the first N judged queries.")
+@click.option("--queries", type=click.IntRange(min=1), metavar="N", help="Use only the first N judged queries.")
 @grade_option
-@click.option("--records", metavar="FOLDER", help="Where answers are kept; by default in the user's cache.")
-@click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Queries asked at a time.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of bootstrap and randomisation.")
-@click.option("--html", type=click.Path(path_type=Path), metavar="FILE", help="Also write a self-contained page.")
+@click.option("--records", metavar="FOLDER", help="Folder of stored answers; by default in the user's cache.")
+@click.option(
+    "--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Queries to run at the same time."
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Random seed of bootstrap and randomisation test.")
+@click.option("--html", type=click.Path(path_type=Path), metavar="FILE", help="Also write a self-contained HTML page.")
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Also write the JSON object to a file: a baseline for --against.",
+    help="Also write the JSON object to a file, as a baseline for --against.",
 )
-@click.option("--against", metavar="FILE", help="Compare with an earlier JSON object; exit code 1 if a slice fell.")
+@click.option(
+    "--against",
+    metavar="FILE",
+    help="Compare with the JSON object of an earlier run; exit code 1 if a slice got worse.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
 @click.argument("source", metavar="SOURCE")
 def evaluate_configs(
@@ -84,28 +98,28 @@ def evaluate_configs(
     against: str | None,
     as_json: bool,
 ) -> None:
-    """Say whether reranking helps on judged queries, by how much, at what cost, and with which config.
+    """Measure whether reranking helps on judged queries, by how much, at what cost, and with which config.
 
-    SOURCE is a folder in BEIR's form, perhaps with a TREC run; a JSONL file of queries with candidates and relevant
-    ids; a recording with texts, and --qrels; or ir_datasets:NAME. A config is a name or a file, as everywhere.
+    SOURCE is a BEIR folder, optionally with a TREC run; a JSONL file of queries with candidates and relevant ids; a
+    recording with texts, together with --qrels; or ir_datasets:NAME. A config is a name or a file, as for `rank`.
 
-    What rerankers answer is kept, so a run that was interrupted goes on where it stopped, and one that is repeated
-    asks nobody anything. Needs: pip install "rag-rerank[eval]".
+    All answers of rerankers are stored: an interrupted run continues when the same command runs again, and a repeated
+    run calls no reranker. Needs: pip install "rag-rerank[eval]".
 
-    Exit codes: 0; 1 where --against finds a slice that fell significantly; 2 for errors, and where a config could not
+    Exit codes: 0; 1 if --against finds a slice that got significantly worse; 2 for errors, and if a config could not
     be evaluated.
     """
-    from rag_rerank import evaluation  # which is slow to import, for the other commands
+    from rag_rerank import evaluation  # slow to import; other commands do not need it
     from rag_rerank.cli.evaluation_tables import page, regression_page
 
     for file in filter(None, (html, out)):
         check_folder(file)
     baseline = None if against is None else _baseline(against)
     judged = evaluation.read(source, run=run, qrels=qrels, depth=depth, queries=queries, relevant=relevant)
-    folder = Path(records) if records else _cache(judged.name)
-    click.echo(f"answers are kept in {folder}; the same command goes on where it stopped", err=True)
+    folder = Path(records) if records else _answers_folder(judged.name)
+    click.echo(f"answers are stored in {folder}; if interrupted, run the same command again to continue", err=True)
     with bar(f"evaluating on {judged.name}") as progress:
-        found = evaluation.evaluate(
+        result = evaluation.evaluate(
             judged,
             specs,
             measures=measures or None,
@@ -117,31 +131,30 @@ def evaluate_configs(
             workers=workers,
             seed=seed,
         )
-    as_dict = found.to_dict()
+    as_dict = result.to_dict()
     if out is not None:
         write(out, (json.dumps(as_dict) + "\n").encode())
     if html is not None:
         from rag_rerank.pages.page import evaluation_page
 
         write(html, evaluation_page(as_dict).encode())
-    click.echo(json.dumps(as_dict) if as_json else page(found))
-    drift = (
-        None if baseline is None else evaluation.compare_with_baseline(found, baseline)
-    )  # last: it may find nothing to compare
+    click.echo(json.dumps(as_dict) if as_json else page(result))
+    # after the results are printed, because it may raise that there is nothing to compare
+    drift = None if baseline is None else evaluation.compare_with_baseline(result, baseline)
     if drift is not None:
         click.echo(f"\n{regression_page(drift)}", err=as_json)
-    if found.stopped:
-        click.get_current_context().exit(STOPPED)
+    if result.stopped:
+        click.get_current_context().exit(_NOT_EVALUATED)
     if drift is not None and drift.falls:
-        click.get_current_context().exit(FELL)
+        click.get_current_context().exit(_REGRESSION)
 
 
-def _cache(name: str) -> Path:
-    """Return a collection's folder, beside that of kept graphs."""
+def _answers_folder(name: str) -> Path:
+    """Return the default folder of a collection's answers, beside the cache of ONNX graphs."""
     from huggingface_hub.constants import HF_ASSETS_CACHE
 
-    readable = re.sub(r"[^\w.-]+", "-", name).strip("-.") or "collection"
-    return Path(HF_ASSETS_CACHE).expanduser() / "rag-rerank" / "evaluations" / readable
+    folder = re.sub(r"[^\w.-]+", "-", name).strip("-.") or "collection"
+    return Path(HF_ASSETS_CACHE).expanduser() / "rag-rerank" / "evaluations" / folder
 
 
 def _baseline(file: str) -> Evaluation:
@@ -154,4 +167,4 @@ def _baseline(file: str) -> Evaluation:
     except InputError as error:
         raise InputError(f"{file}: {error}") from error
     except ValueError as error:
-        raise InputError(f"{file}: not the JSON object of an evaluation: {error}") from error
+        raise InputError(f"{file}: not the JSON object of an evaluation: {error}; write one with eval --out") from error

@@ -1,4 +1,4 @@
-"""An evaluation on the terminal: tables, what is wrong with the data, and the verdict where the prompt will stand."""
+"""An evaluation on the terminal: tables, problems of the data, and last the verdict."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ __all__ = ["page", "regression_page"]
 
 _NONE = "–"
 
-_WIDEST = 120
-"""Signs of a line at most, where tables can help it."""
+_LINE_WIDTH = 120
+"""Most characters of a line; a wider table is split."""
 
 
-def page(found: Evaluation) -> str:
-    """Return the whole of an evaluation that fits a terminal; the rest is in the JSON and the HTML page."""
+def page(evaluation: Evaluation) -> str:
+    """Return the parts of an evaluation that fit a terminal; the rest is in the JSON object and the HTML page."""
     parts = (_data, _quality, _changes, _rivals, _cost, _failures, _slices, _problems, _verdict)
-    return "\n\n".join(text for part in parts if (text := "\n".join(part(found))))
+    return "\n\n".join(text for part in parts if (text := "\n".join(part(evaluation))))
 
 
 def regression_page(drift: Drift) -> str:
-    """Return what fell against a baseline, or that nothing did."""
+    """Return the regressions against a baseline, or that there is none."""
     lines = [f"note: {one_line(note)}" for note in drift.notes]
     lines += [f"FELL: {one_line(str(fall))}" for fall in drift.falls]
     if not drift.falls:
@@ -39,8 +39,8 @@ def regression_page(drift: Drift) -> str:
     return "\n".join(lines)
 
 
-def _data(found: Evaluation) -> Iterator[str]:
-    data, settings = found.data, found.settings
+def _data(evaluation: Evaluation) -> Iterator[str]:
+    data, settings = evaluation.data, evaluation.settings
     yield from _wrapped(
         f"{data.name}: {data.queries:,} queries, {data.candidates:.1f} candidates each on average, "
         f"{data.judged:.0%} of them judged; relevant from grade {data.relevant} on"
@@ -49,69 +49,72 @@ def _data(found: Evaluation) -> Iterator[str]:
     yield f"the first {settings.depth} candidates enter, {settings.top_k} hits are kept; means with 95 % intervals"
 
 
-def _quality(found: Evaluation) -> Iterator[str]:
-    first, *others = found.settings.measures
+def _quality(evaluation: Evaluation) -> Iterator[str]:
+    first, *others = evaluation.settings.measures
     rows = [("system", first, "", *others)]
-    for system in found.systems:
+    for system in evaluation.systems:
         means = (f"{system.measures[measure].mean:.4f}" for measure in others)
         rows.append((system.name, f"{system.measures[first].mean:.4f}", _interval(system.measures[first]), *means))
-    ceiling = found.data.ceiling
+    ceiling = evaluation.data.ceiling
     rows.append(("perfect order", f"{ceiling[first]:.4f}", "", *(f"{ceiling[measure]:.4f}" for measure in others)))
-    yield from _fitting(rows, "<><" + ">" * len(others), 3)
+    yield from _table_that_fits(rows, "<><" + ">" * len(others), 3)
 
 
-def _changes(found: Evaluation) -> Iterator[str]:
-    measure = found.settings.measures[0]
+def _changes(evaluation: Evaluation) -> Iterator[str]:
+    measure = evaluation.settings.measures[0]
     lift = "lift at top-3" if measure != TOP_3 else ""
     heading = ("against the first stage", measure, "", "p", "helped", "hurt", "same", lift, "")
     rows: list[tuple[str, ...]] = [heading]
-    by = {(one.system, one.measure): one for one in found.comparisons if one.baseline == FIRST_STAGE}
-    for system in found.systems[1:]:
-        one, top = by[system.name, measure], by[system.name, TOP_3]
-        counts = (str(one.helped), str(one.hurt), str(one.unchanged))
+    comparisons = {
+        (comparison.system, comparison.measure): comparison
+        for comparison in evaluation.comparisons
+        if comparison.baseline == FIRST_STAGE
+    }
+    for system in evaluation.systems[1:]:
+        comparison, top = comparisons[system.name, measure], comparisons[system.name, TOP_3]
+        counts = (str(comparison.helped), str(comparison.hurt), str(comparison.unchanged))
         at_top = (f"{top.difference.mean:+.4f}", _interval(top.difference, "+")) if lift else ("", "")
-        rows.append((system.name, *_change(one), *counts, *at_top))
-    yield from _fitting(rows, "<><>>>>><", 7)
-    if len(found.systems) > 2:
-        yield f"p is corrected for {len(found.systems) - 1} systems (Holm); the lift at top-3 is the change of {TOP_3}"
-    else:
-        yield f"the lift at top-3 is the change of {TOP_3}"
+        rows.append((system.name, *_change(comparison), *counts, *at_top))
+    yield from _table_that_fits(rows, "<><>>>>><", 7)
+    rerankers = len(evaluation.systems) - 1
+    correction = f"p is corrected for {rerankers} systems (Holm); " if rerankers > 1 else ""
+    yield f"{correction}the lift at top-3 is the change of {TOP_3}"
 
 
-def _rivals(found: Evaluation) -> Iterator[str]:
-    rivals = [one for one in found.comparisons if one.baseline != FIRST_STAGE]
+def _rivals(evaluation: Evaluation) -> Iterator[str]:
+    rivals = [comparison for comparison in evaluation.comparisons if comparison.baseline != FIRST_STAGE]
     if rivals:
         rows = [("against each other", rivals[0].measure, "", "p", "helped", "hurt", "same")]
-        for one in rivals:
-            counts = (str(one.helped), str(one.hurt), str(one.unchanged))
-            rows.append((f"{one.system} – {one.baseline}", *_change(one), *counts))
+        for comparison in rivals:
+            counts = (str(comparison.helped), str(comparison.hurt), str(comparison.unchanged))
+            rows.append((f"{comparison.system} – {comparison.baseline}", *_change(comparison), *counts))
         yield table(rows, align="<><>>>>")
 
 
-def _cost(found: Evaluation) -> Iterator[str]:
+def _cost(evaluation: Evaluation) -> Iterator[str]:
     rows = [("a query takes", "p50", "p95", "texts", "tokens", "cost", "cut", "errors", "degraded")]
-    for system in found.systems[1:]:
-        figures = (_known(system, "texts", ","), _known(system, "tokens", ","), _known(system, "cost", ".4f", "$"))
+    for system in evaluation.systems[1:]:
+        figures = (_figure(system, "texts", ","), _figure(system, "tokens", ","), _figure(system, "cost", ".4f", "$"))
         cut = _NONE if system.truncated is None else f"{system.truncated:.1%}"
         counts = (str(system.errors), str(system.degraded))
         rows.append((system.name, _seconds(system.p50), _seconds(system.p95), *figures, cut, *counts))
-    yield from _fitting(rows, "<>>>>>>>>", 6)
-    if any(system.truncated for system in found.systems):
+    yield from _table_that_fits(rows, "<>>>>>>>>", 6)
+    if any(system.truncated for system in evaluation.systems):
         yield "cut: texts that were not read to their end"
-    if any(system.estimated for system in found.systems):
+    if any(system.estimated for system in evaluation.systems):
         yield "~ is our estimate"
-    for system in found.systems:
+    for system in evaluation.systems:
         if system.workers > 1:
             yield f"{one_line(system.name)}: times under load, {system.workers} queries at a time"
 
 
-def _failures(found: Evaluation) -> Iterator[str]:
-    rows: list[tuple[str, ...]] = [(f"nothing relevant in the top {found.settings.top_k}", "all", *FAILURES)]
-    for system in found.systems:
+def _failures(evaluation: Evaluation) -> Iterator[str]:
+    rows: list[tuple[str, ...]] = [(f"nothing relevant in the top {evaluation.settings.top_k}", "all", *FAILURES)]
+    for system in evaluation.systems:
         counts = [system.failures.get(kind, 0) for kind in FAILURES]
         rows.append((system.name, str(sum(counts)), *map(str, counts)))
     if all(row[1] == "0" for row in rows[1:]):
-        yield f"every system has something relevant in the top {found.settings.top_k} of every query"
+        yield f"every system has something relevant in the top {evaluation.settings.top_k} of every query"
         return
     yield table(rows, align="<" + ">" * (1 + len(FAILURES)))
     yield from _wrapped(
@@ -120,41 +123,41 @@ def _failures(found: Evaluation) -> Iterator[str]:
     )
 
 
-def _slices(found: Evaluation) -> Iterator[str]:
+def _slices(evaluation: Evaluation) -> Iterator[str]:
     rows = [
-        (f"{part.field}: {part.value}", str(part.queries), one.system, one.measure, *_change(one))
-        for part in found.slices
-        for one in part.comparisons
-        if one.p_adjusted < ALPHA and part.field != FIRST_RANK  # where all was right, a reranker can only lose
+        (f"{part.field}: {part.value}", str(part.queries), comparison.system, comparison.measure, *_change(comparison))
+        for part in evaluation.slices
+        for comparison in part.comparisons
+        if comparison.p_adjusted < ALPHA and part.field != FIRST_RANK  # where all was right, a reranker can only lose
     ]
-    tested = sum(len(part.comparisons) for part in found.slices)
+    tested = sum(len(part.comparisons) for part in evaluation.slices)
     if rows:
         heading = ("slices that move", "queries", "system", "measure", "change", "", "p")
         yield table([heading, *rows], align="<><<><>")
-        yield f"of {len(found.slices)} slices; p is corrected for all of them"
+        yield f"of {len(evaluation.slices)} slices; p is corrected for all of them"
     elif tested:
-        yield f"of {len(found.slices)} slices, none moves significantly on its own"
+        yield f"of {len(evaluation.slices)} slices, none moves significantly on its own"
 
 
-def _problems(found: Evaluation) -> Iterator[str]:
-    told: list[tuple[str, Problem]] = [("data", problem) for problem in found.data.problems]
-    told += [(system.name, problem) for system in found.systems for problem in system.problems]
-    for whose, problem in told:
-        yield f"{one_line(whose)}: {problem.count:,} × {one_line(problem.kind)}"
+def _problems(evaluation: Evaluation) -> Iterator[str]:
+    problems: list[tuple[str, Problem]] = [("data", problem) for problem in evaluation.data.problems]
+    problems += [(system.name, problem) for system in evaluation.systems for problem in system.problems]
+    for owner, problem in problems:
+        yield f"{one_line(owner)}: {problem.count:,} × {one_line(problem.kind)}"
         yield from (f"    {one_line(example)}" for example in problem.examples[:3])
         if problem.examples and problem.count > len(problem.examples[:3]):
             yield "    ..."
 
 
-def _verdict(found: Evaluation) -> Iterator[str]:
-    yield from (f"NOT EVALUATED: {one_line(name)}: {one_line(why)}" for name, why in found.stopped.items())
-    yield from _wrapped(found.verdict.words)
-    for reason in found.verdict.reasons:
+def _verdict(evaluation: Evaluation) -> Iterator[str]:
+    yield from (f"NOT EVALUATED: {one_line(name)}: {one_line(why)}" for name, why in evaluation.stopped.items())
+    yield from _wrapped(evaluation.verdict.words)
+    for reason in evaluation.verdict.reasons:
         yield from _wrapped(reason, "- ")
 
 
-def _fitting(rows: Sequence[Sequence[str]], align: str, first: int) -> Iterator[str]:
-    """Yield a table, or, where a line is too short for it, one of its first columns and one of the others."""
+def _table_that_fits(rows: Sequence[Sequence[str]], align: str, first: int) -> Iterator[str]:
+    """Yield a table; one that is too wide is split into one of its first columns and one of the others."""
     whole = table(rows, align=align)
     if max(map(len, whole.split("\n"))) <= _width():
         yield whole
@@ -166,23 +169,23 @@ def _fitting(rows: Sequence[Sequence[str]], align: str, first: int) -> Iterator[
 
 
 def _width() -> int:
-    return min(_WIDEST, shutil.get_terminal_size((_WIDEST, 24)).columns)
+    return min(_LINE_WIDTH, shutil.get_terminal_size((_LINE_WIDTH, 24)).columns)
 
 
 def _wrapped(text: str, bullet: str = "") -> list[str]:
     return wrap(one_line(text), _width(), initial_indent=bullet, subsequent_indent=" " * len(bullet))
 
 
-def _change(one: Comparison) -> tuple[str, str, str]:
-    p = "<0.001" if one.p_adjusted < 0.001 else f"{one.p_adjusted:.3f}"
-    return f"{one.difference.mean:+.4f}", _interval(one.difference, "+"), p
+def _change(comparison: Comparison) -> tuple[str, str, str]:
+    p = "<0.001" if comparison.p_adjusted < 0.001 else f"{comparison.p_adjusted:.3f}"
+    return f"{comparison.difference.mean:+.4f}", _interval(comparison.difference, "+"), p
 
 
 def _interval(estimate: MeanEstimate, sign: str = "") -> str:
     return f"[{estimate.low:{sign}.4f}, {estimate.high:{sign}.4f}]"
 
 
-def _known(system: System, figure: str, form: str, unit: str = "") -> str:
+def _figure(system: System, figure: str, form: str, unit: str = "") -> str:
     value = getattr(system, figure)
     if value is None:
         return _NONE

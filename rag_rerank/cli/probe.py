@@ -1,4 +1,4 @@
-"""``rag-rerank probe``: what rerankers cannot see."""
+"""``rag-rerank probe``: show which contrasts between passages rerankers do not recognise."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rag_rerank.cli.output import bar, one_line, table
+from rag_rerank.cli.output import bar, example, one_line, table
 from rag_rerank.errors import TruncationWarning
 
 if TYPE_CHECKING:
@@ -19,50 +19,52 @@ if TYPE_CHECKING:
 __all__ = ["probe"]
 
 SCHEMA = 1
-"""Version of the JSON object; it grows when a field changes its meaning or goes."""
+"""Version of the JSON object; it grows when a field changes its meaning or is removed."""
 
-_WIDEST = 24
-"""Signs of a config's name above its column."""
+_NAME_WIDTH = 24
+"""Most characters of a config's name above its column."""
 
 
-@click.command()
-@click.option("-c", "--config", "specs", required=True, multiple=True, metavar="NAME|FILE", help="May be repeated.")
-@click.option("--kind", "kinds", multiple=True, metavar="KIND", help="Only contrasts of this kind; may be repeated.")
+@click.command(epilog=example("probe --config minilm --config lexical --kind negation"))
+@click.option(
+    "-c", "--config", "specs", required=True, multiple=True, metavar="NAME|FILE", help="The reranker; repeatable."
+)
+@click.option("--kind", "kinds", multiple=True, metavar="KIND", help="Use only contrasts of this kind; repeatable.")
 @click.option(
     "--failures",
     type=click.IntRange(min=0),
     default=1,
     show_default=True,
-    help="How many of the contrasts that did not pass to show, for each kind and config.",
+    help="Failed contrasts to print for each kind and config.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, with all that did not pass.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, with all failed contrasts.")
 def probe(specs: tuple[str, ...], kinds: tuple[str, ...], failures: int, as_json: bool) -> None:
-    """Show what rerankers cannot see.
+    """Show which contrasts between passages rerankers do not recognise.
 
-    Puts rerankers before a small hand-written suite of contrasts in English: a query, a passage that answers it and one
-    or two that do not, of kinds such as negation, numbers or entity. A contrast passes if the better passage stands
-    above all worse ones; a tie does not pass. Each contrast is one call with two or three short passages.
+    Runs rerankers on a small hand-written suite of contrasts in English: a query, a passage that answers it and one or
+    two that do not, of kinds such as negation, numbers or entity. A contrast passes if the better passage ranks above
+    all worse ones; a tie does not pass. Each contrast is one call with two or three short passages.
 
-    The suite is for looking, not for training or for choosing a model by a point: a kind has fifteen contrasts, and the
-    95 % interval behind each rate says how little that is.
+    The suite is meant for inspection, not for training, nor for choosing between models that are a point apart: a kind
+    has fifteen contrasts, and the 95 % interval beside each rate shows how uncertain it is.
     """
     reports = [_report(spec, kinds) for spec in dict.fromkeys(specs)]
     if as_json:
         click.echo(json.dumps({"schema": SCHEMA, "reports": [report.to_dict() for report in reports]}))
     else:
-        click.echo("\n".join([*_page(reports), *(part for report in reports for part in _missed(report, failures))]))
+        click.echo("\n".join([*_page(reports), *(part for report in reports for part in _failed(report, failures))]))
 
 
 def _report(spec: str, kinds: Sequence[str]) -> ProbeReport:
-    from rag_rerank.evaluation.probes import probe as probed
+    from rag_rerank.evaluation.probes import probe as run_probe
 
     with warnings.catch_warnings(), bar(f"probing {spec}") as progress:
         warnings.simplefilter("ignore", TruncationWarning)  # the page says how many passages were cut
-        return probed(spec, kinds=kinds or None, progress=progress)
+        return run_probe(spec, kinds=kinds or None, progress=progress)
 
 
 def _page(reports: Sequence[ProbeReport]) -> Iterator[str]:
-    heading = ("kind", "chance", *(part for report in reports for part in (_tail(report.name), "95 %")))
+    heading = ("kind", "chance", *(part for report in reports for part in (_name_end(report.name), "95 %")))
     rows = [[report.kinds[i] for report in reports] for i in range(len(reports[0].kinds))]
     rows.append([report.all for report in reports])
     yield table([heading, *map(_row, rows)], align="<>" + "><" * len(reports))
@@ -75,9 +77,9 @@ def _page(reports: Sequence[ProbeReport]) -> Iterator[str]:
             yield f"{one_line(report.name)}: {report.degraded} rankings were degraded: not quite what was asked"
 
 
-def _tail(name: str) -> str:
-    """Return the end of a name, which tells more of a file than its folders do."""
-    return name if len(name) <= _WIDEST else f"…{name[1 - _WIDEST :]}"
+def _name_end(name: str) -> str:
+    """Return the end of a name; of a path, the file says more than the folders."""
+    return name if len(name) <= _NAME_WIDTH else f"…{name[1 - _NAME_WIDTH :]}"
 
 
 def _row(results: Sequence[KindResult]) -> tuple[str, ...]:
@@ -89,7 +91,7 @@ def _cells(result: KindResult) -> tuple[str, str]:
     return f"{result.passed}/{result.total} {result.rate:.0%}", f"{low:.0%}-{high:.0%}"
 
 
-def _missed(report: ProbeReport, count: int) -> Iterator[str]:
+def _failed(report: ProbeReport, count: int) -> Iterator[str]:
     for _, rows in groupby(report.missed, key=lambda row: row.contrast.kind):
         for row in islice(rows, count):
             yield from _block(report, row)
@@ -101,5 +103,5 @@ def _block(report: ProbeReport, row: MissedContrast) -> Iterator[str]:
     yield f"\n{one_line(report.name)} missed {contrast.id} ({margin}): {one_line(contrast.why)}"
     yield f"  query   {'':>9}  {one_line(contrast.query)}"
     for i, (text, score) in enumerate(zip(contrast.passages, row.scores, strict=True)):
-        shown = "–" if score is None else f"{score:.4g}"
-        yield f"  {'worse' if i else 'better':<6}  {shown:>9}  {one_line(text)}"
+        score_text = "–" if score is None else f"{score:.4g}"
+        yield f"  {'worse' if i else 'better':<6}  {score_text:>9}  {one_line(text)}"

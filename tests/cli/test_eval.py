@@ -64,7 +64,7 @@ def test_json_is_one_object_on_stdout_and_all_else_is_on_stderr(data: str) -> No
     assert found["schema"] == SCHEMA
     assert found["settings"] == {"measures": ["RR@10", "nDCG@3"], "depth": 12, "top_k": 5, "samples": 10_000, "seed": 3}
     assert [one["name"] for one in found["systems"]] == ["first stage", "oracle"]
-    assert "answers are kept in" in ended.stderr
+    assert "answers are stored in" in ended.stderr
 
 
 def test_answers_are_kept_in_the_users_cache_and_the_second_run_asks_nobody(
