@@ -1,4 +1,4 @@
-"""``rag-rerank distil``: a small model of one's own corpus, from the reranker that is used today."""
+"""``rag-rerank distil``: train a small model to rank a corpus as another reranker does."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ import click
 from rag_rerank.cli.options import (
     command_line,
     grade_option,
-    note,
+    print_note,
     resume_hint,
     resume_option,
-    settings_of,
     training_options,
+    training_settings,
     unjudged_option,
 )
-from rag_rerank.cli.output import bar, one_line
+from rag_rerank.cli.output import bar, example, one_line
 from rag_rerank.config import build
 
 if TYPE_CHECKING:
@@ -32,39 +32,51 @@ if TYPE_CHECKING:
 
 __all__ = ["distil"]
 
-_FITTED = {
-    "loss": "what fits the teacher's scale",
+_COMPUTED_DEFAULTS = {
+    "loss": "the loss for the teacher's scale",
     "learning_rate": "5e-5, for random weights 5e-4",
     "passages": "as --depth",
 }
-"""Knobs whose default depends on teacher and student."""
+"""Training options whose default depends on teacher and student."""
 
-_TERMS = (
-    "{teacher} asks a provider. Its terms may forbid training a model on its scores; whether they do is for you to "
-    "find out."
+_TERMS = "{teacher} calls a provider. Its terms may forbid training a model on its scores; check them before you go on."
+
+
+@click.command(
+    short_help="Train a small model to rank as another reranker does.",
+    epilog=example("distil --teacher cohere:rerank-v3.5 --student 3x384 --base minilm --corpus docs.jsonl -o small"),
 )
-
-
-@click.command(short_help="Teach a small model to rank as another reranker does.")
 @click.option("--teacher", required=True, metavar="NAME|FILE", help="The reranker to learn from; any config.")
-@click.option("--student", required=True, metavar="SHAPE|DIR", help="Layers x width, such as 3x384; or a checkpoint.")
-@click.option("--base", metavar="DIR", help="Checkpoint that a SHAPE is made from.")
-@click.option("--corpus", required=True, metavar="FILE|DIR", help="Passages: JSONL, a BEIR folder, or text lines.")
-@click.option("--queries", metavar="FILE", help="Your users' queries; by default they are made from the passages.")
-@click.option("-o", "--out", required=True, metavar="DIR", type=click.Path(path_type=Path), help="The folder to make.")
 @click.option(
-    "--depth", type=click.IntRange(min=2), default=16, show_default=True, help="Passages scored for each query."
+    "--student", required=True, metavar="SHAPE|DIR", help="Layers x width, such as 3x384; or a checkpoint folder."
 )
-@click.option("--max-pairs", type=click.IntRange(min=2), metavar="N", help="Pairs that the teacher scores at most.")
-@click.option("--ceiling", type=click.FloatRange(min=0), metavar="USD", help="What the teacher may cost in all.")
-@click.option("--yes", is_flag=True, help="Ask a provider without asking you first.")
-@click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Queries asked at a time.")
-@click.option("--records", metavar="DIR", help="Where the teacher's answers are kept.  [default: OUT.teacher]")
-@click.option("--validation", metavar="SOURCE", help="Judged queries of the same corpus, as for `eval`.")
+@click.option("--base", metavar="DIR", help="Checkpoint that gives a SHAPE its first weights.")
+@click.option("--corpus", required=True, metavar="FILE|DIR", help="Passages: JSONL, a BEIR folder, or plain lines.")
+@click.option("--queries", metavar="FILE", help="Your users' queries; by default generated from the passages.")
+@click.option(
+    "-o", "--out", required=True, metavar="DIR", type=click.Path(path_type=Path), help="Write the model to this folder."
+)
+@click.option(
+    "--depth", type=click.IntRange(min=2), default=16, show_default=True, help="Passages to score for each query."
+)
+@click.option(
+    "--max-pairs", type=click.IntRange(min=2), metavar="N", help="Most query-passage pairs that the teacher scores."
+)
+@click.option("--ceiling", type=click.FloatRange(min=0), metavar="USD", help="Most that the teacher may cost in all.")
+@click.option("--yes", is_flag=True, help="Call a provider without asking for confirmation.")
+@click.option(
+    "--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Queries to score at the same time."
+)
+@click.option("--records", metavar="DIR", help="Folder of the teacher's stored answers.  [default: OUT.teacher]")
+@click.option(
+    "--validation",
+    metavar="SOURCE",
+    help="Judged queries of the same corpus, as for `eval`; the result is measured on them.",
+)
 @grade_option
 @unjudged_option
 @click.option("--licence", metavar="ID", help="Licence of the corpus, for the model card: cc-by-4.0.")
-@partial(training_options, fitted=_FITTED)
+@partial(training_options, computed_defaults=_COMPUTED_DEFAULTS)
 @resume_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
 @click.pass_context
@@ -89,46 +101,46 @@ def distil(
     licence: str | None,
     resume: bool,
     as_json: bool,
-    **given: Any,
+    **training_values: Any,
 ) -> None:
-    """Teach a small model to order the passages of your corpus as another reranker does.
+    """Train a small model to order the passages of your corpus as another reranker does.
 
-    For each query BM25 proposes passages, the teacher scores them, and the student learns the scores. The teacher may
-    be a provider's model: what it will cost is told first, and asked for; with --ceiling nothing beyond is spent.
+    For each query, BM25 finds passages, the teacher scores them, and the student learns the scores. The teacher may be
+    a provider's model: the expected cost is printed, and confirmation asked for, before the first call. With --ceiling,
+    no more than that is spent.
 
-    A provider's terms may forbid training a model on its scores. Whether yours do is for you to find out.
+    A provider's terms may forbid training a model on its scores. Check them first.
 
-    Each answer is kept as it comes. After an error, a ceiling or Ctrl-C the same command goes on where it stopped, and
-    pays for nothing twice.
+    Each answer is stored at once. After an error, a ceiling or Ctrl-C, run the same command again to continue without
+    paying for an answer twice.
 
-    OUT is a folder that "torch:OUT", "onnx:OUT" and "onnx:OUT/int8" load, with a model card and a run record. Needs:
-    pip install "rag-rerank[train]".
+    OUT becomes a folder that "torch:OUT", "onnx:OUT" and "onnx:OUT/int8" load, with a model card and a run record.
+    Needs: pip install "rag-rerank[train]".
     """
-    from rag_rerank.evaluation import read  # both slow to import, for the other commands
+    from rag_rerank.evaluation import read  # both slow to import; other commands do not need them
     from rag_rerank.training.distillation import distill
     from rag_rerank.training.distillation import plan as distillation_plan
     from rag_rerank.training.distillation import student as students
 
     learner = students.student_of(student, base=base)
     with ExitStack() as stack:
-        taught_by = stack.enter_context(build(teacher))
-        fitting = distillation_plan.settings_for(taught_by, learner, depth)
-        fitted = {name: getattr(fitting, name) for name in _FITTED if given[name] is None}
-        shown: list[Callable[..., None]] = []
+        teacher_reranker = stack.enter_context(build(teacher))
+        suitable = distillation_plan.settings_for(teacher_reranker, learner, depth)
+        defaults = {name: getattr(suitable, name) for name in _COMPUTED_DEFAULTS if training_values[name] is None}
+        bars: list[Callable[..., None]] = []  # one, from the moment of consent on
 
         def agree(plan: Plan) -> None:
-            for said in _plan(plan):
-                click.echo(said, err=True)
+            click.echo("\n".join(_plan(plan)), err=True)
             if plan.estimate.ahead.requests:
-                click.echo(_TERMS.format(teacher=taught_by.label), err=True)
+                click.echo(_TERMS.format(teacher=teacher_reranker.label), err=True)
                 if not yes:
-                    click.confirm("Ask it?", abort=True, err=True)
-            shown.append(stack.enter_context(bar("distilling")))
+                    click.confirm("Call it?", abort=True, err=True)
+            bars.append(stack.enter_context(bar("distilling")))
 
         with resume_hint(out):
-            made = distill.distil(
+            result = distill.distil(
                 corpus,
-                taught_by,
+                teacher_reranker,
                 learner,
                 out,
                 queries=queries,
@@ -137,21 +149,21 @@ def distil(
                 max_pairs=max_pairs,
                 ceiling=ceiling,
                 workers=workers,
-                settings=settings_of({**given, **fitted}),
+                settings=training_settings({**training_values, **defaults}),
                 validation=None if validation is None else read(validation, relevant=relevant),
                 unjudged=unjudged,
                 records=records,
                 commands=(command_line(ctx),),
                 resume=resume,
                 agree=agree,
-                progress=lambda share, words=None: shown[0](share, words),
-                note=note,
+                progress=lambda share, words=None: bars[0](share, words),
+                note=print_note,
             )
-    click.echo(json.dumps(_as_dict(made, out)) if as_json else _summary(made, out))
+    click.echo(json.dumps(_as_dict(result, out)) if as_json else _summary(result, out))
 
 
 def _plan(plan: Plan) -> Iterator[str]:
-    """Say what is going to be done, before anything is asked."""
+    """Yield what will be done, before the teacher is called."""
     rules = ", ".join(f"{count:,} {rule}" for rule, count in plan.queries.counts.items() if count)
     for name, words in (
         ("corpus", f"{plan.corpus.name}: {len(plan.corpus.documents):,} passages"),
@@ -163,25 +175,25 @@ def _plan(plan: Plan) -> Iterator[str]:
         yield f"{name:<9}{one_line(words)}"
 
 
-def _summary(made: Distillation, out: Path) -> str:
-    cost = made.taught.usage.cost
-    spent = "" if cost is None else f"; the teacher cost ${cost:.4g}"
-    lines = [f"{out}: {made.fidelity}{spent}"]
-    if made.judged is not None:
-        found = made.judged
+def _summary(result: Distillation, out: Path) -> str:
+    cost = result.taught.usage.cost
+    cost_text = "" if cost is None else f"; the teacher cost ${cost:.4g}"
+    lines = [f"{out}: {result.fidelity}{cost_text}"]
+    if result.judged is not None:
+        figure = result.judged
         lines.append(
-            f"on {found.queries:,} judged queries of {found.data}, {found.measure} is {found.after:.3f} "
-            f"({found.before:.3f} in the order of the first stage)"
+            f"on {figure.queries:,} judged queries of {figure.data}, {figure.measure} is {figure.after:.3f} "
+            f"({figure.before:.3f} in the order of the first stage)"
         )
     return "\n".join(lines)
 
 
-def _as_dict(made: Distillation, out: Path) -> dict[str, Any]:
+def _as_dict(result: Distillation, out: Path) -> dict[str, Any]:
     return {
         "schema": 1,
         "folder": str(out),
-        "teacher": dict(made.taught.teacher),
-        "usage": made.taught.usage.to_dict(),
-        "following": made.fidelity.to_dict(),
-        "judged": None if made.judged is None else asdict(made.judged),
+        "teacher": dict(result.taught.teacher),
+        "usage": result.taught.usage.to_dict(),
+        "following": result.fidelity.to_dict(),
+        "judged": None if result.judged is None else asdict(result.judged),
     }

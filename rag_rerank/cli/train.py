@@ -1,4 +1,4 @@
-"""``rag-rerank train``: a cross-encoder of one's own, from judged pairs, pairs or feedback."""
+"""``rag-rerank train``: train a cross-encoder on judged queries, pairs or feedback."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from rag_rerank._files import new_folder
 from rag_rerank.base import PointwiseReranker, Reranker
 from rag_rerank.cli.options import (
     command_line,
-    note,
+    print_note,
     resume_hint,
     resume_option,
-    settings_of,
     training_options,
+    training_settings,
     unjudged_option,
 )
-from rag_rerank.cli.output import bar, one_line, table
+from rag_rerank.cli.output import bar, example, one_line, table
 from rag_rerank.compose import Cached, Unjudged
 from rag_rerank.config import build
 from rag_rerank.errors import ConfigError
@@ -34,41 +34,65 @@ if TYPE_CHECKING:
 
 __all__ = ["train"]
 
-_ALL = 10**9
-"""Scores that are kept: none is dropped for a newer one."""
+_NO_LIMIT = 10**9
+"""Entries of the score cache: so many that none is dropped for a newer one."""
 
-_WAYS = ("bm25", "bi-encoder", "model", "random")
+_MINING_METHODS = ("bm25", "bi-encoder", "model", "random")
 
 
-@click.command(short_help="Train a cross-encoder of your own.")
+@click.command(
+    short_help="Train a cross-encoder on your own data.",
+    epilog=example("train pairs.jsonl --base minilm --mine bm25 --hold-out 0.1 -o mine"),
+)
 @click.argument("sources", metavar="SOURCE...", nargs=-1, required=True)
-@click.option("--base", required=True, metavar="MODEL|DIR", help="What it begins with: a cross-encoder or an encoder.")
-@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), metavar="DIR", help="The folder to make.")
-@click.option("--licence", metavar="ID", help="Licence of the SOURCEs that do not name their own.")
+@click.option("--base", required=True, metavar="MODEL|DIR", help="Model to start from: a cross-encoder or an encoder.")
+@click.option(
+    "-o", "--out", required=True, type=click.Path(path_type=Path), metavar="DIR", help="Write the model to this folder."
+)
+@click.option("--licence", metavar="ID", help="Licence of SOURCEs that do not name their own.")
 @click.option("--qrels", metavar="FILE", help="Feedback for records, or other judgments; for one SOURCE.")
 @click.option("--model-licence", metavar="ID", help="Licence of the trained weights, for the model card.")
-@click.option("--mine", "ways", multiple=True, type=click.Choice(_WAYS), help="How negatives are found; repeatable.")
 @click.option(
-    "--negatives", type=click.IntRange(min=1), default=7, show_default=True, help="Negatives mined for a query."
+    "--mine",
+    "mining_methods",
+    multiple=True,
+    type=click.Choice(_MINING_METHODS),
+    help="Find negatives by this method; repeatable.",
 )
-@click.option("--encoder", metavar="MODEL|DIR", help="The bi-encoder of --mine bi-encoder.")
-@click.option("--model", metavar="NAME|FILE", help="The reranker of --mine model.")
 @click.option(
-    "--filter-teacher", metavar="NAME|FILE", help="Drops mined passages that it holds for relevant; keeps its scores."
+    "--negatives", type=click.IntRange(min=1), default=7, show_default=True, help="Negatives to mine for each query."
 )
-@click.option("--validation", metavar="SOURCE", help="Judged queries to validate and calibrate on, as for `eval`.")
-@click.option("--hold-out", type=float, metavar="SHARE", help="Validate on this share of the SOURCEs instead.")
+@click.option("--encoder", metavar="MODEL|DIR", help="The bi-encoder for --mine bi-encoder.")
+@click.option("--model", metavar="NAME|FILE", help="The reranker for --mine model.")
+@click.option(
+    "--filter-teacher",
+    metavar="NAME|FILE",
+    help="Drop mined passages that this reranker finds relevant, and store its scores on the others.",
+)
+@click.option("--validation", metavar="SOURCE", help="Judged queries for validation and calibration, as for `eval`.")
+@click.option(
+    "--hold-out",
+    type=float,
+    metavar="SHARE",
+    help="Validate on this share of the SOURCEs instead, and do not train on it.",
+)
 @click.option(
     "--depth",
     type=click.IntRange(min=2),
     default=50,
     show_default=True,
-    help="Candidates of a validation query, at most.",
+    help="Most candidates of a validation query.",
 )
 @unjudged_option
-@click.option("--shared-corpus", is_flag=True, help="Training and validation search one corpus, and may share texts.")
 @click.option(
-    "--against-leaks", "evaluations", multiple=True, metavar="SOURCE", help="Leave text of this out; repeatable."
+    "--shared-corpus", is_flag=True, help="Training and validation use the same corpus, so they may share texts."
+)
+@click.option(
+    "--against-leaks",
+    "evaluations",
+    multiple=True,
+    metavar="SOURCE",
+    help="Do not train on any text of this evaluation collection; repeatable.",
 )
 @training_options
 @resume_option
@@ -83,7 +107,7 @@ def train(
     licence: str | None,
     qrels: str | None,
     model_licence: str | None,
-    ways: Sequence[Any],
+    mining_methods: Sequence[Any],
     negatives: int,
     encoder: str | None,
     model: str | None,
@@ -96,84 +120,84 @@ def train(
     evaluations: Sequence[str],
     resume: bool,
     as_json: bool,
-    **given: Any,
+    **training_values: Any,
 ) -> None:
-    """Train a cross-encoder on your own queries, and write it as a folder that all local backends load.
+    """Train a cross-encoder on your own queries, and write it to a folder that all local backends load.
 
-    SOURCE is a JSONL file of pairs (query, positive, perhaps negatives), a folder in BEIR's form, ir_datasets:NAME, or
-    records with texts and --qrels with your users' feedback. Several are trained on together.
+    SOURCE is a JSONL file of pairs (query, positive, optionally negatives), a BEIR folder, ir_datasets:NAME, or
+    records with texts, together with --qrels for your users' feedback. Several are trained on together.
 
-    With a validation, the step with the best nDCG@10 is kept, training stops early, and scores are calibrated. Text of
-    a --validation's queries, and of all of --against-leaks, is left out of the training and told in the model card.
+    With a validation, the step with the best nDCG@10 is written, training stops early, and scores are calibrated. The
+    queries of --validation and all text of --against-leaks are left out of the training; the model card reports it.
 
-    Checkpoints lie in DIR.checkpoints while it runs; scores of --filter-teacher and --model stay in DIR.scores. After
-    Ctrl-C, a kill or a full disk the same command goes on where it stopped. Needs: pip install "rag-rerank[train]".
+    Checkpoints are in DIR.checkpoints during training; scores of --filter-teacher and --model stay in DIR.scores. After
+    Ctrl-C, a kill or a full disk, run the same command again to continue. Needs: pip install "rag-rerank[train]".
     """
-    from rag_rerank.evaluation import read  # these are slow to import, for the other commands
+    from rag_rerank.evaluation import read  # these are slow to import; other commands do not need them
     from rag_rerank.training import validation as training_validation
     from rag_rerank.training.base_model import find_base
     from rag_rerank.training.data import hard_negatives, split, teacher_scores
     from rag_rerank.training.model_card import card
-    from rag_rerank.training.train import train as run
+    from rag_rerank.training.train import train as run_training
 
-    settings = settings_of(given)
+    settings = training_settings(training_values)
     if validation is not None and hold_out is not None:
         raise ConfigError("give one of --validation and --hold-out, not both")
-    if (filter_teacher or model or encoder) and not ways:
-        raise ConfigError("--filter-teacher, --model and --encoder belong to mining; say how with --mine")
+    if (filter_teacher or model or encoder) and not mining_methods:
+        raise ConfigError("--filter-teacher, --model and --encoder are for mining; choose a method with --mine")
     new_folder(out)
     find_base(base)
     examples = _read(sources, licence, qrels)
     judged: Judged | None = None
     if hold_out is not None:
-        examples, held = split.split(examples, share=hold_out, seed=settings.seed, shared_corpus=shared_corpus)
-        judged = training_validation.first_stage_of(held, among=examples if shared_corpus else None, depth=depth)
+        examples, rest = split.split(examples, share=hold_out, seed=settings.seed, shared_corpus=shared_corpus)
+        judged = training_validation.first_stage_of(rest, among=examples if shared_corpus else None, depth=depth)
     elif validation is not None:
         judged = read(validation, depth=depth)
-    examples, contamination = _clean(examples, judged if validation else None, evaluations, shared_corpus)
-    taught_by: card.TeacherFacts | None = None
-    if ways:
+    examples, contamination = _without_leaks(examples, judged if validation else None, evaluations, shared_corpus)
+    teacher_facts: card.TeacherFacts | None = None
+    if mining_methods:
         with ExitStack() as stack:
-            teacher, current = (_built(spec, out, stack) for spec in (filter_teacher, model))
+            teacher, miner = (_cached_reranker(spec, out, stack) for spec in (filter_teacher, model))
             with bar("mining negatives") as progress:
                 examples = hard_negatives.mine(
                     examples,
-                    ways=ways,
+                    ways=mining_methods,
                     negatives=negatives,
                     teacher=teacher,
-                    model=current,
+                    model=miner,
                     encoder=encoder,
                     seed=settings.seed,
                     progress=progress,
                 )
             if teacher is not None:
-                scored = sum(p.teacher is not None for example in examples.examples for p in example.passages)
-                taught_by = card.TeacherFacts(
-                    name=teacher.label, remote=teacher_scores.provided_scores(teacher), pairs=scored
+                scores = sum(p.teacher is not None for example in examples.examples for p in example.passages)
+                teacher_facts = card.TeacherFacts(
+                    name=teacher.label, remote=teacher_scores.provided_scores(teacher), pairs=scores
                 )
     click.echo("\n".join(_plan(examples, judged, base)), err=True)
-    begun = card.Card(
+    draft_card = card.Card(
         name=out.name,
         licence=model_licence,
         contamination=contamination,
-        teacher=taught_by,
+        teacher=teacher_facts,
         commands=(command_line(ctx),),
     )
     with resume_hint(out), bar(f"training {one_line(out.name)}") as progress:
-        made = run(
+        result = run_training(
             examples,
             out,
             base=base,
-            card=begun,
+            card=draft_card,
             settings=settings,
             validation=judged,
             calibration=judged,
             unjudged=unjudged,
             resume=resume,
             progress=progress,
-            note=note,
+            note=print_note,
         )
-    click.echo(json.dumps(made.to_dict()) if as_json else "\n".join(_summary(made)))
+    click.echo(json.dumps(result.to_dict()) if as_json else "\n".join(_summary(result)))
 
 
 def _read(sources: Sequence[str], licence: str | None, qrels: str | None) -> Examples:
@@ -181,19 +205,22 @@ def _read(sources: Sequence[str], licence: str | None, qrels: str | None) -> Exa
     from rag_rerank.training.data.read import read_examples
 
     if qrels is not None and len(sources) > 1:
-        raise ConfigError("--qrels belongs to one SOURCE, and there are several")
-    found = [read_examples(source, licence=licence, qrels=qrels) for source in sources]
+        raise ConfigError("--qrels belongs to one SOURCE, and there are several; name one SOURCE with it")
+    parts = [read_examples(source, licence=licence, qrels=qrels) for source in sources]
     return Examples(
-        examples=tuple(chain.from_iterable(one.examples for one in found)),
-        sources=tuple(chain.from_iterable(one.sources for one in found)),
-        problems=tuple(chain.from_iterable(one.problems for one in found)),
+        examples=tuple(chain.from_iterable(part.examples for part in parts)),
+        sources=tuple(chain.from_iterable(part.sources for part in parts)),
+        problems=tuple(chain.from_iterable(part.problems for part in parts)),
     )
 
 
-def _clean(
+def _without_leaks(
     examples: Examples, validation: Judged | None, evaluations: Sequence[str], shared_corpus: bool
 ) -> tuple[Examples, tuple[dict[str, Any], ...] | None]:
-    """Leave out what evaluations hold; of a validation its queries, since its corpus may be the one that is served."""
+    """Remove the text of evaluations, of a validation only its queries: its corpus may be the one in production.
+
+    Returns the examples, and what the model card reports of it.
+    """
     from rag_rerank.training.data.leakage import find_leaks
 
     if validation is None and not evaluations:
@@ -207,23 +234,26 @@ def _clean(
     return examples, tuple(rows)
 
 
-def _built(spec: str | None, out: Path, stack: ExitStack) -> Reranker | None:
-    """Build a reranker whose scores are kept beside the folder: a resumed run finds them, and pays for none twice."""
+def _cached_reranker(spec: str | None, out: Path, stack: ExitStack) -> Reranker | None:
+    """Build a reranker whose scores are stored beside the folder, so that a resumed run does not pay for them again."""
     from rag_rerank.training.data import teacher_scores
 
     if spec is None:
         return None
     reranker = build(spec)
     if isinstance(reranker, PointwiseReranker) and not isinstance(reranker, Cached) and not reranker.why_not_cacheable:
-        reranker = Cached(reranker=reranker, path=f"{out}.scores", max_entries=_ALL, name=reranker.label)
+        reranker = Cached(reranker=reranker, path=f"{out}.scores", max_entries=_NO_LIMIT, name=reranker.label)
     elif teacher_scores.provided_scores(reranker) and not isinstance(reranker, Cached):
-        note(f"{reranker.label} is asked, and paid, anew each time this is run; put type: cached around its members")
-    made: Reranker = stack.enter_context(reranker)
-    return made
+        print_note(
+            f"{reranker.label} is called, and paid, again each time this command runs; put type: cached around its "
+            "members"
+        )
+    entered: Reranker = stack.enter_context(reranker)
+    return entered
 
 
 def _plan(examples: Examples, judged: Judged | None, base: str) -> Iterator[str]:
-    """Say what was read, before anything is trained."""
+    """Yield what was read, before training starts."""
     pairs = sum(len(example.passages) for example in examples.examples)
     yield f"base        {one_line(base)}"
     yield f"data        {len(examples.examples):,} queries, {pairs:,} pairs"
@@ -235,29 +265,27 @@ def _plan(examples: Examples, judged: Judged | None, base: str) -> Iterator[str]
         yield f"Note: {one_line(str(problem))}"
 
 
-def _summary(made: TrainingRun) -> Iterator[str]:
-    """Say what came of it."""
+def _summary(result: TrainingRun) -> Iterator[str]:
+    """Yield the results."""
     rows: list[Sequence[str]] = [("step", "loss", "nDCG@10", "lift at top-3", "")]
-    for point in made.curve:
-        numbers = (f"{point.step:,}", *map(_shown, (point.loss, point.ndcg)), _shown(point.lift, "+"))
-        said = " and ".join(
-            (["the base"] if point.step == 0 else []) + (["kept"] if point.step == made.best_step else [])
-        )
-        rows.append((*numbers, said))
+    for point in result.curve:
+        numbers = (f"{point.step:,}", *map(_number, (point.loss, point.ndcg)), _number(point.lift, "+"))
+        remarks = (["the base"] if point.step == 0 else []) + (["kept"] if point.step == result.best_step else [])
+        rows.append((*numbers, " and ".join(remarks)))
     yield table(rows, align=">>>><")
     yield ""
-    if made.new_weights:
-        yield f"{one_line(made.base)} had no head for relevance; it was given a new one"
-    if made.incoming is not None and made.before.ndcg is not None and made.best.ndcg is not None:
-        validation = f"{made.validation_queries:,} queries of {one_line(made.validation_name or '')}"
-        yield f"nDCG@10 on {validation}: {made.best.ndcg:.4f}"
-        yield f"the base had {made.before.ndcg:.4f}, the incoming order {made.incoming.ndcg:.4f}"
-        if made.best_step == 0:
-            yield "no step ranks better than the base, which is what was written"
-    done = made.curve[-1].step
-    yield f"{done:,} of {made.steps:,} steps in {made.seconds:,.0f} s on {one_line(made.hardware['device'])}"
-    yield f"{made.folder}: written"
+    if result.new_weights:
+        yield f"{one_line(result.base)} had no head for relevance, so a new one was trained"
+    if result.incoming is not None and result.before.ndcg is not None and result.best.ndcg is not None:
+        validation = f"{result.validation_queries:,} queries of {one_line(result.validation_name or '')}"
+        yield f"nDCG@10 on {validation}: {result.best.ndcg:.4f}"
+        yield f"the base had {result.before.ndcg:.4f}, the incoming order {result.incoming.ndcg:.4f}"
+        if result.best_step == 0:
+            yield "no step ranks better than the base, so the base was written"
+    done = result.curve[-1].step
+    yield f"{done:,} of {result.steps:,} steps in {result.seconds:,.0f} s on {one_line(result.hardware['device'])}"
+    yield f"{result.folder}: written"
 
 
-def _shown(value: float | None, sign: str = "") -> str:
+def _number(value: float | None, sign: str = "") -> str:
     return "" if value is None else f"{value:{sign}.4f}"

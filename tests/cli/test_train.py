@@ -111,7 +111,7 @@ def test_ctrl_c_says_how_to_go_on_and_the_same_command_does(
         patched.setattr(_Making, "stepped", interrupted)
         stopped = command(*words)
     assert stopped.exit_code == 130
-    assert "the same command goes on" in stopped.stderr
+    assert "run the same command again" in stopped.stderr
     assert command(*words).exit_code == 0
     record = json.loads((tmp_path / "out" / "training.json").read_text())
     assert [session["step"] for session in record["sessions"]] == [0, 2]
@@ -152,7 +152,7 @@ def test_what_cannot_be_begun_is_told_before_a_teacher_is_asked(
     [
         (("--learning-rate=0",), "learning_rate: must be"),
         (("--hold-out=0.1", "--validation=x.jsonl"), "not both"),
-        (("--filter-teacher=embedded",), "say how with --mine"),
+        (("--filter-teacher=embedded",), "choose a method with --mine"),
         (("--hold-out=2",), "between 0 and 1"),
         (("--loss=margin-mse",), "--filter-teacher"),
         (("--base=./nowhere",), "no such folder"),

@@ -183,7 +183,7 @@ def test_the_command_asks_before_a_provider_is_asked_and_tells_of_its_terms(
     file = tmp_path / "teacher.json"
     file.write_text(json.dumps(api(rerank_server)))
     ended = run(data, base, tmp_path / "out", "--teacher", str(file), "--max-pairs", "120")
-    assert ended.exit_code == 1 and "Ask it?" in ended.stderr
+    assert ended.exit_code == 1 and "Call it?" in ended.stderr
     assert "terms may forbid" in ended.stderr and "$0.02" in ended.stderr
     dear = run(data, base, tmp_path / "out", "--teacher", str(file), "--ceiling", "0.01", "--yes")
     assert dear.exit_code == 2 and "nothing was asked" in dear.stderr
