@@ -189,8 +189,8 @@ def parse_yaml(text: str) -> Any:
 
 
 def _check_unique(keys: Iterable[str]) -> None:
-    known: set[str] = set()
+    earlier: set[str] = set()
     for key in keys:
-        if key in known:
+        if key in earlier:
             raise ValueError(f"the key {key!r} stands twice in one mapping, and the first would be lost; remove one")
-        known.add(key)
+        earlier.add(key)

@@ -1,4 +1,4 @@
-"""What loads on first use: optional packages, and state that is loaded once and never pickled."""
+"""Load on first use: optional packages, and values that are computed once and never pickled."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _ABSENT = object()
 
 
 class load_once(Generic[T]):
-    """A method turned into a value that is computed once per instance and process, also under threads.
+    """Turn a method into an attribute whose value is computed once per instance and process.
 
-    Unlike ``functools.cached_property`` (no lock since Python 3.12), two threads that meet at first use load once.
-    The value lives in ``instance.__dict__``, beside a frozen dataclass's fields and outside its ``repr``, ``==``
-    and pickle. A forked process computes its own: threads, connections and locks do not survive a fork. What it
-    inherits it neither uses nor frees.
+    Threads that read it at the same time compute it once, unlike with ``functools.cached_property``, which has no lock
+    since Python 3.12. The value is in ``instance.__dict__``, beside the fields of a frozen dataclass, but not in its
+    ``repr``, ``==`` and pickle. A forked process computes its own value, because threads, connections and locks do not
+    survive a fork; it neither uses nor frees the value of its parent.
     """
 
     def __init__(self, load: Callable[[Any], T]) -> None:
@@ -48,8 +48,8 @@ class load_once(Generic[T]):
             with self._lock(instance):
                 if key not in state:
                     state[key] = self._load(instance)
-        found: T = value
-        return found
+        loaded: T = value
+        return loaded
 
     def _peek(self, instance: object) -> T | None:
         value: T | None = instance.__dict__.get(self._key)
@@ -61,19 +61,19 @@ class load_once(Generic[T]):
             return value
 
     def _lock(self, instance: object) -> threading.RLock:
-        """Return the lock of this value of this instance, so that two models load side by side."""
+        """Return the lock of this value of this instance; other instances load at the same time."""
         lock: threading.RLock = instance.__dict__.setdefault(f"{self._key}, lock", threading.RLock())
         return lock
 
 
 def peek(instance: object, name: str) -> Any:
-    """Return the value of a `load_once` method where it is loaded, else ``None``; never waits."""
+    """Return the value of a `load_once` method, or ``None`` if it is not loaded; never waits."""
     method: load_once[Any] = getattr(type(instance), name)
     return method._peek(instance)
 
 
 def forget(instance: object, name: str) -> Any:
-    """Forget the value of a `load_once` method and return it, or ``None`` where nothing was loaded."""
+    """Forget the value of a `load_once` method and return it, or ``None`` if it was not loaded."""
     method: load_once[Any] = getattr(type(instance), name)
     return method._forget(instance)
 

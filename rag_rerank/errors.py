@@ -7,22 +7,22 @@
     ├── MissingExtraError (ImportError)  an optional package is absent; names the install command
     ├── ModelLoadError                   weights absent, wrong revision, untrained head, unsafe or unreadable file
     ├── InputError (ValueError)          a query, a candidate or a cutoff that cannot be used as given
-    │   └── InputTooLong                 more tokens than the window holds, and cutting was not allowed
-    └── BackendError                     the thing that scores failed; .backend .model .status
-        ├── TransientError               may pass: all that retries and Fallback look at; .retry_after (seconds)
+    │   └── InputTooLong                 more tokens than the model reads, and cutting was not allowed
+    └── BackendError                     the model or the provider failed; .backend .model .status
+        ├── TransientError               may pass: only these are retried, and make Fallback go on; .retry_after
         │   ├── BackendTimeout           no answer in time
-        │   ├── RateLimited              429, or a limit of our own
+        │   ├── RateLimited              429, or a limit that the user set
         │   ├── BackendUnavailable       no connection, or 5xx
-        │   ├── CircuitOpen              a provider that failed again and again is left alone for a while
-        │   ├── CostExceeded             a ceiling of cost would be passed
-        │   ├── Overloaded               as many calls as a local reranker takes are waiting or running
-        │   ├── DeadlineExceeded         (TimeoutError) the time given for a call is spent
+        │   ├── CircuitOpen              a provider failed repeatedly, and gets no requests for a while
+        │   ├── CostExceeded             the request would exceed a cost limit
+        │   ├── Overloaded               a local reranker has its maximum of waiting and running calls
+        │   ├── DeadlineExceeded         (TimeoutError) the time limit of a call is over
         │   └── AllFailed                every member of a composite failed; .errors
         ├── AuthenticationError          no key, or 401, 403, 498
         ├── BillingError                 402: no credit left
         ├── RequestRejected              400, 404, 405, 422, 501: the same request will fail again
         │   └── RequestTooLarge          413, or a documented size limit
-        └── BadResponse                  an answer that cannot be trusted: wrong count, index twice, NaN, not JSON
+        └── BadResponse                  an invalid answer: wrong count, an index twice, NaN, not JSON
 
 A message says what is wrong, where, and how to mend it. No message holds a key or a document's text.
 """
@@ -66,7 +66,7 @@ __all__ = [
 class RerankError(Exception):
     """Base of all errors of this library.
 
-    ``trace`` is the tree of what had been done when the call failed, or ``None`` where nothing had begun.
+    ``trace`` is the tree of what was done before the call failed, or ``None`` if it failed before the first step.
     """
 
     trace: Trace | None = None
@@ -77,7 +77,7 @@ class ConfigError(RerankError, ValueError):
 
     Args:
         message: What is wrong and how to mend it.
-        path: Where, from the root of the config: ``stages[1].reranker``. Empty at the root.
+        path: Its place in the config: ``stages[1].reranker``. Empty at the root.
     """
 
     def __init__(self, message: str, *, path: str = "") -> None:
@@ -86,7 +86,7 @@ class ConfigError(RerankError, ValueError):
         super().__init__(f"{path}: {message}" if path else message)
 
     def under(self, parent: str) -> ConfigError:
-        """Return the same error seen from one level further out; from the root, itself."""
+        """Return the same error with its path below a parent; for the root, itself."""
         if not parent:
             return self
         joiner = "" if not self.path or self.path.startswith("[") else "."
@@ -107,7 +107,7 @@ class MissingExtraError(RerankError, ImportError):
 
 
 class ModelLoadError(RerankError):
-    """A model could not be loaded: files absent or unreadable, unsafe format, or a head that was never trained."""
+    """A model cannot be loaded: files absent or unreadable, an unsafe format, or a head that was never trained."""
 
 
 class InputError(RerankError, ValueError):
@@ -115,14 +115,14 @@ class InputError(RerankError, ValueError):
 
 
 class InputTooLong(InputError):
-    """More tokens than the model's window holds, and cutting them was not allowed.
+    """An input has more tokens than the model reads, and may not be cut.
 
     Raised for a text with ``on_overflow="error"``, and always for a query that leaves no room for any text:
     a query is never cut.
 
     Args:
         message: How long it is, what fits, and how to mend it.
-        position: Position among the texts that were scored, where one text is at fault.
+        position: Position of the text among those that were scored; ``None`` if the query is too long.
     """
 
     def __init__(self, message: str, *, position: int | None = None) -> None:
@@ -131,13 +131,13 @@ class InputTooLong(InputError):
 
 
 class BackendError(RerankError):
-    """What scores failed.
+    """The model or the provider that scores failed.
 
     Args:
         message: What happened, without secrets and without document text.
         backend: Registry name of the backend, such as ``"cohere"``.
-        model: Model asked for.
-        status: HTTP status of the answer, where there was one.
+        model: The model in the request.
+        status: HTTP status of the answer; ``None`` without an answer.
     """
 
     def __init__(
@@ -150,9 +150,9 @@ class BackendError(RerankError):
 
 
 class TransientError(BackendError):
-    """A failure that may pass: the only class that retries and Fallback look at.
+    """A failure that may pass: retries and Fallback react to this class only.
 
-    ``retry_after``: seconds to wait, when the provider said how long.
+    ``retry_after``: seconds to wait, if the provider said how long.
     """
 
     def __init__(
@@ -173,9 +173,9 @@ class BackendTimeout(TransientError):
 
 
 class RateLimited(TransientError):
-    """The provider refused the request for now (429), or a limit of our own did.
+    """The provider refused the request for now (429), or the user's own limit did.
 
-    In the latter case nothing was sent, ``status`` is ``None`` and no retry policy tries again.
+    In the latter case nothing was sent, ``status`` is ``None``, and the request is not retried.
     """
 
 
@@ -184,38 +184,38 @@ class BackendUnavailable(TransientError):
 
 
 class CircuitOpen(TransientError):
-    """A provider failed so often in a row that it is left alone for a while (`Breaker`); nothing was sent.
+    """A provider failed so often in a row that it gets no requests for a while (`Breaker`); nothing was sent.
 
-    ``retry_after`` is the time until one request may try it; ``None`` while one does. No retry policy tries again, so
-    that a Fallback moves on at once.
+    ``retry_after`` is the time until one request may try it again; ``None`` while that request runs. The error is not
+    retried, so that a Fallback goes on to its next member at once.
     """
 
 
 class CostExceeded(TransientError):
-    """The request would pass a ceiling (``limits.cost_per_call``, ``limits.cost_per_process``); it was not sent.
+    """The request would exceed ``limits.cost_per_call`` or ``limits.cost_per_process``; it was not sent.
 
-    It is a `TransientError` although waiting does not help, because the ceiling is a wish of the user's and no mistake
-    that a Fallback could hide: it moves on, to a local reranker for example. No retry policy tries again.
+    It is a `TransientError`, although waiting does not help, so that a Fallback goes on, for example to a local
+    reranker: the limit is the user's intention, not a mistake that a Fallback could hide. The error is not retried.
     """
 
 
 class Overloaded(TransientError):
-    """A local reranker has as many calls waiting or running as its ``max_queue`` allows; nothing was begun.
+    """A local reranker has as many waiting and running calls as its ``max_queue`` allows; this one was not started.
 
-    No retry policy of the library sees it, because those stand around requests to providers only; a Fallback moves on.
+    It is not retried, because the library retries only requests to providers; a Fallback goes on to its next member.
     """
 
 
 class DeadlineExceeded(TransientError, TimeoutError):
-    """The time given for a call, by ``timeout`` or by a `Deadline`, is spent.
+    """The time limit of a call, from ``timeout`` or from a `Deadline`, is over.
 
-    It goes up through everything that had this time in common. What stands outside may go on: a Fallback moves on from
-    a member whose own `Deadline` is over.
+    The error passes through every reranker that shares this limit. A reranker outside of it can go on: a Fallback goes
+    on to its next member if the `Deadline` of one member is over.
     """
 
 
 class AllFailed(TransientError):
-    """Every member of a composite failed for a reason that may pass; ``errors`` holds them in order."""
+    """Every member of a composite failed with a `TransientError`; ``errors`` holds them in order."""
 
     def __init__(self, message: str, *, errors: Sequence[TransientError] = ()) -> None:
         self.errors = tuple(errors)
@@ -223,37 +223,37 @@ class AllFailed(TransientError):
 
 
 class AuthenticationError(BackendError):
-    """No key, or a key that the provider does not accept. Never tried again."""
+    """No key, or a key that the provider does not accept. Never retried."""
 
 
 class BillingError(BackendError):
-    """The account has no credit left (402). Never tried again."""
+    """The account has no credit left (402). Never retried."""
 
 
 class RequestRejected(BackendError):
-    """The provider will not answer this request, however often it is sent."""
+    """The provider rejects this request, however often it is sent."""
 
 
 class RequestTooLarge(RequestRejected):
-    """The request is over a size limit of the provider."""
+    """The request exceeds a size limit of the provider."""
 
 
 class BadResponse(BackendError):
-    """An answer that cannot be trusted: too few or too many scores, an index twice or out of range, NaN, not JSON."""
+    """An invalid answer: too few or too many scores, an index twice or out of range, NaN, not JSON."""
 
 
 class TruncationWarning(UserWarning):
-    """Some texts were longer than the model's window and were cut; each hit's coverage says by how much."""
+    """Some texts were longer than the model reads and were cut; the coverage of each hit says by how much."""
 
 
 class CalibrationWarning(UserWarning):
-    """Probabilities may be off: a map was fitted on another revision of the model, or on little data."""
+    """Probabilities may be wrong: a map was fitted on another revision of the model, or on little data."""
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return ``"; did you mean 'x'?"`` for the nearest known word, or the sorted list of known words."""
+def did_you_mean(word: str, choices: Iterable[str]) -> str:
+    """Return ``"; did you mean 'x'?"`` with the nearest choice, or else a list of all choices."""
     import difflib
 
-    names = sorted(known)
+    names = sorted(choices)
     near = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
     return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(names)}"

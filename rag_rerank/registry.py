@@ -1,11 +1,11 @@
-"""Names of rerankers, and the classes behind them, imported on first use.
+"""The names of rerankers and their classes, which are imported on first use.
 
 Built-in names are the table below. Other distributions add names with an entry point::
 
     [project.entry-points."rag_rerank.rerankers"]
     my-reranker = "my_package.rerank:MyReranker"
 
-They cannot shadow a built-in name or an alias, and are looked up only when a name is unknown.
+An entry point cannot replace a built-in name or an alias; entry points are read only for an unknown name.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ EXTRAS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "voyage": ("voyageai", "voyage"),
     }
 )
-"""``type`` -> the optional package that it imports, and the extra that installs it."""
+"""``type`` -> (the optional package that it imports, the extra that installs it)."""
 
 PLUGIN_GROUP = "rag_rerank.rerankers"
 
@@ -67,43 +67,46 @@ def names() -> tuple[str, ...]:
 def aliases() -> Mapping[str, str]:
     """Return the one-word names of well-known models: ``"minilm" -> "onnx:minilm"``."""
     catalogue = importlib.import_module("rag_rerank.backends.local.catalogue")
-    found: Mapping[str, str] = catalogue.aliases()
-    return found
+    by_name: Mapping[str, str] = catalogue.aliases()
+    return by_name
 
 
 def resolve(name: str) -> type[Reranker]:
-    """Return the class behind a name.
+    """Return the class that a ``type`` names.
 
     Raises:
-        ConfigError: No such name (the message names the nearest one), or a plugin that cannot be loaded.
+        ConfigError: The name is unknown (the message names the nearest one), or a plugin cannot be loaded.
     """
     target = BUILT_IN.get(name)
     if target is not None:
         module, _, attribute = target.partition(":")
-        found: type[Reranker] = getattr(importlib.import_module(module), attribute)
-        return found
+        built_in: type[Reranker] = getattr(importlib.import_module(module), attribute)
+        return built_in
     plugin = _plugins().get(name)
     if plugin is None:
         raise ConfigError(f"unknown type {name!r}{did_you_mean(name, {*names(), *aliases()})}")
-    return _loaded(plugin)
+    return _load(plugin)
 
 
-def _loaded(plugin: EntryPoint) -> type[Reranker]:
+def _load(plugin: EntryPoint) -> type[Reranker]:
     from rag_rerank.base import Reranker
 
     try:
-        found = plugin.load()
-    except Exception as error:  # a plugin raises at import whatever it likes
+        plugin_class = plugin.load()
+    except Exception as error:  # the import of a plugin can raise anything
         raise ConfigError(
-            f"the plugin {plugin.name!r} ({plugin.value}) cannot be loaded: {type(error).__name__}: {error}"
+            f"the plugin {plugin.name!r} ({plugin.value}) cannot be loaded: {type(error).__name__}: {error}; "
+            "repair or uninstall its package"
         ) from error
-    if not (isinstance(found, type) and issubclass(found, Reranker)):
-        raise ConfigError(f"the plugin {plugin.name!r} ({plugin.value}) is no Reranker class")
-    return found
+    if not (isinstance(plugin_class, type) and issubclass(plugin_class, Reranker)):
+        raise ConfigError(
+            f"the plugin {plugin.name!r} ({plugin.value}) is no Reranker class; its entry point must name one"
+        )
+    return plugin_class
 
 
 def _plugins() -> dict[str, EntryPoint]:
     from importlib.metadata import entry_points
 
-    taken = {*BUILT_IN, *aliases()}
-    return {point.name: point for point in entry_points(group=PLUGIN_GROUP) if point.name not in taken}
+    reserved = {*BUILT_IN, *aliases()}
+    return {point.name: point for point in entry_points(group=PLUGIN_GROUP) if point.name not in reserved}

@@ -1,4 +1,4 @@
-"""Keys that never show themselves."""
+"""Keys of providers, which no repr, log or trace shows."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ _REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}\Z")
 
 
 class Secret:
-    """A key given as itself or as a reference ``"${VAR}"`` to an environment variable.
+    """A key, or a reference ``"${VAR}"`` to the environment variable that holds it.
 
-    ``repr``, ``str``, logs and traces show ``Secret(***)``; a config file keeps a reference and never a key.
-    A reference is read at each use, so a rotated key takes effect at once.
+    ``repr``, ``str``, logs and traces show ``Secret(***)``; `rag_rerank.to_config` writes a reference, never a key.
+    The variable is read at each use, so a new key takes effect at once.
     """
 
     __slots__ = ("_value",)
@@ -24,21 +24,23 @@ class Secret:
 
     @property
     def reference(self) -> str | None:
-        """The ``"${VAR}"`` text when this is a reference, else ``None``."""
+        """The text ``"${VAR}"`` of a reference; ``None`` for a key."""
         return self._value if _REFERENCE.match(self._value) else None
 
     def reveal(self) -> str:
         """Return the key itself.
 
         Raises:
-            AuthenticationError: The variable that it refers to is not set.
+            AuthenticationError: The environment variable is not set.
         """
         match = _REFERENCE.match(self._value)
         if not match:
             return self._value
         value = os.environ.get(match[1], "")
         if not value:
-            raise AuthenticationError(f"the config refers to ${{{match[1]}}}, which is not set in the environment")
+            raise AuthenticationError(
+                f"the config refers to ${{{match[1]}}}, which is not set in the environment; set it to your key"
+            )
         return value
 
     def __repr__(self) -> str:

@@ -1,4 +1,4 @@
-"""What happened, returned with the ranking: a tree with one node for each step, free of texts and of secrets."""
+"""The trace of a call, returned with its ranking: a tree with one node for each step, without texts and secrets."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ __all__ = ["Coverage", "StepScore", "Trace", "Usage"]
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """How much of one text the model saw, in the model's own tokens.
+    """How much of one text the model read, in the model's own tokens.
 
     Args:
         total: Tokens in the text, without query, template and special tokens.
-        seen: Tokens of the text that the model read; less than ``total`` when it was cut.
+        seen: Tokens of the text that the model read; less than ``total`` if the text was cut.
     """
 
     total: int
@@ -23,7 +23,7 @@ class Coverage:
 
     @property
     def truncated(self) -> bool:
-        """Whether the model saw less than the whole text."""
+        """Whether the model read less than the whole text."""
         return self.seen < self.total
 
     def to_dict(self) -> dict[str, Any]:
@@ -32,23 +32,23 @@ class Coverage:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Coverage:
-        """Rebuild what `to_dict` gave."""
+        """Rebuild the object from the values of `to_dict`."""
         return cls(total=data["total"], seen=data["seen"])
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a call cost. Usages add up with ``+``; an unknown figure stays ``None`` until some step knows it.
+    """What a call cost. ``+`` adds usages; a figure is ``None`` as long as no step knows it.
 
     Args:
-        texts: Texts that were scored (blank ones are never sent, cached ones are counted in ``cached``).
+        texts: Texts that were scored; blank ones are never sent, cached ones count in ``cached``.
         requests: Requests sent to a provider, failed ones included.
         tokens: Tokens read by the model, padding excluded.
         search_units: Units billed by providers that count searches.
         cost: Money, in US dollars.
         cached: Texts whose score came from a cache.
-        seconds: Time spent scoring, summed over steps (more than the wall time where steps run side by side).
-        estimated: Names of the figures that are our estimate; the others were counted here or billed.
+        seconds: Time of scoring, summed over steps: more than the wall time if steps run in parallel.
+        estimated: Names of the figures that are estimates of this library; the others were counted here or billed.
     """
 
     texts: int = 0
@@ -79,7 +79,7 @@ class Usage:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Usage:
-        """Rebuild what `to_dict` gave."""
+        """Rebuild the object from the values of `to_dict`."""
         return cls(**{**data, "estimated": tuple(data["estimated"])})
 
 
@@ -88,9 +88,10 @@ def _sum(a: Any, b: Any) -> Any:
 
 
 class StepScore(NamedTuple):
-    """One step on a candidate's way: its place and raw score there, or why it got none, and how much of it was read.
+    """One candidate in one step: its rank and raw score, or why it has none, and how much of its text was read.
 
-    ``cached`` says whether the score came from a cache.
+    ``rank`` counts from 1 among the candidates that the step scored. ``cached`` says whether the score came from a
+    cache.
     """
 
     step: str
@@ -109,17 +110,17 @@ class Trace:
     Args:
         step: Label of the reranker or request, such as ``"onnx:minilm"``.
         seconds: Wall time of the step.
-        scale: Scale of the step's presented scores; ``None`` for a request inside a leaf or a failed step.
-        kind: Registry name of the reranker, such as ``"onnx"`` or ``"cascade"``; ``None`` for a request inside a leaf.
-        model: Model id with its revision, ``"org/name@revision"``, where there is a model.
-        template: Name of the prompt around query and text, where a causal model scores.
+        scale: Scale of the step's presented scores; ``None`` for a failed step, and for a request of a backend.
+        kind: Registry name of the reranker, such as ``"onnx"`` or ``"cascade"``; ``None`` for a request of a backend.
+        model: Model id with its revision, ``"org/name@revision"``; ``None`` without a model.
+        template: Name of the prompt around query and text, for causal models.
         scores: Raw score by candidate id, best first. Empty for a composite whose scores are those of its children.
-        unscored: Reason by candidate id, for those that got no score here.
-        coverage: Coverage by candidate id, where the backend knows it.
+        unscored: Reason by candidate id, for candidates without a score in this step.
+        coverage: Coverage by candidate id, if the backend knows it.
         cached: Ids of the candidates whose score came from a cache.
         usage: What the step cost, children included.
-        attempts: How often a request was sent; 0 where nothing is sent.
-        failures: What went wrong in the attempts before the last, one text each.
+        attempts: How often a request was sent; 0 if this step sends nothing.
+        failures: Why earlier attempts failed, one text each.
         notes: Remarks, one sentence each.
         error: Why the step failed, or ``None``.
         children: Steps inside this one, in the order they ran.
@@ -149,27 +150,24 @@ class Trace:
             yield from child.walk()
 
     def path(self, id: str) -> tuple[StepScore, ...]:
-        """Return one candidate's way through the steps that met it, in the order they ran.
-
-        ``rank`` counts from 1 among the candidates that entered the step.
-        """
+        """Return one candidate's score in each step that had it, in the order in which the steps ran."""
         return self.paths().get(id, ())
 
     def paths(self) -> dict[str, tuple[StepScore, ...]]:
-        """Return the way of every candidate, by id; see `path`."""
-        visits: dict[str, list[StepScore]] = {}
+        """Return the `path` of every candidate, by id."""
+        paths: dict[str, list[StepScore]] = {}
         for node in self.walk():
             cached = frozenset(node.cached)
             for rank, (id, raw) in enumerate(node.scores.items(), start=1):
-                visit = StepScore(node.step, rank, raw, None, node.scale, node.coverage.get(id), id in cached)
-                visits.setdefault(id, []).append(visit)
+                step_score = StepScore(node.step, rank, raw, None, node.scale, node.coverage.get(id), id in cached)
+                paths.setdefault(id, []).append(step_score)
             for id, reason in node.unscored.items():
-                visit = StepScore(node.step, None, None, reason, node.scale, node.coverage.get(id))
-                visits.setdefault(id, []).append(visit)
-        return {id: tuple(way) for id, way in visits.items()}
+                step_score = StepScore(node.step, None, None, reason, node.scale, node.coverage.get(id))
+                paths.setdefault(id, []).append(step_score)
+        return {id: tuple(path) for id, path in paths.items()}
 
     def render(self) -> str:
-        """Draw the tree, one step a line, for people to read."""
+        """Draw the tree for people to read, one step per line."""
         return "\n".join(self._lines("", ""))
 
     def _lines(self, first: str, rest: str) -> Iterable[str]:
@@ -207,7 +205,7 @@ class Trace:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Trace:
-        """Rebuild what `to_dict` gave."""
+        """Rebuild the object from the values of `to_dict`."""
         return replace(
             cls(
                 **{

@@ -118,7 +118,7 @@ def _edit_json(text: str, changes: Changes, file: Path) -> str:
     def with_fields(node: Any, values: Mapping[str, int]) -> Any:
         return {**(node if isinstance(node, dict) else {"type": node}), **values}
 
-    content = _changed(parse_json(text, unique_keys=True), changes, file, with_fields)
+    content = _apply(parse_json(text, unique_keys=True), changes, file, with_fields)
     return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 
 
@@ -142,7 +142,7 @@ def _edit_yaml(text: str, changes: Changes, file: Path) -> str:
             name = rf"^(['\"]?){re.escape(content)}\1"
             content = yaml.load(re.sub(name, r"type: \g<0>", text, count=1, flags=re.MULTILINE))
         yaml.indent(mapping=offset or indent or 2, sequence=indent or 2, offset=offset or 0)
-        yaml.dump(_changed(content, changes, file, _with_yaml_fields), output)
+        yaml.dump(_apply(content, changes, file, _with_yaml_fields), output)
     except MarkedYAMLError as error:  # its message quotes the line, which may hold a key
         raise ConfigError(f"{file} is left as it is: {error.problem}; write a new file with -o") from None
     for comment in re.findall(r"(?:^|(?<=\s))#.*\S", text, re.MULTILINE):
@@ -178,8 +178,8 @@ def _with_yaml_fields(node: Any, values: Mapping[str, int]) -> Any:
     return node
 
 
-def _changed(content: Any, changes: Changes, file: Path, with_fields: Callable[[Any, Mapping[str, int]], Any]) -> Any:
-    """Change the content of a file in place and return it."""
+def _apply(content: Any, changes: Changes, file: Path, with_fields: Callable[[Any, Mapping[str, int]], Any]) -> Any:
+    """Apply the changes to the content of a file, in place, and return it."""
     whole = {"": content}
     for place, values in changes.items():
         parent: Any = whole

@@ -86,7 +86,7 @@ def tune(
         return
     click.echo("\n\n".join(_page(place, report) for place, report in reports.items()))
     click.echo()
-    click.echo(_outcome(file if write else out, tuned, written=not write or tuned != root))
+    click.echo(_outcome(file if write else out, tuned, is_new=not write or tuned != root))
 
 
 def _tune_models(root: Reranker, question: SampleQuestion, seconds: float) -> tuple[Reranker, Mapping[Place, Report]]:
@@ -114,10 +114,10 @@ def _tune_models(root: Reranker, question: SampleQuestion, seconds: float) -> tu
     return root, reports
 
 
-def _outcome(file: Path | None, tuned: Reranker, *, written: bool) -> str:
+def _outcome(file: Path | None, tuned: Reranker, *, is_new: bool) -> str:
     if file is None:
         return config_text(tuned).rstrip("\n")
-    return f"{file}: {'written' if written else 'nothing to change'}"
+    return f"{file}: {'written' if is_new else 'nothing to change'}"
 
 
 def _page(place: Place, report: Report) -> str:

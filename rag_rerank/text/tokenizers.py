@@ -1,4 +1,4 @@
-"""Tokenizers by function, tiktoken name or ``tokenizer.json``; how long a text may be beside a query."""
+"""Tokenizers: a function, a tiktoken name or a ``tokenizer.json``; the limit of a text's length beside a query."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from rag_rerank.text.unicode import valid_unicode
 __all__ = ["HuggingFaceTokens", "TextLimit", "Tokenizer", "Tokens", "tokens"]
 
 Tokenizer = Union[str, "os.PathLike[str]", Callable[[str], int], Any]
-"""What names a tokenizer anywhere in the library.
+"""What the library takes for a tokenizer.
 
 - a callable ``text -> number of tokens``;
 - the name of a tiktoken encoding or of a model that tiktoken knows: ``"o200k_base"``, ``"gpt-4o"``;
@@ -27,45 +27,46 @@ Tokenizer = Union[str, "os.PathLike[str]", Callable[[str], int], Any]
 """
 
 Span = tuple[int, int]
+"""The first character, and the one behind the last."""
 
 
 class Tokens(ABC):
-    """A tokenizer, as far as this library needs one."""
+    """What this library needs of a tokenizer."""
 
     @abstractmethod
     def count(self, text: str) -> int:
         """Return how many tokens a text has."""
 
     def spans(self, text: str) -> list[Span] | None:
-        """Return each token's characters as (first, behind the last), or ``None`` where nobody can know them.
+        """Return the characters of each token, or ``None`` if the tokenizer does not tell them.
 
-        Tokens that split one character share it.
+        Tokens that are parts of one character all have it.
         """
         return None
 
 
 def tokens(spec: Tokenizer, *, path: str = "tokenizer") -> Tokens:
-    """Return the tokenizer that is meant; its files are read here and now.
+    """Return the tokenizer for a spec; its files are read at once.
 
     Args:
         spec: See `Tokenizer`.
-        path: The argument's name, with which messages start.
+        path: The argument's name; messages start with it.
 
     Raises:
-        ConfigError: Nothing of that name, or no tokenizer at all.
+        ConfigError: There is no tokenizer of that name, or the spec is none.
         ModelLoadError: Its file cannot be downloaded or read.
         MissingExtraError: tiktoken is not installed.
     """
     if isinstance(spec, os.PathLike):
-        return HuggingFaceTokens(_untruncated(_file(Path(spec), path)))
+        return HuggingFaceTokens(_untruncated(_definition(Path(spec), path)))
     if isinstance(spec, str):
         is_path = spec.endswith(".json") or any(mark in spec for mark in {"/", os.sep})
         if is_path:
-            return HuggingFaceTokens(_untruncated(_file(Path(spec).expanduser(), path)))
+            return HuggingFaceTokens(_untruncated(_definition(Path(spec).expanduser(), path)))
         return _Tiktoken(_encoding(spec, path))
     if hasattr(spec, "encode_ordinary"):
         return _Tiktoken(spec)
-    spec = getattr(spec, "backend_tokenizer", spec)  # what a fast tokenizer of transformers wraps
+    spec = getattr(spec, "backend_tokenizer", spec)  # inside a fast tokenizer of transformers
     if hasattr(spec, "to_str"):
         return HuggingFaceTokens(_untruncated(spec.to_str()))
     if callable(spec):
@@ -85,15 +86,14 @@ class _Function(Tokens):
     def count(self, text: str) -> int:
         try:
             counted = self._function(valid_unicode(text))
-        except Exception as error:  # the caller's own code raises whatever it likes
+        except Exception as error:  # the caller's own code can raise anything
             raise ConfigError(f"the function raised {type(error).__name__}", path=self._path) from error
         if hasattr(type(counted), "__index__") and not isinstance(counted, bool) and int(counted) >= 0:
             return int(counted)
-        shown = (
-            f"{counted!r} ({type(counted).__name__})" if isinstance(counted, (int, float)) else type(counted).__name__
-        )
+        kind = type(counted).__name__
+        value = f"{counted!r} ({kind})" if isinstance(counted, (int, float)) else kind
         raise ConfigError(
-            f"the function must return a whole number of tokens, 0 or more; it returned {shown} for a text of "
+            f"the function must return a whole number of tokens, 0 or more; it returned {value} for a text of "
             f"{len(text)} characters",
             path=self._path,
         )
@@ -109,32 +109,31 @@ class _Tiktoken(Tokens):
     def spans(self, text: str) -> list[Span]:
         fixed = valid_unicode(text)
         pieces = self._encoding.decode_tokens_bytes(self._encoding.encode_ordinary(fixed))
-        owners = [i for i, character in enumerate(fixed) for _ in character.encode()]  # byte -> its character
+        characters = [i for i, character in enumerate(fixed) for _ in character.encode()]  # byte -> its character
         ends = accumulate(map(len, pieces), initial=0)
-        return _original(text, fixed, [(owners[a], owners[b - 1] + 1) for a, b in pairwise(ends)])
+        return _original_spans(text, fixed, [(characters[a], characters[b - 1] + 1) for a, b in pairwise(ends)])
 
 
 class HuggingFaceTokens(Tokens):
-    """A ``tokenizers.Tokenizer`` with truncation and padding off, which nobody changes any more."""
+    """A ``tokenizers.Tokenizer`` with truncation and padding off; no one else may change it."""
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
 
     def count(self, text: str) -> int:
         """Return how many tokens a text has."""
-        (encoding,) = self._tokenizer.encode_batch_fast(
-            [valid_unicode(text)], add_special_tokens=False
-        )  # without offsets
+        # encode_batch_fast computes no offsets
+        (encoding,) = self._tokenizer.encode_batch_fast([valid_unicode(text)], add_special_tokens=False)
         return len(encoding.ids)
 
     def spans(self, text: str) -> list[Span]:
-        """Return each token's characters."""
+        """Return the characters of each token."""
         fixed = valid_unicode(text)
-        return _original(text, fixed, self._tokenizer.encode(fixed, add_special_tokens=False).offsets)
+        return _original_spans(text, fixed, self._tokenizer.encode(fixed, add_special_tokens=False).offsets)
 
 
 def _untruncated(definition: str) -> Any:
-    """Return a tokenizer of our own: another's settings are not ours to change."""
+    """Return a copy without truncation and padding; the caller's tokenizer keeps its settings."""
     from tokenizers import Tokenizer as Rust
 
     tokenizer = Rust.from_str(definition)
@@ -143,29 +142,31 @@ def _untruncated(definition: str) -> Any:
     return tokenizer
 
 
-def _original(text: str, fixed: str, spans: list[Span]) -> list[Span]:
-    """Return the spans in the caller's text, in which a surrogate pair is two characters."""
+def _original_spans(text: str, fixed: str, spans: list[Span]) -> list[Span]:
+    """Return spans of the valid text as spans of the caller's text, in which a surrogate pair is two characters."""
     if len(fixed) == len(text):
         return spans
-    places = [0]
+    positions = [0]
     for character in fixed:
-        pair = ord(character) > 0xFFFF and text[places[-1]] != character
-        places.append(places[-1] + (2 if pair else 1))
-    return [(places[a], places[b]) for a, b in spans]
+        is_pair = ord(character) > 0xFFFF and text[positions[-1]] != character
+        positions.append(positions[-1] + (2 if is_pair else 1))
+    return [(positions[a], positions[b]) for a, b in spans]
 
 
-def _file(place: Path, path: str) -> str:
-    """Return a tokenizer's definition, after making sure that it is one."""
+def _definition(place: Path, path: str) -> str:
+    """Return the content of a ``tokenizer.json``, after checking that it is one."""
     file = place / "tokenizer.json" if place.is_dir() else place
     if not file.is_file():
-        raise ConfigError(f"there is no file {str(file)!r}", path=path)
+        raise ConfigError(f"there is no file {str(file)!r}; name a tokenizer.json, or a folder that has one", path=path)
     from tokenizers import Tokenizer as Rust
 
     try:
         definition = file.read_text(encoding="utf-8")
         Rust.from_str(definition)
     except Exception as error:  # tokenizers raises bare Exceptions
-        raise ModelLoadError(f"{path}: {file} cannot be read as a tokenizer.json: {error}") from error
+        raise ModelLoadError(
+            f"{path}: {file} cannot be read as a tokenizer.json: {error}; fetch it again, or name another"
+        ) from error
     return definition
 
 
@@ -173,7 +174,7 @@ def _encoding(name: str, path: str) -> Any:
     tiktoken = need("tiktoken", extra="tiktoken")
     names = tiktoken.list_encoding_names()
     try:
-        known = name if name in names else tiktoken.encoding_name_for_model(name)
+        encoding_name = name if name in names else tiktoken.encoding_name_for_model(name)
     except KeyError as error:
         raise ConfigError(
             f"tiktoken knows neither an encoding nor a model {name!r}{did_you_mean(name, names)} (the path of a "
@@ -181,26 +182,26 @@ def _encoding(name: str, path: str) -> Any:
             path=path,
         ) from error
     try:
-        return tiktoken.get_encoding(known)
-    except Exception as error:  # network, disk and checksum errors of several libraries
+        return tiktoken.get_encoding(encoding_name)
+    except Exception as error:  # errors of network, disk and checksums come from several libraries
         raise ModelLoadError(
-            f"{path}: tiktoken cannot load the encoding {known!r}, whose file it downloads on first use "
+            f"{path}: tiktoken cannot load the encoding {encoding_name!r}, whose file it downloads on first use "
             f"({type(error).__name__}); on a machine without internet, set TIKTOKEN_CACHE_DIR to a folder that has it"
         ) from error
 
 
 @dataclass(frozen=True, slots=True)
 class TextLimit:
-    """What there is room for beside a query: a text with no more than so many of these tokens is read whole.
+    """How long a text may be beside a query: one with at most this many tokens is read whole.
 
     Args:
-        tokens: At least 1.
-        tokenizer: What counts them.
+        tokens: The most tokens of a text, at least 1.
+        tokenizer: The tokenizer that counts them.
     """
 
     tokens: int
     tokenizer: Tokens
 
     def excess(self, text: str) -> int:
-        """Return how many tokens of a text are too many; 0 where it fits."""
+        """Return by how many tokens a text is too long; 0 if it fits."""
         return max(0, self.tokenizer.count(text) - self.tokens)

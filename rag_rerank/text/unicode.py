@@ -1,4 +1,4 @@
-"""Unicode: texts with nothing to read, and texts that no tokenizer or HTTP client accepts."""
+"""Detect blank texts, and repair texts that are not valid Unicode, which tokenizers and HTTP clients refuse."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ __all__ = ["is_blank", "valid_unicode"]
 
 
 def is_blank(text: str) -> bool:
-    """Whether a text has nothing to read: only spaces, control and format characters (zero-width space, BOM ...)."""
+    """Whether a text has only spaces, control and format characters (zero-width space, BOM ...), or none at all."""
     return not text[:1].isalnum() and all(char.isspace() or category(char) in ("Cc", "Cf") for char in text)
 
 
 def valid_unicode(text: str) -> str:
-    """Return valid Unicode: surrogate pairs joined, lone surrogates as U+FFFD. Valid text is returned as it is."""
+    """Return valid Unicode: surrogate pairs are joined, lone surrogates become U+FFFD; valid text stays as it is."""
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:

@@ -1,4 +1,4 @@
-"""What a word is to BM25, and its two constants: the same for reranking and for a first stage."""
+"""The words and the two constants of BM25: the same for reranking and for a first stage."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from unicodedata import category, normalize
 __all__ = ["K1", "B", "terms"]
 
 K1 = 0.9
-"""Saturation of term frequency, as in Anserini's defaults."""
+"""Saturation of the term frequency; the default of Anserini."""
 
 B = 0.4
-"""Length normalisation, as in Anserini's defaults."""
+"""Normalisation by length; the default of Anserini."""
 
 
 def terms(text: str) -> list[str]:
-    """Return the runs of letters and digits with their combining marks, composed (NFC) and case-folded."""
+    """Return the words of a text: runs of letters, digits and combining marks, composed (NFC) and case-folded."""
     return _term().findall(normalize("NFC", text.casefold()))
 
 
 @cache
 def _term() -> re.Pattern[str]:
-    """Return the pattern of a word; without marks, Hindi, Thai or Arabic words would break at each vowel sign."""
+    """Return the pattern of a word; it includes marks, or Hindi, Thai and Arabic words would break at vowel signs."""
     marks = "".join(char for char in map(chr, range(0x10000)) if category(char).startswith("M"))
     return re.compile(rf"\w[\w{marks}]*")
