@@ -46,7 +46,13 @@ _BISECTIONS = 200
 )
 @click.option("--run", metavar="FILE", help="TREC run of the first stage; for one SOURCE.")
 @click.option("--qrels", metavar="FILE", help="Use these judgments instead of the SOURCE's own; for one SOURCE.")
-@click.option("--depth", type=click.IntRange(min=1), default=100, show_default=True, help="Most candidates of a query.")
+@click.option(
+    "--depth",
+    type=click.IntRange(min=1),
+    default=100,
+    show_default=True,
+    help="Maximum number of candidates per query.",
+)
 @click.option("--queries", type=click.IntRange(min=1), metavar="N", help="Use only the first N queries of each SOURCE.")
 @grade_option
 @click.option(

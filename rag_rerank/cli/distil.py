@@ -44,7 +44,9 @@ _TERMS = "{teacher} calls a provider. Its terms may forbid training a model on i
 
 @click.command(
     short_help="Train a small model to rank as another reranker does.",
-    epilog=example("distil --teacher cohere:rerank-v3.5 --student 3x384 --base minilm --corpus docs.jsonl -o small"),
+    epilog=example(
+        "distil --teacher cohere:rerank-v3.5 --student 3x384 --base all-MiniLM-L6-v2 --corpus docs.jsonl -o small"
+    ),
 )
 @click.option("--teacher", required=True, metavar="NAME|FILE", help="The reranker to learn from; any config.")
 @click.option(
@@ -60,9 +62,9 @@ _TERMS = "{teacher} calls a provider. Its terms may forbid training a model on i
     "--depth", type=click.IntRange(min=2), default=16, show_default=True, help="Passages to score for each query."
 )
 @click.option(
-    "--max-pairs", type=click.IntRange(min=2), metavar="N", help="Most query-passage pairs that the teacher scores."
+    "--max-pairs", type=click.IntRange(min=2), metavar="N", help="Maximum number of pairs for the teacher to score."
 )
-@click.option("--ceiling", type=click.FloatRange(min=0), metavar="USD", help="Most that the teacher may cost in all.")
+@click.option("--ceiling", type=click.FloatRange(min=0), metavar="USD", help="Maximum total cost of the teacher.")
 @click.option("--yes", is_flag=True, help="Call a provider without asking for confirmation.")
 @click.option(
     "--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Queries to score at the same time."
@@ -75,7 +77,7 @@ _TERMS = "{teacher} calls a provider. Its terms may forbid training a model on i
 )
 @grade_option
 @unjudged_option
-@click.option("--licence", metavar="ID", help="Licence of the corpus, for the model card: cc-by-4.0.")
+@click.option("--licence", metavar="ID", help="Licence of the corpus for the model card, such as cc-by-4.0.")
 @partial(training_options, computed_defaults=_COMPUTED_DEFAULTS)
 @resume_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")

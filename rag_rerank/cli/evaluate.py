@@ -40,7 +40,13 @@ _REGRESSION, _NOT_EVALUATED = 1, 2
 )
 @click.option("--run", metavar="FILE", help="TREC run of the first stage over the corpus.")
 @click.option("--qrels", metavar="FILE", help="Use these judgments instead of SOURCE's own.")
-@click.option("--depth", type=click.IntRange(min=1), default=100, show_default=True, help="Most candidates of a query.")
+@click.option(
+    "--depth",
+    type=click.IntRange(min=1),
+    default=100,
+    show_default=True,
+    help="Maximum number of candidates per query.",
+)
 @click.option(
     "--top-k", type=click.IntRange(min=1), default=10, show_default=True, help="Hits that would go to the LLM."
 )

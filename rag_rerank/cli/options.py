@@ -58,7 +58,7 @@ _TRAINING_HELP: dict[str, tuple[Any, str | None, str]] = {
     "warmup": (float, "SHARE", "Share of the steps in which the learning rate rises."),
     "weight_decay": (float, "RATE", "Weight decay of AdamW, on matrices only."),
     "max_length": (int, "TOKENS", "Longest input of the model: query and passage together."),
-    "passages": (int, "N", "Most passages of a query in one step."),
+    "passages": (int, "N", "Maximum number of passages per query in one step."),
     "evaluate_every": (int, "STEPS", "Steps between two validations."),
     "patience": (int, "N", "Stop after this many validations without a better one; 0: never stop early."),
     "checkpoint_every": (int, "STEPS", "Steps between two checkpoints."),

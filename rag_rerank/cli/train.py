@@ -81,7 +81,7 @@ _MINING_METHODS = ("bm25", "bi-encoder", "model", "random")
     type=click.IntRange(min=2),
     default=50,
     show_default=True,
-    help="Most candidates of a validation query.",
+    help="Maximum number of candidates per validation query.",
 )
 @unjudged_option
 @click.option(

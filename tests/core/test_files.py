@@ -1,6 +1,7 @@
-"""Files and folders are written in one step, wherever they lie."""
+"""Files and folders are written in one step; JSON is read strictly; files are hashed."""
 
 import errno
+import hashlib
 import stat
 import sys
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from rag_rerank import ConfigError, ModelLoadError
-from rag_rerank._files import check_folder, write, write_folder
+from rag_rerank._files import check_folder, parse_json, sha256_of, write, write_folder
 
 POSIX = pytest.mark.skipif(sys.platform == "win32", reason="links, modes and devices are POSIX's")
 
@@ -42,7 +43,7 @@ def test_what_cannot_be_written_is_named_and_leaves_nothing(tmp_path: Path, name
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_that_is_not_there_is_found_before_the_work(tmp_path: Path) -> None:
+def test_a_missing_folder_is_an_error_before_the_work(tmp_path: Path) -> None:
     check_folder(tmp_path / "file")
     check_folder(Path("file"))
     with pytest.raises(ConfigError, match="there is no such folder"):
@@ -79,7 +80,7 @@ def test_a_folder_appears_when_all_of_it_is_there(tmp_path: Path, empty: bool) -
 
 
 @pytest.mark.parametrize(
-    ("error", "told", "why"),
+    ("error", "kind", "message"),
     [
         (OSError(errno.ENOSPC, "No space left on device"), ConfigError, "cannot write .*out: No space left on device"),
         (ModelLoadError("no model"), ModelLoadError, "no model"),
@@ -87,19 +88,39 @@ def test_a_folder_appears_when_all_of_it_is_there(tmp_path: Path, empty: bool) -
     ],
 )
 def test_a_folder_that_fails_midway_leaves_nothing(
-    tmp_path: Path, error: BaseException, told: type[BaseException], why: str
+    tmp_path: Path, error: BaseException, kind: type[BaseException], message: str
 ) -> None:
-    with pytest.raises(told, match=why), write_folder(tmp_path / "out") as draft:
+    with pytest.raises(kind, match=message), write_folder(tmp_path / "out") as draft:
         (draft / "half").write_text("1")
         raise error
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_that_holds_something_stays_as_it_is(tmp_path: Path) -> None:
-    (tmp_path / "kept").write_text("kept")
-    for out in (tmp_path, tmp_path / "kept"):
+    (tmp_path / "file").write_text("content")
+    for out in (tmp_path, tmp_path / "file"):
         with pytest.raises(ConfigError, match="exists already"), write_folder(out):
-            pytest.fail("began")
-    with pytest.raises(ConfigError, match="no folder can be made in"), write_folder(tmp_path / "kept" / "below"):
-        pytest.fail("began")
-    assert [file.name for file in tmp_path.iterdir()] == ["kept"]
+            pytest.fail("the block ran")
+    with pytest.raises(ConfigError, match="no folder can be made in"), write_folder(tmp_path / "file" / "below"):
+        pytest.fail("the block ran")
+    assert [file.name for file in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("size", [0, 1, 2**20, 2**20 + 1])
+def test_a_file_is_hashed_in_blocks(tmp_path: Path, size: int) -> None:
+    file = tmp_path / "weights"
+    file.write_bytes(bytes(i % 251 for i in range(size)))
+    assert sha256_of(file) == hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize("text", ["{", '{"a": NaN}', '{"a": -Infinity}', "[" * 100_000, b"\xff\xfe", "1 2"])
+def test_text_that_is_not_json_is_a_value_error(text: str | bytes) -> None:
+    with pytest.raises(ValueError):
+        parse_json(text)
+
+
+def test_repeated_keys_are_refused_on_request() -> None:
+    text = '{"a": {"b": 1, "c": 2, "b": 3}}'
+    assert parse_json(text) == {"a": {"c": 2, "b": 3}}
+    with pytest.raises(ValueError, match="the key 'b' stands twice"):
+        parse_json(text, unique_keys=True)

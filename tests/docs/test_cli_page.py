@@ -1,6 +1,8 @@
 """The pages name every command and every option of the commands that have a page, and their links lead somewhere."""
 
 import re
+import shlex
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -24,15 +26,31 @@ def test_the_page_of_the_command_line_lists_every_command() -> None:
     assert sorted(listed) == sorted(COMMANDS)
 
 
+def leaves(name: str) -> Iterator[tuple[str, click.Command]]:
+    """Yield a command, or the commands of a group, with the words that call it."""
+    command = COMMANDS[name]
+    if isinstance(command, click.Group):
+        yield from ((f"{name} {inner}", child) for inner, child in command.commands.items())
+    else:
+        yield name, command
+
+
 @pytest.mark.parametrize("name", PAGES)
 def test_a_commands_own_page_names_each_of_its_options(name: str) -> None:
     text = (DOCS / PAGES[name]).read_text(encoding="utf-8")
-    command = COMMANDS[name]
-    commands = [*command.commands.values()] if isinstance(command, click.Group) else [command]
-    options = [one for each in commands for one in each.params if isinstance(one, click.Option)]
+    options = [option for _, command in leaves(name) for option in command.params if isinstance(option, click.Option)]
     assert options
     for option in options:
         assert any(re.search(rf"(?<![\w-]){re.escape(o)}\b", text) for o in option.opts), (name, option.opts)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_help_of_each_command_ends_in_an_example_that_it_accepts(name: str) -> None:
+    for words, command in leaves(name):
+        example = shlex.split((command.epilog or "").splitlines()[-1].partition(" > ")[0])
+        name_length = 1 + len(words.split())
+        assert " ".join(example[:name_length]) == f"rag-rerank {words}"
+        command.make_context(words, example[name_length:])
 
 
 @pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=lambda page: page.name)
