@@ -29,16 +29,16 @@ def judged(queries: int, *, seed: int = 3, graded: bool = True) -> Iterable[dict
             text = " ".join([*query[:shared], *(f"x{chance.randrange(99)}" for _ in range(5))])
             candidates.append({"id": f"d{d}", "text": text})
             relevant[f"d{d}"] = 2 * int(chance.random() < (0.05, 0.2, 0.6, 0.9)[shared])
-        kept = relevant if graded else [id for id, grade in relevant.items() if grade]
-        yield {"id": f"q{q}", "query": " ".join(query), "candidates": candidates, "relevant": kept}
+        judgments = relevant if graded else [id for id, grade in relevant.items() if grade]
+        yield {"id": f"q{q}", "query": " ".join(query), "candidates": candidates, "relevant": judgments}
 
 
 @pytest.fixture
 def data(tmp_path: Path) -> str:
-    return written(tmp_path / "judged.jsonl", judged(60))
+    return write_lines(tmp_path / "judged.jsonl", judged(60))
 
 
-def written(file: Path, rows: Iterable[dict[str, Any]]) -> str:
+def write_lines(file: Path, rows: Iterable[dict[str, Any]]) -> str:
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return str(file)
 
@@ -51,14 +51,14 @@ def test_it_writes_a_map_and_says_how_good_it_is_and_what_to_put_into_a_config(d
     out = tmp_path / "map.json"
     result = calibrate(data, "--config", "lexical", "-o", str(out))
     assert result.exit_code == 0
-    made = CalibrationMap.load(out)
-    assert (made.fitted.queries, made.fitted.pairs, made.fitted.data) == (60, 600, "judged")
+    score_map = CalibrationMap.load(out)
+    assert (score_map.fitted.queries, score_map.fitted.pairs, score_map.fitted.data) == (60, 600, "judged")
     report, snippet = result.stdout.split(f"\n{out}: written\n\n")
-    assert f"judged: 60 queries, 600 candidates, {made.fitted.prior:.1%} relevant" in report
-    assert f"calibrated, out of fold  {made.fitted.after.ece:.4f}" in report
+    assert f"judged: 60 queries, 600 candidates, {score_map.fitted.prior:.1%} relevant" in report
+    assert f"calibrated, out of fold  {score_map.fitted.after.ece:.4f}" in report
     assert "scores as they are" not in report  # BM25 is no 0 to 1
     (half,) = (line.split() for line in report.splitlines() if line.strip().startswith("0.5 "))
-    assert made.probability(float(half[1])) == pytest.approx(0.5, abs=1e-3)
+    assert score_map.probability(float(half[1])) == pytest.approx(0.5, abs=1e-3)
     assert build(yaml.safe_load(snippet)) == Calibrated(reranker=LexicalReranker(), map=str(out))
 
 
@@ -81,24 +81,24 @@ def test_a_calibrated_config_is_fitted_anew(data: str, tmp_path: Path) -> None:
 
 
 def test_several_sources_are_fitted_together(data: str, tmp_path: Path) -> None:
-    other = written(tmp_path / "other.jsonl", judged(20, seed=4))
+    other = write_lines(tmp_path / "other.jsonl", judged(20, seed=4))
     out = tmp_path / "map.json"
     assert calibrate(data, other, "--config", "lexical", "-o", str(out)).exit_code == 0
     assert CalibrationMap.load(out).fitted.data == "judged + other"
-    refused = calibrate(data, other, "--config", "lexical", "-o", str(out), "--qrels", "x")
-    assert refused.exit_code == 2 and "belong to one SOURCE" in refused.stderr
+    result = calibrate(data, other, "--config", "lexical", "-o", str(out), "--qrels", "x")
+    assert result.exit_code == 2 and "belong to one SOURCE" in result.stderr
 
 
 def test_unjudged_candidates_count_only_where_that_is_asked_for(tmp_path: Path) -> None:
-    data = written(tmp_path / "known.jsonl", judged(60, graded=False))
+    data = write_lines(tmp_path / "known.jsonl", judged(60, graded=False))
     out = tmp_path / "map.json"
-    refused = calibrate(data, "--config", "lexical", "-o", str(out))
-    assert (refused.exit_code, out.exists()) == (2, False)
-    assert 'with "not relevant" for unjudged' in refused.stderr
+    result = calibrate(data, "--config", "lexical", "-o", str(out))
+    assert (result.exit_code, out.exists()) == (2, False)
+    assert 'with "not relevant" for unjudged' in result.stderr
     arguments = ("--unjudged", "not relevant", "--method", "isotonic", "--relevant", "1", "--depth", "8")
     assert calibrate(data, "--config", "lexical", "-o", str(out), *arguments).exit_code == 0
-    made = CalibrationMap.load(out)
-    assert (made.method, made.fitted.pairs, made.fitted.unjudged) == ("isotonic", 480, "not relevant")
+    score_map = CalibrationMap.load(out)
+    assert (score_map.method, score_map.fitted.pairs, score_map.fitted.unjudged) == ("isotonic", 480, "not relevant")
 
 
 def test_little_data_is_told_on_stderr(data: str, tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from rag_rerank.evaluation.report import SCHEMA
 
 
 @pytest.fixture(autouse=True)
-def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[list[str]]:
+def queries(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[list[str]]:
     """Queries that the rerankers of these tests were asked."""
     monkeypatch.setattr(registry, "BUILT_IN", {**registry.BUILT_IN, **judged_data.REGISTERED})
     monkeypatch.setattr("huggingface_hub.constants.HF_ASSETS_CACHE", str(tmp_path / "cache"))
@@ -44,57 +44,63 @@ def run(*arguments: str) -> Result:
 
 
 def test_the_verdict_stands_last_and_recommends_the_oracle(data: str) -> None:
-    ended = run(data, "--config", "chance", "-c", "oracle")
-    assert ended.exit_code == 0
-    blocks = ended.stdout.strip().split("\n\n")
+    result = run(data, "--config", "chance", "-c", "oracle")
+    assert result.exit_code == 0
+    blocks = result.stdout.strip().split("\n\n")
     assert blocks[0].startswith("ours: 20 queries, 12.0 candidates")
     assert blocks[-1].startswith("Rerank with oracle,")
-    assert "against the first stage  nDCG@10" in ended.stdout and "lift at top-3" in ended.stdout
+    assert "against the first stage  nDCG@10" in result.stdout and "lift at top-3" in result.stdout
 
 
 def test_a_random_reranker_gets_do_not_rerank(tmp_path: Path) -> None:
-    ended = run(written(collection(20, good=True), tmp_path / "good.jsonl"), "-c", "chance")
-    assert ended.exit_code == 0
-    assert "\nDo not rerank here: " in ended.stdout
+    result = run(written(collection(20, good=True), tmp_path / "good.jsonl"), "-c", "chance")
+    assert result.exit_code == 0
+    assert "\nDo not rerank here: " in result.stdout
 
 
 def test_json_is_one_object_on_stdout_and_all_else_is_on_stderr(data: str) -> None:
-    ended = run(data, "-c", "oracle", "--json", "--measure", "RR@10", "--seed", "3", "--top-k", "5")
-    found = json.loads(ended.stdout)
-    assert found["schema"] == SCHEMA
-    assert found["settings"] == {"measures": ["RR@10", "nDCG@3"], "depth": 12, "top_k": 5, "samples": 10_000, "seed": 3}
-    assert [one["name"] for one in found["systems"]] == ["first stage", "oracle"]
-    assert "answers are stored in" in ended.stderr
+    result = run(data, "-c", "oracle", "--json", "--measure", "RR@10", "--seed", "3", "--top-k", "5")
+    report = json.loads(result.stdout)
+    assert report["schema"] == SCHEMA
+    assert report["settings"] == {
+        "measures": ["RR@10", "nDCG@3"],
+        "depth": 12,
+        "top_k": 5,
+        "samples": 10_000,
+        "seed": 3,
+    }
+    assert [system["name"] for system in report["systems"]] == ["first stage", "oracle"]
+    assert "answers are stored in" in result.stderr
 
 
 def test_answers_are_kept_in_the_users_cache_and_the_second_run_asks_nobody(
-    data: str, tmp_path: Path, asked: list[str]
+    data: str, tmp_path: Path, queries: list[str]
 ) -> None:
     first = run(data, "-c", "oracle")
-    assert len(asked) == 20
+    assert len(queries) == 20
     assert first.stdout == run(data, "-c", "oracle").stdout
-    assert len(asked) == 20
+    assert len(queries) == 20
     assert len(list((tmp_path / "cache" / "rag-rerank" / "evaluations" / "ours").glob("*.jsonl"))) == 1
     run(data, "-c", "oracle", "--records", str(tmp_path / "elsewhere"))
-    assert len(asked) == 40
+    assert len(queries) == 40
     assert len(list((tmp_path / "elsewhere").glob("*.jsonl"))) == 1
 
 
 def test_queries_depth_relevant_and_slice_do_what_they_say(data: str) -> None:
-    found = json.loads(
+    report = json.loads(
         run(
             data, "-c", "oracle", "--queries", "15", "--depth", "4", "--relevant", "2", "--slice", "kind", "--json"
         ).stdout
     )
-    assert found["data"]["queries"] == 15
-    assert (found["data"]["relevant"], found["settings"]["depth"]) == (2, 4)
-    assert {part["field"] for part in found["slices"]} == {"kind"}
-    assert all(outcome["candidates"] == 4 for outcome in found["outcomes"])
+    assert report["data"]["queries"] == 15
+    assert (report["data"]["relevant"], report["settings"]["depth"]) == (2, 4)
+    assert {part["field"] for part in report["slices"]} == {"kind"}
+    assert all(outcome["candidates"] == 4 for outcome in report["outcomes"])
 
 
 def test_the_same_config_twice_has_two_names(data: str) -> None:
-    found = json.loads(run(data, "-c", "oracle", "-c", "oracle", "--json").stdout)
-    assert [one["name"] for one in found["systems"]] == ["first stage", "oracle", "oracle (2)"]
+    report = json.loads(run(data, "-c", "oracle", "-c", "oracle", "--json").stdout)
+    assert [system["name"] for system in report["systems"]] == ["first stage", "oracle", "oracle (2)"]
 
 
 def test_problems_of_the_data_are_told_with_count_and_line(tmp_path: Path) -> None:
@@ -103,9 +109,9 @@ def test_problems_of_the_data_are_told_with_count_and_line(tmp_path: Path) -> No
     rows = file.read_text().splitlines()
     rows.insert(2, json.dumps({"id": "unjudged", "query": "nobody judged this", "candidates": ["a text of grade 0"]}))
     file.write_text("\n".join(rows) + "\n")
-    ended = run(str(file), "-c", "oracle")
-    assert ended.exit_code == 0, ended.stderr
-    assert "data: 1 × " in ended.stdout and "ours.jsonl:3" in ended.stdout
+    result = run(str(file), "-c", "oracle")
+    assert result.exit_code == 0, result.stderr
+    assert "data: 1 × " in result.stdout and "ours.jsonl:3" in result.stdout
 
 
 def test_a_page_and_a_baseline_are_written(data: str, tmp_path: Path) -> None:
@@ -115,7 +121,7 @@ def test_a_page_and_a_baseline_are_written(data: str, tmp_path: Path) -> None:
     assert json.loads(baseline.read_text())["schema"] == SCHEMA
 
 
-def kept(data: str, tmp_path: Path, spec: str) -> str:
+def save_baseline(data: str, tmp_path: Path, spec: str) -> str:
     """Write the baseline of a config called ``config``, and return the file's name."""
     config(tmp_path, spec)
     assert run(data, "-c", str(tmp_path / "config.yaml"), "--out", str(tmp_path / "baseline.json")).exit_code == 0
@@ -128,10 +134,10 @@ def config(tmp_path: Path, spec: str) -> str:
 
 
 def test_against_a_baseline_a_fall_is_exit_code_1_and_named(data: str, tmp_path: Path) -> None:
-    baseline = kept(data, tmp_path, "oracle")
-    ended = run(data, "-c", config(tmp_path, "contrary"), "--against", baseline)
-    assert ended.exit_code == 1
-    assert "FELL: config: nDCG@10 fell from 1.000 to" in ended.stdout
+    baseline = save_baseline(data, tmp_path, "oracle")
+    result = run(data, "-c", config(tmp_path, "contrary"), "--against", baseline)
+    assert result.exit_code == 1
+    assert "FELL: config: nDCG@10 fell from 1.000 to" in result.stdout
     with_json = run(data, "-c", config(tmp_path, "contrary"), "--against", baseline, "--json")
     assert with_json.exit_code == 1
     assert json.loads(with_json.stdout)["schema"] == SCHEMA
@@ -139,34 +145,34 @@ def test_against_a_baseline_a_fall_is_exit_code_1_and_named(data: str, tmp_path:
 
 
 def test_against_a_baseline_no_fall_is_exit_code_0(data: str, tmp_path: Path) -> None:
-    baseline = kept(data, tmp_path, "contrary")
+    baseline = save_baseline(data, tmp_path, "contrary")
     for spec in ("contrary", "oracle"):
-        ended = run(data, "-c", config(tmp_path, spec), "--against", baseline)
-        assert ended.exit_code == 0
-        assert "Nothing fell significantly against the baseline" in ended.stdout
+        result = run(data, "-c", config(tmp_path, spec), "--against", baseline)
+        assert result.exit_code == 0
+        assert "Nothing fell significantly against the baseline" in result.stdout
 
 
 def test_a_baseline_of_other_queries_costs_nothing_that_was_found(data: str, tmp_path: Path) -> None:
-    baseline = Path(kept(data, tmp_path, "oracle"))
+    baseline = Path(save_baseline(data, tmp_path, "oracle"))
     other = json.loads(baseline.read_text())
     for outcome in other["outcomes"]:
         outcome["id"] += " of another collection"
     baseline.write_text(json.dumps(other))
     out = tmp_path / "found.json"
-    ended = run(data, "-c", "oracle", "--against", str(baseline), "--out", str(out))
-    assert ended.exit_code == 2 and "no query in common" in ended.stderr
-    assert "Rerank with oracle" in ended.stdout and json.loads(out.read_text())["schema"] == SCHEMA
+    result = run(data, "-c", "oracle", "--against", str(baseline), "--out", str(out))
+    assert result.exit_code == 2 and "no query in common" in result.stderr
+    assert "Rerank with oracle" in result.stdout and json.loads(out.read_text())["schema"] == SCHEMA
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"schema": "rag_rerank.evaluation/0"}', '{"schema": 1'])
 def test_a_baseline_that_is_none_is_refused_before_anything_is_asked(
-    data: str, tmp_path: Path, content: str, asked: list[str]
+    data: str, tmp_path: Path, content: str, queries: list[str]
 ) -> None:
     (tmp_path / "bad.json").write_text(content)
-    ended = run(data, "-c", "oracle", "--against", str(tmp_path / "bad.json"))
-    assert ended.exit_code == 2
-    assert "bad.json" in ended.stderr and "Traceback" not in ended.stderr
-    assert not asked
+    result = run(data, "-c", "oracle", "--against", str(tmp_path / "bad.json"))
+    assert result.exit_code == 2
+    assert "bad.json" in result.stderr and "Traceback" not in result.stderr
+    assert not queries
 
 
 @pytest.mark.parametrize(
@@ -182,42 +188,42 @@ def test_a_baseline_that_is_none_is_refused_before_anything_is_asked(
     ],
 )
 def test_wrong_options_are_told_before_anything_is_asked(
-    data: str, arguments: tuple[str, ...], message: str, asked: list[str]
+    data: str, arguments: tuple[str, ...], message: str, queries: list[str]
 ) -> None:
-    ended = run(data, *arguments)
-    assert ended.exit_code == 2
-    assert message in ended.stderr and "Traceback" not in ended.stderr
-    assert not asked
+    result = run(data, *arguments)
+    assert result.exit_code == 2
+    assert message in result.stderr and "Traceback" not in result.stderr
+    assert not queries
 
 
 def test_a_map_of_other_settings_is_warned_of_in_one_line(data: str, tmp_path: Path) -> None:
-    made = map_for(Oracle(), method="platt", slope=1.0, intercept=0.0)
-    replace(made, fitted=replace(made.fitted, identity="another")).save(tmp_path / "map.json")
+    score_map = map_for(Oracle(), method="platt", slope=1.0, intercept=0.0)
+    replace(score_map, fitted=replace(score_map.fitted, identity="another")).save(tmp_path / "map.json")
     config = tmp_path / "config.json"
     config.write_text(json.dumps({"type": "calibrated", "reranker": "oracle", "map": str(tmp_path / "map.json")}))
-    ended = run(data, "-c", str(config))
-    assert ended.exit_code == 0
-    (line,) = (line for line in ended.stderr.split("\n") if "the map was fitted on" in line)
+    result = run(data, "-c", str(config))
+    assert result.exit_code == 0
+    (line,) = (line for line in result.stderr.split("\n") if "the map was fitted on" in line)
     assert line.startswith("Warning: calibrated(")
 
 
 def test_a_source_that_is_not_there_is_exit_code_2() -> None:
-    ended = run("nowhere", "-c", "oracle")
-    assert ended.exit_code == 2
-    assert "nowhere" in ended.stderr
+    result = run("nowhere", "-c", "oracle")
+    assert result.exit_code == 2
+    assert "nowhere" in result.stderr
 
 
 def test_a_config_that_fails_outright_is_named_and_ends_with_2_beside_the_others(
     data: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refused(*_: Any) -> None:
+    def refuse(*_: Any) -> None:
         raise AuthenticationError("the key is not accepted")
 
-    monkeypatch.setattr(judged_data.Contrary, "score", refused)
-    ended = run(data, "-c", "contrary", "-c", "oracle")
-    assert ended.exit_code == 2
-    assert "NOT EVALUATED: contrary: AuthenticationError: the key is not accepted" in ended.stdout
-    assert "Rerank with oracle" in ended.stdout
+    monkeypatch.setattr(judged_data.Contrary, "score", refuse)
+    result = run(data, "-c", "contrary", "-c", "oracle")
+    assert result.exit_code == 2
+    assert "NOT EVALUATED: contrary: AuthenticationError: the key is not accepted" in result.stdout
+    assert "Rerank with oracle" in result.stdout
     alone = run(data, "-c", "contrary")
     assert alone.exit_code == 2
     assert "contrary: AuthenticationError: the key is not accepted" in alone.stderr
@@ -228,9 +234,9 @@ def test_without_the_extra_the_install_command_is_named(data: str, monkeypatch: 
         raise MissingExtraError(f'{module} is missing; pip install "rag-rerank[{extra}]"')
 
     monkeypatch.setattr("rag_rerank.evaluation.measures.need", absent)
-    ended = run(data, "-c", "oracle")
-    assert ended.exit_code == 2
-    assert 'pip install "rag-rerank[eval]"' in ended.stderr
+    result = run(data, "-c", "oracle")
+    assert result.exit_code == 2
+    assert 'pip install "rag-rerank[eval]"' in result.stderr
     assert _lazy.need is not absent
 
 
@@ -258,9 +264,9 @@ def test_ctrl_c_is_code_130_without_a_traceback_and_the_next_run_goes_on(data: s
         "sys.argv[0] = ''; cli.main()"
     )
     records = tmp_path / "records"
-    ended = process(script, "eval", data, "-c", "oracle", "--records", str(records))
-    assert (ended.returncode, ended.stdout) == (130, "")
-    assert "Traceback" not in ended.stderr
+    result = process(script, "eval", data, "-c", "oracle", "--records", str(records))
+    assert (result.returncode, result.stdout) == (130, "")
+    assert "Traceback" not in result.stderr
     (file,) = records.glob("*.jsonl")
     assert len(file.read_text().splitlines()) == 4
 
@@ -272,12 +278,12 @@ def test_the_other_commands_load_no_evaluation_no_probes_and_no_pages() -> None:
 
 
 def test_a_folder_in_place_of_a_file_is_refused_before_anybody_is_asked(
-    data: str, tmp_path: Path, asked: list[str]
+    data: str, tmp_path: Path, queries: list[str]
 ) -> None:
     for option in ("--html", "--out"):
-        ended = run(data, "-c", "oracle", option, str(tmp_path))
-        assert (ended.exit_code, asked) == (2, [])
-        assert f"cannot write {tmp_path}: it is a folder" in ended.stderr
+        result = run(data, "-c", "oracle", option, str(tmp_path))
+        assert (result.exit_code, queries) == (2, [])
+        assert f"cannot write {tmp_path}: it is a folder" in result.stderr
 
 
 @pytest.mark.parametrize(("columns", "blocks"), [(80, 1), (120, 0)])

@@ -42,14 +42,16 @@ class Hub(BaseHTTPRequestHandler):
         self.answer(body=True)
 
     def answer(self, *, body: bool) -> None:
-        self.server.asked.append(self.path)  # type: ignore[attr-defined]
+        self.server.requests.append(self.path)  # type: ignore[attr-defined]
         file = self.path.removeprefix(f"/{MINILM}/resolve/{PINNED}/")
         if self.path.startswith((f"/api/models/{MINILM}/tree/{PINNED}", f"/api/models/{MINILM}/revision/{PINNED}")):
-            listed = [
+            entries = [
                 {"type": "file", "path": name, "rfilename": name, "oid": "0" * 40, "size": source.stat().st_size}
                 for name, source in FILES.items()
             ]
-            content = json.dumps(listed if "/tree/" in self.path else {"id": MINILM, "sha": PINNED, "siblings": listed})
+            content = json.dumps(
+                entries if "/tree/" in self.path else {"id": MINILM, "sha": PINNED, "siblings": entries}
+            )
             self.reply(200, content.encode(), body=body)
         elif file in FILES:
             content = FILES[file].read_bytes()
@@ -72,7 +74,7 @@ class Hub(BaseHTTPRequestHandler):
 @pytest.fixture
 def hub() -> Iterator[ThreadingHTTPServer]:
     with ThreadingHTTPServer(("127.0.0.1", 0), Hub) as server:
-        server.asked = []  # type: ignore[attr-defined]
+        server.requests = []  # type: ignore[attr-defined]
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield server
         server.shutdown()
@@ -91,7 +93,7 @@ def process(*arguments: str, **variables: str) -> "subprocess.CompletedProcess[s
 
 def test_pull_fetches_the_pinned_files_once_and_offline_use_follows(hub: ThreadingHTTPServer, tmp_path: Path) -> None:
     here = {"HF_HOME": str(tmp_path / "hub"), "HF_ENDPOINT": f"http://127.0.0.1:{hub.server_port}"}
-    asked: list[str] = hub.asked  # type: ignore[attr-defined]
+    requests: list[str] = hub.requests  # type: ignore[attr-defined]
 
     pulled = process("pull", "minilm", **here)
     assert pulled.returncode == 0, pulled.stderr
@@ -99,30 +101,30 @@ def test_pull_fetches_the_pinned_files_once_and_offline_use_follows(hub: Threadi
     assert label == "onnx:minilm"
     assert Path(path).name == PINNED
     assert "%" in pulled.stderr  # a progress bar
-    assert not any("pytorch_model.bin" in request for request in asked)
+    assert not any("pytorch_model.bin" in request for request in requests)
 
-    asked.clear()
+    requests.clear()
     assert process("pull", MINILM, **here).stdout == pulled.stdout.replace("minilm", MINILM, 1)
     texts = tmp_path / "texts.txt"
     texts.write_text("Lake Garda is 346 m deep.\nK2 is 8,611 m high.\n")
     ranked = process("rank", "-r", "minilm", "-q", "how tall is K2?", "--json", str(texts), **here, HF_HUB_OFFLINE="1")
     assert json.loads(ranked.stdout)["trace"]["model"] == f"{MINILM}@{PINNED[:12]}"
-    assert asked == []
+    assert requests == []
 
 
 def test_pull_of_what_the_hub_does_not_have_is_one_line(hub: ThreadingHTTPServer, tmp_path: Path) -> None:
     here = {"HF_HOME": str(tmp_path / "hub"), "HF_ENDPOINT": f"http://127.0.0.1:{hub.server_port}"}
-    ended = process("pull", "tinybert", **here)
-    assert (ended.returncode, ended.stdout) == (2, "")
-    assert ended.stderr.startswith("Error: cannot fetch cross-encoder/ms-marco-TinyBERT-L2-v2 at revision 81d1926f")
-    assert ended.stderr.count("\n") == 1
+    result = process("pull", "tinybert", **here)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr.startswith("Error: cannot fetch cross-encoder/ms-marco-TinyBERT-L2-v2 at revision 81d1926f")
+    assert result.stderr.count("\n") == 1
 
 
 def test_pull_without_a_network_is_one_line_with_the_command_to_run(tmp_path: Path) -> None:
-    ended = process("pull", "minilm", HF_HOME=str(tmp_path), HF_HUB_OFFLINE="1")
-    assert ended.returncode == 2
-    assert ended.stderr.count("\n") == 1
-    assert ended.stderr.endswith(f"rag-rerank pull onnx:{MINILM}\n")
+    result = process("pull", "minilm", HF_HOME=str(tmp_path), HF_HUB_OFFLINE="1")
+    assert result.returncode == 2
+    assert result.stderr.count("\n") == 1
+    assert result.stderr.endswith(f"rag-rerank pull onnx:{MINILM}\n")
 
 
 def test_export_writes_a_folder_that_onnx_runs(tmp_path: Path) -> None:
@@ -130,10 +132,10 @@ def test_export_writes_a_folder_that_onnx_runs(tmp_path: Path) -> None:
     from support import tiny_checkpoints
 
     checkpoint, out = tiny_checkpoints.bert(tmp_path / "checkpoint"), tmp_path / "exported"
-    shown = CliRunner().invoke(app, ["export", str(checkpoint), "-o", str(out)], catch_exceptions=False)
-    assert shown.exit_code == 0, shown.output
-    assert shown.stdout.startswith(f"{out}: ")
-    assert "differ from torch's by at most" in shown.stdout
+    result = CliRunner().invoke(app, ["export", str(checkpoint), "-o", str(out)], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    assert result.stdout.startswith(f"{out}: ")
+    assert "differ from torch's by at most" in result.stdout
     with build(f"onnx:{out}") as exported, build(f"torch:{checkpoint}") as original:
         query, texts = tiny_checkpoints.QUERIES[0], tiny_checkpoints.DOCUMENTS
         both = [[hit.raw_score for hit in reranker.rerank(query, texts)] for reranker in (exported, original)]

@@ -18,17 +18,17 @@ def run(*arguments: str) -> Result:
 def test_the_table_has_a_row_a_kind_and_two_columns_a_config(tmp_path: Path) -> None:
     file = tmp_path / "other.yaml"
     file.write_text("type: lexical\nk1: 0\n")
-    shown = run("-c", "lexical", "--config", str(file), "--kind", "negation", "--kind", "code", "--failures", "0")
-    assert shown.exit_code == 0
-    heading, *rows = shown.stdout.split("\n\n")[0].splitlines()
+    result = run("-c", "lexical", "--config", str(file), "--kind", "negation", "--kind", "code", "--failures", "0")
+    assert result.exit_code == 0
+    heading, *rows = result.stdout.split("\n\n")[0].splitlines()
     assert heading.split()[:3] == ["kind", "chance", "lexical"]
     assert "other.yaml" in heading
     assert [row.split()[0] for row in rows] == ["negation", "code", "all"]
     report = probe("lexical", kinds=["negation", "code"])
-    passed = [row.passed for row in (*report.kinds, report.all)]
-    assert [row.split()[2].partition("/")[0] for row in rows] == [str(count) for count in passed]
-    assert "missed" not in shown.stdout
-    assert "probing lexical" in shown.stderr and "probing" not in shown.stdout
+    counts = [row.passed for row in (*report.kinds, report.all)]
+    assert [row.split()[2].partition("/")[0] for row in rows] == [str(count) for count in counts]
+    assert "missed" not in result.stdout
+    assert "probing lexical" in result.stderr and "probing" not in result.stdout
 
 
 def test_as_many_contrasts_as_asked_for_are_shown_for_each_kind() -> None:
@@ -48,21 +48,21 @@ def test_one_is_shown_by_default() -> None:
 
 
 def test_json_holds_everything_that_did_not_pass() -> None:
-    shown = run("-c", "lexical", "--kind", "scope", "--json")
-    found = json.loads(shown.stdout)
-    assert found["schema"] == 1
-    (report,) = (ProbeReport.from_dict(data) for data in found["reports"])
+    result = run("-c", "lexical", "--kind", "scope", "--json")
+    output = json.loads(result.stdout)
+    assert output["schema"] == 1
+    (report,) = (ProbeReport.from_dict(data) for data in output["reports"])
     assert report.missed == probe("lexical", kinds=["scope"]).missed
     assert len(report.missed) > 1
 
 
 def test_an_unknown_kind_is_one_line_and_exit_code_2() -> None:
-    shown = run("-c", "lexical", "--kind", "negatoin")
-    assert (shown.exit_code, shown.stdout) == (2, "")
-    assert "did you mean 'negation'" in shown.stderr
+    result = run("-c", "lexical", "--kind", "negatoin")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "did you mean 'negation'" in result.stderr
 
 
 def test_it_runs_as_a_program_and_stdout_is_the_json_alone() -> None:
     command = [sys.executable, "-m", "rag_rerank", "probe", "-c", "lexical", "--kind", "typo", "--json"]
-    ended = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert json.loads(ended.stdout)["reports"][0]["all"]["total"] == 15
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert json.loads(result.stdout)["reports"][0]["all"]["total"] == 15

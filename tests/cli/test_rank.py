@@ -62,10 +62,10 @@ def process(*arguments: str, **options: Any) -> "subprocess.CompletedProcess[byt
 
 
 def test_the_table_names_ranks_moves_scores_coverage_and_scale(candidates: str) -> None:
-    shown = rank(candidates)
-    assert shown.exit_code == 0
-    assert shown.stderr == ""
-    table, facts = shown.stdout.split("\n\n")
+    result = rank(candidates)
+    assert result.exit_code == 0
+    assert result.stderr == ""
+    table, facts = result.stdout.split("\n\n")
     heading, *rows = table.splitlines()
     assert heading.split() == ["rank", "was", "score", "read", "id", "text"]
     assert [row.split()[:3] for row in rows] == [["1", "2", "↑1"], ["2", "1", "↓1"], ["3", "4", "↑1"], ["4", "3", "↓1"]]
@@ -83,38 +83,38 @@ def test_a_move_of_nothing_is_shown_as_such(write: Write) -> None:
 
 
 def test_top_k_cuts_the_table_but_not_the_count(candidates: str) -> None:
-    shown = rank(candidates, "--top-k", "1")
-    assert len(shown.stdout.split("\n\n")[0].splitlines()) == 2
-    assert "4 candidates" in shown.stdout
+    result = rank(candidates, "--top-k", "1")
+    assert len(result.stdout.split("\n\n")[0].splitlines()) == 2
+    assert "4 candidates" in result.stdout
 
 
 def test_signs_that_steer_a_terminal_are_not_shown(write: Write) -> None:
-    shown = rank(write(json.dumps({"id": "a\x1b[31m", "text": "K2 \x1b[2J\r\n\u202e tall \ud800"})))
-    assert not set("\x1b\r\u202e\ud800") & set(shown.stdout)
-    assert "K2" in shown.stdout
+    result = rank(write(json.dumps({"id": "a\x1b[31m", "text": "K2 \x1b[2J\r\n\u202e tall \ud800"})))
+    assert not set("\x1b\r\u202e\ud800") & set(result.stdout)
+    assert "K2" in result.stdout
 
 
 def test_a_long_text_is_shown_on_one_line_and_cut_with_a_sign(write: Write) -> None:
     for columns in (80, 120):
-        shown = rank(write("K2 " * 500, "plain.txt"), env={"COLUMNS": str(columns)})
-        row = shown.stdout.splitlines()[1]
+        result = rank(write("K2 " * 500, "plain.txt"), env={"COLUMNS": str(columns)})
+        row = result.stdout.splitlines()[1]
         assert row.endswith("…")
         assert len(row) == columns
 
 
 def test_a_cut_text_is_told_on_stderr_and_in_the_table(write: Write) -> None:
     file = write("K2 is tall. " * 400 + "\nshort", "plain.txt")
-    shown = rank(file, reranker="embedded")
-    assert shown.stderr.startswith("Warning: onnx:embedded read only the beginning of 1 of 2 texts")
-    assert shown.stderr.count("\n") == 1
-    cut = next(row for row in shown.stdout.splitlines() if "K2 is tall" in row)
+    result = rank(file, reranker="embedded")
+    assert result.stderr.startswith("Warning: onnx:embedded read only the beginning of 1 of 2 texts")
+    assert result.stderr.count("\n") == 1
+    cut = next(row for row in result.stdout.splitlines() if "K2 is tall" in row)
     percent = next(cell for cell in cut.split() if cell.endswith("%"))
     assert 0 < int(percent[:-1]) < 100
 
 
 def test_no_candidates_are_told_as_such(write: Write) -> None:
-    shown = rank(write("\n \n"))
-    assert (shown.exit_code, shown.stdout) == (0, "no candidates\n")
+    result = rank(write("\n \n"))
+    assert (result.exit_code, result.stdout) == (0, "no candidates\n")
 
 
 def test_an_answer_by_a_fallback_is_told(
@@ -129,26 +129,26 @@ def test_an_answer_by_a_fallback_is_told(
             "lexical",
         ],
     }
-    shown = rank(candidates, "--trace", reranker=write(json.dumps(node), "r.json"))
-    assert shown.exit_code == 0
-    assert "degraded: lexical answered in place of cohere:rerank-v3.5" in shown.stdout
-    assert "failed: BackendUnavailable" in shown.stderr
-    assert "a-key" not in shown.output
+    result = rank(candidates, "--trace", reranker=write(json.dumps(node), "r.json"))
+    assert result.exit_code == 0
+    assert "degraded: lexical answered in place of cohere:rerank-v3.5" in result.stdout
+    assert "failed: BackendUnavailable" in result.stderr
+    assert "a-key" not in result.output
 
 
 # rank: the time of the call, and what fits
 
 
 def test_a_call_that_is_not_done_in_time_is_an_error_of_one_line(candidates: str) -> None:
-    shown = rank(candidates, "--timeout", "1e-6", reranker="embedded")
-    assert shown.exit_code == 2
-    assert shown.stdout == "" and shown.stderr.count("\n") == 1
-    assert shown.stderr.startswith("Error: ") and "1e-06 s" in shown.stderr
+    result = rank(candidates, "--timeout", "1e-6", reranker="embedded")
+    assert result.exit_code == 2
+    assert result.stdout == "" and result.stderr.count("\n") == 1
+    assert result.stderr.startswith("Error: ") and "1e-06 s" in result.stderr
 
 
 def test_what_fits_is_told_with_tokens_and_reasons(candidates: str) -> None:
-    shown = rank(candidates, "--max-tokens", "20", "--tokenizer", str(EMBEDDED))
-    assert shown.stdout.splitlines()[-3:] == [
+    result = rank(candidates, "--max-tokens", "20", "--tokenizer", str(EMBEDDED))
+    assert result.stdout.splitlines()[-3:] == [
         "fits   1 of 4 texts; 18 of 42 tokens",
         "out    max_tokens: garda, 17",
         "out    blank: 2",
@@ -156,47 +156,47 @@ def test_what_fits_is_told_with_tokens_and_reasons(candidates: str) -> None:
 
 
 def test_json_has_the_context_where_one_was_asked_for(candidates: str) -> None:
-    found = json.loads(rank(candidates, "--max-tokens", "20", "--tokenizer", str(EMBEDDED), "--json").stdout)
-    assert found["context"]["text"] == LINES[1]["text"]
-    assert [drop["id"] for drop in found["context"]["dropped"]] == ["garda", "17", "2"]
-    assert found["context"]["tokens"] <= 20
+    output = json.loads(rank(candidates, "--max-tokens", "20", "--tokenizer", str(EMBEDDED), "--json").stdout)
+    assert output["context"]["text"] == LINES[1]["text"]
+    assert [drop["id"] for drop in output["context"]["dropped"]] == ["garda", "17", "2"]
+    assert output["context"]["tokens"] <= 20
 
 
 def test_a_wrong_tokenizer_is_found_before_anything_is_asked(candidates: str) -> None:
-    for given, told in ((["nowhere/"], "there is no file"), ([], "max_tokens needs tokenizer")):
-        options = ["--tokenizer", *given] if given else []
-        shown = rank(candidates, "--max-tokens", "20", *options, reranker="voyage")  # has no key, and is not reached
-        assert shown.exit_code == 2
-        assert told in shown.stderr
+    for arguments, message in ((["nowhere/"], "there is no file"), ([], "max_tokens needs tokenizer")):
+        options = ["--tokenizer", *arguments] if arguments else []
+        result = rank(candidates, "--max-tokens", "20", *options, reranker="voyage")  # has no key, and is not reached
+        assert result.exit_code == 2
+        assert message in result.stderr
 
 
 # rank: JSON
 
 
 def test_json_is_one_object_of_schema_1_with_everything_in_it(candidates: str) -> None:
-    shown = rank(candidates, "--json", "--trace", "--top-k", "3")
-    found = json.loads(shown.stdout)
-    assert sorted(found) == ["degraded", "hits", "query", "scale", "schema", "substituted", "trace", "usage"]
-    assert found.pop("schema") == 1
-    ranking = Ranking.from_dict(found)
+    result = rank(candidates, "--json", "--trace", "--top-k", "3")
+    output = json.loads(result.stdout)
+    assert sorted(output) == ["degraded", "hits", "query", "scale", "schema", "substituted", "trace", "usage"]
+    assert output.pop("schema") == 1
+    ranking = Ranking.from_dict(output)
     assert [hit.id for hit in ranking] == ["k2", "garda", "17"]
-    assert found["hits"][1]["candidate"] == LINES[0]
-    assert sorted(found["hits"][0]) == ["candidate", "coverage", "rank", "raw_score", "score", "unscored", "window"]
+    assert output["hits"][1]["candidate"] == LINES[0]
+    assert sorted(output["hits"][0]) == ["candidate", "coverage", "rank", "raw_score", "score", "unscored", "window"]
     assert len(ranking.trace.scores) == 3 and list(ranking.trace.unscored) == ["2"]
-    assert shown.stderr.startswith("lexical  ")
+    assert result.stderr.startswith("lexical  ")
 
 
 def test_json_of_the_embedded_model_is_pure_even_when_texts_are_cut(write: Write) -> None:
-    shown = rank(write("K2 is tall. " * 400, "plain.txt"), "--json", reranker="embedded")
-    coverage = json.loads(shown.stdout)["hits"][0]["coverage"]
+    result = rank(write("K2 is tall. " * 400, "plain.txt"), "--json", reranker="embedded")
+    coverage = json.loads(result.stdout)["hits"][0]["coverage"]
     assert 0 < coverage["seen"] < coverage["total"]
-    assert shown.stderr.startswith("Warning: ")
+    assert result.stderr.startswith("Warning: ")
 
 
 def test_json_keeps_lone_surrogates_and_stays_ascii(write: Write) -> None:
-    shown = rank(write('{"text": "K2 \\ud800 温"}'), "--json")
-    assert shown.stdout.isascii()
-    assert json.loads(shown.stdout)["hits"][0]["candidate"]["text"] == "K2 \ud800 温"
+    result = rank(write('{"text": "K2 \\ud800 温"}'), "--json")
+    assert result.stdout.isascii()
+    assert json.loads(result.stdout)["hits"][0]["candidate"]["text"] == "K2 \ud800 温"
 
 
 # rank: files
@@ -244,11 +244,11 @@ def test_the_format_may_be_forced(write: Write) -> None:
     ],
 )
 def test_a_wrong_line_is_named_with_file_and_number(write: Write, content: str, message: str) -> None:
-    shown = rank(write(content))
-    assert shown.exit_code == 2
-    assert shown.stdout == ""
-    assert message in shown.stderr
-    assert shown.stderr.count("\n") == 1
+    result = rank(write(content))
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert message in result.stderr
+    assert result.stderr.count("\n") == 1
 
 
 def test_null_means_absent_for_what_is_optional(write: Write) -> None:
@@ -278,11 +278,11 @@ def test_null_means_absent_for_what_is_optional(write: Write) -> None:
     ],
 )
 def test_an_error_is_one_line_and_exit_code_2(candidates: str, arguments: list[str], message: str) -> None:
-    shown = run(*(argument.format(file=candidates) for argument in arguments))
-    assert shown.exit_code == 2
-    assert shown.stdout == ""
-    assert shown.stderr.startswith("Error: ") and shown.stderr.count("\n") == 1
-    assert message in shown.stderr
+    result = run(*(argument.format(file=candidates) for argument in arguments))
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert result.stderr.startswith("Error: ") and result.stderr.count("\n") == 1
+    assert message in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -291,9 +291,9 @@ def test_an_error_is_one_line_and_exit_code_2(candidates: str, arguments: list[s
     ids=" ".join,
 )
 def test_bad_usage_is_exit_code_2(arguments: list[str]) -> None:
-    shown = run(*arguments)
-    assert shown.exit_code == 2
-    assert "Error: " in shown.stderr
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert "Error: " in result.stderr
 
 
 def test_a_failed_call_shows_its_trace_when_asked(
@@ -302,9 +302,9 @@ def test_a_failed_call_shows_its_trace_when_asked(
     monkeypatch.setenv("CO_API_KEY", "a-key")
     rerank_server.then(Answer(503))
     node = {"type": "cohere", "base_url": rerank_server.url, "retry": {"attempts": 1}}
-    shown = rank(candidates, "--trace", reranker=write(json.dumps(node), "r.json"))
-    assert shown.exit_code == 2
-    trace, error = shown.stderr.splitlines()[0], shown.stderr.splitlines()[-1]
+    result = rank(candidates, "--trace", reranker=write(json.dumps(node), "r.json"))
+    assert result.exit_code == 2
+    trace, error = result.stderr.splitlines()[0], result.stderr.splitlines()[-1]
     assert trace.startswith("cohere:rerank-v3.5") and "failed: BackendUnavailable" in trace
     assert error.startswith("Error: ")
 
@@ -313,9 +313,9 @@ def test_a_failed_call_shows_its_trace_when_asked(
 
 
 def test_models_lists_every_row_with_licence_window_and_commit() -> None:
-    shown = run("models").stdout
+    result = run("models").stdout
     for row in catalogue.models():
-        line = next(line for line in shown.splitlines() if f" {row.id} " in line)
+        line = next(line for line in result.splitlines() if f" {row.id} " in line)
         for fact in (
             row.alias,
             row.backend,
@@ -324,7 +324,7 @@ def test_models_lists_every_row_with_licence_window_and_commit() -> None:
             (row.revision or "in the package")[:12],
         ):
             assert fact in line
-        assert not row.note or f"{row.alias}: {row.note}" in shown
+        assert not row.note or f"{row.alias}: {row.note}" in result
 
 
 def test_a_licence_that_forbids_commercial_use_is_flagged(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -338,10 +338,10 @@ def test_a_licence_that_forbids_commercial_use_is_flagged(monkeypatch: pytest.Mo
 
 
 def test_models_as_json_hold_the_whole_catalogue() -> None:
-    found = json.loads(run("models", "--json").stdout)
-    assert found["schema"] == 1
-    assert [row["id"] for row in found["models"]] == [row.id for row in catalogue.models()]
-    assert {"licence", "commercial", "revision", "max_length", "languages"} <= set(found["models"][0])
+    output = json.loads(run("models", "--json").stdout)
+    assert output["schema"] == 1
+    assert [row["id"] for row in output["models"]] == [row.id for row in catalogue.models()]
+    assert {"licence", "commercial", "revision", "max_length", "languages"} <= set(output["models"][0])
 
 
 def test_config_check_draws_the_tree_and_the_normal_form(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -352,9 +352,9 @@ def test_config_check_draws_the_tree_and_the_normal_form(write: Write, monkeypat
         "  api_key: as-it-is\n- type: cascade\n  stages: [{reranker: lexical, depth: 50}, {reranker: embedded}]\n",
         "r.yaml",
     )
-    shown = run("config", "check", file)
-    assert shown.exit_code == 0
-    tree, normal = shown.stdout.split("\n\n")
+    result = run("config", "check", file)
+    assert result.exit_code == 0
+    tree, normal = result.stdout.split("\n\n")
     assert [line.split("  (")[0] for line in tree.splitlines()] == [
         "fallback",
         "├─ cohere:rerank-v3.5",
@@ -364,7 +364,7 @@ def test_config_check_draws_the_tree_and_the_normal_form(write: Write, monkeypat
         "   └─ onnx:embedded",
     ]
     assert "${MY_KEY}, which is not set" in tree
-    assert "as-it-is" not in shown.output
+    assert "as-it-is" not in result.output
     again = run("config", "check", write(normal, "again.yaml"))
     assert again.stdout.split("\n\n")[1] == normal
 
@@ -378,9 +378,9 @@ def test_config_check_names_the_extra_that_is_not_installed(write: Write, monkey
 
 
 def test_config_check_says_where_a_file_is_wrong(write: Write) -> None:
-    shown = run("config", "check", write('{"type": "cascade", "stages": [{"reranker": "embeded"}]}', "r.json"))
-    assert shown.exit_code == 2
-    assert "r.json: stages[0].reranker: unknown type 'embeded'; did you mean 'embedded'?" in shown.stderr
+    result = run("config", "check", write('{"type": "cascade", "stages": [{"reranker": "embeded"}]}', "r.json"))
+    assert result.exit_code == 2
+    assert "r.json: stages[0].reranker: unknown type 'embeded'; did you mean 'embedded'?" in result.stderr
 
 
 def test_config_schema_is_the_one_of_the_library() -> None:
@@ -405,21 +405,21 @@ def test_pull_of_a_config_takes_each_local_model(write: Write) -> None:
 
 def test_the_process_answers_as_the_module_and_knows_its_version(candidates: str) -> None:
     assert process("--version").stdout.decode().split()[-1] == rag_rerank.__version__
-    ended = process("rank", "-r", "lexical", "-q", QUERY, "--json", candidates)
-    assert (ended.returncode, ended.stderr) == (0, b"")
-    assert json.loads(ended.stdout)["hits"][0]["candidate"]["id"] == "k2"
+    result = process("rank", "-r", "lexical", "-q", QUERY, "--json", candidates)
+    assert (result.returncode, result.stderr) == (0, b"")
+    assert json.loads(result.stdout)["hits"][0]["candidate"]["id"] == "k2"
 
 
 def test_the_process_ends_with_one_line_and_code_2_and_no_traceback(candidates: str) -> None:
-    ended = process("rank", "-r", "onnx:./nowhere", "-q", QUERY, candidates)
-    assert ended.returncode == 2
-    assert ended.stderr == b"Error: no such folder: ./nowhere" + os.linesep.encode()
+    result = process("rank", "-r", "onnx:./nowhere", "-q", QUERY, candidates)
+    assert result.returncode == 2
+    assert result.stderr == b"Error: no such folder: ./nowhere" + os.linesep.encode()
 
 
 def test_a_terminal_without_the_letters_gets_question_marks(candidates: str) -> None:
-    ended = process("rank", "-r", "lexical", "-q", QUERY, candidates, env={**os.environ, "PYTHONIOENCODING": "ascii"})
-    assert ended.returncode == 0
-    assert b"?" in ended.stdout
+    result = process("rank", "-r", "lexical", "-q", QUERY, candidates, env={**os.environ, "PYTHONIOENCODING": "ascii"})
+    assert result.returncode == 0
+    assert b"?" in result.stdout
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals")
@@ -429,8 +429,8 @@ def test_ctrl_c_is_quiet_and_code_130(candidates: str) -> None:
         "rank.read_candidates = lambda *_: os.kill(os.getpid(), signal.SIGINT)\n"
         f"sys.argv = ['', 'rank', '-r', 'lexical', '-q', 'x', {candidates!r}]; cli.main()"
     )
-    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False)
-    assert (ended.returncode, ended.stdout, ended.stderr) == (130, b"", b"")
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False)
+    assert (result.returncode, result.stdout, result.stderr) == (130, b"", b"")
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs a POSIX shell")
@@ -438,6 +438,6 @@ def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
     file = tmp_path / "many.txt"
     file.write_text("K2 is tall\n" * 20_000)
     command = f"{sys.executable} -m rag_rerank rank -r lexical -q K2 {file} | head -n 1"
-    ended = subprocess.run(["sh", "-c", command], capture_output=True, check=True)
-    assert ended.stdout.split() == [b"rank", b"was", b"score", b"read", b"id", b"text"]
-    assert ended.stderr == b""
+    result = subprocess.run(["sh", "-c", command], capture_output=True, check=True)
+    assert result.stdout.split() == [b"rank", b"was", b"score", b"read", b"id", b"text"]
+    assert result.stderr == b""

@@ -49,12 +49,12 @@ def records(file: Path) -> list[Record]:
 
 
 def test_a_call_is_shown_with_its_steps_and_its_candidates(file: Path, records: list[Record]) -> None:
-    shown = run(file, "--record", records[0].id).stdout
-    assert f"record    {records[0].id}" in shown
-    assert f"query     sha256 {records[0].query_sha256}" in shown
-    assert "tags      tenant=acme" in shown
-    assert "├─ first" in shown and "└─ second" in shown
-    rows = [line.split() for line in shown.splitlines() if re.match(r" *\d", line)]
+    output = run(file, "--record", records[0].id).stdout
+    assert f"record    {records[0].id}" in output
+    assert f"query     sha256 {records[0].query_sha256}" in output
+    assert "tags      tenant=acme" in output
+    assert "├─ first" in output and "└─ second" in output
+    rows = [line.split() for line in output.splitlines() if re.match(r" *\d", line)]
     assert rows == [
         ["1", "2", "↑1", "0.9933", "–", "db"],
         ["2", "1", "↓1", "0.7311", "–", "da"],
@@ -104,10 +104,10 @@ def test_a_call_is_shown_with_its_steps_and_its_candidates(file: Path, records: 
     ],
 )
 def test_a_candidates_way_is_told_in_words(file: Path, id: str, lines: list[str]) -> None:
-    shown = run(file, "--id", id).stdout.splitlines()
-    assert f"candidate {id}" in shown
+    output = run(file, "--id", id).stdout.splitlines()
+    assert f"candidate {id}" in output
     for line in lines:
-        assert line in shown
+        assert line in output
 
 
 def test_a_tie_and_a_failure_are_told(file: Path, records: list[Record]) -> None:
@@ -128,24 +128,24 @@ def test_windows_and_what_came_from_a_cache_are_told(tmp_path: Path) -> None:
     reranker.rerank("how tall is K2?", texts)
     with rag_rerank.recording(file):
         reranker.rerank("how tall is K2?", texts)
-    shown = run(file, "--id", "0").stdout
+    output = run(file, "--id", "0").stdout
     assert re.search(
-        r"window    0#1 in cached\(onnx:embedded\): raw score .*, (\d+) of \1 tokens read, from the cache", shown
+        r"window    0#1 in cached\(onnx:embedded\): raw score .*, (\d+) of \1 tokens read, from the cache", output
     )
-    assert re.search(r"score     .* given by windows\(.*\); of its characters 0 to \d+", shown)
+    assert re.search(r"score     .* given by windows\(.*\); of its characters 0 to \d+", output)
     assert "window    " not in run(file, "--id", "1").stdout
 
 
 def test_a_query_is_found_by_its_words_or_by_the_hash_of_all_of_them(file: Path, records: list[Record]) -> None:
-    def found(*arguments: Any) -> list[str]:
+    def ids_of(*arguments: Any) -> list[str]:
         return re.findall("^record    (.*)$", run(file, *arguments).stdout, flags=re.MULTILINE)
 
     ids = [record.id for record in records]
-    assert found() == ids
-    assert found("--query", "how tall is K2?") == ids[:1]
-    assert found("--query", "a t") == ids[2:]
-    assert found("--last", 2) == ids[1:]
-    assert found("--id", "0", "--last", 1) == ids[2:]
+    assert ids_of() == ids
+    assert ids_of("--query", "how tall is K2?") == ids[:1]
+    assert ids_of("--query", "a t") == ids[2:]
+    assert ids_of("--last", 2) == ids[1:]
+    assert ids_of("--id", "0", "--last", 1) == ids[2:]
     nothing = run(file, "--query", "how tall")
     assert nothing.exit_code == 2
     assert nothing.stderr.startswith(f"Error: {file} holds no record that matches; list all with")
@@ -153,8 +153,8 @@ def test_a_query_is_found_by_its_words_or_by_the_hash_of_all_of_them(file: Path,
 
 def test_json_gives_the_records_as_they_are(file: Path) -> None:
     lines = file.read_text().splitlines()
-    shown = run(file, "--json", "--last", 2).stdout.splitlines()
-    assert [json.loads(line) for line in shown] == [json.loads(line) for line in lines[1:]]
+    output = run(file, "--json", "--last", 2).stdout.splitlines()
+    assert [json.loads(line) for line in output] == [json.loads(line) for line in lines[1:]]
 
 
 def test_lines_that_are_no_records_are_told_and_left_out(file: Path, records: list[Record]) -> None:
@@ -170,8 +170,8 @@ def test_signs_that_would_steer_a_terminal_are_not_printed(tmp_path: Path) -> No
     with rag_rerank.recording(file, texts=True), tagged(x="\x07\x9b31mred"):
         ScriptedReranker(name="n\x07\x9b2J").rerank("q\x07", [Candidate("i\x07", "t\x07\x9b0m")])
     for arguments in ((), ("--id", "i\x07")):
-        shown = run(file, *arguments).stdout
-        assert "\x07" not in shown and "\x9b" not in shown and "\ufffd" in shown
+        output = run(file, *arguments).stdout
+        assert "\x07" not in output and "\x9b" not in output and "\ufffd" in output
 
 
 def test_a_file_that_is_not_there_ends_with_one_line(tmp_path: Path) -> None:

@@ -31,9 +31,9 @@ def judged(tmp_path: Path) -> Path:
     file = tmp_path / "judged.jsonl"
     rows = []
     for i, example in enumerate(examples(12, stems=HELD_OUT, seed=1).examples):
-        found = [{"id": f"{i}-{j}", "text": passage.text} for j, passage in enumerate(example.passages)]
-        relevant = [row["id"] for row, passage in zip(found, example.passages, strict=True) if passage.grade]
-        rows.append({"id": str(i), "query": example.query, "candidates": found, "relevant": relevant})
+        candidates = [{"id": f"{i}-{j}", "text": passage.text} for j, passage in enumerate(example.passages)]
+        relevant = [row["id"] for row, passage in zip(candidates, example.passages, strict=True) if passage.grade]
+        rows.append({"id": str(i), "query": example.query, "candidates": candidates, "relevant": relevant})
     _write(file, rows)
     return file
 
@@ -46,12 +46,12 @@ def test_one_command_makes_a_folder_that_every_backend_loads(
     pairs: Path, judged: Path, base: str, tmp_path: Path
 ) -> None:
     out = tmp_path / "mine"
-    made = command(pairs, "--base", base, "-o", out, *TINY, "--validation", judged, "--licence=CC0-1.0")
-    assert made.exit_code == 0, made.output
-    assert re.search(r"data +\d+ queries, 160 pairs", made.stderr)
-    assert "CC0-1.0" in made.stderr
-    assert re.search(r"the base had 0\.\d{4}, the incoming order 0\.\d{4}", made.stdout)
-    assert f"{out}: written" in made.stdout
+    result = command(pairs, "--base", base, "-o", out, *TINY, "--validation", judged, "--licence=CC0-1.0")
+    assert result.exit_code == 0, result.output
+    assert re.search(r"data +\d+ queries, 160 pairs", result.stderr)
+    assert "CC0-1.0" in result.stderr
+    assert re.search(r"the base had 0\.\d{4}, the incoming order 0\.\d{4}", result.stdout)
+    assert f"{out}: written" in result.stdout
     texts = [Candidate(id=str(i), text=p.text) for i, p in enumerate(examples(1).examples[0].passages)]
     scores = [
         [hit.raw_score for hit in sorted(build(f"{backend}:{out}{part}").rerank("babka", texts), key=lambda h: h.id)]
@@ -71,25 +71,25 @@ def test_a_share_is_held_out_negatives_are_mined_and_the_record_is_printed(
     words = [(f"{stem}ka", shared[i % 3]) for i, stem in enumerate(STEMS[:40])]
     _write(plain, [{"query": f"{own} {other}", "positive": f"{own} {other} {own}"} for own, other in words])
     mining = ("--mine", "random", "--negatives", "3", "--hold-out", "0.3", "--json")
-    made = command(plain, "--base", base, "-o", tmp_path / "out", *TINY, *mining)
-    assert made.exit_code == 0, made.output
-    record = json.loads(made.stdout)
+    result = command(plain, "--base", base, "-o", tmp_path / "out", *TINY, *mining)
+    assert result.exit_code == 0, result.output
+    record = json.loads(result.stdout)
     assert record["queries"] < 40
     assert record["validation_queries"] > 0
     assert record["curve"][0]["ndcg"] is not None
-    given = cards[0].commands[0]
-    assert given[:3] == ("rag-rerank", "train", str(plain))
-    assert given[given.index("--mine") + 1] == "random"
+    command_words = cards[0].commands[0]
+    assert command_words[:3] == ("rag-rerank", "train", str(plain))
+    assert command_words[command_words.index("--mine") + 1] == "random"
 
 
 def test_text_of_an_evaluation_is_left_out_and_told(pairs: Path, base: str, tmp_path: Path, cards: list[Card]) -> None:
     leaking = tmp_path / "evaluation.jsonl"
     row = _rows(pairs)[0]
-    found = [{"id": "p", "text": row["positive"]}, {"id": "n", "text": "an other text"}]
-    _write(leaking, [{"query": "something else", "candidates": found, "relevant": ["p"]}])
-    made = command(pairs, "--base", base, "-o", tmp_path / "out", *TINY, "--against-leaks", leaking)
-    assert made.exit_code == 0, made.output
-    assert "text of evaluation" in made.stderr
+    candidates = [{"id": "p", "text": row["positive"]}, {"id": "n", "text": "an other text"}]
+    _write(leaking, [{"query": "something else", "candidates": candidates, "relevant": ["p"]}])
+    result = command(pairs, "--base", base, "-o", tmp_path / "out", *TINY, "--against-leaks", leaking)
+    assert result.exit_code == 0, result.output
+    assert "text of evaluation" in result.stderr
     assert cards[0].contamination is not None and cards[0].contamination[0]["documents"]
     assert cards[0].contamination[0]["left out"] == "queries and passages"
 
@@ -127,9 +127,9 @@ def test_a_teacher_that_filters_is_asked_once_however_often_the_run_is_stopped(
     words += ("--filter-teacher", tmp_path / "teacher.json")
     stopped = command(*words, "--freeze=9")
     assert stopped.exit_code == 2 and "freeze" in stopped.stderr
-    asked = len(rerank_server.received)
-    assert asked and command(*words).exit_code == 0
-    assert len(rerank_server.received) == asked
+    request_count = len(rerank_server.received)
+    assert request_count and command(*words).exit_code == 0
+    assert len(rerank_server.received) == request_count
     assert cards[0].teacher is not None and cards[0].teacher.remote and cards[0].teacher.name == "cohere:rerank-v3.5"
 
 
@@ -142,8 +142,8 @@ def test_what_cannot_be_begun_is_told_before_a_teacher_is_asked(
     (tmp_path / "taken" / "file").touch()
     mining = ("--mine=random", "--filter-teacher", tmp_path / "teacher.json")
     for out, start, words in (("taken", base, "exists already"), ("out", "embedded", "ships as ONNX only")):
-        made = command(pairs, "--base", start, "-o", tmp_path / out, *TINY, *mining)
-        assert made.exit_code == 2 and words in made.stderr
+        result = command(pairs, "--base", start, "-o", tmp_path / out, *TINY, *mining)
+        assert result.exit_code == 2 and words in result.stderr
     assert rerank_server.received == []
 
 
@@ -162,17 +162,17 @@ def test_what_cannot_be_begun_is_told_before_a_teacher_is_asked(
 def test_what_cannot_be_done_is_one_line_and_exit_code_2(
     pairs: Path, base: str, tmp_path: Path, options: Sequence[str], words: str
 ) -> None:
-    made = command(pairs, "--base", base, "-o", tmp_path / "out", *TINY, *options)
-    assert made.exit_code == 2
-    assert words in made.stderr.splitlines()[-1]
+    result = command(pairs, "--base", base, "-o", tmp_path / "out", *TINY, *options)
+    assert result.exit_code == 2
+    assert words in result.stderr.splitlines()[-1]
     assert not (tmp_path / "out").exists()
 
 
 def test_a_file_without_anything_relevant_is_refused(base: str, tmp_path: Path) -> None:
     (tmp_path / "empty.jsonl").touch()
-    made = command(tmp_path / "empty.jsonl", "--base", base, "-o", tmp_path / "out", *TINY)
-    assert made.exit_code == 2
-    assert made.stderr.startswith("Error: ")
+    result = command(tmp_path / "empty.jsonl", "--base", base, "-o", tmp_path / "out", *TINY)
+    assert result.exit_code == 2
+    assert result.stderr.startswith("Error: ")
 
 
 def _pair(example: Any) -> dict[str, Any]:

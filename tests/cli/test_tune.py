@@ -103,13 +103,13 @@ def test_a_nested_model_is_changed_in_its_place_and_nothing_else(tmp_path: Path)
     }
     file = tmp_path / "c.yaml"
     file.write_text(CASCADE)
-    wanted = CASCADE
+    expected = CASCADE
     for member, (old, new) in changes.items():
         alone = edited_file(tmp_path, CASCADE, ("stages", 1, "reranker", "members", member))
         assert alone == CASCADE.replace(old.decode(), new.decode())
-        wanted = wanted.replace(old.decode(), new.decode())
+        expected = expected.replace(old.decode(), new.decode())
     together = edit(file, {("stages", 1, "reranker", "members", member): SET for member in changes})
-    assert together == wanted
+    assert together == expected
 
 
 @pytest.mark.parametrize("content", [
@@ -132,9 +132,9 @@ def test_line_ends_of_windows_stay(tmp_path: Path) -> None:
 
 def test_json_is_written_anew_with_its_keys_in_their_order(tmp_path: Path) -> None:
     before = '{"type":"fallback","members":["minilm",{"type":"onnx","threads":1,"model":"é"}]}'
-    for member, wanted in enumerate([{"type": "minilm", **SET}, {"type": "onnx", **SET, "model": "é"}]):
+    for member, expected in enumerate([{"type": "minilm", **SET}, {"type": "onnx", **SET, "model": "é"}]):
         after = edited_file(tmp_path, before, ("members", member), "c.json")
-        assert json.loads(after)["members"][member] == wanted
+        assert json.loads(after)["members"][member] == expected
         assert "é" in after and after.startswith('{\n  "type"')
     assert json.loads(edited_file(tmp_path, '"minilm"', name="c.json")) == {"type": "minilm", **SET}
 
@@ -223,9 +223,9 @@ def test_a_file_is_replaced_only_by_what_describes_the_expected(tmp_path: Path) 
 
 
 def test_without_a_file_the_tables_and_the_config_are_printed() -> None:
-    shown = run("tune", "embedded")
-    assert shown.exit_code == 0, shown.output
-    title, layouts, budgets, facts, config = shown.stdout.split("\n\n")
+    result = run("tune", "embedded")
+    assert result.exit_code == 0, result.output
+    title, layouts, budgets, facts, config = result.stdout.split("\n\n")
     assert title == "onnx:embedded: 100 texts a call"
     assert [row.split()[:2] for row in layouts.splitlines()[1:]] == [["1", "4"], ["2", "2"], ["4", "1"]]
     assert layouts.splitlines()[3].endswith("present")
@@ -233,13 +233,13 @@ def test_without_a_file_the_tables_and_the_config_are_printed() -> None:
     assert "choice  workers: 2, threads: 2, batch_tokens: 256: 4.00x as fast (25.0 ms against 100.0 ms" in facts
     assert "scores  the same" in facts and "int8    for information" in facts
     assert config == "type: onnx\nmodel: embedded\nbatch_tokens: 256\nworkers: 2\nthreads: 2\n"
-    assert "measuring onnx:embedded" in shown.stderr
+    assert "measuring onnx:embedded" in result.stderr
 
 
 def test_a_new_file_is_written_and_an_old_one_is_not_overwritten(tmp_path: Path) -> None:
     for name in ("new.yaml", "new.json"):
-        shown = run("tune", "embedded", "-o", str(tmp_path / name))
-        assert shown.stdout.endswith(f"{tmp_path / name}: written\n")
+        result = run("tune", "embedded", "-o", str(tmp_path / name))
+        assert result.stdout.endswith(f"{tmp_path / name}: written\n")
         assert load(tmp_path / name) == build({"type": "embedded", **SET})
     again = run("tune", "embedded", "-o", str(tmp_path / "new.yaml"))
     assert again.exit_code == 2 and "exists already" in again.stderr
@@ -248,9 +248,9 @@ def test_a_new_file_is_written_and_an_old_one_is_not_overwritten(tmp_path: Path)
 def test_write_changes_each_local_model_of_a_file_in_place(tmp_path: Path) -> None:
     file = tmp_path / "c.yaml"
     file.write_text(CASCADE)
-    shown = run("tune", "--write", str(file))
-    assert shown.exit_code == 0, shown.output
-    assert "onnx:tinybert  (stages[1].reranker.members[1]): 100 texts a call" in shown.stdout
+    result = run("tune", "--write", str(file))
+    assert result.exit_code == 0, result.output
+    assert "onnx:tinybert  (stages[1].reranker.members[1]): 100 texts a call" in result.stdout
     members: Any = load(file).stages[1].reranker.members  # type: ignore[attr-defined]
     assert [(m.workers, m.threads, m.batch_tokens) for m in members] == [(2, 2, 256)] * 3
     assert "# first" in file.read_text() and "# a name" in file.read_text()
@@ -260,24 +260,24 @@ def test_write_changes_each_local_model_of_a_file_in_place(tmp_path: Path) -> No
 def test_equal_models_are_measured_once_and_all_changed(machine: FakeBench, tmp_path: Path) -> None:
     file = tmp_path / "c.yaml"
     file.write_text("type: cascade\nstages: [{reranker: minilm, depth: 50}, {reranker: minilm, depth: 20}]\n")
-    shown = run("tune", "--write", "--json", str(file))
-    found = json.loads(shown.stdout)
-    assert [row["place"] for row in found["models"]] == ["stages[0].reranker", "stages[1].reranker"]
-    assert found["config"] is None
+    result = run("tune", "--write", "--json", str(file))
+    output = json.loads(result.stdout)
+    assert [row["place"] for row in output["models"]] == ["stages[0].reranker", "stages[1].reranker"]
+    assert output["config"] is None
     assert file.read_text().count("workers: 2") == 2
     first = run("tune", "minilm", "--json")
-    assert json.loads(first.stdout)["models"][0]["chosen"] == found["models"][0]["chosen"]
+    assert json.loads(first.stdout)["models"][0]["chosen"] == output["models"][0]["chosen"]
 
 
 def test_a_file_that_holds_a_key_is_left_to_write(tmp_path: Path) -> None:
     file = tmp_path / "c.yaml"
     file.write_text("type: fallback\nmembers:\n  - {type: cohere, api_key: a-key}  # ours\n  - minilm\n")
-    refused = run("tune", str(file), "-o", str(tmp_path / "new.yaml"))
-    assert refused.exit_code == 2 and "with --write" in refused.stderr
-    written = run("tune", str(file), "--write")
-    assert written.exit_code == 0, written.output
+    refusal = run("tune", str(file), "-o", str(tmp_path / "new.yaml"))
+    assert refusal.exit_code == 2 and "with --write" in refusal.stderr
+    result = run("tune", str(file), "--write")
+    assert result.exit_code == 0, result.output
     assert "api_key: a-key}  # ours\n" in file.read_text()
-    assert "a-key" not in refused.output + written.output
+    assert "a-key" not in refusal.output + result.output
 
 
 def test_nothing_better_leaves_the_file_as_it_is(
@@ -286,9 +286,9 @@ def test_nothing_better_leaves_the_file_as_it_is(
     monkeypatch.setattr(machine, "cost", lambda _: 0.001)
     file = tmp_path / "c.yaml"
     file.write_text("type:\n  minilm\n")
-    shown = run("tune", "--write", str(file))
-    assert "choice  no setting is better than the present one by more than the spread" in shown.stdout
-    assert shown.stdout.endswith(f"{file}: nothing to change\n")
+    result = run("tune", "--write", str(file))
+    assert "choice  no setting is better than the present one by more than the spread" in result.stdout
+    assert result.stdout.endswith(f"{file}: nothing to change\n")
     assert file.read_text() == "type:\n  minilm\n"
     new = run("tune", "minilm", "-o", str(tmp_path / "new.yaml"))
     assert new.stdout.endswith("new.yaml: written\n")
@@ -298,9 +298,9 @@ def test_nothing_better_leaves_the_file_as_it_is(
 def test_own_texts_are_measured(machine: FakeBench, tmp_path: Path) -> None:
     texts = tmp_path / "t.jsonl"
     texts.write_text('{"text": "K2 is tall"}\n{"text": "Lake Garda is deep"}\n')
-    shown = run("tune", "embedded", "--texts", str(texts), "-q", "how tall?")
-    assert "2 texts a call" in shown.stdout
-    assert {asked for _, asked in machine.ran} == {("how tall?", ("K2 is tall", "Lake Garda is deep"))}
+    result = run("tune", "embedded", "--texts", str(texts), "-q", "how tall?")
+    assert "2 texts a call" in result.stdout
+    assert {question for _, question in machine.ran} == {("how tall?", ("K2 is tall", "Lake Garda is deep"))}
 
 
 @pytest.mark.parametrize(
@@ -316,17 +316,17 @@ def test_own_texts_are_measured(machine: FakeBench, tmp_path: Path) -> None:
     ],
 )
 def test_what_cannot_be_tuned_is_one_line(arguments: list[str], message: str) -> None:
-    shown = run("tune", *arguments)
-    assert (shown.exit_code, shown.stdout) == (2, "")
-    assert message in shown.stderr and shown.stderr.startswith("Error: ")
+    result = run("tune", *arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert message in result.stderr and result.stderr.startswith("Error: ")
 
 
 def test_what_computes_elsewhere_is_told_and_left_out(tmp_path: Path) -> None:
     file = tmp_path / "c.yaml"
     node = "type: fallback\nmembers: [{type: minilm, providers: [CUDAExecutionProvider]}, embedded]\n"
     file.write_text(node)
-    shown = run("tune", str(file), "--write")
-    assert "Note: onnx:minilm computes on CUDAExecutionProvider" in shown.stderr
+    result = run("tune", str(file), "--write")
+    assert "Note: onnx:minilm computes on CUDAExecutionProvider" in result.stderr
     tuned = "{type: embedded, workers: 2, threads: 2, batch_tokens: 256}"
     assert file.read_text() == node.replace(", embedded]", f", {tuned}]")
 
@@ -337,16 +337,16 @@ def test_what_computes_elsewhere_is_told_and_left_out(tmp_path: Path) -> None:
 def test_check_prints_a_row_for_each_model_and_what_the_columns_mean(tmp_path: Path) -> None:
     texts = tmp_path / "t.txt"
     texts.write_text("K2 is 8,611 m high.\nLake Garda is 346 m deep.\nK2 was first climbed in 1954.\n")
-    shown = run("models", "--check", "embedded", "--texts", str(texts), "--query", "how tall is K2?")
-    assert shown.exit_code == 0, shown.output
-    heading, row, *rest = shown.stdout.splitlines()
+    result = run("models", "--check", "embedded", "--texts", str(texts), "--query", "how tall is K2?")
+    assert result.exit_code == 0, result.output
+    heading, row, *rest = result.stdout.splitlines()
     assert heading.split()[0] == "model" and row.split()[:3] == ["late-minilm-v1", "written", "anew"]
     assert row.split()[-1].endswith("x")
     assert "3 query-text pairs of 1 query; your own text" in rest
     as_json = run("models", "--check", "embedded", "--texts", str(texts), "-q", "how tall is K2?", "--json")
-    found = json.loads(as_json.stdout)
-    assert (found["schema"], found["queries"], found["texts"], found["own_text"]) == (1, 1, 3, True)
-    (check,) = found["checks"]
+    output = json.loads(as_json.stdout)
+    assert (output["schema"], output["queries"], output["texts"], output["own_text"]) == (1, 1, 3, True)
+    (check,) = output["checks"]
     assert check["passed"] is True and check["optimised"]["relative"] <= 1e-4
     assert {"tau", "top_10", "moved", "spread"} <= set(check["int8"])
 
@@ -365,18 +365,18 @@ def in_the_cache(cache: Path, name: str, *left_out: str) -> None:
 def test_without_a_model_the_check_takes_those_that_are_here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     in_the_cache(tmp_path, "tinybert")
     in_the_cache(tmp_path, "minilm", "model.onnx")  # a download that was cut short
-    asked: list[str] = []
+    question: list[str] = []
 
     def check(reranker: Any, queries: Any, progress: Any) -> Any:
-        asked.append(reranker.model)
+        question.append(reranker.model)
         assert [len(texts) for _, texts in queries] == [40] * 6
-        return passed
+        return passing
 
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    passed = checks.check(OnnxReranker(model="embedded"), questions()[:1], bench=FakeBench(lambda _: 0.001))
+    passing = checks.check(OnnxReranker(model="embedded"), questions()[:1], bench=FakeBench(lambda _: 0.001))
     monkeypatch.setattr(models, "check", check)
     assert run("models", "--check").exit_code == 0
-    assert sorted(asked) == ["embedded", "tinybert"]
+    assert sorted(question) == ["embedded", "tinybert"]
 
 
 def test_a_graph_that_differs_is_exit_code_1(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -384,11 +384,11 @@ def test_a_graph_that_differs_is_exit_code_1(monkeypatch: pytest.MonkeyPatch) ->
         lambda _: 0.001,
         scores=lambda r, texts: [len(t) / 1000 + 0.5 * (r.optimize and r.precision == "fp32") for t in texts],
     )
-    found = checks.check(OnnxReranker(model="embedded"), questions()[:1], bench=bench)
-    monkeypatch.setattr(models, "check", lambda *_, **__: found)
-    shown = run("models", "--check", "embedded")
-    assert shown.exit_code == 1
-    assert "late-minilm-v1 FAILED: its optimised graph's logits differ by 0.5" in shown.stdout
+    output = checks.check(OnnxReranker(model="embedded"), questions()[:1], bench=bench)
+    monkeypatch.setattr(models, "check", lambda *_, **__: output)
+    result = run("models", "--check", "embedded")
+    assert result.exit_code == 1
+    assert "late-minilm-v1 FAILED: its optimised graph's logits differ by 0.5" in result.stdout
 
 
 @pytest.mark.parametrize(
@@ -406,6 +406,6 @@ def test_what_cannot_be_checked_is_one_line(
     arguments: list[str], message: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    shown = run("models", *arguments)
-    assert (shown.exit_code, shown.stdout) == (2, ""), shown.output
-    assert message in shown.stderr
+    result = run("models", *arguments)
+    assert (result.exit_code, result.stdout) == (2, ""), result.output
+    assert message in result.stderr

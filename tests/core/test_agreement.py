@@ -18,9 +18,9 @@ from rag_rerank.testing import ScriptedReranker
 
 
 def test_compared_is_a_mean_over_queries_and_the_worst_over_pairs() -> None:
-    found = compare([[1.0, 2.0], [100.0, -100.0]], [[1.0, 2.5], [-100.0, 100.0]])
-    assert (found.queries, found.pairs, found.tau) == (2, 4, 0.0)
-    assert (found.moved, found.relative, found.spread) == (200.0, 2.0, 200.0)
+    result = compare([[1.0, 2.0], [100.0, -100.0]], [[1.0, 2.5], [-100.0, 100.0]])
+    assert (result.queries, result.pairs, result.tau) == (2, 4, 0.0)
+    assert (result.moved, result.relative, result.spread) == (200.0, 2.0, 200.0)
     small = compare([[1000.0, 0.5]], [[1000.01, 0.51]])
     assert small.relative == pytest.approx(0.01) and small.moved == pytest.approx(0.01)
     with pytest.raises(InputError, match="no scored texts"):
@@ -36,17 +36,17 @@ def test_agreement_of_two_rerankers_leaves_out_what_has_no_score() -> None:
     assert json.loads(json.dumps(other.to_dict()))["queries"] == 1
 
 
-def asked() -> list[SampleQuestion]:
+def sample() -> list[SampleQuestion]:
     return [SampleQuestion(query, TEXTS) for query in QUERIES]
 
 
 def test_the_embedded_models_optimised_graph_gives_its_own_logits_and_int8_the_same_best() -> None:
-    found = check(OnnxReranker(model="embedded"), asked())
-    assert found.passed and found.written_anew and found.reason == ""
-    assert found.model == "late-minilm-v1"
-    assert 0 < found.int8.moved < 0.2 * found.int8.spread
-    assert found.int8.tau > 0.7
-    assert len(found.own_time.seconds) == len(found.fp32_time.seconds) == len(found.int8_time.seconds) == 5
+    result = check(OnnxReranker(model="embedded"), sample())
+    assert result.passed and result.written_anew and result.reason == ""
+    assert result.model == "late-minilm-v1"
+    assert 0 < result.int8.moved < 0.2 * result.int8.spread
+    assert result.int8.tau > 0.7
+    assert len(result.own_time.seconds) == len(result.fp32_time.seconds) == len(result.int8_time.seconds) == 5
 
 
 @pytest.mark.parametrize(
@@ -60,48 +60,48 @@ def test_each_architecture_gives_the_logits_of_its_own_graph(tmp_path: Path, fam
 
     folder = export(str(tiny_checkpoints.made(family)), tmp_path / "exported").path
     texts = [*tiny_checkpoints.DOCUMENTS, *tiny_checkpoints.LINES]
-    found = check(
+    result = check(
         OnnxReranker(model=str(folder)), [SampleQuestion(query, tuple(texts)) for query in tiny_checkpoints.QUERIES]
     )
-    assert found.passed
-    assert found.written_anew is written_anew
-    assert written_anew or found.reason.startswith("runs its own graph: no faster graph is known")
-    assert found.int8.moved > 0 and found.int8.tau > 0.5
-    print(f"{family}: {found.to_dict()}")
+    assert result.passed
+    assert result.written_anew is written_anew
+    assert written_anew or result.reason.startswith("runs its own graph: no faster graph is known")
+    assert result.int8.moved > 0 and result.int8.tau > 0.5
+    print(f"{family}: {result.to_dict()}")
 
 
 class FakeBench:
     """Gives logits that differ with the graph; takes no time to speak of."""
 
-    def __init__(self, moved: float) -> None:
-        self.moved = moved
+    def __init__(self, shift: float) -> None:
+        self.moved = shift
         self.ran: list[tuple[bool, str, str]] = []
 
     def engine(self, reranker: Any) -> Any:
         return SimpleNamespace(notes=("runs its own graph: it is unknown",))
 
-    def run(self, reranker: Any, asked: SampleQuestion) -> tuple[float, Sequence[float]]:
-        self.ran.append((reranker.optimize, reranker.precision, asked.query))
-        moved = self.moved if reranker.optimize and reranker.precision == "fp32" else 0.0
-        return 1.0 if reranker.optimize else 2.0, [float(len(text)) / 100 + moved for text in asked.texts]
+    def run(self, reranker: Any, question: SampleQuestion) -> tuple[float, Sequence[float]]:
+        self.ran.append((reranker.optimize, reranker.precision, question.query))
+        shift = self.moved if reranker.optimize and reranker.precision == "fp32" else 0.0
+        return 1.0 if reranker.optimize else 2.0, [float(len(text)) / 100 + shift for text in question.texts]
 
     def keep(self, rerankers: Any) -> None:
         """Keep nothing."""
 
 
-@pytest.mark.parametrize(("moved", "passed"), [(5e-5, True), (2e-4, False)])
-def test_an_optimised_graph_that_differs_beyond_rounding_does_not_pass(moved: float, passed: bool) -> None:
-    found = check(OnnxReranker(model="embedded"), [SampleQuestion("q", ("a", "bb", " "))], bench=FakeBench(moved))
-    assert found.passed is passed
-    assert found.to_dict()["passed"] is passed
-    assert (found.written_anew, found.reason) == (False, "runs its own graph: it is unknown")
-    assert found.optimised.pairs == 2  # the blank text is left out
-    assert found.to_dict()["speed"] == {"optimised": 2.0, "int8": 1.0}
+@pytest.mark.parametrize(("shift", "passes"), [(5e-5, True), (2e-4, False)])
+def test_an_optimised_graph_that_differs_beyond_rounding_does_not_pass(shift: float, passes: bool) -> None:
+    result = check(OnnxReranker(model="embedded"), [SampleQuestion("q", ("a", "bb", " "))], bench=FakeBench(shift))
+    assert result.passed is passes
+    assert result.to_dict()["passed"] is passes
+    assert (result.written_anew, result.reason) == (False, "runs its own graph: it is unknown")
+    assert result.optimised.pairs == 2  # the blank text is left out
+    assert result.to_dict()["speed"] == {"optimised": 2.0, "int8": 1.0}
 
 
 def test_all_graphs_score_all_queries_and_are_timed_on_the_first() -> None:
     bench, shares = FakeBench(0), []
-    check(OnnxReranker(model="embedded"), asked(), bench=bench, progress=shares.append)
+    check(OnnxReranker(model="embedded"), sample(), bench=bench, progress=shares.append)
     graphs = [(False, "fp32"), (True, "fp32"), (True, "int8")]
     assert bench.ran[:6] == [(*graph, query) for graph in graphs for query in QUERIES]
     assert bench.ran[6:12] == [(*graph, QUERIES[0]) for graph in (*graphs, *reversed(graphs))]
@@ -119,7 +119,7 @@ def test_nothing_to_check_and_no_model_are_errors(tmp_path: Path) -> None:
         check(OnnxReranker(model="embedded"), [SampleQuestion("q", (" ",))])
     with pytest.raises(ModelLoadError, match="no ONNX file"):
         (tmp_path / "m").mkdir()
-        check(OnnxReranker(model=str(tmp_path / "m")), asked())
+        check(OnnxReranker(model=str(tmp_path / "m")), sample())
 
 
 def test_agreement_works_for_any_reranker() -> None:

@@ -169,16 +169,16 @@ def test_the_warning_points_at_the_callers_line_however_deep_the_leaf() -> None:
 def test_a_thousand_candidates_are_checked_and_ranked_away_from_the_event_loop(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    seen: dict[str, int] = {}
+    thread_ids: dict[str, int] = {}
 
     def noting(name: str) -> None:
         work = getattr(calls, name)
 
-        def noted(*args: object) -> object:
-            seen[name] = threading.get_ident()
+        def record(*args: object) -> object:
+            thread_ids[name] = threading.get_ident()
             return work(*args)
 
-        monkeypatch.setattr(base if name == "as_candidates" else calls, name, noted)
+        monkeypatch.setattr(base if name == "as_candidates" else calls, name, record)
 
     for name in ("as_candidates", "valid_unicode", "ranked_hits"):
         noting(name)
@@ -192,7 +192,10 @@ def test_a_thousand_candidates_are_checked_and_ranked_away_from_the_event_loop(
     with pytest.warns(TruncationWarning) as caught:
         ranking = asyncio.run(ask())
     assert [hit.text for hit in ranking] == texts[::-1]
-    assert set(seen) == {"as_candidates", "valid_unicode", "ranked_hits"} and threading.get_ident() not in seen.values()
+    assert (
+        set(thread_ids) == {"as_candidates", "valid_unicode", "ranked_hits"}
+        and threading.get_ident() not in thread_ids.values()
+    )
     assert [warning.filename for warning in caught] == [__file__]
     with pytest.raises(InputError, match=r"candidates\[999\] must be a string or a Candidate, got int"):
         asyncio.run(reranker.arerank("q", [*texts[:-1], 7]))
@@ -200,12 +203,12 @@ def test_a_thousand_candidates_are_checked_and_ranked_away_from_the_event_loop(
 
 def test_async_leaves_run_on_a_thread_with_the_callers_context() -> None:
     variable = contextvars.ContextVar("variable", default="unset")
-    seen = []
+    observations = []
 
     @dataclass(frozen=True, kw_only=True)
     class Looking(Answering):
         def score(self, query: str, texts: Sequence[str]) -> Scores:
-            seen.append((variable.get(), threading.current_thread() is threading.main_thread()))
+            observations.append((variable.get(), threading.current_thread() is threading.main_thread()))
             return super().score(query, texts)
 
     async def ask() -> None:
@@ -213,7 +216,7 @@ def test_async_leaves_run_on_a_thread_with_the_callers_context() -> None:
         await Looking(answer=Scores([1.0], "unbounded")).arerank("q", ["a"])
 
     asyncio.run(ask())
-    assert seen == [("set", False)]
+    assert observations == [("set", False)]
 
 
 def test_sync_works_inside_a_running_loop() -> None:

@@ -198,8 +198,8 @@ def test_defaults_are_left_out_but_the_model_is_always_named() -> None:
 
 
 def test_a_list_in_python_is_the_tuple_that_a_file_gives() -> None:
-    listed = OnnxReranker(providers=["CPUExecutionProvider", "XnnpackExecutionProvider"])
-    assert build(to_config(listed)) == listed and hash(listed)
+    reranker = OnnxReranker(providers=["CPUExecutionProvider", "XnnpackExecutionProvider"])
+    assert build(to_config(reranker)) == reranker and hash(reranker)
 
 
 def test_what_no_config_can_express_is_refused() -> None:

@@ -21,20 +21,20 @@ class Thing:
 
 
 def test_threads_that_meet_at_first_use_load_once() -> None:
-    thing, seen = Thing(), []
+    thing, values = Thing(), []
     Thing.loads = 0
     start = threading.Barrier(8)
 
     def use() -> None:
         start.wait()
-        seen.append(thing.value)
+        values.append(thing.value)
 
     threads = [threading.Thread(target=use) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert Thing.loads == 1 and len(set(map(id, seen))) == 1
+    assert Thing.loads == 1 and len(set(map(id, values))) == 1
 
 
 def test_an_error_while_loading_comes_alone_and_the_next_use_tries_again() -> None:

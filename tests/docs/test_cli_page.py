@@ -22,8 +22,8 @@ PAGES = {
 
 def test_the_page_of_the_command_line_lists_every_command() -> None:
     block = (DOCS / "cli.md").read_text(encoding="utf-8").split("```")[1]
-    listed = [line.split()[1] for line in block.strip().splitlines()]
-    assert sorted(listed) == sorted(COMMANDS)
+    commands = [line.split()[1] for line in block.strip().splitlines()]
+    assert sorted(commands) == sorted(COMMANDS)
 
 
 def leaves(name: str) -> Iterator[tuple[str, click.Command]]:

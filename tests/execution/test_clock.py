@@ -21,14 +21,14 @@ def test_a_thread_is_used_again_and_two_at_once_are_two() -> None:
     ident = first.result(timeout=30)
     gate = threading.Event()
 
-    def held() -> int:
+    def wait_for_both() -> int:
         gate.wait(30)
         return threading.get_ident()
 
     idle = clock._threads._idle
     while not idle:  # the thread puts itself back after it has answered
         pass
-    both = [clock.start_thread(held), clock.start_thread(held)]
+    both = [clock.start_thread(wait_for_both), clock.start_thread(wait_for_both)]
     gate.set()
     idents = {future.result(timeout=30) for future in both}
     assert len(idents) == 2
@@ -38,10 +38,10 @@ def test_a_thread_is_used_again_and_two_at_once_are_two() -> None:
 def test_an_idle_thread_ends_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clock, "_IDLE", 0.001)
     threads = clock._Threads()
-    seen: Future[threading.Thread] = Future()
-    threads.run(lambda: seen.set_result(threading.current_thread()))
-    seen.result(timeout=30).join(timeout=30)
-    assert not seen.result().is_alive()
+    worker: Future[threading.Thread] = Future()
+    threads.run(lambda: worker.set_result(threading.current_thread()))
+    worker.result(timeout=30).join(timeout=30)
+    assert not worker.result().is_alive()
     assert not threads._idle
 
 

@@ -83,9 +83,9 @@ def test_asking_what_is_left_takes_one_step_for_each_limit_around() -> None:
         for _ in range(10):
             stack.enter_context(deadline.time_limit(math.inf))
         sys.setprofile(count)
-        left = deadline.seconds_left()
+        remaining = deadline.seconds_left()
         sys.setprofile(None)
-    assert 0 < left <= 5
+    assert 0 < remaining <= 5
     assert steps < 20
 
 

@@ -81,14 +81,14 @@ def no_world_outside(monkeypatch: pytest.MonkeyPatch) -> None:
 def from_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Let models of the hub be there, with their commit as the only sign of what they hold."""
 
-    def found(model: str, *, revision: str | None, **_: Any) -> ModelFolder:
+    def locate_fake(model: str, *, revision: str | None, **_: Any) -> ModelFolder:
         from rag_rerank.backends.local import catalogue
 
         row = catalogue.find(model)
         commit = revision or (row.revision if row else None) or "0" * 40
         return ModelFolder(tmp_path, row.id if row else model, commit, row)
 
-    monkeypatch.setattr(base, "locate", found)
+    monkeypatch.setattr(base, "locate", locate_fake)
 
 
 def default(kind: str) -> PointwiseReranker:
@@ -97,9 +97,9 @@ def default(kind: str) -> PointwiseReranker:
         "onnx": {"model": "embedded"},
         "torch": {"model": "embedded"},
     }
-    built = build({"type": kind, **needed.get(kind, {})})
-    assert isinstance(built, PointwiseReranker)
-    return built
+    reranker = build({"type": kind, **needed.get(kind, {})})
+    assert isinstance(reranker, PointwiseReranker)
+    return reranker
 
 
 def settable(kind: str) -> set[str]:
@@ -204,8 +204,8 @@ def test_an_injected_client_cannot_be_cached(kind: Callable[..., PointwiseRerank
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A folder that is enough for an identity: nothing of it is loaded."""
-    made = tmp_path / "model"
-    made.mkdir()
+    folder = tmp_path / "model"
+    folder.mkdir()
     for name, content in {
         "model.onnx": 'weights in "outside.bin"',
         "outside.bin": "weights",
@@ -215,8 +215,8 @@ def folder(tmp_path: Path) -> Path:
         "README.md": "words",
         "other.bin": "not read",
     }.items():
-        (made / name).write_text(content)
-    return made
+        (folder / name).write_text(content)
+    return folder
 
 
 def of(folder: Path, **options: Any) -> str:

@@ -40,7 +40,7 @@ class Beside(Composite):
     stagger: float = 0.0
     enough: int | None = None
     seconds: float | None = None
-    seen: list[Any] = field(default_factory=list, init=False, compare=False, metadata={"live": True})
+    outcomes_by_step: list[Any] = field(default_factory=list, init=False, compare=False, metadata={"live": True})
 
     @property
     def scale(self) -> Scale:
@@ -49,20 +49,20 @@ class Beside(Composite):
     def _plan(self, query: str, candidates: tuple[Candidate, ...]) -> Plan:
         calls = tuple(Call(member, query, candidates, self.seconds) for member in self.members)
         outcomes = yield Parallel(calls, self.stagger, self.enough)
-        self.seen.append(outcomes)
+        self.outcomes_by_step.append(outcomes)
         answer = next(outcome for outcome in outcomes if isinstance(outcome, Ranking))
         return PlanResult(answer.hits, answer.scale)
 
 
 def kinds(whole: Beside) -> list[str | None]:
-    return [None if outcome is None else type(outcome).__name__ for outcome in whole.seen[-1]]
+    return [None if outcome is None else type(outcome).__name__ for outcome in whole.outcomes_by_step[-1]]
 
 
 def test_calls_run_side_by_side_and_their_outcomes_keep_the_order_of_the_calls(world: Any) -> None:
     whole = Beside(members=tuple(Timed(name=f"m{s}", seconds=s, default=s) for s in (3, 1, 2)))
     ranking, took = world.timed(world.rank, whole)
     assert took == 3
-    assert [outcome.hits[0].raw_score for outcome in whole.seen[0]] == [3, 1, 2]
+    assert [outcome.hits[0].raw_score for outcome in whole.outcomes_by_step[0]] == [3, 1, 2]
     assert [child.step for child in ranking.trace.children] == ["m3", "m1", "m2"]
     assert ranking.usage.texts == 6
 
@@ -109,8 +109,8 @@ def test_an_answer_beyond_those_that_were_enough_is_paid_and_not_used(world: Any
     whole = Beside(members=(Timed(name="one", seconds=1), Timed(name="two", seconds=1)), enough=1)
     ranking, _ = world.timed(world.rank, whole)
     assert sorted(str(kind) for kind in kinds(whole)) == ["None", "Ranking"]
-    told = [child.error for child in ranking.trace.children]
-    assert len(told) == 2 and told.count(None) >= 1
+    errors = [child.error for child in ranking.trace.children]
+    assert len(errors) == 2 and errors.count(None) >= 1
 
 
 def test_after_a_failure_that_will_not_pass_no_further_call_begins(world: Any) -> None:
@@ -162,13 +162,13 @@ def test_what_an_abandoned_composite_had_done_is_told_too(world: Any) -> None:
     down = Flaky(name="down", script=((1.0, BackendUnavailable("gone")),), retry=RetryPolicy(attempts=1))
     inner = Fallback(name="inner", members=(down, Timed(name="slow", seconds=60)))
     ranking = world.rank(Beside(members=(inner, Timed(seconds=5)), enough=1))
-    told = ranking.trace.children[0]
-    assert told.step == "inner" and told.error.startswith("abandoned")
-    assert [(child.step, child.error) for child in told.children] == [
+    step = ranking.trace.children[0]
+    assert step.step == "inner" and step.error.startswith("abandoned")
+    assert [(child.step, child.error) for child in step.children] == [
         ("down", "BackendUnavailable: gone"),
         ("slow", None),
     ]
-    assert told.children[1].scores == {}
+    assert step.children[1].scores == {}
 
 
 def test_what_a_shadow_does_is_no_part_of_an_abandoned_call(world: Any) -> None:
@@ -177,9 +177,9 @@ def test_what_a_shadow_does_is_no_part_of_an_abandoned_call(world: Any) -> None:
     )
     both = Ensemble(name="both", members=(inside, Timed(seconds=60)))
     ranking = world.rank(Beside(members=(both, Timed(seconds=5)), enough=1))
-    told = ranking.trace.children[0]
-    assert told.step == "both" and [child.step for child in told.children] == ["inside", "timed"]
-    assert [child.step for child in told.children[0].children] == ["quick"]
+    step = ranking.trace.children[0]
+    assert step.step == "both" and [child.step for child in step.children] == ["inside", "timed"]
+    assert [child.step for child in step.children[0].children] == ["quick"]
 
 
 @pytest.mark.parametrize("error", [KeyError("bug"), StopIteration("bug"), ValueError("bug")])
@@ -211,7 +211,7 @@ def test_a_task_that_is_cancelled_cancels_its_calls() -> None:
         loop.settled(cancelled())
         loop.close()
     assert clock.now() == 1
-    assert [member.ended for member in members] == [[], []] and whole.seen == []
+    assert [member.ended for member in members] == [[], []] and whole.outcomes_by_step == []
 
 
 def test_composites_side_by_side_nest(world: Any) -> None:

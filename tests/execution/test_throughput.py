@@ -65,12 +65,12 @@ def test_work_counts_the_query_with_every_text_and_stops_at_the_window() -> None
     st.lists(st.floats(0.1, 100), max_size=30),
 )
 def test_a_straight_line_is_found_again(
-    start: float, each: float, seen: list[float], seconds: float, works: list[float]
+    start: float, each: float, sizes: list[float], seconds: float, works: list[float]
 ) -> None:
-    pace = taught(*((x, start + each * x) for x in seen))
+    pace = taught(*((x, start + each * x) for x in sizes))
     fitting = pace.texts_within(works, seconds)
     assert fitting is not None and 0 <= fitting <= len(works)
-    if max(seen) > 3 * min(seen):  # sizes that differ enough to tell the start from the rest
+    if max(sizes) > 3 * min(sizes):  # sizes that differ enough to tell the start from the rest
         takes = [start + each * sum(works[: n + 1]) for n in range(len(works))]
         if not any(math.isclose(t, seconds, rel_tol=1e-3) for t in takes):
             assert fitting == sum(t <= seconds for t in takes)
@@ -83,9 +83,9 @@ def test_a_straight_line_is_found_again(
     st.floats(0, 100),
 )
 def test_whatever_was_seen_more_time_never_fits_less(
-    seen: list[tuple[float, float]], works: list[float], seconds: float, more: float
+    calls: list[tuple[float, float]], works: list[float], seconds: float, more: float
 ) -> None:
-    pace = taught(*seen)
+    pace = taught(*calls)
     one, other = pace.texts_within(works, seconds), pace.texts_within(works, seconds + more)
     assert (one is None) == (other is None)
     if one is not None and other is not None:

@@ -138,12 +138,14 @@ def test_blank_lines_at_the_beginning_are_no_sentence_that_could_be_kept() -> No
 THREE = ["Shores differ. ", "It is 346 metres deep. ", "Sirmione lies on its southern shore, on a peninsula."]
 
 
-@pytest.mark.parametrize(("room", "left"), [(21, None), (22, THREE[1:2]), (80, THREE[1:]), (40, THREE[:2])], ids=str)
-def test_sentences_around_the_best_window_are_kept_where_it_is_known(room: int, left: list[str] | None) -> None:
+@pytest.mark.parametrize(
+    ("room", "expected"), [(21, None), (22, THREE[1:2]), (80, THREE[1:]), (40, THREE[:2])], ids=str
+)
+def test_sentences_around_the_best_window_are_kept_where_it_is_known(room: int, expected: list[str] | None) -> None:
     ranking = ranking_of(["".join(THREE)])
     ranking = replace(ranking, hits=(replace(ranking[0], window=(21, 30)),))
     context = pack(ranking, max_tokens=room, tokenizer=len, trim="sentences")
-    assert context.text == "".join(left or []).rstrip()
+    assert context.text == "".join(expected or []).rstrip()
 
 
 @pytest.mark.parametrize(

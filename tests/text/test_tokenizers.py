@@ -29,7 +29,7 @@ def test_whole_numbers_of_other_libraries_become_plain_ones() -> None:
 
 
 @pytest.mark.parametrize(
-    ("nonsense", "told"),
+    ("nonsense", "message"),
     [
         (-1, "-1 (int)"),
         (1.0, "1.0 (float)"),
@@ -39,10 +39,10 @@ def test_whole_numbers_of_other_libraries_become_plain_ones() -> None:
         ("3", "str"),
     ],
 )
-def test_a_function_that_returns_nonsense_is_told_what_it_returned(nonsense: Any, told: str) -> None:
+def test_a_function_that_returns_nonsense_is_told_what_it_returned(nonsense: Any, message: str) -> None:
     with pytest.raises(ConfigError, match=r"^tokenizer: the function must return a whole number") as caught:
         tokens(lambda _: nonsense).count("four")
-    assert f"it returned {told}" in str(caught.value)
+    assert f"it returned {message}" in str(caught.value)
 
 
 def test_the_words_that_a_splitter_returns_instead_of_their_number_are_not_shown() -> None:
@@ -52,11 +52,11 @@ def test_the_words_that_a_splitter_returns_instead_of_their_number_are_not_shown
 
 
 def test_a_function_that_raises_is_named_with_what_it_raised() -> None:
-    def broken(text: str) -> int:
+    def failing(text: str) -> int:
         raise KeyError("no vocabulary")
 
     with pytest.raises(ConfigError, match=r"^packing\.tokenizer: the function raised KeyError$"):
-        tokens(broken, path="packing.tokenizer").count("a")
+        tokens(failing, path="packing.tokenizer").count("a")
 
 
 @pytest.mark.parametrize("form", [Path, str])
@@ -90,10 +90,10 @@ def test_an_encoding_of_tiktoken_is_taken_as_it_is_and_reads_special_words_as_te
 
 
 def test_an_encoding_is_found_by_its_name_and_by_the_name_of_a_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
-    monkeypatch.setattr(tiktoken, "get_encoding", lambda name: asked.append(name) or tiny_encoding())
+    names = []
+    monkeypatch.setattr(tiktoken, "get_encoding", lambda name: names.append(name) or tiny_encoding())
     assert [tokens(name).count("hello") for name in ("o200k_base", "gpt-4o")] == [2, 2]
-    assert asked == ["o200k_base", "o200k_base"]
+    assert names == ["o200k_base", "o200k_base"]
 
 
 def test_an_encoding_that_cannot_be_downloaded_is_a_typed_error_with_the_way_out(
