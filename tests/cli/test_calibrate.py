@@ -1,4 +1,4 @@
-"""``rag-rerank calibrate``: what it writes, what it prints, and what it refuses."""
+"""``rag-rerank calibrate``: files, output and errors."""
 
 import json
 import random
@@ -19,7 +19,7 @@ WORDS = ("warm", "dragon", "lake", "deep", "letter", "sand", "night", "shade")
 
 
 def judged(queries: int, *, seed: int = 3, graded: bool = True) -> Iterable[dict[str, Any]]:
-    """Queries whose candidates are relevant the more often, the more of their words they share."""
+    """Queries whose candidates are relevant more often if they share more words with the query."""
     chance = random.Random(seed)
     for q in range(queries):
         query = chance.sample(WORDS, 3)
@@ -89,7 +89,7 @@ def test_several_sources_are_fitted_together(data: str, tmp_path: Path) -> None:
     assert result.exit_code == 2 and "belong to one SOURCE" in result.stderr
 
 
-def test_unjudged_candidates_count_only_where_that_is_asked_for(tmp_path: Path) -> None:
+def test_unjudged_candidates_count_only_with_the_option(tmp_path: Path) -> None:
     data = write_lines(tmp_path / "known.jsonl", judged(60, graded=False))
     out = tmp_path / "map.json"
     result = calibrate(data, "--config", "lexical", "-o", str(out))
@@ -101,7 +101,7 @@ def test_unjudged_candidates_count_only_where_that_is_asked_for(tmp_path: Path) 
     assert (score_map.method, score_map.fitted.pairs, score_map.fitted.unjudged) == ("isotonic", 480, "not relevant")
 
 
-def test_little_data_is_told_on_stderr(data: str, tmp_path: Path) -> None:
+def test_little_data_is_a_note_on_stderr(data: str, tmp_path: Path) -> None:
     result = calibrate(data, "--config", "lexical", "-o", str(tmp_path / "map.json"), "--queries", "10")
     assert result.exit_code == 0
     assert "Warning: fitted on" in result.stderr and "less than 100 of each" in result.stderr
@@ -124,7 +124,7 @@ def test_a_map_that_cannot_be_written_is_refused_before_anything_is_scored(
     assert result.exit_code == 2 and "cannot write" in result.stderr and "scoring" not in result.stderr
 
 
-def test_a_missing_package_is_told_before_anything_is_scored(
+def test_a_missing_package_is_an_error_before_anything_is_scored(
     data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "sklearn.isotonic", None)

@@ -1,4 +1,4 @@
-"""``rag-rerank eval`` from the outside: what it prints, keeps and refuses, and how it ends."""
+"""``rag-rerank eval``: output, stored answers, errors and exit codes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from rag_rerank.evaluation.report import SCHEMA
 
 @pytest.fixture(autouse=True)
 def queries(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[list[str]]:
-    """Queries that the rerankers of these tests were asked."""
+    """The queries of all calls of the rerankers of these tests."""
     monkeypatch.setattr(registry, "BUILT_IN", {**registry.BUILT_IN, **judged_data.REGISTERED})
     monkeypatch.setattr("huggingface_hub.constants.HF_ASSETS_CACHE", str(tmp_path / "cache"))
     Oracle.asked.clear()
@@ -73,7 +73,7 @@ def test_json_is_one_object_on_stdout_and_all_else_is_on_stderr(data: str) -> No
     assert "answers are stored in" in result.stderr
 
 
-def test_answers_are_kept_in_the_users_cache_and_the_second_run_asks_nobody(
+def test_answers_are_stored_in_the_users_cache_and_the_second_run_calls_no_reranker(
     data: str, tmp_path: Path, queries: list[str]
 ) -> None:
     first = run(data, "-c", "oracle")
@@ -103,7 +103,7 @@ def test_the_same_config_twice_has_two_names(data: str) -> None:
     assert [system["name"] for system in report["systems"]] == ["first stage", "oracle", "oracle (2)"]
 
 
-def test_problems_of_the_data_are_told_with_count_and_line(tmp_path: Path) -> None:
+def test_problems_of_the_data_are_printed_with_count_and_line(tmp_path: Path) -> None:
     file = tmp_path / "ours.jsonl"
     written(collection(12), file)
     rows = file.read_text().splitlines()
@@ -165,7 +165,7 @@ def test_a_baseline_of_other_queries_costs_nothing_that_was_found(data: str, tmp
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"schema": "rag_rerank.evaluation/0"}', '{"schema": 1'])
-def test_a_baseline_that_is_none_is_refused_before_anything_is_asked(
+def test_a_file_that_is_no_baseline_is_refused_before_any_call(
     data: str, tmp_path: Path, content: str, queries: list[str]
 ) -> None:
     (tmp_path / "bad.json").write_text(content)
@@ -187,7 +187,7 @@ def test_a_baseline_that_is_none_is_refused_before_anything_is_asked(
         ((), "--config"),
     ],
 )
-def test_wrong_options_are_told_before_anything_is_asked(
+def test_wrong_options_are_errors_before_any_call(
     data: str, arguments: tuple[str, ...], message: str, queries: list[str]
 ) -> None:
     result = run(data, *arguments)
@@ -277,9 +277,7 @@ def test_the_other_commands_load_no_evaluation_no_probes_and_no_pages() -> None:
     assert process(script).stdout.strip() == "[]"
 
 
-def test_a_folder_in_place_of_a_file_is_refused_before_anybody_is_asked(
-    data: str, tmp_path: Path, queries: list[str]
-) -> None:
+def test_a_folder_in_place_of_a_file_is_refused_before_any_call(data: str, tmp_path: Path, queries: list[str]) -> None:
     for option in ("--html", "--out"):
         result = run(data, "-c", "oracle", option, str(tmp_path))
         assert (result.exit_code, queries) == (2, [])

@@ -30,7 +30,7 @@ PINNED = "c5ee24cb16019beea0893ab7796b1df96625c6b8"
 
 
 class Hub(BaseHTTPRequestHandler):
-    """As much of the hub's HTTP interface as its client asks for one repository."""
+    """The part of the hub's HTTP interface that its client needs for one repository."""
 
     protocol_version = "HTTP/1.1"
     wbufsize = -1
@@ -68,7 +68,7 @@ class Hub(BaseHTTPRequestHandler):
             self.wfile.write(content)
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 @pytest.fixture

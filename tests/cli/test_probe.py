@@ -1,4 +1,4 @@
-"""``rag-rerank probe``: what stands on stdout and stderr, and how it ends."""
+"""``rag-rerank probe``: stdout, stderr and exit codes."""
 
 import json
 import subprocess
@@ -31,7 +31,7 @@ def test_the_table_has_a_row_a_kind_and_two_columns_a_config(tmp_path: Path) -> 
     assert "probing lexical" in result.stderr and "probing" not in result.stdout
 
 
-def test_as_many_contrasts_as_asked_for_are_shown_for_each_kind() -> None:
+def test_the_requested_number_of_contrasts_is_printed_for_each_kind() -> None:
     page = run("-c", "lexical", "--kind", "numbers", "--kind", "paraphrase", "--failures", "2").stdout
     blocks = page.split("\n\n")[2:]
     report = probe("lexical", kinds=["numbers", "paraphrase"])
@@ -43,7 +43,7 @@ def test_as_many_contrasts_as_asked_for_are_shown_for_each_kind() -> None:
         assert line.endswith(text) and f"{score:.4g}" in line
 
 
-def test_one_is_shown_by_default() -> None:
+def test_one_contrast_is_printed_by_default() -> None:
     assert run("-c", "lexical", "--kind", "paraphrase").stdout.count("lexical missed") == 1
 
 

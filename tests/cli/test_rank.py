@@ -1,4 +1,4 @@
-"""The command line: what goes in, what stands on stdout and stderr, and how it ends."""
+"""``rag-rerank rank`` and the command line in general: input, stdout, stderr and exit codes."""
 
 import json
 import os
@@ -78,7 +78,7 @@ def test_the_table_names_ranks_moves_scores_coverage_and_scale(candidates: str) 
     assert "4 candidates in" in facts and "tokens" in facts
 
 
-def test_a_move_of_nothing_is_shown_as_such(write: Write) -> None:
+def test_an_unchanged_rank_is_an_equals_sign(write: Write) -> None:
     assert rank(write("K2 K2\nGarda", "plain.txt")).stdout.splitlines()[1].split()[:3] == ["1", "1", "="]
 
 
@@ -88,13 +88,13 @@ def test_top_k_cuts_the_table_but_not_the_count(candidates: str) -> None:
     assert "4 candidates" in result.stdout
 
 
-def test_signs_that_steer_a_terminal_are_not_shown(write: Write) -> None:
+def test_control_characters_are_not_printed(write: Write) -> None:
     result = rank(write(json.dumps({"id": "a\x1b[31m", "text": "K2 \x1b[2J\r\n\u202e tall \ud800"})))
     assert not set("\x1b\r\u202e\ud800") & set(result.stdout)
     assert "K2" in result.stdout
 
 
-def test_a_long_text_is_shown_on_one_line_and_cut_with_a_sign(write: Write) -> None:
+def test_a_long_text_is_cut_to_one_line_with_an_ellipsis(write: Write) -> None:
     for columns in (80, 120):
         result = rank(write("K2 " * 500, "plain.txt"), env={"COLUMNS": str(columns)})
         row = result.stdout.splitlines()[1]
@@ -102,7 +102,7 @@ def test_a_long_text_is_shown_on_one_line_and_cut_with_a_sign(write: Write) -> N
         assert len(row) == columns
 
 
-def test_a_cut_text_is_told_on_stderr_and_in_the_table(write: Write) -> None:
+def test_a_cut_text_is_a_warning_on_stderr_and_a_share_in_the_table(write: Write) -> None:
     file = write("K2 is tall. " * 400 + "\nshort", "plain.txt")
     result = rank(file, reranker="embedded")
     assert result.stderr.startswith("Warning: onnx:embedded read only the beginning of 1 of 2 texts")
@@ -112,12 +112,12 @@ def test_a_cut_text_is_told_on_stderr_and_in_the_table(write: Write) -> None:
     assert 0 < int(percent[:-1]) < 100
 
 
-def test_no_candidates_are_told_as_such(write: Write) -> None:
+def test_no_candidates_are_no_error(write: Write) -> None:
     result = rank(write("\n \n"))
     assert (result.exit_code, result.stdout) == (0, "no candidates\n")
 
 
-def test_an_answer_by_a_fallback_is_told(
+def test_an_answer_by_a_fallback_is_noted(
     candidates: str, write: Write, monkeypatch: pytest.MonkeyPatch, rerank_server: RerankServer
 ) -> None:
     monkeypatch.setenv("CO_API_KEY", "a-key")
@@ -146,7 +146,7 @@ def test_a_call_that_is_not_done_in_time_is_an_error_of_one_line(candidates: str
     assert result.stderr.startswith("Error: ") and "1e-06 s" in result.stderr
 
 
-def test_what_fits_is_told_with_tokens_and_reasons(candidates: str) -> None:
+def test_the_size_of_the_context_and_the_dropped_ids_are_printed(candidates: str) -> None:
     result = rank(candidates, "--max-tokens", "20", "--tokenizer", str(EMBEDDED))
     assert result.stdout.splitlines()[-3:] == [
         "fits   1 of 4 texts; 18 of 42 tokens",
@@ -155,14 +155,14 @@ def test_what_fits_is_told_with_tokens_and_reasons(candidates: str) -> None:
     ]
 
 
-def test_json_has_the_context_where_one_was_asked_for(candidates: str) -> None:
+def test_json_has_the_context_with_max_tokens(candidates: str) -> None:
     output = json.loads(rank(candidates, "--max-tokens", "20", "--tokenizer", str(EMBEDDED), "--json").stdout)
     assert output["context"]["text"] == LINES[1]["text"]
     assert [drop["id"] for drop in output["context"]["dropped"]] == ["garda", "17", "2"]
     assert output["context"]["tokens"] <= 20
 
 
-def test_a_wrong_tokenizer_is_found_before_anything_is_asked(candidates: str) -> None:
+def test_a_wrong_tokenizer_is_an_error_before_any_call(candidates: str) -> None:
     for arguments, message in ((["nowhere/"], "there is no file"), ([], "max_tokens needs tokenizer")):
         options = ["--tokenizer", *arguments] if arguments else []
         result = rank(candidates, "--max-tokens", "20", *options, reranker="voyage")  # has no key, and is not reached
@@ -296,7 +296,7 @@ def test_bad_usage_is_exit_code_2(arguments: list[str]) -> None:
     assert "Error: " in result.stderr
 
 
-def test_a_failed_call_shows_its_trace_when_asked(
+def test_a_failed_call_prints_its_trace_on_request(
     candidates: str, write: Write, monkeypatch: pytest.MonkeyPatch, rerank_server: RerankServer
 ) -> None:
     monkeypatch.setenv("CO_API_KEY", "a-key")

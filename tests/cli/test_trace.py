@@ -1,4 +1,4 @@
-"""``rag-rerank trace show``: recorded calls, and one candidate's way, in words."""
+"""``rag-rerank trace show``: recorded calls, and the explanation of one candidate."""
 
 import json
 import re
@@ -48,7 +48,7 @@ def records(file: Path) -> list[Record]:
     return list(read(file))
 
 
-def test_a_call_is_shown_with_its_steps_and_its_candidates(file: Path, records: list[Record]) -> None:
+def test_a_call_is_printed_with_its_steps_and_its_candidates(file: Path, records: list[Record]) -> None:
     output = run(file, "--record", records[0].id).stdout
     assert f"record    {records[0].id}" in output
     assert f"query     sha256 {records[0].query_sha256}" in output
@@ -103,14 +103,14 @@ def test_a_call_is_shown_with_its_steps_and_its_candidates(file: Path, records: 
         ("de", ["step      first: not scored: blank text", "score     none: blank text"]),
     ],
 )
-def test_a_candidates_way_is_told_in_words(file: Path, id: str, lines: list[str]) -> None:
+def test_a_candidate_is_explained_in_words(file: Path, id: str, lines: list[str]) -> None:
     output = run(file, "--id", id).stdout.splitlines()
     assert f"candidate {id}" in output
     for line in lines:
         assert line in output
 
 
-def test_a_tie_and_a_failure_are_told(file: Path, records: list[Record]) -> None:
+def test_a_tie_and_a_failure_are_explained(file: Path, records: list[Record]) -> None:
     tie = run(file, "--query", "tie", "--id", "1").stdout
     assert "text      e" in tie
     assert "below 0 by the order in which they came, because the raw scores are equal" in tie
@@ -120,7 +120,7 @@ def test_a_tie_and_a_failure_are_told(file: Path, records: list[Record]) -> None
     assert "score     none: the call failed" in way and "stands    nowhere: the call failed" in way
 
 
-def test_windows_and_what_came_from_a_cache_are_told(tmp_path: Path) -> None:
+def test_windows_and_cached_scores_are_named(tmp_path: Path) -> None:
     file = tmp_path / "traces.jsonl"
     cached = {"type": "cached", "reranker": "embedded"}
     reranker = rag_rerank.build({"type": "windows", "reranker": cached, "tokens": 6, "overlap": 0})
@@ -157,7 +157,7 @@ def test_json_gives_the_records_as_they_are(file: Path) -> None:
     assert [json.loads(line) for line in output] == [json.loads(line) for line in lines[1:]]
 
 
-def test_lines_that_are_no_records_are_told_and_left_out(file: Path, records: list[Record]) -> None:
+def test_lines_that_are_no_records_are_left_out_with_a_warning(file: Path, records: list[Record]) -> None:
     file.write_text("nonsense\n" + file.read_text()[:-40])
     result = run(file, "--json")
     assert len(result.stdout.splitlines()) == 2
@@ -165,7 +165,7 @@ def test_lines_that_are_no_records_are_told_and_left_out(file: Path, records: li
     assert f"Warning: {file}:4: a record that was not written to its end; it is left out" in result.stderr
 
 
-def test_signs_that_would_steer_a_terminal_are_not_printed(tmp_path: Path) -> None:
+def test_control_characters_of_records_are_not_printed(tmp_path: Path) -> None:
     file = tmp_path / "traces.jsonl"
     with rag_rerank.recording(file, texts=True), tagged(x="\x07\x9b31mred"):
         ScriptedReranker(name="n\x07\x9b2J").rerank("q\x07", [Candidate("i\x07", "t\x07\x9b0m")])

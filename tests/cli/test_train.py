@@ -1,4 +1,4 @@
-"""``rag-rerank train``, from files to a folder, and what it says on the way."""
+"""``rag-rerank train``: from files to a folder, with its output."""
 
 import json
 import re
@@ -42,7 +42,7 @@ def command(*words: str | Path) -> Result:
     return CliRunner().invoke(app, ["train", *map(str, words)])
 
 
-def test_one_command_makes_a_folder_that_every_backend_loads(
+def test_one_command_writes_a_folder_that_every_backend_loads(
     pairs: Path, judged: Path, base: str, tmp_path: Path
 ) -> None:
     out = tmp_path / "mine"
@@ -82,7 +82,9 @@ def test_a_share_is_held_out_negatives_are_mined_and_the_record_is_printed(
     assert command_words[command_words.index("--mine") + 1] == "random"
 
 
-def test_text_of_an_evaluation_is_left_out_and_told(pairs: Path, base: str, tmp_path: Path, cards: list[Card]) -> None:
+def test_text_of_an_evaluation_is_left_out_and_reported(
+    pairs: Path, base: str, tmp_path: Path, cards: list[Card]
+) -> None:
     leaking = tmp_path / "evaluation.jsonl"
     row = _rows(pairs)[0]
     candidates = [{"id": "p", "text": row["positive"]}, {"id": "n", "text": "an other text"}]
@@ -94,7 +96,7 @@ def test_text_of_an_evaluation_is_left_out_and_told(pairs: Path, base: str, tmp_
     assert cards[0].contamination[0]["left out"] == "queries and passages"
 
 
-def test_ctrl_c_says_how_to_go_on_and_the_same_command_does(
+def test_ctrl_c_prints_how_to_continue_and_the_same_command_does(
     pairs: Path, base: str, tmp_path: Path, cards: list[Card], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from rag_rerank.training.trainer import _Making
@@ -117,7 +119,7 @@ def test_ctrl_c_says_how_to_go_on_and_the_same_command_does(
     assert [session["step"] for session in record["sessions"]] == [0, 2]
 
 
-def test_a_teacher_that_filters_is_asked_once_however_often_the_run_is_stopped(
+def test_a_filter_teacher_is_paid_once_however_often_the_run_is_stopped(
     pairs: Path, base: str, tmp_path: Path, cards: list[Card], rerank_server: RerankServer
 ) -> None:
     teacher = {"type": "cohere", "model": "rerank-v3.5", "base_url": rerank_server.url, "api_key": "a-key"}
@@ -133,7 +135,7 @@ def test_a_teacher_that_filters_is_asked_once_however_often_the_run_is_stopped(
     assert cards[0].teacher is not None and cards[0].teacher.remote and cards[0].teacher.name == "cohere:rerank-v3.5"
 
 
-def test_what_cannot_be_begun_is_told_before_a_teacher_is_asked(
+def test_what_cannot_start_is_an_error_before_a_teacher_is_called(
     pairs: Path, base: str, tmp_path: Path, rerank_server: RerankServer
 ) -> None:
     teacher = {"type": "cohere", "model": "rerank-v3.5", "base_url": rerank_server.url, "api_key": "a-key"}

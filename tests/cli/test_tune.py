@@ -1,4 +1,4 @@
-"""``tune`` and ``models --check`` from the outside, and what an edited config file looks like. Times are made up."""
+"""``rag-rerank tune`` and ``models --check``, and edited config files. Times come from a fake bench."""
 
 import json
 import shutil
@@ -22,7 +22,7 @@ from rag_rerank.diagnostics.sample_texts import questions
 EMBEDDED = Path(rag_rerank.__file__).parent / "models" / "late-minilm-v1"
 
 SET = {"workers": 2, "threads": 2, "batch_tokens": 256}
-"""What the machine of these tests likes best."""
+"""The fastest settings on the machine of these tests."""
 
 
 @pytest.fixture(autouse=True)
@@ -321,7 +321,7 @@ def test_what_cannot_be_tuned_is_one_line(arguments: list[str], message: str) ->
     assert message in result.stderr and result.stderr.startswith("Error: ")
 
 
-def test_what_computes_elsewhere_is_told_and_left_out(tmp_path: Path) -> None:
+def test_a_model_on_another_device_is_left_out_with_a_note(tmp_path: Path) -> None:
     file = tmp_path / "c.yaml"
     node = "type: fallback\nmembers: [{type: minilm, providers: [CUDAExecutionProvider]}, embedded]\n"
     file.write_text(node)
@@ -352,7 +352,7 @@ def test_check_prints_a_row_for_each_model_and_what_the_columns_mean(tmp_path: P
 
 
 def in_the_cache(cache: Path, name: str, *left_out: str) -> None:
-    """Lay a catalogue model's files, those of the starter, into a hub cache, as a download would."""
+    """Put files under a catalogue model's name into a hub cache, as a download would; they are the embedded model's."""
     row = catalogue.row_of(name)
     assert row is not None and row.revision is not None
     snapshot = cache / f"models--{row.id.replace('/', '--')}" / "snapshots" / row.revision

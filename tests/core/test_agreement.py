@@ -71,7 +71,7 @@ def test_each_architecture_gives_the_logits_of_its_own_graph(tmp_path: Path, fam
 
 
 class FakeBench:
-    """Gives logits that differ with the graph; takes no time to speak of."""
+    """Returns logits that differ with the graph, in hardly any time."""
 
     def __init__(self, shift: float) -> None:
         self.moved = shift

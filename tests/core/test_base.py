@@ -1,4 +1,4 @@
-"""What every backend gets for nothing: checks, blank texts, surrogates, traces on errors, one warning."""
+"""What the base class does for every backend: checks, blank texts, surrogates, traces on errors, one warning."""
 
 import asyncio
 import contextvars
@@ -36,7 +36,7 @@ from rag_rerank.text.unicode import valid_unicode
 
 @dataclass(frozen=True, kw_only=True)
 class Answering(PointwiseReranker):
-    """Gives one fixed answer, whatever was asked."""
+    """Returns the same scores for every call."""
 
     kind: ClassVar[str] = "answering"
     answer: Scores | Exception
@@ -110,7 +110,7 @@ def test_with_only_blank_texts_the_backend_is_not_called() -> None:
     assert reranker.calls == []
 
 
-def test_surrogates_are_repaired_for_the_backend_and_kept_for_the_caller() -> None:
+def test_surrogates_are_repaired_for_the_backend_but_not_for_the_caller() -> None:
     reranker = ScriptedReranker()
     text = "lone \ud800, paired \ud83d\ude00"
     ranking = reranker.rerank("why \udfff?", [text])

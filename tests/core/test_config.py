@@ -1,4 +1,4 @@
-"""Config: one declaration, checked by name, type and range, with the path of what is wrong."""
+"""Configs: names, types and ranges are checked, and errors have the path of the wrong value."""
 
 import json
 import re
@@ -131,7 +131,7 @@ def test_unusable_files_are_named(tmp_path: Path, name: str, content: str, messa
     assert str(file) in str(caught.value) and message in str(caught.value)
 
 
-def test_a_key_in_a_broken_line_is_not_shown(tmp_path: Path) -> None:
+def test_a_key_in_a_broken_line_is_not_quoted(tmp_path: Path) -> None:
     file = tmp_path / "a.yaml"
     file.write_text('type: cohere\napi_key: "s3cret\n')
     with pytest.raises(ConfigError, match="not valid YAML in line 3") as caught:
@@ -174,7 +174,7 @@ def test_environment_variables_fill_plain_fields_at_once_and_keys_at_use(monkeyp
     assert cohere.api_key.reveal() == "s3cret"
 
 
-def test_a_wrong_value_in_a_variable_is_not_shown_only_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_value_in_a_variable_is_not_quoted_only_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MY_KEY", "s3cret")
     with pytest.raises(ConfigError, match=r"^b: .*got '\$\{MY_KEY\}'") as caught:
         build({"type": "lexical", "b": "${MY_KEY}"})

@@ -1,4 +1,4 @@
-"""State that loads once, and keys that never show."""
+"""Values that load once, and keys that no output contains."""
 
 import pickle
 import threading
@@ -58,7 +58,7 @@ def test_a_value_can_be_forgotten_and_loads_again() -> None:
 
 
 @pytest.mark.parametrize("show", [repr, str, "{}".format, "{!r}".format, "%s".__mod__])
-def test_no_way_of_showing_a_key_shows_it(show: object) -> None:
+def test_no_conversion_to_text_contains_the_key(show: object) -> None:
     assert show(Secret("s3cret")) == "Secret(***)"
     assert show(Secret("${MY_KEY}")) == "Secret(${MY_KEY})"
 

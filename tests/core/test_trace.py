@@ -1,4 +1,4 @@
-"""The trace: what people read and what machines keep."""
+"""The trace: its drawing and its dictionary."""
 
 import rag_rerank
 from rag_rerank import Cached, Candidate, Cascade, Coverage, Fallback, RateLimited, Stage, Trace
@@ -30,7 +30,7 @@ def test_the_tree_is_drawn_with_its_failures_inside() -> None:
     assert any("1 not scored" in line for line in lines)
 
 
-def test_a_path_tells_every_place_of_a_candidate() -> None:
+def test_a_path_has_every_rank_of_a_candidate() -> None:
     first = ScriptedReranker(name="first", by_text={"a": 3.0, "b": 2.0})
     second = ScriptedReranker(name="second", by_text={"a": 1.0, "b": 5.0})
     ranking = Cascade(stages=(Stage(reranker=first), Stage(reranker=second, depth=2))).rerank("q", ["a", "b", "c", ""])

@@ -1,4 +1,4 @@
-"""Time and threads in one place."""
+"""The clock and its threads."""
 
 import os
 import threading

@@ -59,7 +59,7 @@ def test_it_pickles_with_its_trace(world: Any) -> None:
 
 
 @pytest.mark.parametrize("timeout", [0, -1, math.nan, math.inf, pytest.param(10**400, id="huge"), "3", True])
-def test_a_timeout_that_is_no_time_is_refused_before_anything_is_asked(world: Any, timeout: Any) -> None:
+def test_a_timeout_that_is_no_time_is_refused_before_any_call(world: Any, timeout: Any) -> None:
     reranker = Timed()
     error, _ = world.timed(world.rank, reranker, timeout=timeout)
     assert type(error) is InputError and str(error).startswith("timeout must be more than 0 seconds")
@@ -105,7 +105,7 @@ def test_the_trace_of_a_late_provider_tells_its_attempts_and_failures(world: Any
     assert error.trace.failures == ("BackendUnavailable: gone",) * 2
 
 
-def test_what_a_provider_had_done_is_told_also_where_it_does_not_keep_the_time(world: Any) -> None:
+def test_the_trace_has_the_attempts_of_a_provider_that_ignores_the_deadline(world: Any) -> None:
     down = (1.0, BackendUnavailable("gone"))
     reranker = Flaky(
         script=(down, down, (60.0, None)), obedient=False, retry=RetryPolicy(attempts=5, first_wait=0.5, jitter=0)
@@ -164,7 +164,7 @@ def test_a_limit_ends_with_its_call(world: Any) -> None:
     assert len(world.rank(reranker)) == 2
 
 
-def test_a_mistake_of_the_caller_is_told_before_the_time_is_looked_at(world: Any) -> None:
+def test_a_mistake_of_the_caller_is_an_error_before_the_deadline_is_checked(world: Any) -> None:
     error, _ = world.timed(world.rank, Timed(seconds=9), query=" ", timeout=1)
     assert type(error) is InputError
 

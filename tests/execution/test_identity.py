@@ -1,4 +1,4 @@
-"""Fingerprints: whatever can change a score changes them, and what cannot does not."""
+"""Identities: they change with everything that can change a score, and with nothing else."""
 
 import pickle
 import shutil
@@ -79,7 +79,7 @@ def no_world_outside(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def from_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Let models of the hub be there, with their commit as the only sign of what they hold."""
+    """Pretend that models of the hub are in the cache; their content depends on the commit only."""
 
     def locate_fake(model: str, *, revision: str | None, **_: Any) -> ModelFolder:
         from rag_rerank.backends.local import catalogue
@@ -203,7 +203,7 @@ def test_an_injected_client_cannot_be_cached(kind: Callable[..., PointwiseRerank
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder that is enough for an identity: nothing of it is loaded."""
+    """A folder that has enough for an identity; nothing in it is loaded."""
     folder = tmp_path / "model"
     folder.mkdir()
     for name, content in {
@@ -246,7 +246,7 @@ def test_names_and_contents_do_not_run_into_each_other(folder: Path) -> None:
     assert of(folder) != one
 
 
-def test_files_are_hashed_once_a_load_and_only_when_asked(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_are_hashed_once_per_load_and_only_on_demand(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hashed = []
     sha256 = model_files._sha256
     monkeypatch.setattr(model_files, "_sha256", lambda file: hashed.append(file.name) or sha256(file))

@@ -1,4 +1,4 @@
-"""Calls side by side, as a composite's plan asks for them: when they begin, what comes of them, what is abandoned."""
+"""Parallel calls of a composite's plan: when they start, their outcomes, and which are abandoned."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Sees = Callable[[tuple[Outcome, ...]], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Beside(Composite):
-    """Asks its members together, shows what came of them, and answers with the first ranking."""
+    """Calls its members in parallel, stores their outcomes, and returns the first ranking."""
 
     kind: ClassVar[str] = "beside"
 
@@ -97,7 +97,7 @@ def test_enough_answers_end_the_wait_and_the_others_are_abandoned(world: Any) ->
     assert ranking.trace.children[0].error.startswith("abandoned: others had answered")
 
 
-def test_a_call_that_was_not_begun_is_not_in_the_trace(world: Any) -> None:
+def test_a_call_that_was_not_started_is_not_in_the_trace(world: Any) -> None:
     whole = Beside(members=(Timed(name="quick", seconds=1), Timed(name="spare")), stagger=5, enough=1)
     ranking, _ = world.timed(world.rank, whole)
     assert kinds(whole) == ["Ranking", None]
@@ -121,7 +121,7 @@ def test_after_a_failure_that_will_not_pass_no_further_call_begins(world: Any) -
     assert whole.members[2].calls == []
 
 
-def test_when_the_time_is_up_all_are_abandoned_and_told(world: Any) -> None:
+def test_when_the_time_is_up_all_calls_are_abandoned_and_in_the_trace(world: Any) -> None:
     whole = Beside(members=(Timed(name="a", seconds=60), Timed(name="b", seconds=1)), name="both")
     error, took = world.timed(world.rank, whole, timeout=4)
     assert type(error) is DeadlineExceeded and 4 <= took <= 4.5
@@ -137,7 +137,7 @@ def test_a_call_with_a_time_of_its_own_is_late_alone(world: Any) -> None:
     assert kinds(whole) == ["DeadlineExceeded", "Ranking"]
 
 
-def test_an_abandoned_provider_is_asked_nothing_more(world: Any) -> None:
+def test_an_abandoned_provider_gets_no_further_request(world: Any) -> None:
     down = ((1.0, BackendUnavailable("gone")),)
     slow = Flaky(name="slow", script=down, retry=RetryPolicy(attempts=9, first_wait=3, max_wait=3, jitter=0))
     whole = Beside(members=(slow, Timed(seconds=6)), enough=1)
@@ -158,7 +158,7 @@ def test_an_abandoned_provider_sends_none_of_the_requests_that_are_left(world: A
     assert len(slow.sent) == 2
 
 
-def test_what_an_abandoned_composite_had_done_is_told_too(world: Any) -> None:
+def test_the_trace_has_the_finished_calls_of_an_abandoned_composite(world: Any) -> None:
     down = Flaky(name="down", script=((1.0, BackendUnavailable("gone")),), retry=RetryPolicy(attempts=1))
     inner = Fallback(name="inner", members=(down, Timed(name="slow", seconds=60)))
     ranking = world.rank(Beside(members=(inner, Timed(seconds=5)), enough=1))

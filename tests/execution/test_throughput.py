@@ -1,4 +1,4 @@
-"""The estimate of how long a reranker takes: what it learns, what it forgets, and that it never invents."""
+"""The estimate of a reranker's time: it learns from calls, forgets old ones, and gives none without data."""
 
 from __future__ import annotations
 

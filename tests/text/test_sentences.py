@@ -1,4 +1,4 @@
-"""How the kept hits are read: in which order, merged with their neighbours, the last one in whole sentences."""
+"""Sentences, and the layout of a context: order, merged neighbours, the last text cut to whole sentences."""
 
 import math
 from dataclasses import replace
@@ -130,7 +130,7 @@ def test_a_hit_of_which_no_sentence_fits_is_dropped() -> None:
     assert (len(context), context.dropped[0].reason) == (0, "max_tokens")
 
 
-def test_blank_lines_at_the_beginning_are_no_sentence_that_could_be_kept() -> None:
+def test_blank_lines_at_the_beginning_are_no_sentence() -> None:
     context = pack(ranking_of(["\n\n" + DOCUMENT]), max_tokens=5, tokenizer=len, trim="sentences")
     assert (len(context), context.dropped[0].reason) == (0, "max_tokens")
 
@@ -141,7 +141,7 @@ THREE = ["Shores differ. ", "It is 346 metres deep. ", "Sirmione lies on its sou
 @pytest.mark.parametrize(
     ("room", "expected"), [(21, None), (22, THREE[1:2]), (80, THREE[1:]), (40, THREE[:2])], ids=str
 )
-def test_sentences_around_the_best_window_are_kept_where_it_is_known(room: int, expected: list[str] | None) -> None:
+def test_the_sentences_around_the_best_window_are_chosen(room: int, expected: list[str] | None) -> None:
     ranking = ranking_of(["".join(THREE)])
     ranking = replace(ranking, hits=(replace(ranking[0], window=(21, 30)),))
     context = pack(ranking, max_tokens=room, tokenizer=len, trim="sentences")
@@ -167,5 +167,5 @@ def test_sentences_end_where_people_would_say(text: str, parts: list[str]) -> No
 
 
 def test_a_long_row_of_dots_is_looked_at_once() -> None:
-    """From each of its dots to its end anew, this would take hours."""
+    """A search from each of its dots to the end would take hours."""
     assert sentences("." * 1_000_000 + "x. End.") == [(0, 1_000_003), (1_000_003, 1_000_007)]

@@ -1,4 +1,4 @@
-"""One way to name a tokenizer: a function, a tiktoken name, a tokenizer.json; and what is wrong with a wrong one."""
+"""Tokenizers: a function, a tiktoken name or a tokenizer.json, and the errors of wrong ones."""
 
 import json
 import math
@@ -39,13 +39,13 @@ def test_whole_numbers_of_other_libraries_become_plain_ones() -> None:
         ("3", "str"),
     ],
 )
-def test_a_function_that_returns_nonsense_is_told_what_it_returned(nonsense: Any, message: str) -> None:
+def test_the_error_names_what_a_function_returned(nonsense: Any, message: str) -> None:
     with pytest.raises(ConfigError, match=r"^tokenizer: the function must return a whole number") as caught:
         tokens(lambda _: nonsense).count("four")
     assert f"it returned {message}" in str(caught.value)
 
 
-def test_the_words_that_a_splitter_returns_instead_of_their_number_are_not_shown() -> None:
+def test_words_that_a_function_returns_instead_of_their_number_are_not_quoted() -> None:
     with pytest.raises(ConfigError, match="it returned list") as caught:
         tokens(str.split).count("private words")
     assert "private" not in str(caught.value)
@@ -125,7 +125,7 @@ def test_what_is_no_tokenizer_is_refused(nothing: Any) -> None:
         tokens(nothing)
 
 
-def test_files_that_are_absent_or_no_tokenizer_are_told_apart(tmp_path: Path) -> None:
+def test_absent_files_and_files_that_are_no_tokenizer_are_different_errors(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"^tokenizer: there is no file .*tokenizer\.json"):
         tokens(tmp_path)
     (tmp_path / "tokenizer.json").write_text(json.dumps({"model": {}}))
