@@ -99,7 +99,7 @@ def _check_draft(draft: Path, file: Path, expected: Reranker) -> None:
 def edit(file: Path, changes: Changes) -> str:
     """Return the text of a config file after the changes; the file itself stays as it is.
 
-    A node that is only a name becomes a mapping with that ``type``. Of YAML, comments, order and quotes stay; blanks
+    A node that is only a name becomes a mapping with that ``type``. In YAML, comments, order and quotes stay; spaces
     may change.
 
     Raises:
@@ -124,7 +124,7 @@ def _edit_json(text: str, changes: Changes, file: Path) -> str:
 
 def _edit_yaml(text: str, changes: Changes, file: Path) -> str:
     from ruamel.yaml import YAML
-    from ruamel.yaml.error import MarkedYAMLError
+    from ruamel.yaml.error import YAMLError
     from ruamel.yaml.util import load_yaml_guess_indent
 
     newline = "\r\n" if "\r\n" in text else "\n"
@@ -143,19 +143,20 @@ def _edit_yaml(text: str, changes: Changes, file: Path) -> str:
             content = yaml.load(re.sub(name, r"type: \g<0>", text, count=1, flags=re.MULTILINE))
         yaml.indent(mapping=offset or indent or 2, sequence=indent or 2, offset=offset or 0)
         yaml.dump(_apply(content, changes, file, _with_yaml_fields), output)
-    except MarkedYAMLError as error:  # its message quotes the line, which may hold a key
-        raise ConfigError(f"{file} is left as it is: {error.problem}; write a new file with -o") from None
-    for comment in re.findall(r"(?:^|(?<=\s))#.*\S", text, re.MULTILINE):
-        if comment not in output.getvalue():
+    except YAMLError:  # quotes the line, which may hold a key of a provider
+        raise ConfigError(f"{file} is left as it is: it is not valid YAML 1.2; write a new file with -o") from None
+    for number, line in enumerate(text.split("\n"), start=1):
+        comment = re.search(r"(?:^|\s)(#.*\S)", line)
+        if comment and comment[1] not in output.getvalue():
             raise ConfigError(
-                f"{file} is left as it is: the comment {comment!r:.80} would be lost; put it above a key or at the end "
-                "of a line, or write a new file with -o"
+                f"{file} is left as it is: the comment in line {number} would be lost; put it above a key or at the "
+                "end of a line, or write a new file with -o"
             )
     return output.getvalue().replace("\n", newline)
 
 
 def _with_yaml_fields(node: Any, values: Mapping[str, int]) -> Any:
-    """Set fields of a node of ruamel.yaml: the present ones in their places, the others behind the last plain value."""
+    """Set fields of a node of ruamel.yaml: existing ones in their places, new ones after the last plain value."""
     from ruamel.yaml.comments import CommentedMap
     from ruamel.yaml.error import CommentMark
     from ruamel.yaml.tokens import CommentToken
@@ -167,11 +168,11 @@ def _with_yaml_fields(node: Any, values: Mapping[str, int]) -> Any:
     for name, value in values.items():
         if name not in node:
             node.insert(list(node).index(last) + 1, name, value)
-            # an entry holds the comments behind it and below it, and those below belong to what follows
+            # ruamel.yaml stores the comment after an entry together with the lines below it, which must stay below
             comments = node.ca.items.get(last, [None, None, None, None])
             if comments[2] is not None:
-                behind, _, below = comments[2].value.partition("\n")
-                comments[2].value = f"{behind}\n"
+                end_of_line, _, below = comments[2].value.partition("\n")
+                comments[2].value = f"{end_of_line}\n"
                 node.ca.items[name] = [None, None, CommentToken(f"\n{below}", CommentMark(0)), None]
             last = name
         node[name] = value
@@ -188,7 +189,7 @@ def _apply(content: Any, changes: Changes, file: Path, with_fields: Callable[[An
             for step in steps:
                 parent = parent[step]
             node = parent[last]
-        except (KeyError, TypeError):  # a part that is there by default, or of a node that is only a name
+        except (KeyError, TypeError):  # a part that comes from a default, or from a node that is only a name
             raise ConfigError(
                 f"{file} is left as it is: it does not spell out {place_text(place)}; write that part out, or write a "
                 "new file with -o"
