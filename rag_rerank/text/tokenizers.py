@@ -87,7 +87,9 @@ class _Function(Tokens):
         try:
             counted = self._function(valid_unicode(text))
         except Exception as error:  # the caller's own code can raise anything
-            raise ConfigError(f"the function raised {type(error).__name__}", path=self._path) from error
+            raise ConfigError(
+                f"the function raised {type(error).__name__}; it must take any text", path=self._path
+            ) from error
         if hasattr(type(counted), "__index__") and not isinstance(counted, bool) and int(counted) >= 0:
             return int(counted)
         kind = type(counted).__name__
