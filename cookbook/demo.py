@@ -96,10 +96,8 @@ def main() -> None:
     up, down = sum(after < before for before, after in both), sum(after > before for before, after in both)
     mean = [sum(1 / rank for rank in column if rank) / len(ranks) for column in zip(*ranks, strict=True)]
     same, absent = len(both) - up - down, len(ranks) - len(both)
-    print(
-        f"  The first {len(ranks)} questions: the judged passage moved up in {up}, moved down in {down}, kept its rank"
-    )
-    print(f"  in {same}, and was not found by BM25 in {absent}.")
+    print(f"  The first {len(ranks)} questions: the judged passage moved up in {up}, moved down in {down}, kept its")
+    print(f"  rank in {same}, and was not found by BM25 in {absent}.")
     print(f"  Mean reciprocal rank {mean[0]:.3f} -> {mean[1]:.3f}.")
     print("\n  How to read this: embedded is a small model. It compares words in their context and was not trained on")
     print("  judged pairs. docs/models.md has its figures. Measure on your own text.")
