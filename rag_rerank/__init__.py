@@ -1,4 +1,4 @@
-"""Provider-agnostic reranking for retrieval-augmented generation.
+"""Provider-agnostic reranking for retrieval-augmented generation: one interface for local models and rerank APIs.
 
 >>> import rag_rerank
 >>> reranker = rag_rerank.build("embedded")
