@@ -343,8 +343,8 @@ def test_brier_and_log_loss_equal_scikit_learns() -> None:
     [
         ([], [], {}, "got 0 and 0"),
         ([0.5], [True, False], {}, "got 1 and 2"),
-        ([0.5, 1.2], [True, False], {}, "between 0 and 1, got 1.2"),
-        ([math.nan], [True], {}, "between 0 and 1, got nan"),
+        ([0.5, 1.2], [True, False], {}, "from 0 to 1, got 1.2"),
+        ([math.nan], [True], {}, "from 0 to 1, got nan"),
         ([0.5], [True], {"bins": 0}, "bins must be at least 1"),
     ],
 )

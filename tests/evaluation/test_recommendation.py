@@ -81,10 +81,10 @@ def test_a_recommendation_says_how_much_for_whom_with_how_many_and_how_long() ->
     assert "95 % interval +" in told.words and "Lift at top-3: nDCG@3 +" in reasons
     assert " queries get better, 0 worse, " in reasons
     assert "A query takes 123 ms (median), 247 ms at the 95th percentile." in reasons
-    assert "20 candidates lose surely less than 0.01 against 30." in reasons
-    assert "Its first 3 hits hold what 5 of the first stage hold" in reasons
+    assert "Reranking 20 candidates instead of 30 loses less than 0.01 in nDCG@10" in reasons
+    assert "Its first 3 hits have the recall of the first stage's first 5, within 0.01." in reasons
     whole = verdict(**given)
-    assert (whole.depth, whole.top_k) == (30, 5) and "lose surely" not in " ".join(whole.reasons)
+    assert (whole.depth, whole.top_k) == (30, 5) and "instead of 30" not in " ".join(whole.reasons)
 
 
 def test_a_slice_that_falls_is_named_in_the_words() -> None:
@@ -109,7 +109,8 @@ def test_a_much_lighter_system_that_is_as_good_is_preferred_and_both_are_named()
     light = verdict(**with_systems(given, big=(1.0, None), small=(0.1, None)))
     assert light.system == "small"
     assert any(
-        "big is better by 0.0" in reason and "takes 1.0 s a query against 100 ms" in reason for reason in light.reasons
+        "big is better by 0.0" in reason and "takes 1.0 s a query instead of 100 ms" in reason
+        for reason in light.reasons
     )
     assert verdict(**with_systems(given, big=(0.15, None), small=(0.1, None))).system == "big"
     assert verdict(**with_systems(given, big=(0.1, 0.04), small=(0.1, 0.01))).system == "small"
@@ -142,7 +143,7 @@ def test_queries_without_a_relevant_candidate_point_at_the_retrieval() -> None:
     told = verdict(**lost)
     assert told.rerank
     assert any(
-        "20 of 40 queries have no relevant candidate" in r and "look at the retrieval first" in r for r in told.reasons
+        "20 of 40 queries have no relevant candidate" in r and "improve the retrieval first" in r for r in told.reasons
     )
     assert not any("no relevant candidate" in reason for reason in verdict(**given).reasons)
 
@@ -155,10 +156,10 @@ def test_where_many_texts_were_cut_it_says_so_and_names_windows(helps: bool, sha
     systems = tuple(replace(s, truncated=share) if s.name == "r" else s for s in given["systems"])
     one = verdict(**{**given, "systems": systems})
     assert one.rerank is helps
-    cut = [reason for reason in one.reasons if "to their end" in reason]
+    cut = [reason for reason in one.reasons if "only the beginning" in reason]
     assert len(cut) == told
     if cut:
-        assert cut[0].startswith("r did not read 94% of the texts to their end") and "windows" in cut[0]
+        assert cut[0].startswith("r read only the beginning of 94% of the texts") and "windows" in cut[0]
 
 
 def test_a_first_stage_alone_and_errors_are_told() -> None:
@@ -170,7 +171,7 @@ def test_a_first_stage_alone_and_errors_are_told() -> None:
     given = found(judged, {"oracle": oracle(judged)})
     first, reranker = given["systems"]
     told = verdict(**{**given, "systems": (first, replace(reranker, errors=3))})
-    assert any("failed on 3 queries, counted with the first stage's order" in reason for reason in told.reasons)
+    assert any("failed on 3 queries; there, the first stage's order counts" in reason for reason in told.reasons)
 
 
 def test_one_query_shows_nothing_and_few_are_said_to_be_few() -> None:
@@ -178,8 +179,8 @@ def test_one_query_shows_nothing_and_few_are_said_to_be_few() -> None:
     judged = replace(judged, queries=judged.queries[1:2])
     told = verdict(**found(judged, {"oracle": oracle(judged)}))
     assert told.words.endswith("on this one query.")
-    assert told.reasons[0].endswith("p = 1.000. One query shows nothing.")
-    assert told.reasons[1] == "Intervals of fewer than 10 queries mean little: judge more."
+    assert told.reasons[0].endswith("p = 1.000. One query proves nothing.")
+    assert told.reasons[1] == "With fewer than 10 queries, intervals mean little: judge more queries."
 
 
 def test_the_queries_that_would_tell_are_at_least_those_the_test_needs() -> None:

@@ -232,5 +232,5 @@ def test_arguments_without_a_meaning_are_refused(make: Make, options: dict[str, 
 def test_a_run_beside_a_file_with_candidates_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "asked.jsonl"
     file.write_text(json.dumps({"query": "x", "candidates": ["one"], "relevant": ["0"]}))
-    with pytest.raises(ConfigError, match=r"^run: .* has its candidates in it"):
+    with pytest.raises(ConfigError, match=r"^run: .* holds its candidates"):
         read(file, run="some.trec")

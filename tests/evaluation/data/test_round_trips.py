@@ -80,7 +80,7 @@ def test_a_run_comes_back_in_its_order_and_with_its_scores_where_they_fall(
         assert [document for document, _, _ in best] == [document for document, _ in hits]
         if all(one > other for (_, one), (_, other) in pairwise(hits)):
             assert [score for _, score, _ in best] == [score for _, score in hits]
-    assert problems.listed() == ()
+    assert problems.as_tuple() == ()
 
 
 def test_a_ranking_with_ties_and_hits_without_a_score_keeps_its_order_in_a_run(tmp_path: Path) -> None:
