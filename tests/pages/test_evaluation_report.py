@@ -202,7 +202,7 @@ def test_a_query_shows_where_its_relevant_documents_stand(look: Look, report: st
 
     words = look(report, choose, width=400)
     assert "How do I reset the thing number 7 after an update?" in words
-    assert "Where the relevant documents stand" in words
+    assert "Ranks of the relevant documents" in words
     assert "doc-7-0" in words
 
 

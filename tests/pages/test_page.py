@@ -51,7 +51,7 @@ def test_numbers_that_are_not_finite_become_unknown_and_are_counted() -> None:
     found = data(trace_page([record]))
     assert found["calls"][0]["seconds"] is None
     assert found["calls"][0]["tags"] == {"a": None, "b": [None]}
-    assert found["mended"] == 3
+    assert found["not_finite"] == 3
 
 
 def test_what_json_cannot_hold_is_named_by_its_type() -> None:
@@ -146,6 +146,6 @@ def test_no_record_gives_a_page_too() -> None:
             "estimated": [],
             "rerankers": [],
         },
-        "mended": 0,
+        "not_finite": 0,
         "calls": [],
     }

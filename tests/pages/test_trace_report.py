@@ -200,6 +200,6 @@ def test_a_candidate_says_what_decided_against_its_neighbours_and_shows_its_wind
         return page.locator(".pair").inner_text()
 
     words = look(trace_page([record]), seen, width=1280)
-    assert "at place 2; below a, which has a score; above c by first, with 1.5000 against 0.2500" in words
+    assert "2; below a, which has a score; above c by first, with 1.5000 against 0.2500" in words
     assert "from the cache" in words
-    assert "Its windows" in words and "b#2" in words and "bc#1" not in words
+    assert "Windows" in words and "b#2" in words and "bc#1" not in words
