@@ -308,7 +308,7 @@ function failures(report) {
   const count = (words, of) => ({ head: words, number: true, cell: (system) => [whole(of(system)), soft(share(total ? of(system) / total : null))], key: of });
   return section("failures", "Failures", `Why a query has no relevant document among the first ${whole(settings.top_k)}.`,
     el("div", { class: "stack" }, total > 0 ? el("div", { class: "card" }, chart) : empty("No query counts."),
-      table([{ head: "System", class: "words", cell: (system) => bdi(system.name) }, count("Relevant report", (system) => Math.max(0, total - failed(system))),
+      table([{ head: "System", class: "words", cell: (system) => bdi(system.name) }, count("Relevant found", (system) => Math.max(0, total - failed(system))),
         ...kinds.map((kind) => count(FAILURES[kind][1][0].toUpperCase() + FAILURES[kind][1].slice(1), (system) => system.failures?.[kind] ?? 0))], systems, { caption: "Queries, and their share" })));
 }
 

@@ -133,7 +133,7 @@ function notices(call) {
   return lines.length > 0 && el("div", { class: "notice" }, lines.map(([kind, words]) => el("p", {}, el("b", {}, kind), bdi(words))));
 }
 
-function isInColour(call, entries) {
+function colourTest(call, entries) {
   const cutoff = isNumber(call.top_k) ? call.top_k : HEAD;
   return (entry) => isNumber(entry.rank) && entry.rank <= Math.min(cutoff, entries.length);
 }
@@ -145,7 +145,7 @@ const outline = (entry) => [
 ];
 
 function rankMoves(call, entries, choose) {
-  const inColour = isInColour(call, entries);
+  const inColour = colourTest(call, entries);
   const head = entries.filter(inColour).length;
   const last = entries.reduce((most, entry) => Math.max(most, entry.rank ?? 0, entry.first_rank ?? 0), 1);
   const dense = last > Math.max(24, head + 4);
@@ -187,7 +187,7 @@ function rankMoves(call, entries, choose) {
 }
 
 function scoreSpread(call, entries, choose) {
-  const inColour = isInColour(call, entries);
+  const inColour = colourTest(call, entries);
   const strips = [
     ["First stage", "scale not recorded", entries.filter((entry) => isNumber(entry.first_score)), (entry) => entry.first_score, "The first stage gave no scores."],
     ["Final", call.scale ?? "no scale", entries.filter((entry) => isNumber(entry.score)), (entry) => entry.score, "No candidate was scored."],
@@ -257,7 +257,7 @@ function pairDetail(call, entry) {
     ]),
     el("div", {}, el("h4", {}, "Text"), textOf(entry)),
     entry.metadata && pairs(entry.metadata).length > 0 && el("div", {}, el("h4", {}, "Metadata"), facts(pairs(entry.metadata).map(([name, value]) => [name, typeof value === "string" ? value : JSON.stringify(value)]))),
-    el("div", {}, el("h4", {}, "Steps"), stepTable(list(entry.visits))),
+    el("div", {}, el("h4", {}, "Its steps"), stepTable(list(entry.visits))),
     windows.length > 0 && el("div", {}, el("h4", {}, "Windows"), table([
       { head: "Window", class: "words", cell: (window) => bdi(window.name) },
       { head: "Step", class: "words", cell: (window) => bdi(window.step) },
@@ -269,11 +269,11 @@ function pairDetail(call, entry) {
 function rankReason(call, entry) {
   if (!isNumber(entry.rank)) return null;
   const next = [[-1, "below"], [1, "above"]].map(([by, word]) => [list(call.candidates).find((other) => other.rank === entry.rank + by), word]);
-  return [whole(entry.rank), ...next.filter(([other]) => other).map(([other, word]) => `${word} ${short(other.id, 60)}${deciding(entry, other)}`)].join("; ");
+  return [whole(entry.rank), ...next.filter(([other]) => other).map(([other, word]) => `${word} ${short(other.id, 60)}${decision(entry, other)}`)].join("; ");
 }
 
 // What decided between two neighbours, as far as the record says: the last scores that both have.
-function deciding(entry, other) {
+function decision(entry, other) {
   const [own, its] = [entry.raw_score, other.raw_score];
   if (isNumber(own) && isNumber(its)) return own === its ? " by the order of arrival, since the raw scores are equal" : `, which has the raw score ${number(its)}`;
   if (isNumber(own) || isNumber(its)) return `, which has ${isNumber(its) ? "a" : "no"} score`;
