@@ -21,7 +21,7 @@ import numpy as np
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from support.simulated_collections import collection, covers, decided, differences, oracle, shuffled  # noqa: E402
+from support.simulated_collections import collection, decide, differences, interval_coverage, oracle, shuffled  # noqa: E402
 
 from rag_rerank.evaluation.data.judged import Judged  # noqa: E402
 from rag_rerank.evaluation.statistics import holm, randomisation  # noqa: E402
@@ -53,7 +53,7 @@ def main() -> None:
         told = []
         for seed in range(options.seeds):
             judged = collection(seed, quality=quality)
-            told.append(decided(judged, rerankers(judged, seed), samples=10_000))
+            told.append(decide(judged, rerankers(judged, seed), samples=10_000))
         chosen = sorted({one.system for one in told if one.system is not None})
         systems = f" ({', '.join(chosen)})" if chosen else ""
         print(f"| {name} | {sum(one.rerank for one in told)}{systems} |", flush=True)
@@ -62,7 +62,7 @@ def main() -> None:
     print("|---|---|---|---|---|")
     for kind in ("one relevant", "graded"):
         population = differences(kind)
-        found = (covers(population, n, options.simulations, samples=10_000) for n in (30, 50, 150))
+        found = (interval_coverage(population, n, options.simulations, samples=10_000) for n in (30, 50, 150))
         zeros = (population == 0).mean()
         print(f"| {kind} | {zeros:.0%} | " + " | ".join(f"{100 * share:.1f} %" for share in found) + " |", flush=True)
 

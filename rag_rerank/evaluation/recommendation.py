@@ -136,8 +136,8 @@ def _is_lighter(rival: System, best: System) -> bool:
 
 
 def _compare(a: str, b: str, measure: str, outcomes: Sequence[Outcome], settings: EvaluationSettings) -> Comparison:
-    left, right = (_values(name, measure, outcomes) for name in (a, b))
-    return compare(a, b, measure, left, right, samples=settings.samples, seed=settings.seed)
+    values_a, values_b = (_values(name, measure, outcomes) for name in (a, b))
+    return compare(a, b, measure, values_a, values_b, samples=settings.samples, seed=settings.seed)
 
 
 def _values(system: str, measure: str, outcomes: Sequence[Outcome]) -> dict[str, float]:
@@ -152,8 +152,8 @@ def _queries_needed(one: Comparison, outcomes: Sequence[Outcome], family: int) -
     """
     from statistics import NormalDist, stdev
 
-    left, right = (_values(name, one.measure, outcomes) for name in (one.system, one.baseline))
-    differences = [left[query] - right[query] for query in left]
+    values, base = (_values(name, one.measure, outcomes) for name in (one.system, one.baseline))
+    differences = [values[query] - base[query] for query in values]
     z = NormalDist().inv_cdf(1 - ALPHA / family / 2) + NormalDist().inv_cdf(_POWER)
     needed = max((z * stdev(differences) / one.difference.mean) ** 2, len(differences) + 1, log2(2 * family / ALPHA))
     digit = int(10 ** max(0, int(log10(needed)) - 1))

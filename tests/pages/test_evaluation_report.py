@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from support import page_samples
-from support.browser import Look, drawn
+from support.browser import Look, wait_for_charts
 
 from rag_rerank.pages.page import evaluation_page
 
@@ -44,7 +44,7 @@ def report() -> str:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 400])
-def test_it_stays_quiet_alone_and_in_its_width(look: Look, report: str, width: int, scheme: str) -> None:
+def test_it_logs_nothing_loads_nothing_and_fits_its_width(look: Look, report: str, width: int, scheme: str) -> None:
     def all_drawn(page: Any) -> None:
         for name in SECTIONS:
             assert page.locator(f"#{name} h2").is_visible()
@@ -55,7 +55,7 @@ def test_it_stays_quiet_alone_and_in_its_width(look: Look, report: str, width: i
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_words_stand_out_from_their_ground(look: Look, report: str, scheme: str) -> None:
+def test_texts_contrast_with_their_background(look: Look, report: str, scheme: str) -> None:
     selectors = [
         "h1",
         "h2",
@@ -77,7 +77,7 @@ def test_words_stand_out_from_their_ground(look: Look, report: str, scheme: str)
     assert [row for row in found if row[1] < 4.5] == []
 
 
-def test_the_verdict_stands_on_top_with_its_reasons_and_what_to_mind(look: Look, report: str) -> None:
+def test_the_verdict_stands_on_top_with_its_reasons_and_its_notes(look: Look, report: str) -> None:
     words = look(report, lambda page: page.locator(".verdict").inner_text())
     assert words.startswith("Use starter with depth 50 and top_k 5.")
     assert "No slice falls by more than chance explains." in words
@@ -106,11 +106,11 @@ def test_the_lift_by_slice_is_at_top_3_and_follows_the_field(look: Look, report:
     def fields(page: Any) -> list[str]:
         found = [page.locator("#slices figcaption").inner_text()]
         page.get_by_label("Slices by").select_option("product")
-        drawn(page)
+        wait_for_charts(page)
         found.append(page.locator("#slices figcaption").inner_text())
         assert page.locator("#slices .mark").count() == 45
         page.get_by_role("button", name="Show all 20 values").click()
-        drawn(page)
+        wait_for_charts(page)
         assert page.locator("#slices .mark").count() == 60
         return found
 
@@ -126,7 +126,7 @@ def test_the_difference_and_the_plots_follow_the_measure(look: Look, report: str
         assert "differences in RR@10" in page.locator("#systems").inner_text()
         for name in ("tradeoffs", "depth"):
             page.locator(f"#{name} select").select_option("nDCG@3")
-            drawn(page)
+            wait_for_charts(page)
             assert "nDCG@3" in page.locator(f"#{name} figcaption").first.inner_text()
 
     look(report, pick)
@@ -144,7 +144,7 @@ def test_a_system_that_another_beats_in_both_is_not_on_the_front(look: Look, rep
     assert ["on the front" in label for label in labels if not label.startswith("first stage")] == [True, False, False]
 
 
-def test_marks_are_walked_with_the_keyboard_and_say_their_figures(look: Look, report: str) -> None:
+def test_marks_are_reached_with_the_keyboard_and_say_their_figures(look: Look, report: str) -> None:
     def walk(page: Any) -> str:
         page.locator("#depth .mark[tabindex='0']").focus()
         page.keyboard.press("End")
@@ -283,7 +283,7 @@ def test_six_measures_and_what_they_changed_stand_side_by_side_on_a_laptop(look:
     assert look(evaluation_page(evaluation), lambda page: page.evaluate(wide), width=1280) == 0
 
 
-def test_slices_that_nobody_compared_are_not_headed_by_an_undefined_measure(look: Look) -> None:
+def test_slices_that_were_not_compared_are_not_headed_by_an_undefined_measure(look: Look) -> None:
     evaluation = page_samples.evaluation()
     for part in evaluation["slices"]:
         part["comparisons"] = []

@@ -21,7 +21,7 @@ def recording() -> str:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 400])
-def test_it_stays_quiet_alone_and_in_its_width(look: Look, recording: str, width: int, scheme: str) -> None:
+def test_it_logs_nothing_loads_nothing_and_fits_its_width(look: Look, recording: str, width: int, scheme: str) -> None:
     def open_a_pair(page: Any) -> None:
         page.locator(LIST).nth(2).click()
         page.locator("#calls .detail .link", has_text="doc-").first.click()
@@ -35,7 +35,7 @@ def test_the_overview_says_what_the_recording_holds(look: Look, recording: str) 
         assert fact in words
 
 
-def test_calls_are_filtered_by_words_and_by_what_befell_them(look: Look, recording: str) -> None:
+def test_calls_are_filtered_by_words_and_by_outcome(look: Look, recording: str) -> None:
     def counts(page: Any) -> list[int]:
         found = []
         for label in ("only degraded", "only failed"):

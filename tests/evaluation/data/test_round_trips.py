@@ -1,4 +1,4 @@
-"""What is written is read again, and a fingerprint changes with what decides a figure and with nothing else."""
+"""What is written can be read back, and a fingerprint changes only with what decides a figure."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ SCORES = st.floats(allow_nan=False, allow_infinity=False)
 
 @st.composite
 def judged_queries(draw: st.DrawFn, id: str) -> JudgedQuery:
-    found = draw(st.lists(NAMES, min_size=1, max_size=4, unique=True))
-    candidates = tuple(Candidate(d, draw(TEXTS), draw(st.none() | SCORES), draw(PLAIN)) for d in found)
-    grades = {**draw(st.dictionaries(NAMES, st.integers(-2, 3), max_size=4)), draw(st.sampled_from(found)): 1}
+    ids = draw(st.lists(NAMES, min_size=1, max_size=4, unique=True))
+    candidates = tuple(Candidate(d, draw(TEXTS), draw(st.none() | SCORES), draw(PLAIN)) for d in ids)
+    grades = {**draw(st.dictionaries(NAMES, st.integers(-2, 3), max_size=4)), draw(st.sampled_from(ids)): 1}
     text = "q" + draw(TEXTS)
     return JudgedQuery(id=id, text=text, candidates=candidates, grades=grades, metadata=draw(PLAIN))
 
