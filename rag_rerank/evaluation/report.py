@@ -39,9 +39,9 @@ Failure = Literal["candidates", "truncation", "tie", "scoring"]
 """Why a query has no relevant document among the first ``top_k``.
 
 - ``candidates``: no relevant document is among the candidates; no reranker can help.
-- ``truncation``: the best relevant candidate was not read to its end.
-- ``tie``: it has the same score as a candidate that was returned in its place.
-- ``scoring``: it was read as a whole and scored below others.
+- ``truncation``: only the beginning of the best relevant candidate was read.
+- ``tie``: it has the same score as a candidate that was returned instead.
+- ``scoring``: it was read to its end and scored below others.
 """
 
 FAILURES: tuple[Failure, ...] = get_args(Failure)

@@ -20,7 +20,7 @@ _QRELS = ("qrels-full.tsv", "qrels/test.tsv", "qrels.tsv")
 """Files of judgments, the first that exists; the full table also judges documents outside the corpus."""
 
 _RUNS = (("run.trec", "run.trec.gz"), ("bm25*.trec", "bm25*.trec.gz"), ("*.trec", "*.trec.gz"))
-"""Files of a first stage: the first row of which exactly one file exists."""
+"""Files of a first stage, by preference; two files of one row are an error."""
 
 
 @dataclass(frozen=True, slots=True)
