@@ -13,7 +13,7 @@ from rag_rerank.evaluation.report import FIRST_STAGE, Comparison, Slice
 from rag_rerank.evaluation.statistics import SAMPLES, SEED, adjusted_p, compare
 from rag_rerank.types import Candidate
 
-__all__ = ["FEWEST", "FIRST_RANK", "MOST", "Fields", "binned", "fields", "slices"]
+__all__ = ["FEWEST", "FIRST_RANK", "Fields", "binned", "fields", "slices"]
 
 FEWEST = 10
 """Slices of fewer queries are shown but not tested: hardly anything could be significant there."""
@@ -23,7 +23,7 @@ FIRST_RANK = "first relevant rank"
 
 _RANKS = ((1, "1"), (3, "2 to 3"), (10, "4 to 10"), (30, "11 to 30"), (100, "31 to 100"))
 
-MOST = 12
+_MOST = 12
 """A field with more different values is cut into quarters, or left out if its values have no order."""
 
 _FEW = 6
@@ -189,7 +189,7 @@ def binned(values: Mapping[str, Any]) -> dict[str, str] | str:
     different = len(set(words.values()))
     if different < 2:
         return "it has one value" if different else "it has no value"
-    return words if different <= MOST else f"it has {different} different values"
+    return words if different <= _MOST else f"it has {different} different values"
 
 
 def _as_numbers(values: Mapping[str, Any]) -> tuple[dict[str, float], Callable[[float], str]]:

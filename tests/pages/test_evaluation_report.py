@@ -72,9 +72,9 @@ def test_texts_contrast_with_their_background(look: Look, report: str, scheme: s
         "svg text",
         "select",
     ]
-    found = look(report, lambda page: page.evaluate(CONTRAST, selectors), scheme=scheme)
-    assert {selector for selector, _ in found} == set(selectors)
-    assert [row for row in found if row[1] < 4.5] == []
+    values = look(report, lambda page: page.evaluate(CONTRAST, selectors), scheme=scheme)
+    assert {selector for selector, _ in values} == set(selectors)
+    assert [row for row in values if row[1] < 4.5] == []
 
 
 def test_the_verdict_stands_on_top_with_its_reasons_and_its_notes(look: Look, report: str) -> None:
@@ -104,15 +104,15 @@ def test_what_went_wrong_and_what_was_not_evaluated_is_said(look: Look) -> None:
 
 def test_the_lift_by_slice_is_at_top_3_and_follows_the_field(look: Look, report: str) -> None:
     def fields(page: Any) -> list[str]:
-        found = [page.locator("#slices figcaption").inner_text()]
+        values = [page.locator("#slices figcaption").inner_text()]
         page.get_by_label("Slices by").select_option("product")
         wait_for_charts(page)
-        found.append(page.locator("#slices figcaption").inner_text())
+        values.append(page.locator("#slices figcaption").inner_text())
         assert page.locator("#slices .mark").count() == 45
         page.get_by_role("button", name="Show all 20 values").click()
         wait_for_charts(page)
         assert page.locator("#slices .mark").count() == 60
-        return found
+        return values
 
     first, second = look(report, fields, width=400)
     assert first.startswith("nDCG@3 by query class")
@@ -164,11 +164,11 @@ def test_queries_are_filtered_and_the_filters_add_up(look: Look) -> None:
         return float(values["starter"]["nDCG@10"] - values["first stage"]["nDCG@10"])
 
     def counts(page: Any) -> list[int]:
-        found = []
+        values = []
 
         def count() -> None:
             status = page.locator("#queries .list .pager [role=status]").text_content()
-            found.append(0 if status == "none" else int(status.split(" of ")[1]))
+            values.append(0 if status == "none" else int(status.split(" of ")[1]))
 
         count()
         for effect in ("helped", "hurt", "unchanged"):
@@ -180,7 +180,7 @@ def test_queries_are_filtered_and_the_filters_add_up(look: Look) -> None:
         page.get_by_label("Outcome", exact=True).select_option("any outcome")
         page.get_by_label("Query, id or slice").fill("query class=lookup")
         count()
-        return found
+        return values
 
     hurt = [outcome for outcome in outcomes if by(outcome) < 0]
     assert look(evaluation_page(evaluation), counts) == [
@@ -261,14 +261,14 @@ def test_hostile_words_are_harmless_and_seen(look: Look, words: str, width: int)
     for system in evaluation["systems"]:
         system |= {"label": words, "config": {words: words}}
 
-    def seen(page: Any) -> str:
+    def open_all(page: Any) -> str:
         page.locator(LIST).nth(1).click()
         for details in page.locator("details").all():
             details.locator("summary").click()
         assert page.locator("#page img, #page script").count() == 0
         return page.locator("#page").evaluate("(node) => node.textContent")
 
-    assert words[:5].strip("\u2028\u2029\x00\x07") in look(evaluation_page(evaluation), seen, width=width)
+    assert words[:5].strip("\u2028\u2029\x00\x07") in look(evaluation_page(evaluation), open_all, width=width)
 
 
 def test_six_measures_and_what_they_changed_stand_side_by_side_on_a_laptop(look: Look) -> None:

@@ -50,13 +50,6 @@ def join(
     return joined_queries
 
 
-def note_unknown(rows: Qrels | TrecRun, known_ids: set[str], problems: Problems) -> None:
-    """Note the queries of judgments or of a run that are not among the queries."""
-    for query in rows.rows:
-        if query not in known_ids:
-            problems.note(f"queries of {rows.name} that are unknown, left out", rows.first_place(query))
-
-
 def judged_queries(
     collection: Collection, judgments: Qrels, run: TrecRun | None, problems: Problems
 ) -> dict[str, CollectionText]:
@@ -81,6 +74,13 @@ def judged_queries(
     if run is not None:
         note_unknown(run, known_ids, problems)
     return queries
+
+
+def note_unknown(rows: Qrels | TrecRun, known_ids: set[str], problems: Problems) -> None:
+    """Note the queries of judgments or of a run that are not among the queries."""
+    for query in rows.rows:
+        if query not in known_ids:
+            problems.note(f"queries of {rows.name} that are unknown, left out", rows.first_place(query))
 
 
 def _texts(
