@@ -74,5 +74,5 @@ def texts_of(source: Judged | str | Path) -> Texts:
     queries = {query.id: query.text for query in collection.queries()}
     found = Texts(name=collection.name, queries=queries, documents=dict(collection.corpus()))
     if not len(found):
-        raise InputError(f"{source}: there is no text in it; {problems.told() or 'it is empty'}")
+        raise InputError(f"{source}: there is no text in it; {problems.summary() or 'it is empty'}")
     return found

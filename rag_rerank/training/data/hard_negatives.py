@@ -155,9 +155,9 @@ def mine(
     if not any(map(_orderable, mined_all)):
         raise InputError(
             "no query has anything to order: every passage of its source is relevant to it, or was dropped; give more "
-            f"passages with corpora. {problems.told()}"
+            f"passages with corpora. {problems.summary()}"
         )
-    return replace(examples, examples=mined_all, problems=(*examples.problems, *problems.listed()))
+    return replace(examples, examples=mined_all, problems=(*examples.problems, *problems.as_tuple()))
 
 
 def _proposed(

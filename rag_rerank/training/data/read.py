@@ -78,10 +78,10 @@ class ExampleBuilder:
             kept.append(example)
             made.setdefault((called, licence), []).append(example)
         if not kept:
-            what = self.problems.told() or "there is nothing in it"
+            what = self.problems.summary() or "there is nothing in it"
             raise InputError(f"{self.path}: no query has a relevant passage, so there is nothing to learn; {what}")
         sources = tuple(self._source(called, licence, of) for (called, licence), of in made.items())
-        return Examples(examples=tuple(kept), sources=sources, problems=self.problems.listed())
+        return Examples(examples=tuple(kept), sources=sources, problems=self.problems.as_tuple())
 
     def _source(self, name: str, licence: str | None, examples: Sequence[Example]) -> Source:
         return Source(
@@ -216,7 +216,7 @@ def _whole(collection: Collection, judgments: Qrels, problems: Problems) -> Judg
         grades = judgments.grades(id)
         candidates = tuple(Candidate(document, texts[document]) for document in grades if document in texts)
         found.append(JudgedQuery(id=id, text=query.text, candidates=candidates, grades=grades))
-    return Judged(name=collection.name, queries=tuple(found), problems=problems.listed())
+    return Judged(name=collection.name, queries=tuple(found), problems=problems.as_tuple())
 
 
 def _judgments(source: str | Path, collection: Collection, qrels: str | Path | None, problems: Problems) -> Qrels:

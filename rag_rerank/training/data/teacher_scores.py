@@ -41,7 +41,7 @@ def score(examples: Examples, teacher: Reranker, *, progress: Progress | None = 
         found.append(replace(example, passages=tuple(passages)))
         if progress is not None:
             progress(done / len(examples.examples), f"{teacher.label}: {done} of {len(examples.examples)} queries")
-    return replace(examples, examples=tuple(found), problems=(*examples.problems, *problems.listed()))
+    return replace(examples, examples=tuple(found), problems=(*examples.problems, *problems.as_tuple()))
 
 
 def raw_scores(teacher: Reranker, query: str, texts: Sequence[str], problems: Problems) -> list[float | None]:

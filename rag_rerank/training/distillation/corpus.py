@@ -87,7 +87,7 @@ def read_corpus(path: str | os.PathLike[str], *, name: str | None = None, licenc
             texts.add(document.text)
             documents[document.id] = document
     if not documents:
-        raise InputError(f"{file} holds no passage; {problems.told() or 'it is empty'}")
+        raise InputError(f"{file} holds no passage; {problems.summary() or 'it is empty'}")
     stem = Path(path).resolve().name.removesuffix(".gz").removesuffix(".jsonl").removesuffix(".txt")
     return Corpus(
         name=name or stem,
@@ -95,7 +95,7 @@ def read_corpus(path: str | os.PathLike[str], *, name: str | None = None, licenc
         path=str(path),
         sha256=sha256(file.read_bytes()).hexdigest(),
         documents=tuple(documents.values()),
-        problems=problems.listed(),
+        problems=problems.as_tuple(),
     )
 
 
@@ -122,8 +122,8 @@ def read_questions(path: str | os.PathLike[str]) -> tuple[tuple[str, ...], tuple
         else:
             found[words] = text
     if not found:
-        raise InputError(f"{file} holds no query; {problems.told() or 'it is empty'}")
-    return tuple(found.values()), problems.listed()
+        raise InputError(f"{file} holds no query; {problems.summary() or 'it is empty'}")
+    return tuple(found.values()), problems.as_tuple()
 
 
 def _file(path: Path) -> Path:

@@ -13,7 +13,7 @@ from rag_rerank.base import Reranker
 from rag_rerank.config import to_config
 from rag_rerank.errors import BackendError, ConfigError, CostExceeded, InputError
 from rag_rerank.evaluation import JudgedQuery
-from rag_rerank.evaluation.answer_store import AnswerStore, Key, request_of
+from rag_rerank.evaluation.answer_store import AnswerStore, Key, request_key
 from rag_rerank.evaluation.data.judged import Problems
 from rag_rerank.evaluation.runner import QueryAnswer, QueryRunner
 from rag_rerank.records.record import Record
@@ -183,7 +183,7 @@ class Teacher:
             ConfigError: See the class; or the records cannot be read.
         """
         with self._kept() as kept:
-            wanted = {request_of(question.text, question.candidates): question for question in self.questions}
+            wanted = {request_key(question.text, question.candidates): question for question in self.questions}
             found = {key for key, _ in kept.records(wanted)}
         missing = [question for key, question in wanted.items() if key not in found]
         estimate = TeacherEstimate(
@@ -233,8 +233,8 @@ class Teacher:
         problems = Problems()
         examples = [example for answer in answers if (example := self._example(answer, source.name, problems))]
         if not examples:
-            raise InputError(f"{self.teacher.label} scored nothing to learn from; {problems.told()}")
-        read = Examples(examples=tuple(examples), sources=(source,), problems=problems.listed())
+            raise InputError(f"{self.teacher.label} scored nothing to learn from; {problems.summary()}")
+        read = Examples(examples=tuple(examples), sources=(source,), problems=problems.as_tuple())
         return TeacherScores(examples=read, teacher=self._identity(), usage=kept.usage)
 
     def _kept(self) -> CostLimitedStore:
