@@ -11,7 +11,7 @@ from support.training_runs import QUICK
 
 from rag_rerank import build
 from rag_rerank.errors import ModelLoadError
-from rag_rerank.training.distillation.student import student_of
+from rag_rerank.training.distillation.student import plan_student
 from rag_rerank.training.model_card.card import Card
 from rag_rerank.training.train import train
 
@@ -31,8 +31,8 @@ def test_a_model_of_late_interaction_is_trained_on_and_all_its_forms_agree(tmp_p
 
 
 def test_a_model_of_late_interaction_can_be_a_student_as_it_stands(tmp_path: Path) -> None:
-    student = student_of(str(checkpoint(tmp_path / "base", late=True)))
-    assert not student.made and student.parameters > 0
+    student = plan_student(str(checkpoint(tmp_path / "base", late=True)))
+    assert not student.is_new and student.parameters > 0
 
 
 def test_the_packaged_model_is_refused_with_a_way_to_one_that_can_be_trained(tmp_path: Path) -> None:

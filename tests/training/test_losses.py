@@ -29,12 +29,12 @@ class Given(CrossEncoder):
 
 def loss(name: str, *lists: tuple[list[float], list[float]]) -> float:
     inputs = [["q"] * len(lists), [[str(logit) for logit in logits] for logits, _ in lists]]
-    found = losses.loss_of(name, Given())(inputs, [torch.tensor(labels) for _, labels in lists])  # type: ignore[arg-type]
+    found = losses.build_loss(name, Given())(inputs, [torch.tensor(labels) for _, labels in lists])  # type: ignore[arg-type]
     return float(found)
 
 
 def labels(name: str, *passages: Passage) -> list[float]:
-    found = losses.with_labels(name, Example(query="q", passages=passages, source="s"))  # type: ignore[arg-type]
+    found = losses.label_passages(name, Example(query="q", passages=passages, source="s"))  # type: ignore[arg-type]
     return [label for _, label in found]
 
 
@@ -124,4 +124,4 @@ def test_grades_of_zero_and_below_are_the_same() -> None:
 )
 def test_a_loss_that_finds_nothing_says_how_to_get_it(name: str, words: str) -> None:
     with pytest.raises(InputError, match=words):
-        losses.check(name, [])  # type: ignore[arg-type]
+        losses.check_labels(name, [])  # type: ignore[arg-type]

@@ -287,7 +287,7 @@ def test_an_existing_folder_and_an_impossible_record_are_refused_before_the_work
     assert files(tmp_path) == {"kept.txt"}
 
 
-@pytest.mark.parametrize("where", ["write_forms", "copy_checkpoint", "calibrate", "text"])
+@pytest.mark.parametrize("where", ["write_forms", "copy_checkpoint", "calibrate", "render"])
 def test_a_full_disk_leaves_the_checkpoint_and_nothing_else(
     where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -203,7 +203,7 @@ def test_where_no_checkpoint_is_whole_the_run_begins_anew_and_says_so(
         seal.write_text("{")
     told: list[str] = []
     assert same(again(tmp_path / "out", base, note=told.append), through)
-    assert "begins anew" in told[-1]
+    assert "starts anew" in told[-1]
 
 
 def test_checkpoints_of_other_settings_or_data_are_refused_by_name(base: str, tmp_path: Path) -> None:

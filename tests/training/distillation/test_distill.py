@@ -20,7 +20,7 @@ from rag_rerank.errors import ConfigError, InputError
 from rag_rerank.evaluation import Judged, JudgedQuery, write_jsonl
 from rag_rerank.training.distillation.distill import Distillation, distil
 from rag_rerank.training.distillation.plan import Plan
-from rag_rerank.training.distillation.targets import as_logits, by_teacher, loss_for
+from rag_rerank.training.distillation.targets import as_logits, default_loss, judged_by_teacher
 from rag_rerank.training.settings import TrainingSettings
 
 QUICK = TrainingSettings(
@@ -153,11 +153,11 @@ def test_a_teacher_that_fails_midway_is_gone_on_with_by_the_same_call(
         try:
             done = made(data, base, tmp_path / "out", api(rerank_server), max_pairs=80)
         except BillingError as error:
-            assert "4 of 10 queries are answered and kept" in str(error)
+            assert "4 of 10 queries are answered and stored" in str(error)
             assert not (tmp_path / "out").exists()
     assert len(rerank_server.received) == 5 + 6
-    assert done.taught.usage.cost == pytest.approx(0.02)
-    assert done.plan.estimate.answered == 4
+    assert done.teacher_scores.usage.cost == pytest.approx(0.02)
+    assert done.plan.estimate.stored == 4
     texts = [request.body["query"] for request in rerank_server.received]
     assert len(set(texts)) == 10  # the one that failed was asked twice
 
@@ -169,7 +169,7 @@ def test_nothing_is_asked_where_the_plan_is_not_agreed_to(
         pass
 
     def refuse(plan: Plan) -> None:
-        assert plan.asked == 10 and plan.student.parameters > 0
+        assert plan.question_count == 10 and plan.student.parameters > 0
         raise Refused
 
     with pytest.raises(Refused):
@@ -224,9 +224,9 @@ def test_scores_become_logits_and_keep_their_order() -> None:
     assert changed([4.0, -4.0, 1.0, 0.0], "sigmoid") == [4.0, -4.0, 1.0, 0.0]
     assert changed([0.9, 0.1, 0.5, 1.0], "relevance") == pytest.approx([2.197, -2.197, 0.0, 9.21], abs=1e-3)
     assert changed([3.0, 5.0, 3.0, 5.0], "unbounded") == pytest.approx([-3.0, 3.0, -3.0, 3.0])
-    assert [loss_for(scale) for scale in ("sigmoid", "relevance", "unbounded")] == [*["margin-mse"] * 2, "listwise"]
+    assert [default_loss(scale) for scale in ("sigmoid", "relevance", "unbounded")] == [*["margin-mse"] * 2, "listwise"]
 
 
 def test_grades_are_the_teachers_order_and_ties_are_equal() -> None:
-    (graded,) = by_teacher(examples(1, teacher=True)).queries
+    (graded,) = judged_by_teacher(examples(1, teacher=True)).queries
     assert sorted(graded.grades.values()) == [0, 0, 0, 1]

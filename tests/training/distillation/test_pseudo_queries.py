@@ -10,7 +10,7 @@ import pytest
 
 from rag_rerank.errors import InputError
 from rag_rerank.training.distillation.corpus import CorpusDocument, read_corpus, read_questions
-from rag_rerank.training.distillation.pseudo_queries import MOST, RULES, own, pseudo
+from rag_rerank.training.distillation.pseudo_queries import MAX_CHARACTERS, RULES, make_pseudo_queries, own_queries
 
 
 def document(body: str, *, title: str = "", id: str = "d") -> CorpusDocument:
@@ -18,7 +18,7 @@ def document(body: str, *, title: str = "", id: str = "d") -> CorpusDocument:
 
 
 def made(*documents: CorpusDocument) -> set[tuple[str, str]]:
-    return {(query.rule, query.text) for query in pseudo(documents).queries}
+    return {(query.rule, query.text) for query in make_pseudo_queries(documents).queries}
 
 
 def test_a_title_is_a_query() -> None:
@@ -57,19 +57,21 @@ def test_a_first_sentence_that_is_the_whole_text_is_no_query() -> None:
 
 
 def test_what_is_too_short_or_too_long_is_left_out_and_counted() -> None:
-    found = pseudo([document("word " * 60 + ". More.", title="Snakes")])
+    found = make_pseudo_queries([document("word " * 60 + ". More.", title="Snakes")])
     assert found.queries == ()
-    assert found.left_out == {"shorter than 8 characters": 1, f"longer than {MOST} characters": 1}
+    assert found.left_out == {"shorter than 8 characters": 1, f"longer than {MAX_CHARACTERS} characters": 1}
 
 
 def test_the_same_words_are_asked_once_for_the_first_passage() -> None:
-    found = pseudo([document("", title="Ball  Pythons", id="a"), document("", title="Ball pythons!", id="b")])
+    found = make_pseudo_queries(
+        [document("", title="Ball  Pythons", id="a"), document("", title="Ball pythons!", id="b")]
+    )
     assert [(query.text, query.document) for query in found.queries] == [("Ball Pythons", "a")]
     assert found.left_out == {"asked already": 1}
 
 
 def test_counts_tell_what_each_rule_gave() -> None:
-    found = pseudo(
+    found = make_pseudo_queries(
         [document("A python is shy. Does it bite?", title=f"Python number {i}", id=str(i)) for i in range(3)]
     )
     assert dict(found.counts) == {"title": 3, "heading": 0, "question": 1, "first sentence": 1}
@@ -78,10 +80,10 @@ def test_counts_tell_what_each_rule_gave() -> None:
 
 def test_the_order_is_the_same_on_every_run_and_another_with_another_seed() -> None:
     documents = [document("", title=f"Title number {i}", id=str(i)) for i in range(20)]
-    first = [query.text for query in pseudo(documents).queries]
-    assert first == [query.text for query in pseudo(documents[::-1]).queries]
-    assert first != [query.text for query in pseudo(documents, seed=1).queries]
-    assert sorted(first) == sorted(query.text for query in own(first).queries)
+    first = [query.text for query in make_pseudo_queries(documents).queries]
+    assert first == [query.text for query in make_pseudo_queries(documents[::-1]).queries]
+    assert first != [query.text for query in make_pseudo_queries(documents, seed=1).queries]
+    assert sorted(first) == sorted(query.text for query in own_queries(first).queries)
 
 
 def test_a_corpus_is_read_from_json_lines_a_beir_folder_and_plain_lines(tmp_path: Path) -> None:
@@ -120,7 +122,7 @@ def test_what_is_no_passage_is_left_out_and_told(tmp_path: Path) -> None:
     assert {problem.kind.split(",")[0]: problem.count for problem in corpus.problems} == {
         "passages whose text stands twice": 1,
         "passages whose id stands twice": 1,
-        "passages without anything to read": 1,
+        "blank passages": 1,
         "lines without a text": 1,
         "lines that are no JSON object": 1,
     }

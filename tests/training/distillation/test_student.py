@@ -11,7 +11,7 @@ from support import tiny_checkpoints
 
 from rag_rerank import build
 from rag_rerank.errors import ConfigError, ModelLoadError
-from rag_rerank.training.distillation.student import Student, kept_layers, student_of
+from rag_rerank.training.distillation.student import Student, plan_student, spread_layers
 
 
 @pytest.fixture(scope="module")
@@ -38,13 +38,13 @@ def stored(folder: Path) -> dict[str, Any]:
     ],
 )
 def test_layers_are_kept_evenly_from_the_first_to_the_last(has: int, wanted: int, kept: tuple[int, ...]) -> None:
-    assert kept_layers(has, wanted) == kept
+    assert spread_layers(has, wanted) == kept
 
 
 def test_a_student_of_all_layers_is_the_base_again(base: Path, tmp_path: Path) -> None:
-    whole = student_of("2x32", base=base)
+    whole = plan_student("2x32", base=base)
     assert whole.layers == (0, 1) and not whole.random
-    made = whole.make(tmp_path / "made")
+    made = whole.write(tmp_path / "made")
     pairs = (tiny_checkpoints.QUERIES[0], list(tiny_checkpoints.DOCUMENTS))
     with build(f"torch:{base}") as one, build(f"torch:{made}") as other:
         before = [(hit.id, hit.raw_score) for hit in one.rerank(*pairs)]
@@ -52,8 +52,8 @@ def test_a_student_of_all_layers_is_the_base_again(base: Path, tmp_path: Path) -
 
 
 def test_a_shallow_student_has_the_layer_it_names_and_loads(base: Path, tmp_path: Path) -> None:
-    student = student_of("1x32", base=base)
-    made = student.make(tmp_path / "made")
+    student = plan_student("1x32", base=base)
+    made = student.write(tmp_path / "made")
     own, theirs = stored(made), stored(base)
     assert not any("layer.1." in name for name in own)
     for name, weight in own.items():
@@ -66,9 +66,9 @@ def test_a_shallow_student_has_the_layer_it_names_and_loads(base: Path, tmp_path
 def test_a_student_of_another_width_is_random_says_so_and_is_the_same_for_the_same_seed(
     base: Path, tmp_path: Path
 ) -> None:
-    student = student_of("2x64", base=base)
+    student = plan_student("2x64", base=base)
     assert student.random and "weights are random" in str(student)
-    one, again, other = (stored(student.make(tmp_path / str(i), seed=seed)) for i, seed in enumerate((1, 1, 2)))
+    one, again, other = (stored(student.write(tmp_path / str(i), seed=seed)) for i, seed in enumerate((1, 1, 2)))
     assert all((one[name] == again[name]).all() for name in one)
     assert any((one[name] != other[name]).any() for name in one)
     assert json.loads((tmp_path / "0" / "config.json").read_text())["num_attention_heads"] == 1
@@ -85,14 +85,14 @@ def test_a_base_without_a_head_gets_one(base: Path, tmp_path: Path) -> None:
         (bare / file.name).write_bytes(file.read_bytes())
     weights = {name.removeprefix("bert."): weight for name, weight in stored(base).items() if name.startswith("bert.")}
     save_file(weights, bare / "model.safetensors", metadata={"format": "pt"})
-    made = stored(student_of("1x32", base=bare).make(tmp_path / "made"))
+    made = stored(plan_student("1x32", base=bare).write(tmp_path / "made"))
     name = "bert.encoder.layer.0.output.dense.weight"
     assert (made[name] == stored(base)[name]).all()
     assert made["classifier.weight"].shape == (1, 32)
 
 
 def test_the_size_is_known_before_anything_is_made(base: Path) -> None:
-    student = student_of("1x32", base=base)
+    student = plan_student("1x32", base=base)
     fp32, int8 = student.megabytes
     assert fp32 == pytest.approx(4 * student.parameters / 1e6)
     assert fp32 / 4 < int8 < fp32 / 3
@@ -100,8 +100,8 @@ def test_the_size_is_known_before_anything_is_made(base: Path) -> None:
 
 
 def test_a_folder_is_taken_as_it_stands(base: Path, tmp_path: Path) -> None:
-    student = student_of(str(base))
-    assert (student.made, student.make(tmp_path / "made")) == (False, base)
+    student = plan_student(str(base))
+    assert (student.is_new, student.write(tmp_path / "made")) == (False, base)
     assert not (tmp_path / "made").exists()
 
 
@@ -116,22 +116,22 @@ def test_what_cannot_be_made_is_refused_with_its_reason(base: Path, tmp_path: Pa
         ("1x32", gte, ConfigError, "base: .*'modernbert'"),
     ):
         with pytest.raises(kind, match=words):
-            student_of(shape, base=given)
+            plan_student(shape, base=given)
 
 
 def test_weights_that_are_torn_or_absent_are_refused_when_the_student_is_made(base: Path, tmp_path: Path) -> None:
     from safetensors.torch import save_file
 
-    student: Student = student_of("1x32", base=base)
+    student: Student = plan_student("1x32", base=base)
     damaged = tmp_path / "damaged"
     damaged.mkdir()
     (damaged / "config.json").write_bytes((base / "config.json").read_bytes())
     (damaged / "model.safetensors").write_bytes((base / "model.safetensors").read_bytes()[:1000])
     with pytest.raises(ModelLoadError, match="cannot be read"):
-        student_of("1x32", base=damaged).make(tmp_path / "a")
+        plan_student("1x32", base=damaged).write(tmp_path / "a")
     weights = stored(base)
     del weights["bert.encoder.layer.0.output.dense.weight"]
     save_file(weights, damaged / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(ModelLoadError, match="lacks weights"):
-        student_of("1x32", base=damaged).make(tmp_path / "b")
+        plan_student("1x32", base=damaged).write(tmp_path / "b")
     assert student.layers == (0,)

@@ -155,7 +155,7 @@ def test_a_teacher_that_fails_midway_tells_what_is_kept_and_is_asked_for_the_res
 ) -> None:
     lesson = teaching(api(rerank_server), questions, tmp_path)
     rerank_server.then(*[Answer()] * 5, Answer(402))
-    with pytest.raises(BillingError, match="5 of 12 queries are answered and kept"):
+    with pytest.raises(BillingError, match="5 of 12 queries are answered and stored"):
         lesson.ask(SOURCE)
     assert len(rerank_server.received) == 6
     again = lesson.estimate()
@@ -197,7 +197,7 @@ def test_answers_dearer_than_their_estimate_stop_before_the_ceiling(
     rerank_server.rule = lambda request: billed(3)
     lesson = teaching(api(rerank_server), questions, tmp_path, ceiling=0.025)
     lesson.estimate()
-    with pytest.raises(CostExceeded, match=r"3 times their estimate.*4 of 12 queries are answered and kept"):
+    with pytest.raises(CostExceeded, match=r"3 times their estimate.*4 of 12 queries are answered and stored"):
         lesson.ask(SOURCE)
     assert len(rerank_server.received) == 4  # of $0.006 each; a fifth would pass $0.025
     taught = replace(lesson, ceiling=0.08).ask(SOURCE)
