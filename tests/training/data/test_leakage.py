@@ -41,11 +41,11 @@ def test_a_text_with_the_same_words_is_found_whatever_their_case_and_punctuation
 
 
 def test_a_text_with_a_word_changed_is_near() -> None:
-    changed = DOCUMENT.split()
-    changed[30] = "changed"
-    [leak] = find_leaks(examples(example("other", " ".join(changed))), [evaluation(DOCUMENT)]).leaks
+    words = DOCUMENT.split()
+    words[30] = "changed"
+    [leak] = find_leaks(examples(example("other", " ".join(words))), [evaluation(DOCUMENT)]).leaks
     assert leak == Leak(
-        sha256=digest(" ".join(changed)),
+        sha256=digest(" ".join(words)),
         part="passage",
         collection="held",
         of="document",

@@ -112,8 +112,8 @@ def test_several_licences_of_one_source_are_several_sources(write: Write) -> Non
 def test_the_hash_of_a_source_is_of_its_texts_and_not_of_their_order(write: Write) -> None:
     rows = [{"query": "1", "positive": "a"}, {"query": "2", "positive": "b"}]
     one, other = read_examples(write(*rows)), read_examples(write(*reversed(rows), name="again.jsonl"))
-    changed = read_examples(write(rows[0], {"query": "2", "positive": "B"}))
-    assert one.sources[0].sha256 == other.sources[0].sha256 != changed.sources[0].sha256
+    third = read_examples(write(rows[0], {"query": "2", "positive": "B"}))
+    assert one.sources[0].sha256 == other.sources[0].sha256 != third.sources[0].sha256
 
 
 def test_broken_lines_and_blank_texts_are_left_out_and_counted_with_their_places(write: Write) -> None:
