@@ -17,7 +17,7 @@ from rag_rerank.training.model_card.card import Figure
 from rag_rerank.training.settings import TrainingSettings
 from rag_rerank.training.validation import MEASURE, Quality
 
-__all__ = ["Point", "TrainingRun", "TrainingState", "hardware", "versions"]
+__all__ = ["Point", "TrainingRun", "TrainingState", "describe_hardware", "library_versions"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,7 +179,7 @@ class TrainingRun:
         return {"schema": 1, **{"ended" if name == "end_time" else name: value for name, value in values.items()}}
 
 
-def versions() -> dict[str, str]:
+def library_versions() -> dict[str, str]:
     """Return the versions of Python and of the libraries that decide the numbers."""
     from importlib.metadata import version
 
@@ -187,7 +187,7 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), "rag_rerank": __version__, **{name: version(name) for name in names}}
 
 
-def hardware(device: str) -> dict[str, Any]:
+def describe_hardware(device: str) -> dict[str, Any]:
     """Return processor, cores, threads, and the device of the training."""
     import torch
 

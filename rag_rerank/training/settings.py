@@ -34,7 +34,7 @@ class TrainingSettings:
         warmup: Share of the steps, 0 to 1, in which the step size rises. BERT: 0.1.
         weight_decay: AdamW's, on matrices only. BERT: 0.01.
         max_length: Window in tokens, for query, passage and special tokens together; longer passages are cut. It is
-            also the window that the trained model declares, since nobody knows how it reads beyond. Time and memory
+            also the window that the trained model declares, since its quality beyond is unknown. Time and memory
             grow with it; 256 holds most chunks of a RAG corpus.
         passages: Passages of a query in one step, at most. Of a query with more, each pass samples others, always with
             two that differ. LCE: 8.

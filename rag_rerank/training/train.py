@@ -21,7 +21,7 @@ from rag_rerank.training.data.examples import Examples
 from rag_rerank.training.dataset import TrainingRows, fingerprint
 from rag_rerank.training.model_card.card import Card
 from rag_rerank.training.model_folder import complete
-from rag_rerank.training.run_record import TrainingRun, TrainingState, hardware, versions
+from rag_rerank.training.run_record import TrainingRun, TrainingState, describe_hardware, library_versions
 from rag_rerank.training.settings import TrainingSettings
 from rag_rerank.training.trainer import Progress
 from rag_rerank.training.validation import Validation
@@ -140,8 +140,8 @@ def train(
             sessions=tuple(state.sessions),
             end_time=_now(),
             seconds=state.seconds,
-            versions=versions(),
-            hardware=hardware(start_model.device),
+            versions=library_versions(),
+            hardware=describe_hardware(start_model.device),
         )
         complete_card = replace(
             card,

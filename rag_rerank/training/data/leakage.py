@@ -101,7 +101,7 @@ class Leakage:
         the collection's texts that overlap with training text, by the strongest kind; ``training`` counts the training
         texts; ``first`` names a few pairs.
         """
-        left_out = "queries that are asked there" if shared_corpus else "queries and passages"
+        left_out = "queries" if shared_corpus else "queries and passages"
         return [self._row(collection, left_out) for collection in self.collections]
 
     def _row(self, collection: CollectionTexts, left_out: str) -> dict[str, Any]:

@@ -37,7 +37,7 @@ def read_examples(
 ) -> Examples:
     """Read queries with passages that are known to be relevant or not.
 
-    Passages of one query become one example, wherever they stand in the source. A query without a relevant passage is
+    Passages of one query become one example, wherever they are in the source. A query without a relevant passage is
     left out, and so is a blank text; both are counted in ``problems``.
 
     Args:
@@ -48,8 +48,8 @@ def read_examples(
               (``NAME``, or ``NAME:PLACE`` with a place within it) and ``licence``. The first line with a known key
               decides the form of the file.
             - Anything that `rag_rerank.evaluation.read` reads. Of a folder in BEIR's form and of ``ir_datasets:NAME``
-              every judged document of the corpus is taken; the judgments in ``qrels/train.tsv`` of a folder precede
-              those that an evaluation would read. Of JSONL files the judged candidates are taken.
+              every judged document of the corpus is read; the judgments in ``qrels/train.tsv`` of a folder precede
+              those that an evaluation would read. Of JSONL files the judged candidates are read.
             - Records with texts, as `rag_rerank.recording` writes them, and ``qrels``: the feedback of users, a line
               for each thumb up or down, by the tag ``query_id`` or the SHA-256 of the query, and the candidate's id.
             - A `Judged`; of it, the judged candidates.
@@ -169,7 +169,7 @@ class ExampleBuilder:
     _places: dict[tuple[str, str | None, str], str] = field(default_factory=dict)
 
     def add(self, name: str, licence: str | None, query: str, passage: Passage, place: str) -> None:
-        """Add a passage of a query; ``place`` says where it stands."""
+        """Add a passage of a query; ``place`` says where it is."""
         if is_blank(query):
             self.problems.note("passages of a blank query, left out", place)
             return
@@ -184,7 +184,7 @@ class ExampleBuilder:
         if before is not None and before.grade != passage.grade:
             self.problems.note("passages with two grades for one query, of which the higher counts", place)
         elif before is not None:
-            self.problems.note("passages that stand twice for one query, of which the first counts", place)
+            self.problems.note("repeated passages of one query, of which the first counts", place)
 
     def examples(self) -> Examples:
         """Return the examples.

@@ -80,14 +80,14 @@ def read_corpus(path: str | os.PathLike[str], *, name: str | None = None, licenc
         if is_blank(document.text):
             problems.note("blank passages, left out", place)
         elif document.text in texts:
-            problems.note("passages whose text stands twice, of which the first counts", place)
+            problems.note("passages with a repeated text, of which the first counts", place)
         elif document.id in documents:
-            problems.note("passages whose id stands twice, of which the first counts", f"{place}: {document.id!r}")
+            problems.note("passages with a repeated id, of which the first counts", f"{place}: {document.id!r}")
         else:
             texts.add(document.text)
             documents[document.id] = document
     if not documents:
-        raise InputError(f"{file} holds no passage; {problems.told() or 'it is empty'}")
+        raise InputError(f"{file} has no passage; {problems.told() or 'it is empty'}")
     stem = Path(path).resolve().name.removesuffix(".gz").removesuffix(".jsonl").removesuffix(".txt")
     return Corpus(
         name=name or stem,
@@ -109,7 +109,7 @@ def read_questions(path: str | os.PathLike[str]) -> tuple[tuple[str, ...], tuple
         The queries in their order, and what was left out.
 
     Raises:
-        InputError: The file cannot be read, or holds no query.
+        InputError: The file cannot be read, or has no query.
     """
     file, problems = _file(Path(path)), Problems()
     texts: dict[tuple[str, ...], str] = {}
@@ -118,11 +118,11 @@ def read_questions(path: str | os.PathLike[str]) -> tuple[tuple[str, ...], tuple
         if not words:
             problems.note("queries without a word, left out", place)
         elif words in texts:
-            problems.note("queries that stand twice, of which the first counts", place)
+            problems.note("repeated queries, of which the first counts", place)
         else:
             texts[words] = text
     if not texts:
-        raise InputError(f"{file} holds no query; {problems.told() or 'it is empty'}")
+        raise InputError(f"{file} has no query; {problems.told() or 'it is empty'}")
     return tuple(texts.values()), problems.listed()
 
 
@@ -164,6 +164,6 @@ def _questions(file: Path, problems: Problems) -> Iterator[tuple[str, str]]:
 
 
 def _has_objects(file: Path) -> bool:
-    """Whether the first line that is not blank begins as a JSON object."""
+    """Whether the first line that is not blank starts like a JSON object."""
     first = next(lines(file, Problems()), None)
     return first is not None and first[1].lstrip().startswith("{")

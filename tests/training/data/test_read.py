@@ -68,7 +68,7 @@ def test_lines_of_one_query_make_one_example_with_all_positives_and_negatives(wr
     ]
     assert counts(result) == {
         "passages with two grades for one query, of which the higher counts": 1,
-        "passages that stand twice for one query, of which the first counts": 1,
+        "repeated passages of one query, of which the first counts": 1,
     }
 
 

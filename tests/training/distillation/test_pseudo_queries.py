@@ -120,8 +120,8 @@ def test_what_is_no_passage_is_left_out_and_told(tmp_path: Path) -> None:
     corpus = read_corpus(file)
     assert [result.text for result in corpus.documents] == ["One."]
     assert {problem.kind.split(",")[0]: problem.count for problem in corpus.problems} == {
-        "passages whose text stands twice": 1,
-        "passages whose id stands twice": 1,
+        "passages with a repeated text": 1,
+        "passages with a repeated id": 1,
         "blank passages": 1,
         "lines without a text": 1,
         "lines that are no JSON object": 1,
@@ -133,7 +133,7 @@ def test_own_queries_are_read_once_each(tmp_path: Path) -> None:
     (tmp_path / "q.jsonl").write_text(
         '{"query": "what do snakes eat"}\n{"_id": "7", "text": "are geckos shy"}\n{"id": 1}\n'
     )
-    for name, problem in (("q.txt", "queries that stand twice"), ("q.jsonl", "lines without a query")):
+    for name, problem in (("q.txt", "repeated queries"), ("q.jsonl", "lines without a query")):
         texts, problems = read_questions(tmp_path / name)
         assert texts == ("what do snakes eat", "are geckos shy")
         assert [result.kind.split(",")[0] for result in problems] == [problem]

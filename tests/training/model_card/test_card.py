@@ -171,7 +171,7 @@ def test_contamination_is_a_row_a_collection_and_no_search_differs_from_no_findi
     row = {
         "collection": "scifact",
         "fingerprint": "0" * 64,
-        "left out": "queries that are asked there",
+        "left out": "queries",
         "searched": {"queries": 300, "documents": 5183},
         "queries": {"exact": 0, "near": 0, "run": 0},
         "documents": {"exact": 2, "near": 1, "run": 0},
@@ -181,7 +181,7 @@ def test_contamination_is_a_row_a_collection_and_no_search_differs_from_no_findi
     title = "Evaluation text in the training text"
     contamination = section(replace(CARD, contamination=(row,)), title)
     assert "| collection | left out | searched | queries | documents | training |" in contamination
-    left_out = "queries that are asked there"
+    left_out = "queries"
     counts = "queries: 300, documents: 5,183 | none | exact: 2, near: 1 | queries: none, passages: "
     assert f"| scifact | {left_out} | {counts}" in contamination
     assert "may have been trained on the collection's passages" in contamination
