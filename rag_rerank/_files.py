@@ -14,7 +14,16 @@ from rag_rerank.errors import ConfigError, RerankError
 if TYPE_CHECKING:
     from yaml import MappingNode
 
-__all__ = ["check_folder", "new_folder", "parse_json", "parse_yaml", "parsed", "write", "write_folder"]
+__all__ = [
+    "check_folder",
+    "new_folder",
+    "parse_json",
+    "parse_yaml",
+    "parsed",
+    "sha256_of",
+    "write",
+    "write_folder",
+]
 
 
 def write(file: Path, content: bytes, *, check: Callable[[Path], None] = lambda draft: None) -> None:
@@ -113,6 +122,17 @@ def write_folder(out: Path) -> Iterator[Path]:
         raise ConfigError(
             f"cannot write {target}: {error.strerror or error}; nothing is left of it", path="out"
         ) from error
+
+
+def sha256_of(file: Path) -> str:
+    """Return the SHA-256 of a file's bytes, in hexadecimal."""
+    from hashlib import sha256
+
+    digest = sha256()
+    with file.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def parsed(text: str | bytes) -> Any:

@@ -109,10 +109,10 @@ def distil(
     from rag_rerank.training.distillation import plan as distillation_plan
     from rag_rerank.training.distillation import student as students
 
-    learner = students.student_of(student, base=base)
+    learner = students.plan_student(student, base=base)
     with ExitStack() as stack:
         taught_by = stack.enter_context(build(teacher))
-        fitting = distillation_plan.settings_for(taught_by, learner, depth)
+        fitting = distillation_plan.default_settings(taught_by, learner, depth)
         fitted = {name: getattr(fitting, name) for name in _FITTED if given[name] is None}
         shown: list[Callable[..., None]] = []
 
@@ -155,7 +155,7 @@ def _plan(plan: Plan) -> Iterator[str]:
     rules = ", ".join(f"{count:,} {rule}" for rule, count in plan.queries.counts.items() if count)
     for name, words in (
         ("corpus", f"{plan.corpus.name}: {len(plan.corpus.documents):,} passages"),
-        ("queries", f"{plan.asked:,} of {len(plan.queries.queries):,} ({rules})"),
+        ("queries", f"{plan.question_count:,} of {len(plan.queries.queries):,} ({rules})"),
         ("teacher", str(plan.estimate)),
         ("student", str(plan.student)),
         ("loss", plan.settings.loss),
@@ -164,7 +164,7 @@ def _plan(plan: Plan) -> Iterator[str]:
 
 
 def _summary(made: Distillation, out: Path) -> str:
-    cost = made.taught.usage.cost
+    cost = made.teacher_scores.usage.cost
     spent = "" if cost is None else f"; the teacher cost ${cost:.4g}"
     lines = [f"{out}: {made.fidelity}{spent}"]
     if made.judged is not None:
@@ -180,8 +180,8 @@ def _as_dict(made: Distillation, out: Path) -> dict[str, Any]:
     return {
         "schema": 1,
         "folder": str(out),
-        "teacher": dict(made.taught.teacher),
-        "usage": made.taught.usage.to_dict(),
+        "teacher": dict(made.teacher_scores.teacher),
+        "usage": made.teacher_scores.usage.to_dict(),
         "following": made.fidelity.to_dict(),
         "judged": None if made.judged is None else asdict(made.judged),
     }

@@ -127,7 +127,7 @@ def train(
     judged: Judged | None = None
     if hold_out is not None:
         examples, held = split.split(examples, share=hold_out, seed=settings.seed, shared_corpus=shared_corpus)
-        judged = training_validation.first_stage_of(held, among=examples if shared_corpus else None, depth=depth)
+        judged = training_validation.held_out_queries(held, among=examples if shared_corpus else None, depth=depth)
     elif validation is not None:
         judged = read(validation, depth=depth)
     examples, contamination = _clean(examples, judged if validation else None, evaluations, shared_corpus)
@@ -138,7 +138,7 @@ def train(
             with bar("mining negatives") as progress:
                 examples = hard_negatives.mine(
                     examples,
-                    ways=ways,
+                    strategies=ways,
                     negatives=negatives,
                     teacher=teacher,
                     model=current,
@@ -149,7 +149,7 @@ def train(
             if teacher is not None:
                 scored = sum(p.teacher is not None for example in examples.examples for p in example.passages)
                 taught_by = card.TeacherFacts(
-                    name=teacher.label, remote=teacher_scores.provided_scores(teacher), pairs=scored
+                    name=teacher.label, remote=teacher_scores.uses_provider(teacher), pairs=scored
                 )
     click.echo("\n".join(_plan(examples, judged, base)), err=True)
     begun = card.Card(
@@ -216,7 +216,7 @@ def _built(spec: str | None, out: Path, stack: ExitStack) -> Reranker | None:
     reranker = build(spec)
     if isinstance(reranker, PointwiseReranker) and not isinstance(reranker, Cached) and not reranker.why_not_cacheable:
         reranker = Cached(reranker=reranker, path=f"{out}.scores", max_entries=_ALL, name=reranker.label)
-    elif teacher_scores.provided_scores(reranker) and not isinstance(reranker, Cached):
+    elif teacher_scores.uses_provider(reranker) and not isinstance(reranker, Cached):
         note(f"{reranker.label} is asked, and paid, anew each time this is run; put type: cached around its members")
     made: Reranker = stack.enter_context(reranker)
     return made

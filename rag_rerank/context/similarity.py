@@ -10,14 +10,14 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
 from rag_rerank.errors import ConfigError
+from rag_rerank.text.words import UNSPACED
 
 if TYPE_CHECKING:
     import numpy as np
 
 Similarity = Literal["words"] | Callable[[list[str]], Any]
 
-_UNSPACED = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"  # kana and Han: a character counts as a word
-_WORD = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+")
+_WORD = re.compile(rf"[{UNSPACED}]|[^\W{UNSPACED}]+")
 
 
 def same(text: str) -> str:

@@ -6,13 +6,18 @@ import re
 from functools import cache
 from unicodedata import category, normalize
 
-__all__ = ["K1", "B", "terms"]
+__all__ = ["K1", "UNSPACED", "B", "terms"]
 
 K1 = 0.9
 """Saturation of term frequency, as in Anserini's defaults."""
 
 B = 0.4
 """Length normalisation, as in Anserini's defaults."""
+
+
+UNSPACED = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+"""Kana and Han, as ranges of a regular expression: scripts without spaces. Where texts are compared, each of their
+characters is a word."""
 
 
 def terms(text: str) -> list[str]:

@@ -97,9 +97,9 @@ def test_text_of_an_evaluation_is_left_out_and_told(pairs: Path, base: str, tmp_
 def test_ctrl_c_says_how_to_go_on_and_the_same_command_does(
     pairs: Path, base: str, tmp_path: Path, cards: list[Card], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from rag_rerank.training.trainer import _Making
+    from rag_rerank.training.trainer import TrainingLoop
 
-    stepped = _Making.stepped
+    stepped = TrainingLoop.after_step
 
     def interrupted(self: Any, step: int, *rest: Any) -> None:
         if step == 3:
@@ -108,7 +108,7 @@ def test_ctrl_c_says_how_to_go_on_and_the_same_command_does(
 
     words = (pairs, "--base", base, "-o", tmp_path / "out", *TINY, "--checkpoint-every=2")
     with monkeypatch.context() as patched:
-        patched.setattr(_Making, "stepped", interrupted)
+        patched.setattr(TrainingLoop, "after_step", interrupted)
         stopped = command(*words)
     assert stopped.exit_code == 130
     assert "the same command goes on" in stopped.stderr
