@@ -103,8 +103,8 @@ def test_one_client_serves_an_event_loop_and_closes_with_it(rerank_server: Reran
     made: list[Any] = []
 
     class Reranker(CohereReranker):
-        def _made(self, kind: str) -> Any:
-            made.append(super()._made(kind))
+        def _new_client(self, kind: str) -> Any:
+            made.append(super()._new_client(kind))
             return made[-1]
 
     reranker = Reranker(base_url=rerank_server.url, api_key=KEY)
@@ -123,7 +123,7 @@ def test_one_client_serves_an_event_loop_and_closes_with_it(rerank_server: Reran
 def test_an_own_client_closes_with_its_reranker(rerank_server: RerankServer) -> None:
     reranker = CohereReranker(base_url=rerank_server.url, api_key=KEY)
     reranker.rerank(QUERY, TEXTS)
-    client = reranker._own._client_wrapper.httpx_client.httpx_client
+    client = reranker._client._client_wrapper.httpx_client.httpx_client
     assert not client.is_closed
     del reranker
     assert client.is_closed

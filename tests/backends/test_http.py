@@ -16,7 +16,7 @@ from support.api.wire_formats import tokens
 import rag_rerank
 from rag_rerank import BackendError, BadResponse, RateLimited, RequestRejected, Reranker
 from rag_rerank.backends.api import http_transport
-from rag_rerank.backends.api.attempts import RetryPolicy
+from rag_rerank.backends.api.retry import RetryPolicy
 from rag_rerank.backends.http import HttpReranker, Limits, Price
 from rag_rerank.testing import RerankerContract
 
@@ -185,7 +185,7 @@ def test_limits_and_money_count_by_server_and_key(ask: Ask, rerank_server: Reran
     other_server = replace(one, base_url=f"{one.base_url}/v1")
     cost = ask(one).usage.cost
     assert cost == pytest.approx(2.0 * tokens(QUERY, TEXTS) / 1_000_000)
-    assert (same.spent, other_key.spent, other_server.spent) == (cost, 0.0, 0.0)
+    assert (same.total_cost, other_key.total_cost, other_server.total_cost) == (cost, 0.0, 0.0)
     ask(other_key)
     assert waits == []
     with pytest.raises(RateLimited, match="our own limit is reached"):

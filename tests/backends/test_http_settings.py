@@ -55,7 +55,7 @@ def test_one_client_serves_an_event_loop_and_closes_with_it(rerank_server: Reran
 
     async def ask_often() -> Any:
         await asyncio.gather(*(reranker.arerank(QUERY, TEXTS) for _ in range(8)))
-        client = await reranker._own_async.get()
+        client = await reranker._async_client.get()
         assert not client.is_closed
         return client
 
@@ -66,7 +66,7 @@ def test_one_client_serves_an_event_loop_and_closes_with_it(rerank_server: Reran
 def test_an_own_client_closes_with_its_reranker(rerank_server: RerankServer) -> None:
     reranker = HttpReranker(dialect="vllm", base_url=rerank_server.base("vllm"))
     reranker.rerank(QUERY, TEXTS)
-    client = reranker._own
+    client = reranker._client
     assert not client.is_closed
     del reranker
     assert client.is_closed

@@ -13,7 +13,7 @@ from support.api.wire_formats import TEI_INFO, logit
 
 from rag_rerank import BackendUnavailable, CircuitOpen, RateLimited, RequestRejected
 from rag_rerank.backends import http
-from rag_rerank.backends.api.attempts import RetryPolicy
+from rag_rerank.backends.api.retry import RetryPolicy
 from rag_rerank.backends.http import Breaker, HttpReranker
 
 Closing = Callable[[HttpReranker], HttpReranker]

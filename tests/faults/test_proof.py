@@ -14,8 +14,7 @@ from faults.trees import made, smaller
 from faults.wire import FAULTS, Wire
 
 from rag_rerank import base
-from rag_rerank.backends.api import attempts as api_attempts
-from rag_rerank.backends.api import breaker, exchange, limiter
+from rag_rerank.backends.api import breaker, call, exchange, limiter
 from rag_rerank.compose import ensemble, fallback, hedge, windows
 from rag_rerank.errors import AuthenticationError, BackendError, TransientError
 from rag_rerank.execution import calls, deadline
@@ -79,26 +78,28 @@ def _without_the_last(ranked: Callable[..., Any]) -> Callable[..., Any]:
     return lambda *given: ranked(*given)[:-1]
 
 
-def _rules(change: Callable[[Any, dict[str, Any]], dict[str, Any]]) -> Callable[..., Any]:
-    original = api_attempts.Attempts._rules
-    return lambda self: {**original(self), **change(self, original(self))}
+def _retrying(**rules: Any) -> Callable[..., Any]:
+    original = call.ApiCall._retrying
+    return lambda self, request, pause: original(self, request, pause).copy(
+        **{name: rule(self, request) for name, rule in rules.items()}
+    )
 
 
 async def _patient(what: str, work: Any) -> Any:
     return await work
 
 
-def _once_more(attempts: Any, rules: Any) -> dict[str, Any]:
+def _once_more(api_call: Any, request: Any) -> Callable[[Any], bool]:
     def stop(state: Any) -> bool:
-        return attempts.count > attempts._policy.attempts or state.upcoming_sleep >= attempts._left()
+        return request.attempts > api_call._policy.retry.attempts or state.upcoming_sleep >= request.seconds_left()
 
-    return {"stop": stop}
+    return stop
 
 
-def _keys_too(attempts: Any, rules: Any) -> dict[str, Any]:
+def _keys_too(api_call: Any, request: Any) -> Any:
     from tenacity import retry_if_exception_type
 
-    return {"retry": retry_if_exception_type((TransientError, AuthenticationError))}
+    return retry_if_exception_type((TransientError, AuthenticationError))
 
 
 def _following(client: Any, request: Any, send: Any = httpx.Client.send, **options: Any) -> Any:
@@ -113,11 +114,11 @@ MISTAKES: dict[str, list[Any]] = {
     "a candidate is lost": ["each", (calls, "ranked_hits", _without_the_last(calls.ranked_hits))],
     "one attempt too many": [
         "no more attempts than the policy allows",
-        (api_attempts.Attempts, "_rules", _rules(_once_more)),
+        (call.ApiCall, "_retrying", _retrying(stop=_once_more)),
     ],
     "a wrong key is tried again": [
         "only what may pass is tried again",
-        (api_attempts.Attempts, "_rules", _rules(_keys_too)),
+        (call.ApiCall, "_retrying", _retrying(retry=_keys_too)),
     ],
     "a wrong key is hidden": ["a step fails as its parts did", (fallback, "TransientError", BackendError)],
     "a wish is not kept": ["a provider's wish is kept", (exchange, "seconds_to_wait", lambda headers: None)],
@@ -125,17 +126,17 @@ MISTAKES: dict[str, list[Any]] = {
         "no deadline is overrun",
         (base, "run_with_deadline", lambda what, work: work()),
         (base, "arun_with_deadline", _patient),
-        (api_attempts, "seconds_left", lambda: math.inf),
+        (call, "seconds_left", lambda: math.inf),
     ],
     "a substitute is not told": ["degraded exactly when", (fallback.Fallback, "_degraded", lambda self, *given: ())],
     "another model passes for the first": ["degraded exactly when", (hedge, "_same_model", lambda one, other: True)],
     "an attempt is not told": [
         "each failed attempt is told",
-        (api_attempts.Attempts, "_failed", lambda self, state: None),
+        (call.ApiRequest, "add_failure", lambda self, state: None),
     ],
     "an abandoned call is not told": ["every request is in the trace", (deadline.PartialTrace, "trace", None)],
     "an abandoned call goes on": ["every request is in the trace", (deadline.Limit, "revoke", lambda self: None)],
-    "a key is shown": ["no key is shown", (exchange.Exchange, "safe", lambda self, words: words)],
+    "a key is shown": ["no key is shown", (exchange.Exchange, "redacted", lambda self, text: text)],
     "a redirect is followed": ["a step fails as its parts did", (httpx.Client, "send", _following)],
     "ranks count from two": [
         "fused scores are those of the formula",
@@ -143,7 +144,7 @@ MISTAKES: dict[str, list[Any]] = {
     ],
     "the best two windows count": ["a text's score is that of its windows", (windows, "_BEST", 2)],
     "a limit is passed": ["no limit is passed", (limiter.Limits, "admit", lambda self, *given: True)],
-    "an open circuit lets through": ["an open circuit", (breaker.Circuit, "_shut", lambda self, *given: None)],
+    "an open circuit lets through": ["an open circuit", (breaker.Circuit, "_open_for", lambda self, *given: None)],
 }
 
 

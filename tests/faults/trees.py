@@ -13,10 +13,10 @@ from faults.wire import FAULTS, SLOTS, Slot, Wire
 
 import rag_rerank
 from rag_rerank import Cached, Cascade, Deadline, Ensemble, Fallback, Hedge, Reranker, Shadow, Stage, Windows
-from rag_rerank.backends.api.attempts import RetryPolicy
 from rag_rerank.backends.api.breaker import Breaker
 from rag_rerank.backends.api.dialects import Name
 from rag_rerank.backends.api.limiter import Limits
+from rag_rerank.backends.api.retry import RetryPolicy
 from rag_rerank.backends.cohere import CohereReranker
 from rag_rerank.backends.http import HttpReranker
 
@@ -190,7 +190,7 @@ class CohereOnWire(CohereReranker):
     wire: Any = field(default=None, repr=False, compare=False, metadata={"live": True})
     slot: int = 0
 
-    def _made(self, kind: str) -> Any:
+    def _new_client(self, kind: str) -> Any:
         return sdk_client(self.wire, kind, self.slot)
 
 

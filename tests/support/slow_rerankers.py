@@ -63,7 +63,7 @@ class Flaky(ApiReranker):
         seconds, error = self.script[min(len(self.sent), len(self.script) - 1)]
         self.sent.append(clock.now())
         if self.obedient and seconds > timeout:
-            return timeout, exchange.late()
+            return timeout, exchange.timeout_error()
         return seconds, error
 
     def _send(self, exchange: Exchange, timeout: float) -> Reply:

@@ -22,7 +22,7 @@ from rag_rerank import (
     RerankError,
     build,
 )
-from rag_rerank.backends.api.attempts import RetryPolicy
+from rag_rerank.backends.api.retry import RetryPolicy
 from rag_rerank.backends.cohere import Breaker
 
 ONCE = RetryPolicy(attempts=1)

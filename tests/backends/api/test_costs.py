@@ -13,8 +13,8 @@ from support.api.rerank_server import Answer, Drop, Hang, RerankServer, tokens
 
 from rag_rerank import ConfigError, CostExceeded, Fallback, build
 from rag_rerank.backends.api import pricing
-from rag_rerank.backends.api.attempts import RetryPolicy
 from rag_rerank.backends.api.pricing import list_price
+from rag_rerank.backends.api.retry import RetryPolicy
 from rag_rerank.backends.cohere import CohereReranker, Limits, Price
 from rag_rerank.backends.voyage import VoyageReranker
 from rag_rerank.trace import Usage
@@ -81,7 +81,7 @@ def test_usage_has_what_was_billed_at_the_users_price(
     expected = 0.002 if provider is COHERE else tokens(QUERY, TEXTS) * 50 / 1e6
     assert usage.cost == pytest.approx(expected)
     assert usage.estimated == ()
-    assert reranker.spent == pytest.approx(expected)
+    assert reranker.total_cost == pytest.approx(expected)
 
 
 def test_a_price_of_our_table_makes_the_cost_an_estimate(
@@ -141,12 +141,12 @@ def test_the_ceiling_of_a_process_counts_all_with_the_key(ask: Ask, rerank_serve
     ask(reranker)
     ask(priced(COHERE, rerank_server, model="another"))
     ask(reranker)
-    assert reranker.spent == pytest.approx(0.006)
+    assert reranker.total_cost == pytest.approx(0.006)
     with pytest.raises(CostExceeded, match=r"this process with this key has spent \$0\.006"):
         ask(reranker)
     assert len(rerank_server.received) == 3
     other = priced(COHERE, rerank_server, cost_per_process=0.006, api_key="another")
-    assert other.spent == 0
+    assert other.total_cost == 0
     ask(other)
 
 
@@ -157,7 +157,7 @@ def test_what_was_set_aside_for_a_request_without_an_answer_is_given_back(
     reranker = priced(provider, rerank_server, cost_per_process=0.005)
     with pytest.raises(Exception, match="401"):
         ask(reranker)
-    assert reranker.spent == 0
+    assert reranker.total_cost == 0
     assert len(ask(reranker)) == 2
 
 
@@ -185,7 +185,7 @@ def test_a_retry_that_is_answered_is_counted_once(
     reranker = priced(provider, rerank_server, retry=RetryPolicy(jitter=0))
     usage = ask(reranker).usage
     assert usage.requests == 3
-    assert reranker.spent == usage.cost
+    assert reranker.total_cost == usage.cost
 
 
 def test_an_answer_that_cannot_be_used_was_billed_all_the_same(ask: Ask, rerank_server: RerankServer) -> None:
@@ -193,7 +193,7 @@ def test_an_answer_that_cannot_be_used_was_billed_all_the_same(ask: Ask, rerank_
     reranker = priced(COHERE, rerank_server)
     with pytest.raises(Exception, match="no score for 1 of 2") as caught:
         ask(reranker)
-    assert caught.value.trace.usage.cost == reranker.spent == 0.002  # type: ignore[attr-defined]
+    assert caught.value.trace.usage.cost == reranker.total_cost == 0.002  # type: ignore[attr-defined]
 
 
 def test_a_fallback_moves_on_when_the_money_is_spent(ask: Ask, rerank_server: RerankServer) -> None:

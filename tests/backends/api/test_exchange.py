@@ -15,7 +15,7 @@ def exchange(query: str = "warm dragon", texts: tuple[str, ...] = ("Kept in a dr
 
 
 def retry_after(**headers: str) -> float | None:
-    error = exchange().refused(429, {name.replace("_", "-"): value for name, value in headers.items()}, None)
+    error = exchange().http_error(429, {name.replace("_", "-"): value for name, value in headers.items()}, None)
     assert isinstance(error, RateLimited)
     return error.retry_after
 
@@ -57,14 +57,14 @@ def test_no_wish_is_none() -> None:
     ],
 )
 def test_the_providers_words_are_found(body: object) -> None:
-    assert "(too many calls)" in str(exchange().refused(429, {}, body))
+    assert "(too many calls)" in str(exchange().http_error(429, {}, body))
 
 
 @pytest.mark.parametrize(
     "body", [None, "", "<html>x</html>", {}, {"message": None}, {"message": 7}, [], 5, [[[[["x"]]]]]]
 )
 def test_an_answer_without_words_is_told_by_its_status(body: object) -> None:
-    assert str(exchange().refused(429, {}, body)) == "cohere:m answered 429"
+    assert str(exchange().http_error(429, {}, body)) == "cohere:m answered 429"
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_an_answer_without_words_is_told_by_its_status(body: object) -> None:
     ],
 )
 def test_keys_are_masked(words: str) -> None:
-    said = exchange().safe(words)
+    said = exchange().redacted(words)
     assert "***" in said
     for secret in (KEY, "abc.def", "0123456789abcdef"):
         assert secret not in said
@@ -94,14 +94,14 @@ def test_keys_are_masked(words: str) -> None:
     ],
 )
 def test_words_that_repeat_what_was_sent_are_left_out(words: str) -> None:
-    said = exchange().safe(words)
+    said = exchange().redacted(words)
     assert said == "its message repeats the request and is left out"
 
 
 def test_other_words_are_kept_and_short() -> None:
-    assert exchange().safe("no model 'rerank-multilingual-v3.0'") == "no model 'rerank-multilingual-v3.0'"
-    assert exchange(texts=("a", "is")).safe("a model is missing") == "a model is missing"
-    assert len(exchange().safe("word " * 1000)) == 200
+    assert exchange().redacted("no model 'rerank-multilingual-v3.0'") == "no model 'rerank-multilingual-v3.0'"
+    assert exchange(texts=("a", "is")).redacted("a model is missing") == "a model is missing"
+    assert len(exchange().redacted("word " * 1000)) == 200
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_whatever_an_sdk_lets_through_becomes_ours(error: Exception, kind: type[
         raise error
 
     with pytest.raises(BackendError) as caught:
-        exchange().sent(send, Exchange.failed)
+        exchange().translated(send, Exchange.sdk_error)
     assert type(caught.value) is kind
     assert (caught.value.backend, caught.value.model) == ("cohere", "m")
     assert caught.value.__context__ is None
@@ -135,7 +135,7 @@ def test_an_error_of_ours_passes() -> None:
         raise own
 
     with pytest.raises(RateLimited) as caught:
-        exchange().sent(send, Exchange.failed)
+        exchange().translated(send, Exchange.sdk_error)
     assert caught.value is own
 
 

@@ -28,7 +28,7 @@ from rag_rerank import (
     RequestRejected,
     TransientError,
 )
-from rag_rerank.backends.api.attempts import RetryPolicy
+from rag_rerank.backends.api.retry import RetryPolicy
 
 STATUSES = {
     **dict.fromkeys((400, 404, 405, 418, 422, 499, 501), "RequestRejected"),

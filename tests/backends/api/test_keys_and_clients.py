@@ -269,4 +269,4 @@ def test_a_loop_that_ended_badly_is_forgotten() -> None:
     loop.close()
     asyncio.run(clients.get())  # type: ignore[arg-type]
     assert len(made) == 2
-    assert loop not in clients._kept
+    assert loop not in clients._clients

@@ -20,9 +20,9 @@ from support.api.wire_formats import Rows, tokens
 
 from rag_rerank import ConfigError, RateLimited, RequestTooLarge, build, to_config
 from rag_rerank.backends.api import limiter
-from rag_rerank.backends.api.attempts import RetryPolicy
-from rag_rerank.backends.api.call import pair_tokens
 from rag_rerank.backends.api.limiter import KeyLimiter, QueueTicket, limiter_of
+from rag_rerank.backends.api.pricing import pair_tokens
+from rag_rerank.backends.api.retry import RetryPolicy
 from rag_rerank.backends.cohere import CohereReranker, Limits
 from rag_rerank.execution import clock as execution_clock
 from rag_rerank.execution.deadline import time_limit
@@ -192,12 +192,12 @@ def test_an_injected_client_has_limits_of_its_own(rerank_server: RerankServer, w
 
 
 def test_no_key_is_kept_and_a_forked_process_counts_for_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    gate = limiter_of("cohere", None, KEY)
-    assert limiter_of("cohere", None, KEY) is gate
-    assert limiter_of("voyage", None, KEY) is not gate
-    assert KEY not in repr(limiter._limiters) + repr(vars(gate))
+    key_limiter = limiter_of("cohere", None, KEY)
+    assert limiter_of("cohere", None, KEY) is key_limiter
+    assert limiter_of("voyage", None, KEY) is not key_limiter
+    assert KEY not in repr(limiter._limiters) + repr(vars(key_limiter))
     monkeypatch.setattr(os, "getpid", lambda: -1)
-    assert limiter_of("cohere", None, KEY) is not gate
+    assert limiter_of("cohere", None, KEY) is not key_limiter
 
 
 # tokens
@@ -441,12 +441,15 @@ def test_an_abandoned_call_sends_nothing_and_gives_its_place_back(
 # the law of the sliding minute
 
 STEP = st.tuples(
-    st.sampled_from(["join", "join", "join", "leave", "answer"]), st.integers(1, 5), st.integers(0, 40), st.integers(0)
+    st.sampled_from(["enqueue", "enqueue", "enqueue", "give up", "answer"]),
+    st.integers(1, 5),
+    st.integers(0, 40),
+    st.integers(0),
 )
 
 
-class Standing(execution_clock.Clock):
-    """The time, as a test sets it."""
+class SetClock(execution_clock.Clock):
+    """A clock that shows the time that a test sets."""
 
     time = 0.0
 
@@ -461,79 +464,79 @@ class Standing(execution_clock.Clock):
     places=st.none() | st.integers(1, 3),
     steps=st.lists(STEP, max_size=40),
 )
-def test_no_window_of_a_minute_has_more_than_the_limits_and_no_wait_is_longer_than_was_said(
+def test_no_minute_has_more_than_the_limits_and_no_wait_is_longer_than_announced(
     requests: int | None, most_tokens: int | None, places: int | None, steps: list[tuple[str, int, int, int]]
 ) -> None:
     limits = Limits(requests_per_minute=requests, tokens_per_minute=most_tokens, concurrency=places)
-    gate, clock = KeyLimiter(), Standing()
-    waiting: dict[QueueTicket, float] = {}  # with the time that was told last
+    key_limiter, clock = KeyLimiter(), SetClock()
+    waiting: dict[QueueTicket, float] = {}  # with the start that was announced last
     in_flight: list[QueueTicket] = []
-    sent: list[tuple[float, int]] = []
+    starts: list[tuple[float, int]] = []
 
     def look() -> None:
-        for ticket, told in list(waiting.items()):
-            wait = gate.wait(ticket)
+        for ticket, announced in list(waiting.items()):
+            wait = key_limiter.wait(ticket)
             if wait == 0:
                 del waiting[ticket]
                 in_flight.append(ticket)
-                sent.append((clock.time, ticket.tokens))
-                assert clock.time <= told or places is not None
+                starts.append((clock.time, ticket.tokens))
+                assert clock.time <= announced or places is not None
             elif places is None:
-                assert clock.time + wait <= told + 1e-6
+                assert clock.time + wait <= announced + 1e-6
                 waiting[ticket] = clock.time + wait
             assert len(in_flight) <= (places or len(in_flight))
 
     with execution_clock.use(clock):
         for action, weight, seconds, pick in steps:
-            if action == "join":
+            if action == "enqueue":
                 ticket = QueueTicket(limits, weight)
-                gate.join(ticket)
+                key_limiter.enqueue(ticket)
                 waiting[ticket] = float("inf")
-            elif action == "leave" and waiting:
+            elif action == "give up" and waiting:
                 ticket = list(waiting)[pick % len(waiting)]
-                gate.leave(ticket, sent=False)
+                key_limiter.release(ticket, was_sent=False)
                 del waiting[ticket]
             elif action == "answer" and in_flight:
-                gate.leave(in_flight.pop(pick % len(in_flight)), sent=True)
+                key_limiter.release(in_flight.pop(pick % len(in_flight)), was_sent=True)
             look()
             end = clock.time + seconds
-            while due := [told for told in waiting.values() if clock.time < told <= end]:
+            while due := [announced for announced in waiting.values() if clock.time < announced <= end]:
                 clock.time = min(due)
                 look()
             clock.time = end
             look()
-        while waiting:  # everybody gets his turn
+        while waiting:  # each gets its turn
             for ticket in in_flight:
-                gate.leave(ticket, sent=True)
+                key_limiter.release(ticket, was_sent=True)
             in_flight.clear()
             look()
             clock.time += 60 if places is not None else min(waiting.values()) - clock.time
             look()
-    for end, _ in sent:
-        window = [weight for time, weight in sent if end - 60 < time <= end]
+    for end, _ in starts:
+        window = [weight for time, weight in starts if end - 60 < time <= end]
         assert len(window) <= (requests or len(window))
         assert sum(window) <= (most_tokens or sum(window))
 
 
-def test_those_who_wait_begin_in_the_order_in_which_they_came() -> None:
-    gate, clock = KeyLimiter(), Standing()
+def test_requests_start_in_the_order_in_which_they_came() -> None:
+    key_limiter, clock = KeyLimiter(), SetClock()
     limits = Limits(tokens_per_minute=10)
     with execution_clock.use(clock):
         tickets = [QueueTicket(limits, weight) for weight in (8, 9, 1, 9)]
         for ticket in tickets:
-            gate.join(ticket)
-        assert [gate.wait(ticket) for ticket in tickets] == [0, 60, 60, 120]  # the light one does not overtake
+            key_limiter.enqueue(ticket)
+        assert [key_limiter.wait(ticket) for ticket in tickets] == [0, 60, 60, 120]  # the light one does not overtake
 
 
 def test_a_bill_above_the_estimate_makes_the_next_wait() -> None:
-    gate, clock = KeyLimiter(), Standing()
+    key_limiter, clock = KeyLimiter(), SetClock()
     limits = Limits(tokens_per_minute=10)
     with execution_clock.use(clock):
         first, second = QueueTicket(limits, 2), QueueTicket(limits, 5)
-        gate.join(first)
-        assert gate.wait(first) == 0
-        gate.correct(first, 6)
-        gate.join(second)
-        assert gate.wait(second) == 60
-        gate.correct(first, 5)
-        assert gate.wait(second) == 0
+        key_limiter.enqueue(first)
+        assert key_limiter.wait(first) == 0
+        key_limiter.correct(first, 6)
+        key_limiter.enqueue(second)
+        assert key_limiter.wait(second) == 60
+        key_limiter.correct(first, 5)
+        assert key_limiter.wait(second) == 0

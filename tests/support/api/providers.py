@@ -11,9 +11,9 @@ from support.api.rerank_server import RerankServer
 from support.api.wire_formats import logit, relevance
 
 from rag_rerank import Ranking, Reranker
-from rag_rerank.backends.api.attempts import RetryPolicy
 from rag_rerank.backends.api.base import ApiReranker
 from rag_rerank.backends.api.dialects import Name
+from rag_rerank.backends.api.retry import RetryPolicy
 from rag_rerank.backends.cohere import CohereReranker
 from rag_rerank.backends.http import HttpReranker
 from rag_rerank.backends.voyage import VoyageReranker
