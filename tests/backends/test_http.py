@@ -153,7 +153,7 @@ def test_a_redirect_is_refused_and_nothing_arrives_elsewhere(
         rerank_server.then(Answer(status, {"location": elsewhere}, b""))
         with pytest.raises(RequestRejected) as caught:
             ask(dialect.reranker(rerank_server))
-        assert other.received == other.looked == []
+        assert other.received == other.info_requests == []
     assert "set base_url to where the server is now" in str(caught.value)
     assert "s3cret" not in str(caught.value)
     assert len(rerank_server.received) == 1

@@ -43,7 +43,7 @@ class Wait:
     """A step: wait some seconds, or until a future is done."""
 
     seconds: float
-    changed: Future[None] | None = None
+    until: Future[None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -370,24 +370,24 @@ class ApiCall:
 def _execute(step: Wait | Send, send: Callable[[Exchange, float], Reply]) -> Reply | None:
     if isinstance(step, Send):
         return send(step.exchange, step.timeout)
-    if step.changed is None:
+    if step.until is None:
         sleep(step.seconds)
     else:
-        wait_for_any([step.changed], step.seconds)
+        wait_for_any([step.until], step.seconds)
     return None
 
 
 async def _aexecute(step: Wait | Send, send: Callable[[Exchange, float], Awaitable[Reply]]) -> Reply | None:
     if isinstance(step, Send):
         return await send(step.exchange, step.timeout)
-    if step.changed is None:
+    if step.until is None:
         await asleep(step.seconds)
         return None
     import asyncio
 
     sleeping = asyncio.ensure_future(asleep(step.seconds))
     try:
-        await asyncio.wait({sleeping, asyncio.wrap_future(step.changed)}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({sleeping, asyncio.wrap_future(step.until)}, return_when=asyncio.FIRST_COMPLETED)
     finally:
         sleeping.cancel()
     return None

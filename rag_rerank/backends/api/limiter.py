@@ -287,13 +287,13 @@ class CallPolicy:
             model=self.model,
         )
 
-    def reserve(self, tokens: Sequence[int], later: Iterable[Sequence[int]], spent: float) -> float:
+    def reserve(self, tokens: Sequence[int], later: Iterable[Sequence[int]], cost_so_far: float) -> float:
         """Set the estimated cost of a request aside where there is a ceiling, and return it in dollars.
 
         Args:
             tokens: Estimated tokens of each of its texts.
             later: The same for each request that its call still has to send.
-            spent: What the call has cost so far.
+            cost_so_far: What the call has cost so far.
 
         Raises:
             CostExceeded: The cost of the rest of the call is more than a ceiling allows.
@@ -302,8 +302,8 @@ class CallPolicy:
             return 0.0
         assert self.price is not None
         cost, later_cost = self.price.estimate(tokens), sum(map(self.price.estimate, later))
-        if is_over(spent + cost + later_cost, self.limits.cost_per_call):
-            raise self._cost_error("this call", "cost_per_call", spent, cost + later_cost)
+        if is_over(cost_so_far + cost + later_cost, self.limits.cost_per_call):
+            raise self._cost_error("this call", "cost_per_call", cost_so_far, cost + later_cost)
         before = self.limiter.ledger.reserve(cost, later_cost, self.limits.cost_per_process)
         if before is not None:
             raise self._cost_error("this process with this key", "cost_per_process", before, cost + later_cost)
@@ -353,9 +353,9 @@ class CallPolicy:
             model=self.model,
         )
 
-    def _cost_error(self, who: str, name: str, spent: float, more: float) -> CostExceeded:
+    def _cost_error(self, who: str, name: str, before: float, more: float) -> CostExceeded:
         return CostExceeded(
-            f"{self.label} was not asked: {who} has spent ${spent:.6g}, and by estimate ${more:.6g} more would "
+            f"{self.label} was not asked: {who} has spent ${before:.6g}, and by estimate ${more:.6g} more would "
             f"pass limits.{name}={getattr(self.limits, name)}; raise it, send fewer texts, or put a local reranker "
             "behind it in a fallback",
             backend=self.backend,

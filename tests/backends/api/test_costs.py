@@ -24,7 +24,7 @@ UNITS, TOKENS = Price(per_thousand_search_units=2.0), Price(per_million_tokens=5
 
 @pytest.fixture
 def provider(sdk: Provider) -> Provider:
-    """Those with an SDK, of which one bills units and one tokens; the rest of the way is the same for all."""
+    """The services with an SDK: one bills units, one tokens; everything else is the same for all."""
     return sdk
 
 
@@ -44,7 +44,7 @@ def priced(provider: Provider, server: RerankServer, **options: Any) -> Any:
         {"per_thousand_search_units": True},
     ],
 )
-def test_a_price_that_is_none_is_refused(wrong: Any) -> None:
+def test_an_invalid_price_is_refused(wrong: Any) -> None:
     with pytest.raises(ConfigError):
         Price(**wrong)
 
@@ -99,7 +99,7 @@ def test_no_price_is_assumed_for_another_server_or_model(
     assert ask(provider.reranker(rerank_server, model="unheard-of")).usage.cost is None
 
 
-def test_a_bill_that_does_not_come_is_estimated(ask: Ask, rerank_server: RerankServer) -> None:
+def test_a_missing_bill_is_estimated(ask: Ask, rerank_server: RerankServer) -> None:
     rows = [{"index": 0, "relevance_score": 0.5}, {"index": 1, "relevance_score": 0.4}]
     rerank_server.then(Answer(body={"id": "r", "results": rows}), Answer(body={"data": rows}))
     for provider in (COHERE, VOYAGE):
@@ -118,11 +118,11 @@ def test_a_ceiling_needs_a_price() -> None:
         with pytest.raises(ConfigError, match="give price"):
             kind(base_url="https://example.org", limits=Limits(cost_per_call=1.0))
         kind(base_url="https://example.org", limits=Limits(cost_per_call=1.0), price=TOKENS)
-    built = build({"type": "cohere", "limits": {"cost_per_call": 1}, "price": {"per_million_tokens": 1}})
-    assert isinstance(built, CohereReranker)
+    reranker = build({"type": "cohere", "limits": {"cost_per_call": 1}, "price": {"per_million_tokens": 1}})
+    assert isinstance(reranker, CohereReranker)
 
 
-def test_a_call_over_its_ceiling_is_not_begun_at_all(ask: Ask, rerank_server: RerankServer) -> None:
+def test_a_call_over_its_ceiling_sends_nothing(ask: Ask, rerank_server: RerankServer) -> None:
     texts = tuple(f"text {i}" for i in range(1500))  # two requests, 10 and 5 units
     with pytest.raises(CostExceeded) as caught:
         ask(priced(COHERE, rerank_server, cost_per_call=0.029), texts)
@@ -150,7 +150,7 @@ def test_the_ceiling_of_a_process_counts_all_with_the_key(ask: Ask, rerank_serve
     ask(other)
 
 
-def test_what_was_set_aside_for_a_request_without_an_answer_is_given_back(
+def test_money_set_aside_for_a_request_without_an_answer_is_given_back(
     provider: Provider, ask: Ask, rerank_server: RerankServer, waits: list[float]
 ) -> None:
     rerank_server.then(Answer(503), Drop(), Answer(401))
@@ -161,13 +161,13 @@ def test_what_was_set_aside_for_a_request_without_an_answer_is_given_back(
     assert len(ask(reranker)) == 2
 
 
-def test_a_cancelled_call_gives_back_what_was_set_aside(provider: Provider, rerank_server: RerankServer) -> None:
+def test_a_cancelled_call_gives_back_the_money_set_aside(provider: Provider, rerank_server: RerankServer) -> None:
     rerank_server.then(Hang())
     reranker = priced(provider, rerank_server, cost_per_process=0.003)
 
     async def story() -> None:
         task = asyncio.create_task(reranker.arerank(QUERY, TEXTS))
-        await asyncio.to_thread(rerank_server.heard.wait)
+        await asyncio.to_thread(rerank_server.request_arrived.wait)
         with pytest.raises(CostExceeded):  # two at once would pass it
             await reranker.arerank(QUERY, TEXTS)
         task.cancel()
@@ -188,7 +188,7 @@ def test_a_retry_that_is_answered_is_counted_once(
     assert reranker.total_cost == usage.cost
 
 
-def test_an_answer_that_cannot_be_used_was_billed_all_the_same(ask: Ask, rerank_server: RerankServer) -> None:
+def test_an_unusable_answer_is_billed_all_the_same(ask: Ask, rerank_server: RerankServer) -> None:
     rerank_server.then(Answer(rows=lambda rows: rows[1:]))
     reranker = priced(COHERE, rerank_server)
     with pytest.raises(Exception, match="no score for 1 of 2") as caught:

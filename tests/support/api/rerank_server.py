@@ -42,12 +42,12 @@ class RerankServer:
     def __init__(self) -> None:
         self.received: list[Received] = []
         self.rule: Callable[[Received], Action] = lambda request: Answer()
-        self.looked: list[Received] = []
+        self.info_requests: list[Received] = []
         self.info: dict[str, Any] | Action = dict(TEI_INFO)
         self.connections = 0
         self.in_flight = 0
         self.crashes: list[BaseException] = []
-        self.heard = threading.Event()
+        self.request_arrived = threading.Event()
         self.released = threading.Event()
         self._script: deque[Action] = deque()
         self._lock = threading.Lock()
@@ -68,22 +68,22 @@ class RerankServer:
         """Forget all requests, the script and the rule, and let go what hangs."""
         self.released.set()
         self.released = threading.Event()
-        self.heard.clear()
+        self.request_arrived.clear()
         self._script.clear()
-        self.received, self.looked = [], []
+        self.received, self.info_requests = [], []
         self.info = dict(TEI_INFO)
         self.rule = lambda request: Answer()
 
     @contextlib.contextmanager
-    def decided(self, request: Received) -> Iterator[Action]:
+    def action_for(self, request: Received) -> Iterator[Action]:
         """Note a request, and say what is to happen to it."""
         if request.method == "GET":
-            self.looked.append(request)
+            self.info_requests.append(request)
             yield Answer(body=self.info) if isinstance(self.info, dict) else self.info
             return
         with self._lock:
             self.received.append(request)
-            self.heard.set()
+            self.request_arrived.set()
             action = self._script.popleft() if self._script else self.rule(request)
             count = len(request.texts)
             over = self._over(request) if action == Answer() else None
@@ -177,7 +177,7 @@ class _Handler(BaseHTTPRequestHandler):
         raw = self.rfile.read(int(self.headers.get("content-length", 0)))
         headers = {name.lower(): value for name, value in self.headers.items()}
         request = Received(self.command, self.path, headers, json.loads(raw) if raw else None)
-        with self.server.owner.decided(request) as action:
+        with self.server.owner.action_for(request) as action:
             self._act(action, request)
 
     do_GET = do_POST
