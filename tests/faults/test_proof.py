@@ -10,7 +10,7 @@ import httpx
 import pytest
 from faults.oracle import Violation
 from faults.proof import Tally, run, smallest
-from faults.trees import made, smaller
+from faults.trees import random_case, smaller
 from faults.wire import FAULTS, Wire
 
 from rag_rerank import base
@@ -41,9 +41,9 @@ def test_the_laws_hold_for_random_trees_over_random_faults(wire: Wire) -> None:
     tally = Tally()
     for number in range(CASES):
         try:
-            run(made(SEED, number), wire, tally)
+            run(random_case(SEED, number), wire, tally)
         except Violation as violation:
-            case, words = smallest(made(SEED, number), wire)
+            case, words = smallest(random_case(SEED, number), wire)
             pytest.fail(
                 f"python tests/faults/run.py --seed {SEED} --case {number}\n{violation}\nsmallest: {case}\n{words}"
             )
@@ -52,30 +52,30 @@ def test_the_laws_hold_for_random_trees_over_random_faults(wire: Wire) -> None:
     assert tally.outcomes["ranking, degraded"] > CASES / 20 and len(tally.outcomes) >= 8
 
 
-def test_a_case_runs_the_same_way_again(wire: Wire) -> None:
-    def told(number: int) -> Any:
+def test_a_case_runs_in_the_same_way_again(wire: Wire) -> None:
+    def attempts_of(number: int) -> Any:
         for slot in wire.slots:
             slot.log = []
         began = wire.clock.now()
-        run(made(SEED, number), wire, Tally())
-        return [[(a.fault, round(a.began - began, 6), a.kind, a.texts) for a in slot.log] for slot in wire.slots]
+        run(random_case(SEED, number), wire, Tally())
+        return [[(a.fault, round(a.start - began, 6), a.kind, a.texts) for a in slot.log] for slot in wire.slots]
 
     for number in range(40):
-        assert told(number) == told(number)
+        assert attempts_of(number) == attempts_of(number)
 
 
 def test_smaller_cases_are_cases(wire: Wire) -> None:
     for number in range(6):
-        for case in smaller(made(SEED, number)):
+        for case in smaller(random_case(SEED, number)):
             run(case, wire, Tally())
 
 
 def _reversed(rows: Callable[..., Any]) -> Callable[..., Any]:
-    return lambda self, given: rows(self, given)[::-1]
+    return lambda self, args: rows(self, args)[::-1]
 
 
 def _without_the_last(ranked: Callable[..., Any]) -> Callable[..., Any]:
-    return lambda *given: ranked(*given)[:-1]
+    return lambda *args: ranked(*args)[:-1]
 
 
 def _retrying(**rules: Any) -> Callable[..., Any]:
@@ -121,20 +121,23 @@ MISTAKES: dict[str, list[Any]] = {
         (call.ApiCall, "_retrying", _retrying(retry=_keys_too)),
     ],
     "a wrong key is hidden": ["a step fails as its parts did", (fallback, "TransientError", BackendError)],
-    "a wish is not kept": ["a provider's wish is kept", (exchange, "seconds_to_wait", lambda headers: None)],
+    "a provider's wait is not kept": ["a provider's wait is kept", (exchange, "seconds_to_wait", lambda headers: None)],
     "time is not kept": [
         "no deadline is overrun",
         (base, "run_with_deadline", lambda what, work: work()),
         (base, "arun_with_deadline", _patient),
         (call, "seconds_left", lambda: math.inf),
     ],
-    "a substitute is not told": ["degraded exactly when", (fallback.Fallback, "_degraded", lambda self, *given: ())],
-    "another model passes for the first": ["degraded exactly when", (hedge, "_same_model", lambda one, other: True)],
-    "an attempt is not told": [
-        "each failed attempt is told",
+    "a substitute is not reported": ["degraded exactly when", (fallback.Fallback, "_degraded", lambda self, *args: ())],
+    "another model counts as the first": ["degraded exactly when", (hedge, "_same_model", lambda one, other: True)],
+    "an attempt is missing from the trace": [
+        "each failed attempt is in the trace",
         (call.ApiRequest, "add_failure", lambda self, state: None),
     ],
-    "an abandoned call is not told": ["every request is in the trace", (deadline.PartialTrace, "trace", None)],
+    "an abandoned call is missing from the trace": [
+        "every request is in the trace",
+        (deadline.PartialTrace, "trace", None),
+    ],
     "an abandoned call goes on": ["every request is in the trace", (deadline.Limit, "revoke", lambda self: None)],
     "a key is shown": ["no key is shown", (exchange.Exchange, "redacted", lambda self, text: text)],
     "a redirect is followed": ["a step fails as its parts did", (httpx.Client, "send", _following)],
@@ -143,24 +146,24 @@ MISTAKES: dict[str, list[Any]] = {
         (ensemble, "_reciprocal", lambda hits, k: {hit.id: 1 / (k + rank) for rank, hit in enumerate(hits, start=2)}),
     ],
     "the best two windows count": ["a text's score is that of its windows", (windows, "_BEST", 2)],
-    "a limit is passed": ["no limit is passed", (limiter.Limits, "admit", lambda self, *given: True)],
-    "an open circuit lets through": ["an open circuit", (breaker.Circuit, "_open_for", lambda self, *given: None)],
+    "a limit is passed": ["no limit is passed", (limiter.Limits, "admit", lambda self, *args: True)],
+    "an open circuit lets through": ["an open circuit", (breaker.Circuit, "_open_for", lambda self, *args: None)],
 }
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_mistake_is_found(mistake: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    with Wire() as wire:  # of its own, because a mistake may leave something behind
-        broken, *places = MISTAKES[mistake]
+def test_a_planted_mistake_is_found(mistake: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Wire() as wire:  # its own, because a mistake may leave state behind
+        law, *places = MISTAKES[mistake]
         for owner, name, wrong in places:
             monkeypatch.setattr(owner, name, wrong)
-        found: list[str] = []
+        violations: list[str] = []
         for number in range(1000):
             try:
-                run(made(SEED, number), wire, Tally())
+                run(random_case(SEED, number), wire, Tally())
             except Violation as violation:
-                found.append(str(violation))
-                if found[-1].startswith(broken):
+                violations.append(str(violation))
+                if violations[-1].startswith(law):
                     break
         monkeypatch.undo()
-    assert found and found[-1].startswith(broken)
+    assert violations and violations[-1].startswith(law)

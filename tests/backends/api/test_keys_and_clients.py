@@ -82,8 +82,8 @@ def test_a_key_given_as_itself_shows_nowhere(provider: Provider, rerank_server: 
     assert KEY not in repr(reranker)
     assert "Secret(***)" in repr(reranker)
     assert "api_key" not in to_config(reranker)
-    reranker_from_config = build({"type": provider.kind, "api_key": KEY, "base_url": "https://gpu.test", **provider.options})
-    assert KEY not in repr(reranker_from_config)
+    node = {"type": provider.kind, "api_key": KEY, "base_url": "https://gpu.test", **provider.options}
+    assert KEY not in repr(build(node))
 
 
 @pytest.mark.parametrize("key", ["two words", "line\nbreak", "smart\u2019quote", "", "\t"])

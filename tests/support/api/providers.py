@@ -72,7 +72,13 @@ COHERE = Provider("cohere", "/v2/rerank", "message", CohereReranker, lambda serv
 VOYAGE = Provider("voyage", "/v1/rerank", "detail", VoyageReranker, lambda server: server.voyage_url, "voyageai")
 SDKS = (COHERE, VOYAGE)
 
-_MESSAGE_FIELDS = {"cohere": "message", "infinity": "detail", "jina": "message", "mixedbread": "detail", "nim": "detail"}
+_MESSAGE_FIELDS = {
+    "cohere": "message",
+    "infinity": "detail",
+    "jina": "message",
+    "mixedbread": "detail",
+    "nim": "detail",
+}
 _LIMITS = {"infinity": 2048, "nim": 512, "tei": 32}
 _LOGITS = ("infinity", "llamacpp", "nim", "tei")
 

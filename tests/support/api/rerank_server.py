@@ -1,4 +1,4 @@
-"""A server on 127.0.0.1 that speaks every rerank API that we know, and misbehaves as it is told.
+"""A server on 127.0.0.1 with every rerank API that we know; it misbehaves as scripted.
 
 >>> with RerankServer() as server:
 ...     server.then(Answer(503), Answer(429, {"retry-after": "2"}), Drop(), Hang())   # the next four requests
@@ -6,8 +6,8 @@
 ...     HttpReranker(dialect="tei", base_url=server.base("tei")).rerank(...)
 ...     assert len(server.received) == 4
 
-Where nothing is scripted it answers correctly: `relevance` of query and text (or its logit), rows in shuffled order.
-Scripts and rules are for what is to be reranked; ``server.info`` is what TEI's ``/info`` answers.
+Without a script it answers correctly: `relevance` of query and text (or its logit), rows in shuffled order.
+Scripts and rules are for rerank requests; ``server.info`` is the answer to TEI's ``/info``.
 """
 
 from __future__ import annotations
@@ -32,10 +32,11 @@ class RerankServer:
 
     Attributes:
         url: Where it listens: the ``base_url`` for Cohere's SDK; Voyage's is ``voyage_url``, a dialect's `base`.
-        received: All requests to rerank so far; ``looked`` are the others.
-        info: What TEI says about itself, and keeps to: the JSON of ``/info``, or something else to do.
-        rule: Decides about a request that no script covers; by default a correct answer.
-        heard: Set once a request has arrived.
+        received: All rerank requests so far.
+        info_requests: All other requests so far.
+        info: What TEI says about itself, and obeys: the JSON of ``/info``, or another action.
+        rule: Gives the action for a request that no script covers; by default a correct answer.
+        request_arrived: Set once a request has arrived.
         connections: How many connections were made so far.
     """
 
@@ -60,12 +61,12 @@ class RerankServer:
         return f"{self.url}/{service}"
 
     def then(self, *actions: Action) -> RerankServer:
-        """Script what happens to the next requests, in their order."""
+        """Script the actions for the next requests, in their order."""
         self._script.extend(actions)
         return self
 
     def reset(self) -> None:
-        """Forget all requests, the script and the rule, and let go what hangs."""
+        """Forget all requests, the script and the rule, and release requests that hang."""
         self.released.set()
         self.released = threading.Event()
         self.request_arrived.clear()
@@ -76,7 +77,7 @@ class RerankServer:
 
     @contextlib.contextmanager
     def action_for(self, request: Received) -> Iterator[Action]:
-        """Note a request, and say what is to happen to it."""
+        """Note a request, and give the action for it."""
         if request.method == "GET":
             self.info_requests.append(request)
             yield Answer(body=self.info) if isinstance(self.info, dict) else self.info

@@ -16,7 +16,9 @@ Rows = list[dict[str, Any]]
 def relevance(query: str, text: str) -> float:
     """The score that the server gives: mostly shared words, and a little of the text's checksum."""
     query_words, text_words = set(re.findall(r"\w+", query.casefold())), set(re.findall(r"\w+", text.casefold()))
-    return round(0.9 * len(query_words & text_words) / max(1, len(query_words)) + 0.1 * zlib.crc32(text.encode()) / 2**32, 6)
+    return round(
+        0.9 * len(query_words & text_words) / max(1, len(query_words)) + 0.1 * zlib.crc32(text.encode()) / 2**32, 6
+    )
 
 
 def logit(query: str, text: str) -> float:
