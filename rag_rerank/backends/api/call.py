@@ -35,7 +35,7 @@ _NOTED_WAIT = 0.01
 """Seconds from which on a wait for admission is noted in the trace."""
 
 _LEAST_TIMEOUT = 0.05
-"""Seconds that every attempt gets."""
+"""Seconds that an attempt gets at least."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,7 +320,8 @@ class ApiCall:
 
     def trace(self) -> Trace:
         """Return the trace node of this call, as of now."""
-        requests = (*self._done, *([self._current.trace()] if self._current else []))
+        current = self._current  # read once: whoever abandons the call reads its trace from another thread
+        requests = (*self._done, *([current.trace()] if current else []))
         return Trace(
             step=self._policy.label,
             usage=Usage.total(request.usage for request in requests),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from typing import Any
 
 import pytest
@@ -267,6 +269,9 @@ def test_a_loop_that_ended_badly_is_forgotten() -> None:
     loop.run_until_complete(per_loop.get())
     loop.run_until_complete(loop.shutdown_default_executor())
     loop.close()
+    reference = weakref.ref(loop)
+    del loop
     asyncio.run(per_loop.get())  # type: ignore[arg-type]
     assert len(clients) == 2
-    assert loop not in per_loop._clients
+    gc.collect()
+    assert reference() is None
