@@ -27,7 +27,7 @@ from rag_rerank.errors import (
 from rag_rerank.trace import Usage
 from rag_rerank.types import Scale
 
-__all__ = ["Exchange", "Reply", "as_number", "get_field", "message", "read_rows", "redacted_message", "seconds_to_wait"]
+__all__ = ["Exchange", "Reply", "as_number", "get_field", "read_rows", "seconds_to_wait"]
 
 _MOST_CHARACTERS = 200
 _ECHO = 16  # so many characters in a row that were sent are an echo, not chance
@@ -35,14 +35,14 @@ _KEY_LIKE = re.compile(r"bearer\s+\S+|[a-z0-9_]{24,}", re.IGNORECASE)
 _MESSAGE_FIELDS = ("message", "detail", "error", "msg")
 
 
-def message(body: object, depth: int = 3) -> str:
+def find_message(body: object, depth: int = 3) -> str:
     """Return the provider's own message: ``message``, ``detail`` or ``error``, also in FastAPI's list of details."""
     if isinstance(body, str):
         return "" if body.lstrip().startswith("<") else body
     if isinstance(body, Mapping) and depth:
-        return next((message(body[key], depth - 1) for key in _MESSAGE_FIELDS if body.get(key)), "")
+        return next((find_message(body[key], depth - 1) for key in _MESSAGE_FIELDS if body.get(key)), "")
     if isinstance(body, (list, tuple)) and depth:
-        return "; ".join(filter(None, (message(part, depth - 1) for part in body)))
+        return "; ".join(filter(None, (find_message(part, depth - 1) for part in body)))
     return ""
 
 
@@ -200,13 +200,13 @@ class Exchange:
         scores: dict[int, float] = {}
         for index, score in rows:
             if isinstance(index, bool) or not isinstance(index, int) or not 0 <= index < len(self.texts):
-                raise self.bad_response(f"index {_described(index)} for {len(self.texts)} texts")
+                raise self.bad_response(f"index {_describe(index)} for {len(self.texts)} texts")
             where = self.first + index
             if index in scores:
                 raise self.bad_response(f"two scores for text {where}")
             value = as_number(score)
             if value is None:
-                raise self.bad_response(f"score {_described(score)} for text {where}, which is not a finite number")
+                raise self.bad_response(f"score {_describe(score)} for text {where}, which is not a finite number")
             if self.scale in _BOUNDED and not -_ROUNDING <= value <= 1 + _ROUNDING:
                 raise self.bad_response(f"score {value:g} for text {where}, which is outside 0..1")
             scores[index] = value
@@ -240,7 +240,7 @@ class Exchange:
         if kind is None:
             is_server_error = status is None or status >= 500
             kind = _BY_STATUS.get(status or 0, BackendUnavailable if is_server_error else RequestRejected)
-        reason = self.redacted(message(body))
+        reason = self.redacted(find_message(body))
         text = f"answered {status or 'with an error'}" + (f" ({reason})" if reason else "")
         if advice is None:
             advice = _REDIRECT_ADVICE if status is not None and 300 <= status < 400 else _ADVICE.get(kind)
@@ -317,5 +317,5 @@ def as_number(value: object) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _described(value: object) -> str:
+def _describe(value: object) -> str:
     return f"{value!r:.20}" if isinstance(value, (int, float, type(None))) else f"of type {type(value).__name__}"

@@ -31,12 +31,12 @@ class Limits:
     itself. Where such rerankers name different limits, each keeps its own: it sends only while all of them together
     are below its numbers. So a background job with a smaller number leaves capacity to the others.
 
-    A request starts only if, with it, no more than the limit started in any 60 seconds (a sliding window: the whole
-    minute's number may start at once, and then nothing for a minute). Requests that must wait stand in one queue, first
-    come, first served; a wait of 10 ms or more is noted in the trace. A wait that would outlast the retry budget or the
-    time of the call does not start: `RateLimited` is raised at once, with the wait in ``retry_after``. Each attempt
-    counts as a request. When a provider answers 429 and says how long to wait, all requests with this key that have a
-    limit of requests, tokens or concurrency wait that long, but no longer than a minute.
+    A request starts only if, with it, no more than the limit started in the last 60 seconds (a sliding window: the
+    whole minute's number may start at once, and then nothing for a minute). Requests that must wait stand in one queue,
+    first come, first served; a wait of 10 ms or more is noted in the trace. A wait that would outlast the retry budget
+    or the time of the call does not start: `RateLimited` is raised at once, with the wait in ``retry_after``. Each
+    attempt counts as a request. When a provider answers 429 and says how long to wait, all requests with this key that
+    have a limit of requests, tokens or concurrency wait that long, but no longer than a minute.
 
     The cost is what answers say was billed, times the price (`Price`); where an answer does not say it, our estimate.
     Before a request is sent, the estimate for it and for the rest of the call is added to what was spent; if that is

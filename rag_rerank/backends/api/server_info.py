@@ -24,7 +24,7 @@ class ServerInfo:
         reranks: Whether its model is a reranker; ``None`` where it does not say.
         most_texts: Texts that it takes in one request.
         window: Tokens of query and text together that its model reads.
-        silence: Why nothing is known, for the trace.
+        why_unknown: Why nothing is known, for the trace.
         final: Whether the server need not be asked again.
     """
 
@@ -33,7 +33,7 @@ class ServerInfo:
     reranks: bool | None = None
     most_texts: int | None = None
     window: int | None = None
-    silence: str | None = None
+    why_unknown: str | None = None
     final: bool = True
 
     @classmethod
@@ -64,8 +64,8 @@ class ServerInfo:
             most: How many of them go in a request.
             cuts: Whether it cuts what is too long, or refuses it.
         """
-        if self.silence is not None:
-            unknown = f"the server did not say what it serves (/info: {self.silence})"
+        if self.why_unknown is not None:
+            unknown = f"the server did not say what it serves (/info: {self.why_unknown})"
             return (f"{unknown}; at most {most} texts go in a request",)
         if self.window is None or not cuts:
             return ()
@@ -89,7 +89,7 @@ class ServerInfoCache:
         """
         info = ServerInfo.read(response.parsed) if response.status == 200 else None
         if info is None:
-            info = ServerInfo(silence=f"answered {response.status}", final=response.status < 500)
+            info = ServerInfo(why_unknown=f"answered {response.status}", final=response.status < 500)
         if info.reranks is False:
             raise exchange.wrong_server(f"serves {info.model}, which is no reranker")
         if model and info.model and info.model != model:
@@ -98,7 +98,7 @@ class ServerInfoCache:
 
     def note_failure(self, error: BackendError) -> None:
         """Note that the server gave no answer, which may pass."""
-        self.info = ServerInfo(silence=type(error).__name__, final=False)
+        self.info = ServerInfo(why_unknown=type(error).__name__, final=False)
 
 
 def _count(value: object) -> int | None:
