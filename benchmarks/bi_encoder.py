@@ -1,4 +1,4 @@
-"""What a benchmark compares rerankers with: the cosine of a bi-encoder's vectors, and the first stage's own order."""
+"""Two rerankers to compare with: the cosine of a bi-encoder's vectors, and the first stage's own order."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rag_rerank.types import Scale
 
 @dataclass(frozen=True, kw_only=True)
 class BiEncoder(PointwiseReranker):
-    """Cosine of a sentence-transformers model, which vectors of texts it has seen are kept for.
+    """Cosine of a sentence-transformers model's vectors; vectors are stored, so that a text is encoded once.
 
     Args:
         model: Folder of the model.
@@ -40,7 +40,7 @@ class BiEncoder(PointwiseReranker):
         return None
 
     def _identity_facts(self) -> Mapping[str, Any]:
-        return {"model": self.label}  # wherever its folder lies
+        return {"model": self.label}  # its folder does not matter
 
     @load_once
     def _encoder(self) -> Any:
@@ -53,15 +53,15 @@ class BiEncoder(PointwiseReranker):
     def score(self, query: str, texts: Sequence[str]) -> Scores:
         missing = [text for text in dict.fromkeys([query, *texts]) if text not in self.vectors]
         if missing:
-            made = self._encoder.encode(missing, normalize_embeddings=True, show_progress_bar=False)
-            self.vectors.update(zip(missing, made, strict=True))
+            new = self._encoder.encode(missing, normalize_embeddings=True, show_progress_bar=False)
+            self.vectors.update(zip(missing, new, strict=True))
         values = [float(self.vectors[query] @ self.vectors[text]) for text in texts]
         return Scores(values, self.scale, Usage(texts=len(texts)))
 
 
 @dataclass(frozen=True, kw_only=True)
 class FirstStage(PointwiseReranker):
-    """The incoming order as scores, so that it can be fused with others."""
+    """The order of arrival as scores, so that it can be fused with others."""
 
     kind: ClassVar[str] = "first-stage"
 

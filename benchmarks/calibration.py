@@ -1,20 +1,20 @@
-"""Does a threshold survive a change of the model? How many texts pass the same one, raw and calibrated.
+"""Does a threshold survive a change of the model? Count the texts above it, raw and calibrated, for each model.
 
     python benchmarks/calibration.py COLLECTIONS --collection nq-qed --collection xquad-en --collection scifact
         --collection trec-dl19 --bi-encoder all-MiniLM-L6-v2 --cache scores.db
 
-COLLECTIONS is a folder with one folder a collection, as `rag_rerank.evaluation.read` takes them. Every model
+COLLECTIONS is a folder with one folder per collection, as `rag_rerank.evaluation.read` takes them. Every model
 scores the first ``--depth`` candidates of the first stage, for the first ``--queries`` queries. Candidates without a
-judgment count as not relevant, everywhere, since most of these collections name relevant documents only.
+judgment always count as not relevant, since most of these collections name relevant documents only.
 
-Two ways to fit, each with a fresh map for each model, on the same queries:
+The maps are fitted in two ways, one map for each model, on the same queries:
 
 - ``others``: fitted on all the other collections together, tested on one.
-- ``own``: fitted on every second query of a collection, tested on the queries between.
+- ``own``: fitted on every second query of a collection, tested on the others.
 
-For each threshold and pair of models: how many texts each keeps, and by how much the larger set exceeds the smaller
-one (0 % is the same size). ``raw`` takes the presented scores as they are. Sets of which one has less than 20 texts are
-shown and not counted, since 20 % of them is a text or two either way.
+For each threshold and pair of models it prints how many texts each keeps, and by how much the larger set exceeds the
+smaller (0 % is the same size). ``raw`` uses the presented scores without a map. Pairs in which one set has less than 20
+texts are printed but not counted, since 20 % of them is a text or two.
 """
 
 from __future__ import annotations
@@ -47,13 +47,13 @@ LEAST = 20
 
 
 @dataclass(frozen=True)
-class Passed:
-    """The scores of one model on one collection, ready to be cut at a threshold."""
+class ModelScores:
+    """The scores of one model on one collection."""
 
     rankings: Sequence[Ranking]
     judged: Judged
 
-    def kept(self, threshold: float) -> int:
+    def count_above(self, threshold: float) -> int:
         return sum(hit.score is not None and hit.score >= threshold for r in self.rankings for hit in r)
 
     @property
@@ -100,48 +100,49 @@ def main() -> None:
         ]
         print(f"{name}: {len(judged.queries)} queries, {len(candidates)} candidates, {_share(candidates)} relevant")
         for model in models:
-            _passed(model, judged)
-    for way in ("others", "own"):
-        met, counted = {"raw": 0, "calibrated": 0}, 0
+            _score(model, judged)
+    for source in ("others", "own"):
+        close, cases = {"raw": 0, "calibrated": 0}, 0
         for name, judged in data.items():
             even, odd = (replace(judged, queries=judged.queries[start::2]) for start in (0, 1))
-            fit = [other for other in data.values() if other is not judged] if way == "others" else [even]
-            test = judged if way == "others" else odd
-            mapped: dict[Reranker, Passed] = {}
-            print(f"\n{name}, fitted on {way}")
+            fit = [other for other in data.values() if other is not judged] if source == "others" else [even]
+            test = judged if source == "others" else odd
+            calibrated: dict[Reranker, ModelScores] = {}
+            print(f"\n{name}, fitted on {source}")
             for model in models:
                 try:
-                    made = calibrate(model, fit, method=options.method, unjudged="not relevant")
+                    fitted_map = calibrate(model, fit, method=options.method, unjudged="not relevant")
                 except InputError as error:
                     print(f"  {_label(model)}: no map, {error}")
                     continue
-                after = mapped[model] = _passed(Calibrated(reranker=model, map=made), test)
+                tested = calibrated[model] = _score(Calibrated(reranker=model, map=fitted_map), test)
                 print(
-                    f"  {_label(model)}: {made.method}, {made.fitted.pairs} candidates, "
-                    f"{made.fitted.prior:.1%} relevant, ECE "
-                    f"there {made.fitted.after.ece:.3f}, here {after.ece:.3f}"
+                    f"  {_label(model)}: {fitted_map.method}, {fitted_map.fitted.pairs} candidates, "
+                    f"{fitted_map.fitted.prior:.1%} relevant, ECE "
+                    f"there {fitted_map.fitted.after.ece:.3f}, here {tested.ece:.3f}"
                 )
-            for one, other in combinations(mapped, 2):
+            for one, other in combinations(calibrated, 2):
                 print(f"  {_label(one)} | {_label(other)}")
-                raw = _passed(one, test), _passed(other, test)
+                raw = _score(one, test), _score(other, test)
                 for threshold in THRESHOLDS:
-                    before = raw[0].kept(threshold), raw[1].kept(threshold)
-                    kept = mapped[one].kept(threshold), mapped[other].kept(threshold)
-                    counts = min(kept) >= LEAST
+                    before = raw[0].count_above(threshold), raw[1].count_above(threshold)
+                    after = calibrated[one].count_above(threshold), calibrated[other].count_above(threshold)
+                    is_case = min(after) >= LEAST
+                    few = "" if is_case else "  (few)"
                     print(
-                        f"    at {threshold:4.2f}  raw {before[0]:5} {before[1]:5} {_differ(before)}   "
-                        f"calibrated {kept[0]:5} {kept[1]:5} {_differ(kept)}{'' if counts else '  (few)'}",
+                        f"    at {threshold:4.2f}  raw {before[0]:5} {before[1]:5} {_excess(before)}   "
+                        f"calibrated {after[0]:5} {after[1]:5} {_excess(after)}{few}",
                         flush=True,
                     )
-                    if counts:
-                        counted += 1
-                        met["raw"] += max(before) < 1.2 * min(before)
-                        met["calibrated"] += max(kept) < 1.2 * min(kept)
-        print(f"\n{way}: under 20 % in {met['calibrated']} of {counted} cases calibrated, {met['raw']} raw")
+                    if is_case:
+                        cases += 1
+                        close["raw"] += max(before) < 1.2 * min(before)
+                        close["calibrated"] += max(after) < 1.2 * min(after)
+        print(f"\n{source}: under 20 % in {close['calibrated']} of {cases} cases calibrated, {close['raw']} raw")
 
 
-def _passed(model: Reranker, judged: Judged) -> Passed:
-    return Passed([model.rerank(query.text, query.candidates) for query in judged.queries], judged)
+def _score(model: Reranker, judged: Judged) -> ModelScores:
+    return ModelScores([model.rerank(query.text, query.candidates) for query in judged.queries], judged)
 
 
 def _cacheable(model: Reranker) -> bool:
@@ -156,8 +157,8 @@ def _share(values: Sequence[bool]) -> str:
     return f"{sum(values) / len(values):.1%}"
 
 
-def _differ(kept: tuple[int, int]) -> str:
-    return f"{max(kept) / min(kept) - 1:7.0%}" if min(kept) else "      –"
+def _excess(counts: tuple[int, int]) -> str:
+    return f"{max(counts) / min(counts) - 1:7.0%}" if min(counts) else "      –"
 
 
 if __name__ == "__main__":

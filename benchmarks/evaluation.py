@@ -1,12 +1,12 @@
-"""Real evaluations: every reranker that runs without a download, over judged collections, as one table.
+"""Evaluate every reranker that runs without a download on judged collections, and print one table.
 
     python benchmarks/evaluation.py COLLECTIONS --collection trec-dl19 --collection cranfield
         --config embedded --config lexical --bi-encoder all-MiniLM-L6-v2 --records records --depth 50 --queries 80
 
-COLLECTIONS is a folder with one folder a collection, as `rag_rerank.evaluation.read` takes them. For each collection
-this is what ``rag-rerank eval`` does, with the bi-encoder as one more reranker, which no config can name, and its
-fusion with the first stage as another. Answers are kept in ``--records``, so that the same command goes on where it
-stopped. ``--html`` names a folder for the pages.
+COLLECTIONS is a folder with one folder per collection, as `rag_rerank.evaluation.read` takes them. For each collection
+this does what ``rag-rerank eval`` does, with two more rerankers that no config can name: the bi-encoder, and its
+fusion with the first stage. Answers are stored in ``--records``, so that the same command goes on where it stopped.
+``--html`` names a folder for the pages.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def main() -> None:
     parser.add_argument("--collection", action="append", required=True)
     parser.add_argument("--config", action="append", default=[], help="NAME or NAME=FILE")
     parser.add_argument("--bi-encoder", help="folder of a sentence-transformers model")
-    parser.add_argument("--tokens", type=int, default=128, help="of a text that the bi-encoder reads")
+    parser.add_argument("--tokens", type=int, default=128, help="tokens of a text that the bi-encoder reads")
     parser.add_argument("--depth", type=int, default=100)
     parser.add_argument("--queries", type=int)
     parser.add_argument("--records", type=Path)
@@ -39,7 +39,7 @@ def main() -> None:
     options = parser.parse_args()
     for category in (TruncationWarning, CalibrationWarning):
         warnings.simplefilter("ignore", category)
-    rerankers = dict(map(_named, options.config))
+    rerankers = dict(map(_build, options.config))
     if options.bi_encoder:
         bi_encoder = BiEncoder(model=options.bi_encoder, tokens=options.tokens)
         rerankers[bi_encoder.label] = bi_encoder
@@ -50,33 +50,33 @@ def main() -> None:
     for name in options.collection:
         judged = read(options.collections / name, depth=options.depth, queries=options.queries)
         records = options.records and options.records / name
-        found = evaluate(judged, rerankers, depth=options.depth, records=records)
-        print("\n".join(_rows(found)), flush=True)
-        verdicts.append(f"- {name}: {found.verdict.words}")
+        evaluation = evaluate(judged, rerankers, depth=options.depth, records=records)
+        print("\n".join(_rows(evaluation)), flush=True)
+        verdicts.append(f"- {name}: {evaluation.verdict.words}")
         if options.html:
-            (options.html / f"{name}.html").write_text(evaluation_page(found.to_dict()), encoding="utf-8")
+            (options.html / f"{name}.html").write_text(evaluation_page(evaluation.to_dict()), encoding="utf-8")
     print("\n" + "\n".join(verdicts))
 
 
-def _named(config: str) -> tuple[str, Reranker]:
+def _build(config: str) -> tuple[str, Reranker]:
     name, _, file = config.partition("=")
     return name, rag_rerank.build(file or name)
 
 
-def _rows(found: Evaluation) -> Iterator[str]:
-    measure = found.settings.measures[0]
-    against = {(c.system, c.measure): c for c in found.comparisons if c.baseline == FIRST_STAGE}
-    for system in found.systems:
+def _rows(evaluation: Evaluation) -> Iterator[str]:
+    measure = evaluation.settings.measures[0]
+    by_system = {(c.system, c.measure): c for c in evaluation.comparisons if c.baseline == FIRST_STAGE}
+    for system in evaluation.systems:
         mean = f"{system.measures[measure].mean:.4f}"
         if system.name == FIRST_STAGE:
-            yield f"| {found.data.name}, {found.data.queries} queries | first stage | {mean} | | | | | |"
+            yield f"| {evaluation.data.name}, {evaluation.data.queries} queries | first stage | {mean} | | | | | |"
             continue
-        whole, top = against[system.name, measure], against[system.name, "nDCG@3"]
+        whole, top = by_system[system.name, measure], by_system[system.name, "nDCG@3"]
         p = "< 0.001" if whole.p_adjusted < 0.001 else f"{whole.p_adjusted:.3f}"
         cut = "" if system.truncated is None else f"{system.truncated:.0%}"
-        moved = f"{whole.helped}, {whole.hurt}, {whole.unchanged}"
+        counts = f"{whole.helped}, {whole.hurt}, {whole.unchanged}"
         change, lift = _change(whole.difference), _change(top.difference)
-        yield f"| | {system.name} | {mean} | {change} | {p} | {lift} | {moved} | {cut} |"
+        yield f"| | {system.name} | {mean} | {change} | {p} | {lift} | {counts} | {cut} |"
 
 
 def _change(difference: MeanEstimate) -> str:

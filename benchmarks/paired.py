@@ -1,4 +1,4 @@
-"""How sure the benchmarks are of a difference: a paired bootstrap over queries (10,000 samples, fixed seed)."""
+"""The interval of a difference in the benchmarks: a paired bootstrap over queries (10,000 samples, fixed seed)."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
-"""What the statistics of an evaluation promise, simulated at full scale where it is known what is true.
+"""Check the statistics of an evaluation on simulated data of which the truth is known.
 
     python benchmarks/proof.py --seeds 200 --simulations 5000
 
-It prints how often a reranker that knows nothing is recommended, behind a real first stage and behind one that knows
-nothing either, alone and among five; how often an oracle is; how often the 95 % interval of the mean difference in
-nDCG@10 holds the true one; and how often p-values are below a level where there is no difference. All by seed: two runs
-print the same. The simulated collections are those of ``tests/support/simulated_collections.py``.
+It prints how often a random reranker is recommended, behind a real and behind a random first stage, alone and among
+five; how often an oracle is; how often the 95 % interval of the mean difference in nDCG@10 contains the true one; and
+how often p-values are below a level where there is no difference. Seeds are fixed: two runs print the same. The
+simulated collections are those of ``tests/support/simulated_collections.py``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import numpy as np
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from support.simulated_collections import collection, covers, decided, differences, oracle, shuffled  # noqa: E402
+from support.simulated_collections import collection, decide, differences, interval_coverage, oracle, shuffled  # noqa: E402
 
 from rag_rerank.evaluation.data.judged import Judged  # noqa: E402
 from rag_rerank.evaluation.statistics import holm, randomisation  # noqa: E402
@@ -50,21 +50,21 @@ def main() -> None:
 
     print(f"| verdict on 50 queries, {options.seeds} seeds | reranking recommended |\n|---|---|")
     for name, (quality, rerankers) in CASES.items():
-        told = []
+        verdicts = []
         for seed in range(options.seeds):
             judged = collection(seed, quality=quality)
-            told.append(decided(judged, rerankers(judged, seed), samples=10_000))
-        chosen = sorted({one.system for one in told if one.system is not None})
-        systems = f" ({', '.join(chosen)})" if chosen else ""
-        print(f"| {name} | {sum(one.rerank for one in told)}{systems} |", flush=True)
+            verdicts.append(decide(judged, rerankers(judged, seed), samples=10_000))
+        winners = sorted({one.system for one in verdicts if one.system is not None})
+        systems = f" ({', '.join(winners)})" if winners else ""
+        print(f"| {name} | {sum(one.rerank for one in verdicts)}{systems} |", flush=True)
 
     print(f"\n| 95 % interval, {options.simulations} simulations | zeros | n = 30 | n = 50 | n = 150 |")
     print("|---|---|---|---|---|")
     for kind in ("one relevant", "graded"):
         population = differences(kind)
-        found = (covers(population, n, options.simulations, samples=10_000) for n in (30, 50, 150))
+        shares = (interval_coverage(population, n, options.simulations, samples=10_000) for n in (30, 50, 150))
         zeros = (population == 0).mean()
-        print(f"| {kind} | {zeros:.0%} | " + " | ".join(f"{100 * share:.1f} %" for share in found) + " |", flush=True)
+        print(f"| {kind} | {zeros:.0%} | " + " | ".join(f"{100 * share:.1f} %" for share in shares) + " |", flush=True)
 
     levels = (0.01, 0.05, 0.1, 0.25, 0.5)
     print(f"\n| p-value at most, no difference | {' | '.join(map(str, levels))} |\n|---|{'---|' * len(levels)}")

@@ -1,4 +1,4 @@
-"""What demo and notebooks stand on: real passages, real questions, and BM25 as the first stage."""
+"""What the demo and the notebooks use: real passages, real questions, and BM25 as the first stage."""
 
 import gzip
 import json
@@ -7,24 +7,24 @@ import warnings
 from pathlib import Path
 
 with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # in a notebook, bm25s' progress bar misses ipywidgets
+    warnings.simplefilter("ignore")  # in a notebook, the progress bar of bm25s warns that ipywidgets is missing
     import bm25s
 
 DATA = Path(__file__).parent / "data"
 
 
 def chunks() -> dict[str, str]:
-    """Return passages of Wikipedia, by id."""
+    """Return passages of Wikipedia by id."""
     return {row["id"]: row["text"] for row in _rows("chunks.jsonl.gz")}
 
 
 def questions() -> list[dict]:
-    """Return questions with ``id``, ``text`` and ``relevant``, the ids of the passages with an answer."""
+    """Return questions with ``id``, ``text`` and ``relevant``, the ids of the passages that hold an answer."""
     return _rows("questions.jsonl.gz")
 
 
 class Bm25:
-    """A first stage: the passages that share the rarest words with a query."""
+    """A first stage: finds the passages that share the rarest words with a query."""
 
     def __init__(self, texts: dict[str, str]) -> None:
         self.ids = list(texts)
@@ -32,7 +32,7 @@ class Bm25:
         self.index.index([_words(text) for text in texts.values()], show_progress=False)
 
     def search(self, query: str, k: int) -> list[tuple[str, float]]:
-        """Return the ids of the best ``k`` passages with their scores, best first."""
+        """Return the ids and scores of the best ``k`` passages, best first."""
         scores = self.index.get_scores(_words(query))
         best = sorted(range(len(scores)), key=lambda i: (-scores[i], i))[:k]
         return [(self.ids[i], float(scores[i])) for i in best]

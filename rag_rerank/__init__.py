@@ -1,4 +1,4 @@
-"""Provider-agnostic reranking for retrieval-augmented generation.
+"""Provider-agnostic reranking for retrieval-augmented generation: one interface for local models and rerank APIs.
 
 >>> import rag_rerank
 >>> reranker = rag_rerank.build("embedded")
@@ -10,10 +10,10 @@
 import logging
 
 from rag_rerank._version import __version__ as __version__
-from rag_rerank.backends.api.attempts import RetryPolicy
 from rag_rerank.backends.api.breaker import Breaker
 from rag_rerank.backends.api.limiter import Limits
 from rag_rerank.backends.api.pricing import Price
+from rag_rerank.backends.api.retry import RetryPolicy
 from rag_rerank.base import Composite, PointwiseReranker, Reranker
 from rag_rerank.compose import (
     Cached,

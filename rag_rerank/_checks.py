@@ -7,7 +7,7 @@ from collections.abc import Collection
 
 from rag_rerank.errors import ConfigError, did_you_mean
 
-__all__ = ["at_least", "finite_positive", "one_of", "share"]
+__all__ = ["at_least", "finite_positive", "one_of", "share", "whole_number"]
 
 
 def one_of(value: object, choices: Collection[str], path: str) -> None:
@@ -21,6 +21,12 @@ def at_least(value: float, least: float, path: str) -> None:
     """Raise unless a number is at least ``least``."""
     if not value >= least:
         raise ConfigError(f"{_field(path)} must be at least {least}, got {value}", path=path)
+
+
+def whole_number(value: object, least: int, path: str) -> None:
+    """Raise unless a value is an integer of at least ``least``; ``True`` and ``1.0`` are none."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ConfigError(f"must be a whole number of at least {least}, got {value!r:.80}", path=path)
 
 
 def finite_positive(value: float, path: str) -> None:

@@ -37,9 +37,9 @@ def world(request: pytest.FixtureRequest) -> Iterator[World]:
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A tiny checkpoint that a training starts from."""
-    from support.training_runs import made_base
+    from support.training_runs import write_base
 
-    return made_base(tmp_path_factory.mktemp("base"))
+    return write_base(tmp_path_factory.mktemp("base"))
 
 
 @pytest.fixture

@@ -1,10 +1,10 @@
-"""The checkpoint of the embedded models: an encoder, weights of word pieces, and the numbers of the head.
+"""Build the checkpoint of the embedded model: an encoder, weights of word pieces, and the numbers of the head.
 
     python benchmarks/embedded/assemble.py ENCODER IDF OUT [--scale 0.37 --offset -7.1]
 
-ENCODER is a folder with a BERT sentence encoder (all-MiniLM-L6-v2, or what ``teach.py`` made of it), IDF a JSON file
-with a weight for each word piece (``idf.json`` of ``bert-uncased.zip`` in opensearch-project/ml-commons), OUT the
-folder to make. ``rag-rerank export OUT -o FOLDER --weights int8`` makes of it what the package holds.
+ENCODER is a folder with a BERT sentence encoder (all-MiniLM-L6-v2, or an encoder of ``teach.py``), IDF a JSON file with
+a weight for each word piece (``idf.json`` of ``bert-uncased.zip`` in opensearch-project/ml-commons), OUT the folder to
+make. ``rag-rerank export OUT -o FOLDER --weights int8`` turns it into the folder in the package.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ WEIGHTS = {
     "covered": 1.0,
 }
 """Set by hand, in round numbers: the mean over the development collections hardly moves when one is halved or doubled
-(``docs/models.md``). Fitted on the training text they were worse there, for its queries are headings and questions
-about single sentences."""
+(``docs/models.md``). Weights fitted on the training text were worse there: its queries are headings and questions about
+single sentences."""
 
 COMMON = 0.3
-"""Added to every word piece's weight, so that none counts nothing."""
+"""Added to every word piece's weight, so that each counts."""
 
 WINDOW = 512
-"""All positions that the weights have. The encoder's own card says 256; read to the end, texts beyond that rank better
-with this head (``docs/models.md``), though not by the cosine alone."""
+"""All positions of the weights. The encoder's own card says 256; with this head longer texts rank better if they are
+read to the end (``docs/models.md``), though not by the cosine alone."""
 
 
 def main() -> None:
@@ -42,8 +42,8 @@ def main() -> None:
     parser.add_argument("encoder", type=Path)
     parser.add_argument("idf", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--scale", type=float, default=1.0, help="of the weights, and")
-    parser.add_argument("--offset", type=float, default=0.0, help="what is added: as scale.py fits them")
+    parser.add_argument("--scale", type=float, default=1.0, help="factor of the weights, by scale.py")
+    parser.add_argument("--offset", type=float, default=0.0, help="offset of the logit, by scale.py")
     options = parser.parse_args()
     idf = json.loads(options.idf.read_text(encoding="utf-8"))
     assemble(options.encoder, idf, options.scale, options.offset).save_pretrained(options.out)
@@ -51,18 +51,18 @@ def main() -> None:
 
 
 def assemble(encoder: Path, idf: dict[str, float], scale: float, offset: float) -> Any:
-    """Return the model."""
+    """Return the model of an encoder, with the weights of word pieces and the head."""
     import torch
     from transformers import AutoModel
 
     register()
     config_class, model_class = architecture()
-    given = json.loads((encoder / "config.json").read_text(encoding="utf-8"))
+    config = json.loads((encoder / "config.json").read_text(encoding="utf-8"))
     for key in ("architectures", "model_type", "transformers_version", "_name_or_path"):
-        given.pop(key, None)
+        config.pop(key, None)
     pieces = json.loads((encoder / "tokenizer.json").read_text(encoding="utf-8"))["model"]["vocab"]
-    not_compared = [pieces[name] for name in ("[UNK]", "[CLS]", "[SEP]")]
-    model = model_class(config_class(**given, num_labels=1, special_ids=not_compared)).eval()
+    special_ids = [pieces[name] for name in ("[UNK]", "[CLS]", "[SEP]")]
+    model = model_class(config_class(**config, num_labels=1, special_ids=special_ids)).eval()
     weights = AutoModel.from_pretrained(encoder, local_files_only=True).state_dict()
     model.bert.load_state_dict({name: weight for name, weight in weights.items() if not name.startswith("pooler")})
     with torch.no_grad():
@@ -75,22 +75,22 @@ def assemble(encoder: Path, idf: dict[str, float], scale: float, offset: float) 
 
 
 def tokenizer(encoder: Path) -> Any:
-    """Return the encoder's tokenizer, which puts ``[CLS]`` before the text, too."""
+    """Return the encoder's tokenizer with a second ``[CLS]`` before the text."""
     from tokenizers import Tokenizer
     from tokenizers.processors import TemplateProcessing
     from transformers import PreTrainedTokenizerFast
 
-    made = Tokenizer.from_file(str(encoder / "tokenizer.json"))
-    made.no_truncation()
-    made.no_padding()
-    special = {name: made.token_to_id(name) for name in ("[CLS]", "[SEP]")}
-    made.post_processor = TemplateProcessing(
+    result = Tokenizer.from_file(str(encoder / "tokenizer.json"))
+    result.no_truncation()
+    result.no_padding()
+    special = {name: result.token_to_id(name) for name in ("[CLS]", "[SEP]")}
+    result.post_processor = TemplateProcessing(
         single="[CLS] $A [SEP]",
         pair="[CLS]:0 $A:0 [SEP]:0 [CLS]:1 $B:1 [SEP]:1",
         special_tokens=list(special.items()),
     )
     return PreTrainedTokenizerFast(
-        tokenizer_object=made,
+        tokenizer_object=result,
         unk_token="[UNK]",
         sep_token="[SEP]",
         pad_token="[PAD]",

@@ -1,10 +1,10 @@
-"""The scale and offset of the head, so that its sigmoid is a probability among candidates of BM25.
+"""Fit scale and offset of the head, so that its sigmoid is a probability among candidates of BM25.
 
     python benchmarks/embedded/scale.py CHECKPOINT PAIRS.jsonl.gz ... [--queries 500]
 
-CHECKPOINT is what ``assemble.py`` makes without scale and offset. Of each file of pairs (query, positive) so many
-queries are drawn; each meets its positive and the 14 best others of BM25. A logistic regression over the scores gives
-the two numbers for ``assemble.py``. Nothing else of the embedded model comes from this text.
+CHECKPOINT is a folder of ``assemble.py`` without scale and offset. The queries are a sample of each file of pairs
+(query, positive); each is scored with its positive and the 14 best others of BM25. A logistic regression over the
+scores gives the two numbers for ``assemble.py``. Nothing else of the embedded model comes from this text.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ def main() -> None:
     scores, relevant = [], []
     with rag_rerank.build({"type": "torch", "model": options.checkpoint}) as model:
         for file in options.pairs:
-            read = read_examples(file)
-            drawn = random.Random(0).sample(read.examples, min(options.queries, len(read.examples)))
+            data = read_examples(file)
+            sample = random.Random(0).sample(data.examples, min(options.queries, len(data.examples)))
             corpora: dict[str, dict[str, str]] = {}
-            for example in read.examples:
+            for example in data.examples:
                 corpora.setdefault(example.source, {}).update({p.id: p.text for p in example.passages})
-            few = replace(read, examples=tuple(drawn))
+            few = replace(data, examples=tuple(sample))
             for example in mine(few, negatives=NEGATIVES, depth=NEGATIVES, corpora=corpora).examples:
                 scores += model.score(example.query, [passage.text for passage in example.passages]).values
                 relevant += [passage.origin == "positive" for passage in example.passages]
-            print(f"{file.name}: {len(drawn)} queries", flush=True)
+            print(f"{file.name}: {len(sample)} queries", flush=True)
     fitted = LogisticRegression(C=1e6).fit([[score] for score in scores], relevant)
     print(f"--scale {fitted.coef_[0][0]:.2f} --offset {fitted.intercept_[0]:.1f}")
 

@@ -1,12 +1,12 @@
-"""A small encoder that gives the token vectors of a large one.
+"""Train a small encoder to give the token vectors of a large one.
 
     python benchmarks/embedded/teach.py ENCODER PAIRS.jsonl.gz ... OUT --minutes 35
 
-ENCODER is all-MiniLM-L6-v2. The student keeps its embeddings as they are and two of its six layers, the first and the
-last, of whose feed-forward the widest half of the neurons stays (the largest product of the norms of what goes in and
-out). It reads the passages (128 tokens) and queries (64) of the pairs, and learns the teacher's last vector of every
-token: cosine of the tokens, cosine of their means, and the cosines of the means among each other (weights 1, 2, 5).
-The learning rate falls to zero over the minutes given, so another machine takes other steps.
+ENCODER is all-MiniLM-L6-v2. The student keeps its embeddings, which are not trained, and two of its six layers, the
+first and the last. Of their feed-forward it keeps half of the neurons, those with the largest product of the norms of
+their input and output weights. It reads the passages (128 tokens) and queries (64) of the pairs, and learns the
+teacher's last vector of every token: cosine of the tokens, cosine of their means, and the cosines of the means among
+each other (weights 1, 2, 5). The learning rate falls to zero over ``--minutes``, so another machine does other steps.
 """
 
 from __future__ import annotations
@@ -44,33 +44,33 @@ def main() -> None:
     rng = random.Random(0)
     teacher = AutoModel.from_pretrained(options.encoder, local_files_only=True).eval()
     tokenizer = AutoTokenizer.from_pretrained(options.encoder, local_files_only=True)
-    student = made_of(teacher)
+    student = student_of(teacher)
     texts = [t for file in options.pairs for t in read(file, tokenizer, options.passages, rng)]
     rng.shuffle(texts)
-    learning = [p for p in student.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(learning, lr=RATE, weight_decay=0.01)
-    began, step = time.monotonic(), 0
-    while (spent := (time.monotonic() - began) / (60 * options.minutes)) < 1:
+    parameters = [p for p in student.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(parameters, lr=RATE, weight_decay=0.01)
+    start, step = time.monotonic(), 0
+    while (time_share := (time.monotonic() - start) / (60 * options.minutes)) < 1:
         for batch in batches(texts, rng):
-            spent = (time.monotonic() - began) / (60 * options.minutes)
-            if spent >= 1:
+            time_share = (time.monotonic() - start) / (60 * options.minutes)
+            if time_share >= 1:
                 break
             for group in optimizer.param_groups:
-                group["lr"] = RATE * min(1, (step + 1) / 100) * (1 - spent)
+                group["lr"] = RATE * min(1, (step + 1) / 100) * (1 - time_share)
             loss = difference(teacher, student, batch)
             optimizer.zero_grad()
             loss.backward()
-            torch.nn.utils.clip_grad_norm_(learning, 1.0)
+            torch.nn.utils.clip_grad_norm_(parameters, 1.0)
             optimizer.step()
             step += 1
             if step % 100 == 0:
-                print(f"step {step}, {spent:.0%} of the time, loss {loss.item():.4f}", flush=True)
+                print(f"step {step}, {time_share:.0%} of the time, loss {loss.item():.4f}", flush=True)
     student.save_pretrained(options.out)
     tokenizer.save_pretrained(options.out)
 
 
-def made_of(teacher: Any) -> Any:
-    """Return the student: embeddings that do not learn, and what it keeps of the layers."""
+def student_of(teacher: Any) -> Any:
+    """Return the student: frozen embeddings, and two reduced layers."""
     from transformers import BertModel
 
     config = type(teacher.config)(
@@ -84,8 +84,8 @@ def made_of(teacher: Any) -> Any:
     )
     student = BertModel(config, add_pooling_layer=False)
     student.embeddings.load_state_dict(teacher.embeddings.state_dict())
-    for learner, kept in zip(student.encoder.layer, LAYERS, strict=True):
-        layer = teacher.encoder.layer[kept]
+    for learner, number in zip(student.encoder.layer, LAYERS, strict=True):
+        layer = teacher.encoder.layer[number]
         inner, outer = layer.intermediate.dense, layer.output.dense
         widest = (inner.weight.norm(dim=1) * outer.weight.norm(dim=0)).topk(WIDE).indices
         learner.attention.load_state_dict(layer.attention.state_dict())
@@ -97,7 +97,7 @@ def made_of(teacher: Any) -> Any:
 
 
 def read(file: Path, tokenizer: Any, passages: int, rng: random.Random) -> Iterator[list[int]]:
-    """Yield the token ids of a file's texts, each once."""
+    """Yield the token ids of the different texts of a file."""
     with gzip.open(file, "rt", encoding="utf-8") as lines:
         rows = [json.loads(line) for line in lines]
     rng.shuffle(rows)
@@ -107,7 +107,7 @@ def read(file: Path, tokenizer: Any, passages: int, rng: random.Random) -> Itera
 
 
 def batches(texts: list[list[int]], rng: random.Random) -> Iterator[list[list[int]]]:
-    """Yield batches of like length, in random order within each 4,096 texts."""
+    """Yield batches of similar length, in random order within each 4,096 texts."""
     for start in range(0, len(texts), 4096):
         some: list[list[list[int]]] = [[]]
         for text in sorted(texts[start : start + 4096], key=len):
@@ -124,10 +124,10 @@ def difference(teacher: Any, student: Any, texts: list[list[int]]) -> torch.Tens
     ids = torch.tensor([text + [0] * (width - len(text)) for text in texts])
     mask = torch.tensor([[1.0] * len(text) + [0.0] * (width - len(text)) for text in texts])
     with torch.no_grad():
-        wanted = teacher(input_ids=ids, attention_mask=mask).last_hidden_state
-    given = student(input_ids=ids, attention_mask=mask).last_hidden_state
-    tokens = ((1 - cosine_similarity(given, wanted, dim=-1)) * mask).sum() / mask.sum()
-    means = [normalize((vectors * mask[..., None]).sum(1), dim=-1) for vectors in (given, wanted)]
+        targets = teacher(input_ids=ids, attention_mask=mask).last_hidden_state
+    vectors = student(input_ids=ids, attention_mask=mask).last_hidden_state
+    tokens = ((1 - cosine_similarity(vectors, targets, dim=-1)) * mask).sum() / mask.sum()
+    means = [normalize((tensor * mask[..., None]).sum(1), dim=-1) for tensor in (vectors, targets)]
     apart = (1 - (means[0] * means[1]).sum(-1)).mean()
     among = ((means[0] @ means[0].T - means[1] @ means[1].T) ** 2).mean()
     loss: torch.Tensor = tokens + 2 * apart + 5 * among

@@ -9,73 +9,74 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, get_args
 
+from rag_rerank._checks import at_least, one_of
 from rag_rerank._lazy import forget, load_once, need
-from rag_rerank.backends.api.attempts import RetryPolicy
-from rag_rerank.backends.api.base import ApiReranker, find_key
+from rag_rerank.backends.api.base import ApiReranker, find_key, split
 from rag_rerank.backends.api.breaker import Breaker
-from rag_rerank.backends.api.call import split
 from rag_rerank.backends.api.dialects import DIALECTS, Dialect, Name
 from rag_rerank.backends.api.event_loops import PerLoop
 from rag_rerank.backends.api.exchange import Exchange, Reply, get_field, read_rows
 from rag_rerank.backends.api.http_transport import HttpRequest, HttpResponse, as_json, asend, send, translate_error
 from rag_rerank.backends.api.limiter import Limits
 from rag_rerank.backends.api.pricing import Price
-from rag_rerank.backends.api.server_info import ServerInfoCache
-from rag_rerank.errors import BackendError, ConfigError, did_you_mean
+from rag_rerank.backends.api.retry import RetryPolicy
+from rag_rerank.backends.api.server_info import ServerInfo, ServerInfoCache
+from rag_rerank.errors import BackendError, ConfigError
 from rag_rerank.execution.deadline import seconds_left
 from rag_rerank.types import SCALES, Scale
 
 __all__ = ["Breaker", "HttpReranker", "Limits", "Price", "RetryPolicy"]
 
-_INFO_SECONDS = 2.0  # a server that does not tell what it serves by then is asked to rerank without
+_INFO_SECONDS = 2.0  # a server that has not said what it serves by then is asked to rerank all the same
 
 
 @dataclass(frozen=True, kw_only=True)
 class HttpReranker(ApiReranker):
-    """Scores by a rerank server, asked in its own dialect.
+    """Scores by a rerank server without an SDK, asked in its own dialect.
 
     ========== ======================================== ==================== ======================================
-    dialect    server, and what is added to base_url    scale                limits, and what to know
+    dialect    server, and what is added to base_url    scale                limits and peculiarities
     ========== ======================================== ==================== ======================================
-    tei        Text Embeddings Inference: /rerank       sigmoid              32 texts and 2 MB, or what it says
-                                                                             itself; cuts long texts
+    tei        Text Embeddings Inference: /rerank       sigmoid              32 texts and 2 MB, or the limits that
+                                                                             it states; cuts long texts
     vllm       vLLM: /rerank                            relevance            refuses long texts, unless told to cut
-    infinity   Infinity: /rerank                        sigmoid              2,048 texts; cuts, and does not tell
-    llamacpp   llama-server --reranking: /rerank        sigmoid              refuses what is over its ubatch size
+    infinity   Infinity: /rerank                        sigmoid              2,048 texts; cuts, and does not say so
+    llamacpp   llama-server --reranking: /rerank        sigmoid              refuses texts over its ubatch size
     nim        NVIDIA NIM: /v1/ranking                  sigmoid              512 texts; refuses long texts
-    mixedbread Mixedbread: /v1/reranking                relevance            ``MXBAI_API_KEY``; cuts, and does not tell
+    mixedbread Mixedbread: /v1/reranking                relevance            ``MXBAI_API_KEY``; cuts, and does not
+                                                                             say so
     jina       Jina AI: /rerank                         relevance;           ``JINA_API_KEY``
                                                         v3: similarity
     cohere     gateways with Cohere's v2 API:           relevance            for Cohere itself, use type ``cohere``
                /v2/rerank
     ========== ======================================== ==================== ======================================
 
-    Servers of ``sigmoid`` are asked for the logit, which is what is ranked by and stands in ``raw_score``; so no ties
-    arise where the sigmoid is 1. Usage has the tokens that the answer tells, and nothing where it tells nothing.
+    Servers with the scale ``sigmoid`` are asked for the logit, which orders the texts and stands in ``raw_score``; so
+    no ties arise where the sigmoid is 1. Usage has the tokens that the answer names, and nothing where it names none.
 
     TEI says what it serves (``/info``), and is asked once: its limits are kept, its model stands in the trace, a
     model that is no reranker, or not the one named here, is an error, and a note says how many texts seem to be
-    longer than its window. A note also says if it did not tell.
+    longer than its window. A note also says if it gave no such answer.
 
-    Redirects are not followed. ``timeout`` seconds are waited for the connection and for the beginning of an answer,
-    and its end must not come later than that either; only a server that sends its headers byte by byte can take longer,
-    up to the time of the call. Proxies are those of the environment, or of the injected client.
+    Redirects are not followed. The connection and the beginning of an answer may each take ``timeout`` seconds, and the
+    whole answer no longer than that; only a server that sends its headers byte by byte can take longer, up to the time
+    of the call. Proxies are those of the environment, or of the injected client.
 
     Args:
-        dialect: How the server speaks; see above.
+        dialect: The server's wire format; see above.
         model: The model. Where the server has just one, it may be left out; then nothing can be cached. TEI's
             requests have no such field: a name is compared with what it serves.
         api_key: The key, or ``"${VAR}"``, sent as a bearer token. By default that of the variable above (for
             ``nim`` ``NVIDIA_API_KEY``); servers that you run need none.
         base_url: Where the server is. Mixedbread and Jina have their own.
-        path: What is added to ``base_url``, where it is not the usual (OpenRouter, OpenVINO; NVIDIA's hosted models
-            have a URL each, and ``/reranking``). Shown in traces and configs, so no place for a key.
-        answers_on: What the scores mean, where that is not the dialect's usual. llama.cpp gives probabilities, and
+        path: The path to add to ``base_url`` instead of the dialect's (OpenRouter, OpenVINO; NVIDIA's hosted models
+            have a URL each, and ``/reranking``). Shown in traces and configs, so it must not hold a key.
+        answers_on: The scale of the scores, where it is not the dialect's. llama.cpp gives probabilities, and
             no logits, for Qwen3-Reranker (``relevance``); vLLM gives cosines for embedding models (``similarity``),
             and logits with ``extra_body={"use_activation": False}`` (``sigmoid``); Infinity gives no logits before
             October 2024 (``relevance``).
         extra_body: Further fields of each request, such as vLLM's ``truncate_prompt_tokens``.
-        max_texts: Texts in one request at most, where fewer than the usual are wanted, or more are allowed.
+        max_texts: Texts in one request at most, instead of the dialect's limit.
         client: An ``httpx.Client`` for proxies, certificates or a transport of your own; you close it.
         async_client: An ``httpx.AsyncClient``, for one event loop.
 
@@ -99,12 +100,9 @@ class HttpReranker(ApiReranker):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.dialect not in get_args(Name):
-            raise ConfigError(
-                f"unknown dialect {self.dialect!r}{did_you_mean(str(self.dialect), get_args(Name))}", path="dialect"
-            )
+        one_of(self.dialect, get_args(Name), "dialect")
         row = self._row
-        if self.base_url is None and row.home is None:
+        if self.base_url is None and row.default_url is None:
             raise ConfigError(
                 f"dialect {self.dialect!r} needs base_url: where your server is, such as http://gpu-box:8080",
                 path="base_url",
@@ -113,31 +111,31 @@ class HttpReranker(ApiReranker):
             raise ConfigError(f"dialect {self.dialect!r} needs a model", path="model")
         if self.path is not None and not self.path.startswith("/"):
             raise ConfigError(f"path must start with /, got {self.path!r}", path="path")
-        if self.answers_on is not None and self.answers_on not in SCALES:
-            raise ConfigError(f"answers_on must be one of {', '.join(SCALES)}", path="answers_on")
-        if self.max_texts is not None and self.max_texts < 1:
-            raise ConfigError(f"max_texts must be at least 1, got {self.max_texts}", path="max_texts")
-        object.__setattr__(self, "extra_body", row.checked(self.extra_body))
+        if self.answers_on is not None:
+            one_of(self.answers_on, SCALES, "answers_on")
+        if self.max_texts is not None:
+            at_least(self.max_texts, 1, "max_texts")
+        object.__setattr__(self, "extra_body", row.check_extra(self.extra_body))
 
     @property
     def label(self) -> str:
-        """How traces call this reranker: by its dialect, and its model where one is named."""
+        """The name of this reranker in traces: its dialect, and its model where one is named."""
         return self.name or ":".join(filter(None, (self.kind, self.dialect, self.model)))
 
     @property
     def scale(self) -> Scale:
-        """What this server's scores mean."""
+        """The scale of this server's scores."""
         return self.answers_on or ("similarity" if self._listwise else self._row.scale)
 
     @property
     def model_id(self) -> str | None:
         """The model that the server says it has, with its commit; else the one that is named here."""
-        said = self._met.server
-        return "@".join(filter(None, (said.model, said.revision))) or self.model or None
+        info = self._server_info
+        return "@".join(filter(None, (info.model, info.revision))) or self.model or None
 
     @property
     def why_not_cacheable(self) -> str | None:
-        """A model without a name, or one that reads all texts of a request together."""
+        """Not cacheable with a model without a name, or with one that reads all texts of a request together."""
         if self._listwise:
             return f"{self.model} reads the texts of a request together"
         if not self.model:
@@ -145,29 +143,29 @@ class HttpReranker(ApiReranker):
         return super().why_not_cacheable
 
     def key(self) -> str:
-        """Return the key that a request would carry now; nothing where none is needed and none is given.
+        """Return the key that a request would carry now; empty where none is needed and none is given.
 
         Raises:
             AuthenticationError: There is none, or it holds what no header can hold.
         """
-        return find_key(self.kind, self.api_key, self._row.keys, optional=self._row.home is None)
+        return find_key(self.kind, self.api_key, self._row.keys, optional=self._row.default_url is None)
 
     def warm_up(self) -> None:
-        """Make the client, and ask the server what it serves, if it is one that tells."""
-        if not self._injected:
-            _ = self._own
+        """Make the client, and ask the server what it serves, if it is one that says so."""
+        if not self._has_client:
+            _ = self._client
         if self.client is not None or self.async_client is None:
-            self._meet()
+            self._discover()
 
     def close(self) -> None:
         """Close the own client of the threads, and forget what the server said."""
-        if own := forget(self, "_own"):
-            own.close()
-        forget(self, "_met")
+        if client := forget(self, "_client"):
+            client.close()
+        forget(self, "_server_info_cache")
 
     async def aclose(self) -> None:
         """Close the own clients: that of the running event loop, and that of the threads."""
-        await self._own_async.aclose()
+        await self._async_client.aclose()
         await super().aclose()
 
     def _identity_facts(self) -> Mapping[str, Any]:
@@ -182,101 +180,106 @@ class HttpReranker(ApiReranker):
         return self._row.cosine is not None and self.model.startswith(self._row.cosine)
 
     def _url(self, path: str) -> str:
-        return f"{self.base_url or self._row.home}{path}"
+        return f"{self.base_url or self._row.default_url}{path}"
 
     def _host(self) -> str:
         return self._url("")
 
     @load_once
-    def _own(self) -> Any:
+    def _client(self) -> Any:
         client = _httpx().Client()
         weakref.finalize(self, client.close)
         return client
 
     @load_once
-    def _own_async(self) -> PerLoop[Any]:
+    def _async_client(self) -> PerLoop[Any]:
         return PerLoop(load=_httpx, make=lambda: _httpx().AsyncClient(), close=lambda client: client.aclose())
 
     @load_once
-    def _met(self) -> ServerInfoCache:
+    def _server_info_cache(self) -> ServerInfoCache:
         return ServerInfoCache()
 
-    def _meet(self) -> None:
-        if self._curious:
-            exchange = self._exchange("")(())
-            try:
-                answer = self._told(exchange, self._question(exchange), _patience())
-            except BackendError as error:
-                self._met.unanswered(error)
-            else:
-                self._met.answered(exchange, answer, self.model)
+    @property
+    def _server_info(self) -> ServerInfo:
+        return self._server_info_cache.info
 
-    async def _ameet(self) -> None:
-        if self.client is not None and self.async_client is None:
-            await asyncio.to_thread(self._meet)
-        elif self._curious:
+    def _discover(self) -> None:
+        if self._needs_discovery:
             exchange = self._exchange("")(())
             try:
-                answer = await self._atold(exchange, self._question(exchange), _patience())
+                response = self._exchange_json(exchange, self._info_request(exchange), _info_timeout())
             except BackendError as error:
-                self._met.unanswered(error)
+                self._server_info_cache.note_failure(error)
             else:
-                self._met.answered(exchange, answer, self.model)
+                self._server_info_cache.read(exchange, response, self.model)
+
+    async def _adiscover(self) -> None:
+        if self._needs_thread:
+            await asyncio.to_thread(self._discover)
+        elif self._needs_discovery:
+            exchange = self._exchange("")(())
+            try:
+                response = await self._aexchange_json(exchange, self._info_request(exchange), _info_timeout())
+            except BackendError as error:
+                self._server_info_cache.note_failure(error)
+            else:
+                self._server_info_cache.read(exchange, response, self.model)
 
     @property
-    def _curious(self) -> bool:
-        return self._row.info is not None and not self._met.server.final and not self._left_alone
+    def _needs_discovery(self) -> bool:
+        return self._row.info is not None and not self._server_info.final and not self._circuit_open
 
-    def _question(self, exchange: Exchange) -> HttpRequest:
+    def _info_request(self, exchange: Exchange) -> HttpRequest:
         return HttpRequest("GET", self._url(self._row.info or ""), exchange.key)
 
     def _send(self, exchange: Exchange, timeout: float) -> Reply:
-        return self._reply(exchange, self._told(exchange, self._request(exchange), timeout))
+        return self._read_reply(exchange, self._exchange_json(exchange, self._rerank_request(exchange), timeout))
 
     async def _asend(self, exchange: Exchange, timeout: float) -> Reply:
-        return self._reply(exchange, await self._atold(exchange, self._request(exchange), timeout))
+        response = await self._aexchange_json(exchange, self._rerank_request(exchange), timeout)
+        return self._read_reply(exchange, response)
 
-    def _told(self, exchange: Exchange, asked: HttpRequest, timeout: float) -> HttpResponse:
-        client = self._own if self.client is None else self.client
-        return exchange.sent(send, translate_error, client=client, asked=asked, timeout=min(timeout, self.timeout))
+    def _exchange_json(self, exchange: Exchange, request: HttpRequest, timeout: float) -> HttpResponse:
+        client, timeout = self._client if self.client is None else self.client, min(timeout, self.timeout)
+        return exchange.translated(send, translate_error, client=client, request=request, timeout=timeout)
 
-    async def _atold(self, exchange: Exchange, asked: HttpRequest, timeout: float) -> HttpResponse:
-        client = await self._own_async.get() if self.async_client is None else self.async_client
-        return await exchange.asent(
-            asend, translate_error, client=client, asked=asked, timeout=min(timeout, self.timeout)
-        )
+    async def _aexchange_json(self, exchange: Exchange, request: HttpRequest, timeout: float) -> HttpResponse:
+        client = await self._async_client.get() if self.async_client is None else self.async_client
+        timeout = min(timeout, self.timeout)
+        return await exchange.atranslated(asend, translate_error, client=client, request=request, timeout=timeout)
 
-    def _request(self, exchange: Exchange) -> HttpRequest:
+    def _rerank_request(self, exchange: Exchange) -> HttpRequest:
         row = self._row
         body = row.body(self.model, exchange.query, exchange.texts, self.extra_body)
         return HttpRequest("POST", self._url(self.path or row.path), exchange.key, body)
 
-    def _reply(self, exchange: Exchange, answer: HttpResponse) -> Reply:
-        row, told = self._row, answer.told
-        if answer.status != 200:
-            known = row.refusal(answer.status, str(told))
-            kind, advice = (known.kind, known.advice) if known else (None, None)
-            raise exchange.refused(answer.status, answer.headers, told, kind=kind, advice=advice)
-        if isinstance(told, str):
-            raise exchange.bad("it is not JSON of the expected shape")
-        return Reply(read_rows(row.listed(told), get_field, row.score), row.billed(told, answer.headers))
+    def _read_reply(self, exchange: Exchange, response: HttpResponse) -> Reply:
+        row, body = self._row, response.parsed
+        if response.status != 200:
+            refusal = row.refusal(response.status, str(body))
+            kind, advice = (refusal.kind, refusal.advice) if refusal else (None, None)
+            raise exchange.http_error(response.status, response.headers, body, kind=kind, advice=advice)
+        if isinstance(body, str):
+            raise exchange.bad_response("it is not JSON of the expected shape")
+        return Reply(read_rows(row.find_rows(body), get_field, row.score), row.read_usage(body, response.headers))
 
-    def _parts(self, query: str, texts: Sequence[str]) -> list[range]:
+    def _split(self, query: str, texts: Sequence[str]) -> list[range]:
         row = self._row
-        room = row.most_bytes - len(as_json(row.body(self.model, query, (), self.extra_body)))
-        weights = [0] * len(texts) if math.isinf(room) else [len(as_json(text)) + 1 for text in texts]
-        return split(weights, self._most, room)
+        most_bytes = row.most_bytes - len(as_json(row.body(self.model, query, (), self.extra_body)))
+        weights = [0] * len(texts) if math.isinf(most_bytes) else [len(as_json(text)) + 1 for text in texts]
+        return split(weights, self._request_texts, most_bytes)
 
     @property
-    def _most(self) -> int:
-        return self.max_texts or self._met.server.most_texts or self._row.most_texts
+    def _request_texts(self) -> int:
+        """Texts in one request at most."""
+        return self.max_texts or self._server_info.most_texts or self._row.most_texts
 
-    def _remarks(self, query: str, texts: Sequence[str]) -> tuple[str, ...]:
+    def _notes(self, query: str, texts: Sequence[str]) -> tuple[str, ...]:
         cuts = bool(self.extra_body.get("truncate", True))
-        return self._met.server.remarks(query, texts, most=self._most, cuts=cuts)
+        return self._server_info.notes(query, texts, most=self._request_texts, cuts=cuts)
 
 
-def _patience() -> float:
+def _info_timeout() -> float:
     return max(min(_INFO_SECONDS, seconds_left()), 0.05)
 
 

@@ -7,23 +7,24 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from rag_rerank._lazy import load_once, need
-from rag_rerank.backends.api.attempts import RetryPolicy
-from rag_rerank.backends.api.base import ApiReranker
+from rag_rerank.backends.api.base import ApiReranker, split
 from rag_rerank.backends.api.breaker import Breaker
-from rag_rerank.backends.api.call import pair_tokens, split
 from rag_rerank.backends.api.event_loops import PerLoop
 from rag_rerank.backends.api.exchange import Exchange, Reply, as_number, get_field, read_rows
 from rag_rerank.backends.api.limiter import Limits
-from rag_rerank.backends.api.pricing import Price
+from rag_rerank.backends.api.pricing import Price, pair_tokens
+from rag_rerank.backends.api.retry import RetryPolicy
 from rag_rerank.errors import BackendError, ConfigError, RequestTooLarge
 from rag_rerank.trace import Usage
 
 __all__ = ["Breaker", "Limits", "Price", "RetryPolicy", "VoyageReranker"]
 
-# Tokens of query and text together that a model reads, and tokens of one request; from Voyage's reference.
-_WINDOW, _WINDOWS = 32_000, {"rerank-2": 16_000, "rerank-2-lite": 8_000, "rerank-1": 8_000, "rerank-lite-1": 4_000}
-_REQUEST, _REQUESTS = 600_000, {"rerank-1": 300_000, "rerank-lite-1": 300_000}
-_SAFETY = 0.5  # numbers and code have up to twice the tokens of our estimate
+# tokens of query and text together that a model reads, and tokens of one request; from Voyage's reference
+_DEFAULT_WINDOW = 32_000
+_WINDOWS = {"rerank-2": 16_000, "rerank-2-lite": 8_000, "rerank-1": 8_000, "rerank-lite-1": 4_000}
+_DEFAULT_REQUEST_TOKENS = 600_000
+_REQUEST_TOKENS = {"rerank-1": 300_000, "rerank-lite-1": 300_000}
+_FILL = 0.5  # share of a request that is filled: numbers and code have up to twice the tokens of our estimate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,10 +37,10 @@ class VoyageReranker(ApiReranker):
 
     Up to 1,000 texts go in one request, fewer where they would pass the limit of tokens in one request (600,000;
     300,000 for the first generation). Voyage counts the query once for each text; the texts' tokens are estimated
-    here, and a request is filled to half of the limit. Where that still is too much, it is halved.
+    here, and a request is filled to half of the limit. A request that is still too large is halved.
 
-    The SDK does its work without its own retries. In threads it keeps connections of its own; an event loop has
-    one session of ours, which closes with the loop or at `aclose`, unless you have set ``voyageai.aiosession``.
+    The SDK's own retries are off. In threads it keeps connections of its own; an event loop has one session of ours,
+    which closes with the loop or at `aclose`, unless you have set ``voyageai.aiosession``.
 
     Args:
         model: ``rerank-2.5``, ``rerank-2.5-lite``, ``rerank-3`` ...
@@ -47,7 +48,7 @@ class VoyageReranker(ApiReranker):
             ``VOYAGE_API_KEY``, read at every call.
         base_url: Server with its ``/v1``; by default Voyage's own, or MongoDB's for a key that starts with ``al-``.
         truncation: Whether Voyage cuts a query or a text that is longer than the model's window, which it does not
-            tell; a note in the trace says how many texts seem to be longer. If false, such a text is refused.
+            say; a note in the trace says how many texts seem to be longer. If false, such a text is refused.
         client: A ``voyageai.Client``. Its own ``timeout`` counts, and it must not retry (``max_retries`` 0 or 1).
         async_client: A ``voyageai.AsyncClient``, on the same conditions.
 
@@ -87,29 +88,31 @@ class VoyageReranker(ApiReranker):
 
     @load_once
     def _session(self) -> PerLoop[Any]:
-        return PerLoop(load=_sdk, make=_new_client, close=lambda session: session.close())
+        return PerLoop(load=_sdk, make=_new_session, close=lambda session: session.close())
 
     def _send(self, exchange: Exchange, timeout: float) -> Reply:
         if self.client is not None:
-            return _reply_of_client(exchange.sent(self.client.rerank, _translate_error, **self._arguments(exchange)))
+            answer = exchange.translated(self.client.rerank, _translate_error, **self._arguments(exchange))
+            return _read_client_reply(answer)
         options = self._options(exchange, timeout)
-        answer = exchange.sent(_sdk().Reranking.create, _translate_error, **self._arguments(exchange), **options)
-        return _reply(exchange, answer)
+        answer = exchange.translated(_sdk().Reranking.create, _translate_error, **self._arguments(exchange), **options)
+        return _read_reply(exchange, answer)
 
     async def _asend(self, exchange: Exchange, timeout: float) -> Reply:
         if self.async_client is not None:
             send = self.async_client.rerank
-            return _reply_of_client(await exchange.asent(send, _translate_error, **self._arguments(exchange)))
+            answer = await exchange.atranslated(send, _translate_error, **self._arguments(exchange))
+            return _read_client_reply(answer)
         session = await self._session.get()
         sdk, options = _sdk(), self._options(exchange, timeout)
-        chosen = sdk.aiosession.set(sdk.aiosession.get() or session)
+        token = sdk.aiosession.set(sdk.aiosession.get() or session)
         try:
-            answer = await exchange.asent(
+            answer = await exchange.atranslated(
                 sdk.Reranking.acreate, _translate_error, **self._arguments(exchange), **options
             )
         finally:
-            sdk.aiosession.reset(chosen)
-        return _reply(exchange, answer)
+            sdk.aiosession.reset(token)
+        return _read_reply(exchange, answer)
 
     def _arguments(self, exchange: Exchange) -> dict[str, Any]:
         return {
@@ -123,13 +126,13 @@ class VoyageReranker(ApiReranker):
     def _options(self, exchange: Exchange, timeout: float) -> dict[str, Any]:
         return {"api_key": exchange.key, "base_url": self.base_url, "request_timeout": timeout}
 
-    def _parts(self, query: str, texts: Sequence[str]) -> list[range]:
-        window = _WINDOWS.get(self.model, _WINDOW)
+    def _split(self, query: str, texts: Sequence[str]) -> list[range]:
+        window = _WINDOWS.get(self.model, _DEFAULT_WINDOW)
         weights = [min(tokens, window) if self.truncation else tokens for tokens in pair_tokens(query, texts)]
-        return split(weights, self.most_texts, _REQUESTS.get(self.model, _REQUEST) * _SAFETY)
+        return split(weights, self.most_texts, _REQUEST_TOKENS.get(self.model, _DEFAULT_REQUEST_TOKENS) * _FILL)
 
-    def _remarks(self, query: str, texts: Sequence[str]) -> tuple[str, ...]:
-        window = _WINDOWS.get(self.model, _WINDOW)
+    def _notes(self, query: str, texts: Sequence[str]) -> tuple[str, ...]:
+        window = _WINDOWS.get(self.model, _DEFAULT_WINDOW)
         longer = sum(tokens > window for tokens in pair_tokens(query, texts))
         if not longer or not self.truncation:
             return ()
@@ -140,7 +143,7 @@ def _sdk() -> Any:
     return need("voyageai", extra="voyage")
 
 
-def _new_client() -> Any:
+def _new_session() -> Any:
     import aiohttp
 
     return aiohttp.ClientSession(trust_env=True)  # proxies of the environment, as the SDK uses them in threads
@@ -149,27 +152,29 @@ def _new_client() -> Any:
 def _translate_error(exchange: Exchange, error: Exception) -> BackendError:
     import aiohttp
 
-    known = need("voyageai.error", extra="voyage")
-    if isinstance(error, known.Timeout):
-        return exchange.late()
-    if isinstance(error, (known.APIConnectionError, aiohttp.ClientError)):
-        return exchange.lost(error)
-    if isinstance(error, known.VoyageError) and error.http_status is not None:
+    errors = need("voyageai.error", extra="voyage")
+    if isinstance(error, errors.Timeout):
+        return exchange.timeout_error()
+    if isinstance(error, (errors.APIConnectionError, aiohttp.ClientError)):
+        return exchange.connection_error(error)
+    if isinstance(error, errors.VoyageError) and error.http_status is not None:
         body = error.http_body if error.json_body is None else error.json_body
-        large = error.http_status == 400 and "max allowed tokens" in str(body)
-        return exchange.refused(error.http_status, error.headers, body, kind=RequestTooLarge if large else None)
-    return exchange.failed(error)
+        is_too_large = error.http_status == 400 and "max allowed tokens" in str(body)
+        return exchange.http_error(
+            error.http_status, error.headers, body, kind=RequestTooLarge if is_too_large else None
+        )
+    return exchange.sdk_error(error)
 
 
-def _reply(exchange: Exchange, answer: Any) -> Reply:
-    """Read the body as Voyage sent it.
+def _read_reply(exchange: Exchange, answer: Any) -> Reply:
+    """Read the body of an answer as Voyage sent it.
 
     The SDK returns the body of most 5xx answers (501, 520 ...) as if it were a success, without its status.
     """
     if isinstance(answer, str) or (isinstance(answer, Mapping) and "detail" in answer and "data" not in answer):
-        raise exchange.refused(None, {}, answer)
+        raise exchange.http_error(None, {}, answer)
     if not isinstance(answer, Mapping):
-        raise exchange.bad("it is not a JSON object")
+        raise exchange.bad_response("it is not a JSON object")
     usage = answer.get("usage")
     tokens = as_number(usage.get("total_tokens")) if isinstance(usage, Mapping) else None
     return Reply(
@@ -180,7 +185,7 @@ def _reply(exchange: Exchange, answer: Any) -> Reply:
     )
 
 
-def _reply_of_client(answer: Any) -> Reply:
+def _read_client_reply(answer: Any) -> Reply:
     tokens = as_number(getattr(answer, "total_tokens", None))
     return Reply(
         rows=read_rows(getattr(answer, "results", None), getattr),

@@ -124,10 +124,10 @@ def distil(
     from rag_rerank.training.distillation import plan as distillation_plan
     from rag_rerank.training.distillation import student as students
 
-    learner = students.student_of(student, base=base)
+    learner = students.plan_student(student, base=base)
     with ExitStack() as stack:
         teacher_reranker = stack.enter_context(build(teacher))
-        suitable = distillation_plan.settings_for(teacher_reranker, learner, depth)
+        suitable = distillation_plan.default_settings(teacher_reranker, learner, depth)
         defaults = {name: getattr(suitable, name) for name in _COMPUTED_DEFAULTS if training_values[name] is None}
         bars: list[Callable[..., None]] = []  # one, from the moment of consent on
 
@@ -169,7 +169,7 @@ def _plan(plan: Plan) -> Iterator[str]:
     rules = ", ".join(f"{count:,} {rule}" for rule, count in plan.queries.counts.items() if count)
     for name, words in (
         ("corpus", f"{plan.corpus.name}: {len(plan.corpus.documents):,} passages"),
-        ("queries", f"{plan.asked:,} of {len(plan.queries.queries):,} ({rules})"),
+        ("queries", f"{plan.question_count:,} of {len(plan.queries.queries):,} ({rules})"),
         ("teacher", str(plan.estimate)),
         ("student", str(plan.student)),
         ("loss", plan.settings.loss),
@@ -178,7 +178,7 @@ def _plan(plan: Plan) -> Iterator[str]:
 
 
 def _summary(result: Distillation, out: Path) -> str:
-    cost = result.taught.usage.cost
+    cost = result.teacher_scores.usage.cost
     cost_text = "" if cost is None else f"; the teacher cost ${cost:.4g}"
     lines = [f"{out}: {result.fidelity}{cost_text}"]
     if result.judged is not None:
@@ -194,8 +194,8 @@ def _as_dict(result: Distillation, out: Path) -> dict[str, Any]:
     return {
         "schema": 1,
         "folder": str(out),
-        "teacher": dict(result.taught.teacher),
-        "usage": result.taught.usage.to_dict(),
+        "teacher": dict(result.teacher_scores.teacher),
+        "usage": result.teacher_scores.usage.to_dict(),
         "following": result.fidelity.to_dict(),
         "judged": None if result.judged is None else asdict(result.judged),
     }

@@ -151,7 +151,7 @@ def train(
     judged: Judged | None = None
     if hold_out is not None:
         examples, rest = split.split(examples, share=hold_out, seed=settings.seed, shared_corpus=shared_corpus)
-        judged = training_validation.first_stage_of(rest, among=examples if shared_corpus else None, depth=depth)
+        judged = training_validation.held_out_queries(rest, among=examples if shared_corpus else None, depth=depth)
     elif validation is not None:
         judged = read(validation, depth=depth)
     examples, contamination = _without_leaks(examples, judged if validation else None, evaluations, shared_corpus)
@@ -162,7 +162,7 @@ def train(
             with bar("mining negatives") as progress:
                 examples = hard_negatives.mine(
                     examples,
-                    ways=mining_methods,
+                    strategies=mining_methods,
                     negatives=negatives,
                     teacher=teacher,
                     model=miner,
@@ -173,7 +173,7 @@ def train(
             if teacher is not None:
                 scores = sum(p.teacher is not None for example in examples.examples for p in example.passages)
                 teacher_facts = card.TeacherFacts(
-                    name=teacher.label, remote=teacher_scores.provided_scores(teacher), pairs=scores
+                    name=teacher.label, remote=teacher_scores.uses_provider(teacher), pairs=scores
                 )
     click.echo("\n".join(_plan(examples, judged, base)), err=True)
     draft_card = card.Card(
@@ -243,7 +243,7 @@ def _cached_reranker(spec: str | None, out: Path, stack: ExitStack) -> Reranker 
     reranker = build(spec)
     if isinstance(reranker, PointwiseReranker) and not isinstance(reranker, Cached) and not reranker.why_not_cacheable:
         reranker = Cached(reranker=reranker, path=f"{out}.scores", max_entries=_NO_LIMIT, name=reranker.label)
-    elif teacher_scores.provided_scores(reranker) and not isinstance(reranker, Cached):
+    elif teacher_scores.uses_provider(reranker) and not isinstance(reranker, Cached):
         print_note(
             f"{reranker.label} is called, and paid, again each time this command runs; put type: cached around its "
             "members"

@@ -87,7 +87,7 @@ class Deadline(Wrapper):
         rankings: list[Ranking] = []
         waiting = candidates
         while True:
-            seconds = time.left
+            seconds = time.remaining
             fitting = self._fitting(query, [c.text for c in waiting], min(seconds, seconds_left()) * _SHARE)
             if waiting and not fitting:
                 if rankings:
@@ -98,13 +98,13 @@ class Deadline(Wrapper):
                 rankings.append((yield Call(self.reranker, query, waiting[:fitting], seconds)))
             except TransientError as error:
                 if isinstance(error, DeadlineExceeded) and time.over:
-                    self._pace.note(load, _LATE * (seconds - time.left))
+                    self._pace.note(load, _LATE * (seconds - time.remaining))
                 elif rankings:
                     end = f"before a failure ({type(error).__name__})"
                 else:
                     raise
                 break
-            self._pace.note(load, seconds - time.left)
+            self._pace.note(load, seconds - time.remaining)
             waiting = waiting[fitting:]
             if not waiting or not self._in_rounds:
                 break

@@ -1,8 +1,8 @@
 """Whether reranking helps on judged queries: measures, comparison, slices, and a verdict.
 
 >>> from rag_rerank.evaluation import evaluate, read
->>> found = evaluate(read("my-collection"), ["embedded", "cohere:rerank-v3.5"], records="records")  # doctest: +SKIP
->>> found.verdict.words  # doctest: +SKIP
+>>> evaluation = evaluate(read("my-collection"), ["embedded", "cohere:rerank-v3.5"])  # doctest: +SKIP
+>>> evaluation.verdict.words  # doctest: +SKIP
 """
 
 from rag_rerank.evaluation.calibrate import calibrate

@@ -1,4 +1,4 @@
-"""What the answers of all systems say together: figures, comparisons, slices, outcomes and the verdict."""
+"""The results of an evaluation, computed from all answers: figures, comparisons, slices, outcomes, the verdict."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ from rag_rerank.evaluation.system_figures import failures_of, first_stage_figure
 __all__ = ["Analysis"]
 
 _PLACES = 10
-"""Relevant documents of a query whose ranks are told."""
+"""Relevant documents of each query whose ranks are reported."""
 
-_TRANSPARENT = ("calibrated", "recorded", "windows")
-"""Kinds of composites whose scores depend on a candidate's text alone where those of the reranker inside do."""
+_TEXT_ONLY = ("calibrated", "recorded", "windows")
+"""Composites whose scores depend on the query and the text alone if those of the reranker inside do."""
 
 Values = Mapping[str, Mapping[str, float]]
 """Measure -> query id -> value."""
@@ -45,26 +45,26 @@ Values = Mapping[str, Mapping[str, float]]
 
 @dataclass
 class Analysis:
-    """What comes of the answers; each part is worked out once.
+    """The results of an evaluation; each part is computed once.
 
     Args:
         judged: The judged queries.
         rerankers: Name -> reranker.
-        answered: Name -> its answers, in the order of the queries, for those that were not stopped.
-        settings: How it is evaluated.
-        fields: What the queries are cut by.
+        reranker_answers: Name -> its answers, in the order of the queries, for rerankers that were not stopped.
+        settings: How they are evaluated.
+        fields: What the queries are sliced by.
     """
 
     judged: Judged
     rerankers: Mapping[str, Reranker]
-    answered: Mapping[str, Sequence[QueryAnswer]]
+    reranker_answers: Mapping[str, Sequence[QueryAnswer]]
     settings: EvaluationSettings
     fields: Fields
 
     @cached_property
     def answers(self) -> dict[str, Sequence[QueryAnswer]]:
-        """The answers of all systems, the first stage being the first."""
-        return {FIRST_STAGE: [QueryAnswer.unchanged(query) for query in self.judged.queries], **self.answered}
+        """The answers of all systems, the first stage first."""
+        return {FIRST_STAGE: [QueryAnswer.unchanged(query) for query in self.judged.queries], **self.reranker_answers}
 
     @cached_property
     def values(self) -> dict[str, Values]:
@@ -81,7 +81,7 @@ class Analysis:
 
     @cached_property
     def curves(self) -> dict[str, Curve]:
-        """System -> its depth curve, where a score depends on nothing but its text."""
+        """System -> its depth curve, where a score depends on the query and the text alone."""
         return {
             name: curve(
                 self.judged,
@@ -91,8 +91,8 @@ class Analysis:
                 samples=self.settings.samples,
                 seed=self.settings.seed,
             )
-            for name, answers in self.answered.items()
-            if _independent(self.rerankers[name])
+            for name, answers in self.reranker_answers.items()
+            if _scores_texts_alone(self.rerankers[name])
         }
 
     @cached_property
@@ -109,44 +109,44 @@ class Analysis:
                 failures=self.failures[name].values(),
                 depths=self.curves[name].depths if name in self.curves else (),
             )
-            for name, answers in self.answered.items()
+            for name, answers in self.reranker_answers.items()
         )
 
     @cached_property
     def comparisons(self) -> tuple[Comparison, ...]:
-        """Each reranker against the first stage in every measure, and against each other in the first one.
+        """Each reranker against the first stage in every measure, and each pair of rerankers in the first measure.
 
-        p-values are corrected within a measure for all rerankers, and for all pairs of rerankers.
+        In each measure, p-values are corrected for all rerankers; those of the pairs for all pairs.
         """
-        families = [[(name, FIRST_STAGE, m) for name in self.answered] for m in self.settings.measures]
+        families = [[(name, FIRST_STAGE, m) for name in self.reranker_answers] for m in self.settings.measures]
         first = self.settings.measures[0]
-        families.append([(later, earlier, first) for earlier, later in combinations(self.answered, 2)])
+        families.append([(later, earlier, first) for earlier, later in combinations(self.reranker_answers, 2)])
         return tuple(
-            comparison for family in families for comparison in adjusted_p([self._compared(*pair) for pair in family])
+            comparison for family in families for comparison in adjusted_p([self._compare(*pair) for pair in family])
         )
 
     @cached_property
     def slices(self) -> tuple[Slice, ...]:
-        """The slices, compared in the first measure and at the top."""
-        compared = (self.settings.measures[0], TOP_3)
+        """The slices, tested in the first measure and in nDCG@3."""
         settings = self.settings
-        return slices(self.fields, self.values, compared, samples=settings.samples, seed=settings.seed)
+        tested_measures = (settings.measures[0], TOP_3)
+        return slices(self.fields, self.values, tested_measures, samples=settings.samples, seed=settings.seed)
 
     @cached_property
     def data(self) -> Data:
-        """What was evaluated on."""
+        """The data of the evaluation."""
         queries, judged = self.judged.queries, self.judged
         count = sum(len(query.candidates) for query in queries)
-        known = sum(candidate.id in query.grades for query in queries for candidate in query.candidates)
+        with_grade = sum(candidate.id in query.grades for query in queries for candidate in query.candidates)
         best = per_query(
-            judged, {query.id: _perfect(query, self.settings.depth) for query in queries}, self.settings.measures
+            judged, {query.id: _perfect_order(query, self.settings.depth) for query in queries}, self.settings.measures
         )
         return Data(
             name=judged.name,
             fingerprint=judged.fingerprint,
             queries=len(queries),
             candidates=count / len(queries),
-            judged=known / count if count else 0.0,
+            judged=with_grade / count if count else 0.0,
             relevant=judged.relevant,
             ceiling={measure: fsum(values.values()) / len(values) for measure, values in best.items()},
             problems=(*judged.problems, *self.fields.problems),
@@ -155,12 +155,12 @@ class Analysis:
 
     @cached_property
     def outcomes(self) -> tuple[Outcome, ...]:
-        """What came of each query."""
+        """The results by query."""
         return tuple(self._outcome(i, query) for i, query in enumerate(self.judged.queries))
 
     @cached_property
     def verdict(self) -> Verdict:
-        """What to do."""
+        """The recommendation."""
         before, settings = _orders(self.answers[FIRST_STAGE]), self.settings
         return verdict(
             data=self.data,
@@ -179,7 +179,7 @@ class Analysis:
                     samples=settings.samples,
                     seed=settings.seed,
                 )
-                for name, answers in self.answered.items()
+                for name, answers in self.reranker_answers.items()
             },
         )
 
@@ -189,7 +189,7 @@ class Analysis:
             for measure, values in self.values[name].items()
         }
 
-    def _compared(self, system: str, baseline: str, measure: str) -> Comparison:
+    def _compare(self, system: str, baseline: str, measure: str) -> Comparison:
         return compare(
             system,
             baseline,
@@ -211,15 +211,15 @@ class Analysis:
                 name: {measure: by[query.id] for measure, by in values.items()} for name, values in self.values.items()
             },
             failures={name: by[query.id] for name, by in self.failures.items() if query.id in by},
-            places=tuple(sorted(self._places(i, query), key=_best_rank)[:_PLACES]),
+            places=tuple(sorted(self._document_ranks(i, query), key=_best_rank)[:_PLACES]),
             seconds={
                 name: seconds
-                for name, of in self.answered.items()
-                if of[i].error is None and (seconds := of[i].seconds) is not None
+                for name, answers in self.reranker_answers.items()
+                if answers[i].error is None and (seconds := answers[i].seconds) is not None
             },
         )
 
-    def _places(self, i: int, query: JudgedQuery) -> Iterator[DocumentRanks]:
+    def _document_ranks(self, i: int, query: JudgedQuery) -> Iterator[DocumentRanks]:
         ranks = {
             name: {id: rank for rank, id in enumerate(answers[i].ids, start=1)}
             for name, answers in self.answers.items()
@@ -229,23 +229,23 @@ class Analysis:
                 yield DocumentRanks(id=id, grade=grade, ranks={name: by.get(id) for name, by in ranks.items()})
 
 
-def _independent(reranker: Reranker) -> bool:
-    """Whether a score depends on nothing but the query and its text."""
+def _scores_texts_alone(reranker: Reranker) -> bool:
+    """Whether a score depends on the query and the text alone."""
     if isinstance(reranker, PointwiseReranker):
         return reranker.why_not_cacheable is None
-    return reranker.kind in _TRANSPARENT and all(_independent(part) for part in reranker.children)
+    return reranker.kind in _TEXT_ONLY and all(map(_scores_texts_alone, reranker.children))
 
 
 def _orders(answers: Sequence[QueryAnswer]) -> dict[str, list[str]]:
     return {answer.query.id: answer.ids for answer in answers}
 
 
-def _perfect(query: JudgedQuery, depth: int) -> list[str]:
+def _perfect_order(query: JudgedQuery, depth: int) -> list[str]:
     """Return the best order that a reranker of the first ``depth`` candidates could give."""
     ids = [candidate.id for candidate in query.candidates]
     return sorted(ids[:depth], key=lambda id: -query.grades.get(id, 0)) + ids[depth:]
 
 
-def _best_rank(place: DocumentRanks) -> tuple[float, int]:
-    ranks = [rank for rank in place.ranks.values() if rank is not None]
-    return (min(ranks, default=float("inf")), -place.grade)
+def _best_rank(document: DocumentRanks) -> tuple[float, int]:
+    ranks = [rank for rank in document.ranks.values() if rank is not None]
+    return min(ranks, default=float("inf")), -document.grade

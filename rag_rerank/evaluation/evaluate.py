@@ -21,52 +21,17 @@ from rag_rerank.evaluation.slices import Fields, fields
 from rag_rerank.evaluation.statistics import SAMPLES, SEED
 from rag_rerank.execution.calls import error_text
 
-__all__ = ["Configs", "Progress", "evaluate", "with_names"]
+__all__ = ["Configs", "Progress", "evaluate"]
 
 Configs = Mapping[str, Spec] | Sequence[Spec]
-"""What to evaluate: configs by the names that reports call them, or configs alone."""
-
-
-def with_names(configs: Configs) -> dict[str, Reranker]:
-    """Return the rerankers by name; nothing is loaded yet.
-
-    Without names, a config file is called by its stem and another string by itself, a node or a reranker by its label;
-    where two would have the same name, the later one gets a number.
-
-    Raises:
-        ConfigError: A config is wrong.
-        InputError: There is no config, or a name is empty or the first stage's.
-    """
-    if isinstance(configs, (str, os.PathLike, Reranker)):
-        raise InputError("configs is a sequence of configs, or a mapping from names to configs")
-    if isinstance(configs, Mapping):
-        found = {name: build(spec) for name, spec in configs.items()}
-    else:
-        found = {}
-        for spec in configs:
-            reranker = build(spec)
-            wanted = name = _name(spec, reranker)
-            number = 1
-            while name in found or name == FIRST_STAGE:
-                number += 1
-                name = f"{wanted} ({number})"
-            found[name] = reranker
-    if not found:
-        raise InputError("there is no config to evaluate")
-    for name in found:
-        if not name or name == FIRST_STAGE:
-            raise InputError(f"a config cannot be called {name!r}; give it another name")
-    return found
-
-
-def _name(spec: Spec, reranker: Reranker) -> str:
-    if isinstance(spec, str) and not spec.endswith((".yaml", ".yml", ".json")):
-        return spec
-    return Path(spec).stem if isinstance(spec, (str, os.PathLike)) else reranker.label
-
+"""What to evaluate: configs by the names they have in reports, or configs alone."""
 
 Progress = Callable[[float, str], None]
-"""Is told the share that is done, from 0 to 1, and a few words about what is going on."""
+"""Called with the share of the work that is done, from 0 to 1, and a few words about the current step."""
+
+
+def _ignore_progress(share: float, words: str) -> None:
+    """Do nothing."""
 
 
 def evaluate(
@@ -85,34 +50,36 @@ def evaluate(
 ) -> Evaluation:
     """Find out whether reranking helps on judged queries, by how much, at what cost, and with which config.
 
-    Each config ranks the first ``depth`` candidates of every query; what lies deeper follows in the first stage's
-    order. A query on which a config fails keeps the first stage's order and is counted under ``errors``. A config is
-    stopped and named under ``stopped`` when a failure would come of every query (a wrong key, no credit, a model that
-    cannot be loaded), or when its backend fails on ten queries in a row; the others go on.
+    Each config ranks the first ``depth`` candidates of every query; deeper ones follow in the first stage's order. A
+    query on which a config fails keeps the first stage's order and is counted under ``errors``. A config is stopped
+    and named under ``stopped`` when an error would repeat on every query (a wrong key, no credit, a model that cannot
+    be loaded), or when its backend fails on ten queries in a row; the other configs go on.
 
     Args:
         judged: The judged queries; see `rag_rerank.evaluation.read`.
-        configs: What to evaluate: configs by the names that reports call them, or configs alone.
+        configs: What to evaluate: configs by the names they have in reports, or configs alone.
         measures: Names as in ir-measures; the verdict goes by the first one. nDCG@3, for the lift at top-3, is always
-            among them.
-        depth: How many candidates of a query enter.
+            added.
+        depth: How many candidates of each query enter.
         top_k: How many hits would reach the LLM.
-        slices: Fields to slice by; all that fit by default.
-        records: Folder in which every answer is kept as it comes, so that an evaluation that was interrupted goes on
-            where it stopped and a finished one costs nothing. An answer counts only for the same config, model files,
-            version of this package, depth, query, and ids and texts of the candidates; a failed one is tried again.
-            ``None`` keeps nothing, and neither does a reranker that neither a config nor a fingerprint describes.
-        progress: Is told how far it is.
-        workers: Queries asked at a time. More than one is for providers; the seconds are then those under load.
+        slices: Fields to slice by; by default all that are usable.
+        records: Folder in which every answer is stored at once, so that an interrupted evaluation goes on where it
+            stopped and a finished one costs nothing. An answer is reused only for the same config, model files,
+            version of this package, depth, query, and ids and texts of the candidates; failed calls are repeated.
+            Nothing is stored with ``None``, or for a reranker that has neither a config nor an `identity` that covers
+            it.
+        progress: Called as the work goes on.
+        workers: Queries that run at a time. Use more than one for providers only; the seconds are then those under
+            load.
         samples: Bootstrap and randomisation samples.
         seed: Their seed.
 
     Returns:
-        What was found; the same each time but for its ``time`` and what rerankers make different.
+        The evaluation. It is the same each time but for ``time`` and for rerankers that are not deterministic.
 
     Raises:
-        ConfigError: A wrong config, measure or slice, an unusable folder, or no config could be evaluated.
-        InputError: Nothing to evaluate, or a number that is none.
+        ConfigError: A config, measure or slice is wrong, the folder is unusable, or no config could be evaluated.
+        InputError: There is nothing to evaluate, or a number is not a whole number of at least 1.
         MissingExtraError: The extra ``eval`` is not installed.
     """
     for name, number in (("depth", depth), ("top_k", top_k), ("workers", workers), ("samples", samples)):
@@ -120,31 +87,84 @@ def evaluate(
             raise InputError(f"{name} must be a whole number of at least 1, got {number!r}")
     if not judged.queries:
         raise InputError(f"{judged.name}: there are no judged queries to evaluate on")
-    asked_for = check_measures((*(measures or MEASURES), TOP_3))
-    entering = min(depth, max(1, *(len(query.candidates) for query in judged.queries)))
-    settings = EvaluationSettings(measures=asked_for, depth=entering, top_k=top_k, samples=samples, seed=seed)
-    chosen = _chosen(fields(judged), slices)
-    rerankers = with_names(configs)
-    answers, stopped = _answers(judged, rerankers, configs, depth, records, workers, progress or _nobody)
+    all_measures = check_measures((*(measures or MEASURES), TOP_3))
+    most_candidates = max(1, *(len(query.candidates) for query in judged.queries))
+    settings = EvaluationSettings(
+        measures=all_measures, depth=min(depth, most_candidates), top_k=top_k, samples=samples, seed=seed
+    )
+    slice_fields = _select_fields(fields(judged), slices)
+    rerankers = _rerankers_by_name(configs)
+    progress = progress or _ignore_progress
+    answers, stopped = _run_all(judged, rerankers, configs, depth, records, workers, progress)
     if not answers:
         raise ConfigError(f"no config could be evaluated: {'; '.join(f'{n}: {why}' for n, why in stopped.items())}")
-    (progress or _nobody)(1.0, "working out the figures")
-    found = Analysis(judged, rerankers, answers, settings, chosen)
+    progress(1.0, "computing the figures")
+    analysis = Analysis(judged, rerankers, answers, settings, slice_fields)
     return Evaluation(
         time=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         version=__version__,
-        data=found.data,
+        data=analysis.data,
         settings=settings,
-        systems=found.systems,
-        comparisons=found.comparisons,
-        slices=found.slices,
-        verdict=found.verdict,
-        outcomes=found.outcomes,
+        systems=analysis.systems,
+        comparisons=analysis.comparisons,
+        slices=analysis.slices,
+        verdict=analysis.verdict,
+        outcomes=analysis.outcomes,
         stopped=stopped,
     )
 
 
-def _answers(
+def _select_fields(usable: Fields, names: Sequence[str] | None) -> Fields:
+    """Return the fields with these names; all of them for ``None``."""
+    if names is None:
+        return usable
+    for name in names:
+        if name not in usable.values:
+            reasons = [text for problem in usable.problems for text in problem.examples if text.startswith(f"{name}: ")]
+            hint = f"; it cannot be: {reasons[0]}" if reasons else did_you_mean(name, usable.values)
+            raise ConfigError(f"there is nothing to slice by {name!r}{hint}", path="slices")
+    return Fields(values={name: usable.values[name] for name in dict.fromkeys(names)}, problems=())
+
+
+def _rerankers_by_name(configs: Configs) -> dict[str, Reranker]:
+    """Build the rerankers, which loads nothing yet, and name them.
+
+    Without names, a config file is called by its stem, another string by itself, and a node or a reranker by its
+    label. Where two would have the same name, the later one gets a number.
+
+    Raises:
+        ConfigError: A config is wrong.
+        InputError: There is no config, or a name is empty or the first stage's.
+    """
+    if isinstance(configs, (str, os.PathLike, Reranker)):
+        raise InputError("configs is a sequence of configs, or a mapping from names to configs")
+    if isinstance(configs, Mapping):
+        rerankers = {name: build(spec) for name, spec in configs.items()}
+    else:
+        rerankers = {}
+        for spec in configs:
+            reranker = build(spec)
+            base = name = _default_name(spec, reranker)
+            number = 1
+            while name in rerankers or name == FIRST_STAGE:
+                number += 1
+                name = f"{base} ({number})"
+            rerankers[name] = reranker
+    if not rerankers:
+        raise InputError("there is no config to evaluate")
+    for name in rerankers:
+        if not name or name == FIRST_STAGE:
+            raise InputError(f"a config cannot be called {name!r}; give it another name")
+    return rerankers
+
+
+def _default_name(spec: Spec, reranker: Reranker) -> str:
+    if isinstance(spec, str) and not spec.endswith((".yaml", ".yml", ".json")):
+        return spec
+    return Path(spec).stem if isinstance(spec, (str, os.PathLike)) else reranker.label
+
+
+def _run_all(
     judged: Judged,
     rerankers: Mapping[str, Reranker],
     configs: Configs,
@@ -153,38 +173,22 @@ def _answers(
     workers: int,
     progress: Progress,
 ) -> tuple[dict[str, list[QueryAnswer]], dict[str, str]]:
-    """Return the answers by name of the config, and why the others were stopped."""
+    """Return the answers of each config by its name, and why the other configs were stopped."""
     answers: dict[str, list[QueryAnswer]] = {}
     stopped: dict[str, str] = {}
     total = len(judged.queries)
-    given = list(configs.values()) if isinstance(configs, Mapping) else list(configs)
+    specs = list(configs.values()) if isinstance(configs, Mapping) else list(configs)
     for nth, (name, reranker) in enumerate(rerankers.items()):
 
-        def told(done: int, name: str = name, nth: int = nth) -> None:
+        def report(done: int, name: str = name, nth: int = nth) -> None:
             progress((nth + done / total) / len(rerankers), f"{name}: {done} of {total} queries")
 
         try:
-            with AnswerStore.under(records, reranker, depth) as kept:
-                answers[name] = QueryRunner(reranker, judged.queries, depth, kept, workers, told).answers()
+            with AnswerStore.under(records, reranker, depth) as store:
+                answers[name] = QueryRunner(reranker, judged.queries, depth, store, workers, report).answers()
         except RerankError as error:
             stopped[name] = error_text(error)
         finally:
-            if reranker is not given[nth]:  # the caller's own stay open
+            if reranker is not specs[nth]:  # the caller's own rerankers stay open
                 reranker.close()
     return answers, stopped
-
-
-def _chosen(found: Fields, wanted: Sequence[str] | None) -> Fields:
-    """Return the fields that were asked for."""
-    if wanted is None:
-        return found
-    for name in wanted:
-        if name not in found.values:
-            left_out = [why for problem in found.problems for why in problem.examples if why.startswith(f"{name}: ")]
-            mend = f"; it cannot be: {left_out[0]}" if left_out else did_you_mean(name, found.values)
-            raise ConfigError(f"there is nothing to slice by {name!r}{mend}", path="slices")
-    return Fields(values={name: found.values[name] for name in dict.fromkeys(wanted)}, problems=())
-
-
-def _nobody(share: float, words: str) -> None:
-    """Let nobody know."""

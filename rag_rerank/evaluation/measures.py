@@ -15,20 +15,20 @@ TOP_3 = "nDCG@3"
 """The measure of the *lift at top-3*: its difference to the first stage."""
 
 MEASURES = ("nDCG@10", TOP_3, "RR@10", "R@10", "P@5", "Success@3")
-"""What is measured by default; the verdict goes by the first one."""
+"""The default measures; the verdict goes by the first one."""
 
-_KNOWN = ("AP", "P", "R", "RR", "Rprec", "Success", "nDCG")
-"""Measures of an order alone, in 0..1, larger is better, that pytrec_eval and ir-measures work out by themselves."""
+_SUPPORTED = ("AP", "P", "R", "RR", "Rprec", "Success", "nDCG")
+"""Measures of an order alone, from 0 to 1, larger is better, which pytrec_eval and ir-measures compute."""
 
 
 def check_measures(measures: Iterable[str]) -> tuple[str, ...]:
-    """Return the names as ir-measures writes them (``NDCG@10`` is ``nDCG@10``), each once, in the order given.
+    """Return the names as ir-measures writes them (``NDCG@10`` is ``nDCG@10``), each once, in their order.
 
     Raises:
-        ConfigError: A name that is unknown, cannot be read, or is no measure of an order alone; or no name at all.
+        ConfigError: There is no name, or one that is unknown, unreadable, or not a measure of an order alone.
         MissingExtraError: ir-measures is not installed.
     """
-    names = tuple(dict.fromkeys(str(_parsed(name)) for name in measures))
+    names = tuple(dict.fromkeys(str(_parse(name)) for name in measures))
     if not names:
         raise ConfigError(f"at least one measure is needed, such as {MEASURES[0]!r}", path="measures")
     return names
@@ -39,9 +39,9 @@ def per_query(
 ) -> dict[str, dict[str, float]]:
     """Return measure -> query id -> value, for an order of document ids by query.
 
-    A measure that knows only two grades takes ``judged.relevant`` and above as relevant, unless its name says
-    otherwise (``P(rel=2)@5``). nDCG has linear gain and log2 discount, as in trec_eval. The order is kept as it
-    stands; what is not judged counts as not relevant.
+    A measure with two grades counts ``judged.relevant`` and above as relevant, unless its name says otherwise
+    (``P(rel=2)@5``). nDCG has linear gain and log2 discount, as in trec_eval. The order is used as it is; documents
+    that are not judged count as not relevant.
 
     Args:
         judged: The judged queries; each of them gets a value.
@@ -51,20 +51,20 @@ def per_query(
 
     Raises:
         ConfigError: As in `check_measures`.
-        InputError: A document stands twice in one order.
+        InputError: A document occurs twice in one order.
         MissingExtraError: ir-measures is not installed.
     """
     ir_measures = need("ir_measures", extra="eval")
-    wanted = {name: _cut(_parsed(name), judged.relevant) for name in measures}
-    cutoffs = [measure.params.get("cutoff") for measure in wanted.values()]
+    by_name = {name: _with_grade(_parse(name), judged.relevant) for name in measures}
+    cutoffs = [measure.params.get("cutoff") for measure in by_name.values()]
     deepest = None if None in cutoffs else max(cutoffs, default=0)
-    run = {query.id: _scored(query.id, orders.get(query.id, ()), deepest) for query in judged.queries}
+    run = {query.id: _scores_of_order(query.id, orders.get(query.id, ()), deepest) for query in judged.queries}
     qrels = {query.id: _grades(query) for query in judged.queries if query.grades and run[query.id]}
-    found = {measure: dict.fromkeys(run, 0.0) for measure in wanted.values()}
+    values = {measure: dict.fromkeys(run, 0.0) for measure in by_name.values()}
     if qrels:
-        for metric in ir_measures.iter_calc(list(found), qrels, {query: run[query] for query in qrels}):
-            found[metric.measure][metric.query_id] = float(metric.value)
-    return {name: dict(found[measure]) for name, measure in wanted.items()}
+        for metric in ir_measures.iter_calc(list(values), qrels, {query: run[query] for query in qrels}):
+            values[metric.measure][metric.query_id] = float(metric.value)
+    return {name: dict(values[measure]) for name, measure in by_name.items()}
 
 
 def _grades(query: JudgedQuery) -> dict[str, int]:
@@ -75,18 +75,18 @@ def _grades(query: JudgedQuery) -> dict[str, int]:
     return {document: max(0, grade) for document, grade in query.grades.items()}
 
 
-def _parsed(name: str) -> Any:
+def _parse(name: str) -> Any:
     ir_measures = need("ir_measures", extra="eval")
     try:
         measure = ir_measures.parse_measure(name)
     except NameError:
-        known = ["".join((word, *str(name).partition("@")[1:])) for word in _KNOWN]
-        raise ConfigError(f"unknown measure {name!r}{did_you_mean(name, known)}", path="measures") from None
+        choices = ["".join((word, *str(name).partition("@")[1:])) for word in _SUPPORTED]
+        raise ConfigError(f"unknown measure {name!r}{did_you_mean(name, choices)}", path="measures") from None
     except (TypeError, ValueError, KeyError, AssertionError):
         raise ConfigError(f"measure {name!r} cannot be read; write it like {MEASURES[0]!r}", path="measures") from None
-    if measure.NAME not in _KNOWN or set(measure.params) - {"cutoff", "rel"}:
+    if measure.NAME not in _SUPPORTED or set(measure.params) - {"cutoff", "rel"}:
         raise ConfigError(
-            f"{name!r} is not worked out here, only {', '.join(_KNOWN)}, with a cutoff or 'rel'", path="measures"
+            f"{name!r} is not supported, only {', '.join(_SUPPORTED)}, with a cutoff or 'rel'", path="measures"
         )
     cutoff = measure.params.get("cutoff", 1)
     if not isinstance(cutoff, int) or cutoff < 1:
@@ -94,14 +94,14 @@ def _parsed(name: str) -> Any:
     return measure
 
 
-def _cut(measure: Any, relevant: int) -> Any:
-    """Return the measure with the grade from which on a document is relevant, where it takes one and has none."""
+def _with_grade(measure: Any, relevant: int) -> Any:
+    """Return the measure with the grade from which on a document is relevant, if it takes one and names none."""
     takes = "rel" in measure.SUPPORTED_PARAMS and "rel" not in measure.params
     return measure(rel=relevant) if takes else measure
 
 
-def _scored(query: str, order: Sequence[str], deepest: int | None) -> dict[str, float]:
-    """Return falling scores, so that whoever sorts them finds the order again; ties would be broken by id."""
+def _scores_of_order(query: str, order: Sequence[str], deepest: int | None) -> dict[str, float]:
+    """Return falling scores that sort into this order; equal ones would be sorted by id."""
     if len(set(order)) < len(order):
-        raise InputError(f"query {query!r}: a document stands twice in the order")
+        raise InputError(f"query {query!r}: a document occurs twice in the order")
     return {document: -float(rank) for rank, document in enumerate(order[:deepest])}

@@ -1,4 +1,4 @@
-"""Whether a system fell, against an evaluation that was kept: as a whole and in every slice."""
+"""Find systems that are worse than in an earlier evaluation: over all queries and in every slice."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ class Regression:
         system: Its name.
         field: Field of the slice; ``None`` for all queries.
         value: Value of the slice; ``None`` for all queries.
-        measure: In what.
+        measure: The measure.
         queries: How many queries were compared.
         before: Mean in the baseline.
         now: Mean now.
-        difference: Mean of the paired differences, now less before.
-        p_adjusted: One-sided p-value of the paired randomisation test, corrected for all that was tested (Holm).
+        difference: Mean of the paired differences, now minus before.
+        p_adjusted: One-sided p-value of the paired randomisation test, corrected for all tests (Holm).
     """
 
     system: str
@@ -50,12 +50,12 @@ class Regression:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Drift:
-    """What came of comparing with a baseline.
+    """The result of a comparison with a baseline.
 
     Args:
-        falls: What fell significantly, the largest fall first; empty where nothing did.
+        falls: What fell significantly, the largest fall first; empty if nothing did.
         tested: How many tests were made: systems times slices, and each system as a whole.
-        queries: Queries that both evaluations have.
+        queries: Queries in both evaluations.
         notes: What could not be compared, one sentence each.
     """
 
@@ -66,16 +66,16 @@ class Drift:
 
 
 def compare_with_baseline(evaluation: Evaluation, baseline: Evaluation) -> Drift:
-    """Find what fell significantly in the baseline's first measure.
+    """Return what fell significantly in the baseline's first measure.
 
-    Compared is every system that both have, by its name, the first stage too, on the queries that both have (same id
-    and text), paired; as a whole and in each slice of ``evaluation`` with at least ten such queries. The test is
-    one-sided, since only a fall is looked for, and corrected for all systems and slices together, so that a run in
-    which nothing changed for the worse is stopped in at most 5 % of the cases.
+    Every system with a name in both evaluations is compared, the first stage included, on the queries in both (same
+    id and text), paired: over all queries, and in each slice of ``evaluation`` with at least ten such queries. The
+    test is one-sided, since only falls matter, and corrected for all systems and slices together, so that a run in
+    which nothing got worse fails in at most 5 % of the cases.
 
     Args:
-        evaluation: What was found now.
-        baseline: What was found before.
+        evaluation: The evaluation now.
+        baseline: The evaluation before.
 
     Raises:
         InputError: They have no query, no system, or not the baseline's first measure in common.
@@ -83,7 +83,7 @@ def compare_with_baseline(evaluation: Evaluation, baseline: Evaluation) -> Drift
     measure, (samples, seed) = baseline.settings.measures[0], (evaluation.settings.samples, evaluation.settings.seed)
     if measure not in evaluation.settings.measures:
         raise InputError(f"the baseline goes by {measure}, which this evaluation did not measure; add it to measures")
-    names = [system.name for system in evaluation.systems if system.name in {old.name for old in baseline.systems}]
+    names = [system.name for system in evaluation.systems if system.name in _names(baseline)]
     if not names:
         raise InputError("this evaluation and the baseline have no system in common; compare the same configs")
     before = {outcome.id: outcome for outcome in baseline.outcomes}
@@ -120,6 +120,10 @@ def compare_with_baseline(evaluation: Evaluation, baseline: Evaluation) -> Drift
     )
 
 
+def _names(evaluation: Evaluation) -> set[str]:
+    return {system.name for system in evaluation.systems}
+
+
 def _parts(outcomes: Sequence[Outcome]) -> Mapping[tuple[str | None, str | None], Sequence[Outcome]]:
     parts: dict[tuple[str | None, str | None], list[Outcome]] = {(None, None): list(outcomes)}
     for outcome in outcomes:
@@ -134,7 +138,7 @@ def _notes(evaluation: Evaluation, baseline: Evaluation, common: int) -> Iterato
             f"The data are not those of the baseline: {common} of {len(evaluation.outcomes)} queries are in both "
             f"(the baseline has {len(baseline.outcomes)}), and their candidates or judgments may differ."
         )
-    new, old = ({system.name for system in one.systems} for one in (evaluation, baseline))
+    new, old = _names(evaluation), _names(baseline)
     if new - old:
         yield f"Not in the baseline, so not compared: {', '.join(sorted(new - old))}."
     if old - new:

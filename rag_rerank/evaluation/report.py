@@ -1,4 +1,4 @@
-"""What an evaluation found, as plain data: the one thing that the terminal, the page and the drift check read."""
+"""The result of an evaluation as plain data, which the terminal, the page and the regression check read."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ SCHEMA = "rag_rerank.evaluation/1"
 """Name and version of the layout."""
 
 FIRST_STAGE = "first stage"
-"""Name of the system that leaves the candidates as they came: no reranking."""
+"""Name of the system that leaves the candidates in their order: no reranking."""
 
 Failure = Literal["candidates", "truncation", "tie", "scoring"]
 """Why a query has no relevant document among the first ``top_k``.
 
 - ``candidates``: no relevant document is among the candidates; no reranker can help.
-- ``truncation``: the best relevant candidate was not read to its end.
-- ``tie``: it has the same score as a candidate that was returned in its place.
-- ``scoring``: it was read as a whole and scored below others.
+- ``truncation``: only the beginning of the best relevant candidate was read.
+- ``tie``: it has the same score as a candidate that was returned instead.
+- ``scoring``: it was read to its end and scored below others.
 """
 
 FAILURES: tuple[Failure, ...] = get_args(Failure)
@@ -58,7 +58,7 @@ class MeanEstimate:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Bin:
-    """Judged candidates whose scores lie next to each other: how many, their mean score, the share that is relevant."""
+    """Judged candidates with neighbouring scores: how many, their mean score, and the share that is relevant."""
 
     low: float
     high: float
@@ -82,7 +82,7 @@ class Reliability:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Depth:
-    """What a system gives if only the first ``depth`` candidates enter it, the others following in their order."""
+    """The measures of a system if only the first ``depth`` candidates enter it; the others follow in their order."""
 
     depth: int
     measures: Mapping[str, MeanEstimate]
@@ -95,7 +95,7 @@ class System:
     Args:
         name: Unique in the evaluation.
         label: How traces call the reranker; the name for the first stage.
-        config: What builds it again; ``None`` for the first stage and for rerankers no config can express.
+        config: Config that builds it; ``None`` for the first stage and for rerankers no config can express.
         scale: Scale of its scores.
         measures: Measure -> mean over queries.
         p50: Median seconds a query; ``None`` for the first stage.
@@ -103,15 +103,15 @@ class System:
         texts: Texts that were scored.
         tokens: Tokens read by the model, where known.
         cost: US dollars, where known.
-        estimated: Which figures are our estimate.
-        truncated: Share of the texts that were not read to their end; ``None`` where that is unknown.
+        estimated: Which of these figures are our estimates.
+        truncated: Share of the texts of which only the beginning was read; ``None`` where unknown.
         errors: Queries on which it failed; they count with the first stage's order.
-        degraded: Queries whose answer was not quite what was asked.
-        failures: How many queries failed in which way.
+        degraded: Queries whose answer was not quite what was asked for.
+        failures: Kind of failure -> how many queries have it.
         depths: The depth curve; empty where a score may depend on the other candidates.
-        reliability: How far its scores are probabilities; ``None`` where its scale is no 0 to 1.
-        workers: How many queries were asked at a time; with more than one, the seconds are those under load.
-        problems: What went wrong on the way and why, such as queries on which it failed.
+        reliability: How far its scores are probabilities; ``None`` unless its scale is from 0 to 1.
+        workers: How many queries ran at a time; with more than one, the seconds are those under load.
+        problems: What went wrong and why, such as queries on which it failed.
     """
 
     name: str
@@ -137,12 +137,12 @@ class System:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Comparison:
-    """A system against another on the same queries.
+    """A system compared with another on the same queries.
 
     Args:
-        system: Who is looked at.
-        baseline: Who it is compared with.
-        measure: In what.
+        system: Name of the system.
+        baseline: Name of the system it is compared with.
+        measure: The measure.
         difference: Mean of the paired differences (paired bootstrap, 10,000 samples).
         p: Two-sided p-value of the paired randomisation test.
         p_adjusted: The same, corrected for all comparisons of its family (Holm).
@@ -167,8 +167,8 @@ class Slice:
     """The queries that have one value of one field.
 
     Args:
-        field: Name of the field: one of the queries' or documents' metadata, or one that is worked out
-            (``query length``, ``first relevant rank``, ``text length``).
+        field: Name of the field: one of the queries' or documents' metadata, or a computed one (``query length``,
+             ``first relevant rank``, ``text length``).
         value: Its value, or the range of its values, in words.
         queries: How many there are.
         measures: System -> measure -> mean.
@@ -184,7 +184,7 @@ class Slice:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DocumentRanks:
-    """Where a relevant document of a query stands: its grade, and its rank in each system (``None``: not there)."""
+    """A relevant document of a query: its grade, and its rank in each system (``None``: no candidate)."""
 
     id: str
     grade: int
@@ -193,7 +193,7 @@ class DocumentRanks:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Outcome:
-    """One query.
+    """The results for one query.
 
     Args:
         id: Its id.
@@ -220,17 +220,17 @@ class Outcome:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Data:
-    """What was evaluated on.
+    """The judged queries of the evaluation.
 
     Args:
         name: Name of the collection.
-        fingerprint: SHA-256 over all that decides a figure.
-        queries: Queries that count.
-        candidates: Mean number of candidates a query.
+        fingerprint: SHA-256 over everything that decides a figure.
+        queries: How many queries there are.
+        candidates: Mean number of candidates per query.
         judged: Share of the candidates that have a judgment.
         relevant: Grade from which on a document is relevant.
         ceiling: Measure -> what a perfect order of the candidates would give.
-        problems: What was left out or mended.
+        problems: What was left out or corrected.
         sources: Where it was read from, one line each.
     """
 
@@ -247,10 +247,10 @@ class Data:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EvaluationSettings:
-    """How it was evaluated.
+    """The settings of the evaluation.
 
     Args:
-        measures: Names as in ir-measures; the first one is what the verdict goes by.
+        measures: Names as in ir-measures; the verdict goes by the first one.
         depth: How many candidates of a query entered the rerankers at most.
         top_k: How many hits would reach the LLM.
         samples: Bootstrap and randomisation samples.
@@ -266,13 +266,13 @@ class EvaluationSettings:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Verdict:
-    """What to do.
+    """The recommendation.
 
     Args:
         rerank: Whether to rerank here.
-        system: With which system; ``None`` for not at all.
+        system: With which system; ``None`` for none.
         depth: How many candidates should enter.
-        top_k: How many hits should be kept.
+        top_k: How many hits to keep.
         words: The same in a sentence.
         reasons: Why, one sentence each.
     """
@@ -287,7 +287,7 @@ class Verdict:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Evaluation:
-    """What was found; ``systems[0]`` is the first stage.
+    """The result of an evaluation; ``systems[0]`` is the first stage.
 
     ``stopped`` names the configs that could not be evaluated, each with the reason.
     """
@@ -304,23 +304,23 @@ class Evaluation:
     stopped: Mapping[str, str] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON-ready values; the first key tells the layout."""
+        """Return plain JSON-ready values; the first key names the layout."""
         return {"schema": SCHEMA, **asdict(self)}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Evaluation:
-        """Rebuild what `to_dict` gave, JSON in between or not.
+        """Rebuild an evaluation from `to_dict`, also after a round trip through JSON.
 
         Raises:
-            InputError: It is no evaluation, one of another layout, or one in which something is missing or wrong; the
+            InputError: The data are not an evaluation, have another layout, or something is missing or wrong; the
                 message names the first place.
         """
         from pydantic import TypeAdapter, ValidationError
 
-        found = data.get("schema") if isinstance(data, Mapping) else None
-        if found != SCHEMA:
-            said = f"its schema is {found!r:.80}" if found else "it names no schema"
-            raise InputError(f"not an evaluation that this version reads: {said}, expected {SCHEMA!r}")
+        schema = data.get("schema") if isinstance(data, Mapping) else None
+        if schema != SCHEMA:
+            reason = f"its schema is {schema!r:.80}" if schema else "it names no schema"
+            raise InputError(f"not an evaluation that this version reads: {reason}, expected {SCHEMA!r}")
         try:
             return TypeAdapter(cls).validate_python({key: data[key] for key in data if key != "schema"})
         except ValidationError as error:

@@ -1,4 +1,4 @@
-"""Run one reranker over judged queries, and keep each answer, so that no query is scored twice."""
+"""Run one reranker over judged queries, and store each answer, so that no query is scored twice."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from rag_rerank.errors import (
     RerankError,
     TruncationWarning,
 )
-from rag_rerank.evaluation.answer_store import AnswerStore, Key, request_of
+from rag_rerank.evaluation.answer_store import AnswerStore, Key, request_key
 from rag_rerank.evaluation.data.judged import JudgedQuery
 from rag_rerank.execution import clock, observers
 from rag_rerank.execution.protocols import CallStarted
@@ -36,25 +36,33 @@ __all__ = ["PATIENCE", "QueryAnswer", "QueryRunner"]
 
 T = TypeVar("T")
 
+PATIENCE = 10
+"""Queries in a row on which a backend may fail before the run stops; earlier answers are stored."""
+
+_ERRORS_OF_EVERY_QUERY = (ConfigError, MissingExtraError, ModelLoadError, AuthenticationError, BillingError)
+"""Errors that would repeat on every other query."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class QueryAnswer:
-    """What a reranker made of one query; sequences are by position in ``query.candidates``, as far as they entered.
+    """What a reranker answered for one query.
+
+    Sequences are by position in ``query.candidates``, and as long as the number of candidates that entered.
 
     Args:
         query: The query.
         order: Positions of all candidates, best first; those that did not enter follow in the first stage's order.
-        raw: The numbers that were ranked by; ``None`` where a candidate has none.
-        scores: The numbers that people use.
+        raw: The raw scores that decide the order; ``None`` where a candidate has none.
+        scores: The scores on ``scale``.
         coverage: How much of each text was read, where that is known.
         scale: Scale of the scores; ``None`` where the call failed.
-        seconds: Wall time of the call; ``None`` where there was none, since there was no candidate.
-        warm: Whether it tells how long a call takes: it succeeded, and was not the first of its run.
+        seconds: Wall time of the call; ``None`` where there was no call, for want of candidates.
+        warm: Whether ``seconds`` is typical of a call: the call succeeded, and was not the first of its run.
         workers: How many calls ran at a time.
         usage: What the call cost.
-        degraded: Why it is not quite what was asked.
+        degraded: Why the answer is not quite what was asked for.
         substituted: Whether the scores are another reranker's.
-        error: Why it failed; the order is then the first stage's.
+        error: Why the call failed; the order is then the first stage's.
     """
 
     query: JudgedQuery
@@ -77,7 +85,7 @@ class QueryAnswer:
         return [self.query.candidates[position].id for position in self.order]
 
     def by_id(self, values: Sequence[T]) -> dict[str, T]:
-        """Return what stands by position, by id."""
+        """Return values by position as values by candidate id."""
         return {candidate.id: value for candidate, value in zip(self.query.candidates, values, strict=False)}
 
     @classmethod
@@ -91,12 +99,12 @@ class QueryAnswer:
 
     @classmethod
     def of(cls, query: JudgedQuery, record: Record) -> QueryAnswer:
-        """Return what a record says of the query whose candidates it holds."""
+        """Return the answer in the record of a call with this query and its candidates."""
         entries = sorted(record.candidates, key=lambda entry: entry.first_rank)
-        entered = [entry.first_rank - 1 for entry in record.candidates]
+        positions = [entry.first_rank - 1 for entry in record.candidates]
         return cls(
             query=query,
-            order=(*entered, *range(len(entered), len(query.candidates))),
+            order=(*positions, *range(len(positions), len(query.candidates))),
             raw=tuple(entry.raw_score for entry in entries),
             scores=tuple(entry.score for entry in entries),
             coverage=tuple(entry.coverage for entry in entries),
@@ -111,106 +119,99 @@ class QueryAnswer:
         )
 
 
-PATIENCE = 10
-"""Queries in a row on which a backend may fail before it is left alone; what it answered until then is kept."""
+_Result = tuple[QueryAnswer, RerankError | None]
+"""The answer to a query, and its error."""
 
-OnAnswer = tuple[int, QueryAnswer, RerankError | None]
-"""Position of a query, the answer to it, and why it failed."""
-
-Running = dict[int, Future[tuple[QueryAnswer, RerankError | None]]]
+_Running = dict[int, Future[_Result]]
 """Calls by the position of their query."""
 
 
-def _anything(query: JudgedQuery) -> None:
-    """Let every query be asked."""
-
-
-_OUTRIGHT = (ConfigError, MissingExtraError, ModelLoadError, AuthenticationError, BillingError)
-"""What would come of every other query, too."""
+def _admit_all(query: JudgedQuery) -> None:
+    """Admit every query."""
 
 
 @dataclass(frozen=True)
 class QueryRunner:
-    """One reranker and the queries it is to be asked.
+    """One reranker, and the queries to run it on.
 
     Args:
-        reranker: Who is asked.
-        queries: What.
+        reranker: The reranker.
+        queries: The queries.
         depth: How many candidates of each query enter.
-        kept: Where records are; open.
-        workers: How many queries are asked at a time.
-        told: Is told how many queries are done.
-        admit: Sees each query before it is asked, and may raise to end the asking; what is being answered is kept.
+        store: Where answers are stored; open.
+        workers: How many queries run at a time.
+        progress: Called with the number of queries that are done.
+        admit: Called with each query before its call; it may raise to end the run. Calls that still run are stored.
     """
 
     reranker: Reranker
     queries: Sequence[JudgedQuery]
     depth: int
-    kept: AnswerStore
+    store: AnswerStore
     workers: int
-    told: Callable[[int], None]
-    admit: Callable[[JudgedQuery], None] = _anything
+    progress: Callable[[int], None]
+    admit: Callable[[JudgedQuery], None] = _admit_all
 
     def answers(self) -> list[QueryAnswer]:
-        """Return the answer to each query, in their order; one of a failed call has the first stage's order.
+        """Return the answer to each query, in their order; a failed call keeps the first stage's order.
 
         Raises:
-            ConfigError: What fails here would fail for every query; so do the next four.
+            ConfigError: This error and the next four would repeat on every query.
             MissingExtraError: An optional package is absent.
             ModelLoadError: A model cannot be loaded.
             AuthenticationError: The provider does not accept the key.
             BillingError: No credit is left.
             BackendError: The backend failed on `PATIENCE` queries in a row: the last failure.
         """
-        found = self._found()
-        self.told(len(found))
-        missing = [i for i in range(len(self.queries)) if i not in found]
+        answers = self._stored_answers()
+        self.progress(len(answers))
+        missing = [i for i in range(len(self.queries)) if i not in answers]
         if missing:
             self.reranker.warm_up()
-        in_a_row = 0
-        with warnings.catch_warnings(), closing(self._asked(missing)) as coming:
+        failures_in_a_row = 0
+        with warnings.catch_warnings(), closing(self._run(missing)) as results:
             warnings.simplefilter("ignore", TruncationWarning)  # the share of truncated texts is reported
-            for i, answer, error in coming:
-                found[i] = answer
-                self.told(len(found))
-                in_a_row = in_a_row + 1 if isinstance(error, BackendError) else 0
-                if error is not None and (isinstance(error, _OUTRIGHT) or in_a_row == PATIENCE):
+            for i, (answer, error) in results:
+                answers[i] = answer
+                self.progress(len(answers))
+                failures_in_a_row = failures_in_a_row + 1 if isinstance(error, BackendError) else 0
+                if error is not None and (isinstance(error, _ERRORS_OF_EVERY_QUERY) or failures_in_a_row == PATIENCE):
                     raise error
-        return [found[i] for i in range(len(self.queries))]
+        return [answers[i] for i in range(len(self.queries))]
 
-    def _found(self) -> dict[int, QueryAnswer]:
-        """Return what earlier runs left, by position of the query; without candidates there is nothing to ask."""
-        wanted: dict[Key, list[int]] = {}
-        found = {}
+    def _stored_answers(self) -> dict[int, QueryAnswer]:
+        """Return the answers of earlier runs by position of the query; a query without candidates needs no call."""
+        positions: dict[Key, list[int]] = {}
+        answers = {}
         for i, query in enumerate(self.queries):
             if query.candidates:
-                wanted.setdefault(request_of(query.text, query.candidates[: self.depth]), []).append(i)
+                positions.setdefault(request_key(query.text, query.candidates[: self.depth]), []).append(i)
             else:
-                found[i] = QueryAnswer.unchanged(query)
-        for key, record in self.kept.records(wanted):
-            found |= {i: QueryAnswer.of(self.queries[i], record) for i in wanted[key]}
-        return found
+                answers[i] = QueryAnswer.unchanged(query)
+        for key, record in self.store.records(positions):
+            answers |= {i: QueryAnswer.of(self.queries[i], record) for i in positions[key]}
+        return answers
 
-    def _asked(self, missing: Sequence[int]) -> Generator[OnAnswer, None, None]:
-        """Yield what comes of each query, as it comes."""
-        running: Running = {}
+    def _run(self, positions: Sequence[int]) -> Generator[tuple[int, _Result], None, None]:
+        """Run the queries at these positions; yield the position and the result of each as it ends."""
+        running: _Running = {}
         try:
-            for nth, i in enumerate(missing):
+            for nth, i in enumerate(positions):
                 self.admit(self.queries[i])
-                ask = partial(self._ask, self.queries[i], cold=nth < self.workers)
+                call = partial(self._call, self.queries[i], cold=nth < self.workers)
                 if self.workers == 1:
-                    yield (i, *ask())
+                    yield i, call()
                     continue
                 if len(running) == self.workers:
-                    yield from _done(running)
-                running[i] = clock.start_thread(partial(contextvars.copy_context().run, ask))
+                    yield from _wait_for_results(running)
+                running[i] = clock.start_thread(partial(contextvars.copy_context().run, call))
             while running:
-                yield from _done(running)
-        finally:  # where the config is stopped, what it is answering now is paid for, and kept
+                yield from _wait_for_results(running)
+        finally:  # when the run stops early: the calls that still run are paid for, so wait until they are stored
             while running:
-                _ended(running)
+                _pop_done(running)
 
-    def _ask(self, query: JudgedQuery, *, cold: bool) -> tuple[QueryAnswer, RerankError | None]:
+    def _call(self, query: JudgedQuery, *, cold: bool) -> _Result:
         candidates = query.candidates[: self.depth]
         ranking = error = None
         with observers.tagged(query_id=query.id, cold=cold, workers=self.workers):
@@ -218,21 +219,21 @@ class QueryRunner:
             time, started = datetime.now(timezone.utc).isoformat(timespec="milliseconds"), clock.now()
             try:
                 ranking = self.reranker.rerank(query.text, candidates)
-            except RerankError as raised:
-                error = raised
+            except RerankError as failure:
+                error = failure
         seconds = clock.now() - started
         record = record_of(call, ranking, error, id=uuid4().hex, time=time, seconds=seconds)
-        self.kept.keep(record)
+        self.store.keep(record)
         return QueryAnswer.of(query, record), error
 
 
-def _done(running: Running) -> Iterator[OnAnswer]:
-    """Wait until a call has ended, and yield what came of those that have."""
-    for i, future in _ended(running).items():
-        yield (i, *future.result())
+def _wait_for_results(running: _Running) -> Iterator[tuple[int, _Result]]:
+    """Wait until a call has ended; yield position and result of each that has."""
+    for i, future in _pop_done(running).items():
+        yield i, future.result()
 
 
-def _ended(running: Running) -> Running:
-    """Wait until a call has ended, and return those that have; they run no more."""
+def _pop_done(running: _Running) -> _Running:
+    """Wait until a call has ended; remove and return those that have."""
     clock.wait_for_any(running.values())
     return {i: running.pop(i) for i in [i for i, future in running.items() if future.done()]}

@@ -1,9 +1,9 @@
-"""How sure a mean over queries is, and whether two systems differ: bootstrap and randomisation over queries.
+"""How precise a mean over queries is, and whether two systems differ: bootstrap and randomisation over queries.
 
-The query is the unit of all of it, as in Sakai ("Evaluating evaluation metrics based on the bootstrap", SIGIR 2006) and
+Queries are the sampling units, as in Sakai ("Evaluating evaluation metrics based on the bootstrap", SIGIR 2006) and
 Smucker, Allan and Carterette ("A comparison of statistical significance tests for information retrieval evaluation",
-CIKM 2007), who found the randomisation test and the bootstrap to agree, and neither to assume a distribution. Several
-systems are corrected for as a family, without which one of many that do nothing will look better (Carterette,
+CIKM 2007), who found that the randomisation test and the bootstrap agree, and that neither assumes a distribution.
+Several systems are corrected for as a family; without that, one of many useless ones would look better (Carterette,
 "Multiple testing in statistical analysis of systems-based information retrieval experiments", TOIS 2012).
 """
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["ALPHA", "SAMPLES", "SEED", "adjusted_p", "compare", "estimate", "randomisation"]
 
 ALPHA = 0.05
-"""What a corrected p-value must be below to be called significant; 1 - ALPHA is what the intervals cover."""
+"""A corrected p-value below this is significant; intervals cover 1 - ALPHA."""
 
 SAMPLES = 10_000
 """Bootstrap and randomisation samples."""
@@ -34,10 +34,10 @@ SAMPLES = 10_000
 SEED = 0
 
 _EXACT = 13
-"""With up to so many differences other than zero, all 2**13 = 8,192 signs are tried and none is drawn."""
+"""With up to this many differences other than zero, all 2**13 = 8,192 signs are tried and none is drawn."""
 
 _ROWS = 250
-"""Samples that are worked on at once, to bound the memory."""
+"""Samples computed at a time, to bound the memory."""
 
 
 def estimate(values: Iterable[float], *, samples: int = SAMPLES, seed: int = SEED) -> MeanEstimate:
@@ -45,13 +45,13 @@ def estimate(values: Iterable[float], *, samples: int = SAMPLES, seed: int = SEE
 
     Percentile bootstrap, widened for few values by Student's t in place of the normal distribution and by
     n / (n - 1) (Hesterberg, "What teachers should know about the bootstrap", The American Statistician 2015), since
-    the plain one is too narrow there. BCa and the studentised bootstrap cover less where most differences are zero,
-    as they are between rankings. The second half of the samples mirrors the first on the sorted values (Hall,
+    the plain one is too narrow there. BCa and the studentised bootstrap cover less where most differences are zero, as
+    they are between rankings. The second half of the samples mirrors the first on the sorted values (Hall,
     "Antithetic resampling for the bootstrap", Biometrika 1989), so that the interval of negated values is the negated
     interval. The order of the values does not matter.
 
-    One value, or equal values, give an interval of no width: they say nothing of the spread. Where hardly any value
-    differs from the rest, it is too narrow, as every interval that knows nothing but the values.
+    One value, or equal values, give an interval of no width: they say nothing about the spread. Where hardly any value
+    differs from the rest, the interval is too narrow, as is every interval computed from the values alone.
 
     Args:
         values: One value a query.
@@ -65,7 +65,7 @@ def estimate(values: Iterable[float], *, samples: int = SAMPLES, seed: int = SEE
 
     special = need("scipy.special", extra="eval")
 
-    x = np.sort(_checked(values))
+    x = np.sort(_finite(values))
     mean, n = float(x.mean()), len(x)
     if x[0] == x[-1]:
         return MeanEstimate(mean=float(x[0]), low=float(x[0]), high=float(x[0]))
@@ -77,16 +77,16 @@ def estimate(values: Iterable[float], *, samples: int = SAMPLES, seed: int = SEE
 def randomisation(
     differences: Iterable[float], *, fall: bool = False, samples: int = SAMPLES, seed: int = SEED
 ) -> float:
-    """Return the p-value of the paired randomisation test (Fisher): how often swapping the systems does as much.
+    """Return the p-value of the paired randomisation test (Fisher): how often swapped systems differ as much.
 
-    Under the hypothesis that both systems are the same, each difference could as well have the other sign. With up to
+    If both systems are the same, each difference could as well have the other sign. With up to
     13 differences other than zero all signs are tried; beyond, ``samples`` are drawn and the p-value is
     ``(r + 1) / (samples + 1)``, which is never zero (Phipson and Smyth, "Permutation p-values should never be zero",
     SAGMB 2010). Two-sided, and the same for negated differences.
 
     Args:
         differences: One paired difference a query.
-        fall: One-sided instead: how often chance makes the sum as low.
+        fall: One-sided instead: how often the sum is as low by chance.
         samples: Signs drawn.
         seed: Their seed.
 
@@ -95,18 +95,18 @@ def randomisation(
     """
     import numpy as np
 
-    x = _checked(differences)
+    x = _finite(differences)
     x = x[x != 0.0]
     if not len(x):
         return 1.0
     sizes = np.sort(np.abs(x))
     total = float(sizes.sum())
     exact = len(x) <= _EXACT
-    signs = _all_signs(len(x)) if exact else _drawn_signs(len(x), samples, seed)
-    sums = 2 * _times(signs, sizes) - total
-    observed, near = float(x.sum()), 1e-12 * total
-    as_far = sums <= observed + near if fall else np.abs(sums) >= abs(observed) - near
-    r = int(as_far.sum())
+    signs = _all_signs(len(x)) if exact else _random_signs(len(x), samples, seed)
+    sums = 2 * _product(signs, sizes) - total
+    observed, rounding = float(x.sum()), 1e-12 * total
+    as_extreme = sums <= observed + rounding if fall else np.abs(sums) >= abs(observed) - rounding
+    r = int(as_extreme.sum())
     return r / len(sums) if exact else (r + 1) / (len(sums) + 1)
 
 
@@ -123,8 +123,8 @@ def compare(
     """Compare a system with a baseline on the same queries; its ``p_adjusted`` is ``p`` until `adjusted_p`.
 
     Args:
-        system: Name of the one that is looked at.
-        baseline: Name of the one it is compared with.
+        system: Name of the system.
+        baseline: Name of the system it is compared with.
         measure: Name of the measure.
         a: Query id -> value of the system.
         b: Query id -> value of the baseline.
@@ -155,23 +155,23 @@ def adjusted_p(family: Sequence[Comparison]) -> tuple[Comparison, ...]:
     """Return the comparisons, in their order, with p-values corrected for all of them.
 
     Holm's step-down method ("A simple sequentially rejective multiple test procedure", Scandinavian Journal of
-    Statistics 1979): the chance of even one false finding in the family stays below the level, whatever the
-    comparisons have to do with each other.
+    Statistics 1979): the chance of even one false finding in the family stays below the level, however the
+    comparisons depend on each other.
     """
     corrected = holm([comparison.p for comparison in family])
-    return tuple(replace(one, p_adjusted=p) for one, p in zip(family, corrected, strict=True))
+    return tuple(replace(comparison, p_adjusted=p) for comparison, p in zip(family, corrected, strict=True))
 
 
 def holm(values: Sequence[float]) -> tuple[float, ...]:
     """Return p-values corrected by Holm's method, in their order."""
     largest, corrected = 0.0, {}
-    for tried, i in enumerate(sorted(range(len(values)), key=values.__getitem__)):
-        largest = max(largest, min(1.0, (len(values) - tried) * values[i]))
+    for step, i in enumerate(sorted(range(len(values)), key=values.__getitem__)):
+        largest = max(largest, min(1.0, (len(values) - step) * values[i]))
         corrected[i] = largest
     return tuple(corrected[i] for i in range(len(values)))
 
 
-def _checked(values: Iterable[float]) -> Array:
+def _finite(values: Iterable[float]) -> Array:
     import numpy as np
 
     x = np.fromiter(values, dtype=np.float64)
@@ -187,20 +187,20 @@ def _resampled(x: Array, samples: int, seed: int) -> Array:
     import numpy as np
 
     counts = _counts(len(x), -(-samples // 2), seed)
-    return _times(counts, np.stack((x, x[::-1]), axis=1)).ravel() / len(x)
+    return _product(counts, np.stack((x, x[::-1]), axis=1)).ravel() / len(x)
 
 
 @lru_cache(maxsize=4)
 def _counts(n: int, samples: int, seed: int) -> Array:
-    """Return how often each of ``n`` values stands in each sample; the same for all systems of a slice."""
+    """Return how often each of ``n`` values is in each sample; the same for all systems of a slice."""
     import numpy as np
 
     random = np.random.default_rng((seed, n))
-    counts = np.empty((samples, n), dtype=np.uint8)  # 256 draws of one of 256 or more values do not happen
+    counts = np.empty((samples, n), dtype=np.uint8)  # the same value 256 times does not happen
     for start in range(0, samples, _ROWS):
         rows = min(_ROWS, samples - start)
-        places = random.integers(0, n, (rows, n)) + n * np.arange(rows)[:, None]
-        counts[start : start + rows] = np.bincount(places.ravel(), minlength=rows * n).reshape(rows, n)
+        draws = random.integers(0, n, (rows, n)) + n * np.arange(rows)[:, None]
+        counts[start : start + rows] = np.bincount(draws.ravel(), minlength=rows * n).reshape(rows, n)
     return counts
 
 
@@ -210,14 +210,14 @@ def _all_signs(n: int) -> Array:
     return (np.arange(2**n)[:, None] >> np.arange(n)) & 1
 
 
-def _drawn_signs(n: int, samples: int, seed: int) -> Array:
+def _random_signs(n: int, samples: int, seed: int) -> Array:
     import numpy as np
 
     bits = np.random.default_rng((seed, n)).integers(0, 256, (samples, -(-n // 8)), dtype=np.uint8)
     return np.unpackbits(bits, axis=1, count=n)
 
 
-def _times(rows: Array, x: Array) -> Array:
+def _product(rows: Array, x: Array) -> Array:
     """Return ``rows @ x`` for small whole numbers, a few rows at a time."""
     import numpy as np
 

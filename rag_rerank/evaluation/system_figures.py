@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from rag_rerank.base import Reranker
 from rag_rerank.compose.shadow_report import Spread
@@ -17,54 +17,16 @@ from rag_rerank.trace import Coverage, Usage
 
 __all__ = ["failure", "failures_of", "first_stage_figures", "system_figures"]
 
-
-def failure(
-    query: JudgedQuery,
-    order: Sequence[str],
-    *,
-    relevant: int,
-    top_k: int,
-    scores: Mapping[str, float | None],
-    coverage: Mapping[str, Coverage | None],
-) -> Failure | None:
-    """Say why none of the first ``top_k`` is relevant; ``None`` where one is, or where nothing relevant is known.
-
-    Looked at is the relevant candidate that stands highest, since it was the nearest to the top. A cause is named only
-    where it is certain: what is not known to be cut, and has no score that others have too, was scored too low.
-
-    Args:
-        query: The judged query.
-        order: Ids of all its candidates as the system orders them, best first.
-        relevant: Grade from which on a document is relevant.
-        top_k: How many hits are returned.
-        scores: Raw scores by id, as far as there are any; for the first stage, its own.
-        coverage: How much of a text was read, by id, as far as that is known.
-    """
-    wanted = {document for document, grade in query.grades.items() if grade >= relevant}
-    if not wanted or not wanted.isdisjoint(order[:top_k]):
-        return None
-    best = next((document for document in order if document in wanted), None)
-    if best is None:
-        return "candidates"
-    read = coverage.get(best)
-    if read is not None and read.truncated:
-        return "truncation"
-    score = scores.get(best)
-    if score is not None and any(scores.get(document) == score for document in order[:top_k]):
-        return "tie"
-    return "scoring"
-
-
-_PROBABLE = ("calibrated", "sigmoid", "relevance")
+_UNIT_SCALES = ("calibrated", "sigmoid", "relevance")
 """Scales of 0 to 1."""
 
 _EXAMPLES = 3
-"""Places that are named of a kind of problem."""
+"""Examples of each kind of problem."""
 
 
 def first_stage_figures(name: str, measures: Mapping[str, MeanEstimate], failures: Iterable[Failure]) -> System:
-    """Return what is said of the first stage."""
-    return System(name=name, label=name, measures=measures, failures=_counted(failures))
+    """Return the figures of the first stage."""
+    return System(name=name, label=name, measures=measures, failures=_count(failures))
 
 
 def system_figures(
@@ -77,12 +39,12 @@ def system_figures(
     failures: Iterable[Failure],
     depths: tuple[Depth, ...],
 ) -> System:
-    """Return what is said of a reranker."""
-    # the first call of a run loads and connects; where there is no other, its seconds are better than none
+    """Return the figures of a reranker."""
+    # the first call of a run loads and connects; if there is no other, its seconds are better than none
     timed = [answer for answer in answers if answer.warm] or [answer for answer in answers if answer.error is None]
     seconds = Spread.of(answer.seconds for answer in timed)
     usage = Usage.total(answer.usage for answer in answers)
-    coverage = [known for answer in answers for known in answer.coverage if known is not None]
+    coverages = [coverage for answer in answers for coverage in answer.coverage if coverage is not None]
     return System(
         name=name,
         label=reranker.label,
@@ -95,10 +57,10 @@ def system_figures(
         tokens=usage.tokens,
         cost=usage.cost,
         estimated=usage.estimated,
-        truncated=sum(known.truncated for known in coverage) / len(coverage) if coverage else None,
+        truncated=sum(coverage.truncated for coverage in coverages) / len(coverages) if coverages else None,
         errors=sum(answer.error is not None for answer in answers),
         degraded=sum(bool(answer.degraded) for answer in answers),
-        failures=_counted(failures),
+        failures=_count(failures),
         depths=depths,
         reliability=_reliability(judged, answers),
         workers=max((answer.workers for answer in timed), default=1),
@@ -107,8 +69,8 @@ def system_figures(
 
 
 def failures_of(judged: Judged, answers: Iterable[QueryAnswer], top_k: int) -> dict[str, Failure]:
-    """Return why queries have no relevant document at the top, by the id of those that have none."""
-    found = {
+    """Return, by query id, why queries have no relevant document at the top; other queries are left out."""
+    reasons = {
         answer.query.id: failure(
             answer.query,
             answer.ids,
@@ -119,10 +81,47 @@ def failures_of(judged: Judged, answers: Iterable[QueryAnswer], top_k: int) -> d
         )
         for answer in answers
     }
-    return {query: why for query, why in found.items() if why is not None}
+    return {query: reason for query, reason in reasons.items() if reason is not None}
 
 
-def _counted(failures: Iterable[Failure]) -> dict[Failure, int]:
+def failure(
+    query: JudgedQuery,
+    order: Sequence[str],
+    *,
+    relevant: int,
+    top_k: int,
+    scores: Mapping[str, float | None],
+    coverage: Mapping[str, Coverage | None],
+) -> Failure | None:
+    """Return why none of the first ``top_k`` is relevant; ``None`` where one is, or no document is known to be.
+
+    The reason is that of the highest relevant candidate, since it came nearest to the top. Truncation and ties are
+    named only where they are certain: without a known truncation or an equal score, the candidate was scored too low.
+
+    Args:
+        query: The judged query.
+        order: Ids of all its candidates in the system's order, best first.
+        relevant: Grade from which on a document is relevant.
+        top_k: How many hits are returned.
+        scores: Raw scores by id, where there are any; for the first stage, its own.
+        coverage: How much of a text was read, by id, where that is known.
+    """
+    relevant_ids = {document for document, grade in query.grades.items() if grade >= relevant}
+    if not relevant_ids or not relevant_ids.isdisjoint(order[:top_k]):
+        return None
+    best = next((document for document in order if document in relevant_ids), None)
+    if best is None:
+        return "candidates"
+    best_coverage = coverage.get(best)
+    if best_coverage is not None and best_coverage.truncated:
+        return "truncation"
+    score = scores.get(best)
+    if score is not None and any(scores.get(document) == score for document in order[:top_k]):
+        return "tie"
+    return "scoring"
+
+
+def _count(failures: Iterable[Failure]) -> dict[Failure, int]:
     counts = Counter(failures)
     return {kind: counts[kind] for kind in FAILURES}
 
@@ -139,21 +138,21 @@ def _reliability(judged: Judged, answers: Iterable[QueryAnswer]) -> Reliability 
     pairs = [
         (score, answer.query.grades[id] >= judged.relevant)
         for answer in answers
-        if answer.scale in _PROBABLE and not answer.substituted
+        if answer.scale in _UNIT_SCALES and not answer.substituted
         for id, score in answer.by_id(answer.scores).items()
         if score is not None and id in answer.query.grades
     ]
     return reliability([score for score, _ in pairs], [good for _, good in pairs]) if pairs else None
 
 
-def _problems(answers: Sequence[QueryAnswer]) -> Iterable[Problem]:
-    """Yield the failures by their class, and the reasons why answers are not quite what was asked."""
-    places: dict[str, list[str]] = {}
+def _problems(answers: Sequence[QueryAnswer]) -> Iterator[Problem]:
+    """Yield the failures by their class, and the reasons for degraded answers."""
+    examples: dict[str, list[str]] = {}
     for answer in answers:
         if answer.error is not None:
             kind = answer.error.partition(":")[0]
-            places.setdefault(f"failed: {kind}", []).append(f"query {answer.query.id!r}: {answer.error}")
+            examples.setdefault(f"failed: {kind}", []).append(f"query {answer.query.id!r}: {answer.error}")
         for reason in answer.degraded:
-            places.setdefault("degraded", []).append(f"query {answer.query.id!r}: {reason}")
-    for kind, found in places.items():
-        yield Problem(kind=kind, count=len(found), examples=tuple(found[:_EXAMPLES]))
+            examples.setdefault("degraded", []).append(f"query {answer.query.id!r}: {reason}")
+    for kind, texts in examples.items():
+        yield Problem(kind=kind, count=len(texts), examples=tuple(texts[:_EXAMPLES]))

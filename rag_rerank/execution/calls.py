@@ -54,17 +54,17 @@ def as_candidates(query: str, candidates: Sequence[Candidate | str], top_k: int 
     if isinstance(candidates, (str, bytes)):
         raise InputError("candidates must be a sequence of texts; got one text, put it into a list")
     checked = []
-    seen: dict[str, int] = {}
+    position_of: dict[str, int] = {}
     for i, item in enumerate(candidates):
         candidate = Candidate(str(i), item) if isinstance(item, str) else item
         if not isinstance(candidate, Candidate):
             raise InputError(f"candidates[{i}] must be a string or a Candidate, got {type(item).__name__}")
-        if candidate.id in seen:
+        if candidate.id in position_of:
             raise InputError(
-                f"candidates[{seen[candidate.id]}] and candidates[{i}] have the same id {candidate.id!r}; "
+                f"candidates[{position_of[candidate.id]}] and candidates[{i}] have the same id {candidate.id!r}; "
                 "ids must be unique within a request"
             )
-        seen[candidate.id] = i
+        position_of[candidate.id] = i
         checked.append(candidate)
     return tuple(checked)
 

@@ -88,14 +88,14 @@ class Limit:
         self._outer = outer
 
     @property
-    def left(self) -> float:
+    def remaining(self) -> float:
         """Seconds until the end; below 0 when it has passed."""
         return self._first._ends - now()
 
     @property
     def over(self) -> bool:
         """Whether the end has come."""
-        return self.left <= _INSTANT
+        return self.remaining <= _INSTANT
 
     @property
     def total(self) -> float:
@@ -134,7 +134,7 @@ def time_limit(seconds: float | None) -> Iterator[Limit | None]:
 def seconds_left() -> float:
     """Return the seconds that are left for this work; infinity where there is no limit."""
     limit = _limit.get()
-    return math.inf if limit is None else limit.left
+    return math.inf if limit is None else limit.remaining
 
 
 def time_is_up() -> bool:

@@ -237,13 +237,13 @@ class _ParallelCalls:
     def outcomes(self, log: CallLog) -> tuple[Outcome, ...]:
         """Return the outcome of each call, and log each; answers beyond the needed ones are not used."""
         answers = [i for i, outcome in self._outcomes.items() if isinstance(outcome, Ranking)]
-        used = set(answers[: self._needed])
+        used_answers = set(answers[: self._needed])
         outcomes: list[Outcome] = []
         for i, call in enumerate(self._step.calls):
             outcome = self._outcomes.get(i)
             if isinstance(outcome, RerankError):
                 outcomes.append(log.add_failure(call, outcome))
-            elif outcome is not None and i in used:
+            elif outcome is not None and i in used_answers:
                 outcomes.append(log.add_answer(outcome))
             else:
                 outcomes.append(None)

@@ -1,1 +1,1 @@
-"""Self-contained HTML reports, made from plain dictionaries."""
+"""Self-contained HTML reports from plain dictionaries."""

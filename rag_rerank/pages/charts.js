@@ -1,5 +1,5 @@
 "use strict";
-// What both pages share: elements, numbers in words, tables, lists to browse, and charts.
+// Shared by both pages: elements, numbers as text, tables, lists to browse, and charts.
 // Data becomes text nodes and plain attributes, never HTML.
 
 // ---- elements
@@ -16,7 +16,8 @@ function make(node, attributes, children) {
 const el = (tag, attributes = {}, ...children) => make(document.createElement(tag), attributes, children);
 const shape = (tag, attributes = {}, ...children) =>
   make(document.createElementNS("http://www.w3.org/2000/svg", tag), attributes, children);
-const said = (text, attributes = {}) => el("bdi", attributes, text === null || text === undefined ? "–" : String(text));
+// Text from the data, isolated in its writing direction.
+const bdi = (text, attributes = {}) => el("bdi", attributes, text === null || text === undefined ? "–" : String(text));
 const list = (value) => (Array.isArray(value) ? value : []);
 const compare = (a, b) => (a < b ? -1 : a > b ? 1 : 0);
 const pairs = (value) => Object.entries(value ?? {});
@@ -32,41 +33,49 @@ const section = (id, title, lead, ...body) =>
 
 const empty = (words) => el("p", { class: "empty" }, words);
 
+const soft = (...children) => el("small", { class: "soft" }, ...children);
+
 function choice(label, options, pick) {
   const select = el("select", { "aria-label": label, change: () => pick(options[select.selectedIndex]) },
     options.map((option) => el("option", {}, short(option, 60))));
   return el("label", {}, label, select);
 }
 
-function facts(rows) {
-  return el("dl", { class: "facts" }, rows.filter((row) => row[1] !== null && row[1] !== undefined)
-    .map(([name, value]) => [el("dt", {}, said(name)), el("dd", {}, value instanceof Node ? value : said(value))]));
+// A choice, with its first option picked; nothing is shown for a single option.
+function controls(label, options, pick) {
+  pick(options[0]);
+  return options.length > 1 && el("div", { class: "controls" }, choice(label, options, pick));
 }
 
-// ---- numbers in words; what is not known is a dash
+function facts(rows) {
+  return el("dl", { class: "facts" }, rows.filter((row) => row[1] !== null && row[1] !== undefined)
+    .map(([name, value]) => [el("dt", {}, bdi(name)), el("dd", {}, value instanceof Node ? value : bdi(value))]));
+}
 
-const known = (value) => typeof value === "number";
-const worded = (words) => (value, ...rest) => (known(value) ? words(value, ...rest) : "–");
-const whole = worded((n) => Math.round(n).toLocaleString("en"));
+// ---- numbers as text; an unknown one is a dash
+
+const isNumber = (value) => typeof value === "number";
+const orDash = (words) => (value, ...rest) => (isNumber(value) ? words(value, ...rest) : "–");
+const whole = orDash((n) => Math.round(n).toLocaleString("en"));
 const minus = (text) => text.replace("-", "−");
-const number = worded((n, digits = 4) => {
+const number = orDash((n, digits = 4) => {
   const size = Math.abs(n);
   if (size >= 1e6 || (size > 0 && size < 0.5 / 10 ** digits)) return minus(n.toExponential(1));
   return minus(n.toFixed(size >= 1000 ? 0 : size >= 100 ? Math.min(1, digits) : digits));
 });
-const signed = worded((n, digits = 3) => (n > 0 ? "+" : "") + number(n, digits));
-const share = worded((n) => {
+const signed = orDash((n, digits = 3) => (n > 0 ? "+" : "") + number(n, digits));
+const share = orDash((n) => {
   const percent = n * 100;
   if (percent > 0 && percent < 0.1) return "< 0.1\u00a0%";
   return (n < 1 ? Math.min(percent, 99.9) : percent).toFixed(percent < 10 && percent > 0 ? 1 : percent > 99 && n < 1 ? 1 : 0) + "\u00a0%";
 });
-const duration = worded((s) => {
+const duration = orDash((s) => {
   if (s === 0) return "0 ms";
   if (s < 0.001) return "< 1 ms";
   if (s < 0.9995) return `${(s * 1000).toFixed(s < 0.00995 ? 1 : 0)} ms`;
   return s < 59.95 ? `${s.toFixed(s < 9.995 ? 2 : 1)} s` : `${Math.floor(Math.round(s) / 60)} min ${Math.round(s) % 60} s`;
 });
-const money = worded((n) => "$" + (n === 0 ? "0" : n < 0.01 ? n.toPrecision(2) : n.toLocaleString("en", { minimumFractionDigits: 2, maximumFractionDigits: n < 1 ? 4 : 2 })));
+const money = orDash((n) => "$" + (n === 0 ? "0" : n < 0.01 ? n.toPrecision(2) : n.toLocaleString("en", { minimumFractionDigits: 2, maximumFractionDigits: n < 1 ? 4 : 2 })));
 const many = (n, one, more = one + "s") => `${whole(n)} ${n === 1 ? one : more}`;
 function moment(text) {
   const at = new Date(text);
@@ -75,7 +84,7 @@ function moment(text) {
 
 // ---- tables and lists, some rows at a time
 
-function paged(size, fill) {
+function pages(size, fill) {
   let rows = [];
   let at = 0;
   const status = el("span", { role: "status" });
@@ -94,20 +103,21 @@ function paged(size, fill) {
   return { bar, set(all) { rows = all; at = 0; show(); } };
 }
 
-// A column: head, cell(row), and what it may have: number (right-aligned), key(row) to sort by, class.
+// A column has head and cell(row), and may have number (right-aligned), key(row) to sort by, and class.
+const column = (head, name, words = whole) => ({ head, number: true, cell: (row) => words(row[name]), key: (row) => row[name] });
 function table(columns, rows, { caption, size = 50 } = {}) {
   const body = el("tbody");
   const kind = (column) => (column.number ? "n" : column.class);
-  const run = paged(size, (part) => body.replaceChildren(...part.map((row) =>
+  const run = pages(size, (part) => body.replaceChildren(...part.map((row) =>
     el("tr", {}, columns.map((column, i) =>
       el(i ? "td" : "th", { class: kind(column), scope: i ? null : "row" }, column.cell(row)))))));
   const heads = columns.map((column) => el("th", { class: kind(column), scope: "col" },
     column.key ? el("button", { class: "link", type: "button", click: () => sort(column) }, column.head) : column.head));
-  let sorted = null;
+  let sortColumn = null;
   let down = false;
   function sort(column) {
-    down = sorted === column ? !down : false;
-    sorted = column;
+    down = sortColumn === column && !down;
+    sortColumn = column;
     const key = (row) => column.key(row) ?? Infinity;
     const order = [...rows].sort((a, b) => compare(key(a), key(b)));
     columns.forEach((other, i) => other === column
@@ -120,34 +130,34 @@ function table(columns, rows, { caption, size = 50 } = {}) {
       el("table", {}, el("thead", {}, el("tr", {}, heads)), body)), run.bar);
 }
 
-// A list on the left, and on the right what belongs to the item that was chosen.
+// A list on the left, and the details of the current item on the right.
 function browse({ label, items, size = 40, item, detail, nothing }) {
-  const rows = el("ul", { keydown: walk });
+  const rows = el("ul", { keydown: moveFocus });
   const panel = el("div", { class: "detail card", role: "region", "aria-live": "polite", "aria-label": `chosen ${label}` });
-  let chosen;
-  const run = paged(size, (part) => rows.replaceChildren(...(part.length ? part.map(row) : [el("li", { class: "empty" }, nothing)])));
+  let current;
+  const run = pages(size, (part) => rows.replaceChildren(...(part.length ? part.map(row) : [el("li", { class: "empty" }, nothing)])));
   function row(thing) {
-    const button = el("button", { type: "button", "aria-current": thing === chosen ? "true" : null, click: () => choose(thing, button) }, item(thing));
+    const button = el("button", { type: "button", "aria-current": thing === current ? "true" : null, click: () => choose(thing, button) }, item(thing));
     return el("li", {}, button);
   }
   function choose(thing, button) {
-    chosen = thing;
+    current = thing;
     rows.querySelector("[aria-current]")?.removeAttribute("aria-current");
     button?.setAttribute("aria-current", "true");
     panel.replaceChildren(...[detail(thing)].flat(9).filter(Boolean));
     if (button && panel.offsetTop > rows.offsetTop + 100) panel.scrollIntoView({ block: "start" });
   }
-  function walk(event) {
+  function moveFocus(event) {
     const step = { ArrowDown: "nextElementSibling", ArrowUp: "previousElementSibling" }[event.key];
     if (!step) return;
     event.preventDefault();
     event.target.closest("li")?.[step]?.querySelector("button")?.focus();
   }
-  function set(found) {
-    if (found.length && !found.includes(chosen)) choose(found[0]);
-    if (!found.length) panel.replaceChildren(empty("Nothing is chosen."));
-    run.set(found);
-    if (!found.length) chosen = undefined;
+  function set(matches) {
+    if (matches.length && !matches.includes(current)) choose(matches[0]);
+    if (!matches.length) panel.replaceChildren(empty("Nothing is chosen."));
+    run.set(matches);
+    if (!matches.length) current = undefined;
   }
   set(items);
   return { set, node: el("div", { class: "browse" }, el("div", { class: "list card", role: "group", "aria-label": `${label} list` }, rows, run.bar), panel) };
@@ -155,18 +165,18 @@ function browse({ label, items, size = 40, item, detail, nothing }) {
 
 // ---- charts
 
-const pen = document.createElement("canvas").getContext("2d");
+const canvas = document.createElement("canvas").getContext("2d");
 function fit(text, width) {
-  pen.font = `12px ${getComputedStyle(document.body).fontFamily}`;
+  canvas.font = `12px ${getComputedStyle(document.body).fontFamily}`;
   let signs = Array.from(short(text, 120));
-  if (pen.measureText(signs.join("")).width <= width) return signs.join("");
-  while (signs.length && pen.measureText(signs.join("") + "…").width > width) signs.pop();
+  if (canvas.measureText(signs.join("")).width <= width) return signs.join("");
+  while (signs.length && canvas.measureText(signs.join("") + "…").width > width) signs.pop();
   return signs.join("") + "…";
 }
 
 const tip = el("div", { id: "tip", role: "tooltip", hidden: true });
-function point(at, lines) {
-  tip.replaceChildren(...lines.filter(Boolean).map((line) => el("div", {}, said(short(line, 200)))));
+function showTip(at, lines) {
+  tip.replaceChildren(...lines.filter(Boolean).map((line) => el("div", {}, bdi(short(line, 200)))));
   tip.hidden = false;
   const box = at.getBoundingClientRect();
   const middle = box.left + box.width / 2 - tip.offsetWidth / 2;
@@ -175,20 +185,20 @@ function point(at, lines) {
   tip.style.left = `${left + scrollX}px`;
   tip.style.top = `${(top < 4 ? box.bottom + 8 : top) + scrollY}px`;
 }
-const unpoint = () => { tip.hidden = true; };
+const hideTip = () => { tip.hidden = true; };
 
-// Something in a chart that can be pointed at, reached with the arrow keys, and perhaps chosen.
+// A part of a chart with a tooltip, reached by pointer or arrow keys; with `choose`, a button.
 function mark(lines, choose, ...shapes) {
   const words = lines.filter(Boolean).map((line) => short(line, 200)).join(", ");
   const node = shape("g", { class: "mark", role: choose ? "button" : "img", tabindex: -1, "aria-label": words,
-    pointerenter: () => point(node, lines), pointerleave: unpoint, focus: () => point(node, lines), blur: unpoint,
+    pointerenter: () => showTip(node, lines), pointerleave: hideTip, focus: () => showTip(node, lines), blur: hideTip,
     click: choose, keydown: choose && ((event) => {
       if (event.key === "Enter" || event.key === " ") { event.preventDefault(); choose(); }
     }) }, ...shapes);
   return node;
 }
 
-// A chart with its title; paint(width) gives its shapes and height, anew whenever the width changes.
+// A chart with its title; paint(width) returns its shapes and height, again for each new width.
 function figure(title, note, paint, ...above) {
   const id = `figure-${figure.count = (figure.count ?? 0) + 1}`;
   const box = el("div", { class: "plot" });
@@ -199,14 +209,14 @@ function figure(title, note, paint, ...above) {
     width = now;
     const { height, shapes } = paint(width);
     const svg = shape("svg", { width, height, viewBox: `0 0 ${width} ${height}`, role: "group", "aria-labelledby": id }, shapes);
-    walkable(svg);
+    arrowKeys(svg);
     box.replaceChildren(svg);
   }
   new ResizeObserver(() => requestAnimationFrame(repaint)).observe(box);
-  return el("figure", {}, el("figcaption", { id }, title, note && el("small", { class: "soft" }, note)), ...above, box);
+  return el("figure", {}, el("figcaption", { id }, title, note && soft(note)), ...above, box);
 }
 
-function walkable(svg) {
+function arrowKeys(svg) {
   const marks = [...svg.querySelectorAll(".mark")];
   marks[0]?.setAttribute("tabindex", 0);
   svg.addEventListener("keydown", (event) => {
@@ -235,12 +245,15 @@ function ticks(low, high, count) {
   return Array.from({ length: Math.floor(high / step + 1e-9) - first + 1 }, (_, i) => Number(((first + i) * step).toPrecision(12)));
 }
 
-// As many digits as tell neighbouring ticks apart.
+const stretch = (low, high) => { const room = (high - low || Math.abs(high) || 1) * 0.06; return [low - room, high + room]; };
+const thin = (values, room) => values.filter((_, i) => i % Math.ceil(values.length / Math.max(2, room)) === 0);
+
+// The number of digits that distinguish neighbouring ticks.
 function digits(values) {
   const gap = values.length > 1 ? Math.abs(values[1] - values[0]) : Math.abs(values[0]) || 1;
   return Math.max(0, Math.min(6, Math.ceil(-Math.log10(gap) - 1e-9)));
 }
-const plainly = (values) => { const places = digits(values); return (value) => number(value, places); };
+const tickText = (values) => { const places = digits(values); return (value) => number(value, places); };
 
 function axis(values, x, y, words, label, [from, to], top) {
   return [
@@ -257,11 +270,17 @@ function levels(values, y, [from, to], words) {
   ]);
 }
 
-// Systems differ in colour and in shape; after six of them, other shapes meet the colours.
-const tone = (index) => (index ? ((index - 1) % 6) + 1 : 0);
+// The name of a point, on the side with more room.
+function label(words, x, y, left, right) {
+  const after = right - x > x - left;
+  return shape("text", { class: "strong", x: after ? x + 11 : x - 11, y: y - 7, "text-anchor": after ? "start" : "end" }, fit(words, Math.max(60, (after ? right - x : x - left) - 14)));
+}
+
+// Systems differ in colour and in shape; from the seventh on, colours repeat with other shapes.
+const colourIndex = (index) => (index ? ((index - 1) % 6) + 1 : 0);
 function sign(index, x, y, size = 5, kind = "fill") {
-  const i = tone(index + Math.floor((index - 1) / 6));
-  const name = `shape s${tone(index)} ${kind}`;
+  const i = colourIndex(index + Math.floor((index - 1) / 6));
+  const name = `shape s${colourIndex(index)} ${kind}`;
   const path = (d) => shape("path", { class: name, d });
   if (i === 2) return shape("rect", { class: name, x: x - size * 0.9, y: y - size * 0.9, width: size * 1.8, height: size * 1.8 });
   if (i === 3) return path(`M${x} ${y - size * 1.2}L${x + size * 1.15} ${y + size * 0.9}H${x - size * 1.15}Z`);
@@ -270,11 +289,11 @@ function sign(index, x, y, size = 5, kind = "fill") {
   if (i === 6) return shape("rect", { class: name, x: x - size * 1.3, y: y - size * 0.55, width: size * 2.6, height: size * 1.1 });
   return shape("circle", { class: name, cx: x, cy: y, r: size });
 }
-const sample = (index, kind) => shape("svg", { width: 14, height: 12, "aria-hidden": "true" }, sign(index, 7, 6, 4.5, kind));
-const legend = (entries) => el("ul", { class: "legend" }, entries.map(([swatch, words]) => el("li", {}, swatch, said(words))));
+const icon = (index, kind) => shape("svg", { width: 14, height: 12, "aria-hidden": "true" }, sign(index, 7, 6, 4.5, kind));
+const legend = (entries) => el("ul", { class: "legend" }, entries.map(([swatch, words]) => el("li", {}, swatch, bdi(words))));
 const swatch = (name) => shape("svg", { width: 14, height: 12, "aria-hidden": "true" }, shape("rect", { class: `${name} fill`, x: 1, y: 1, width: 10, height: 10, rx: 2 }));
 
-// Parts of a whole beside each other, as a thin bar.
+// Parts of a whole side by side, as a thin bar.
 function bar(parts, words) {
   const total = parts.reduce((sum, [, size]) => sum + size, 0) || 1;
   let at = 0;
@@ -291,12 +310,12 @@ function start(title, draw) {
     const data = JSON.parse(document.getElementById("data").textContent);
     document.title = title(data);
     document.body.append(tip);
-    addEventListener("keydown", (event) => event.key === "Escape" && unpoint());
+    addEventListener("keydown", (event) => event.key === "Escape" && hideTip());
     const page = document.getElementById("page");
     page.append(...[draw(data)].flat(9).filter(Boolean));
-    const named = [...page.querySelectorAll("section[id]")];
-    page.querySelector(".contents")?.append(...named.map((part) => el("a", { href: `#${part.id}` }, part.querySelector("h2").textContent)));
-    if (data.mended) page.querySelector("header").append(el("p", { class: "notice" },
-      `${many(data.mended, "number")} in the data ${data.mended === 1 ? "is" : "are"} not finite, and shown as not known.`));
+    const sections = [...page.querySelectorAll("section[id]")];
+    page.querySelector(".contents")?.append(...sections.map((part) => el("a", { href: `#${part.id}` }, part.querySelector("h2").textContent)));
+    if (data.not_finite) page.querySelector("header").append(el("p", { class: "notice" },
+      `${many(data.not_finite, "number")} in the data ${data.not_finite === 1 ? "is" : "are"} not finite, and shown as unknown.`));
   });
 }

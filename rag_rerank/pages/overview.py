@@ -1,4 +1,4 @@
-"""What a recording holds as a whole, and by reranker: counted while the records pass."""
+"""Counts over a recording, in all and by reranker, in one pass over the records."""
 
 from __future__ import annotations
 
@@ -10,9 +10,29 @@ from typing import Any
 __all__ = ["overview"]
 
 
+def overview(records: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return counts over all records and by reranker, most calls first, and the times of the first and last call."""
+    everything = _Tally()
+    by_reranker: dict[str, _Tally] = {}
+    first = last = None
+    for record in records:
+        everything.add(record)
+        by_reranker.setdefault(str(record.get("reranker")), _Tally()).add(record)
+        if time := record.get("time"):
+            first = min(first or time, time)
+            last = max(last or time, time)
+    ordered = sorted(by_reranker.items(), key=lambda item: -item[1].calls)
+    return {
+        **everything.to_dict(),
+        "first": first,
+        "last": last,
+        "rerankers": [{"reranker": name, **tally.to_dict()} for name, tally in ordered],
+    }
+
+
 @dataclass
 class _Tally:
-    """Sums over calls; a figure that a call does not know is not counted, and how many know it is."""
+    """Sums over calls. A figure that a call does not know is left out; ``*_known`` counts the calls that know it."""
 
     calls: int = 0
     errors: int = 0
@@ -45,7 +65,7 @@ class _Tally:
                 self.covered += 1
                 self.cut += coverage["seen"] < coverage["total"]
 
-    def told(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         return {
             **{name: getattr(self, name) for name in ("calls", "errors", "degraded", "tokens_known", "cost_known")},
             "p50": _quantile(self.seconds, 0.5),
@@ -56,26 +76,6 @@ class _Tally:
             "covered": self.covered,
             "cut": self.cut,
         }
-
-
-def overview(records: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return counts over all records and by reranker, most calls first, and the time between first and last."""
-    everything = _Tally()
-    by_reranker: dict[str, _Tally] = {}
-    first = last = None
-    for record in records:
-        everything.add(record)
-        by_reranker.setdefault(str(record.get("reranker")), _Tally()).add(record)
-        if time := record.get("time"):
-            first = min(first or time, time)
-            last = max(last or time, time)
-    ordered = sorted(by_reranker.items(), key=lambda item: -item[1].calls)
-    return {
-        **everything.told(),
-        "first": first,
-        "last": last,
-        "rerankers": [{"reranker": name, **tally.told()} for name, tally in ordered],
-    }
 
 
 def _quantile(values: list[float], share: float) -> float | None:

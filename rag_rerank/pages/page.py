@@ -1,4 +1,4 @@
-"""Makes the two pages: a shell, one style sheet, own scripts, and the data as JSON, which scripts only write as text.
+"""Build the two HTML pages from a shell, a style sheet, scripts, and the data as JSON, which is only shown as text.
 
 A page loads nothing: its policy allows the style and the scripts by their hash, and nothing else.
 """
@@ -20,62 +20,62 @@ from rag_rerank.pages.overview import overview
 __all__ = ["BYTES", "CALLS", "evaluation_page", "trace_page"]
 
 CALLS = 1000
-"""Calls that a page holds at most."""
+"""Calls in a page at most."""
 
 BYTES = 20_000_000
-"""Bytes of JSON that the calls of a page take at most; one call is held whatever it takes."""
+"""Bytes of JSON of a page's calls at most; a single call may be larger."""
 
 
 def trace_page(records: Iterable[Mapping[str, Any]], *, calls: int = CALLS, size: int = BYTES) -> str:
-    """Return a page on which a person sees what every call did, and drills into one query and candidate.
+    """Return a page that shows what every call did, down to one query and candidate.
 
-    The overview counts all records. The page holds the last ones, as many as the bounds allow, and says how many it
+    The overview counts all records. The page holds the last calls, as many as the limits allow, and says how many it
     left out.
 
     Args:
-        records: ``Record.to_dict()`` of each call; read once, and not kept.
-        calls: Calls that the page holds at most.
-        size: Bytes of JSON that they take at most; the last call is held whatever it takes.
+        records: ``Record.to_dict()`` of each call; read once, one at a time.
+        calls: Calls in the page at most.
+        size: Bytes of their JSON at most; the last call is in the page whatever its size.
     """
     plain = _Plain()
-    held: deque[str] = deque()
-    taken = 0
+    last_calls: deque[str] = deque()
+    total = 0
 
-    def passing() -> Iterable[Mapping[str, Any]]:
-        nonlocal taken
+    def rows() -> Iterable[Mapping[str, Any]]:
+        nonlocal total
         for record in records:
             row = plain(record)
             yield row
-            held.append(_json(row))
-            taken += len(held[-1])
-            while len(held) > max(1, calls) or (taken > size and len(held) > 1):
-                taken -= len(held.popleft())
+            last_calls.append(_json(row))
+            total += len(last_calls[-1])
+            while len(last_calls) > max(1, calls) or (total > size and len(last_calls) > 1):
+                total -= len(last_calls.popleft())
 
-    facts = _json(overview(passing()))
-    data = f'{{"overview":{facts},"mended":{plain.mended},"calls":[{",".join(held)}]}}'
+    facts = _json(overview(rows()))
+    data = f'{{"overview":{facts},"not_finite":{plain.not_finite},"calls":[{",".join(last_calls)}]}}'
     return _page("Trace report", data, "trace.js")
 
 
 def evaluation_page(evaluation: Mapping[str, Any]) -> str:
-    """Return a page that tells what an evaluation found: verdict, figures, plots, and every query.
+    """Return a page that shows an evaluation: verdict, figures, plots, and every query.
 
     Args:
         evaluation: ``Evaluation.to_dict()``.
     """
     plain = _Plain()
-    found = _json(plain(evaluation))
-    return _page("Evaluation of reranking", f'{{"evaluation":{found},"mended":{plain.mended}}}', "evaluation.js")
+    data = _json(plain(evaluation))
+    return _page("Evaluation of reranking", f'{{"evaluation":{data},"not_finite":{plain.not_finite}}}', "evaluation.js")
 
 
 class _Plain:
-    """Makes values that JSON can hold; counts the numbers that are not finite, which become ``None``."""
+    """Turns values into what JSON can hold; counts the numbers that are not finite, which become ``None``."""
 
     def __init__(self) -> None:
-        self.mended = 0
+        self.not_finite = 0
 
     def __call__(self, value: Any) -> Any:
         if isinstance(value, float) and not isfinite(value):
-            self.mended += 1
+            self.not_finite += 1
             return None
         if isinstance(value, Mapping):
             return {str(key): self(inner) for key, inner in value.items()}
@@ -85,7 +85,7 @@ class _Plain:
 
 
 def _json(value: Any) -> str:
-    """Return JSON in ASCII that no HTML parser can take for a tag."""
+    """Return JSON in ASCII without a character that could begin an HTML tag."""
     return json.dumps(value, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
 
 

@@ -1,4 +1,4 @@
-"""Checkpoints that a training begins with: found, safe to read, and given a new head where they have none."""
+"""Load the checkpoint that a training starts from; one without a head gets a new one."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 from rag_rerank._lazy import need
@@ -23,24 +25,24 @@ from rag_rerank.backends.local.torch_models.prompt_templates import causal_archi
 from rag_rerank.backends.torch import usable_device
 from rag_rerank.errors import ModelLoadError
 
-__all__ = ["OURS", "Base", "check_extra", "find_base", "load_base", "of_config", "silent"]
+__all__ = ["OWN_MODEL_TYPES", "BaseModel", "check_extra", "find_base", "load_base", "model_from_config", "silent"]
 
-OURS = (MODEL_TYPE,)
+OWN_MODEL_TYPES = (MODEL_TYPE,)
 """``model_type`` of architectures that other programs do not know."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Base:
+class BaseModel:
     """A model before its training.
 
     Args:
         module: sentence-transformers' `CrossEncoder` with one logit and no activation, in fp32.
-        name: Model id, or the folder as the user gave it.
+        name: Model id, or the folder as the user named it.
         revision: Commit of its files, where they come from the hub.
         licence: Its licence, where the catalogue knows it.
-        sha256: Hash of its weights and its config.
-        new: Names of the weights that its files lack, which are therefore random: the head of an encoder.
-        device: The torch device that it is on.
+        sha256: Hash of its weights, config and tokenizer.
+        new_weights: Names of the weights that its files lack, which are therefore random: the head of an encoder.
+        device: Its torch device.
     """
 
     module: Any
@@ -48,12 +50,12 @@ class Base:
     revision: str | None
     licence: str | None
     sha256: str
-    new: tuple[str, ...]
+    new_weights: tuple[str, ...]
     device: str
 
 
 def check_extra() -> None:
-    """Refuse to go on without what a training imports, before anything is fetched, or paid.
+    """Raise unless the packages of a training are installed: checked before anything is downloaded or paid.
 
     Raises:
         MissingExtraError: The extra ``train`` is not installed.
@@ -63,7 +65,7 @@ def check_extra() -> None:
 
 
 def find_base(model: str, revision: str | None = None) -> ModelFolder:
-    """Return the folder of a model that a training can begin with; its weights are not read.
+    """Return the folder of a model that a training can start from; its weights are not read.
 
     Raises:
         MissingExtraError: The extra ``train`` is not installed.
@@ -78,20 +80,22 @@ def find_base(model: str, revision: str | None = None) -> ModelFolder:
     return folder
 
 
-def load_base(model: str, *, revision: str | None = None, max_length: int, device: str = "auto", seed: int) -> Base:
-    """Load a cross-encoder, or an encoder that is given a new head, from safetensors and without remote code.
+def load_base(
+    model: str, *, revision: str | None = None, max_length: int, device: str = "auto", seed: int
+) -> BaseModel:
+    """Load a cross-encoder, or an encoder with a new head, from safetensors and without remote code.
 
     Args:
         model: Alias or id of a model, or a folder with a safetensors checkpoint.
         revision: Commit, branch or tag on the hub; by default the one that the catalogue pins.
-        max_length: Window in tokens that the model is given.
+        max_length: The window in tokens that the model will have.
         device: A torch device, or ``"auto"``.
-        seed: Decides the numbers of a new head.
+        seed: Of the random numbers of a new head.
 
     Raises:
-        ConfigError: The device is unknown or not there.
+        ConfigError: The device is unknown or absent.
         MissingExtraError: The extra ``train`` is not installed.
-        ModelLoadError: It cannot be found or loaded, is no encoder, lacks more than a head, or is read with a prompt.
+        ModelLoadError: It cannot be found or loaded, is no encoder, lacks more than a head, or uses a prompt.
     """
     folder = find_base(model, revision)
     torch = need("torch", extra="train")
@@ -104,43 +108,44 @@ def load_base(model: str, *, revision: str | None = None, max_length: int, devic
     if encoder is None or module.default_prompt_name:
         raise ModelLoadError(f"{folder.name} is no plain encoder of query and text: it has a prompt, or no transformer")
     with silent():
-        new = tuple(check_trained(encoder, folder.path / module_folders(folder)[0]))
+        new_weights = tuple(check_trained(encoder, folder.path / module_folders(folder)[0]))
     body = f"{encoder.base_model_prefix}."
-    absent = [name for name in new if name.startswith(body) and "pooler" not in name]
+    absent = [name for name in new_weights if name.startswith(body) and "pooler" not in name]
     if absent:
         raise ModelLoadError(f"{folder.name} lacks weights of its layers, not only a head: {', '.join(absent[:5])}")
-    return Base(
+    return BaseModel(
         module=module,
         name=folder.name,
         revision=folder.revision,
         licence=folder.row.licence if folder.row else None,
-        sha256=_hash(folder.path),
-        new=new,
+        sha256=_model_hash(folder.path),
+        new_weights=new_weights,
         device=device,
     )
 
 
-def of_config(config: Mapping[str, Any]) -> Any:
-    """Return a model with one logit and random weights, as a ``config.json`` describes it.
+def model_from_config(config: Mapping[str, Any]) -> Any:
+    """Return a model with one logit and random weights, built by a ``config.json``.
 
     Raises:
         MissingExtraError: transformers is not installed.
-        ModelLoadError: No model can be made of the config.
+        ModelLoadError: transformers builds no model of the config.
     """
     transformers = need("transformers", extra="train")
     kind = str(config.get("model_type"))
     if kind == MODEL_TYPE:
         register()
     try:
-        made = transformers.AutoConfig.for_model(kind, **{k: v for k, v in config.items() if k != "model_type"})
-        return transformers.AutoModelForSequenceClassification.from_config(made)
-    except Exception as error:  # transformers raises whatever the config makes it raise
+        options = {key: value for key, value in config.items() if key != "model_type"}
+        model_config = transformers.AutoConfig.for_model(kind, **options)
+        return transformers.AutoModelForSequenceClassification.from_config(model_config)
+    except Exception as error:  # transformers raises errors of any type
         raise ModelLoadError(f"a model of the kind {kind!r} cannot be made of its config: {error}") from error
 
 
 @contextmanager
 def silent() -> Iterator[None]:
-    """Hold back what the libraries below log and draw: a library does not write to the terminal."""
+    """Silence the logs and progress bars of the libraries below: a library does not write to the terminal."""
     loggers = [logging.getLogger(name) for name in ("transformers", "sentence_transformers", "accelerate", "datasets")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
@@ -153,14 +158,13 @@ def silent() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def _hash(folder: Any) -> str:
-    from hashlib import sha256
-
-    found = sha256()
+def _model_hash(folder: Path) -> str:
+    """Return one hash over names and bytes of weights, config and tokenizer; checkpoints and run records hold it."""
+    digest = sha256()
     for file in sorted((*folder.rglob("*.safetensors"), folder / "config.json", folder / "tokenizer.json")):
         if file.is_file():
-            found.update(file.relative_to(folder).as_posix().encode())
+            digest.update(file.relative_to(folder).as_posix().encode())
             with file.open("rb") as stream:
                 while block := stream.read(1 << 20):
-                    found.update(block)
-    return found.hexdigest()
+                    digest.update(block)
+    return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""Checkpoints: folders that appear whole, are checked before they are trusted, and belong to one run."""
+"""Checkpoints: folders that appear whole, are verified before use, and belong to one run."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from rag_rerank._files import sha256_of
 from rag_rerank.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Checkpoint", "Checkpoints"]
 
-_SEAL, _COURSE = "seal.json", "course.json"
+_SEAL, _STATE = "seal.json", "course.json"
 _PREFIX, _DRAFT = "step-", ".draft"
 
 
@@ -31,39 +31,40 @@ class Checkpoint:
     Args:
         path: Its folder.
         step: Steps that were done.
-        course: What the run knew of itself by then.
+        state: The state of the run at that step.
     """
 
     path: Path
     step: int
-    course: Mapping[str, Any]
+    state: Mapping[str, Any]
 
 
 class Checkpoints:
-    """The checkpoints of one run, in a folder of their own; a context manager, so that nobody else writes there.
+    """The checkpoints of one run, in a folder of their own; a context manager that locks the folder.
 
-    A checkpoint is made under another name, gets the hashes of its files, and is then renamed: what has its name is
-    whole, or was damaged since, which the hashes tell. The last two are kept, and those that they name as the best.
+    A checkpoint is written under another name, gets the hashes of its files, and is then renamed. So a folder with a
+    checkpoint's name was whole once, and the hashes tell whether it still is. The last two stay, and those that they
+    name as the best.
 
     Args:
         folder: Where they are; made when the first one is written.
         identity: What decides the outcome, in parts: data, settings, base.
-        note: Is told what was found to be damaged.
+        note: Takes a message for each damaged checkpoint.
     """
 
     def __init__(self, folder: Path, identity: Mapping[str, Any], note: Callable[[str], None]) -> None:
         self.folder = folder
         self._identity = identity
         self._note = note
-        self._busy: FileLock | None = None
+        self._lock: FileLock | None = None
 
     def __enter__(self) -> Checkpoints:
         from filelock import FileLock, Timeout
 
         try:
             self.folder.parent.mkdir(parents=True, exist_ok=True)
-            self._busy = FileLock(f"{self.folder}.lock", timeout=0)
-            self._busy.acquire()
+            self._lock = FileLock(f"{self.folder}.lock", timeout=0)
+            self._lock.acquire()
         except Timeout as error:
             raise ConfigError(f"another run is writing {self.folder}; wait for it, or name another folder") from error
         except OSError as error:
@@ -73,13 +74,13 @@ class Checkpoints:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._busy is not None:
+        if self._lock is not None:
             with suppress(OSError):  # Windows removes no open file
-                Path(self._busy.lock_file).unlink()
-            self._busy.release()
+                Path(self._lock.lock_file).unlink()
+            self._lock.release()
 
     def newest(self) -> Checkpoint | None:
-        """Return the last whole checkpoint, whose best one is whole too; later ones, which are damaged, go.
+        """Return the last whole checkpoint whose best one is whole too, and remove the damaged ones after it.
 
         Raises:
             ConfigError: It is of another run: other data, other settings or another base.
@@ -89,23 +90,23 @@ class Checkpoints:
         for position, step in enumerate(steps):
             damage = self._damage(step)
             if damage is None:
-                course = self._course(step)
-                damage = None if course["best_step"] == step else self._damage(course["best_step"])
+                state = self._state(step)
+                damage = None if state["best_step"] == step else self._damage(state["best_step"])
                 if damage is None:
-                    self._check_identity(course["identity"])
+                    self._check_identity(state["identity"])
                     for later in steps[:position]:
                         shutil.rmtree(self._path(later), ignore_errors=True)
-                    return Checkpoint(self._path(step), step, course)
+                    return Checkpoint(self._path(step), step, state)
             self._note(f"the checkpoint of step {step} in {self.folder} is damaged ({damage}); the one before is used")
         if steps:
-            self._note(f"no checkpoint in {self.folder} is whole; the training begins anew")
+            self._note(f"no checkpoint in {self.folder} is whole; the training starts anew")
         return None
 
     def best(self, step: int) -> Path:
-        """Return the folder of a checkpoint that is whole.
+        """Return the folder of the best checkpoint.
 
         Raises:
-            ConfigError: It was damaged since.
+            ConfigError: It is damaged.
         """
         damage = self._damage(step)
         if damage is not None:
@@ -115,11 +116,11 @@ class Checkpoints:
             )
         return self._path(step)
 
-    def write(self, step: int, course: Mapping[str, Any], fill: Callable[[Path], None]) -> None:
+    def write(self, step: int, state: Mapping[str, Any], fill: Callable[[Path], None]) -> None:
         """Write a checkpoint, and remove those that are not needed any more.
 
         Raises:
-            ConfigError: It cannot be written; those before it are whole.
+            ConfigError: It cannot be written; the earlier ones are whole.
         """
         from safetensors import SafetensorError
 
@@ -128,17 +129,15 @@ class Checkpoints:
             shutil.rmtree(draft, ignore_errors=True)
             draft.mkdir(parents=True)
             fill(draft)
-            (draft / _COURSE).write_text(json.dumps({**course, "identity": self._identity}), encoding="utf-8")
-            seal = {file.relative_to(draft).as_posix(): _hash(file, sync=True) for file in _files(draft)}
+            (draft / _STATE).write_text(json.dumps({**state, "identity": self._identity}), encoding="utf-8")
+            files = sorted(file for file in draft.rglob("*") if file.is_file())
+            seal = {file.relative_to(draft).as_posix(): sha256_of(file) for file in files}
             (draft / _SEAL).write_text(json.dumps(seal), encoding="utf-8")
-            _hash(draft / _SEAL, sync=True)
+            for file in (*files, draft / _SEAL):
+                _flush_to_disk(file)
             shutil.rmtree(path, ignore_errors=True)
             draft.rename(path)
-        except (
-            OSError,
-            RuntimeError,
-            SafetensorError,
-        ) as error:  # a full disk, as Python, torch, safetensors tell it
+        except (OSError, RuntimeError, SafetensorError) as error:  # a full disk in Python, torch and safetensors
             shutil.rmtree(draft, ignore_errors=True)
             last = max(self._steps(), default=None)
             raise ConfigError(
@@ -150,15 +149,15 @@ class Checkpoints:
         self._prune()
 
     def remove(self) -> None:
-        """Remove all of them."""
+        """Remove all checkpoints."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _prune(self) -> None:
         steps = sorted(self._steps())
         last = steps[-2:]
-        kept = {*last, *(int(self._course(step)["best_step"]) for step in last)}
+        needed = {*last, *(int(self._state(step)["best_step"]) for step in last)}
         for step in steps:
-            if step not in kept:
+            if step not in needed:
                 shutil.rmtree(self._path(step), ignore_errors=True)
 
     def _path(self, step: int) -> Path:
@@ -169,48 +168,40 @@ class Checkpoints:
             if path.name.removeprefix(_PREFIX).isdigit():
                 yield int(path.name.removeprefix(_PREFIX))
 
-    def _course(self, step: int) -> dict[str, Any]:
-        course: dict[str, Any] = json.loads((self._path(step) / _COURSE).read_text(encoding="utf-8"))
-        return course
+    def _state(self, step: int) -> dict[str, Any]:
+        state: dict[str, Any] = json.loads((self._path(step) / _STATE).read_text(encoding="utf-8"))
+        return state
 
     def _damage(self, step: int) -> str | None:
         """Return what is wrong with a checkpoint, if anything is."""
         path = self._path(step)
         try:
             seal = json.loads((path / _SEAL).read_text(encoding="utf-8"))
-            changed = [name for name, wanted in seal.items() if _hash(path / name) != wanted]
+            altered = [name for name, sha256 in seal.items() if sha256_of(path / name) != sha256]
         except (OSError, ValueError, AttributeError) as error:
             return str(error)
-        return f"{changed[0]} has changed since it was written" if changed else None
+        return f"{altered[0]} has changed since it was written" if altered else None
 
     def _check_identity(self, theirs: Mapping[str, Any]) -> None:
         ours = json.loads(json.dumps(self._identity))
         if ours == theirs:
             return
-        differing = [part for part in ours if part != "settings" and ours[part] != theirs.get(part)]
-        knobs = theirs.get("settings", {})
-        differing += [
-            f"{name} ({knobs.get(name)!r} there, {value!r} here)"
+        differences = [part for part in ours if part != "settings" and ours[part] != theirs.get(part)]
+        their_settings = theirs.get("settings", {})
+        differences += [
+            f"{name} ({their_settings.get(name)!r} there, {value!r} here)"
             for name, value in ours["settings"].items()
-            if value != knobs.get(name)
+            if value != their_settings.get(name)
         ]
         raise ConfigError(
-            f"the checkpoints in {self.folder} are of another run; different are: {', '.join(differing)}. Give what "
-            "they were made with to go on, or name another folder, or begin anew without them (resume=False, "
-            "--no-resume)",
+            f"the checkpoints in {self.folder} are of another run; different are: {', '.join(differences)}. Repeat "
+            "that run's data and settings to resume it, or name another folder, or start anew without the checkpoints "
+            "(resume=False, --no-resume)",
             path="resume",
         )
 
 
-def _files(folder: Path) -> list[Path]:
-    return sorted(file for file in folder.rglob("*") if file.is_file())
-
-
-def _hash(file: Path, *, sync: bool = False) -> str:
-    found = sha256()
+def _flush_to_disk(file: Path) -> None:
+    """Wait until a file's bytes are on the disk: a rename alone would not survive a power cut."""
     with file.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            found.update(block)
-        if sync:
-            os.fsync(stream.fileno())
-    return found.hexdigest()
+        os.fsync(stream.fileno())

@@ -1,4 +1,4 @@
-"""What the model is shown, row by row: a function of data and seed alone, so that a resumed run sees the same."""
+"""The rows that a model is trained on: a function of data and seed alone, so that a resumed run sees the same."""
 
 from __future__ import annotations
 
@@ -16,36 +16,37 @@ from rag_rerank.training.settings import TrainingSettings
 
 __all__ = ["TrainingRows", "fingerprint"]
 
-_PLACES = 3
-"""Places that are named of a kind of problem."""
+_EXAMPLES = 3
+"""Queries that a problem names."""
 
 
 class TrainingRows:
-    """Rows of a query with some of its passages, in the order in which they are shown.
+    """Rows of a query with some of its passages, in the order of the training.
 
     Args:
-        examples: What was read.
-        settings: Which loss, how many rows, and the seed.
+        examples: The training data.
+        settings: The loss, the number of rows, and the seed.
 
     Raises:
-        InputError: No example teaches the loss anything.
+        InputError: The loss can learn from no example.
     """
 
     def __init__(self, examples: Sequence[Example], settings: TrainingSettings) -> None:
         self._settings = settings
         self._rows: list[tuple[str, list[tuple[Passage, float]]]] = []
-        idle = []
+        useless = []
         for example in examples:
-            found = losses.with_labels(settings.loss, example)
-            if found:
-                self._rows.append((example.query, found))
+            passages = losses.label_passages(settings.loss, example)
+            if passages:
+                self._rows.append((example.query, passages))
             else:
-                idle.append(f"{example.source}: {example.query!r}")
-        losses.check(settings.loss, [found for _, found in self._rows])
+                useless.append(f"{example.source}: {example.query!r}")
+        losses.check_labels(settings.loss, [passages for _, passages in self._rows])
         kind = f"queries from which {settings.loss!r} learns nothing, left out"
-        self.problems = (Problem(kind=kind, count=len(idle), examples=tuple(idle[:_PLACES])),) if idle else ()
+        problem = Problem(kind=kind, count=len(useless), examples=tuple(useless[:_EXAMPLES]))
+        self.problems = (problem,) if useless else ()
         self.queries = len(self._rows)
-        self.pairs = sum(len(found) for _, found in self._rows)
+        self.pairs = sum(len(passages) for _, passages in self._rows)
         self._epoch, self._order = -1, list[int]()
 
     def __len__(self) -> int:
@@ -53,7 +54,7 @@ class TrainingRows:
 
     @property
     def steps(self) -> int:
-        """How many steps there are."""
+        """Number of steps."""
         return math.ceil(len(self) / self._settings.batch)
 
     def row(self, number: int) -> tuple[str, list[str], list[float]]:
@@ -63,33 +64,33 @@ class TrainingRows:
             order = list(range(self.queries))
             random.Random(f"{self._settings.seed}/{epoch}").shuffle(order)
             self._epoch, self._order = epoch, order
-        query, found = self._rows[self._order[position]]
-        drawn = self._drawn(found, random.Random(f"{self._settings.seed}/{number}"))
-        return query, [passage.text for passage, _ in drawn], [label for _, label in drawn]
-
-    def _drawn(self, found: list[tuple[Passage, float]], chance: random.Random) -> list[tuple[Passage, float]]:
-        """Return as many passages as a step takes, two that differ among them, in the order in which they stood."""
-        shuffled = chance.sample(range(len(found)), len(found))
-        other = next((i for i in shuffled if found[i][1] != found[shuffled[0]][1]), shuffled[-1])
-        rest = [i for i in shuffled[1:] if i != other]
-        chosen = {shuffled[0], other, *rest[: self._settings.passages - 2]}
-        return [found[i] for i in sorted(chosen)]
+        query, passages = self._rows[self._order[position]]
+        sample = self._sample(passages, random.Random(f"{self._settings.seed}/{number}"))
+        return query, [passage.text for passage, _ in sample], [label for _, label in sample]
 
     def dataset(self) -> Any:
-        """Return the rows as the trainer takes them; each is made when it is asked for."""
+        """Return the rows as the trainer takes them; each row is built when it is read."""
         from datasets import Dataset
 
-        def shown(numbers: dict[str, list[int]]) -> dict[str, list[Any]]:
-            rows = [self.row(number) for number in numbers["row"]]
+        def build(batch: dict[str, list[int]]) -> dict[str, list[Any]]:
+            rows = [self.row(number) for number in batch["row"]]
             return {name: [row[i] for row in rows] for i, name in enumerate(("query", "docs", "label"))}
 
-        return Dataset.from_dict({"row": list(range(len(self)))}).with_transform(shown)
+        return Dataset.from_dict({"row": list(range(len(self)))}).with_transform(build)
+
+    def _sample(self, passages: list[tuple[Passage, float]], rng: random.Random) -> list[tuple[Passage, float]]:
+        """Return as many passages as a step takes, in their order, with two different labels among them."""
+        shuffled = rng.sample(range(len(passages)), len(passages))
+        other = next((i for i in shuffled if passages[i][1] != passages[shuffled[0]][1]), shuffled[-1])
+        rest = [i for i in shuffled[1:] if i != other]
+        positions = {shuffled[0], other, *rest[: self._settings.passages - 2]}
+        return [passages[i] for i in sorted(positions)]
 
 
 def fingerprint(examples: Iterable[Example]) -> str:
-    """Return a hash of all that a model can learn from examples, and of their order."""
-    found = sha256()
+    """Return the SHA-256 of all that a model can learn from examples, and of their order."""
+    digest = sha256()
     for example in examples:
         passages = [(p.text, p.grade, p.teacher, p.origin) for p in example.passages]
-        found.update(json.dumps([example.query, passages]).encode())
-    return found.hexdigest()
+        digest.update(json.dumps([example.query, passages]).encode())
+    return digest.hexdigest()

@@ -17,7 +17,7 @@ lambda      ranknet's terms, each weighted by ``10 * rho + lambda`` for nDCG (Wa
             LambdaLoss, NDCG-Loss2++)
 ==========  ============================================================================================  ============
 
-Grades of 0 and below are 0. A passage that mining proposed and nobody judged counts as not relevant.
+Grades of 0 and below count as 0. A mined passage that has no judgment counts as not relevant.
 """
 
 from __future__ import annotations
@@ -30,13 +30,14 @@ from rag_rerank.errors import InputError
 from rag_rerank.training.data.examples import Example, Passage
 from rag_rerank.training.settings import Loss
 
-__all__ = ["FROM_TEACHER", "check", "loss_of", "with_labels"]
-
-_MINED = ("bm25", "bi-encoder", "model", "random")
-"""Origins of passages that were proposed as negatives."""
+__all__ = ["FROM_TEACHER", "build_loss", "check_labels", "label_passages"]
 
 FROM_TEACHER = ("listwise", "margin-mse", "ranknet")
-"""Losses that learn from a teacher's scores; of the first and the last, grades come first where a query has any."""
+"""Losses that can learn from a teacher's scores. ``"listwise"`` and ``"ranknet"`` use the grades of a query that has
+any."""
+
+_MINED = ("bm25", "bi-encoder", "model", "random")
+"""Origins of mined negatives."""
 
 _GAINS: dict[Loss, Callable[[float], float]] = {
     "listwise": lambda grade: math.log(grade) if grade > 0 else -math.inf,  # softmax(log y) = y / sum(y)
@@ -44,39 +45,40 @@ _GAINS: dict[Loss, Callable[[float], float]] = {
     "ranknet": lambda grade: max(0.0, grade),
     "lambda": lambda grade: max(0.0, grade),
 }
+"""Label of a grade, for the losses that learn from grades."""
 
 
-def with_labels(loss: Loss, example: Example) -> list[tuple[Passage, float]]:
-    """Return the passages of an example that a loss can learn from, each with its label; empty where there are none.
+def label_passages(loss: Loss, example: Example) -> list[tuple[Passage, float]]:
+    """Return the passages of an example that a loss can learn from, each with its label; empty if there are none.
 
-    All but ``"bce"`` learn from differences, so that a query whose passages have one label teaches them nothing.
+    All losses but ``"bce"`` learn from differences: they learn nothing from a query whose passages have one label.
     """
-    found: list[tuple[Passage, float]] = []
-    grades = [(passage, _grade(passage)) for passage in example.passages]
+    labels: list[tuple[Passage, float]] = []
     gain = _GAINS.get(loss)
     if gain is not None and any(passage.grade is not None for passage in example.passages):
-        found = [(passage, gain(grade)) for passage, grade in grades if grade is not None]
+        grades = [(passage, _grade(passage)) for passage in example.passages]
+        labels = [(passage, gain(grade)) for passage, grade in grades if grade is not None]
     elif loss in FROM_TEACHER:
-        found = [(passage, passage.teacher) for passage in example.passages if passage.teacher is not None]
-    return found if loss == "bce" or len({label for _, label in found}) > 1 else []
+        labels = [(passage, passage.teacher) for passage in example.passages if passage.teacher is not None]
+    return labels if loss == "bce" or len({label for _, label in labels}) > 1 else []
 
 
 def _grade(passage: Passage) -> float | None:
     return 0.0 if passage.grade is None and passage.origin in _MINED else passage.grade
 
 
-def check(loss: Loss, found: Sequence[Sequence[tuple[Passage, float]]]) -> None:
+def check_labels(loss: Loss, rows: Sequence[Sequence[tuple[Passage, float]]]) -> None:
     """Refuse data from which a loss learns nothing.
 
     Raises:
         InputError: No query is left, or all passages are of one class; the message says how to get what is missing.
     """
-    if loss == "bce" and len({label for passages in found for _, label in passages}) < 2:
+    if loss == "bce" and len({label for row in rows for _, label in row}) < 2:
         raise InputError(
             'nothing to learn from: "bce" needs relevant passages and others, and all here are of one class; have '
             "negatives mined (--mine bm25)"
         )
-    if found:
+    if rows:
         return
     if loss == "margin-mse":
         raise InputError(
@@ -90,7 +92,7 @@ def check(loss: Loss, found: Sequence[Sequence[tuple[Passage, float]]]) -> None:
     )
 
 
-def loss_of(loss: Loss, model: Any) -> Any:
+def build_loss(loss: Loss, model: Any) -> Any:
     """Return the loss as a module that takes ``(queries, lists of passages)`` and lists of labels."""
     import torch
     from sentence_transformers.cross_encoder import losses
@@ -105,18 +107,18 @@ def loss_of(loss: Loss, model: Any) -> Any:
     class MarginMse(losses.MarginMSELoss):  # type: ignore[misc]
         def forward(self, inputs: Any, labels: Any, prompt: None = None, task: None = None) -> Any:
             pairs = [(query, text) for query, texts in zip(*inputs, strict=True) for text in texts]
-            given = self.logits_from_pairs(pairs).float().split([len(texts) for texts in inputs[1]])
-            wanted = [row.to(self.model.device).float() for row in labels]
-            return self.loss_fct(torch.cat([*map(_margins, given)]), torch.cat([*map(_margins, wanted)]))
+            logits = self.logits_from_pairs(pairs).float().split([len(texts) for texts in inputs[1]])
+            targets = [row.to(self.model.device).float() for row in labels]
+            return self.loss_fct(torch.cat([*map(_margins, logits)]), torch.cat([*map(_margins, targets)]))
 
-    kinds: dict[Loss, Callable[[], Any]] = {
+    builders: dict[Loss, Callable[[], Any]] = {
         "listwise": lambda: losses.ListNetLoss(model, mini_batch_size=whole),
         "bce": lambda: Bce(model),
         "margin-mse": lambda: MarginMse(model),
         "ranknet": lambda: losses.RankNetLoss(model, mini_batch_size=whole),
         "lambda": lambda: losses.LambdaLoss(model, mini_batch_size=whole),
     }
-    return kinds[loss]()
+    return builders[loss]()
 
 
 def _margins(scores: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The end of a training: from a checkpoint to a folder that every backend loads, whole or not at all."""
+"""Make of a checkpoint the folder that every local backend loads, whole or not at all."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from rag_rerank.config import build
 from rag_rerank.errors import ConfigError, InputError
 from rag_rerank.evaluation import Judged, calibrate
 from rag_rerank.export import ExportReport, copy_checkpoint, write_forms
-from rag_rerank.training.base_model import OURS
+from rag_rerank.training.base_model import OWN_MODEL_TYPES
 from rag_rerank.training.model_card.card import Card, ModelMeasurements
-from rag_rerank.training.model_card.readme import text
+from rag_rerank.training.model_card.readme import render
 
 __all__ = ["TrainedModel", "complete"]
 
@@ -32,8 +32,8 @@ class TrainedModel:
 
     Args:
         path: The folder.
-        card: The card as it stands in ``README.md``, with what was measured of the folder.
-        calibration: The map in ``calibration.json``; ``None`` where there is none, and `card` says why.
+        card: The card in ``README.md``, with the measurements of the folder.
+        calibration: The map in ``calibration.json``; ``None`` if there is none: `card` says why.
     """
 
     path: Path
@@ -52,20 +52,20 @@ def complete(
 ) -> TrainedModel:
     """Make the folder of a trained cross-encoder: for PyTorch, for ONNX Runtime in fp32 and int8, with map and card.
 
-    The checkpoint is read only. Its weights are copied as they are; it is traced once, and the ONNX logits are held
-    against PyTorch's as `rag_rerank.export` does, before anything appears.
+    The checkpoint is read only. Its weights are copied as they are; it is traced once, and the ONNX logits are compared
+    with PyTorch's as `rag_rerank.export` does, before the folder appears.
 
     Maps from scores to probabilities are fitted for the folder as ``onnx:OUT`` and ``onnx:OUT/int8`` with their default
-    settings; with others, or with ``torch:OUT``, `CalibrationWarning` says that the map was fitted on something else.
+    settings. With others, or with ``torch:OUT``, `CalibrationWarning` says that the map was fitted on something else.
 
     Args:
         checkpoint: Folder of a safetensors cross-encoder, plain or modular, as sentence-transformers saves it.
         out: The folder to make; it must not exist, or be empty.
         calibration: Judged queries that were not trained on. Without them, or if they do not suffice for a fit, there
             is no map, and the card says why.
-        unjudged: What their candidates without a judgment are (`rag_rerank.evaluation.calibrate`).
-        card: What is known of the model so far; the window, the sizes and the calibration are filled in.
-        run: The record of the run, kept as ``training.json`` as it is given.
+        unjudged: How the fit counts their candidates without a judgment (`rag_rerank.evaluation.calibrate`).
+        card: The card so far; window, sizes and calibration are filled in here.
+        run: The record of the run, written to ``training.json``.
 
     Raises:
         ConfigError: ``out`` holds something or cannot be made, the disk is full, or ``run`` has no JSON form.
@@ -86,11 +86,12 @@ def complete(
         copy_checkpoint(checkpoint, draft)
         if record is not None:
             (draft / "training.json").write_text(record, encoding="utf-8")
-        made = _calibrated(draft, calibration, unjudged, card.name)
-        fitted = made if isinstance(made, str) else made.fitted
-        whole = replace(card, measured=_measured(draft, reports), calibration=fitted)
-        (draft / "README.md").write_text(text(whole), encoding="utf-8")
-    return TrainedModel(path=out.absolute(), card=whole, calibration=None if isinstance(made, str) else made)
+        outcome = _calibrate(draft, calibration, unjudged, card.name)
+        provenance = outcome if isinstance(outcome, str) else outcome.fitted
+        final_card = replace(card, measured=_measure(draft, reports), calibration=provenance)
+        (draft / "README.md").write_text(render(final_card), encoding="utf-8")
+    calibration_map = None if isinstance(outcome, str) else outcome
+    return TrainedModel(path=out.absolute(), card=final_card, calibration=calibration_map)
 
 
 def _record(run: Mapping[str, Any]) -> str:
@@ -100,28 +101,28 @@ def _record(run: Mapping[str, Any]) -> str:
         raise ConfigError(f"the record of the run has no JSON form: {error}", path="run") from error
 
 
-def _calibrated(draft: Path, judged: Judged | None, unjudged: Unjudged, name: str) -> CalibrationMap | str:
-    """Fit and write a map for each ONNX file, and return the fp32 one's; or say why there is none.
+def _calibrate(draft: Path, judged: Judged | None, unjudged: Unjudged, name: str) -> CalibrationMap | str:
+    """Fit and write a map for each ONNX file; return the fp32 file's map, or why there is none.
 
-    A map names the model and not the folder, which is a draft, and a path of this machine. That the map belongs to the
-    folder is told by its identity, which is made of the files, without the maps, wherever they lie.
+    A map names the model and not the folder, which is a draft and a path of this machine. Its identity ties it to the
+    folder: a hash of the folder's files without the maps, wherever they are.
     """
     if judged is None:
         return "there were no judged queries to fit it on"
-    made = {}
+    maps = {}
     for folder, label in ((draft, f"onnx:{name}"), (draft / "int8", f"onnx:{name}/int8")):
         with build({"type": "onnx", "model": str(folder), "name": label}) as reranker:
             try:
                 fitted = calibrate(reranker, judged, unjudged=unjudged)
             except InputError as error:
                 return str(error)
-        made[folder] = replace(fitted, fitted=replace(fitted.fitted, model=name))
-    for folder, one in made.items():
-        one.save(folder / _MAP)
-    return made[draft]
+        maps[folder] = replace(fitted, fitted=replace(fitted.fitted, model=name))
+    for folder, calibration_map in maps.items():
+        calibration_map.save(folder / _MAP)
+    return maps[draft]
 
 
-def _measured(draft: Path, reports: list[ExportReport]) -> ModelMeasurements:
+def _measure(draft: Path, reports: list[ExportReport]) -> ModelMeasurements:
     from safetensors import safe_open
 
     files = [*sorted(draft.rglob("*.safetensors")), *sorted(draft.rglob("model.onnx*"))]
@@ -136,5 +137,5 @@ def _measured(draft: Path, reports: list[ExportReport]) -> ModelMeasurements:
         bytes={file.relative_to(draft).as_posix(): file.stat().st_size for file in files},
         differences={folder: report.max_difference for folder, report in zip(_FORMS, reports, strict=True)},
         pairs=reports[0].pairs,
-        ours=json.loads((draft / "config.json").read_text(encoding="utf-8")).get("model_type") in OURS,
+        ours=json.loads((draft / "config.json").read_text(encoding="utf-8")).get("model_type") in OWN_MODEL_TYPES,
     )

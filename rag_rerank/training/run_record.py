@@ -17,18 +17,18 @@ from rag_rerank.training.model_card.card import Figure
 from rag_rerank.training.settings import TrainingSettings
 from rag_rerank.training.validation import MEASURE, Quality
 
-__all__ = ["Point", "TrainingRun", "TrainingState", "hardware", "versions"]
+__all__ = ["Point", "TrainingRun", "TrainingState", "describe_hardware", "library_versions"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Point:
-    """Where a run stood after some steps.
+    """A point of the curve: loss and quality after some steps.
 
     Args:
-        step: Steps that were done.
+        step: Steps so far.
         loss: Mean loss of the steps since the point before; ``None`` before the first step.
         ndcg: nDCG@10 on the validation, if there is one.
-        lift: Lift at top-3 on the validation.
+        lift: Lift at top-3 on the validation, if there is one.
     """
 
     step: int
@@ -39,17 +39,19 @@ class Point:
 
 @dataclass
 class TrainingState:
-    """The curve so far, which step is the best, and for how long nothing better came.
+    """The state of a run: the curve so far, the best step, and for how long nothing better came.
+
+    Checkpoints hold it as JSON.
 
     Args:
         curve: Points in order of steps.
-        best_step: The step with the best nDCG@10; without a validation, the last one once it is done, before that 0.
+        best_step: The step with the best nDCG@10; without a validation 0, and at the end the last step.
         best: Its nDCG@10.
-        stale: Validations since.
-        finished: Whether the last step was done, or patience was at its end.
+        stale: Validations since that step.
+        finished: Whether the last step is done, or patience ended the run.
         losses: Losses of the steps since the last point.
-        sessions: When it was begun and gone on with, and from which step.
-        seconds: Time that training took, in all sessions.
+        sessions: When it was started or resumed (UTC), and from which step.
+        seconds: Time of the training, in all sessions.
     """
 
     curve: list[Point] = field(default_factory=list)
@@ -76,44 +78,44 @@ class TrainingState:
         return True
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it as JSON has it; floats come back as they were."""
+        """Return plain values; `from_dict` reads them back, floats bit by bit."""
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, found: Mapping[str, Any]) -> TrainingState:
-        """Return what `to_dict` made a dictionary of."""
-        known = {name: found[name] for name in cls.__dataclass_fields__}
-        return cls(**{**known, "curve": [Point(**point) for point in found["curve"]]})
+    def from_dict(cls, data: Mapping[str, Any]) -> TrainingState:
+        """Return the state whose `to_dict` this was; further keys are ignored."""
+        fields = {name: data[name] for name in cls.__dataclass_fields__}
+        return cls(**{**fields, "curve": [Point(**point) for point in data["curve"]]})
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingRun:
-    """What was trained on what, how, where, for how long, and what came of it.
+    """What was trained, on which data, how, where and for how long, and the outcome.
 
     Args:
-        folder: The folder that was made.
-        base: Id or folder of the model that it began with.
+        folder: The finished folder.
+        base: Id or folder of the model that it started from.
         revision: Commit of its files, where they come from the hub.
         base_sha256: Hash of its weights, config and tokenizer.
-        new_weights: Names of the weights that the base lacked, and that began as random numbers: a head.
-        settings: The knobs.
+        new_weights: Names of the weights that the base lacked, and that started as random numbers: a head.
+        settings: The settings.
         sources: Where the examples come from, with hashes of what was read.
         data_sha256: Hash of all examples as they were trained on, mined negatives and teacher scores included.
-        queries: Queries that were learnt from.
-        pairs: Pairs of a query and a passage that were learnt from.
+        queries: Queries that the loss could learn from.
+        pairs: Pairs of a query and a passage that the loss could learn from.
         validation_sha256: Hash of the validation; ``None`` without one.
-        validation_name: What the validation is called; ``None`` without one.
-        validation_queries: How many queries were validated on.
-        incoming: How good the order was in which the passages of the validation came.
-        steps: Steps that were planned; the last point of the curve says how many were done.
+        validation_name: Name of the validation; ``None`` without one.
+        validation_queries: Number of its queries.
+        incoming: Quality of the order in which the passages of the validation came.
+        steps: Steps of the plan; the last point of the curve says how many were done.
         best_step: The step whose weights are in the folder; 0 is the base.
         curve: Loss, nDCG@10 and lift at top-3 by step.
         problems: What was left out.
-        sessions: When it was begun or gone on with (UTC), and from the checkpoint of which step.
-        ended: When it ended (UTC).
-        seconds: Time that training and validating took, in all sessions.
+        sessions: When it was started or resumed (UTC), and from the checkpoint of which step.
+        end_time: When it ended (UTC); ``ended`` in ``training.json``.
+        seconds: Time of training and validation, in all sessions.
         versions: Of Python and of the libraries that decide the numbers.
-        hardware: Processor, cores, and the device that computed.
+        hardware: Processor, cores, and device.
     """
 
     folder: Path
@@ -135,7 +137,7 @@ class TrainingRun:
     curve: tuple[Point, ...]
     problems: tuple[Problem, ...]
     sessions: tuple[Mapping[str, Any], ...]
-    ended: str
+    end_time: str
     seconds: float
     versions: Mapping[str, str]
     hardware: Mapping[str, Any]
@@ -147,20 +149,20 @@ class TrainingRun:
 
     @property
     def best(self) -> Point:
-        """The step whose weights are in the folder."""
+        """The point whose weights are in the folder."""
         return next(point for point in self.curve if point.step == self.best_step)
 
     def figures(self) -> Iterator[Figure]:
-        """Yield what the model card says of the validation; nothing without one."""
+        """Yield the figures on the validation for the model card; none without a validation."""
         if self.incoming is None or not self.validation_name or self.best.ndcg is None or self.best.lift is None:
             return
         base = "the base model with an untrained head" if self.new_weights else "the base model"
-        came = "the order in which they came"
+        incoming = "the order in which they came"
         top3 = self.incoming.top3
         for measure, after, before, baseline in (
             (MEASURE, self.best.ndcg, self.before.ndcg, base),
-            (MEASURE, self.best.ndcg, self.incoming.ndcg, came),
-            (TOP_3, top3 + self.best.lift, top3, came),
+            (MEASURE, self.best.ndcg, self.incoming.ndcg, incoming),
+            (TOP_3, top3 + self.best.lift, top3, incoming),
         ):
             yield Figure(
                 data=self.validation_name,
@@ -172,34 +174,34 @@ class TrainingRun:
             )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it as JSON has it, for ``training.json``; schema 1."""
-        found = {name: value for name, value in asdict(self).items() if name != "folder"}
-        return {"schema": 1, **found}
+        """Return the content of ``training.json``, schema 1, as plain values."""
+        values = {name: value for name, value in asdict(self).items() if name != "folder"}
+        return {"schema": 1, **{"ended" if name == "end_time" else name: value for name, value in values.items()}}
 
 
-def versions() -> dict[str, str]:
-    """Return the versions of what decides the numbers."""
+def library_versions() -> dict[str, str]:
+    """Return the versions of Python and of the libraries that decide the numbers."""
     from importlib.metadata import version
 
     names = ("torch", "transformers", "sentence-transformers", "accelerate", "tokenizers")
     return {"python": platform.python_version(), "rag_rerank": __version__, **{name: version(name) for name in names}}
 
 
-def hardware(device: str) -> dict[str, Any]:
-    """Return the processor, its cores and threads, and the device that computes."""
+def describe_hardware(device: str) -> dict[str, Any]:
+    """Return processor, cores, threads, and the device of the training."""
     import torch
 
-    card = torch.cuda.get_device_name(device) if device.startswith("cuda") else None
+    gpu = torch.cuda.get_device_name(device) if device.startswith("cuda") else None
     return {
         "processor": _processor(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
-        "device": f"{device} ({card})" if card else device,
+        "device": f"{device} ({gpu})" if gpu else device,
     }
 
 
 def _processor() -> str:
     cpus = Path("/proc/cpuinfo")
     lines = cpus.read_text(encoding="utf-8", errors="replace").splitlines() if cpus.is_file() else []
-    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return named[0] if named else platform.processor() or platform.machine()
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.processor() or platform.machine()

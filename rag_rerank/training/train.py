@@ -1,4 +1,4 @@
-"""Training a cross-encoder on examples, from a checkpoint that exists to a folder that every backend loads."""
+"""Train a cross-encoder on examples: from an existing checkpoint to a folder that every local backend loads."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from rag_rerank.training.data.examples import Examples
 from rag_rerank.training.dataset import TrainingRows, fingerprint
 from rag_rerank.training.model_card.card import Card
 from rag_rerank.training.model_folder import complete
-from rag_rerank.training.run_record import TrainingRun, TrainingState, hardware, versions
+from rag_rerank.training.run_record import TrainingRun, TrainingState, describe_hardware, library_versions
 from rag_rerank.training.settings import TrainingSettings
 from rag_rerank.training.trainer import Progress
 from rag_rerank.training.validation import Validation
@@ -29,7 +29,7 @@ from rag_rerank.training.validation import Validation
 __all__ = ["train"]
 
 _LAYOUT = 1
-"""Layout of the checkpoints; those of another one are not gone on with."""
+"""Layout of the checkpoints; those of another layout are refused."""
 
 
 def train(
@@ -48,46 +48,46 @@ def train(
     progress: Progress = lambda share, words=None: None,
     note: Callable[[str], None] = lambda words: None,
 ) -> TrainingRun:
-    """Train a cross-encoder, and write the best of what it was on the way as a folder that all local backends load.
+    """Train a cross-encoder, and write its best step as a folder that all local backends load.
 
-    While it runs, checkpoints lie beside ``out``, in ``OUT.checkpoints``; they go when the folder is there. A run that
-    was interrupted, by Ctrl-C, a kill or a full disk, goes on from the last whole one when the same call is made again,
-    and on a CPU ends with the same weights, bit by bit.
+    While it runs, checkpoints lie beside ``out``, in ``OUT.checkpoints``; they are removed when the folder is complete.
+    After an interruption (Ctrl-C, a kill, a full disk) the same call resumes from the last whole checkpoint, and on a
+    CPU ends with the same weights, bit by bit.
 
     The best step is the one with the best nDCG@10 on ``validation``, the first of equal ones; the base itself, before
-    the first step, is among them. Without a validation it is the last step, and nothing stops early.
+    the first step, competes. Without a validation the best step is the last one, and nothing stops early.
 
     Args:
-        examples: What it learns from.
+        examples: The training data.
         out: The folder to make; it must not exist, or be empty.
         base: Alias or id of a model, or a folder with a safetensors checkpoint: a BERT-like cross-encoder with one
-            logit, or an encoder, which is given a new head.
-        card: What the model card says of name, licence and leakage; base, settings, figures and run are put in here.
+            logit, or an encoder, which gets a new head.
+        card: Name, licence and leakage for the model card; base, settings, figures and run are filled in here.
         revision: Commit, branch or tag of ``base`` on the hub; by default the one that the catalogue pins.
-        settings: The knobs; `Settings()` by default.
+        settings: `TrainingSettings()` by default.
         validation: Judged queries with their candidates, or judged examples, none of them among ``examples``; the order
-            in which they stand is the incoming one.
-        calibration: Judged queries that the calibration map is fitted on; without them there is none.
-        unjudged: What their candidates without a judgment are to that fit (`rag_rerank.evaluation.calibrate`).
-        resume: Whether to go on from checkpoints that are there. ``False`` removes them and begins anew.
-        describe: Is shown the best checkpoint and the card before the folder is made, and returns the card that is
-            written, and what the run record has beside the training's own.
-        progress: Is told the share that is done, and a few words.
-        note: Is told what the user should know: damaged checkpoints, queries that teach nothing, why there is no map.
+            of the candidates is the incoming order.
+        calibration: Judged queries that the calibration map is fitted on; without them there is no map.
+        unjudged: How that fit counts candidates without a judgment (`rag_rerank.evaluation.calibrate`).
+        resume: Whether to resume from existing checkpoints. ``False`` removes them and starts anew.
+        describe: Takes the best checkpoint and the card before the folder is made; returns the card to write, and
+            further keys for the run record.
+        progress: Takes the share that is done, and a few words.
+        note: Takes what the user should know: damaged checkpoints, queries that teach nothing, why there is no map.
 
     Raises:
         ConfigError: ``out`` holds something, a setting does not fit the model or the device, checkpoints are of another
             run, a checkpoint cannot be written, or the loss is no number any more; its path says which.
-        InputError: The examples teach the loss nothing, or nothing can be validated on.
+        InputError: The loss can learn nothing from the examples, or the validation cannot tell orders apart.
         MissingExtraError: The extra ``train`` is not installed.
         ModelLoadError: The base cannot be loaded.
     """
     check_extra()
     settings = settings or TrainingSettings()
     target = new_folder(out)
-    lessons = TrainingRows(examples.examples, settings)
-    held_out = None if validation is None else Validation(validation)
-    for problem in lessons.problems:
+    rows = TrainingRows(examples.examples, settings)
+    validator = None if validation is None else Validation(validation)
+    for problem in rows.problems:
         note(str(problem))
     start_model = load_base(
         base, revision=revision, max_length=settings.max_length, device=settings.device, seed=settings.seed
@@ -97,85 +97,85 @@ def train(
         "layout": _LAYOUT,
         "base": start_model.sha256,
         "data": data,
-        "validation": None if held_out is None else held_out.fingerprint,
+        "validation": None if validator is None else validator.fingerprint,
         "settings": settings.to_dict(),
     }
     with Checkpoints(target.with_name(f"{target.name}.checkpoints"), identity, note) as checkpoints:
         if not resume:
             checkpoints.remove()
-        found = checkpoints.newest()
-        course = TrainingState() if found is None else TrainingState.from_dict(found.course)
-        course.sessions.append({"time": _now(), "step": 0 if found is None else found.step})
-        if not course.finished:
-            with silent(), _randomness_of_its_own():
+        newest = checkpoints.newest()
+        state = TrainingState() if newest is None else TrainingState.from_dict(newest.state)
+        state.sessions.append({"time": _now(), "step": 0 if newest is None else newest.step})
+        if not state.finished:
+            with silent(), _isolated_randomness():
                 trainer.run(
                     start_model,
-                    lessons,
+                    rows,
                     settings,
-                    held_out,
+                    validator,
                     checkpoints=checkpoints,
-                    course=course,
-                    start=found,
+                    state=state,
+                    start=newest,
                     progress=progress,
                 )
-        made = TrainingRun(
+        run = TrainingRun(
             folder=target,
             base=start_model.name,
             revision=start_model.revision,
             base_sha256=start_model.sha256,
-            new_weights=start_model.new,
+            new_weights=start_model.new_weights,
             settings=settings,
             sources=examples.sources,
             data_sha256=data,
-            queries=lessons.queries,
-            pairs=lessons.pairs,
-            validation_sha256=None if held_out is None else held_out.fingerprint,
-            validation_name=None if held_out is None else held_out.name,
-            validation_queries=0 if held_out is None else held_out.queries,
-            incoming=None if held_out is None else held_out.incoming,
-            steps=lessons.steps,
-            best_step=course.best_step,
-            curve=tuple(course.curve),
-            problems=(*examples.problems, *lessons.problems),
-            sessions=tuple(course.sessions),
-            ended=_now(),
-            seconds=course.seconds,
-            versions=versions(),
-            hardware=hardware(start_model.device),
+            queries=rows.queries,
+            pairs=rows.pairs,
+            validation_sha256=None if validator is None else validator.fingerprint,
+            validation_name=None if validator is None else validator.name,
+            validation_queries=0 if validator is None else validator.queries,
+            incoming=None if validator is None else validator.incoming,
+            steps=rows.steps,
+            best_step=state.best_step,
+            curve=tuple(state.curve),
+            problems=(*examples.problems, *rows.problems),
+            sessions=tuple(state.sessions),
+            end_time=_now(),
+            seconds=state.seconds,
+            versions=library_versions(),
+            hardware=describe_hardware(start_model.device),
         )
-        filled = replace(
+        complete_card = replace(
             card,
-            base=made.base,
-            base_revision=made.revision,
+            base=run.base,
+            base_revision=run.revision,
             base_licence=start_model.licence,
             sources=examples.sources,
             settings=settings.to_dict(),
             seed=settings.seed,
-            figures=(*card.figures, *made.figures()),
+            figures=(*card.figures, *run.figures()),
         )
-        checkpoint = checkpoints.best(course.best_step) / "model"
-        described, more = describe(checkpoint, filled)
-        record = {**made.to_dict(), **more}
-        folder = complete(checkpoint, target, calibration=calibration, unjudged=unjudged, card=described, run=record)
+        checkpoint = checkpoints.best(state.best_step) / "model"
+        final_card, more = describe(checkpoint, complete_card)
+        record = {**run.to_dict(), **more}
+        folder = complete(checkpoint, target, calibration=calibration, unjudged=unjudged, card=final_card, run=record)
         if calibration is not None and folder.calibration is None:
             note(f"there is no calibration map: {folder.card.calibration}")
         checkpoints.remove()
-    return made
+    return run
 
 
 @contextmanager
-def _randomness_of_its_own() -> Iterator[None]:
-    """Leave the caller's random numbers as they were: the trainer sets the seeds of the whole process."""
+def _isolated_randomness() -> Iterator[None]:
+    """Restore the caller's random state at the end: the trainer sets the seeds of the whole process."""
     import numpy as np
     import torch
 
-    state, arrays = random.getstate(), np.random.get_state()
+    python_state, numpy_state = random.getstate(), np.random.get_state()
     try:
         with torch.random.fork_rng():
             yield
     finally:
-        random.setstate(state)
-        np.random.set_state(arrays)
+        random.setstate(python_state)
+        np.random.set_state(numpy_state)
 
 
 def _now() -> str:

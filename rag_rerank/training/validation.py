@@ -1,4 +1,4 @@
-"""Validate a model on held-out examples, with the measures of the evaluation."""
+"""Validate a model on held-out queries, with the measures of the evaluation."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ from rag_rerank.records.record import digest
 from rag_rerank.training.data.examples import Example, Examples
 from rag_rerank.types import Candidate
 
-__all__ = ["MEASURE", "Quality", "Validation", "first_stage_of"]
+__all__ = ["MEASURE", "Quality", "Validation", "held_out_queries"]
 
 MEASURE = "nDCG@10"
 """The measure by which the best step is chosen."""
+
+_NAME = "held-out queries"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,36 +41,36 @@ class Quality:
 class Validation:
     """Judged queries that are not trained on, with their candidates in the incoming order.
 
-    Every judged query counts, and what is not judged counts as not relevant, as in `rag_rerank.evaluation`.
+    Every judged query counts, and a candidate without a judgment counts as not relevant, as in `rag_rerank.evaluation`.
 
     Args:
-        given: Judged queries, or examples, whose passages stand in the incoming order and have whole grades.
+        data: Judged queries, or examples with whole grades, whose passages stand in the incoming order.
 
     Raises:
         InputError: No query has a relevant candidate beside another one, or a grade is no whole number.
         MissingExtraError: ir-measures is not installed.
     """
 
-    def __init__(self, given: Judged | Examples) -> None:
-        self._judged = given if isinstance(given, Judged) else _judged(given)
-        if not any(_telling(query, self._judged.relevant) for query in self._judged.queries):
+    def __init__(self, data: Judged | Examples) -> None:
+        self._judged = data if isinstance(data, Judged) else _judged_examples(data)
+        if not any(_has_both_classes(query, self._judged.relevant) for query in self._judged.queries):
             raise InputError(
                 "nothing to validate on: no query has a relevant passage beside one that is not relevant; give judged "
                 "queries with their candidates"
             )
-        self._pairs = [(query.text, found.text) for query in self._judged.queries for found in query.candidates]
-        self._incoming = self._figures({query.id: [c.id for c in query.candidates] for query in self._judged.queries})
+        self._pairs = [(query.text, candidate.text) for query in self._judged.queries for candidate in query.candidates]
+        self._incoming = self._means({query.id: [c.id for c in query.candidates] for query in self._judged.queries})
         self.name = self._judged.name
         self.fingerprint = fingerprint(self._judged.queries, self._judged.relevant)
         self.queries = len(self._judged.queries)
 
     @property
     def incoming(self) -> Quality:
-        """How good the incoming order is."""
+        """Quality of the incoming order."""
         return self._quality(self._incoming)
 
     def quality(self, model: Any, *, batch: int) -> Quality:
-        """Return how good the order is that a model gives; equal logits keep the incoming order."""
+        """Return the quality of a model's order; equal logits keep the incoming order."""
         import torch
 
         logits = model.predict(
@@ -79,66 +81,64 @@ class Validation:
         for query in self._judged.queries:
             scored = [(next(scores), candidate.id) for candidate in query.candidates]
             orders[query.id] = [id for _, id in sorted(scored, key=lambda pair: -pair[0])]
-        return self._quality(self._figures(orders))
+        return self._quality(self._means(orders))
 
-    def _quality(self, found: Mapping[str, float]) -> Quality:
-        return Quality(ndcg=found[MEASURE], top3=found[TOP_3], lift=found[TOP_3] - self._incoming[TOP_3])
+    def _quality(self, means: Mapping[str, float]) -> Quality:
+        return Quality(ndcg=means[MEASURE], top3=means[TOP_3], lift=means[TOP_3] - self._incoming[TOP_3])
 
-    def _figures(self, orders: Mapping[str, Sequence[str]]) -> dict[str, float]:
+    def _means(self, orders: Mapping[str, Sequence[str]]) -> dict[str, float]:
         by_query = per_query(self._judged, orders, (MEASURE, TOP_3))
         return {name: sum(values.values()) / len(values) for name, values in by_query.items()}
 
 
-def _telling(query: JudgedQuery, relevant: int) -> bool:
-    return len({query.grades.get(candidate.id, 0) >= relevant for candidate in query.candidates}) == 2
+def held_out_queries(examples: Examples, *, among: Examples | None = None, depth: int) -> Judged:
+    """Return examples as judged queries whose candidates BM25 finds among the passages of all examples.
 
-
-def _judged(examples: Examples) -> Judged:
-    queries = tuple(_query(i, example) for i, example in enumerate(examples.examples))
-    return Judged(name="held-out queries", queries=tuple(query for query in queries if query.grades))
-
-
-def _query(number: int, example: Example) -> JudgedQuery:
-    grades = {}
-    for position, passage in enumerate(example.passages):
-        if passage.grade is None:
-            continue
-        if passage.grade != int(passage.grade):
-            raise InputError(f"validation query {example.query!r}: grade {passage.grade} is no whole number")
-        grades[str(position)] = int(passage.grade)
-    candidates = tuple(Candidate(id=str(i), text=passage.text) for i, passage in enumerate(example.passages))
-    return JudgedQuery(id=str(number), text=example.query, candidates=candidates, grades=grades)
-
-
-def first_stage_of(examples: Examples, *, among: Examples | None = None, depth: int) -> Judged:
-    """Return judged queries whose candidates BM25 finds among the passages of all examples.
-
-    The order in which examples hold their passages says nothing, since the relevant ones come first; so it is no order
-    that a reranker could be compared with.
+    Examples hold their relevant passages first, so their own order is no baseline for a reranker; BM25's is.
 
     Args:
-        examples: What was held out.
-        among: Further examples, whose passages are searched too: of the training, where both sides share a corpus.
+        examples: The held-out examples.
+        among: Further examples whose passages are searched too: those of the training, if both share a corpus.
         depth: Candidates of a query at most.
 
     Raises:
         InputError: A grade is no whole number, or nothing is relevant.
     """
-    every = (*examples.examples, *(among.examples if among else ()))
-    corpus = {digest(passage.text): passage.text for example in every for passage in example.passages}
+    searched = (*examples.examples, *(among.examples if among else ()))
+    corpus = {digest(passage.text): passage.text for example in searched for passage in example.passages}
     problems = Problems()
     texts = {str(i): example.query for i, example in enumerate(examples.examples)}
     run = bm25(corpus.items(), texts, depth, problems)
     queries = []
-    for i, example in enumerate(examples.examples):
-        grades = {}
-        for passage in example.passages:
-            if passage.grade is None:
-                continue
-            if passage.grade != int(passage.grade):
-                raise InputError(f"held-out query {example.query!r}: grade {passage.grade} is no whole number")
-            grades[digest(passage.text)] = int(passage.grade)
-        candidates = tuple(Candidate(id=id, text=corpus[id], score=score) for id, score, _ in run.best(str(i), depth))
-        if grades:
-            queries.append(JudgedQuery(id=str(i), text=example.query, candidates=candidates, grades=grades))
-    return validated("held-out queries", queries, 1, ("candidates: BM25 over the passages of the examples",), problems)
+    for id, example in zip(texts, examples.examples, strict=True):
+        hits = run.best(id, depth)
+        candidates = tuple(Candidate(id=document, text=corpus[document], score=score) for document, score, _ in hits)
+        queries += _judged_query(id, example, [digest(passage.text) for passage in example.passages], candidates)
+    return validated(_NAME, queries, 1, ("candidates: BM25 over the passages of the examples",), problems)
+
+
+def _judged_examples(examples: Examples) -> Judged:
+    """Return examples as judged queries whose candidates are their own passages, in their order."""
+    queries = []
+    for number, example in enumerate(examples.examples):
+        candidates = tuple(Candidate(id=str(i), text=passage.text) for i, passage in enumerate(example.passages))
+        queries += _judged_query(str(number), example, [candidate.id for candidate in candidates], candidates)
+    return Judged(name=_NAME, queries=tuple(queries))
+
+
+def _judged_query(
+    id: str, example: Example, passage_ids: Sequence[str], candidates: tuple[Candidate, ...]
+) -> list[JudgedQuery]:
+    """Return the query of an example with its grades; nothing if no passage has one."""
+    grades = {}
+    for passage_id, passage in zip(passage_ids, example.passages, strict=True):
+        if passage.grade is None:
+            continue
+        if passage.grade != int(passage.grade):
+            raise InputError(f"held-out query {example.query!r}: grade {passage.grade} is no whole number")
+        grades[passage_id] = int(passage.grade)
+    return [JudgedQuery(id=id, text=example.query, candidates=candidates, grades=grades)] if grades else []
+
+
+def _has_both_classes(query: JudgedQuery, relevant: int) -> bool:
+    return len({query.grades.get(candidate.id, 0) >= relevant for candidate in query.candidates}) == 2

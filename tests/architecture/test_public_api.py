@@ -1,15 +1,19 @@
 """What users may lean on: the front door, frozen rerankers, and a registry that keeps its word."""
 
+import asyncio
+import doctest
 import inspect
 import types
-from dataclasses import fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
 import rag_rerank
 from rag_rerank import registry
 from rag_rerank.base import Reranker
+from rag_rerank.testing import ScriptedReranker
 
 PUBLIC = {name: getattr(rag_rerank, name) for name in rag_rerank.__all__}
 CLASSES = {name: thing for name, thing in PUBLIC.items() if inspect.isclass(thing)}
@@ -96,6 +100,23 @@ def test_the_schema_accepts_what_to_config_writes_and_refuses_an_unknown_key(nam
     validator.validate(node)
     validator.validate(EXAMPLES[name])
     assert not validator.is_valid({**node, "no such key": 1})
+
+
+def test_the_composite_of_the_docstring_runs_on_threads_and_on_an_event_loop() -> None:
+    world = {**{name: getattr(rag_rerank, name) for name in rag_rerank.__all__}, "dataclass": dataclass}
+    world["ClassVar"] = ClassVar
+    parser, runner = doctest.DocTestParser(), doctest.DocTestRunner()
+    docstring = inspect.getdoc(rag_rerank.Composite)
+    assert docstring is not None
+    example = parser.get_doctest(docstring, world, "Composite", None, None)
+    assert runner.run(example, clear_globs=False).failed == 0
+    weak, strong = ScriptedReranker(name="weak", default=0.1), ScriptedReranker(name="strong", default=0.9)
+    second_opinion = example.globs["SecondOpinion"]
+    for first, calls in ((weak, ["weak", "strong"]), (strong, ["strong"])):
+        reranker = second_opinion(first=first, second=strong)
+        for ranking in (reranker.rerank("q", ["a"]), asyncio.run(reranker.arerank("q", ["a"]))):
+            assert [child.step for child in ranking.trace.children] == calls
+            assert ranking[0].score == 0.9
 
 
 def test_every_alias_builds() -> None:

@@ -18,9 +18,9 @@ R = TypeVar("R", bound=Reranker)
 
 
 @pytest.fixture(autouse=True)
-def no_world_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    known = ("CO_API_KEY", "COHERE_API_KEY", "CO_API_URL", "VOYAGE_API_KEY", "VOYAGE_API_KEY_PATH")
-    for name in (*known, "JINA_API_KEY", "MXBAI_API_KEY", "NVIDIA_API_KEY"):
+def no_outside_world(monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = ("CO_API_KEY", "COHERE_API_KEY", "CO_API_URL", "VOYAGE_API_KEY", "VOYAGE_API_KEY_PATH")
+    for name in (*keys, "JINA_API_KEY", "MXBAI_API_KEY", "NVIDIA_API_KEY"):
         monkeypatch.delenv(name, raising=False)
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
@@ -28,46 +28,46 @@ def no_world_outside(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True)
-def nothing_asked_before(monkeypatch: pytest.MonkeyPatch) -> None:
+def fresh_limiters(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limiter, "_limiters", {})
 
 
 @pytest.fixture(params=[*SDKS, *DIALECTS.values()], ids=lambda provider: provider.label)
 def provider(request: pytest.FixtureRequest) -> Provider:
     """Each service in turn."""
-    found: Provider = request.param
-    return found
+    value: Provider = request.param
+    return value
 
 
 @pytest.fixture(params=SDKS, ids=lambda provider: provider.kind)
 def sdk(request: pytest.FixtureRequest) -> Provider:
     """Each service with an SDK."""
-    found: Provider = request.param
-    return found
+    value: Provider = request.param
+    return value
 
 
 @pytest.fixture(params=DIALECTS.values(), ids=lambda provider: provider.dialect)
 def dialect(request: pytest.FixtureRequest) -> Provider:
     """Each service without one."""
-    found: Provider = request.param
-    return found
+    value: Provider = request.param
+    return value
 
 
 @pytest.fixture(scope="session")
-def lasting_server() -> Iterator[RerankServer]:
+def session_server() -> Iterator[RerankServer]:
     with RerankServer() as server:
         yield server
 
 
 @pytest.fixture
-def rerank_server(lasting_server: RerankServer) -> Iterator[RerankServer]:
-    """One server for all tests here, as new for each: so rerankers keep their clients."""
-    yield lasting_server
-    lasting_server.reset()
+def rerank_server(session_server: RerankServer) -> Iterator[RerankServer]:
+    """One server for all tests here, reset for each, so that rerankers keep their clients."""
+    yield session_server
+    session_server.reset()
 
 
 @pytest.fixture(scope="session")
-def lasting_loop() -> Iterator[asyncio.AbstractEventLoop]:
+def session_loop() -> Iterator[asyncio.AbstractEventLoop]:
     loop = asyncio.new_event_loop()
     yield loop
     loop.run_until_complete(loop.shutdown_asyncgens())
@@ -76,55 +76,55 @@ def lasting_loop() -> Iterator[asyncio.AbstractEventLoop]:
 
 
 @pytest.fixture
-def closing(lasting_loop: asyncio.AbstractEventLoop) -> Iterator[Callable[[R], R]]:
-    """Takes a reranker that one test makes for itself, to close it when the test is over."""
-    made: list[Reranker] = []
+def closing(session_loop: asyncio.AbstractEventLoop) -> Iterator[Callable[[R], R]]:
+    """Registers a reranker that a test makes for itself, to close it when the test is over."""
+    rerankers: list[Reranker] = []
 
-    def noted(reranker: R) -> R:
-        made.append(reranker)
+    def track(reranker: R) -> R:
+        rerankers.append(reranker)
         return reranker
 
-    yield noted
-    for reranker in made:
-        lasting_loop.run_until_complete(reranker.aclose())
+    yield track
+    for reranker in rerankers:
+        session_loop.run_until_complete(reranker.aclose())
 
 
 @pytest.fixture(params=["sync", "async"])
-def ask(request: pytest.FixtureRequest, lasting_loop: asyncio.AbstractEventLoop) -> Ask:
+def ask(request: pytest.FixtureRequest, session_loop: asyncio.AbstractEventLoop) -> Ask:
     def wait(reranker: Reranker, texts: Sequence[str] = TEXTS, query: str = QUERY) -> Ranking:
         return reranker.rerank(query, texts)
 
     def await_(reranker: Reranker, texts: Sequence[str] = TEXTS, query: str = QUERY) -> Ranking:
-        return lasting_loop.run_until_complete(reranker.arerank(query, texts))
+        return session_loop.run_until_complete(reranker.arerank(query, texts))
 
     return wait if request.param == "sync" else await_
 
 
 @pytest.fixture
 def waits() -> Iterator[list[float]]:
-    """The waits of a single caller, in seconds: they are noted and not waited, and only they move the clock."""
-    clock = _Noting()
+    """The waits of a single caller, in seconds: they are noted instead of waited, and only they move the clock."""
+    clock = NotingClock()
     with execution_clock.use(clock):
-        yield clock.noted
+        yield clock.waits
 
 
-class _Noting(execution_clock.Clock):
+class NotingClock(execution_clock.Clock):
     def __init__(self) -> None:
-        self.noted: list[float] = []
+        self.waits: list[float] = []
 
     def now(self) -> float:
-        return sum(self.noted)
+        return sum(self.waits)
 
     def sleep(self, seconds: float) -> None:
-        self.noted.append(seconds)
+        self.waits.append(seconds)
 
     async def asleep(self, seconds: float) -> None:
-        self.noted.append(seconds)
+        self.waits.append(seconds)
 
     def wait_for_any(self, futures: Collection[Future[Any]], seconds: float | None) -> None:
         if not any(future.done() for future in futures):
             assert seconds is not None, "a single caller would wait for ever"
-            self.noted.append(seconds)
+            self.waits.append(seconds)
 
 
 @pytest.fixture

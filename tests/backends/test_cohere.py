@@ -1,4 +1,4 @@
-"""CohereReranker: the contract, and what it says on the wire and reads from it."""
+"""CohereReranker: the contract, what it sends, and how it reads answers."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_the_providers_warnings_are_in_the_trace(ask: Ask, rerank_server: Rerank
     )
 
 
-def test_texts_longer_than_what_is_read_are_noted(ask: Ask, rerank_server: RerankServer) -> None:
+def test_texts_longer_than_the_limit_are_noted(ask: Ask, rerank_server: RerankServer) -> None:
     texts = ("dragon " * 3000, "dragon")
     assert ask(COHERE.reranker(rerank_server), texts).trace.notes == (
         "by estimate 1 texts are longer than 4096 tokens, and Cohere reads no more of each",
@@ -100,30 +100,30 @@ def test_texts_longer_than_what_is_read_are_noted(ask: Ask, rerank_server: Reran
 def test_one_client_serves_an_event_loop_and_closes_with_it(rerank_server: RerankServer) -> None:
     import cohere
 
-    made: list[Any] = []
+    clients: list[Any] = []
 
     class Reranker(CohereReranker):
-        def _made(self, kind: str) -> Any:
-            made.append(super()._made(kind))
-            return made[-1]
+        def _new_client(self, kind: str) -> Any:
+            clients.append(super()._new_client(kind))
+            return clients[-1]
 
     reranker = Reranker(base_url=rerank_server.url, api_key=KEY)
 
     async def ask_often() -> bool:
         await asyncio.gather(*(reranker.arerank(QUERY, TEXTS) for _ in range(8)))
-        return bool(made[-1]._client_wrapper.httpx_client.httpx_client.is_closed)
+        return bool(clients[-1]._client_wrapper.httpx_client.httpx_client.is_closed)
 
     for loops in (1, 2):
         assert asyncio.run(ask_often()) is False
-        assert len(made) == loops
-        assert isinstance(made[-1], cohere.AsyncClientV2)
-        assert made[-1]._client_wrapper.httpx_client.httpx_client.is_closed
+        assert len(clients) == loops
+        assert isinstance(clients[-1], cohere.AsyncClientV2)
+        assert clients[-1]._client_wrapper.httpx_client.httpx_client.is_closed
 
 
 def test_an_own_client_closes_with_its_reranker(rerank_server: RerankServer) -> None:
     reranker = CohereReranker(base_url=rerank_server.url, api_key=KEY)
     reranker.rerank(QUERY, TEXTS)
-    client = reranker._own._client_wrapper.httpx_client.httpx_client
+    client = reranker._client._client_wrapper.httpx_client.httpx_client
     assert not client.is_closed
     del reranker
     assert client.is_closed

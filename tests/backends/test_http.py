@@ -16,7 +16,7 @@ from support.api.wire_formats import tokens
 import rag_rerank
 from rag_rerank import BackendError, BadResponse, RateLimited, RequestRejected, Reranker
 from rag_rerank.backends.api import http_transport
-from rag_rerank.backends.api.attempts import RetryPolicy
+from rag_rerank.backends.api.retry import RetryPolicy
 from rag_rerank.backends.http import HttpReranker, Limits, Price
 from rag_rerank.testing import RerankerContract
 
@@ -153,7 +153,7 @@ def test_a_redirect_is_refused_and_nothing_arrives_elsewhere(
         rerank_server.then(Answer(status, {"location": elsewhere}, b""))
         with pytest.raises(RequestRejected) as caught:
             ask(dialect.reranker(rerank_server))
-        assert other.received == other.looked == []
+        assert other.received == other.info_requests == []
     assert "set base_url to where the server is now" in str(caught.value)
     assert "s3cret" not in str(caught.value)
     assert len(rerank_server.received) == 1
@@ -185,7 +185,7 @@ def test_limits_and_money_count_by_server_and_key(ask: Ask, rerank_server: Reran
     other_server = replace(one, base_url=f"{one.base_url}/v1")
     cost = ask(one).usage.cost
     assert cost == pytest.approx(2.0 * tokens(QUERY, TEXTS) / 1_000_000)
-    assert (same.spent, other_key.spent, other_server.spent) == (cost, 0.0, 0.0)
+    assert (same.total_cost, other_key.total_cost, other_server.total_cost) == (cost, 0.0, 0.0)
     ask(other_key)
     assert waits == []
     with pytest.raises(RateLimited, match="our own limit is reached"):

@@ -13,7 +13,7 @@ from rag_rerank import Cached, ConfigError, RequestRejected, build, to_config
 from rag_rerank.backends.http import HttpReranker
 
 
-def test_injected_clients_bring_connections_and_not_keys_or_rules(rerank_server: RerankServer) -> None:
+def test_injected_clients_bring_connections_but_no_keys_or_rules(rerank_server: RerankServer) -> None:
     import httpx
 
     async def aask(reranker: HttpReranker) -> int:
@@ -40,14 +40,14 @@ def test_injected_clients_bring_connections_and_not_keys_or_rules(rerank_server:
         build_with(async_client=object()).rerank(QUERY, TEXTS)
 
 
-def test_an_injected_client_alone_is_what_async_calls_use_too(rerank_server: RerankServer) -> None:
+def test_async_calls_use_an_injected_client_alone_too(rerank_server: RerankServer) -> None:
     import httpx
 
     with httpx.Client(headers={"x-mine": "yes"}) as client:
         reranker = HttpReranker(dialect="tei", base_url=rerank_server.base("tei"), client=client)
         assert len(asyncio.run(reranker.arerank(QUERY, TEXTS))) == 2
-    heard = [*rerank_server.looked, *rerank_server.received]
-    assert [request.headers.get("x-mine") for request in heard] == ["yes"] * 2
+    requests = [*rerank_server.info_requests, *rerank_server.received]
+    assert [request.headers.get("x-mine") for request in requests] == ["yes"] * 2
 
 
 def test_one_client_serves_an_event_loop_and_closes_with_it(rerank_server: RerankServer) -> None:
@@ -55,7 +55,7 @@ def test_one_client_serves_an_event_loop_and_closes_with_it(rerank_server: Reran
 
     async def ask_often() -> Any:
         await asyncio.gather(*(reranker.arerank(QUERY, TEXTS) for _ in range(8)))
-        client = await reranker._own_async.get()
+        client = await reranker._async_client.get()
         assert not client.is_closed
         return client
 
@@ -66,7 +66,7 @@ def test_one_client_serves_an_event_loop_and_closes_with_it(rerank_server: Reran
 def test_an_own_client_closes_with_its_reranker(rerank_server: RerankServer) -> None:
     reranker = HttpReranker(dialect="vllm", base_url=rerank_server.base("vllm"))
     reranker.rerank(QUERY, TEXTS)
-    client = reranker._own
+    client = reranker._client
     assert not client.is_closed
     del reranker
     assert client.is_closed
@@ -108,8 +108,8 @@ def test_its_config_round_trips() -> None:
         ({"extra_body": {"x": float("nan")}}, "extra_body", "JSON cannot hold it"),
         ({"extra_body": {"x": {1}}}, "extra_body", "JSON cannot hold it"),
         ({"base_url": "http://gpu-box:8080?key=s3cret"}, "base_url", "nothing may follow"),
-        ({"base_url": "http://gpu-box:80800"}, "base_url", "a port that is none"),
-        ({"base_url": "http://[::1:8080"}, "base_url", "a host or a port"),
+        ({"base_url": "http://gpu-box:80800"}, "base_url", "no valid host or port"),
+        ({"base_url": "http://[::1:8080"}, "base_url", "no valid host or port"),
         ({"client": object(), "timeout": 0.0}, "timeout", "more than 0"),
     ],
 )

@@ -1,4 +1,4 @@
-"""TEI: what it says about itself is asked for once, kept to, and told."""
+"""TEI: what it says about itself is asked once, obeyed, and in the trace."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from support.api.wire_formats import TEI_INFO, logit
 
 from rag_rerank import BackendUnavailable, CircuitOpen, RateLimited, RequestRejected
 from rag_rerank.backends import http
-from rag_rerank.backends.api.attempts import RetryPolicy
+from rag_rerank.backends.api.retry import RetryPolicy
 from rag_rerank.backends.http import Breaker, HttpReranker
 
 Closing = Callable[[HttpReranker], HttpReranker]
@@ -22,7 +22,7 @@ MANY = tuple(f"warm dragon number {i}" for i in range(70))
 
 @pytest.fixture
 def reranker(rerank_server: RerankServer, closing: Closing) -> HttpReranker:
-    """A reranker that has not met its server yet."""
+    """A reranker that has not asked its server yet."""
     base_url, retry = rerank_server.base("tei"), RetryPolicy(jitter=0)
     return closing(HttpReranker(dialect="tei", base_url=base_url, api_key=KEY, retry=retry))
 
@@ -39,7 +39,7 @@ def test_it_is_asked_once_and_its_model_stands_in_the_trace(
         ranking = ask(reranker)
         assert ranking.trace.model == "BAAI/bge-reranker-v2-m3@953dc6f"
         assert (ranking.trace.step, ranking.trace.notes, ranking.usage.requests) == ("http:tei", (), 1)
-    (look,) = rerank_server.looked
+    (look,) = rerank_server.info_requests
     assert (look.method, look.path, look.body) == ("GET", "/tei/info", None)
     assert look.headers["authorization"] == f"Bearer {KEY}"
 
@@ -47,11 +47,11 @@ def test_it_is_asked_once_and_its_model_stands_in_the_trace(
 def test_warming_up_asks_and_closing_forgets(reranker: HttpReranker, rerank_server: RerankServer) -> None:
     reranker.warm_up()
     reranker.warm_up()
-    assert (len(rerank_server.looked), reranker.model_id) == (1, "m")
+    assert (len(rerank_server.info_requests), reranker.model_id) == (1, "m")
     reranker.close()
     assert reranker.model_id is None
     reranker.rerank(QUERY, TEXTS)
-    assert len(rerank_server.looked) == 2
+    assert len(rerank_server.info_requests) == 2
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_requests_are_as_large_as_it_takes_them(
     assert {hit.text: hit.raw_score for hit in ranking} == {text: logit(QUERY, text) for text in MANY}
 
 
-def test_a_smaller_limit_than_it_told_is_found_by_halving(
+def test_a_smaller_limit_than_it_stated_is_reached_by_halving(
     reranker: HttpReranker, ask: Ask, rerank_server: RerankServer
 ) -> None:
     ask(reranker, MANY[:1])
@@ -91,7 +91,7 @@ def test_bodies_stay_under_two_megabytes(reranker: HttpReranker, ask: Ask, reran
     assert all(int(request.headers["content-length"]) <= 2_000_000 for request in rerank_server.received)
 
 
-def test_permits_that_others_hold_are_waited_for(
+def test_it_waits_for_permits_that_others_hold(
     reranker: HttpReranker, ask: Ask, rerank_server: RerankServer, waits: list[float]
 ) -> None:
     rerank_server.in_flight = 500  # of 512 permits
@@ -125,7 +125,7 @@ def test_another_model_than_the_one_named_is_refused(ask: Ask, rerank_server: Re
 
 
 @pytest.mark.parametrize(
-    ("info", "said", "again"),
+    ("info", "answer", "again"),
     [
         (Answer(404), "answered 404", False),
         (Answer(401), "answered 401", False),
@@ -139,9 +139,9 @@ def test_another_model_than_the_one_named_is_refused(ask: Ask, rerank_server: Re
         (Hang(), "BackendTimeout", True),
     ],
 )
-def test_a_server_that_does_not_tell_is_asked_for_32_texts_at_most_and_the_trace_says_so(
+def test_a_server_that_says_nothing_gets_32_texts_at_most_and_the_trace_says_so(
     info: Any,
-    said: str,
+    answer: str,
     again: bool,
     reranker: HttpReranker,
     ask: Ask,
@@ -152,18 +152,18 @@ def test_a_server_that_does_not_tell_is_asked_for_32_texts_at_most_and_the_trace
     rerank_server.info = info
     ranking = ask(reranker, MANY)
     assert sizes(rerank_server) == [32, 32, 6]
-    note = f"the server did not say what it serves (/info: {said}); at most 32 texts go in a request"
+    note = f"the server did not say what it serves (/info: {answer}); at most 32 texts go in a request"
     assert ranking.trace.notes[0] == note
     assert ranking.trace.model is None
     ranking = ask(reranker)
     assert ranking.trace.notes[0] == note
-    assert len(rerank_server.looked) == (2 if again else 1)
+    assert len(rerank_server.info_requests) == (2 if again else 1)
     rerank_server.info = dict(TEI_INFO)
     assert bool(ask(reranker).trace.notes) is not again
 
 
 @pytest.mark.parametrize("info", [{}, {"model_id": 7, "model_type": 7, "max_client_batch_size": -1}])
-def test_what_it_leaves_out_is_as_usual(
+def test_the_defaults_hold_for_what_it_does_not_say(
     info: Any, reranker: HttpReranker, ask: Ask, rerank_server: RerankServer
 ) -> None:
     rerank_server.info = Answer(body=info)
@@ -172,7 +172,7 @@ def test_what_it_leaves_out_is_as_usual(
     assert (ranking.trace.model, len(ranking.trace.notes)) == (None, 1)
 
 
-def test_texts_that_it_cuts_are_noted(ask: Ask, rerank_server: RerankServer, closing: Closing) -> None:
+def test_texts_that_it_cuts_are_in_the_notes(ask: Ask, rerank_server: RerankServer, closing: Closing) -> None:
     texts = ("dragon " * 300, "dragon")
     base_url = rerank_server.base("tei")
     for more, expected in (
@@ -192,7 +192,7 @@ def test_many_first_callers_are_all_answered(reranker: HttpReranker, rerank_serv
     assert set(sizes(rerank_server)) == {32, 6}
 
 
-def test_it_is_left_alone_altogether_while_its_circuit_is_open(
+def test_nothing_at_all_is_sent_while_its_circuit_is_open(
     ask: Ask, rerank_server: RerankServer, closing: Closing
 ) -> None:
     rerank_server.info = Drop()
@@ -201,7 +201,7 @@ def test_it_is_left_alone_altogether_while_its_circuit_is_open(
     reranker = closing(HttpReranker(dialect="tei", base_url=rerank_server.base("tei"), **guard))
     with pytest.raises(BackendUnavailable):
         ask(reranker)
-    seen = len(rerank_server.received), len(rerank_server.looked)
+    before = len(rerank_server.received), len(rerank_server.info_requests)
     with pytest.raises(CircuitOpen):
         ask(reranker)
-    assert (len(rerank_server.received), len(rerank_server.looked)) == seen
+    assert (len(rerank_server.received), len(rerank_server.info_requests)) == before

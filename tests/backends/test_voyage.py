@@ -1,4 +1,4 @@
-"""VoyageReranker: the contract, and what it says on the wire and reads from it."""
+"""VoyageReranker: the contract, what it sends, and how it reads answers."""
 
 from __future__ import annotations
 

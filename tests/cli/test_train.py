@@ -99,9 +99,9 @@ def test_text_of_an_evaluation_is_left_out_and_reported(
 def test_ctrl_c_prints_how_to_continue_and_the_same_command_does(
     pairs: Path, base: str, tmp_path: Path, cards: list[Card], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from rag_rerank.training.trainer import _Making
+    from rag_rerank.training.trainer import TrainingLoop
 
-    stepped = _Making.stepped
+    stepped = TrainingLoop.after_step
 
     def interrupted(self: Any, step: int, *rest: Any) -> None:
         if step == 3:
@@ -110,7 +110,7 @@ def test_ctrl_c_prints_how_to_continue_and_the_same_command_does(
 
     words = (pairs, "--base", base, "-o", tmp_path / "out", *TINY, "--checkpoint-every=2")
     with monkeypatch.context() as patched:
-        patched.setattr(_Making, "stepped", interrupted)
+        patched.setattr(TrainingLoop, "after_step", interrupted)
         stopped = command(*words)
     assert stopped.exit_code == 130
     assert "run the same command again" in stopped.stderr

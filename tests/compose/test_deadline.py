@@ -22,7 +22,7 @@ from rag_rerank import (
     load,
     to_config,
 )
-from rag_rerank.backends.api.attempts import RetryPolicy
+from rag_rerank.backends.api.retry import RetryPolicy
 from rag_rerank.backends.lexical import LexicalReranker
 from rag_rerank.execution import clock
 from rag_rerank.testing import ScriptedReranker

@@ -22,7 +22,7 @@ from rag_rerank import (
     build,
     to_config,
 )
-from rag_rerank.backends.api.attempts import RetryPolicy
+from rag_rerank.backends.api.retry import RetryPolicy
 from rag_rerank.backends.http import HttpReranker
 from rag_rerank.backends.lexical import LexicalReranker
 from rag_rerank.compose.hedge import _same_model

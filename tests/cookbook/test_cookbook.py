@@ -1,4 +1,4 @@
-"""The notebooks run, print what their saved outputs say, and hold nothing of the machine that made them."""
+"""The notebooks run, print what their saved outputs say, and contain nothing of the machine that made them."""
 
 import os
 import re
@@ -14,7 +14,7 @@ nbclient = pytest.importorskip("nbclient", reason="needs the dependency group co
 COOKBOOK = Path(__file__).parents[2] / "cookbook"
 NOTEBOOKS = sorted(COOKBOOK.glob("*.ipynb"))
 NEEDS = {"08_a_model_of_your_own": ("torch", "sentence_transformers", "accelerate", "datasets")}
-"""What a notebook cannot run without, beside what all tests have."""
+"""Packages that a notebook needs in addition to those of all tests."""
 
 NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?(?:e-?\d+)?")
 
@@ -23,8 +23,8 @@ def read(file: Path) -> Any:
     return nbformat.read(file, as_version=4)
 
 
-def printed(cell: Any) -> str:
-    """Return what a cell gave, times and figures of a training ("about 0.94") masked: they are never quite the same."""
+def output_text(cell: Any) -> str:
+    """Return the output of a cell; times and training figures ("about 0.94") are masked, because they vary."""
     outputs = "".join(output.get("text") or output.get("data", {}).get("text/plain", "") for output in cell.outputs)
     return re.sub(r"about 0\.\d\d", "about N", re.sub(r"[\d,]+ ms", "N ms", outputs))
 
@@ -34,8 +34,8 @@ def numbers(text: str) -> list[float]:
 
 
 @pytest.fixture
-def at_the_cookbook(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let other processes import what this one imports, wherever they run."""
+def kernel_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the kernel import what this process imports, in any working directory."""
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(str(Path(entry).absolute()) for entry in sys.path if entry))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
 
@@ -45,20 +45,20 @@ def test_there_are_eight_notebooks() -> None:
 
 
 @pytest.mark.filterwarnings("default")  # Jupyter's own
-@pytest.mark.usefixtures("at_the_cookbook")
+@pytest.mark.usefixtures("kernel_environment")
 @pytest.mark.parametrize("file", NOTEBOOKS, ids=lambda file: file.stem)
-def test_a_notebook_runs_and_prints_what_it_says(file: Path) -> None:
+def test_a_notebook_runs_and_prints_its_saved_outputs(file: Path) -> None:
     for package in NEEDS.get(file.stem, ()):
         pytest.importorskip(package, reason="needs the extra train")
     notebook = read(file)
-    saved = [printed(cell) for cell in notebook.cells if cell.cell_type == "code"]
+    before = [output_text(cell) for cell in notebook.cells if cell.cell_type == "code"]
     nbclient.NotebookClient(
         notebook, timeout=900, kernel_name="python3", resources={"metadata": {"path": str(COOKBOOK)}}
     ).execute()
-    now = [printed(cell) for cell in notebook.cells if cell.cell_type == "code"]
-    for then, text in zip(saved, now, strict=True):
-        assert NUMBER.sub("N", text) == NUMBER.sub("N", then)
-        assert numbers(text) == pytest.approx(numbers(then), abs=0.005)
+    after = [output_text(cell) for cell in notebook.cells if cell.cell_type == "code"]
+    for old, new in zip(before, after, strict=True):
+        assert NUMBER.sub("N", new) == NUMBER.sub("N", old)
+        assert numbers(new) == pytest.approx(numbers(old), abs=0.005)
 
 
 @pytest.mark.parametrize("file", NOTEBOOKS, ids=lambda file: file.stem)
@@ -73,17 +73,18 @@ def test_a_notebook_is_clean_and_ends_with_a_check(file: Path) -> None:
     assert not re.search(r"/(home|root|tmp|work|Users|usr)/|[A-Z]:\\\\", text)
 
 
-def test_the_demo_gives_one_order_three_ways(
+def test_the_demo_gives_the_same_order_three_ways(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.syspath_prepend(COOKBOOK)
     import demo
 
-    monkeypatch.setattr(demo, "COUNTED", 10)
+    monkeypatch.setattr(demo, "QUESTIONS", 10)
     demo.main()
-    shown = capsys.readouterr().out
-    assert shown.count("same order as directly: True") == 2
-    assert len(re.findall(r"judged passage \(\*\): ", shown)) == 4
-    moved = re.search(r"moved up in (\d+), down in (\d+), stayed in\s+(\d+), and was not found by BM25 in (\d+)", shown)
-    assert moved and sum(map(int, moved.groups())) == 10
-    assert "scale sigmoid" in shown and "scale unbounded" in shown
+    output = capsys.readouterr().out
+    assert output.count("same order as directly: True") == 2
+    assert len(re.findall(r"judged passage \(\*\): ", output)) == 4
+    pattern = r"moved up in (\d+), moved down in (\d+), kept its\s+rank in (\d+), and was not found by BM25 in (\d+)"
+    counts = re.search(pattern, output)
+    assert counts and sum(map(int, counts.groups())) == 10
+    assert "scale sigmoid" in output and "scale unbounded" in output

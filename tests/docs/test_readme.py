@@ -1,4 +1,4 @@
-"""The README keeps its word: its Python and YAML run as they stand, and its claims about messages are true."""
+"""The README is true: its Python and YAML run as they stand, and the messages and names it shows are real."""
 
 import re
 import subprocess
@@ -15,6 +15,7 @@ README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 
 
 def blocks(language: str) -> list[str]:
+    """Return the code blocks of a language, in order."""
     return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
 
 
@@ -36,25 +37,25 @@ def test_yaml_blocks_are_configs() -> None:
         assert rag_rerank.build(rag_rerank.to_config(reranker)) == reranker
 
 
-def test_the_mistake_that_is_shown_is_reported_in_those_words() -> None:
-    shown = re.search(r"its place: `(.*?)`", README)
+def test_the_error_message_in_the_text_is_the_one_that_a_mistake_gives() -> None:
+    message = re.search(r"name the place:\s`(.*?)`", README)
     config = yaml.safe_load(blocks("yaml")[1])
     member = config["stages"][1]["reranker"]["members"][0]
     member["modle"] = member.pop("model")
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(ConfigError) as error:
         rag_rerank.build(config)
-    assert str(caught.value) == shown[1]
+    assert str(error.value) == message[1]
 
 
-def test_the_command_that_is_shown_runs() -> None:
+def test_the_rank_command_runs() -> None:
     line = next(line for line in blocks("bash")[-1].splitlines() if "rag-rerank rank" in line)
     command = line.replace("rag-rerank rank", f"'{sys.executable}' -m rag_rerank rank")
-    shown = subprocess.run(command, shell=True, capture_output=True, text=True, check=True)
-    assert re.search(r"^ *1 +2 +↑1 .*K2 is 8,611 m high\.$", shown.stdout, flags=re.MULTILINE)
+    process = subprocess.run(command, shell=True, capture_output=True, text=True, check=True)
+    assert re.search(r"^ *1 +2 +↑1 .*K2 is 8,611 m high\.$", process.stdout, flags=re.MULTILINE)
 
 
-def test_every_name_in_the_table_of_backends_is_known() -> None:
+def test_every_name_in_the_table_of_backends_exists() -> None:
     table = README.split("## Backends")[1].split("##")[0]
-    names = set(re.findall(r"`([a-z0-9-]+)`", table.split("**Not verified")[0]))
-    known = {*rag_rerank.registry.names(), *rag_rerank.registry.aliases()}
-    assert names - {"type"} <= known, names - known
+    table_names = set(re.findall(r"`([a-z0-9-]+)`", table.split("**Not verified")[0]))
+    existing = {*rag_rerank.registry.names(), *rag_rerank.registry.aliases()}
+    assert table_names - {"type"} <= existing, table_names - existing

@@ -1,4 +1,4 @@
-"""What docs/training.md says is so: commands parse, Python names what there is, messages are those that are given."""
+"""docs/training.md is true: its commands parse, its Python names exist, its messages are in the package."""
 
 import ast
 import importlib
@@ -37,9 +37,9 @@ def cells(table: str) -> list[list[str]]:
 
 def commands() -> list[list[str]]:
     lines = "\n".join(blocks("")).replace("\\\n", " ").splitlines()
-    shown = [line for line in lines if line.startswith("rag-rerank ")]
+    in_blocks = [line for line in lines if line.startswith("rag-rerank ")]
     inline = re.findall(r"`(rag-rerank \w+ -[^`]+|rag-rerank \w+ \w+\.\w+[^`]+)`", PAGE)
-    return [shlex.split(line) for line in (*shown, *inline)]
+    return [shlex.split(line) for line in (*in_blocks, *inline)]
 
 
 @pytest.mark.parametrize("words", commands(), ids=" ".join)
@@ -49,53 +49,53 @@ def test_every_command_parses(words: list[str]) -> None:
     assert context.params
 
 
-def test_there_are_commands_of_both() -> None:
+def test_both_commands_are_shown() -> None:
     assert {words[1] for words in commands()} >= set(NAMES)
 
 
-def test_every_option_that_is_named_exists() -> None:
-    options = [one for command in COMMANDS.values() for one in command.params]
-    known = {name for one in options for name in (*one.opts, *one.secondary_opts)}
+def test_every_option_on_the_page_exists() -> None:
+    parameters = [one for command in COMMANDS.values() for one in command.params]
+    options = {name for one in parameters for name in (*one.opts, *one.secondary_opts)}
     ours = re.sub(r"`hf [^`]+`", "", PAGE)  # the hub's own command
-    named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", ours))
-    assert named
-    assert named <= known, named - known
+    on_page = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", ours))
+    assert on_page
+    assert on_page <= options, on_page - options
 
 
 @pytest.mark.parametrize("only", NAMES)
-def test_what_is_said_of_one_command_alone_is_an_option_of_it_alone(only: str) -> None:
+def test_options_in_the_table_of_one_command_belong_to_it_alone(only: str) -> None:
     (other,) = set(NAMES) - {only}
     table = PAGE.split(f"| only `{only}` |")[1].split("\n\n")[0]
-    named = {name for row in cells(table) for name in re.findall(r"--[a-z-]+", row[0])}
+    in_table = {name for row in cells(table) for name in re.findall(r"--[a-z-]+", row[0])}
     own = {name for one in COMMANDS[only].params for name in one.opts}
-    assert named and named <= own
+    assert in_table and in_table <= own
     shared = {name for one in COMMANDS[other].params for name in one.opts}
-    assert named & shared <= {"--depth"}, "it means something else in each, and has a default of its own"
+    assert in_table & shared <= {"--depth"}, "it means something else in each, and has a default of its own"
 
 
-def test_defaults_that_are_shown_beside_an_option_are_its_defaults() -> None:
+def test_the_default_beside_an_option_is_its_default() -> None:
     for name, tables in (("train", PAGE.split("| only `distil` |")[0]), ("distil", PAGE.split("| only `distil` |")[1])):
         options = {one.opts[-1]: one for one in COMMANDS[name].params if isinstance(one, click.Option)}
-        shown = [pair for row in cells(tables) for pair in re.findall(r"`(--[a-z-]+) ([\d.e-]+|auto|fp32)`", row[0])]
-        assert shown
-        for option, value in shown:
+        defaults = [pair for row in cells(tables) for pair in re.findall(r"`(--[a-z-]+) ([\d.e-]+|auto|fp32)`", row[0])]
+        assert defaults
+        for option, value in defaults:
             assert str(options[option].default) == str(type(options[option].default)(value)), option
 
 
-def test_every_python_block_compiles_and_calls_what_there_is() -> None:
+def test_every_python_block_compiles_and_calls_existing_functions() -> None:
     for block in blocks("python"):
         tree = ast.parse(block)
-        known = {}
+        functions = {}
         for node in ast.walk(tree):
             if isinstance(node, ast.ImportFrom):
                 module = importlib.import_module(str(node.module))
-                known |= {alias.asname or alias.name: getattr(module, alias.name) for alias in node.names}
-        called = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
-        of_ours = [node for node in called if isinstance(node.func, ast.Name) and node.func.id in known]
-        assert of_ours
-        for node in of_ours:
-            given = {keyword.arg: None for keyword in node.keywords}
-            inspect.signature(known[node.func.id]).bind(*node.args, **given)
+                functions |= {alias.asname or alias.name: getattr(module, alias.name) for alias in node.names}
+        calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+        ours = [node for node in calls if isinstance(node.func, ast.Name) and node.func.id in functions]
+        assert ours
+        for node in ours:
+            keywords = {keyword.arg: None for keyword in node.keywords}
+            inspect.signature(functions[node.func.id]).bind(*node.args, **keywords)
 
 
 def test_the_yaml_is_a_config_and_the_json_a_pair() -> None:
@@ -115,13 +115,13 @@ def test_the_table_of_losses_says_what_each_learns_from() -> None:
     assert f"`{TrainingSettings().loss}` is the default" in section("Losses")
 
 
-def test_messages_that_are_quoted_are_those_that_are_given() -> None:
+def test_quoted_messages_are_in_the_package() -> None:
     sources = " ".join(
         re.sub(r'["\']\s*\n\s*(?:\+ \()?f?["\']', "", file.read_text(encoding="utf-8"))
         for file in sorted((ROOT / "rag_rerank").rglob("*.py"))
     )
     table = section("When something is wrong")
-    quoted = [text for row in cells(table)[1:] for text in re.findall(r"`([^`]+)`", row[1])]
-    assert len(quoted) > 10
-    for text in quoted:
+    quotes = [text for row in cells(table)[1:] for text in re.findall(r"`([^`]+)`", row[1])]
+    assert len(quotes) > 10
+    for text in quotes:
         assert text in sources, text

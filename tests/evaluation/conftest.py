@@ -12,9 +12,9 @@ Make = Callable[..., Path]
 
 @pytest.fixture
 def make(tmp_path: Path) -> Make:
-    """Write a small collection; a file given as ``None`` is left out, ``.gz`` is packed."""
+    """Write a small collection; ``None`` leaves a file out, and a name in ``.gz`` compresses it."""
 
-    def made(changes: dict[str, str | bytes | None] | None = None) -> Path:
+    def write(changes: dict[str, str | bytes | None] | None = None) -> Path:
         folder = tmp_path / "small"
         for name, content in {**FILES, **(changes or {})}.items():
             if content is None:
@@ -25,4 +25,4 @@ def make(tmp_path: Path) -> Make:
             file.write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
         return folder
 
-    return made
+    return write

@@ -38,13 +38,13 @@ class World:
         chance = random.Random(seed)
         self.scores: dict[str, float] = {}
         self.slope = slope
-        made = []
+        judged_queries = []
         for q in range(queries):
             texts = [f"{seed}.{q}.{d}" for d in range(candidates)]
             self.scores |= {text: chance.gauss(-1, 2) for text in texts}
             grades = {text: int(chance.random() < self.truth(text)) for text in texts}
-            made.append(JudgedQuery(id=str(q), text=f"q{q}", candidates=tuple(_as(texts)), grades=grades))
-        self.judged = Judged(name=f"world {seed}", queries=tuple(made), fingerprint=f"{seed:064}")
+            judged_queries.append(JudgedQuery(id=str(q), text=f"q{q}", candidates=tuple(_as(texts)), grades=grades))
+        self.judged = Judged(name=f"world {seed}", queries=tuple(judged_queries), fingerprint=f"{seed:064}")
 
     def truth(self, text: str) -> float:
         return 1 / (1 + math.exp(0.5 - self.slope * self.scores[text]))
@@ -60,13 +60,15 @@ def _as(texts: list[str]) -> Iterator[Candidate]:
 @pytest.mark.parametrize("method", ["platt", "isotonic", "auto"])
 def test_probabilities_are_right_on_queries_that_the_map_never_saw(method: str) -> None:
     world, fresh = World(150), World(400, seed=2)
-    made = calibrate(world.reranker(), world.judged, method=method)  # type: ignore[arg-type]
-    pairs = [(made.probability(fresh.scores[t]), g) for q in fresh.judged.queries for t, g in q.grades.items()]
+    calibration_map = calibrate(world.reranker(), world.judged, method=method)  # type: ignore[arg-type]
+    pairs = [
+        (calibration_map.probability(fresh.scores[t]), g) for q in fresh.judged.queries for t, g in q.grades.items()
+    ]
     assert reliability([p for p, _ in pairs], [g > 0 for _, g in pairs]).ece <= 0.03
-    assert max(abs(made.probability(fresh.scores[t]) - fresh.truth(t)) for t in fresh.scores) <= 0.15
-    assert made.fitted.after.ece <= 0.05
-    before = made.fitted.before
-    assert before is not None and before.ece > made.fitted.after.ece and before.log_loss > made.fitted.after.log_loss
+    assert max(abs(calibration_map.probability(fresh.scores[t]) - fresh.truth(t)) for t in fresh.scores) <= 0.15
+    before, after = calibration_map.fitted.before, calibration_map.fitted.after
+    assert after.ece <= 0.05
+    assert before is not None and before.ece > after.ece and before.log_loss > after.log_loss
 
 
 def test_the_provenance_says_what_was_fitted() -> None:
@@ -96,17 +98,17 @@ def test_two_collections_are_fitted_together() -> None:
     )
 
 
-def test_what_nobody_judged_is_left_out_unless_it_counts_as_not_relevant() -> None:
+def test_what_was_not_judged_is_left_out_unless_it_counts_as_not_relevant() -> None:
     world = World(60)
     positive = tuple(
         replace(q, grades={t: g for i, (t, g) in enumerate(q.grades.items()) if g or i % 2})
         for q in world.judged.queries
     )
-    known = calibrate(world.reranker(), replace(world.judged, queries=positive)).fitted
+    judged_only = calibrate(world.reranker(), replace(world.judged, queries=positive)).fitted
     all_of_them = calibrate(world.reranker(), replace(world.judged, queries=positive), unjudged="not relevant").fitted
-    assert known.pairs < all_of_them.pairs == 1200
-    assert known.prior > all_of_them.prior
-    assert (known.unjudged, all_of_them.unjudged) == ("left out", "not relevant")
+    assert judged_only.pairs < all_of_them.pairs == 1200
+    assert judged_only.prior > all_of_them.prior
+    assert (judged_only.unjudged, all_of_them.unjudged) == ("left out", "not relevant")
 
 
 def test_grades_count_from_the_collections_own_bound_on() -> None:
@@ -151,14 +153,14 @@ def test_isotonic_equals_scikit_learns(pairs: list[tuple[float, bool]]) -> None:
     good = sum(labels)
     bounds = {"y_min": 1 / (len(labels) - good + 2), "y_max": (good + 1) / (good + 2)}
     reference = isotonic.IsotonicRegression(**bounds, out_of_bounds="clip").fit(scores, np.array(labels, dtype=float))
-    asked = [*scores, -99.0, 99.0, *np.linspace(-30, 30, 50)]
-    assert apply_shape(fit_shape("isotonic", scores, labels), asked) == pytest.approx(
-        list(reference.predict(asked)), abs=1e-9
+    points = [*scores, -99.0, 99.0, *np.linspace(-30, 30, 50)]
+    assert apply_shape(fit_shape("isotonic", scores, labels), points) == pytest.approx(
+        list(reference.predict(points)), abs=1e-9
     )
 
 
 def test_each_query_is_judged_by_a_map_of_other_queries() -> None:
-    """One query with labels turned round spoils its own figures, which it could not if it were fitted on itself."""
+    """A query with inverted labels spoils its own figures; it could not if its map were fitted on it."""
     world = World(10, candidates=40)
     queries = list(world.judged.queries)
     queries = [replace(q, grades={t: int(world.scores[t] > -1) for t in q.grades}) for q in queries]
@@ -204,9 +206,11 @@ def test_too_few_queries_are_refused() -> None:
 
 def test_little_data_is_fitted_with_a_warning() -> None:
     world = World(10)
-    with pytest.warns(CalibrationWarning, match="judged candidates of 10 queries; with less than 100 of each") as seen:
+    with pytest.warns(
+        CalibrationWarning, match="judged candidates of 10 queries; with less than 100 of each"
+    ) as warnings_seen:
         calibrate(world.reranker(), world.judged)
-    assert seen[0].filename == __file__
+    assert warnings_seen[0].filename == __file__
 
 
 @pytest.mark.parametrize("method", ["platt", "isotonic"])
@@ -261,19 +265,19 @@ class Cutting(ScriptedReranker):
         return replace(super().score(query, texts), coverage=[Coverage(10, 5)] * len(texts))
 
 
-def test_texts_that_were_cut_are_told_once() -> None:
+def test_texts_that_were_cut_are_reported_once() -> None:
     world = World(60)
-    with pytest.warns(TruncationWarning, match="beginning of 1200 of 1200 texts") as seen:
+    with pytest.warns(TruncationWarning, match="beginning of 1200 of 1200 texts") as warnings_seen:
         calibrate(Cutting(by_text=world.scores, answers_on="sigmoid"), world.judged)
-    assert len(seen) == 1
+    assert len(warnings_seen) == 1
 
 
 def test_progress_reaches_the_end() -> None:
-    world, told = World(20), list[float]()
+    world, shares = World(20), list[float]()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", CalibrationWarning)
-        calibrate(world.reranker(), world.judged, progress=told.append)
-    assert told == [i / 20 for i in range(1, 21)]
+        calibrate(world.reranker(), world.judged, progress=shares.append)
+    assert shares == [i / 20 for i in range(1, 21)]
 
 
 def test_probabilities_are_not_calibrated_again_and_words_are_checked() -> None:
@@ -288,18 +292,21 @@ def test_probabilities_are_not_calibrated_again_and_words_are_checked() -> None:
 
 def test_a_map_is_a_few_kilobytes() -> None:
     world = World(300)
-    made = calibrate(world.reranker(), world.judged, method="isotonic")
-    assert len(json.dumps(made.to_dict(), indent=1)) < 12_000
+    calibration_map = calibrate(world.reranker(), world.judged, method="isotonic")
+    assert len(json.dumps(calibration_map.to_dict(), indent=1)) < 12_000
 
 
 # reliability
 
 
 def test_bins_hold_equally_many_and_their_distances_make_the_error() -> None:
-    found = reliability([0.1, 0.2, 0.6, 0.8], [False, False, True, False], bins=2)
-    assert [(b.low, b.high, b.count, b.relevant) for b in found.bins] == [(0.1, 0.2, 2, 0.0), (0.6, 0.8, 2, 0.5)]
-    assert [b.score for b in found.bins] == pytest.approx([0.15, 0.7])
-    assert found.ece == pytest.approx((0.15 + 0.2) / 2)
+    diagram = reliability([0.1, 0.2, 0.6, 0.8], [False, False, True, False], bins=2)
+    assert [(b.low, b.high, b.count, b.relevant) for b in diagram.bins] == [
+        (0.1, 0.2, 2, 0.0),
+        (0.6, 0.8, 2, 0.5),
+    ]
+    assert [b.score for b in diagram.bins] == pytest.approx([0.15, 0.7])
+    assert diagram.ece == pytest.approx((0.15 + 0.2) / 2)
 
 
 @given(
@@ -311,13 +318,13 @@ def test_equal_scores_share_a_bin_and_the_order_of_the_pairs_decides_nothing(
     pairs: list[tuple[float, bool]], bins: int, chance: random.Random
 ) -> None:
     scores, relevant = zip(*pairs, strict=True)
-    found = reliability(scores, relevant, bins=bins)
+    diagram = reliability(scores, relevant, bins=bins)
     chance.shuffle(pairs)
-    assert reliability([s for s, _ in pairs], [r for _, r in pairs], bins=bins) == found
-    assert sum(b.count for b in found.bins) == len(pairs)
-    assert len(found.bins) <= bins
-    assert all(a.high < b.low for a, b in zip(found.bins, found.bins[1:], strict=False))
-    assert 0 <= found.ece <= 1
+    assert reliability([s for s, _ in pairs], [r for _, r in pairs], bins=bins) == diagram
+    assert sum(b.count for b in diagram.bins) == len(pairs)
+    assert len(diagram.bins) <= bins
+    assert all(a.high < b.low for a, b in zip(diagram.bins, diagram.bins[1:], strict=False))
+    assert 0 <= diagram.ece <= 1
 
 
 def test_perfect_probabilities_have_an_error_near_what_chance_gives() -> None:
@@ -343,8 +350,8 @@ def test_brier_and_log_loss_equal_scikit_learns() -> None:
     [
         ([], [], {}, "got 0 and 0"),
         ([0.5], [True, False], {}, "got 1 and 2"),
-        ([0.5, 1.2], [True, False], {}, "between 0 and 1, got 1.2"),
-        ([math.nan], [True], {}, "between 0 and 1, got nan"),
+        ([0.5, 1.2], [True, False], {}, "from 0 to 1, got 1.2"),
+        ([math.nan], [True], {}, "from 0 to 1, got nan"),
         ([0.5], [True], {"bins": 0}, "bins must be at least 1"),
     ],
 )

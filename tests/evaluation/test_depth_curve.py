@@ -1,4 +1,4 @@
-"""The depth curve is what a smaller depth would have given, and enough is said only where it is sure."""
+"""The depth curve equals evaluations at smaller depths, and a depth is enough only where that is certain."""
 
 import pytest
 from hypothesis import given
@@ -28,21 +28,21 @@ def test_what_enters_is_sorted_and_the_rest_follows_as_it_was() -> None:
 
 @given(st.lists(st.sampled_from([-1.0, 0.0, 0.5, 2.0]), min_size=1, max_size=8), st.integers(1, 9))
 def test_the_order_at_a_depth_is_that_of_a_cascade_with_that_depth(values: list[float], depth: int) -> None:
-    asked = query(len(values))
-    texts = {candidate.text: value for candidate, value in zip(asked.candidates, values, strict=True)}
-    scores = {candidate.id: texts[candidate.text] for candidate in asked.candidates}
+    one_query = query(len(values))
+    texts = {candidate.text: value for candidate, value in zip(one_query.candidates, values, strict=True)}
+    scores = {candidate.id: texts[candidate.text] for candidate in one_query.candidates}
     real = Cascade(stages=(Stage(reranker=ScriptedReranker(by_text=texts), depth=depth),))
-    assert order(asked, scores, depth) == [hit.id for hit in real.rerank(asked.text, asked.candidates)]
+    assert order(one_query, scores, depth) == [hit.id for hit in real.rerank(one_query.text, one_query.candidates)]
 
 
 def test_the_curve_ends_at_all_candidates_and_each_point_is_measured_as_everything_else() -> None:
     judged = collection(1, queries=20, candidates=24)
     scores = {q.id: {c.id: float(q.grades.get(c.id, 0)) for c in q.candidates} for q in judged.queries}
-    found = curve(judged, scores, ("nDCG@10", "R@5"), samples=200)
-    assert [point.depth for point in found.depths] == [5, 10, 20, 24]
-    means = [point.measures["nDCG@10"].mean for point in found.depths]
+    depth_curve = curve(judged, scores, ("nDCG@10", "R@5"), samples=200)
+    assert [point.depth for point in depth_curve.depths] == [5, 10, 20, 24]
+    means = [point.measures["nDCG@10"].mean for point in depth_curve.depths]
     assert means == sorted(means)
-    for point in found.depths:
+    for point in depth_curve.depths:
         orders = {q.id: order(q, scores[q.id], point.depth) for q in judged.queries}
         values = per_query(judged, orders, ["R@5"])["R@5"].values()
         assert point.measures["R@5"].mean == pytest.approx(sum(values) / 20)
@@ -50,25 +50,25 @@ def test_the_curve_ends_at_all_candidates_and_each_point_is_measured_as_everythi
 
 
 def deep(places: list[int], n: int = 40) -> Judged:
-    """Return queries whose only relevant document stands at a place of the first stage."""
+    """Return queries with their only relevant document at a position of the first stage."""
     return Judged(name="deep", queries=tuple(query(n, f"q{i}", **{f"d{at}": 1}) for i, at in enumerate(places)))
 
 
-def scored(judged: Judged) -> dict[str, dict[str, float | None]]:
+def grades_as_scores(judged: Judged) -> dict[str, dict[str, float | None]]:
     return {q.id: {c.id: float(q.grades.get(c.id, 0)) for c in q.candidates} for q in judged.queries}
 
 
 def test_enough_is_the_depth_at_which_nothing_is_lost() -> None:
     judged = deep([i % 18 for i in range(60)])
-    assert curve(judged, scored(judged), ("nDCG@10",)).enough == 20
+    assert curve(judged, grades_as_scores(judged), ("nDCG@10",)).enough == 20
     assert curve(judged, {}, ("nDCG@10",)).enough == 5
 
 
 def test_a_loss_that_may_be_larger_than_the_tolerance_is_not_enough() -> None:
     judged = deep([0] * 59 + [35])  # a mean loss of 1/60 at 20 and 30; sure only with all
-    assert curve(judged, scored(judged), ("nDCG@10",)).enough == 40
+    assert curve(judged, grades_as_scores(judged), ("nDCG@10",)).enough == 40
     many = deep([0] * 999 + [35])  # 1/1000, and surely below 0.01
-    assert curve(many, scored(many), ("nDCG@10",), samples=1_000).enough == 5
+    assert curve(many, grades_as_scores(many), ("nDCG@10",), samples=1_000).enough == 5
     assert TOLERANCE == 0.01
 
 
@@ -78,6 +78,6 @@ def test_fewer_hits_are_kept_only_if_they_surely_find_as_much() -> None:
     assert smallest_top_k(judged, first_stage(judged), first_stage(judged), 10, samples=500) == 10
     assert smallest_top_k(judged, oracle(judged), first_stage(judged), 3, samples=500) == 3
     one = deep([4] * 30)
-    best = {q.id: order(q, scored(one)[q.id]) for q in one.queries}
+    best = {q.id: order(q, grades_as_scores(one)[q.id]) for q in one.queries}
     assert smallest_top_k(one, first_stage(one), best, 5, samples=500) == 1
     assert smallest_top_k(one, first_stage(one), best, 3, samples=500) == 1

@@ -1,4 +1,4 @@
-"""Evaluating from data to figures: they are ir-measures' own, nothing is asked twice, and failures are told."""
+"""Evaluations from data to figures: they equal those of ir-measures, nothing is scored twice, failures are reported."""
 
 from __future__ import annotations
 
@@ -43,16 +43,16 @@ FEW = {"samples": 200}
 
 
 @pytest.fixture(autouse=True)
-def asked(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """Queries that the rerankers of these tests were asked."""
+def scored_queries(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """The queries that the rerankers of these tests scored."""
     monkeypatch.setattr(registry, "BUILT_IN", {**registry.BUILT_IN, **judged_data.REGISTERED})
     Oracle.asked.clear()
     yield Oracle.asked
     Oracle.asked.clear()
 
 
-def system(found: Evaluation, name: str) -> System:
-    return next(one for one in found.systems if one.name == name)
+def system(evaluation: Evaluation, name: str) -> System:
+    return next(one for one in evaluation.systems if one.name == name)
 
 
 def changed(judged: Judged, at: int, **changes: Any) -> Judged:
@@ -73,20 +73,20 @@ def by_hand(judged: Judged, orders: dict[str, list[str]], measure: str) -> float
 
 def test_figures_are_those_of_ir_measures() -> None:
     judged, measures = collection(), ("nDCG@10", "RR@10", "R@5", "P@3", "AP")
-    found = evaluate(judged, ["lexical", "embedded"], measures=measures, **FEW)
-    assert [one.name for one in found.systems] == [FIRST_STAGE, "lexical", "embedded"]
+    evaluation = evaluate(judged, ["lexical", "embedded"], measures=measures, **FEW)
+    assert [one.name for one in evaluation.systems] == [FIRST_STAGE, "lexical", "embedded"]
     first = {q.id: [c.id for c in q.candidates] for q in judged.queries}
     lexical = {q.id: [hit.id for hit in build("lexical").rerank(q.text, q.candidates)] for q in judged.queries}
     for measure in measures:
-        assert system(found, FIRST_STAGE).measures[measure].mean == pytest.approx(by_hand(judged, first, measure))
-        assert system(found, "lexical").measures[measure].mean == pytest.approx(by_hand(judged, lexical, measure))
+        assert system(evaluation, FIRST_STAGE).measures[measure].mean == pytest.approx(by_hand(judged, first, measure))
+        assert system(evaluation, "lexical").measures[measure].mean == pytest.approx(by_hand(judged, lexical, measure))
 
 
 def test_the_oracle_is_recommended_and_reaches_the_ceiling() -> None:
-    found = evaluate(collection(), ["oracle", "chance"], **FEW)
-    assert found.verdict.rerank and found.verdict.system == "oracle"
-    reached = {name: value.mean for name, value in system(found, "oracle").measures.items()}
-    assert reached == pytest.approx(dict(found.data.ceiling))
+    evaluation = evaluate(collection(), ["oracle", "chance"], **FEW)
+    assert evaluation.verdict.rerank and evaluation.verdict.system == "oracle"
+    reached = {name: value.mean for name, value in system(evaluation, "oracle").measures.items()}
+    assert reached == pytest.approx(dict(evaluation.data.ceiling))
 
 
 def test_chance_and_a_contrary_reranker_are_advised_against() -> None:
@@ -95,8 +95,8 @@ def test_chance_and_a_contrary_reranker_are_advised_against() -> None:
 
 def test_what_did_not_enter_follows_in_the_first_stages_order() -> None:
     judged = collection(3, 8)
-    found = evaluate(judged, ["contrary"], depth=3, **FEW)
-    for query, outcome in zip(judged.queries, found.outcomes, strict=True):
+    evaluation = evaluate(judged, ["contrary"], depth=3, **FEW)
+    for query, outcome in zip(judged.queries, evaluation.outcomes, strict=True):
         for place in outcome.places:
             was = place.ranks[FIRST_STAGE]
             assert was is not None
@@ -105,8 +105,8 @@ def test_what_did_not_enter_follows_in_the_first_stages_order() -> None:
 
 
 def test_every_system_is_compared_with_the_first_stage_and_the_rerankers_with_each_other() -> None:
-    found = evaluate(collection(), ["oracle", "chance", "lexical"], measures=["nDCG@10", "RR@10"], **FEW)
-    pairs = [(one.system, one.baseline, one.measure) for one in found.comparisons]
+    evaluation = evaluate(collection(), ["oracle", "chance", "lexical"], measures=["nDCG@10", "RR@10"], **FEW)
+    pairs = [(one.system, one.baseline, one.measure) for one in evaluation.comparisons]
     assert pairs == [
         *((name, FIRST_STAGE, m) for m in ("nDCG@10", "RR@10", "nDCG@3") for name in ("oracle", "chance", "lexical")),
         *((b, a, "nDCG@10") for a, b in (("oracle", "chance"), ("oracle", "lexical"), ("chance", "lexical"))),
@@ -131,23 +131,23 @@ def test_a_composite_that_looks_at_one_text_at_a_time_has_the_depth_curve_of_wha
 
 def test_where_scores_depend_on_other_candidates_there_is_no_depth_curve() -> None:
     cascade = build({"type": "cascade", "stages": [{"reranker": "oracle"}]})
-    found = evaluate(collection(), {"words": "lexical", "cascade": cascade}, **FEW)
-    assert [one.depths for one in found.systems] == [(), (), ()]
+    evaluation = evaluate(collection(), {"words": "lexical", "cascade": cascade}, **FEW)
+    assert [one.depths for one in evaluation.systems] == [(), (), ()]
 
 
 def test_probabilities_are_held_against_the_judgments_and_other_scores_are_not() -> None:
     judged = collection(4, 6)
     scores = {c.text: 0.9 if q.grades[c.id] else 0.1 for q in judged.queries for c in q.candidates}
     sure = ScriptedReranker(by_text=scores, answers_on="relevance")
-    found = evaluate(judged, {"sure": sure, "oracle": "oracle"}, **FEW)
-    known = system(found, "sure").reliability
-    assert known is not None and known.ece == pytest.approx(0.1)
-    assert system(found, "oracle").reliability is None
+    evaluation = evaluate(judged, {"sure": sure, "oracle": "oracle"}, **FEW)
+    reliability = system(evaluation, "sure").reliability
+    assert reliability is not None and reliability.ece == pytest.approx(0.1)
+    assert system(evaluation, "oracle").reliability is None
 
 
 def test_slices_are_of_the_fields_that_were_asked_for() -> None:
-    found = evaluate(collection(), ["oracle"], slices=["kind"], **FEW)
-    assert [(part.field, part.value, part.queries) for part in found.slices] == [
+    evaluation = evaluate(collection(), ["oracle"], slices=["kind"], **FEW)
+    assert [(part.field, part.value, part.queries) for part in evaluation.slices] == [
         ("kind", "even", 6),
         ("kind", "odd", 6),
     ]
@@ -182,24 +182,24 @@ def test_loading_and_the_first_call_are_not_in_the_latency(clock: VirtualClock) 
             first = False
             return 0.0
 
-    found = evaluate(collection(5, 2), [Slow()], **FEW)
-    assert (found.systems[1].p50, found.systems[1].p95) == (0.5, 0.5)
+    evaluation = evaluate(collection(5, 2), [Slow()], **FEW)
+    assert (evaluation.systems[1].p50, evaluation.systems[1].p95) == (0.5, 0.5)
 
 
 @pytest.fixture
 def clock() -> Iterator[VirtualClock]:
-    made = VirtualClock(seed=1)
-    with made.running():
-        yield made
+    virtual_clock = VirtualClock(seed=1)
+    with virtual_clock.running():
+        yield virtual_clock
 
 
-def test_a_query_without_candidates_counts_as_nothing_found(asked: list[str]) -> None:
+def test_a_query_without_candidates_counts_as_nothing_found(scored_queries: list[str]) -> None:
     judged = changed(collection(3), 1, candidates=())
-    found = evaluate(judged, ["oracle"], **FEW)
-    assert len(asked) == 2
-    assert found.outcomes[1].measures["oracle"]["nDCG@10"] == 0.0
-    assert found.outcomes[1].failures == {FIRST_STAGE: "candidates", "oracle": "candidates"}
-    assert found.systems[1].errors == 0
+    evaluation = evaluate(judged, ["oracle"], **FEW)
+    assert len(scored_queries) == 2
+    assert evaluation.outcomes[1].measures["oracle"]["nDCG@10"] == 0.0
+    assert evaluation.outcomes[1].failures == {FIRST_STAGE: "candidates", "oracle": "candidates"}
+    assert evaluation.systems[1].errors == 0
 
 
 # names
@@ -208,8 +208,10 @@ def test_a_query_without_candidates_counts_as_nothing_found(asked: list[str]) ->
 def test_configs_without_names_get_their_own_and_the_second_of_two_a_number(tmp_path: Path) -> None:
     file = tmp_path / "ours.yaml"
     file.write_text("type: oracle\nname: the best\n")
-    found = evaluate(collection(2), ["oracle", "oracle", file, str(file), {"type": "chance"}, Chance(seed=2)], **FEW)
-    names = [one.name for one in found.systems]
+    evaluation = evaluate(
+        collection(2), ["oracle", "oracle", file, str(file), {"type": "chance"}, Chance(seed=2)], **FEW
+    )
+    names = [one.name for one in evaluation.systems]
     assert names == [FIRST_STAGE, "oracle", "oracle (2)", "ours", "ours (2)", "chance", "chance (2)"]
 
 
@@ -231,22 +233,22 @@ def test_names_that_were_given_stay_and_the_first_stages_is_taken() -> None:
         ({"judged": Judged(name="none", queries=())}, "no judged queries"),
     ],
 )
-def test_wrong_arguments_are_told_before_anything_is_asked(
-    options: dict[str, Any], message: str, asked: list[str]
+def test_wrong_arguments_are_refused_before_any_call(
+    options: dict[str, Any], message: str, scored_queries: list[str]
 ) -> None:
     with pytest.raises((ConfigError, InputError), match=message):
         evaluate(**{"judged": collection(2), "configs": ["oracle"], **options})
-    assert not asked
+    assert not scored_queries
 
 
 # records
 
 
-def test_a_finished_evaluation_costs_nothing_and_says_the_same(tmp_path: Path, asked: list[str]) -> None:
+def test_a_finished_evaluation_costs_nothing_and_says_the_same(tmp_path: Path, scored_queries: list[str]) -> None:
     first = evaluate(collection(), ["oracle"], records=tmp_path, **FEW)
-    assert len(asked) == 12
+    assert len(scored_queries) == 12
     again = evaluate(collection(), ["oracle"], records=tmp_path, **FEW)
-    assert len(asked) == 12
+    assert len(scored_queries) == 12
     assert replace(again, time=first.time) == first
 
 
@@ -271,32 +273,32 @@ def test_records_are_those_of_calls_without_texts(tmp_path: Path) -> None:
     ],
     ids=["query", "text", "id", "order", "number"],
 )
-def test_what_changed_is_asked_again_and_nothing_else(tmp_path: Path, asked: list[str], change: Any) -> None:
+def test_what_changed_is_run_again_and_nothing_else(tmp_path: Path, scored_queries: list[str], change: Any) -> None:
     judged = collection()
     evaluate(judged, ["oracle"], records=tmp_path, **FEW)
-    asked.clear()
+    scored_queries.clear()
     other = changed(judged, 3, **change(judged.queries[3]))
     evaluate(other, ["oracle"], records=tmp_path, **FEW)
-    assert asked == [other.queries[3].text]
+    assert scored_queries == [other.queries[3].text]
 
 
 @pytest.mark.parametrize("options", [{"depth": 5}, {"configs": [{"type": "chance", "seed": 2}]}, {"version": "9.9"}])
 def test_answers_of_another_depth_config_or_version_do_not_count(
-    tmp_path: Path, asked: list[str], options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, scored_queries: list[str], options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     evaluate(collection(), ["chance"], records=tmp_path, **FEW)
     if version := options.pop("version", None):
         monkeypatch.setattr("rag_rerank.evaluation.answer_store.__version__", version)
     evaluate(**{"judged": collection(), "configs": ["chance"], "records": tmp_path, **FEW, **options})
-    assert len(asked) == 24
+    assert len(scored_queries) == 24
 
 
-def test_a_map_that_was_fitted_anew_under_its_name_makes_new_answers(tmp_path: Path, asked: list[str]) -> None:
+def test_a_map_that_was_fitted_anew_under_its_name_makes_new_answers(tmp_path: Path, scored_queries: list[str]) -> None:
     for slope in (1.0, 2.0, 2.0):
         map_for(Oracle(), method="platt", slope=slope, intercept=0.0).save(tmp_path / "map.json")
         config = {"type": "calibrated", "reranker": "oracle", "map": str(tmp_path / "map.json")}
         evaluate(collection(), [config], records=tmp_path / "records", **FEW)
-    assert len(asked) == 24
+    assert len(scored_queries) == 24
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGXFSZ"), reason="limits of files are POSIX's")
@@ -316,31 +318,31 @@ def test_a_disk_that_is_full_stops_a_config_by_name_and_leaves_the_folder_usable
     assert not evaluate(collection(), ["oracle"], records=tmp_path, **FEW).stopped
 
 
-def test_new_judgments_need_no_new_answers(tmp_path: Path, asked: list[str]) -> None:
+def test_new_judgments_need_no_new_answers(tmp_path: Path, scored_queries: list[str]) -> None:
     judged = collection()
     evaluate(judged, ["oracle"], records=tmp_path, **FEW)
     evaluate(changed(judged, 0, grades={"q0d0": 1}), ["oracle"], records=tmp_path, **FEW)
-    assert len(asked) == 12
+    assert len(scored_queries) == 12
 
 
-def test_rerankers_that_nothing_describes_are_asked_each_time(tmp_path: Path, asked: list[str]) -> None:
+def test_rerankers_that_nothing_describes_run_each_time(tmp_path: Path, scored_queries: list[str]) -> None:
     class Nameless(Oracle):
         why_not_cacheable = "it says so"  # type: ignore[assignment]
 
     for _ in range(2):
         evaluate(collection(), [Nameless()], records=tmp_path, **FEW)
-    assert len(asked) == 24
+    assert len(scored_queries) == 24
     assert not list(tmp_path.iterdir())
 
 
-def test_half_a_record_is_asked_again(tmp_path: Path, asked: list[str]) -> None:
+def test_half_a_record_is_run_again(tmp_path: Path, scored_queries: list[str]) -> None:
     evaluate(collection(), ["oracle"], records=tmp_path, **FEW)
     (file,) = tmp_path.glob("*.jsonl")
     file.write_bytes(file.read_bytes()[:-100])
     evaluate(collection(), ["oracle"], records=tmp_path, **FEW)
-    assert len(asked) == 13
+    assert len(scored_queries) == 13
     evaluate(collection(), ["oracle"], records=tmp_path, **FEW)
-    assert len(asked) == 13
+    assert len(scored_queries) == 13
 
 
 def test_two_evaluations_do_not_write_one_file_at_once(tmp_path: Path) -> None:
@@ -385,13 +387,13 @@ SCRIPT = """
         return score(self, query, texts)
 
     judged_data.Oracle.score = counted
-    found = evaluate(judged_data.collection(), ["oracle"], records=sys.argv[1], samples=200)
-    print(found.systems[1].measures["nDCG@10"].mean)
+    evaluation = evaluate(judged_data.collection(), ["oracle"], records=sys.argv[1], samples=200)
+    print(evaluation.systems[1].measures["nDCG@10"].mean)
 """
 
 
 @pytest.mark.parametrize("ended_by", [signal.SIGKILL, signal.SIGINT])
-def test_a_process_that_was_killed_leaves_what_it_was_told(tmp_path: Path, ended_by: signal.Signals) -> None:
+def test_a_process_that_was_killed_leaves_its_answers(tmp_path: Path, ended_by: signal.Signals) -> None:
     script, calls = tmp_path / "script.py", tmp_path / "calls"
     script.write_text(dedent(SCRIPT))
     paths = (str(Path(rag_rerank.__file__).parents[1]), str(Path(judged_data.__file__).parents[1]))
@@ -417,41 +419,43 @@ def test_a_process_that_was_killed_leaves_what_it_was_told(tmp_path: Path, ended
 # failures
 
 
-def test_a_failed_query_keeps_the_first_stages_order_is_told_and_is_tried_again(tmp_path: Path) -> None:
+def test_a_failed_query_keeps_the_first_stages_order_is_reported_and_tried_again(tmp_path: Path) -> None:
     moody = Moody(raises=InputTooLong("the query is too long"), on="question number 3")
-    found = evaluate(collection(), {"moody": moody}, records=tmp_path, **FEW)
-    one = system(found, "moody")
+    evaluation = evaluate(collection(), {"moody": moody}, records=tmp_path, **FEW)
+    one = system(evaluation, "moody")
     assert one.errors == 1
     assert [(p.kind, p.count, p.examples) for p in one.problems] == [
         ("failed: InputTooLong", 1, ("query 'q3': InputTooLong: the query is too long",))
     ]
-    outcome = found.outcomes[3]
+    outcome = evaluation.outcomes[3]
     assert outcome.measures["moody"] == outcome.measures[FIRST_STAGE]
     assert "moody" not in outcome.seconds
     Oracle.asked.clear()
-    mended = evaluate(collection(), {"moody": replace(moody, on="question number 33")}, records=tmp_path, **FEW)
-    assert mended.systems[1].errors == 0
+    retry = evaluate(collection(), {"moody": replace(moody, on="question number 33")}, records=tmp_path, **FEW)
+    assert retry.systems[1].errors == 0
     assert len(Oracle.asked) == 12  # another config
 
 
-def test_failed_answers_are_tried_again_and_the_others_are_not(tmp_path: Path, asked: list[str]) -> None:
+def test_failed_answers_are_tried_again_and_the_others_are_not(tmp_path: Path, scored_queries: list[str]) -> None:
     moody = Moody(raises=InputTooLong("too long"), on="question number 3")
     evaluate(collection(), [moody], records=tmp_path, **FEW)
-    asked.clear()
+    scored_queries.clear()
     evaluate(collection(), [moody], records=tmp_path, **FEW)
-    assert asked == ["question number 3"]
+    assert scored_queries == ["question number 3"]
 
 
 @pytest.mark.parametrize("workers", [1, 3])
-def test_a_config_that_fails_outright_is_stopped_by_name_and_the_others_go_on(workers: int, asked: list[str]) -> None:
+def test_a_config_that_fails_outright_is_stopped_by_name_and_the_others_go_on(
+    workers: int, scored_queries: list[str]
+) -> None:
     moody = Moody(raises=AuthenticationError("the key is not accepted"))
-    found = evaluate(collection(40), {"bad": moody, "good": "oracle"}, workers=workers, **FEW)
-    assert found.stopped == {"bad": "AuthenticationError: the key is not accepted"}
-    assert [one.name for one in found.systems] == [FIRST_STAGE, "good"]
-    assert len(asked) <= 40 + workers + 1
+    evaluation = evaluate(collection(40), {"bad": moody, "good": "oracle"}, workers=workers, **FEW)
+    assert evaluation.stopped == {"bad": "AuthenticationError: the key is not accepted"}
+    assert [one.name for one in evaluation.systems] == [FIRST_STAGE, "good"]
+    assert len(scored_queries) <= 40 + workers + 1
 
 
-def test_what_is_being_answered_when_a_config_is_stopped_is_kept(tmp_path: Path, asked: list[str]) -> None:
+def test_what_is_being_answered_when_a_config_is_stopped_is_kept(tmp_path: Path, scored_queries: list[str]) -> None:
     raised = Event()
 
     class Refused(Moody):
@@ -464,10 +468,10 @@ def test_what_is_being_answered_when_a_config_is_stopped_is_kept(tmp_path: Path,
             return super().number(query, text)
 
     refused = Refused(raises=AuthenticationError("the key is not accepted"), on="question number 1")
-    found = evaluate(collection(), {"bad": refused, "good": "oracle"}, workers=3, records=tmp_path, **FEW)
-    assert list(found.stopped) == ["bad"]
+    evaluation = evaluate(collection(), {"bad": refused, "good": "oracle"}, workers=3, records=tmp_path, **FEW)
+    assert list(evaluation.stopped) == ["bad"]
     (file,) = tmp_path.glob("refused-*.jsonl")
-    assert len(list(read(file))) == len(asked) - 12
+    assert len(list(read(file))) == len(scored_queries) - 12
 
 
 def test_where_no_config_can_be_evaluated_each_is_named() -> None:
@@ -477,17 +481,17 @@ def test_where_no_config_can_be_evaluated_each_is_named() -> None:
 
 
 def test_a_backend_that_fails_again_and_again_is_left_alone_and_its_answers_are_kept(
-    tmp_path: Path, asked: list[str]
+    tmp_path: Path, scored_queries: list[str]
 ) -> None:
     judged = collection(40)
     down = Moody(raises=BackendUnavailable("no connection"), on="question number 1")  # 1, and 10 to 19
-    found = evaluate(judged, {"down": down, "good": "oracle"}, records=tmp_path, **FEW)
-    assert found.stopped == {"down": "BackendUnavailable: no connection"}
-    assert len([query for query in asked if query.startswith("question number 1")]) == 11 + 11
-    asked.clear()
+    evaluation = evaluate(judged, {"down": down, "good": "oracle"}, records=tmp_path, **FEW)
+    assert evaluation.stopped == {"down": "BackendUnavailable: no connection"}
+    assert len([query for query in scored_queries if query.startswith("question number 1")]) == 11 + 11
+    scored_queries.clear()
     with pytest.raises(ConfigError, match="no connection"):
         evaluate(judged, {"down": down}, records=tmp_path, **FEW)
-    assert asked[:2] == ["question number 1", "question number 10"]
+    assert scored_queries[:2] == ["question number 1", "question number 10"]
 
 
 def test_a_mistake_in_a_plugin_is_not_hidden() -> None:
@@ -506,9 +510,9 @@ def cohere(server: RerankServer, **options: Any) -> Reranker:
     )
 
 
-def test_a_providers_cost_is_told_and_workers_are_said_to_be_load(rerank_server: RerankServer) -> None:
-    found = evaluate(collection(8, 4), {"cohere": cohere(rerank_server)}, workers=4, **FEW)
-    one = system(found, "cohere")
+def test_a_providers_cost_is_reported_and_workers_are_said_to_be_load(rerank_server: RerankServer) -> None:
+    evaluation = evaluate(collection(8, 4), {"cohere": cohere(rerank_server)}, workers=4, **FEW)
+    one = system(evaluation, "cohere")
     assert len(rerank_server.received) == 8
     assert (one.texts, one.workers, one.errors) == (32, 4, 0)
 

@@ -1,4 +1,4 @@
-"""The verdict: right when it is known what is true, exact about its reasons, and calm in its words."""
+"""The verdict is right where the truth is known, and its reasons are exact."""
 
 from dataclasses import replace
 from typing import Any
@@ -8,13 +8,13 @@ from support.simulated_collections import (
     MEASURES,
     PRIMARY,
     collection,
-    decided,
+    decide,
     first_stage,
     oracle,
-    parts,
     reranked,
     shuffled,
-    timed,
+    verdict_arguments,
+    with_times,
 )
 
 from rag_rerank.evaluation.data.judged import Judged
@@ -27,163 +27,167 @@ from rag_rerank.evaluation.statistics import compare
 SEEDS = 200
 
 
-def found(judged: Judged, rerankers: dict[str, Any], samples: int = 2_000) -> dict[str, Any]:
+def arguments_for(judged: Judged, rerankers: dict[str, Any], samples: int = 2_000) -> dict[str, Any]:
     orders = {FIRST_STAGE: first_stage(judged), **rerankers}
     values = {name: per_query(judged, order, MEASURES) for name, order in orders.items()}
-    return parts(judged, orders, values, samples)
+    return verdict_arguments(judged, orders, values, samples)
 
 
-def with_systems(given: dict[str, Any], **changed: tuple[float, float | None]) -> dict[str, Any]:
-    systems = tuple(timed(s, *changed[s.name]) if s.name in changed else s for s in given["systems"])
-    return {**given, "systems": systems}
+def with_systems(arguments: dict[str, Any], **changed: tuple[float, float | None]) -> dict[str, Any]:
+    systems = tuple(with_times(s, *changed[s.name]) if s.name in changed else s for s in arguments["systems"])
+    return {**arguments, "systems": systems}
 
 
 def test_a_random_reranker_is_never_recommended_behind_a_real_first_stage() -> None:
-    told = [
-        decided(judged, {"random": shuffled(judged, seed)}, samples=500)
+    advice = [
+        decide(judged, {"random": shuffled(judged, seed)}, samples=500)
         for seed, judged in _collections(SEEDS, quality=1.5)
     ]
-    assert sum(not one.rerank for one in told) == SEEDS
-    assert all(one.words.startswith("Do not rerank here") and one.system is None for one in told)
+    assert sum(not one.rerank for one in advice) == SEEDS
+    assert all(one.words.startswith("Do not rerank here") and one.system is None for one in advice)
 
 
 @pytest.mark.parametrize(("systems", "seeds"), [(1, SEEDS), (5, SEEDS // 2)])
 def test_random_rerankers_are_recommended_in_at_most_5_of_100_where_the_first_stage_knows_nothing_either(
     systems: int, seeds: int
 ) -> None:
-    told = [
-        decided(judged, {f"random {i}": shuffled(judged, 1_000 * i + seed) for i in range(systems)}, samples=500)
+    advice = [
+        decide(judged, {f"random {i}": shuffled(judged, 1_000 * i + seed) for i in range(systems)}, samples=500)
         for seed, judged in _collections(seeds, quality=0.0)
     ]
-    assert sum(not one.rerank for one in told) >= 0.95 * seeds
+    assert sum(not one.rerank for one in advice) >= 0.95 * seeds
 
 
-def test_an_oracle_is_always_recommended_whoever_stands_beside_it() -> None:
+def test_an_oracle_is_always_recommended_beside_any_other() -> None:
     for seed, judged in _collections(SEEDS // 4, quality=1.5):
-        told = decided(judged, {"random": shuffled(judged, seed), "oracle": oracle(judged)}, samples=1_000)
-        assert told.rerank and told.system == "oracle"
+        advice = decide(judged, {"random": shuffled(judged, seed), "oracle": oracle(judged)}, samples=1_000)
+        assert advice.rerank and advice.system == "oracle"
 
 
 def _collections(seeds: int, *, quality: float) -> Any:
     return ((seed, collection(seed, queries=30, candidates=15, quality=quality)) for seed in range(seeds))
 
 
-def test_a_recommendation_says_how_much_for_whom_with_how_many_and_how_long() -> None:
+def test_a_recommendation_says_how_much_for_how_many_queries_with_which_depth_and_in_what_time() -> None:
     judged = collection(3, queries=80)
-    given = with_systems(found(judged, {"oracle": oracle(judged)}), oracle=(0.1234, None))
-    told = verdict(**given, depths={"oracle": 20}, top_ks={"oracle": 3})
-    assert (told.rerank, told.system, told.depth, told.top_k) == (True, "oracle", 20, 3)
-    before, after = (s.measures[PRIMARY].mean for s in given["systems"])
-    assert told.words.startswith(
+    arguments = with_systems(arguments_for(judged, {"oracle": oracle(judged)}), oracle=(0.1234, None))
+    advice = verdict(**arguments, depths={"oracle": 20}, top_ks={"oracle": 3})
+    assert (advice.rerank, advice.system, advice.depth, advice.top_k) == (True, "oracle", 20, 3)
+    before, after = (s.measures[PRIMARY].mean for s in arguments["systems"])
+    assert advice.words.startswith(
         f"Rerank with oracle, 20 candidates in and 3 hits kept: nDCG@10 rises from {before:.3f} to {after:.3f} (+"
     )
-    reasons = " ".join(told.reasons)
-    assert "95 % interval +" in told.words and "Lift at top-3: nDCG@3 +" in reasons
+    reasons = " ".join(advice.reasons)
+    assert "95 % interval +" in advice.words and "Lift at top-3: nDCG@3 +" in reasons
     assert " queries get better, 0 worse, " in reasons
     assert "A query takes 123 ms (median), 247 ms at the 95th percentile." in reasons
-    assert "20 candidates lose surely less than 0.01 against 30." in reasons
-    assert "Its first 3 hits hold what 5 of the first stage hold" in reasons
-    whole = verdict(**given)
-    assert (whole.depth, whole.top_k) == (30, 5) and "lose surely" not in " ".join(whole.reasons)
+    assert "Reranking 20 candidates instead of 30 loses less than 0.01 in nDCG@10" in reasons
+    assert "Its first 3 hits have the recall of the first stage's first 5, within 0.01." in reasons
+    whole = verdict(**arguments)
+    assert (whole.depth, whole.top_k) == (30, 5) and "instead of 30" not in " ".join(whole.reasons)
 
 
 def test_a_slice_that_falls_is_named_in_the_words() -> None:
     judged = collection(3, queries=60)
-    given = found(judged, {"oracle": oracle(judged)})
-    values = {s.name: {o.id: o.measures[s.name][PRIMARY] for o in given["outcomes"]} for s in given["systems"]}
+    arguments = arguments_for(judged, {"oracle": oracle(judged)})
+    values = {s.name: {o.id: o.measures[s.name][PRIMARY] for o in arguments["outcomes"]} for s in arguments["systems"]}
     turned = compare("oracle", FIRST_STAGE, PRIMARY, values[FIRST_STAGE], values["oracle"])
     rises = compare("oracle", FIRST_STAGE, PRIMARY, values["oracle"], values[FIRST_STAGE])
     hurt = Slice(field="language", value="de", queries=60, measures={}, comparisons=(turned,))
     fine = Slice(field="language", value="en", queries=60, measures={}, comparisons=(rises,))
     already_right = replace(hurt, field=FIRST_RANK, value="1")
-    told = verdict(**{**given, "slices": (hurt, fine, already_right)})
-    assert told.rerank and told.words.endswith(", but it hurts where language is de.")
-    assert any(r.startswith("Where language is de (60 queries) it hurts: nDCG@10 -") for r in told.reasons)
+    advice = verdict(**{**arguments, "slices": (hurt, fine, already_right)})
+    assert advice.rerank and advice.words.endswith(", but it hurts where language is de.")
+    assert any(r.startswith("Where language is de (60 queries) it hurts: nDCG@10 -") for r in advice.reasons)
 
 
 def test_a_much_lighter_system_that_is_as_good_is_preferred_and_both_are_named() -> None:
     judged = collection(5, queries=60)
     best = oracle(judged)
     almost = {**best, "q1": [best["q1"][-1], *best["q1"][:-1]]}
-    given = found(judged, {"big": best, "small": almost})
-    light = verdict(**with_systems(given, big=(1.0, None), small=(0.1, None)))
+    arguments = arguments_for(judged, {"big": best, "small": almost})
+    light = verdict(**with_systems(arguments, big=(1.0, None), small=(0.1, None)))
     assert light.system == "small"
     assert any(
-        "big is better by 0.0" in reason and "takes 1.0 s a query against 100 ms" in reason for reason in light.reasons
+        "big is better by 0.0" in reason and "takes 1.0 s a query instead of 100 ms" in reason
+        for reason in light.reasons
     )
-    assert verdict(**with_systems(given, big=(0.15, None), small=(0.1, None))).system == "big"
-    assert verdict(**with_systems(given, big=(0.1, 0.04), small=(0.1, 0.01))).system == "small"
-    assert verdict(**with_systems(given, big=(1.0, 0.01), small=(0.1, 0.04))).system == "big"
-    weak = found(judged, {"big": best, "small": reranked(judged, 1, knows=3.0)})
+    assert verdict(**with_systems(arguments, big=(0.15, None), small=(0.1, None))).system == "big"
+    assert verdict(**with_systems(arguments, big=(0.1, 0.04), small=(0.1, 0.01))).system == "small"
+    assert verdict(**with_systems(arguments, big=(1.0, 0.01), small=(0.1, 0.04))).system == "big"
+    weak = arguments_for(judged, {"big": best, "small": reranked(judged, 1, knows=3.0)})
     assert verdict(**with_systems(weak, big=(1.0, None), small=(0.1, None))).system == "big"
 
 
-def test_no_recommendation_says_how_many_queries_would_tell() -> None:
+def test_no_recommendation_says_how_many_queries_are_needed() -> None:
     judged = collection(2, queries=30, quality=0.0)
     worse, better = shuffled(judged, 1), reranked(judged, 1, knows=0.1)
-    told = verdict(**found(judged, {"worse": worse, "better": better}))
-    assert told.words == "Do not rerank here: no system has a proven gain over the first stage on these 30 queries."
-    assert any("better may be better by chance: nDCG@10 +" in r and " queries to show it." in r for r in told.reasons)
-    assert any(r.startswith("worse shows no gain: nDCG@10 -") for r in told.reasons)
+    advice = verdict(**arguments_for(judged, {"worse": worse, "better": better}))
+    assert advice.words == "Do not rerank here: no system has a proven gain over the first stage on these 30 queries."
+    assert any("better may be better by chance: nDCG@10 +" in r and " queries to show it." in r for r in advice.reasons)
+    assert any(r.startswith("worse shows no gain: nDCG@10 -") for r in advice.reasons)
 
 
 def test_a_system_that_is_worse_is_called_worse() -> None:
     judged = collection(2, queries=60, quality=3.0)
-    told = decided(judged, {"random": shuffled(judged, 1)})
-    assert told.words == "Do not rerank here: random is significantly worse than the first stage."
-    assert told.reasons[0].startswith("random makes it worse: nDCG@10 -")
+    advice = decide(judged, {"random": shuffled(judged, 1)})
+    assert advice.words == "Do not rerank here: random is significantly worse than the first stage."
+    assert advice.reasons[0].startswith("random makes it worse: nDCG@10 -")
 
 
 def test_queries_without_a_relevant_candidate_point_at_the_retrieval() -> None:
     judged = collection(4, queries=40)
-    given = found(judged, {"oracle": oracle(judged)})
-    first, reranker = given["systems"]
-    lost = {**given, "systems": (replace(first, failures={"candidates": 20}), reranker)}
-    told = verdict(**lost)
-    assert told.rerank
+    arguments = arguments_for(judged, {"oracle": oracle(judged)})
+    first, reranker = arguments["systems"]
+    without = {**arguments, "systems": (replace(first, failures={"candidates": 20}), reranker)}
+    advice = verdict(**without)
+    assert advice.rerank
     assert any(
-        "20 of 40 queries have no relevant candidate" in r and "look at the retrieval first" in r for r in told.reasons
+        "20 of 40 queries have no relevant candidate" in r and "improve the retrieval first" in r
+        for r in advice.reasons
     )
-    assert not any("no relevant candidate" in reason for reason in verdict(**given).reasons)
+    assert not any("no relevant candidate" in reason for reason in verdict(**arguments).reasons)
 
 
 @pytest.mark.parametrize("helps", [True, False])
-@pytest.mark.parametrize(("share", "told"), [(0.94, True), (0.2, False), (None, False)])
-def test_where_many_texts_were_cut_it_says_so_and_names_windows(helps: bool, share: float | None, told: bool) -> None:
+@pytest.mark.parametrize(("share", "mentioned"), [(0.94, True), (0.2, False), (None, False)])
+def test_a_reason_names_windows_where_many_texts_were_cut(helps: bool, share: float | None, mentioned: bool) -> None:
     judged = collection(3, queries=60)
-    given = found(judged, {"r": oracle(judged) if helps else shuffled(judged, 1)})
-    systems = tuple(replace(s, truncated=share) if s.name == "r" else s for s in given["systems"])
-    one = verdict(**{**given, "systems": systems})
+    arguments = arguments_for(judged, {"r": oracle(judged) if helps else shuffled(judged, 1)})
+    systems = tuple(replace(s, truncated=share) if s.name == "r" else s for s in arguments["systems"])
+    one = verdict(**{**arguments, "systems": systems})
     assert one.rerank is helps
-    cut = [reason for reason in one.reasons if "to their end" in reason]
-    assert len(cut) == told
+    cut = [reason for reason in one.reasons if "only the beginning" in reason]
+    assert len(cut) == mentioned
     if cut:
-        assert cut[0].startswith("r did not read 94% of the texts to their end") and "windows" in cut[0]
+        assert cut[0].startswith("r read only the beginning of 94% of the texts") and "windows" in cut[0]
 
 
-def test_a_first_stage_alone_and_errors_are_told() -> None:
+def test_a_first_stage_alone_and_errors_are_reported() -> None:
     judged = collection(4, queries=40)
-    alone = found(judged, {})
+    alone = arguments_for(judged, {})
     assert verdict(**alone) == Verdict(
         rerank=False, words="Do not rerank here: there is no reranker among the systems."
     )
-    given = found(judged, {"oracle": oracle(judged)})
-    first, reranker = given["systems"]
-    told = verdict(**{**given, "systems": (first, replace(reranker, errors=3))})
-    assert any("failed on 3 queries, counted with the first stage's order" in reason for reason in told.reasons)
+    arguments = arguments_for(judged, {"oracle": oracle(judged)})
+    first, reranker = arguments["systems"]
+    advice = verdict(**{**arguments, "systems": (first, replace(reranker, errors=3))})
+    assert any("failed on 3 queries; there, the first stage's order counts" in reason for reason in advice.reasons)
 
 
 def test_one_query_shows_nothing_and_few_are_said_to_be_few() -> None:
     judged = collection(2, queries=30, quality=0.0)
     judged = replace(judged, queries=judged.queries[1:2])
-    told = verdict(**found(judged, {"oracle": oracle(judged)}))
-    assert told.words.endswith("on this one query.")
-    assert told.reasons[0].endswith("p = 1.000. One query shows nothing.")
-    assert told.reasons[1] == "Intervals of fewer than 10 queries mean little: judge more."
+    advice = verdict(**arguments_for(judged, {"oracle": oracle(judged)}))
+    assert advice.words.endswith("on this one query.")
+    assert advice.reasons[0].endswith("p = 1.000. One query proves nothing.")
+    assert advice.reasons[1] == "With fewer than 10 queries, intervals mean little: judge more queries."
 
 
-def test_the_queries_that_would_tell_are_at_least_those_the_test_needs() -> None:
+def test_the_queries_that_are_needed_are_at_least_those_the_test_needs() -> None:
     """Two differences that are the same have no deviation; 2 / 2 ** n is below 0.05 from six queries on."""
     judged = collection(2, queries=2, quality=0.0)
-    (told,) = (one for one in verdict(**found(judged, {"oracle": oracle(judged)})).reasons if " to show it." in one)
-    assert int(told.split("about ")[1].split()[0]) >= 6
+    (advice,) = (
+        one for one in verdict(**arguments_for(judged, {"oracle": oracle(judged)})).reasons if " to show it." in one
+    )
+    assert int(advice.split("about ")[1].split()[0]) >= 6

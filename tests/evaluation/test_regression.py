@@ -1,4 +1,4 @@
-"""The drift check: a fall is found where there is one, nothing where there is none, and a file is read strictly."""
+"""The comparison with a baseline finds falls and nothing else, and a file is read strictly."""
 
 import json
 from dataclasses import replace
@@ -34,7 +34,7 @@ MEASURES = ("nDCG@10", "nDCG@3")
 def evaluation(
     values: dict[str, list[float]], *, fingerprint: str = "f", slices: int = 4, **options: Any
 ) -> Evaluation:
-    """Return an evaluation with these values of the systems; the queries take turns in their language."""
+    """Return an evaluation with these values by system; the languages of the queries alternate."""
     n = len(next(iter(values.values())))
     outcomes = tuple(
         Outcome(
@@ -71,8 +71,8 @@ def noise(seed: int, n: int = 80) -> list[float]:
 
 def test_the_same_again_is_no_fall() -> None:
     one = evaluation({FIRST_STAGE: noise(1), "x": noise(2)})
-    found = compare_with_baseline(one, one)
-    assert (found.falls, found.tested, found.queries, found.notes) == ((), 10, 80, ())
+    drift = compare_with_baseline(one, one)
+    assert (drift.falls, drift.tested, drift.queries, drift.notes) == ((), 10, 80, ())
 
 
 def test_a_slice_that_fell_is_found_though_the_whole_did_not_fall() -> None:
@@ -85,15 +85,15 @@ def test_a_slice_that_fell_is_found_though_the_whole_did_not_fall() -> None:
     assert str(fall).startswith("x where language is l2: nDCG@10 fell from 0.") and "20 queries" in str(fall)
 
 
-def test_a_fall_of_everything_is_told_for_the_whole_first_where_it_is_the_largest() -> None:
+def test_a_fall_of_everything_is_reported_for_all_queries_first_where_it_is_the_largest() -> None:
     before = noise(1)
-    found = compare_with_baseline(evaluation({"x": [v - 0.2 for v in before]}), evaluation({"x": before}))
-    assert {(fall.field, fall.value) for fall in found.falls} == {
+    drift = compare_with_baseline(evaluation({"x": [v - 0.2 for v in before]}), evaluation({"x": before}))
+    assert {(fall.field, fall.value) for fall in drift.falls} == {
         (None, None),
         *(("language", f"l{i}") for i in range(4)),
     }
-    assert [fall.difference.mean for fall in found.falls] == sorted(fall.difference.mean for fall in found.falls)
-    assert any(str(fall).startswith("x: nDCG@10 fell from ") for fall in found.falls)
+    assert [fall.difference.mean for fall in drift.falls] == sorted(fall.difference.mean for fall in drift.falls)
+    assert any(str(fall).startswith("x: nDCG@10 fell from ") for fall in drift.falls)
 
 
 def test_a_rise_is_no_fall_and_a_small_slice_is_not_tested() -> None:
@@ -119,9 +119,9 @@ def test_what_differs_is_compared_as_far_as_it_can_be_and_said() -> None:
     now = evaluation({"x": [0.0] * 50, "new": [0.0] * 50}, fingerprint="b")
     settings = replace(now.settings, depth=20)
     changed = replace(now.outcomes[0], text="another query")
-    found = compare_with_baseline(replace(now, outcomes=(changed, *now.outcomes[1:]), settings=settings), before)
-    assert found.queries == 49 and {fall.system for fall in found.falls} == {"x"}
-    assert found.notes == (
+    drift = compare_with_baseline(replace(now, outcomes=(changed, *now.outcomes[1:]), settings=settings), before)
+    assert drift.queries == 49 and {fall.system for fall in drift.falls} == {"x"}
+    assert drift.notes == (
         "The data are not those of the baseline: 49 of 50 queries are in both (the baseline has 60), and their "
         "candidates or judgments may differ.",
         "Not in the baseline, so not compared: new.",
@@ -141,7 +141,7 @@ def test_what_cannot_be_compared_is_refused() -> None:
 
 
 def full() -> Evaluation:
-    """Return an evaluation in which every part stands."""
+    """Return an evaluation in which no part is empty."""
     mean = MeanEstimate(mean=0.5, low=0.4, high=0.6)
     test = Comparison(
         system="x",
@@ -185,7 +185,7 @@ def test_an_evaluation_comes_back_from_its_json_as_it_was() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"schema": "rag_rerank.evaluation/9"}, f"its schema is 'rag_rerank.evaluation/9', expected '{SCHEMA}'"),
         ({"schema": None}, "it names no schema"),
@@ -193,10 +193,10 @@ def test_an_evaluation_comes_back_from_its_json_as_it_was() -> None:
         ({"verdict": None}, "cannot be read at verdict"),
     ],
 )
-def test_another_file_is_refused_with_the_place(change: dict[str, Any], told: str) -> None:
+def test_another_file_is_refused_with_the_place(change: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError) as caught:
         Evaluation.from_dict({**full().to_dict(), **change})
-    assert told in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_what_is_no_mapping_is_refused() -> None:

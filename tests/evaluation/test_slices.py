@@ -1,4 +1,4 @@
-"""Slices: which fields there are, what they are called, and what is tested in them."""
+"""Slices: their fields, their names, and the tests in them."""
 
 import itertools
 from datetime import date
@@ -16,7 +16,7 @@ from rag_rerank.evaluation.statistics import holm
 
 
 def query(i: int, place: int | None = 0, text: str = "who is it", **metadata: Any) -> JudgedQuery:
-    """Return a query whose relevant document stands at a place; its candidates have a source and a title."""
+    """Return a query with its relevant document at a position; its candidates have a source and a title."""
     candidates = tuple(
         Candidate(f"d{j}", "word " * (j + 1), metadata={"source": "wiki" if j % 2 else "web", "title": f"t{i}-{j}"})
         for j in range(40)
@@ -29,14 +29,14 @@ def judged(*queries: JudgedQuery) -> Judged:
     return Judged(name="by hand", queries=queries)
 
 
-def test_queries_are_cut_by_their_metadata_by_that_of_the_relevant_document_and_by_what_is_worked_out() -> None:
-    found = fields(
+def test_queries_are_cut_by_their_metadata_by_that_of_the_relevant_document_and_by_computed_fields() -> None:
+    usable = fields(
         judged(*(query(i, (None, 0, 1, 5, 12, 35)[i % 6], kind="how" if i % 2 else "who") for i in range(24)))
     )
-    assert found.of("q0") == {"kind": "who", FIRST_RANK: "none"}
-    assert found.of("q2") == {"kind": "who", FIRST_RANK: "2 to 3", "document source": "wiki", "text length": "2"}
-    assert found.of("q5")[FIRST_RANK] == "31 to 100"
-    assert {by["q3"] for name, by in found.values.items() if name == FIRST_RANK} == {"4 to 10"}
+    assert usable.of("q0") == {"kind": "who", FIRST_RANK: "none"}
+    assert usable.of("q2") == {"kind": "who", FIRST_RANK: "2 to 3", "document source": "wiki", "text length": "2"}
+    assert usable.of("q5")[FIRST_RANK] == "31 to 100"
+    assert {by["q3"] for name, by in usable.values.items() if name == FIRST_RANK} == {"4 to 10"}
 
 
 def test_the_relevant_document_is_the_one_of_the_highest_grade_and_of_those_the_first() -> None:
@@ -44,16 +44,16 @@ def test_the_relevant_document_is_the_one_of_the_highest_grade_and_of_those_the_
         id="q", text="q", candidates=query(0).candidates, grades={"d0": 1, "d3": 2, "d5": 2, "d7": 0, "x": 3}
     )
     other = query(1, 0)
-    found = fields(judged(one, other))
-    assert found.of("q")["document source"] == "wiki" and found.of("q")["text length"] == "4"
-    assert found.of("q1")["document source"] == "web"
+    usable = fields(judged(one, other))
+    assert usable.of("q")["document source"] == "wiki" and usable.of("q")["text length"] == "4"
+    assert usable.of("q1")["document source"] == "web"
 
 
 def test_fields_of_no_use_are_left_out_and_told_with_the_reason() -> None:
     rows = (query(i, 0, serial=f"n{i}", same="x", tags=["a"], nothing=None) for i in range(20))
-    found = fields(judged(*rows))
-    assert found.values == {}
-    (problem,) = found.problems
+    usable = fields(judged(*rows))
+    assert usable.values == {}
+    (problem,) = usable.problems
     assert problem.count == len(problem.examples) == 9
     assert "serial: it has 20 different values" in problem.examples
     assert "same: it has one value" in problem.examples
@@ -65,12 +65,10 @@ def test_fields_of_no_use_are_left_out_and_told_with_the_reason() -> None:
 def test_many_numbers_and_dates_are_cut_into_quarters_and_named_by_their_ends() -> None:
     assert set(binned({str(i): i for i in range(1, 101)}).values()) == {"1 to 25", "26 to 50", "51 to 75", "76 to 100"}
     days = {str(i): f"202{i % 8}-03-0{i % 9 + 1}" for i in range(80)}
-    bands = binned(days)
-    assert (
-        isinstance(bands, dict) and all(" to 202" in band for band in bands.values()) and len(set(bands.values())) == 4
-    )
-    assert binned({k: date.fromisoformat(v) for k, v in days.items()}) == bands
-    assert binned({k: f"{v}T10:00:00Z" for k, v in days.items()}) == bands
+    bins = binned(days)
+    assert isinstance(bins, dict) and all(" to 202" in name for name in bins.values()) and len(set(bins.values())) == 4
+    assert binned({k: date.fromisoformat(v) for k, v in days.items()}) == bins
+    assert binned({k: f"{v}T10:00:00Z" for k, v in days.items()}) == bins
 
 
 def test_few_numbers_words_and_truths_stand_as_they_are() -> None:
@@ -84,13 +82,13 @@ def test_few_numbers_words_and_truths_stand_as_they_are() -> None:
 @example({0: 0, 1: 0.0, 2: -0.0, 3: 1})
 @given(st.dictionaries(st.integers(), st.integers(-50, 50) | st.floats(-1e6, 1e6), min_size=1))
 def test_equal_numbers_never_come_apart_and_quarters_do_not_overlap(values: dict[Any, float]) -> None:
-    bands = binned(values)
-    if isinstance(bands, str):
+    bins = binned(values)
+    if isinstance(bins, str):
         return
-    assert bands.keys() == values.keys()
+    assert bins.keys() == values.keys()
     spans: dict[str, list[float]] = {}
-    for key, band in bands.items():
-        spans.setdefault(band, []).append(values[key])
+    for key, name in bins.items():
+        spans.setdefault(name, []).append(values[key])
     ends = sorted((min(span), max(span)) for span in spans.values())
     assert all(high < low for (_, high), (low, _) in itertools.pairwise(ends))
 
@@ -103,8 +101,8 @@ def test_each_slice_has_its_means_and_its_tests_corrected_over_all_slices() -> N
     rows = [query(i, 0, language=("de", "en", "fr")[0 if i < 5 else 1 + i % 2]) for i in range(45)]
     before = {row.id: 0.5 for row in rows}
     after = {row.id: 1.0 if row.metadata["language"] == "en" else 0.4 for row in rows}
-    found = fields(judged(*rows))
-    cut = slices(found, values(before, after), ("nDCG@10", "nDCG@3"), samples=1_000)
+    usable = fields(judged(*rows))
+    cut = slices(usable, values(before, after), ("nDCG@10", "nDCG@3"), samples=1_000)
     by = {one.value: one for one in cut if one.field == "language"}
     assert [one.value for one in cut if one.field == "language"] == ["de", "en", "fr"]
     assert (by["de"].queries, by["en"].queries, by["fr"].queries) == (5, 20, 20)
@@ -126,5 +124,5 @@ def test_slices_stand_in_the_order_of_their_numbers() -> None:
 
 
 def test_no_fields_give_no_slices() -> None:
-    found = fields(judged(query(0)))
-    assert slices(found, values({"q0": 1.0}, {"q0": 1.0}), ("nDCG@10",)) == ()
+    usable = fields(judged(query(0)))
+    assert slices(usable, values({"q0": 1.0}, {"q0": 1.0}), ("nDCG@10",)) == ()

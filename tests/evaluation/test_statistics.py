@@ -1,4 +1,4 @@
-"""Intervals, tests and corrections keep their laws, and hold what they promise when it is known what is true."""
+"""Intervals, tests and corrections keep their laws, and are right where the truth is known."""
 
 import itertools
 import math
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.simulated_collections import covers, differences
+from support.simulated_collections import differences, interval_coverage
 
 from rag_rerank import InputError
 from rag_rerank.evaluation.report import Comparison, MeanEstimate
@@ -71,7 +71,7 @@ def test_drawn_signs_come_near_to_all_signs_and_p_is_never_zero() -> None:
     assert randomisation([0.5] * 200, fall=True) == 1.0
 
 
-def test_where_there_is_nothing_to_tell_the_p_value_is_one_and_the_interval_has_no_width() -> None:
+def test_where_there_is_no_difference_the_p_value_is_one_and_the_interval_has_no_width() -> None:
     same = compare("x", "y", "m", by_query([0.3, 0.7]), by_query([0.3, 0.7]))
     assert (same.p, same.p_adjusted, same.unchanged) == (1.0, 1.0, 2)
     assert same.difference == MeanEstimate(mean=0.0, low=0.0, high=0.0)
@@ -126,7 +126,7 @@ def test_holm_gives_the_known_figures() -> None:
 @pytest.mark.parametrize("kind", ["one relevant", "graded"])
 @pytest.mark.parametrize("n", [30, 50, 150])
 def test_the_interval_holds_the_truth_in_95_of_100_simulations_give_or_take_3(kind: str, n: int) -> None:
-    assert 0.92 <= covers(differences(kind), n, 600, samples=10_000) <= 0.98
+    assert 0.92 <= interval_coverage(differences(kind), n, 600, samples=10_000) <= 0.98
 
 
 @pytest.mark.parametrize("n", [8, 40])

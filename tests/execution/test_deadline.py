@@ -26,7 +26,7 @@ from rag_rerank import (
     Stage,
     TransientError,
 )
-from rag_rerank.backends.api.attempts import RetryPolicy
+from rag_rerank.backends.api.retry import RetryPolicy
 from rag_rerank.execution import deadline
 from rag_rerank.testing import ScriptedReranker
 

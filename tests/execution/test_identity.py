@@ -10,10 +10,10 @@ from typing import Any, ClassVar
 import pytest
 
 from rag_rerank import Cached, ConfigError, ModelLoadError, PointwiseReranker, Secret, build, registry
-from rag_rerank.backends.api.attempts import RetryPolicy
 from rag_rerank.backends.api.breaker import Breaker
 from rag_rerank.backends.api.limiter import Limits
 from rag_rerank.backends.api.pricing import Price
+from rag_rerank.backends.api.retry import RetryPolicy
 from rag_rerank.backends.cohere import CohereReranker
 from rag_rerank.backends.local import base, model_files
 from rag_rerank.backends.local.model_files import ModelFolder, locate

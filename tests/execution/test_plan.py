@@ -24,7 +24,7 @@ from rag_rerank import (
     Scale,
     Shadow,
 )
-from rag_rerank.backends.api.attempts import RetryPolicy
+from rag_rerank.backends.api.retry import RetryPolicy
 from rag_rerank.execution.plan import Call, Outcome, Parallel, Plan, PlanResult
 
 Sees = Callable[[tuple[Outcome, ...]], None]

@@ -1,7 +1,7 @@
-"""What a call may have given, worked out again from the tree, the server's scores and what happened on the wire.
+"""The possible outcomes of a call, derived from the tree, the server's scores and the attempts on the wire.
 
-Nothing here uses the code under test: of a trace only who was asked, in which order, and what each step says of itself
-is read, and every statement is held against the wire or derived anew from the steps below.
+Nothing here uses the code under test. Of a trace it reads which rerankers were called, in which order, and what each
+step says of itself; every statement is checked against the wire, or derived anew from the steps below.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from faults.trees import Node, model_of, parts, walk
 from faults.wire import FAULTS, GIVEN_UP, LOGITS, Attempt
 
 OURS = {"RateLimited": "limits", "RequestTooLarge": "limits", "CircuitOpen": "breaker"}
-"""What a leaf may be refused before anything is sent, and the option that it needs for that."""
+"""The errors that a leaf may raise before anything is sent, and the option that each needs."""
 
 FAILURES = ("BackendTimeout", "BackendUnavailable")
 PASSING = {*FAILURES, "RateLimited", "CircuitOpen", "DeadlineExceeded", "AllFailed", "Overloaded"}
@@ -40,8 +40,8 @@ def law(holds: bool, what: str, *facts: object) -> None:
 
 
 @dataclass(frozen=True)
-class Answered:
-    """A ranking, as far as the laws speak of it; ``blank`` are those without a score because they are blank."""
+class ExpectedRanking:
+    """A ranking, as far as the laws need it; ``blank`` are the ids without a score because their text is blank."""
 
     hits: tuple[tuple[str, float | None], ...]
     scale: str
@@ -51,14 +51,14 @@ class Answered:
 
 
 @dataclass(frozen=True)
-class Failed:
+class ExpectedError:
     """An error, by its class."""
 
     kind: str
 
 
-Outcomes = Sequence[Answered] | Failed | None
-"""What may have come of a call: one of these answers, or this error; ``None`` where it was abandoned."""
+Outcomes = Sequence[ExpectedRanking] | ExpectedError | None
+"""The possible outcomes of a call: one of these rankings, or this error; ``None`` where it was abandoned."""
 
 
 def late(trace: Any) -> bool:
@@ -74,7 +74,7 @@ class Oracle:
 
     Args:
         tree: The case's tree.
-        logs: What happened on the wire, by leaf name.
+        logs: The attempts on the wire, by leaf name.
         score: The server's score: leaf name, query and text.
         query: The query of all calls.
         texts: The texts by id, in incoming order.
@@ -98,35 +98,38 @@ class Oracle:
         self.blank = frozenset(i for i, text in texts.items() if not text.strip(" \u200b"))
         self.read: Counter[str] = Counter()
 
-    def judged(self, trace: Any, limited: bool) -> Outcomes:
-        """Return what may have come of a call with this trace."""
+    def judge(self, trace: Any, limited: bool) -> Outcomes:
+        """Return the possible outcomes of a call with this trace."""
         return self._judge(self.tree, trace, self.ids, limited)
 
-    def counted(self) -> None:
-        """Hold what the traces count against what arrived."""
+    def check_counts(self) -> None:
+        """Check the counts of the traces against the requests that arrived."""
         shadowed = {node["name"] for tree in walk(self.tree) if "other" in tree for node in walk(tree["other"])}
         for name in self.logs.keys() - shadowed:
             log = self.logs[name]
             law(self.read[name] == len(log), "every request is in the trace, and nothing else", name, self.read[name])
 
-    def limited(self) -> None:
-        """Hold what was sent against the limits and breakers: those of all leaves that share a key and a server."""
+    def check_limits(self) -> None:
+        """Check the requests against the limits and breakers of all leaves that share a key and a server."""
         leaves = [node for node in self.nodes.values() if node["type"] == "leaf"]
         for leaf in leaves:
-            shared = [one for other in leaves if _gate(other) == _gate(leaf) for one in self.logs[other["name"]]]
+            shared = [
+                one for other in leaves if _key_group(other) == _key_group(leaf) for one in self.logs[other["name"]]
+            ]
             for attempt in self.logs[leaf["name"]]:
                 self._within(leaf["limits"] or {}, attempt, shared)
                 if leaf["breaker"]:
-                    _left_alone(leaf, attempt, shared)
+                    _check_circuit(leaf, attempt, shared)
 
     def _within(self, limits: Mapping[str, int], attempt: Attempt, shared: Sequence[Attempt]) -> None:
-        before = [a for a in shared if attempt.began - 60 + TINY < a.began < attempt.began - TINY]
+        before = [a for a in shared if attempt.start - 60 + TINY < a.start < attempt.start - TINY]
         requests, words = len(before) + 1, sum(a.words for a in before) + attempt.words
-        flying = sum(a.began < attempt.began - TINY < attempt.began + TINY < (a.ended or 0) for a in shared) + 1
-        for name, found in (("requests_per_minute", requests), ("tokens_per_minute", words), ("concurrency", flying)):
-            law(found <= limits.get(name, found), "no limit is passed", name, found, limits)
+        flying = sum(a.start < attempt.start - TINY < attempt.start + TINY < (a.end or 0) for a in shared) + 1
+        counts = {"requests_per_minute": requests, "tokens_per_minute": words, "concurrency": flying}
+        for name, count in counts.items():
+            law(count <= limits.get(name, count), "no limit is passed", name, count, limits)
 
-    # what each kind of reranker gives, from what its members gave
+    # the outcomes of each kind of reranker, from those of its members
 
     def _judge(self, node: Node, trace: Any, ids: Sequence[str], limited: bool) -> Outcomes:
         law(trace.step == node["name"], "a step in the trace is the member that was asked", trace.step, node["name"])
@@ -140,14 +143,14 @@ class Oracle:
             below = node["type"] in PASSING_ON and any(map(late, trace.children))
             law(limited or below or (own and node["on_late"] == "error"), "nothing is late without a limit", trace.step)
             self._skip(trace)
-            return Failed("DeadlineExceeded")
-        found: Outcomes = getattr(self, f"_{node['type']}")(node, trace, ids, limited or own)
-        expected = found.kind if isinstance(found, Failed) else None
+            return ExpectedError("DeadlineExceeded")
+        outcomes: Outcomes = getattr(self, f"_{node['type']}")(node, trace, ids, limited or own)
+        expected = outcomes.kind if isinstance(outcomes, ExpectedError) else None
         law(_kind(trace) == expected, "a step fails as its parts did, and only then", trace.step, trace.error, expected)
-        return found
+        return outcomes
 
     def _skip(self, trace: Any) -> None:
-        """Take note of what is below a step that was given up."""
+        """Count the requests below a step that was abandoned."""
         for step in trace.walk():
             node = self.nodes.get(step.step)
             if node is not None and node["type"] in ("leaf", "cached"):
@@ -156,7 +159,7 @@ class Oracle:
     def _leaf(self, node: Node, trace: Any, ids: Sequence[str], limited: bool) -> Outcomes:
         error = self._requests(node, trace, complete=True)
         if error is not None:
-            return Failed(error)
+            return ExpectedError(error)
         leaf = node if node["type"] == "leaf" else node["reranker"]
         readable = [i for i in ids if i not in self.blank]
         expected = {i: self.score(leaf["name"], self.query, self.texts[i]) for i in readable}
@@ -165,38 +168,40 @@ class Oracle:
         best = sorted(readable, key=lambda i: -expected[i])
         law(list(trace.scores) == best, "best first, ties as they came", list(trace.scores), best)
         hits = [(i, expected[i]) for i in best] + [(i, None) for i in ids if i not in expected]
-        return [Answered(tuple(hits), _scale(leaf), self.blank & set(ids))]
+        return [ExpectedRanking(tuple(hits), _scale(leaf), self.blank & set(ids))]
 
     _cached = _leaf
 
     def _fallback(self, node: Node, trace: Any, ids: Sequence[str], limited: bool) -> Outcomes:
         failed = 0
         for member, child in zip(node["members"], trace.children, strict=False):
-            found = self._judge(member, child, ids, limited)
-            if isinstance(found, Failed):
-                if found.kind not in PASSING:
-                    return found
+            outcomes = self._judge(member, child, ids, limited)
+            if isinstance(outcomes, ExpectedError):
+                if outcomes.kind not in PASSING:
+                    return outcomes
                 failed += 1
                 continue
-            law(found is not None and failed == len(trace.children) - 1, "the first that answers ends it", trace.step)
+            law(
+                outcomes is not None and failed == len(trace.children) - 1, "the first that answers ends it", trace.step
+            )
             return [
                 replace(a, degraded=a.degraded or failed > 0, substituted=a.substituted or failed > 0)
-                for a in found or ()
+                for a in outcomes or ()
             ]
         law(failed == len(node["members"]), "a fallback gives up only when all have failed", trace.step)
         if node["on_failure"] == "first_stage":
             return [self._unranked(ids, _scale(node))]
-        return Failed("AllFailed")
+        return ExpectedError("AllFailed")
 
     def _hedge(self, node: Node, trace: Any, ids: Sequence[str], limited: bool) -> Outcomes:
         members = node["members"]
-        found = [self._judge(m, child, ids, limited) for m, child in zip(members, trace.children, strict=False)]
-        lasting = [o.kind for o in found if isinstance(o, Failed) and o.kind not in PASSING]
-        if found and isinstance(found[0], Failed) and found[0].kind not in PASSING:
-            return found[0]
-        answers: list[Answered] = []
-        for member, outcomes in zip(members, found, strict=False):
-            if isinstance(outcomes, Failed) or outcomes is None:
+        results = [self._judge(m, child, ids, limited) for m, child in zip(members, trace.children, strict=False)]
+        lasting = [o.kind for o in results if isinstance(o, ExpectedError) and o.kind not in PASSING]
+        if results and isinstance(results[0], ExpectedError) and results[0].kind not in PASSING:
+            return results[0]
+        answers: list[ExpectedRanking] = []
+        for member, outcomes in zip(members, results, strict=False):
+            if isinstance(outcomes, ExpectedError) or outcomes is None:
                 continue
             other = not _alike(member, members[0])
             answers += [
@@ -206,61 +211,63 @@ class Oracle:
         if answers:
             return answers
         if lasting:
-            return Failed(lasting[0])
-        law(len(found) == len(members), "a hedge gives up only when all have failed", trace.step)
-        return Failed("AllFailed")
+            return ExpectedError(lasting[0])
+        law(len(results) == len(members), "a hedge gives up only when all have failed", trace.step)
+        return ExpectedError("AllFailed")
 
     def _ensemble(self, node: Node, trace: Any, ids: Sequence[str], limited: bool) -> Outcomes:
         law(len(trace.children) == len(node["members"]), "all members of an ensemble are asked", trace.step)
-        found = [self._judge(m, child, ids, limited) for m, child in zip(node["members"], trace.children, strict=True)]
-        errors = [outcome.kind for outcome in found if isinstance(outcome, Failed)]
+        results = [
+            self._judge(m, child, ids, limited) for m, child in zip(node["members"], trace.children, strict=True)
+        ]
+        errors = [outcome.kind for outcome in results if isinstance(outcome, ExpectedError)]
         lasting = [kind for kind in errors if kind not in PASSING]
         if lasting:
-            return Failed(lasting[0])
-        weights = node["weights"] or [1.0] * len(found)
-        voices = [(w, o) for w, o in zip(weights, found, strict=True) if not isinstance(o, Failed)]
-        if not voices:
-            return Failed("AllFailed")
+            return ExpectedError(lasting[0])
+        weights = node["weights"] or [1.0] * len(results)
+        weighted = [(w, o) for w, o in zip(weights, results, strict=True) if not isinstance(o, ExpectedError)]
+        if not weighted:
+            return ExpectedError("AllFailed")
         matching = []
-        for chosen in _choices([outcomes or () for _, outcomes in voices]):
-            values = _fused(node, [(w, a) for (w, _), a in zip(voices, chosen, strict=True)], ids)
-            if _told(values, trace):
+        for answers in _choices([outcomes or () for _, outcomes in weighted]):
+            values = _fused(node, [(w, a) for (w, _), a in zip(weighted, answers, strict=True)], ids)
+            if _has_scores(values, trace):
                 scored = list(trace.scores.items())
                 unscored = [(i, None) for i in ids if i not in values]
                 matching.append(
-                    Answered(
+                    ExpectedRanking(
                         (*scored, *unscored),
                         "unbounded",
-                        frozenset(i for i, _ in unscored) & chosen[0].blank,
-                        bool(errors) or any(a.degraded for a in chosen),
-                        bool(errors) or any(a.substituted for a in chosen),
+                        frozenset(i for i, _ in unscored) & answers[0].blank,
+                        bool(errors) or any(a.degraded for a in answers),
+                        bool(errors) or any(a.substituted for a in answers),
                     )
                 )
         law(bool(matching), "fused scores are those of the formula", trace.step, trace.scores)
         return matching
 
     def _cascade(self, node: Node, trace: Any, ids: Sequence[str], limited: bool) -> Outcomes:
-        paths: list[tuple[list[str], list[str], Answered | None, bool]] = [(list(ids), [], None, False)]
+        paths: list[tuple[list[str], list[str], ExpectedRanking | None, bool]] = [(list(ids), [], None, False)]
         blank: frozenset[str] = frozenset()
         stages = node["stages"]
         for number, (stage, child) in enumerate(zip(stages, trace.children, strict=False)):
             later = []
-            failures: list[Failed] = []
+            failures: list[ExpectedError] = []
             for entering, stopped, _, degraded in paths:
                 depth = node["depths"][number]
                 inside, outside = entering[:depth], entering[depth:] if depth is not None else []
                 before = Counter(self.read)
                 try:
-                    found = self._judge(stage, child, inside, limited)
+                    outcomes = self._judge(stage, child, inside, limited)
                 except Violation:
                     if len(paths) == 1:
                         raise
                     self.read = before
                     continue
-                if isinstance(found, Failed):
-                    failures.append(found)
+                if isinstance(outcomes, ExpectedError):
+                    failures.append(outcomes)
                     continue
-                for answer in found or ():
+                for answer in outcomes or ():
                     on = [i for i, raw in answer.hits if raw is not None]
                     on = on or [i for i, _ in answer.hits if i not in answer.blank]
                     off = [i for i, _ in answer.hits if i not in on] if number < len(stages) - 1 else []
@@ -270,9 +277,9 @@ class Oracle:
                 return failures[0]
             paths = later
         law(len(trace.children) == len(stages), "all stages of a cascade are asked", trace.step)
-        law(bool(paths), "a stage gives what its trace tells", trace.step)
+        law(bool(paths), "a stage gives the scores of its trace", trace.step)
         return [
-            Answered((*last.hits, *((i, None) for i in stopped)), last.scale, blank, degraded, last.substituted)
+            ExpectedRanking((*last.hits, *((i, None) for i in stopped)), last.scale, blank, degraded, last.substituted)
             for _, stopped, last, degraded in paths
             if last is not None
         ]
@@ -284,11 +291,11 @@ class Oracle:
     def _windows(self, node: Node, trace: Any, ids: Sequence[str], limited: bool) -> Outcomes:
         windows = self._divided(node, ids)
         (child,) = trace.children
-        found = self._judge(node["reranker"], child, [w for of in windows.values() for w in of], limited)
-        if isinstance(found, Failed):
-            return found
+        outcomes = self._judge(node["reranker"], child, [w for of in windows.values() for w in of], limited)
+        if isinstance(outcomes, ExpectedError):
+            return outcomes
         matching = []
-        for answer in found or ():
+        for answer in outcomes or ():
             raw, place = dict(answer.hits), {w: i for i, (w, _) in enumerate(answer.hits)}
             values = {}
             for i, of in windows.items():
@@ -296,7 +303,7 @@ class Oracle:
                 if best:
                     best = best[: {"max": 1, "mean": None, "top": 3}[node["pool"]]]
                     values[i] = mean(best)
-            if not _told(values, trace):
+            if not _has_scores(values, trace):
                 continue
             first = {i: min(of, key=lambda w: place[w]) for i, of in windows.items()}
             without = sorted((i for i in ids if i not in values), key=lambda i: place[first[i]])
@@ -307,39 +314,39 @@ class Oracle:
         return matching
 
     def _divided(self, node: Node, ids: Sequence[str]) -> dict[str, list[str]]:
-        """Return the windows by text, and take note of their texts; each word is a token."""
+        """Return the windows of each text, and store their texts; each word is a token."""
         mark = "#"
         while any(mark in i for i in ids):
             mark += "#"
-        found = {}
+        windows = {}
         for i in ids:
             text, starts = self.texts[i], [word.start() for word in re.finditer(r"\S+", self.texts[i])]
-            found[i] = [i]
+            windows[i] = [i]
             if i in self.blank or len(starts) <= node["tokens"]:
                 continue
-            found[i], begin, end = [], 0, 0
+            windows[i], begin, end = [], 0, 0
             while end < len(starts):
                 end = min(begin + node["tokens"], len(starts))
-                window = f"{i}{mark}{len(found[i]) + 1}"
+                window = f"{i}{mark}{len(windows[i]) + 1}"
                 self.texts[window] = text[starts[begin] : starts[end] if end < len(starts) else None]
-                found[i].append(window)
+                windows[i].append(window)
                 begin = end - min(node["overlap"], node["tokens"] // 2, (end - begin) // 2)
-        return found
+        return windows
 
     def _deadline(self, node: Node, trace: Any, ids: Sequence[str], limited: bool) -> Outcomes:
         if node["on_late"] == "partial":
             return self._partial(node, trace, list(ids))
         (child,) = trace.children
-        found = self._judge(node["reranker"], child, ids, True)
+        outcomes = self._judge(node["reranker"], child, ids, True)
         over = trace.seconds >= node["seconds"] - 0.002
-        if found == Failed("DeadlineExceeded") and node["on_late"] == "first_stage" and over:
+        if outcomes == ExpectedError("DeadlineExceeded") and node["on_late"] == "first_stage" and over:
             return [self._unranked(ids, _scale(node))]
-        return found
+        return outcomes
 
     def _partial(self, node: Node, trace: Any, ids: list[str]) -> Outcomes:
         inner = node["reranker"]
         waiting = ids
-        rounds: list[Answered] = []
+        rounds: list[ExpectedRanking] = []
         for child in trace.children:
             if late(child):
                 outcome = self._judge(inner, child, waiting, True)
@@ -347,20 +354,20 @@ class Oracle:
                     return outcome
                 break
             alternatives = self._round(inner, child, waiting)
-            if isinstance(alternatives, Failed):
+            if isinstance(alternatives, ExpectedError):
                 if rounds and alternatives.kind in PASSING:
                     break
                 return alternatives
             if len(trace.children) == 1:
-                return [self._joined([answer], waiting[len(answer.hits) :], node) for answer in alternatives]
+                return [self._join([answer], waiting[len(answer.hits) :], node) for answer in alternatives]
             law(len(alternatives) == 1, "a round of single texts has one answer", trace.step)
             rounds += alternatives
             waiting = waiting[len(alternatives[0].hits) :]
-        return [self._joined(rounds, waiting, node)]
+        return [self._join(rounds, waiting, node)]
 
-    def _round(self, inner: Node, trace: Any, waiting: list[str]) -> list[Answered] | Failed:
-        """Return what a round may have given; how many were in it is not told."""
-        found: list[Answered] = []
+    def _round(self, inner: Node, trace: Any, waiting: list[str]) -> list[ExpectedRanking] | ExpectedError:
+        """Return the possible outcomes of a round; the trace does not say how many texts were in it."""
+        rankings: list[ExpectedRanking] = []
         before, after, wrong = Counter(self.read), None, None
         for count in range(len(waiting) + 1):
             self.read = Counter(before)
@@ -370,19 +377,21 @@ class Oracle:
                 wrong = violation
                 continue
             after = self.read
-            if isinstance(outcomes, Failed):
+            if isinstance(outcomes, ExpectedError):
                 return outcomes
-            found += outcomes or ()
+            rankings += outcomes or ()
         if after is None:
-            raise wrong or Violation("a round of nobody")
+            raise wrong or Violation("a round without texts")
         self.read = after
-        return found
+        return rankings
 
-    def _unranked(self, ids: Sequence[str], scale: str) -> Answered:
+    def _unranked(self, ids: Sequence[str], scale: str) -> ExpectedRanking:
         order = sorted(ids, key=lambda i: i in self.blank)
-        return Answered(tuple((i, None) for i in order), scale, self.blank & set(ids), degraded=True, substituted=True)
+        return ExpectedRanking(
+            tuple((i, None) for i in order), scale, self.blank & set(ids), degraded=True, substituted=True
+        )
 
-    def _joined(self, rounds: list[Answered], waiting: list[str], node: Node) -> Answered:
+    def _join(self, rounds: list[ExpectedRanking], waiting: list[str], node: Node) -> ExpectedRanking:
         hits = [hit for answer in rounds for hit in answer.hits]
         blank = frozenset[str]().union(*(answer.blank for answer in rounds))
         if len(rounds) > 1:
@@ -392,7 +401,7 @@ class Oracle:
         if waiting:
             blank |= self.blank & set(waiting)
             hits = sorted([*hits, *((i, None) for i in waiting)], key=lambda hit: hit[0] in blank)
-        return Answered(
+        return ExpectedRanking(
             tuple(hits),
             scale,
             blank,
@@ -400,80 +409,79 @@ class Oracle:
             not rounds or any(a.substituted for a in rounds),
         )
 
-    # what happened on the wire
+    # the attempts on the wire
 
     def _requests(self, node: Node, trace: Any, complete: bool) -> str | None:
-        """Hold the attempts of a leaf against the wire; return the class of error that they end in."""
+        """Check the attempts of a leaf against the wire; return the class of error that they end in."""
         leaf = node if node["type"] == "leaf" else node["reranker"]
         policy, name = leaf["retry"], leaf["name"]
         requests = trace.children or ((trace,) if trace.attempts else ())
         law(trace.attempts == trace.usage.requests, "usage counts the requests", trace.step)
         law(trace.attempts == sum(r.attempts for r in requests), "a call counts its requests' attempts", trace.step)
-        error, refused = None, _refused(leaf, trace)
+        traces_failures = "each failed attempt is in the trace"
+        error, refusal = None, _local_refusal(leaf, trace)
         for request in requests:
             start = self.read[name]
             log = self.logs[name][start : start + request.attempts]
             self.read[name] += len(log)
             cut_off = not complete and request is requests[-1]  # given up between its beginning and the wire
             missing = request.attempts - len(log)
-            law(missing <= cut_off, "no attempt is told that did not happen", trace.step, request.attempts)
+            law(missing <= cut_off, "no attempt is in the trace that did not happen", trace.step, request.attempts)
             law(len(log) <= policy["attempts"], "no more attempts than the policy allows", trace.step, len(log))
             for one, following in pairwise(log):
                 law(one.kind in PASSING, "only what may pass is tried again", trace.step, one.fault)
-                asked = FAULTS[one.fault].asks if one.fault and one.kind == FAULTS[one.fault].kind else 0.0
-                law(following.began >= (one.ended or 0) + asked - TINY, "a provider's wish is kept", trace.step)
-                law(following.began <= log[0].began + policy["budget"] + TINY, "no wait beyond the budget", trace.step)
-            told = [failure.partition(":")[0] for failure in request.failures]
-            happened = [attempt.kind for attempt in log]
-            law(told == happened[: len(told)], "each failed attempt is told", trace.step, told, happened)
+                retry_after = FAULTS[one.fault].retry_after if one.fault and one.kind == FAULTS[one.fault].kind else 0.0
+                law(following.start >= (one.end or 0) + retry_after - TINY, "a provider's wait is kept", trace.step)
+                law(following.start <= log[0].start + policy["budget"] + TINY, "no wait beyond the budget", trace.step)
+            kinds = [attempt.kind for attempt in log]
+            traced = [failure.partition(":")[0] for failure in request.failures]
+            law(traced == kinds[: len(traced)], traces_failures, trace.step, traced, kinds)
             last = request is requests[-1]
-            if refused and last:
-                law(len(told) == len(log), "each failed attempt is told", trace.step, told, happened)
+            if refusal and last:
+                law(len(traced) == len(log), traces_failures, trace.step, traced, kinds)
             elif complete or not last:
-                law(len(told) == max(0, len(log) - 1), "each failed attempt is told", trace.step, told, happened)
-                error = happened[-1] if happened else None
+                law(len(traced) == max(0, len(log) - 1), traces_failures, trace.step, traced, kinds)
+                error = kinds[-1] if kinds else None
                 if error == "RequestTooLarge" and log[-1].texts > 1:
                     error = None
-        error = refused or error
+        error = refusal or error
         most = 2 * max(1, len(self.texts))
         law(not complete or len(requests) <= most, "a call is split no more often than it can be", trace.step)
         return error
 
 
-def _refused(leaf: Node, trace: Any) -> str | None:
-    """Return the error of a call that was refused on our side, without asking the provider."""
+def _local_refusal(leaf: Node, trace: Any) -> str | None:
+    """Return the error of a call that was refused here, without asking the provider."""
     if not trace.error or "was not asked" not in trace.error:
         return None
     kind = str(_kind(trace))
-    law(bool(leaf.get(OURS.get(kind, ""))), "nobody is refused without a limit", trace.step, trace.error)
+    law(bool(leaf.get(OURS.get(kind, ""))), "nothing is refused without a limit", trace.step, trace.error)
     return kind
 
 
-def _gate(leaf: Node) -> tuple[str, int]:
-    """Return what tells whether leaves share a key at a server."""
-    return leaf["kind"], leaf["gate"]
+def _key_group(leaf: Node) -> tuple[str, int]:
+    """Return what leaves that share a key at a server have in common."""
+    return leaf["kind"], leaf["key_group"]
 
 
-def _left_alone(leaf: Node, attempt: Attempt, shared: Sequence[Attempt]) -> None:
+def _check_circuit(leaf: Node, attempt: Attempt, shared: Sequence[Attempt]) -> None:
     """Check that nothing was sent while the circuit had to be open.
 
-    Answers of any kind are taken to close it, and timeouts after less than half of the leaf's own to say nothing.
+    Answers of any kind are taken to close it; timeouts after less than half of the leaf's own do not count.
     """
     breaker = leaf["breaker"]
     row: list[Attempt] = []
-    ended = [
+    before = [
         a
         for a in shared
-        if a.kind != GIVEN_UP
-        and a.ended is not None
-        and a.ended < attempt.began + (-TINY if a.kind in FAILURES else TINY)
+        if a.kind != GIVEN_UP and a.end is not None and a.end < attempt.start + (-TINY if a.kind in FAILURES else TINY)
     ]
-    for one in sorted(ended, key=lambda a: a.ended or 0.0):
-        if one.kind == "BackendTimeout" and 2 * ((one.ended or 0.0) - one.began) < leaf["timeout"] + TINY:
+    for one in sorted(before, key=lambda a: a.end or 0.0):
+        if one.kind == "BackendTimeout" and 2 * ((one.end or 0.0) - one.start) < leaf["timeout"] + TINY:
             continue
         row = [*row, one] if one.kind in FAILURES else []
     if len(row) >= breaker["failures"]:
-        law(attempt.began >= (row[-1].ended or 0) + breaker["seconds"] - TINY, "an open circuit lets nothing through")
+        law(attempt.start >= (row[-1].end or 0) + breaker["seconds"] - TINY, "an open circuit lets nothing through")
 
 
 def _alike(one: Node, other: Node) -> bool:
@@ -495,28 +503,28 @@ def _scale(node: Node) -> str:
     return _scale(inside[-1] if node["type"] == "cascade" else inside[0])
 
 
-def _choices(options: Sequence[Sequence[Answered]]) -> list[list[Answered]]:
-    found: list[list[Answered]] = [[]]
+def _choices(options: Sequence[Sequence[ExpectedRanking]]) -> list[list[ExpectedRanking]]:
+    choices: list[list[ExpectedRanking]] = [[]]
     for option in options:
-        found = [[*before, one] for before in found for one in option]
-    return found
+        choices = [[*before, one] for before in choices for one in option]
+    return choices
 
 
-def _told(values: Mapping[str, float], trace: Any) -> bool:
-    """Whether a step's trace tells these scores, best first."""
-    told = list(trace.scores.values())
+def _has_scores(values: Mapping[str, float], trace: Any) -> bool:
+    """Whether a step's trace has these scores, best first."""
+    scores = list(trace.scores.values())
     return (
         values.keys() == trace.scores.keys()
-        and told == sorted(told, reverse=True)
-        and all(math.isclose(values[i], told, rel_tol=1e-9, abs_tol=1e-9) for i, told in trace.scores.items())
+        and scores == sorted(scores, reverse=True)
+        and all(math.isclose(values[i], score, rel_tol=1e-9, abs_tol=1e-9) for i, score in trace.scores.items())
     )
 
 
-def _fused(node: Node, voices: Sequence[tuple[float, Answered]], ids: Sequence[str]) -> dict[str, float]:
+def _fused(node: Node, weighted: Sequence[tuple[float, ExpectedRanking]], ids: Sequence[str]) -> dict[str, float]:
     """Fused scores by the textbook."""
     total: dict[str, float] = {}
     count: Counter[str] = Counter()
-    for weight, answer in voices:
+    for weight, answer in weighted:
         raw = {i: value for i, value in answer.hits if value is not None}
         if not raw:
             continue

@@ -1,4 +1,4 @@
-"""One case: built, driven, and held against the laws."""
+"""One case: build its tree, run its calls, check the laws."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from faults.oracle import PASSING, Failed, Oracle, Violation, law
-from faults.trees import KEY, Case, built, smaller, walk
+from faults.oracle import PASSING, ExpectedError, Oracle, Violation, law
+from faults.trees import KEY, Case, build_tree, smaller, walk
 from faults.wire import Wire
 
 from rag_rerank import Ranking, RerankError, TransientError
@@ -22,7 +22,7 @@ from rag_rerank import Ranking, RerankError, TransientError
 
 @dataclass
 class Tally:
-    """What was done, counted."""
+    """Counts of what was run."""
 
     cases: Counter[str] = field(default_factory=Counter)
     rerankers: Counter[str] = field(default_factory=Counter)
@@ -44,25 +44,25 @@ def run(case: Case, wire: Wire, tally: Tally) -> None:
     random.seed(case["order"])  # the jitter of retries
     elsewhere = len(wire.elsewhere.received)
     wire.server.received.clear()
-    with _watched() as records, clock.running():
+    with _captured_records() as records, clock.running():
         wire.cases += 1
-        reranker = built(tree, wire)
+        reranker = build_tree(tree, wire)
         leaves = [node for node in walk(tree) if node["type"] == "leaf"]
         logs = {leaf["name"]: wire.slots[leaf["slot"]].log for leaf in leaves}
         of = {leaf["name"]: wire.slots[leaf["slot"]] for leaf in leaves}
         oracle = Oracle(tree, logs, lambda name, query, text: of[name].score(query, text), case["query"], texts)
         for _ in range(case["calls"]):
-            came, seconds = _asked(case, reranker, wire)
+            outcome, seconds = _run_call(case, reranker, wire)
             if case["timeout"] is not None:
                 law(seconds <= case["timeout"] * 1.1 + 0.05, "no timeout is overrun", seconds, case["timeout"])
-            if not isinstance(came, (Ranking, RerankError)):
-                raise Violation(f"an error of ours, or a ranking: {came!r}") from came
-            _judged(case, oracle, came)
-            _silent(_shown(came, reranker))
-            tally.outcomes[type(came).__name__ if isinstance(came, Exception) else _summed(came)] += 1
-        oracle.counted()
-        oracle.limited()
-    _silent(records)
+            if not isinstance(outcome, (Ranking, RerankError)):
+                raise Violation(f"an error of ours, or a ranking: {outcome!r}") from outcome
+            _check_outcome(case, oracle, outcome)
+            _check_no_key(_all_outputs(outcome, reranker))
+            tally.outcomes[type(outcome).__name__ if isinstance(outcome, Exception) else _outcome_name(outcome)] += 1
+        oracle.check_counts()
+        oracle.check_limits()
+    _check_no_key(records)
     law(not [r for r in records if r.startswith("rag_rerank") or " ERROR " in r], "nothing is logged", records[-1:])
     law(len(wire.elsewhere.received) == elsewhere, "no redirect is followed")
     attempts = [attempt for log in logs.values() for attempt in log]
@@ -77,103 +77,108 @@ def run(case: Case, wire: Wire, tally: Tally) -> None:
     )
 
 
-def _asked(case: Case, reranker: Any, wire: Wire) -> tuple[Any, float]:
+def _run_call(case: Case, reranker: Any, wire: Wire) -> tuple[Any, float]:
     options = {"top_k": case["top_k"], "timeout": case["timeout"]}
-    ended = wire.clock.now()
+    end = wire.clock.now()
 
     async def ask() -> Any:
-        nonlocal ended
+        nonlocal end
         try:
             return await reranker.arerank(case["query"], list(case["texts"]), **options)
         finally:
-            ended = wire.clock.now()
+            end = wire.clock.now()
 
-    began = wire.clock.now()
+    start = wire.clock.now()
     try:
         if case["asyncio"]:
-            came = wire.loop.settled(ask())
+            outcome = wire.loop.settled(ask())
         else:
-            came = reranker.rerank(case["query"], list(case["texts"]), **options)
+            outcome = reranker.rerank(case["query"], list(case["texts"]), **options)
     except Exception as error:
-        came = error
+        outcome = error
     if not case["asyncio"]:
-        ended = wire.clock.now()
+        end = wire.clock.now()
     wire.clock.drain()
-    return came, ended - began
+    return outcome, end - start
 
 
-def _judged(case: Case, oracle: Oracle, came: Ranking | RerankError) -> None:
-    law(came.trace is not None, "an error has its trace", repr(came))
-    expected = oracle.judged(came.trace, case["timeout"] is not None)
-    if isinstance(came, RerankError):
-        law(expected == Failed(type(came).__name__), "the error is that of the trace", repr(came), expected)
-        law(isinstance(came, TransientError) == (type(came).__name__ in PASSING), "its class tells whether it may pass")
+def _check_outcome(case: Case, oracle: Oracle, outcome: Ranking | RerankError) -> None:
+    law(outcome.trace is not None, "an error has its trace", repr(outcome))
+    expected = oracle.judge(outcome.trace, case["timeout"] is not None)
+    if isinstance(outcome, RerankError):
+        law(
+            expected == ExpectedError(type(outcome).__name__), "the error is that of the trace", repr(outcome), expected
+        )
+        law(
+            isinstance(outcome, TransientError) == (type(outcome).__name__ in PASSING),
+            "its class tells whether it may pass",
+        )
         return
-    law(not isinstance(expected, Failed) and expected is not None, "no failure is hidden", expected)
-    assert not isinstance(expected, Failed) and expected is not None
-    found = tuple((hit.id, hit.raw_score) for hit in came)
-    law([hit.rank for hit in came] == list(range(1, len(came) + 1)), "ranks count from one")
-    law(all(hit.text == case["texts"][int(hit.id)] for hit in came), "a hit is the caller's candidate")
-    law(all((hit.raw_score is None) == (hit.unscored is not None) for hit in came), "no score has a reason")
-    blank = {hit.id for hit in came if hit.unscored == "blank text"}
-    alike = [
+    law(not isinstance(expected, ExpectedError) and expected is not None, "no failure is hidden", expected)
+    assert not isinstance(expected, ExpectedError) and expected is not None
+    hits = tuple((hit.id, hit.raw_score) for hit in outcome)
+    law([hit.rank for hit in outcome] == list(range(1, len(outcome) + 1)), "ranks count from one")
+    law(all(hit.text == case["texts"][int(hit.id)] for hit in outcome), "a hit is the caller's candidate")
+    law(all((hit.raw_score is None) == (hit.unscored is not None) for hit in outcome), "no score has a reason")
+    blank = {hit.id for hit in outcome if hit.unscored == "blank text"}
+    matching = [
         a
         for a in expected
-        if a.hits[: case["top_k"]] == found and a.scale == came.scale and a.blank & {i for i, _ in found} == blank
+        if a.hits[: case["top_k"]] == hits and a.scale == outcome.scale and a.blank & {i for i, _ in hits} == blank
     ]
-    law(bool(alike), "each candidate has its own score, and none is lost or doubled", found, expected)
+    law(bool(matching), "each candidate has its own score, and none is lost or doubled", hits, expected)
     law(
-        any(a.degraded == bool(came.degraded) and a.substituted == came.substituted for a in alike),
+        any(a.degraded == bool(outcome.degraded) and a.substituted == outcome.substituted for a in matching),
         "degraded exactly when the answer is not what was asked",
-        came.degraded,
-        came.substituted,
-        alike,
+        outcome.degraded,
+        outcome.substituted,
+        matching,
     )
-    law(bool(came.degraded) or not came.substituted, "what is substituted is degraded")
+    law(bool(outcome.degraded) or not outcome.substituted, "a substituted ranking is degraded")
 
 
-def _shown(came: Any, reranker: Any) -> list[str]:
+def _all_outputs(outcome: Any, reranker: Any) -> list[str]:
     """Everything that a user might print."""
-    shown = [repr(reranker), came.trace.render(), json.dumps(came.trace.to_dict()), repr(came.trace)]
-    if isinstance(came, Ranking):
-        return [*shown, repr(came), json.dumps(came.to_dict())]
-    shown += traceback.format_exception(came)
-    seen: list[BaseException] = []
-    pending: list[BaseException | None] = [came, *getattr(came, "errors", ())]
+    outputs = [repr(reranker), outcome.trace.render(), json.dumps(outcome.trace.to_dict()), repr(outcome.trace)]
+    if isinstance(outcome, Ranking):
+        return [*outputs, repr(outcome), json.dumps(outcome.to_dict())]
+    outputs += traceback.format_exception(outcome)
+    visited: list[BaseException] = []
+    pending: list[BaseException | None] = [outcome, *getattr(outcome, "errors", ())]
     while pending:
         error = pending.pop()
-        if error is None or error in seen:
+        if error is None or error in visited:
             continue
-        seen.append(error)
-        shown += [str(error), repr(error), repr(error.args), repr(vars(error))]
+        visited.append(error)
+        outputs += [str(error), repr(error), repr(error.args), repr(vars(error))]
         pending += [error.__cause__, error.__context__, *getattr(error, "errors", ())]
-    return shown
+    return outputs
 
 
-def _silent(shown: list[str]) -> None:
-    for words in shown:
+def _check_no_key(outputs: list[str]) -> None:
+    for words in outputs:
         law(KEY not in words, "no key is shown", words[:2000])
 
 
-def _summed(ranking: Ranking) -> str:
+def _outcome_name(ranking: Ranking) -> str:
     return "ranking, degraded" if ranking.degraded else "ranking"
 
 
 class _Records(logging.Handler):
     def __init__(self) -> None:
         super().__init__(logging.DEBUG)
-        self.shown: list[str] = []
+        self.texts: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
         words = f"{record.name} {record.levelname} {record.getMessage()} {record.args!r}"
         if record.exc_info:
             words += "".join(traceback.format_exception(*record.exc_info))
-        self.shown.append(words)
+        self.texts.append(words)
 
 
 @contextlib.contextmanager
-def _watched() -> Iterator[list[str]]:
-    """Keep all that is logged and warned."""
+def _captured_records() -> Iterator[list[str]]:
+    """Capture all log records and warnings."""
     handler, root = _Records(), logging.getLogger()
     level = root.level
     root.addHandler(handler)
@@ -181,15 +186,15 @@ def _watched() -> Iterator[list[str]]:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            yield handler.shown
+            yield handler.texts
         finally:
             root.removeHandler(handler)
             root.setLevel(level)
-    handler.shown += [f"warning {warning.message}" for warning in caught]
+    handler.texts += [f"warning {warning.message}" for warning in caught]
 
 
 def smallest(case: Case, wire: Wire, tries: int = 300) -> tuple[Case, str]:
-    """Return the smallest case found that still violates a law, and what it violates."""
+    """Return a smallest case that still violates a law, and the violation."""
     words = ""
     while tries > 0:
         for candidate in smaller(case):

@@ -1,7 +1,7 @@
 """Drive random trees of composites over random faults, and print what was counted.
 
 python tests/faults/run.py --cases 5000            # all laws, some minutes
-python tests/faults/run.py --seed 7 --case 1234    # one case again, told in full
+python tests/faults/run.py --seed 7 --case 1234    # one case again, in full
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[1])]
 
 from faults.oracle import Violation  # noqa: E402
 from faults.proof import Tally, run, smallest  # noqa: E402
-from faults.trees import made  # noqa: E402
+from faults.trees import random_case  # noqa: E402
 from faults.wire import Wire  # noqa: E402
 
 
@@ -33,7 +33,7 @@ def main() -> int:
     tally, violations = Tally(), 0
     with Wire() as wire:
         for number in numbers:
-            case = made(options.seed, number)
+            case = random_case(options.seed, number)
             try:
                 run(case, wire, tally)
             except Violation as violation:

@@ -1,4 +1,4 @@
-"""Random cases as plain data, the rerankers that they mean, and smaller cases that may fail alike."""
+"""Random cases as plain data, their rerankers, and smaller cases that may fail in the same way."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from faults.wire import FAULTS, SLOTS, Slot, Wire
 
 import rag_rerank
 from rag_rerank import Cached, Cascade, Deadline, Ensemble, Fallback, Hedge, Reranker, Shadow, Stage, Windows
-from rag_rerank.backends.api.attempts import RetryPolicy
 from rag_rerank.backends.api.breaker import Breaker
 from rag_rerank.backends.api.dialects import Name
 from rag_rerank.backends.api.limiter import Limits
+from rag_rerank.backends.api.retry import RetryPolicy
 from rag_rerank.backends.cohere import CohereReranker
 from rag_rerank.backends.http import HttpReranker
 
@@ -36,7 +36,7 @@ DEPTH = 4
 KINDS = ("cohere-sdk", *get_args(Name))
 
 
-def made(seed: int, number: int) -> Case:
+def random_case(seed: int, number: int) -> Case:
     """Return case ``number`` of a seed."""
     rng = random.Random(f"{seed}/{number}")
     trouble = rng.choice((0.0, 0.2, 0.5, 0.8))
@@ -48,7 +48,7 @@ def made(seed: int, number: int) -> Case:
     count = rng.choice((0, 1, 2, 3, 3, 5, 5, 8, 12))
     texts = [_text(rng) for _ in range(count)]
     return {
-        "tree": numbered(tree),
+        "tree": name_nodes(tree),
         "query": " ".join(rng.sample(WORDS, 3)) + "?",
         "texts": texts,
         "top_k": rng.choice((None, None, None, 1, 3)),
@@ -114,7 +114,7 @@ def _leaf(rng: random.Random, trouble: float, lasting: bool) -> Node:
         "type": "leaf",
         "kind": kind,
         "most": rng.choice((None, None, 1, 2, 4)),
-        "gate": rng.choice((None, None, 0, 1)),
+        "key_group": rng.choice((None, None, 0, 1)),
         "limits": rng.choice((None, None, None, _limits(rng))),
         "breaker": rng.choice((None, None, {"failures": rng.randint(1, 3), "seconds": rng.choice((2.0, 30.0))})),
         "one_client": rng.random() < 0.15,
@@ -162,14 +162,14 @@ def walk(node: Node) -> Iterator[Node]:
         yield from walk(part)
 
 
-def numbered(tree: Node) -> Node:
+def name_nodes(tree: Node) -> Node:
     """Give each node a name, and each leaf a slot."""
     slot = 0
     for number, node in enumerate(walk(tree)):
         node["name"] = f"n{number}-{node['type']}"
         if node["type"] == "leaf":
             node["slot"] = slot
-            node["gate"] = slot if node["gate"] is None else node["gate"]
+            node["key_group"] = slot if node["key_group"] is None else node["key_group"]
             slot += 1
     assert slot <= SLOTS, slot
     return tree
@@ -190,11 +190,11 @@ class CohereOnWire(CohereReranker):
     wire: Any = field(default=None, repr=False, compare=False, metadata={"live": True})
     slot: int = 0
 
-    def _made(self, kind: str) -> Any:
+    def _new_client(self, kind: str) -> Any:
         return sdk_client(self.wire, kind, self.slot)
 
 
-class _Lent:
+class _Shared:
     """An SDK client that is not closed with its reranker."""
 
     def __init__(self, client: Any) -> None:
@@ -208,24 +208,24 @@ class _Lent:
 
 
 def sdk_client(wire: Wire, kind: str, slot: int) -> Any:
-    """Return Cohere's client of a slot; one is made for all cases, because that takes a twentieth of a second."""
+    """Return Cohere's client of a slot; one serves all cases, because making it takes a twentieth of a second."""
     if (kind, slot) not in wire.sdk_clients:
         import cohere
 
         client = (wire.aclients if kind.startswith("Async") else wire.clients)[slot]
-        made = getattr(cohere, kind)(api_key=KEY, base_url=f"{wire.server.url}/cohere", httpx_client=client, timeout=5)
-        wire.sdk_clients[kind, slot] = _Lent(made)
+        sdk = getattr(cohere, kind)(api_key=KEY, base_url=f"{wire.server.url}/cohere", httpx_client=client, timeout=5)
+        wire.sdk_clients[kind, slot] = _Shared(sdk)
     return wire.sdk_clients[kind, slot]
 
 
-def built(node: Node, wire: Wire) -> Reranker:
-    """Return the reranker that a node means, and set the script of its leaves."""
+def build_tree(node: Node, wire: Wire) -> Reranker:
+    """Return the reranker of a node, and set the scripts of its leaves."""
     name = node["name"]
     if node["type"] == "leaf":
         slot: Slot = wire.slots[node["slot"]]
         slot.service, slot.script, slot.steady, slot.log = node["kind"], node["script"], node["steady"], []
         return _on_wire(node, wire, slot)
-    inside = [built(part, wire) for part in parts(node)]
+    inside = [build_tree(part, wire) for part in parts(node)]
     if node["type"] == "fallback":
         return Fallback(name=name, members=tuple(inside), on_failure=node["on_failure"])
     if node["type"] == "hedge":
@@ -256,7 +256,7 @@ def _on_wire(leaf: Node, wire: Wire, slot: Slot) -> Reranker:
         "name": leaf["name"],
         "model": model_of(leaf),
         "api_key": KEY,
-        "base_url": f"{wire.server.url}/{service}/{wire.cases}-{leaf['gate']}",  # its limits are shared by this
+        "base_url": f"{wire.server.url}/{service}/{wire.cases}-{leaf['key_group']}",  # its limits are shared by this
         "timeout": leaf["timeout"],
         "retry": RetryPolicy(**leaf["retry"]),
         "limits": Limits(**(leaf["limits"] or {})),
@@ -275,10 +275,10 @@ def _on_wire(leaf: Node, wire: Wire, slot: Slot) -> Reranker:
 
 
 def smaller(case: Case) -> Iterator[Case]:
-    """Yield cases that lack something of this one, the largest cuts first."""
+    """Yield smaller cases, the largest cuts first."""
 
     def with_tree(tree: Node) -> Case:
-        return {**copy.deepcopy(case), "tree": numbered(copy.deepcopy(tree))}
+        return {**copy.deepcopy(case), "tree": name_nodes(copy.deepcopy(tree))}
 
     for part in parts(case["tree"]):
         yield with_tree(part)

@@ -1,4 +1,4 @@
-"""Real requests to a real server, in virtual time: what the script says of an attempt happens to it.
+"""Real requests to a real server, in virtual time: what happens to an attempt is scripted.
 
 Each leaf of a tree has a slot with clients of its own. Their transports let the scripted time pass on the injected
 clock, and then forward the request over a socket to the server, which answers as scripted.
@@ -23,7 +23,7 @@ _HTML = {"content-type": "text/html"}
 _DATE = "Wed, 21 Oct 2015 07:28:0{} GMT"
 
 GIVEN_UP = "given up"
-"""What an attempt ends in that was cancelled: nobody knows what would have come of it."""
+"""The kind of an attempt that was cancelled: its outcome is not known."""
 
 SLOTS = 10
 """Leaves in one tree at most."""
@@ -36,16 +36,16 @@ class Fault:
     Args:
         kind: The class of error that the attempt ends in; ``None`` for an answer.
         action: What the server does.
-        asks: Seconds that the server asks to be left alone.
+        retry_after: Seconds that the server asks to wait.
         hangs: Whether no answer comes, for as long as the client waits.
-        drips: Pieces in which the answer comes.
+        pieces: Pieces in which the answer comes, slowly; 0 for the whole at once.
     """
 
     kind: str | None = None
     action: Action = field(default_factory=Answer)
-    asks: float = 0.0
+    retry_after: float = 0.0
     hangs: bool = False
-    drips: int = 0
+    pieces: int = 0
 
 
 def _rows(change: Any) -> Fault:
@@ -70,19 +70,21 @@ FAULTS: Mapping[str, Fault] = {
     "a page, 200": Fault("BadResponse", Answer(200, _HTML, HTML)),
     "a page, 502": _status(502, "BackendUnavailable", headers=_HTML, body=HTML),
     "429": _status(429, "RateLimited"),
-    "429, seconds": Fault("RateLimited", Answer(429, {"retry-after": "2"}), asks=2.0),
-    "429, an hour": Fault("RateLimited", Answer(429, {"retry-after": "3600"}), asks=3600.0),
-    "429, date": Fault("RateLimited", Answer(429, {"retry-after": _DATE.format(4), "date": _DATE.format(1)}), asks=3.0),
-    "429, milliseconds": Fault("RateLimited", Answer(429, {"retry-after-ms": "1500"}), asks=1.5),
+    "429, seconds": Fault("RateLimited", Answer(429, {"retry-after": "2"}), retry_after=2.0),
+    "429, an hour": Fault("RateLimited", Answer(429, {"retry-after": "3600"}), retry_after=3600.0),
+    "429, date": Fault(
+        "RateLimited", Answer(429, {"retry-after": _DATE.format(4), "date": _DATE.format(1)}), retry_after=3.0
+    ),
+    "429, milliseconds": Fault("RateLimited", Answer(429, {"retry-after-ms": "1500"}), retry_after=1.5),
     "500": _status(500, "BackendUnavailable"),
     "503": _status(503, "BackendUnavailable"),
-    "503, seconds": Fault("BackendUnavailable", Answer(503, {"retry-after": "1"}), asks=1.0),
+    "503, seconds": Fault("BackendUnavailable", Answer(503, {"retry-after": "1"}), retry_after=1.0),
     "dropped before": Fault("BackendUnavailable", Drop()),
     "dropped in mid-body": Fault("BackendUnavailable", Drop(midway=True)),
     "reset before": Fault("BackendUnavailable", Drop(reset=True)),
     "reset in mid-body": Fault("BackendUnavailable", Drop(midway=True, reset=True)),
     "hang": Fault("BackendTimeout", hangs=True),
-    "slow drip": Fault(None, drips=8),
+    "slow drip": Fault(None, pieces=8),
     "400": _status(400, "RequestRejected"),
     "401": _status(401, "AuthenticationError"),
     "402": _status(402, "BillingError"),
@@ -103,19 +105,19 @@ class Attempt:
 
     Args:
         fault: Name of what happened to it; empty for a correct answer.
-        began: When it was sent.
+        start: When it was sent.
         kind: Class of error that it ends in; ``None`` for an answer.
         texts: How many texts it held.
         words: How many words the provider reads for it.
-        ended: When the client had the answer, or its failure.
+        end: When the client had the answer, or its failure.
     """
 
     fault: str
-    began: float
+    start: float
     kind: str | None
     texts: int
     words: int
-    ended: float | None = None
+    end: float | None = None
 
 
 LOGITS = ("infinity", "llamacpp", "nim", "tei")
@@ -137,7 +139,7 @@ class Slot:
         return self.salted((logit if self.service in LOGITS else relevance)(query, text))
 
     def salted(self, value: float) -> float:
-        """Turn the server's score into one that tells this leaf from all others, in an order of its own."""
+        """Turn the server's score into one that differs from those of all other leaves, in another order."""
         return round((value * (1.37 + 0.61 * self.number) + self.number / SLOTS) % 1, 6)
 
 
@@ -183,20 +185,20 @@ class Wire:
         self.elsewhere.__exit__(None, None, None)
 
     def begin(self, slot: Slot, request: httpx.Request) -> tuple[Attempt, Fault, float]:
-        """Note an attempt, and say what is to happen to it and how long it takes."""
+        """Note an attempt, and return what happens to it and how long it takes."""
         name, seconds = slot.script[len(slot.log)] if len(slot.log) < len(slot.script) else ("", slot.steady)
         fault = FAULTS[name] if name else Fault()
-        patience = request.extensions["timeout"]["read"]
+        timeout = request.extensions["timeout"]["read"]
         shape, body = SHAPES[slot.service.removesuffix("-sdk")], json.loads(request.content)
         texts = shape.texts_of(body)
         words = tokens(shape.query(body), texts)
         attempt = Attempt(name, self.clock.now(), fault.kind, len(texts), words)
-        pause = seconds / fault.drips if fault.drips else seconds
-        whole = fault.drips and self_timed(slot.service) and seconds > patience + 1e-9
-        if whole:  # it reads until its time is up
+        pause = seconds / fault.pieces if fault.pieces else seconds
+        reads_too_long = fault.pieces and self_timed(slot.service) and seconds > timeout + 1e-9
+        if reads_too_long:  # it reads until its time is up
             attempt.kind = "BackendTimeout"
-        elif fault.hangs or pause >= patience:
-            attempt.kind, seconds = "BackendTimeout", patience
+        elif fault.hangs or pause >= timeout:
+            attempt.kind, seconds = "BackendTimeout", timeout
             fault = Fault(hangs=True)
         request.headers["x-slot"] = str(slot.number)
         slot.log.append(attempt)
@@ -232,26 +234,26 @@ class _Threads(httpx.BaseTransport):
         clock = self._wire.clock
         attempt, fault, seconds = self._wire.begin(self._slot, request)
         try:
-            if fault.hangs or not fault.drips:
+            if fault.hangs or not fault.pieces:
                 clock.sleep(seconds)
             if fault.hangs:
                 raise httpx.ReadTimeout("no answer", request=request)
             response = self._real.handle_request(request)
-            if not fault.drips:
+            if not fault.pieces:
                 return response
             body = b"".join(response.stream)  # type: ignore[arg-type]
             response.close()
-            pieces = _pieces(body, fault.drips)
+            parts = _pieces(body, fault.pieces)
 
-            def drip() -> Iterator[bytes]:
-                for piece in pieces:
-                    clock.sleep(seconds / len(pieces))
-                    attempt.ended = clock.now()
+            def send_pieces() -> Iterator[bytes]:
+                for piece in parts:
+                    clock.sleep(seconds / len(parts))
+                    attempt.end = clock.now()
                     yield piece
 
-            return httpx.Response(response.status_code, headers=_plain(response), content=drip())
+            return httpx.Response(response.status_code, headers=_plain(response), content=send_pieces())
         finally:
-            attempt.ended = clock.now()
+            attempt.end = clock.now()
 
     def close(self) -> None:
         self._real.close()
@@ -274,7 +276,7 @@ class _Tasks(httpx.AsyncBaseTransport):
             return httpx.Response(response.status_code, headers=_plain(response), content=content)
         attempt, fault, seconds = wire.begin(self._slot, request)
         try:
-            if fault.hangs or not fault.drips:
+            if fault.hangs or not fault.pieces:
                 await asyncio.sleep(seconds)
             if fault.hangs:
                 raise httpx.ReadTimeout("no answer", request=request)
@@ -285,22 +287,22 @@ class _Tasks(httpx.AsyncBaseTransport):
                         body = b"".join([piece async for piece in response.stream])  # type: ignore[union-attr]
                     finally:
                         await response.aclose()
-            if not fault.drips:
+            if not fault.pieces:
                 return httpx.Response(response.status_code, headers=_plain(response), content=body)
-            pieces = _pieces(body, fault.drips)
+            parts = _pieces(body, fault.pieces)
 
-            async def drip() -> AsyncIterator[bytes]:
-                for piece in pieces:
-                    await asyncio.sleep(seconds / len(pieces))
-                    attempt.ended = wire.clock.now()
+            async def send_pieces() -> AsyncIterator[bytes]:
+                for piece in parts:
+                    await asyncio.sleep(seconds / len(parts))
+                    attempt.end = wire.clock.now()
                     yield piece
 
-            return httpx.Response(response.status_code, headers=_plain(response), content=drip())
+            return httpx.Response(response.status_code, headers=_plain(response), content=send_pieces())
         except asyncio.CancelledError:
             attempt.kind = GIVEN_UP
             raise
         finally:
-            attempt.ended = wire.clock.now()
+            attempt.end = wire.clock.now()
 
     async def aclose(self) -> None:
         await self._real.aclose()

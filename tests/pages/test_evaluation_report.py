@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from support import page_samples
-from support.browser import Look, drawn
+from support.browser import Look, wait_for_charts
 
 from rag_rerank.pages.page import evaluation_page
 
@@ -44,7 +44,7 @@ def report() -> str:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 400])
-def test_it_stays_quiet_alone_and_in_its_width(look: Look, report: str, width: int, scheme: str) -> None:
+def test_it_logs_nothing_loads_nothing_and_fits_its_width(look: Look, report: str, width: int, scheme: str) -> None:
     def all_drawn(page: Any) -> None:
         for name in SECTIONS:
             assert page.locator(f"#{name} h2").is_visible()
@@ -55,7 +55,7 @@ def test_it_stays_quiet_alone_and_in_its_width(look: Look, report: str, width: i
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_words_stand_out_from_their_ground(look: Look, report: str, scheme: str) -> None:
+def test_texts_contrast_with_their_background(look: Look, report: str, scheme: str) -> None:
     selectors = [
         "h1",
         "h2",
@@ -72,12 +72,12 @@ def test_words_stand_out_from_their_ground(look: Look, report: str, scheme: str)
         "svg text",
         "select",
     ]
-    found = look(report, lambda page: page.evaluate(CONTRAST, selectors), scheme=scheme)
-    assert {selector for selector, _ in found} == set(selectors)
-    assert [row for row in found if row[1] < 4.5] == []
+    values = look(report, lambda page: page.evaluate(CONTRAST, selectors), scheme=scheme)
+    assert {selector for selector, _ in values} == set(selectors)
+    assert [row for row in values if row[1] < 4.5] == []
 
 
-def test_the_verdict_stands_on_top_with_its_reasons_and_what_to_mind(look: Look, report: str) -> None:
+def test_the_verdict_stands_on_top_with_its_reasons_and_its_notes(look: Look, report: str) -> None:
     words = look(report, lambda page: page.locator(".verdict").inner_text())
     assert words.startswith("Use starter with depth 50 and top_k 5.")
     assert "No slice falls by more than chance explains." in words
@@ -104,15 +104,15 @@ def test_what_went_wrong_and_what_was_not_evaluated_is_said(look: Look) -> None:
 
 def test_the_lift_by_slice_is_at_top_3_and_follows_the_field(look: Look, report: str) -> None:
     def fields(page: Any) -> list[str]:
-        found = [page.locator("#slices figcaption").inner_text()]
+        values = [page.locator("#slices figcaption").inner_text()]
         page.get_by_label("Slices by").select_option("product")
-        drawn(page)
-        found.append(page.locator("#slices figcaption").inner_text())
+        wait_for_charts(page)
+        values.append(page.locator("#slices figcaption").inner_text())
         assert page.locator("#slices .mark").count() == 45
         page.get_by_role("button", name="Show all 20 values").click()
-        drawn(page)
+        wait_for_charts(page)
         assert page.locator("#slices .mark").count() == 60
-        return found
+        return values
 
     first, second = look(report, fields, width=400)
     assert first.startswith("nDCG@3 by query class")
@@ -126,7 +126,7 @@ def test_the_difference_and_the_plots_follow_the_measure(look: Look, report: str
         assert "differences in RR@10" in page.locator("#systems").inner_text()
         for name in ("tradeoffs", "depth"):
             page.locator(f"#{name} select").select_option("nDCG@3")
-            drawn(page)
+            wait_for_charts(page)
             assert "nDCG@3" in page.locator(f"#{name} figcaption").first.inner_text()
 
     look(report, pick)
@@ -144,7 +144,7 @@ def test_a_system_that_another_beats_in_both_is_not_on_the_front(look: Look, rep
     assert ["on the front" in label for label in labels if not label.startswith("first stage")] == [True, False, False]
 
 
-def test_marks_are_walked_with_the_keyboard_and_say_their_figures(look: Look, report: str) -> None:
+def test_marks_are_reached_with_the_keyboard_and_say_their_figures(look: Look, report: str) -> None:
     def walk(page: Any) -> str:
         page.locator("#depth .mark[tabindex='0']").focus()
         page.keyboard.press("End")
@@ -164,11 +164,11 @@ def test_queries_are_filtered_and_the_filters_add_up(look: Look) -> None:
         return float(values["starter"]["nDCG@10"] - values["first stage"]["nDCG@10"])
 
     def counts(page: Any) -> list[int]:
-        found = []
+        values = []
 
         def count() -> None:
             status = page.locator("#queries .list .pager [role=status]").text_content()
-            found.append(0 if status == "none" else int(status.split(" of ")[1]))
+            values.append(0 if status == "none" else int(status.split(" of ")[1]))
 
         count()
         for effect in ("helped", "hurt", "unchanged"):
@@ -180,7 +180,7 @@ def test_queries_are_filtered_and_the_filters_add_up(look: Look) -> None:
         page.get_by_label("Outcome", exact=True).select_option("any outcome")
         page.get_by_label("Query, id or slice").fill("query class=lookup")
         count()
-        return found
+        return values
 
     hurt = [outcome for outcome in outcomes if by(outcome) < 0]
     assert look(evaluation_page(evaluation), counts) == [
@@ -202,7 +202,7 @@ def test_a_query_shows_where_its_relevant_documents_stand(look: Look, report: st
 
     words = look(report, choose, width=400)
     assert "How do I reset the thing number 7 after an update?" in words
-    assert "Where the relevant documents stand" in words
+    assert "Ranks of the relevant documents" in words
     assert "doc-7-0" in words
 
 
@@ -261,14 +261,14 @@ def test_hostile_words_are_harmless_and_seen(look: Look, words: str, width: int)
     for system in evaluation["systems"]:
         system |= {"label": words, "config": {words: words}}
 
-    def seen(page: Any) -> str:
+    def open_all(page: Any) -> str:
         page.locator(LIST).nth(1).click()
         for details in page.locator("details").all():
             details.locator("summary").click()
         assert page.locator("#page img, #page script").count() == 0
         return page.locator("#page").evaluate("(node) => node.textContent")
 
-    assert words[:5].strip("\u2028\u2029\x00\x07") in look(evaluation_page(evaluation), seen, width=width)
+    assert words[:5].strip("\u2028\u2029\x00\x07") in look(evaluation_page(evaluation), open_all, width=width)
 
 
 def test_six_measures_and_what_they_changed_stand_side_by_side_on_a_laptop(look: Look) -> None:
@@ -283,7 +283,7 @@ def test_six_measures_and_what_they_changed_stand_side_by_side_on_a_laptop(look:
     assert look(evaluation_page(evaluation), lambda page: page.evaluate(wide), width=1280) == 0
 
 
-def test_slices_that_nobody_compared_are_not_headed_by_an_undefined_measure(look: Look) -> None:
+def test_slices_that_were_not_compared_are_not_headed_by_an_undefined_measure(look: Look) -> None:
     evaluation = page_samples.evaluation()
     for part in evaluation["slices"]:
         part["comparisons"] = []

@@ -1,4 +1,4 @@
-"""Pages as text: what stands in the data cannot leave its block, and nothing is left out in silence."""
+"""Pages as text: data cannot leave their block, and what is left out is reported."""
 
 from __future__ import annotations
 
@@ -48,10 +48,10 @@ def test_an_evaluation_comes_back_as_it_was() -> None:
 
 def test_numbers_that_are_not_finite_become_unknown_and_are_counted() -> None:
     record = page_samples.record() | {"seconds": float("nan"), "tags": {"a": float("inf"), "b": [-float("inf")]}}
-    found = data(trace_page([record]))
-    assert found["calls"][0]["seconds"] is None
-    assert found["calls"][0]["tags"] == {"a": None, "b": [None]}
-    assert found["mended"] == 3
+    page_data = data(trace_page([record]))
+    assert page_data["calls"][0]["seconds"] is None
+    assert page_data["calls"][0]["tags"] == {"a": None, "b": [None]}
+    assert page_data["not_finite"] == 3
 
 
 def test_what_json_cannot_hold_is_named_by_its_type() -> None:
@@ -100,9 +100,9 @@ def test_style_and_scripts_of_a_page_weigh_less_than_60_kB() -> None:
 
 
 def test_a_long_recording_keeps_its_last_calls_and_counts_all() -> None:
-    found = data(trace_page((page_samples.record(i) for i in range(25)), calls=10))
-    assert [call["id"] for call in found["calls"]] == [f"{i:032x}" for i in range(15, 25)]
-    assert found["overview"]["calls"] == 25
+    page_data = data(trace_page((page_samples.record(i) for i in range(25)), calls=10))
+    assert [call["id"] for call in page_data["calls"]] == [f"{i:032x}" for i in range(15, 25)]
+    assert page_data["overview"]["calls"] == 25
 
 
 def test_large_calls_are_left_out_until_the_rest_fits() -> None:
@@ -127,15 +127,18 @@ def test_the_overview_counts_by_reranker_and_knows_what_is_not_known() -> None:
     records = [page_samples.record(i) | {"seconds": i / 10} for i in range(1, 21)]
     for record in records[:5]:
         record["usage"] = {**record["usage"], "tokens": None, "cost": 0.5, "estimated": ["cost"]}
-    found = data(trace_page(records))["overview"]
-    assert (found["p50"], found["p95"]) == (1.0, 1.9)
-    assert found["tokens"] == sum(1200 + i for i in range(6, 21))
-    assert (found["tokens_known"], found["cost"], found["cost_known"]) == (15, 2.5, 5)
-    assert found["estimated"] == ["cost"]
-    assert (found["errors"], found["degraded"]) == (4, 7)
-    assert (found["covered"], found["cut"]) == (240, 40)
-    assert (found["first"], found["last"]) == (records[0]["time"], records[-1]["time"])
-    assert [(row["reranker"], row["calls"]) for row in found["rerankers"]] == [("onnx:starter", 10), ("cascade", 10)]
+    page_data = data(trace_page(records))["overview"]
+    assert (page_data["p50"], page_data["p95"]) == (1.0, 1.9)
+    assert page_data["tokens"] == sum(1200 + i for i in range(6, 21))
+    assert (page_data["tokens_known"], page_data["cost"], page_data["cost_known"]) == (15, 2.5, 5)
+    assert page_data["estimated"] == ["cost"]
+    assert (page_data["errors"], page_data["degraded"]) == (4, 7)
+    assert (page_data["covered"], page_data["cut"]) == (240, 40)
+    assert (page_data["first"], page_data["last"]) == (records[0]["time"], records[-1]["time"])
+    assert [(row["reranker"], row["calls"]) for row in page_data["rerankers"]] == [
+        ("onnx:starter", 10),
+        ("cascade", 10),
+    ]
 
 
 def test_no_record_gives_a_page_too() -> None:
@@ -146,6 +149,6 @@ def test_no_record_gives_a_page_too() -> None:
             "estimated": [],
             "rerankers": [],
         },
-        "mended": 0,
+        "not_finite": 0,
         "calls": [],
     }

@@ -1,4 +1,4 @@
-"""The page of a recording, in a browser: overview, filters, drill-down by mouse and by keyboard."""
+"""The page of a recording, in a browser: overview, filters, and one candidate by mouse and by keyboard."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def recording() -> str:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 400])
-def test_it_stays_quiet_alone_and_in_its_width(look: Look, recording: str, width: int, scheme: str) -> None:
+def test_it_logs_nothing_loads_nothing_and_fits_its_width(look: Look, recording: str, width: int, scheme: str) -> None:
     def open_a_pair(page: Any) -> None:
         page.locator(LIST).nth(2).click()
         page.locator("#calls .detail .link", has_text="doc-").first.click()
@@ -35,18 +35,18 @@ def test_the_overview_says_what_the_recording_holds(look: Look, recording: str) 
         assert fact in words
 
 
-def test_calls_are_filtered_by_words_and_by_what_befell_them(look: Look, recording: str) -> None:
+def test_calls_are_filtered_by_words_and_by_outcome(look: Look, recording: str) -> None:
     def counts(page: Any) -> list[int]:
-        found = []
+        values = []
         for label in ("only degraded", "only failed"):
             page.get_by_label(label).check()
-            found.append(page.locator(LIST).count())
+            values.append(page.locator(LIST).count())
             page.get_by_label(label).uncheck()
         for text in ("(17)", "TENANT=ACME", "no such words"):
             page.get_by_label("Query, id, reranker or tag").fill(text)
-            found.append(page.locator(LIST).count())
+            values.append(page.locator(LIST).count())
         assert "No call fits these filters." in page.locator("#calls .list").inner_text()
-        return found
+        return values
 
     assert look(recording, counts) == [20, 12, 1, 30, 0]
 
@@ -103,11 +103,11 @@ def test_a_window_is_marked_by_characters_and_not_by_units_of_utf_16(look: Look)
     record = page_samples.record(1)
     record["candidates"][0] |= {"text": "😀😀 here 😀", "window": [3, 7]}
 
-    def marked(page: Any) -> str:
+    def open_candidate(page: Any) -> str:
         page.locator("#calls .detail .link", has_text="doc-").first.click()
         return page.locator(f"{PAIR} mark").inner_text()
 
-    assert look(trace_page([record]), marked) == "here"
+    assert look(trace_page([record]), open_candidate) == "here"
 
 
 def test_what_was_not_recorded_is_said(look: Look) -> None:
@@ -115,9 +115,9 @@ def test_what_was_not_recorded_is_said(look: Look) -> None:
         page.locator("#calls .detail .link", has_text="doc-").first.click()
         return page.locator("#page").inner_text()
 
-    found = look(trace_page([page_samples.record(1, query=None)]), words)
-    assert "Query not recorded" in found
-    assert "The text was not recorded." in found
+    values = look(trace_page([page_samples.record(1, query=None)]), words)
+    assert "Query not recorded" in values
+    assert "The text was not recorded." in values
 
 
 def test_a_failed_call_says_why_and_has_no_ranks(look: Look) -> None:
@@ -161,13 +161,13 @@ def test_hostile_words_are_harmless_and_seen(look: Look, words: str, width: int)
     record["trace"] |= {"step": words, "notes": [words], "failures": [words], "error": words, "model": words}
     record["candidates"][0] |= {"text": words * 200, "dropped": words, "metadata": {words: [words]}}
 
-    def seen(page: Any) -> str:
+    def open_candidate(page: Any) -> str:
         page.locator("#calls .detail .scroll .link").nth(8).click()
         assert page.locator("#page img, #page script").count() == 0
         return page.locator("#calls").evaluate("(node) => node.textContent")
 
     first = words.strip("\u2028\u2029\x00\x07")[:12].replace("\ud800", "")
-    assert first[:5] in look(trace_page([record]), seen, width=width)
+    assert first[:5] in look(trace_page([record]), open_candidate, width=width)
 
 
 def test_nothing_known_anywhere_is_drawn_as_dashes(look: Look) -> None:
@@ -195,11 +195,11 @@ def test_a_candidate_says_what_decided_against_its_neighbours_and_shows_its_wind
     c |= {"raw_score": None, "score": None, "visits": [visit | {"raw_score": 0.25, "cached": False}]}
     record["trace"]["children"] = [record["trace"] | {"step": "inner", "scores": {"b#2": 1.5, "b#1": 0.5, "bc#1": 9.0}}]
 
-    def seen(page: Any) -> str:
+    def open_candidate(page: Any) -> str:
         page.get_by_role("button", name="b", exact=True).last.click()
         return page.locator(".pair").inner_text()
 
-    words = look(trace_page([record]), seen, width=1280)
-    assert "at place 2; below a, which has a score; above c by first, with 1.5000 against 0.2500" in words
+    words = look(trace_page([record]), open_candidate, width=1280)
+    assert "2; below a, which has a score; above c by first, with 1.5000 against 0.2500" in words
     assert "from the cache" in words
-    assert "Its windows" in words and "b#2" in words and "bc#1" not in words
+    assert "Windows" in words and "b#2" in words and "bc#1" not in words

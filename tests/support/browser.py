@@ -1,4 +1,4 @@
-"""A browser that looks at pages; in a thread of its own, since Playwright leaves an event loop running in its own."""
+"""A browser that opens pages; on a thread of its own, since Playwright leaves an event loop running on its thread."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ CLIPPED = """() => {
 
 
 Look = Callable[..., Any]
-"""Takes a page's HTML and what to do with it; see `look`."""
+"""Takes a page's HTML and a function to call with the page; see `look`."""
 
 
 @pytest.fixture(scope="session")
@@ -51,24 +51,24 @@ def chromium() -> Iterator[tuple[ThreadPoolExecutor, Any]]:
 
 @pytest.fixture
 def look(chromium: tuple[ThreadPoolExecutor, Any], tmp_path: Path) -> Look:
-    """Open a page from a file, do something with it, and hold that it stayed quiet, alone and in its width."""
+    """Open a page from a file and call a function; check that it logs nothing, loads nothing, and fits its width."""
     thread, browser = chromium
     file = tmp_path / "page.html"
 
-    def seen(
+    def open_page(
         html: str, then: Callable[[Any], Any] = lambda page: None, *, width: int = 1280, scheme: str = "light"
     ) -> Any:
         file.write_text(html, encoding="utf-8")
         page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme, reduced_motion="reduce")
         page.set_default_timeout(20_000)
         noise: list[str] = []
-        asked: list[str] = []
+        requests: list[str] = []
         page.on("console", lambda message: noise.append(f"{message.type}: {message.text}"))
         page.on("pageerror", lambda error: noise.append(f"error: {error}"))
         page.on("dialog", lambda dialog: noise.append("a dialog"))
 
         def answer(route: Any) -> None:
-            asked.append(route.request.url)
+            requests.append(route.request.url)
             if route.request.url == file.as_uri():
                 route.continue_()
             else:
@@ -77,11 +77,11 @@ def look(chromium: tuple[ThreadPoolExecutor, Any], tmp_path: Path) -> Look:
         page.route("**/*", answer)
         try:
             page.goto(file.as_uri())
-            drawn(page)
+            wait_for_charts(page)
             result = then(page)
-            drawn(page)
+            wait_for_charts(page)
             assert noise == []
-            assert asked == [file.as_uri()]
+            assert requests == [file.as_uri()]
             assert page.evaluate(OVERFLOW) <= 0
             assert page.evaluate(CLIPPED) == []
             assert page.evaluate("window.hurt") is None
@@ -89,11 +89,11 @@ def look(chromium: tuple[ThreadPoolExecutor, Any], tmp_path: Path) -> Look:
         finally:
             page.close()
 
-    return lambda *args, **kwargs: thread.submit(seen, *args, **kwargs).result()
+    return lambda *args, **kwargs: thread.submit(open_page, *args, **kwargs).result()
 
 
-def drawn(page: Any) -> None:
-    """Wait until the charts are drawn: they are in the second frame after their place is there."""
+def wait_for_charts(page: Any) -> None:
+    """Wait until the charts are wait_for_charts: in the second frame after their boxes appear."""
     page.evaluate(
         "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(done))))"
     )

@@ -1,4 +1,4 @@
-"""Small judged collections whose texts tell their grades, and rerankers that read or ignore them."""
+"""Small judged collections whose texts name their grades, and rerankers that read or ignore the grades."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from rag_rerank.evaluation import Judged, JudgedQuery
 
 
 def collection(queries: int = 12, candidates: int = 12, seed: int = 0, *, good: bool = False) -> Judged:
-    """Return queries with two relevant documents, of grades 2 and 1, anywhere among the candidates or in front."""
+    """Return queries with two relevant documents, of grades 2 and 1; at random ranks, or first if ``good``."""
     chance = Random(seed)
-    made = []
+    judged_queries = []
     for q in range(queries):
         grades = [2, 1, *[0] * (candidates - 2)]
         if not good:
             chance.shuffle(grades)
-        made.append(
+        judged_queries.append(
             JudgedQuery(
                 id=f"q{q}",
                 text=f"question number {q}",
@@ -32,7 +32,7 @@ def collection(queries: int = 12, candidates: int = 12, seed: int = 0, *, good: 
                 metadata={"kind": "even" if q % 2 == 0 else "odd"},
             )
         )
-    return Judged(name="made up", queries=tuple(made), fingerprint=f"{queries} {candidates} {seed} {good}")
+    return Judged(name="made up", queries=tuple(judged_queries), fingerprint=f"{queries} {candidates} {seed} {good}")
 
 
 def written(judged: Judged, file: Path) -> str:
@@ -57,12 +57,12 @@ REGISTERED = {
     "chance": "support.judged_data:Chance",
     "moody": "support.judged_data:Moody",
 }
-"""What a test may add to the registry's names."""
+"""Names that a test may add to the registry."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Oracle(PointwiseReranker):
-    """Scores a text by the grade that it tells; remembers what it was asked."""
+    """Scores a text by the grade it names; ``asked`` lists the queries of all calls."""
 
     kind: ClassVar[str] = "oracle"
     asked: ClassVar[list[str]] = []
@@ -85,7 +85,7 @@ class Oracle(PointwiseReranker):
 
 @dataclass(frozen=True, kw_only=True)
 class Contrary(Oracle):
-    """Is always wrong."""
+    """Ranks the worst text first."""
 
     kind: ClassVar[str] = "contrary"
 
@@ -95,7 +95,7 @@ class Contrary(Oracle):
 
 @dataclass(frozen=True, kw_only=True)
 class Chance(Oracle):
-    """Knows nothing."""
+    """Scores at random."""
 
     kind: ClassVar[str] = "chance"
     seed: int = 0
@@ -106,7 +106,7 @@ class Chance(Oracle):
 
 @dataclass(frozen=True, kw_only=True)
 class Moody(Oracle):
-    """Raises what it was told for some queries, or for all."""
+    """Raises an error for queries that begin with ``on``; by default for all."""
 
     kind: ClassVar[str] = "moody"
     raises: Exception = field(default=RuntimeError(), compare=False, metadata={"live": True})

@@ -1,4 +1,4 @@
-"""Records and evaluations to draw: likely ones, made by chance, and ones with hostile words in every place."""
+"""Records and evaluations for pages, with random but plausible figures, and hostile texts to put into them."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ MEASURES = ("nDCG@10", "nDCG@3", "RR@10", "R@100")
 def record(
     number: int = 0, *, query: str | None = "how tall is K2?", name: str = "doc", size: int = 12
 ) -> dict[str, Any]:
-    """Return a call of a cascade; every third is degraded, every fifth failed."""
+    """Return the record of a cascade's call; every third is degraded, every fifth failed."""
     chance = random.Random(number)
     failed, top_k = number % 5 == 4, 5
     first = [f"{name}-{i}" for i in range(1, size + 1)]
@@ -91,7 +91,7 @@ def record(
 def evaluation(
     *, names: tuple[str, ...] = ("starter", "large", "api"), queries: int = 60, seed: int = 0
 ) -> dict[str, Any]:
-    """Return an evaluation with as many rerankers as names; its figures are by chance, and likely."""
+    """Return an evaluation with one reranker for each name; its figures are random but plausible."""
     chance = random.Random(seed)
     systems = (FIRST_STAGE, *names)
     lift = {name: 0.09 - 0.03 * i for i, name in enumerate(systems)} | {FIRST_STAGE: 0.0}
@@ -113,14 +113,16 @@ def evaluation(
         ),
         settings=EvaluationSettings(measures=MEASURES, depth=100, top_k=5, samples=10_000, seed=0),
         systems=tuple(_system(i, name, 0.48 + lift[name], queries, chance) for i, name in enumerate(systems)),
-        comparisons=tuple(_compared(name, lift[name], m, chance, queries) for m in MEASURES[:3] for name in names),
+        comparisons=tuple(_comparison(name, lift[name], m, chance, queries) for m in MEASURES[:3] for name in names),
         slices=tuple(
             Slice(
                 field=field,
                 value=value,
                 queries=max(1, queries // len(values)),
                 measures={name: {"nDCG@3": 0.5 + lift[name]} for name in systems},
-                comparisons=tuple(_compared(n, lift[n], m, chance, queries // 4) for m in MEASURES[:2] for n in names),
+                comparisons=tuple(
+                    _comparison(n, lift[n], m, chance, queries // 4) for m in MEASURES[:2] for n in names
+                ),
             )
             for field, values in {
                 "query class": ("how-to", "lookup", "troubleshooting"),
@@ -190,7 +192,7 @@ def _system(index: int, name: str, level: float, queries: int, chance: random.Ra
     )
 
 
-def _compared(name: str, lift: float, measure: str, chance: random.Random, queries: int) -> Comparison:
+def _comparison(name: str, lift: float, measure: str, chance: random.Random, queries: int) -> Comparison:
     mean = lift + chance.gauss(0, 0.03)
     p = chance.random() ** 4
     return Comparison(

@@ -1,4 +1,4 @@
-"""Judged collections and rerankers made by chance, of which it is known what is true."""
+"""Simulated judged collections and rerankers, whose true quality is known."""
 
 from __future__ import annotations
 
@@ -25,26 +25,28 @@ MEASURES = (PRIMARY, "nDCG@3")
 
 
 def collection(seed: int, *, queries: int = 50, candidates: int = 30, quality: float = 1.5) -> Judged:
-    """Return judged queries whose first stage puts relevant candidates higher, the more so the higher ``quality`` is.
+    """Return judged queries whose first stage ranks relevant candidates higher, the more so the higher ``quality`` is.
 
-    Of the candidates half have a judgment, of 0 to 3; one query in ten has no relevant candidate, and some relevant
-    documents are not among the candidates. With a quality of 0 the first stage is an order by chance.
+    Half of the candidates have a judgment, of 0 to 3; one query in ten has no relevant candidate, and some relevant
+    documents are not among the candidates. With a quality of 0 the first stage is a random order.
     """
     chance = random.Random(seed)
-    made = []
+    judged_queries = []
     for i in range(queries):
-        found = [chance.choices((0, 1, 2, 3), (80, 10, 6, 4))[0] for _ in range(candidates)]
+        by_rank = [chance.choices((0, 1, 2, 3), (80, 10, 6, 4))[0] for _ in range(candidates)]
         if i % 10 == 0:
-            found = [0] * candidates
-        elif not any(found):
-            found[chance.randrange(candidates)] = 1
-        found.sort(key=lambda grade: -(quality * grade + chance.gauss(0, 2)))
+            by_rank = [0] * candidates
+        elif not any(by_rank):
+            by_rank[chance.randrange(candidates)] = 1
+        by_rank.sort(key=lambda grade: -(quality * grade + chance.gauss(0, 2)))
         ids = [f"d{rank}" for rank in range(candidates)]
-        grades = {id: grade for id, grade in zip(ids, found, strict=True) if grade or chance.random() < 0.4}
-        missed = {f"m{j}": 1 for j in range(chance.choices((0, 1, 2), (6, 2, 1))[0] or not any(found))}
+        grades = {id: grade for id, grade in zip(ids, by_rank, strict=True) if grade or chance.random() < 0.4}
+        elsewhere = {f"m{j}": 1 for j in range(chance.choices((0, 1, 2), (6, 2, 1))[0] or not any(by_rank))}
         texts = tuple(Candidate(id, f"text of {id}") for id in ids)
-        made.append(JudgedQuery(id=f"q{i}", text=f"query {i}", candidates=texts, grades={**grades, **missed}))
-    return Judged(name=f"simulated {seed}", queries=tuple(made))
+        judged_queries.append(
+            JudgedQuery(id=f"q{i}", text=f"query {i}", candidates=texts, grades={**grades, **elsewhere})
+        )
+    return Judged(name=f"simulated {seed}", queries=tuple(judged_queries))
 
 
 def first_stage(judged: Judged) -> dict[str, list[str]]:
@@ -53,17 +55,17 @@ def first_stage(judged: Judged) -> dict[str, list[str]]:
 
 
 def shuffled(judged: Judged, seed: int) -> dict[str, list[str]]:
-    """Return what a reranker gives that knows nothing."""
+    """Return the orders of a reranker that scores at random."""
     return reranked(judged, seed, knows=0.0)
 
 
 def oracle(judged: Judged) -> dict[str, list[str]]:
-    """Return the best order there is."""
+    """Return the best orders."""
     return reranked(judged, 0, knows=math.inf)
 
 
 def reranked(judged: Judged, seed: int, *, knows: float) -> dict[str, list[str]]:
-    """Return what a reranker gives that sees grades through noise: of deviation 1, to grades times ``knows``."""
+    """Return the orders of a reranker that scores grades times ``knows``, plus noise of deviation 1."""
     chance = random.Random(seed)
 
     def score(grade: int) -> float:
@@ -76,17 +78,17 @@ def reranked(judged: Judged, seed: int, *, knows: float) -> dict[str, list[str]]
     return orders
 
 
-def decided(judged: Judged, rerankers: Mapping[str, Orders], *, samples: int = 2_000, **options: float) -> Verdict:
-    """Return the verdict on rerankers, by the whole way from orders to measures, tests and words."""
+def decide(judged: Judged, rerankers: Mapping[str, Orders], *, samples: int = 2_000, **options: float) -> Verdict:
+    """Return the verdict on rerankers, computed from their orders by way of measures and tests."""
     orders = {FIRST_STAGE: first_stage(judged), **rerankers}
-    values = {name: per_query(judged, ranked, MEASURES) for name, ranked in orders.items()}
-    return verdict(**parts(judged, orders, values, samples=samples), **options)
+    values = {name: per_query(judged, by_query, MEASURES) for name, by_query in orders.items()}
+    return verdict(**verdict_arguments(judged, orders, values, samples=samples), **options)
 
 
-def parts(
+def verdict_arguments(
     judged: Judged, orders: Mapping[str, Orders], values: Mapping[str, Mapping[str, Mapping[str, float]]], samples: int
 ) -> dict[str, object]:
-    """Return what `verdict` takes."""
+    """Return the arguments of `verdict`."""
     outcomes = tuple(
         Outcome(
             id=query.id,
@@ -97,7 +99,7 @@ def parts(
         )
         for query in judged.queries
     )
-    lost = [
+    failures = [
         failure(query, orders[FIRST_STAGE][query.id], relevant=1, top_k=5, scores={}, coverage={})
         for query in judged.queries
     ]
@@ -106,7 +108,7 @@ def parts(
             name=name,
             label=name,
             measures={m: estimate(by[m].values(), samples=samples) for m in by},
-            failures={"candidates": lost.count("candidates")} if name == FIRST_STAGE else {},
+            failures={"candidates": failures.count("candidates")} if name == FIRST_STAGE else {},
         )
         for name, by in values.items()
     )
@@ -138,8 +140,8 @@ def parts(
     }
 
 
-def timed(system: System, seconds: float, cost: float | None = None) -> System:
-    """Return a system that takes so long a query."""
+def with_times(system: System, seconds: float, cost: float | None = None) -> System:
+    """Return a system with this median time, twice that at the 95th percentile, and this cost."""
     return replace(system, p50=seconds, p95=2 * seconds, cost=cost)
 
 
@@ -163,8 +165,10 @@ def differences(kind: str, size: int = 20_000) -> np.ndarray:
     return np.array([a[query] - b[query] for query in a])
 
 
-def covers(population: np.ndarray, n: int, simulations: int, *, samples: int = 1_000, seed: int = 11) -> float:
-    """Return how often the interval of ``n`` values drawn from a population holds the population's mean."""
+def interval_coverage(
+    population: np.ndarray, n: int, simulations: int, *, samples: int = 1_000, seed: int = 11
+) -> float:
+    """Return how often the interval of ``n`` values from a population contains the population's mean."""
     rng, mean = np.random.default_rng((seed, n)), population.mean()
-    found = (estimate(rng.choice(population, n), samples=samples) for _ in range(simulations))
-    return sum(one.low <= mean <= one.high for one in found) / simulations
+    estimates = (estimate(rng.choice(population, n), samples=samples) for _ in range(simulations))
+    return sum(one.low <= mean <= one.high for one in estimates) / simulations

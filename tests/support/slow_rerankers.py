@@ -1,4 +1,4 @@
-"""Stand-ins that take time: as long as they were told, by the clock in place (see `clocks`)."""
+"""Rerankers for tests that take time, by the clock in use (see `virtual_clock`)."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from rag_rerank.types import Scores
 
 @dataclass(frozen=True, kw_only=True)
 class Timed(ScriptedReranker):
-    """Does what it was told to do after some time; a provider, so that it can be hedged.
+    """Answers like `ScriptedReranker`, but after some time; it is remote, so that it can be hedged.
 
     Args:
         seconds: Time of a call.
-        each: Time of a text, besides.
+        each: Additional time of each text.
     """
 
     kind: ClassVar[str] = "timed"
@@ -42,11 +42,12 @@ class Timed(ScriptedReranker):
 
 @dataclass(frozen=True, kw_only=True)
 class Flaky(ApiReranker):
-    """A provider without a wire: each attempt takes its time, and ends as the script says.
+    """A provider without a server: each attempt takes some time, and ends as scripted.
 
     Args:
-        script: What comes of the attempts, in their order: seconds and an error, or ``None`` for scores of 0.5; the
-            last entry repeats. An attempt that takes longer than it may is a timeout.
+        script: The attempts in their order: seconds and an error, or ``None`` for scores of 0.5; the last entry
+            repeats. An attempt that takes longer than its timeout ends in `BackendTimeout`.
+        obedient: Whether an attempt keeps its timeout.
     """
 
     kind: ClassVar[str] = "flaky"
@@ -63,7 +64,7 @@ class Flaky(ApiReranker):
         seconds, error = self.script[min(len(self.sent), len(self.script) - 1)]
         self.sent.append(clock.now())
         if self.obedient and seconds > timeout:
-            return timeout, exchange.late()
+            return timeout, exchange.timeout_error()
         return seconds, error
 
     def _send(self, exchange: Exchange, timeout: float) -> Reply:

@@ -1,4 +1,4 @@
-"""A made-up language: a word is a stem and an ending, and a passage is relevant where its words end as the query's."""
+"""A made-up language: a word is a stem and an ending; a passage is relevant if its words end like the query's."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from rag_rerank.training.data.examples import Example, Examples, Passage, Source
 
 ENDINGS = ("ka", "mo", "ti", "su")
 STEMS = tuple(a + b for a in "bdfglmnprstvz" for b in ("ab", "el", "im", "or", "un"))
-SEEN, HELD_OUT = STEMS[::2], STEMS[1::2]
-"""Stems of the training, and those that stand in the validation only."""
+TRAINING, HELD_OUT = STEMS[::2], STEMS[1::2]
+"""Stems of the training, and those of the validation."""
 
 SOURCE = Source(name="made-up", licence="CC0-1.0", path="made-up", sha256="0" * 64, queries=0, pairs=0)
 
 
-def examples(count: int, *, stems: tuple[str, ...] = SEEN, seed: int = 0, teacher: bool = False) -> Examples:
+def examples(count: int, *, stems: tuple[str, ...] = TRAINING, seed: int = 0, teacher: bool = False) -> Examples:
     """Return queries with four passages in random order, one of them relevant; or with a teacher's scores instead."""
-    chance = random.Random(seed)
-    made = []
+    rng = random.Random(seed)
+    items = []
     for _ in range(count):
-        ending = chance.choice(ENDINGS)
+        ending = rng.choice(ENDINGS)
         endings = [ending, *(end for end in ENDINGS if end != ending)]
-        chance.shuffle(endings)
-        texts = [" ".join(chance.choice(stems) + end for _ in range(3)) for end in endings]
+        rng.shuffle(endings)
+        texts = [" ".join(rng.choice(stems) + end for _ in range(3)) for end in endings]
         passages = tuple(
             Passage(
                 text=text,
@@ -36,12 +36,12 @@ def examples(count: int, *, stems: tuple[str, ...] = SEEN, seed: int = 0, teache
             )
             for text, end in zip(texts, endings, strict=True)
         )
-        made.append(Example(query=chance.choice(stems) + ending, passages=passages, source=SOURCE.name))
-    return Examples(examples=tuple(made), sources=(SOURCE,))
+        items.append(Example(query=rng.choice(stems) + ending, passages=passages, source=SOURCE.name))
+    return Examples(examples=tuple(items), sources=(SOURCE,))
 
 
 def checkpoint(folder: Path, *, head: bool = True, layers: int = 2, late: bool = False) -> Path:
-    """Write a BERT of hidden size 32 that speaks the language, with random weights; or one of late interaction."""
+    """Write a BERT of hidden size 32 with the language's tokenizer and random weights; or one of late interaction."""
     import tokenizers
     import torch
     from tokenizers import decoders, models, normalizers, pre_tokenizers
@@ -63,11 +63,13 @@ def checkpoint(folder: Path, *, head: bool = True, layers: int = 2, late: bool =
     )
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save(str(folder / "tokenizer.json"))
-    named = {f"{name}_token": f"[{name.upper()}]" for name in ("cls", "sep", "pad", "unk", "mask")}
-    settings = {"tokenizer_class": "BertTokenizer", "model_max_length": 64, "do_lower_case": True, **named}
+    special_tokens = {f"{name}_token": f"[{name.upper()}]" for name in ("cls", "sep", "pad", "unk", "mask")}
+    settings = {"tokenizer_class": "BertTokenizer", "model_max_length": 64, "do_lower_case": True, **special_tokens}
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
-    made, model = architecture() if late else (BertConfig, BertForSequenceClassification if head else BertModel)
-    config = made(
+    config_class, model_class = (
+        architecture() if late else (BertConfig, BertForSequenceClassification if head else BertModel)
+    )
+    config = config_class(
         vocab_size=len(vocabulary),
         hidden_size=32,
         num_hidden_layers=layers,
@@ -79,5 +81,5 @@ def checkpoint(folder: Path, *, head: bool = True, layers: int = 2, late: bool =
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(7)
-        model(config).save_pretrained(folder)
+        model_class(config).save_pretrained(folder)
     return folder

@@ -1,4 +1,4 @@
-"""Small examples, and text that is surely unrelated."""
+"""Small training examples, and unrelated random texts."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ def example(query: str, *positives: str, others: tuple[str, ...] = (), source: s
     return Example(query=query, passages=passages, source=source)
 
 
-def examples(*made: Example) -> Examples:
+def examples(*items: Example) -> Examples:
     sources = tuple(
         Source(name=name, licence=None, path=name, sha256="0", queries=1, pairs=1)
-        for name in dict.fromkeys(one.source for one in made)
+        for name in dict.fromkeys(item.source for item in items)
     )
-    return Examples(examples=made, sources=sources)
+    return Examples(examples=items, sources=sources)
 
 
 def text(length: int, *seed: object) -> str:
-    """Return words of which two texts with other seeds share few, and next to no pair in a row."""
-    chance = Random(" ".join(map(str, seed)))
-    return " ".join(f"w{chance.randrange(2000)}" for _ in range(length))
+    """Return random words; two texts with different seeds share few of them, and hardly two in a row."""
+    rng = Random(" ".join(map(str, seed)))
+    return " ".join(f"w{rng.randrange(2000)}" for _ in range(length))

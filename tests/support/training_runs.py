@@ -1,4 +1,4 @@
-"""Training runs in tests: on one thread, and with the checkpoint copied where the finished folder would be made."""
+"""Training runs in tests: on one thread, and with a copy of the checkpoint in place of the finished folder."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ QUICK = TrainingSettings(
 
 @contextmanager
 def copying() -> Iterator[list[Card]]:
-    """Copy the checkpoint in place of `complete`, and give the cards that it was handed."""
+    """Copy the checkpoint in place of `complete`, and yield the cards of the calls."""
     import torch
 
     cards: list[Card] = []
 
-    def complete(checkpoint: Path, out: Path, *, card: Card, run: Mapping[str, Any], **given: Any) -> TrainedModel:
-        """Stand in for what makes ONNX files, int8 and card of a checkpoint."""
+    def complete(checkpoint: Path, out: Path, *, card: Card, run: Mapping[str, Any], **options: Any) -> TrainedModel:
+        """Replace the writing of ONNX files, int8 and card."""
         cards.append(card)
         shutil.copytree(checkpoint, out)
         (out / "training.json").write_text(json.dumps(run))
@@ -47,10 +47,10 @@ def weights(folder: Path) -> dict[str, Any]:
     """Return the tensors of a checkpoint by name."""
     from safetensors.torch import load_file
 
-    found: dict[str, Any] = load_file(folder / "model.safetensors")
-    return found
+    tensors: dict[str, Any] = load_file(folder / "model.safetensors")
+    return tensors
 
 
-def made_base(folder: Path) -> str:
-    """Write the base that tests begin with."""
+def write_base(folder: Path) -> str:
+    """Write the base of the tests."""
     return str(checkpoint(folder))

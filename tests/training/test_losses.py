@@ -12,8 +12,8 @@ from rag_rerank.training import losses
 from rag_rerank.training.data.examples import Example, Origin, Passage
 
 
-class Given(CrossEncoder):
-    """A model whose logit of a passage is the number that the passage is."""
+class NumberReader(CrossEncoder):
+    """A model whose logit of a passage is the number that is its text."""
 
     device = torch.device("cpu")
 
@@ -29,13 +29,13 @@ class Given(CrossEncoder):
 
 def loss(name: str, *lists: tuple[list[float], list[float]]) -> float:
     inputs = [["q"] * len(lists), [[str(logit) for logit in logits] for logits, _ in lists]]
-    found = losses.loss_of(name, Given())(inputs, [torch.tensor(labels) for _, labels in lists])  # type: ignore[arg-type]
-    return float(found)
+    value = losses.build_loss(name, NumberReader())(inputs, [torch.tensor(labels) for _, labels in lists])  # type: ignore[arg-type]
+    return float(value)
 
 
 def labels(name: str, *passages: Passage) -> list[float]:
-    found = losses.with_labels(name, Example(query="q", passages=passages, source="s"))  # type: ignore[arg-type]
-    return [label for _, label in found]
+    labelled = losses.label_passages(name, Example(query="q", passages=passages, source="s"))  # type: ignore[arg-type]
+    return [label for _, label in labelled]
 
 
 def passage(text: str, grade: float | None, *, teacher: float | None = None, origin: Origin = "judged") -> Passage:
@@ -52,8 +52,8 @@ def test_listwise_is_the_cross_entropy_of_the_softmax_with_the_share_of_each_gra
 def test_listwise_with_a_teacher_is_listnet_whose_target_is_the_softmax_of_its_scores() -> None:
     scores = labels("listwise", passage("a", None, teacher=1.0), passage("b", None, teacher=-1.0))
     target = math.exp(1) / (math.exp(1) + math.exp(-1))
-    given = math.exp(2) / (math.exp(2) + math.exp(0))
-    by_hand = -(target * math.log(given) + (1 - target) * math.log(1 - given))
+    share = math.exp(2) / (math.exp(2) + math.exp(0))
+    by_hand = -(target * math.log(share) + (1 - target) * math.log(1 - share))
     assert loss("listwise", ([2, 0], scores)) == pytest.approx(by_hand, rel=1e-5)
 
 
@@ -65,11 +65,11 @@ def test_listwise_is_the_mean_over_queries_whatever_their_lengths() -> None:
 
 
 def test_bce_is_the_mean_log_loss_over_all_pairs() -> None:
-    found = labels("bce", passage("a", 2), passage("b", 0), passage("c", None, origin="bm25"))
-    assert found == [1.0, 0.0, 0.0]
+    targets = labels("bce", passage("a", 2), passage("b", 0), passage("c", None, origin="bm25"))
+    assert targets == [1.0, 0.0, 0.0]
     sigmoid = [1 / (1 + math.exp(-s)) for s in (2, 1, -1)]
     by_hand = -(math.log(sigmoid[0]) + math.log(1 - sigmoid[1]) + math.log(1 - sigmoid[2])) / 3
-    assert loss("bce", ([2, 1], found[:2]), ([-1], found[2:])) == pytest.approx(by_hand, rel=1e-5)
+    assert loss("bce", ([2, 1], targets[:2]), ([-1], targets[2:])) == pytest.approx(by_hand, rel=1e-5)
 
 
 def test_margin_mse_is_the_mean_squared_difference_of_margins_over_the_pairs_of_each_query() -> None:
@@ -103,7 +103,7 @@ def test_lambda_weighs_each_pair_as_ndcg_loss_2_plus_plus_does() -> None:
 
 
 @pytest.mark.parametrize("name", ["listwise", "ranknet"])
-def test_grades_go_before_a_teachers_scores(name: str) -> None:
+def test_grades_precede_a_teachers_scores(name: str) -> None:
     graded = (passage("a", 1, teacher=-3.0), passage("b", 0, teacher=3.0))
     first, second = labels(name, *graded)
     assert first > second
@@ -122,6 +122,6 @@ def test_grades_of_zero_and_below_are_the_same() -> None:
     ("name", "words"),
     [("margin-mse", "--filter-teacher"), ("bce", "--mine"), ("lambda", "teacher scores alone"), ("listwise", "--mine")],
 )
-def test_a_loss_that_finds_nothing_says_how_to_get_it(name: str, words: str) -> None:
+def test_a_loss_without_labels_says_how_to_get_some(name: str, words: str) -> None:
     with pytest.raises(InputError, match=words):
-        losses.check(name, [])  # type: ignore[arg-type]
+        losses.check_labels(name, [])  # type: ignore[arg-type]

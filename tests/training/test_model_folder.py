@@ -1,4 +1,4 @@
-"""The folder that a training ends in: every backend loads it, they agree, and it appears whole or not at all."""
+"""The folder of a trained model: every backend loads it, they agree, and it appears whole or not at all."""
 
 from __future__ import annotations
 
@@ -54,9 +54,9 @@ def judged(family: str, queries: int = 24) -> Judged:
     chance = Random(0)
     words = [word for line in LINES for word in line.split()]
     texts = [[" ".join(chance.choices(words, k=9)) for _ in range(10)] for _ in range(queries)]
-    asked = [" ".join(chance.choices(words, k=4)) for _ in range(queries)]
+    questions = [" ".join(chance.choices(words, k=4)) for _ in range(queries)]
     with build(f"torch:{saved(family)}") as reranker:
-        scores = [reranker.score(query, rows).values for query, rows in zip(asked, texts, strict=True)]
+        scores = [reranker.score(query, rows).values for query, rows in zip(questions, texts, strict=True)]
     middle = sorted(score for row in scores for score in row)[5 * queries]
     return Judged(
         name="held out",
@@ -64,7 +64,7 @@ def judged(family: str, queries: int = 24) -> Judged:
         queries=tuple(
             JudgedQuery(
                 id=f"q{q}",
-                text=asked[q],
+                text=questions[q],
                 candidates=tuple(Candidate(f"q{q}d{i}", text) for i, text in enumerate(texts[q])),
                 grades={f"q{q}d{i}": int((score > middle) != (chance.random() < 0.2)) for i, score in enumerate(row)},
             )
@@ -79,7 +79,7 @@ def family(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="module")
-def made(family: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TrainedModel]:
+def result(family: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TrainedModel]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rag_rerank.export.compact_weights, "_SMALLEST", 1)
         out = tmp_path_factory.mktemp(family) / "models" / "mine"
@@ -95,10 +95,10 @@ def files(folder: Path) -> set[str]:
     return {file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()}
 
 
-def test_the_folder_holds_all_forms_and_nothing_that_a_trainer_left(made: TrainedModel, family: str) -> None:
+def test_the_folder_contains_all_forms_and_no_files_of_the_trainer(result: TrainedModel, family: str) -> None:
     small = ("config.json", "tokenizer.json", "tokenizer_config.json", "rag_rerank.json", "calibration.json")
     modules = ("1_Pooling/", "2_Dense/", "3_LayerNorm/", "4_Dense/") if family == "ettin" else ()
-    assert files(made.path) == {
+    assert files(result.path) == {
         *small,
         *(f"int8/{name}" for name in (*small, "model.onnx")),
         *("onnx/model.onnx", "model.safetensors", "README.md", "training.json"),
@@ -106,61 +106,61 @@ def test_the_folder_holds_all_forms_and_nothing_that_a_trainer_left(made: Traine
         *(f"{module}config.json" for module in modules),
         *(f"{module}model.safetensors" for module in modules[1:]),
     }
-    assert list(made.path.parent.iterdir()) == [made.path]
-    assert json.loads((made.path / "training.json").read_text()) == RUN
+    assert list(result.path.parent.iterdir()) == [result.path]
+    assert json.loads((result.path / "training.json").read_text()) == RUN
 
 
-def test_the_weights_are_the_checkpoints(made: TrainedModel, family: str) -> None:
+def test_the_weights_are_the_checkpoints(result: TrainedModel, family: str) -> None:
     for file in saved(family).rglob("*.safetensors"):
-        assert (made.path / file.relative_to(saved(family))).read_bytes() == file.read_bytes()
+        assert (result.path / file.relative_to(saved(family))).read_bytes() == file.read_bytes()
 
 
-def test_every_backend_loads_it_and_they_agree(made: TrainedModel) -> None:
-    wanted = logits(f"torch:{made.path}")
-    assert max(wanted) - min(wanted) > 2
-    assert logits(f"onnx:{made.path}") == pytest.approx(wanted, abs=TOLERANCE, rel=TOLERANCE)
-    rounded = logits(f"onnx:{made.path}/int8")
-    assert rounded == pytest.approx(wanted, abs=0.5)
-    assert rounded != pytest.approx(wanted, abs=TOLERANCE)
+def test_every_backend_loads_it_and_they_agree(result: TrainedModel) -> None:
+    expected = logits(f"torch:{result.path}")
+    assert max(expected) - min(expected) > 2
+    assert logits(f"onnx:{result.path}") == pytest.approx(expected, abs=TOLERANCE, rel=TOLERANCE)
+    rounded = logits(f"onnx:{result.path}/int8")
+    assert rounded == pytest.approx(expected, abs=0.5)
+    assert rounded != pytest.approx(expected, abs=TOLERANCE)
 
 
-def test_it_scores_as_the_checkpoint_did(made: TrainedModel, family: str) -> None:
-    assert logits(f"torch:{made.path}") == pytest.approx(logits(f"torch:{saved(family)}"), abs=1e-6)
+def test_it_scores_as_the_checkpoint_did(result: TrainedModel, family: str) -> None:
+    assert logits(f"torch:{result.path}") == pytest.approx(logits(f"torch:{saved(family)}"), abs=1e-6)
 
 
-def test_sentence_transformers_gives_the_same_logits(made: TrainedModel) -> None:
+def test_sentence_transformers_gives_the_same_logits(result: TrainedModel) -> None:
     import torch
     from sentence_transformers import CrossEncoder
 
     with quiet():
-        model = CrossEncoder(str(made.path), device="cpu")
+        model = CrossEncoder(str(result.path), device="cpu")
     short = [document for document in DOCUMENTS if len(document) < 200]
     pairs = [(query, document) for query in QUERIES for document in short]
-    given = model.predict(pairs, activation_fn=torch.nn.Identity(), show_progress_bar=False).tolist()
-    with build(f"onnx:{made.path}") as loaded:
-        wanted = [value for query in QUERIES for value in loaded.score(query, short).values]
-    assert given == pytest.approx(wanted, abs=TOLERANCE, rel=TOLERANCE)
+    predictions = model.predict(pairs, activation_fn=torch.nn.Identity(), show_progress_bar=False).tolist()
+    with build(f"onnx:{result.path}") as loaded:
+        expected = [value for query in QUERIES for value in loaded.score(query, short).values]
+    assert predictions == pytest.approx(expected, abs=TOLERANCE, rel=TOLERANCE)
 
 
 def test_the_int8_form_is_what_an_export_in_int8_makes(
-    made: TrainedModel, family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    result: TrainedModel, family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rag_rerank.export.compact_weights, "_SMALLEST", 1)
     report = export(str(saved(family)), tmp_path / "int8", weights="int8")
-    assert files(tmp_path / "int8") | {"calibration.json"} == files(made.path / "int8")
+    assert files(tmp_path / "int8") | {"calibration.json"} == files(result.path / "int8")
     for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
-        assert (tmp_path / "int8" / name).read_bytes() == (made.path / "int8" / name).read_bytes()
-    assert logits(f"onnx:{tmp_path / 'int8'}") == logits(f"onnx:{made.path}/int8")
-    assert made.card.measured is not None
-    assert made.card.measured.differences["int8"] == report.max_difference
-    origin = json.loads((made.path / "int8" / "rag_rerank.json").read_text())
+        assert (tmp_path / "int8" / name).read_bytes() == (result.path / "int8" / name).read_bytes()
+    assert logits(f"onnx:{tmp_path / 'int8'}") == logits(f"onnx:{result.path}/int8")
+    assert result.card.measured is not None
+    assert result.card.measured.differences["int8"] == report.max_difference
+    origin = json.loads((result.path / "int8" / "rag_rerank.json").read_text())
     assert (origin["source"], origin["licence"], origin["weights"]) == ("our-reranker", "Apache-2.0", "int8")
 
 
-def test_the_maps_belong_to_the_folder_wherever_it_is_put(made: TrainedModel, tmp_path: Path) -> None:
-    moved = Path(shutil.copytree(made.path, tmp_path / "elsewhere"))
+def test_the_maps_belong_to_the_folder_wherever_it_is_put(result: TrainedModel, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(result.path, tmp_path / "elsewhere"))
     query, candidates = QUERIES[0], DOCUMENTS[:4]
-    for folder in (made.path, made.path / "int8", moved, moved / "int8"):
+    for folder in (result.path, result.path / "int8", copy, copy / "int8"):
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             ranking = build(
@@ -170,9 +170,9 @@ def test_the_maps_belong_to_the_folder_wherever_it_is_put(made: TrainedModel, tm
         assert 0 < min(hit.score for hit in ranking) < max(hit.score for hit in ranking) < 1
 
 
-def test_the_code_in_the_card_runs(made: TrainedModel, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
-    monkeypatch.chdir(made.path.parent)
-    code = (made.path / "README.md").read_text().split("```python\n")[1].split("```")[0]
+def test_the_code_in_the_card_runs(result: TrainedModel, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    monkeypatch.chdir(result.path.parent)
+    code = (result.path / "README.md").read_text().split("```python\n")[1].split("```")[0]
     assert "calibrated" in code
     exec(code.replace("DIR", "./mine"), {})
     (first, *_), *others = (line.split() for line in capsys.readouterr().out.splitlines())
@@ -180,14 +180,16 @@ def test_the_code_in_the_card_runs(made: TrainedModel, monkeypatch: pytest.Monke
     assert len(others) == 1
 
 
-def test_a_map_of_another_form_is_still_doubted(made: TrainedModel) -> None:
-    for spec in (f"torch:{made.path}", f"onnx:{made.path}/int8"):
+def test_a_map_of_another_form_still_warns(result: TrainedModel) -> None:
+    for spec in (f"torch:{result.path}", f"onnx:{result.path}/int8"):
         with pytest.warns(CalibrationWarning, match=r"fitted on onnx:our-reranker, model our-reranker, on"):
-            Calibrated(reranker=build(spec), map=str(made.path / "calibration.json")).rerank(QUERIES[0], DOCUMENTS[:2])
+            Calibrated(reranker=build(spec), map=str(result.path / "calibration.json")).rerank(
+                QUERIES[0], DOCUMENTS[:2]
+            )
 
 
-def test_records_beside_a_model_are_no_part_of_it_and_its_tokenizer_is(made: TrainedModel, tmp_path: Path) -> None:
-    folder = Path(shutil.copytree(made.path, tmp_path / "copy"))
+def test_records_beside_a_model_are_no_part_of_it_and_its_tokenizer_is(result: TrainedModel, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(result.path, tmp_path / "copy"))
 
     def identities() -> list[str]:
         return [build(f"{spec}:{folder}").identity for spec in ("onnx", "torch")]
@@ -204,11 +206,11 @@ def test_records_beside_a_model_are_no_part_of_it_and_its_tokenizer_is(made: Tra
     assert not set(identities()) & set(before)
 
 
-def test_the_card_tells_what_was_measured_and_no_path(made: TrainedModel, family: str) -> None:
+def test_the_card_contains_the_measurements_and_no_path(result: TrainedModel, family: str) -> None:
     import safetensors.torch
 
-    written = (made.path / "README.md").read_text()
-    measured = made.card.measured
+    readme = (result.path / "README.md").read_text()
+    measured = result.card.measured
     assert measured is not None
     assert measured.window == WINDOW
     assert measured.parameters == sum(
@@ -217,14 +219,16 @@ def test_the_card_tells_what_was_measured_and_no_path(made: TrainedModel, family
         for tensor in safetensors.torch.load_file(file).values()
     )
     assert measured.differences["onnx"] <= TOLERANCE < measured.differences["int8"]
-    assert set(measured.bytes) == {name for name in files(made.path) if name.endswith((".onnx", ".safetensors"))}
-    assert all(size == (made.path / name).stat().st_size for name, size in measured.bytes.items())
-    assert made.calibration is not None
-    assert made.card.calibration == made.calibration.fitted
-    assert "240 judged candidates of 24 queries (held out)" in written
-    named = [made.path / name for name in ("README.md", "calibration.json", "rag_rerank.json", "int8/rag_rerank.json")]
-    for file in named:
-        for place in (str(made.path.parent), str(saved(family).parent), ".rag-rerank-draft"):
+    assert set(measured.bytes) == {name for name in files(result.path) if name.endswith((".onnx", ".safetensors"))}
+    assert all(size == (result.path / name).stat().st_size for name, size in measured.bytes.items())
+    assert result.calibration is not None
+    assert result.card.calibration == result.calibration.fitted
+    assert "240 judged candidates of 24 queries (held out)" in readme
+    texts = [
+        result.path / name for name in ("README.md", "calibration.json", "rag_rerank.json", "int8/rag_rerank.json")
+    ]
+    for file in texts:
+        for place in (str(result.path.parent), str(saved(family).parent), ".rag-rerank-draft"):
             assert place not in file.read_text(), f"{place} in {file.name}"
 
 
@@ -236,10 +240,10 @@ def test_without_enough_judgments_the_card_says_why_there_is_no_map(
     tmp_path: Path, calibration: int | None, why: str
 ) -> None:
     few = calibration and judged("bert", calibration)
-    made = complete(saved("bert"), tmp_path / "mine", calibration=few, card=CARD)
-    assert made.calibration is None
-    assert not {name for name in files(made.path) if "calibration" in name or "training" in name}
-    assert f"There is no `calibration.json`: {why}" in (made.path / "README.md").read_text()
+    result = complete(saved("bert"), tmp_path / "mine", calibration=few, card=CARD)
+    assert result.calibration is None
+    assert not {name for name in files(result.path) if "calibration" in name or "training" in name}
+    assert f"There is no `calibration.json`: {why}" in (result.path / "README.md").read_text()
 
 
 def test_a_model_is_loaded_and_traced_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -249,7 +253,7 @@ def test_a_model_is_loaded_and_traced_once(tmp_path: Path, monkeypatch: pytest.M
     for owner, name in ((torch.onnx, "export"), (rag_rerank.export, "CrossEncoderModel")):
         real = getattr(owner, name)
         monkeypatch.setattr(
-            owner, name, lambda *given, real=real, name=name, **more: (calls.append(name), real(*given, **more))[1]
+            owner, name, lambda *args, real=real, name=name, **options: (calls.append(name), real(*args, **options))[1]
         )
     complete(saved("bert"), tmp_path / "mine", card=CARD)
     assert sorted(calls) == ["CrossEncoderModel", "export"]
@@ -266,12 +270,12 @@ def test_weights_too_large_for_one_file_lie_beside_it(tmp_path: Path, monkeypatc
         onnx.save_model(onnx.load(file), file, save_as_external_data=True, location="w", size_threshold=0)
 
     monkeypatch.setattr(torch.onnx, "export", scattered)
-    made = complete(saved("bert"), tmp_path / "mine", card=CARD)
-    assert {file.name for file in (made.path / "onnx").iterdir()} == {"model.onnx", "model.onnx_data"}
-    assert made.card.measured is not None
-    assert "onnx/model.onnx_data" in made.card.measured.bytes
-    assert logits(f"onnx:{made.path}") == pytest.approx(logits(f"torch:{made.path}"), abs=TOLERANCE, rel=TOLERANCE)
-    assert [file.name for file in (made.path / "int8").glob("model*")] == ["model.onnx"]
+    result = complete(saved("bert"), tmp_path / "mine", card=CARD)
+    assert {file.name for file in (result.path / "onnx").iterdir()} == {"model.onnx", "model.onnx_data"}
+    assert result.card.measured is not None
+    assert "onnx/model.onnx_data" in result.card.measured.bytes
+    assert logits(f"onnx:{result.path}") == pytest.approx(logits(f"torch:{result.path}"), abs=TOLERANCE, rel=TOLERANCE)
+    assert [file.name for file in (result.path / "int8").glob("model*")] == ["model.onnx"]
 
 
 def test_an_existing_folder_and_an_impossible_record_are_refused_before_the_work(
@@ -287,7 +291,7 @@ def test_an_existing_folder_and_an_impossible_record_are_refused_before_the_work
     assert files(tmp_path) == {"kept.txt"}
 
 
-@pytest.mark.parametrize("where", ["write_forms", "copy_checkpoint", "calibrate", "text"])
+@pytest.mark.parametrize("where", ["write_forms", "copy_checkpoint", "calibrate", "render"])
 def test_a_full_disk_leaves_the_checkpoint_and_nothing_else(
     where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -304,7 +308,7 @@ def test_a_full_disk_leaves_the_checkpoint_and_nothing_else(
 
 
 @pytest.mark.parametrize("kilobytes", [8, 40, 80])
-def test_a_write_that_the_system_refuses_is_told_wherever_it_comes(kilobytes: int, tmp_path: Path) -> None:
+def test_a_write_that_the_system_refuses_is_an_error_wherever_it_happens(kilobytes: int, tmp_path: Path) -> None:
     resource = pytest.importorskip("resource")
     sizes = sorted(file.stat().st_size // 1000 for file in saved("bert").glob("*.*"))
     assert sizes[-1] > 100, "the weights are to be larger than the limits here"
@@ -318,7 +322,7 @@ def test_a_write_that_the_system_refuses_is_told_wherever_it_comes(kilobytes: in
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_is_no_trained_cross_encoder_is_refused_by_its_path(tmp_path: Path) -> None:
+def test_a_folder_without_a_trained_cross_encoder_is_refused_by_its_path(tmp_path: Path) -> None:
     torn = Path(shutil.copytree(saved("bert"), tmp_path / "torn"))
     weights = torn / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1000])
@@ -328,7 +332,7 @@ def test_what_is_no_trained_cross_encoder_is_refused_by_its_path(tmp_path: Path)
         (tiny_checkpoints.made("qwen3"), "only cross-encoders"),
         (tmp_path / "nowhere", "no such folder"),
     ):
-        with pytest.raises(ModelLoadError, match=why) as told:
+        with pytest.raises(ModelLoadError, match=why) as caught:
             complete(source, tmp_path / "mine", card=CARD)
-        assert str(source) in str(told.value)
+        assert str(source) in str(caught.value)
     assert list(tmp_path.iterdir()) == [torn]

@@ -1,4 +1,4 @@
-"""A run that was interrupted ends as if it had not been, whatever it was; and what is damaged is not trusted."""
+"""An interrupted run ends as an uninterrupted one, whatever interrupts it; and a damaged checkpoint is not used."""
 
 import json
 import os
@@ -48,7 +48,7 @@ with copying():
 
 
 class Interrupt:
-    """Progress that raises after some step; ``steps`` are those that were done."""
+    """Progress that raises after some step; ``steps`` lists the finished ones."""
 
     def __init__(self, at: int | None = None) -> None:
         self.at = at
@@ -61,14 +61,14 @@ class Interrupt:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def stubbed() -> Iterator[None]:
+def copied_folders() -> Iterator[None]:
     with copying():
         yield
 
 
 @pytest.fixture(scope="module")
 def through(base: str, tmp_path_factory: pytest.TempPathFactory) -> TrainingRun:
-    """A run that nothing interrupted."""
+    """An uninterrupted run."""
     return again(tmp_path_factory.mktemp("through") / "out", base)
 
 
@@ -78,7 +78,7 @@ def again(out: Path, base: str, at: int | None = None, **options: Any) -> Traini
 
 
 def interrupted(out: Path, base: str, at: int) -> Path:
-    """Interrupt a run, and return where its checkpoints are."""
+    """Interrupt a run, and return the folder of its checkpoints."""
     with pytest.raises(KeyboardInterrupt):
         again(out, base, at)
     return out.with_name("out.checkpoints")
@@ -89,12 +89,12 @@ def steps(folder: Path) -> list[int]:
 
 
 def same(one: TrainingRun, other: TrainingRun) -> bool:
-    """Whether two runs came to the same, bit by bit."""
+    """Whether two runs ended with the same weights and curve, bit by bit."""
     files = [run.folder / "model.safetensors" for run in (one, other)]
     return files[0].read_bytes() == files[1].read_bytes() and one.curve == other.curve
 
 
-def test_the_run_of_these_tests_is_worth_interrupting(through: TrainingRun) -> None:
+def test_the_run_of_these_tests_has_enough_steps_to_interrupt(through: TrainingRun) -> None:
     losses = {point.loss for point in through.curve}
     assert (through.steps, len(losses)) == (12, 7)
     assert through.best_step > 0
@@ -105,23 +105,23 @@ def test_the_run_of_these_tests_is_worth_interrupting(through: TrainingRun) -> N
 def test_an_interrupted_run_ends_with_the_same_weights_and_curve(
     through: TrainingRun, base: str, tmp_path: Path, at: int
 ) -> None:
-    kept = steps(interrupted(tmp_path / "out", base, at))
-    assert kept and max(kept) < at
-    going = Interrupt()
-    made = again(tmp_path / "out", base, progress=going)
-    assert same(made, through)
-    assert made.best_step == through.best_step
-    assert going.steps == list(range(max(kept) + 1, 13))
-    assert [session["step"] for session in made.sessions] == [0, max(kept)]
+    before = steps(interrupted(tmp_path / "out", base, at))
+    assert before and max(before) < at
+    progress = Interrupt()
+    result = again(tmp_path / "out", base, progress=progress)
+    assert same(result, through)
+    assert result.best_step == through.best_step
+    assert progress.steps == list(range(max(before) + 1, 13))
+    assert [session["step"] for session in result.sessions] == [0, max(before)]
 
 
-def test_interrupted_again_and_again_it_ends_with_the_same(through: TrainingRun, base: str, tmp_path: Path) -> None:
+def test_several_interruptions_change_nothing(through: TrainingRun, base: str, tmp_path: Path) -> None:
     for at in (2, 7):
         interrupted(tmp_path / "out", base, at)
     assert same(again(tmp_path / "out", base), through)
 
 
-def test_without_a_validation_it_goes_on_from_the_last_checkpoint_too(base: str, tmp_path: Path) -> None:
+def test_without_a_validation_it_resumes_from_the_last_checkpoint_too(base: str, tmp_path: Path) -> None:
     settings = replace(SETTINGS, evaluate_every=5, checkpoint_every=3)
 
     def plain(out: Path, at: int | None = None) -> TrainingRun:
@@ -130,32 +130,32 @@ def test_without_a_validation_it_goes_on_from_the_last_checkpoint_too(base: str,
 
     with pytest.raises(KeyboardInterrupt):
         plain(tmp_path / "out", 8)
-    made = plain(tmp_path / "out")
-    assert [session["step"] for session in made.sessions] == [0, 6]
-    assert made.best_step == 12
-    assert same(made, plain(tmp_path / "through"))
+    result = plain(tmp_path / "out")
+    assert [session["step"] for session in result.sessions] == [0, 6]
+    assert result.best_step == 12
+    assert same(result, plain(tmp_path / "through"))
 
 
-def test_patience_goes_on_where_it_was(base: str, tmp_path: Path) -> None:
+def test_a_resumed_run_keeps_its_patience(base: str, tmp_path: Path) -> None:
     slow = replace(SETTINGS, learning_rate=1e-9, evaluate_every=2, patience=3, checkpoint_every=1)
     with pytest.raises(KeyboardInterrupt):
         again(tmp_path / "out", base, 5, settings=slow)
-    made = again(tmp_path / "out", base, settings=slow)
-    assert [point.step for point in made.curve] == [0, 2, 4, 6]
+    result = again(tmp_path / "out", base, settings=slow)
+    assert [point.step for point in result.curve] == [0, 2, 4, 6]
 
 
-def test_a_killed_process_leaves_what_another_one_goes_on_with(through: TrainingRun, base: str, tmp_path: Path) -> None:
+def test_another_process_resumes_a_killed_one(through: TrainingRun, base: str, tmp_path: Path) -> None:
     folder = Path(__file__).parents[1]
     environment = {**os.environ, "PYTHONPATH": f"{folder}:{folder.parent}"}
     command = [sys.executable, "-c", KILLED, str(tmp_path / "out"), base, json.dumps(SETTINGS.to_dict())]
     killed = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
-    made = again(tmp_path / "out", base)
-    assert same(made, through)
-    assert made.sessions[1]["step"] > 0
+    result = again(tmp_path / "out", base)
+    assert same(result, through)
+    assert result.sessions[1]["step"] > 0
 
 
-def test_what_was_trained_to_the_end_is_not_trained_again(
+def test_a_finished_training_is_not_repeated(
     through: TrainingRun, base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def failing(*_: Any, **__: Any) -> None:
@@ -165,50 +165,50 @@ def test_what_was_trained_to_the_end_is_not_trained_again(
         patched.setattr("rag_rerank.training.train.complete", failing)
         with pytest.raises(ConfigError, match="no room"):
             again(tmp_path / "out", base)
-    going = Interrupt()
-    assert same(again(tmp_path / "out", base, progress=going), through)
-    assert going.steps == []
+    progress = Interrupt()
+    assert same(again(tmp_path / "out", base, progress=progress), through)
+    assert progress.steps == []
 
 
 @pytest.mark.parametrize("damage", ["a bit", "half of a file", "an empty folder"])
-def test_a_damaged_checkpoint_is_told_and_the_one_before_is_used(
+def test_a_damaged_checkpoint_is_noted_and_the_one_before_is_used(
     through: TrainingRun, base: str, tmp_path: Path, damage: str
 ) -> None:
     folder = interrupted(tmp_path / "out", base, 10)
     *_, before, newest = steps(folder)
-    broken = folder / f"step-{newest:08d}"
+    damaged = folder / f"step-{newest:08d}"
     if damage == "a bit":
-        content = bytearray((broken / "optimizer.pt").read_bytes())
+        content = bytearray((damaged / "optimizer.pt").read_bytes())
         content[len(content) // 2] ^= 1
-        (broken / "optimizer.pt").write_bytes(content)
+        (damaged / "optimizer.pt").write_bytes(content)
     elif damage == "half of a file":
-        file = broken / "model" / "model.safetensors"
+        file = damaged / "model" / "model.safetensors"
         file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
     else:
-        shutil.rmtree(broken)
-        broken.mkdir()
-    told: list[str] = []
-    going = Interrupt()
-    made = again(tmp_path / "out", base, note=told.append, progress=going)
-    assert same(made, through)
-    assert going.steps[0] == before + 1
-    assert len(told) == 1 and f"step {newest} " in told[0] and "damaged" in told[0]
+        shutil.rmtree(damaged)
+        damaged.mkdir()
+    notes: list[str] = []
+    progress = Interrupt()
+    result = again(tmp_path / "out", base, note=notes.append, progress=progress)
+    assert same(result, through)
+    assert progress.steps[0] == before + 1
+    assert len(notes) == 1 and f"step {newest} " in notes[0] and "damaged" in notes[0]
 
 
-def test_where_no_checkpoint_is_whole_the_run_begins_anew_and_says_so(
+def test_if_no_checkpoint_is_whole_the_run_begins_anew_and_says_so(
     through: TrainingRun, base: str, tmp_path: Path
 ) -> None:
     folder = interrupted(tmp_path / "out", base, 10)
     for seal in folder.rglob("seal.json"):
         seal.write_text("{")
-    told: list[str] = []
-    assert same(again(tmp_path / "out", base, note=told.append), through)
-    assert "begins anew" in told[-1]
+    notes: list[str] = []
+    assert same(again(tmp_path / "out", base, note=notes.append), through)
+    assert "starts anew" in notes[-1]
 
 
 def test_checkpoints_of_other_settings_or_data_are_refused_by_name(base: str, tmp_path: Path) -> None:
     folder = interrupted(tmp_path / "out", base, 5)
-    kept = steps(folder)
+    before = steps(folder)
     with pytest.raises(ConfigError, match=r"epochs \(1.5 there, 2 here\)"):
         again(tmp_path / "out", base, settings=replace(SETTINGS, epochs=2))
     with pytest.raises(ConfigError, match="different are: data"):
@@ -220,18 +220,18 @@ def test_checkpoints_of_other_settings_or_data_are_refused_by_name(base: str, tm
             settings=SETTINGS,
             validation=examples(16, stems=HELD_OUT, seed=1),
         )
-    assert steps(folder) == kept
+    assert steps(folder) == before
 
 
 def test_without_resume_it_begins_anew(through: TrainingRun, base: str, tmp_path: Path) -> None:
     interrupted(tmp_path / "out", base, 5)
-    going = Interrupt()
-    made = again(tmp_path / "out", base, resume=False, progress=going)
-    assert going.steps[0] == 1
-    assert same(made, through)
+    progress = Interrupt()
+    result = again(tmp_path / "out", base, resume=False, progress=progress)
+    assert progress.steps[0] == 1
+    assert same(result, through)
 
 
-def test_a_full_disk_is_a_clear_error_and_the_run_goes_on_later(
+def test_a_full_disk_is_a_clear_error_and_the_run_resumes_later(
     through: TrainingRun, base: str, tmp_path: Path
 ) -> None:
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -258,10 +258,10 @@ def test_two_runs_do_not_write_the_same_checkpoints(base: str, tmp_path: Path) -
 
 
 def test_the_last_two_checkpoints_stay_and_the_best_they_name(tmp_path: Path) -> None:
-    with training_checkpoints.Checkpoints(tmp_path / "kept", {"settings": {}}, pytest.fail) as checkpoints:
+    with training_checkpoints.Checkpoints(tmp_path / "checkpoints", {"settings": {}}, pytest.fail) as checkpoints:
         for step, best in ((0, 0), (1, 1), (2, 1), (3, 1), (4, 1)):
             checkpoints.write(step, {"best_step": best}, lambda folder: (folder / "weights").touch())
-        assert steps(tmp_path / "kept") == [1, 3, 4]
-        (tmp_path / "kept" / "step-00000001" / "weights").write_text("changed")
+        assert steps(tmp_path / "checkpoints") == [1, 3, 4]
+        (tmp_path / "checkpoints" / "step-00000001" / "weights").write_text("changed")
         with pytest.raises(ConfigError, match=r"step 1 .* is damaged"):
             checkpoints.best(1)

@@ -1,4 +1,4 @@
-"""What training makes of data whose truth is known, and what it refuses."""
+"""Training on data whose truth is known, and what it refuses."""
 
 import json
 import random
@@ -23,58 +23,58 @@ from rag_rerank.training.train import train
 
 @pytest.fixture
 def run(cards: list[Card], base: str, tmp_path: Path) -> Any:
-    def trained(data: Examples, settings: TrainingSettings = QUICK, **options: Any) -> Any:
+    def train_quickly(data: Examples, settings: TrainingSettings = QUICK, **options: Any) -> Any:
         options = {"base": base, "card": Card(name="tiny"), **options}
         return train(data, tmp_path / "out", settings=settings, **options)
 
-    return trained
+    return train_quickly
 
 
-def test_a_model_learns_a_rule_that_holds_for_words_it_never_saw(run: Any, cards: list[Card]) -> None:
+def test_a_model_learns_a_rule_that_holds_for_unseen_words(run: Any, cards: list[Card]) -> None:
     settings = replace(QUICK, epochs=12, batch=16, evaluate_every=50, loss="ranknet")
     validation = examples(60, stems=HELD_OUT, seed=1)
-    made = run(examples(300), settings, validation=validation)
-    assert made.before.ndcg < 0.7
-    assert made.best.ndcg > made.before.ndcg + 0.15
-    assert made.best.lift > 0.3
-    assert made.best.ndcg == max(point.ndcg for point in made.curve)
+    result = run(examples(300), settings, validation=validation)
+    assert result.before.ndcg < 0.7
+    assert result.best.ndcg > result.before.ndcg + 0.15
+    assert result.best.lift > 0.3
+    assert result.best.ndcg == max(point.ndcg for point in result.curve)
     (card,) = cards
-    assert card.figures[0].after == made.best.ndcg
-    assert card.figures[0].before == made.before.ndcg
-    assert (card.base, card.sources, card.settings["loss"]) == (made.base, (SOURCE,), "ranknet")
+    assert card.figures[0].after == result.best.ndcg
+    assert card.figures[0].before == result.before.ndcg
+    assert (card.base, card.sources, card.settings["loss"]) == (result.base, (SOURCE,), "ranknet")
 
 
 @pytest.mark.parametrize("loss", ["listwise", "bce", "margin-mse", "ranknet", "lambda"])
 def test_every_loss_gets_smaller(run: Any, loss: Any) -> None:
     settings = replace(QUICK, loss=loss, epochs=6, batch=16, learning_rate=2e-3, evaluate_every=10)
-    made = run(examples(80, teacher=loss == "margin-mse"), settings)
-    assert made.curve[-1].loss < made.curve[1].loss
-    assert made.best_step == made.steps == 30
+    result = run(examples(80, teacher=loss == "margin-mse"), settings)
+    assert result.curve[-1].loss < result.curve[1].loss
+    assert result.best_step == result.steps == 30
 
 
 def test_an_encoder_gets_a_new_head_and_the_record_says_so(run: Any, tmp_path: Path) -> None:
     encoder = checkpoint(tmp_path / "encoder", head=False)
-    made = run(examples(16), base=str(encoder))
-    assert {"classifier.weight", "classifier.bias"} <= set(made.new_weights)
-    assert json.loads((made.folder / "training.json").read_text())["new_weights"] == list(made.new_weights)
+    result = run(examples(16), base=str(encoder))
+    assert {"classifier.weight", "classifier.bias"} <= set(result.new_weights)
+    assert json.loads((result.folder / "training.json").read_text())["new_weights"] == list(result.new_weights)
 
 
 def test_frozen_layers_stay_as_they_are_and_the_others_do_not(run: Any, base: str) -> None:
-    made = run(examples(16), replace(QUICK, freeze=1))
-    before, after = weights(Path(base)), weights(made.folder)
+    result = run(examples(16), replace(QUICK, freeze=1))
+    before, after = weights(Path(base)), weights(result.folder)
     same = {name: torch.equal(before[name], after[name]) for name in before}
     assert all(same[name] for name in same if "embeddings" in name or ".layer.0." in name)
     assert not any(same[name] for name in same if ".layer.1." in name and "key.bias" not in name)
 
 
-def test_the_record_tells_data_settings_curve_machine_and_time(run: Any) -> None:
-    made = run(examples(16), validation=examples(8, stems=HELD_OUT))
-    record = json.loads((made.folder / "training.json").read_text())
+def test_the_record_contains_data_settings_curve_machine_and_time(run: Any) -> None:
+    result = run(examples(16), validation=examples(8, stems=HELD_OUT))
+    record = json.loads((result.folder / "training.json").read_text())
     assert record["schema"] == 1
     assert record["settings"] == QUICK.to_dict()
     assert record["sources"][0]["sha256"] == SOURCE.sha256
     assert [point["step"] for point in record["curve"]] == [0, 2]
-    assert record["incoming"]["ndcg"] == made.incoming.ndcg
+    assert record["incoming"]["ndcg"] == result.incoming.ndcg
     assert record["hardware"]["device"] == "cpu"
     assert record["sessions"][0]["step"] == 0
     assert record["seconds"] > 0
@@ -82,18 +82,18 @@ def test_the_record_tells_data_settings_curve_machine_and_time(run: Any) -> None
 
 
 def test_the_window_that_was_trained_is_the_window_that_is_declared(run: Any) -> None:
-    made = run(examples(16))
-    assert json.loads((made.folder / "tokenizer_config.json").read_text())["model_max_length"] == QUICK.max_length
+    result = run(examples(16))
+    assert json.loads((result.folder / "tokenizer_config.json").read_text())["model_max_length"] == QUICK.max_length
 
 
-def test_where_no_step_is_better_the_base_is_kept_and_training_stops_early(run: Any, base: str) -> None:
+def test_if_no_step_is_better_the_base_is_written_and_training_stops_early(run: Any, base: str) -> None:
     settings = replace(QUICK, epochs=9, learning_rate=1e-9, evaluate_every=1, patience=3)
-    made = run(examples(32), settings, validation=examples(8, stems=HELD_OUT))
-    assert (made.best_step, made.curve[-1].step, made.steps) == (0, 3, 36)
-    assert torch.equal(weights(made.folder)["classifier.weight"], weights(Path(base))["classifier.weight"])
+    result = run(examples(32), settings, validation=examples(8, stems=HELD_OUT))
+    assert (result.best_step, result.curve[-1].step, result.steps) == (0, 3, 36)
+    assert torch.equal(weights(result.folder)["classifier.weight"], weights(Path(base))["classifier.weight"])
 
 
-def test_nothing_is_printed_and_the_callers_random_numbers_go_on(run: Any, capfd: Any) -> None:
+def test_nothing_is_printed_and_the_callers_random_state_is_restored(run: Any, capfd: Any) -> None:
     random.seed(5)
     np.random.seed(5)
     torch.manual_seed(5)
@@ -106,31 +106,31 @@ def test_nothing_is_printed_and_the_callers_random_numbers_go_on(run: Any, capfd
 
 
 def test_bf16_leaves_fp32_weights(run: Any) -> None:
-    made = run(examples(16), replace(QUICK, precision="bf16"))
-    assert {tensor.dtype for tensor in weights(made.folder).values()} == {torch.float32}
+    result = run(examples(16), replace(QUICK, precision="bf16"))
+    assert {tensor.dtype for tensor in weights(result.folder).values()} == {torch.float32}
 
 
 def test_queries_that_teach_nothing_are_left_out_and_counted(run: Any) -> None:
     alike = Example(query="alike", passages=(_passage("a", 0), _passage("b", 0)), source=SOURCE.name)
     data = examples(16)
-    told: list[str] = []
-    made = run(replace(data, examples=(alike, *data.examples)), note=told.append)
-    assert made.queries == 16
-    assert made.problems[-1].count == 1
-    assert "'alike'" in told[0]
+    notes: list[str] = []
+    result = run(replace(data, examples=(alike, *data.examples)), note=notes.append)
+    assert result.queries == 16
+    assert result.problems[-1].count == 1
+    assert "'alike'" in notes[0]
 
 
-def test_drawn_passages_hold_two_that_differ_and_are_others_at_each_pass() -> None:
+def test_sampled_passages_contain_two_that_differ_and_are_others_at_each_pass() -> None:
     passages = (_passage("good", 1), *(_passage(f"bad {i}", 0) for i in range(30)))
-    lessons = TrainingRows([Example(query="q", passages=passages, source="s")], replace(QUICK, epochs=20, passages=4))
-    drawn = [lessons.row(number) for number in range(len(lessons))]
-    assert all(len(texts) == 4 and texts[0] == "good" for _, texts, _ in drawn)
-    assert len({tuple(texts) for _, texts, _ in drawn}) > 10
-    assert [lessons.row(number) for number in reversed(range(len(lessons)))] == drawn[::-1]
+    rows = TrainingRows([Example(query="q", passages=passages, source="s")], replace(QUICK, epochs=20, passages=4))
+    samples = [rows.row(number) for number in range(len(rows))]
+    assert all(len(texts) == 4 and texts[0] == "good" for _, texts, _ in samples)
+    assert len({tuple(texts) for _, texts, _ in samples}) > 10
+    assert [rows.row(number) for number in reversed(range(len(rows)))] == samples[::-1]
 
 
 @pytest.mark.parametrize(
-    ("knob", "value"),
+    ("name", "value"),
     [
         ("loss", "softmax"),
         ("epochs", 0),
@@ -152,10 +152,10 @@ def test_drawn_passages_hold_two_that_differ_and_are_others_at_each_pass() -> No
         ("precision", "fp8"),
     ],
 )
-def test_a_setting_that_means_nothing_is_a_config_error_with_its_name(knob: str, value: Any) -> None:
+def test_a_setting_out_of_range_is_a_config_error_with_its_name(name: str, value: Any) -> None:
     with pytest.raises(ConfigError) as caught:
-        TrainingSettings(**{knob: value})
-    assert caught.value.path == knob
+        TrainingSettings(**{name: value})
+    assert caught.value.path == name
 
 
 @pytest.mark.parametrize("loss", ["listwise", "bce", "margin-mse", "ranknet", "lambda"])
@@ -200,11 +200,11 @@ def test_a_base_that_cannot_be_trained_is_refused(run: Any, model: str, words: s
 
 
 def test_a_base_without_its_layers_is_refused(run: Any, tmp_path: Path) -> None:
-    broken = checkpoint(tmp_path / "broken")
-    kept = {name: tensor for name, tensor in weights(broken).items() if ".layer.1." not in name}
-    save_file(kept, broken / "model.safetensors", metadata={"format": "pt"})
+    incomplete = checkpoint(tmp_path / "incomplete")
+    remaining = {name: tensor for name, tensor in weights(incomplete).items() if ".layer.1." not in name}
+    save_file(remaining, incomplete / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(ModelLoadError, match="not only a head"):
-        run(examples(8), base=str(broken))
+        run(examples(8), base=str(incomplete))
 
 
 def test_a_window_beyond_the_models_is_refused(run: Any) -> None:
@@ -212,7 +212,7 @@ def test_a_window_beyond_the_models_is_refused(run: Any) -> None:
         run(examples(8), replace(QUICK, max_length=65))
 
 
-def test_a_device_that_is_not_there_is_a_config_error(run: Any) -> None:
+def test_an_absent_device_is_a_config_error(run: Any) -> None:
     with pytest.raises(ConfigError) as caught:
         run(examples(8), replace(QUICK, device="elsewhere"))
     assert caught.value.path == "device"

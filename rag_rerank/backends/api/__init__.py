@@ -1,1 +1,1 @@
-"""What the rerankers behind an API share: requests, limits, retries, prices, wire formats."""
+"""What the rerankers behind an API share: requests, limits, retries, prices and wire formats."""

@@ -1,8 +1,7 @@
-"""What the backends that ask a provider over the network share; a backend adds how to send one request."""
+"""The base of the backends that ask a provider over the network: a backend adds how to send one request."""
 
 from __future__ import annotations
 
-import math
 import os
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -11,13 +10,14 @@ from functools import partial
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
+from rag_rerank._checks import finite_positive
 from rag_rerank._lazy import load_once
-from rag_rerank.backends.api.attempts import AdmittedRequest, CallPolicy, RetryPolicy
 from rag_rerank.backends.api.breaker import Breaker
-from rag_rerank.backends.api.call import ApiCall, pair_tokens, split
+from rag_rerank.backends.api.call import ApiCall
 from rag_rerank.backends.api.exchange import Exchange, Reply
-from rag_rerank.backends.api.limiter import KeyLimiter, Limits, limiter_of
-from rag_rerank.backends.api.pricing import Price, list_price, search_units
+from rag_rerank.backends.api.limiter import CallPolicy, KeyLimiter, Limits, limiter_of
+from rag_rerank.backends.api.pricing import Price, list_price, pair_tokens, search_units
+from rag_rerank.backends.api.retry import RetryPolicy
 from rag_rerank.base import PointwiseReranker
 from rag_rerank.errors import AuthenticationError, ConfigError
 from rag_rerank.execution.deadline import seconds_left
@@ -26,12 +26,12 @@ from rag_rerank.text.unicode import is_blank
 from rag_rerank.trace import Usage
 from rag_rerank.types import Scale, Scores
 
-__all__ = ["ApiReranker", "find_key"]
+__all__ = ["ApiReranker", "find_key", "split"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ApiReranker(PointwiseReranker):
-    """A reranker that asks a provider; a backend gives `_send` and `_asend`, one request each.
+    """A reranker that asks a provider; a backend implements `_send` and `_asend`, for one request each.
 
     Args:
         model: Model id at the provider.
@@ -40,8 +40,8 @@ class ApiReranker(PointwiseReranker):
         base_url: Where the server is; ``None`` for the provider's own.
         timeout: Seconds to wait for the answer to one request.
         retry: When a request is sent again.
-        limits: How much is asked for, and spent, at most; see `Limits`.
-        breaker: When a failing provider is left alone for a while; see `Breaker`. ``None`` for never.
+        limits: The most requests, tokens, places and dollars; see `Limits`.
+        breaker: When nothing is sent to a failing provider for a while; see `Breaker`. ``None`` for never.
         price: What the provider charges, for ``usage.cost`` and ceilings. By default that of ``prices.json``, which
             holds at the provider's own server only and makes ``usage.cost`` an estimate.
         client: A client of the provider's SDK to use instead of an own one; its owner configures and closes it.
@@ -64,10 +64,10 @@ class ApiReranker(PointwiseReranker):
 
     remote: ClassVar[bool] = True
     bare_clients: ClassVar[bool] = False
-    """Whether an injected client is nothing but connections, so that URL and key are this reranker's own."""
+    """Whether an injected client only holds connections, so that URL and key are those of this reranker."""
 
     model_optional: ClassVar[bool] = False
-    """Whether a server may be left to choose its model, with an empty name."""
+    """Whether the model may be empty, for servers with just one."""
 
     model: str
     api_key: str | Secret | None = field(default=None, compare=False)
@@ -84,15 +84,14 @@ class ApiReranker(PointwiseReranker):
         super().__post_init__()
         if not self.model and not self.model_optional:
             raise ConfigError("model is empty", path="model")
-        if not (self.timeout > 0 and math.isfinite(self.timeout)):
-            raise ConfigError(f"timeout must be more than 0 seconds, got {self.timeout}", path="timeout")
-        if self._foreign and (self.api_key is not None or self.base_url is not None):
+        finite_positive(self.timeout, "timeout")
+        if self._has_foreign_client and (self.api_key is not None or self.base_url is not None):
             raise ConfigError("an injected client has its own key and URL; leave api_key and base_url out")
         if self.api_key is not None:
             object.__setattr__(self, "api_key", Secret(self.api_key))
         if self.base_url is not None:
             object.__setattr__(self, "base_url", _checked_url(self.base_url))
-        if self.limits.priced:
+        if self.limits.limits_cost:
             _ = self._price
 
     @property
@@ -102,163 +101,152 @@ class ApiReranker(PointwiseReranker):
 
     @property
     def why_not_cacheable(self) -> str | None:
-        """An injected client, whose server is not known here."""
-        if self._foreign:
+        """Not cacheable with an injected client, whose server is not known here."""
+        if self._has_foreign_client:
             return "which server an injected client asks is not known here; give base_url and a key instead"
         return None
 
     @abstractmethod
     def _send(self, exchange: Exchange, timeout: float) -> Reply:
-        """Send one request and return the answer, or raise an error of ours; called anew for each attempt."""
+        """Send one request and return the answer, or raise an error of ours; called for each attempt."""
 
     @abstractmethod
     async def _asend(self, exchange: Exchange, timeout: float) -> Reply:
         """Do what `_send` does without blocking the event loop."""
 
-    def _meet(self) -> None:
-        """Ask the server what it takes, where it is one that tells; called before each call."""
+    def _discover(self) -> None:
+        """Ask the server what it serves, where it is one that says so; called before each call."""
 
-    async def _ameet(self) -> None:
-        """Do what `_meet` does without blocking the event loop."""
+    async def _adiscover(self) -> None:
+        """Do what `_discover` does without blocking the event loop."""
 
-    def _parts(self, query: str, texts: Sequence[str]) -> list[range]:
+    def _split(self, query: str, texts: Sequence[str]) -> list[range]:
         """Divide the texts, by position, into requests that the provider takes."""
         return split([0] * len(texts), self.most_texts, 0)
 
-    def _remarks(self, query: str, texts: Sequence[str]) -> tuple[str, ...]:
-        """Say what the provider will do to these texts without telling, such as cutting them."""
+    def _notes(self, query: str, texts: Sequence[str]) -> tuple[str, ...]:
+        """Return notes for the trace on what the provider does to these texts without saying so, such as cutting."""
         return ()
 
     def score(self, query: str, texts: Sequence[str]) -> Scores:
         """Ask the provider; more texts than it takes at once go in several requests, one after the other.
 
         Raises:
-            BackendError: The provider failed, refused, or answered with something that cannot be trusted.
+            BackendError: The provider failed, refused, or gave an answer that cannot be trusted.
         """
-        if self._injected and self.client is None:
+        if self._has_client and self.client is None:
             raise ConfigError(f"{self.label} was given async_client only; give client too, or call arerank")
-        self._meet()
+        self._discover()
         call = self._call(query, texts)
-        for request in call.pending():
-            with call.watched(request):
-                request.reply = request.attempts.run(partial(self._attempt, request.exchange))
+        call.run(self._send)
         return call.scores(self.scale)
 
     async def ascore(self, query: str, texts: Sequence[str]) -> Scores:
         """Do what `score` does without blocking the event loop."""
-        await self._ameet()
+        await self._adiscover()
         call = self._call(query, texts)
-        for request in call.pending():
-            with call.watched(request):
-                request.reply = await request.attempts.arun(partial(self._aattempt, request.exchange))
+        await call.arun(self._send_in_thread if self._needs_thread else self._asend)
         return call.scores(self.scale)
 
     def estimate(self, query: str, texts: Sequence[str]) -> Usage:
-        """Estimate requests, tokens and money as ceilings do; blank texts are not sent, and a text is counted once."""
-        self._known_key()
-        sent = [text for text in texts if not is_blank(text)]
-        if not sent:
+        """Estimate requests, tokens and cost as ceilings do; blank texts are not sent, and a text is counted once."""
+        self._key()
+        texts = [text for text in texts if not is_blank(text)]
+        if not texts:
             return Usage()
-        tokens, price = pair_tokens(query, sent), self._price
-        requests = [tokens[part.start : part.stop] for part in self._parts(query, sent)]
+        tokens, price = pair_tokens(query, texts), self._price
+        requests = [tokens[part.start : part.stop] for part in self._split(query, texts)]
         by_units = price is not None and price.per_thousand_search_units is not None
-        found = {
+        figures = {
             "tokens": sum(tokens),
             "search_units": float(sum(map(search_units, requests))) if by_units else None,
             "cost": None if price is None else sum(map(price.estimate, requests)),
         }
-        told = tuple(sorted(name for name, value in found.items() if value is not None))
-        return Usage(texts=len(sent), requests=len(requests), estimated=told, **found)  # type: ignore[arg-type]
+        names = tuple(sorted(name for name, value in figures.items() if value is not None))
+        return Usage(texts=len(texts), requests=len(requests), estimated=names, **figures)  # type: ignore[arg-type]
 
     @property
-    def spent(self) -> float:
+    def total_cost(self) -> float:
         """US dollars that this process has spent with this reranker's provider, server and key, where prices are known.
 
-        Counted is what answers said was billed, or our estimate where they did not say it.
+        It counts what answers said was billed, or our estimate where they did not say it.
         """
-        return self._gate.ledger.spent
+        return self._limiter.ledger.total
 
     @property
-    def _injected(self) -> bool:
+    def _has_client(self) -> bool:
         return self.client is not None or self.async_client is not None
 
     @property
-    def _foreign(self) -> bool:
+    def _has_foreign_client(self) -> bool:
         """Whether URL and key are those of an injected client."""
-        return self._injected and not self.bare_clients
+        return self._has_client and not self.bare_clients
 
-    def _exchange(self, query: str) -> partial[Exchange]:
-        """Return what makes an exchange of texts and the position of the first."""
-        return partial(
-            Exchange, self.kind, self.model, query, key=self._known_key(), scale=self.scale, label=self.label
-        )
+    @property
+    def _needs_thread(self) -> bool:
+        """Whether ``arerank`` must call the injected client on a worker thread."""
+        return self.client is not None and self.async_client is None
+
+    async def _send_in_thread(self, exchange: Exchange, timeout: float) -> Reply:
+        import asyncio
+
+        return await asyncio.to_thread(self._send, exchange, timeout)
 
     def _call(self, query: str, texts: Sequence[str]) -> ApiCall:
-        return ApiCall(
-            self.label,
-            self._exchange(query),
-            query,
-            texts,
-            self._parts(query, texts),
-            self.retry,
-            self._remarks(query, texts),
-            self._terms(),
-        )
+        parts, notes = self._split(query, texts), self._notes(query, texts)
+        return ApiCall(self._policy, query, texts, parts, self._exchange(query), notes)
 
-    def _terms(self) -> CallPolicy:
+    def _exchange(self, query: str) -> partial[Exchange]:
+        """Return a function that makes an exchange of texts and the position of the first."""
+        return partial(Exchange, self.kind, self.model, query, key=self._key(), scale=self.scale, label=self.label)
+
+    @property
+    def _policy(self) -> CallPolicy:
         return CallPolicy(
             label=self.label,
             backend=self.kind,
             model=self.model,
-            gate=self._gate,
+            limiter=self._limiter,
             limits=self.limits,
             timeout=self.timeout,
+            retry=self.retry,
             breaker=self.breaker,
             price=self._price,
-            listed=self.price is None,
+            price_is_listed=self.price is None,
         )
 
     @property
-    def _gate(self) -> KeyLimiter:
-        return self._own_gate if self._foreign else limiter_of(self.kind, self._host(), self._known_key())
+    def _limiter(self) -> KeyLimiter:
+        return self._own_limiter if self._has_foreign_client else limiter_of(self.kind, self._host(), self._key())
 
     @load_once
-    def _own_gate(self) -> KeyLimiter:
+    def _own_limiter(self) -> KeyLimiter:
         return KeyLimiter()
 
     @property
-    def _left_alone(self) -> bool:
+    def _circuit_open(self) -> bool:
         """Whether the circuit is open, so that a call would send nothing."""
-        return AdmittedRequest(self._terms()).shut(seconds_left()) is not None
+        return self._policy.open_for(seconds_left()) is not None
 
     def _host(self) -> str | None:
-        """Return the server that is asked; ``None`` for the provider's own."""
+        """Return the URL of the server; ``None`` for the provider's own."""
         return self.base_url
 
     @property
     def _price(self) -> Price | None:
         if self.price is not None:
             return self.price
-        known = None if self._foreign or self._host() is not None else list_price(self.kind, self.model)
-        if known is None and self.limits.priced:
+        elsewhere = self._has_foreign_client or self._host() is not None
+        price = None if elsewhere else list_price(self.kind, self.model)
+        if price is None and self.limits.limits_cost:
             raise ConfigError(
                 f"a ceiling of cost needs a price, and none is known for {self.label} at this server; give price",
                 path="limits",
             )
-        return known
+        return price
 
-    def _attempt(self, exchange: Exchange, left: float) -> Reply:
-        return self._send(exchange, min(self.timeout, left))
-
-    async def _aattempt(self, exchange: Exchange, left: float) -> Reply:
-        if self.client is not None and self.async_client is None:
-            import asyncio
-
-            return await asyncio.to_thread(self._attempt, exchange, left)
-        return await self._asend(exchange, min(self.timeout, left))
-
-    def _known_key(self) -> str:
-        return "" if self._foreign else self.key()
+    def _key(self) -> str:
+        return "" if self._has_foreign_client else self.key()
 
     def key(self) -> str:
         """Return the key that a request would carry now.
@@ -269,19 +257,34 @@ class ApiReranker(PointwiseReranker):
         return find_key(self.kind, self.api_key, self.key_variables)
 
 
-def find_key(backend: str, given: str | Secret | None, variables: Sequence[str], *, optional: bool = False) -> str:
-    """Return the key that a provider asks for: the given one, or that of the first variable that is set.
+def split(weights: Sequence[float], most: int, heaviest: float) -> list[range]:
+    """Divide positions, in their order, into ranges of at most ``most`` positions and a total weight of ``heaviest``.
+
+    A position that alone is over the weight gets a range of its own.
+    """
+    ranges = []
+    start, total = 0, 0.0
+    for i, weight in enumerate(weights):
+        if i > start and (i - start == most or total + weight > heaviest):
+            ranges.append(range(start, i))
+            start, total = i, 0.0
+        total += weight
+    return [*ranges, range(start, len(weights))]
+
+
+def find_key(backend: str, api_key: str | Secret | None, variables: Sequence[str], *, optional: bool = False) -> str:
+    """Return the key for a provider: ``api_key``, or that of the first environment variable that is set.
 
     Without either, it is empty where it is ``optional``.
 
     Raises:
         AuthenticationError: There is none, or it holds what no header can hold.
     """
-    if given is not None:
-        key = Secret(given).reveal().strip()
+    if api_key is not None:
+        key = Secret(api_key).reveal().strip()
     else:
         key = next(filter(None, (os.environ.get(name, "").strip() for name in variables)), "")
-    if not key and optional and given is None:
+    if not key and optional and api_key is None:
         return ""
     if not key:
         usual = f"set {' or '.join(variables)} in the environment, or " if variables else ""
@@ -298,9 +301,9 @@ def _checked_url(url: str) -> str:
     try:
         parts = urlsplit(url)
         _ = parts.port
-    except ValueError:  # whose words may repeat what the URL holds
+    except ValueError:  # whose message may repeat what the URL holds
         raise ConfigError(
-            "base_url has a host or a port that is none; it must look like https://host:port/path", path="base_url"
+            "base_url has no valid host or port; it must look like https://host:port/path", path="base_url"
         ) from None
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ConfigError("base_url must look like https://host/path", path="base_url")

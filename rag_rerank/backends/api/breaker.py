@@ -1,4 +1,4 @@
-"""When a provider that fails is left alone for a while: the circuit breaker of Nygard's "Release It!" (2007).
+"""The circuit breaker of Nygard's "Release It!" (2007): nothing is sent for a while to a provider that keeps failing.
 
 Why own code: none of the well-kept libraries has what is needed here. circuitbreaker 2.1.3 and purgatory 3.0.1 let
 every caller through when half-open, not one; pybreaker 1.4.1 holds a lock during the call and is asynchronous by
@@ -13,16 +13,17 @@ from collections import deque
 from dataclasses import dataclass
 from threading import Lock
 
+from rag_rerank._checks import finite_positive
 from rag_rerank.errors import BackendTimeout, BackendUnavailable, ConfigError
 from rag_rerank.execution.clock import now
 
 __all__ = ["Breaker", "Circuit"]
 
-_MOST = 1_000
+_MOST_FAILURES = 1_000
 """Failures in a row that are remembered."""
 
-_MORE_PATIENT = 2.0
-"""Who waits this many times as long as others did may be answered where they were not."""
+_LONGER = 2.0
+"""A request with more than this many times the timeout of another may be answered where the other was not."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,97 +31,98 @@ class Breaker:
     """After some failures in a row nothing is sent for a while; then one request is the probe.
 
     While the circuit is open, calls raise `CircuitOpen` before anything is sent, so that a Fallback moves on at once
-    instead of waiting for one more timeout. Once ``seconds`` have passed since the last failure, one request goes out
-    as the probe, the others are still refused. An answer to it closes the circuit, a failure keeps it open for another
-    ``seconds``, and a probe that was cancelled or lost lets the next request be one.
+    instead of waiting for one more timeout. Once ``seconds`` have passed since the last failure, one request is sent as
+    the probe; the others are still refused. An answer to it closes the circuit, a failure keeps it open for another
+    ``seconds``, and after a probe that was cancelled or lost the next request is the probe.
 
-    Failures are timeouts, broken connections and server errors (`BackendTimeout`, `BackendUnavailable`). Refusals are
-    none: a provider that answers 429 or 401 is there. Attempts are counted, not calls, those of all rerankers of this
-    process with the same provider, server and key, and an answer to any of them starts the count anew. An open circuit
+    Failures are timeouts, broken connections and server errors (`BackendTimeout`, `BackendUnavailable`). An answer of
+    429 or 401 is no failure: the provider works. Attempts are counted, not calls, those of all rerankers of this
+    process with the same provider, server and key; an answer to any of them starts the count anew. An open circuit
     ends the attempts of a call.
 
-    A timeout says little to those who are ready to wait longer: it counts for requests that have at most twice the time
-    that it had, by their ``timeout`` and by the time of their call. So callers in a hurry cannot shut out the others
-    from a provider that only is too slow for them.
+    A timeout says little about requests that wait longer: it counts for requests that have at most twice the time
+    that it had, by their ``timeout`` and by the time of their call. So callers with little time cannot shut out the
+    others from a provider that is only too slow for them.
 
     No reranker has a breaker by default. Alone, it turns slow failures into quick ones, also where one more attempt
-    would have been answered; it belongs in front of something else that can answer, as a member of a `Fallback`.
+    would have been answered; use it for a member of a `Fallback`, where another member can answer.
 
     Args:
         failures: Failures in a row that open the circuit; at most 1,000.
         seconds: How long it stays open after the last of them.
 
     Raises:
-        ConfigError: ``failures`` is no whole number from 1 to 1,000, or ``seconds`` not finite and more than 0.
+        ConfigError: ``failures`` is no whole number from 1 to 1,000, or ``seconds`` is not finite and more than 0.
     """
 
     failures: int = 5
     seconds: float = 30.0
 
     def __post_init__(self) -> None:
-        if isinstance(self.failures, bool) or not isinstance(self.failures, int) or not 1 <= self.failures <= _MOST:
+        count = self.failures
+        if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= _MOST_FAILURES:
             raise ConfigError(
-                f"failures must be a whole number from 1 to {_MOST}, got {self.failures!r:.40}", path="failures"
+                f"failures must be a whole number from 1 to {_MOST_FAILURES}, got {count!r:.40}", path="failures"
             )
-        if not (self.seconds > 0 and math.isfinite(self.seconds)):
-            raise ConfigError(f"seconds must be finite and more than 0, got {self.seconds}", path="seconds")
+        finite_positive(self.seconds, "seconds")
 
 
 class Circuit:
-    """The failures in a row of one key, and the probe that is on its way, if there is one.
+    """The failures in a row of one key, and the probe, if one is in flight.
 
-    Each caller brings its own `Breaker` and its patience: the seconds that it has for a request. What is open for one
-    may be closed for another.
+    Each caller brings its own `Breaker` and its timeout: the seconds that it has for a request. The circuit may be
+    open for one caller and closed for another.
     """
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._row: deque[tuple[float, float]] = deque(maxlen=_MOST)  # patience, infinite but for timeouts, and moment
+        # the timeout that each had, infinity where it was no timeout, and when it was
+        self._failures: deque[tuple[float, float]] = deque(maxlen=_MOST_FAILURES)
         self._probe: object = None
         self._probe_ends = -math.inf
 
-    def shut(self, breaker: Breaker, patience: float) -> float | None:
-        """Return the seconds for which nothing may be sent; 0 while a probe is on its way, ``None`` if one may."""
+    def open_for(self, breaker: Breaker, timeout: float) -> float | None:
+        """Return the seconds for which nothing may be sent; 0 while a probe is in flight, ``None`` if one may send."""
         with self._lock:
-            return self._shut(breaker, self._failed_at(patience))
+            return self._open_for(breaker, self._failure_times(timeout))
 
-    def enter(self, breaker: Breaker, who: object, patience: float, seconds: float) -> tuple[float | None, bool]:
-        """Return what `shut` does, and whether the one who asks is now the probe.
+    def enter(self, breaker: Breaker, caller: object, timeout: float, seconds: float) -> tuple[float | None, bool]:
+        """Return what `open_for` does, and whether the caller is now the probe.
 
         Args:
-            breaker: What the caller keeps to.
-            who: The caller, who is to `leave` in any case.
-            patience: Seconds that it has for this request.
-            seconds: Time that it has in all, after which a probe that has not left is given up as lost.
+            breaker: The caller's breaker.
+            caller: The caller, which must `leave` in any case.
+            timeout: Seconds that it has for this request.
+            seconds: Time that it has in all; after it, a probe that has not left counts as lost.
         """
         with self._lock:
-            failed_at = self._failed_at(patience)
-            shut = self._shut(breaker, failed_at)
-            probing = shut is None and len(failed_at) >= breaker.failures
-            if probing:
-                self._probe, self._probe_ends = who, now() + seconds
-            return shut, probing
+            failure_times = self._failure_times(timeout)
+            open_for = self._open_for(breaker, failure_times)
+            is_probe = open_for is None and len(failure_times) >= breaker.failures
+            if is_probe:
+                self._probe, self._probe_ends = caller, now() + seconds
+            return open_for, is_probe
 
-    def leave(self, who: object, patience: float, error: BaseException | None, *, answered: bool) -> None:
-        """Take note of what came of a request: an answer, a failure, or nothing that says how the provider is."""
+    def leave(self, caller: object, timeout: float, error: BaseException | None) -> None:
+        """Take note of the end of a request: an answer (no error), a failure, or what says nothing of the provider."""
         with self._lock:
-            if self._probe is who:
+            if self._probe is caller:
                 self._probe = None
-            if answered:
-                self._row.clear()
+            if error is None:
+                self._failures.clear()
             elif isinstance(error, BackendTimeout):
-                self._row.append((patience, now()))
+                self._failures.append((timeout, now()))
             elif isinstance(error, BackendUnavailable):
-                self._row.append((math.inf, now()))
+                self._failures.append((math.inf, now()))
 
-    def _failed_at(self, patience: float) -> list[float]:
-        """Return when the failures were that say something to those who have so much patience."""
-        return [moment for waited, moment in self._row if patience <= _MORE_PATIENT * waited]
+    def _failure_times(self, timeout: float) -> list[float]:
+        """Return the times of the failures that count for a request with this timeout."""
+        return [time for waited, time in self._failures if timeout <= _LONGER * waited]
 
-    def _shut(self, breaker: Breaker, failed_at: list[float]) -> float | None:
-        if len(failed_at) < breaker.failures:
+    def _open_for(self, breaker: Breaker, failure_times: list[float]) -> float | None:
+        if len(failure_times) < breaker.failures:
             return None
-        left = failed_at[-1] + breaker.seconds - now()
-        if left > 0:
-            return left
+        seconds = failure_times[-1] + breaker.seconds - now()
+        if seconds > 0:
+            return seconds
         return 0.0 if self._probe is not None and now() < self._probe_ends else None

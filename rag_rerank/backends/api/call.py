@@ -1,136 +1,316 @@
-"""One call of a backend that asks a provider: its texts in as many requests as it takes, and one list of scores."""
+"""One call to a provider: its texts go out in as many requests as it takes, and one list of scores comes back.
+
+The way of a request is written once, and reads from top to bottom: `ApiCall._requests` takes one request after the
+other and halves those that are too large, `_attempts` sends a request until it is answered or the retry policy gives
+up, `_admission` waits until it may be sent, `_send` sends it. They are generators: they yield whatever takes time, a
+`Wait` or a `Send`. `ApiCall.run` does that on a thread, `ApiCall.arun` on an event loop.
+"""
 
 from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
-from functools import cached_property, partial
+from collections.abc import Awaitable, Callable, Generator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
-from rag_rerank.backends.api.attempts import AdmittedRequest, Attempts, CallPolicy, RetryPolicy
 from rag_rerank.backends.api.exchange import Exchange, Reply
-from rag_rerank.errors import RequestTooLarge, RerankError
-from rag_rerank.execution.clock import now
-from rag_rerank.execution.deadline import deadline_error, publish_partial_trace, time_is_up
+from rag_rerank.backends.api.limiter import CallPolicy, QueueTicket
+from rag_rerank.backends.api.pricing import pair_tokens
+from rag_rerank.errors import RateLimited, RequestTooLarge, RerankError, TransientError
+from rag_rerank.execution.calls import error_text
+from rag_rerank.execution.clock import asleep, now, sleep, wait_for_any
+from rag_rerank.execution.deadline import deadline_error, publish_partial_trace, seconds_left, time_is_up
 from rag_rerank.trace import Trace, Usage
 from rag_rerank.types import Scale, Scores
 
-__all__ = ["ApiCall", "estimated_tokens", "pair_tokens", "split"]
+if TYPE_CHECKING:
+    from tenacity import RetryCallState, Retrying
+
+__all__ = ["ApiCall"]
+
+_NOTED_WAIT = 0.01
+"""Seconds from which on a wait for admission is noted in the trace."""
+
+_LEAST_TIMEOUT = 0.05
+"""Seconds that an attempt gets at least."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """A step: wait some seconds, or until a future is done."""
+
+    seconds: float
+    until: Future[None] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """A step: send a request, and wait so many seconds for its answer."""
+
+    exchange: Exchange
+    timeout: float
 
 
 class ApiRequest:
-    """One request of a call: the texts at some positions."""
+    """One request of a call: the texts at some positions, and what has happened so far.
 
-    def __init__(self, label: str, part: range, exchange: Exchange, retry: RetryPolicy, visit: AdmittedRequest) -> None:
+    Attributes:
+        part: Positions of its texts.
+        exchange: What is sent.
+        tokens: Estimated tokens of each text with the query.
+        attempts: How often it was sent.
+        failures: What went wrong in the attempts before the last.
+        error: The error of the last attempt.
+        ticket: Its place in the limiter, in the last attempt.
+        timeout: Seconds that it had in the last attempt.
+        reserved: Estimated dollars that are set aside for it; ``None`` before the first attempt.
+        notes: Remarks for the trace of the call.
+        reply: The answer.
+        bill: What the answer cost.
+    """
+
+    def __init__(self, step: str, part: range, exchange: Exchange, tokens: Sequence[int], budget: float) -> None:
         self.part = part
         self.exchange = exchange
-        self.attempts = Attempts(retry, visit)
-        self.visit = visit
+        self.tokens = tokens
+        self.attempts = 0
+        self.failures: list[str] = []
+        self.error: BaseException | None = None
+        self.ticket: QueueTicket | None = None
+        self.timeout = 0.0
+        self.reserved: float | None = None
+        self.notes: list[str] = []
         self.reply: Reply | None = None
-        self._step = f"{label}, texts {part.start} to {part.stop - 1}"
-        self._started = now()
+        self.bill = Usage()
+        self._step = step
+        self._start = now()
+        self._end = self._start + budget
 
-    def trace(self, error: RerankError | None = None) -> Trace:
-        """Tell what became of the request."""
-        if error is not None:
-            return replace(self.unfinished(), error=f"{type(error).__name__}: {error}")
-        done = self.unfinished()
-        return replace(done, usage=done.usage + Usage(texts=len(self.part)))
+    def seconds_left(self) -> float:
+        """Return the seconds that are left of the retry budget and of the time of the call."""
+        return min(self._end - now(), seconds_left())
 
-    def unfinished(self) -> Trace:
-        """Tell what became of the request so far."""
-        seconds = now() - self._started
-        sent = Usage(requests=self.attempts.count, seconds=seconds)
+    def add_failure(self, state: RetryCallState) -> None:
+        """Note an attempt that failed and will be followed by another."""
+        assert self.error is not None
+        self.failures.append(error_text(self.error))
+
+    def trace(self, *, texts: int = 0, error: str | None = None) -> Trace:
+        """Return the trace node of this request, as of now; ``texts`` is how many were scored."""
+        seconds = now() - self._start
+        attempts = Usage(requests=self.attempts, seconds=seconds, texts=texts)
         return Trace(
             step=self._step,
             seconds=seconds,
-            usage=Usage.total((sent, self.reply.usage if self.reply else Usage(), self.visit.bill)),
-            attempts=self.attempts.count,
-            failures=tuple(self.attempts.failures),
+            usage=Usage.total((attempts, self.reply.usage if self.reply else Usage(), self.bill)),
+            attempts=self.attempts,
+            failures=tuple(self.failures),
+            error=error,
         )
 
 
 class ApiCall:
-    """The requests of one call, one after the other, and what came of them.
+    """The requests of one call, one after the other, and their scores.
 
     Args:
-        label: How traces call the reranker.
-        exchange: Makes the exchange of one request from its texts and the position of the first.
+        policy: What the requests keep to.
         query: The query of the call.
         texts: Its texts.
         parts: Their positions, divided into requests.
-        retry: When a request is sent again.
-        notes: What there is to say before anything is sent.
-        terms: What its requests keep to.
+        exchange: Makes the exchange of one request from its texts and the position of the first.
+        notes: Notes for the trace that are known before anything is sent.
     """
 
     def __init__(
         self,
-        label: str,
-        exchange: Callable[[Sequence[str], int], Exchange],
+        policy: CallPolicy,
         query: str,
         texts: Sequence[str],
         parts: Sequence[range],
-        retry: RetryPolicy,
-        notes: Sequence[str],
-        terms: CallPolicy,
+        exchange: Callable[[Sequence[str], int], Exchange],
+        notes: Sequence[str] = (),
     ) -> None:
-        self._label = label
-        self._exchange = exchange
+        self._policy = policy
         self._query = query
         self._texts = texts
-        self._todo = deque(parts)
-        self._retry = retry
-        self._terms = terms
+        self._parts = deque(parts)
+        self._exchange = exchange
         self._notes = dict.fromkeys(notes)
         self._values = [math.nan] * len(texts)
         self._done: list[Trace] = []
-        self._sending: ApiRequest | None = None
-        publish_partial_trace(self._so_far)
+        self._current: ApiRequest | None = None
+        publish_partial_trace(self.trace)
 
-    def pending(self) -> Iterator[ApiRequest]:
-        """Yield each request that is to be sent, also those that turn up on the way.
+    def run(self, send: Callable[[Exchange, float], Reply]) -> None:
+        """Send all requests from this thread; ``send`` sends one, with a timeout, and is called for each attempt.
 
         Raises:
-            DeadlineExceeded: The time is up, or nobody waits any more, and some are left.
+            BackendError: A request failed, or was refused before it was sent; with the trace of the call.
         """
-        while self._todo:
-            if self._done and time_is_up():
-                raise deadline_error(self._label)
-            part = self._todo.popleft()
-            exchange = self._exchange(self._texts[part.start : part.stop], part.start)
-            visit = AdmittedRequest(self._terms, partial(self._weigh, (part, *self._todo)), self._usage().cost)
-            self._sending = ApiRequest(self._label, part, exchange, self._retry, visit)
-            yield self._sending
+        steps = self._requests()
+        try:
+            step = next(steps)
+            while True:
+                try:
+                    answer = _execute(step, send)
+                except BaseException as error:  # a cancellation too: places and money must be given back
+                    step = steps.throw(error)
+                else:
+                    step = steps.send(answer)
+        except StopIteration:
+            return
 
-    @contextmanager
-    def watched(self, request: ApiRequest) -> Iterator[None]:
-        """Take the answer to a request, and put the request into the trace, also when it failed.
+    async def arun(self, send: Callable[[Exchange, float], Awaitable[Reply]]) -> None:
+        """Do what `run` does without blocking the event loop."""
+        steps = self._requests()
+        try:
+            step = next(steps)
+            while True:
+                try:
+                    answer = await _aexecute(step, send)
+                except BaseException as error:
+                    step = steps.throw(error)
+                else:
+                    step = steps.send(answer)
+        except StopIteration:
+            return
+
+    def _requests(self) -> Generator[Wait | Send, Any, None]:
+        """Send one request after the other, and collect the scores.
 
         A request that is too large for the provider is halved: the halves are other requests, not repetitions.
         """
-        part = request.part
-        try:
+        while self._parts:
+            if self._done and time_is_up():
+                raise deadline_error(self._policy.label)
+            request = self._current = self._next_request()
+            part = request.part
             try:
-                yield
-            finally:
-                request.visit.settle(None if request.reply is None else request.reply.usage)
-                self._note(*request.visit.notes)
-            assert request.reply is not None
-            self._values[part.start : part.stop] = request.exchange.scores(request.reply.rows)
-        except RerankError as error:
-            self._end(request.trace(error))
-            if not isinstance(error, RequestTooLarge) or len(part) == 1:
-                error.trace = self._so_far()
-                raise
-            middle = part.start + len(part) // 2
-            self._todo.extendleft((range(middle, part.stop), range(part.start, middle)))
-            self._note(f"{len(part)} texts were too large for one request, which was halved")
+                try:
+                    reply = yield from self._attempts(request)
+                finally:
+                    self._settle(request)
+                self._values[part.start : part.stop] = request.exchange.scores(reply.rows)
+            except RerankError as error:
+                self._end(request.trace(error=error_text(error)))
+                if not isinstance(error, RequestTooLarge) or len(part) == 1:
+                    error.trace = self.trace()
+                    raise
+                middle = part.start + len(part) // 2
+                self._parts.extendleft((range(middle, part.stop), range(part.start, middle)))
+                self._note(f"{len(part)} texts were too large for one request, which was halved")
+            else:
+                self._end(request.trace(texts=len(part)))
+                self._note(*map(request.exchange.redacted, reply.remarks))
+
+    def _attempts(self, request: ApiRequest) -> Generator[Wait | Send, Any, Reply]:
+        """Send a request until it is answered or the retry policy gives up.
+
+        What is refused before it is sent is not tried again.
+        """
+        pauses: list[float] = []
+        for attempt in self._retrying(request, pauses.append):
+            if pauses:
+                yield Wait(pauses.pop())
+                if time_is_up() and request.error is not None:  # the call was abandoned, or is late by now
+                    request.failures.pop()
+                    raise request.error
+            ticket = yield from self._admission(request)
+            with attempt:
+                request.reply = yield from self._send(request, ticket)
+        assert request.reply is not None
+        return request.reply
+
+    def _retrying(self, request: ApiRequest, pause: Callable[[float], None]) -> Retrying:
+        """Return the retry policy as tenacity runs it; it hands each wait to ``pause`` instead of sleeping."""
+        import tenacity
+
+        retry = self._policy.retry
+        backoff = tenacity.wait_exponential(multiplier=retry.first_wait, max=retry.max_wait)
+        jitter = tenacity.wait_random(0, retry.jitter)
+        is_last_attempt = tenacity.stop_after_attempt(retry.attempts)
+
+        def wait(state: RetryCallState) -> float:
+            retry_after = getattr(request.error, "retry_after", None) or 0.0
+            return max(backoff(state), retry_after) + jitter(state)
+
+        def stop(state: RetryCallState) -> bool:
+            seconds = request.seconds_left() - state.upcoming_sleep
+            return is_last_attempt(state) or seconds <= 0 or time_is_up() or self._policy.open_for(seconds) is not None
+
+        return tenacity.Retrying(
+            retry=tenacity.retry_if_exception_type(TransientError),
+            wait=wait,
+            stop=stop,
+            before_sleep=request.add_failure,
+            sleep=pause,
+            reraise=True,
+        )
+
+    def _admission(self, request: ApiRequest) -> Generator[Wait, Any, QueueTicket]:
+        """Wait until a request may be sent, and return its ticket.
+
+        Raises:
+            CircuitOpen: Nothing is sent to the provider for now.
+            CostExceeded: The request would pass a ceiling of cost.
+            RateLimited: The wait would be longer than the time allows.
+            RequestTooLarge: It has more tokens than a whole minute may have.
+            DeadlineExceeded: The time of the call is up.
+        """
+        policy, limiter = self._policy, self._policy.limiter
+        if time_is_up():
+            raise deadline_error(policy.label)
+        policy.raise_if_open(policy.open_for(request.seconds_left()))
+        if request.reserved is None:  # once for all attempts
+            later = [self._tokens[part.start : part.stop] for part in self._parts]
+            request.reserved = policy.reserve(request.tokens, later, self._usage().cost or 0.0)
+        ticket = request.ticket = policy.ticket(sum(request.tokens))
+        limiter.enqueue(ticket)
+        try:
+            start, backs_off = now(), limiter.backs_off
+            while (wait := limiter.wait(ticket)) > 0:
+                seconds = request.seconds_left()
+                if seconds <= 0 or seconds <= wait < math.inf:
+                    raise policy.limit_error(wait)
+                yield Wait(min(wait, seconds), ticket.changed)
+            if (waited := now() - start) >= _NOTED_WAIT:
+                why = "as the provider had asked" if backs_off else f"to keep {policy.limits}"
+                request.notes.append(f"waited {waited:.3g} s before sending, {why}")
+            if time_is_up():
+                raise deadline_error(policy.label)
+            seconds = max(request.seconds_left(), 0.0)
+            request.timeout = min(policy.timeout, seconds)
+            if policy.breaker is not None:
+                open_for, is_probe = limiter.circuit.enter(policy.breaker, ticket, request.timeout, seconds)
+                policy.raise_if_open(open_for)
+                if is_probe:
+                    request.notes.append("the circuit was open, and this request was the probe")
+        except BaseException:
+            limiter.release(ticket, was_sent=False)
+            raise
+        return ticket
+
+    def _send(self, request: ApiRequest, ticket: QueueTicket) -> Generator[Send, Any, Reply]:
+        """Send a request once, and tell the limiter how it ended."""
+        limiter = self._policy.limiter
+        request.attempts += 1
+        try:
+            timeout = max(request.seconds_left(), _LEAST_TIMEOUT)
+            reply: Reply = yield Send(request.exchange, min(self._policy.timeout, timeout))
+        except BaseException as error:
+            request.error = error
+            limiter.circuit.leave(ticket, request.timeout, error)
+            if isinstance(error, RateLimited) and error.retry_after is not None:
+                limiter.back_off(error.retry_after)
+            raise
         else:
-            self._end(request.trace())
-            self._note(*map(request.exchange.safe, request.reply.remarks))
+            limiter.circuit.leave(ticket, request.timeout, None)
+            return reply
+        finally:
+            limiter.release(ticket, was_sent=True)
 
     def scores(self, scale: Scale) -> Scores:
         """Put the scores of all requests together, by position."""
@@ -138,27 +318,12 @@ class ApiCall:
             self._note(f"{len(self._texts)} texts went in {len(self._done)} requests, and the scores were put together")
         return Scores(self._values, scale, self._usage(), requests=tuple(self._done), notes=tuple(self._notes))
 
-    @cached_property
-    def _tokens(self) -> list[int]:
-        return pair_tokens(self._query, self._texts)
-
-    def _weigh(self, parts: Sequence[range]) -> list[list[int]]:
-        return [self._tokens[part.start : part.stop] for part in parts]
-
-    def _usage(self) -> Usage:
-        return Usage.total(request.usage for request in self._done)
-
-    def _note(self, *sentences: str) -> None:
-        self._notes |= dict.fromkeys(sentences)
-
-    def _end(self, trace: Trace) -> None:
-        self._sending = None
-        self._done.append(trace)
-
-    def _so_far(self) -> Trace:
-        requests = (*self._done, *([self._sending.unfinished()] if self._sending else []))
+    def trace(self) -> Trace:
+        """Return the trace node of this call, as of now."""
+        current = self._current  # read once: whoever abandons the call reads its trace from another thread
+        requests = (*self._done, *([current.trace()] if current else []))
         return Trace(
-            step=self._label,
+            step=self._policy.label,
             usage=Usage.total(request.usage for request in requests),
             attempts=sum(request.attempts for request in requests),
             failures=tuple(failure for request in requests for failure in request.failures),
@@ -166,32 +331,64 @@ class ApiCall:
             children=requests if len(requests) > 1 else (),
         )
 
+    @cached_property
+    def _tokens(self) -> list[int]:
+        return pair_tokens(self._query, self._texts)
 
-def split(weights: Sequence[float], most: int, heaviest: float) -> list[range]:
-    """Divide positions, in their order, into ranges of at most ``most`` positions and a total weight of ``heaviest``.
+    def _next_request(self) -> ApiRequest:
+        part = self._parts.popleft()
+        return ApiRequest(
+            f"{self._policy.label}, texts {part.start} to {part.stop - 1}",
+            part,
+            self._exchange(self._texts[part.start : part.stop], part.start),
+            self._tokens[part.start : part.stop],
+            self._policy.retry.budget,
+        )
 
-    A position that alone is over the weight gets a range of its own.
-    """
-    ranges = []
-    start, total = 0, 0.0
-    for i, weight in enumerate(weights):
-        if i > start and (i - start == most or total + weight > heaviest):
-            ranges.append(range(start, i))
-            start, total = i, 0.0
-        total += weight
-    return [*ranges, range(start, len(weights))]
+    def _settle(self, request: ApiRequest) -> None:
+        """Enter what an answer says was read and billed in place of the estimates, or give back what was reserved."""
+        policy, cost = self._policy, 0.0
+        if request.reply is not None:
+            usage = request.reply.usage
+            if usage.tokens is not None and request.ticket is not None:
+                policy.limiter.correct(request.ticket, usage.tokens)
+            request.bill = policy.bill(usage, request.tokens)
+            cost = request.bill.cost or 0.0
+        policy.limiter.ledger.settle(request.reserved or 0.0, cost)
+        self._note(*request.notes)
+
+    def _end(self, trace: Trace) -> None:
+        self._current = None
+        self._done.append(trace)
+
+    def _usage(self) -> Usage:
+        return Usage.total(request.usage for request in self._done)
+
+    def _note(self, *sentences: str) -> None:
+        self._notes |= dict.fromkeys(sentences)
 
 
-def pair_tokens(query: str, texts: Sequence[str]) -> list[int]:
-    """Estimate the tokens that providers count for each text: its own and the query's."""
-    asked = estimated_tokens(query)
-    return [asked + estimated_tokens(text) for text in texts]
+def _execute(step: Wait | Send, send: Callable[[Exchange, float], Reply]) -> Reply | None:
+    if isinstance(step, Send):
+        return send(step.exchange, step.timeout)
+    if step.until is None:
+        sleep(step.seconds)
+    else:
+        wait_for_any([step.until], step.seconds)
+    return None
 
 
-def estimated_tokens(text: str) -> int:
-    """Estimate the tokens of a text as a quarter of its UTF-8 bytes, rounded up.
+async def _aexecute(step: Wait | Send, send: Callable[[Exchange, float], Awaitable[Reply]]) -> Reply | None:
+    if isinstance(step, Send):
+        return await send(step.exchange, step.timeout)
+    if step.until is None:
+        await asleep(step.seconds)
+        return None
+    import asyncio
 
-    For English prose that is the usual rule of four characters a token; scripts with two or three bytes a
-    character have more tokens a character, which the bytes follow. Numbers and code can need twice as many.
-    """
-    return -(-len(text.encode()) // 4)
+    sleeping = asyncio.ensure_future(asleep(step.seconds))
+    try:
+        await asyncio.wait({sleeping, asyncio.wrap_future(step.until)}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        sleeping.cancel()
+    return None

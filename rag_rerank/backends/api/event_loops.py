@@ -1,4 +1,4 @@
-"""Async clients, which belong to the event loop they were first used in."""
+"""Async clients: each belongs to the event loop in which it was first used."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ T = TypeVar("T")
 class PerLoop(Generic[T]):
     """One client for each running event loop, closed together with it.
 
-    Each client is kept by a suspended async generator. Event loops finish their async generators before they
-    close (``asyncio.run`` does, and so do servers), and thereby close the client while its connections still can
-    be closed in order. So nobody has to call `aclose`, and one owner may be used in many loops, one after the
-    other or side by side in threads.
+    A suspended async generator holds each client. Event loops finish their async generators before they close
+    (``asyncio.run`` does, and so do servers), and thereby close the client while its connections can still be closed
+    in order. So nobody has to call `aclose`, and one owner may be used in many loops, one after the other or side by
+    side in threads.
 
     Args:
         load: Called on a worker thread before the first client is made: the slow imports.
@@ -29,30 +29,30 @@ class PerLoop(Generic[T]):
         self._load = load
         self._make = make
         self._close = close
-        self._kept: dict[asyncio.AbstractEventLoop, tuple[T, AsyncGenerator[None, None]]] = {}
+        self._clients: dict[asyncio.AbstractEventLoop, tuple[T, AsyncGenerator[None, None]]] = {}
 
     async def get(self) -> T:
-        """Return the client of the running event loop; made at the first call."""
+        """Return the client of the running event loop; the first call makes it."""
         loop = asyncio.get_running_loop()
-        if loop not in self._kept:
+        if loop not in self._clients:
             await asyncio.to_thread(self._load)
-        if loop not in self._kept:
-            for gone in [other for other in list(self._kept) if other.is_closed()]:
-                self._kept.pop(gone, None)
+        if loop not in self._clients:
+            for closed_loop in [other for other in list(self._clients) if other.is_closed()]:
+                self._clients.pop(closed_loop, None)
             client = self._make()
-            keeper = self._keeper(loop, client)
-            self._kept[loop] = client, keeper
-            await anext(keeper)
-        return self._kept[loop][0]
+            holder = self._hold(loop, client)
+            self._clients[loop] = client, holder
+            await anext(holder)
+        return self._clients[loop][0]
 
     async def aclose(self) -> None:
         """Close the client of the running event loop, if there is one."""
-        if kept := self._kept.get(asyncio.get_running_loop()):
-            await kept[1].aclose()
+        if entry := self._clients.get(asyncio.get_running_loop()):
+            await entry[1].aclose()
 
-    async def _keeper(self, loop: asyncio.AbstractEventLoop, client: T) -> AsyncGenerator[None, None]:
+    async def _hold(self, loop: asyncio.AbstractEventLoop, client: T) -> AsyncGenerator[None, None]:
         try:
             yield
         finally:
-            self._kept.pop(loop, None)
+            self._clients.pop(loop, None)
             await self._close(client)

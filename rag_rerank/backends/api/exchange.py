@@ -27,74 +27,74 @@ from rag_rerank.errors import (
 from rag_rerank.trace import Usage
 from rag_rerank.types import Scale
 
-__all__ = ["Exchange", "Reply", "as_number", "get_field", "message", "read_rows", "redacted_message", "seconds_to_wait"]
+__all__ = ["Exchange", "Reply", "as_number", "get_field", "read_rows", "seconds_to_wait"]
 
-_LONGEST = 200
-_RUN = 16  # so many characters in a row that were sent are an echo, not chance
+_MOST_CHARACTERS = 200
+_ECHO = 16  # so many characters in a row that were sent are an echo, not chance
 _KEY_LIKE = re.compile(r"bearer\s+\S+|[a-z0-9_]{24,}", re.IGNORECASE)
-_WORDS_AT = ("message", "detail", "error", "msg")
+_MESSAGE_FIELDS = ("message", "detail", "error", "msg")
 
 
-def message(body: object, depth: int = 3) -> str:
-    """Find the provider's own words: ``message``, ``detail`` or ``error``, also in FastAPI's list of details."""
+def find_message(body: object, depth: int = 3) -> str:
+    """Return the provider's own message: ``message``, ``detail`` or ``error``, also in FastAPI's list of details."""
     if isinstance(body, str):
         return "" if body.lstrip().startswith("<") else body
     if isinstance(body, Mapping) and depth:
-        return next((message(body[key], depth - 1) for key in _WORDS_AT if body.get(key)), "")
+        return next((find_message(body[key], depth - 1) for key in _MESSAGE_FIELDS if body.get(key)), "")
     if isinstance(body, (list, tuple)) and depth:
-        return "; ".join(filter(None, (message(part, depth - 1) for part in body)))
+        return "; ".join(filter(None, (find_message(part, depth - 1) for part in body)))
     return ""
 
 
-def redacted_message(words: str, key: str, sent: Sequence[str]) -> str:
-    """Return a provider's words as errors and traces may show them.
+def redacted_message(text: str, key: str, inputs: Sequence[str]) -> str:
+    """Return a provider's message as errors and traces may show it.
 
-    They are put on one line of at most 200 characters. The key and whatever looks like one are masked. Words that
-    repeat a query or a text, or 16 characters of one, are left out altogether.
+    It becomes one line of at most 200 characters. The key and whatever looks like one are masked. A message that
+    repeats a query or a text, or 16 characters of one, is left out.
 
     Args:
-        words: What the provider said.
+        text: The provider's message.
         key: The key that was sent, or nothing.
-        sent: The query and the texts that were sent.
+        inputs: The query and the texts that were sent.
     """
-    line = " ".join(words.split())
+    line = " ".join(text.split())
     if key:
         line = line.replace(key, "***")
-    line = _KEY_LIKE.sub("***", line)[:_LONGEST]
-    return "its message repeats the request and is left out" if _echoes(line, sent) else line
+    line = _KEY_LIKE.sub("***", line)[:_MOST_CHARACTERS]
+    return "its message repeats the request and is left out" if _echoes(line, inputs) else line
 
 
-def _echoes(line: str, sent: Sequence[str]) -> bool:
-    texts = [" ".join(text.split()) for text in sent]
-    if any(4 <= len(text) < _RUN and re.search(rf"(?<!\w){re.escape(text)}(?!\w)", line) for text in texts):
+def _echoes(line: str, inputs: Sequence[str]) -> bool:
+    texts = [" ".join(text.split()) for text in inputs]
+    if any(4 <= len(text) < _ECHO and re.search(rf"(?<!\w){re.escape(text)}(?!\w)", line) for text in texts):
         return True
     everything = "\0".join(texts)
-    return any(line[i : i + _RUN] in everything for i in range(len(line) - _RUN + 1))
+    return any(line[i : i + _ECHO] in everything for i in range(len(line) - _ECHO + 1))
 
 
 def seconds_to_wait(headers: Mapping[str, str]) -> float | None:
     """Read ``retry-after-ms`` or ``Retry-After`` (seconds, or a date: RFC 9110, 10.2.3); ``None`` without either.
 
-    A date is taken against the answer's own ``Date``, where it has one, so that clocks need not agree.
+    A date is compared with the answer's own ``Date``, where it has one, so that clocks need not agree.
     """
-    said = {name.lower(): value for name, value in headers.items()}
+    lowered = {name.lower(): value for name, value in headers.items()}
     for name, unit in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
         try:
-            seconds = float(said[name]) / unit
+            seconds = float(lowered[name]) / unit
         except (KeyError, ValueError):
             continue
         if math.isfinite(seconds):
             return max(0.0, seconds)
     try:
-        until = parsedate_to_datetime(said["retry-after"]).timestamp()
-        now = parsedate_to_datetime(said["date"]).timestamp() if "date" in said else time.time()
+        until = parsedate_to_datetime(lowered["retry-after"]).timestamp()
+        now = parsedate_to_datetime(lowered["date"]).timestamp() if "date" in lowered else time.time()
     except (KeyError, ValueError, OverflowError):
         return None
     return max(0.0, until - now)
 
 
 T = TypeVar("T")
-Explain = Callable[["Exchange", Exception], BackendError]
+TranslateError = Callable[["Exchange", Exception], BackendError]
 
 _BOUNDED: tuple[Scale, ...] = ("calibrated", "relevance")
 _ROUNDING = 1e-6  # providers round scores; one may stand this far outside 0..1
@@ -117,15 +117,15 @@ _ADVICE: Mapping[type[BackendError], str] = {
     RequestTooLarge: "send fewer or shorter texts",
     RequestRejected: "the same request will fail again; check model, options and base_url",
 }
-_REDIRECTED = "redirects are not followed, because the key would go along; set base_url to where the server is now"
+_REDIRECT_ADVICE = "redirects are not followed, because the key would go along; set base_url to where the server is now"
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What a provider answered to one request, not yet checked.
+    """A provider's answer to one request, not yet checked.
 
     Args:
-        rows: Pairs of index and score, as they came.
+        rows: Pairs of index and score, as the provider sent them.
         usage: The figures that were billed (or estimated), nothing else.
         remarks: The provider's warnings.
     """
@@ -137,17 +137,17 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """One request, as far as reading its answer needs it.
+    """One request, with what is needed to read its answer.
 
     Args:
         backend: Registry name of the backend.
-        model: Model asked for.
+        model: The model that is asked.
         query: The query that is sent.
         texts: The texts that are sent.
         first: Position of the first of them among all texts of the call.
         key: The key that is sent, if it is known; never shown.
-        scale: What the scores are expected to be.
-        label: How messages call the backend and its model; by default by those two.
+        scale: The scale that the scores are expected to have.
+        label: The name of the reranker in messages; by default backend and model.
     """
 
     backend: str
@@ -159,8 +159,8 @@ class Exchange:
     scale: Scale = "relevance"
     label: str = ""
 
-    def sent(self, send: Callable[..., T], explain: Explain, **arguments: Any) -> T:
-        """Call an SDK, and turn what it raises into an error of ours.
+    def translated(self, send: Callable[..., T], translate_error: TranslateError, **arguments: Any) -> T:
+        """Call an SDK, and translate what it raises into an error of ours.
 
         The SDK's error is not chained, not even as a context: its text and its attributes hold the provider's answer,
         and with it perhaps the key or the texts.
@@ -170,17 +170,19 @@ class Exchange:
         except RerankError:
             raise
         except Exception as error:
-            failure = explain(self, error)
+            failure = translate_error(self, error)
         raise failure
 
-    async def asent(self, send: Callable[..., Awaitable[T]], explain: Explain, **arguments: Any) -> T:
-        """Do what `sent` does with a coroutine function."""
+    async def atranslated(
+        self, send: Callable[..., Awaitable[T]], translate_error: TranslateError, **arguments: Any
+    ) -> T:
+        """Do what `translated` does with a coroutine function."""
         try:
             return await send(**arguments)
         except RerankError:
             raise
         except Exception as error:
-            failure = explain(self, error)
+            failure = translate_error(self, error)
         raise failure
 
     def scores(self, rows: object) -> list[float]:
@@ -194,26 +196,28 @@ class Exchange:
                 names the first one.
         """
         if not isinstance(rows, (list, tuple)):
-            raise self.bad("it holds no list of scores")
-        found: dict[int, float] = {}
+            raise self.bad_response("it holds no list of scores")
+        scores: dict[int, float] = {}
         for index, score in rows:
             if isinstance(index, bool) or not isinstance(index, int) or not 0 <= index < len(self.texts):
-                raise self.bad(f"index {_described(index)} for {len(self.texts)} texts")
+                raise self.bad_response(f"index {_describe(index)} for {len(self.texts)} texts")
             where = self.first + index
-            if index in found:
-                raise self.bad(f"two scores for text {where}")
+            if index in scores:
+                raise self.bad_response(f"two scores for text {where}")
             value = as_number(score)
             if value is None:
-                raise self.bad(f"score {_described(score)} for text {where}, which is not a finite number")
+                raise self.bad_response(f"score {_describe(score)} for text {where}, which is not a finite number")
             if self.scale in _BOUNDED and not -_ROUNDING <= value <= 1 + _ROUNDING:
-                raise self.bad(f"score {value:g} for text {where}, which is outside 0..1")
-            found[index] = value
-        missing = [self.first + i for i in range(len(self.texts)) if i not in found]
+                raise self.bad_response(f"score {value:g} for text {where}, which is outside 0..1")
+            scores[index] = value
+        missing = [self.first + i for i in range(len(self.texts)) if i not in scores]
         if missing:
-            raise self.bad(f"no score for {len(missing)} of {len(self.texts)} texts, the first is text {missing[0]}")
-        return [found[i] for i in range(len(self.texts))]
+            raise self.bad_response(
+                f"no score for {len(missing)} of {len(self.texts)} texts, the first is text {missing[0]}"
+            )
+        return [scores[i] for i in range(len(self.texts))]
 
-    def refused(
+    def http_error(
         self,
         status: int | None,
         headers: Mapping[str, str],
@@ -225,58 +229,58 @@ class Exchange:
         """Return the error for an answer that carries no scores.
 
         Args:
-            status: HTTP status; ``None`` where the SDK does not tell it, which some do with server errors.
+            status: HTTP status; ``None`` where the SDK does not give it, as some do with server errors.
             headers: Its headers, in any case.
             body: Its body, parsed where it was JSON.
-            kind: The error class, where the provider's words say more than the status.
-            advice: How to mend it, where the class does not say it well enough.
+            kind: The error class, where the provider's message says more than the status.
+            advice: How to mend it, where the class alone does not say it.
         """
         if status is not None and status < 300:
-            return self.bad("it is not JSON of the expected shape", status=status)
+            return self.bad_response("it is not JSON of the expected shape", status=status)
         if kind is None:
-            server_error = status is None or status >= 500
-            kind = _BY_STATUS.get(status or 0, BackendUnavailable if server_error else RequestRejected)
-        said = self.safe(message(body))
-        text = f"answered {status or 'with an error'}" + (f" ({said})" if said else "")
+            is_server_error = status is None or status >= 500
+            kind = _BY_STATUS.get(status or 0, BackendUnavailable if is_server_error else RequestRejected)
+        reason = self.redacted(find_message(body))
+        text = f"answered {status or 'with an error'}" + (f" ({reason})" if reason else "")
         if advice is None:
-            advice = _REDIRECTED if status is not None and 300 <= status < 400 else _ADVICE.get(kind)
+            advice = _REDIRECT_ADVICE if status is not None and 300 <= status < 400 else _ADVICE.get(kind)
         text += f"; {advice}" if advice else ""
         more = {"retry_after": seconds_to_wait(headers)} if issubclass(kind, TransientError) else {}
         return self._error(kind, text, status=status, **more)
 
-    def rejected(self, what: str) -> BackendError:
-        """Return the error for a server that cannot do what it is there for."""
-        return self._error(RequestRejected, self.safe(what))
+    def wrong_server(self, what: str) -> BackendError:
+        """Return the error for a server that cannot do what it is asked for, by what it says of itself."""
+        return self._error(RequestRejected, self.redacted(what))
 
-    def late(self) -> BackendError:
+    def timeout_error(self) -> BackendError:
         """Return the error for no answer in time."""
         return self._error(BackendTimeout, "did not answer in time; a longer timeout or fewer texts may help")
 
-    def lost(self, error: Exception) -> BackendError:
+    def connection_error(self, error: Exception) -> BackendError:
         """Return the error for a connection that could not be made, or broke."""
-        return self._error(BackendUnavailable, f"could not be reached or hung up ({self._told(error)})")
+        return self._error(BackendUnavailable, f"could not be reached or hung up ({self._error_text(error)})")
 
-    def bad(self, what: str, *, status: int | None = None) -> BackendError:
+    def bad_response(self, what: str, *, status: int | None = None) -> BackendError:
         """Return the error for an answer that cannot be trusted."""
         return self._error(BadResponse, f"gave an answer that cannot be used: {what}", status=status)
 
-    def failed(self, error: Exception) -> BackendError:
-        """Return the error for an exception that the SDK let through and that is not its own."""
+    def sdk_error(self, error: Exception) -> BackendError:
+        """Return the error for an exception out of the SDK that is not one of its own."""
         if isinstance(error, (TimeoutError, asyncio.TimeoutError)):
-            return self.late()
+            return self.timeout_error()
         if isinstance(error, OSError):
-            return self.lost(error)
+            return self.connection_error(error)
         if isinstance(error, (AttributeError, LookupError, TypeError, ValueError)):
-            return self.bad(f"the SDK could not read it ({self._told(error)})")
-        return self._error(BackendError, f"failed in its SDK ({self._told(error)})")
+            return self.bad_response(f"the SDK could not read it ({self._error_text(error)})")
+        return self._error(BackendError, f"failed in its SDK ({self._error_text(error)})")
 
-    def safe(self, words: str) -> str:
-        """Return a provider's words, short, on one line, and without what was sent to it."""
-        return redacted_message(words, self.key, (self.query, *self.texts))
+    def redacted(self, text: str) -> str:
+        """Return a provider's message, short, on one line, and without what was sent to it."""
+        return redacted_message(text, self.key, (self.query, *self.texts))
 
-    def _told(self, error: Exception) -> str:
-        said = self.safe(str(error))
-        return type(error).__name__ + (f": {said}" if said else "")
+    def _error_text(self, error: Exception) -> str:
+        text = self.redacted(str(error))
+        return type(error).__name__ + (f": {text}" if text else "")
 
     def _error(self, kind: type[BackendError], text: str, **facts: Any) -> BackendError:
         return kind(
@@ -288,8 +292,8 @@ def read_rows(rows: object, get: Callable[[Any, str, None], object], score: str 
     """Return the pairs of index and score of a reply's rows, or ``None`` where there is no list of rows.
 
     Args:
-        rows: What the reply holds in their place.
-        get: Reads a field of a row, or gives the default: ``getattr`` for objects, `get_field` for JSON.
+        rows: What the reply holds in place of the rows.
+        get: Returns a field of a row, or the default: ``getattr`` for objects, `get_field` for JSON.
         score: The field with the score.
     """
     if not isinstance(rows, (list, tuple)):
@@ -313,5 +317,5 @@ def as_number(value: object) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _described(value: object) -> str:
+def _describe(value: object) -> str:
     return f"{value!r:.20}" if isinstance(value, (int, float, type(None))) else f"of type {type(value).__name__}"

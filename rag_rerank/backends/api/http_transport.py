@@ -1,4 +1,4 @@
-"""One HTTP request and its answer: no redirect is followed, the body is bounded, and JSON is what the standard says."""
+"""One HTTP request and its answer: no redirect is followed, the size of the body is limited, and JSON is strict."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class HttpRequest:
 
     Args:
         method: ``POST`` or ``GET``.
-        url: Where it goes.
-        key: The key that goes along, or nothing.
-        content: What is sent, as JSON.
+        url: Where it is sent.
+        key: The key that is sent with it, or nothing.
+        content: The body, sent as JSON.
     """
 
     method: str
@@ -33,8 +33,8 @@ class HttpRequest:
     key: str = field(default="", repr=False)
     content: Any = field(default=None, repr=False)
 
-    def built(self, client: Any, timeout: float) -> Any:
-        """Return the request as the client sends it; what a client adds to it (headers, cookies) stays."""
+    def build(self, client: Any, timeout: float) -> Any:
+        """Return the request as the client sends it, with what the client adds (headers, cookies)."""
         headers = {"accept": "application/json", "accept-encoding": "gzip"}
         if self.key:
             headers["authorization"] = f"Bearer {self.key}"
@@ -47,17 +47,17 @@ class HttpRequest:
 
 @dataclass(frozen=True, slots=True)
 class HttpResponse:
-    """An answer, as far as it was read: to its end."""
+    """An answer, read to its end."""
 
     status: int
     headers: Mapping[str, str]
     content: bytes = field(repr=False)
 
     @property
-    def told(self) -> Any:
+    def parsed(self) -> Any:
         """The body, parsed where it is JSON (which has neither ``NaN`` nor ``Infinity``), else as text."""
         try:
-            return json.loads(self.content, parse_constant=_refused)
+            return json.loads(self.content, parse_constant=_reject_constant)
         except (ValueError, RecursionError):
             return self.content.decode(errors="replace")
 
@@ -66,39 +66,39 @@ class _TooLong(Exception):
     """More bytes than any list of scores has."""
 
 
-def send(client: Any, asked: HttpRequest, timeout: float) -> HttpResponse:
+def send(client: Any, request: HttpRequest, timeout: float) -> HttpResponse:
     """Send a request with an ``httpx.Client`` and read the answer."""
-    request, reader = asked.built(client, timeout), _Reader(timeout)
+    reader = _Reader(timeout)
     # without auth=None, a client's own would take the place of the key
-    response = client.send(request, stream=True, follow_redirects=False, auth=None)
+    response = client.send(request.build(client, timeout), stream=True, follow_redirects=False, auth=None)
     try:
         for chunk in response.iter_bytes():
-            reader.take(chunk)
+            reader.add(chunk)
     finally:
         response.close()
     return HttpResponse(response.status_code, response.headers, bytes(reader.content))
 
 
-async def asend(client: Any, asked: HttpRequest, timeout: float) -> HttpResponse:
+async def asend(client: Any, request: HttpRequest, timeout: float) -> HttpResponse:
     """Do what `send` does with an ``httpx.AsyncClient``."""
-    request, reader = asked.built(client, timeout), _Reader(timeout)
-    response = await client.send(request, stream=True, follow_redirects=False, auth=None)
+    reader = _Reader(timeout)
+    response = await client.send(request.build(client, timeout), stream=True, follow_redirects=False, auth=None)
     try:
         async for chunk in response.aiter_bytes():
-            reader.take(chunk)
+            reader.add(chunk)
     finally:
         await response.aclose()
     return HttpResponse(response.status_code, response.headers, bytes(reader.content))
 
 
 class _Reader:
-    """Puts a body together, until it is too long or takes too long: httpx limits the wait for each piece only."""
+    """Collects a body until it is too long or takes too long: httpx limits only the wait for each piece."""
 
     def __init__(self, timeout: float) -> None:
         self.content = bytearray()
         self._end = now() + timeout
 
-    def take(self, chunk: bytes) -> None:
+    def add(self, chunk: bytes) -> None:
         self.content += chunk
         if len(self.content) > _MOST_BYTES:
             raise _TooLong
@@ -107,28 +107,28 @@ class _Reader:
 
 
 def translate_error(exchange: Exchange, error: Exception) -> BackendError:
-    """Return the error of ours for one of httpx."""
+    """Translate an error of httpx into one of ours."""
     httpx = need("httpx", extra="http")
     if isinstance(error, _TooLong):
-        return exchange.bad(f"it is longer than {_MOST_BYTES // 2**20} MiB")
+        return exchange.bad_response(f"it is longer than {_MOST_BYTES // 2**20} MiB")
     if isinstance(error, httpx.TimeoutException):
-        return exchange.late()
+        return exchange.timeout_error()
     if isinstance(error, httpx.TransportError):
-        return exchange.lost(error)
+        return exchange.connection_error(error)
     if isinstance(error, httpx.RequestError):  # a body that cannot be decompressed
-        return exchange.bad(type(error).__name__)
-    return exchange.failed(error)
+        return exchange.bad_response(type(error).__name__)
+    return exchange.sdk_error(error)
 
 
 def as_json(value: Any) -> bytes:
-    """Return a value as it is sent.
+    """Return a value as JSON, as it is sent.
 
     Raises:
-        TypeError: JSON cannot hold it.
-        ValueError: Nor can it hold ``NaN``, or what UTF-8 cannot.
+        TypeError: JSON cannot hold a value of this type.
+        ValueError: It is ``NaN`` or infinite, or text that UTF-8 cannot hold.
     """
     return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
 
 
-def _refused(constant: str) -> Any:
+def _reject_constant(constant: str) -> Any:
     raise ValueError(f"{constant} is not JSON")

@@ -1,4 +1,4 @@
-"""What providers charge, as data (``prices.json``), and what this process has spent."""
+"""What providers charge: tokens and search units by estimate, prices as data (``prices.json``), and the ledger."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from threading import Lock
 from rag_rerank.errors import ConfigError
 from rag_rerank.trace import Usage
 
-__all__ = ["Ledger", "Price", "list_price", "search_units"]
+__all__ = ["Ledger", "Price", "is_over", "list_price", "pair_tokens", "search_units", "text_tokens"]
 
 _UNIT_TEXTS, _UNIT_TOKENS = 100, 500
 """A search unit of Cohere is up to 100 texts; one of more than 500 tokens, with the query, counts as several."""
@@ -21,7 +21,7 @@ _UNIT_TEXTS, _UNIT_TOKENS = 100, 500
 
 @dataclass(frozen=True, kw_only=True)
 class Price:
-    """What a provider charges, in US dollars; exactly one of the two.
+    """What a provider charges, in US dollars. Give exactly one of the two.
 
     Args:
         per_million_tokens: For 1,000,000 tokens, the query counted once for each text.
@@ -35,31 +35,46 @@ class Price:
     per_thousand_search_units: float | None = None
 
     def __post_init__(self) -> None:
-        given = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) is not None}
-        if len(given) != 1:
+        prices = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) is not None}
+        if len(prices) != 1:
             raise ConfigError("give exactly one of per_million_tokens and per_thousand_search_units")
-        ((name, value),) = given.items()
+        ((name, value),) = prices.items()
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
         if not (number and value >= 0 and math.isfinite(value)):
             raise ConfigError(f"{name} must be finite and at least 0 dollars, got {value!r}", path=name)
 
     def billed(self, usage: Usage) -> float | None:
-        """Return the cost of what an answer says was billed; ``None`` where it does not say it."""
+        """Return the cost of what an answer says was billed; ``None`` where it says nothing."""
         if self.per_million_tokens is not None:
             return None if usage.tokens is None else usage.tokens * self.per_million_tokens / 1_000_000
         assert self.per_thousand_search_units is not None
         return None if usage.search_units is None else usage.search_units * self.per_thousand_search_units / 1_000
 
     def estimate(self, tokens: Sequence[int]) -> float:
-        """Return the cost of a request by the estimated tokens of each text, the query's included."""
+        """Return the cost of a request, by the estimated tokens of each text with the query."""
         if self.per_million_tokens is not None:
             return sum(tokens) * self.per_million_tokens / 1_000_000
         assert self.per_thousand_search_units is not None
         return search_units(tokens) * self.per_thousand_search_units / 1_000
 
 
+def text_tokens(text: str) -> int:
+    """Estimate the tokens of a text as a quarter of its UTF-8 bytes, rounded up.
+
+    For English prose that is the usual rule of four characters a token. Scripts with two or three bytes a character
+    have more tokens a character, and so more bytes. Numbers and code can have twice as many tokens.
+    """
+    return -(-len(text.encode()) // 4)
+
+
+def pair_tokens(query: str, texts: Sequence[str]) -> list[int]:
+    """Estimate the tokens that providers count for each text: its own and the query's."""
+    query_tokens = text_tokens(query)
+    return [query_tokens + text_tokens(text) for text in texts]
+
+
 def search_units(tokens: Sequence[int]) -> int:
-    """Return the search units of a request by the estimated tokens of each text, the query's included."""
+    """Return the search units of a request, by the estimated tokens of each text with the query."""
     chunks = sum(max(1, -(-count // _UNIT_TOKENS)) for count in tokens)
     return -(-chunks // _UNIT_TEXTS)
 
@@ -81,17 +96,17 @@ def _table() -> dict[tuple[str, str], Price]:
 
 
 class Ledger:
-    """What a process has spent with one key, and what requests that are on their way may cost."""
+    """What a process has spent with one key, and what its requests in flight may cost, in US dollars."""
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._spent = 0.0
+        self._total = 0.0
         self._reserved = 0.0
 
     @property
-    def spent(self) -> float:
-        """US dollars, by the answers that came."""
-        return self._spent
+    def total(self) -> float:
+        """US dollars spent, by the answers that came."""
+        return self._total
 
     def reserve(self, cost: float, later: float, ceiling: float | None) -> float | None:
         """Set money aside for a request.
@@ -99,20 +114,25 @@ class Ledger:
         Args:
             cost: What the request may cost.
             later: What the rest of its call may cost.
-            ceiling: What may be spent in all.
+            ceiling: The most that may be spent in all; ``None`` for no limit.
 
         Returns:
             ``None`` where it is set aside, else what was spent or set aside before.
         """
         with self._lock:
-            before = self._spent + self._reserved
-            if ceiling is not None and before + cost + later > ceiling * (1 + 1e-9):  # sums of decimals do not round
+            before = self._total + self._reserved
+            if is_over(before + cost + later, ceiling):
                 return before
             self._reserved += cost
             return None
 
-    def settle(self, reserved: float, spent: float) -> None:
+    def settle(self, reserved: float, cost: float) -> None:
         """Replace what was set aside by what was spent."""
         with self._lock:
             self._reserved -= reserved
-            self._spent += spent
+            self._total += cost
+
+
+def is_over(dollars: float, ceiling: float | None) -> bool:
+    """Whether a sum is over a ceiling, beyond rounding: sums of decimals are not exact. Never so without a ceiling."""
+    return ceiling is not None and dollars > ceiling * (1 + 1e-9)

@@ -1,4 +1,4 @@
-"""What a rerank server says about itself, where it says anything: TEI's ``/info``."""
+"""What a rerank server says about itself: TEI's ``/info``; other servers say nothing."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rag_rerank.backends.api.call import estimated_tokens
 from rag_rerank.backends.api.exchange import Exchange
 from rag_rerank.backends.api.http_transport import HttpResponse
+from rag_rerank.backends.api.pricing import pair_tokens
 from rag_rerank.errors import BackendError
 
 __all__ = ["ServerInfo", "ServerInfoCache"]
@@ -24,8 +24,8 @@ class ServerInfo:
         reranks: Whether its model is a reranker; ``None`` where it does not say.
         most_texts: Texts that it takes in one request.
         window: Tokens of query and text together that its model reads.
-        silence: Why nothing is known, for the trace.
-        final: Whether there is no sense in asking again.
+        why_unknown: Why nothing is known, for the trace.
+        final: Whether the server need not be asked again.
     """
 
     model: str | None = None
@@ -33,12 +33,12 @@ class ServerInfo:
     reranks: bool | None = None
     most_texts: int | None = None
     window: int | None = None
-    silence: str | None = None
+    why_unknown: str | None = None
     final: bool = True
 
     @classmethod
     def read(cls, info: Any) -> ServerInfo | None:
-        """Read TEI's answer; ``None`` for what is no such answer.
+        """Read TEI's answer; return ``None`` for anything else.
 
         The fields are those of the router's source. A request takes a permit for each text, so one with more texts
         than there are permits (``max_concurrent_requests``) could never be answered.
@@ -55,8 +55,8 @@ class ServerInfo:
             window=_count(info.get("max_input_length")),
         )
 
-    def remarks(self, query: str, texts: Sequence[str], *, most: int, cuts: bool) -> tuple[str, ...]:
-        """Say what is not known of the server, or how many texts seem to be longer than it reads.
+    def notes(self, query: str, texts: Sequence[str], *, most: int, cuts: bool) -> tuple[str, ...]:
+        """Return notes for the trace: what is not known of the server, or how many texts seem too long for it.
 
         Args:
             query: The query.
@@ -64,42 +64,41 @@ class ServerInfo:
             most: How many of them go in a request.
             cuts: Whether it cuts what is too long, or refuses it.
         """
-        if self.silence is not None:
-            unknown = f"the server did not say what it serves (/info: {self.silence})"
+        if self.why_unknown is not None:
+            unknown = f"the server did not say what it serves (/info: {self.why_unknown})"
             return (f"{unknown}; at most {most} texts go in a request",)
         if self.window is None or not cuts:
             return ()
-        asked = estimated_tokens(query)
-        longer = sum(asked + estimated_tokens(text) > self.window for text in texts)
+        longer = sum(tokens > self.window for tokens in pair_tokens(query, texts))
         if not longer:
             return ()
         return (f"by estimate {longer} texts with the query are longer than {self.window} tokens, and TEI cuts them",)
 
 
 class ServerInfoCache:
-    """What a reranker has learnt of its server so far; what may change is asked again at the next call."""
+    """What a server has said about itself so far; what may change is asked again at the next call."""
 
     def __init__(self) -> None:
-        self.server = ServerInfo(final=False)
+        self.info = ServerInfo(final=False)
 
-    def answered(self, exchange: Exchange, answer: HttpResponse, model: str) -> None:
-        """Note what the server said.
+    def read(self, exchange: Exchange, response: HttpResponse, model: str) -> None:
+        """Note what the server answered; ``model`` is the one that the reranker names, or nothing.
 
         Raises:
-            RequestRejected: It serves no reranker, or another model than the one that was named.
+            RequestRejected: It serves no reranker, or another model.
         """
-        served = ServerInfo.read(answer.told) if answer.status == 200 else None
-        if served is None:
-            served = ServerInfo(silence=f"answered {answer.status}", final=answer.status < 500)
-        if served.reranks is False:
-            raise exchange.rejected(f"serves {served.model}, which is no reranker")
-        if model and served.model and served.model != model:
-            raise exchange.rejected(f"serves {served.model}; name that model, or leave model out")
-        self.server = served
+        info = ServerInfo.read(response.parsed) if response.status == 200 else None
+        if info is None:
+            info = ServerInfo(why_unknown=f"answered {response.status}", final=response.status < 500)
+        if info.reranks is False:
+            raise exchange.wrong_server(f"serves {info.model}, which is no reranker")
+        if model and info.model and info.model != model:
+            raise exchange.wrong_server(f"serves {info.model}; name that model, or leave model out")
+        self.info = info
 
-    def unanswered(self, error: BackendError) -> None:
-        """Note that the server gave no answer that can be read, which may pass."""
-        self.server = ServerInfo(silence=type(error).__name__, final=False)
+    def note_failure(self, error: BackendError) -> None:
+        """Note that the server gave no answer, which may pass."""
+        self.info = ServerInfo(why_unknown=type(error).__name__, final=False)
 
 
 def _count(value: object) -> int | None:

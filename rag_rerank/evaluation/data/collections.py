@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from collections.abc import Collection as Ids
-from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,10 +17,10 @@ from rag_rerank.evaluation.data.trec import Qrels, TrecRun, as_grade, read_qrels
 __all__ = ["BeirFolder", "Collection", "CollectionText", "IrDataset", "metadata_of"]
 
 _QRELS = ("qrels-full.tsv", "qrels/test.tsv", "qrels.tsv")
-"""Where judgments are looked for; a full table also judges what is not in the corpus."""
+"""Files of judgments, the first that exists; the full table also judges documents outside the corpus."""
 
 _RUNS = (("run.trec", "run.trec.gz"), ("bm25*.trec", "bm25*.trec.gz"), ("*.trec", "*.trec.gz"))
-"""Where a first stage is looked for: the first line of which exactly one file is there."""
+"""Files of a first stage, by preference; two files of one row are an error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +34,11 @@ class CollectionText:
 
 
 class Collection(Protocol):
-    """What can be asked of a collection; everything but the judgments is streamed."""
+    """Queries, texts, judgments and a first stage; everything but the judgments is streamed."""
 
     @property
     def name(self) -> str:
-        """What reports call it."""
+        """Its name in reports."""
 
     def queries(self) -> Iterator[CollectionText]:
         """Yield all queries in their order."""
@@ -53,12 +53,12 @@ class Collection(Protocol):
         """Return its judgments."""
 
     def run(self) -> TrecRun | None:
-        """Return its first stage, if it brings one."""
+        """Return its first stage, if it has one."""
 
 
 @dataclass(frozen=True)
 class BeirFolder:
-    """``corpus.jsonl``, ``queries.jsonl`` (either may end in ``.gz``), judgments and perhaps a run."""
+    """A folder with ``corpus.jsonl``, ``queries.jsonl`` (or the same with ``.gz``), judgments, and perhaps a run."""
 
     folder: Path
     problems: Problems = field(repr=False)
@@ -73,7 +73,7 @@ class BeirFolder:
         return self._texts("queries.jsonl", self.problems)
 
     def corpus(self) -> Iterator[tuple[str, str]]:
-        """Yield id and text of all of ``corpus.jsonl``; what is amiss there is noted by `documents`, once."""
+        """Yield id and text of all of ``corpus.jsonl``; `documents` notes the problems there, once."""
         return ((text.id, text.text) for text in self._texts("corpus.jsonl", Problems()))
 
     def documents(self, ids: Ids[str]) -> Iterator[CollectionText]:
@@ -81,20 +81,20 @@ class BeirFolder:
         return (text for text in self._texts("corpus.jsonl", self.problems) if text.id in ids)
 
     def judgments(self) -> Qrels:
-        """Return the judgments of the first of ``qrels-full.tsv``, ``qrels/test.tsv``, ``qrels.tsv`` that is there."""
+        """Return the judgments of ``qrels-full.tsv``, ``qrels/test.tsv`` or ``qrels.tsv``, the first that exists."""
         for name in _QRELS:
             if (self.folder / name).is_file():
                 return read_qrels(self.folder / name, self.problems)
         raise InputError(f"{self.folder} has none of {', '.join(_QRELS)}; name the judgments with qrels")
 
     def run(self) -> TrecRun | None:
-        """Return ``run.trec``, else the BM25 run, else the only run that is in the folder; ``None`` without any."""
+        """Return ``run.trec``, else the BM25 run, else the only run in the folder; ``None`` if there is none."""
         for patterns in _RUNS:
-            found = sorted(file for pattern in patterns for file in self.folder.glob(pattern))
-            if len(found) > 1:
-                raise InputError(f"{self.folder} has {', '.join(file.name for file in found)}; choose one with run")
-            if found:
-                return read_run(found[0], self.problems)
+            runs = sorted(file for pattern in patterns for file in self.folder.glob(pattern))
+            if len(runs) > 1:
+                raise InputError(f"{self.folder} has {', '.join(file.name for file in runs)}; choose one with run")
+            if runs:
+                return read_run(runs[0], self.problems)
         return None
 
     def _texts(self, name: str, problems: Problems) -> Iterator[CollectionText]:
@@ -113,7 +113,7 @@ class BeirFolder:
 
 
 def metadata_of(row: Mapping[str, Any], own: Ids[str]) -> dict[str, Any]:
-    """Return all that a row says beyond its own keys, with what stands under ``metadata`` at the same level."""
+    """Return the other keys of a row, with those under ``metadata`` on the same level."""
     others = {key: value for key, value in row.items() if key not in own and key != "metadata"}
     inner = row.get("metadata")
     if isinstance(inner, Mapping):
@@ -123,7 +123,7 @@ def metadata_of(row: Mapping[str, Any], own: Ids[str]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class IrDataset:
-    """A dataset of ir_datasets; its files are fetched by ir_datasets on first use."""
+    """A dataset of ir_datasets, which fetches its files on first use."""
 
     name: str
     problems: Problems = field(repr=False)
@@ -148,16 +148,16 @@ class IrDataset:
 
     def queries(self) -> Iterator[CollectionText]:
         """Yield its queries."""
-        for number, query in enumerate(self._told(lambda: self.dataset.queries_iter()), start=1):
+        for number, query in enumerate(self._rows(lambda: self.dataset.queries_iter()), start=1):
             yield _text(query, "query_id", f"{self.name} queries:{number}")
 
     def corpus(self) -> Iterator[tuple[str, str]]:
         """Yield id and text of all its documents."""
-        return ((row.doc_id, _text(row, "doc_id", "").text) for row in self._told(lambda: self.dataset.docs_iter()))
+        return ((row.doc_id, _text(row, "doc_id", "").text) for row in self._rows(lambda: self.dataset.docs_iter()))
 
     def documents(self, ids: Ids[str]) -> Iterator[CollectionText]:
-        """Look documents up."""
-        for row in self._told(lambda: self.dataset.docs_store().get_many_iter(sorted(ids))):
+        """Yield the documents with these ids."""
+        for row in self._rows(lambda: self.dataset.docs_store().get_many_iter(sorted(ids))):
             yield _text(row, "doc_id", f"{self.name} docs")
 
     def judgments(self) -> Qrels:
@@ -167,7 +167,7 @@ class IrDataset:
         if "relevance" not in self.dataset.qrels_cls()._fields:
             raise InputError(f"the qrels of {self.name!r} have no relevance; name other judgments with qrels")
         judgments = Qrels(f"{self.name} qrels", self.problems)
-        for number, row in enumerate(self._told(lambda: self.dataset.qrels_iter()), start=1):
+        for number, row in enumerate(self._rows(lambda: self.dataset.qrels_iter()), start=1):
             judgments.add(row.query_id, row.doc_id, as_grade(row.relevance, f"{judgments.name}:{number}"), number)
         return judgments
 
@@ -176,14 +176,14 @@ class IrDataset:
         if not self.dataset.has("scoreddocs"):
             return None
         run = TrecRun(f"{self.name} scoreddocs", self.problems)
-        for number, row in enumerate(self._told(lambda: self.dataset.scoreddocs_iter()), start=1):
+        for number, row in enumerate(self._rows(lambda: self.dataset.scoreddocs_iter()), start=1):
             run.add(row.query_id, row.doc_id, float(row.score), None, number)
         return run
 
-    def _told(self, rows: Any) -> Iterable[Any]:
-        """Yield rows; what keeps ir_datasets from reading or fetching them is an error of ours."""
+    def _rows(self, iterate: Callable[[], Iterable[Any]]) -> Iterator[Any]:
+        """Yield rows; raise `InputError` if ir_datasets cannot read or fetch them."""
         try:
-            yield from rows()
+            yield from iterate()
         except (OSError, RuntimeError) as error:
             raise InputError(f"ir_datasets cannot read {self.name!r}: {error}") from error
 
@@ -191,5 +191,6 @@ class IrDataset:
 def _text(row: Any, key: str, place: str) -> CollectionText:
     """Turn a named tuple of ir_datasets into a text; its plain fields besides id, title and text are metadata."""
     fields = row._asdict()
-    kept = {k: v for k, v in fields.items() if k not in (key, "title", "text") and isinstance(v, (str, int, float))}
-    return CollectionText(fields[key], row.default_text(), kept, place)
+    own = (key, "title", "text")
+    metadata = {k: v for k, v in fields.items() if k not in own and isinstance(v, (str, int, float))}
+    return CollectionText(fields[key], row.default_text(), metadata, place)

@@ -1,4 +1,4 @@
-"""A first stage made here, for collections that bring no run: BM25 over the corpus."""
+"""A first stage for collections without a run: BM25 over the corpus."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ if TYPE_CHECKING:
 __all__ = ["BM25", "best", "bm25"]
 
 BM25 = "BM25 over the corpus, made here (no stemming, no stop list)"
-"""How reports call it."""
+"""Its name in reports."""
 
 
 def bm25(corpus: Iterable[tuple[str, str]], queries: Mapping[str, str], depth: int, problems: Problems) -> TrecRun:
     """Return the first ``depth`` documents of each query by BM25 in Lucene's form, computed by bm25s.
 
-    The words of the whole corpus are held in memory, its texts are not. Documents that share no word with the query
-    are not found; equal scores stand in the order of the corpus. An id that stands twice has its last text.
+    The words of the whole corpus are in memory, its texts are not. Documents without a word of the query are left out;
+    equal scores keep the order of the corpus. An id that occurs twice has its last text.
     """
     import bm25s
     import numpy as np
 
-    known: dict[str, str] = {}
+    vocabulary: dict[str, str] = {}  # so that equal words are one object
     words: dict[str, list[str]] = {}
     for document, text in corpus:
-        words[document] = [known.setdefault(word, word) for word in terms(text)]
+        words[document] = [vocabulary.setdefault(word, word) for word in terms(text)]
     run = TrecRun("BM25", problems)
-    if not known:
+    if not vocabulary:
         return run
     documents = list(words)
     index = bm25s.BM25(method="lucene", k1=K1, b=B)
     index.index(list(words.values()), show_progress=False)
     for query, text in queries.items():
-        wanted = [word for word in terms(text) if word in known]
-        values = index.get_scores(wanted) if wanted else np.zeros(0)
+        query_words = [word for word in terms(text) if word in vocabulary]
+        values = index.get_scores(query_words) if query_words else np.zeros(0)
         for rank, position in enumerate(best(values, depth).tolist(), start=1):
             if values[position] > 0:
                 run.add(query, documents[position], float(values[position]), rank, rank)

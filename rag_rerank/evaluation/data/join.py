@@ -1,4 +1,4 @@
-"""Queries, judgments, first stage and texts of a collection, put together."""
+"""Join the queries, judgments, first stage and texts of a collection."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ def join(
     limit: int | None,
     problems: Problems,
 ) -> list[JudgedQuery]:
-    """Return the judged queries in their order, each with its first ``depth`` candidates; without a run by BM25.
+    """Return the judged queries in their order, each with its first ``depth`` candidates; without a run, by BM25.
 
-    The corpus is read once for the texts, and once before that where BM25 is made; only texts that are needed stay.
+    The corpus is read once for the texts, and once more for BM25; only the needed texts stay in memory.
     """
     queries = judged_queries(collection, judgments, run, problems)
     queries = {id: queries[id] for id in list(queries)[:limit]}
     if run is None:
         run = bm25(collection.corpus(), {id: query.text for id, query in queries.items()}, depth, problems)
     best = {id: run.best(id, depth) for id in queries}
-    wanted = {document for hits in best.values() for document, _, _ in hits}
-    texts = _texts(collection, queries, wanted, judgments, problems)
-    found = []
+    candidate_ids = {document for hits in best.values() for document, _, _ in hits}
+    texts = _texts(collection, queries, candidate_ids, judgments, problems)
+    joined_queries = []
     for id, query in queries.items():
         candidates = []
         for document, score, line in best[id]:
@@ -44,32 +44,25 @@ def join(
                 kind = "candidates that are not in the corpus, left out"
                 problems.note(kind, run.place(id, document, line))
         grades = judgments.grades(id)
-        found.append(
+        joined_queries.append(
             JudgedQuery(id=id, text=query.text, candidates=tuple(candidates), grades=grades, metadata=query.metadata)
         )
-    return found
-
-
-def note_unknown(rows: Qrels | TrecRun, known: set[str], problems: Problems) -> None:
-    """Note the queries of judgments or of a run that nobody asked."""
-    for query in rows.rows:
-        if query not in known:
-            problems.note(f"queries of {rows.name} that are unknown, left out", rows.first(query))
+    return joined_queries
 
 
 def judged_queries(
     collection: Collection, judgments: Qrels, run: TrecRun | None, problems: Problems
 ) -> dict[str, CollectionText]:
-    """Return the judged queries, and note those that are not, and judgments and run rows of unknown queries."""
-    named = judgments.rows.keys() | (run.rows.keys() if run else set())
-    known: set[str] = set()
+    """Return the judged queries; note queries without judgments, and judgments and run rows of unknown queries."""
+    used_ids = judgments.rows.keys() | (run.rows.keys() if run else set())
+    known_ids: set[str] = set()
     queries: dict[str, CollectionText] = {}
     for query in collection.queries():
         example = f"{query.place}: query {query.id!r}"
-        if query.id in known:
+        if query.id in known_ids:
             problems.note("query ids that stand twice, of which the last counts", example)
-        if query.id in named:
-            known.add(query.id)
+        if query.id in used_ids:
+            known_ids.add(query.id)
         if query.id not in judgments.rows:
             problems.note("queries with no judgments, left out", example)
         elif is_blank(query.text):
@@ -77,29 +70,36 @@ def judged_queries(
             queries.pop(query.id, None)
         else:
             queries[query.id] = query
-    note_unknown(judgments, known, problems)
+    note_unknown(judgments, known_ids, problems)
     if run is not None:
-        note_unknown(run, known, problems)
+        note_unknown(run, known_ids, problems)
     return queries
 
 
+def note_unknown(rows: Qrels | TrecRun, known_ids: set[str], problems: Problems) -> None:
+    """Note the queries of judgments or of a run that are not among the queries."""
+    for query in rows.rows:
+        if query not in known_ids:
+            problems.note(f"queries of {rows.name} that are unknown, left out", rows.first_place(query))
+
+
 def _texts(
-    collection: Collection, queries: Iterable[str], wanted: set[str], judgments: Qrels, problems: Problems
+    collection: Collection, queries: Iterable[str], candidate_ids: set[str], judgments: Qrels, problems: Problems
 ) -> dict[str, CollectionText]:
-    """Return the wanted documents, and note judged ones that are nowhere."""
-    judged = {document for query in queries for document in judgments.rows[query]}
+    """Return the documents with these ids; note judged documents that are not in the corpus."""
+    judged_ids = {document for query in queries for document in judgments.rows[query]}
     texts: dict[str, CollectionText] = {}
-    there: set[str] = set()
-    for document in collection.documents(wanted | judged):
-        if document.id in there:
+    corpus_ids: set[str] = set()
+    for document in collection.documents(candidate_ids | judged_ids):
+        if document.id in corpus_ids:
             kind = "document ids that stand twice, of which the last counts"
             problems.note(kind, f"{document.place}: document {document.id!r}")
-        there.add(document.id)
-        if document.id in wanted:
+        corpus_ids.add(document.id)
+        if document.id in candidate_ids:
             texts[document.id] = document
     for query in queries:
         for id in judgments.rows[query]:
-            if id not in there:
+            if id not in corpus_ids:
                 kind = "judged documents that are not in the corpus, which count in the ideal ranking"
                 problems.note(kind, judgments.place(query, id))
     return texts

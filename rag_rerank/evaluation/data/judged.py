@@ -18,12 +18,12 @@ __all__ = ["Judged", "JudgedQuery", "Problem", "Problems", "fingerprint", "valid
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Problem:
-    """Something in the data that was left out or mended, which is said and not done in silence.
+    """Something in the data that was left out or corrected, which is reported.
 
     Args:
         kind: What it is, in words: ``"judged documents that are not in the corpus"``.
         count: How often.
-        examples: The first few, each with its place, ``"qrels.tsv:17: document 'd9' of query 'q2'"``.
+        examples: The first few, each with its place: ``"qrels.tsv:17: document 'd9' of query 'q2'"``.
     """
 
     kind: str
@@ -31,21 +31,21 @@ class Problem:
     examples: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        """Say it in one line, with the first example."""
+        """Return one line with the first example."""
         return f"{self.count:,} {self.kind}" + (f", such as {self.examples[0]}" if self.examples else "")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JudgedQuery:
-    """A query with its candidates and what was judged.
+    """A query with its candidates and its judgments.
 
     Args:
         id: Its id.
         text: The query.
-        candidates: What the first stage proposed, in its order; empty where it found nothing (the query still counts).
-        grades: Grade by document id, of all that was judged, candidates or not; a higher grade is more relevant,
+        candidates: The candidates in the first stage's order; empty where it found nothing (the query still counts).
+        grades: Grade by document id, of all judged documents, candidates or not; a higher grade is more relevant,
             0 and below is not relevant.
-        metadata: Whatever else the data says of the query, for slices.
+        metadata: Other fields of the query, for slices.
     """
 
     id: str
@@ -60,12 +60,12 @@ class Judged:
     """Judged queries of one collection.
 
     Args:
-        name: What reports call it.
+        name: Its name in reports.
         queries: Queries with at least one judgment.
-        relevant: Grade from which on a document is relevant, where a measure knows only two grades.
-        problems: What was left out or mended while reading.
+        relevant: Grade from which on a document is relevant, for measures that know only two grades.
+        problems: What was left out or corrected while reading.
         sources: Where it was read from, one line each: ``"candidates: bm25-top100.trec.gz, found in the folder"``.
-        fingerprint: SHA-256 over all that decides a figure: queries, texts, first stage, judgments.
+        fingerprint: SHA-256 over everything that decides a figure: queries, texts, first stage, judgments.
     """
 
     name: str
@@ -76,44 +76,44 @@ class Judged:
     fingerprint: str = ""
 
 
-SHOWN = 5
-"""How many examples a problem keeps."""
+_EXAMPLES = 5
+"""Examples that a problem keeps."""
 
 
 class Problems:
-    """Collects problems while data is read; the order is that of their first example."""
+    """Collects problems while data is read; they are in the order of their first examples."""
 
     def __init__(self) -> None:
-        self._found: dict[str, tuple[int, list[str]]] = {}
+        self._by_kind: dict[str, tuple[int, list[str]]] = {}
 
     def note(self, kind: str, example: str, count: int = 1) -> None:
-        """Count a problem; ``example`` says where it is, ``"qrels.tsv:17: document 'd9' of query 'q2'"``."""
-        before, examples = self._found.get(kind, (0, []))
-        if len(examples) < SHOWN:
+        """Count a problem; ``example`` says where it is: ``"qrels.tsv:17: document 'd9' of query 'q2'"``."""
+        before, examples = self._by_kind.get(kind, (0, []))
+        if len(examples) < _EXAMPLES:
             examples.append(example)
-        self._found[kind] = before + count, examples
+        self._by_kind[kind] = before + count, examples
 
-    def listed(self) -> tuple[Problem, ...]:
-        """Return what was found."""
-        return tuple(Problem(kind=k, count=n, examples=tuple(shown)) for k, (n, shown) in self._found.items())
+    def as_tuple(self) -> tuple[Problem, ...]:
+        """Return the problems."""
+        return tuple(Problem(kind=k, count=n, examples=tuple(examples)) for k, (n, examples) in self._by_kind.items())
 
-    def told(self) -> str:
-        """Return the same in one sentence, for an error."""
-        return "; ".join(f"{kind}: {count} ({shown[0]})" for kind, (count, shown) in self._found.items())
+    def summary(self) -> str:
+        """Return the problems in one sentence, for an error; empty if there are none."""
+        return "; ".join(f"{kind}: {count} ({examples[0]})" for kind, (count, examples) in self._by_kind.items())
 
 
 def validated(
     name: str, queries: Sequence[JudgedQuery], relevant: int, sources: tuple[str, ...], problems: Problems
 ) -> Judged:
-    """Return judged queries with what was found amiss and their fingerprint.
+    """Return judged queries with their problems and their fingerprint.
 
     Raises:
-        InputError: No query is left, none has candidates, or nothing is relevant.
+        InputError: No query is left, none has candidates, or no document is relevant.
     """
     for query in queries:
-        _look(query, relevant, problems)
+        _note_problems(query, relevant, problems)
     if not any(query.candidates for query in queries):
-        raise InputError(f"{name}: no query has judgments and candidates; {problems.told() or 'there are none'}")
+        raise InputError(f"{name}: no query has judgments and candidates; {problems.summary() or 'there are none'}")
     highest = max(max(query.grades.values()) for query in queries)
     if highest < relevant:
         raise InputError(
@@ -124,16 +124,16 @@ def validated(
         name=name,
         queries=tuple(queries),
         relevant=relevant,
-        problems=problems.listed(),
+        problems=problems.as_tuple(),
         sources=sources,
         fingerprint=fingerprint(queries, relevant),
     )
 
 
-def _look(query: JudgedQuery, relevant: int, problems: Problems) -> None:
-    """Note what is odd about a query that counts."""
+def _note_problems(query: JudgedQuery, relevant: int, problems: Problems) -> None:
+    """Note the problems of a query that counts."""
     place = f"query {query.id!r}"
-    if not query.candidates:  # its first stage has failed; without such queries its mean would look better than it is
+    if not query.candidates:  # its first stage failed; without such queries the first stage would look too good
         problems.note("queries without candidates, which count all the same", place)
     if max(query.grades.values()) < relevant:
         kind = f"queries of which no document has a grade of at least {relevant}, which count all the same"
@@ -145,18 +145,18 @@ def _look(query: JudgedQuery, relevant: int, problems: Problems) -> None:
 
 
 def fingerprint(queries: Sequence[JudgedQuery], relevant: int) -> str:
-    """Return the SHA-256 over all that decides a figure, in hexadecimal.
+    """Return the SHA-256 over everything that decides a figure, in hexadecimal.
 
-    Ids and texts of queries and candidates, the candidates' order, all grades, the threshold of relevance, and the
-    metadata that make the slices. The order of the queries, of judgments and of keys means nothing; nor do the first
-    stage's scores, beyond the order they gave.
+    That is ids and texts of queries and candidates, the candidates' order, all grades, the threshold of relevance, and
+    the metadata that make the slices. The order of queries, judgments and keys does not matter; nor do the first
+    stage's scores.
     """
-    whole = sha256(_plain(["rag_rerank.judged/1", relevant]))
+    whole = sha256(_canonical(["rag_rerank.judged/1", relevant]))
     for query in sorted(queries, key=lambda query: query.id):
         candidates = [[c.id, digest(c.text), dict(c.metadata)] for c in query.candidates]
-        whole.update(_plain([query.id, query.text, candidates, dict(query.grades), dict(query.metadata)]))
+        whole.update(_canonical([query.id, query.text, candidates, dict(query.grades), dict(query.metadata)]))
     return whole.hexdigest()
 
 
-def _plain(value: Any) -> bytes:
+def _canonical(value: Any) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), default=str).encode("ascii") + b"\n"

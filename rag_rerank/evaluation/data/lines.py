@@ -1,4 +1,4 @@
-"""Lines of a file, plain or gzip: only a line feed ends a line, with or without a carriage return before it."""
+"""Read the lines of a file, plain or gzip. Only a line feed ends a line, with or without a carriage return."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
 
 def lines(file: Path, problems: Problems) -> Iterator[tuple[int, str]]:
-    """Yield each line that is not blank with its number from 1; what is not UTF-8 is noted and left out.
+    """Yield each line that is not blank with its number from 1; note and skip lines that are not UTF-8.
 
-    A byte order mark at the start is no part of the first line. gzip is known by its first bytes.
+    A byte order mark at the start is skipped. gzip is recognised by its first bytes.
 
     Raises:
         InputError: The file cannot be read, is broken gzip, or is UTF-16.
     """
     try:
-        with _opened(file) as raw:
+        with _open(file) as raw:
             for number, line in enumerate(raw, start=1):
                 if number == 1:
                     if line.startswith(_UTF16):
@@ -45,7 +45,7 @@ def lines(file: Path, problems: Problems) -> Iterator[tuple[int, str]]:
 
 
 def objects(file: Path, problems: Problems) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield the JSON object of each line with its number; lines that hold something else are noted and left out.
+    """Yield the JSON object of each line with its number; note and skip lines that hold something else.
 
     Raises:
         InputError: As `lines`, or no line of the file is a JSON object.
@@ -62,17 +62,17 @@ def objects(file: Path, problems: Problems) -> Iterator[tuple[int, dict[str, Any
         empty = False
         yield number, value
     if empty:
-        raise InputError(f"{file}: no line of it is a JSON object; {problems.told() or 'it is empty'}")
+        raise InputError(f"{file}: no line of it is a JSON object; {problems.summary() or 'it is empty'}")
 
 
 def name_of(value: Any) -> str | None:
-    """Return an id as text: a string that is not empty or a whole number; else ``None``."""
+    """Return an id as text; ``None`` unless it is a string that is not empty, or a whole number."""
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     return value if isinstance(value, str) and value else None
 
 
-def _opened(file: Path) -> IO[bytes]:
+def _open(file: Path) -> IO[bytes]:
     raw = file.open("rb")
     if raw.peek(2)[:2] != b"\x1f\x8b":
         return raw

@@ -1,4 +1,4 @@
-"""One line a query with its candidates: our own small form, and records of calls."""
+"""Read files with one query and its candidates on each line: our own small format, and records of calls."""
 
 from __future__ import annotations
 
@@ -25,20 +25,19 @@ def candidate_lines(
 ) -> list[JudgedQuery]:
     """Return the judged queries of a JSONL file of queries with candidates, or of records.
 
-    Without ``judgments`` each line says itself what is relevant.
+    Without ``judgments`` the lines hold them.
 
     Raises:
-        ConfigError: Records without judgments.
-        InputError: The file cannot be read, a grade is no whole number, or a record is of another layout.
+        ConfigError: There are records without judgments.
+        InputError: The file cannot be read, a grade is not a whole number, or a record has another layout.
     """
-    asked = _asked(file, judgments, relevant, problems)
     queries: dict[str, JudgedQuery] = {}
-    known: set[str] = set()
-    for place, query in asked:
+    known_ids: set[str] = set()
+    for place, query in _queries(file, judgments, relevant, problems):
         example = f"{place}: query {query.id!r}"
-        if query.id in known:
+        if query.id in known_ids:
             problems.note("query ids that stand twice, of which the last counts", example)
-        known.add(query.id)
+        known_ids.add(query.id)
         if query.grades and not is_blank(query.text):
             queries[query.id] = query
         else:
@@ -46,18 +45,21 @@ def candidate_lines(
             problems.note(f"queries with {what}, left out", example)
             queries.pop(query.id, None)
     if judgments is not None:
-        note_unknown(judgments, known, problems)
-    return [_cut(query, depth, problems) for query in list(queries.values())[:limit]]
+        note_unknown(judgments, known_ids, problems)
+    return [_limit_depth(query, depth, problems) for query in list(queries.values())[:limit]]
 
 
-def _cut(query: JudgedQuery, depth: int, problems: Problems) -> JudgedQuery:
+def _limit_depth(query: JudgedQuery, depth: int, problems: Problems) -> JudgedQuery:
     if len(query.candidates) > depth:
         example = f"query {query.id!r} has {len(query.candidates)}"
         problems.note(f"candidates below the depth of {depth}, left out", example, len(query.candidates) - depth)
     return replace(query, candidates=query.candidates[:depth])
 
 
-def _asked(file: Path, judgments: Qrels | None, relevant: int, problems: Problems) -> Iterator[tuple[str, JudgedQuery]]:
+def _queries(
+    file: Path, judgments: Qrels | None, relevant: int, problems: Problems
+) -> Iterator[tuple[str, JudgedQuery]]:
+    """Yield each query with its place in the file."""
     for number, row in objects(file, problems):
         place = f"{file.name}:{number}"
         if "schema" in row:
@@ -65,14 +67,14 @@ def _asked(file: Path, judgments: Qrels | None, relevant: int, problems: Problem
                 raise InputError(f"{place}: the layout {row['schema']!r:.60} is not {SCHEMA!r}")
             if judgments is None:
                 raise ConfigError(f"{file} holds records, which have no judgments; name a file", path="qrels")
-            query = _recorded(row, place, judgments, problems)
+            query = _query_of_record(row, place, judgments, problems)
         else:
-            query = _written(row, place, judgments, relevant, problems)
+            query = _query_of_line(row, place, judgments, relevant, problems)
         if query is not None:
             yield place, query
 
 
-def _written(
+def _query_of_line(
     row: Mapping[str, Any], place: str, judgments: Qrels | None, relevant: int, problems: Problems
 ) -> JudgedQuery | None:
     text, items = row.get("query"), row.get("candidates")
@@ -88,13 +90,13 @@ def _written(
         id=id,
         text=text,
         candidates=tuple(_candidates(items, place, problems)),
-        grades=_stated(row.get("relevant"), place, relevant) if judgments is None else _looked_up(judgments, id),
+        grades=_own_grades(row.get("relevant"), place, relevant) if judgments is None else _grades(judgments, id),
         metadata=metadata_of(row, ("id", "query", "candidates", "relevant")),
     )
 
 
 def _candidates(items: list[Any], place: str, problems: Problems) -> Iterator[Candidate]:
-    seen: set[str] = set()
+    ids: set[str] = set()
     for position, item in enumerate(items):
         example = f"{place}: candidates[{position}]"
         row = {"text": item} if isinstance(item, str) else item
@@ -107,15 +109,15 @@ def _candidates(items: list[Any], place: str, problems: Problems) -> Iterator[Ca
         except InputError as error:
             problems.note("candidates that cannot be read, left out", f"{example}: {error}")
             continue
-        if candidate.id in seen:
+        if candidate.id in ids:
             problems.note("candidate ids that stand twice, of which the first counts", f"{example}: {candidate.id!r}")
             continue
-        seen.add(candidate.id)
+        ids.add(candidate.id)
         yield candidate
 
 
-def _stated(value: Any, place: str, relevant: int) -> dict[str, int]:
-    """Return the grades of a line: an id in a list is relevant, so it has the least grade that is."""
+def _own_grades(value: Any, place: str, relevant: int) -> dict[str, int]:
+    """Return the grades of a line; an id in a list has the lowest relevant grade."""
     if value is None:
         return {}
     if isinstance(value, dict):
@@ -129,8 +131,8 @@ def _stated(value: Any, place: str, relevant: int) -> dict[str, int]:
     return {id: relevant for id in ids if id is not None}
 
 
-def _recorded(row: Mapping[str, Any], place: str, judgments: Qrels, problems: Problems) -> JudgedQuery | None:
-    """Return what a record asked: its first stage's order, whatever the reranker made of it."""
+def _query_of_record(row: Mapping[str, Any], place: str, judgments: Qrels, problems: Problems) -> JudgedQuery | None:
+    """Return the query of a record, with its candidates in the first stage's order."""
     try:
         record = Record.from_dict(row)
         if record.query is None or any(entry.text is None for entry in record.candidates):
@@ -146,10 +148,10 @@ def _recorded(row: Mapping[str, Any], place: str, judgments: Qrels, problems: Pr
         id=id,
         text=record.query,
         candidates=candidates,
-        grades=_looked_up(judgments, id),
+        grades=_grades(judgments, id),
         metadata={key: value for key, value in record.tags.items() if key != "query_id"},
     )
 
 
-def _looked_up(judgments: Qrels, query: str) -> dict[str, int]:
+def _grades(judgments: Qrels, query: str) -> dict[str, int]:
     return judgments.grades(query) if query in judgments.rows else {}

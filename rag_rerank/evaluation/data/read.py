@@ -1,4 +1,4 @@
-"""Reading judged queries, whatever their form."""
+"""Read judged queries, whatever their format."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def read(
     Args:
         source: One of these; every file may be gzip.
 
-            - A folder in BEIR's form: ``corpus.jsonl``, ``queries.jsonl``, judgments in ``qrels-full.tsv``,
-              ``qrels/test.tsv`` or ``qrels.tsv`` (the first that is there), and perhaps a run: ``run.trec``, else
+            - A folder in BEIR's format: ``corpus.jsonl``, ``queries.jsonl``, judgments in ``qrels-full.tsv``,
+              ``qrels/test.tsv`` or ``qrels.tsv`` (the first that exists), and perhaps a run: ``run.trec``, else
               ``bm25*.trec``, else the only ``*.trec``. Title and text are joined by a space; other keys are metadata.
             - A JSONL file of queries with candidates: ``query``, ``candidates`` (texts, or objects with ``id``,
               ``text``, ``score``, ``metadata``) in the first stage's order, ``relevant`` (ids, or grade by id), and
@@ -39,53 +39,56 @@ def read(
             - A JSONL file of records with texts, as `rag_rerank.recording` writes them, with ``qrels``; a query's
               id there is its tag ``query_id``, else the SHA-256 of the query. Other tags are metadata.
             - ``ir_datasets:NAME``.
-        run: TREC run that is the first stage, for a folder or a dataset. Without one, theirs; if they have none, BM25
-            over the corpus. The order is that of the scores; equal scores stand by rank, then as in the file.
-        qrels: Judgments, TREC (``query 0 document grade``) or BEIR (``query document grade`` with tabs, header or
-            not), in place of the source's own.
-        depth: How many candidates a query has at most.
-        queries: Only the first so many queries that have judgments, in the order of the source.
+        run: TREC run of the first stage, for a folder or a dataset. By default their own; if they have none, BM25
+            over the corpus. The order is that of the scores; equal scores keep the order of rank, then of the file.
+        qrels: Judgments, TREC (``query 0 document grade``) or BEIR (``query document grade`` with tabs, with or
+            without a header), in place of the source's own.
+        depth: Candidates of a query at most.
+        queries: Read only this many queries with judgments, the first in the order of the source.
         relevant: Grade from which on a document is relevant. A listed id of a JSONL file has this grade.
 
     Returns:
-        The queries with judgments, in the order of the source. ``problems`` tells all that was left out
-        or mended, ``sources`` where it was read from.
+        The queries with judgments, in the order of the source. ``problems`` lists what was left
+        out or corrected, ``sources`` where it was read from.
 
     Raises:
-        ConfigError: Arguments that do not go together or have no meaning.
-        InputError: A file cannot be read, a grade is no whole number, several runs to choose from, or nothing is left
-            to measure.
+        ConfigError: An argument is wrong, or does not go with another.
+        InputError: A file cannot be read, a grade is not a whole number, there are several runs to choose from, or
+            nothing is left to measure.
         MissingExtraError: ir_datasets is needed and not installed.
     """
-    for name, value, least in (("depth", depth, 1), ("queries", queries, 1), ("relevant", relevant, 1)):
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
-            raise ConfigError(f"must be a whole number of at least {least}, got {value!r}", path=name)
+    for argument, value in (("depth", depth), ("queries", queries), ("relevant", relevant)):
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+            raise ConfigError(f"must be a whole number of at least 1, got {value!r}", path=argument)
     problems = Problems()
     judgments = None if qrels is None else read_qrels(Path(qrels), problems)
     path = Path(source)
     collection = collection_of(source, problems)
     if collection is None:
         if run is not None:
-            raise ConfigError(f"{source} has its candidates in it, so that a run means nothing", path="run")
-        found = candidate_lines(path, judgments, depth=depth, limit=queries, relevant=relevant, problems=problems)
+            raise ConfigError(f"{source} holds its candidates, so a run has no use; leave it out", path="run")
+        file_queries = candidate_lines(
+            path, judgments, depth=depth, limit=queries, relevant=relevant, problems=problems
+        )
         sources = (f"candidates: {path.name}", f"judgments: {judgments.name if judgments else path.name}")
-        return validated(path.name.removesuffix(".gz").removesuffix(".jsonl"), found, relevant, sources, problems)
+        name = path.name.removesuffix(".gz").removesuffix(".jsonl")
+        return validated(name, file_queries, relevant, sources, problems)
     judgments = judgments or collection.judgments()
     first = collection.run() if run is None else read_run(Path(run), problems)
     sources = (f"candidates: {first.name if first else BM25}", f"judgments: {judgments.name}")
-    found = join(collection, judgments, first, depth=depth, limit=queries, problems=problems)
-    return validated(collection.name, found, relevant, sources, problems)
+    joined_queries = join(collection, judgments, first, depth=depth, limit=queries, problems=problems)
+    return validated(collection.name, joined_queries, relevant, sources, problems)
 
 
 def collection_of(source: str | Path, problems: Problems) -> Collection | None:
-    """Return the collection behind a name or a path; ``None`` for a file, whose lines hold their candidates.
+    """Return the collection with a name or path; ``None`` for a file, whose lines hold their candidates.
 
     Raises:
         InputError: There is nothing of that name.
         MissingExtraError: ir_datasets is needed and not installed.
     """
-    if named := re.fullmatch(r"ir[-_]datasets:(.+)", str(source)):
-        return IrDataset.load(named[1], problems)
+    if match := re.fullmatch(r"ir[-_]datasets:(.+)", str(source)):
+        return IrDataset.load(match[1], problems)
     path = Path(source)
     if path.is_dir():
         return BeirFolder(path, problems)

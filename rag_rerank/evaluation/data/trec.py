@@ -1,4 +1,4 @@
-"""Judgments and runs: TREC files, BEIR's tables, and what a program gives row by row."""
+"""Judgments and runs: TREC files, BEIR's tables, and rows that a program adds."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rag_rerank.evaluation.data.lines import lines
 __all__ = ["Qrels", "TrecRun", "as_grade", "read_qrels", "read_run"]
 
 _HEADS = {"score", "grade", "rel", "relevance", "label", "judgment", "judgement"}
-"""What the last column of a table is called where its first row is a header; BEIR says ``score``."""
+"""Names of the last column in a table whose first row is a header; BEIR uses ``score``."""
 
 _LARGEST = 2**31 - 1
 """The largest grade that trec_eval can hold."""
@@ -24,9 +24,9 @@ _UNREADABLE = "run rows that cannot be read, left out"
 
 
 class Qrels:
-    """Grades by query and document, each with the line it stands on.
+    """Grades by query and document, each with its line.
 
-    A pair that stands twice keeps its last grade, as in BEIR's loader and ir-measures (trec_eval refuses such files).
+    A pair that occurs twice keeps its last grade, as in BEIR's loader and ir-measures (trec_eval refuses such files).
     """
 
     def __init__(self, name: str, problems: Problems) -> None:
@@ -35,26 +35,26 @@ class Qrels:
         self._problems = problems
 
     def add(self, query: str, document: str, grade: int, line: int) -> None:
-        """Take a row."""
+        """Add a row."""
         row = self.rows.setdefault(query, {})
-        before, where = row.get(document, (None, 0))
+        before, line_before = row.get(document, (None, 0))
         row[document] = grade, line
         if before == grade:
             kind = "judgments that stand twice with one grade"
-            self._problems.note(kind, f"{self.place(query, document)}, also in line {where}")
+            self._problems.note(kind, f"{self.place(query, document)}, also in line {line_before}")
         elif before is not None:
             kind = "judgments that stand twice with different grades, of which the last counts"
-            self._problems.note(kind, f"{self.place(query, document)}: {grade}, but {before} in line {where}")
+            self._problems.note(kind, f"{self.place(query, document)}: {grade}, but {before} in line {line_before}")
         if grade < 0:
             kind = "judgments below 0, which count as not relevant"
             self._problems.note(kind, f"{self.place(query, document)}: {grade}")
 
     def place(self, query: str, document: str) -> str:
-        """Say where a judgment stands."""
+        """Return the place of a judgment, for a message."""
         return f"{self.name}:{self.rows[query][document][1]}: document {document!r} of query {query!r}"
 
-    def first(self, query: str) -> str:
-        """Say where the judgments of a query begin."""
+    def first_place(self, query: str) -> str:
+        """Return the place of a query's first judgment, for a message."""
         return f"{self.name}:{next(iter(self.rows[query].values()))[1]}: query {query!r}"
 
     def grades(self, query: str) -> dict[str, int]:
@@ -63,7 +63,7 @@ class Qrels:
 
 
 class TrecRun:
-    """What a first stage found: by query, rows of (score, rank, line, document)."""
+    """The candidates of a first stage: by query, rows of (score, rank, line, document)."""
 
     def __init__(self, name: str, problems: Problems) -> None:
         self.name = name
@@ -71,7 +71,7 @@ class TrecRun:
         self._problems = problems
 
     def add(self, query: str, document: str, score: float, rank: int | None, line: int) -> None:
-        """Take a row with a finite score; note any other."""
+        """Add a row with a finite score; note any other."""
         if math.isfinite(score):
             self.rows.setdefault(query, []).append((score, rank, line, document))
         else:
@@ -80,9 +80,9 @@ class TrecRun:
     def best(self, query: str, depth: int) -> list[tuple[str, float, int]]:
         """Return the first ``depth`` documents of a query with their scores and lines.
 
-        The order is that of the scores, as in trec_eval. Equal scores stand by the rank column, then as in the file:
-        that is what the first stage showed its users (trec_eval puts the larger document id first, which no first
-        stage does). A document that stands twice keeps its better place.
+        The order is that of the scores, as in trec_eval. Equal scores keep the order of the rank column, then of the
+        file: that is the first stage's own order (trec_eval puts the larger document id first, which no first stage
+        does). A document that occurs twice keeps its better place.
         """
         rows = sorted(self.rows.get(query, ()), key=lambda row: (-row[0], math.inf if row[1] is None else row[1]))
         ranks = [row for row in rows if row[1] is not None]
@@ -91,24 +91,24 @@ class TrecRun:
                 kind = "queries whose ranks contradict their scores, of which the scores count"
                 self._problems.note(kind, f"{self.place(query, document, line)}: rank {other} stands behind rank {one}")
                 break
-        first: dict[str, tuple[float, int]] = {}
+        unique: dict[str, tuple[float, int]] = {}
         for score, _, line, document in rows:
-            if document in first:
+            if document in unique:
                 kind = "run rows that stand twice, of which the higher score counts"
-                self._problems.note(kind, f"{self.place(query, document, line)}, also in line {first[document][1]}")
+                self._problems.note(kind, f"{self.place(query, document, line)}, also in line {unique[document][1]}")
             else:
-                first[document] = score, line
-        if len(first) > depth:
+                unique[document] = score, line
+        if len(unique) > depth:
             kind = f"run rows below the depth of {depth}, left out"
-            self._problems.note(kind, f"{self.name}: query {query!r} has {len(first)}", len(first) - depth)
-        return [(document, score, line) for document, (score, line) in list(first.items())[:depth]]
+            self._problems.note(kind, f"{self.name}: query {query!r} has {len(unique)}", len(unique) - depth)
+        return [(document, score, line) for document, (score, line) in list(unique.items())[:depth]]
 
-    def first(self, query: str) -> str:
-        """Say where the rows of a query begin."""
+    def first_place(self, query: str) -> str:
+        """Return the place of a query's first row, for a message."""
         return f"{self.name}:{self.rows[query][0][2]}: query {query!r}"
 
     def place(self, query: str, document: str, line: int) -> str:
-        """Say where a row stands."""
+        """Return the place of a row, for a message."""
         return f"{self.name}:{line}: document {document!r} of query {query!r}"
 
 
@@ -116,7 +116,7 @@ def read_qrels(file: Path, problems: Problems) -> Qrels:
     """Read judgments: ``query 0 document grade`` as in TREC, or ``query document grade`` with tabs as in BEIR.
 
     Raises:
-        InputError: The file cannot be read, no row of it can, or a grade is no whole number.
+        InputError: The file cannot be read, none of its rows can, or a grade is not a whole number.
     """
     judgments = Qrels(file.name, problems)
     for position, (number, cells) in enumerate(_cells(file, (3, 4), problems)):
@@ -126,7 +126,7 @@ def read_qrels(file: Path, problems: Problems) -> Qrels:
         elif position > 0 or cells[-1].casefold() not in _HEADS:
             judgments.add(cells[0], cells[-2], as_grade(_number(cells[-1]), f"{file}:{number}"), number)
     if not judgments.rows:
-        raise InputError(f"{file} holds no judgments; {problems.told() or 'it is empty'}")
+        raise InputError(f"{file} holds no judgments; {problems.summary() or 'it is empty'}")
     return judgments
 
 
@@ -134,7 +134,7 @@ def read_run(file: Path, problems: Problems) -> TrecRun:
     """Read a TREC run: ``query Q0 document rank score tag``.
 
     Raises:
-        InputError: The file cannot be read, or no row of it can.
+        InputError: The file cannot be read, or none of its rows can.
     """
     run = TrecRun(file.name, problems)
     for number, cells in _cells(file, (6,), problems):
@@ -151,32 +151,32 @@ def read_run(file: Path, problems: Problems) -> TrecRun:
             problems.note("run rows whose rank is no whole number, which is not needed", f"{file.name}:{number}")
         run.add(cells[0], cells[2], score, rank, number)
     if not run.rows:
-        raise InputError(f"{file} holds no run; {problems.told() or 'it is empty'}")
+        raise InputError(f"{file} holds no run; {problems.summary() or 'it is empty'}")
     return run
 
 
 def as_grade(value: float | None, where: str) -> int:
-    """Return a grade.
+    """Return a number as a grade; ``where`` is its place, for the message.
 
     Raises:
-        InputError: It is no whole number, or larger than trec_eval can hold.
+        InputError: It is not a whole number, or larger than trec_eval can hold.
     """
     if value is None or not float(value).is_integer() or abs(value) > _LARGEST:
         raise InputError(f"{where}: the grade is no whole number (or beyond 2**31); measures count whole grades only")
     return int(value)
 
 
-def _cells(file: Path, wanted: tuple[int, ...], problems: Problems) -> Iterator[tuple[int, list[str]]]:
-    """Yield the columns of each line: between tabs if that gives as many as wanted, so that ids may hold spaces."""
+def _cells(file: Path, counts: tuple[int, ...], problems: Problems) -> Iterator[tuple[int, list[str]]]:
+    """Yield the columns of each line: split at tabs if that gives one of these counts, since ids may hold spaces."""
     for number, line in lines(file, problems):
         cells = line.split("\t")
-        if len(cells) not in wanted:
+        if len(cells) not in counts:
             cells = re.split("[ \t]+", line.strip(" \t"))
         yield number, [cell.strip(" ") for cell in cells]
 
 
 def _number(text: str) -> float | None:
-    """Return what C would read as a number; Python alone would also take 1_000."""
+    """Return a number as C would read it; Python alone would also read 1_000."""
     try:
         return None if "_" in text else float(text)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Writing runs, judgments and judged queries, for other tools and for `read`; a name that ends in .gz is gzip."""
+"""Write runs, judgments and judged queries, for other tools and for `read`; a name that ends in .gz is gzip."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def write_run(
     """Write a TREC run: ``query Q0 document rank score tag``.
 
     Tools read the order from the scores. So where a query's scores do not fall strictly from rank to rank (ties, hits
-    without a score), its column holds ``-rank`` instead, and the order is kept.
+    without a score), the score column holds ``-rank`` instead, which keeps the order.
 
     Args:
         path: File to write.
@@ -33,7 +33,7 @@ def write_run(
 
     Raises:
         InputError: An id or the tag is empty or holds a space, which the format cannot express.
-        ConfigError: The file cannot be written; so it is below.
+        ConfigError: The file cannot be written; the same holds for the other functions here.
     """
     _write(path, (line for query, ranking in rankings.items() for line in _run(query, ranking, tag)))
 
@@ -49,10 +49,10 @@ def write_qrels(path: str | Path, grades: Mapping[str, Mapping[str, int]]) -> No
 
 
 def write_jsonl(path: str | Path, judged: Judged) -> None:
-    """Write judged queries, one JSON object a line with candidates, grades and metadata; `read` gives them back.
+    """Write judged queries, one JSON object per line with candidates, grades and metadata; `read` reads them back.
 
     Raises:
-        InputError: Some metadata is not plain JSON.
+        InputError: Metadata is not plain JSON.
     """
     _write(path, _lines(judged))
 
@@ -61,9 +61,9 @@ def _run(query: str, ranking: Ranking | Sequence[tuple[str, float]], tag: str) -
     pairs: list[tuple[str, float | None]]
     pairs = [(hit.id, hit.raw_score) for hit in ranking] if isinstance(ranking, Ranking) else list(ranking)
     scores = [score for _, score in pairs if score is not None and math.isfinite(score)]
-    told = len(scores) == len(pairs) and all(one > other for one, other in pairwise(scores))
+    falling = len(scores) == len(pairs) and all(one > other for one, other in pairwise(scores))
     for rank, (document, score) in enumerate(pairs, start=1):
-        value = float(score) if told and score is not None else float(-rank)
+        value = float(score) if falling and score is not None else float(-rank)
         yield f"{_word(query)} Q0 {_word(document)} {rank} {value!r} {_word(tag)}"
 
 

@@ -1,6 +1,6 @@
-"""What a reranker cannot see: a small, hand-written suite of contrasts, and how many of each kind it gets right.
+"""What a reranker misses: a small, hand-written suite of contrasts, and how many of each kind it gets right.
 
-The suite (``probes.jsonl``) is for looking, never for training; see the README beside it.
+Never train on the suite (``probes.jsonl``); see the README beside it.
 """
 
 from rag_rerank.evaluation.probes.probe import probe

@@ -1,4 +1,4 @@
-"""Putting a reranker before the contrasts."""
+"""Run a reranker on the contrasts."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ def probe(
     kinds: Collection[str] | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> ProbeReport:
-    """Rank the passages of each contrast, one call a contrast, and count where the better one stands above.
+    """Rank the passages of each contrast, in one call per contrast, and count how often the better one is above.
 
-    A contrast passes if the better passage stands above every worse one with another score than theirs; in an ordered
-    contrast each passage must stand so above all that follow. A tie decides nothing and counts as missed. The passages
-    go in worst first, so the order of arrival, which ties keep, helps nobody.
+    A contrast passes if the better passage is above every worse one and has another score; in an ordered contrast each
+    passage must be so above all that follow. A tie counts as missed. The passages enter worst first, so that the order
+    of arrival, which ties keep, helps no reranker.
 
     Args:
-        config: A name, a config file, a config node, or a reranker. What is built here is closed in the end.
+        config: A name, a config file, a config node, or a reranker. A reranker built here is closed at the end.
         kinds: Only these kinds of contrasts; ``None`` for all.
-        progress: Is told the share that is done, from 0 to 1.
+        progress: Called with the share that is done, from 0 to 1.
 
     Raises:
-        InputError: An unknown kind.
+        InputError: A kind is unknown.
         ConfigError: The config is wrong.
         RerankError: Whatever the reranker raises.
     """
@@ -56,8 +56,8 @@ def _worst_first(contrast: Contrast) -> list[Candidate]:
 
 
 def _report(name: str, reranker: Reranker, contrasts: Sequence[Contrast], rankings: Sequence[Ranking]) -> ProbeReport:
-    missed = [_missed(contrast, ranking) for contrast, ranking in zip(contrasts, rankings, strict=True)]
-    known = [hit.coverage for ranking in rankings for hit in ranking if hit.coverage is not None]
+    misses = [_miss(contrast, ranking) for contrast, ranking in zip(contrasts, rankings, strict=True)]
+    coverages = [hit.coverage for ranking in rankings for hit in ranking if hit.coverage is not None]
     return ProbeReport(
         name=name,
         label=reranker.label,
@@ -67,26 +67,26 @@ def _report(name: str, reranker: Reranker, contrasts: Sequence[Contrast], rankin
         version=__version__,
         time=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         kinds=tuple(
-            _kind(kind, [(c, m is None) for c, m in zip(contrasts, missed, strict=True) if c.kind == kind])
+            _kind_result(kind, [(c, m is None) for c, m in zip(contrasts, misses, strict=True) if c.kind == kind])
             for kind in dict.fromkeys(contrast.kind for contrast in contrasts)
         ),
-        missed=tuple(row for row in missed if row is not None),
-        truncated=sum(coverage.truncated for coverage in known) if known else None,
+        missed=tuple(miss for miss in misses if miss is not None),
+        truncated=sum(coverage.truncated for coverage in coverages) if coverages else None,
         degraded=sum(bool(ranking.degraded) for ranking in rankings),
     )
 
 
-def _kind(kind: str, outcomes: Sequence[tuple[Contrast, bool]]) -> KindResult:
+def _kind_result(kind: str, outcomes: Sequence[tuple[Contrast, bool]]) -> KindResult:
     return KindResult(
         kind=kind,
-        passed=sum(passed for _, passed in outcomes),
+        passed=sum(success for _, success in outcomes),
         total=len(outcomes),
         chance=sum(contrast.chance for contrast, _ in outcomes) / len(outcomes),
     )
 
 
-def _missed(contrast: Contrast, ranking: Ranking) -> MissedContrast | None:
-    """Return what is to be told of a contrast that did not pass; ``None`` where it did."""
+def _miss(contrast: Contrast, ranking: Ranking) -> MissedContrast | None:
+    """Return the scores of a contrast that did not pass; ``None`` if it did."""
     hits = sorted(ranking, key=lambda hit: int(hit.id))
     pairs = [(hits[above], hits[below]) for above, below in contrast.pairs]
     if all(above.rank < below.rank and above.raw_score != below.raw_score for above, below in pairs):

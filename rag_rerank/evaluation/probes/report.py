@@ -1,4 +1,4 @@
-"""What probing a reranker found, as plain data."""
+"""The result of probing a reranker, as plain data."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class KindResult:
     """How many contrasts of one kind a reranker got right.
 
     Args:
-        kind: Which kind; ``"all"`` for the whole.
+        kind: The kind; ``"all"`` for all kinds together.
         passed: How many passed.
         total: How many there are.
-        chance: Share that a random order would pass on average.
+        chance: Share that a random order passes on average.
     """
 
     kind: str
@@ -37,14 +37,14 @@ class KindResult:
 
     @property
     def rate(self) -> float:
-        """Share that passed, 0 to 1."""
+        """Share that passed, from 0 to 1."""
         return self.passed / self.total
 
     @property
     def interval(self) -> tuple[float, float]:
         """The 95 % interval of the rate by Wilson's score method (Wilson, JASA 1927).
 
-        It tells how far the rate may move with other contrasts of the same making.
+        It says how far the rate may differ with other contrasts of the same kind.
         """
         n, z = self.total, _Z
         middle = (self.rate + z * z / (2 * n)) / (1 + z * z / n)
@@ -52,7 +52,7 @@ class KindResult:
         return max(0.0, middle - half), min(1.0, middle + half)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON-ready values, the rate and the ends of its interval among them."""
+        """Return plain JSON-ready values, with the rate and the ends of its interval."""
         low, high = self.interval
         return {**asdict(self), "rate": self.rate, "low": low, "high": high}
 
@@ -64,8 +64,8 @@ class MissedContrast:
     Args:
         contrast: The contrast.
         scores: The score of each of its passages, the better one first, on the report's scale; ``None``: not scored.
-        margin: The smallest difference of raw scores between a passage and one that must stand below it: negative
-            where these two stand the wrong way round, 0 for a tie. ``None`` where a passage has no score.
+        margin: The smallest difference of raw scores between a passage and one that must be below it: negative if
+            these two are in the wrong order, 0 for a tie. ``None`` if a passage has no score.
     """
 
     contrast: Contrast
@@ -78,7 +78,7 @@ class MissedContrast:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> MissedContrast:
-        """Rebuild what `to_dict` gave."""
+        """Rebuild it from `to_dict`."""
         contrast = Contrast.from_dict(data["contrast"])
         return cls(contrast=contrast, scores=tuple(data["scores"]), margin=data["margin"])
 
@@ -88,17 +88,17 @@ class ProbeReport:
     """What one reranker got right and what it missed.
 
     Args:
-        name: The name or file that it was given by, or its label.
-        label: How traces call it.
-        model: Model with its revision, as the trace names it; ``None`` for composites and where there is none.
+        name: The name or file of its config, or its label.
+        label: Its name in traces.
+        model: Model with its revision, as in the trace; ``None`` for composites and where there is none.
         scale: Scale of its scores.
         suite: Version of the suite.
         version: Version of the library.
         time: When it was probed, ISO 8601, UTC.
-        kinds: One row a kind, in the order of the suite.
+        kinds: One result for each kind, in the order of the suite.
         missed: The contrasts that did not pass, in the order of the suite.
-        truncated: Passages that the model did not read to their end; ``None`` where no coverage is known.
-        degraded: Contrasts whose ranking was not quite what was asked (a fallback answered, for one).
+        truncated: Passages of which the model read only the beginning; ``None`` where no coverage is known.
+        degraded: Contrasts whose ranking was not quite what was asked for (for example, a fallback answered).
     """
 
     name: str
@@ -121,7 +121,7 @@ class ProbeReport:
         return KindResult(kind="all", passed=sum(row.passed for row in self.kinds), total=total, chance=chance)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON-ready values; the first key tells the layout."""
+        """Return plain JSON-ready values; the first key names the layout."""
         own = {name: getattr(self, name) for name in ("name", "label", "model", "scale", "suite", "version", "time")}
         return {
             "schema": SCHEMA,
@@ -135,11 +135,11 @@ class ProbeReport:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> ProbeReport:
-        """Rebuild what `to_dict` gave."""
-        given = {name: value for name, value in data.items() if name not in ("schema", "all", "kinds", "missed")}
+        """Rebuild it from `to_dict`."""
+        plain = {name: value for name, value in data.items() if name not in ("schema", "all", "kinds", "missed")}
         rows = [{name: row[name] for name in ("kind", "passed", "total", "chance")} for row in data["kinds"]]
         return cls(
-            **given,
+            **plain,
             kinds=tuple(KindResult(**row) for row in rows),
             missed=tuple(MissedContrast.from_dict(row) for row in data["missed"]),
         )

@@ -1,9 +1,9 @@
-"""The contrasts, as they stand in ``probes.jsonl``."""
+"""The contrasts in ``probes.jsonl``."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
 from itertools import combinations
@@ -18,7 +18,7 @@ __all__ = ["FILE", "VERSION", "Contrast", "suite"]
 FILE = Path(__file__).with_name("probes.jsonl")
 
 VERSION = 1
-"""Version of the suite: rates of two versions do not compare."""
+"""Version of the suite; rates of different versions cannot be compared."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,11 +27,11 @@ class Contrast:
 
     Args:
         id: Kind and number, ``"negation-03"``.
-        kind: What the contrast turns on.
+        kind: What the contrast tests.
         query: The query.
-        better: The passage that must stand above all others.
+        better: The passage that must be above all others.
         worse: The others; from better to worse if ``ordered``.
-        ordered: Whether the worse passages must stand in their order, too.
+        ordered: Whether the worse passages must keep their order, too.
         why: What makes the difference, in a sentence.
     """
 
@@ -50,13 +50,13 @@ class Contrast:
 
     @property
     def pairs(self) -> tuple[tuple[int, int], ...]:
-        """Positions in ``passages`` of which the first must stand above the second."""
-        wanted = combinations(range(len(self.passages)), 2)
-        return tuple((above, below) for above, below in wanted if self.ordered or above == 0)
+        """Pairs of positions in ``passages``; the first must be above the second."""
+        pairs = combinations(range(len(self.passages)), 2)
+        return tuple((above, below) for above, below in pairs if self.ordered or above == 0)
 
     @property
     def chance(self) -> float:
-        """How probable it is that a random order passes."""
+        """Probability that a random order passes."""
         count = len(self.passages)
         return 1 / (factorial(count) if self.ordered else count)
 
@@ -66,7 +66,7 @@ class Contrast:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Contrast:
-        """Rebuild what `to_dict` gave."""
+        """Rebuild it from `to_dict`."""
         return cls(**{**data, "worse": tuple(data["worse"])})
 
 
@@ -77,25 +77,20 @@ def suite(kinds: Collection[str] | None = None) -> tuple[Contrast, ...]:
         kinds: Only those of these kinds; ``None`` for all.
 
     Raises:
-        InputError: No kind is given, or one that the suite does not have; the message names the kinds that there are.
+        InputError: There is no kind, or an unknown one; the message names the known kinds.
     """
-    known = {contrast.kind: None for contrast in _read()}
+    all_kinds = {contrast.kind: None for contrast in _read()}
     if kinds is None:
         return _read()
     if isinstance(kinds, str) or not kinds:
-        raise InputError(f"kinds must name at least one kind in a list, got {kinds!r}; known: {', '.join(known)}")
+        raise InputError(f"kinds must name at least one kind in a list, got {kinds!r}; known: {', '.join(all_kinds)}")
     for kind in kinds:
-        if kind not in known:
-            raise InputError(f"unknown kind of probe {kind!r}{did_you_mean(kind, known)}")
+        if kind not in all_kinds:
+            raise InputError(f"unknown kind of probe {kind!r}{did_you_mean(kind, all_kinds)}")
     return tuple(contrast for contrast in _read() if contrast.kind in kinds)
 
 
 @cache
 def _read() -> tuple[Contrast, ...]:
-    return tuple(_contrasts())
-
-
-def _contrasts() -> Iterator[Contrast]:
     _, *lines = FILE.read_text(encoding="utf-8").splitlines()  # the first line says what the file is
-    for line in lines:
-        yield Contrast.from_dict(json.loads(line))
+    return tuple(Contrast.from_dict(json.loads(line)) for line in lines)

@@ -1,4 +1,4 @@
-"""All texts of a collection, judged or not: what a leak is looked for in, and what negatives are mined from."""
+"""All texts of a collection, judged or not: leaks are searched in them, and negatives are mined from them."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from rag_rerank.evaluation.data.judged import Problems
 from rag_rerank.evaluation.data.read import collection_of
 from rag_rerank.records.record import digest
 
-__all__ = ["ALL", "Texts", "texts_of"]
+__all__ = ["ALL", "CollectionTexts", "read_texts"]
 
 ALL = 2**31
-"""A depth that cuts nothing: more candidates than any query has."""
+"""A depth beyond the number of candidates of any query."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Texts:
+class CollectionTexts:
     """The texts of a collection.
 
     Args:
-        name: What reports call it.
+        name: Its name in reports.
         queries: Text by id.
-        documents: Text by id; where queries have different texts under one id, all but the first have the query's id
-            and a slash before it.
+        documents: Text by id. If candidates of several queries have different texts under one id, the ids of all but
+            the first are ``QUERY/ID``.
     """
 
     name: str
@@ -40,23 +40,24 @@ class Texts:
     @property
     def fingerprint(self) -> str:
         """SHA-256 over ids and texts, in hexadecimal."""
-        whole = sha256(b"rag_rerank.texts/1\n")
+        sum_of_all = sha256(b"rag_rerank.texts/1\n")
         for texts in (self.queries, self.documents):
             for id in sorted(texts):
-                whole.update(f"{digest(id)} {digest(texts[id])}\n".encode())
-            whole.update(b"\n")
-        return whole.hexdigest()
+                sum_of_all.update(f"{digest(id)} {digest(texts[id])}\n".encode())
+            sum_of_all.update(b"\n")
+        return sum_of_all.hexdigest()
 
 
-def texts_of(source: Judged | str | Path) -> Texts:
+def read_texts(source: Judged | str | Path) -> CollectionTexts:
     """Return all texts of a collection.
 
     Args:
         source: A folder in BEIR's form or ``ir_datasets:NAME``: the whole corpus and all queries, judged or not. A
-            `Judged`, or a JSONL file of queries with candidates: its queries and their candidates, which is all it has.
+            `Judged`, or a JSONL file of queries with candidates: its queries and their candidates, since it has no
+            other texts.
 
     Raises:
-        InputError: It cannot be read, or holds no text.
+        InputError: It cannot be read, or has no text.
         MissingExtraError: ir_datasets is needed and not installed.
     """
     if isinstance(source, Judged):
@@ -66,13 +67,13 @@ def texts_of(source: Judged | str | Path) -> Texts:
             for candidate in query.candidates:
                 if documents.setdefault(candidate.id, candidate.text) != candidate.text:  # ids by position, say
                     documents[f"{query.id}/{candidate.id}"] = candidate.text
-        return Texts(name=source.name, queries=queries, documents=documents)
+        return CollectionTexts(name=source.name, queries=queries, documents=documents)
     problems = Problems()
     collection = collection_of(source, problems)
     if collection is None:
-        return texts_of(read(source, depth=ALL))
+        return read_texts(read(source, depth=ALL))
     queries = {query.id: query.text for query in collection.queries()}
-    found = Texts(name=collection.name, queries=queries, documents=dict(collection.corpus()))
-    if not len(found):
-        raise InputError(f"{source}: there is no text in it; {problems.told() or 'it is empty'}")
-    return found
+    texts = CollectionTexts(name=collection.name, queries=queries, documents=dict(collection.corpus()))
+    if not len(texts):
+        raise InputError(f"{source}: there is no text in it; {problems.summary() or 'it is empty'}")
+    return texts

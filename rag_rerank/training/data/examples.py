@@ -1,4 +1,4 @@
-"""What a model learns from: a query with passages, each judged or scored."""
+"""Training examples: a query with passages, each judged or scored."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["Example", "Examples", "Origin", "Passage", "Source"]
 
 Origin = Literal["judged", "feedback", "positive", "bm25", "bi-encoder", "model", "random"]
 """Where a passage of an example comes from: a judgment, a user's feedback in a record, a (query, positive) pair, or
-which way of mining proposed it as a negative."""
+the strategy that mined it as a negative."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,10 +19,10 @@ class Passage:
     """A passage beside a query.
 
     Args:
-        text: What the model reads.
-        id: Its id in the corpus, or its SHA-256 where it had none.
-        grade: How relevant it was judged; higher is more, 0 and below is not relevant. ``None`` where nobody judged.
-        teacher: A teacher's raw score, on the teacher's own scale; ``None`` where none was asked.
+        text: The text that the model reads.
+        id: Its id in the corpus, or its SHA-256 if it has none.
+        grade: Its judged relevance; higher is more, 0 and below is not relevant. ``None`` without a judgment.
+        teacher: A teacher's raw score, on the teacher's own scale; ``None`` without one.
         origin: Where it comes from.
     """
 
@@ -39,8 +39,8 @@ class Example:
 
     Args:
         query: The query.
-        passages: At least one; texts differ. A model can learn from it only where there are two that differ in grade or
-            in the teacher's score, which mining sees to.
+        passages: At least one; texts differ. A model can learn from it only if two passages differ in grade or in the
+            teacher's score; mining adds such passages.
         source: Name of the `Source` it comes from.
     """
 
@@ -51,15 +51,15 @@ class Example:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """Where examples come from, as the model card tells it.
+    """Where examples come from, for the model card.
 
     Args:
-        name: What it is called.
-        licence: Under which licence its text may be used; ``None`` where nobody said.
+        name: Its name.
+        licence: The licence of its text; ``None`` if it is not stated.
         path: File or folder as the user named it.
         sha256: Hash of what was read.
-        queries: How many queries were read from it.
-        pairs: How many (query, passage) pairs.
+        queries: Number of queries that were read from it.
+        pairs: Number of (query, passage) pairs.
     """
 
     name: str
@@ -72,12 +72,12 @@ class Source:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Examples:
-    """All that was read, and what was left out on the way.
+    """The examples, their sources, and what was left out.
 
     Args:
-        examples: In the order in which they were read.
+        examples: The examples, in the order of the data.
         sources: Where they come from.
-        problems: What was left out or mended, counted, with the first few places.
+        problems: What was left out or repaired, counted, with the first few places.
     """
 
     examples: tuple[Example, ...]

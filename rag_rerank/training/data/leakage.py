@@ -1,4 +1,4 @@
-"""Text of an evaluation in what a model is trained on: found, told, and taken out."""
+"""Find text of evaluations in training text, report it, and remove it."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ from typing import Any, Literal
 from rag_rerank.errors import InputError
 from rag_rerank.evaluation import Judged, Problem
 from rag_rerank.records.record import digest
-from rag_rerank.training.data.collection_texts import Texts, texts_of
+from rag_rerank.training.data.collection_texts import CollectionTexts, read_texts
 from rag_rerank.training.data.examples import Example, Examples
-from rag_rerank.training.data.overlap import KINDS, Kind, TextSet, overlaps
+from rag_rerank.training.data.overlap import KINDS, Kind, TextSet, find_overlaps
 
 __all__ = ["Leak", "Leakage", "find_leaks"]
 
-_SHOWN = 5
-"""How many leaks, or texts that were left out, are shown by their ids."""
+_EXAMPLES = 5
+"""Leaks, or texts that were left out, that a report names by their ids."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Leak:
-    """A text that is trained on and a text of an evaluation that it has words of.
+    """A training text and a text of an evaluation that overlap.
 
     Args:
         sha256: SHA-256 of the training text, in hexadecimal.
-        part: Whether that is a query or a passage.
+        part: Whether the training text is a query or a passage.
         collection: Name of the evaluation's collection.
-        of: Whether its text is a query or a document.
-        id: Id of the query or document there.
-        kind: ``"exact"``: the same words, whatever their case and punctuation; ``"near"``: the shorter one is held by
-            the longer one (for two queries: nearly the same words in any order); ``"run"``: `RUN` words in a row.
-        share: Share of the shorter one's shingles that the longer one has; of two queries' words, those that both have;
-            ``None`` for a run.
+        of: Whether the text of the evaluation is a query or a document.
+        id: Id of that query or document.
+        kind: ``"exact"``: the same words, whatever their case and punctuation; ``"near"``: the longer text contains the
+            shorter one (for two queries: nearly the same words in any order); ``"run"``: `RUN` words in a row.
+        share: Share of the shorter text's shingles that the longer text has; for two queries, the Jaccard index of
+            their words; ``None`` for a run.
     """
 
     sha256: str
@@ -48,106 +48,106 @@ class Leak:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Leakage:
-    """What of evaluations was found in training text.
+    """The text of evaluations in training text.
 
     Args:
-        leaks: For each training text and each collection, apart for its queries and its documents, one leak of the
-            strongest kind; and the same from the other side, for each text of a collection that is touched. Not
-            every pair.
-        collections: What was looked at.
-        queries: How many different training queries were looked at.
-        passages: How many different training passages.
+        leaks: For each training text and each collection, one leak of the strongest kind with its queries and one with
+            its documents; and likewise one for each text of a collection that overlaps. Not every pair.
+        collections: The collections that were compared.
+        queries: Number of different training queries.
+        passages: Number of different training passages.
     """
 
     leaks: tuple[Leak, ...]
-    collections: tuple[Texts, ...]
+    collections: tuple[CollectionTexts, ...]
     queries: int
     passages: int
 
     def without(self, examples: Examples, *, shared_corpus: bool = False) -> Examples:
-        """Return the examples without what leaks; they need not be those that were searched.
+        """Return examples without the texts that leak; they need not be the examples that were searched.
 
-        An example whose query leaks goes as a whole; else its passages that leak go, and the example where no passage
-        with a grade above 0 or a teacher's score stays. How many went stands in ``problems``.
+        An example whose query leaks is removed. Of the others, passages that leak are removed, and examples that keep
+        no passage with a grade above 0 or a teacher's score. ``problems`` counts what was removed.
 
         Args:
             examples: The examples.
             shared_corpus: Whether training and evaluation are meant to search the same corpus, each with its own
-                queries. Then only a query that is also asked in an evaluation leaks.
+                queries. Then only a query of an evaluation leaks.
         """
         counted = [leak for leak in self.leaks if not shared_corpus or (leak.part, leak.of) == ("query", "query")]
         queries = {leak.sha256 for leak in counted if leak.part == "query"}
         passages = {leak.sha256 for leak in counted if leak.part == "passage"}
-        kept, gone, cut = [], [], []
+        remaining, without_examples, without_passages = [], [], []
         for example in examples.examples:
             clean = tuple(passage for passage in example.passages if digest(passage.text) not in passages)
-            left = replace(example, passages=clean)
-            if digest(example.query) in queries or not _learnable(left):
-                gone.append(f"{example.source}: query {digest(example.query)[:12]}")
+            reduced = replace(example, passages=clean)
+            if digest(example.query) in queries or not _is_learnable(reduced):
+                without_examples.append(f"{example.source}: query {digest(example.query)[:12]}")
             else:
-                kept.append(left)
-                cut += [f"passage {passage.id!r}" for passage in example.passages if passage not in clean]
+                remaining.append(reduced)
+                without_passages += [f"passage {passage.id!r}" for passage in example.passages if passage not in clean]
         names = ", ".join(dict.fromkeys(leak.collection for leak in counted))
-        told = ((f"examples with text of {names}, left out", gone), (f"passages with text of {names}, left out", cut))
-        problems = [Problem(kind=kind, count=len(all), examples=tuple(all[:_SHOWN])) for kind, all in told if all]
-        return replace(examples, examples=tuple(kept), problems=(*examples.problems, *problems))
+        problems = [
+            Problem(kind=f"{what} with text of {names}, left out", count=len(ids), examples=tuple(ids[:_EXAMPLES]))
+            for what, ids in (("examples", without_examples), ("passages", without_passages))
+            if ids
+        ]
+        return replace(examples, examples=tuple(remaining), problems=(*examples.problems, *problems))
 
     def contamination(self, *, shared_corpus: bool = False) -> list[dict[str, Any]]:
-        """What a model card says: a row a collection, as plain JSON-ready values, with ids and hashes, without texts.
+        """Return the contamination list of the model card: a row a collection, plain values, ids and hashes, no texts.
 
-        ``left out`` says what `without` takes from training, given the same ``shared_corpus``.
-
-        ``queries`` and ``documents`` count the collection's texts that were found in training text, by the strongest
-        kind; ``training`` counts the training texts; ``first`` shows a few pairs.
+        ``left out`` says what `without` removes with the same ``shared_corpus``. ``queries`` and ``documents`` count
+        the collection's texts that overlap with training text, by the strongest kind; ``training`` counts the training
+        texts; ``first`` names a few pairs.
         """
-        left_out = "queries that are asked there" if shared_corpus else "queries and passages"
+        left_out = "queries" if shared_corpus else "queries and passages"
         return [self._row(collection, left_out) for collection in self.collections]
 
-    def _row(self, collection: Texts, left_out: str) -> dict[str, Any]:
+    def _row(self, collection: CollectionTexts, left_out: str) -> dict[str, Any]:
         leaks = [leak for leak in self.leaks if leak.collection == collection.name]
         return {
             "collection": collection.name,
             "fingerprint": collection.fingerprint,
             "left out": left_out,
             "searched": {"queries": len(collection.queries), "documents": len(collection.documents)},
-            "queries": _counted((leak.id, leak.kind) for leak in leaks if leak.of == "query"),
-            "documents": _counted((leak.id, leak.kind) for leak in leaks if leak.of == "document"),
+            "queries": _count((leak.id, leak.kind) for leak in leaks if leak.of == "query"),
+            "documents": _count((leak.id, leak.kind) for leak in leaks if leak.of == "document"),
             "training": {
-                "queries": _counted((leak.sha256, leak.kind) for leak in leaks if leak.part == "query"),
-                "passages": _counted((leak.sha256, leak.kind) for leak in leaks if leak.part == "passage"),
+                "queries": _count((leak.sha256, leak.kind) for leak in leaks if leak.part == "query"),
+                "passages": _count((leak.sha256, leak.kind) for leak in leaks if leak.part == "passage"),
             },
             "first": [
                 {"training": leak.sha256, "part": leak.part, leak.of: leak.id, "kind": leak.kind, "share": leak.share}
-                for leak in leaks[:_SHOWN]
+                for leak in leaks[:_EXAMPLES]
             ],
         }
 
 
-def find_leaks(examples: Examples, against: Sequence[Judged | Texts | str | Path]) -> Leakage:
-    """Look for text of evaluations in training text, exactly and without sampling.
+def find_leaks(examples: Examples, against: Sequence[Judged | CollectionTexts | str | Path]) -> Leakage:
+    """Search training text for text of evaluations, exactly and without sampling.
 
-    Every query and passage that is trained on is compared with every query and document of each collection: for equal
-    words; for a text whose shingles (`WIDTH` words) stand to `NEAR` in the other, so that a sentence is found in a
-    passage that quotes it, in both directions; and for runs of `RUN` words. Two queries are also compared by their
-    words in any order, by the Jaccard index, from `NEAR` on. What is said in other words is not found, nor what was
-    translated.
+    Every training query and passage is compared with every query and document of each collection. Two texts overlap if
+    they have the same words; if one has at least `NEAR` of the other's shingles (`WIDTH` words), so that a passage that
+    quotes a sentence is found, in both directions; or if they share a run of `RUN` words. Two queries also overlap if
+    the Jaccard index of their words is at least `NEAR`. Paraphrases and translations are not found.
 
     140,000 passages against 50,000 documents take a few minutes and less than 4 GB.
 
     Args:
-        examples: What is trained on.
-        against: The evaluations. Of a `Judged` its queries and candidates are searched; of a folder in BEIR's form or a
-            dataset of ir_datasets, named by its path or name, the whole corpus and all queries.
+        examples: The training data.
+        against: The evaluations. Of a `Judged`, its queries and candidates are compared; of a folder in BEIR's form or
+            a dataset of ir_datasets, named by its path or name, the whole corpus and all queries.
 
     Raises:
         InputError: A collection cannot be read, or two have one name.
     """
-    collections = tuple(one if isinstance(one, Texts) else texts_of(one) for one in against)
+    collections = tuple(one if isinstance(one, CollectionTexts) else read_texts(one) for one in against)
     names = [collection.name for collection in collections]
     for name in names:
         if names.count(name) > 1:
             raise InputError(f"two collections are called {name!r}; a leak could not say which it is of")
-    ours, theirs = _trained(examples), _searched(collections)
+    ours, theirs = _training_texts(examples), _evaluation_texts(collections)
     owners = [collection.name for collection in collections for _ in range(len(collection))]
     ids = [id for collection in collections for id in (*collection.queries, *collection.documents)]
     leaks = tuple(
@@ -160,35 +160,35 @@ def find_leaks(examples: Examples, against: Sequence[Judged | Texts | str | Path
             kind=kind,
             share=share,
         )
-        for i, j, kind, share in overlaps(ours, theirs, owners)
+        for i, j, kind, share in find_overlaps(ours, theirs, owners)
     )
     queries = sum(ours.queries)
     return Leakage(leaks=leaks, collections=collections, queries=queries, passages=len(ours.queries) - queries)
 
 
-def _trained(examples: Examples) -> TextSet:
-    """Return the different queries and passages that are trained on."""
+def _training_texts(examples: Examples) -> TextSet:
+    """Return the different queries and passages of the training."""
     queries = list(dict.fromkeys(example.query for example in examples.examples))
     passages = list(dict.fromkeys(passage.text for example in examples.examples for passage in example.passages))
     return TextSet([*queries, *passages], [True] * len(queries) + [False] * len(passages))
 
 
-def _searched(collections: Sequence[Texts]) -> TextSet:
-    side = TextSet([], [])
+def _evaluation_texts(collections: Sequence[CollectionTexts]) -> TextSet:
+    texts = TextSet([], [])
     for collection in collections:
-        side.texts += [*collection.queries.values(), *collection.documents.values()]
-        side.queries += [True] * len(collection.queries) + [False] * len(collection.documents)
-    return side
+        texts.texts += [*collection.queries.values(), *collection.documents.values()]
+        texts.queries += [True] * len(collection.queries) + [False] * len(collection.documents)
+    return texts
 
 
-def _counted(found: Iterable[tuple[str, Kind]]) -> dict[str, int]:
+def _count(leaks: Iterable[tuple[str, Kind]]) -> dict[str, int]:
     """Count texts by the strongest kind of their leaks."""
     strongest: dict[str, int] = {}
-    for text, kind in found:
+    for text, kind in leaks:
         strongest[text] = min(KINDS.index(kind), strongest.get(text, len(KINDS)))
     counts = Counter(KINDS[place] for place in strongest.values())
     return {kind: counts[kind] for kind in KINDS}
 
 
-def _learnable(example: Example) -> bool:
+def _is_learnable(example: Example) -> bool:
     return any(passage.teacher is not None or (passage.grade or 0) > 0 for passage in example.passages)

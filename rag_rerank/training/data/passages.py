@@ -1,4 +1,4 @@
-"""The passages that negatives are drawn from, and how they are drawn."""
+"""The passages that negatives are sampled from, and the sampling."""
 
 from __future__ import annotations
 
@@ -9,81 +9,91 @@ from typing import Literal
 
 from rag_rerank.text.unicode import is_blank
 from rag_rerank.training.data.examples import Example, Passage
-from rag_rerank.training.data.overlap import words
+from rag_rerank.training.data.overlap import split_words
 
-__all__ = ["CorpusText", "Way", "corpus_of", "key_of", "positive", "relevant_to", "sampled"]
+__all__ = [
+    "CorpusText",
+    "Strategy",
+    "collect_passages",
+    "is_relevant",
+    "relevant_keys",
+    "sample_negatives",
+    "text_key",
+]
 
-Way = Literal["bm25", "bi-encoder", "model", "random"]
+Strategy = Literal["bm25", "bi-encoder", "model", "random"]
+"""How negatives are proposed."""
 
 
 @dataclass(frozen=True, slots=True)
 class CorpusText:
-    """A passage with the words that tell it from others."""
+    """A passage with its `text_key`."""
 
     id: str
     text: str
     key: str
 
 
-def corpus_of(examples: Sequence[Example], more: Mapping[str, str]) -> list[CorpusText]:
-    """Return the passages of examples and of a corpus, none blank, none with the words of one before."""
+def collect_passages(examples: Sequence[Example], more: Mapping[str, str]) -> list[CorpusText]:
+    """Return the passages of examples and of a corpus, without blank ones and without repeated `text_key`."""
     passages = [(passage.id, passage.text) for example in examples for passage in example.passages]
-    found: dict[str, CorpusText] = {}
+    by_key: dict[str, CorpusText] = {}
     for id, text in (*passages, *more.items()):
         if not is_blank(text):
-            key = key_of(text)
-            found.setdefault(key, CorpusText(id, text, key))
-    return list(found.values())
+            key = text_key(text)
+            by_key.setdefault(key, CorpusText(id, text, key))
+    return list(by_key.values())
 
 
-def relevant_to(examples: Sequence[Example]) -> dict[str, set[str]]:
-    """Return what is relevant to each query in any example, both as their words."""
-    found: dict[str, set[str]] = {}
+def relevant_keys(examples: Sequence[Example]) -> dict[str, set[str]]:
+    """Return the keys of the passages that are relevant to each query in any example, by the query's key."""
+    by_query: dict[str, set[str]] = {}
     for example in examples:
-        keys = found.setdefault(key_of(example.query), set())
-        keys |= {key_of(passage.text) for passage in example.passages if positive(passage)}
-    return found
+        keys = by_query.setdefault(text_key(example.query), set())
+        keys |= {text_key(passage.text) for passage in example.passages if is_relevant(passage)}
+    return by_query
 
 
-def key_of(text: str) -> str:
-    """Return what texts with the same words share."""
-    return " ".join(words(text)) or text
+def text_key(text: str) -> str:
+    """Return the words of a text: texts that differ in case and punctuation only have the same key."""
+    return " ".join(split_words(text)) or text
 
 
-def positive(passage: Passage) -> bool:
+def is_relevant(passage: Passage) -> bool:
     """Whether a passage was judged relevant."""
     return passage.grade is not None and passage.grade > 0
 
 
-def sampled(
-    best: Mapping[Way, list[int]],
+def sample_negatives(
+    best: Mapping[Strategy, list[int]],
     corpus: Sequence[CorpusText],
-    barred: set[str],
+    excluded_keys: set[str],
     depth: int,
-    chance: Random,
+    rng: Random,
 ) -> Iterator[Passage]:
-    """Yield negatives for a query, the ways taking turns; what is barred, or was there already, is passed over.
+    """Yield negatives for a query, one of each strategy in turn; excluded and repeated passages are skipped.
 
     Args:
-        best: What each way proposes, as positions in the corpus, the best first.
+        best: The proposals of each strategy, as positions in the corpus, the best first.
         corpus: The passages.
-        barred: Words of passages that may not be taken.
-        depth: How many are drawn at random from all.
-        chance: Draws.
+        excluded_keys: Keys of passages that are no negatives.
+        depth: Number of random proposals.
+        rng: Of the order in which proposals are taken.
     """
-    lines = [(way, iter(_order(way, best[way], len(corpus), depth, chance))) for way in best]
-    gone = set(barred)
-    while lines:
-        for way, line in tuple(lines):
-            text = next((corpus[position] for position in line if corpus[position].key not in gone), None)
+    pending = [(name, iter(_order(name, best[name], len(corpus), depth, rng))) for name in best]
+    skipped_keys = set(excluded_keys)
+    while pending:
+        for strategy in tuple(pending):
+            name, positions = strategy
+            text = next((corpus[position] for position in positions if corpus[position].key not in skipped_keys), None)
             if text is None:
-                lines.remove((way, line))
+                pending.remove(strategy)
             else:
-                gone.add(text.key)
-                yield Passage(text=text.text, id=text.id, grade=None, origin=way)
+                skipped_keys.add(text.key)
+                yield Passage(text=text.text, id=text.id, grade=None, origin=name)
 
 
-def _order(way: Way, best: list[int], size: int, depth: int, chance: Random) -> list[int]:
-    if way == "model":
+def _order(strategy: Strategy, best: list[int], size: int, depth: int, rng: Random) -> list[int]:
+    if strategy == "model":
         return best
-    return chance.sample(range(size), min(size, depth)) if way == "random" else chance.sample(best, len(best))
+    return rng.sample(range(size), min(size, depth)) if strategy == "random" else rng.sample(best, len(best))

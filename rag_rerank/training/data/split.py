@@ -1,4 +1,4 @@
-"""Training and validation, with nothing on both sides."""
+"""Split examples into training and validation, so that no query and no passage is in both."""
 
 from __future__ import annotations
 
@@ -10,35 +10,35 @@ from hashlib import sha256
 from rag_rerank.errors import ConfigError, InputError
 from rag_rerank.records.record import digest
 from rag_rerank.training.data.examples import Example, Examples
-from rag_rerank.training.data.passages import key_of
+from rag_rerank.training.data.passages import text_key
 
 __all__ = ["split"]
 
-_SOURCES = 20
-"""So many sources are enough to split by them; of fewer, those that are drawn say little of others."""
+_MIN_SOURCES = 20
+"""Sources that a split by source needs; a sample of fewer says little of the others."""
 
 
 def split(
     examples: Examples, *, share: float = 0.1, seed: int = 0, shared_corpus: bool = False
 ) -> tuple[Examples, Examples]:
-    """Return the examples for training and those for validation: no query and no passage stands on both sides.
+    """Return the examples for training and those for validation: no query and no passage is in both.
 
-    Whole sources are drawn where there are at least 20 that share no text, and where that gives between half and double
-    the share of the examples. Else whole clusters are drawn: examples that share a query or a passage, directly or by
-    way of others, where texts are the same that have the same words. A cluster of more than ``share`` of all
-    examples is trained on.
+    Whole sources are sampled if at least 20 of them share no text, and if that gives between half and double the share
+    of the examples. Otherwise whole clusters are sampled: examples that share a query or a passage, directly or through
+    others, where texts with the same words count as the same. A cluster of more than ``share`` of all examples is
+    trained on.
 
-    What is drawn goes by a hash of the source's name, or of the first query of the cluster. So appended data leave the
-    rest where it was, except for two clusters that they join and for a cluster that they make too large.
+    The sample goes by a hash of the source's name, or of the first query of the cluster. So added data do not move the
+    others, except for two clusters that they join and for a cluster that they make too large.
 
     Split before mining: mined negatives are passages of other queries, and join everything.
 
     Args:
-        examples: What is split.
-        share: Which share is meant for validation, above 0 and below 1. What is drawn comes near it with many clusters.
-        seed: Decides what is drawn.
-        shared_corpus: Whether validation may search passages that are also trained on, with other queries, as it is
-            where users ask one corpus. Then examples are joined by their queries alone, and sources are not drawn.
+        examples: What to split.
+        share: Share of the validation, above 0 and below 1; with many clusters, the sample comes near it.
+        seed: Of the sample.
+        shared_corpus: Whether validation may search passages that are also trained on, with other queries, as users of
+            one corpus do. Then examples are joined by their queries alone, and sources are not sampled.
 
     Raises:
         ConfigError: ``share`` is not between 0 and 1.
@@ -50,25 +50,25 @@ def split(
     by_text = _clusters(texts)
     sources = [[*keys, ("source", example.source)] for keys, example in zip(texts, examples.examples, strict=True)]
     by_source = _clusters(sources)
-    if not shared_corpus and len(by_source) >= _SOURCES:
-        drawn = _drawn(by_source, [example.source for example in examples.examples], share, seed)
-        if share / 2 <= len(drawn) / len(texts) <= share * 2:
-            return _sides(examples, drawn)
-    drawn = _drawn(by_text, [digest(example.query) for example in examples.examples], share, seed)
-    if not drawn or len(drawn) == len(texts):
-        most = max(map(len, by_text), default=0)
+    if not shared_corpus and len(by_source) >= _MIN_SOURCES:
+        sample = _sample(by_source, [example.source for example in examples.examples], share, seed)
+        if share / 2 <= len(sample) / len(texts) <= share * 2:
+            return _sides(examples, sample)
+    sample = _sample(by_text, [digest(example.query) for example in examples.examples], share, seed)
+    if not sample or len(sample) == len(texts):
+        largest = max(map(len, by_text), default=0)
         raise InputError(
             f"{len(texts)} examples cannot be split: they make {len(by_text)} clusters that share no text, the largest "
-            f"of {most}. Split before negatives are mined, name other examples for validation, or, if both sides are "
-            "meant to search one corpus, split with shared_corpus"
+            f"of {largest}. Split before negatives are mined, name other examples for validation, or, if both sides "
+            "are meant to search one corpus, split with shared_corpus"
         )
-    return _sides(examples, drawn)
+    return _sides(examples, sample)
 
 
 def _texts(example: Example, shared_corpus: bool) -> Iterator[Hashable]:
-    yield "query", key_of(example.query)
+    yield "query", text_key(example.query)
     if not shared_corpus:
-        yield from (("passage", key_of(passage.text)) for passage in example.passages)
+        yield from (("passage", text_key(passage.text)) for passage in example.passages)
 
 
 def _clusters(keys: Sequence[Iterable[Hashable]]) -> list[list[int]]:
@@ -86,31 +86,31 @@ def _clusters(keys: Sequence[Iterable[Hashable]]) -> list[list[int]]:
         for key in own:
             one, other = root(first.setdefault(key, at)), root(at)
             roots[max(one, other)] = min(one, other)
-    found: dict[int, list[int]] = {}
+    clusters: dict[int, list[int]] = {}
     for at in range(len(keys)):
-        found.setdefault(root(at), []).append(at)
-    return list(found.values())
+        clusters.setdefault(root(at), []).append(at)
+    return list(clusters.values())
 
 
-def _drawn(clusters: Sequence[Sequence[int]], names: Sequence[str], share: float, seed: int) -> set[int]:
-    """Return the positions that are drawn for validation, whole clusters by the name of their first."""
+def _sample(clusters: Sequence[Sequence[int]], names: Sequence[str], share: float, seed: int) -> set[int]:
+    """Return the positions for validation: whole clusters, each by the name of its first."""
     largest = math.ceil(share * len(names))
     small = (cluster for cluster in clusters if len(cluster) <= largest)
     return {at for cluster in small if _number(f"{seed} {names[cluster[0]]}") < share for at in cluster}
 
 
 def _number(name: str) -> float:
-    """Return a number from 0 to 1 that depends on nothing but the name."""
+    """Return a number from 0 to 1 that depends on the name alone."""
     return int.from_bytes(sha256(name.encode("utf-8", "surrogatepass")).digest()[:8], "big") / 2**64
 
 
-def _sides(examples: Examples, drawn: set[int]) -> tuple[Examples, Examples]:
-    training = [example for at, example in enumerate(examples.examples) if at not in drawn]
-    validation = [example for at, example in enumerate(examples.examples) if at in drawn]
+def _sides(examples: Examples, sample: set[int]) -> tuple[Examples, Examples]:
+    training = [example for at, example in enumerate(examples.examples) if at not in sample]
+    validation = [example for at, example in enumerate(examples.examples) if at in sample]
     return _side(examples, training), _side(examples, validation)
 
 
-def _side(examples: Examples, chosen: Sequence[Example]) -> Examples:
-    names = {example.source for example in chosen}
+def _side(examples: Examples, part: Sequence[Example]) -> Examples:
+    names = {example.source for example in part}
     sources = tuple(source for source in examples.sources if source.name in names)
-    return replace(examples, examples=tuple(chosen), sources=sources)
+    return replace(examples, examples=tuple(part), sources=sources)

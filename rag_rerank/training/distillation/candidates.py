@@ -1,4 +1,4 @@
-"""Which passages a teacher scores for a query: some of the best by BM25, some further down, some at random."""
+"""Choose the passages that a teacher scores for a query: the best by BM25, some further down, some at random."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ from rag_rerank.training.distillation.corpus import Corpus, CorpusDocument
 from rag_rerank.training.distillation.pseudo_queries import Query
 from rag_rerank.types import Candidate
 
-__all__ = ["POOL", "propose", "spread"]
+__all__ = ["BM25_DEPTH", "propose", "spread"]
 
-POOL = 100
-"""How deep BM25 is read: as many candidates as an evaluation ranks by default."""
+BM25_DEPTH = 100
+"""Depth of the BM25 ranking: as many candidates as an evaluation ranks by default."""
 
-_EASY = 8
-"""One passage in so many is drawn at random."""
+_PER_RANDOM = 8
+"""One passage in this many is random."""
 
 
 def propose(corpus: Corpus, queries: Sequence[Query], *, depth: int, seed: int = 0) -> list[JudgedQuery]:
     """Return each query with the passages that a teacher is to score, without grades.
 
-    A student is used on the candidates of a first stage, so most are candidates: close to each other at the top, where
-    an order must be learnt among passages that all share the query's words, and thinner further down (`spread`). One
-    in eight is drawn from the whole corpus: a student that has never seen a passage about something else gives it any
-    score. The passage that a pseudo-query was made from is always there. Where BM25 finds fewer, more are drawn.
+    A student ranks the candidates of a first stage, so most passages are candidates: dense at the top, where passages
+    that all share the query's words must be ordered, and sparser further down (`spread`). One in eight is sampled from
+    the whole corpus: a student that has never seen a passage about something else scores it arbitrarily. The passage of
+    a pseudo-query is always included. Where BM25 finds fewer, more are sampled.
 
-    Candidates stand as the first stage found them, those it did not find last; ``metadata["origin"]`` says which way
-    each came: ``bm25``, ``positive`` (the query's own passage) or ``random``. A query has the same candidates on every
-    run with the same corpus, so that what was answered is found again.
+    Candidates stand in the order of the first stage, those that it did not find last; ``metadata["origin"]`` is
+    ``bm25``, ``positive`` (the query's own passage) or ``random``. A query has the same candidates on every run with
+    the same corpus, so that stored answers are found again.
 
     Args:
         corpus: The passages.
         queries: The queries.
-        depth: Candidates of a query at most; fewer only where the corpus has fewer.
-        seed: Decides what is drawn.
+        depth: Candidates of a query at most; fewer only if the corpus has fewer.
+        seed: Of the sampling.
 
     Raises:
         InputError: The corpus has fewer than two passages, or ``depth`` is below 2: there is nothing to order.
@@ -48,48 +48,48 @@ def propose(corpus: Corpus, queries: Sequence[Query], *, depth: int, seed: int =
         raise InputError(
             f"at least two passages a query are needed; depth is {depth}, {corpus.name} has {len(corpus.documents)}"
         )
-    known = {document.id: document for document in corpus.documents}
+    by_id = {document.id: document for document in corpus.documents}
     ids = [digest(query.text) for query in queries]
     texts = {id: query.text for id, query in zip(ids, queries, strict=True)}
-    run = bm25(((document.id, document.text) for document in corpus.documents), texts, POOL, Problems())
-    found = []
+    run = bm25(((document.id, document.text) for document in corpus.documents), texts, BM25_DEPTH, Problems())
+    proposals = []
     for id, query in zip(ids, queries, strict=True):
-        best = {document: score for document, score, _ in run.best(id, POOL)}
-        candidates = _candidates(query, best, known, corpus.documents, depth, Random(f"{seed} {id}"))
-        found.append(JudgedQuery(id=id, text=query.text, candidates=tuple(candidates), grades={}))
-    return found
+        best = {document: score for document, score, _ in run.best(id, BM25_DEPTH)}
+        candidates = _candidates(query, best, by_id, corpus.documents, depth, Random(f"{seed} {id}"))
+        proposals.append(JudgedQuery(id=id, text=query.text, candidates=tuple(candidates), grades={}))
+    return proposals
 
 
-def spread(found: int, wanted: int) -> list[int]:
-    """Return positions from 0 to ``found - 1``, the steps between them growing by the same factor.
+def spread(size: int, count: int) -> list[int]:
+    """Return ``count`` positions from 0 to ``size - 1`` whose distances grow by a constant factor.
 
     Of 100, 14 are 0, 1, 2, 3, 4, 5, 7, 11, 16, 23, 34, 48, 69, 99.
     """
-    if found <= wanted:
-        return list(range(found))
+    if size <= count:
+        return list(range(size))
     positions = [0]
-    for i in range(1, wanted):
-        at = round(found ** (i / (wanted - 1))) - 1
-        positions.append(min(max(at, positions[-1] + 1), found - (wanted - i)))
+    for i in range(1, count):
+        at = round(size ** (i / (count - 1))) - 1
+        positions.append(min(max(at, positions[-1] + 1), size - (count - i)))
     return positions
 
 
 def _candidates(
     query: Query,
     best: dict[str, float],
-    known: dict[str, CorpusDocument],
+    by_id: dict[str, CorpusDocument],
     documents: Sequence[CorpusDocument],
     depth: int,
-    chance: Random,
+    rng: Random,
 ) -> list[Candidate]:
     ranked = list(best)
-    chosen = [ranked[at] for at in spread(len(ranked), depth - max(1, depth // _EASY))]
-    if query.document is not None and query.document not in chosen:
-        chosen = [*chosen[: depth - 2], query.document]
-    others = [document.id for document in chance.sample(documents, min(len(documents), 2 * depth))]
-    drawn = [id for id in others if id not in chosen][: depth - len(chosen)]
-    origin = {**dict.fromkeys(chosen, "bm25"), **dict.fromkeys(drawn, "random")}
+    main = [ranked[at] for at in spread(len(ranked), depth - max(1, depth // _PER_RANDOM))]
+    if query.document is not None and query.document not in main:
+        main = [*main[: depth - 2], query.document]
+    others = [document.id for document in rng.sample(documents, min(len(documents), 2 * depth))]
+    random = [id for id in others if id not in main][: depth - len(main)]
+    origin = {**dict.fromkeys(main, "bm25"), **dict.fromkeys(random, "random")}
     if query.document is not None:
         origin[query.document] = "positive"
-    stands = sorted(chosen, key=lambda id: ranked.index(id) if id in best else len(ranked))
-    return [Candidate(id, known[id].text, best.get(id), {"origin": origin[id]}) for id in (*stands, *drawn)]
+    main.sort(key=lambda id: ranked.index(id) if id in best else len(ranked))
+    return [Candidate(id, by_id[id].text, best.get(id), {"origin": origin[id]}) for id in (*main, *random)]

@@ -1,13 +1,13 @@
-"""Passages of one's own and questions about them, as files have them."""
+"""Read the passages of a corpus, and a user's questions about them."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 
+from rag_rerank._files import sha256_of
 from rag_rerank.errors import InputError
 from rag_rerank.evaluation import Problem
 from rag_rerank.evaluation.data.judged import Problems
@@ -24,8 +24,8 @@ class CorpusDocument:
     """A passage of a corpus.
 
     Args:
-        id: Its id, or the SHA-256 of what is read where it has none.
-        title: Its title; empty where it has none.
+        id: Its id, or the SHA-256 of title and text if it has none.
+        title: Its title; empty if it has none.
         body: Its text without the title.
     """
 
@@ -35,20 +35,20 @@ class CorpusDocument:
 
     @property
     def text(self) -> str:
-        """What models read: title and text, joined by a space as in BEIR."""
+        """The text that models read: title and text, joined by a space as in BEIR."""
         return f"{self.title} {self.body}".strip()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Corpus:
-    """The passages that a student is to know.
+    """The passages that a student learns to order.
 
     Args:
-        name: What the model card calls it.
-        licence: Under which licence its text may be used; ``None`` where nobody said.
+        name: Its name in the model card.
+        licence: The licence of its text; ``None`` if it is not stated.
         path: File or folder as the user named it.
         sha256: Hash of the file.
-        documents: Passages with something to read, no text twice.
+        documents: Passages that are not blank, each text once.
         problems: What was left out.
     """
 
@@ -66,11 +66,11 @@ def read_corpus(path: str | os.PathLike[str], *, name: str | None = None, licenc
     Args:
         path: A JSONL file with ``text`` and perhaps ``title`` and ``id`` (or BEIR's ``_id``), a folder with such a
             ``corpus.jsonl``, or a text file with a passage on each line. Any of them may be gzip.
-        name: What to call it; by default the name of the file or folder.
-        licence: Under which licence its text may be used.
+        name: Its name; by default that of the file or folder.
+        licence: The licence of its text.
 
     Raises:
-        InputError: The file cannot be read, or holds no passage.
+        InputError: The file cannot be read, or has no passage.
     """
     file = _file(Path(path))
     problems = Problems()
@@ -78,29 +78,29 @@ def read_corpus(path: str | os.PathLike[str], *, name: str | None = None, licenc
     texts: set[str] = set()
     for place, document in _documents(file, problems):
         if is_blank(document.text):
-            problems.note("passages without anything to read, left out", place)
+            problems.note("blank passages, left out", place)
         elif document.text in texts:
-            problems.note("passages whose text stands twice, of which the first counts", place)
+            problems.note("passages with a repeated text, of which the first counts", place)
         elif document.id in documents:
-            problems.note("passages whose id stands twice, of which the first counts", f"{place}: {document.id!r}")
+            problems.note("passages with a repeated id, of which the first counts", f"{place}: {document.id!r}")
         else:
             texts.add(document.text)
             documents[document.id] = document
     if not documents:
-        raise InputError(f"{file} holds no passage; {problems.told() or 'it is empty'}")
+        raise InputError(f"{file} has no passage; {problems.summary() or 'it is empty'}")
     stem = Path(path).resolve().name.removesuffix(".gz").removesuffix(".jsonl").removesuffix(".txt")
     return Corpus(
         name=name or stem,
         licence=licence,
         path=str(path),
-        sha256=sha256(file.read_bytes()).hexdigest(),
+        sha256=sha256_of(file),
         documents=tuple(documents.values()),
-        problems=problems.listed(),
+        problems=problems.as_tuple(),
     )
 
 
 def read_questions(path: str | os.PathLike[str]) -> tuple[tuple[str, ...], tuple[Problem, ...]]:
-    """Read a user's own queries, each once; those that differ in case, spaces and punctuation only are one.
+    """Read a user's queries, each once; queries that differ in case, spaces and punctuation only count as one.
 
     Args:
         path: A JSONL file with ``query`` (or BEIR's ``text``), or a text file with a query on each line.
@@ -109,21 +109,21 @@ def read_questions(path: str | os.PathLike[str]) -> tuple[tuple[str, ...], tuple
         The queries in their order, and what was left out.
 
     Raises:
-        InputError: The file cannot be read, or holds no query.
+        InputError: The file cannot be read, or has no query.
     """
     file, problems = _file(Path(path)), Problems()
-    found: dict[tuple[str, ...], str] = {}
+    texts: dict[tuple[str, ...], str] = {}
     for place, text in _questions(file, problems):
         words = tuple(terms(text))
         if not words:
             problems.note("queries without a word, left out", place)
-        elif words in found:
-            problems.note("queries that stand twice, of which the first counts", place)
+        elif words in texts:
+            problems.note("repeated queries, of which the first counts", place)
         else:
-            found[words] = text
-    if not found:
-        raise InputError(f"{file} holds no query; {problems.told() or 'it is empty'}")
-    return tuple(found.values()), problems.listed()
+            texts[words] = text
+    if not texts:
+        raise InputError(f"{file} has no query; {problems.summary() or 'it is empty'}")
+    return tuple(texts.values()), problems.as_tuple()
 
 
 def _file(path: Path) -> Path:
@@ -138,7 +138,7 @@ def _file(path: Path) -> Path:
 
 
 def _documents(file: Path, problems: Problems) -> Iterator[tuple[str, CorpusDocument]]:
-    if not _of_objects(file):
+    if not _has_objects(file):
         for number, line in lines(file, problems):
             yield f"{file.name}:{number}", CorpusDocument(id=digest(line.strip()), title="", body=line.strip())
         return
@@ -152,7 +152,7 @@ def _documents(file: Path, problems: Problems) -> Iterator[tuple[str, CorpusDocu
 
 
 def _questions(file: Path, problems: Problems) -> Iterator[tuple[str, str]]:
-    if not _of_objects(file):
+    if not _has_objects(file):
         yield from ((f"{file.name}:{number}", line.strip()) for number, line in lines(file, problems))
         return
     for number, row in objects(file, problems):
@@ -163,7 +163,7 @@ def _questions(file: Path, problems: Problems) -> Iterator[tuple[str, str]]:
             problems.note("lines without a query, left out", f"{file.name}:{number}")
 
 
-def _of_objects(file: Path) -> bool:
-    """Whether the first line that is not blank begins as a JSON object."""
+def _has_objects(file: Path) -> bool:
+    """Whether the first line that is not blank starts like a JSON object."""
     first = next(lines(file, Problems()), None)
     return first is not None and first[1].lstrip().startswith("{")

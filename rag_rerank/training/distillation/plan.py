@@ -1,4 +1,4 @@
-"""What a distillation will do, told before anything is asked."""
+"""The plan of a distillation, made before the teacher is asked anything."""
 
 from __future__ import annotations
 
@@ -12,19 +12,27 @@ from rag_rerank.evaluation import JudgedQuery
 from rag_rerank.training.data.examples import Example, Examples, Source
 from rag_rerank.training.data.split import split
 from rag_rerank.training.distillation.corpus import Corpus, read_questions
-from rag_rerank.training.distillation.pseudo_queries import Queries, own, pseudo
+from rag_rerank.training.distillation.pseudo_queries import Queries, make_pseudo_queries, own_queries
 from rag_rerank.training.distillation.student import Student
-from rag_rerank.training.distillation.targets import loss_for
+from rag_rerank.training.distillation.targets import default_loss
 from rag_rerank.training.distillation.teacher import TeacherEstimate
 from rag_rerank.training.settings import TrainingSettings
 
-__all__ = ["Plan", "QuerySource", "check_enough", "first_questions", "queries_for", "settings_for", "source_of"]
+__all__ = [
+    "Plan",
+    "QuerySource",
+    "check_question_count",
+    "default_settings",
+    "limit_pairs",
+    "load_queries",
+    "source_of",
+]
 
 QuerySource = str | os.PathLike[str] | Sequence[str] | None
 """A file of queries, the queries, or none."""
 
 _RATES = {False: 5e-5, True: 5e-4}
-"""Step size for a student with layers of its base, the largest that BERT is fine-tuned with, and for a random one,
+"""Learning rate of a student with layers of its base, the largest that BERT is fine-tuned with, and of a random one,
 which has everything to learn."""
 
 
@@ -34,70 +42,69 @@ class Plan:
 
     Args:
         corpus: The passages.
-        queries: What the teacher can be asked with.
-        asked: How many of the queries it is asked with: all, or as many as ``max_pairs`` allows.
-        estimate: What that costs.
-        student: What is to learn.
-        settings: How.
+        queries: All queries, of which the teacher gets a first part.
+        question_count: Number of queries for the teacher: all, or as many as ``max_pairs`` allows.
+        estimate: The cost of its answers.
+        student: The student.
+        settings: The settings of its training.
     """
 
     corpus: Corpus
     queries: Queries
-    asked: int
+    question_count: int
     estimate: TeacherEstimate
     student: Student
     settings: TrainingSettings
 
 
-def settings_for(teacher: Reranker, student: Student, depth: int) -> TrainingSettings:
-    """Return how a student is trained unless a user says otherwise.
+def default_settings(teacher: Reranker, student: Student, depth: int) -> TrainingSettings:
+    """Return the default settings for a student's training.
 
-    The loss fits the teacher's scale (`imitating.loss_for`), the step size is 5e-5, or 5e-4 for random weights, and all
-    passages of a query are in one step.
+    The loss fits the teacher's scale (`targets.default_loss`), the learning rate is 5e-5, or 5e-4 for random weights,
+    and all passages of a query are in one step.
     """
-    return TrainingSettings(loss=loss_for(teacher.scale), learning_rate=_RATES[student.random], passages=depth)
+    return TrainingSettings(loss=default_loss(teacher.scale), learning_rate=_RATES[student.random], passages=depth)
 
 
-def queries_for(corpus: Corpus, given: QuerySource, seed: int, note: Callable[[str], None]) -> Queries:
-    """Return a user's queries, or pseudo-queries where there are none.
+def load_queries(corpus: Corpus, source: QuerySource, seed: int, note: Callable[[str], None]) -> Queries:
+    """Return a user's queries, or pseudo-queries if there are none.
 
     Raises:
         InputError: There are no queries.
     """
-    if given is None:
-        found = pseudo(corpus.documents, seed=seed)
-        if not found.queries:
-            raise InputError(f"no pseudo-query can be made from {corpus.path} ({dict(found.left_out)}); give queries")
-        return found
-    if not isinstance(given, (str, os.PathLike)):
-        return own(given, seed=seed)
-    texts, problems = read_questions(given)
+    if source is None:
+        queries = make_pseudo_queries(corpus.documents, seed=seed)
+        if not queries.queries:
+            raise InputError(f"no pseudo-query can be made from {corpus.path} ({dict(queries.left_out)}); give queries")
+        return queries
+    if not isinstance(source, (str, os.PathLike)):
+        return own_queries(source, seed=seed)
+    texts, problems = read_questions(source)
     for problem in problems:
         note(str(problem))
-    return own(texts, seed=seed)
+    return own_queries(texts, seed=seed)
 
 
-def first_questions(questions: list[JudgedQuery], max_pairs: int | None) -> list[JudgedQuery]:
-    """Return the first questions, as many as have no more pairs than that together.
+def limit_pairs(questions: list[JudgedQuery], max_pairs: int | None) -> list[JudgedQuery]:
+    """Return the first questions, as many as have at most ``max_pairs`` pairs together.
 
     Raises:
-        ConfigError: That is none.
+        ConfigError: The first one has more.
     """
     if max_pairs is None:
         return questions
-    pairs, kept = 0, list[JudgedQuery]()
-    for question in questions:
+    pairs = 0
+    for count, question in enumerate(questions):
         pairs += len(question.candidates)
         if pairs > max_pairs:
-            break
-        kept.append(question)
-    if not kept:
-        raise ConfigError(f"{max_pairs} pairs are fewer than those of one query", path="max_pairs")
-    return kept
+            if count == 0:
+                raise ConfigError(f"{max_pairs} pairs are fewer than those of one query", path="max_pairs")
+            return questions[:count]
+    return questions
 
 
-def check_enough(questions: Sequence[JudgedQuery], share: float, seed: int) -> None:
-    """Find out before a teacher is paid, not after it, that some queries can be held out and others learnt from.
+def check_question_count(questions: Sequence[JudgedQuery], share: float, seed: int) -> None:
+    """Raise unless some queries can be held out and others trained on: checked before the teacher is paid.
 
     Raises:
         InputError: There are too few.
@@ -113,7 +120,7 @@ def check_enough(questions: Sequence[JudgedQuery], share: float, seed: int) -> N
 
 
 def source_of(corpus: Corpus, questions: Sequence[JudgedQuery]) -> Source:
-    """Return where the examples come from, as the model card tells it."""
+    """Return the source of the examples, for the model card."""
     return Source(
         name=corpus.name,
         licence=corpus.licence,

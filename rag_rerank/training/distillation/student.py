@@ -1,4 +1,4 @@
-"""Students by name: how many layers, how wide, and what of a base model they begin with."""
+"""Students by shape: number of layers, width, and the part of a base model that they start from."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from typing import Any
 from rag_rerank._files import parse_json
 from rag_rerank._lazy import need
 from rag_rerank.errors import ConfigError, ModelLoadError
-from rag_rerank.training.base_model import of_config
+from rag_rerank.training.base_model import model_from_config
 
-__all__ = ["Student", "kept_layers", "student_of"]
+__all__ = ["Student", "plan_student", "spread_layers"]
 
 _SHAPE = re.compile(r"(?P<layers>[1-9]\d{0,2})x(?P<hidden>[1-9]\d{0,4})")
 
 _KINDS = ("bert", "roberta", "xlm-roberta")
-"""``model_type`` of the encoders whose layers can be taken out."""
+"""``model_type`` of the encoders whose layers can be removed."""
 
 _HEAD = 64
-"""Width of an attention head where the width is not the base's: with that and a feed-forward layer of four times the
+"""Width of an attention head if the width is not the base's: with that and a feed-forward layer of four times the
 width, ``2x128`` is the BERT-Tiny of Turc et al. 2019 (arXiv 1908.08962)."""
 
 _TOKENIZER = (
@@ -34,34 +34,34 @@ _TOKENIZER = (
 
 @dataclass(frozen=True, kw_only=True)
 class Student:
-    """A model that is to learn, before it has learnt anything.
+    """A student before its training.
 
     Args:
-        name: How it was asked for.
-        base: Folder that it comes from.
-        config: The ``config.json`` that it will have.
-        layers: Which of the base's layers it keeps, from 0; ``None`` where it is the base itself, or made anew.
-        made: Whether there is something to make: it is not the base as it stands.
-        parameters: How many numbers it has.
-        matrices: How many of them stand in weight matrices and embeddings, which int8 stores in one byte.
+        name: Its shape or folder, as the user named it.
+        base: Folder of the base.
+        config: Its ``config.json``.
+        layers: The base's layers that it keeps, from 0; ``None`` if it is the base itself, or all its weights are new.
+        is_new: Whether it has to be written: it is not the base as it is.
+        parameters: Number of its weights.
+        matrices: Number of those in weight matrices and embeddings, which int8 stores in one byte.
     """
 
     name: str
     base: Path
     config: Mapping[str, Any]
     layers: tuple[int, ...] | None
-    made: bool
+    is_new: bool
     parameters: int
     matrices: int
 
     @property
     def random(self) -> bool:
-        """Whether it begins with random weights, and only the base's tokenizer."""
-        return self.made and self.layers is None
+        """Whether it starts from random weights, with only the base's tokenizer."""
+        return self.is_new and self.layers is None
 
     @property
     def megabytes(self) -> tuple[float, float]:
-        """Its weights in fp32, and with matrices in int8, in millions of bytes."""
+        """Millions of bytes of its weights: in fp32, and with matrices in int8."""
         return 4 * self.parameters / 1e6, (self.matrices + 4 * (self.parameters - self.matrices)) / 1e6
 
     def __str__(self) -> str:
@@ -73,25 +73,25 @@ class Student:
             return f"{self.name}: {size}"
         return f"{self.name}: {size}; layers {', '.join(map(str, self.layers))} of {self.base}"
 
-    def make(self, folder: Path, *, seed: int = 0) -> Path:
-        """Write it as a checkpoint, unless it is the base as it stands, and return its folder.
+    def write(self, folder: Path, *, seed: int = 0) -> Path:
+        """Write it as a checkpoint, unless it is the base as it is, and return its folder.
 
-        What the base does not have, a head with one logit or all weights, is drawn by the seed.
+        Weights that the base does not have, those of a head with one logit or all, are random by the seed.
 
         Raises:
             ConfigError: The folder cannot be written.
             MissingExtraError: torch or transformers is not installed.
             ModelLoadError: The base's weights cannot be read or do not fit its config.
         """
-        if not self.made:
+        if not self.is_new:
             return self.base
         torch = need("torch", extra="train")
         safetensors = need("safetensors.torch", extra="train")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            model = of_config(self.config)
+            model = model_from_config(self.config)
         if not self.random:
-            _take(model, self._weights(safetensors), self.base)
+            _load_weights(model, self._weights(safetensors), self.base)
         try:
             folder.mkdir(parents=True, exist_ok=True)
             weights = {name: value.contiguous() for name, value in model.state_dict().items()}
@@ -108,74 +108,74 @@ class Student:
         """Return the base's weights by the student's names."""
         try:
             stored = safetensors.load_file(self.base / "model.safetensors")
-        except Exception as error:  # a torn file raises what the reader makes of it
+        except Exception as error:  # a damaged file raises errors of any type
             raise ModelLoadError(f"{self.base}: model.safetensors cannot be read: {error}") from error
-        place = {kept: i for i, kept in enumerate(self.layers or ())}
-        found = {}
+        place = {layer: i for i, layer in enumerate(self.layers or ())}
+        weights = {}
         for name, value in stored.items():
             layer = re.search(r"(?<=encoder\.layer\.)\d+", name)
             if layer is None:
-                found[name] = value
+                weights[name] = value
             elif int(layer[0]) in place:
-                found[f"{name[: layer.start()]}{place[int(layer[0])]}{name[layer.end() :]}"] = value
-        return found
+                weights[f"{name[: layer.start()]}{place[int(layer[0])]}{name[layer.end() :]}"] = value
+        return weights
 
 
-def student_of(shape: str, *, base: str | os.PathLike[str] | None = None) -> Student:
+def plan_student(shape: str, *, base: str | os.PathLike[str] | None = None) -> Student:
     """Plan a student, and count its parameters; nothing is written.
 
     Args:
-        shape: ``"3x384"``: three layers of width 384. Where the base has that width, layers of it are kept
-            (`kept_layers`), else all weights are random and only the tokenizer is the base's. Or the folder of a
-            checkpoint, which is taken as it stands.
+        shape: ``"3x384"``: three layers of width 384. If the base has that width, layers of it are kept
+            (`spread_layers`), otherwise all weights are random and only the tokenizer is the base's. Or the folder of a
+            checkpoint, which is used as it is.
         base: Folder of a checkpoint with safetensors, of BERT's, RoBERTa's or XLM-RoBERTa's kind, with or without a
             head.
 
     Raises:
-        ConfigError: The shape cannot be made of the base, or there is no base.
+        ConfigError: The base does not allow the shape, or there is no base.
         MissingExtraError: torch or transformers is not installed.
         ModelLoadError: The folder is no checkpoint.
     """
-    named = _SHAPE.fullmatch(shape)
-    if named is None:
+    match = _SHAPE.fullmatch(shape)
+    if match is None:
         folder = Path(shape)
         if not folder.is_dir():
             raise ConfigError(
                 f"{shape!r} is no folder and no shape; a shape is layers x width, such as 3x384", path="student"
             )
-        return _planned(shape, folder, _config(folder), None, made=False)
+        return _student(shape, folder, _config(folder), None, is_new=False)
     if base is None:
         raise ConfigError(f"{shape} is made from a base model; name its folder", path="base")
     folder = Path(base)
-    config, layers, hidden = _config(folder), int(named["layers"]), int(named["hidden"])
+    config, layers, hidden = _config(folder), int(match["layers"]), int(match["hidden"])
     if config.get("model_type") not in _KINDS:
         raise ConfigError(
-            f"{folder} is of the kind {config.get('model_type')!r}, whose layers cannot be taken out here (those of "
+            f"{folder} is of the kind {config.get('model_type')!r}, whose layers cannot be removed here (those of "
             f"{', '.join(_KINDS)} can); name a finished student's folder",
             path="base",
         )
-    has = int(config["num_hidden_layers"])
+    available = int(config["num_hidden_layers"])
     if hidden != config["hidden_size"]:
         if hidden % _HEAD:
             raise ConfigError(f"the width must be a multiple of {_HEAD}, got {hidden}", path="student")
         new = {"hidden_size": hidden, "num_attention_heads": hidden // _HEAD, "intermediate_size": 4 * hidden}
-        return _planned(shape, folder, {**_one_logit(config), **new, "num_hidden_layers": layers}, None, made=True)
-    if layers > has:
-        raise ConfigError(f"{folder} has {has} layers, so none can keep {layers} of them", path="student")
-    kept = kept_layers(has, layers)
-    return _planned(shape, folder, {**_one_logit(config), "num_hidden_layers": layers}, kept, made=True)
+        return _student(shape, folder, {**_one_logit(config), **new, "num_hidden_layers": layers}, None, is_new=True)
+    if layers > available:
+        raise ConfigError(f"{folder} has {available} layers, fewer than {layers}", path="student")
+    positions = spread_layers(available, layers)
+    return _student(shape, folder, {**_one_logit(config), "num_hidden_layers": layers}, positions, is_new=True)
 
 
-def kept_layers(has: int, wanted: int) -> tuple[int, ...]:
-    """Return which layers a student keeps, from 0: evenly spread, the first and the last among them.
+def spread_layers(available: int, count: int) -> tuple[int, ...]:
+    """Return the layers that a student keeps, from 0: evenly spread, the first and the last among them.
 
-    Taking every other layer is what DistilBERT begins with (Sanh et al. 2019, arXiv 1910.01108, section 3), and is
-    near PKD's "skip" (Sun et al. 2019, arXiv 1908.09355); spread to both ends, 6 of 12 are 0, 2, 4, 7, 9, 11, as in
-    Hugging Face's scripts for both DistilBERT and DistilBART.
+    DistilBERT starts from every other layer (Sanh et al. 2019, arXiv 1910.01108, section 3), which is near PKD's "skip"
+    (Sun et al. 2019, arXiv 1908.09355); spread to both ends, 6 of 12 are 0, 2, 4, 7, 9, 11, as in Hugging Face's
+    scripts for both DistilBERT and DistilBART.
     """
-    if wanted == 1:
+    if count == 1:
         return (0,)
-    return tuple((2 * i * (has - 1) + wanted - 1) // (2 * (wanted - 1)) for i in range(wanted))
+    return tuple((2 * i * (available - 1) + count - 1) // (2 * (count - 1)) for i in range(count))
 
 
 def _config(folder: Path) -> dict[str, Any]:
@@ -191,7 +191,7 @@ def _config(folder: Path) -> dict[str, Any]:
 
 
 def _one_logit(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the config of the same model with a head of one logit."""
+    """Return the same config with a head of one logit."""
     architecture = {"bert": "Bert", "roberta": "Roberta", "xlm-roberta": "XLMRoberta"}[config["model_type"]]
     return {
         **{key: value for key, value in config.items() if key != "torch_dtype"},
@@ -202,28 +202,28 @@ def _one_logit(config: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _planned(name: str, base: Path, config: dict[str, Any], layers: tuple[int, ...] | None, *, made: bool) -> Student:
+def _student(name: str, base: Path, config: dict[str, Any], layers: tuple[int, ...] | None, *, is_new: bool) -> Student:
     torch = need("torch", extra="train")
     with torch.device("meta"):
-        sizes = [(value.dim(), value.numel()) for value in of_config(config).parameters()]
+        sizes = [(value.dim(), value.numel()) for value in model_from_config(config).parameters()]
     return Student(
         name=name,
         base=base,
         config=config,
         layers=layers,
-        made=made,
+        is_new=is_new,
         parameters=sum(count for _, count in sizes),
         matrices=sum(count for dimensions, count in sizes if dimensions > 1),
     )
 
 
-def _take(model: Any, weights: Mapping[str, Any], base: Path) -> None:
-    """Load a base's weights; only the head, and what comes before it, may be missing."""
+def _load_weights(model: Any, weights: Mapping[str, Any], base: Path) -> None:
+    """Load a base's weights; only those of the head and of the pooler before it may be missing."""
     prefix = f"{model.base_model_prefix}."
     bare = not any(name.startswith(prefix) for name in weights)
     own = model.state_dict()
-    given = {f"{prefix}{name}" if bare else name: value.float() for name, value in weights.items()}
-    fitting = {name: value for name, value in given.items() if name in own and own[name].shape == value.shape}
+    stored = {f"{prefix}{name}" if bare else name: value.float() for name, value in weights.items()}
+    fitting = {name: value for name, value in stored.items() if name in own and own[name].shape == value.shape}
     missing = [name for name in own if name not in fitting and re.search(r"\.(embeddings|encoder)\.", name)]
     missing = [name for name in missing if not name.endswith(("position_ids", "token_type_ids"))]
     if missing:

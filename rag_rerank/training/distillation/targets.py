@@ -1,4 +1,4 @@
-"""What a student is shown of a teacher's scores, and how far it follows them."""
+"""The targets that a student learns from a teacher's scores, and how closely it follows them."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from rag_rerank.evaluation import Judged, JudgedQuery
 from rag_rerank.evaluation.measures import per_query
 from rag_rerank.training.data.examples import Example, Examples, Passage
 from rag_rerank.training.settings import Loss
+from rag_rerank.training.validation import MEASURE
 from rag_rerank.types import Candidate, Scale
 
-__all__ = ["BY_TEACHER", "MEASURE", "Fidelity", "as_logits", "by_teacher", "fidelity", "loss_for", "mean"]
-
-MEASURE = "nDCG@10"
+__all__ = ["BY_TEACHER", "Fidelity", "as_logits", "default_loss", "judged_by_teacher", "mean_ndcg", "measure_fidelity"]
 
 BY_TEACHER = "held-out queries, against the teacher's order"
+"""Name of the validation whose grades are a teacher's order."""
 
 _EDGE = 1e-4
-"""How near to 0 and 1 a relevance counts: its logit is then 9.2, about the largest that cross-encoders give."""
+"""A relevance nearer to 0 or 1 counts as this near: its logit is 9.2, about the largest that cross-encoders give."""
 
 _SPREAD = 3.0
-"""Standard deviation of scores that have no unit, once they stand for logits; about that of cross-encoders' logits."""
+"""Standard deviation of scores without a unit when they are used as logits; about that of cross-encoders' logits."""
 
 
-def loss_for(scale: Scale) -> Loss:
+def default_loss(scale: Scale) -> Loss:
     """Return the loss that fits a teacher's scale.
 
-    Where differences between scores mean something, margin-MSE (Hofstätter et al. 2020, arXiv 2010.02666) imitates
-    them. Of unbounded scores (fused ranks, BM25) only the order means something, and the differences are an accident;
-    there the student learns the teacher's distribution over a query's passages (listwise; Kullback-Leibler divergence
-    from it differs from the cross-entropy that is made small by a constant only).
+    If differences between scores mean something, margin-MSE (Hofstätter et al. 2020, arXiv 2010.02666) imitates them.
+    Of unbounded scores (fused ranks, BM25) only the order means something, and the differences are an accident; there
+    the student learns the teacher's distribution over a query's passages (listwise: its cross-entropy differs from the
+    Kullback-Leibler divergence by a constant).
     """
     return "listwise" if scale == "unbounded" else "margin-mse"
 
@@ -45,34 +45,34 @@ def as_logits(examples: Examples, scale: Scale) -> Examples:
 
     - ``sigmoid``: the raw score is a logit already.
     - ``relevance``, ``calibrated``: numbers in 0..1 become their logits, so that 0.90 and 0.99 differ as much as 0.01
-      and 0.10; nearer than 0.0001 to either end is that far.
+      and 0.10; a number nearer than 0.0001 to either end counts as that far.
     - ``similarity``, ``unbounded``, and numbers beyond 0..1: mean 0 and standard deviation 3 over all pairs.
     """
     scores = [score for example in examples.examples for score in _scores(example)]
     if scale == "sigmoid":
         return examples
     if scale in ("relevance", "calibrated") and all(0 <= score <= 1 for score in scores):
-        return _changed(examples, _logit)
+        return _map_scores(examples, _logit)
     mean, spread = fmean(scores), pstdev(scores) or 1.0
-    return _changed(examples, lambda score: (score - mean) / spread * _SPREAD)
+    return _map_scores(examples, lambda score: (score - mean) / spread * _SPREAD)
 
 
-def by_teacher(examples: Examples) -> Judged:
+def judged_by_teacher(examples: Examples) -> Judged:
     """Return the examples as queries judged by the teacher's order, for nDCG@10 against it.
 
-    Each of the ten best has a grade that is less by 1 than that of the one before, equal scores have equal grades, and
-    the worst has 0. So all ten places count, the first ones most. Ids are positions in the example.
+    Each of the ten best has a grade that is 1 less than that of the one before, equal scores have equal grades, and the
+    worst has 0. So all ten places count, the first ones most. Ids are positions in the example.
     """
     return Judged(name=BY_TEACHER, queries=tuple(_judged(i, example) for i, example in enumerate(examples.examples)))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Fidelity:
-    """How far a student follows its teacher, on queries it has not learnt from.
+    """How closely a student follows its teacher, on queries outside its training.
 
     Args:
-        ndcg: nDCG@10 of its order, where the grades are the teacher's order (`by_teacher`); mean over queries.
-        first_stage: That of the order in which the candidates came.
+        ndcg: nDCG@10 of its order, where the grades are the teacher's order (`judged_by_teacher`); mean over queries.
+        first_stage: nDCG@10 of the order in which the candidates came.
         agreement: Kendall's tau and more, of raw scores.
     """
 
@@ -85,7 +85,7 @@ class Fidelity:
         return asdict(self)
 
     def __str__(self) -> str:
-        """Say it in one line."""
+        """Return one line."""
         return (
             f"on {self.agreement.queries:,} held-out queries, nDCG@10 against the teacher's order is {self.ndcg:.3f} "
             f"({self.first_stage:.3f} in the order of the first stage), Kendall's tau {self.agreement.tau:.3f}, and "
@@ -93,15 +93,15 @@ class Fidelity:
         )
 
 
-def fidelity(student: Reranker, examples: Examples) -> Fidelity:
+def measure_fidelity(student: Reranker, examples: Examples) -> Fidelity:
     """Let a student rank held-out passages, and compare it with the teacher.
 
     Raises:
         InputError: There is nothing to compare.
         MissingExtraError: ir-measures is not installed.
-        RerankError: Whatever the student raises.
+        RerankError: The student fails.
     """
-    judged = by_teacher(examples)
+    judged = judged_by_teacher(examples)
     teacher: list[list[float]] = []
     own: list[list[float]] = []
     orders = {}
@@ -112,11 +112,13 @@ def fidelity(student: Reranker, examples: Examples) -> Fidelity:
         teacher.append([score for i, score in enumerate(_scores(example)) if str(i) in scored])
         own.append([scored[candidate.id] for candidate in query.candidates if candidate.id in scored])
     first = {query.id: [candidate.id for candidate in query.candidates] for query in judged.queries}
-    return Fidelity(ndcg=mean(judged, orders), first_stage=mean(judged, first), agreement=compare(teacher, own))
+    return Fidelity(
+        ndcg=mean_ndcg(judged, orders), first_stage=mean_ndcg(judged, first), agreement=compare(teacher, own)
+    )
 
 
-def mean(judged: Judged, orders: Mapping[str, Sequence[str]]) -> float:
-    """Return nDCG@10 of an order of document ids by query, mean over the queries."""
+def mean_ndcg(judged: Judged, orders: Mapping[str, Sequence[str]]) -> float:
+    """Return nDCG@10 of orders of document ids by query, mean over the queries."""
     return fmean(per_query(judged, orders, (MEASURE,))[MEASURE].values())
 
 
@@ -135,13 +137,15 @@ def _scores(example: Example) -> list[float]:
     return [passage.teacher for passage in example.passages if passage.teacher is not None]
 
 
-def _changed(examples: Examples, change: Callable[[float], float]) -> Examples:
-    def shown(passage: Passage) -> Passage:
-        return passage if passage.teacher is None else replace(passage, teacher=change(passage.teacher))
+def _map_scores(examples: Examples, function: Callable[[float], float]) -> Examples:
+    def convert(passage: Passage) -> Passage:
+        return passage if passage.teacher is None else replace(passage, teacher=function(passage.teacher))
 
     return replace(
         examples,
-        examples=tuple(replace(example, passages=tuple(map(shown, example.passages))) for example in examples.examples),
+        examples=tuple(
+            replace(example, passages=tuple(map(convert, example.passages))) for example in examples.examples
+        ),
     )
 
 

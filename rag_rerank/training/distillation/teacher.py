@@ -1,4 +1,4 @@
-"""Ask a teacher for scores: estimated before, stored answer by answer, never paid twice."""
+"""Ask a teacher for scores: the cost is estimated first, every answer is stored, and none is paid twice."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rag_rerank.base import Reranker
 from rag_rerank.config import to_config
 from rag_rerank.errors import BackendError, ConfigError, CostExceeded, InputError
 from rag_rerank.evaluation import JudgedQuery
-from rag_rerank.evaluation.answer_store import AnswerStore, Key, request_of
+from rag_rerank.evaluation.answer_store import AnswerStore, Key, request_key
 from rag_rerank.evaluation.data.judged import Problems
 from rag_rerank.evaluation.runner import QueryAnswer, QueryRunner
 from rag_rerank.records.record import Record
@@ -22,103 +22,42 @@ from rag_rerank.training.data.examples import Example, Examples, Passage, Source
 
 __all__ = ["CostLimitedStore", "Teacher", "TeacherEstimate", "TeacherScores"]
 
-
-@dataclass
-class CostLimitedStore(AnswerStore):
-    """A teacher's answers, counted as they are found or come.
-
-    Those of a substitute are on another scale, so they are not found again but asked for anew.
-
-    Attributes:
-        usage: What all answers cost.
-        answered: Hashes of the queries that the teacher itself answered.
-    """
-
-    usage: Usage = field(default_factory=Usage, init=False)
-    answered: set[str] = field(default_factory=set, init=False)
-    _reserved: dict[str, float] = field(default_factory=dict, init=False)
-    _reckoned: float = field(default=0.0, init=False)
-    _charged: float = field(default=0.0, init=False)
-    _counting: Lock = field(default_factory=Lock, init=False)
-
-    def records(self, wanted: Container[Key]) -> Iterator[tuple[Key, Record]]:
-        """Yield the records of wanted questions that the teacher itself answered."""
-        for key, record in super().records(wanted):
-            self._count(record)
-            if not record.substituted:
-                yield key, record
-
-    def keep(self, record: Record) -> None:
-        """Append a record, and count it."""
-        super().keep(record)
-        with self._counting:
-            reckoned = self._reserved.pop(record.tags["query_id"], 0.0)
-            if record.error is None:
-                self._reckoned += reckoned
-                self._charged += record.usage.cost or 0.0
-            self._count(record)
-
-    def reserve(self, query: str, cost: float, ceiling: float) -> None:
-        """Set money aside for a question, until its answer is kept.
-
-        Where answers have turned out dearer than their estimates, the estimates grow by the same factor.
-
-        Args:
-            query: Its id.
-            cost: What it will cost by estimate, in US dollars.
-            ceiling: What all answers together may cost.
-
-        Raises:
-            CostExceeded: There is not enough left.
-        """
-        with self._counting:
-            dearer = max(1.0, self._charged / self._reckoned) if self._reckoned else 1.0
-            spent = self.usage.cost or 0.0
-            if spent + (sum(self._reserved.values()) + cost) * dearer > ceiling * (1 + 1e-9):
-                raise CostExceeded(
-                    f"the next answer would pass the ceiling of ${ceiling:.4g}: ${spent:.4g} is spent, and answers "
-                    f"cost {dearer:.3g} times their estimate; raise the ceiling, or ask fewer pairs (max_pairs)"
-                )
-            self._reserved[query] = cost
-
-    def _count(self, record: Record) -> None:
-        self.usage += record.usage
-        if record.error is None and not record.substituted:
-            self.answered.add(record.query_sha256)
+_DEPTH = 1_000_000
+"""All candidates of a question are scored; there are no more than the plan chose."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TeacherEstimate:
-    """What asking a teacher will cost, told before anything is sent.
+    """The estimated cost of a teacher's answers.
 
     Args:
         teacher: Its label.
-        queries: How many queries there are.
-        pairs: How many (query, passage) pairs.
-        answered: How many of the queries it answered before, which costs nothing now.
-        paid: US dollars that those answers cost.
-        ahead: What the other queries will cost: texts, requests, tokens, search units, money; our estimates.
+        queries: Number of queries.
+        pairs: Number of (query, passage) pairs.
+        stored: Number of queries whose answers are stored, which cost nothing now.
+        stored_cost: US dollars that those answers cost.
+        ahead: Estimated usage of the other queries: texts, requests, tokens, search units, money.
         unpriced: Labels of providers that would be asked and whose price is not known.
     """
 
     teacher: str
     queries: int
     pairs: int
-    answered: int
-    paid: float
+    stored: int
+    stored_cost: float
     ahead: Usage
     unpriced: tuple[str, ...]
 
     @property
     def cost(self) -> float:
-        """US dollars in all, those paid before included, as far as prices are known."""
-        return self.paid + (self.ahead.cost or 0.0)
+        """US dollars in all, stored answers included, as far as prices are known."""
+        return self.stored_cost + (self.ahead.cost or 0.0)
 
     def __str__(self) -> str:
-        """Say it in words, one thing a sentence."""
-        said = [f"{self.teacher} scores {self.pairs:,} pairs of {self.queries:,} queries"]
-        if self.answered:
-            said.append(f"{self.answered:,} queries were answered before, for ${self.paid:.4g}")
+        """Return one line."""
+        parts = [f"{self.teacher} scores {self.pairs:,} pairs of {self.queries:,} queries"]
+        if self.stored:
+            parts.append(f"answers to {self.stored:,} queries are stored already, for ${self.stored_cost:.4g}")
         ahead = self.ahead
         counts = (
             *((ahead.texts, "texts"), (ahead.requests, "requests")),
@@ -126,25 +65,25 @@ class TeacherEstimate:
         )
         rest = [f"{count:,.0f} {name}" for count, name in counts if count]
         if rest:
-            said.append(f"ahead by estimate: {', '.join(rest)}")
+            parts.append(f"ahead by estimate: {', '.join(rest)}")
         if ahead.cost is not None:
-            said.append(f"by known prices ${ahead.cost:.4g}, so ${self.cost:.4g} in all")
+            parts.append(f"by known prices ${ahead.cost:.4g}, so ${self.cost:.4g} in all")
         elif not self.unpriced:
-            said.append("no provider is asked, so it costs no money")
+            parts.append("no provider is asked, so it costs no money")
         if self.unpriced:
-            said.append(f"the price of {', '.join(self.unpriced)} is not known here")
-        return "; ".join(said)
+            parts.append(f"the price of {', '.join(self.unpriced)} is not known here")
+        return "; ".join(parts)
 
 
 @dataclass(frozen=True, kw_only=True)
 class TeacherScores:
-    """What a teacher said.
+    """A teacher's scores.
 
     Args:
-        examples: Queries with passages that have its raw score; what was left out stands under ``problems``.
-        teacher: Who it is, for run record and card: label, kind, config without keys, scale, and a hash of all that
+        examples: Queries with passages that have the teacher's raw score; ``problems`` counts what was left out.
+        teacher: The teacher, for run record and card: label, kind, config without keys, scale, and a hash of all that
             decides its scores.
-        usage: What all answers cost, those of earlier runs included.
+        usage: Usage of all answers, those of earlier runs included.
     """
 
     examples: Examples
@@ -154,46 +93,45 @@ class TeacherScores:
 
 @dataclass(frozen=True, kw_only=True)
 class Teacher:
-    """A teacher and the questions that it is to be asked.
+    """A teacher and its questions.
 
     Args:
-        teacher: Any reranker; that of a config, so that its answers can be told from those of others.
-        questions: What it is asked; see `proposing.proposed`.
-        records: Folder in which every answer is kept as it comes, as `rag_rerank.evaluation.evaluate` keeps its own.
+        reranker: Any reranker that a config can express, so that its stored answers can be found again.
+        questions: The queries with their passages; see `candidates.propose`.
+        records: Folder of the stored answers, as `rag_rerank.evaluation.evaluate` stores its own.
         ceiling: US dollars that all answers together may cost, those of earlier runs included.
         workers: Questions asked at a time; more than one is for providers.
 
     Raises:
-        ConfigError: The teacher has no config, so that its answers could not be found again; or there is a ceiling, and
-            the price of a provider is not known.
+        ConfigError: The teacher has no config; or there is a ceiling, and the price of a provider is not known.
     """
 
-    teacher: Reranker
+    reranker: Reranker
     questions: Sequence[JudgedQuery]
     records: str | os.PathLike[str]
     ceiling: float | None = None
     workers: int = 1
 
     def estimate(self) -> TeacherEstimate:
-        """Return what asking will cost; nothing is loaded and nothing is sent.
+        """Return the estimated cost; nothing is loaded and nothing is sent.
 
         Raises:
             AuthenticationError: A provider would be asked, and there is no key for it.
             CostExceeded: It would cost more than the ceiling.
             ConfigError: See the class; or the records cannot be read.
         """
-        with self._kept() as kept:
-            wanted = {request_of(question.text, question.candidates): question for question in self.questions}
-            found = {key for key, _ in kept.records(wanted)}
-        missing = [question for key, question in wanted.items() if key not in found]
+        with self._store() as store:
+            by_key = {request_key(question.text, question.candidates): question for question in self.questions}
+            stored = {key for key, _ in store.records(by_key)}
+        missing = [question for key, question in by_key.items() if key not in stored]
         estimate = TeacherEstimate(
-            teacher=self.teacher.label,
+            teacher=self.reranker.label,
             queries=len(self.questions),
             pairs=sum(len(question.candidates) for question in self.questions),
-            answered=len(found),
-            paid=kept.usage.cost or 0.0,
-            ahead=Usage.total(map(self._estimate, missing)),
-            unpriced=tuple(dict.fromkeys(self._unpriced(self.teacher, missing[0]))) if missing else (),
+            stored=len(stored),
+            stored_cost=store.usage.cost or 0.0,
+            ahead=Usage.total(map(self._usage, missing)),
+            unpriced=tuple(dict.fromkeys(self._unpriced(self.reranker, missing[0]))) if missing else (),
         )
         if self.ceiling is not None and estimate.unpriced:
             raise ConfigError(
@@ -208,64 +146,67 @@ class Teacher:
             )
         return estimate
 
-    def ask(self, source: Source, told: Callable[[int], None] = lambda done: None) -> TeacherScores:
-        """Ask what is not answered yet, and return all answers.
+    def ask(self, source: Source, progress: Callable[[int], None] = lambda count: None) -> TeacherScores:
+        """Ask the questions whose answers are not stored, and return all answers.
 
         A question on which the teacher fails is left out and counted, and asked again by the next run. A text without
         a score (a blank one) is left out of its question.
 
         Args:
             source: Where the passages come from.
-            told: Is told how many questions are answered.
+            progress: Takes the number of answers so far.
 
         Raises:
-            CostExceeded: The next answer would pass the ceiling, since reality is dearer than the estimate.
-            AuthenticationError: The provider does not accept the key; so does any other error of the teacher that would
-                come of every question, or that came of ten in a row. The message says how many answers are kept.
-            InputError: No question was answered by the teacher itself.
+            CostExceeded: The next answer would pass the ceiling, since answers cost more than estimated.
+            AuthenticationError: The provider does not accept the key. This and any other error that every question
+                would raise, or that ten in a row have raised, ends the call; the message says how many answers are
+                stored.
+            InputError: The teacher itself answered no question.
         """
-        with self._kept() as kept:
-            asking = QueryRunner(self.teacher, self.questions, _DEEP, kept, self.workers, told, self._affordable(kept))
+        with self._store() as store:
+            runner = QueryRunner(
+                self.reranker, self.questions, _DEPTH, store, self.workers, progress, self._reserve_cost(store)
+            )
             try:
-                answers = asking.answers()
+                answers = runner.answers()
             except BackendError as error:
-                raise self._stopped(error, len(kept.answered)) from error
+                raise self._with_count(error, len(store.answer_hashes)) from error
         problems = Problems()
         examples = [example for answer in answers if (example := self._example(answer, source.name, problems))]
         if not examples:
-            raise InputError(f"{self.teacher.label} scored nothing to learn from; {problems.told()}")
-        read = Examples(examples=tuple(examples), sources=(source,), problems=problems.listed())
-        return TeacherScores(examples=read, teacher=self._identity(), usage=kept.usage)
+            raise InputError(f"{self.reranker.label} scored nothing to learn from; {problems.summary()}")
+        data = Examples(examples=tuple(examples), sources=(source,), problems=problems.as_tuple())
+        return TeacherScores(examples=data, teacher=self._identity(), usage=store.usage)
 
-    def _kept(self) -> CostLimitedStore:
-        kept = CostLimitedStore.under(self.records, self.teacher, _DEEP)
-        if kept.file is None:
+    def _store(self) -> CostLimitedStore:
+        store = CostLimitedStore.under(self.records, self.reranker, _DEPTH)
+        if store.file is None:
             raise ConfigError(
-                f"{self.teacher.label} holds what no config can express, so that its answers could not be found again, "
-                "and would be paid twice; give it as a config",
+                f"no config can express {self.reranker.label}, so its stored answers could not be found again, and "
+                "would be paid twice; give it as a config",
                 path="teacher",
             )
-        return kept
+        return store
 
-    def _estimate(self, question: JudgedQuery) -> Usage:
-        return self.teacher.estimate(question.text, [candidate.text for candidate in question.candidates])
+    def _usage(self, question: JudgedQuery) -> Usage:
+        return self.reranker.estimate(question.text, [candidate.text for candidate in question.candidates])
 
-    def _affordable(self, kept: CostLimitedStore) -> Callable[[JudgedQuery], None]:
-        """Return what lets a question be asked, unless that would pass the ceiling."""
+    def _reserve_cost(self, store: CostLimitedStore) -> Callable[[JudgedQuery], None]:
+        """Return a function that reserves the cost of a question, and raises if that would pass the ceiling."""
 
-        def admit(question: JudgedQuery) -> None:
+        def reserve(question: JudgedQuery) -> None:
             if self.ceiling is not None:
-                kept.reserve(question.id, self._estimate(question).cost or 0.0, self.ceiling)
+                store.reserve(question.id, self._usage(question).cost or 0.0, self.ceiling)
 
-        return admit
+        return reserve
 
     def _unpriced(self, reranker: Reranker, question: JudgedQuery) -> Iterator[str]:
-        """Yield the rerankers that would send a request at a price nobody knows."""
+        """Yield the rerankers that would send a request at an unknown price."""
         for part in reranker.children:
             yield from self._unpriced(part, question)
         if not reranker.children:
-            told = reranker.estimate(question.text, [candidate.text for candidate in question.candidates])
-            if told.requests and told.cost is None:
+            usage = reranker.estimate(question.text, [candidate.text for candidate in question.candidates])
+            if usage.requests and usage.cost is None:
                 yield reranker.label
 
     def _example(self, answer: QueryAnswer, source: str, problems: Problems) -> Example | None:
@@ -275,8 +216,8 @@ class Teacher:
         elif answer.substituted:
             why = "; ".join(answer.degraded)
             problems.note("queries that another reranker answered for the teacher, left out", f"{place}: {why}")
-        elif answer.scale != self.teacher.scale:
-            why = f"{place}: {answer.scale!r}, not {self.teacher.scale!r}"
+        elif answer.scale != self.reranker.scale:
+            why = f"{place}: {answer.scale!r}, not {self.reranker.scale!r}"
             problems.note("queries answered on another scale than the teacher's, left out", why)
         else:
             passages = []
@@ -292,28 +233,88 @@ class Teacher:
         return None
 
     def _identity(self) -> dict[str, Any]:
+        reranker = self.reranker
         try:
-            config = to_config(self.teacher)
-        except ConfigError:  # a class without a name in the registry, which its identity describes
+            config = to_config(reranker)
+        except ConfigError:  # a class without a name in the registry; its identity describes it
             config = None
-        teacher = self.teacher
         return {
-            "label": teacher.label,
-            "kind": teacher.kind,
-            "scale": teacher.scale,
+            "label": reranker.label,
+            "kind": reranker.kind,
+            "scale": reranker.scale,
             "config": config,
-            "identity": teacher.identity,
+            "identity": reranker.identity,
         }
 
-    def _stopped(self, error: BackendError, answered: int) -> BackendError:
-        """Return the same error, which also tells what is kept."""
-        told = copy.copy(error)
-        told.args = (
-            f"{error}. {answered} of {len(self.questions)} queries are answered and kept in {self.records}; the same "
-            "command goes on there, and asks only for the others",
+    def _with_count(self, error: BackendError, count: int) -> BackendError:
+        """Return the same error; its message also says how many answers are stored."""
+        extended = copy.copy(error)
+        extended.args = (
+            f"{error}. {count} of {len(self.questions)} queries are answered and stored in {self.records}; the same "
+            "command resumes there, and asks only for the others",
         )
-        return told
+        return extended
 
 
-_DEEP = 1_000_000
-"""All candidates of a question enter; it is cut before."""
+@dataclass
+class CostLimitedStore(AnswerStore):
+    """A store of a teacher's answers that counts their cost.
+
+    Answers of a substitute are on another scale; their questions are asked again.
+
+    Attributes:
+        usage: Usage of all answers.
+        answer_hashes: Hashes of the queries that the teacher itself answered.
+    """
+
+    usage: Usage = field(default_factory=Usage, init=False)
+    answer_hashes: set[str] = field(default_factory=set, init=False)
+    _reserved: dict[str, float] = field(default_factory=dict, init=False)
+    _estimated_cost: float = field(default=0.0, init=False)
+    _actual_cost: float = field(default=0.0, init=False)
+    _cost_lock: Lock = field(default_factory=Lock, init=False)
+
+    def records(self, keys: Container[Key]) -> Iterator[tuple[Key, Record]]:
+        """Yield the records of those questions that the teacher itself answered."""
+        for key, record in super().records(keys):
+            self._count(record)
+            if not record.substituted:
+                yield key, record
+
+    def keep(self, record: Record) -> None:
+        """Append a record, and count it."""
+        super().keep(record)
+        with self._cost_lock:
+            estimate = self._reserved.pop(record.tags["query_id"], 0.0)
+            if record.error is None:
+                self._estimated_cost += estimate
+                self._actual_cost += record.usage.cost or 0.0
+            self._count(record)
+
+    def reserve(self, query: str, cost: float, ceiling: float) -> None:
+        """Reserve money for a question until its answer is stored.
+
+        If answers have cost more than their estimates, the estimates grow by the same factor.
+
+        Args:
+            query: Its id.
+            cost: Its estimated cost in US dollars.
+            ceiling: US dollars that all answers together may cost.
+
+        Raises:
+            CostExceeded: There is not enough left.
+        """
+        with self._cost_lock:
+            factor = max(1.0, self._actual_cost / self._estimated_cost) if self._estimated_cost else 1.0
+            total = self.usage.cost or 0.0
+            if total + (sum(self._reserved.values()) + cost) * factor > ceiling * (1 + 1e-9):
+                raise CostExceeded(
+                    f"the next answer would pass the ceiling of ${ceiling:.4g}: ${total:.4g} is spent, and answers "
+                    f"cost {factor:.3g} times their estimate; raise the ceiling, or ask fewer pairs (max_pairs)"
+                )
+            self._reserved[query] = cost
+
+    def _count(self, record: Record) -> None:
+        self.usage += record.usage
+        if record.error is None and not record.substituted:
+            self.answer_hashes.add(record.query_sha256)

@@ -1,4 +1,4 @@
-"""A model card: what a model is, what it was made of, how good it is, and what nobody knows of it."""
+"""The facts of a model card: what a model is, what it was made from, and how good it is."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class Figure:
         data: Name of the collection.
         measure: Name as in ir-measures, ``"nDCG@10"``.
         after: Mean of the trained model.
-        before: Mean of what it is compared with, on the same queries and candidates.
-        baseline: What that is: ``"the base model"``, ``"BM25"``.
-        interval: 95 % interval of the mean difference, ``after`` less ``before``, where it is known.
-        queries: How many queries it is a mean of.
+        before: Mean of the baseline, on the same queries and candidates.
+        baseline: What the baseline is: ``"the base model"``, ``"BM25"``.
+        interval: 95 % interval of the mean difference, ``after`` less ``before``, if it is known.
+        queries: Number of queries of the mean.
     """
 
     data: str
@@ -37,13 +37,13 @@ class Figure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TeacherFacts:
-    """The reranker whose scores a model learnt from.
+    """The reranker whose scores a model learned from.
 
     Args:
         name: Its label, ``"cohere:rerank-v3.5"``.
         remote: Whether a provider gave the scores.
-        licence: Of its weights, where it has any that are known.
-        pairs: How many pairs of query and passage it scored.
+        licence: Licence of its weights, if it is known.
+        pairs: Number of pairs of query and passage that it scored.
     """
 
     name: str
@@ -54,14 +54,14 @@ class TeacherFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelMeasurements:
-    """What was found of a finished folder.
+    """Measurements of a finished folder.
 
     Args:
         window: Tokens that the model reads at most, of query, text and special tokens together.
-        parameters: Numbers in its weights.
+        parameters: Number of its weights.
         bytes: File -> its size.
         differences: Folder of an ONNX file -> largest difference of its logits from PyTorch's.
-        pairs: On how many pairs of query and text they were compared.
+        pairs: Number of sample pairs of query and text that were compared.
         ours: Whether its architecture is rag-rerank's own, so that other programs read the ONNX files only.
     """
 
@@ -75,27 +75,27 @@ class ModelMeasurements:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Card:
-    """What a model card tells. What is not known is left at its default, and the card says that it is not known.
+    """The facts of a model card. An unknown fact stays at its default, and the card says that it is not known.
 
     Args:
         name: The model's name.
-        base: Model that it was initialised from: a hub id, or what else it is called; ``None`` for random weights.
+        base: Model that it was initialised from: a hub id or another name; ``None`` for random weights.
         base_revision: Commit of the base.
         base_licence: Licence of the base's weights.
-        licence: Licence that is declared for the weights of this model.
+        licence: The declared licence of this model's weights.
         languages: Codes of ISO 639-1: ``("en",)``.
         sources: Where the training text comes from.
-        contamination: What of evaluations was found in the training text: `Leakage.contamination`, a row a collection,
-            also where nothing was found; ``None`` if nobody looked.
-        settings: The knobs of the training.
-        seed: Of all that is drawn.
+        contamination: Text of evaluations in the training text: `Leakage.contamination`, a row a collection, also where
+            there is none; ``None`` if nothing was searched.
+        settings: The settings of the training.
+        seed: The seed of the training.
         figures: How good it is.
-        teacher: Who taught it, if it was distilled.
+        teacher: The reranker whose scores it learned from, if there is one.
         use: What it is for, in a sentence or two.
         limits: What it is not for, or not known to do; a sentence each.
         commands: Commands that repeat the training, each as its arguments.
         calibration: What the map in ``calibration.json`` was fitted on, or why there is none. `complete` fills it in.
-        measured: What was found of the finished folder. `complete` fills it in.
+        measured: Measurements of the finished folder. `complete` fills them in.
     """
 
     name: str
@@ -113,5 +113,5 @@ class Card:
     use: str = "Orders the candidates of a first stage by their relevance to a query."
     limits: tuple[str, ...] = ()
     commands: tuple[tuple[str, ...], ...] = ()
-    calibration: Provenance | str = "nobody asked for one"
+    calibration: Provenance | str = "none was requested"
     measured: ModelMeasurements | None = None

@@ -1,4 +1,4 @@
-"""What of a word from this machine may stand in a model card, which others read."""
+"""Format values for a model card, which strangers read, without paths, user names and keys of this machine."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from shlex import quote
 from typing import Any
 
-__all__ = ["command", "redacted", "table", "words"]
+__all__ = ["format_command", "format_table", "format_value", "redact"]
 
-_FOLDED = 12
+_FOLD_ROWS = 12
 """Rows from which on a table is folded."""
 
 _PATH = re.compile(r"(?:(?<=[\s=:,;'\"(\[{])|^)(?:file://|~[\w.-]*/|\.{1,2}[\\/]|/(?=[\w.~-])|[A-Za-z]:[\\/]|\\\\)")
 _USER = re.compile(r"(?<=//)[^/@\s]+@")
-_QUESTION = re.compile(r"(https?://[^\s?#]+)[?#][^\s'\"]*")
+_QUERY_STRING = re.compile(r"(https?://[^\s?#]+)[?#][^\s'\"]*")
 _KEY = r"(?<![a-z])(?:key|token|secret|password)"
-_GIVEN = re.compile(rf"({_KEY}[\"']?\s*[=:]\s*[\"']?)(?!\$\{{)[^\s\"',}}]+", re.IGNORECASE)
-_ASKED = re.compile(rf"--?[\w-]*{_KEY}", re.IGNORECASE)
+_KEY_VALUE = re.compile(rf"({_KEY}[\"']?\s*[=:]\s*[\"']?)(?!\$\{{)[^\s\"',}}]+", re.IGNORECASE)
+_KEY_OPTION = re.compile(rf"--?[\w-]*{_KEY}", re.IGNORECASE)
 
 
-def redacted(value: object) -> str:
-    """Return a value as one line without what tells of this machine or opens a door.
+def redact(value: object) -> str:
+    """Return a value as one line without what describes this machine or grants access.
 
-    Of a path that leads out of the working directory, the last part stays; of a URL, neither user nor question; what is
-    given as a key, token, secret or password is masked, unless it is a reference, ``${VAR}``.
+    Of a path that leads out of the working directory, the last part stays. A URL loses its user and its query string.
+    The value of a key, token, secret or password is masked, unless it is a reference, ``${VAR}``.
     """
-    line = _GIVEN.sub(r"\1***", _QUESTION.sub(r"\1", _USER.sub("", " ".join(str(value).split()))))
+    line = _KEY_VALUE.sub(r"\1***", _QUERY_STRING.sub(r"\1", _USER.sub("", " ".join(str(value).split()))))
     path = _PATH.search(line)
     if path is None:
         return line
@@ -34,35 +34,35 @@ def redacted(value: object) -> str:
     return line[: path.start()] + last
 
 
-def command(words: Sequence[str]) -> str:
-    """Return a command with its arguments as a shell reads them, each as `redacted`."""
-    return " ".join(quote(word) if word != "***" else word for word in _masked(words))
+def format_command(arguments: Sequence[str]) -> str:
+    """Return a command as a shell reads it, each argument after `redact`."""
+    return " ".join(quote(argument) if argument != "***" else argument for argument in _masked(arguments))
 
 
-def _masked(words: Sequence[str]) -> Iterator[str]:
+def _masked(arguments: Sequence[str]) -> Iterator[str]:
     secret = False
-    for word in words:
-        yield "***" if secret and not word.startswith("${") else redacted(word)
-        secret = _ASKED.fullmatch(word) is not None
+    for argument in arguments:
+        yield "***" if secret and not argument.startswith("${") else redact(argument)
+        secret = _KEY_OPTION.fullmatch(argument) is not None
 
 
-def words(value: Any) -> str:
-    """Return a value in words, mappings and lists as what they hold."""
+def format_value(value: Any) -> str:
+    """Return a value in words; of mappings and lists, what they hold."""
     if isinstance(value, Mapping):
-        found = [f"{key}: {words(one)}" for key, one in value.items() if one]
-        return ", ".join(found) or "none"
+        entries = [f"{key}: {format_value(entry)}" for key, entry in value.items() if entry]
+        return ", ".join(entries) or "none"
     if isinstance(value, (list, tuple)):
-        return ", ".join(map(words, value)) or "none"
+        return ", ".join(map(format_value, value)) or "none"
     return f"{value:,}" if type(value) is int else "" if value is None else str(value)
 
 
-def table(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a table of Markdown, each cell as `redacted`; a long one is folded."""
+def format_table(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a table of Markdown, each cell after `redact`; a long table is folded."""
     lines = [_row(heading), _row(["---"] * len(heading)), *map(_row, rows)]
     table = "\n".join(lines)
-    folded = len(lines) - 2 >= _FOLDED
-    return f"<details><summary>{len(lines) - 2} rows</summary>\n\n{table}\n\n</details>" if folded else table
+    count = len(lines) - 2
+    return f"<details><summary>{count} rows</summary>\n\n{table}\n\n</details>" if count >= _FOLD_ROWS else table
 
 
 def _row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(redacted(cell).replace('|', chr(92) + '|') for cell in cells)} |"
+    return f"| {' | '.join(redact(cell).replace('|', chr(92) + '|') for cell in cells)} |"

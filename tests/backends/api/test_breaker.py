@@ -1,4 +1,4 @@
-"""The circuit breaker: a provider that fails in a row is left alone, and one probe finds out whether it is back."""
+"""The circuit breaker: nothing is sent to a provider that fails in a row, until one probe is answered."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from rag_rerank import (
     RerankError,
     build,
 )
-from rag_rerank.backends.api.attempts import RetryPolicy
+from rag_rerank.backends.api.retry import RetryPolicy
 from rag_rerank.backends.cohere import Breaker
 
 ONCE = RetryPolicy(attempts=1)
@@ -30,11 +30,11 @@ ONCE = RetryPolicy(attempts=1)
 
 @pytest.fixture
 def provider(sdk: Provider) -> Provider:
-    """Those with an SDK, of which one bills units and one tokens; the rest of the way is the same for all."""
+    """The services with an SDK: one bills units, one tokens; everything else is the same for all."""
     return sdk
 
 
-def guarded(provider: Provider, server: RerankServer, *, retry: RetryPolicy = ONCE, **options: Any) -> Any:
+def with_breaker(provider: Provider, server: RerankServer, *, retry: RetryPolicy = ONCE, **options: Any) -> Any:
     breaker = Breaker(failures=options.pop("failures", 2), seconds=30)
     return provider.reranker(server, breaker=breaker, retry=retry, **options)
 
@@ -61,7 +61,7 @@ def fail(ask: Ask, reranker: Any, times: int = 1) -> RerankError:
         ("seconds", float("nan")),
     ],
 )
-def test_a_breaker_that_means_nothing_is_refused(name: str, value: Any, provider: Provider) -> None:
+def test_an_invalid_breaker_is_refused(name: str, value: Any, provider: Provider) -> None:
     with pytest.raises(ConfigError) as caught:
         Breaker(**{name: value})
     assert caught.value.path == name
@@ -73,7 +73,7 @@ def test_failures_in_a_row_open_it_and_nothing_is_sent(
     provider: Provider, ask: Ask, rerank_server: RerankServer, clock: ManualClock
 ) -> None:
     rerank_server.rule = down
-    reranker = guarded(provider, rerank_server)
+    reranker = with_breaker(provider, rerank_server)
     assert type(fail(ask, reranker, 2)) is BackendUnavailable
     clock.advance(12)
     error = fail(ask, reranker)
@@ -90,17 +90,17 @@ def test_it_counts_for_all_with_one_key_and_refuses_those_with_a_breaker(
 ) -> None:
     rerank_server.then(Answer(503), Answer(503))
     fail(ask, COHERE.reranker(rerank_server, retry=ONCE), 2)
-    assert isinstance(fail(ask, guarded(COHERE, rerank_server, model="another")), CircuitOpen)
-    assert len(ask(guarded(COHERE, rerank_server, failures=3))) == 2
-    assert len(ask(guarded(COHERE, rerank_server))) == 2  # the answer closed it
+    assert isinstance(fail(ask, with_breaker(COHERE, rerank_server, model="another")), CircuitOpen)
+    assert len(ask(with_breaker(COHERE, rerank_server, failures=3))) == 2
+    assert len(ask(with_breaker(COHERE, rerank_server))) == 2  # the answer closed it
 
 
 @pytest.mark.parametrize("action", [Answer(500), Drop(), Hang(seconds=2)], ids=["500", "drop", "hang"])
-def test_what_speaks_of_ill_health_counts(
+def test_server_errors_and_timeouts_count(
     action: Action, provider: Provider, ask: Ask, rerank_server: RerankServer
 ) -> None:
     rerank_server.then(action)
-    reranker = guarded(provider, rerank_server, failures=1, timeout=0.2)
+    reranker = with_breaker(provider, rerank_server, failures=1, timeout=0.2)
     fail(ask, reranker)
     assert isinstance(fail(ask, reranker), CircuitOpen)
 
@@ -108,10 +108,10 @@ def test_what_speaks_of_ill_health_counts(
 @pytest.mark.parametrize("status", [400, 401, 402, 429])
 def test_a_refusal_does_not_count(status: int, provider: Provider, ask: Ask, rerank_server: RerankServer) -> None:
     rerank_server.rule = lambda request: Answer(status)
-    assert not isinstance(fail(ask, guarded(provider, rerank_server, failures=1), 3), CircuitOpen)
+    assert not isinstance(fail(ask, with_breaker(provider, rerank_server, failures=1), 3), CircuitOpen)
 
 
-def test_callers_in_a_hurry_open_it_for_their_like_only() -> None:
+def test_short_timeouts_open_it_for_short_timeouts_only() -> None:
     slow = Flaky(script=((0.4, None),), base_url="http://slow", breaker=Breaker(failures=3), retry=ONCE)
     with VirtualClock().running():
         for _ in range(3):
@@ -125,7 +125,7 @@ def test_callers_in_a_hurry_open_it_for_their_like_only() -> None:
             slow.rerank(QUERY, TEXTS, timeout=0.25)
 
 
-def test_timeouts_of_the_patient_open_it_for_those_in_a_hurry_too() -> None:
+def test_long_timeouts_open_it_for_short_ones_too() -> None:
     hanging = Flaky(script=((600.0, None),), base_url="http://hanging", breaker=Breaker(failures=2), retry=ONCE)
     with VirtualClock().running() as clock:
         for _ in range(2):
@@ -137,7 +137,7 @@ def test_timeouts_of_the_patient_open_it_for_those_in_a_hurry_too() -> None:
                 hanging.rerank(QUERY, TEXTS, timeout=timeout)
 
 
-def test_an_attempt_that_got_next_to_no_time_does_not_speak_for_others() -> None:
+def test_an_attempt_with_next_to_no_time_does_not_count_for_others() -> None:
     script = ((0.95, BackendUnavailable("down")), (0.3, None))
     retry = RetryPolicy(first_wait=0, jitter=0)
     slow = Flaky(script=script, base_url="http://slow-again", breaker=Breaker(failures=2), retry=retry)
@@ -152,7 +152,7 @@ def test_an_answer_between_failures_starts_the_count_anew(
     provider: Provider, ask: Ask, rerank_server: RerankServer
 ) -> None:
     rerank_server.then(Answer(503), Answer(), Answer(503), Answer())
-    reranker = guarded(provider, rerank_server)
+    reranker = with_breaker(provider, rerank_server)
     for _ in range(2):
         fail(ask, reranker)
         ask(reranker)
@@ -163,7 +163,7 @@ def test_a_probe_that_is_answered_closes_it(
     provider: Provider, ask: Ask, rerank_server: RerankServer, clock: ManualClock
 ) -> None:
     rerank_server.then(Answer(503), Answer(503))
-    reranker = guarded(provider, rerank_server)
+    reranker = with_breaker(provider, rerank_server)
     fail(ask, reranker, 2)
     clock.advance(30)
     assert ask(reranker).trace.notes == ("the circuit was open, and this request was the probe",)
@@ -174,7 +174,7 @@ def test_a_probe_that_fails_keeps_it_open(
     provider: Provider, ask: Ask, rerank_server: RerankServer, clock: ManualClock
 ) -> None:
     rerank_server.rule = down
-    reranker = guarded(provider, rerank_server)
+    reranker = with_breaker(provider, rerank_server)
     fail(ask, reranker, 2)
     clock.advance(30)
     error = fail(ask, reranker)
@@ -186,20 +186,20 @@ def test_a_probe_that_fails_keeps_it_open(
     assert len(rerank_server.received) == 3
 
 
-def test_there_is_one_probe_and_a_lost_one_makes_room_for_another(
+def test_there_is_one_probe_and_after_a_cancelled_one_there_is_another(
     provider: Provider, rerank_server: RerankServer, clock: ManualClock
 ) -> None:
     rerank_server.then(Answer(503), Answer(503), Hang())
-    reranker = guarded(provider, rerank_server)
+    reranker = with_breaker(provider, rerank_server)
 
     async def story() -> None:
         for _ in range(2):
             with pytest.raises(BackendUnavailable):
                 await reranker.arerank(QUERY, TEXTS)
         clock.advance(30)
-        rerank_server.heard.clear()
+        rerank_server.request_arrived.clear()
         probe = asyncio.create_task(reranker.arerank(QUERY, TEXTS))
-        await asyncio.to_thread(rerank_server.heard.wait)
+        await asyncio.to_thread(rerank_server.request_arrived.wait)
         with pytest.raises(CircuitOpen, match="one request is on its way as the probe") as caught:
             await reranker.arerank(QUERY, TEXTS)
         assert caught.value.retry_after is None
@@ -218,7 +218,7 @@ def test_it_ends_the_attempts_of_the_call_that_opens_it(
     provider: Provider, ask: Ask, rerank_server: RerankServer, waits: list[float]
 ) -> None:
     rerank_server.rule = down
-    reranker = guarded(provider, rerank_server, retry=RetryPolicy(attempts=5, jitter=0))
+    reranker = with_breaker(provider, rerank_server, retry=RetryPolicy(attempts=5, jitter=0))
     assert isinstance(fail(ask, reranker), BackendUnavailable)
     assert (len(rerank_server.received), waits) == (2, [0.5])
     assert isinstance(fail(ask, reranker), CircuitOpen)
@@ -231,11 +231,11 @@ def test_a_circuit_that_opens_while_a_call_waits_refuses_its_next_attempt(
     rerank_server.rule = down
 
     async def story() -> None:
-        slow = guarded(provider, rerank_server, retry=RetryPolicy(first_wait=8, jitter=0))
+        slow = with_breaker(provider, rerank_server, retry=RetryPolicy(first_wait=8, jitter=0))
         waiting = asyncio.create_task(slow.arerank(QUERY, TEXTS))
         await asyncio.to_thread(clock.until_waiting, 1)
         with pytest.raises(BackendUnavailable):
-            await guarded(provider, rerank_server).arerank(QUERY, TEXTS)
+            await with_breaker(provider, rerank_server).arerank(QUERY, TEXTS)
         clock.advance(8)
         with pytest.raises(CircuitOpen) as caught:
             await waiting
@@ -248,7 +248,7 @@ def test_a_circuit_that_opens_while_a_call_waits_refuses_its_next_attempt(
 
 def test_a_fallback_moves_on_at_once(ask: Ask, rerank_server: RerankServer, waits: list[float]) -> None:
     rerank_server.rule = lambda request: Answer(503) if request.path == COHERE.path else Answer()
-    first = guarded(COHERE, rerank_server, failures=1, retry=RetryPolicy(jitter=0))
+    first = with_breaker(COHERE, rerank_server, failures=1, retry=RetryPolicy(jitter=0))
     reranker = Fallback(members=(first, VOYAGE.reranker(rerank_server)))
     ask(reranker)
     ranking = ask(reranker)

@@ -13,8 +13,8 @@ from support.api.rerank_server import Answer, Drop, Hang, RerankServer, tokens
 
 from rag_rerank import ConfigError, CostExceeded, Fallback, build
 from rag_rerank.backends.api import pricing
-from rag_rerank.backends.api.attempts import RetryPolicy
 from rag_rerank.backends.api.pricing import list_price
+from rag_rerank.backends.api.retry import RetryPolicy
 from rag_rerank.backends.cohere import CohereReranker, Limits, Price
 from rag_rerank.backends.voyage import VoyageReranker
 from rag_rerank.trace import Usage
@@ -24,7 +24,7 @@ UNITS, TOKENS = Price(per_thousand_search_units=2.0), Price(per_million_tokens=5
 
 @pytest.fixture
 def provider(sdk: Provider) -> Provider:
-    """Those with an SDK, of which one bills units and one tokens; the rest of the way is the same for all."""
+    """The services with an SDK: one bills units, one tokens; everything else is the same for all."""
     return sdk
 
 
@@ -44,7 +44,7 @@ def priced(provider: Provider, server: RerankServer, **options: Any) -> Any:
         {"per_thousand_search_units": True},
     ],
 )
-def test_a_price_that_is_none_is_refused(wrong: Any) -> None:
+def test_an_invalid_price_is_refused(wrong: Any) -> None:
     with pytest.raises(ConfigError):
         Price(**wrong)
 
@@ -81,7 +81,7 @@ def test_usage_has_what_was_billed_at_the_users_price(
     expected = 0.002 if provider is COHERE else tokens(QUERY, TEXTS) * 50 / 1e6
     assert usage.cost == pytest.approx(expected)
     assert usage.estimated == ()
-    assert reranker.spent == pytest.approx(expected)
+    assert reranker.total_cost == pytest.approx(expected)
 
 
 def test_a_price_of_our_table_makes_the_cost_an_estimate(
@@ -99,7 +99,7 @@ def test_no_price_is_assumed_for_another_server_or_model(
     assert ask(provider.reranker(rerank_server, model="unheard-of")).usage.cost is None
 
 
-def test_a_bill_that_does_not_come_is_estimated(ask: Ask, rerank_server: RerankServer) -> None:
+def test_a_missing_bill_is_estimated(ask: Ask, rerank_server: RerankServer) -> None:
     rows = [{"index": 0, "relevance_score": 0.5}, {"index": 1, "relevance_score": 0.4}]
     rerank_server.then(Answer(body={"id": "r", "results": rows}), Answer(body={"data": rows}))
     for provider in (COHERE, VOYAGE):
@@ -118,11 +118,11 @@ def test_a_ceiling_needs_a_price() -> None:
         with pytest.raises(ConfigError, match="give price"):
             kind(base_url="https://example.org", limits=Limits(cost_per_call=1.0))
         kind(base_url="https://example.org", limits=Limits(cost_per_call=1.0), price=TOKENS)
-    built = build({"type": "cohere", "limits": {"cost_per_call": 1}, "price": {"per_million_tokens": 1}})
-    assert isinstance(built, CohereReranker)
+    reranker = build({"type": "cohere", "limits": {"cost_per_call": 1}, "price": {"per_million_tokens": 1}})
+    assert isinstance(reranker, CohereReranker)
 
 
-def test_a_call_over_its_ceiling_is_not_begun_at_all(ask: Ask, rerank_server: RerankServer) -> None:
+def test_a_call_over_its_ceiling_sends_nothing(ask: Ask, rerank_server: RerankServer) -> None:
     texts = tuple(f"text {i}" for i in range(1500))  # two requests, 10 and 5 units
     with pytest.raises(CostExceeded) as caught:
         ask(priced(COHERE, rerank_server, cost_per_call=0.029), texts)
@@ -141,33 +141,33 @@ def test_the_ceiling_of_a_process_counts_all_with_the_key(ask: Ask, rerank_serve
     ask(reranker)
     ask(priced(COHERE, rerank_server, model="another"))
     ask(reranker)
-    assert reranker.spent == pytest.approx(0.006)
+    assert reranker.total_cost == pytest.approx(0.006)
     with pytest.raises(CostExceeded, match=r"this process with this key has spent \$0\.006"):
         ask(reranker)
     assert len(rerank_server.received) == 3
     other = priced(COHERE, rerank_server, cost_per_process=0.006, api_key="another")
-    assert other.spent == 0
+    assert other.total_cost == 0
     ask(other)
 
 
-def test_what_was_set_aside_for_a_request_without_an_answer_is_given_back(
+def test_money_set_aside_for_a_request_without_an_answer_is_given_back(
     provider: Provider, ask: Ask, rerank_server: RerankServer, waits: list[float]
 ) -> None:
     rerank_server.then(Answer(503), Drop(), Answer(401))
     reranker = priced(provider, rerank_server, cost_per_process=0.005)
     with pytest.raises(Exception, match="401"):
         ask(reranker)
-    assert reranker.spent == 0
+    assert reranker.total_cost == 0
     assert len(ask(reranker)) == 2
 
 
-def test_a_cancelled_call_gives_back_what_was_set_aside(provider: Provider, rerank_server: RerankServer) -> None:
+def test_a_cancelled_call_gives_back_the_money_set_aside(provider: Provider, rerank_server: RerankServer) -> None:
     rerank_server.then(Hang())
     reranker = priced(provider, rerank_server, cost_per_process=0.003)
 
     async def story() -> None:
         task = asyncio.create_task(reranker.arerank(QUERY, TEXTS))
-        await asyncio.to_thread(rerank_server.heard.wait)
+        await asyncio.to_thread(rerank_server.request_arrived.wait)
         with pytest.raises(CostExceeded):  # two at once would pass it
             await reranker.arerank(QUERY, TEXTS)
         task.cancel()
@@ -185,15 +185,15 @@ def test_a_retry_that_is_answered_is_counted_once(
     reranker = priced(provider, rerank_server, retry=RetryPolicy(jitter=0))
     usage = ask(reranker).usage
     assert usage.requests == 3
-    assert reranker.spent == usage.cost
+    assert reranker.total_cost == usage.cost
 
 
-def test_an_answer_that_cannot_be_used_was_billed_all_the_same(ask: Ask, rerank_server: RerankServer) -> None:
+def test_an_unusable_answer_is_billed_all_the_same(ask: Ask, rerank_server: RerankServer) -> None:
     rerank_server.then(Answer(rows=lambda rows: rows[1:]))
     reranker = priced(COHERE, rerank_server)
     with pytest.raises(Exception, match="no score for 1 of 2") as caught:
         ask(reranker)
-    assert caught.value.trace.usage.cost == reranker.spent == 0.002  # type: ignore[attr-defined]
+    assert caught.value.trace.usage.cost == reranker.total_cost == 0.002  # type: ignore[attr-defined]
 
 
 def test_a_fallback_moves_on_when_the_money_is_spent(ask: Ask, rerank_server: RerankServer) -> None:

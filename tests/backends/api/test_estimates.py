@@ -1,4 +1,4 @@
-"""What a call would cost, told before anything is sent."""
+"""The estimated cost of a call, before anything is sent."""
 
 from __future__ import annotations
 
@@ -17,33 +17,33 @@ UNITS, TOKENS = Price(per_thousand_search_units=2.0), Price(per_million_tokens=5
 
 
 @pytest.mark.parametrize(("sdk", "price"), [(COHERE, UNITS), (VOYAGE, TOKENS)], ids=["units", "tokens"])
-def test_an_estimate_is_what_a_ceiling_would_reckon_with_and_sends_nothing(
+def test_an_estimate_is_that_of_a_ceiling_and_sends_nothing(
     sdk: Provider, price: Price, rerank_server: RerankServer
 ) -> None:
-    told = sdk.reranker(rerank_server, price=price).estimate(QUERY, [*TEXTS, " "])
-    assert (told.texts, told.requests) == (len(TEXTS), 1)
-    assert told.cost is not None and told.tokens is not None
-    assert told.cost == pytest.approx(0.002 if price is UNITS else told.tokens * 50 / 1e6)
-    assert told.search_units == (1.0 if price is UNITS else None)
-    assert {"cost", "tokens"} <= set(told.estimated)
+    usage = sdk.reranker(rerank_server, price=price).estimate(QUERY, [*TEXTS, " "])
+    assert (usage.texts, usage.requests) == (len(TEXTS), 1)
+    assert usage.cost is not None and usage.tokens is not None
+    assert usage.cost == pytest.approx(0.002 if price is UNITS else usage.tokens * 50 / 1e6)
+    assert usage.search_units == (1.0 if price is UNITS else None)
+    assert {"cost", "tokens"} <= set(usage.estimated)
     assert rerank_server.received == []
 
 
 def test_a_server_without_a_price_has_no_cost(rerank_server: RerankServer) -> None:
-    told = COHERE.reranker(rerank_server).estimate(QUERY, TEXTS)
-    assert told.requests == 1 and told.cost is None
+    usage = COHERE.reranker(rerank_server).estimate(QUERY, TEXTS)
+    assert usage.requests == 1 and usage.cost is None
 
 
-def test_a_missing_key_is_told_with_the_estimate() -> None:
+def test_an_estimate_needs_a_key() -> None:
     with pytest.raises(AuthenticationError, match="needs an API key"):
         CohereReranker(model="rerank-v3.5").estimate(QUERY, TEXTS)
 
 
-def test_a_local_reranker_costs_texts_and_no_money() -> None:
+def test_a_local_reranker_counts_texts_and_costs_nothing() -> None:
     assert build("lexical").estimate(QUERY, TEXTS) == Usage(texts=len(TEXTS))
 
 
-def test_composites_count_what_they_would_ask() -> None:
+def test_composites_count_the_calls_that_they_would_make() -> None:
     api: Any = CohereReranker(model="rerank-v3.5", api_key=KEY)
     one = api.estimate(QUERY, TEXTS[:1])
     cheap = ScriptedReranker()

@@ -1,4 +1,4 @@
-"""Reading answers: the words that are let through, and how long a provider asks to wait."""
+"""Reading answers: the parts of messages that are shown, and how long a provider asks to wait."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def exchange(query: str = "warm dragon", texts: tuple[str, ...] = ("Kept in a dr
 
 
 def retry_after(**headers: str) -> float | None:
-    error = exchange().refused(429, {name.replace("_", "-"): value for name, value in headers.items()}, None)
+    error = exchange().http_error(429, {name.replace("_", "-"): value for name, value in headers.items()}, None)
     assert isinstance(error, RateLimited)
     return error.retry_after
 
@@ -40,7 +40,7 @@ def test_a_wait_that_cannot_be_read_is_none(value: str) -> None:
     assert retry_after(retry_after=value) is None
 
 
-def test_no_wish_is_none() -> None:
+def test_no_wait_is_none() -> None:
     assert retry_after() is None
 
 
@@ -56,15 +56,15 @@ def test_no_wish_is_none() -> None:
         "  too\n many\tcalls ",
     ],
 )
-def test_the_providers_words_are_found(body: object) -> None:
-    assert "(too many calls)" in str(exchange().refused(429, {}, body))
+def test_the_providers_message_is_read(body: object) -> None:
+    assert "(too many calls)" in str(exchange().http_error(429, {}, body))
 
 
 @pytest.mark.parametrize(
     "body", [None, "", "<html>x</html>", {}, {"message": None}, {"message": 7}, [], 5, [[[[["x"]]]]]]
 )
-def test_an_answer_without_words_is_told_by_its_status(body: object) -> None:
-    assert str(exchange().refused(429, {}, body)) == "cohere:m answered 429"
+def test_an_answer_without_a_message_gives_its_status(body: object) -> None:
+    assert str(exchange().http_error(429, {}, body)) == "cohere:m answered 429"
 
 
 @pytest.mark.parametrize(
@@ -78,10 +78,10 @@ def test_an_answer_without_words_is_told_by_its_status(body: object) -> None:
     ],
 )
 def test_keys_are_masked(words: str) -> None:
-    said = exchange().safe(words)
-    assert "***" in said
+    text = exchange().redacted(words)
+    assert "***" in text
     for secret in (KEY, "abc.def", "0123456789abcdef"):
-        assert secret not in said
+        assert secret not in text
 
 
 @pytest.mark.parametrize(
@@ -93,15 +93,15 @@ def test_keys_are_masked(words: str) -> None:
         "… in a dry terrarium",
     ],
 )
-def test_words_that_repeat_what_was_sent_are_left_out(words: str) -> None:
-    said = exchange().safe(words)
-    assert said == "its message repeats the request and is left out"
+def test_a_message_that_repeats_the_request_is_left_out(words: str) -> None:
+    text = exchange().redacted(words)
+    assert text == "its message repeats the request and is left out"
 
 
-def test_other_words_are_kept_and_short() -> None:
-    assert exchange().safe("no model 'rerank-multilingual-v3.0'") == "no model 'rerank-multilingual-v3.0'"
-    assert exchange(texts=("a", "is")).safe("a model is missing") == "a model is missing"
-    assert len(exchange().safe("word " * 1000)) == 200
+def test_other_messages_are_kept_and_cut() -> None:
+    assert exchange().redacted("no model 'rerank-multilingual-v3.0'") == "no model 'rerank-multilingual-v3.0'"
+    assert exchange(texts=("a", "is")).redacted("a model is missing") == "a model is missing"
+    assert len(exchange().redacted("word " * 1000)) == 200
 
 
 @pytest.mark.parametrize(
@@ -116,12 +116,12 @@ def test_other_words_are_kept_and_short() -> None:
         (RuntimeError("boom"), BackendError),
     ],
 )
-def test_whatever_an_sdk_lets_through_becomes_ours(error: Exception, kind: type[BackendError]) -> None:
+def test_any_error_of_an_sdk_becomes_ours(error: Exception, kind: type[BackendError]) -> None:
     def send() -> None:
         raise error
 
     with pytest.raises(BackendError) as caught:
-        exchange().sent(send, Exchange.failed)
+        exchange().translated(send, Exchange.sdk_error)
     assert type(caught.value) is kind
     assert (caught.value.backend, caught.value.model) == ("cohere", "m")
     assert caught.value.__context__ is None
@@ -135,14 +135,14 @@ def test_an_error_of_ours_passes() -> None:
         raise own
 
     with pytest.raises(RateLimited) as caught:
-        exchange().sent(send, Exchange.failed)
+        exchange().translated(send, Exchange.sdk_error)
     assert caught.value is own
 
 
 def test_scores_come_in_the_order_of_the_texts() -> None:
-    asked = exchange(texts=("a", "b", "c"))
-    assert asked.scores([(2, 0.5), (0, 1), (1, 0)]) == [1.0, 0.0, 0.5]
-    assert [type(score) for score in asked.scores([(2, 0.5), (0, 1), (1, 0)])] == [float] * 3
+    request = exchange(texts=("a", "b", "c"))
+    assert request.scores([(2, 0.5), (0, 1), (1, 0)]) == [1.0, 0.0, 0.5]
+    assert [type(score) for score in request.scores([(2, 0.5), (0, 1), (1, 0)])] == [float] * 3
 
 
 def test_rounding_beside_the_bounds_is_taken_as_it_is() -> None:
@@ -152,7 +152,7 @@ def test_rounding_beside_the_bounds_is_taken_as_it_is() -> None:
         exchange().scores([(0, 1.00001)])
 
 
-def test_messages_name_the_place_among_all_texts_of_the_call() -> None:
+def test_messages_name_the_position_among_all_texts_of_the_call() -> None:
     part = Exchange("cohere", "m", "q", ["a", "b"], first=1000)
     with pytest.raises(BadResponse, match="the first is text 1001"):
         part.scores([(0, 0.5)])

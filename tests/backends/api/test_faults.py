@@ -1,4 +1,4 @@
-"""Every way in which a provider can fail, through the real SDKs over sockets: the error, and how often it was asked."""
+"""Each failure of a provider, through the real SDKs over sockets: the error, and how often it was asked."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from rag_rerank import (
     RequestRejected,
     TransientError,
 )
-from rag_rerank.backends.api.attempts import RetryPolicy
+from rag_rerank.backends.api.retry import RetryPolicy
 
 STATUSES = {
     **dict.fromkeys((400, 404, 405, 418, 422, 499, 501), "RequestRejected"),
@@ -54,7 +54,7 @@ def fail(ask: Ask, reranker: rag_rerank.Reranker, texts: tuple[str, ...] = TEXTS
 def test_each_status_has_its_error_and_is_tried_again_only_if_it_may_pass(
     status: int, json_body: bool, provider: Provider, ask: Ask, rerank_server: RerankServer, waits: list[float]
 ) -> None:
-    body = {provider.said: "a few words"} if json_body else "<html><body>oops</body></html>"
+    body = {provider.message_field: "a few words"} if json_body else "<html><body>oops</body></html>"
     headers = {"content-type": "application/json" if json_body else "text/html"}
     rerank_server.rule = lambda request: Answer(status, headers, body)
     error = fail(ask, provider.reranker(rerank_server), TEXTS[:1])
@@ -73,10 +73,10 @@ def test_each_status_has_its_error_and_is_tried_again_only_if_it_may_pass(
     assert ("a few words" in str(error)) == json_body or provider is VOYAGE
 
 
-def test_what_passes_is_tried_again_and_told(
+def test_what_may_pass_is_tried_again_and_is_in_the_trace(
     provider: Provider, ask: Ask, rerank_server: RerankServer, waits: list[float]
 ) -> None:
-    rerank_server.then(Answer(503, body={provider.said: "busy"}), Drop())
+    rerank_server.then(Answer(503, body={provider.message_field: "busy"}), Drop())
     ranking = ask(provider.reranker(rerank_server))
     assert [hit.raw_score for hit in ranking] == [provider.score(QUERY, TEXTS[1]), provider.score(QUERY, TEXTS[0])]
     trace = ranking.trace
@@ -108,15 +108,15 @@ def test_the_wait_that_the_provider_asks_for_is_kept(
     rerank_server: RerankServer,
     waits: list[float],
 ) -> None:
-    rerank_server.then(Answer(status, headers, {provider.said: "slow down"}))
+    rerank_server.then(Answer(status, headers, {provider.message_field: "slow down"}))
     assert len(ask(provider.reranker(rerank_server))) == 2
     assert waits == [waited]
 
 
-def test_a_wait_beyond_the_budget_is_not_begun(
+def test_a_wait_beyond_the_budget_does_not_start(
     provider: Provider, ask: Ask, rerank_server: RerankServer, waits: list[float]
 ) -> None:
-    rerank_server.then(Answer(429, {"retry-after": "3600"}, {provider.said: "tomorrow"}))
+    rerank_server.then(Answer(429, {"retry-after": "3600"}, {provider.message_field: "tomorrow"}))
     error = fail(ask, provider.reranker(rerank_server))
     assert isinstance(error, RateLimited)
     assert error.retry_after == 3600
@@ -159,9 +159,9 @@ def test_a_dropped_connection_is_unavailable_and_tried_again(
 
 
 def test_a_server_that_is_not_there_is_unavailable(provider: Provider, ask: Ask, waits: list[float]) -> None:
-    with RerankServer() as gone:
+    with RerankServer() as closed_server:
         pass
-    error = fail(ask, provider.reranker(gone))
+    error = fail(ask, provider.reranker(closed_server))
     assert type(error) is BackendUnavailable
     assert error.trace is not None
     assert error.trace.attempts == 3
@@ -189,13 +189,13 @@ def test_neither_key_nor_texts_show_anywhere_when_the_provider_repeats_them(
 ) -> None:
     def echo(request: Received) -> Answer:
         everything = f"{request.headers['authorization']}: {json.dumps(request.body, ensure_ascii=False)}"
-        return Answer(status, {}, {provider.said: everything, "echo": everything})
+        return Answer(status, {}, {provider.message_field: everything, "echo": everything})
 
     rerank_server.rule = echo
     reranker = provider.reranker(rerank_server)
     error = fail(ask, reranker, TEXTS[:1])
     assert error.trace is not None
-    shown = [
+    outputs = [
         *traceback.format_exception(error),
         repr(error),
         repr(vars(error)),
@@ -205,18 +205,18 @@ def test_neither_key_nor_texts_show_anywhere_when_the_provider_repeats_them(
         repr(pickle.loads(pickle.dumps(error))),
         json.dumps(rag_rerank.to_config(reranker)),
     ]
-    assert not [text for text in shown if KEY in text or TEXTS[0][:20] in text or QUERY[:20] in text]
+    assert not [text for text in outputs if KEY in text or TEXTS[0][:20] in text or QUERY[:20] in text]
     chained: BaseException | None = error
     while chained is not None:
         assert KEY not in str(chained) + repr(vars(chained))
         chained = chained.__cause__ or chained.__context__
 
 
-def test_no_logger_tells_the_key(
+def test_no_logger_shows_the_key(
     provider: Provider, ask: Ask, rerank_server: RerankServer, waits: list[float], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    rerank_server.then(Answer(429, body={provider.said: "slow down"}), Drop())
+    rerank_server.then(Answer(429, body={provider.message_field: "slow down"}), Drop())
     ask(provider.reranker(rerank_server))
     assert caplog.records
     assert KEY not in caplog.text
@@ -246,7 +246,7 @@ def test_a_cancelled_call_stops_and_the_reranker_goes_on(provider: Provider, rer
 
     async def cancelled() -> int:
         task = asyncio.create_task(reranker.arerank(QUERY, TEXTS))
-        await asyncio.to_thread(rerank_server.heard.wait)
+        await asyncio.to_thread(rerank_server.request_arrived.wait)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
@@ -264,10 +264,10 @@ def test_a_fallback_moves_on_and_shows_the_attempts_that_failed(
     assert [request.path for request in rerank_server.received] == [COHERE.path] * 3 + [VOYAGE.path]
     assert [hit.text for hit in ranking] == [TEXTS[1], TEXTS[0]]
     assert ranking.degraded == ("voyage:rerank-2.5 answered in place of cohere:rerank-v3.5 (BackendUnavailable)",)
-    failed, answered = ranking.trace.children
+    failed, success = ranking.trace.children
     assert (failed.attempts, len(failed.failures), failed.usage.requests) == (3, 2, 3)
     assert failed.error == "BackendUnavailable: cohere:rerank-v3.5 answered 503"
-    assert (answered.attempts, answered.error) == (1, None)
+    assert (success.attempts, success.error) == (1, None)
     assert ranking.usage.requests == 4
     assert ranking.usage.texts == 2
 
@@ -289,7 +289,7 @@ def test_a_fallback_whose_members_all_fail_says_so(ask: Ask, rerank_server: Rera
 
 def test_a_rejected_request_says_how_to_mend_it(provider: Provider, ask: Ask, rerank_server: RerankServer) -> None:
     rerank_server.info = {**TEI_INFO, "model_id": "nope"}
-    rerank_server.then(Answer(404, body={provider.said: "no such model"}))
+    rerank_server.then(Answer(404, body={provider.message_field: "no such model"}))
     error = fail(ask, provider.reranker(rerank_server, model="nope"))
     assert type(error) is RequestRejected
     assert str(error) == (

@@ -1,8 +1,10 @@
-"""Where keys come from, and clients that the caller brings along."""
+"""Where keys come from, and clients that the caller injects."""
 
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from typing import Any
 
 import pytest
@@ -27,7 +29,7 @@ def keys(server: RerankServer) -> list[str]:
     return [request.headers["authorization"].removeprefix("Bearer ") for request in server.received]
 
 
-def test_no_key_is_an_error_that_names_the_variables_before_anything_is_sent(
+def test_a_missing_key_is_an_error_that_names_the_variables_before_anything_is_sent(
     provider: Provider, ask: Ask, rerank_server: RerankServer
 ) -> None:
     if provider.label not in VARIABLES or provider.dialect == "nim":
@@ -82,8 +84,8 @@ def test_a_key_given_as_itself_shows_nowhere(provider: Provider, rerank_server: 
     assert KEY not in repr(reranker)
     assert "Secret(***)" in repr(reranker)
     assert "api_key" not in to_config(reranker)
-    built = build({"type": provider.kind, "api_key": KEY, "base_url": "https://gpu.test", **provider.options})
-    assert KEY not in repr(built)
+    node = {"type": provider.kind, "api_key": KEY, "base_url": "https://gpu.test", **provider.options}
+    assert KEY not in repr(build(node))
 
 
 @pytest.mark.parametrize("key", ["two words", "line\nbreak", "smart\u2019quote", "", "\t"])
@@ -169,7 +171,7 @@ def test_injected_voyage_clients_are_used(rerank_server: RerankServer) -> None:
     ],
     ids=["negative", "out of range", "no score", "short"],
 )
-def test_what_an_injected_voyage_client_hides_is_found(change: Any, rerank_server: RerankServer) -> None:
+def test_damage_that_an_injected_voyage_client_hides_is_noticed(change: Any, rerank_server: RerankServer) -> None:
     import voyageai
 
     rerank_server.then(Answer(rows=change))
@@ -214,7 +216,7 @@ def test_an_sdk_that_is_absent_is_an_error_with_the_command(
         ask(reranker)
 
 
-class Kept:
+class FakeClient:
     """A client that knows whether it was closed."""
 
     def __init__(self) -> None:
@@ -225,48 +227,51 @@ class Kept:
         self.closed = True
 
 
-def kept() -> tuple[PerLoop[Kept], list[Kept]]:
-    made: list[Kept] = []
+def clients_per_loop() -> tuple[PerLoop[FakeClient], list[FakeClient]]:
+    clients: list[FakeClient] = []
 
-    def make() -> Kept:
-        made.append(Kept())
-        return made[-1]
+    def make() -> FakeClient:
+        clients.append(FakeClient())
+        return clients[-1]
 
-    return PerLoop(load=lambda: None, make=make, close=Kept.close), made
+    return PerLoop(load=lambda: None, make=make, close=FakeClient.close), clients
 
 
 def test_tasks_of_a_loop_share_one_client_that_closes_with_the_loop() -> None:
-    clients, made = kept()
+    per_loop, clients = clients_per_loop()
 
     async def use() -> None:
-        assert len(set(await asyncio.gather(*(clients.get() for _ in range(20))))) == 1
-        assert not made[-1].closed
+        assert len(set(await asyncio.gather(*(per_loop.get() for _ in range(20))))) == 1
+        assert not clients[-1].closed
 
     for loops in (1, 2, 3):
         asyncio.run(use())
-        assert [client.closed for client in made] == [True] * loops
+        assert [client.closed for client in clients] == [True] * loops
 
 
 def test_a_closed_client_is_made_anew() -> None:
-    clients, made = kept()
+    per_loop, clients = clients_per_loop()
 
     async def use() -> None:
-        first = await clients.get()
-        await clients.aclose()
-        await clients.aclose()
+        first = await per_loop.get()
+        await per_loop.aclose()
+        await per_loop.aclose()
         assert first.closed
-        assert await clients.get() is not first
+        assert await per_loop.get() is not first
 
     asyncio.run(use())
-    assert [client.closed for client in made] == [True, True]
+    assert [client.closed for client in clients] == [True, True]
 
 
 def test_a_loop_that_ended_badly_is_forgotten() -> None:
-    clients, made = kept()
+    per_loop, clients = clients_per_loop()
     loop = asyncio.new_event_loop()
-    loop.run_until_complete(clients.get())
+    loop.run_until_complete(per_loop.get())
     loop.run_until_complete(loop.shutdown_default_executor())
     loop.close()
-    asyncio.run(clients.get())  # type: ignore[arg-type]
-    assert len(made) == 2
-    assert loop not in clients._kept
+    reference = weakref.ref(loop)
+    del loop
+    asyncio.run(per_loop.get())  # type: ignore[arg-type]
+    assert len(clients) == 2
+    gc.collect()
+    assert reference() is None

@@ -20,9 +20,9 @@ from support.api.wire_formats import Rows, tokens
 
 from rag_rerank import ConfigError, RateLimited, RequestTooLarge, build, to_config
 from rag_rerank.backends.api import limiter
-from rag_rerank.backends.api.attempts import RetryPolicy
-from rag_rerank.backends.api.call import pair_tokens
 from rag_rerank.backends.api.limiter import KeyLimiter, QueueTicket, limiter_of
+from rag_rerank.backends.api.pricing import pair_tokens
+from rag_rerank.backends.api.retry import RetryPolicy
 from rag_rerank.backends.cohere import CohereReranker, Limits
 from rag_rerank.execution import clock as execution_clock
 from rag_rerank.execution.deadline import time_limit
@@ -33,7 +33,7 @@ ESTIMATE = sum(pair_tokens(QUERY, TEXTS))
 
 @pytest.fixture
 def provider(sdk: Provider) -> Provider:
-    """Those with an SDK, of which one bills units and one tokens; the rest of the way is the same for all."""
+    """The services with an SDK: one bills units, one tokens; everything else is the same for all."""
     return sdk
 
 
@@ -42,19 +42,19 @@ def limited(provider: Provider, server: RerankServer, *, retry: RetryPolicy = PA
     return provider.reranker(server, limits=Limits(**limits), retry=retry, **options)
 
 
-# what a user writes
+# what a user configures
 
 
 @pytest.mark.parametrize("name", ["requests_per_minute", "tokens_per_minute", "concurrency"])
 @pytest.mark.parametrize("value", [0, -1, 2.5, float("nan"), float("inf"), True, "10"])
-def test_a_count_that_is_none_is_refused(name: str, value: Any) -> None:
+def test_an_invalid_count_is_refused(name: str, value: Any) -> None:
     with pytest.raises(ConfigError, match=f"^{name}: {name} must be a whole number of at least 1"):
         Limits(**{name: value})
 
 
 @pytest.mark.parametrize("name", ["cost_per_call", "cost_per_process"])
 @pytest.mark.parametrize("value", [0, -1.0, float("nan"), float("inf"), True, "10"])
-def test_a_ceiling_that_is_none_is_refused(name: str, value: Any) -> None:
+def test_an_invalid_ceiling_is_refused(name: str, value: Any) -> None:
     with pytest.raises(ConfigError, match=f"^{name}: {name} must be a finite number of dollars"):
         Limits(**{name: value})
 
@@ -67,7 +67,7 @@ def test_a_wrong_limit_is_named_with_its_path(provider: Provider) -> None:
         build({"type": provider.kind, "limits": {"request_per_minute": 1}})
 
 
-def test_limits_come_from_a_config_and_go_back(provider: Provider) -> None:
+def test_limits_round_trip_through_a_config(provider: Provider) -> None:
     node = {
         "type": provider.kind,
         "model": "m",
@@ -79,14 +79,14 @@ def test_limits_come_from_a_config_and_go_back(provider: Provider) -> None:
 
 
 def test_limits_change_no_score_and_so_no_cache(provider: Provider, rerank_server: RerankServer) -> None:
-    plain, bound = provider.reranker(rerank_server), limited(provider, rerank_server, concurrency=1)
-    assert plain.identity == bound.identity
+    plain, with_limit = provider.reranker(rerank_server), limited(provider, rerank_server, concurrency=1)
+    assert plain.identity == with_limit.identity
 
 
 # requests
 
 
-def test_what_is_over_the_limit_waits_until_the_first_is_a_minute_old(
+def test_a_request_over_the_limit_waits_until_the_first_is_a_minute_old(
     provider: Provider, ask: Ask, rerank_server: RerankServer, waits: list[float]
 ) -> None:
     reranker = limited(provider, rerank_server, requests_per_minute=2)
@@ -167,7 +167,7 @@ def test_all_with_one_key_are_counted_together(
     assert waits == [60]
 
 
-def test_who_has_the_smaller_limit_waits_for_the_others_and_not_they_for_him(
+def test_a_smaller_limit_waits_for_requests_of_the_others_and_not_they_for_it(
     provider: Provider, ask: Ask, rerank_server: RerankServer, waits: list[float]
 ) -> None:
     small, large = (limited(provider, rerank_server, requests_per_minute=n) for n in (2, 3))
@@ -191,19 +191,19 @@ def test_an_injected_client_has_limits_of_its_own(rerank_server: RerankServer, w
     assert waits == [60]
 
 
-def test_no_key_is_kept_and_a_forked_process_counts_for_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    gate = limiter_of("cohere", None, KEY)
-    assert limiter_of("cohere", None, KEY) is gate
-    assert limiter_of("voyage", None, KEY) is not gate
-    assert KEY not in repr(limiter._limiters) + repr(vars(gate))
+def test_no_key_is_stored_and_a_forked_process_counts_for_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    key_limiter = limiter_of("cohere", None, KEY)
+    assert limiter_of("cohere", None, KEY) is key_limiter
+    assert limiter_of("voyage", None, KEY) is not key_limiter
+    assert KEY not in repr(limiter._limiters) + repr(vars(key_limiter))
     monkeypatch.setattr(os, "getpid", lambda: -1)
-    assert limiter_of("cohere", None, KEY) is not gate
+    assert limiter_of("cohere", None, KEY) is not key_limiter
 
 
 # tokens
 
 
-def test_tokens_are_estimated_and_put_right_by_the_bill(
+def test_tokens_are_estimated_and_corrected_by_the_bill(
     ask: Ask, rerank_server: RerankServer, waits: list[float]
 ) -> None:
     billed = tokens(QUERY, TEXTS)
@@ -248,31 +248,31 @@ def test_a_text_with_more_tokens_than_a_minute_may_have_is_an_error(
     assert rerank_server.received == []
 
 
-# what the provider asks
+# what a provider asks for
 
 
-@pytest.mark.parametrize(("asked", "held"), [("7", 7), ("3600", 60)])
-def test_a_provider_that_asks_to_wait_is_heeded_by_all_who_keep_a_limit(
-    asked: str, held: float, provider: Provider, ask: Ask, rerank_server: RerankServer, waits: list[float]
+@pytest.mark.parametrize(("retry_after", "seconds"), [("7", 7), ("3600", 60)])
+def test_all_who_have_a_limit_wait_as_long_as_the_provider_asks(
+    retry_after: str, seconds: float, provider: Provider, ask: Ask, rerank_server: RerankServer, waits: list[float]
 ) -> None:
-    rerank_server.then(Answer(429, {"retry-after": asked}, {provider.said: "slow down"}))
+    rerank_server.then(Answer(429, {"retry-after": retry_after}, {provider.message_field: "slow down"}))
     with pytest.raises(RateLimited):
         ask(provider.reranker(rerank_server, retry=RetryPolicy(attempts=1)))
     with pytest.raises(RateLimited, match="the provider asked all requests with this key to wait") as caught:
         ask(limited(provider, rerank_server, concurrency=9, retry=RetryPolicy(budget=5)))
-    assert caught.value.retry_after == held
+    assert caught.value.retry_after == seconds
     ask(provider.reranker(rerank_server))
     assert waits == []
     ranking = ask(limited(provider, rerank_server, concurrency=9))
-    assert waits == [held]
-    assert ranking.trace.notes == (f"waited {held} s before sending, as the provider had asked",)
+    assert waits == [seconds]
+    assert ranking.trace.notes == (f"waited {seconds} s before sending, as the provider had asked",)
 
 
 # several at a time
 
 
 class Holding:
-    """Lets a server hold its answers back, and sees how many it holds."""
+    """Lets a server hold its answers back, and counts those that it holds."""
 
     def __init__(self, server: RerankServer) -> None:
         self._changed = threading.Condition()
@@ -302,7 +302,7 @@ class Holding:
 
 
 @contextmanager
-def both_worlds() -> Iterator[tuple[Callable[[Any], Future[Any]], Callable[[Any], Future[Any]]]]:
+def threads_and_loop() -> Iterator[tuple[Callable[[Any], Future[Any]], Callable[[Any], Future[Any]]]]:
     """Two ways to start a call: on a thread, and on an event loop of another thread."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
@@ -328,23 +328,23 @@ def test_threads_and_event_loops_share_one_limit_of_requests(
     provider: Provider, rerank_server: RerankServer, clock: ManualClock
 ) -> None:
     reranker = limited(provider, rerank_server, requests_per_minute=3)
-    with both_worlds() as worlds:
-        calls = [start(reranker) for start in worlds for _ in range(4)]
-        for begun in (3, 6, 8):
-            clock.until_waiting(8 - begun)
-            assert len(rerank_server.received) <= begun
+    with threads_and_loop() as starts:
+        calls = [start(reranker) for start in starts for _ in range(4)]
+        for count in (3, 6, 8):
+            clock.until_waiting(8 - count)
+            assert len(rerank_server.received) <= count
             clock.advance(60)
         assert all(len(call.result(30)) == 2 for call in calls)
     assert len(rerank_server.received) == 8
 
 
-def test_threads_and_event_loops_share_the_places_and_none_is_lost(
+def test_threads_and_event_loops_share_the_places_in_flight(
     provider: Provider, rerank_server: RerankServer, clock: ManualClock
 ) -> None:
     holding = Holding(rerank_server)
     reranker = limited(provider, rerank_server, concurrency=2)
-    with both_worlds() as worlds:
-        calls = [start(reranker) for _ in range(3) for start in worlds]
+    with threads_and_loop() as starts:
+        calls = [start(reranker) for _ in range(3) for start in starts]
         for waiting in (4, 3, 2, 1, 0):
             clock.until_waiting(waiting)
             holding.until(2)
@@ -360,10 +360,10 @@ def test_a_place_that_does_not_come_free_in_time_is_an_error(
 ) -> None:
     holding = Holding(rerank_server)
     reranker = limited(provider, rerank_server, concurrency=1, retry=RetryPolicy(budget=20))
-    with both_worlds() as worlds:
-        first = worlds[0](reranker)
+    with threads_and_loop() as starts:
+        first = starts[0](reranker)
         holding.until(1)
-        others = [start(reranker) for start in worlds]
+        others = [start(reranker) for start in starts]
         clock.until_waiting(2)
         clock.advance(20)
         for call in others:
@@ -381,7 +381,7 @@ def test_a_cancelled_call_gives_its_place_to_the_next(
 ) -> None:
     holding = Holding(rerank_server)
     reranker = limited(provider, rerank_server, concurrency=1)
-    with both_worlds() as (start, astart):
+    with threads_and_loop() as (start, astart):
         in_flight = astart(reranker)
         holding.until(1)
         waiting = astart(reranker)
@@ -397,11 +397,11 @@ def test_a_cancelled_call_gives_its_place_to_the_next(
     assert len(rerank_server.received) == 2
 
 
-def test_a_waiter_that_is_cancelled_lets_the_next_begin_earlier(
+def test_a_cancelled_wait_lets_the_next_request_start_earlier(
     provider: Provider, rerank_server: RerankServer, clock: ManualClock
 ) -> None:
     reranker = limited(provider, rerank_server, requests_per_minute=1)
-    with both_worlds() as (start, astart):
+    with threads_and_loop() as (start, astart):
         start(reranker).result(30)
         waiting = astart(reranker)
         clock.until_waiting(1)
@@ -426,27 +426,30 @@ def test_an_abandoned_call_sends_nothing_and_gives_its_place_back(
             reranker.score(QUERY, TEXTS)
 
     limits: list[Any] = []
-    with both_worlds() as (start, _), ThreadPoolExecutor(1) as pool:
-        gone = pool.submit(abandoned)
+    with threads_and_loop() as (start, _), ThreadPoolExecutor(1) as pool:
+        abandoned_call = pool.submit(abandoned)
         clock.until_waiting(1)
-        behind = start(reranker)
+        next_call = start(reranker)
         clock.until_waiting(2)
         limits[0].revoke()
         clock.advance(60)
-        assert isinstance(gone.exception(30), Exception)
-        assert len(behind.result(30)) == 2
+        assert isinstance(abandoned_call.exception(30), Exception)
+        assert len(next_call.result(30)) == 2
     assert len(rerank_server.received) == 2
 
 
-# the law of the sliding minute
+# the sliding minute
 
 STEP = st.tuples(
-    st.sampled_from(["join", "join", "join", "leave", "answer"]), st.integers(1, 5), st.integers(0, 40), st.integers(0)
+    st.sampled_from(["enqueue", "enqueue", "enqueue", "give up", "answer"]),
+    st.integers(1, 5),
+    st.integers(0, 40),
+    st.integers(0),
 )
 
 
-class Standing(execution_clock.Clock):
-    """The time, as a test sets it."""
+class SetClock(execution_clock.Clock):
+    """A clock that shows the time that a test sets."""
 
     time = 0.0
 
@@ -461,79 +464,79 @@ class Standing(execution_clock.Clock):
     places=st.none() | st.integers(1, 3),
     steps=st.lists(STEP, max_size=40),
 )
-def test_no_window_of_a_minute_has_more_than_the_limits_and_no_wait_is_longer_than_was_said(
+def test_no_minute_has_more_than_the_limits_and_no_wait_is_longer_than_announced(
     requests: int | None, most_tokens: int | None, places: int | None, steps: list[tuple[str, int, int, int]]
 ) -> None:
     limits = Limits(requests_per_minute=requests, tokens_per_minute=most_tokens, concurrency=places)
-    gate, clock = KeyLimiter(), Standing()
-    waiting: dict[QueueTicket, float] = {}  # with the time that was told last
+    key_limiter, clock = KeyLimiter(), SetClock()
+    waiting: dict[QueueTicket, float] = {}  # with the start that was announced last
     in_flight: list[QueueTicket] = []
-    sent: list[tuple[float, int]] = []
+    starts: list[tuple[float, int]] = []
 
     def look() -> None:
-        for ticket, told in list(waiting.items()):
-            wait = gate.wait(ticket)
+        for ticket, announced in list(waiting.items()):
+            wait = key_limiter.wait(ticket)
             if wait == 0:
                 del waiting[ticket]
                 in_flight.append(ticket)
-                sent.append((clock.time, ticket.tokens))
-                assert clock.time <= told or places is not None
+                starts.append((clock.time, ticket.tokens))
+                assert clock.time <= announced or places is not None
             elif places is None:
-                assert clock.time + wait <= told + 1e-6
+                assert clock.time + wait <= announced + 1e-6
                 waiting[ticket] = clock.time + wait
             assert len(in_flight) <= (places or len(in_flight))
 
     with execution_clock.use(clock):
         for action, weight, seconds, pick in steps:
-            if action == "join":
+            if action == "enqueue":
                 ticket = QueueTicket(limits, weight)
-                gate.join(ticket)
+                key_limiter.enqueue(ticket)
                 waiting[ticket] = float("inf")
-            elif action == "leave" and waiting:
+            elif action == "give up" and waiting:
                 ticket = list(waiting)[pick % len(waiting)]
-                gate.leave(ticket, sent=False)
+                key_limiter.release(ticket, was_sent=False)
                 del waiting[ticket]
             elif action == "answer" and in_flight:
-                gate.leave(in_flight.pop(pick % len(in_flight)), sent=True)
+                key_limiter.release(in_flight.pop(pick % len(in_flight)), was_sent=True)
             look()
             end = clock.time + seconds
-            while due := [told for told in waiting.values() if clock.time < told <= end]:
+            while due := [announced for announced in waiting.values() if clock.time < announced <= end]:
                 clock.time = min(due)
                 look()
             clock.time = end
             look()
-        while waiting:  # everybody gets his turn
+        while waiting:  # each gets its turn
             for ticket in in_flight:
-                gate.leave(ticket, sent=True)
+                key_limiter.release(ticket, was_sent=True)
             in_flight.clear()
             look()
             clock.time += 60 if places is not None else min(waiting.values()) - clock.time
             look()
-    for end, _ in sent:
-        window = [weight for time, weight in sent if end - 60 < time <= end]
+    for end, _ in starts:
+        window = [weight for time, weight in starts if end - 60 < time <= end]
         assert len(window) <= (requests or len(window))
         assert sum(window) <= (most_tokens or sum(window))
 
 
-def test_those_who_wait_begin_in_the_order_in_which_they_came() -> None:
-    gate, clock = KeyLimiter(), Standing()
+def test_requests_start_in_the_order_in_which_they_came() -> None:
+    key_limiter, clock = KeyLimiter(), SetClock()
     limits = Limits(tokens_per_minute=10)
     with execution_clock.use(clock):
         tickets = [QueueTicket(limits, weight) for weight in (8, 9, 1, 9)]
         for ticket in tickets:
-            gate.join(ticket)
-        assert [gate.wait(ticket) for ticket in tickets] == [0, 60, 60, 120]  # the light one does not overtake
+            key_limiter.enqueue(ticket)
+        assert [key_limiter.wait(ticket) for ticket in tickets] == [0, 60, 60, 120]  # the light one does not overtake
 
 
 def test_a_bill_above_the_estimate_makes_the_next_wait() -> None:
-    gate, clock = KeyLimiter(), Standing()
+    key_limiter, clock = KeyLimiter(), SetClock()
     limits = Limits(tokens_per_minute=10)
     with execution_clock.use(clock):
         first, second = QueueTicket(limits, 2), QueueTicket(limits, 5)
-        gate.join(first)
-        assert gate.wait(first) == 0
-        gate.correct(first, 6)
-        gate.join(second)
-        assert gate.wait(second) == 60
-        gate.correct(first, 5)
-        assert gate.wait(second) == 0
+        key_limiter.enqueue(first)
+        assert key_limiter.wait(first) == 0
+        key_limiter.correct(first, 6)
+        key_limiter.enqueue(second)
+        assert key_limiter.wait(second) == 60
+        key_limiter.correct(first, 5)
+        assert key_limiter.wait(second) == 0

@@ -12,7 +12,7 @@ from support.api.rerank_server import Answer, RerankServer
 
 import rag_rerank
 from rag_rerank import BackendError
-from rag_rerank.backends.api.attempts import RetryPolicy
+from rag_rerank.backends.api.retry import RetryPolicy
 
 PAYLOADS = Path(__file__).parent / "payloads"
 

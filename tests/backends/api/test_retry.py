@@ -3,132 +3,156 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import pytest
 
-from rag_rerank import AuthenticationError, BackendTimeout, BackendUnavailable, ConfigError, RateLimited, RerankError
-from rag_rerank.backends.api import attempts as api_attempts
-from rag_rerank.backends.api.attempts import Attempts, RetryPolicy
+from rag_rerank import AuthenticationError, BackendTimeout, BackendUnavailable, ConfigError, RateLimited
+from rag_rerank.backends.api.call import ApiCall
+from rag_rerank.backends.api.exchange import Exchange, Reply
+from rag_rerank.backends.api.limiter import CallPolicy
+from rag_rerank.backends.api.retry import RetryPolicy
+from rag_rerank.trace import Trace
 
-Run = Callable[[Attempts, Callable[[float], str]], str]
+Send = Callable[[float], None]
+Run = Callable[[RetryPolicy, Send], Trace]
 
 
-def run(attempts: Attempts, send: Callable[[float], str]) -> str:
-    return attempts.run(send)
+def call_of(policy: RetryPolicy) -> ApiCall:
+    """A call of one request with one text."""
+    exchange = partial(Exchange, "provider", "m", "query")
+    return ApiCall(CallPolicy(label="provider:m", retry=policy), "query", ["text"], [range(1)], exchange)
 
 
-def arun(attempts: Attempts, send: Callable[[float], str]) -> str:
-    async def asend(left: float) -> str:
-        return send(left)
+def reply(send: Send, exchange: Exchange, seconds: float) -> Reply:
+    send(seconds)
+    return Reply(rows=[(0, 0.5)])
 
-    return asyncio.run(attempts.arun(asend))
+
+def run(policy: RetryPolicy, send: Send) -> Trace:
+    call = call_of(policy)
+    call.run(partial(reply, send))
+    return call.trace()
+
+
+def arun(policy: RetryPolicy, send: Send) -> Trace:
+    async def asend(exchange: Exchange, seconds: float) -> Reply:
+        return reply(send, exchange, seconds)
+
+    call = call_of(policy)
+    asyncio.run(call.arun(asend))
+    return call.trace()
 
 
 @pytest.fixture(params=[run, arun], ids=["sync", "async"])
 def go(request: pytest.FixtureRequest) -> Run:
-    found: Run = request.param
-    return found
+    """Runs a call under a policy, and returns its trace."""
+    function: Run = request.param
+    return function
 
 
-def failing(*errors: RerankError) -> Callable[[float], str]:
+def failing(*errors: Exception) -> Send:
     """A request that fails with each of the errors in turn, and then answers."""
-    left = list(errors)
+    pending = list(errors)
 
-    def send(seconds: float) -> str:
-        if left:
-            raise left.pop(0)
-        return "answer"
+    def send(seconds: float) -> None:
+        if pending:
+            raise pending.pop(0)
 
     return send
 
 
-def calm(**options: object) -> RetryPolicy:
+def raises(kind: type[Exception], go: Run, policy: RetryPolicy, send: Send) -> tuple[Any, Trace]:
+    with pytest.raises(kind) as caught:
+        go(policy, send)
+    trace = caught.value.trace  # type: ignore[attr-defined]
+    assert trace is not None
+    return caught.value, trace
+
+
+def steady(**options: object) -> RetryPolicy:
     return RetryPolicy(**{"jitter": 0.0, **options})  # type: ignore[arg-type]
 
 
 def test_an_answer_at_once_is_one_attempt_without_a_wait(go: Run, waits: list[float]) -> None:
-    attempts = Attempts(RetryPolicy())
-    assert go(attempts, failing()) == "answer"
-    assert (attempts.count, attempts.failures, waits) == (1, [], [])
+    trace = go(RetryPolicy(), failing())
+    assert (trace.attempts, trace.failures, waits) == (1, (), [])
 
 
 def test_waits_double_up_to_the_longest(go: Run, waits: list[float]) -> None:
-    attempts = Attempts(calm(attempts=6, first_wait=1, max_wait=5, budget=100))
-    go(attempts, failing(*[BackendUnavailable("down")] * 5))
+    policy = steady(attempts=6, first_wait=1, max_wait=5, budget=100)
+    trace = go(policy, failing(*[BackendUnavailable("down")] * 5))
     assert waits == [1, 2, 4, 5, 5]
-    assert attempts.failures == ["BackendUnavailable: down"] * 5
+    assert trace.failures == ("BackendUnavailable: down",) * 5
 
 
 def test_attempts_are_bounded_and_the_last_error_is_raised(go: Run, waits: list[float]) -> None:
-    attempts = Attempts(calm(attempts=3))
     last = BackendTimeout("third")
-    with pytest.raises(BackendTimeout) as caught:
-        go(attempts, failing(BackendUnavailable("first"), RateLimited("second"), last))
-    assert caught.value is last
-    assert attempts.count == 3
-    assert attempts.failures == ["BackendUnavailable: first", "RateLimited: second"]
+    send = failing(BackendUnavailable("first"), RateLimited("second"), last)
+    error, trace = raises(BackendTimeout, go, steady(attempts=3), send)
+    assert error is last
+    assert trace.attempts == 3
+    assert trace.failures == ("BackendUnavailable: first", "RateLimited: second")
 
 
 def test_a_lasting_error_is_raised_at_once(go: Run, waits: list[float]) -> None:
-    attempts = Attempts(RetryPolicy())
-    with pytest.raises(AuthenticationError):
-        go(attempts, failing(AuthenticationError("no")))
-    assert (attempts.count, waits) == (1, [])
+    _, trace = raises(AuthenticationError, go, RetryPolicy(), failing(AuthenticationError("no")))
+    assert (trace.attempts, waits) == (1, [])
 
 
 def test_our_own_mistakes_are_not_tried_again(go: Run, waits: list[float]) -> None:
-    attempts = Attempts(RetryPolicy())
+    attempts = []
 
-    def send(left: float) -> str:
+    def send(seconds: float) -> None:
+        attempts.append(seconds)
         raise KeyError("bug")
 
     with pytest.raises(KeyError):
-        go(attempts, send)
-    assert attempts.count == 1
+        go(RetryPolicy(), send)
+    assert len(attempts) == 1
 
 
-def test_the_providers_wish_counts_when_it_is_longer(go: Run, waits: list[float]) -> None:
-    attempts = Attempts(calm(attempts=4, first_wait=1, max_wait=2))
-    go(attempts, failing(*[RateLimited("slow down", retry_after=after) for after in (7.5, 0.25, None)]))
+def test_the_providers_wait_counts_when_it_is_longer(go: Run, waits: list[float]) -> None:
+    errors = [RateLimited("slow down", retry_after=after) for after in (7.5, 0.25, None)]
+    go(steady(attempts=4, first_wait=1, max_wait=2), failing(*errors))
     assert waits == [7.5, 2, 2]
 
 
-def test_a_wish_longer_than_the_budget_ends_it_at_once(go: Run, waits: list[float]) -> None:
-    attempts = Attempts(calm(budget=30))
-    with pytest.raises(RateLimited):
-        go(attempts, failing(RateLimited("slow down", retry_after=31)))
-    assert (attempts.count, waits) == (1, [])
+def test_a_providers_wait_beyond_the_budget_ends_it_at_once(go: Run, waits: list[float]) -> None:
+    _, trace = raises(RateLimited, go, steady(budget=30), failing(RateLimited("slow down", retry_after=31)))
+    assert (trace.attempts, waits) == (1, [])
 
 
 def test_no_wait_goes_beyond_the_budget(go: Run, waits: list[float]) -> None:
-    attempts = Attempts(calm(attempts=99, first_wait=4, max_wait=4, budget=10))
-    with pytest.raises(BackendUnavailable):
-        go(attempts, failing(*[BackendUnavailable("down")] * 99))
+    policy = steady(attempts=99, first_wait=4, max_wait=4, budget=10)
+    _, trace = raises(BackendUnavailable, go, policy, failing(*[BackendUnavailable("down")] * 99))
     assert waits == [4, 4]
-    assert attempts.count == 3
+    assert trace.attempts == 3
 
 
-def test_each_attempt_is_told_how_much_of_the_budget_is_left(go: Run, waits: list[float]) -> None:
-    told = []
+def test_each_attempt_gets_what_is_left_of_the_budget(go: Run, waits: list[float]) -> None:
+    timeouts = []
 
-    def send(left: float) -> str:
-        told.append(left)
+    def send(seconds: float) -> None:
+        timeouts.append(seconds)
         raise BackendUnavailable("down")
 
-    with pytest.raises(BackendUnavailable):
-        go(Attempts(calm(attempts=3, first_wait=2, budget=10)), send)
-    assert told == [10, 8, 4]
+    raises(BackendUnavailable, go, steady(attempts=3, first_wait=2, budget=10), send)
+    assert timeouts == [10, 8, 4]
 
 
 def test_jitter_only_adds_and_is_bounded(go: Run, waits: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(api_attempts.random, "random", lambda: 0.5)
-    go(Attempts(RetryPolicy(first_wait=1, jitter=0.5)), failing(BackendUnavailable("down")))
+    monkeypatch.setattr(random, "random", lambda: 0.5)
+    go(RetryPolicy(first_wait=1, jitter=0.5), failing(BackendUnavailable("down")))
     assert waits == [1.25]
 
 
 def test_many_attempts_do_not_overflow(go: Run, waits: list[float]) -> None:
-    go(Attempts(calm(attempts=2000, first_wait=0.001, max_wait=0.001)), failing(*[BackendUnavailable("down")] * 1500))
+    policy = steady(attempts=2000, first_wait=0.001, max_wait=0.001)
+    go(policy, failing(*[BackendUnavailable("down")] * 1500))
     assert len(waits) == 1500
 
 

@@ -10,8 +10,9 @@ from support.api.rerank_server import Action, Answer, Received, RerankServer
 from support.api.wire_formats import tokens
 
 from rag_rerank import BadResponse, BillingError, RequestTooLarge
-from rag_rerank.backends.api.attempts import RetryPolicy
-from rag_rerank.backends.api.call import estimated_tokens, split
+from rag_rerank.backends.api.base import split
+from rag_rerank.backends.api.pricing import text_tokens
+from rag_rerank.backends.api.retry import RetryPolicy
 
 TEXTS = tuple(f"text {i}: {'warm ' * (i % 7)}dragon {i * 7919 % 1000}" for i in range(5120))
 """As many as two requests and a half need, of the most patient service."""
@@ -120,7 +121,7 @@ def test_one_text_that_is_too_large_is_an_error(provider: Provider, ask: Ask, re
 
 def test_voyage_requests_stay_under_half_the_token_limit_by_estimate(ask: Ask, rerank_server: RerankServer) -> None:
     long = "warm dragon " * 2000  # 6000 tokens by estimate
-    query_and_text = 6000 + estimated_tokens(QUERY)
+    query_and_text = 6000 + text_tokens(QUERY)
     reranker = VOYAGE.reranker(rerank_server, model="rerank-1")  # 300,000 tokens a request
     ask(reranker, (long,) * 60)
     most = 150_000 // query_and_text
@@ -139,7 +140,7 @@ def test_voyage_counts_no_more_of_a_text_than_the_window_that_is_read(ask: Ask, 
 
 def test_voyage_counts_the_query_once_for_each_text(rerank_server: RerankServer) -> None:
     reranker = VOYAGE.make(model="rerank-1", api_key=KEY, retry=RetryPolicy())
-    parts = reranker._parts("q" * 4 * 5000, ["t" * 4] * 60)
+    parts = reranker._split("q" * 4 * 5000, ["t" * 4] * 60)
     assert [len(part) for part in parts] == [29, 29, 2]
 
 
@@ -155,6 +156,6 @@ def test_splitting_keeps_every_position_once_and_in_order() -> None:
 
 
 def test_tokens_are_estimated_by_bytes() -> None:
-    assert estimated_tokens("") == 0
-    assert estimated_tokens("abcde") == 2
-    assert estimated_tokens("温度は") == 3
+    assert text_tokens("") == 0
+    assert text_tokens("abcde") == 2
+    assert text_tokens("温度は") == 3

@@ -97,13 +97,13 @@ def test_qrels_of_another_kind_are_refused(registered: Any, monkeypatch: pytest.
         read("ir_datasets:small/plain")
 
 
-def test_what_ir_datasets_cannot_fetch_is_an_error_of_ours(registered: Any) -> None:
+def test_what_ir_datasets_cannot_fetch_is_an_input_error(registered: Any) -> None:
     Path(registered["qrels_trec"]).unlink()
     with pytest.raises(InputError, match="ir_datasets cannot read 'small/plain'"):
         read("ir_datasets:small/plain")
 
 
-def test_without_ir_datasets_the_install_command_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_ir_datasets_the_install_command_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ir_datasets", None)
     with pytest.raises(MissingExtraError, match=r'pip install "rag-rerank\[datasets\]"'):
         read("ir_datasets:small/plain")

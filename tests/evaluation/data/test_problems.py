@@ -1,4 +1,4 @@
-"""Whatever is wrong with judged data is counted, with its place, or refused where nothing can be done."""
+"""Problems in judged data are counted with their places, or refused where the data are unusable."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from rag_rerank.evaluation.data.judged import Judged
 from rag_rerank.evaluation.data.read import read
 
 Make = Callable[..., Path]
-Told = tuple[str, int, tuple[str, ...]]
+Expected = tuple[str, int, tuple[str, ...]]
 
 
-def told(judged: Judged) -> list[Told]:
+def problems_of(judged: Judged) -> list[Expected]:
     return [(problem.kind, problem.count, problem.examples) for problem in judged.problems]
 
 
 C, Q, J, R = (FILES[name] for name in ("corpus.jsonl", "queries.jsonl", "qrels.tsv", "run.trec"))
 
-TROUBLES: dict[str, tuple[dict[str, str | bytes], Told]] = {
+TROUBLES: dict[str, tuple[dict[str, str | bytes], Expected]] = {
     "queries without judgments": (
         {"queries.jsonl": Q + '{"_id": "q3", "text": "unjudged"}\n'},
         ("queries with no judgments, left out", 1, ("queries.jsonl:3: query 'q3'",)),
@@ -167,16 +167,16 @@ TROUBLES: dict[str, tuple[dict[str, str | bytes], Told]] = {
 
 
 @pytest.mark.parametrize(("changes", "expected"), TROUBLES.values(), ids=TROUBLES)
-def test_each_trouble_is_told_with_its_count_and_places_and_all_else_is_read(
-    make: Make, changes: dict[str, str | bytes], expected: Told
+def test_each_trouble_is_reported_with_its_count_and_places_and_all_else_is_read(
+    make: Make, changes: dict[str, str | bytes], expected: Expected
 ) -> None:
     judged = read(make(changes))
-    assert told(judged) == [expected]
+    assert problems_of(judged) == [expected]
     assert {"q1", "q2"} == {query.id for query in judged.queries}
 
 
 @pytest.mark.parametrize("score", ["nan", "inf", "-inf", "1e999", "high", "1_0", ""])
-def test_a_run_row_whose_score_is_no_finite_number_is_told(make: Make, score: str) -> None:
+def test_a_run_row_whose_score_is_no_finite_number_is_reported(make: Make, score: str) -> None:
     judged = read(make({"run.trec": R.replace(" ", "\t") + f"q2\tQ0\td1\t3\t{score}\tx\n"}))
     [problem] = judged.problems
     assert (problem.kind, problem.count) == ("run rows that cannot be read, left out", 1)
@@ -238,7 +238,7 @@ REFUSED: dict[str, tuple[dict[str, str | bytes | None], str]] = {
 
 
 @pytest.mark.parametrize(("changes", "message"), REFUSED.values(), ids=REFUSED)
-def test_where_nothing_can_be_done_an_error_says_what_and_where(
+def test_unusable_data_raise_an_error_that_says_what_and_where(
     make: Make, changes: dict[str, str | bytes | None], message: str
 ) -> None:
     with pytest.raises(InputError, match=message):
@@ -306,7 +306,7 @@ GOOD = {"id": "q", "query": "x", "candidates": ["one", "two"], "relevant": ["0"]
         ),
     ],
 )
-def test_each_trouble_of_a_file_of_queries_is_told(tmp_path: Path, row: object, expected: tuple[str, str]) -> None:
+def test_each_trouble_of_a_file_of_queries_is_reported(tmp_path: Path, row: object, expected: tuple[str, str]) -> None:
     file = tmp_path / "asked.jsonl"
     file.write_text(lines(GOOD, row))
     [problem] = read(file).problems
@@ -321,15 +321,15 @@ def test_relevance_that_is_no_grade_and_no_id_is_refused(tmp_path: Path, relevan
         read(file)
 
 
-def test_more_candidates_than_the_depth_are_told(tmp_path: Path) -> None:
+def test_more_candidates_than_the_depth_are_reported(tmp_path: Path) -> None:
     file = tmp_path / "asked.jsonl"
     file.write_text(lines({**GOOD, "candidates": ["a", "b", "c", "d"]}))
     judged = read(file, depth=3)
     assert [c.text for c in judged.queries[0].candidates] == ["a", "b", "c"]
-    assert told(judged) == [("candidates below the depth of 3, left out", 1, ("query 'q' has 4",))]
+    assert problems_of(judged) == [("candidates below the depth of 3, left out", 1, ("query 'q' has 4",))]
 
 
-def test_records_that_cannot_be_read_are_told(tmp_path: Path) -> None:
+def test_records_that_cannot_be_read_are_reported(tmp_path: Path) -> None:
     file, qrels = tmp_path / "traces.jsonl", tmp_path / "judged.tsv"
     qrels.write_text("q\tb\t1\n")
     file.write_text(lines({"schema": "rag_rerank.record/1", "query": "x"}, GOOD | {"id": "q"}))

@@ -1,4 +1,4 @@
-"""Every form of judged data, read."""
+"""Every format of judged data is read."""
 
 from __future__ import annotations
 
@@ -175,18 +175,20 @@ def test_judgments_that_are_given_replace_those_of_the_file(tmp_path: Path) -> N
     ]
 
 
-def recorded(query: str, texts: bool = True, **tags: str) -> str:
+def record_line(query: str, texts: bool = True, **tags: str) -> str:
     reranker = build("lexical")
     candidates = (Candidate("a", "nothing here", 2.0, {"lang": "en"}), Candidate("b", f"about {query}", 1.0))
-    asked = CallStarted(reranker=reranker, query=query, candidates=candidates, top_k=1, tags=tags)
+    call = CallStarted(reranker=reranker, query=query, candidates=candidates, top_k=1, tags=tags)
     ranking = reranker.rerank(query, candidates)
-    record = record_of(asked, ranking, None, id="r", time="2026-01-01T00:00:00Z", seconds=0.1, texts=texts)
+    record = record_of(call, ranking, None, id="r", time="2026-01-01T00:00:00Z", seconds=0.1, texts=texts)
     return json.dumps(record.to_dict()) + "\n"
 
 
 def test_records_of_production_are_read_in_the_first_stages_order_and_judged_by_tag_or_hash(tmp_path: Path) -> None:
     file, qrels = tmp_path / "traces.jsonl", tmp_path / "judged.tsv"
-    file.write_text(recorded("snakes", query_id="q1", tenant="t") + recorded("lizards") + recorded("x", texts=False))
+    file.write_text(
+        record_line("snakes", query_id="q1", tenant="t") + record_line("lizards") + record_line("x", texts=False)
+    )
     qrels.write_text(f"q1\tb\t1\n{digest('lizards')}\ta\t2\n")
     judged = read(file, qrels=qrels)
     assert judged.queries == (
@@ -212,7 +214,7 @@ def test_records_of_production_are_read_in_the_first_stages_order_and_judged_by_
 def test_records_need_judgments_and_a_layout_that_is_known(tmp_path: Path) -> None:
     file, qrels = tmp_path / "traces.jsonl", tmp_path / "judged.tsv"
     qrels.write_text("q1\tb\t1\n")
-    file.write_text(recorded("snakes", query_id="q1"))
+    file.write_text(record_line("snakes", query_id="q1"))
     with pytest.raises(ConfigError, match=r"^qrels: .* holds records, which have no judgments"):
         read(file)
     file.write_text('{"schema": "rag_rerank.record/99"}\n')
@@ -232,5 +234,5 @@ def test_arguments_without_a_meaning_are_refused(make: Make, options: dict[str, 
 def test_a_run_beside_a_file_with_candidates_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "asked.jsonl"
     file.write_text(json.dumps({"query": "x", "candidates": ["one"], "relevant": ["0"]}))
-    with pytest.raises(ConfigError, match=r"^run: .* has its candidates in it"):
+    with pytest.raises(ConfigError, match=r"^run: .* holds its candidates"):
         read(file, run="some.trec")

@@ -1,4 +1,4 @@
-"""What is written is read again, and a fingerprint changes with what decides a figure and with nothing else."""
+"""What is written can be read back, and a fingerprint changes only with what decides a figure."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ SCORES = st.floats(allow_nan=False, allow_infinity=False)
 
 @st.composite
 def judged_queries(draw: st.DrawFn, id: str) -> JudgedQuery:
-    found = draw(st.lists(NAMES, min_size=1, max_size=4, unique=True))
-    candidates = tuple(Candidate(d, draw(TEXTS), draw(st.none() | SCORES), draw(PLAIN)) for d in found)
-    grades = {**draw(st.dictionaries(NAMES, st.integers(-2, 3), max_size=4)), draw(st.sampled_from(found)): 1}
+    ids = draw(st.lists(NAMES, min_size=1, max_size=4, unique=True))
+    candidates = tuple(Candidate(d, draw(TEXTS), draw(st.none() | SCORES), draw(PLAIN)) for d in ids)
+    grades = {**draw(st.dictionaries(NAMES, st.integers(-2, 3), max_size=4)), draw(st.sampled_from(ids)): 1}
     text = "q" + draw(TEXTS)
     return JudgedQuery(id=id, text=text, candidates=candidates, grades=grades, metadata=draw(PLAIN))
 
@@ -80,7 +80,7 @@ def test_a_run_comes_back_in_its_order_and_with_its_scores_where_they_fall(
         assert [document for document, _, _ in best] == [document for document, _ in hits]
         if all(one > other for (_, one), (_, other) in pairwise(hits)):
             assert [score for _, score, _ in best] == [score for _, score in hits]
-    assert problems.listed() == ()
+    assert problems.as_tuple() == ()
 
 
 def test_a_ranking_with_ties_and_hits_without_a_score_keeps_its_order_in_a_run(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Who passes what, and what is told of it."""
+"""Which rerankers pass which contrasts, and what the report says."""
 
 import json
 import math
@@ -18,7 +18,7 @@ ANTI_ORACLE = ScriptedReranker(by_text={text: float(i) for c in suite() for i, t
 CONSTANT = ScriptedReranker()
 
 
-def test_who_knows_the_answers_passes_everything() -> None:
+def test_an_oracle_passes_everything() -> None:
     report = probe(ORACLE)
     assert [(row.passed, row.total) for row in report.kinds] == [(15, 15)] * 19
     assert report.missed == ()
@@ -30,13 +30,13 @@ def test_who_knows_the_answers_passes_everything() -> None:
     [ANTI_ORACLE, CONSTANT, Ensemble(members=(ORACLE, ANTI_ORACLE))],
     ids=["anti-oracle", "constant", "two that contradict each other"],
 )
-def test_who_is_wrong_or_cannot_decide_passes_nothing(reranker: ScriptedReranker) -> None:
+def test_a_wrong_or_constant_reranker_passes_nothing(reranker: ScriptedReranker) -> None:
     report = probe(reranker)
     assert report.all.passed == 0
     assert len(report.missed) == report.all.total == len(suite())
 
 
-def test_a_tie_is_told_from_a_wrong_order() -> None:
+def test_a_tie_differs_from_a_wrong_order() -> None:
     assert {row.margin for row in probe(CONSTANT).missed} == {0.0}
     assert all(row.margin is not None and row.margin < 0 for row in probe(ANTI_ORACLE).missed)
 
@@ -100,7 +100,7 @@ def test_passages_that_were_cut_are_counted() -> None:
     assert probe("lexical", kinds=KINDS).truncated == 0
 
 
-def test_a_member_that_is_missing_is_told() -> None:
+def test_a_member_that_is_missing_is_reported() -> None:
     broken = ScriptedReranker(error=TransientError("down"))
     assert probe(Ensemble(members=(ORACLE, broken)), kinds=KINDS).degraded == 30
     assert probe(ORACLE, kinds=KINDS).degraded == 0

@@ -1,4 +1,4 @@
-"""The laws that the contrasts keep."""
+"""Rules that the contrasts keep."""
 
 import hashlib
 import json
@@ -118,7 +118,7 @@ def test_kinds_are_picked_in_the_order_of_the_file() -> None:
 @pytest.mark.parametrize(
     ("kinds", "message"), [(["nmbers"], "did you mean 'numbers'"), ([], "at least one"), ("numbers", "in a list")]
 )
-def test_a_kind_that_there_is_not_is_told(kinds: "list[str] | str", message: str) -> None:
+def test_a_kind_that_there_is_not_is_reported(kinds: "list[str] | str", message: str) -> None:
     with pytest.raises(InputError, match=message):
         suite(kinds)
 

@@ -1,4 +1,4 @@
-"""Faults by name: what a server can do wrong, and what comes of a single attempt."""
+"""Faults by name: what a server can do wrong, and the error of a single attempt."""
 
 from __future__ import annotations
 

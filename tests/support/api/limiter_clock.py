@@ -1,4 +1,4 @@
-"""A clock that stands still until a test moves it."""
+"""A clock that stands still until a test advances it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _PATIENCE = 30  # seconds of the real clock after which a test has failed
 
 
 class ManualClock(Clock):
-    """Threads and tasks that wait do so until the test has moved the time far enough, or their future is done."""
+    """Threads and tasks wait until the test has advanced the time far enough, or their future is done."""
 
     def __init__(self) -> None:
         self._time = 0.0
@@ -57,7 +57,7 @@ class ManualClock(Clock):
         assert over, "nobody moved the clock"
 
     def advance(self, seconds: float) -> None:
-        """Let time pass, and wake whose time has come."""
+        """Let time pass, and wake the threads and tasks that are due."""
         with self._changed:
             self._time += seconds
             self._changed.notify_all()

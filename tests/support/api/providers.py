@@ -1,4 +1,4 @@
-"""The services as the tests see them: how to make a reranker for a server, and what their wire looks like."""
+"""The services as the tests see them: how to make a reranker for a server, and what their requests look like."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from support.api.rerank_server import RerankServer
 from support.api.wire_formats import logit, relevance
 
 from rag_rerank import Ranking, Reranker
-from rag_rerank.backends.api.attempts import RetryPolicy
 from rag_rerank.backends.api.base import ApiReranker
 from rag_rerank.backends.api.dialects import Name
+from rag_rerank.backends.api.retry import RetryPolicy
 from rag_rerank.backends.cohere import CohereReranker
 from rag_rerank.backends.http import HttpReranker
 from rag_rerank.backends.voyage import VoyageReranker
@@ -32,20 +32,20 @@ class Provider:
 
     Args:
         kind: Name in the registry.
-        path: Where the server hears it.
-        said: The field of an error's body that holds the message.
+        path: Path of its requests.
+        message_field: The field of an error's body that holds the message.
         make: Makes the reranker.
-        url: Base URL on a server.
-        package: What it imports.
+        url: Its base URL on a server.
+        package: The package that it imports.
         dialect: Its dialect, where it has no SDK.
-        score: What it gives for a query and a text.
+        score: The score that it gives for a query and a text.
         most: Texts in one request.
-        options: What makes the reranker, beside the key.
+        options: Further arguments of the reranker.
     """
 
     kind: str
     path: str
-    said: str
+    message_field: str
     make: Callable[..., ApiReranker]
     url: Callable[[RerankServer], str]
     package: str
@@ -56,7 +56,7 @@ class Provider:
 
     @property
     def label(self) -> str:
-        """How its messages begin."""
+        """The beginning of its messages."""
         return f"{self.kind}:{self.dialect}" if self.dialect else self.kind
 
     def reranker(self, server: RerankServer, **options: Any) -> ApiReranker:
@@ -65,23 +65,29 @@ class Provider:
         One reranker is made for many requests, and Cohere's client takes 50 ms to make.
         """
         defaults: dict[str, Any] = {"api_key": KEY, "base_url": self.url(server), "retry": RetryPolicy(jitter=0)}
-        return _made(self.make, tuple({**self.options, **defaults, **options}.items()))
+        return _make(self.make, tuple({**self.options, **defaults, **options}.items()))
 
 
 COHERE = Provider("cohere", "/v2/rerank", "message", CohereReranker, lambda server: server.url, "cohere")
 VOYAGE = Provider("voyage", "/v1/rerank", "detail", VoyageReranker, lambda server: server.voyage_url, "voyageai")
 SDKS = (COHERE, VOYAGE)
 
-_SAID = {"cohere": "message", "infinity": "detail", "jina": "message", "mixedbread": "detail", "nim": "detail"}
+_MESSAGE_FIELDS = {
+    "cohere": "message",
+    "infinity": "detail",
+    "jina": "message",
+    "mixedbread": "detail",
+    "nim": "detail",
+}
 _LIMITS = {"infinity": 2048, "nim": 512, "tei": 32}
 _LOGITS = ("infinity", "llamacpp", "nim", "tei")
 
 
-def _of(dialect: str) -> Provider:
+def _provider_of(dialect: str) -> Provider:
     return Provider(
         kind="http",
         path=f"/{dialect}{_PATHS.get(dialect, '/rerank')}",
-        said=_SAID.get(dialect, "error"),
+        message_field=_MESSAGE_FIELDS.get(dialect, "error"),
         make=HttpReranker,
         url=lambda server: server.base(dialect),
         package="httpx",
@@ -93,12 +99,12 @@ def _of(dialect: str) -> Provider:
 
 
 _PATHS = {"cohere": "/v2/rerank", "mixedbread": "/v1/reranking", "nim": "/v1/ranking"}
-DIALECTS = {dialect: _of(dialect) for dialect in get_args(Name)}
+DIALECTS = {dialect: _provider_of(dialect) for dialect in get_args(Name)}
 TEI = DIALECTS["tei"]
 
 
 @cache
-def _made(make: Callable[..., ApiReranker], options: tuple[tuple[str, Any], ...]) -> ApiReranker:
+def _make(make: Callable[..., ApiReranker], options: tuple[tuple[str, Any], ...]) -> ApiReranker:
     return make(**dict(options))
 
 

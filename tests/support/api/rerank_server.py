@@ -1,4 +1,4 @@
-"""A server on 127.0.0.1 that speaks every rerank API that we know, and misbehaves as it is told.
+"""A server on 127.0.0.1 with every rerank API that we know; it misbehaves as scripted.
 
 >>> with RerankServer() as server:
 ...     server.then(Answer(503), Answer(429, {"retry-after": "2"}), Drop(), Hang())   # the next four requests
@@ -6,8 +6,8 @@
 ...     HttpReranker(dialect="tei", base_url=server.base("tei")).rerank(...)
 ...     assert len(server.received) == 4
 
-Where nothing is scripted it answers correctly: `relevance` of query and text (or its logit), rows in shuffled order.
-Scripts and rules are for what is to be reranked; ``server.info`` is what TEI's ``/info`` answers.
+Without a script it answers correctly: `relevance` of query and text (or its logit), rows in shuffled order.
+Scripts and rules are for rerank requests; ``server.info`` is the answer to TEI's ``/info``.
 """
 
 from __future__ import annotations
@@ -32,22 +32,23 @@ class RerankServer:
 
     Attributes:
         url: Where it listens: the ``base_url`` for Cohere's SDK; Voyage's is ``voyage_url``, a dialect's `base`.
-        received: All requests to rerank so far; ``looked`` are the others.
-        info: What TEI says about itself, and keeps to: the JSON of ``/info``, or something else to do.
-        rule: Decides about a request that no script covers; by default a correct answer.
-        heard: Set once a request has arrived.
+        received: All rerank requests so far.
+        info_requests: All other requests so far.
+        info: What TEI says about itself, and obeys: the JSON of ``/info``, or another action.
+        rule: Gives the action for a request that no script covers; by default a correct answer.
+        request_arrived: Set once a request has arrived.
         connections: How many connections were made so far.
     """
 
     def __init__(self) -> None:
         self.received: list[Received] = []
         self.rule: Callable[[Received], Action] = lambda request: Answer()
-        self.looked: list[Received] = []
+        self.info_requests: list[Received] = []
         self.info: dict[str, Any] | Action = dict(TEI_INFO)
         self.connections = 0
         self.in_flight = 0
         self.crashes: list[BaseException] = []
-        self.heard = threading.Event()
+        self.request_arrived = threading.Event()
         self.released = threading.Event()
         self._script: deque[Action] = deque()
         self._lock = threading.Lock()
@@ -60,30 +61,30 @@ class RerankServer:
         return f"{self.url}/{service}"
 
     def then(self, *actions: Action) -> RerankServer:
-        """Script what happens to the next requests, in their order."""
+        """Script the actions for the next requests, in their order."""
         self._script.extend(actions)
         return self
 
     def reset(self) -> None:
-        """Forget all requests, the script and the rule, and let go what hangs."""
+        """Forget all requests, the script and the rule, and release requests that hang."""
         self.released.set()
         self.released = threading.Event()
-        self.heard.clear()
+        self.request_arrived.clear()
         self._script.clear()
-        self.received, self.looked = [], []
+        self.received, self.info_requests = [], []
         self.info = dict(TEI_INFO)
         self.rule = lambda request: Answer()
 
     @contextlib.contextmanager
-    def decided(self, request: Received) -> Iterator[Action]:
-        """Note a request, and say what is to happen to it."""
+    def action_for(self, request: Received) -> Iterator[Action]:
+        """Note a request, and give the action for it."""
         if request.method == "GET":
-            self.looked.append(request)
+            self.info_requests.append(request)
             yield Answer(body=self.info) if isinstance(self.info, dict) else self.info
             return
         with self._lock:
             self.received.append(request)
-            self.heard.set()
+            self.request_arrived.set()
             action = self._script.popleft() if self._script else self.rule(request)
             count = len(request.texts)
             over = self._over(request) if action == Answer() else None
@@ -177,7 +178,7 @@ class _Handler(BaseHTTPRequestHandler):
         raw = self.rfile.read(int(self.headers.get("content-length", 0)))
         headers = {name.lower(): value for name, value in self.headers.items()}
         request = Received(self.command, self.path, headers, json.loads(raw) if raw else None)
-        with self.server.owner.decided(request) as action:
+        with self.server.owner.action_for(request) as action:
             self._act(action, request)
 
     do_GET = do_POST

@@ -1,4 +1,4 @@
-"""What a scripted server can do with a request, and the request as it arrived."""
+"""The actions of a scripted server, and a request as it arrived."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Answer:
         headers: Headers beside content-type and content-length.
         body: A JSON value, or bytes or text as they are; ``None`` for a correct reply.
         rows: Changes the rows of a correct reply.
-        content: Changes the bytes that are sent; their number is told as it is then.
+        content: Changes the bytes that are sent; the header with their number follows.
     """
 
     status: int = 200
@@ -65,12 +65,12 @@ class Received:
 
     @property
     def service(self) -> str:
-        """The service that was asked."""
+        """The service that the request is for."""
         return name_of(self.path)
 
     @property
     def shape(self) -> Shape:
-        """How that service speaks."""
+        """The wire format of that service."""
         return SHAPES[self.service]
 
     @property

@@ -1,4 +1,4 @@
-"""What each service's requests and answers look like, written down from samples of their wire and not from our code."""
+"""The requests and answers of each service, written down from samples of their wire and not from our code."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ Rows = list[dict[str, Any]]
 
 def relevance(query: str, text: str) -> float:
     """The score that the server gives: mostly shared words, and a little of the text's checksum."""
-    asked, found = set(re.findall(r"\w+", query.casefold())), set(re.findall(r"\w+", text.casefold()))
-    return round(0.9 * len(asked & found) / max(1, len(asked)) + 0.1 * zlib.crc32(text.encode()) / 2**32, 6)
+    query_words, text_words = set(re.findall(r"\w+", query.casefold())), set(re.findall(r"\w+", text.casefold()))
+    return round(
+        0.9 * len(query_words & text_words) / max(1, len(query_words)) + 0.1 * zlib.crc32(text.encode()) / 2**32, 6
+    )
 
 
 def logit(query: str, text: str) -> float:
@@ -25,7 +27,7 @@ def logit(query: str, text: str) -> float:
 
 
 def sigmoid(query: str, text: str) -> float:
-    """The score of a server that can give logits, and was not asked to."""
+    """The score of a server that can give logits, and was asked for none."""
     return 1 / (1 + math.exp(-logit(query, text)))
 
 
@@ -40,16 +42,16 @@ def _openai(status: int, words: str) -> Any:
 
 @dataclass(frozen=True)
 class Shape:
-    """One service's wire.
+    """The wire format of one service.
 
     Args:
         texts: Field of the texts.
         rows: Field of the rows; ``None`` where the body is the list.
         score: Field of a row's score.
-        more: What stands beside the rows.
+        more: Other fields of an answer.
         gives: The score of a query and a text, given the request's body.
-        error: The body of an answer that refuses.
-        most: Texts that are taken in one request.
+        error: The body of an error answer.
+        most: Texts in one request at most.
         too_many: Status of more texts than that.
     """
 
@@ -75,14 +77,14 @@ class Shape:
         return [text["text"] if isinstance(text, dict) else text for text in body[self.texts]]
 
     def reply(self, body: Any, change: Callable[[Rows], Any]) -> Any:
-        """The body of a correct answer, rows shuffled, but for what is changed in them."""
+        """The body of a correct answer, with shuffled rows, after a change of them."""
         query, texts, give = self.query(body), self.texts_of(body), self.gives(body)
         rows: Rows = [{"index": i, "relevance_score": give(query, text)} for i, text in enumerate(texts)]
         random.Random(len(texts)).shuffle(rows)
-        changed = change(rows)
-        if isinstance(changed, list) and self.score != "relevance_score":
-            changed = [{self.score if k == "relevance_score" else k: v for k, v in row.items()} for row in changed]
-        return changed if self.rows is None else {self.rows: changed, **self.more(body, tokens(query, texts))}
+        new_rows = change(rows)
+        if isinstance(new_rows, list) and self.score != "relevance_score":
+            new_rows = [{self.score if k == "relevance_score" else k: v for k, v in row.items()} for row in new_rows]
+        return new_rows if self.rows is None else {self.rows: new_rows, **self.more(body, tokens(query, texts))}
 
 
 def _raw(body: Any) -> Callable[[str, str], float]:
@@ -147,6 +149,6 @@ TEI_INFO: Mapping[str, Any] = {
 
 
 def name_of(path: str) -> str:
-    """Which service a path asks: the one that it begins with, else Cohere or Voyage, whose SDKs set their own paths."""
+    """Return the service of a path: its beginning, else Cohere or Voyage, whose SDKs set their own paths."""
     first = path.split("/")[1]
     return first if first in SHAPES else "cohere" if path.endswith("/v2/rerank") else "voyage"

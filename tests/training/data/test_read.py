@@ -22,35 +22,35 @@ Write = Callable[..., Path]
 
 @pytest.fixture
 def write(tmp_path: Path) -> Write:
-    def written(*rows: Any, name: str = "pairs.jsonl") -> Path:
+    def write_rows(*rows: Any, name: str = "pairs.jsonl") -> Path:
         lines = "".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows).encode()
         file = tmp_path / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(gzip.compress(lines) if name.endswith(".gz") else lines)
         return file
 
-    return written
+    return write_rows
 
 
-def told(found: Examples) -> list[tuple[str, float | None, str]]:
-    return [(passage.text, passage.grade, passage.origin) for e in found.examples for passage in e.passages]
+def passages(result: Examples) -> list[tuple[str, float | None, str]]:
+    return [(passage.text, passage.grade, passage.origin) for e in result.examples for passage in e.passages]
 
 
-def counts(found: Examples) -> dict[str, int]:
-    return {problem.kind: problem.count for problem in found.problems}
+def counts(result: Examples) -> dict[str, int]:
+    return {problem.kind: problem.count for problem in result.problems}
 
 
 @pytest.mark.parametrize("name", ["pairs.jsonl", "pairs.jsonl.gz"])
 def test_a_pair_becomes_an_example_with_its_title_before_the_positive(write: Write, name: str) -> None:
-    found = read_examples(write({"query": "warm?", "title": "Pythons", "positive": "They need heat."}, name=name))
+    result = read_examples(write({"query": "warm?", "title": "Pythons", "positive": "They need heat."}, name=name))
     whole = "Pythons They need heat."
     expected = Passage(text=whole, id=digest(whole), grade=1.0, origin="positive")
-    assert found.examples == (Example(query="warm?", passages=(expected,), source="pairs"),)
-    assert found.problems == ()
+    assert result.examples == (Example(query="warm?", passages=(expected,), source="pairs"),)
+    assert result.problems == ()
 
 
 def test_lines_of_one_query_make_one_example_with_all_positives_and_negatives(write: Write) -> None:
-    found = read_examples(
+    result = read_examples(
         write(
             {"query": "q", "positive": ["a", "b"], "negatives": ["x"]},
             {"query": "other", "positive": "c"},
@@ -58,35 +58,35 @@ def test_lines_of_one_query_make_one_example_with_all_positives_and_negatives(wr
             {"query": "q", "positive": "a"},
         )
     )
-    assert [e.query for e in found.examples] == ["q", "other"]
-    assert [(p.text, p.grade) for p in found.examples[0].passages] == [
+    assert [e.query for e in result.examples] == ["q", "other"]
+    assert [(p.text, p.grade) for p in result.examples[0].passages] == [
         ("a", 1.0),
         ("b", 1.0),
         ("x", 0.0),
         ("d", 1.0),
         ("y", 0.0),
     ]
-    assert counts(found) == {
+    assert counts(result) == {
         "passages with two grades for one query, of which the higher counts": 1,
-        "passages that stand twice for one query, of which the first counts": 1,
+        "repeated passages of one query, of which the first counts": 1,
     }
 
 
 def test_a_higher_grade_that_comes_later_counts(write: Write) -> None:
-    found = read_examples(write({"query": "q", "positive": "a", "negatives": ["b"]}, {"query": "q", "positive": "b"}))
-    assert told(found) == [("a", 1.0, "positive"), ("b", 1.0, "positive")]
+    result = read_examples(write({"query": "q", "positive": "a", "negatives": ["b"]}, {"query": "q", "positive": "b"}))
+    assert passages(result) == [("a", 1.0, "positive"), ("b", 1.0, "positive")]
 
 
-def test_what_a_line_says_of_source_and_licence_goes_before_the_arguments(write: Write) -> None:
+def test_source_and_licence_of_a_line_precede_the_arguments(write: Write) -> None:
     file = write(
         {"query": "1", "positive": "a", "source": "org/docs@abc:guide/one.md", "licence": "CC BY 4.0"},
         {"query": "2", "positive": "b", "source": "org/docs@abc:guide/two.md", "licence": "CC BY 4.0"},
         {"query": "3", "positive": "c", "source": "https://example.org/page"},
         {"query": "4", "positive": "d"},
     )
-    found = read_examples(file, name="mine", licence="MIT")
-    assert [e.source for e in found.examples] == ["org/docs@abc", "org/docs@abc", "https://example.org/page", "mine"]
-    assert [(s.name, s.licence, s.path, s.queries, s.pairs) for s in found.sources] == [
+    result = read_examples(file, name="mine", licence="MIT")
+    assert [e.source for e in result.examples] == ["org/docs@abc", "org/docs@abc", "https://example.org/page", "mine"]
+    assert [(s.name, s.licence, s.path, s.queries, s.pairs) for s in result.sources] == [
         ("org/docs@abc", "CC BY 4.0", str(file), 2, 2),
         ("https://example.org/page", "MIT", str(file), 1, 1),
         ("mine", "MIT", str(file), 1, 1),
@@ -94,30 +94,30 @@ def test_what_a_line_says_of_source_and_licence_goes_before_the_arguments(write:
 
 
 def test_several_licences_of_one_source_are_several_sources(write: Write) -> None:
-    found = read_examples(
+    result = read_examples(
         write(
             {"query": "1", "positive": "a", "licence": "CC BY 4.0"},
             {"query": "2", "positive": "b", "licence": "CC BY-SA 4.0"},
             {"query": "3", "positive": "c"},
         )
     )
-    assert [(s.name, s.licence) for s in found.sources] == [
+    assert [(s.name, s.licence) for s in result.sources] == [
         ("pairs (CC BY 4.0)", "CC BY 4.0"),
         ("pairs (CC BY-SA 4.0)", "CC BY-SA 4.0"),
         ("pairs (no licence stated)", None),
     ]
-    assert [e.source for e in found.examples] == [s.name for s in found.sources]
+    assert [e.source for e in result.examples] == [s.name for s in result.sources]
 
 
 def test_the_hash_of_a_source_is_of_its_texts_and_not_of_their_order(write: Write) -> None:
     rows = [{"query": "1", "positive": "a"}, {"query": "2", "positive": "b"}]
     one, other = read_examples(write(*rows)), read_examples(write(*reversed(rows), name="again.jsonl"))
-    changed = read_examples(write(rows[0], {"query": "2", "positive": "B"}))
-    assert one.sources[0].sha256 == other.sources[0].sha256 != changed.sources[0].sha256
+    third = read_examples(write(rows[0], {"query": "2", "positive": "B"}))
+    assert one.sources[0].sha256 == other.sources[0].sha256 != third.sources[0].sha256
 
 
 def test_broken_lines_and_blank_texts_are_left_out_and_counted_with_their_places(write: Write) -> None:
-    found = read_examples(
+    result = read_examples(
         write(
             {"query": "q"},
             "{broken",
@@ -130,14 +130,14 @@ def test_broken_lines_and_blank_texts_are_left_out_and_counted_with_their_places
             {"query": "q", "positive": [" \u200b", "d"], "title": "Title"},
         )
     )
-    assert told(found) == [("a", 1.0, "positive"), ("Title d", 1.0, "positive")]
-    assert {problem.kind: problem.examples[0].split(": ")[0] for problem in found.problems} == {
+    assert passages(result) == [("a", 1.0, "positive"), ("Title d", 1.0, "positive")]
+    assert {problem.kind: problem.examples[0].split(": ")[0] for problem in result.problems} == {
         "lines that are no query with positives and negatives, left out": "pairs.jsonl:1",
         "lines that are no JSON object, left out": "pairs.jsonl:2",
         "passages of a blank query, left out": "pairs.jsonl:8",
         "blank passages, left out": "pairs.jsonl:9",
     }
-    assert counts(found)["lines that are no query with positives and negatives, left out"] == 5
+    assert counts(result)["lines that are no query with positives and negatives, left out"] == 5
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ def test_data_with_nothing_to_learn_is_refused_with_the_reason(
         read_examples(write(*rows))
 
 
-def test_a_source_that_is_not_there_is_refused(tmp_path: Path) -> None:
+def test_a_missing_source_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such file or folder"):
         read_examples(tmp_path / "absent.jsonl")
 
@@ -173,9 +173,9 @@ def folder(write: Write, tmp_path: Path) -> Path:
     return tmp_path / "small"
 
 
-def test_of_a_folder_every_judged_document_is_taken_though_no_first_stage_finds_it(folder: Path) -> None:
-    found = read_examples(folder, licence="CC BY 4.0")
-    assert [(e.query, [(p.id, p.text, p.grade, p.origin) for p in e.passages]) for e in found.examples] == [
+def test_of_a_folder_every_judged_document_is_read_though_no_first_stage_finds_it(folder: Path) -> None:
+    result = read_examples(folder, licence="CC BY 4.0")
+    assert [(e.query, [(p.id, p.text, p.grade, p.origin) for p in e.passages]) for e in result.examples] == [
         (
             "snakes",
             [
@@ -186,7 +186,7 @@ def test_of_a_folder_every_judged_document_is_taken_though_no_first_stage_finds_
         ),
         ("ice", [("d2", "cold", 1.0, "judged")]),
     ]
-    [source] = found.sources
+    [source] = result.sources
     assert (source.name, source.licence, source.path, source.queries, source.pairs) == (
         "small",
         "CC BY 4.0",
@@ -202,9 +202,7 @@ def test_judged_ids_that_are_not_in_the_corpus_are_counted(folder: Path) -> None
     assert problem.examples == ("small: query 'q2', document 'gone'",)
 
 
-def test_the_judgments_that_are_meant_for_training_go_first_and_those_that_are_named_before_them(
-    folder: Path, write: Write
-) -> None:
+def test_named_judgments_precede_those_for_training_which_precede_the_others(folder: Path, write: Write) -> None:
     write("q2\td1\t1", name="small/qrels/train.tsv")
     assert [e.query for e in read_examples(folder).examples] == ["ice"]
     other = write("q1\td2\t1", name="other.tsv")
@@ -220,22 +218,22 @@ def test_one_class_of_judgments_that_is_not_relevant_teaches_nothing(folder: Pat
 def test_lines_with_candidates_give_the_judged_ones(write: Write) -> None:
     row = {"query": "q", "candidates": [{"id": "a", "text": "A"}, "B", {"id": "c", "text": "C"}], "relevant": ["c"]}
     graded = {**row, "query": "graded", "relevant": {"a": 0, "1": 2}}
-    found = read_examples(write(row, graded, name="lines.jsonl"))
-    assert told(found) == [("C", 1.0, "judged"), ("A", 0.0, "judged"), ("B", 2.0, "judged")]
-    assert found.sources[0].name == "lines"
+    result = read_examples(write(row, graded, name="lines.jsonl"))
+    assert passages(result) == [("C", 1.0, "judged"), ("A", 0.0, "judged"), ("B", 2.0, "judged")]
+    assert result.sources[0].name == "lines"
 
 
 def recorded(query: str, *texts: str, **tags: Any) -> Any:
     candidates = tuple(Candidate(f"d{i}", text) for i, text in enumerate(texts))
-    asked = CallStarted(reranker=build("lexical"), query=query, candidates=candidates, tags=tags)
-    ranking = asked.reranker.rerank(query, candidates)
-    return record_of(asked, ranking, None, id="r", time="t", seconds=0.1, texts=True).to_dict()
+    call = CallStarted(reranker=build("lexical"), query=query, candidates=candidates, tags=tags)
+    ranking = call.reranker.rerank(query, candidates)
+    return record_of(call, ranking, None, id="r", time="t", seconds=0.1, texts=True).to_dict()
 
 
 def test_records_with_judgments_are_feedback(write: Write) -> None:
     file = write(recorded("warm snakes", "warm", "cold", query_id="42"), recorded("ice", "snow", "sun"))
     thumbs = write("42 0 d0 1", "42 0 d1 0", f"{digest('ice')} 0 d0 1", name="thumbs.qrels")
-    assert told(read_examples(file, qrels=thumbs)) == [
+    assert passages(read_examples(file, qrels=thumbs)) == [
         ("warm", 1.0, "feedback"),
         ("cold", 0.0, "feedback"),
         ("snow", 1.0, "feedback"),
@@ -244,11 +242,11 @@ def test_records_with_judgments_are_feedback(write: Write) -> None:
         read_examples(file)
 
 
-def test_judgments_that_are_read_already_are_taken_as_they_are() -> None:
+def test_a_judged_is_read_as_it_is() -> None:
     query = JudgedQuery(id="q", text="warm?", candidates=(Candidate("a", "A"), Candidate("b", "B")), grades={"b": 3})
-    found = read_examples(Judged(name="own", queries=(query,)))
-    assert told(found) == [("B", 3.0, "judged")]
-    assert (found.sources[0].name, found.sources[0].path) == ("own", "own")
+    result = read_examples(Judged(name="own", queries=(query,)))
+    assert passages(result) == [("B", 3.0, "judged")]
+    assert (result.sources[0].name, result.sources[0].path) == ("own", "own")
 
 
 def test_judgments_beside_data_that_have_their_own_are_refused(write: Write) -> None:
@@ -260,9 +258,9 @@ def test_judgments_beside_data_that_have_their_own_are_refused(write: Write) -> 
 
 
 def test_no_message_holds_a_text(write: Write) -> None:
-    found = read_examples(
+    result = read_examples(
         write(
             {"query": "secret question", "positive": "a secret"}, {"query": "secret question", "positive": "a secret"}
         )
     )
-    assert "secret" not in repr(found.problems)
+    assert "secret" not in repr(result.problems)

@@ -1,4 +1,4 @@
-"""Nothing stands on both sides, and what was drawn stays where it was."""
+"""Nothing is on both sides, and added data do not move the rest."""
 
 import pytest
 from hypothesis import given
@@ -17,7 +17,7 @@ LINKED = st.lists(
 )
 
 
-def made(rows: list[tuple[int, list[int], int]]) -> Examples:
+def build(rows: list[tuple[int, list[int], int]]) -> Examples:
     return examples(
         *(example(f"query {q}", *(f"Passage {p}!" for p in sorted(set(ps))), source=f"s{s}") for q, ps, s in rows)
     )
@@ -32,10 +32,10 @@ def texts(side: Examples) -> set[str]:
 
 
 @given(LINKED, st.integers(0, 5))
-def test_no_query_and_no_passage_stands_on_both_sides_and_none_is_lost(
+def test_no_query_and_no_passage_is_on_both_sides_and_none_is_lost(
     rows: list[tuple[int, list[int], int]], seed: int
 ) -> None:
-    whole = made(rows)
+    whole = build(rows)
     try:
         training, validation = split(whole, share=0.3, seed=seed)
     except InputError:
@@ -60,24 +60,24 @@ def test_the_same_seed_gives_the_same_sides_and_another_seed_others() -> None:
     assert split(whole, seed=1) != split(whole, seed=2)
 
 
-def test_about_the_share_is_drawn() -> None:
+def test_about_the_share_is_sampled() -> None:
     _, validation = split(examples(*MANY), share=0.2)
     assert 40 <= len(validation.examples) <= 80
 
 
-def test_appended_data_leave_the_rest_where_it_was() -> None:
+def test_added_data_do_not_move_the_rest() -> None:
     _, before = split(examples(*MANY[:200]))
     _, after = split(examples(*MANY, example("query 7", "more of it")))
     assert queries(before) == queries(after) & {e.query for e in MANY[:200]}
 
 
-def test_of_many_sources_whole_ones_are_drawn() -> None:
+def test_of_many_sources_whole_ones_are_sampled() -> None:
     rows = [example(f"query {s} {i}", f"passage {s} {i}", source=f"source {s}") for s in range(60) for i in range(3)]
     training, validation = split(examples(*rows))
-    drawn = {e.source for e in validation.examples}
-    assert drawn and not drawn & {e.source for e in training.examples}
+    sample = {e.source for e in validation.examples}
+    assert sample and not sample & {e.source for e in training.examples}
     assert [source.name for source in validation.sources] == [
-        s for s in dict.fromkeys(e.source for e in rows) if s in drawn
+        s for s in dict.fromkeys(e.source for e in rows) if s in sample
     ]
     assert len(training.sources) + len(validation.sources) == 60
 
@@ -88,7 +88,7 @@ def test_of_few_sources_both_sides_get_some() -> None:
     assert {e.source for e in training.examples} == {e.source for e in validation.examples}
 
 
-def test_a_source_that_is_too_large_is_not_drawn_whole() -> None:
+def test_a_source_that_is_too_large_is_not_sampled_whole() -> None:
     large = [example(f"large {i}", f"large passage {i}", source="large") for i in range(900)]
     rows = [example(f"query {s}", f"passage {s}", source=f"source {s}") for s in range(60)]
     _, validation = split(examples(*large, *rows))
@@ -106,13 +106,13 @@ def test_what_cannot_be_split_is_refused_with_the_reason(rows: list[Example]) ->
         split(examples(*rows))
 
 
-def test_with_one_corpus_for_both_only_queries_stand_on_one_side() -> None:
+def test_with_one_corpus_for_both_only_queries_are_on_one_side() -> None:
     rows = [example(f"query {i}", "the one passage") for i in range(100)]
     training, validation = split(examples(*rows), share=0.3, shared_corpus=True)
     assert validation.examples and not queries(training) & queries(validation)
 
 
 @pytest.mark.parametrize("share", [0, 1, -0.5, 2, float("nan")])
-def test_a_share_that_means_nothing_is_refused(share: float) -> None:
+def test_a_share_out_of_range_is_refused(share: float) -> None:
     with pytest.raises(ConfigError, match=r"^share: must lie between"):
         split(examples(*MANY), share=share)

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import pytest
 from click.testing import CliRunner, Result
 from support.api.rerank_server import Answer, RerankServer
-from support.toy_language import ENDINGS, HELD_OUT, SEEN, checkpoint, examples
+from support.toy_language import ENDINGS, HELD_OUT, TRAINING, checkpoint, examples
 
 from rag_rerank import BillingError, Candidate, PointwiseReranker, Scale, Scores, Usage, build, registry
 from rag_rerank.cli import app
@@ -20,7 +20,7 @@ from rag_rerank.errors import ConfigError, InputError
 from rag_rerank.evaluation import Judged, JudgedQuery, write_jsonl
 from rag_rerank.training.distillation.distill import Distillation, distil
 from rag_rerank.training.distillation.plan import Plan
-from rag_rerank.training.distillation.targets import as_logits, by_teacher, loss_for
+from rag_rerank.training.distillation.targets import as_logits, default_loss, judged_by_teacher
 from rag_rerank.training.settings import TrainingSettings
 
 QUICK = TrainingSettings(
@@ -38,10 +38,10 @@ QUICK = TrainingSettings(
 
 @dataclass(frozen=True, kw_only=True)
 class Ear(PointwiseReranker):
-    """Hears whether the words of a text end as the query does; remembers what it was asked."""
+    """Scores whether the words of a text end like the query; records the queries."""
 
     kind: ClassVar[str] = "ear"
-    asked: ClassVar[list[str]] = []
+    queries: ClassVar[list[str]] = []
 
     @property
     def scale(self) -> Scale:
@@ -52,21 +52,21 @@ class Ear(PointwiseReranker):
         return None
 
     def score(self, query: str, texts: Sequence[str]) -> Scores:
-        self.asked.append(query)
+        self.queries.append(query)
         values = [4.0 if text[-2:] == query[-2:] else -4.0 for text in texts]
         return Scores(values, self.scale, Usage(texts=len(texts)))
 
 
 @pytest.fixture(autouse=True)
 def ear(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """What the teacher was asked."""
+    """Return the queries of the teacher so far."""
     import torch
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     monkeypatch.setattr(registry, "BUILT_IN", {**registry.BUILT_IN, "ear": f"{__name__}:Ear"})
-    Ear.asked.clear()
-    yield Ear.asked
+    Ear.queries.clear()
+    yield Ear.queries
     torch.set_num_threads(threads)
 
 
@@ -84,40 +84,42 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A corpus, queries about it, and judged queries of stems that neither has."""
     folder, chance = tmp_path_factory.mktemp("data"), random.Random(0)
-    texts = passages(200, SEEN, chance)
+    texts = passages(200, TRAINING, chance)
     (folder / "corpus.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
-    (folder / "queries.txt").write_text("\n".join(stem + ending for stem in SEEN for ending in ENDINGS))
+    (folder / "queries.txt").write_text("\n".join(stem + ending for stem in TRAINING for ending in ENDINGS))
     judged = []
     for i in range(30):
-        query, found = HELD_OUT[i] + ENDINGS[i % 4], passages(12, HELD_OUT, chance)
-        chance.shuffle(found)
-        grades = {text: int(text[-2:] == query[-2:]) for text in found}
-        candidates = tuple(Candidate(text, text) for text in found)
+        query, texts = HELD_OUT[i] + ENDINGS[i % 4], passages(12, HELD_OUT, chance)
+        chance.shuffle(texts)
+        grades = {text: int(text[-2:] == query[-2:]) for text in texts}
+        candidates = tuple(Candidate(text, text) for text in texts)
         judged.append(JudgedQuery(id=str(i), text=query, candidates=candidates, grades=grades))
     write_jsonl(folder / "judged.jsonl", Judged(name="held out", queries=tuple(judged)))
     return folder
 
 
 def run(data: Path, base: Path, out: Path, *more: str) -> Result:
-    knobs = ("--epochs", "8", "--batch", "8", "--learning-rate", "3e-3", "--max-length", "32", "--device", "cpu")
-    given = ("--corpus", str(data / "corpus.jsonl"), "--queries", str(data / "queries.txt"), "--depth", "12")
+    settings = ("--epochs", "8", "--batch", "8", "--learning-rate", "3e-3", "--max-length", "32", "--device", "cpu")
+    inputs = ("--corpus", str(data / "corpus.jsonl"), "--queries", str(data / "queries.txt"), "--depth", "12")
     paths = ("--base", str(base), "--out", str(out))
-    return CliRunner().invoke(app, ["distil", *given, *paths, "--student", "1x32", *knobs, *more])
+    return CliRunner().invoke(app, ["distil", *inputs, *paths, "--student", "1x32", *settings, *more])
 
 
 def test_one_command_makes_a_student_that_orders_held_out_truth_as_its_teacher_would(
     data: Path, base: Path, tmp_path: Path, ear: list[str]
 ) -> None:
     out = tmp_path / "student"
-    ended = run(data, base, out, "--teacher", "ear", "--validation", str(data / "judged.jsonl"), "--json")
-    assert ended.exit_code == 0, ended.output
-    found = json.loads(ended.stdout)
-    assert found["teacher"]["label"] == "ear"
-    assert found["judged"]["after"] > found["judged"]["before"] + 0.2
-    assert found["following"]["agreement"]["tau"] > 0.4
-    assert "costs no money" in ended.stderr and "layers 0 of" in ended.stderr and "loss     margin-mse" in ended.stderr
+    result = run(data, base, out, "--teacher", "ear", "--validation", str(data / "judged.jsonl"), "--json")
+    assert result.exit_code == 0, result.output
+    summary = json.loads(result.stdout)
+    assert summary["teacher"]["label"] == "ear"
+    assert summary["judged"]["after"] > summary["judged"]["before"] + 0.2
+    assert summary["following"]["agreement"]["tau"] > 0.4
+    assert (
+        "costs no money" in result.stderr and "layers 0 of" in result.stderr and "loss     margin-mse" in result.stderr
+    )
     record = json.loads((out / "training.json").read_text())
-    assert record["distillation"]["following"] == found["following"]
+    assert record["distillation"]["following"] == summary["following"]
     assert record["distillation"]["queries"]["asked"] == len(ear) == len(set(ear))
     card = (out / "README.md").read_text()
     assert "Kendall's tau-b" in card and "ear" in card and "rag-rerank distil" in card
@@ -129,9 +131,9 @@ def test_one_command_makes_a_student_that_orders_held_out_truth_as_its_teacher_w
     assert not (tmp_path / "student.student").exists() and not (tmp_path / "student.checkpoints").exists()
 
 
-def made(data: Path, base: Path, out: Path, teacher: Any = "ear", **options: Any) -> Distillation:
-    given: dict[str, Any] = {"queries": data / "queries.txt", "settings": replace(QUICK, epochs=0.2), "depth": 8}
-    return distil(data / "corpus.jsonl", teacher, "1x32", out, base=base, **{**given, **options})
+def distil_quickly(data: Path, base: Path, out: Path, teacher: Any = "ear", **options: Any) -> Distillation:
+    defaults: dict[str, Any] = {"queries": data / "queries.txt", "settings": replace(QUICK, epochs=0.2), "depth": 8}
+    return distil(data / "corpus.jsonl", teacher, "1x32", out, base=base, **{**defaults, **options})
 
 
 def api(server: RerankServer) -> dict[str, Any]:
@@ -145,19 +147,19 @@ def api(server: RerankServer) -> dict[str, Any]:
     }
 
 
-def test_a_teacher_that_fails_midway_is_gone_on_with_by_the_same_call(
+def test_the_same_call_resumes_after_a_teacher_failed_midway(
     data: Path, base: Path, tmp_path: Path, rerank_server: RerankServer
 ) -> None:
     rerank_server.then(*[Answer()] * 4, Answer(402))
     for _ in range(2):
         try:
-            done = made(data, base, tmp_path / "out", api(rerank_server), max_pairs=80)
+            outcome = distil_quickly(data, base, tmp_path / "out", api(rerank_server), max_pairs=80)
         except BillingError as error:
-            assert "4 of 10 queries are answered and kept" in str(error)
+            assert "4 of 10 queries are answered and stored" in str(error)
             assert not (tmp_path / "out").exists()
     assert len(rerank_server.received) == 5 + 6
-    assert done.taught.usage.cost == pytest.approx(0.02)
-    assert done.plan.estimate.answered == 4
+    assert outcome.teacher_scores.usage.cost == pytest.approx(0.02)
+    assert outcome.plan.estimate.stored == 4
     texts = [request.body["query"] for request in rerank_server.received]
     assert len(set(texts)) == 10  # the one that failed was asked twice
 
@@ -165,39 +167,39 @@ def test_a_teacher_that_fails_midway_is_gone_on_with_by_the_same_call(
 def test_nothing_is_asked_where_the_plan_is_not_agreed_to(
     data: Path, base: Path, tmp_path: Path, ear: list[str]
 ) -> None:
-    class Refused(Exception):
+    class RefusalError(Exception):
         pass
 
     def refuse(plan: Plan) -> None:
-        assert plan.asked == 10 and plan.student.parameters > 0
-        raise Refused
+        assert plan.question_count == 10 and plan.student.parameters > 0
+        raise RefusalError
 
-    with pytest.raises(Refused):
-        made(data, base, tmp_path / "out", max_pairs=80, agree=refuse)
+    with pytest.raises(RefusalError):
+        distil_quickly(data, base, tmp_path / "out", max_pairs=80, agree=refuse)
     assert ear == []
 
 
-def test_the_command_asks_before_a_provider_is_asked_and_tells_of_its_terms(
+def test_the_command_asks_before_a_provider_is_asked_and_warns_of_its_terms(
     data: Path, base: Path, tmp_path: Path, rerank_server: RerankServer
 ) -> None:
     file = tmp_path / "teacher.json"
     file.write_text(json.dumps(api(rerank_server)))
-    ended = run(data, base, tmp_path / "out", "--teacher", str(file), "--max-pairs", "120")
-    assert ended.exit_code == 1 and "Call it?" in ended.stderr
-    assert "terms may forbid" in ended.stderr and "$0.02" in ended.stderr
+    result = run(data, base, tmp_path / "out", "--teacher", str(file), "--max-pairs", "120")
+    assert result.exit_code == 1 and "Call it?" in result.stderr
+    assert "terms may forbid" in result.stderr and "$0.02" in result.stderr
     dear = run(data, base, tmp_path / "out", "--teacher", str(file), "--ceiling", "0.01", "--yes")
     assert dear.exit_code == 2 and "nothing was asked" in dear.stderr
     assert rerank_server.received == []
 
 
-def test_values_that_mean_nothing_are_refused_before_anything_is_asked(
+def test_values_out_of_range_are_refused_before_anything_is_asked(
     data: Path, base: Path, tmp_path: Path, ear: list[str]
 ) -> None:
-    taken = tmp_path / "taken"
-    taken.mkdir()
-    (taken / "file").touch()
+    occupied = tmp_path / "occupied"
+    occupied.mkdir()
+    (occupied / "file").touch()
     for options, kind, words in (
-        ({"out": taken}, ConfigError, "out: .* exists already"),
+        ({"out": occupied}, ConfigError, "out: .* exists already"),
         ({"share": 1.0}, ConfigError, "share: must be a share"),
         ({"settings": replace(QUICK, loss="bce")}, ConfigError, "loss: 'bce' learns nothing from a teacher"),
         ({"max_pairs": 2}, ConfigError, "max_pairs: 2 pairs are fewer"),
@@ -205,28 +207,28 @@ def test_values_that_mean_nothing_are_refused_before_anything_is_asked(
         ({"queries": None}, InputError, "no pseudo-query can be made"),
         ({"ceiling": -1.0}, ConfigError, "ceiling: must be"),
     ):
-        given: dict[str, Any] = {"out": tmp_path / "out", **options}  # type: ignore[dict-item]
+        arguments: dict[str, Any] = {"out": tmp_path / "out", **options}  # type: ignore[dict-item]
         with pytest.raises(kind, match=words):
-            made(data, base, **given)
+            distil_quickly(data, base, **arguments)
     assert ear == []
 
 
 def test_scores_become_logits_and_keep_their_order() -> None:
-    given = examples(1, teacher=True)
-    query = given.examples[0]
+    data = examples(1, teacher=True)
+    query = data.examples[0]
 
-    def changed(scores: Sequence[float], scale: Scale) -> list[float]:
+    def logits(scores: Sequence[float], scale: Scale) -> list[float]:
         pairs = zip(query.passages, scores, strict=True)
         one = replace(query, passages=tuple(replace(passage, teacher=score) for passage, score in pairs))
-        shown = as_logits(replace(given, examples=(one,)), scale)
-        return [passage.teacher or 0.0 for passage in shown.examples[0].passages]
+        converted = as_logits(replace(data, examples=(one,)), scale)
+        return [passage.teacher or 0.0 for passage in converted.examples[0].passages]
 
-    assert changed([4.0, -4.0, 1.0, 0.0], "sigmoid") == [4.0, -4.0, 1.0, 0.0]
-    assert changed([0.9, 0.1, 0.5, 1.0], "relevance") == pytest.approx([2.197, -2.197, 0.0, 9.21], abs=1e-3)
-    assert changed([3.0, 5.0, 3.0, 5.0], "unbounded") == pytest.approx([-3.0, 3.0, -3.0, 3.0])
-    assert [loss_for(scale) for scale in ("sigmoid", "relevance", "unbounded")] == [*["margin-mse"] * 2, "listwise"]
+    assert logits([4.0, -4.0, 1.0, 0.0], "sigmoid") == [4.0, -4.0, 1.0, 0.0]
+    assert logits([0.9, 0.1, 0.5, 1.0], "relevance") == pytest.approx([2.197, -2.197, 0.0, 9.21], abs=1e-3)
+    assert logits([3.0, 5.0, 3.0, 5.0], "unbounded") == pytest.approx([-3.0, 3.0, -3.0, 3.0])
+    assert [default_loss(scale) for scale in ("sigmoid", "relevance", "unbounded")] == [*["margin-mse"] * 2, "listwise"]
 
 
 def test_grades_are_the_teachers_order_and_ties_are_equal() -> None:
-    (graded,) = by_teacher(examples(1, teacher=True)).queries
-    assert sorted(graded.grades.values()) == [0, 0, 0, 1]
+    (query,) = judged_by_teacher(examples(1, teacher=True)).queries
+    assert sorted(query.grades.values()) == [0, 0, 0, 1]

@@ -1,4 +1,4 @@
-"""Students by name: which layers they keep, how large they are, and what of them is random."""
+"""Students by shape: the layers that they keep, their size, and their random weights."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from support import tiny_checkpoints
 
 from rag_rerank import build
 from rag_rerank.errors import ConfigError, ModelLoadError
-from rag_rerank.training.distillation.student import Student, kept_layers, student_of
+from rag_rerank.training.distillation.student import Student, plan_student, spread_layers
 
 
 @pytest.fixture(scope="module")
@@ -22,12 +22,12 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def stored(folder: Path) -> dict[str, Any]:
     from safetensors.torch import load_file
 
-    found: dict[str, Any] = load_file(folder / "model.safetensors")
-    return found
+    weights: dict[str, Any] = load_file(folder / "model.safetensors")
+    return weights
 
 
 @pytest.mark.parametrize(
-    ("has", "wanted", "kept"),
+    ("available", "count", "layers"),
     [
         (12, 6, (0, 2, 4, 7, 9, 11)),
         (12, 4, (0, 4, 7, 11)),
@@ -37,38 +37,38 @@ def stored(folder: Path) -> dict[str, Any]:
         (6, 6, (0, 1, 2, 3, 4, 5)),
     ],
 )
-def test_layers_are_kept_evenly_from_the_first_to_the_last(has: int, wanted: int, kept: tuple[int, ...]) -> None:
-    assert kept_layers(has, wanted) == kept
+def test_layers_are_kept_evenly_from_the_first_to_the_last(available: int, count: int, layers: tuple[int, ...]) -> None:
+    assert spread_layers(available, count) == layers
 
 
 def test_a_student_of_all_layers_is_the_base_again(base: Path, tmp_path: Path) -> None:
-    whole = student_of("2x32", base=base)
+    whole = plan_student("2x32", base=base)
     assert whole.layers == (0, 1) and not whole.random
-    made = whole.make(tmp_path / "made")
+    checkpoint = whole.write(tmp_path / "student")
     pairs = (tiny_checkpoints.QUERIES[0], list(tiny_checkpoints.DOCUMENTS))
-    with build(f"torch:{base}") as one, build(f"torch:{made}") as other:
+    with build(f"torch:{base}") as one, build(f"torch:{checkpoint}") as other:
         before = [(hit.id, hit.raw_score) for hit in one.rerank(*pairs)]
         assert [(hit.id, hit.raw_score) for hit in other.rerank(*pairs)] == before
 
 
 def test_a_shallow_student_has_the_layer_it_names_and_loads(base: Path, tmp_path: Path) -> None:
-    student = student_of("1x32", base=base)
-    made = student.make(tmp_path / "made")
-    own, theirs = stored(made), stored(base)
+    student = plan_student("1x32", base=base)
+    checkpoint = student.write(tmp_path / "student")
+    own, theirs = stored(checkpoint), stored(base)
     assert not any("layer.1." in name for name in own)
     for name, weight in own.items():
         assert (weight == theirs[name]).all(), name
     assert student.parameters == sum(weight.numel() for weight in own.values())
-    with build(f"torch:{made}") as model:
+    with build(f"torch:{checkpoint}") as model:
         assert len(model.rerank("warm", ["a dragon", "a lake"])) == 2
 
 
 def test_a_student_of_another_width_is_random_says_so_and_is_the_same_for_the_same_seed(
     base: Path, tmp_path: Path
 ) -> None:
-    student = student_of("2x64", base=base)
+    student = plan_student("2x64", base=base)
     assert student.random and "weights are random" in str(student)
-    one, again, other = (stored(student.make(tmp_path / str(i), seed=seed)) for i, seed in enumerate((1, 1, 2)))
+    one, again, other = (stored(student.write(tmp_path / str(i), seed=seed)) for i, seed in enumerate((1, 1, 2)))
     assert all((one[name] == again[name]).all() for name in one)
     assert any((one[name] != other[name]).any() for name in one)
     assert json.loads((tmp_path / "0" / "config.json").read_text())["num_attention_heads"] == 1
@@ -85,29 +85,29 @@ def test_a_base_without_a_head_gets_one(base: Path, tmp_path: Path) -> None:
         (bare / file.name).write_bytes(file.read_bytes())
     weights = {name.removeprefix("bert."): weight for name, weight in stored(base).items() if name.startswith("bert.")}
     save_file(weights, bare / "model.safetensors", metadata={"format": "pt"})
-    made = stored(student_of("1x32", base=bare).make(tmp_path / "made"))
+    checkpoint = stored(plan_student("1x32", base=bare).write(tmp_path / "student"))
     name = "bert.encoder.layer.0.output.dense.weight"
-    assert (made[name] == stored(base)[name]).all()
-    assert made["classifier.weight"].shape == (1, 32)
+    assert (checkpoint[name] == stored(base)[name]).all()
+    assert checkpoint["classifier.weight"].shape == (1, 32)
 
 
-def test_the_size_is_known_before_anything_is_made(base: Path) -> None:
-    student = student_of("1x32", base=base)
+def test_the_size_is_known_before_anything_is_written(base: Path) -> None:
+    student = plan_student("1x32", base=base)
     fp32, int8 = student.megabytes
     assert fp32 == pytest.approx(4 * student.parameters / 1e6)
     assert fp32 / 4 < int8 < fp32 / 3
     assert "MB in int8" in str(student) and "layers 0 of" in str(student)
 
 
-def test_a_folder_is_taken_as_it_stands(base: Path, tmp_path: Path) -> None:
-    student = student_of(str(base))
-    assert (student.made, student.make(tmp_path / "made")) == (False, base)
-    assert not (tmp_path / "made").exists()
+def test_a_folder_is_used_as_it_is(base: Path, tmp_path: Path) -> None:
+    student = plan_student(str(base))
+    assert (student.is_new, student.write(tmp_path / "student")) == (False, base)
+    assert not (tmp_path / "student").exists()
 
 
-def test_what_cannot_be_made_is_refused_with_its_reason(base: Path, tmp_path: Path) -> None:
+def test_an_impossible_student_is_refused_with_the_reason(base: Path, tmp_path: Path) -> None:
     gte = tiny_checkpoints.modernbert(tmp_path / "gte")
-    for shape, given, kind, words in (
+    for shape, folder, kind, words in (
         ("3x32", base, ConfigError, "student: .* has 2 layers"),
         ("3x100", base, ConfigError, "student: the width must be a multiple of 64"),
         ("3x384", None, ConfigError, "base: 3x384 is made from a base model"),
@@ -116,22 +116,22 @@ def test_what_cannot_be_made_is_refused_with_its_reason(base: Path, tmp_path: Pa
         ("1x32", gte, ConfigError, "base: .*'modernbert'"),
     ):
         with pytest.raises(kind, match=words):
-            student_of(shape, base=given)
+            plan_student(shape, base=folder)
 
 
-def test_weights_that_are_torn_or_absent_are_refused_when_the_student_is_made(base: Path, tmp_path: Path) -> None:
+def test_damaged_or_missing_weights_are_refused_when_the_student_is_written(base: Path, tmp_path: Path) -> None:
     from safetensors.torch import save_file
 
-    student: Student = student_of("1x32", base=base)
+    student: Student = plan_student("1x32", base=base)
     damaged = tmp_path / "damaged"
     damaged.mkdir()
     (damaged / "config.json").write_bytes((base / "config.json").read_bytes())
     (damaged / "model.safetensors").write_bytes((base / "model.safetensors").read_bytes()[:1000])
     with pytest.raises(ModelLoadError, match="cannot be read"):
-        student_of("1x32", base=damaged).make(tmp_path / "a")
+        plan_student("1x32", base=damaged).write(tmp_path / "a")
     weights = stored(base)
     del weights["bert.encoder.layer.0.output.dense.weight"]
     save_file(weights, damaged / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(ModelLoadError, match="lacks weights"):
-        student_of("1x32", base=damaged).make(tmp_path / "b")
+        plan_student("1x32", base=damaged).write(tmp_path / "b")
     assert student.layers == (0,)
