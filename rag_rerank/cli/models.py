@@ -55,7 +55,7 @@ def check_models(names: Sequence[str], own: SampleQuestion | None, *, as_json: b
 
 def _at_hand(name: str) -> OnnxReranker:
     reranker = OnnxReranker(model=name.removeprefix("onnx:"))
-    if not reranker.at_hand():
+    if not reranker.is_cached():
         raise ModelLoadError(
             f"{reranker.model_id} has no complete ONNX files in the local cache, and a check downloads nothing; fetch "
             f"them with: rag-rerank pull {reranker.kind}:{reranker.model}, or make them with rag-rerank export"
@@ -66,7 +66,7 @@ def _at_hand(name: str) -> OnnxReranker:
 def _all_at_hand() -> Iterator[OnnxReranker]:
     rows = (row for row in catalogue.models() if row.backend == "onnx")
     named = (OnnxReranker(model=row.alias or row.id) for row in rows)
-    return (reranker for reranker in named if reranker.at_hand())
+    return (reranker for reranker in named if reranker.is_cached())
 
 
 def _page(checks: Sequence[Check], asked: Sequence[SampleQuestion], *, own: bool) -> str:

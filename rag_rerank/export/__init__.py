@@ -181,7 +181,7 @@ def _differences(model: CrossEncoderModel, tokenizer: PairTokenizer, draft: Path
         for query in QUERIES:
             given = exported.score(query, TEXTS).values
             inputs = tokenizer.encode(query, TEXTS, "truncate")
-            for rows, arrays in inputs.batches(_BATCH_TOKENS):
+            for rows, arrays in inputs.batch_arrays(_BATCH_TOKENS):
                 with torch.inference_mode():
                     wanted = model.logits(arrays).tolist()
                 for row, logit in zip(rows, wanted, strict=True):

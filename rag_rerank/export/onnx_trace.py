@@ -70,7 +70,7 @@ def write_onnx(model: CrossEncoderModel, tokenizer: PairTokenizer, graph: Path, 
         def forward(self, *inputs: Any) -> Any:
             return self.cross_encoder(dict(zip(model.inputs, inputs, strict=True)))["scores"]
 
-    _, arrays = next(tokenizer.encode(QUERIES[0], TEXTS, "truncate").batches(10**6))
+    _, arrays = next(tokenizer.encode(QUERIES[0], TEXTS, "truncate").batch_arrays(10**6))
     try:
         with quiet(), warnings.catch_warnings(), torch.inference_mode():
             warnings.simplefilter("ignore")  # the tracer's; what it may get wrong is measured below

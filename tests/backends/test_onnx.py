@@ -91,7 +91,7 @@ def test_scores_do_not_depend_on_the_batches(folder: Path, budget: int) -> None:
 def test_every_input_is_in_one_batch_within_the_budget(lengths: list[int], budget: int) -> None:
     inputs = EncodedPairs([[1] * n for n in lengths], [[0] * n for n in lengths], (), pad=9)
     seen = []
-    for rows, arrays in inputs.batches(budget):
+    for rows, arrays in inputs.batch_arrays(budget):
         assert len(rows) == 1 or arrays["input_ids"].size <= budget
         for i, row in enumerate(rows):
             assert arrays["attention_mask"][i].sum() == lengths[row]

@@ -11,7 +11,6 @@ from support.fake_bench import FakeBench, likes
 
 import rag_rerank.diagnostics.tune
 from rag_rerank import ConfigError, InputError, ModelLoadError, build
-from rag_rerank._lazy import peek
 from rag_rerank.diagnostics.bench import LoadedBench, Timing, interleave
 from rag_rerank.diagnostics.sample_texts import SampleQuestion, questions, skewed
 from rag_rerank.diagnostics.tune import Report, Setting, tune
@@ -212,7 +211,7 @@ def test_the_models_themselves_are_run_and_give_the_scores_that_they_give_elsewh
     assert report.texts == 4
     assert all(row.exact for row in (*report.layouts, *report.budgets, report.chosen))
     assert report.int8 is not None and report.int8[1].tau > 0.5
-    assert peek(reranker, "_staffed") is None  # nothing was loaded into the caller's own
+    assert reranker.stats is None  # nothing was loaded into the caller's own
     with LoadedBench() as bench:
         small, large = replace(reranker, batch_tokens=128), replace(reranker, batch_tokens=2048)
         assert bench.engine(small) is bench.engine(large)

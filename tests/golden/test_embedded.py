@@ -69,7 +69,7 @@ def test_with_weight_on_one_signal_alone_the_model_is_the_encoders_own_cosine(ch
     with torch.no_grad():
         model.module.transformers_model.classifier.weight.copy_(torch.tensor([[1.0, 0, 0, 0, 0, 0, 0]]))
         model.module.transformers_model.classifier.bias.zero_()
-        _, arrays = next(PairTokenizer(folder, 256).encode(query, texts, "truncate").batches(10**6))
+        _, arrays = next(PairTokenizer(folder, 256).encode(query, texts, "truncate").batch_arrays(10**6))
         given = model.logits(arrays)
     encoder = SentenceTransformer(str(ENCODER), device="cpu")
     asked, read = encoder.encode([query]), encoder.encode(texts)

@@ -67,7 +67,7 @@ def test_packed_logits_are_those_of_the_models_own_forward_pass(
     for query in QUERIES:
         ours = reranker.score(query, texts).values
         inputs = reranker._engine.tokenizer.encode(query, texts, "error")
-        for rows, arrays in inputs.batches(10_000):
+        for rows, arrays in inputs.batch_arrays(10_000):
             with torch.inference_mode():
                 theirs = model.module({k: torch.from_numpy(arrays[k]) for k in model.inputs})["scores"].flatten()
             np.testing.assert_allclose([ours[row] for row in rows], theirs.numpy(), rtol=0, atol=1e-4)

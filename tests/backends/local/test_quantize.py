@@ -165,7 +165,7 @@ def test_no_sum_of_two_products_saturates_16_bits() -> None:
 def test_weights_of_made_graphs_take_seven_bits(family: str) -> None:
     with OnnxReranker(model=str(tiny_checkpoints.exported(family)), precision="int8") as reranker:
         reranker.warm_up()
-        model = onnx.load(reranker._engine._kept.file)
+        model = onnx.load(reranker._engine.graph.file)
     matrices = [numpy_helper.to_array(t) for t in model.graph.initializer if t.data_type == TensorProto.INT8]
     assert len(matrices) > 5
     assert all(np.abs(matrix.astype(int)).max() == 63 for matrix in matrices)

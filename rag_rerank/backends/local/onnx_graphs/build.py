@@ -65,7 +65,7 @@ _BATCH_TOKENS = 512
 class Runnable(Protocol):
     """An opened graph: what it gives for batches of arrays."""
 
-    exact: bool
+    equal_lengths: bool
 
     def logits(self, arrays: Mapping[str, Any]) -> list[float]:
         """Return one logit a row."""
@@ -174,7 +174,7 @@ def _logits(graph: Runnable, samples: list[EncodedPairs]) -> list[float]:
     logits = []
     for inputs in samples:
         values = [0.0] * len(TEXTS)
-        for rows, arrays in inputs.batches(_BATCH_TOKENS, exact=graph.exact):
+        for rows, arrays in inputs.batch_arrays(_BATCH_TOKENS, equal_lengths=graph.equal_lengths):
             for row, logit in zip(rows, graph.logits(arrays), strict=True):
                 values[row] = logit
         logits += values
