@@ -14,7 +14,7 @@ from rag_rerank.errors import ConfigError, RerankError
 if TYPE_CHECKING:
     from yaml import MappingNode
 
-__all__ = ["check_folder", "new_folder", "parse_json", "parse_yaml", "parsed", "write", "write_folder"]
+__all__ = ["check_folder", "new_folder", "parse_json", "parse_yaml", "parsed", "sha256_of", "write", "write_folder"]
 
 
 def write(file: Path, content: bytes, *, check: Callable[[Path], None] = lambda draft: None) -> None:
@@ -49,6 +49,21 @@ def write(file: Path, content: bytes, *, check: Callable[[Path], None] = lambda 
             draft.unlink(missing_ok=True)
     except OSError as error:
         raise ConfigError(f"cannot write {file}: {error.strerror or error}") from error
+
+
+def sha256_of(file: Path) -> str:
+    """Return the SHA-256 of the contents of a file, in hexadecimal.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
+    from hashlib import sha256
+
+    digest = sha256()
+    with file.open("rb") as stream:
+        while chunk := stream.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 def check_folder(file: Path) -> None:

@@ -35,8 +35,8 @@ class OnnxReranker(LocalReranker):
     At first use on a CPU a faster graph of the model is built and cached on disk (see
     `rag_rerank.backends.local.onnx_graphs`). For BERT and RoBERTa models it is rewritten: it has no padding, so that
     scores do not depend on the other texts, and its fp32 logits are compared with those of the model's own graph when
-    it is built (see `rag_rerank.backends.local.samples.logit_difference`). For other models, and where the graph cannot
-    be rewritten, ONNX Runtime optimises the model's own graph, and a note in the trace says so.
+    it is built (within 1e-4, relative beyond -1..1). For other models, and where the graph cannot be rewritten, ONNX
+    Runtime optimises the model's own graph, and a note in the trace says so.
 
     Args:
         model: Alias (``"minilm"``), hub id, or a folder with ``model.onnx`` (also below ``onnx/``), ``config.json``

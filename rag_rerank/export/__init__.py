@@ -1,4 +1,8 @@
-"""Turning a safetensors cross-encoder into folders that the ``onnx`` backend loads without torch."""
+"""Export a safetensors cross-encoder to folders that the ``onnx`` backend loads without torch.
+
+`export` writes one folder; `write_forms` traces a model once and writes it with several kinds of weights. How a model
+is traced stands in `onnx_trace`, how its weights are compressed in `compact_weights`.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -24,13 +28,14 @@ from rag_rerank.backends.onnx import OnnxReranker
 from rag_rerank.errors import ModelLoadError
 from rag_rerank.export.compact_weights import compact
 from rag_rerank.export.onnx_trace import OPSET, write_onnx, write_tokenizer
+from rag_rerank.rank_correlation import relative_difference
 
 __all__ = ["ExportReport", "Weights", "copy_checkpoint", "export", "write_forms"]
 
 _BATCH_TOKENS = 2048
 
 _NOT_THE_MODEL = ("trainer_state.json", *RECORDS)
-"""What may lie beside a checkpoint and is no part of the model."""
+"""Files beside a checkpoint that are no part of the model."""
 
 Weights = Literal["fp32", "int8"]
 """How weight matrices are stored."""
@@ -38,13 +43,13 @@ Weights = Literal["fp32", "int8"]
 
 @dataclass(frozen=True, slots=True)
 class ExportReport:
-    """What an export made.
+    """The outcome of an export.
 
     Args:
         path: The folder.
         weights: How the weights are stored.
-        max_difference: Largest difference between the logits of the folder in ONNX Runtime and of PyTorch.
-        pairs: On how many pairs of query and text they were compared.
+        max_difference: Largest difference between a logit of the folder in ONNX Runtime and the one of PyTorch.
+        pairs: How many pairs of query and text were compared.
         bytes: Size of the folder.
     """
 
@@ -66,8 +71,8 @@ def export(
     """Write a cross-encoder as ONNX with its tokenizer, and check its logits before the folder appears.
 
     The folder holds ``model.onnx``, ``config.json``, ``tokenizer.json``, ``tokenizer_config.json`` and
-    ``rag_rerank.json``, which says where it comes from. It is loaded and run by the ``onnx`` backend itself; only if
-    all logits are within `TOLERANCE` of PyTorch's is it put in place.
+    ``rag_rerank.json``, which names its source. The ``onnx`` backend loads and runs it for a check, and it is put in
+    place only if all logits are within `TOLERANCE` of PyTorch's.
 
     Args:
         source: Alias or id of a model, or a folder with a safetensors checkpoint.
@@ -75,8 +80,8 @@ def export(
         revision: Commit, branch or tag on the hub; by default the one that the catalogue pins.
         max_length: Window in tokens that the folder declares; by default the model's own.
         weights: ``"int8"`` stores weight matrices as int8 with one fp32 factor for each output, a fourth of the size;
-            they are expanded at load, and the model computes in fp32. The check above is made before the rounding;
-            by how much the rounded model differs stands in the report and in ``rag_rerank.json``.
+            they are expanded at load, and the model computes in fp32. The check is made before the weights are rounded;
+            the report and ``rag_rerank.json`` say by how much the rounded model differs.
 
     Raises:
         ConfigError: ``out`` holds something, cannot be made, or the disk is full; nothing is written.
@@ -101,11 +106,11 @@ def write_forms(
 
     Args:
         source: As in `export`.
-        forms: Storage of the weights -> a folder, which need not exist, without a model; all on one disk.
+        forms: Way to store the weights -> folder without a model, which need not exist; all on one disk.
         revision: As in `export`.
         max_length: As in `export`.
-        title: What ``rag_rerank.json`` calls the source; by default its id, or the folder as it was given.
-        licence: What ``rag_rerank.json`` names as its licence; by default the catalogue's.
+        title: Name of the source in ``rag_rerank.json``; by default its id, or the folder as it was given.
+        licence: Licence in ``rag_rerank.json``; by default the catalogue's.
 
     Returns:
         A report for each form, in the order of ``forms``.
@@ -117,32 +122,26 @@ def write_forms(
     """
     torch = need("torch", extra="torch")
     need("sentence_transformers", extra="torch")
-    folder = locate(source, backend="torch", revision=revision, patterns=TORCH_FILES, complete=has_checkpoint)
-    causal = causal_architecture(folder)
-    if causal:
-        raise ModelLoadError(
-            f"{folder.name} is a causal language model ({causal}); only cross-encoders can be exported, so use it "
-            'through the "torch" backend'
-        )
+    folder = _locate_cross_encoder(source, revision)
     for form in forms.values():
         form.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=next(iter(forms.values())).parent) as temporary:
         scratch = Path(temporary)
-        whole = forms.get("fp32", scratch / "fp32")
-        whole.mkdir(exist_ok=True)
+        fp32 = forms.get("fp32", scratch / "fp32")
+        fp32.mkdir(exist_ok=True)
         window = folder.max_length(max_length)
-        write_tokenizer(folder, whole, window)
-        tokenizer = PairTokenizer(ModelFolder(whole, folder.name, folder.revision, folder.row), window)
+        write_tokenizer(folder, fp32, window)
+        tokenizer = PairTokenizer(ModelFolder(fp32, folder.name, folder.revision, folder.row), window)
         model = CrossEncoderModel(folder, "cpu", torch.float32)
-        write_onnx(model, tokenizer, scratch / "graph", whole / "model.onnx", folder.name)
-        differences = _checked(_differences(model, tokenizer, whole), folder.name)
-        worst: dict[Weights, float] = {"fp32": max(differences)}
+        write_onnx(model, tokenizer, scratch / "graph", fp32 / "model.onnx", folder.name)
+        differences = _check(_logit_pairs(model, tokenizer, fp32), folder.name)
+        largest: dict[Weights, float] = {"fp32": max(differences)}
         if "int8" in forms:
-            small = forms["int8"]
-            for file in whole.glob("*.json"):
-                shutil.copyfile(file, small / file.name)
-            compact(whole / "model.onnx", small / "model.onnx")
-            worst["int8"] = max(difference for _, difference in _differences(model, tokenizer, small))
+            int8 = forms["int8"]
+            for file in fp32.glob("*.json"):
+                shutil.copyfile(file, int8 / file.name)
+            compact(fp32 / "model.onnx", int8 / "model.onnx")
+            largest["int8"] = max(_difference(*pair) for pair in _logit_pairs(model, tokenizer, int8))
     origin = {
         "source": title or folder.name,
         "revision": folder.revision,
@@ -150,16 +149,16 @@ def write_forms(
     }
     reports = []
     for weights, form in forms.items():
-        _write_origin(form, origin, weights, worst[weights], len(differences))
+        _write_origin(form, origin, weights, largest[weights], len(differences))
         size = sum(file.stat().st_size for file in form.iterdir() if file.is_file())
-        reports.append(ExportReport(form, weights, worst[weights], len(differences), size))
+        reports.append(ExportReport(form, weights, largest[weights], len(differences), size))
     return reports
 
 
 def copy_checkpoint(source: Path, out: Path) -> None:
-    """Copy what the ``torch`` backend reads of a checkpoint, weights unchanged; files that are there already stay.
+    """Copy the files of a checkpoint that the ``torch`` backend reads; files that are already there stay.
 
-    Beside a checkpoint of sentence-transformers there may lie other folders and what a trainer keeps; they stay behind.
+    Other folders beside a checkpoint of sentence-transformers, and the files of a trainer, are not copied.
 
     Raises:
         ModelLoadError: ``modules.json`` cannot be read.
@@ -173,47 +172,62 @@ def copy_checkpoint(source: Path, out: Path) -> None:
                 shutil.copyfile(file, copy)
 
 
-def _differences(model: CrossEncoderModel, tokenizer: PairTokenizer, draft: Path) -> Iterator[tuple[float, float]]:
-    """Yield each logit of the checkpoint, and by how much the folder's differs from it."""
+def _locate_cross_encoder(source: str, revision: str | None) -> ModelFolder:
+    folder = locate(source, backend="torch", revision=revision, patterns=TORCH_FILES, complete=has_checkpoint)
+    causal = causal_architecture(folder)
+    if causal:
+        raise ModelLoadError(
+            f"{folder.name} is a causal language model ({causal}); only cross-encoders can be exported, so use it "
+            'through the "torch" backend'
+        )
+    return folder
+
+
+def _logit_pairs(model: CrossEncoderModel, tokenizer: PairTokenizer, folder: Path) -> Iterator[tuple[float, float]]:
+    """Yield, for each sample pair, the logit of the exported folder and that of the checkpoint."""
     import torch
 
-    with OnnxReranker(model=str(draft), optimize=False) as exported:  # the file itself, not what is made of it later
+    with OnnxReranker(model=str(folder), optimize=False) as exported:  # the file itself, not the graph built from it
         for query in QUERIES:
-            given = exported.score(query, TEXTS).values
+            values = exported.score(query, TEXTS).values
             inputs = tokenizer.encode(query, TEXTS, "truncate")
             for rows, arrays in inputs.batch_arrays(_BATCH_TOKENS):
                 with torch.inference_mode():
-                    wanted = model.logits(arrays).tolist()
-                for row, logit in zip(rows, wanted, strict=True):
-                    difference = abs(given[row] - logit)
-                    yield logit, difference if math.isfinite(difference) else math.inf
+                    logits = model.logits(arrays).tolist()
+                for row, logit in zip(rows, logits, strict=True):
+                    yield values[row], logit
 
 
-def _checked(compared: Iterator[tuple[float, float]], name: str) -> list[float]:
-    """Return the differences, or raise `ModelLoadError` at the first that is more than rounding."""
+def _difference(value: float, logit: float) -> float:
+    difference = abs(value - logit)
+    return difference if math.isfinite(difference) else math.inf
+
+
+def _check(pairs: Iterable[tuple[float, float]], name: str) -> list[float]:
+    """Return the differences of the pairs, or raise `ModelLoadError` at the first that is more than rounding."""
     differences = []
-    for logit, difference in compared:
-        if difference > TOLERANCE * max(1.0, abs(logit)):
+    for value, logit in pairs:
+        differences.append(_difference(value, logit))
+        if not relative_difference(value, logit) <= TOLERANCE:
             raise ModelLoadError(
-                f"the ONNX export of {name} is wrong: a logit differs by {difference:.2g} from PyTorch's "
-                f"{logit:.4g}, and {TOLERANCE:.0e} of it would be let through; nothing was written"
+                f"the ONNX export of {name} is wrong: a logit differs by {differences[-1]:.2g} from PyTorch's "
+                f"{logit:.4g}, and only {TOLERANCE:.0e} of it is allowed; nothing was written"
             )
-        differences.append(difference)
     return differences
 
 
-def _write_origin(form: Path, origin: Mapping[str, Any], weights: Weights, worst: float, pairs: int) -> None:
+def _write_origin(form: Path, origin: Mapping[str, Any], weights: Weights, max_difference: float, pairs: int) -> None:
     from importlib.metadata import version
 
-    whole = {
+    content = {
         **origin,
         "opset": OPSET,
         "weights": weights,
-        "max_difference": worst,
+        "max_difference": max_difference,
         "pairs": pairs,
         "made_by": {
             "rag_rerank": __version__,
             **{name: version(name) for name in ("torch", "sentence-transformers", "transformers")},
         },
     }
-    (form / "rag_rerank.json").write_text(json.dumps(whole, indent=2) + "\n", encoding="utf-8")
+    (form / "rag_rerank.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

@@ -285,22 +285,22 @@ def test_the_comparison_finds_every_array_that_is_a_little_wrong(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Each array in turn; the note says by which logit it was found."""
-    fused = build.rewritten
+    rewrite = build.rewritten
     folder = changed(tmp_path / "m", "bert", distinct)
-    arrays = fused(onnx.load(folder / "model.onnx"), json_of(folder)).graph.initializer
+    arrays = rewrite(onnx.load(folder / "model.onnx"), json_of(folder)).graph.initializer
     floats = [tensor.name for tensor in arrays if tensor.data_type == onnx.TensorProto.FLOAT]
     assert len(floats) > 30
     for name in floats:
 
-        def spoilt(model: Any, config: Any, name: str = name) -> Any:
-            made = fused(model, config)
-            (tensor,) = [tensor for tensor in made.graph.initializer if tensor.name == name]
+        def slightly_wrong(model: Any, config: Any, name: str = name) -> Any:
+            graph = rewrite(model, config)
+            (tensor,) = [tensor for tensor in graph.graph.initializer if tensor.name == name]
             values = numpy_helper.to_array(tensor)
             tensor.CopyFrom(numpy_helper.from_array(values + np.float32(0.02) * np.roll(values, 1), name))
-            return made
+            return graph
 
-        monkeypatch.setattr(build, "rewritten", spoilt)
-        (note,) = made_in(tmp_path / name, folder)
+        monkeypatch.setattr(build, "rewritten", slightly_wrong)
+        (note,) = build_in(tmp_path / name, folder)
         assert note.startswith("runs its own graph: the faster one gave a logit of "), name
 
 
@@ -309,14 +309,14 @@ def json_of(folder: Path) -> dict[str, Any]:
     return content
 
 
-def made_in(draft: Path, folder: Path) -> list[str]:
-    """Make the graph of a folder in a draft folder of our own, and return its notes."""
+def build_in(draft: Path, folder: Path) -> list[str]:
+    """Build the graph of a folder in a new draft folder, and return its notes."""
     draft.mkdir()
     file = folder / "model.onnx"
-    settings = OnnxReranker(model=str(folder))
-    found = ModelFolder(folder, "m", None, None)
+    reranker = OnnxReranker(model=str(folder))
+    model_folder = ModelFolder(folder, "m", None, None)
 
-    def opened(graph: Path, optimised: Path | None) -> _Session:
-        return _Session(graph, "m", settings, made=graph != file, optimised=optimised)
+    def open_graph(graph: Path, optimised: Path | None) -> _Session:
+        return _Session(graph, "m", reranker, is_ready=graph != file, optimised=optimised)
 
-    return build.build(draft, found, file, "fp32", opened)
+    return build.build(draft, model_folder, file, "fp32", open_graph)

@@ -1,4 +1,4 @@
-"""Safetensors checkpoints: what a folder must hold, and cross-encoders loaded from it by sentence-transformers."""
+"""Safetensors checkpoints: which files a folder must hold, and how sentence-transformers loads a cross-encoder."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class CrossEncoderModel:
     """A cross-encoder with one logit, plain or modular, and the inputs that it takes.
 
     ``module`` is sentence-transformers' `CrossEncoder`; its activation is never applied. The last layer computes in
-    fp32 whatever the others compute in, so that logits are fp32 numbers and not coarser ones widened. Where the
-    architecture allows, the layers run on packed tokens (see `PackedModel`); ``layout`` says for the trace which it is.
+    fp32 whatever the others compute in, so that logits have the precision of fp32. Where the architecture allows it,
+    the layers run on packed tokens (see `PackedModel`); ``layout`` is the note on that for the trace.
     """
 
     def __init__(self, folder: ModelFolder, device: str, dtype: Any) -> None:
@@ -82,16 +82,16 @@ class CrossEncoderModel:
 
 
 def cross_encoder(folder: ModelFolder, device: str, dtype: Any, **more: Any) -> Any:
-    """Return sentence-transformers' `CrossEncoder` of a folder, without activation, from safetensors, without its code.
+    """Load sentence-transformers' `CrossEncoder` from the safetensors of a folder, without activation or remote code.
 
     Args:
         folder: The folder.
         device: A torch device.
-        dtype: What its weights are cast to.
-        more: What else `CrossEncoder` is given.
+        dtype: Type that the weights are cast to.
+        more: Further arguments of `CrossEncoder`.
 
     Raises:
-        ModelLoadError: It has no safetensors file, or cannot be loaded.
+        ModelLoadError: The folder has no safetensors file, or cannot be loaded.
     """
     import torch
     from sentence_transformers import CrossEncoder
@@ -110,7 +110,7 @@ def cross_encoder(folder: ModelFolder, device: str, dtype: Any, **more: Any) -> 
                 model_kwargs={"dtype": dtype, "use_safetensors": True},
                 **more,
             )
-    except Exception as error:  # transformers raises whatever the file makes it raise
+    except Exception as error:  # transformers raises many kinds of errors for broken files
         raise ModelLoadError(f"{folder.name} cannot be loaded: {error}") from error
 
 
@@ -128,7 +128,7 @@ def _has_weights(folder: Path) -> bool:
 
 
 def check_weights(folder: ModelFolder) -> None:
-    """Refuse pickled weights and absent ones, before anything is read from them.
+    """Refuse pickled and absent weights before anything is read.
 
     Raises:
         ModelLoadError: Some part of the model has no safetensors file.
@@ -166,9 +166,9 @@ def module_folders(folder: ModelFolder) -> list[str]:
 
 
 def check_trained(encoder: Any, folder: Path) -> list[str]:
-    """Return the weights that are not in the file, and that loading has therefore made up.
+    """Return the names of weights that are not in the file, so that loading has set them to random numbers.
 
-    Where some name is absent, transformers is asked again: it knows which weights are shared and which were renamed.
+    Where a name is absent, transformers decides: it knows which weights are shared and which were renamed.
     """
     from safetensors import safe_open
 
@@ -197,13 +197,13 @@ def _last_layer_in_fp32(module: Any, name: str) -> None:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Hold back the progress bars of transformers: a library does not write to the terminal."""
+    """Switch the progress bars of transformers off: a library does not write to the terminal."""
     from transformers.utils import logging
 
-    shown = logging.is_progress_bar_enabled()
+    was_enabled = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
         yield
     finally:
-        if shown:
+        if was_enabled:
             logging.enable_progress_bar()
