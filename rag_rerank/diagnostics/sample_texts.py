@@ -29,7 +29,7 @@ class SampleQuestion(NamedTuple):
 
 
 def as_read(query: str, texts: Sequence[str]) -> SampleQuestion:
-    """Return query and texts as a reranker reads them: valid Unicode, no blank texts, and no texts for a blank query."""
+    """Return query and texts as a reranker reads them: valid Unicode, no blank texts; none for a blank query."""
     return SampleQuestion(
         valid_unicode(query),
         () if is_blank(query) else tuple(valid_unicode(text) for text in texts if not is_blank(text)),
