@@ -36,7 +36,7 @@ def saved(family: str) -> Path:
     """Return a checkpoint as sentence-transformers saves one, with what a trainer leaves beside it."""
     from sentence_transformers import CrossEncoder
 
-    source = tiny_checkpoints.made(family)
+    source = tiny_checkpoints.checkpoint(family)
     folder = source.with_name(f"{family}-saved")
     with quiet():
         CrossEncoder(str(source), device="cpu", max_length=WINDOW).save_pretrained(str(folder))
@@ -324,8 +324,8 @@ def test_what_is_no_trained_cross_encoder_is_refused_by_its_path(tmp_path: Path)
     weights.write_bytes(weights.read_bytes()[:-1000])
     for source, why in (
         (torn, "cannot be loaded"),
-        (tiny_checkpoints.made("bert", head=False), "would be random"),
-        (tiny_checkpoints.made("qwen3"), "only cross-encoders"),
+        (tiny_checkpoints.checkpoint("bert", head=False), "would be random"),
+        (tiny_checkpoints.checkpoint("qwen3"), "only cross-encoders"),
         (tmp_path / "nowhere", "no such folder"),
     ):
         with pytest.raises(ModelLoadError, match=why) as told:

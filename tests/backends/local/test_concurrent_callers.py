@@ -264,14 +264,14 @@ def test_an_error_keeps_no_text_alive_once_it_is_gone(reranker: Local) -> None:
         __slots__ = ("__weakref__",)
 
     text = Text("break")
-    gone = weakref.ref(text)
+    text_ref = weakref.ref(text)
     gc.disable()
     try:
         with pytest.raises(BackendError):
             reranker.score("q", [text])
         reranker.score("q", ["a"])  # the worker has let go of the call before
         del text
-        assert gone() is None
+        assert text_ref() is None
     finally:
         gc.enable()
 
@@ -303,9 +303,9 @@ def test_loading_and_closing_again_and_again_leaves_no_thread_and_no_engine() ->
         asyncio.run(reranker.arerank("q", ["a"]))
         reranker.close()
     assert set(threading.enumerate()) <= before
-    kept = [weakref.ref(engine) for engine in reranker.engines]
+    engine_refs = [weakref.ref(engine) for engine in reranker.engines]
     reranker.engines.clear()
-    assert len(kept) == 20 and not any(engine() for engine in kept)
+    assert len(engine_refs) == 20 and not any(engine() for engine in engine_refs)
 
 
 def test_a_reranker_that_is_dropped_without_closing_ends_its_threads() -> None:
@@ -361,7 +361,7 @@ def test_pickles_and_copies_carry_no_workers() -> None:
 
 @pytest.fixture(scope="module")
 def tiny() -> Iterator[TorchReranker]:
-    with TorchReranker(model=str(tiny_checkpoints.made("bert")), batch_tokens=64) as tiny:
+    with TorchReranker(model=str(tiny_checkpoints.checkpoint("bert")), batch_tokens=64) as tiny:
         yield tiny
 
 
@@ -382,9 +382,9 @@ def test_no_call_gets_the_scores_of_another(tiny: TorchReranker, calls: list[tup
     with ThreadPoolExecutor(8) as pool:
         there = pool.submit(asyncio.run, at_once())
         together = list(pool.map(lambda call: tiny.score(*call), calls))
-        for scores, wanted in zip([*together, *there.result(SECONDS)], [*alone, *alone], strict=True):
-            assert scores.values == wanted
-            assert scores.usage.texts == len(scores.coverage) == len(wanted)
+        for scores, expected in zip([*together, *there.result(SECONDS)], [*alone, *alone], strict=True):
+            assert scores.values == expected
+            assert scores.usage.texts == len(scores.coverage) == len(expected)
 
 
 def test_batches_of_several_calls_give_each_call_the_scores_it_gets_alone() -> None:

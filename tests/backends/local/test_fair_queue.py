@@ -28,7 +28,7 @@ class Arrival(NamedTuple):
 class Service(NamedTuple):
     """How the calls were served: when each joined, in which order batches ran, when calls were done or cancelled."""
 
-    joined: dict[int, Fraction]
+    join_times: dict[int, Fraction]
     order: list[int]
     done: dict[int, Fraction]
     cancelled: dict[int, tuple[Fraction, Fraction]]  # when, and how much it had received
@@ -48,7 +48,7 @@ def serve(calls: list[Arrival]) -> Service:
             service.idle.append(now)
         while arriving and calls[arriving[0]].at <= now:
             i = arriving.popleft()
-            service.joined[i] = now
+            service.join_times[i] = now
             queue.join(i, [(Fraction(size), size) for size in calls[i].batches])
         i, size = queue.take()
         now += size
@@ -68,22 +68,22 @@ def shared(calls: list[Arrival], service: Service) -> list[Fraction]:
     A call that is cancelled shares until it has received as much as the fair queue gave it, or leaves at once.
     """
     now = Fraction(0)
-    wanted = [Fraction(call.size) for call in calls]
+    due = [Fraction(call.size) for call in calls]
     got = [Fraction(0)] * len(calls)
     done: dict[int, Fraction] = {}
     while len(done) < len(calls):
         for i, (when, received) in service.cancelled.items():
             if when <= now:
-                wanted[i] = max(got[i], min(wanted[i], received)) if i not in done else wanted[i]
-        here = [i for i in range(len(calls)) if i not in done and service.joined[i] <= now]
-        for i in [i for i in here if got[i] >= wanted[i]]:
+                due[i] = max(got[i], min(due[i], received)) if i not in done else due[i]
+        here = [i for i in range(len(calls)) if i not in done and service.join_times[i] <= now]
+        for i in [i for i in here if got[i] >= due[i]]:
             done[i] = now
             here.remove(i)
         events = [
-            when for when in (*service.joined.values(), *(w for w, _ in service.cancelled.values())) if when > now
+            when for when in (*service.join_times.values(), *(w for w, _ in service.cancelled.values())) if when > now
         ]
         if here:
-            events.append(now + min(wanted[i] - got[i] for i in here) * len(here))
+            events.append(now + min(due[i] - got[i] for i in here) * len(here))
         if events:
             for i in here:
                 got[i] += (min(events) - now) / len(here)
@@ -107,7 +107,7 @@ def test_no_call_is_done_later_than_if_all_shared_three_quarters_of_the_worker(c
     equally = shared(calls, service)
     largest = max(size for call in calls for size in call.batches)
     for i, when in service.done.items():
-        began = max(idle for idle in service.idle if idle <= service.joined[i])
+        began = max(idle for idle in service.idle if idle <= service.join_times[i])
         assert when - began <= (equally[i] - began) * Fraction(4, 3) + largest
 
 
@@ -116,10 +116,10 @@ def test_no_call_is_done_later_than_if_all_shared_three_quarters_of_the_worker(c
 def test_every_call_is_done_by_four_times_the_work_of_itself_and_of_those_before_it(calls: list[Arrival]) -> None:
     service = serve(calls)
     largest = max(size for call in calls for size in call.batches)
-    order = list(service.joined)
+    order = list(service.join_times)
     for i, when in service.done.items():
         before = sum(calls[j].size for j in order[: order.index(i) + 1])
-        assert when - service.joined[i] <= 4 * (before + largest)
+        assert when - service.join_times[i] <= 4 * (before + largest)
 
 
 def test_a_large_call_is_not_starved_by_small_ones_that_come_back_at_once() -> None:
@@ -143,7 +143,7 @@ def test_a_large_call_is_not_starved_by_small_ones_that_come_back_at_once() -> N
 @given(st.lists(st.integers(0, 30), min_size=1, max_size=12), st.lists(st.integers(1, 9), min_size=1, max_size=5))
 def test_equal_calls_are_served_one_after_the_other_as_they_came(comes: list[int], batches: list[int]) -> None:
     service = serve([Arrival(when, batches) for when in comes])
-    assert service.order == [i for i in service.joined for _ in batches]
+    assert service.order == [i for i in service.join_times for _ in batches]
 
 
 def test_a_small_call_overtakes_a_large_one_that_has_begun() -> None:
@@ -177,10 +177,10 @@ def test_every_unit_is_taken_once_and_in_its_calls_order_whatever_the_sizes(call
     queue: FairQueue[int] = FairQueue()
     for i, sizes in enumerate(calls):
         queue.join(i, [(size, batch) for batch, size in enumerate(sizes)])
-    taken = list(everything(queue))
+    pairs = list(everything(queue))
     for i, sizes in enumerate(calls):
-        assert [batch for call, batch in taken if call == i] == list(range(len(sizes)))
-    assert len(taken) == sum(map(len, calls))
+        assert [batch for call, batch in pairs if call == i] == list(range(len(sizes)))
+    assert len(pairs) == sum(map(len, calls))
 
 
 @given(
@@ -205,8 +205,8 @@ def test_units_of_one_kind_go_together_once_each_and_within_the_room(
             for i in stops:
                 queue.drop(i)
     dropped = [(i, batch) for i, batches in enumerate(calls) if i in stops for batch in batches]
-    kept = [(i, batch) for i, batches in enumerate(calls) if i not in stops for batch in batches]
-    assert sorted(each for each in ran if each[0] not in stops) == sorted(kept)
+    remaining = [(i, batch) for i, batches in enumerate(calls) if i not in stops for batch in batches]
+    assert sorted(each for each in ran if each[0] not in stops) == sorted(remaining)
     assert all(ran.count(each) <= dropped.count(each) for each in ran if each[0] in stops)
     assert not any(queue.take_compatible((0, group), 1_000) for group in "abc")
 

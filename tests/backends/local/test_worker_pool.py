@@ -139,11 +139,11 @@ def test_a_small_batch_runs_with_compatible_ones_up_to_the_target_size() -> None
     log: list[tuple[str, int]] = []
     together: list[list[str]] = []
 
-    def noted(pairs: Sequence[tuple[Steps, Piece]]) -> list[str]:
+    def run_and_note(pairs: Sequence[tuple[Steps, Piece]]) -> list[str]:
         together.append(run(pairs))
         return together[-1]
 
-    pool = WorkerPool(noted, workers=1, limit=64, target_tokens=5)
+    pool = WorkerPool(run_and_note, workers=1, limit=64, target_tokens=5)
     gate = occupied(pool)
     calls = [
         Steps("a", [2, 6], log, groups=["short", "long"]),
@@ -269,13 +269,13 @@ def test_an_error_ends_its_own_call_only_and_tells_where_it_was(pool: WorkerPool
             raise LookupError("broken")
 
     gate = occupied(pool)
-    before, broken, after = (
+    before, failing, after = (
         pool.submit(Steps(name, [1] * 4, log, do))
         for name, do in (("before", lambda batch: None), ("broken", breaks), ("after", lambda batch: None))
     )
     gate.opened.set()
     with pytest.raises(LookupError, match="broken") as caught:
-        broken.result(SECONDS)
+        failing.result(SECONDS)
     assert "breaks" in [frame.name for frame in traceback.extract_tb(caught.value.__traceback__)]
     assert (before.result(SECONDS)[0], after.result(SECONDS)[0]) == ("before", "after")
     assert [batch for name, batch in log if name == "broken"] == list(range(min(moment + 1, 4)))
@@ -300,7 +300,7 @@ def test_an_error_keeps_nothing_alive_once_it_is_gone(pool: WorkerPool) -> None:
         raise LookupError
 
     task = Steps("broken", act=breaks)
-    gone = weakref.ref(task)
+    reference = weakref.ref(task)
     gc.disable()
     try:
         answer = pool.submit(task)
@@ -308,7 +308,7 @@ def test_an_error_keeps_nothing_alive_once_it_is_gone(pool: WorkerPool) -> None:
             answer.result(SECONDS)
         del task, answer
         pool.submit(Steps("next")).result(SECONDS)  # the worker has let go of the one before
-        assert gone() is None
+        assert reference() is None
     finally:
         gc.enable()
 
@@ -382,12 +382,12 @@ def test_a_pool_that_is_dropped_ends_its_threads() -> None:
     pool.submit(Steps("call", [1] * 4)).result(SECONDS)
     threads = new_threads(before)
     assert threads
-    gone = weakref.ref(pool)
+    reference = weakref.ref(pool)
     del pool
     for thread in threads:
         thread.join(SECONDS)
         assert not thread.is_alive()
-    assert gone() is None
+    assert reference() is None
 
 
 LATE = """
@@ -420,10 +420,10 @@ def test_the_interpreter_ends_while_calls_wait(daemon: bool) -> None:
     script = LATE.replace("DAEMON", str(daemon))
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=SECONDS)
     assert run.returncode == 0 and run.stderr == ""
-    answered = set(run.stdout.splitlines())
-    assert answered >= {f"call {i}" for i in range(4)}
+    answer_names = set(run.stdout.splitlines())
+    assert answer_names >= {f"call {i}" for i in range(4)}
     if not daemon:
-        assert answered >= {f"call {i} again" for i in range(4)}
+        assert answer_names >= {f"call {i} again" for i in range(4)}
 
 
 @settings(max_examples=20)

@@ -140,7 +140,7 @@ def check_weights(folder: ModelFolder) -> None:
         if any(part.glob("pytorch_model*.bin")):
             raise ModelLoadError(
                 f"{folder.name} has pickled weights only ({Path(name) / 'pytorch_model.bin'}), which can run code when "
-                "they are read; save the model anew as safetensors"
+                "they are read; save the model as safetensors"
             )
         if position == 0:
             raise ModelLoadError(
