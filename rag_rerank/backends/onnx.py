@@ -97,7 +97,7 @@ class OnnxReranker(LocalReranker):
         return _onnx_file(folder) is not None and all((folder / f).is_file() for f in ("config.json", "tokenizer.json"))
 
     def close(self) -> None:
-        """Answer the calls that have been accepted, and release the session; a later call loads it anew."""
+        """Answer the calls that have been accepted, and release the session; a later call loads it again."""
         forget(self, "_engine")
         super().close()
 

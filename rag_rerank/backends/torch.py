@@ -85,7 +85,7 @@ class TorchReranker(LocalReranker):
         return has_checkpoint(folder)
 
     def close(self) -> None:
-        """Answer the calls that have been accepted, and release the weights; a later call loads them anew.
+        """Answer the calls that have been accepted, and release the weights; a later call loads them again.
 
         Their GPU memory is released too.
         """

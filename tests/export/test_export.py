@@ -14,11 +14,12 @@ import pytest
 from support import tiny_checkpoints
 from support.tiny_checkpoints import DOCUMENTS, QUERIES
 
-import rag_rerank.export
+import rag_rerank.export.onnx_folder
 from rag_rerank import ConfigError, ModelLoadError
+from rag_rerank.backends.local.samples import TOLERANCE
 from rag_rerank.backends.onnx import OnnxReranker
 from rag_rerank.backends.torch import TorchReranker
-from rag_rerank.export import TOLERANCE, export
+from rag_rerank.export import export
 
 
 @pytest.fixture
@@ -66,7 +67,7 @@ def test_a_checkpoint_without_tokenizer_json_gets_one(tmp_path: Path, out: Path)
 
 
 def test_logits_that_differ_leave_nothing_behind(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, out: Path) -> None:
-    monkeypatch.setattr(rag_rerank.export, "TOLERANCE", 1e-12)
+    monkeypatch.setattr(rag_rerank.export.onnx_folder, "TOLERANCE", 1e-12)
     with pytest.raises(ModelLoadError, match=r"a logit differs by \d\S+ from PyTorch's -?\d\S+, and only 1e-12 of it"):
         export(str(tiny_checkpoints.checkpoint("bert")), out)
     assert list(tmp_path.iterdir()) == []

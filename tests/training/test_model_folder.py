@@ -18,11 +18,13 @@ from support.tiny_checkpoints import DOCUMENTS, LINES, QUERIES
 
 import rag_rerank.export
 import rag_rerank.export.compact_weights
+import rag_rerank.export.onnx_folder
 import rag_rerank.training.model_folder
 from rag_rerank import Calibrated, CalibrationWarning, Candidate, ConfigError, ModelLoadError, Reranker, build
+from rag_rerank.backends.local.samples import TOLERANCE
 from rag_rerank.backends.local.torch_models.checkpoint import quiet
 from rag_rerank.evaluation import Judged, JudgedQuery
-from rag_rerank.export import TOLERANCE, export
+from rag_rerank.export import export
 from rag_rerank.training.model_card.card import Card
 from rag_rerank.training.model_folder import TrainedModel, complete
 
@@ -246,7 +248,7 @@ def test_a_model_is_loaded_and_traced_once(tmp_path: Path, monkeypatch: pytest.M
     import torch
 
     calls = []
-    for owner, name in ((torch.onnx, "export"), (rag_rerank.export, "CrossEncoderModel")):
+    for owner, name in ((torch.onnx, "export"), (rag_rerank.export.onnx_folder, "CrossEncoderModel")):
         real = getattr(owner, name)
         monkeypatch.setattr(
             owner, name, lambda *given, real=real, name=name, **more: (calls.append(name), real(*given, **more))[1]

@@ -206,7 +206,7 @@ class LocalReranker(PointwiseReranker):
                     raise deadline_error(self.label)
             return answer.result()
         except BaseException:
-            answer.cancel()  # if the wait was interrupted, nobody needs the answer
+            answer.cancel()  # if the wait was interrupted, the answer is not needed
             raise
         finally:
             del answer  # it holds its error, whose traceback holds this frame
@@ -238,7 +238,7 @@ class LocalReranker(PointwiseReranker):
         _ = self._runtime
 
     def close(self) -> None:
-        """Answer the calls that have been accepted, and release the model; a later call loads it anew.
+        """Answer the calls that have been accepted, and release the model; a later call loads it again.
 
         A backend forgets its `_engine` before it calls this, so that a call that comes meanwhile does not share the
         engine of the calls that are being answered.

@@ -205,6 +205,7 @@ class WorkerPool:
         started = now()
         try:
             results = self._run_batches([(call.task, batch) for call, batch in pairs])
+            done = list(zip(pairs, results, strict=True))
         except BaseException as error:  # the caller's to handle, whatever it is
             if len(pairs) == 1:
                 self._answer(pairs[0][0], error=error)
@@ -215,7 +216,7 @@ class WorkerPool:
         seconds, size = now() - started, sum(batch.size for _, batch in pairs)
         complete = []
         with self._lock:
-            for (call, batch), result in zip(pairs, results, strict=True):
+            for (call, batch), result in done:
                 call.results.append((batch, result))
                 call.seconds += seconds * batch.size / size
                 call.unfinished -= 1

@@ -295,6 +295,15 @@ def test_closing_answers_what_waits_and_a_later_call_loads_anew(reranker: Local)
     assert len(reranker.engines) == 2
 
 
+def test_there_are_stats_as_long_as_the_model_is_loaded(reranker: Local) -> None:
+    assert reranker.stats is None
+    engine = holding(reranker)
+    assert calls_of(reranker) == 1
+    engine.opened.set()
+    reranker.close()
+    assert reranker.stats is None
+
+
 def test_loading_and_closing_again_and_again_leaves_no_thread_and_no_engine() -> None:
     reranker = Local()
     before = set(threading.enumerate())

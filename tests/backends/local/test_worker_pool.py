@@ -229,6 +229,19 @@ def test_one_call_too_many_is_refused_and_each_way_to_end_frees_a_place() -> Non
     assert pool.stats.calls == 0
 
 
+def test_the_stats_count_waiting_and_running_calls_and_busy_workers() -> None:
+    pool = new_pool()
+    assert pool.stats == IDLE
+    gate = occupied(pool)
+    waiting = [pool.submit(Steps(name, [1, 1])) for name in "ab"]
+    assert pool.stats == PoolStats(waiting=2, running=1, busy_workers=1)
+    assert waiting[0].cancel()
+    assert pool.stats == PoolStats(waiting=1, running=1, busy_workers=1) and pool.stats.calls == 2
+    gate.opened.set()
+    pool.close()
+    assert pool.stats == IDLE
+
+
 @pytest.mark.parametrize("moment", [-1, 0, 2])
 def test_a_cancelled_call_does_nothing_more_and_the_next_one_runs(pool: WorkerPool, moment: int) -> None:
     log: list[tuple[str, int]] = []

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rag_rerank.backends.local.model_files import ModelFolder, read_json
+from rag_rerank.backends.local.model_files import RECORDS, TORCH_FILES, ModelFolder, read_json
 from rag_rerank.backends.local.torch_models.late_interaction import MODEL_TYPE, register
 from rag_rerank.backends.local.torch_models.packed_attention import PackedModel
 from rag_rerank.errors import ModelLoadError
@@ -20,11 +21,16 @@ __all__ = [
     "CrossEncoderModel",
     "check_trained",
     "check_weights",
+    "copy_checkpoint",
     "cross_encoder",
     "has_checkpoint",
     "module_folders",
     "quiet",
 ]
+
+
+_NOT_THE_MODEL = ("trainer_state.json", *RECORDS)
+"""Files beside a checkpoint that are no part of the model."""
 
 
 class CrossEncoderModel:
@@ -163,6 +169,23 @@ def module_folders(folder: ModelFolder) -> list[str]:
         return [module["path"] for module in json.loads(modules.read_text(encoding="utf-8"))]
     except (ValueError, KeyError, TypeError) as error:
         raise ModelLoadError(f"{folder.name}: modules.json cannot be read: {error}") from error
+
+
+def copy_checkpoint(source: Path, out: Path) -> None:
+    """Copy the files of a checkpoint that the ``torch`` backend reads; files that are already there stay.
+
+    Other folders beside a checkpoint of sentence-transformers, and the files of a trainer, are not copied.
+
+    Raises:
+        ModelLoadError: ``modules.json`` cannot be read.
+        OSError: A file cannot be read or written.
+    """
+    for part in module_folders(ModelFolder(source, str(source), None, None)):
+        for file in sorted(file for pattern in TORCH_FILES for file in (source / part).glob(pattern)):
+            copy = out / part / file.name
+            if file.name not in _NOT_THE_MODEL and not copy.exists():
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(file, copy)
 
 
 def check_trained(encoder: Any, folder: Path) -> list[str]:
