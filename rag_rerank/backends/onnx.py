@@ -122,7 +122,7 @@ class OnnxEngine:
         self.tokenizer = PairTokenizer(folder, folder.max_length(reranker.max_length))
         on_cpu = reranker.providers == (_CPU,)
         self.workers = reranker.workers or (max(1, cores() // reranker.threads) if on_cpu else 1)
-        self.notes = folder.unpinned(reranker.revision)
+        self.notes = folder.unpinned_note(reranker.revision)
         if not reranker._optimizes:
             self._session = _Session(file, folder.name, reranker)
             return

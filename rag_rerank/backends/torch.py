@@ -133,7 +133,7 @@ class TorchEngine:
             self.model = CausalModel(folder, template, self.tokenizer.answers, self.device, dtype)
         on_cpu = torch.device(self.device).type == "cpu"
         plain = on_cpu and self.model.dtype == torch.float32
-        self.notes = (*folder.unpinned(reranker.revision), *(() if plain else (self._device_note(),)))
+        self.notes = (*folder.unpinned_note(reranker.revision), *(() if plain else (self._device_note(),)))
         self.batch_tokens = 2048 if on_cpu else 16384
         if not on_cpu:
             self._run_once()

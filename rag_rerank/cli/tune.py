@@ -14,7 +14,7 @@ from rag_rerank.cli.candidates import own_text
 from rag_rerank.cli.config_edit import Place, as_yaml, check_new, edit, find_parts, place_text, put, with_replaced
 from rag_rerank.cli.output import bar, table
 from rag_rerank.config import build, to_config
-from rag_rerank.diagnostics.sample_texts import SampleQuestion, skewed
+from rag_rerank.diagnostics.sample_texts import SampleQuestion, skewed_question
 from rag_rerank.diagnostics.tune import Report, TunedSetting
 from rag_rerank.diagnostics.tune import tune as measure
 from rag_rerank.errors import ConfigError
@@ -53,7 +53,7 @@ def tune(
     root = build(spec)
     if not write:
         check_new(root, spec, out, instead=", or change a config itself with --write")
-    asked = own_text(texts, query) or skewed()
+    asked = own_text(texts, query) or skewed_question()
     tuned, reports = _measured(root, asked, seconds)
     if write:
         changes = {place: report.changes for place, report in reports.items() if report.changes}

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from rag_rerank.text.unicode import is_blank, valid_unicode
 
-__all__ = ["SampleQuestion", "as_read", "questions", "skewed"]
+__all__ = ["SampleQuestion", "as_read", "questions", "skewed_question"]
 
 _FILE = Path(__file__).parents[1] / "models" / "check.jsonl.gz"
 
@@ -44,7 +44,7 @@ def questions() -> tuple[SampleQuestion, ...]:
     return tuple(SampleQuestion(row["query"], tuple(row["texts"])) for row in rows)
 
 
-def skewed(count: int = 100) -> SampleQuestion:
+def skewed_question(count: int = 100) -> SampleQuestion:
     """Return one question with texts of different lengths, as a retriever returns them: most are short, a few long.
 
     The texts are cut from the passages. Their lengths are the quantiles of a lognormal distribution (median 85 words,

@@ -271,7 +271,7 @@ def _check_on_cpu(reranker: LocalReranker, engine: Engine) -> None:
     elif isinstance(reranker, TorchReranker):
         device = str(getattr(engine, "device", "cpu"))
     else:
-        raise ConfigError(f"{reranker.label}: the settings of {reranker.kind!r} are not known to tune")
+        raise ConfigError(f"{reranker.label}: tune does not know the settings of {reranker.kind!r}")
     if device.partition(":")[0] != "cpu":
         raise ConfigError(f"{reranker.label} computes on {device}; tune measures settings of a CPU only")
 

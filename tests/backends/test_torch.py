@@ -379,8 +379,8 @@ def on_the_cpu(model: Any, *arguments: Any) -> Any:
     [
         ("bert", None, "float32", "float32; tokens packed, attention row by row"),
         ("bert", None, "bfloat16", "bfloat16; tokens packed, attention row by row"),
-        ("deberta", None, "float32", "float32; inputs padded: there is no packed way for DebertaV2ForSequ"),
-        ("qwen3", "qwen3", "float32", "float32; inputs padded: there is no packed way for causal models"),
+        ("deberta", None, "float32", "float32; inputs padded: no packed layout for DebertaV2ForSequ"),
+        ("qwen3", "qwen3", "float32", "float32; inputs padded: no packed layout for causal models"),
     ],
 )
 def test_the_trace_says_on_what_and_how_the_scores_were_computed(

@@ -12,7 +12,7 @@ from support.fake_bench import FakeBench, best_at
 import rag_rerank.diagnostics.tune
 from rag_rerank import ConfigError, InputError, ModelLoadError, build
 from rag_rerank.diagnostics.bench import LoadedBench, Timing, interleave
-from rag_rerank.diagnostics.sample_texts import SampleQuestion, questions, skewed
+from rag_rerank.diagnostics.sample_texts import SampleQuestion, questions, skewed_question
 from rag_rerank.diagnostics.tune import Report, Setting, tune
 
 TEXTS = tuple("word " * n for n in range(1, 41))
@@ -205,7 +205,7 @@ def test_spread_is_the_middle_half_and_decides_what_is_faster() -> None:
 
 
 def test_the_models_themselves_are_run_and_give_the_scores_that_they_give_elsewhere() -> None:
-    question = SampleQuestion(questions()[0].query, ("yes", "no", *skewed().texts[:2]))
+    question = SampleQuestion(questions()[0].query, ("yes", "no", *skewed_question().texts[:2]))
     reranker: Any = build({"type": "embedded", "name": "mine"})
     report = tune(reranker, *question, seconds=0.01)
     assert report.texts == 4
@@ -222,6 +222,6 @@ def test_the_models_themselves_are_run_and_give_the_scores_that_they_give_elsewh
 def test_the_packaged_text_is_real_and_skewed() -> None:
     assert [len(question.texts) for question in questions()] == [40] * 6
     assert len({text for question in questions() for text in question.texts}) > 200
-    lengths = sorted(len(text.split()) for text in skewed().texts)
+    lengths = sorted(len(text.split()) for text in skewed_question().texts)
     assert len(lengths) == 100 and lengths[0] < 25 and 80 <= lengths[50] <= 90 and lengths[-1] > 300
-    assert skewed() == skewed()
+    assert skewed_question() == skewed_question()

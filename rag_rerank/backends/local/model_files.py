@@ -67,7 +67,7 @@ class ModelFolder:
             raise ModelLoadError(f"{self.name} reads at most {longest} tokens; max_length={limit} is beyond that")
         return limit or longest
 
-    def unpinned(self, revision: str | None) -> tuple[str, ...]:
+    def unpinned_note(self, revision: str | None) -> tuple[str, ...]:
         """Return a note for the trace where neither the user nor the catalogue names the revision of hub files."""
         pinned = revision or (self.row and self.row.revision)
         if pinned or not self.revision:

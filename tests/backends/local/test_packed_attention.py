@@ -164,9 +164,9 @@ def test_a_torch_that_has_no_such_kernel_yet_is_no_error(monkeypatch: pytest.Mon
     [
         ("bert", "tokens packed, attention row by row"),
         ("xlm-roberta", "tokens packed, attention row by row"),
-        ("deberta", "inputs padded: there is no packed way for DebertaV2ForSequenceClassification"),
-        ("modernbert", "inputs padded: there is no packed way for ModernBertForSequenceClassification"),
-        ("ettin", "inputs padded: there is no packed way for ModernBertModel"),
+        ("deberta", "inputs padded: no packed layout for DebertaV2ForSequenceClassification"),
+        ("modernbert", "inputs padded: no packed layout for ModernBertForSequenceClassification"),
+        ("ettin", "inputs padded: no packed layout for ModernBertModel"),
     ],
 )
 def test_what_is_not_known_stays_padded_and_the_trace_says_so(family: str, layout: str) -> None:

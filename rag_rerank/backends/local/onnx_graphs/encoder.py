@@ -40,9 +40,9 @@ class EncoderWriter(Writer):
         for other in others:
             total = self.node("Add", [total, other], f"{total} and {other}")
         flat = self.node("Reshape", [total, self.integers("flat", -1, self.hidden)], "embedded tokens")
-        return self.normed(flat, self.weights.norm("embeddings.LayerNorm"), "tokens 0")
+        return self.layer_norm(flat, self.weights.norm("embeddings.LayerNorm"), "tokens 0")
 
-    def normed(self, x: str, norm: Norm, name: str) -> str:
+    def layer_norm(self, x: str, norm: Norm, name: str) -> str:
         """Return the layer norm of ``x``, with the model's epsilon."""
         return self.norm(x, norm, name, self.epsilon)
 
@@ -65,7 +65,7 @@ class EncoderWriter(Writer):
         mixed = self.dense(attended, output, f"{name} mixed", few=first_only)
         self.node("Add", [mixed, queries], f"{name} attention")
         norm = self.weights.norm(f"{source}.attention.output.LayerNorm")
-        between = self.normed(f"{name} attention", norm, f"{name} between")
+        between = self.layer_norm(f"{name} attention", norm, f"{name} between")
         inner = self.weights.dense(f"{source}.intermediate.dense")
         wide = self.matrix(between, inner, f"{name} wide", few=first_only)
         bias = self.constant(f"{name} wide.bias", inner.bias)
@@ -73,7 +73,7 @@ class EncoderWriter(Writer):
         narrow = self.dense(active, self.weights.dense(f"{source}.output.dense"), f"{name} narrow", few=first_only)
         self.node("Add", [narrow, between], f"{name} feed-forward")
         last = self.weights.norm(f"{source}.output.LayerNorm")
-        return self.normed(f"{name} feed-forward", last, f"tokens {number + 1}")
+        return self.layer_norm(f"{name} feed-forward", last, f"tokens {number + 1}")
 
     def attention(self, queries: str, tokens: str, source: str, name: str, first_only: bool, apart: str) -> str:
         """Return the attention output of the query tokens over all tokens of their row."""

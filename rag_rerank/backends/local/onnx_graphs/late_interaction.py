@@ -32,13 +32,13 @@ class LateInteractionWriter(EncoderWriter):
 
     def write(self) -> Any:
         """Write the graph, and return the model."""
-        self.lengths()
+        self.write_lengths()
         tokens = self.embeddings(self.positions())
         apart = self.apart()
         for layer in range(self.layers):
             tokens = self.layer(tokens, layer, apart=apart)
         vectors = self.node("Reshape", [tokens, "by row"], "vectors")
-        self.compared()
+        self.write_masks()
         similar = self.similar(vectors)
         signals = [self.cosine(vectors), *self.of_query(similar), self.covered(similar)]
         head = self.weights.dense("classifier", head=True)
@@ -47,7 +47,7 @@ class LateInteractionWriter(EncoderWriter):
         self.dense(self.node("Concat", signals, "signals", axis=1), head, "logits", few=True)
         return self.model(["input_ids", "token_type_ids"])
 
-    def lengths(self) -> None:
+    def write_lengths(self) -> None:
         """Write the length of the inputs, the lengths of their queries, and that of the longest query."""
         self.node("Shape", ["input_ids"], "shape")
         self.node("Gather", ["shape", self.at(1)], "length")
@@ -73,7 +73,7 @@ class LateInteractionWriter(EncoderWriter):
         self.node("Equal", ["asking parts", "asked parts"], "together")
         return self.node("Where", ["together", self.number(0), self.number(NEVER)], "apart")
 
-    def compared(self) -> None:
+    def write_masks(self) -> None:
         """Write the masks of compared tokens, of shape (batch, 1, n): ``asking`` (query) and ``words`` (text)."""
         self.node("Equal", ["token_type_ids", self.integer("step", 1)], "text")
         self.node("Not", ["text"], "query")
@@ -102,7 +102,7 @@ class LateInteractionWriter(EncoderWriter):
         columns = [
             *self.largest(similar),
             *self.same(similar),
-            self.node("Exp", [self.calculated("Mul", "largest", -SOFT)], "softly"),
+            self.node("Exp", [self.apply("Mul", "largest", -SOFT)], "softly"),
             self.split(),
         ]
         self.node("Shape", ["largest"], "one column")
@@ -118,7 +118,7 @@ class LateInteractionWriter(EncoderWriter):
         self.node("Concat", ["asking counted", "telling"], "plain and telling", axis=1)
         self.product("plain and telling", "of each", "sums")
         self.node("Gather", ["sums", self.at(len(columns) - 1)], "weights", axis=2)
-        self.node("Div", ["sums", self.calculated("Max", "weights", _SMALL)], "means")
+        self.node("Div", ["sums", self.apply("Max", "weights", _SMALL)], "means")
         self.node("Reshape", ["means", self.integers("means in a row", 0, -1)], "all means")
         plain = {"matched": 0, "hard": 4}
         telling = {"weighted": 1, "same": 2, "letters": 3, "unknown": 5}
@@ -127,8 +127,8 @@ class LateInteractionWriter(EncoderWriter):
         self.node("Mul", ["unknown", "unknown"], "unknown squared")
         self.node("Mul", ["letters", "unknown squared"], "lexical")
         # Log takes several numbers at once and the rest one by one, with other last digits; ReduceLogSum does not
-        self.node("ReduceLogSum", [self.calculated("Max", "hard", exp(-SOFT))], "logarithm", axes=[1], keepdims=1)
-        return ["matched", "weighted", "same", "lexical", self.calculated("Div", "logarithm", -SOFT)]
+        self.node("ReduceLogSum", [self.apply("Max", "hard", exp(-SOFT))], "logarithm", axes=[1], keepdims=1)
+        return ["matched", "weighted", "same", "lexical", self.apply("Div", "logarithm", -SOFT)]
 
     def largest(self, similar: str) -> list[str]:
         """Return the mean of each query token's largest similarities, and the largest, of shape (batch, longest, 1)."""
@@ -138,7 +138,7 @@ class LateInteractionWriter(EncoderWriter):
         self.node("Where", ["there", "best", self.number(0)], "best there")
         self.total("there counted", "there", axis=2)
         self.total("best there", "best there", axis=2)
-        self.node("Div", ["total best there", self.calculated("Max", "total there", 1)], "few")
+        self.node("Div", ["total best there", self.apply("Max", "total there", 1)], "few")
         self.node("Gather", ["best", self.at(0)], "first best", axis=2)
         return ["few", self.node("Max", ["first best", self.number(-1)], "largest")]
 
@@ -153,9 +153,9 @@ class LateInteractionWriter(EncoderWriter):
         self.node("Relu", ["most similar to same"], "held")
         self.node("Cast", ["same piece"], "same counted", to=1)
         self.total("same counted", "same", axis=2)
-        damping = self.calculated("Add", self.calculated("Mul", "total words", K1 * B / LENGTH), K1 * (1 - B))
+        damping = self.apply("Add", self.apply("Mul", "total words", K1 * B / LENGTH), K1 * (1 - B))
         self.node("Add", ["total same", damping], "damped")
-        self.node("Div", [self.calculated("Mul", "total same", K1 + 1), "damped"], "saturated")
+        self.node("Div", [self.apply("Mul", "total same", K1 + 1), "damped"], "saturated")
         return ["held", "saturated"]
 
     def split(self) -> str:
@@ -172,8 +172,8 @@ class LateInteractionWriter(EncoderWriter):
         self.node("Unsqueeze", [self.of_longest(self.asking), self.at(2)], "asking in a column")
         self.node("Where", ["asking in a column", similar, self.number(NEVER)], "of asking")
         self.node("ReduceMax", ["of asking"], "largest back", axes=[1], keepdims=1)
-        self.product(self.calculated("Max", "largest back", -1), "words counted", "sum back", transB=1)
-        self.node("Div", ["sum back", self.calculated("Max", "total words", _SMALL)], "mean back")
+        self.product(self.apply("Max", "largest back", -1), "words counted", "sum back", transB=1)
+        self.node("Div", ["sum back", self.apply("Max", "total words", _SMALL)], "mean back")
         return self.node("Squeeze", ["mean back", self.at(2)], "covered")
 
     def cosine(self, vectors: str) -> str:
@@ -208,6 +208,6 @@ class LateInteractionWriter(EncoderWriter):
         """Return the matrix product, for each row of the batch."""
         return self.node("FusedMatMul", [a, b], name, "com.microsoft", **transposed)
 
-    def calculated(self, op: str, x: str, value: float) -> str:
+    def apply(self, op: str, x: str, value: float) -> str:
         """Return the result of an operator on ``x`` and a number."""
         return self.node(op, [x, self.number(value)], f"{x} {op} {value}")

@@ -55,7 +55,7 @@ class _Quantizer:
         from onnx import helper
 
         if _opset(model) < _OLDEST:
-            model = _converted(model)
+            model = _convert(model)
         self.model = onnx.ModelProto()
         self.model.CopyFrom(model)
         self.flat = flat
@@ -107,7 +107,7 @@ class _Quantizer:
         import numpy as np
 
         x, matrix = node.input
-        tokens, factors, zero = self._rounded(x, len(weight))
+        tokens, factors, zero = self._round(x, len(weight))
         largest = np.abs(weight).max(axis=0) / np.float32(_WEIGHT_STEPS)
         largest[largest == 0] = 1
         bytes_, name = np.round(weight / largest).astype(np.int8), node.output[0]
@@ -127,7 +127,7 @@ class _Quantizer:
         self._node("Concat", [f"{x}.outer shape", f"{name}.width"], f"{name}.shape", axis=0)
         self._node("Reshape", [f"{name}.flat", f"{name}.shape"], name)
 
-    def _rounded(self, x: str, width: int) -> tuple[str, str, str]:
+    def _round(self, x: str, width: int) -> tuple[str, str, str]:
         """Return the bytes of an activation (tokens, width), the factor of each token, and where zero lies."""
         import numpy as np
 
@@ -177,7 +177,7 @@ def _inputs(nodes: Any) -> Iterator[str]:
                 yield from (output.name for output in graph.output)
 
 
-def _converted(model: Any) -> Any:
+def _convert(model: Any) -> Any:
     from onnx import version_converter
 
     try:

@@ -106,7 +106,7 @@ class CausalModel:
     positions count from the first token and no token attends to padding.
     """
 
-    layout = "inputs padded: there is no packed way for causal models"
+    layout = "inputs padded: no packed layout for causal models"
 
     def __init__(
         self, folder: ModelFolder, template: PromptTemplate, answers: Sequence[int], device: str, dtype: Any

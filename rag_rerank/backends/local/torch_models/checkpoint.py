@@ -69,7 +69,7 @@ class CrossEncoderModel:
         self.layout = (
             f"tokens packed, {self._packed.attention}"
             if self._packed
-            else f"inputs padded: there is no packed way for {type(encoder).__name__}"
+            else f"inputs padded: no packed layout for {type(encoder).__name__}"
         )
 
     def logits(self, arrays: Mapping[str, Any]) -> torch.Tensor:

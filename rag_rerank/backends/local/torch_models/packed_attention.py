@@ -121,7 +121,7 @@ class PackedBatch:
         ends = torch.nn.functional.pad(lengths.cumsum(0), (1, 0)).to(torch.int32)
         return cls(slots.to(device), ends.to(device), width)
 
-    def padded(self, tokens: torch.Tensor) -> torch.Tensor:
+    def pad(self, tokens: torch.Tensor) -> torch.Tensor:
         """Return (tokens, heads, size) as (rows, heads, width, size), with zeros where there is no token."""
         rows = len(self.ends) - 1
         slots = tokens.new_zeros(rows * self.width, *tokens.shape[1:])
@@ -154,7 +154,7 @@ def padded_attention(
     """Attend with padding inside the attention only; on any device, in any precision."""
     import torch
 
-    padded = query_layout.padded(q), layout.padded(k), layout.padded(v)
+    padded = query_layout.pad(q), layout.pad(k), layout.pad(v)
     attended = torch.nn.functional.scaled_dot_product_attention(*padded, attn_mask=layout.mask())
     return attended.transpose(1, 2).flatten(0, 1)[query_layout.slots]
 
