@@ -5,12 +5,12 @@
 The work is the same for every row: ``--calls`` calls of ``--candidates`` texts of skewed length (lognormal, fixed
 seed). The callers take the calls from one list, each starting the next as soon as it has an answer; the batch caller
 ranks all texts in one call. A ratio is the throughput of a row over that of the batch calls just before and after it;
-the ratio by CPU time is the one to look at where the machine does other things too. A stall is how much later than
-asked a coroutine is woken that sleeps 1 ms at a time; the first line says what that is while nothing runs. Its CPU time
-is what the whole process computed meanwhile: on a machine that does other things, the nearer figure of the two.
+look at the ratio by CPU time where the machine is busy with other things. A stall is how late a coroutine is woken
+that sleeps 1 ms at a time; the first line gives it for an idle loop. Its CPU time
+is what the whole process computed meanwhile: on a busy machine it is the more reliable figure of the two.
 
-The last lines rank ``--many`` candidates, asynchronously and without the model's forward passes, so that what stalls is
-all the rest: checks, tokenising, sorting, the trace.
+The last lines rank ``--many`` candidates, asynchronously and without the model's forward passes, so that only the rest
+can stall the loop: checks, tokenising, sorting, the trace.
 """
 
 from __future__ import annotations
@@ -58,8 +58,8 @@ def texts_of(count: int, seed: int = 0) -> list[str]:
 
 
 @asynccontextmanager
-async def watched() -> Iterator[list[float]]:
-    """Yield a list that holds the largest stall of the loop, by the clock and by CPU time, once the block is left."""
+async def largest_stalls() -> Iterator[list[float]]:
+    """Yield a list that holds, after the block, the largest stall of the loop, by the clock and by CPU time."""
     largest = [0.0, 0.0]
     done = asyncio.Event()
 
@@ -82,12 +82,12 @@ async def watched() -> Iterator[list[float]]:
 
 
 def sync_callers(reranker: Reranker, calls: list[list[str]], callers: int) -> tuple[list[float], None]:
-    taken, lock, seconds = iter(calls), threading.Lock(), []
+    pending, lock, seconds = iter(calls), threading.Lock(), []
 
     def work() -> None:
         while True:
             with lock:
-                texts = next(taken, None)
+                texts = next(pending, None)
             if texts is None:
                 return
             before = time.perf_counter()
@@ -101,16 +101,16 @@ def sync_callers(reranker: Reranker, calls: list[list[str]], callers: int) -> tu
 
 
 def async_callers(reranker: Reranker, calls: list[list[str]], callers: int) -> tuple[list[float], float]:
-    taken, seconds = iter(calls), []
+    pending, seconds = iter(calls), []
 
     async def work() -> None:
-        for texts in taken:
+        for texts in pending:
             before = time.perf_counter()
             await reranker.arerank(QUERY, texts)
             seconds.append(time.perf_counter() - before)
 
     async def run() -> float:
-        async with watched() as largest:
+        async with largest_stalls() as largest:
             await asyncio.gather(*(work() for _ in range(callers)))
         return largest[0]
 
@@ -118,15 +118,15 @@ def async_callers(reranker: Reranker, calls: list[list[str]], callers: int) -> t
     return seconds, stall
 
 
-def timed(work: Callable[[], object]) -> tuple[float, float, object]:
+def time_of(work: Callable[[], object]) -> tuple[float, float, object]:
     wall, cpu = time.perf_counter(), time.process_time()
-    found = work()
-    return time.perf_counter() - wall, time.process_time() - cpu, found
+    result = work()
+    return time.perf_counter() - wall, time.process_time() - cpu, result
 
 
-def stalled(work: Callable[[], Awaitable[object]]) -> list[float]:
+def stalls_of(work: Callable[[], Awaitable[object]]) -> list[float]:
     async def run() -> list[float]:
-        async with watched() as largest:
+        async with largest_stalls() as largest:
             await work()
         return largest
 
@@ -145,7 +145,7 @@ def main() -> None:
     parser.add_argument("--callers", type=int, nargs="+", default=[1, 4, 16, 64])
     parser.add_argument("--calls", type=int, default=64)
     parser.add_argument("--candidates", type=int, default=20)
-    parser.add_argument("--many", type=int, default=10_000, help="candidates of the call whose stalls are looked for")
+    parser.add_argument("--many", type=int, default=10_000, help="candidates of the call whose stalls are measured")
     options = parser.parse_args()
     warnings.simplefilter("ignore", TruncationWarning)
     reranker = (rag_rerank.load if Path(options.model).is_file() else rag_rerank.build)(options.model)
@@ -153,24 +153,24 @@ def main() -> None:
     calls = [everything[i : i + options.candidates] for i in range(0, len(everything), options.candidates)]
     reranker.rerank(QUERY, everything[:8])
     print(f"{options.model}: {options.calls} calls of {options.candidates} texts; stall of an idle loop:", end=" ")
-    print(f"{1000 * max(stalled(lambda: asyncio.sleep(0.2))[0] for _ in range(5)):.0f} ms")
+    print(f"{1000 * max(stalls_of(lambda: asyncio.sleep(0.2))[0] for _ in range(5)):.0f} ms")
 
     def batch() -> tuple[float, float, object]:
-        return timed(lambda: reranker.rerank(QUERY, everything))
+        return time_of(lambda: reranker.rerank(QUERY, everything))
 
     before = batch()
     print(f"one batch call: {len(everything) / before[0]:.1f} texts/s, {before[1]:.1f} s of CPU", flush=True)
     print("world  callers  texts/s  ratio  by CPU  p50 s  p95 s  largest stall ms")
     for callers in options.callers:
         for world, run in (("sync", sync_callers), ("async", async_callers)):
-            wall, cpu, (seconds, stall) = timed(lambda run=run, callers=callers: run(reranker, calls, callers))
+            wall, cpu, (seconds, stall) = time_of(lambda run=run, callers=callers: run(reranker, calls, callers))
             after = batch()
             ratio, by_cpu = ((before[i] + after[i]) / 2 / took for i, took in enumerate((wall, cpu)))
             half, most = (sorted(seconds)[min(len(seconds) - 1, int(len(seconds) * part))] for part in (0.5, 0.95))
-            shown = "-" if stall is None else f"{1000 * stall:.0f}"
+            stall_text = "-" if stall is None else f"{1000 * stall:.0f}"
             print(
                 f"{world:5}  {callers:7}  {len(everything) / wall:7.1f}  {ratio:5.2f}  {by_cpu:6.2f}  {half:5.2f}  "
-                f"{most:5.2f}  {shown:>16}",
+                f"{most:5.2f}  {stall_text:>16}",
                 flush=True,
             )
             before = after
@@ -179,7 +179,7 @@ def main() -> None:
     lexicon = ScriptedReranker(by_text={text: float(i) for i, text in enumerate(many)})
     cascade = Cascade(stages=(Stage(reranker=lexicon), Stage(reranker=reranker, depth=100)))
     for name, which in (("scripted scores", lexicon), (options.model, reranker), ("a cascade to 100", cascade)):
-        stalls = [stalled(lambda which=which: which.arerank(QUERY, many)) for _ in range(5)]
+        stalls = [stalls_of(lambda which=which: which.arerank(QUERY, many)) for _ in range(5)]
         print(
             f"{options.many} candidates, {name}, without forward passes: largest stalls in 5 calls, ms:",
             *(f"{1000 * clock:.0f} ({1000 * cpu:.0f} of CPU)" for clock, cpu in stalls),

@@ -1,7 +1,7 @@
 """Choose the text of ``rag-rerank models --check`` and write it into the package.
 
-Six questions of ``cookbook/data``, evenly spaced among those of which BM25 finds a relevant passage among its first 40;
-each with these 40, in the order of BM25. The same input gives the same bytes.
+Six questions of ``cookbook/data``, evenly spaced among those for which BM25 finds a relevant passage among its first
+40; each with these 40, in the order of BM25. The same input gives the same bytes.
 
     python benchmarks/check_text.py
 """
@@ -35,14 +35,15 @@ def main() -> None:
     every_twelfth = questions()[::12]  # enough to choose from, and distinct articles
     usable = []
     for question in every_twelfth:
-        found = [id for id, _ in index.search(question["text"], PASSAGES)]
-        if set(found) & set(question["relevant"]):
-            usable.append({"query": question["text"], "texts": [passages[id] for id in found]})
-    chosen = [usable[i * len(usable) // QUESTIONS] for i in range(QUESTIONS)]
-    lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in (HEADER, *chosen))
+        passage_ids = [id for id, _ in index.search(question["text"], PASSAGES)]
+        if set(passage_ids) & set(question["relevant"]):
+            usable.append({"query": question["text"], "texts": [passages[id] for id in passage_ids]})
+    selection = [usable[i * len(usable) // QUESTIONS] for i in range(QUESTIONS)]
+    lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in (HEADER, *selection))
     with OUT.open("wb") as raw, gzip.GzipFile("", "wb", 9, raw, mtime=0) as file:
         file.write(lines.encode())
-    print(f"{OUT.relative_to(ROOT)}: {OUT.stat().st_size / 1000:.0f} kB", *(row["query"] for row in chosen), sep="\n")
+    size = f"{OUT.stat().st_size / 1000:.0f} kB"
+    print(f"{OUT.relative_to(ROOT)}: {size}", *(row["query"] for row in selection), sep="\n")
 
 
 if __name__ == "__main__":

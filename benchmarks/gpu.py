@@ -5,9 +5,9 @@
 Two shapes with random weights: MiniLM-L6 and bge-reranker-v2-m3 (XLM-RoBERTa large). 100 and 1,000 candidates a query,
 lengths lognormal around 134 tokens (sigma 0.55, at most 480), one token a word. `rank` runs at its default (fp32,
 batches of 32) and at the best of a sweep in fp32 and in bf16 (batch size; flash attention where it is installed),
-chosen on a query that is not measured. All systems answer each query in turn, the order turned round every time;
-ratios are paired by query. Prints a Markdown table and one line of JSON. Random weights: how far scores agree is
-shown, but says nothing about quality. Needs the extra ``torch``; exits with 2 where there is no CUDA card.
+chosen on a query that is not measured. All systems answer each query in turn, in alternating order; ratios are paired
+by query. Prints a Markdown table and one line of JSON. The weights are random: the agreement of scores is shown, but
+says nothing about quality. Needs the extra ``torch``; exits with 2 where there is no CUDA card.
 
 ``--device cpu --tiny`` runs the script itself on toy shapes; its figures mean nothing.
 """
@@ -42,7 +42,7 @@ DEFAULT = "rank, default"
 
 @dataclass
 class System:
-    """Something that scores candidates, in their order; ``weights`` is the memory that loading it took, in MB."""
+    """A system that scores candidates, in their order; ``weights`` is the memory after loading, in MB."""
 
     name: str
     settings: str
@@ -59,7 +59,7 @@ class Card:
         self.device, self.cuda = device, torch.cuda if device == "cuda" else None
         self.name = torch.cuda.get_device_name() if self.cuda else device
 
-    def used(self) -> float:
+    def used_megabytes(self) -> float:
         return self.cuda.memory_allocated() / MEGABYTE if self.cuda else 0.0
 
     def free(self) -> None:
@@ -67,9 +67,9 @@ class Card:
         if self.cuda:
             self.cuda.empty_cache()
 
-    def timed(self, run: Callable[[], Any]) -> tuple[float, float, Any]:
-        """Return seconds, megabytes at the peak beyond what was in use before, and the answer."""
-        before = self.used()
+    def time_run(self, run: Callable[[], Any]) -> tuple[float, float, Any]:
+        """Return seconds, megabytes at the peak above those in use before, and the answer."""
+        before = self.used_megabytes()
         if self.cuda:
             self.cuda.synchronize()
             self.cuda.reset_peak_memory_stats()
@@ -82,7 +82,7 @@ class Card:
 
 
 def checkpoint(folder: Path, shape: tuple[Any, ...]) -> Path:
-    """Write a random checkpoint of a shape, with a tokenizer of its vocabulary's size that makes one token a word."""
+    """Write a random checkpoint of a shape, with a tokenizer of its vocabulary size that makes one token a word."""
     import torch
     import transformers
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
@@ -148,8 +148,8 @@ def ours(folder: Path, device: str, dtype: Any) -> System:
 
     def score(query: str, texts: Texts) -> np.ndarray:
         ranking = reranker.rerank(query, texts)
-        found = {hit.id: hit.raw_score for hit in ranking}
-        return np.array([found[position] for position in sorted(found, key=int)])
+        scores_by_id = {hit.id: hit.raw_score for hit in ranking}
+        return np.array([scores_by_id[position] for position in sorted(scores_by_id, key=int)])
 
     return System(f"rag_rerank {dtype}", "; ".join(reranker.rerank("a", ["b"]).trace.notes) or "float32", score)
 
@@ -169,35 +169,35 @@ def theirs(folder: Path, device: str, dtype: str, attention: str | None, batch: 
 
 
 def best(card: Card, folder: Path, dtype: str, batches: Sequence[int], work: tuple[str, list[str]]) -> System:
-    """Return `rank` in the fastest of its settings for this work."""
+    """Return `rank` with the fastest settings for this work."""
     import torch
     from transformers.utils import is_flash_attn_2_available
 
     flash = card.cuda and dtype == "bfloat16" and is_flash_attn_2_available()
-    found: dict[tuple[str | None, int], float] = {}
+    seconds: dict[tuple[str | None, int], float] = {}
     for attention, batch in itertools.product([None, "flash_attention_2"] if flash else [None], batches):
         try:
             system = theirs(folder, card.device, dtype, attention, batch, "")
             system.score(*work)
-            found[attention, batch] = min(card.timed(partial(system.score, *work))[0] for _ in range(2))
+            seconds[attention, batch] = min(card.time_run(partial(system.score, *work))[0] for _ in range(2))
         except torch.OutOfMemoryError:
             print(f"rank {dtype} {attention} batch {batch}: no memory", file=sys.stderr)
         system = None  # so that its memory can be freed
         card.free()
-    attention, batch = min(found, key=lambda settings: found[settings])
+    attention, batch = min(seconds, key=lambda settings: seconds[settings])
     return theirs(folder, card.device, dtype, attention, batch, f"rank, best {dtype}")
 
 
-def loaded(card: Card, makers: Sequence[Callable[[], System]]) -> Iterator[System]:
+def load_systems(card: Card, makers: Sequence[Callable[[], System]]) -> Iterator[System]:
     for make in makers:
         card.free()
-        before = card.used()
+        before = card.used_megabytes()
         system = make()
-        system.weights = card.used() - before
+        system.weights = card.used_megabytes() - before
         yield system
 
 
-def measured(card: Card, systems: Sequence[System], count: int, vocabulary: int, queries: int) -> list[dict[str, Any]]:
+def measure(card: Card, systems: Sequence[System], count: int, vocabulary: int, queries: int) -> list[dict[str, Any]]:
     """Return a row for each system; ratios and scores refer to `rank` at its default."""
     seconds: dict[str, list[float]] = {s.name: [] for s in systems}
     peak = dict.fromkeys(seconds, 0.0)
@@ -205,11 +205,11 @@ def measured(card: Card, systems: Sequence[System], count: int, vocabulary: int,
     for number in range(-1, queries):  # the first is warm-up
         query, texts = candidates(count, vocabulary, seed=number + 1)
         for system in systems if number % 2 else systems[::-1]:
-            took, memory, scores[system.name] = card.timed(partial(system.score, query, texts))
+            took, memory, scores[system.name] = card.time_run(partial(system.score, query, texts))
             if number >= 0:
                 seconds[system.name].append(took)
                 peak[system.name] = max(peak[system.name], memory)
-    wanted = scores[DEFAULT]
+    reference = scores[DEFAULT]
     rows = []
     for s in systems:
         ratios = [theirs / own for theirs, own in zip(seconds[DEFAULT], seconds[s.name], strict=True)]
@@ -223,8 +223,8 @@ def measured(card: Card, systems: Sequence[System], count: int, vocabulary: int,
                 "speedup_over_default": statistics.median(ratios),
                 "weights_mb": s.weights,
                 "peak_mb_beyond": peak[s.name],
-                "max_abs_difference": float(np.abs(scores[s.name] - wanted).max()),
-                "top10_overlap": len({*np.argsort(-wanted)[:10]} & {*np.argsort(-scores[s.name])[:10]}),
+                "max_abs_difference": float(np.abs(scores[s.name] - reference).max()),
+                "top10_overlap": len({*np.argsort(-reference)[:10]} & {*np.argsort(-scores[s.name])[:10]}),
             }
         )
     return rows
@@ -262,8 +262,8 @@ def main() -> int:
                     partial(ours, folder, card.device, "bfloat16"),
                     partial(best, card, folder, "bfloat16", batches, sweep),
                 ]
-                systems = list(loaded(card, makers))
-                rows += [{"shape": shape, **row} for row in measured(card, systems, count, sizes[1], arguments.queries)]
+                systems = list(load_systems(card, makers))
+                rows += [{"shape": shape, **row} for row in measure(card, systems, count, sizes[1], arguments.queries)]
                 del systems
     versions = {m.__name__: m.__version__ for m in (torch, transformers, sentence_transformers)}
     print(f"{card.name}; {', '.join(f'{name} {version}' for name, version in versions.items())}\n")

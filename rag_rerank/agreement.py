@@ -1,4 +1,4 @@
-"""How far two rerankers agree: in the order that they give, and in their numbers."""
+"""How far two rerankers agree, in their rankings and in their scores."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any
 
 from rag_rerank.base import Reranker
 from rag_rerank.errors import InputError
-from rag_rerank.rank_correlation import kendall_tau_b, top_overlap
+from rag_rerank.rank_correlation import kendall_tau_b, relative_difference, top_overlap
 
 __all__ = ["Agreement", "agreement", "compare"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Agreement:
-    """What comparing two rerankers' raw scores of the same texts gave.
+    """The agreement of two rerankers' raw scores of the same texts.
 
     Args:
         queries: How many queries were compared.
@@ -46,19 +46,19 @@ def agreement(a: Reranker, b: Reranker, queries: Sequence[tuple[str, Sequence[st
     Args:
         a: The reranker that is compared with.
         b: The other one.
-        queries: Pairs of a query and its texts. A text that either gives no score (a blank one) is left out.
+        queries: Pairs of a query and its texts. A text that one of them gives no score (a blank one) is ignored.
 
     Raises:
         InputError: There is nothing to compare.
         RerankError: Whatever the rerankers raise.
     """
-    left, right = [], []
+    rows_a, rows_b = [], []
     for query, texts in queries:
         first, second = _scores(a, query, texts), _scores(b, query, texts)
         both = [id for id in first if id in second]
-        left.append([first[id] for id in both])
-        right.append([second[id] for id in both])
-    return compare(left, right)
+        rows_a.append([first[id] for id in both])
+        rows_b.append([second[id] for id in both])
+    return compare(rows_a, rows_b)
 
 
 def compare(first: Sequence[Sequence[float]], second: Sequence[Sequence[float]]) -> Agreement:
@@ -77,7 +77,7 @@ def compare(first: Sequence[Sequence[float]], second: Sequence[Sequence[float]])
         tau=sum(kendall_tau_b(x, y) for x, y in rows) / len(rows),
         top_10=sum(top_overlap(_best_first(x), _best_first(y)) for x, y in rows) / len(rows),
         moved=max(abs(a - b) for a, b in pairs),
-        relative=max(abs(a - b) / max(1.0, abs(a)) for a, b in pairs),
+        relative=max(relative_difference(b, a) for a, b in pairs),
         spread=max(a for a, _ in pairs) - min(a for a, _ in pairs),
     )
 

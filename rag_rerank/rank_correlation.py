@@ -1,4 +1,4 @@
-"""How far two orders of the same things agree: measures on plain numbers, without any reranker."""
+"""How far two rankings of the same things agree, in order and in scores: measures on plain numbers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,15 @@ from bisect import bisect_right, insort
 from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
 
-__all__ = ["kendall_tau_b", "rank_biased_overlap", "top_overlap"]
+__all__ = ["kendall_tau_b", "rank_biased_overlap", "relative_difference", "top_overlap"]
+
+
+def relative_difference(score: float, reference: float) -> float:
+    """Return by how much a score differs from a reference: relative where that is beyond -1..1, else absolute.
+
+    Floating point rounds relative to its numbers.
+    """
+    return abs(score - reference) / max(1.0, abs(reference))
 
 
 def kendall_tau_b(x: Sequence[float], y: Sequence[float]) -> float:
@@ -20,11 +28,11 @@ def kendall_tau_b(x: Sequence[float], y: Sequence[float]) -> float:
     all_pairs = math.comb(len(pairs), 2)
     if all_pairs in (tied_x, tied_y):
         return float(tied_x == tied_y)
-    seen: list[float] = []
+    smaller_x: list[float] = []  # y of the pairs so far, sorted
     discordant = 0
-    for _, value in pairs:  # rising in x: what is larger in y and came before is the wrong way round
-        discordant += len(seen) - bisect_right(seen, value)
-        insort(seen, value)
+    for _, y_value in pairs:  # in the order of x: each larger y before this one is a discordant pair
+        discordant += len(smaller_x) - bisect_right(smaller_x, y_value)
+        insort(smaller_x, y_value)
     difference = all_pairs - tied_x - tied_y + tied_both - 2 * discordant
     return difference / math.sqrt((all_pairs - tied_x) * (all_pairs - tied_y))
 
@@ -34,29 +42,29 @@ def rank_biased_overlap(first: Sequence[Hashable], second: Sequence[Hashable], p
 
     Equation 32 of Webber, Moffat and Zobel (TOIS 28(4), 2010). Its weights add up to 1 and all things are shared at the
     last depth, so it is 1 less ``(1 - p) / p * sum of p ** depth * (1 - shared share at that depth)``, which is
-    exactly 1 for equal orders. A place counts ``p`` times as much as the one before; with 0.9 the first ten places have
-    86 % of the weight (there, equation 21).
+    exactly 1 for equal orders. A rank counts ``p`` times as much as the one before; with 0.9 the first ten ranks have
+    86 % of the weight (equation 21 there).
 
     Args:
         first: Without repetitions, and not empty.
         second: The same things.
         p: More than 0, less than 1.
     """
-    seen: set[Hashable] = set()
+    items: set[Hashable] = set()
     overlap, missed = 0, 0.0
     for depth, (a, b) in enumerate(zip(first, second, strict=True), start=1):
-        overlap += (a in seen) + (b in seen) + (a == b)
-        seen |= {a, b}
+        overlap += (a in items) + (b in items) + (a == b)
+        items |= {a, b}
         missed += (1 - overlap / depth) * p**depth
     return 1 - (1 - p) / p * missed
 
 
 def top_overlap(first: Sequence[Hashable], second: Sequence[Hashable], k: int = 10) -> float:
-    """Return which share of the ``k`` best of one order is among the ``k`` best of another; both best first."""
+    """Return the share of the ``k`` best of one order that is among the ``k`` best of another; both best first."""
     k = min(k, len(first))
     return len(set(first[:k]) & set(second[:k])) / k
 
 
 def _tied(row: Iterable[Hashable]) -> int:
-    """Return how many pairs of a row are equal."""
+    """Return how many pairs of values in a row are equal."""
     return sum(math.comb(count, 2) for count in Counter(row).values())

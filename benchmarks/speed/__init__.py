@@ -1,4 +1,4 @@
-"""The speed benchmark: this library and its peers, asked in turn in one run on one machine.
+"""The speed benchmark: this library and its peers, measured in turn in one run on one machine.
 
-`python -m benchmarks.speed` says what it can do; `benchmarks/README.md` says how it measures.
+`python -m benchmarks.speed` lists its commands; `benchmarks/README.md` explains how it measures.
 """

@@ -24,11 +24,11 @@ def main() -> None:
     run.add_argument("--systems", default="", help="which systems, separated by commas; by default all")
     run.add_argument("--checkpoint", default="minilm-l6", help="its shape")
     run.add_argument("--minutes", type=float, default=40, help="about how long all rows together may take")
-    run.add_argument("--quick", action="store_true", help="a few measurements of each row, to see that it runs")
+    run.add_argument("--quick", action="store_true", help="a few measurements of each row, to test that it runs")
     run.add_argument("--out", type=Path, default=OUT)
-    render = commands.add_parser("render", help="make tables and plot from what was measured")
+    render = commands.add_parser("render", help="make tables and plot from the measurements")
     render.add_argument("--out", type=Path, default=OUT)
-    render.add_argument("--publish", action="store_true", help="put them into benchmarks/README.md, too")
+    render.add_argument("--publish", action="store_true", help="put them into benchmarks/README.md too")
     options = parser.parse_args()
     if options.command == "install":
         environments.install(options.bench.absolute())
@@ -39,7 +39,7 @@ def main() -> None:
 
 
 def measure(options: argparse.Namespace) -> None:
-    """Run rows one after the other; each is written down after every measurement."""
+    """Run rows one after the other; the file of a row is written after every measurement."""
     from benchmarks.speed.checkpoints import make
     from benchmarks.speed.machine import describe
     from benchmarks.speed.rows import ROWS
@@ -62,9 +62,9 @@ def measure(options: argparse.Namespace) -> None:
         try:
             for measurement in row(session):
                 measurements.append(measurement)
-                told = {"unavailable": session.unavailable, "seconds": time.monotonic() - began}
+                header = {"unavailable": session.unavailable, "seconds": time.monotonic() - began}
                 file = options.out / f"{name}-{options.checkpoint}.json"
-                file.write_text(json.dumps({**raw, **told, "measurements": measurements}), encoding="utf-8")
+                file.write_text(json.dumps({**raw, **header, "measurements": measurements}), encoding="utf-8")
         finally:
             session.close()
         print(f"{name}: {len(measurements)} measurements in {time.monotonic() - began:.0f} s", flush=True)
@@ -73,7 +73,7 @@ def measure(options: argparse.Namespace) -> None:
 
 
 def publish(out: Path, *, into_readme: bool) -> None:
-    """Write ``speed.md`` and ``speed.svg`` beside the measurements, and both into the benchmarks' page if asked."""
+    """Write ``speed.md`` and ``speed.svg`` beside the measurements, and on demand into the benchmarks' page."""
     from benchmarks.speed.plot import plot
     from benchmarks.speed.tables import between_markers, page
 

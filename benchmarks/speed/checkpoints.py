@@ -5,7 +5,7 @@
 A folder holds safetensors, ``onnx/model.onnx`` as ``rag_rerank.export`` makes it from them, and the tokenizer of the
 packaged model (BERT's uncased vocabulary), so that every system reads the same weights and the same ids. The weights
 are drawn wider than usual and the head is scaled so that logits spread over a few units: with the usual ones all
-inputs get almost one score, and an order of scores would compare rounding errors.
+inputs get almost the same score, and their order would compare rounding errors.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ SHAPES: Mapping[str, tuple[str, Mapping[str, Any]]] = {
 }
 """Name -> family and shape: ms-marco-MiniLM-L6 and L12, ms-marco-TinyBERT-L2, bge-reranker-base, mxbai-rerank-xsmall.
 
-The last two have their own vocabularies, which are not here; they read BERT's ids in an embedding of their own size.
+The last two models have other vocabularies, which are not here; these read BERT's ids in an embedding of their size.
 """
 
 _PARTICULARS: Mapping[str, Mapping[str, Any]] = {
@@ -130,7 +130,7 @@ def _write_tokenizer(folder: Path, tokenizer: Any, *, segments: bool) -> None:
 
 
 def _spread(model: Any, tokenizer: Any) -> None:
-    """Scale the head so that logits have a standard deviation of `SPREAD` around 0 on a case of its own."""
+    """Scale the head so that logits have a standard deviation of `SPREAD` around 0 on a case that is not measured."""
     import torch
 
     (case,) = cases(1, 32, first=900)

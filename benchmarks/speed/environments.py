@@ -1,4 +1,4 @@
-"""The environments that the systems run in: what is installed in which, and how much of a disk each system takes.
+"""The environments of the systems: what is installed in each, and how much disk space a system takes.
 
 Peers whose pins agree share one. Only the standard library is needed, so that a bare Python can make them.
 """
@@ -39,34 +39,34 @@ PINS: dict[str, tuple[str, ...]] = {
         "openvino==2026.4.1",
     ),
 }
-"""Environment -> what pip is asked for. The versions are those that were seen to work together; torch is named
-exactly, because another version may come with gigabytes for graphics cards. ``.`` is this project; what is measured
-is nevertheless the checkout, which stands before the installed copy on the path of each worker."""
+"""Environment -> requirements for pip. These versions were tested together; torch is pinned exactly, because another
+version may come with gigabytes for graphics cards. ``.`` is this project; measured is nevertheless the checkout, which
+stands before the installed copy on the path of each worker."""
 
 UNUSED: dict[str, tuple[str, ...]] = {"torch-openvino": ("torchvision",)}
-"""What is removed again: optimum-intel asks for torchvision, whose build for CUDA does not load beside torch for CPU,
-and transformers fails on it where it is there; no text model needs it."""
+"""Packages that are removed again: optimum-intel requires torchvision, whose build for CUDA does not load beside torch
+for CPU, and transformers fails on it where it is installed; no text model needs it."""
 
 _SIZE = """
 import importlib.metadata as m, json, re, sys
 from packaging.requirements import Requirement
-todo, seen = [Requirement(r) for r in sys.argv[1:]], {}
+todo, done = [Requirement(r) for r in sys.argv[1:]], {}
 while todo:
-    asked = todo.pop()
-    key = (re.sub(r"[-_.]+", "-", asked.name).lower(), frozenset(asked.extras))
-    if key in seen:
+    requirement = todo.pop()
+    key = (re.sub(r"[-_.]+", "-", requirement.name).lower(), frozenset(requirement.extras))
+    if key in done:
         continue
     try:
-        found = seen[key] = m.distribution(asked.name)
+        distribution = done[key] = m.distribution(requirement.name)
     except m.PackageNotFoundError:  # removed again, see UNUSED
         continue
-    for line in found.requires or ():
+    for line in distribution.requires or ():
         needed = Requirement(line)
-        if any(not needed.marker or needed.marker.evaluate({"extra": e}) for e in ("", *asked.extras)):
+        if any(not needed.marker or needed.marker.evaluate({"extra": e}) for e in ("", *requirement.extras)):
             todo.append(needed)
-each = {name: found for (name, _), found in seen.items()}
-paths = {name: [file.locate() for file in found.files or ()] for name, found in each.items()}
-sizes = {name: sum(path.stat().st_size for path in found if path.is_file()) for name, found in paths.items()}
+each = {name: distribution for (name, _), distribution in done.items()}
+paths = {name: [file.locate() for file in distribution.files or ()] for name, distribution in each.items()}
+sizes = {name: sum(path.stat().st_size for path in files if path.is_file()) for name, files in paths.items()}
 print(json.dumps({"bytes": sum(sizes.values()), "distributions": len(sizes), "largest": max(sizes, key=sizes.get)}))
 """
 
@@ -86,10 +86,10 @@ def missing(bench: Path, name: str) -> str | None:
 
 
 def install(bench: Path) -> None:
-    """Bring the environments to their pins; one that is there already stays. A failure is noted, not raised."""
+    """Install the environments; one that is up to date stays. A failure is recorded and not raised."""
     for name, pins in PINS.items():
-        note, asked = _note(bench, name), [*pins, *UNUSED.get(name, ()), _own(pins)]
-        if note.is_file() and json.loads(note.read_text(encoding="utf-8"))["asked"] == asked:
+        note, inputs = _note(bench, name), [*pins, *UNUSED.get(name, ()), _own(pins)]
+        if note.is_file() and json.loads(note.read_text(encoding="utf-8"))["asked"] == inputs:
             continue
         print(f"installing {name}: {' '.join(pins)}", flush=True)
         if not python(bench, name).is_file():
@@ -101,11 +101,11 @@ def install(bench: Path) -> None:
         failed = (done.stderr.strip().splitlines() or ["pip failed"])[-1] if done.returncode else None
         if failed:
             print(f"  {done.stderr.strip()}", file=sys.stderr)
-        note.write_text(json.dumps({"asked": asked, "failed": failed}, indent=2), encoding="utf-8")
+        note.write_text(json.dumps({"asked": inputs, "failed": failed}, indent=2), encoding="utf-8")
 
 
 def size(bench: Path, name: str, *requirements: str) -> dict[str, int | str]:
-    """Return bytes on disk and number of distributions of what some requirements pull into an environment."""
+    """Return the bytes on disk and the number of distributions that requirements bring into an environment."""
     command = [str(python(bench, name)), "-c", _SIZE, *requirements]
     return dict(json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
 
@@ -113,8 +113,8 @@ def size(bench: Path, name: str, *requirements: str) -> dict[str, int | str]:
 def versions(bench: Path, name: str) -> dict[str, str]:
     """Return every distribution of an environment with its version."""
     code = "import importlib.metadata as m, json; print(json.dumps({d.name: d.version for d in m.distributions()}))"
-    found = subprocess.run([str(python(bench, name)), "-c", code], check=True, capture_output=True, text=True).stdout
-    return dict(sorted(json.loads(found).items(), key=lambda pair: pair[0].lower()))
+    output = subprocess.run([str(python(bench, name)), "-c", code], check=True, capture_output=True, text=True).stdout
+    return dict(sorted(json.loads(output).items(), key=lambda pair: pair[0].lower()))
 
 
 def _note(bench: Path, name: str) -> Path:
@@ -122,5 +122,5 @@ def _note(bench: Path, name: str) -> Path:
 
 
 def _own(pins: tuple[str, ...]) -> str:
-    """Return what an environment of this project follows beside its pins: the project's own list."""
+    """Return the project's own requirements, which an environment with this project depends on as well."""
     return (ROOT / "pyproject.toml").read_text(encoding="utf-8") if any(pin[0] == "." for pin in pins) else ""

@@ -1,4 +1,4 @@
-"""What no engine that computes every layer can beat, and how near two lists of scores are."""
+"""The lower limit of the time of an engine that computes every layer, and measures of how close two score lists are."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from statistics import fmean
 
 
 def flops(shape: Mapping[str, int], lengths: Sequence[int]) -> int:
-    """Return the floating-point operations of the matrix products of inputs that nobody pads.
+    """Return the floating-point operations of the matrix products, without padding.
 
     In each layer, for each token: query, key, value and output projections, the two feed-forward products, and the
     two products of attention with each token of the same input. A multiply-add counts as two. Embeddings, norms,

@@ -1,6 +1,5 @@
-"""How each system is loaded and asked, through its own public way of ranking. Each function runs in the system's
-environment, so packages are imported inside; none is given threads or a batch size that is not its default, unless
-the settings say so.
+"""Load each system, and rank with it through its own public interface. Each function runs in the system's environment,
+so packages are imported inside; threads and batch sizes are the defaults, unless the settings say otherwise.
 
 Every scorer returns logits in the order of the texts, whatever the system itself returns.
 """
@@ -19,11 +18,11 @@ Undo = Callable[[], None]
 
 @dataclass(frozen=True)
 class Loaded:
-    """A system that is ready.
+    """A loaded system.
 
     Args:
         score: Ranks and returns the logits.
-        watch: Notes in a list how many token slots, padding included, each batch from now on has; returns how to stop.
+        watch: Starts to append the token slots of each batch, padding included, to a list; returns how to stop.
         ascore: The same as ``score`` for asyncio, where the system has it.
     """
 
@@ -61,10 +60,10 @@ def sentence_transformers(
         activation_fn=Identity(),
         model_kwargs={"file_name": file} if file else None,
     )
-    chosen = {} if batch is None else {"batch_size": batch}
+    batch_option = {} if batch is None else {"batch_size": batch}
 
     def score(query: str, texts: list[str]) -> list[float]:
-        ranking = model.rank(query, texts, show_progress_bar=False, **chosen)
+        ranking = model.rank(query, texts, show_progress_bar=False, **batch_option)
         return [float(row["score"]) for row in sorted(ranking, key=lambda row: row["corpus_id"])]
 
     def watch(slots: list[int]) -> Undo:
@@ -93,7 +92,7 @@ def openvino_file(folder: Path) -> None:
 
 
 def flashrank(folder: Path) -> Loaded:
-    """FlashRank knows models by name: the folder is entered in its list, and its cache is where the folder lies."""
+    """FlashRank finds models by name: the folder is entered in its list, and its parent is the cache."""
     from flashrank import Ranker, RerankRequest
     from flashrank.Config import model_file_map
 
@@ -103,8 +102,8 @@ def flashrank(folder: Path) -> Loaded:
     def score(query: str, texts: list[str]) -> list[float]:
         passages = [{"id": i, "text": text} for i, text in enumerate(texts)]
         ranking = ranker.rerank(RerankRequest(query=query, passages=passages))
-        shown = [float(row["score"]) for row in sorted(ranking, key=lambda row: row["id"])]
-        return [math.log(p / (1 - p)) if 0 < p < 1 else math.copysign(math.inf, p - 0.5) for p in shown]
+        probabilities = [float(row["score"]) for row in sorted(ranking, key=lambda row: row["id"])]
+        return [math.log(p / (1 - p)) if 0 < p < 1 else math.copysign(math.inf, p - 0.5) for p in probabilities]
 
     return Loaded(score, _session_runs)
 
@@ -135,24 +134,24 @@ def rerankers(folder: Path) -> Loaded:
 
 
 def _session_runs(slots: list[int]) -> Undo:
-    """Note the size of the first input of every ONNX Runtime call of this process."""
+    """Record the size of the first input of every ONNX Runtime call of this process."""
     from onnxruntime import InferenceSession
 
     run = InferenceSession.run
 
-    def noted(session: Any, names: Any, feed: Any, *rest: Any, **more: Any) -> Any:
+    def record(session: Any, names: Any, feed: Any, *rest: Any, **more: Any) -> Any:
         slots.append(int(feed["input_ids"].size))
         return run(session, names, feed, *rest, **more)
 
-    InferenceSession.run = noted
+    InferenceSession.run = record
     return lambda: setattr(InferenceSession, "run", run)
 
 
 def _module_calls(module: Any, slots: list[int]) -> Undo:
-    """Note the size of ``input_ids`` of every call of a torch module, given as a keyword or in a mapping."""
+    """Record the size of ``input_ids`` of every call of a torch module, given as a keyword or in a mapping."""
 
-    def noted(_: Any, given: tuple[Any, ...], named: dict[str, Any]) -> None:
-        features = named if "input_ids" in named else given[0]
+    def record(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        features = kwargs if "input_ids" in kwargs else args[0]
         slots.append(features["input_ids"].numel())
 
-    return module.register_forward_pre_hook(noted, with_kwargs=True).remove  # type: ignore[no-any-return]
+    return module.register_forward_pre_hook(record, with_kwargs=True).remove  # type: ignore[no-any-return]

@@ -1,4 +1,4 @@
-"""What a run ran on."""
+"""The machine and the versions of a run."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ PACKAGES = (
 
 
 def describe(bench: Path) -> dict[str, Any]:
-    """Return processor, memory, versions of what matters, and the checkout's commit; nothing that names a user."""
+    """Return processor, memory, versions of relevant packages, and the commit of the checkout; nothing names a user."""
     lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     cpu = {name.strip(): rest.strip() for name, _, rest in (line.partition(":") for line in lines)}
     commit = subprocess.run(
         ["git", "describe", "--always", "--dirty"], cwd=environments.ROOT, capture_output=True, text=True
     ).stdout.strip()
-    used = sorted({system.environment for system in SYSTEMS.values()})
+    names = sorted({system.environment for system in SYSTEMS.values()})
     return {
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
         "commit": commit,
@@ -37,10 +37,10 @@ def describe(bench: Path) -> dict[str, Any]:
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
         "load": os.getloadavg(),
-        "versions": {name: _versions(bench, name) for name in used if not environments.missing(bench, name)},
+        "versions": {name: _versions(bench, name) for name in names if not environments.missing(bench, name)},
     }
 
 
 def _versions(bench: Path, name: str) -> dict[str, str]:
-    found = {key.lower().replace("_", "-"): version for key, version in environments.versions(bench, name).items()}
-    return {package: found[package] for package in PACKAGES if package in found}
+    versions = {key.lower().replace("_", "-"): version for key, version in environments.versions(bench, name).items()}
+    return {package: versions[package] for package in PACKAGES if package in versions}

@@ -1,4 +1,4 @@
-"""The two pictures: how many times our time each system took, and how time grows with the candidates."""
+"""The two plots: the time of each system as a multiple of ours, and how time grows with the candidates."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from statistics import median
 from typing import Any
 
 from benchmarks.speed.systems import SYSTEMS
-from benchmarks.speed.tables import chosen, ratios, title
+from benchmarks.speed.tables import ratios, select, title
 from benchmarks.speed.texts import SKEW
 
 OURS, PEERS = "#1b6ca8", "#9aa5b1"
 
 
 def plot(raws: Mapping[str, Mapping[str, Any]], file: Path) -> None:
-    """Write the plot as SVG, of those rows of the first checkpoint that were measured."""
+    """Write the plot as SVG, with the measured rows of the first checkpoint."""
     import matplotlib as mpl
 
     mpl.use("svg")
@@ -37,11 +37,11 @@ def plot(raws: Mapping[str, Mapping[str, Any]], file: Path) -> None:
 
 
 def _bars(raw: Mapping[str, Any], axis: Any) -> None:
-    found = {name: ratios(raw, name, skew=SKEW) for name in SYSTEMS}
-    names = sorted((name for name in found if found[name]), key=lambda name: -median(found[name]))
+    ratios_of = {name: ratios(raw, name, skew=SKEW) for name in SYSTEMS}
+    names = sorted((name for name in ratios_of if ratios_of[name]), key=lambda name: -median(ratios_of[name]))
     for y, name in enumerate(names):
-        middle = median(found[name])
-        spread = [[middle - min(found[name])], [max(found[name]) - middle]]
+        middle = median(ratios_of[name])
+        spread = [[middle - min(ratios_of[name])], [max(ratios_of[name]) - middle]]
         axis.barh(y, middle, xerr=spread, color=OURS if name.startswith("ours") else PEERS, ecolor="#444", capsize=2)
     axis.set_yticks(range(len(names)), [title(raw, name) for name in names])
     axis.axvline(1, color="#444", linewidth=0.8)
@@ -50,9 +50,9 @@ def _bars(raw: Mapping[str, Any], axis: Any) -> None:
 
 
 def _curves(raw: Mapping[str, Any], axis: Any) -> None:
-    sizes = sorted({m["candidates"] for m in chosen(raw, "rerank")})
-    for name in dict.fromkeys(m["system"] for m in chosen(raw, "rerank")):
-        walls = {n: [m["wall"] for m in chosen(raw, "rerank", system=name, candidates=n)] for n in sizes}
+    sizes = sorted({m["candidates"] for m in select(raw, "rerank")})
+    for name in dict.fromkeys(m["system"] for m in select(raw, "rerank")):
+        walls = {n: [m["wall"] for m in select(raw, "rerank", system=name, candidates=n)] for n in sizes}
         points = [(n, median(walls[n])) for n in sizes if walls[n]]
         axis.plot(*zip(*points, strict=True), marker="o", markersize=3, label=title(raw, name))
     axis.set(xscale="log", yscale="log", xlabel="candidates", ylabel="seconds")

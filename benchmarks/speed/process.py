@@ -1,4 +1,4 @@
-"""The other side of `worker`: a process that runs one system, and is asked."""
+"""The client side of `worker`: a process that runs one system and answers messages."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ class Process:
     """
 
     def __init__(self, python: Path | str, loader: str, environment: Mapping[str, str] | None = None) -> None:
-        self._said = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115 - closed in close
+        self._stderr = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115 - closed in close
         self._process = subprocess.Popen(
             [str(python), "-m", "benchmarks.speed.worker", loader],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=self._said,
+            stderr=self._stderr,
             cwd=ROOT,
             env={**os.environ, "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", **(environment or {})},
             text=True,
@@ -47,13 +47,13 @@ class Process:
             SystemFailed: The system raised, or its process ended.
         """
         assert self._process.stdin and self._process.stdout
-        with suppress(BrokenPipeError):  # the process has ended; what it said last tells why
+        with suppress(BrokenPipeError):  # the process has ended; its last line of stderr says why
             self._process.stdin.write(json.dumps({"do": do, **message}) + "\n")
             self._process.stdin.flush()
         line = self._process.stdout.readline()
         if not line:
-            self._said.seek(0)
-            last = (self._said.read().strip().splitlines() or ["it said nothing"])[-1]
+            self._stderr.seek(0)
+            last = (self._stderr.read().strip().splitlines() or ["it printed nothing"])[-1]
             raise SystemFailed(f"the process ended with {self._process.wait()}: {last}")
         answer: dict[str, Any] = json.loads(line)
         if "error" in answer:
@@ -67,4 +67,4 @@ class Process:
             self._process.stdin.close()
         self._process.stdout.close()
         self._process.wait()
-        self._said.close()
+        self._stderr.close()

@@ -35,9 +35,9 @@ def main(session: Session) -> Iterator[Measurement]:
             slots = session.ask(name, "slots", query=first.query, texts=first.texts)
             if slots:
                 yield {"what": "slots", "system": name, "skew": skew, "slots": slots["slots"], "lengths": first.lengths}
-        asked = cases(rounds, 100, skew)
+        case_list = cases(rounds, 100, skew)
         done = 0
-        for number, case in session.within(enumerate(asked), share=0.7 if skew == SKEW else 1.0):
+        for number, case in session.within(enumerate(case_list), share=0.7 if skew == SKEW else 1.0):
             yield {"what": "gemm", "skew": skew, "gflops": session.gemm(), "flops": flops(session.shape, case.lengths)}
             for measured in _turn(session, names, case, number):
                 yield {"what": "rerank", "skew": skew, "case": number, **measured}
@@ -45,7 +45,7 @@ def main(session: Session) -> Iterator[Measurement]:
         if skew == SKEW:
             for name in session.alive(names):
                 yield {"what": "memory", "system": name, "peak": session.peak(name)}
-            for number, case in enumerate(asked[: min(done, 1 if session.quick else 3)]):
+            for number, case in enumerate(case_list[: min(done, 1 if session.quick else 3)]):
                 with session.noting("reference"), session.other(REFERENCE) as reference:
                     answer = reference.ask("rerank", query=case.query, texts=case.texts)
                     yield {"what": "reference", "case": number, "scores": answer["scores"]}
@@ -71,12 +71,12 @@ def scale(session: Session) -> Iterator[Measurement]:
 def callers(session: Session) -> Iterator[Measurement]:
     """1 to 64 callers of 20 candidates each on one instance."""
     names = session.present("ours", "st", "st-onnx", "fastembed")
-    ways = [(name, False) for name in names] + [("ours", True)]
+    variants = [(name, False) for name in names] + [("ours", True)]
     counts = {1: 2, 4: 4} if session.quick else {1: 12, 4: 16, 16: 32, 64: 64}
     for number, (count, calls) in enumerate(counts.items()):
-        asked = [(case.query, case.texts) for case in cases(calls, 20, first=100 * number)]
-        for name, asynchronous in ways[:: 1 - 2 * (number % 2)]:
-            answer = session.ask(name, "callers", calls=asked, callers=count, asynchronous=asynchronous)
+        case_list = [(case.query, case.texts) for case in cases(calls, 20, first=100 * number)]
+        for name, asynchronous in variants[:: 1 - 2 * (number % 2)]:
+            answer = session.ask(name, "callers", calls=case_list, callers=count, asynchronous=asynchronous)
             if answer:
                 yield {"what": "callers", "system": name, "asynchronous": asynchronous, "callers": count, **answer}
 
@@ -100,7 +100,7 @@ def cold(session: Session) -> Iterator[Measurement]:
 
 
 def memory(session: Session) -> Iterator[Measurement]:
-    """The most memory of this library on large calls, over that of the loaded model."""
+    """The peak memory of this library on large calls, above that of the loaded model."""
     sizes = ((50, 512), (200, 100)) if session.quick else ((1000, 512), (10_000, 100))
     (small,) = cases(1, 1, first=WARMING)
     for name in session.alive(("ours", "ours-int8")):
@@ -110,17 +110,17 @@ def memory(session: Session) -> Iterator[Measurement]:
                 process.ask("rerank", query=small.query, texts=small.texts)
                 loaded = process.ask("memory")["now"]
                 process.ask("forget_peak")
-                spent = process.ask("rerank", query=case.query, texts=case.texts)
-                found = {"loaded": loaded, "peak": process.ask("memory")["peak"], "wall": spent["wall"]}
-                yield {"what": "memory", "system": name, "candidates": candidates, "length": length, **found}
+                timing = process.ask("rerank", query=case.query, texts=case.texts)
+                figures = {"loaded": loaded, "peak": process.ask("memory")["peak"], "wall": timing["wall"]}
+                yield {"what": "memory", "system": name, "candidates": candidates, "length": length, **figures}
 
 
 def size(session: Session) -> Iterator[Measurement]:
-    """What an installation of each system takes."""
+    """The disk space of an installation of each system."""
     for name, system in SYSTEMS.items():
         if system.requirements and not session.unavailable.get(name):
-            found = environments.size(session.bench, system.environment, *system.requirements)
-            yield {"what": "size", "system": name, **found}
+            figures = environments.size(session.bench, system.environment, *system.requirements)
+            yield {"what": "size", "system": name, **figures}
 
 
 ROWS: Mapping[str, tuple[Callable[[Session], Iterator[Measurement]], float]] = {
@@ -131,11 +131,11 @@ ROWS: Mapping[str, tuple[Callable[[Session], Iterator[Measurement]], float]] = {
     "memory": (memory, 4),
     "size": (size, 1),
 }
-"""Name -> row, and its part of the time."""
+"""Name -> row, and its share of the time."""
 
 
 def _turn(session: Session, names: Sequence[str], case: Case, number: int) -> Iterator[Measurement]:
-    """Ask every system for one case, in reversed order every other time."""
+    """Let every system rank one case, in reverse order every other time."""
     (warming,) = cases(1, 20, first=WARMING)
     for name in session.alive(names)[:: 1 - 2 * (number % 2)]:
         if not session.awake(name):
@@ -147,7 +147,7 @@ def _turn(session: Session, names: Sequence[str], case: Case, number: int) -> It
 
 
 def _tune(session: Session) -> Iterator[Measurement]:
-    """Choose the batch size of ``st-best`` on cases that are not measured, and start it anew with that size."""
+    """Choose the batch size of ``st-best`` on cases that are not measured, and restart it with that size."""
     walls: dict[int, list[float]] = {batch: [] for batch in BATCHES}
     for case in cases(1 if session.quick else 3, 100, first=TUNING):
         for batch in BATCHES:

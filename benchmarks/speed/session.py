@@ -1,4 +1,4 @@
-"""One run: its checkpoint, its processes, what could not take part, and the time that is left."""
+"""One run: its checkpoint, its processes, the systems that are not available, and the remaining time."""
 
 from __future__ import annotations
 
@@ -17,21 +17,22 @@ from benchmarks.speed.systems import SYSTEMS, System
 T = TypeVar("T")
 
 _MUCH = 2 << 30
-"""Bytes that a process may hold between two questions."""
+"""Bytes that a process may hold between two messages."""
+
 Measurement = dict[str, Any]
 
 
 class Session:
-    """What the rows work with.
+    """The systems of one run, for the rows to measure.
 
     A system that is not installed, cannot load, or fails is left out from then on, and `unavailable` says why.
 
     Args:
         bench: The folder with environments and checkpoints.
         folder: The checkpoint.
-        minutes: How long the row may take; what has begun is finished.
-        quick: A short run that proves that all works.
-        only: Names of the systems to ask; by default all.
+        minutes: How long the row may take; a measurement that has begun is finished.
+        quick: A short run that tests that all works.
+        only: Names of the systems to measure; by default all.
     """
 
     def __init__(
@@ -48,7 +49,7 @@ class Session:
         self._processes: dict[str, Process] = {}
         self._settings: dict[str, Mapping[str, Any]] = {}
         self._peaks: dict[str, int] = {}
-        self._kept: set[str] = set()
+        self._cached: set[str] = set()
         self._gemm: Process | None = None
         for name, system in SYSTEMS.items():
             reason = environments.missing(bench, system.environment)
@@ -74,7 +75,7 @@ class Session:
             return None
         if name not in self._processes:
             with self.noting(name):
-                self._processes[name] = self.opened(SYSTEMS[name], self._settings.get(name))
+                self._processes[name] = self.open(SYSTEMS[name], self._settings.get(name))
         return self._processes.get(name)
 
     def present(self, *names: str) -> list[str]:
@@ -92,7 +93,7 @@ class Session:
         self.process(name)
 
     def relieve(self, name: str) -> None:
-        """End the process of a system that holds much memory, so that all fit; it is started anew when it is asked."""
+        """End the process of a system that holds much memory, so that all fit; the next message starts it again."""
         memory = self.ask(name, "memory")
         if memory and memory["now"] > _MUCH:
             self._peaks[name] = max(memory["peak"], self._peaks.get(name, 0))
@@ -103,12 +104,12 @@ class Session:
         return name in self._processes
 
     def peak(self, name: str) -> int | None:
-        """Return the most memory that a system's processes have had, in bytes."""
+        """Return the peak memory of a system's processes, in bytes."""
         memory = self.ask(name, "memory")
         return max(memory["peak"], self._peaks.get(name, 0)) if memory else None
 
     def ask(self, name: str, do: str, **message: Any) -> dict[str, Any] | None:
-        """Ask a system, and note the machine's load after it; a failure takes the system out, and says why."""
+        """Send a message to a system; return the answer and the machine's load. A failure makes it unavailable."""
         process = self.process(name)
         if process is None:
             return None
@@ -118,7 +119,7 @@ class Session:
 
     @contextmanager
     def noting(self, name: str) -> Iterator[None]:
-        """Take a system out if it fails in this block, and keep what it said."""
+        """Mark a system as unavailable if it fails in this block, with its error."""
         try:
             yield
         except SystemFailed as error:
@@ -130,16 +131,16 @@ class Session:
             self._gemm = Process(environments.python(self.bench, "torch"), "")
         return float(self._gemm.ask("gemm", hidden=self.shape["hidden"], inner=self.shape["inner"])["gflops"])
 
-    def opened(self, system: System, settings: Mapping[str, Any] | None = None) -> Process:
+    def open(self, system: System, settings: Mapping[str, Any] | None = None) -> Process:
         """Start and load a system; its owner closes it.
 
         Raises:
             SystemFailed: It cannot be loaded.
         """
         self.prepare(system)
-        if system.caches and system.title not in self._kept:  # what is made once is not a part of what is measured
-            self._kept.add(system.title)
-            self.opened(system, settings).close()
+        if system.caches and system.title not in self._cached:  # its cache is filled once, outside the measurement
+            self._cached.add(system.title)
+            self.open(system, settings).close()
         process = Process(environments.python(self.bench, system.environment), system.loader)
         try:
             process.ask("load", folder=str(self.folder), settings={**system.settings, **(settings or {})})
@@ -163,8 +164,8 @@ class Session:
 
     @contextmanager
     def other(self, system: System) -> Iterator[Process]:
-        """Give a process of a system for a while."""
-        process = self.opened(system)
+        """Yield a new process of a system, and close it afterwards."""
+        process = self.open(system)
         try:
             yield process
         finally:

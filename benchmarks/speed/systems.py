@@ -1,4 +1,4 @@
-"""The systems that are compared: what each is called, where it runs, and what it costs to install."""
+"""The systems that are compared: their names, environments, settings and requirements."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ LOADERS = "benchmarks.speed.loaders"
 
 @dataclass(frozen=True, kw_only=True)
 class System:
-    """One way to rerank.
+    """One system.
 
     Args:
         title: Its name in tables.
         environment: The environment it runs in.
         loader: ``module:function`` that loads it, called in that environment.
         settings: Keywords for the loader.
-        prepare: ``module:function`` that makes, once a checkpoint, a file that only this system needs.
-        requirements: What a user installs to have it; empty where another system's line says it.
-        caches: Whether it keeps something on disk between processes, so that its first start differs from later ones.
+        prepare: ``module:function`` that writes, once for each checkpoint, a file that only this system needs.
+        requirements: What a user installs for it; empty where another system has the same.
+        caches: Whether it caches something on disk, so that its first start differs from later ones.
     """
 
     title: str
@@ -105,4 +105,4 @@ REFERENCE = System(
     loader=f"{LOADERS}:sentence_transformers",
     settings={"batch": 1},
 )
-"""What scores are compared with: nothing is padded and nothing is fused."""
+"""The reference for scores: nothing is padded and nothing is fused."""

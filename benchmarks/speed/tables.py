@@ -1,4 +1,4 @@
-"""From raw measurements to Markdown. Every table keeps a line for each system, also for one that is not there."""
+"""Markdown tables of raw measurements. Every table has a line for each system, also for an unavailable one."""
 
 from __future__ import annotations
 
@@ -28,42 +28,42 @@ def page(raws: Mapping[str, Raw]) -> str:
 
 
 def between_markers(text: str, tables: str) -> str:
-    """Put the tables in the place of what stands between the markers."""
+    """Replace the text between the markers by the tables."""
     before, _, rest = text.partition(BEGIN)
-    _, found, after = rest.partition(END)
-    if not found:
+    _, end, after = rest.partition(END)
+    if not end:
         raise ValueError(f"the page has no {BEGIN} and {END}")
     return f"{before}{BEGIN}\n{tables}{END}{after}"
 
 
-def chosen(raw: Raw, what: str, **values: Any) -> Measurements:
+def select(raw: Raw, what: str, **values: Any) -> Measurements:
     """Return the measurements of one kind with these values."""
-    wanted = {"what": what, **values}
-    return [m for m in raw["measurements"] if all(m.get(key) == value for key, value in wanted.items())]
+    criteria = {"what": what, **values}
+    return [m for m in raw["measurements"] if all(m.get(key) == value for key, value in criteria.items())]
 
 
 def ratios(raw: Raw, system: str, **values: Any) -> list[float]:
-    """Return, case by case, how many times our time a system took."""
-    ours = {m["case"]: m["wall"] for m in chosen(raw, "rerank", system="ours", **values)}
-    theirs = chosen(raw, "rerank", system=system, **values)
+    """Return the time of a system as a multiple of ours, case by case."""
+    ours = {m["case"]: m["wall"] for m in select(raw, "rerank", system="ours", **values)}
+    theirs = select(raw, "rerank", system=system, **values)
     return [m["wall"] / ours[m["case"]] for m in theirs if m["case"] in ours]
 
 
 def title(raw: Raw, system: str) -> str:
-    """Return a system's name, with the batch size where one was chosen."""
-    tuned = chosen(raw, "tuning", system=system)
+    """Return the title of a system, with its batch size where that was tuned."""
+    tuned = select(raw, "tuning", system=system)
     return f"{SYSTEMS[system].title} ({tuned[0]['best']})" if tuned else SYSTEMS[system].title
 
 
 def _main(raw: Raw) -> str:
     parts = []
-    for skew in dict.fromkeys(m["skew"] for m in chosen(raw, "rerank")):
-        gemm = chosen(raw, "gemm", skew=skew)
+    for skew in dict.fromkeys(m["skew"] for m in select(raw, "rerank")):
+        gemm = select(raw, "gemm", skew=skew)
         rate = max(m["gflops"] for m in gemm)
         limits = [m["flops"] / rate / 1e9 for m in gemm]
         rows = []
-        for name in _asked(raw):
-            measured = chosen(raw, "rerank", system=name, skew=skew)
+        for name in _requested_systems(raw):
+            measured = select(raw, "rerank", system=name, skew=skew)
             if not measured:
                 rows.append([title(raw, name), _absent(raw, name)])
                 continue
@@ -75,13 +75,13 @@ def _main(raw: Raw) -> str:
                     f"{median(m['cpu'] for m in measured):.2f}",
                     _spread(ratios(raw, name, skew=skew)),
                     f"{median(walls) / median(limits):.2f}",
-                    _padding(chosen(raw, "slots", system=name, skew=skew)),
+                    _padding(select(raw, "slots", system=name, skew=skew)),
                     *_agreement(raw, measured, with_reference=skew == _first_skew(raw)),
-                    _mib(chosen(raw, "memory", system=name), "peak") if skew == _first_skew(raw) else "",
+                    _mib(select(raw, "memory", system=name), "peak") if skew == _first_skew(raw) else "",
                     f"{median(m['cpu'] / m['wall'] for m in measured):.1f}",
                 ]
             )
-        loads = [m["load"] for m in chosen(raw, "rerank", skew=skew)]
+        loads = [m["load"] for m in select(raw, "rerank", skew=skew)]
         parts.append(
             f"**100 candidates, {raw['checkpoint']}, skew {skew}**, {len(gemm)} queries. Limit: {median(limits):.2f} s "
             f"at {rate:.0f} GFLOP/s. Load average {min(loads):.1f} to {max(loads):.1f}.\n\n"
@@ -96,28 +96,28 @@ def _main(raw: Raw) -> str:
 
 def _first_skew(raw: Raw) -> float:
     """Return the skew that came first: memory and agreement were measured with it."""
-    return float(chosen(raw, "rerank")[0]["skew"])
+    return float(select(raw, "rerank")[0]["skew"])
 
 
 def _scale(raw: Raw) -> str:
-    sizes = list(dict.fromkeys(m["candidates"] for m in chosen(raw, "rerank")))
-    names = list(dict.fromkeys(m["system"] for m in chosen(raw, "rerank")))
+    sizes = list(dict.fromkeys(m["candidates"] for m in select(raw, "rerank")))
+    names = list(dict.fromkeys(m["system"] for m in select(raw, "rerank")))
     rows = []
     for name in names:
         cells = [title(raw, name)]
         for size in sizes:
-            walls = [m["wall"] for m in chosen(raw, "rerank", system=name, candidates=size)]
+            walls = [m["wall"] for m in select(raw, "rerank", system=name, candidates=size)]
             paired = ratios(raw, name, candidates=size)
             cells.append(f"{median(walls):.2f} ({median(paired):.2f})" if paired else _absent(raw, name))
         rows.append(cells)
-    counts = [len(chosen(raw, "rerank", system=names[0], candidates=size)) for size in sizes]
+    counts = [len(select(raw, "rerank", system=names[0], candidates=size)) for size in sizes]
     heads = [f"{size} (n={count})" for size, count in zip(sizes, counts, strict=True)]
     return f"**Candidates, {raw['checkpoint']}**: wall s (times ours).\n\n" + _table("system|" + "|".join(heads), rows)
 
 
 def _callers(raw: Raw) -> str:
     rows = []
-    for m in sorted(chosen(raw, "callers"), key=lambda m: m["callers"]):
+    for m in sorted(select(raw, "callers"), key=lambda m: m["callers"]):
         cuts = quantiles(m["latencies"], n=20, method="inclusive") if len(m["latencies"]) > 1 else []
         rows.append(
             [
@@ -130,16 +130,16 @@ def _callers(raw: Raw) -> str:
             ]
         )
     rows += [[SYSTEMS[name].title, _absent(raw, name)] for name in ("ours", "st", "st-onnx", "fastembed")
-             if not chosen(raw, "callers", system=name)]  # fmt: skip
+             if not select(raw, "callers", system=name)]  # fmt: skip
     heads = "system|callers|calls a second|p50 s|p95 s|failed"
     return f"**Callers of 20 candidates each, {raw['checkpoint']}**\n\n" + _table(heads, rows)
 
 
 def _cold(raw: Raw) -> str:
     rows = []
-    for name in _asked(raw, without=("st-best",)):
+    for name in _requested_systems(raw, without=("st-best",)):
         for start in ("first ever", "later"):
-            measured = chosen(raw, "cold", system=name, start=start)
+            measured = select(raw, "cold", system=name, start=start)
             label = f"{SYSTEMS[name].title}, {start}" if SYSTEMS[name].caches else SYSTEMS[name].title
             if measured:
                 cells = [_spread([m["wall"] for m in measured])]
@@ -162,25 +162,25 @@ def _memory(raw: Raw) -> str:
             f"{(m['peak'] - m['loaded']) / MIB:.0f}",
             f"{m['wall']:.1f}",
         ]
-        for m in chosen(raw, "memory")
+        for m in select(raw, "memory")
     ]
     rows += [[SYSTEMS[name].title, _absent(raw, name)] for name in ("ours", "ours-int8")
-             if not chosen(raw, "memory", system=name)]  # fmt: skip
+             if not select(raw, "memory", system=name)]  # fmt: skip
     heads = "system|candidates x tokens|loaded MiB|peak MiB|peak over loaded MiB|wall s"
     return f"**Memory of large calls, {raw['checkpoint']}**\n\n" + _table(heads, rows)
 
 
 def _size(raw: Raw) -> str:
     rows = []
-    for name in _asked(raw):
-        if asked := " ".join(SYSTEMS[name].requirements):
-            measured = chosen(raw, "size", system=name)
-            found = (
+    for name in _requested_systems(raw):
+        if requirements := " ".join(SYSTEMS[name].requirements):
+            measured = select(raw, "size", system=name)
+            cells = (
                 [f"{measured[0]['bytes'] / MIB:,.0f}", str(measured[0]["distributions"]), measured[0]["largest"]]
                 if measured
                 else [_absent(raw, name)]
             )
-            rows.append([f"{SYSTEMS[name].title} (`{asked}`)", *found])
+            rows.append([f"{SYSTEMS[name].title} (`{requirements}`)", *cells])
     return "**Installed**\n\n" + _table("system|MiB|distributions|largest", rows)
 
 
@@ -210,7 +210,7 @@ def _quick(raw: Raw) -> str:
     return "\n\n(From a `--quick` run: it shows that the row runs, and is no measurement.)" if raw["quick"] else ""
 
 
-def _asked(raw: Raw, without: Sequence[str] = ()) -> list[str]:
+def _requested_systems(raw: Raw, without: Sequence[str] = ()) -> list[str]:
     absent = raw["unavailable"]
     return [name for name in SYSTEMS if absent.get(name) != "not asked for" and name not in without]
 
@@ -237,7 +237,7 @@ def _mib(measured: Measurements, key: str) -> str:
 
 
 def _agreement(raw: Raw, measured: Measurements, *, with_reference: bool) -> list[str]:
-    reference = {m["case"]: m["scores"] for m in chosen(raw, "reference")} if with_reference else {}
+    reference = {m["case"]: m["scores"] for m in select(raw, "reference")} if with_reference else {}
     pairs = [(reference[m["case"]], m["scores"]) for m in measured if m["case"] in reference]
     if not pairs:
         return ["", "", ""]

@@ -1,8 +1,8 @@
 """Queries and candidates of declared token lengths, cut and joined from the cookbook's real passages.
 
 A length is that of the whole input in BERT's uncased vocabulary: query, text and the embedded model's four special
-tokens; other cross-encoders have three. Texts are cut at a word's end, so a few are some tokens shorter than drawn. The
-same arguments give the same texts.
+tokens; other cross-encoders have three. Texts are cut at a word's end, so a few are some tokens shorter than
+declared. The same arguments give the same texts.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def cases(count: int, candidates: int, skew: float = SKEW, first: int = 0) -> li
     is. They are drawn one from each of ``candidates`` equal parts of the distribution, so that each case has its
     whole width.
     """
-    return [_case(first + i, _drawn(candidates, skew, first + i)) for i in range(count)]
+    return [_case(first + i, _sampled_lengths(candidates, skew, first + i)) for i in range(count)]
 
 
 def even(candidates: int, length: int, number: int = 0) -> Case:
@@ -67,13 +67,13 @@ def even(candidates: int, length: int, number: int = 0) -> Case:
     return _case(number, lambda overhead: [length - overhead] * candidates)
 
 
-def _drawn(candidates: int, skew: float, number: int) -> Any:
+def _sampled_lengths(candidates: int, skew: float, number: int) -> Any:
     def lengths(overhead: int) -> list[int]:
         rng = random.Random(f"{candidates} {skew} {number}")
         normal = NormalDist(math.log(MEDIAN - overhead), skew)
-        drawn = [normal.inv_cdf((i + rng.uniform(0.001, 0.999)) / candidates) for i in range(candidates)]
-        rng.shuffle(drawn)
-        return [max(8, min(WINDOW - overhead, round(math.exp(value)))) for value in drawn]
+        sample = [normal.inv_cdf((i + rng.uniform(0.001, 0.999)) / candidates) for i in range(candidates)]
+        rng.shuffle(sample)
+        return [max(8, min(WINDOW - overhead, round(math.exp(value)))) for value in sample]
 
     return lengths
 
@@ -88,14 +88,14 @@ def _case(number: int, lengths: Any) -> Case:
 
 def _text(stream: Iterator[list[tuple[str, int]]], length: int) -> tuple[str, int]:
     """Join words of passage after passage until one more would be too long."""
-    taken: list[str] = []
-    left = length
+    joined_words: list[str] = []
+    room = length
     for words in stream:
-        fit = sum(end <= left for end in accumulate(tokens for _, tokens in words))
-        taken += (word for word, _ in words[:fit])
-        left -= sum(tokens for _, tokens in words[:fit])
+        fit = sum(end <= room for end in accumulate(tokens for _, tokens in words))
+        joined_words += (word for word, _ in words[:fit])
+        room -= sum(tokens for _, tokens in words[:fit])
         if fit < len(words):
-            return " ".join(taken), length - left
+            return " ".join(joined_words), length - room
     raise AssertionError("the stream of passages does not end")
 
 

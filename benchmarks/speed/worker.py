@@ -1,4 +1,4 @@
-"""A system in a process of its own: reads one JSON message a line, and answers each with one line.
+"""A process for one system: reads one JSON message a line, and answers each with one line.
 
     python -m benchmarks.speed.worker MODULE:FUNCTION
 
@@ -50,17 +50,17 @@ class Host:
         return getattr(self, f"_{do}")(**message) or {}
 
     def _prepare(self, folder: str) -> None:
-        _named(self._name)(Path(folder))
+        _load_function(self._name)(Path(folder))
 
     def _load(self, folder: str, settings: dict[str, Any]) -> dict[str, Any]:
-        with _clock() as spent:
-            self._loaded = _named(self._name)(Path(folder), **settings)
-        return spent
+        with _clock() as timing:
+            self._loaded = _load_function(self._name)(Path(folder), **settings)
+        return timing
 
     def _rerank(self, query: str, texts: list[str]) -> dict[str, Any]:
-        with _clock() as spent:
+        with _clock() as timing:
             scores = self._loaded.score(query, texts)
-        return {"scores": scores, **spent}
+        return {"scores": scores, **timing}
 
     def _slots(self, query: str, texts: list[str]) -> dict[str, Any]:
         slots: list[int] = []
@@ -72,12 +72,12 @@ class Host:
         return {"slots": sum(slots) or None}
 
     def _callers(self, calls: list[tuple[str, list[str]]], callers: int, asynchronous: bool) -> dict[str, Any]:
-        with _clock() as spent:
+        with _clock() as timing:
             if asynchronous:
                 latencies, failed = asyncio.run(_in_tasks(self._loaded.ascore, calls, callers))
             else:
                 latencies, failed = _in_threads(self._loaded.score, calls, callers)
-        return {"latencies": latencies, "failed": failed, **spent}
+        return {"latencies": latencies, "failed": failed, **timing}
 
     def _gemm(self, hidden: int, inner: int) -> dict[str, Any]:
         """Time the products of one layer, 2048 tokens, by torch on all cores this process may use."""
@@ -91,8 +91,8 @@ class Host:
         rates = []
         for _ in range(12):
             started = time.perf_counter()
-            for left, right in operands:
-                torch.mm(left, right)
+            for a, b in operands:
+                torch.mm(a, b)
             rates.append(flops / (time.perf_counter() - started) / 1e9)
         return {"gflops": sorted(rates)[len(rates) // 2]}
 
@@ -106,21 +106,21 @@ class Host:
         return {"now": now, "peak": peak}
 
 
-def _named(name: str) -> Callable[..., Any]:
+def _load_function(name: str) -> Callable[..., Any]:
     module, _, function = name.partition(":")
     return getattr(importlib.import_module(module), function)  # type: ignore[no-any-return]
 
 
 @contextmanager
 def _clock() -> Any:
-    spent: dict[str, float] = {}
+    timing: dict[str, float] = {}
     wall, cpu = time.perf_counter(), time.process_time()
-    yield spent
-    spent["wall"], spent["cpu"] = time.perf_counter() - wall, time.process_time() - cpu
+    yield timing
+    timing["wall"], timing["cpu"] = time.perf_counter() - wall, time.process_time() - cpu
 
 
 def _in_threads(score: Any, calls: list[tuple[str, list[str]]], callers: int) -> tuple[list[float], list[str]]:
-    """Let callers take one call after the other, all beginning at once."""
+    """Let callers take one call after the other; all callers begin at once."""
     todo: SimpleQueue[tuple[str, list[str]]] = SimpleQueue()
     for call in calls:
         todo.put(call)
@@ -139,8 +139,8 @@ def _in_threads(score: Any, calls: list[tuple[str, list[str]]], callers: int) ->
             try:
                 score(query, texts)
                 latencies.append(time.perf_counter() - started)
-            except Exception as error:  # what fails under callers is a finding, and is counted
-                failed.append(_told(error))
+            except Exception as error:  # failures under many callers are a result, and are counted
+                failed.append(_error_text(error))
 
     threads = [threading.Thread(target=caller) for _ in range(callers)]
     for thread in threads:
@@ -162,13 +162,13 @@ async def _in_tasks(ascore: Any, calls: list[tuple[str, list[str]]], callers: in
                 await ascore(query, texts)
                 latencies.append(time.perf_counter() - started)
             except Exception as error:
-                failed.append(_told(error))
+                failed.append(_error_text(error))
 
     await asyncio.gather(*(caller() for _ in range(callers)))
     return latencies, failed
 
 
-def _told(error: Exception) -> str:
+def _error_text(error: Exception) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
 
 
@@ -182,8 +182,8 @@ def main() -> None:
     for line in sys.stdin:
         try:
             answer = host.answer(json.loads(line))
-        except Exception as error:  # told to the other side, which decides
-            answer = {"error": _told(error)}
+        except Exception as error:  # the client decides
+            answer = {"error": _error_text(error)}
         answers.write(json.dumps(answer) + "\n")
         answers.flush()
 

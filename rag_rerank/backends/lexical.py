@@ -1,4 +1,4 @@
-"""BM25 over the candidates: the honest baseline without a model."""
+"""BM25 over the candidates: a baseline without a model."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from rag_rerank._checks import at_least
 from rag_rerank.base import PointwiseReranker
 from rag_rerank.errors import ConfigError
 from rag_rerank.execution.clock import now
@@ -40,8 +41,7 @@ class LexicalReranker(PointwiseReranker):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.k1 >= 0:
-            raise ConfigError(f"k1 must be at least 0, got {self.k1}", path="k1")
+        at_least(self.k1, 0, "k1")
         if not 0 <= self.b <= 1:
             raise ConfigError(f"b must be within 0..1, got {self.b}", path="b")
 
@@ -67,12 +67,12 @@ class LexicalReranker(PointwiseReranker):
         started = now()
         documents = [terms(text) for text in texts]
         vocabulary = {word for document in documents for word in document}
-        wanted = [word for word in terms(query) if word in vocabulary]
+        query_words = [word for word in terms(query) if word in vocabulary]
         values = [0.0] * len(texts)
-        if wanted:
+        if query_words:
             index = bm25s.BM25(method="lucene", k1=self.k1, b=self.b)
             index.index(documents, show_progress=False)
-            values = [float(value) for value in index.get_scores(wanted)]
+            values = [float(value) for value in index.get_scores(query_words)]
         seconds = now() - started
         coverage = tuple(Coverage(len(document), len(document)) for document in documents)
         usage = Usage(texts=len(texts), tokens=sum(map(len, documents)), seconds=seconds)

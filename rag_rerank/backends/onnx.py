@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from rag_rerank._checks import at_least
 from rag_rerank._lazy import forget, load_once
 from rag_rerank.backends.local.base import LocalReranker
 from rag_rerank.backends.local.cpu import cores
@@ -31,11 +32,11 @@ class OnnxReranker(LocalReranker):
     cross-encoders, and any other whose ONNX file takes ``input_ids``, ``attention_mask`` and optionally
     ``token_type_ids`` and gives logits of shape (batch, 1).
 
-    At first use on a CPU the model's graph is made into a faster one and kept on disk (see
-    `rag_rerank.backends.local.onnx_graphs`): for BERT and RoBERTa models one without padding, whose scores do not
-    depend on what else is scored, and whose fp32 logits are compared with those of the model's own graph when it is
-    made (within 1e-4, relative beyond -1..1); for others, and where such a one cannot be made, ONNX Runtime's own
-    optimisation, with a note.
+    At first use on a CPU a faster graph of the model is built and cached on disk (see
+    `rag_rerank.backends.local.onnx_graphs`). For BERT and RoBERTa models it is rewritten: it has no padding, so that
+    scores do not depend on the other texts, and its fp32 logits are compared with those of the model's own graph when
+    it is built (within 1e-4, relative beyond -1..1). For other models, and where the graph cannot be rewritten, ONNX
+    Runtime optimises the model's own graph, and a note in the trace says so.
 
     Args:
         model: Alias (``"minilm"``), hub id, or a folder with ``model.onnx`` (also below ``onnx/``), ``config.json``
@@ -44,18 +45,18 @@ class OnnxReranker(LocalReranker):
         max_length: Window in tokens, for query, text and special tokens together; by default the model's own.
         on_overflow: ``"truncate"`` reads the beginning of a text that does not fit and says so in its coverage and in
             one `TruncationWarning` a call; ``"error"`` raises `InputTooLong`. A query is never cut.
-        precision: What the linear layers compute in. ``"int8"`` is made of the fp32 file here; it moves the logits a
+        precision: What the linear layers compute in. ``"int8"`` is built from the fp32 file; it moves the logits a
             little (``rag-rerank models --check`` measures by how much) and gives the same scores with and without the
             int8 instructions of newer processors.
         batch_tokens: Token slots in one batch, padding included; bounds memory. By default 512.
         max_queue: How many calls may be waiting or running on this instance; one more raises `Overloaded`.
-        workers: How many batches are computed side by side, by all calls together; by default one a physical core that
+        workers: How many batches are computed in parallel, for all calls together; by default the physical cores that
             this process may use, divided by ``threads``.
         threads: Threads of ONNX Runtime within one batch. ``rag-rerank tune`` measures ``workers``, ``threads`` and
             ``batch_tokens`` on your machine.
         optimize: ``False`` runs the model's own graph.
         providers: Execution providers of ONNX Runtime, first choice first. With another than the CPU's, the model's own
-            graph is run, one batch at a time unless ``workers`` says otherwise; ``threads`` counts on a CPU only.
+            graph is run, one batch at a time unless ``workers`` says otherwise; ``threads`` matters on a CPU only.
 
     Raises:
         ConfigError: A number below 1, or ``precision="int8"`` without the optimised graph of a CPU.
@@ -81,7 +82,8 @@ class OnnxReranker(LocalReranker):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("workers", "threads"):
-            self._check_at_least_one(name)
+            if (value := getattr(self, name)) is not None:
+                at_least(value, 1, name)
         if self.precision == "int8" and not self._optimizes:
             raise ConfigError('"int8" is computed by the optimised graph on a CPU only', path="precision")
 
@@ -95,7 +97,7 @@ class OnnxReranker(LocalReranker):
         return _onnx_file(folder) is not None and all((folder / f).is_file() for f in ("config.json", "tokenizer.json"))
 
     def close(self) -> None:
-        """Answer the calls that have been accepted, and release the session; a later call loads it anew."""
+        """Answer the calls that have been accepted, and release the session; a later call loads it again."""
         forget(self, "_engine")
         super().close()
 
@@ -106,56 +108,62 @@ class OnnxReranker(LocalReranker):
 
 
 class OnnxEngine:
-    """A tokenizer and a session, which any number of threads may use at the same time."""
+    """A loaded tokenizer and ONNX Runtime session; any number of threads may use them at the same time."""
 
     batch_tokens = 512
 
-    def __init__(self, folder: ModelFolder, settings: OnnxReranker) -> None:
+    def __init__(self, folder: ModelFolder, reranker: OnnxReranker) -> None:
         file = _onnx_file(folder.path)
         if file is None:
             raise ModelLoadError(
                 f"{folder.name} has no ONNX file; make one with: rag-rerank export {folder.name} -o DIR, "
                 'or use the "torch" backend'
             )
-        self.tokenizer = PairTokenizer(folder, folder.max_length(settings.max_length))
-        on_cpu = settings.providers == (_CPU,)
-        self.workers = settings.workers or (max(1, cores() // settings.threads) if on_cpu else 1)
-        self.notes = folder.unpinned(settings.revision)
-        if not settings._optimizes:
-            self._graph = _Session(file, folder.name, settings)
+        self.tokenizer = PairTokenizer(folder, folder.max_length(reranker.max_length))
+        on_cpu = reranker.providers == (_CPU,)
+        self.workers = reranker.workers or (max(1, cores() // reranker.threads) if on_cpu else 1)
+        self.notes = folder.unpinned_note(reranker.revision)
+        if not reranker._optimizes:
+            self._session = _Session(file, folder.name, reranker)
             return
 
-        def opened(graph: Path, optimised: Path | None) -> _Session:
-            return _Session(graph, folder.name, settings, made=graph != file, optimised=optimised)
+        def open_graph(graph: Path, optimised: Path | None) -> _Session:
+            return _Session(graph, folder.name, reranker, is_ready=graph != file, optimised=optimised)
 
-        identity = settings._files.identity
-        self._kept: Graph = load_or_build(folder, file, identity, settings.precision, opened)
-        self.notes += self._kept.notes
-        self._graph = opened(self._kept.file, None)
+        identity = reranker._files.identity
+        self.graph: Graph = load_or_build(folder, file, identity, reranker.precision, open_graph)
+        self.notes += self.graph.notes
+        self._session = open_graph(self.graph.file, None)
 
     @property
-    def exact(self) -> bool:
-        """Whether the graph takes inputs of one length only."""
-        return self._graph.exact
+    def equal_lengths(self) -> bool:
+        """Whether the graph takes batches of inputs of one length only."""
+        return self._session.equal_lengths
 
     def logits(self, arrays: Mapping[str, Any], notes: list[str]) -> list[float]:
         """Run one batch."""
-        return self._graph.logits(arrays)
+        return self._session.logits(arrays)
 
 
 class _Session:
-    """An ONNX file opened by ONNX Runtime, and checked to be a cross-encoder's.
+    """An ONNX file opened by ONNX Runtime, after a check that it is a cross-encoder's.
 
     Args:
         file: The file.
         name: The model's name, for messages.
-        settings: Threads and providers.
-        made: Whether the graph is already as it should be run.
-        optimised: Where to write what ONNX Runtime makes of the graph, weights in a file beside it.
+        reranker: Says which threads and providers to use.
+        is_ready: Whether the graph is run as it is, without optimisation.
+        optimised: Where ONNX Runtime writes the graph after its optimisation, with the weights in a file beside it.
     """
 
     def __init__(
-        self, file: Path, name: str, settings: OnnxReranker, *, made: bool = False, optimised: Path | None = None
+        self,
+        file: Path,
+        name: str,
+        reranker: OnnxReranker,
+        *,
+        is_ready: bool = False,
+        optimised: Path | None = None,
     ) -> None:
         import onnxruntime
 
@@ -163,10 +171,10 @@ class _Session:
         levels = onnxruntime.GraphOptimizationLevel
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3  # errors only: they reach the user as exceptions
-        options.intra_op_num_threads = settings.threads if settings.providers == (_CPU,) else 0
+        options.intra_op_num_threads = reranker.threads if reranker.providers == (_CPU,) else 0
         options.enable_cpu_mem_arena = False  # it would keep the memory of the largest batch so far
         options.enable_mem_pattern = False  # batches have different shapes
-        if made:
+        if is_ready:
             options.graph_optimization_level = levels.ORT_DISABLE_ALL
         if optimised is not None:
             options.graph_optimization_level = levels.ORT_ENABLE_EXTENDED
@@ -174,13 +182,13 @@ class _Session:
             for key, value in _WEIGHTS_BESIDE.items():
                 options.add_session_config_entry(key, value.format(optimised.name))
         try:
-            self._session = onnxruntime.InferenceSession(str(file), options, providers=list(settings.providers))
+            self._session = onnxruntime.InferenceSession(str(file), options, providers=list(reranker.providers))
         except Exception as error:  # ONNX Runtime's errors have no public base class
             raise ModelLoadError(f"{name}: ONNX Runtime cannot load {file.name}: {error}") from error
-        self._check_providers(settings)
-        self._inputs = self._checked_inputs()
-        self._output = self._checked_output()
-        self.exact = "attention_mask" not in self._inputs
+        self._check_providers(reranker)
+        self._inputs = self._input_types()
+        self._output = self._output_name()
+        self.equal_lengths = "attention_mask" not in self._inputs
 
     def logits(self, arrays: Mapping[str, Any]) -> list[float]:
         """Return one fp32 logit a row."""
@@ -198,27 +206,29 @@ class _Session:
         logits: list[float] = np.asarray(output, dtype=np.float32).reshape(-1).tolist()
         return logits
 
-    def _check_providers(self, settings: OnnxReranker) -> None:
+    def _check_providers(self, reranker: OnnxReranker) -> None:
         import onnxruntime
 
-        missing = [provider for provider in settings.providers if provider not in self._session.get_providers()]
+        missing = [provider for provider in reranker.providers if provider not in self._session.get_providers()]
         if missing:
             raise ModelLoadError(
                 f"ONNX Runtime here has no {', '.join(missing)}; it has "
                 f"{', '.join(onnxruntime.get_available_providers())}"
             )
 
-    def _checked_inputs(self) -> Mapping[str, str]:
+    def _input_types(self) -> Mapping[str, str]:
+        """Return the inputs of the graph with their types, or refuse it."""
         inputs = {i.name: _INTEGERS.get(i.type) for i in self._session.get_inputs()}
-        known = {name: kind for name, kind in inputs.items() if name in _INPUTS and kind is not None}
-        if known != inputs or "input_ids" not in inputs:
+        types = {name: kind for name, kind in inputs.items() if name in _INPUTS and kind is not None}
+        if types != inputs or "input_ids" not in inputs:
             raise ModelLoadError(
                 f"{self.name}: its ONNX file takes the inputs {sorted(inputs)}; a cross-encoder takes integer "
                 f"{', '.join(sorted(_INPUTS))}"
             )
-        return known
+        return types
 
-    def _checked_output(self) -> str:
+    def _output_name(self) -> str:
+        """Return the name of the output with the logits, or refuse the graph."""
         output = self._session.get_outputs()[0]
         shape = output.shape
         if len(shape) not in (1, 2) or (len(shape) == 2 and isinstance(shape[1], int) and shape[1] != 1):

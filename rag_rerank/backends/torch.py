@@ -27,8 +27,9 @@ class TorchReranker(LocalReranker):
 
     ``raw_score`` is the fp32 logit, ``score`` its float64 sigmoid. Cross-encoders are loaded by sentence-transformers,
     so modular ones work too; the layers of BERT, RoBERTa and XLM-RoBERTa run on packed tokens, without padding (see
-    ``backends/_packed.py``). Of a causal model the score is the logit of its positive answer word less that of its
-    negative one (see ``backends/_templates.py``); a causal model whose prompt is not known is refused.
+    `rag_rerank.backends.local.torch_models.packed_attention`). The score of a causal model is the logit of its positive
+    answer word less that of its negative one (see `rag_rerank.backends.local.torch_models.prompt_templates`); a causal
+    model whose prompt is not known is refused.
 
     Args:
         model: Alias (``"minilm"``), hub id, or a folder with ``config.json``, ``tokenizer.json`` and safetensors.
@@ -42,15 +43,15 @@ class TorchReranker(LocalReranker):
         batch_tokens: Token slots in one batch, padding included; bounds memory. By default 2048 on a CPU and 16384 on
             a GPU. A batch that is too large for a GPU's memory is halved, with a note in the trace.
         max_queue: How many calls may be waiting or running on this instance; one more raises `Overloaded`.
-        device: ``"auto"`` takes ``cuda``, else ``mps``, else ``cpu``; or any name of a torch device. The trace says
-            which it was, unless it was the CPU in fp32.
+        device: ``"auto"`` takes ``cuda``, else ``mps``, else ``cpu``; or any name of a torch device. The trace names
+            it, unless it is the CPU in fp32.
         dtype: What the model computes in, whatever its file holds; ``"auto"`` for the file's own. The last layer and
-            the logits are fp32 in any case. fp32 on GPUs too, unless asked otherwise, so that scores do not depend on
-            the machine; whether CUDA may round fp32 products to TF32 is left to torch's own setting, which is off.
+            the logits are fp32 in any case. The default is fp32 on GPUs too, so that scores do not depend on the
+            machine. Whether CUDA may round fp32 products to TF32 follows torch's own setting, which is off by default.
 
     Raises:
-        ConfigError: A number below 1, an unknown template, a device that is unknown or not there, or an instruction
-            for a model that takes none.
+        ConfigError: A number below 1, an unknown template, a device that is unknown or absent, or an instruction for a
+            model that takes none.
         MissingExtraError: At first use, when torch or sentence-transformers is not installed.
         ModelLoadError: At first use, when files are absent, pickled, without a trained head, or of an unknown kind.
         InputTooLong: See ``on_overflow``.
@@ -84,15 +85,15 @@ class TorchReranker(LocalReranker):
         return has_checkpoint(folder)
 
     def close(self) -> None:
-        """Answer the calls that have been accepted, and release the weights; a later call loads them anew.
+        """Answer the calls that have been accepted, and release the weights; a later call loads them again.
 
-        The GPU memory they took is given back too.
+        Their GPU memory is released too.
         """
         was_loaded = forget(self, "_engine") is not None
         super().close()
         if was_loaded:
             gc.collect()  # modules hold each other
-            _give_back()
+            _release_gpu_memory()
 
     def _identity_facts(self) -> Mapping[str, Any]:
         need("torch", extra="torch")
@@ -107,38 +108,38 @@ class TorchReranker(LocalReranker):
 
 
 class TorchEngine:
-    """A tokenizer and a model, one forward pass at a time."""
+    """A loaded tokenizer and model; one forward pass at a time."""
 
-    exact = False
+    equal_lengths = False
     workers = 1
 
-    def __init__(self, folder: ModelFolder, settings: TorchReranker) -> None:
+    def __init__(self, folder: ModelFolder, reranker: TorchReranker) -> None:
         import torch
 
         self.name = folder.name
-        self.device = usable_device(settings.device)
-        dtype = _dtype(settings.dtype)
-        window = folder.max_length(settings.max_length)
-        template = prompt_templates.template_of(folder, settings.template)
+        self.device = usable_device(reranker.device)
+        dtype = _dtype(reranker.dtype)
+        window = folder.max_length(reranker.max_length)
+        template = prompt_templates.template_of(folder, reranker.template)
         self.tokenizer: PromptTokenizer | PairTokenizer
         self.model: CausalModel | CrossEncoderModel
         if template is None:
-            if settings.instruction is not None:
+            if reranker.instruction is not None:
                 raise ConfigError("a cross-encoder takes no instruction", path="instruction")
             self.tokenizer = PairTokenizer(folder, window)
             self.model = CrossEncoderModel(folder, self.device, dtype)
         else:
-            self.tokenizer = PromptTokenizer(folder, template, settings.instruction, window)
+            self.tokenizer = PromptTokenizer(folder, template, reranker.instruction, window)
             self.model = CausalModel(folder, template, self.tokenizer.answers, self.device, dtype)
         on_cpu = torch.device(self.device).type == "cpu"
         plain = on_cpu and self.model.dtype == torch.float32
-        self.notes = (*folder.unpinned(settings.revision), *(() if plain else (self._how(),)))
+        self.notes = (*folder.unpinned_note(reranker.revision), *(() if plain else (self._device_note(),)))
         self.batch_tokens = 2048 if on_cpu else 16384
         if not on_cpu:
             self._run_once()
 
     def logits(self, arrays: Mapping[str, Any], notes: list[str]) -> list[float]:
-        """Run one batch; in halves where a GPU has no memory for the whole."""
+        """Run one batch; in halves where the GPU has no memory for the whole."""
         import torch
 
         rows, width = arrays["input_ids"].shape
@@ -148,17 +149,16 @@ class TorchEngine:
                 return logits
         except Exception as error:  # torch raises RuntimeError, IndexError and others
             if not _out_of_memory(error):
-                raise self._failed(f"PyTorch failed on {self.name}: {error}") from error
+                raise self._error(f"PyTorch failed on {self.name}: {error}") from error
             if rows == 1:
-                raise self._failed(
-                    f"the GPU has no memory for one input of {width} tokens; lower max_length"
-                ) from error
+                raise self._error(f"the GPU has no memory for one input of {width} tokens; lower max_length") from error
         notes.append(f"a batch of {rows} inputs of {width} tokens was halved: the GPU has no memory for it")
-        _give_back()
+        _release_gpu_memory()
         halves = ({name: array[part] for name, array in arrays.items()} for part in _halves(rows))
         return [logit for half in halves for logit in self.logits(half, notes)]
 
-    def _how(self) -> str:
+    def _device_note(self) -> str:
+        """Return the note on device, precision and layout."""
         import torch
 
         device = torch.device(self.device)
@@ -166,13 +166,13 @@ class TorchEngine:
         return f"computed on {self.device}{card} in {str(self.model.dtype).removeprefix('torch.')}; {self.model.layout}"
 
     def _run_once(self) -> None:
-        """Let a GPU set up its libraries and kernels while the model is loaded, not in the first call."""
+        """Let the GPU set up its libraries and kernels while the model is loaded, and not in the first call."""
         import numpy as np
 
         ids = np.ones((1, 8), dtype=np.int64)
         self.logits({"input_ids": ids, "attention_mask": ids, "token_type_ids": np.zeros_like(ids)}, [])
 
-    def _failed(self, message: str) -> BackendError:
+    def _error(self, message: str) -> BackendError:
         return BackendError(message, backend="torch", model=self.name)
 
 
@@ -181,17 +181,17 @@ def _halves(rows: int) -> tuple[slice, slice]:
 
 
 def _out_of_memory(error: Exception) -> bool:
-    """Whether an error means that the batch was too large for the device: CUDA has a class for it, MPS has words."""
+    """Whether an error means that the batch was too large: CUDA has a class for it, MPS only messages."""
     import torch
 
-    words = ("MPS backend out of memory", "Invalid buffer size")
+    messages = ("MPS backend out of memory", "Invalid buffer size")
     return isinstance(error, torch.OutOfMemoryError) or (
-        isinstance(error, RuntimeError) and str(error).startswith(words)
+        isinstance(error, RuntimeError) and str(error).startswith(messages)
     )
 
 
-def _give_back() -> None:
-    """Return the GPU memory that torch keeps for later."""
+def _release_gpu_memory() -> None:
+    """Release the GPU memory that torch reserves for later."""
     import torch
 
     if torch.cuda.is_available():
@@ -201,7 +201,7 @@ def _give_back() -> None:
 
 
 def usable_device(name: str) -> str:
-    """Return the device that is meant, after a check that it is there."""
+    """Return the name of the device that is meant, after a check that it can be used here."""
     import torch
 
     if name == "auto":

@@ -155,7 +155,7 @@ def _check_models(names: Sequence[str], own: SampleQuestion | None, *, as_json: 
 
 def _cached_model(name: str) -> OnnxReranker:
     reranker = OnnxReranker(model=name.removeprefix("onnx:"))
-    if not reranker.at_hand():
+    if not reranker.is_cached():
         raise ModelLoadError(
             f"{reranker.model_id} has no complete ONNX files in the local cache, and a check downloads nothing; "
             f"download them with: rag-rerank pull {reranker.kind}:{reranker.model}, or make them with rag-rerank export"
@@ -166,7 +166,7 @@ def _cached_model(name: str) -> OnnxReranker:
 def _all_cached_models() -> Iterator[OnnxReranker]:
     rows = (row for row in catalogue.models() if row.backend == "onnx")
     rerankers = (OnnxReranker(model=row.alias or row.id) for row in rows)
-    return (reranker for reranker in rerankers if reranker.at_hand())
+    return (reranker for reranker in rerankers if reranker.is_cached())
 
 
 def _check_page(checks: Sequence[Check], sample: Sequence[SampleQuestion], *, own: bool) -> str:

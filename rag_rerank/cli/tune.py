@@ -24,7 +24,7 @@ from rag_rerank.cli.config_edit import (
 from rag_rerank.cli.options import print_note
 from rag_rerank.cli.output import bar, example, table
 from rag_rerank.config import build, to_config
-from rag_rerank.diagnostics.sample_texts import SampleQuestion, skewed
+from rag_rerank.diagnostics.sample_texts import SampleQuestion, skewed_question
 from rag_rerank.diagnostics.tune import Report, TunedSetting
 from rag_rerank.diagnostics.tune import tune as measure
 from rag_rerank.errors import ConfigError
@@ -72,7 +72,7 @@ def tune(
     root = build(spec)
     if not write:
         check_new_config(root, spec, out, instead=", or change a config itself with --write")
-    question = read_question(texts, query) or skewed()
+    question = read_question(texts, query) or skewed_question()
     tuned, reports = _tune_models(root, question, seconds)
     if write:
         changes = {place: report.changes for place, report in reports.items() if report.changes}

@@ -1,4 +1,4 @@
-"""Timing settings of local rerankers against each other, so that a busy machine misleads as little as possible."""
+"""Time settings of local rerankers against each other, so that a busy machine misleads as little as possible."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Timing:
 
 
 def interleave(runs: Sequence[Callable[[], float]], rounds: int) -> list[Timing]:
-    """Return the times that each run reports, all runs in turn in each round, backwards in every other one."""
+    """Return the times that each run reports: all runs in turn in each round, in reverse order in every other round."""
     seconds: list[list[float]] = [[] for _ in runs]
     order = list(range(len(runs)))
     for _ in range(rounds):
@@ -59,20 +59,20 @@ def interleave(runs: Sequence[Callable[[], float]], rounds: int) -> list[Timing]
 
 
 class Bench(Protocol):
-    """Where rerankers are run for their time."""
+    """Runs rerankers to time them."""
 
     def engine(self, reranker: LocalReranker) -> Engine:
-        """Load the model with these settings, where it is not loaded yet."""
+        """Return the model with these settings, loaded now if it is not loaded yet."""
 
-    def run(self, reranker: LocalReranker, asked: SampleQuestion) -> tuple[float, Sequence[float]]:
-        """Score the texts; return seconds, loading apart, and the logits."""
+    def run(self, reranker: LocalReranker, question: SampleQuestion) -> tuple[float, Sequence[float]]:
+        """Score the texts; return the seconds without loading, and the logits."""
 
     def keep(self, rerankers: Iterable[LocalReranker]) -> None:
-        """Release what these do not need."""
+        """Release the models that these do not need."""
 
 
 class LoadedBench:
-    """The models themselves, in instances of its own; settings that differ in ``batch_tokens`` alone share one."""
+    """Loads models in instances of its own; settings that differ only in ``batch_tokens`` share one."""
 
     def __init__(self) -> None:
         self._loaded: dict[LocalReranker, LocalReranker] = {}
@@ -84,26 +84,26 @@ class LoadedBench:
         self.keep(())
 
     def engine(self, reranker: LocalReranker) -> Engine:
-        """Load the model with these settings, where it is not loaded yet."""
-        return self._staffed(reranker)[0]
+        """Return the model with these settings, loaded now if it is not loaded yet."""
+        return self._runtime(reranker)[0]
 
-    def run(self, reranker: LocalReranker, asked: SampleQuestion) -> tuple[float, Sequence[float]]:
-        """Score the texts; return seconds, loading apart, and the logits."""
-        engine, crew = self._staffed(reranker)
+    def run(self, reranker: LocalReranker, question: SampleQuestion) -> tuple[float, Sequence[float]]:
+        """Score the texts; return the seconds without loading, and the logits."""
+        engine, pool = self._runtime(reranker)
         started = perf_counter()
-        scores = crew.submit(ScoringTask(reranker, engine, asked.query, asked.texts)).result()
+        scores = pool.submit(ScoringTask(reranker, engine, question.query, question.texts)).result()
         return perf_counter() - started, scores.values
 
     def keep(self, rerankers: Iterable[LocalReranker]) -> None:
         """Close the instances that these do not need."""
-        needed = set(map(_without_budget, rerankers))
+        needed = set(map(_without_batch_tokens, rerankers))
         for key in [key for key in self._loaded if key not in needed]:
             self._loaded.pop(key).close()
 
-    def _staffed(self, reranker: LocalReranker) -> tuple[Engine, WorkerPool]:
-        key = _without_budget(reranker)
-        return self._loaded.setdefault(key, key)._staffed
+    def _runtime(self, reranker: LocalReranker) -> tuple[Engine, WorkerPool]:
+        key = _without_batch_tokens(reranker)
+        return self._loaded.setdefault(key, key)._runtime
 
 
-def _without_budget(reranker: LocalReranker) -> LocalReranker:
+def _without_batch_tokens(reranker: LocalReranker) -> LocalReranker:
     return replace(reranker, batch_tokens=None)

@@ -1,4 +1,4 @@
-"""Does a model's optimised graph give its own logits, and how far does int8 agree with fp32? Measured on real text."""
+"""Check on real text that a model's optimised graph gives the logits of its own, and how far int8 agrees with fp32."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _ROUNDS = 5
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """What `check` found for one model.
+    """The outcome of `check` for one model.
 
     Args:
         model: The model, with its revision.
-        written_anew: Whether its graph could be written anew; otherwise ONNX Runtime optimised the model's own.
-        reason: Why it could not, as the trace says it; empty where it could.
+        written_anew: Whether its graph could be rewritten; otherwise ONNX Runtime optimised the model's own.
+        reason: Why it could not, as the note in the trace says; empty where it could.
         optimised: The optimised fp32 graph, compared with the model's own.
         int8: The optimised int8 graph, compared with the optimised fp32 graph.
         own_time: Wall time of the model's own graph for the texts of the first query.
@@ -83,38 +83,38 @@ def check(
     Args:
         reranker: Names the model; its ``precision`` and ``optimize`` do not matter.
         queries: Pairs of a query and its texts. Blank texts are left out, and so is a query that is blank.
-        progress: Is told the share that is done, from 0 to 1.
-        bench: Where rerankers are run; by default here and now.
+        progress: Called with the share that is done, from 0 to 1.
+        bench: Runs the rerankers; by default in this process.
 
     Raises:
         InputError: There is nothing to score.
-        RerankError: Whatever loading and scoring raise.
+        RerankError: Loading or scoring failed.
     """
-    asked = [read for query, texts in queries if (read := as_read(query, texts)).texts]
-    if not asked:
+    questions = [question for query, texts in queries if (question := as_read(query, texts)).texts]
+    if not questions:
         raise InputError("checking needs a query with at least one text that is not blank")
     if bench is not None:
-        return _checked(reranker, asked, progress or _ignore, bench)
-    with LoadedBench() as own:
-        return _checked(reranker, asked, progress or _ignore, own)
+        return _check(reranker, questions, progress or _ignore, bench)
+    with LoadedBench() as loaded_bench:
+        return _check(reranker, questions, progress or _ignore, loaded_bench)
 
 
-def _checked(
-    reranker: OnnxReranker, queries: Sequence[SampleQuestion], progress: Callable[[float], None], bench: Bench
+def _check(
+    reranker: OnnxReranker, questions: Sequence[SampleQuestion], progress: Callable[[float], None], bench: Bench
 ) -> Check:
     plain = replace(reranker, precision="fp32", optimize=True, on_overflow="truncate")
     graphs = (replace(plain, optimize=False), plain, replace(plain, precision="int8"))
-    total = len(graphs) * (len(queries) + _ROUNDS)
+    total = len(graphs) * (len(questions) + _ROUNDS)
     done = 0
 
-    def run(graph: OnnxReranker, asked: SampleQuestion) -> tuple[float, Sequence[float]]:
+    def run(graph: OnnxReranker, question: SampleQuestion) -> tuple[float, Sequence[float]]:
         nonlocal done
         done += 1
         progress(done / total)
-        return bench.run(graph, asked)
+        return bench.run(graph, question)
 
-    own, fp32, int8 = ([run(graph, asked)[1] for asked in queries] for graph in graphs)
-    times = interleave([lambda g=graph: run(g, queries[0])[0] for graph in graphs], _ROUNDS)  # type: ignore[misc]
+    own, fp32, int8 = ([run(graph, question)[1] for question in questions] for graph in graphs)
+    times = interleave([lambda g=graph: run(g, questions[0])[0] for graph in graphs], _ROUNDS)  # type: ignore[misc]
     reason = next((note for note in bench.engine(plain).notes if note.startswith(OWN_GRAPH)), "")
     return Check(
         model=plain.model_id,

@@ -20,14 +20,14 @@ __all__ = ["Report", "Setting", "TunedSetting", "tune"]
 
 
 class Setting(NamedTuple):
-    """What is chosen; ``workers`` and ``threads`` are ``None`` for a reranker that has none."""
+    """The settings to tune; ``workers`` and ``threads`` are ``None`` for a reranker without these fields."""
 
     workers: int | None
     threads: int | None
     batch_tokens: int
 
     def changes(self, present: Setting) -> dict[str, Any]:
-        """Return the fields to set where another setting is present; the layout as a whole or not at all."""
+        """Return the fields that differ from the present setting; of the layout both fields or none."""
         layout = {"workers": self.workers, "threads": self.threads} if self[:2] != present[:2] else {}
         budget = {"batch_tokens": self.batch_tokens} if self.batch_tokens != present.batch_tokens else {}
         return layout | budget
@@ -49,7 +49,7 @@ class TunedSetting:
 
     @property
     def exact(self) -> bool:
-        """Whether the scores are those of the present setting, within what fp32 rounds."""
+        """Whether the scores are those of the present setting, up to fp32 rounding."""
         return self.moved <= TOLERANCE
 
     def to_dict(self) -> dict[str, Any]:
@@ -59,18 +59,18 @@ class TunedSetting:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """What `tune` found.
+    """The outcome of `tune`.
 
     Args:
         reranker: The reranker as it was given.
-        tuned: The same with the chosen settings; equal where the present ones stay.
-        texts: On how many texts it was measured.
+        tuned: The same with the chosen settings; equal if the present ones stay.
+        texts: How many texts were used to measure.
         layouts: ``workers`` and ``threads`` compared, at the present ``batch_tokens``.
         budgets: ``batch_tokens`` compared, at the best layout. Times of different comparisons are not comparable.
         present: The present setting, in the last comparison.
-        chosen: The chosen setting, in the last comparison; the same as ``present`` where that stays.
+        chosen: The chosen setting, in the last comparison; the same as ``present`` if that stays.
         int8: For information: time in 8 bits in the last comparison, and the agreement of its scores with fp32;
-            ``None`` where it cannot be had or is what the reranker has already.
+            ``None`` if the model cannot compute in int8, or does so already.
     """
 
     reranker: LocalReranker
@@ -84,12 +84,12 @@ class Report:
 
     @property
     def changes(self) -> dict[str, int]:
-        """The fields that the choice sets, with their values; empty where the present setting stays."""
+        """The fields that the choice sets, with their values; empty if the present setting stays."""
         return self.chosen.setting.changes(self.present.setting)
 
     @property
     def gain(self) -> float:
-        """How many times as fast the choice is as the present setting; 1 where that stays."""
+        """How many times as fast the choice is as the present setting; 1 if that stays."""
         return self.present.timing.median / self.chosen.timing.median
 
     def to_dict(self) -> dict[str, Any]:
@@ -113,16 +113,16 @@ class Report:
 
 
 _THREADS = (1, 2, 4)
-"""Threads of one batch that are tried, beside all cores."""
+"""Threads of one batch to try, beside all cores."""
 
 _BUDGETS = {"onnx": (128, 256, 512, 1024, 2048), "torch": (512, 1024, 2048, 4096, 8192)}
-"""Token slots of one batch that are tried."""
+"""Token slots of one batch to try."""
 
 _ROUNDS = (5, 15)
-"""Rounds of one comparison: at least, at most."""
+"""Fewest and most rounds of one comparison."""
 
-_PROBE, _FEWEST = 8, 16
-"""Texts on which the first time is taken, and the fewest on which settings are compared."""
+_FIRST_TEXTS, _FEWEST_TEXTS = 8, 16
+"""How many texts are timed first, and how many are compared at least."""
 
 
 def tune(
@@ -136,60 +136,63 @@ def tune(
 ) -> Report:
     """Measure which ``workers``, ``threads`` and ``batch_tokens`` answer one call soonest on this machine.
 
-    First layouts (``workers`` times ``threads`` within the cores) are compared, then budgets at the best layout, then
-    the outcome with the present setting. In each comparison all settings run in turn, in rounds, after a run that does
-    not count; a setting is better only if its median is smaller by more than the larger of the two spreads and its
-    scores are the same. For ``torch`` only ``batch_tokens`` is compared. As many copies of the model are loaded at a
-    time as there are layouts, at least three.
+    First layouts (``workers`` times ``threads`` within the cores) are compared, then budgets (``batch_tokens``) at the
+    best layout, then the best setting with the present one. In each comparison all settings run in turn, in rounds,
+    after a run that does not count; a setting is better only if its median is smaller by more than the larger of the
+    two spreads and its scores are the same. For ``torch`` only ``batch_tokens`` is compared. As many copies of the
+    model are loaded at a time as there are layouts, at least three.
 
     Args:
-        reranker: A local reranker on a CPU. Neither it nor what it has loaded is touched.
-        query: A query such as yours.
-        texts: Texts such as yours, cut where they do not fit, whatever ``on_overflow`` says; where they would take too
-            long, fewer of them are used, of all lengths.
-        seconds: About how long to measure; loading comes on top, and a slow model takes longer.
-        progress: Is told the share that is done, from 0 to 1.
-        bench: Where rerankers are run; by default here and now.
+        reranker: A local reranker on a CPU. It is not changed, and its loaded model is not used.
+        query: A typical query.
+        texts: Typical texts, cut where they do not fit, whatever ``on_overflow`` says; where they would take too long,
+            fewer of them are used, of all lengths.
+        seconds: About how long to measure, without loading; a slow model takes longer.
+        progress: Called with the share that is done, from 0 to 1.
+        bench: Runs the rerankers; by default in this process.
 
     Raises:
-        ConfigError: The reranker does not compute on a CPU, or is of a kind whose settings are not known here.
+        ConfigError: The reranker does not compute on a CPU, or is of a kind that cannot be tuned.
         InputError: There is no text, or only blank ones; or ``seconds`` is not positive.
-        RerankError: Whatever loading and scoring raise.
+        RerankError: Loading or scoring failed.
     """
-    asked = as_read(query, texts)
-    if not asked.texts:
+    question = as_read(query, texts)
+    if not question.texts:
         raise InputError("tuning needs a query and at least one text that is not blank")
     if not seconds > 0:
         raise InputError(f"seconds must be positive, got {seconds}")
     if bench is not None:
-        return _Tuning(reranker, asked, seconds, progress, bench).report()
-    with LoadedBench() as own:
-        return _Tuning(reranker, asked, seconds, progress, own).report()
+        return _Tuning(reranker, question, seconds, progress, bench).report()
+    with LoadedBench() as loaded_bench:
+        return _Tuning(reranker, question, seconds, progress, loaded_bench).report()
 
 
 class _Tuning:
+    """One run of `tune`."""
+
     def __init__(
         self,
         reranker: LocalReranker,
-        asked: SampleQuestion,
+        question: SampleQuestion,
         seconds: float,
         progress: Callable[[float], None] | None,
         bench: Bench,
     ) -> None:
-        self.given = reranker
+        self.original = reranker
         self.reranker = reranker = replace(reranker, on_overflow="truncate")
         self.bench = bench
         self.seconds = seconds
-        self.spent = 0.0
+        self.measured_seconds = 0.0
         self.progress = progress or (lambda share: None)
         engine = bench.engine(reranker)
         _check_on_cpu(reranker, engine)
         self.present = _present(reranker, engine)
         self.layouts = _first(self.present, _layouts(self.present))
         self.budgets = sorted({self.present.batch_tokens, *_BUDGETS[reranker.kind]})
-        self.share = seconds / (len(self.layouts) + len(self.budgets) + 3)  # three meet in the last comparison
-        self.asked = self.fitting(asked)
-        self.wanted: Sequence[float] = ()
+        entries = len(self.layouts) + len(self.budgets) + 3  # up to three in the last comparison
+        self.seconds_each = seconds / entries
+        self.question = self.affordable(question)
+        self.reference: Sequence[float] = ()
         self.int8: tuple[Timing, Agreement] | None = None
 
     def report(self) -> Report:
@@ -197,69 +200,69 @@ class _Tuning:
         best = _best(layouts).setting if layouts else self.present
         budgets = self.compare(_first(best, (best._replace(batch_tokens=budget) for budget in self.budgets)))
         best = _best(budgets).setting
-        eight = self.eight_bit(best)
-        last = self.compare(_first(self.present, [best]), eight)
-        chosen = _best(last)
+        int8 = self.int8_of(best)
+        last = self.compare(_first(self.present, [best]), int8)
+        choice = _best(last)
         return Report(
-            reranker=self.given,
-            tuned=replace(self.given, **chosen.setting.changes(self.present)),
-            texts=len(self.asked.texts),
+            reranker=self.original,
+            tuned=replace(self.original, **choice.setting.changes(self.present)),
+            texts=len(self.question.texts),
             layouts=_by_setting(layouts),
             budgets=_by_setting(budgets),
             present=last[0],
-            chosen=chosen,
+            chosen=choice,
             int8=self.int8,
         )
 
-    def with_(self, setting: Setting) -> LocalReranker:
+    def with_setting(self, setting: Setting) -> LocalReranker:
         return replace(self.reranker, **setting.changes(self.present))
 
-    def eight_bit(self, setting: Setting) -> LocalReranker | None:
-        """Return the same in int8 to compare with, or ``None`` where it cannot be had."""
-        reranker = self.with_(setting)
+    def int8_of(self, setting: Setting) -> LocalReranker | None:
+        """Return the reranker with this setting in int8, or ``None`` where the model cannot compute in int8."""
+        reranker = self.with_setting(setting)
         if not (isinstance(reranker, OnnxReranker) and reranker.precision == "fp32" and reranker.optimize):
             return None
-        eight = replace(reranker, precision="int8")
+        int8 = replace(reranker, precision="int8")
         try:
-            self.bench.engine(eight)
-        except ModelLoadError:  # nothing in its graph can be computed in int8; in fp32 it has been loaded
+            self.bench.engine(int8)
+        except ModelLoadError:  # nothing in its graph can be computed in int8; in fp32 it is loaded already
             return None
-        return eight
+        return int8
 
-    def compare(self, settings: Sequence[Setting], eight: LocalReranker | None = None) -> tuple[TunedSetting, ...]:
-        """Measure settings against each other; the first one's scores are those that all should have."""
-        rerankers = [self.with_(setting) for setting in settings] + ([eight] if eight else [])
+    def compare(self, settings: Sequence[Setting], int8: LocalReranker | None = None) -> tuple[TunedSetting, ...]:
+        """Measure settings against each other; all should give the scores of the very first one."""
+        rerankers = [self.with_setting(setting) for setting in settings] + ([int8] if int8 else [])
         self.bench.keep([self.reranker, *rerankers])
         warm = [self.run(reranker) for reranker in rerankers]
         scores = [values for _, values in warm]
-        self.wanted = self.wanted or scores[0]
+        self.reference = self.reference or scores[0]
         fewest, most = _ROUNDS
-        rounds = int(self.share * len(rerankers) / (sum(seconds for seconds, _ in warm) or 1e-9)) - 1
+        rounds = int(self.seconds_each * len(rerankers) / (sum(seconds for seconds, _ in warm) or 1e-9)) - 1
         timings = interleave(
             [lambda r=reranker: self.run(r)[0] for reranker in rerankers],  # type: ignore[misc]
             min(most, max(fewest, rounds)),
         )
-        if eight:
-            self.int8 = timings[-1], compare([self.wanted], [scores[-1]])
+        if int8:
+            self.int8 = timings[-1], compare([self.reference], [scores[-1]])
         return tuple(
-            TunedSetting(setting=setting, timing=timing, moved=compare([self.wanted], [values]).relative)
+            TunedSetting(setting=setting, timing=timing, moved=compare([self.reference], [values]).relative)
             for setting, timing, values in zip(settings, timings, scores, strict=False)
         )
 
-    def run(self, reranker: LocalReranker, asked: SampleQuestion | None = None) -> tuple[float, Sequence[float]]:
-        seconds, values = self.bench.run(reranker, asked or self.asked)
-        self.spent += seconds
-        self.progress(min(1.0, self.spent / self.seconds))
+    def run(self, reranker: LocalReranker, question: SampleQuestion | None = None) -> tuple[float, Sequence[float]]:
+        seconds, values = self.bench.run(reranker, question or self.question)
+        self.measured_seconds += seconds
+        self.progress(min(1.0, self.measured_seconds / self.seconds))
         return seconds, values
 
-    def fitting(self, asked: SampleQuestion) -> SampleQuestion:
-        """Return as many of the texts as can be scored often enough in the time given."""
-        probe = _thinned(asked, _PROBE)
+    def affordable(self, question: SampleQuestion) -> SampleQuestion:
+        """Return the question with as many of its texts as can be scored often enough in the time."""
+        probe = _thin_out(question, _FIRST_TEXTS)
         self.run(self.reranker, probe)
         seconds, _ = self.run(self.reranker, probe)
-        expected = seconds * sum(map(len, asked.texts)) / sum(map(len, probe.texts))
-        affordable = self.share / (_ROUNDS[0] + 1)
-        return _thinned(asked, max(_FEWEST, int(len(asked.texts) * affordable / (expected or 1e-9))))
+        expected = seconds * sum(map(len, question.texts)) / sum(map(len, probe.texts))
+        run_seconds = self.seconds_each / (_ROUNDS[0] + 1)
+        return _thin_out(question, max(_FEWEST_TEXTS, int(len(question.texts) * run_seconds / (expected or 1e-9))))
 
 
 def _check_on_cpu(reranker: LocalReranker, engine: Engine) -> None:
@@ -268,7 +271,7 @@ def _check_on_cpu(reranker: LocalReranker, engine: Engine) -> None:
     elif isinstance(reranker, TorchReranker):
         device = str(getattr(engine, "device", "cpu"))
     else:
-        raise ConfigError(f"{reranker.label}: the settings of {reranker.kind!r} are not known to tune")
+        raise ConfigError(f"{reranker.label}: tune does not know the settings of {reranker.kind!r}")
     if device.partition(":")[0] != "cpu":
         raise ConfigError(f"{reranker.label} computes on {device}; tune measures settings of a CPU only")
 
@@ -294,7 +297,7 @@ def _first(setting: Setting, others: Iterable[Setting]) -> list[Setting]:
 
 
 def _best(measured: Sequence[TunedSetting]) -> TunedSetting:
-    """Return the fastest whose scores are the first one's, or the first if none is faster by more than the spread."""
+    """Return the fastest with the scores of the first, or the first if none is faster by more than the spread."""
     present = measured[0]
     better = [row for row in measured if row.exact and row.timing.faster_than(present.timing)]
     return min(better, key=lambda row: row.timing.median, default=present)
@@ -304,11 +307,11 @@ def _by_setting(measured: Sequence[TunedSetting]) -> tuple[TunedSetting, ...]:
     return tuple(sorted(measured, key=lambda row: row.setting))
 
 
-def _thinned(asked: SampleQuestion, count: int) -> SampleQuestion:
+def _thin_out(question: SampleQuestion, count: int) -> SampleQuestion:
     """Return ``count`` of the texts, in their order, evenly spaced by length."""
-    texts = asked.texts
+    texts = question.texts
     if len(texts) <= count:
-        return asked
+        return question
     by_length = sorted(range(len(texts)), key=lambda i: len(texts[i]))
-    kept = {by_length[(2 * i + 1) * len(texts) // (2 * count)] for i in range(count)}
-    return SampleQuestion(asked.query, tuple(texts[i] for i in sorted(kept)))
+    positions = {by_length[(2 * i + 1) * len(texts) // (2 * count)] for i in range(count)}
+    return SampleQuestion(question.query, tuple(texts[i] for i in sorted(positions)))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from hashlib import sha256
 from typing import Any
 
 from rag_rerank.types import Scale
@@ -24,6 +23,8 @@ def identity_hash(kind: type, scale: Scale, facts: Mapping[str, Any], *, version
     Raises:
         TypeError: A fact is not a plain value.
     """
+    from hashlib import sha256  # loads OpenSSL, which ranking does not need
+
     whole = {"class": f"{kind.__module__}.{kind.__qualname__}", "scale": scale, "facts": facts}
     if version is not None:
         whole["version"] = version

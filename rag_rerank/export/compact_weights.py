@@ -1,4 +1,4 @@
-"""Storing the weights of an ONNX file as int8, for a fourth of the size at the same speed."""
+"""Store the weights of an ONNX file as int8, for a fourth of the size at the same speed."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 __all__ = ["compact"]
 
 _SMALLEST = 65_536
-"""Matrices with fewer numbers stay as they are: they save little."""
+"""Matrices with fewer numbers stay as they are, because they would save little."""
 
 
 def compact(source: Path, target: Path) -> None:
-    """Write an fp32 ONNX file anew, with its weight matrices as int8 and one fp32 factor for each output.
+    """Write a copy of an fp32 ONNX file with its weight matrices as int8 and one fp32 factor for each output.
 
     Symmetric rounding: ``factor = max(abs(column)) / 127``, ``stored = round(weight / factor)``. The graph expands
     them by Cast and Mul, which ONNX Runtime folds once at load, so the model computes in fp32 as before; memory is
@@ -27,17 +27,17 @@ def compact(source: Path, target: Path) -> None:
     model = onnx.load(source)
     graph = model.graph
     read_by_row = {name for node in graph.node for name in _tables(node)}
-    kept, expanding = [], []
+    constants, expanding = [], []
     for tensor in graph.initializer:
         weights = numpy_helper.to_array(tensor)
         if weights.ndim != 2 or weights.dtype != np.float32 or weights.size < _SMALLEST:
-            kept.append(tensor)
+            constants.append(tensor)
             continue
         axis = 1 if tensor.name in read_by_row else 0
         factors = np.abs(weights).max(axis=axis, keepdims=True) / np.float32(127)
         factors[factors == 0] = 1
         stored = np.round(weights / factors).astype(np.int8)
-        kept += [
+        constants += [
             numpy_helper.from_array(stored, f"{tensor.name}.int8"),
             numpy_helper.from_array(factors.astype(np.float32), f"{tensor.name}.factors"),
         ]
@@ -47,7 +47,7 @@ def compact(source: Path, target: Path) -> None:
         ]
     nodes = [*expanding, *graph.node]
     del graph.initializer[:], graph.node[:]
-    graph.initializer.extend(kept)
+    graph.initializer.extend(constants)
     graph.node.extend(nodes)
     onnx.checker.check_model(model)
     onnx.save(model, target)

@@ -1,4 +1,4 @@
-"""A cross-encoder as an ONNX file, traced by PyTorch, and its tokenizer."""
+"""Trace a cross-encoder into an ONNX file by PyTorch, and copy its tokenizer."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from rag_rerank.errors import ModelLoadError
 __all__ = ["OPSET", "write_onnx", "write_tokenizer"]
 
 OPSET = 17
-"""ONNX operator set; the first with LayerNormalization."""
+"""The first ONNX operator set with LayerNormalization."""
 
 
 def write_tokenizer(folder: ModelFolder, draft: Path, window: int) -> None:
     """Copy config and tokenizer, converted where there is no ``tokenizer.json``, and declare the window.
 
     Raises:
-        ModelLoadError: The files make no tokenizer.
+        ModelLoadError: No tokenizer can be made of the files.
         OSError: A write failed.
     """
     shutil.copyfile(folder.path / "config.json", draft / "config.json")
@@ -37,7 +37,7 @@ def write_tokenizer(folder: ModelFolder, draft: Path, window: int) -> None:
 
         try:
             AutoTokenizer.from_pretrained(folder.path, local_files_only=True).save_pretrained(draft)
-        except Exception as error:  # transformers raises whatever the files make it raise
+        except Exception as error:  # transformers raises many kinds of errors for broken files
             raise ModelLoadError(f"{folder.name}: no tokenizer can be made of its files: {error}") from error
     file = draft / "tokenizer_config.json"
     settings = dict(read_json(file, folder.name)) if file.is_file() else {}
@@ -45,11 +45,11 @@ def write_tokenizer(folder: ModelFolder, draft: Path, window: int) -> None:
 
 
 def write_onnx(model: CrossEncoderModel, tokenizer: PairTokenizer, graph: Path, file: Path, name: str) -> None:
-    """Trace a model into an ONNX file that takes batches of any size and length, and gives ``logits``.
+    """Trace a model into an ONNX file that takes batches of any size and length, and returns ``logits``.
 
     Args:
         model: The model.
-        tokenizer: What makes its inputs.
+        tokenizer: Makes its inputs.
         graph: A folder to trace in, which does not exist: the exporter may put weights beside the file.
         file: The file to write.
         name: The model's name, for messages.
@@ -70,10 +70,10 @@ def write_onnx(model: CrossEncoderModel, tokenizer: PairTokenizer, graph: Path, 
         def forward(self, *inputs: Any) -> Any:
             return self.cross_encoder(dict(zip(model.inputs, inputs, strict=True)))["scores"]
 
-    _, arrays = next(tokenizer.encode(QUERIES[0], TEXTS, "truncate").batches(10**6))
+    _, arrays = next(tokenizer.encode(QUERIES[0], TEXTS, "truncate").batch_arrays(10**6))
     try:
         with quiet(), warnings.catch_warnings(), torch.inference_mode():
-            warnings.simplefilter("ignore")  # the tracer's; what it may get wrong is measured below
+            warnings.simplefilter("ignore")  # the tracer's; its mistakes are found when the logits are compared
             torch.onnx.export(
                 Logits().eval(),
                 tuple(torch.from_numpy(arrays[input]) for input in model.inputs),
@@ -82,17 +82,17 @@ def write_onnx(model: CrossEncoderModel, tokenizer: PairTokenizer, graph: Path, 
                 output_names=["logits"],
                 dynamic_axes={**{i: {0: "batch", 1: "sequence"} for i in model.inputs}, "logits": {0: "batch"}},
                 opset_version=OPSET,
-                dynamo=False,  # the newer exporter wants onnxscript, and gains nothing for these models
+                dynamo=False,  # the newer exporter needs onnxscript, and gains nothing for these models
             )
     except OSError:
         raise
-    except Exception as error:  # the exporter raises whatever the model makes it raise
+    except Exception as error:  # the exporter raises many kinds of errors
         raise ModelLoadError(f"PyTorch cannot export {name} to ONNX: {error}") from error
     _put_in_place(graph, file)
 
 
 def _put_in_place(graph: Path, file: Path) -> None:
-    """Move a traced model, with all weights that lie beside it (those of models over 2 GB) in one more file."""
+    """Move a traced model to its place; weights in other files (of models over 2 GB) go into one file beside it."""
     import onnx
 
     traced = graph / "model.onnx"

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from rag_rerank._files import write_folder
+from rag_rerank.backends.local.torch_models.checkpoint import copy_checkpoint
 from rag_rerank.compose import CalibrationMap, Unjudged
 from rag_rerank.config import build
 from rag_rerank.errors import ConfigError, InputError
 from rag_rerank.evaluation import Judged, calibrate
-from rag_rerank.export import ExportReport, copy_checkpoint, write_forms
+from rag_rerank.export import ExportReport, write_forms
 from rag_rerank.training.base_model import OWN_MODEL_TYPES
 from rag_rerank.training.model_card.card import Card, ModelMeasurements
 from rag_rerank.training.model_card.readme import render

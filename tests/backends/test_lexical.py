@@ -1,4 +1,4 @@
-"""BM25: which words it sees."""
+"""BM25: which words it counts."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The onnx backend: batching, overflow, and refusal of what is no cross-encoder. Graphs are made here, by hand."""
+"""The onnx backend: batching, overflow, and refusal of models that are no cross-encoders. Graphs are hand-made."""
 
 import json
 import shutil
@@ -90,14 +90,14 @@ def test_scores_do_not_depend_on_the_batches(folder: Path, budget: int) -> None:
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=30), st.integers(1, 200))
 def test_every_input_is_in_one_batch_within_the_budget(lengths: list[int], budget: int) -> None:
     inputs = EncodedPairs([[1] * n for n in lengths], [[0] * n for n in lengths], (), pad=9)
-    seen = []
-    for rows, arrays in inputs.batches(budget):
+    all_rows = []
+    for rows, arrays in inputs.batch_arrays(budget):
         assert len(rows) == 1 or arrays["input_ids"].size <= budget
         for i, row in enumerate(rows):
             assert arrays["attention_mask"][i].sum() == lengths[row]
             assert set(arrays["input_ids"][i][lengths[row] :].tolist()) <= {9}
-        seen += rows
-    assert sorted(seen) == list(range(len(lengths)))
+        all_rows += rows
+    assert sorted(all_rows) == list(range(len(lengths)))
 
 
 def test_only_the_text_is_cut_and_coverage_says_how_much(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""The torch backend: what it refuses to load, how it overflows, what it does when memory runs out, what it releases."""
+"""The torch backend: models it refuses, overflow, lack of memory, and what it releases."""
 
 from __future__ import annotations
 
@@ -38,23 +38,25 @@ MINILM = "cross-encoder/ms-marco-MiniLM-L6-v2"
 PINNED = "c5ee24cb16019beea0893ab7796b1df96625c6b8"
 
 
-def copied(family: str, to: Path, **made: Any) -> Path:
-    """A copy of a checkpoint that a test may spoil."""
-    return Path(shutil.copytree(tiny_checkpoints.made(family, **made), to / family))
+def copied(family: str, to: Path, **options: Any) -> Path:
+    """Return a copy of a checkpoint that a test may change."""
+    return Path(shutil.copytree(tiny_checkpoints.checkpoint(family, **options), to / family))
 
 
 def edited(file: Path, **changes: Any) -> None:
     file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
 
 
-def refused(folder: Path, match: str, **options: Any) -> None:
+def assert_refused(folder: Path, match: str, **options: Any) -> None:
     with pytest.raises(ModelLoadError, match=match):
         TorchReranker(model=str(folder), **options).warm_up()
 
 
 @pytest.mark.parametrize("family", ["bert", "xlm-roberta", "deberta", "modernbert"])
 def test_a_head_that_is_not_in_the_file_is_refused(family: str) -> None:
-    refused(tiny_checkpoints.made(family, head=False), r"lacks trained weights, which would be random: classifier")
+    assert_refused(
+        tiny_checkpoints.checkpoint(family, head=False), r"lacks trained weights, which would be random: classifier"
+    )
 
 
 def test_weights_under_their_former_names_are_no_missing_head(tmp_path: Path) -> None:
@@ -67,17 +69,17 @@ def test_weights_under_their_former_names_are_no_missing_head(tmp_path: Path) ->
         for k, v in weights.items()
     }
     save_file({**former, "bert.embeddings.position_ids": torch.arange(512)}, folder / "model.safetensors")
-    wanted = TorchReranker(model=str(tiny_checkpoints.made("bert"))).score(QUERIES[0], DOCUMENTS).values
-    assert TorchReranker(model=str(folder)).score(QUERIES[0], DOCUMENTS).values == pytest.approx(wanted, abs=1e-4)
+    expected = TorchReranker(model=str(tiny_checkpoints.checkpoint("bert"))).score(QUERIES[0], DOCUMENTS).values
+    assert TorchReranker(model=str(folder)).score(QUERIES[0], DOCUMENTS).values == pytest.approx(expected, abs=1e-4)
 
 
 def test_a_modular_head_that_is_not_there_is_refused() -> None:
-    refused(tiny_checkpoints.made("ettin", head=False), "cannot be loaded")
+    assert_refused(tiny_checkpoints.checkpoint("ettin", head=False), "cannot be loaded")
 
 
 def test_an_untied_output_layer_that_is_not_in_the_file_is_refused() -> None:
-    folder = tiny_checkpoints.made("qwen3", tied=False, head=False)
-    refused(folder, "would be random: lm_head.weight", template="qwen3")
+    folder = tiny_checkpoints.checkpoint("qwen3", tied=False, head=False)
+    assert_refused(folder, "would be random: lm_head.weight", template="qwen3")
 
 
 def test_a_bare_encoder_is_refused(tmp_path: Path) -> None:
@@ -88,27 +90,29 @@ def test_a_bare_encoder_is_refused(tmp_path: Path) -> None:
     bare = {k.removeprefix("bert."): v for k, v in weights.items() if k.startswith("bert.") and "pooler" not in k}
     save_file(bare, folder / "model.safetensors", {"format": "pt"})
     edited(folder / "config.json", architectures=["BertModel"])
-    refused(folder, r"would be random: bert.pooler.*classifier.*is it a reranker")
+    assert_refused(folder, r"would be random: bert.pooler.*classifier.*is it a reranker")
 
 
 @pytest.mark.parametrize(("family", "template"), [("bert", None), ("mxbai-v2", "mxbai-v2")])
 def test_pickled_weights_are_refused(family: str, template: str | None) -> None:
-    refused(tiny_checkpoints.made(family, pickled=True), "has pickled weights only.*safetensors", template=template)
+    assert_refused(
+        tiny_checkpoints.checkpoint(family, pickled=True), "has pickled weights only.*safetensors", template=template
+    )
 
 
 def test_pickled_weights_of_one_module_are_refused(tmp_path: Path) -> None:
     folder = copied("ettin", tmp_path)
     (folder / "4_Dense" / "model.safetensors").rename(folder / "4_Dense" / "pytorch_model.bin")
-    refused(folder, r"pickled weights only \(4_Dense")
+    assert_refused(folder, r"pickled weights only \(4_Dense")
 
 
 def test_a_causal_model_of_unknown_prompt_is_refused_and_told_how_to_name_one() -> None:
-    refused(tiny_checkpoints.made("qwen3"), r"Qwen3ForCausalLM.*not in the catalogue.*template='qwen3'")
+    assert_refused(tiny_checkpoints.checkpoint("qwen3"), r"Qwen3ForCausalLM.*not in the catalogue.*template='qwen3'")
 
 
 @pytest.mark.parametrize("family", ["mxbai-v2", "bert"])
 def test_a_template_of_another_architecture_is_refused(family: str) -> None:
-    refused(tiny_checkpoints.made(family), "this template is for Qwen3ForCausalLM", template="qwen3")
+    assert_refused(tiny_checkpoints.checkpoint(family), "this template is for Qwen3ForCausalLM", template="qwen3")
 
 
 def test_an_answer_that_is_not_one_token_is_refused(tmp_path: Path) -> None:
@@ -116,17 +120,17 @@ def test_an_answer_that_is_not_one_token_is_refused(tmp_path: Path) -> None:
     tokenizer = json.loads((folder / "tokenizer.json").read_text())
     tokenizer["model"]["merges"] = [pair for pair in tokenizer["model"]["merges"] if "".join(pair) != "yes"]
     (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
-    refused(folder, "2 tokens of 'yes'", template="qwen3")
+    assert_refused(folder, "2 tokens of 'yes'", template="qwen3")
 
 
 def test_several_labels_are_refused() -> None:
-    refused(tiny_checkpoints.made("bert", labels=3), "gives 3 numbers a pair, not one relevance logit")
+    assert_refused(tiny_checkpoints.checkpoint("bert", labels=3), "gives 3 numbers a pair, not one relevance logit")
 
 
 def test_a_tokenizer_that_joins_pairs_without_a_sign_is_refused(tmp_path: Path) -> None:
     folder = copied("bert", tmp_path)
-    shutil.copy(tiny_checkpoints.made("qwen3") / "tokenizer.json", folder)
-    refused(folder, "puts nothing between query and text")
+    shutil.copy(tiny_checkpoints.checkpoint("qwen3") / "tokenizer.json", folder)
+    assert_refused(folder, "puts nothing between query and text")
 
 
 def test_code_in_the_folder_is_never_run(tmp_path: Path) -> None:
@@ -137,7 +141,7 @@ def test_code_in_the_folder_is_never_run(tmp_path: Path) -> None:
         model_type="own",
         auto_map=dict.fromkeys(("AutoConfig", "AutoModelForSequenceClassification"), "modeling.Own"),
     )
-    refused(folder, "cannot be loaded")
+    assert_refused(folder, "cannot be loaded")
 
 
 def test_a_module_from_elsewhere_is_never_imported(tmp_path: Path) -> None:
@@ -145,7 +149,7 @@ def test_a_module_from_elsewhere_is_never_imported(tmp_path: Path) -> None:
     modules = json.loads((folder / "modules.json").read_text())
     modules[2]["type"] = "this.That"
     (folder / "modules.json").write_text(json.dumps(modules))
-    refused(folder, "cannot be loaded")
+    assert_refused(folder, "cannot be loaded")
     assert "this" not in sys.modules
 
 
@@ -165,17 +169,17 @@ def test_a_module_from_elsewhere_is_never_imported(tmp_path: Path) -> None:
 def test_an_unreadable_folder_is_a_load_error(tmp_path: Path, spoil: Callable[[Path], None], match: str) -> None:
     folder = copied("bert", tmp_path)
     spoil(folder)
-    refused(folder, match)
+    assert_refused(folder, match)
 
 
 def test_a_missing_shard_is_a_load_error(tmp_path: Path) -> None:
     folder = copied("qwen3", tmp_path, shard="100KB")
     next(iter(sorted(folder.glob("model-*.safetensors")))).unlink()
-    refused(folder, "not all of its shards", template="qwen3")
+    assert_refused(folder, "not all of its shards", template="qwen3")
 
 
 def test_no_folder_is_a_load_error(tmp_path: Path) -> None:
-    refused(tmp_path / "absent", "no such folder")
+    assert_refused(tmp_path / "absent", "no such folder")
 
 
 @pytest.mark.parametrize(
@@ -202,26 +206,28 @@ def test_an_unknown_template_is_met_with_the_nearest_one() -> None:
 
 @pytest.mark.parametrize(("family", "template"), [("bert", None), ("bge-gemma", "bge-gemma")])
 def test_an_instruction_for_a_model_that_takes_none_is_a_config_error(family: str, template: str | None) -> None:
-    reranker = TorchReranker(model=str(tiny_checkpoints.made(family)), template=template, instruction="Find animals")
+    reranker = TorchReranker(
+        model=str(tiny_checkpoints.checkpoint(family)), template=template, instruction="Find animals"
+    )
     with pytest.raises(ConfigError, match="takes no instruction"):
         reranker.warm_up()
 
 
 def test_an_unknown_device_is_a_config_error() -> None:
     with pytest.raises(ConfigError, match="no device 'warp'"):
-        TorchReranker(model=str(tiny_checkpoints.made("bert")), device="warp").warm_up()
+        TorchReranker(model=str(tiny_checkpoints.checkpoint("bert")), device="warp").warm_up()
 
 
 @pytest.mark.parametrize("package", ["torch", "sentence_transformers"])
 def test_a_missing_extra_names_the_install_command(monkeypatch: pytest.MonkeyPatch, package: str) -> None:
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(MissingExtraError, match=r'pip install "rag-rerank\[torch\]"'):
-        TorchReranker(model=str(tiny_checkpoints.made("bert"))).warm_up()
+        TorchReranker(model=str(tiny_checkpoints.checkpoint("bert"))).warm_up()
 
 
 @pytest.mark.parametrize(("family", "template"), [("bert", None), ("qwen3", "qwen3")])
 def test_a_query_that_leaves_no_room_is_refused_and_never_cut(family: str, template: str | None) -> None:
-    reranker = TorchReranker(model=str(tiny_checkpoints.made(family)), template=template, max_length=200)
+    reranker = TorchReranker(model=str(tiny_checkpoints.checkpoint(family)), template=template, max_length=200)
     with pytest.raises(InputTooLong, match="leaves no room for a text in the window of 200 tokens"):
         reranker.rerank(" ".join(LINES), ["warm"])
 
@@ -229,7 +235,7 @@ def test_a_query_that_leaves_no_room_is_refused_and_never_cut(family: str, templ
 @pytest.mark.parametrize(("family", "template", "window"), [("bert", None, 32), ("qwen3", "qwen3", 220)])
 def test_overflow_is_told_or_refused(family: str, template: str | None, window: int) -> None:
     options: dict[str, Any] = {
-        "model": str(tiny_checkpoints.made(family)),
+        "model": str(tiny_checkpoints.checkpoint(family)),
         "template": template,
         "max_length": window,
     }
@@ -242,7 +248,7 @@ def test_overflow_is_told_or_refused(family: str, template: str | None, window: 
 
 
 def test_a_window_beyond_the_model_is_refused() -> None:
-    refused(tiny_checkpoints.made("bert", positions=64), "reads at most 64 tokens", max_length=65)
+    assert_refused(tiny_checkpoints.checkpoint("bert", positions=64), "reads at most 64 tokens", max_length=65)
 
 
 def test_a_catalogue_model_is_read_offline_from_the_cache_at_its_pinned_commit(
@@ -253,7 +259,7 @@ def test_a_catalogue_model_is_read_offline_from_the_cache_at_its_pinned_commit(
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     snapshot = tmp_path / f"models--{MINILM.replace('/', '--')}" / "snapshots" / PINNED
-    shutil.copytree(tiny_checkpoints.made("bert"), snapshot)
+    shutil.copytree(tiny_checkpoints.checkpoint("bert"), snapshot)
     ranking = build("torch:minilm").rerank(QUERIES[0], DOCUMENTS)
     assert ranking.trace.model == f"{MINILM}@{PINNED[:12]}"
     assert ranking.trace.notes == ()
@@ -264,8 +270,8 @@ def test_a_catalogue_model_is_read_offline_from_the_cache_at_its_pinned_commit(
 
 def test_loading_and_scoring_write_nothing_to_the_terminal(capfd: pytest.CaptureFixture[str]) -> None:
     for family in ("bert", "ettin"):
-        TorchReranker(model=str(tiny_checkpoints.made(family))).rerank(QUERIES[0], DOCUMENTS)
-    TorchReranker(model=str(tiny_checkpoints.made("qwen3")), template="qwen3").rerank(QUERIES[0], DOCUMENTS)
+        TorchReranker(model=str(tiny_checkpoints.checkpoint(family))).rerank(QUERIES[0], DOCUMENTS)
+    TorchReranker(model=str(tiny_checkpoints.checkpoint("qwen3")), template="qwen3").rerank(QUERIES[0], DOCUMENTS)
     assert capfd.readouterr() == ("", "")
 
 
@@ -279,8 +285,8 @@ MPS_BUFFER = RuntimeError("Invalid buffer size: 24.00 GiB")
 
 @pytest.mark.parametrize("error", [CUDA_FULL, MPS_FULL, MPS_BUFFER], ids=["cuda", "mps", "mps buffer"])
 def test_a_batch_too_large_for_the_gpu_is_halved_and_noted(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
-    reranker = TorchReranker(model=str(tiny_checkpoints.made("bert")), batch_tokens=10_000)
-    wanted = reranker.rerank(QUERIES[0], DOCUMENTS)
+    reranker = TorchReranker(model=str(tiny_checkpoints.checkpoint("bert")), batch_tokens=10_000)
+    expected = reranker.rerank(QUERIES[0], DOCUMENTS)
     model = reranker._engine.model
     logits, sizes = model.logits, []
 
@@ -292,14 +298,14 @@ def test_a_batch_too_large_for_the_gpu_is_halved_and_noted(monkeypatch: pytest.M
 
     monkeypatch.setattr(model, "logits", narrow)
     ranking = reranker.rerank(QUERIES[0], DOCUMENTS)
-    assert [hit.id for hit in ranking] == [hit.id for hit in wanted]
-    assert [hit.raw_score for hit in ranking] == pytest.approx([hit.raw_score for hit in wanted], abs=1e-4)
+    assert [hit.id for hit in ranking] == [hit.id for hit in expected]
+    assert [hit.raw_score for hit in ranking] == pytest.approx([hit.raw_score for hit in expected], abs=1e-4)
     assert sizes == [10, 5, 2, 3, 5, 2, 3]
     assert any("10 inputs" in note and "halved" in note for note in ranking.trace.notes)
 
 
 def test_no_memory_for_a_single_input_is_a_backend_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    reranker = TorchReranker(model=str(tiny_checkpoints.made("bert")))
+    reranker = TorchReranker(model=str(tiny_checkpoints.checkpoint("bert")))
 
     def full(arrays: Any) -> Any:
         raise torch.OutOfMemoryError("CUDA out of memory")
@@ -320,14 +326,14 @@ def test_no_memory_for_a_single_input_is_a_backend_error(monkeypatch: pytest.Mon
     ],
 )
 def test_other_failures_of_torch_are_not_tried_again(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
-    reranker = TorchReranker(model=str(tiny_checkpoints.made("bert")))
+    reranker = TorchReranker(model=str(tiny_checkpoints.checkpoint("bert")))
     calls = []
 
-    def broken(arrays: Any) -> Any:
+    def raise_error(arrays: Any) -> Any:
         calls.append(arrays)
         raise error
 
-    monkeypatch.setattr(reranker._engine.model, "logits", broken)
+    monkeypatch.setattr(reranker._engine.model, "logits", raise_error)
     with pytest.raises(BackendError, match=re.escape(str(error))):
         reranker.rerank(QUERIES[0], DOCUMENTS)
     assert len(calls) == 1
@@ -348,13 +354,13 @@ def test_auto_takes_cuda_else_mps_else_the_cpu(
 @pytest.mark.parametrize("device", ["cuda:99", "mps:99"])
 def test_a_device_that_is_not_there_is_a_config_error_and_no_fallback(device: str) -> None:
     with pytest.raises(ConfigError, match=f"the device '{device}' cannot be used here") as caught:
-        TorchReranker(model=str(tiny_checkpoints.made("bert")), device=device).warm_up()
+        TorchReranker(model=str(tiny_checkpoints.checkpoint("bert")), device=device).warm_up()
     assert caught.value.path == "device"
 
 
 @pytest.fixture
 def card(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A card that computes on the CPU: what torch is asked about it is answered, what is sent to it stays."""
+    """Simulate a CUDA card that computes on the CPU."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA H200")
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
@@ -369,20 +375,20 @@ def on_the_cpu(model: Any, *arguments: Any) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("family", "template", "dtype", "said"),
+    ("family", "template", "dtype", "description"),
     [
         ("bert", None, "float32", "float32; tokens packed, attention row by row"),
         ("bert", None, "bfloat16", "bfloat16; tokens packed, attention row by row"),
-        ("deberta", None, "float32", "float32; inputs padded: there is no packed way for DebertaV2ForSequ"),
-        ("qwen3", "qwen3", "float32", "float32; inputs padded: there is no packed way for causal models"),
+        ("deberta", None, "float32", "float32; inputs padded: no packed layout for DebertaV2ForSequ"),
+        ("qwen3", "qwen3", "float32", "float32; inputs padded: no packed layout for causal models"),
     ],
 )
 def test_the_trace_says_on_what_and_how_the_scores_were_computed(
-    card: None, family: str, template: str | None, dtype: Any, said: str
+    card: None, family: str, template: str | None, dtype: Any, description: str
 ) -> None:
-    reranker = TorchReranker(model=str(tiny_checkpoints.made(family)), template=template, dtype=dtype)
+    reranker = TorchReranker(model=str(tiny_checkpoints.checkpoint(family)), template=template, dtype=dtype)
     (note,) = reranker.rerank(QUERIES[0], DOCUMENTS[:2]).trace.notes
-    assert note.startswith(f"computed on cuda (NVIDIA H200) in {said}")
+    assert note.startswith(f"computed on cuda (NVIDIA H200) in {description}")
     assert reranker._engine.batch_tokens == 16384
 
 
@@ -395,12 +401,14 @@ def test_a_gpu_runs_once_while_it_is_loaded(
     monkeypatch.setattr(
         backend.TorchEngine, "logits", lambda self, arrays, notes: runs.append(1) or run(self, arrays, notes)
     )
-    TorchReranker(model=str(tiny_checkpoints.made(family)), template=template).warm_up()
+    TorchReranker(model=str(tiny_checkpoints.checkpoint(family)), template=template).warm_up()
     assert len(runs) == 1
 
 
 def test_an_fp32_model_on_a_cpu_has_nothing_to_say() -> None:
-    ranking = TorchReranker(model=str(tiny_checkpoints.made("bert")), device="cpu").rerank(QUERIES[0], DOCUMENTS[:2])
+    ranking = TorchReranker(model=str(tiny_checkpoints.checkpoint("bert")), device="cpu").rerank(
+        QUERIES[0], DOCUMENTS[:2]
+    )
     assert ranking.trace.notes == ()
 
 
@@ -417,7 +425,7 @@ def test_nan_from_the_model_is_a_bad_response(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("family", "template"), [("ettin", None), ("mxbai-v2", "mxbai-v2")])
 def test_close_releases_the_weights(family: str, template: str | None) -> None:
-    reranker = TorchReranker(model=str(tiny_checkpoints.made(family)), template=template)
+    reranker = TorchReranker(model=str(tiny_checkpoints.checkpoint(family)), template=template)
     reranker.rerank(QUERIES[0], DOCUMENTS)
     before = [weakref.ref(item) for item in gc.get_objects() if type(item) is torch.nn.Parameter]
     reranker.close()

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from support.fake_bench import FakeBench, likes
+from support.fake_bench import FakeBench, best_at
 
 import rag_rerank
 from rag_rerank import ConfigError, Fallback, build, load
@@ -27,7 +27,7 @@ SET = {"workers": 2, "threads": 2, "batch_tokens": 256}
 
 @pytest.fixture(autouse=True)
 def machine(monkeypatch: pytest.MonkeyPatch) -> FakeBench:
-    bench = FakeBench(likes(2, 256))
+    bench = FakeBench(best_at(2, 256))
     monkeypatch.setattr(tune, "LoadedBench", lambda: bench)
     monkeypatch.setattr(tune, "cores", lambda: 4)
     return bench

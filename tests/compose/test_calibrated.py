@@ -213,7 +213,7 @@ def test_the_trace_tells_the_scores_of_the_reranker_once_and_the_scale_of_both()
 def swapped(folder: Path, *, seed: int) -> Reranker:
     """The same path, with weights of another seed behind it."""
     folder.unlink(missing_ok=True)
-    folder.symlink_to(tiny_checkpoints.exported("bert", seed=seed))
+    folder.symlink_to(tiny_checkpoints.onnx_export("bert", seed=seed))
     return OnnxReranker(model=str(folder), name="mine")
 
 

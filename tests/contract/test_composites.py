@@ -1,4 +1,4 @@
-"""The contract, kept by the composites that watch the time or ask several members at once."""
+"""The contract of rerankers, for composites with deadlines or several members."""
 
 from collections.abc import Iterator
 from pathlib import Path

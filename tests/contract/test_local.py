@@ -1,4 +1,4 @@
-"""The contract, kept by rerankers that need no network."""
+"""The contract of rerankers, for those that need no network."""
 
 from pathlib import Path
 

@@ -40,7 +40,7 @@ def config(
         monkeypatch.setenv(name, "k")
     where = {
         "onnx": "model: embedded",
-        "torch": f"model: {tiny_checkpoints.made('bert')}",
+        "torch": f"model: {tiny_checkpoints.checkpoint('bert')}",
         "http": f"dialect: tei\n    base_url: {rerank_server.base('tei')}",
         "cohere": f"base_url: {rerank_server.url}",
         "voyage": f"base_url: {rerank_server.voyage_url}",
@@ -69,16 +69,16 @@ def test_in_a_query_engine(config: Path, expected: list[str]) -> None:
     index = VectorStoreIndex([TextNode(text=text) for text in TEXTS], embed_model=MockEmbedding(embed_dim=4))
     rerank: Any = RagRerank(str(config), top_n=2)
     engine = index.as_query_engine(llm=MockLLM(), similarity_top_k=3, node_postprocessors=[rerank])
-    asked = [engine.query(QUERY), asyncio.run(engine.aquery(QUERY))]
-    for response in asked:
+    responses = [engine.query(QUERY), asyncio.run(engine.aquery(QUERY))]
+    for response in responses:
         assert [node.text for node in response.source_nodes] == expected[:2]
 
 
 def test_in_a_chain(config: Path, expected: list[str]) -> None:
     first_stage = RunnableLambda(lambda query: [Document(text) for text in TEXTS])
     retriever = RagRerankRetriever(first_stage, str(config), k=2)
-    for found in (retriever.invoke(QUERY), asyncio.run(retriever.ainvoke(QUERY))):
-        assert [document.page_content for document in found] == expected[:2]
+    for documents in (retriever.invoke(QUERY), asyncio.run(retriever.ainvoke(QUERY))):
+        assert [document.page_content for document in documents] == expected[:2]
 
 
 @pytest.mark.parametrize("world", ["sync", "async"])
@@ -89,9 +89,9 @@ def test_a_model_moves_from_this_machine_to_a_server_by_config_alone(
     model = rag_rerank.build("embedded")
 
     def served(request: Received) -> Answer:
-        found = {hit.text: hit.raw_score for hit in model.rerank(request.body["query"], request.texts)}
+        scores = {hit.text: hit.raw_score for hit in model.rerank(request.body["query"], request.texts)}
         return Answer(
-            rows=lambda rows: [{**row, "relevance_score": found[request.texts[row["index"]]]} for row in rows]
+            rows=lambda rows: [{**row, "relevance_score": scores[request.texts[row["index"]]]} for row in rows]
         )
 
     rerank_server.rule = served

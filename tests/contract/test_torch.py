@@ -1,4 +1,4 @@
-"""The contract, kept by the torch backend: a cross-encoder and a causal reranker."""
+"""The contract of rerankers, for the torch backend: a cross-encoder and a causal reranker."""
 
 import pytest
 from support import tiny_checkpoints
@@ -10,13 +10,13 @@ from rag_rerank.testing import RerankerContract
 
 @pytest.fixture(scope="module")
 def cross_encoder() -> Reranker:
-    return TorchReranker(model=str(tiny_checkpoints.made("bert")))
+    return TorchReranker(model=str(tiny_checkpoints.checkpoint("bert")))
 
 
 @pytest.fixture(scope="module")
 def causal() -> Reranker:
     return TorchReranker(
-        model=str(tiny_checkpoints.made("qwen3")), template="qwen3", instruction="Find what keeps it warm"
+        model=str(tiny_checkpoints.checkpoint("qwen3")), template="qwen3", instruction="Find what keeps it warm"
     )
 
 

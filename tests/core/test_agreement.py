@@ -58,7 +58,7 @@ def test_each_architecture_gives_the_logits_of_its_own_graph(tmp_path: Path, fam
 
     from rag_rerank.export import export
 
-    folder = export(str(tiny_checkpoints.made(family)), tmp_path / "exported").path
+    folder = export(str(tiny_checkpoints.checkpoint(family)), tmp_path / "exported").path
     texts = [*tiny_checkpoints.DOCUMENTS, *tiny_checkpoints.LINES]
     result = check(
         OnnxReranker(model=str(folder)), [SampleQuestion(query, tuple(texts)) for query in tiny_checkpoints.QUERIES]

@@ -1,4 +1,4 @@
-"""What tuning concludes from times and scores; both come from a stand-in, so no test depends on the machine."""
+"""What `tune` concludes from times and scores; a fake bench gives both, so that no test depends on the machine."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -7,13 +7,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from support.fake_bench import FakeBench, likes
+from support.fake_bench import FakeBench, best_at
 
 import rag_rerank.diagnostics.tune
 from rag_rerank import ConfigError, InputError, ModelLoadError, build
-from rag_rerank._lazy import peek
 from rag_rerank.diagnostics.bench import LoadedBench, Timing, interleave
-from rag_rerank.diagnostics.sample_texts import SampleQuestion, questions, skewed
+from rag_rerank.diagnostics.sample_texts import SampleQuestion, questions, skewed_question
 from rag_rerank.diagnostics.tune import Report, Setting, tune
 
 TEXTS = tuple("word " * n for n in range(1, 41))
@@ -29,7 +28,7 @@ def tuned(bench: FakeBench, reranker: Any = "embedded", **options: Any) -> Repor
 
 
 def test_the_fastest_layout_and_budget_are_chosen() -> None:
-    report = tuned(FakeBench(likes(2, 256)))
+    report = tuned(FakeBench(best_at(2, 256)))
     assert report.present.setting == Setting(4, 1, 512)
     assert report.chosen.setting == Setting(2, 2, 256)
     assert report.changes == {"workers": 2, "threads": 2, "batch_tokens": 256}
@@ -39,20 +38,20 @@ def test_the_fastest_layout_and_budget_are_chosen() -> None:
 
 
 def test_layouts_fill_the_cores_and_budgets_are_tried_at_the_best_of_them_only() -> None:
-    report = tuned(FakeBench(likes(4, 1024)))
+    report = tuned(FakeBench(best_at(4, 1024)))
     assert [row.setting for row in report.layouts] == [(1, 4, 512), (2, 2, 512), (4, 1, 512)]
     assert [row.setting for row in report.budgets] == [(1, 4, budget) for budget in (128, 256, 512, 1024, 2048)]
 
 
 @pytest.mark.parametrize(("threads", "budget", "changes"), [(1, 128, {"batch_tokens": 128}), (1, 512, {})])
 def test_only_what_changes_is_set(threads: int, budget: int, changes: dict[str, int]) -> None:
-    report = tuned(FakeBench(likes(threads, budget)))
+    report = tuned(FakeBench(best_at(threads, budget)))
     assert report.changes == changes
     assert report.tuned == build({"type": "embedded", **changes})
 
 
 def test_a_gain_within_the_spread_changes_nothing() -> None:
-    report = tuned(FakeBench(likes(2, 256, gain=1.05), noise=(1.0, 1.3, 0.8, 1.1, 0.9, 1.25, 0.75)))
+    report = tuned(FakeBench(best_at(2, 256, gain=1.05), noise=(1.0, 1.3, 0.8, 1.1, 0.9, 1.25, 0.75)))
     assert report.changes == {}
     assert report.tuned == report.reranker
     assert report.gain == 1
@@ -76,7 +75,7 @@ def test_a_faster_setting_that_moves_scores_is_not_chosen() -> None:
     def scores(reranker: Any, texts: Sequence[str]) -> list[float]:
         return [len(text) + (0.1 if reranker.threads == 2 else 0.0) for text in texts]
 
-    report = tuned(FakeBench(likes(2, 512), scores=scores))
+    report = tuned(FakeBench(best_at(2, 512), scores=scores))
     assert report.changes == {}
     (moving,) = (row for row in report.layouts if not row.exact)
     assert moving.setting.threads == 2 and moving.timing.faster_than(report.present.timing)
@@ -95,7 +94,7 @@ def test_int8_is_shown_and_never_chosen() -> None:
 
 @pytest.mark.parametrize("field", [{"precision": "int8"}, {"optimize": False}])
 def test_int8_is_not_measured_where_it_is_there_already_or_cannot_be(field: dict[str, Any]) -> None:
-    bench = FakeBench(likes(1, 512))
+    bench = FakeBench(best_at(1, 512))
     assert tuned(bench, {"type": "embedded", **field}).int8 is None
     assert {(r.precision, r.optimize) for r, _ in bench.ran} == {  # type: ignore[attr-defined]
         (field.get("precision", "fp32"), field.get("optimize", True))
@@ -109,20 +108,20 @@ def test_a_model_that_cannot_be_had_in_int8_is_tuned_all_the_same() -> None:
                 raise ModelLoadError("it has no fp32 product with a constant matrix")
             return super().engine(reranker)
 
-    report = tuned(Fp32Only(likes(2, 256)))
+    report = tuned(Fp32Only(best_at(2, 256)))
     assert report.changes == {"workers": 2, "threads": 2, "batch_tokens": 256}
     assert report.int8 is None
 
 
 def test_of_torch_the_budget_alone_is_tuned() -> None:
-    report = tuned(FakeBench(likes(1, 4096)), "torch:minilm")
+    report = tuned(FakeBench(best_at(1, 4096)), "torch:minilm")
     assert report.layouts == ()
     assert report.changes == {"batch_tokens": 4096}
     assert report.present.setting == Setting(None, None, 512)
 
 
 def test_what_does_not_compute_on_a_cpu_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    bench = FakeBench(likes(1, 512))
+    bench = FakeBench(best_at(1, 512))
     with pytest.raises(ConfigError, match="computes on CUDAExecutionProvider"):
         tuned(bench, {"type": "embedded", "providers": ["CUDAExecutionProvider"]})
     monkeypatch.setattr(bench, "engine", lambda r: SimpleNamespace(batch_tokens=512, device="cuda"))
@@ -131,7 +130,7 @@ def test_what_does_not_compute_on_a_cpu_is_refused(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_slow_model_is_measured_on_fewer_texts_of_all_lengths() -> None:
-    bench = FakeBench(likes(1, 512))
+    bench = FakeBench(best_at(1, 512))
     assert tuned(bench, seconds=1000).texts == len(TEXTS)
     bench = FakeBench(lambda _: 10.0)
     report = tuned(bench, seconds=1)
@@ -142,40 +141,40 @@ def test_a_slow_model_is_measured_on_fewer_texts_of_all_lengths() -> None:
 
 
 def test_more_time_gives_more_rounds_within_bounds() -> None:
-    rounds = {s: len(tuned(FakeBench(likes(1, 512)), seconds=s).present.timing.seconds) for s in (0.1, 1, 1000)}
+    rounds = {s: len(tuned(FakeBench(best_at(1, 512)), seconds=s).present.timing.seconds) for s in (0.1, 1, 1000)}
     assert rounds[0.1] == 5 < rounds[1] < 15 == rounds[1000]
 
 
 def test_neither_the_overflow_rule_nor_the_name_is_touched_and_texts_are_cut_while_measuring() -> None:
-    bench = FakeBench(likes(2, 512))
+    bench = FakeBench(best_at(2, 512))
     report = tuned(bench, {"type": "embedded", "on_overflow": "error", "name": "mine"})
     assert (report.tuned.on_overflow, report.tuned.name) == ("error", "mine")
     assert {reranker.on_overflow for reranker, _ in bench.ran} == {"truncate"}
 
 
 def test_no_more_copies_are_loaded_than_meet_in_one_comparison() -> None:
-    bench = FakeBench(likes(2, 256))
+    bench = FakeBench(best_at(2, 256))
     tuned(bench)
     assert bench.most_loaded == 3
 
 
 def test_texts_are_measured_as_a_reranker_reads_them() -> None:
-    bench = FakeBench(likes(2, 256))
+    bench = FakeBench(best_at(2, 256))
     tune(build("embedded"), "a \ud800", ["b \udfff", "\u200b", "c"], bench=bench)
-    assert {asked for _, asked in bench.ran} == {SampleQuestion("a \ufffd", ("b \ufffd", "c"))}
+    assert {question for _, question in bench.ran} == {SampleQuestion("a \ufffd", ("b \ufffd", "c"))}
 
 
 def test_progress_rises_and_ends_at_one_at_most() -> None:
     shares: list[float] = []
-    tuned(FakeBench(likes(1, 512)), seconds=1, progress=shares.append)
+    tuned(FakeBench(best_at(1, 512)), seconds=1, progress=shares.append)
     assert shares == sorted(shares) and 0 < shares[0] < shares[-1] <= 1
 
 
 def test_the_report_is_plain_data() -> None:
-    found = json.loads(json.dumps(tuned(FakeBench(likes(2, 256))).to_dict()))
-    assert found["changes"] == {"workers": 2, "threads": 2, "batch_tokens": 256}
-    assert found["chosen"]["seconds"]["rounds"] == 15
-    assert {"gain", "tau", "top_10", "moved", "spread"} <= set(found["int8"])
+    report_dict = json.loads(json.dumps(tuned(FakeBench(best_at(2, 256))).to_dict()))
+    assert report_dict["changes"] == {"workers": 2, "threads": 2, "batch_tokens": 256}
+    assert report_dict["chosen"]["seconds"]["rounds"] == 15
+    assert {"gain", "tau", "top_10", "moved", "spread"} <= set(report_dict["int8"])
 
 
 @pytest.mark.parametrize(
@@ -206,23 +205,23 @@ def test_spread_is_the_middle_half_and_decides_what_is_faster() -> None:
 
 
 def test_the_models_themselves_are_run_and_give_the_scores_that_they_give_elsewhere() -> None:
-    asked = SampleQuestion(questions()[0].query, ("yes", "no", *skewed().texts[:2]))
+    question = SampleQuestion(questions()[0].query, ("yes", "no", *skewed_question().texts[:2]))
     reranker: Any = build({"type": "embedded", "name": "mine"})
-    report = tune(reranker, *asked, seconds=0.01)
+    report = tune(reranker, *question, seconds=0.01)
     assert report.texts == 4
     assert all(row.exact for row in (*report.layouts, *report.budgets, report.chosen))
     assert report.int8 is not None and report.int8[1].tau > 0.5
-    assert peek(reranker, "_staffed") is None  # nothing was loaded into the caller's own
+    assert reranker.stats is None  # nothing was loaded into the caller's own
     with LoadedBench() as bench:
         small, large = replace(reranker, batch_tokens=128), replace(reranker, batch_tokens=2048)
         assert bench.engine(small) is bench.engine(large)
         assert bench.engine(small) is not bench.engine(replace(reranker, workers=1))
-        assert bench.run(small, asked)[1] == list(reranker.score(*asked).values)
+        assert bench.run(small, question)[1] == list(reranker.score(*question).values)
 
 
 def test_the_packaged_text_is_real_and_skewed() -> None:
-    assert [len(asked.texts) for asked in questions()] == [40] * 6
-    assert len({text for asked in questions() for text in asked.texts}) > 200
-    lengths = sorted(len(text.split()) for text in skewed().texts)
+    assert [len(question.texts) for question in questions()] == [40] * 6
+    assert len({text for question in questions() for text in question.texts}) > 200
+    lengths = sorted(len(text.split()) for text in skewed_question().texts)
     assert len(lengths) == 100 and lengths[0] < 25 and 80 <= lengths[50] <= 90 and lengths[-1] > 300
-    assert skewed() == skewed()
+    assert skewed_question() == skewed_question()

@@ -248,8 +248,8 @@ def test_names_and_contents_do_not_run_into_each_other(folder: Path) -> None:
 
 def test_files_are_hashed_once_per_load_and_only_on_demand(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hashed = []
-    sha256 = model_files._sha256
-    monkeypatch.setattr(model_files, "_sha256", lambda file: hashed.append(file.name) or sha256(file))
+    sha256_of = model_files.sha256_of
+    monkeypatch.setattr(model_files, "sha256_of", lambda file: hashed.append(file.name) or sha256_of(file))
     reranker = OnnxReranker(model=str(folder))
     cached = Cached(reranker=reranker)
     assert hashed == []

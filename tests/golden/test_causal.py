@@ -1,4 +1,4 @@
-"""Causal rerankers, against the upstream scoring code written anew: its ids, and its logits at the last position.
+"""Causal rerankers against a rewrite of the upstream scoring code: its ids, and its logits at the last position.
 
 Upstream pads on the left, computes all logits of the vocabulary and picks one or two; the backend does neither.
 """
@@ -30,9 +30,9 @@ Ids = Callable[[str], list[int]]
 
 def mxbai(ids: Ids, query: str, text: str, instruction: str | None, window: int) -> list[int]:
     """mxbai_rerank: each part on its own, the document cut to what is left."""
-    asked = f"query: {query}"
+    query_part = f"query: {query}"
     if instruction:
-        asked = f"instruction: {instruction}\n{asked}"
+        query_part = f"instruction: {instruction}\n{query_part}"
     prefix = ids(
         "<|im_start|>system\nYou are Qwen, created by Alibaba Cloud. You are a helpful assistant.<|im_end|>\n"
         "<|im_start|>user\n"
@@ -43,7 +43,7 @@ def mxbai(ids: Ids, query: str, text: str, instruction: str | None, window: int)
         "relevance judgment (0 for not relevant, 1 for relevant).\nRelevance:"
     )
     end = ids("\n") + task + ids("<|im_end|>\n<|im_start|>assistant\n")
-    start = prefix + ids(asked) + ids("\n")
+    start = prefix + ids(query_part) + ids("\n")
     return start + ids(f"document: {text}")[: window - len(start) - len(end)] + end
 
 
@@ -80,18 +80,18 @@ UPSTREAM: dict[str, tuple[Callable[..., list[int]], tuple[str, ...]]] = {
 def upstream_ids(
     family: str, query: str, texts: Sequence[str], instruction: str | None = None, window: int = 2048
 ) -> list[list[int]]:
-    tokenizer = AutoTokenizer.from_pretrained(tiny_checkpoints.made(family), local_files_only=True)
+    tokenizer = AutoTokenizer.from_pretrained(tiny_checkpoints.checkpoint(family), local_files_only=True)
 
     def ids(text: str) -> list[int]:
-        found: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
-        return found
+        token_ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
+        return token_ids
 
     make, _ = UPSTREAM[family]
     return [make(ids, query, text, instruction, window) for text in texts]
 
 
-def upstream_logits(family: str, rows: Sequence[Sequence[int]], **made: Any) -> np.ndarray:
-    folder = tiny_checkpoints.made(family, **made)
+def upstream_logits(family: str, rows: Sequence[Sequence[int]], **options: Any) -> np.ndarray:
+    folder = tiny_checkpoints.checkpoint(family, **options)
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, padding_side="left")
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True).eval()
     padded = tokenizer.pad({"input_ids": list(rows)}, padding=True, pad_to_multiple_of=8, return_tensors="pt")
@@ -109,7 +109,7 @@ def test_every_template_is_checked_here() -> None:
 @pytest.mark.parametrize("window", [2048, WINDOW])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_ids_are_those_of_the_upstream_code(family: str, window: int) -> None:
-    folder = ModelFolder(tiny_checkpoints.made(family), family, None, None)
+    folder = ModelFolder(tiny_checkpoints.checkpoint(family), family, None, None)
     instructions = (None, "Find passages about animals: {query}") if family in INSTRUCTED else (None,)
     for instruction in instructions:
         tokenizer = PromptTokenizer(folder, TEMPLATES[family], instruction, window)
@@ -122,7 +122,7 @@ def test_ids_are_those_of_the_upstream_code(family: str, window: int) -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_only_the_text_is_cut_and_coverage_counts_its_tokens(family: str) -> None:
-    folder = ModelFolder(tiny_checkpoints.made(family), family, None, None)
+    folder = ModelFolder(tiny_checkpoints.checkpoint(family), family, None, None)
     whole = PromptTokenizer(folder, TEMPLATES[family], None, 2048).encode(QUERIES[0], LONG, "error")
     cut = PromptTokenizer(folder, TEMPLATES[family], None, WINDOW).encode(QUERIES[0], LONG, "truncate")
     for full, short, coverage in zip(whole.ids, cut.ids, cut.coverage, strict=True):
@@ -143,54 +143,54 @@ def test_only_the_text_is_cut_and_coverage_counts_its_tokens(family: str) -> Non
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_logits_are_those_of_the_upstream_code(family: str) -> None:
-    reranker = TorchReranker(model=str(tiny_checkpoints.made(family)), template=family)
+    reranker = TorchReranker(model=str(tiny_checkpoints.checkpoint(family)), template=family)
     for query in QUERIES:
-        wanted = upstream_logits(family, upstream_ids(family, query, DOCUMENTS))
-        assert wanted.std() > 1
-        np.testing.assert_allclose(reranker.score(query, DOCUMENTS).values, wanted, rtol=0, atol=1e-4)
+        expected = upstream_logits(family, upstream_ids(family, query, DOCUMENTS))
+        assert expected.std() > 1
+        np.testing.assert_allclose(reranker.score(query, DOCUMENTS).values, expected, rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_logits_of_cut_texts_are_those_of_the_upstream_code(family: str) -> None:
-    reranker = TorchReranker(model=str(tiny_checkpoints.made(family)), template=family, max_length=WINDOW)
-    wanted = upstream_logits(family, upstream_ids(family, QUERIES[0], LONG, None, WINDOW))
+    reranker = TorchReranker(model=str(tiny_checkpoints.checkpoint(family)), template=family, max_length=WINDOW)
+    expected = upstream_logits(family, upstream_ids(family, QUERIES[0], LONG, None, WINDOW))
     scores = reranker.score(QUERIES[0], LONG)
-    np.testing.assert_allclose(scores.values, wanted, rtol=0, atol=1e-4)
+    np.testing.assert_allclose(scores.values, expected, rtol=0, atol=1e-4)
     assert all(coverage.truncated for coverage in scores.coverage)
 
 
 @pytest.mark.parametrize("family", INSTRUCTED)
 def test_an_instruction_is_read(family: str) -> None:
     instruction = "Find passages about animals"
-    reranker = TorchReranker(model=str(tiny_checkpoints.made(family)), template=family, instruction=instruction)
-    wanted = upstream_logits(family, upstream_ids(family, QUERIES[0], DOCUMENTS, instruction))
-    np.testing.assert_allclose(reranker.score(QUERIES[0], DOCUMENTS).values, wanted, rtol=0, atol=1e-4)
-    plain = TorchReranker(model=str(tiny_checkpoints.made(family)), template=family)
-    assert np.abs(np.array(plain.score(QUERIES[0], DOCUMENTS).values) - wanted).max() > 0.1
+    reranker = TorchReranker(model=str(tiny_checkpoints.checkpoint(family)), template=family, instruction=instruction)
+    expected = upstream_logits(family, upstream_ids(family, QUERIES[0], DOCUMENTS, instruction))
+    np.testing.assert_allclose(reranker.score(QUERIES[0], DOCUMENTS).values, expected, rtol=0, atol=1e-4)
+    plain = TorchReranker(model=str(tiny_checkpoints.checkpoint(family)), template=family)
+    assert np.abs(np.array(plain.score(QUERIES[0], DOCUMENTS).values) - expected).max() > 0.1
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_logit_does_not_depend_on_what_else_is_in_the_batch(family: str) -> None:
-    model = str(tiny_checkpoints.made(family))
+    model = str(tiny_checkpoints.checkpoint(family))
     together = TorchReranker(model=model, template=family).score(QUERIES[0], DOCUMENTS).values
     alone = TorchReranker(model=model, template=family, batch_tokens=1).score(QUERIES[0], DOCUMENTS).values
     np.testing.assert_allclose(together, alone, rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize("made", [{"tied": False}, {"tied": False, "shard": "100KB"}, {"dtype": "bfloat16"}])
+@pytest.mark.parametrize("options", [{"tied": False}, {"tied": False, "shard": "100KB"}, {"dtype": "bfloat16"}])
 @pytest.mark.parametrize("family", ["mxbai-v2", "qwen3"])
-def test_untied_heads_shards_and_half_precision_files_change_nothing(family: str, made: dict[str, Any]) -> None:
-    folder = tiny_checkpoints.made(family, **made)
-    assert ("shard" in made) == (folder / "model.safetensors.index.json").is_file()
-    wanted = upstream_logits(family, upstream_ids(family, QUERIES[0], DOCUMENTS), **made)
+def test_untied_heads_shards_and_half_precision_files_change_nothing(family: str, options: dict[str, Any]) -> None:
+    folder = tiny_checkpoints.checkpoint(family, **options)
+    assert ("shard" in options) == (folder / "model.safetensors.index.json").is_file()
+    expected = upstream_logits(family, upstream_ids(family, QUERIES[0], DOCUMENTS), **options)
     values = TorchReranker(model=str(folder), template=family).score(QUERIES[0], DOCUMENTS).values
-    np.testing.assert_allclose(values, wanted, rtol=0, atol=1e-4)
+    np.testing.assert_allclose(values, expected, rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_model_that_computes_in_bf16_still_gives_fp32_logits(family: str) -> None:
     texts = [f"{line} {number}" for line in LINES for number in (1, 2, 3, 4, 5, 6)]
-    model = str(tiny_checkpoints.made(family, dtype="bfloat16"))
+    model = str(tiny_checkpoints.checkpoint(family, dtype="bfloat16"))
     half = TorchReranker(model=model, template=family, dtype="auto").score(QUERIES[0], texts).values
     logits = torch.tensor(half)
     assert len(set(half)) > 0.9 * len(texts)

@@ -1,4 +1,4 @@
-"""BM25 on known collections comes out at its known figures; needs the collections beside the checkout."""
+"""BM25 reaches its known figures on known collections; needs the collections beside the checkout."""
 
 from pathlib import Path
 from typing import Any

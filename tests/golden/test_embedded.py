@@ -1,4 +1,4 @@
-"""The embedded model against the checkpoint that it was made of, put together anew, on real text; needs the encoder."""
+"""The embedded model against its original checkpoint, assembled again, on real text; needs the encoder."""
 
 import json
 import sys
@@ -43,10 +43,10 @@ def test_the_embedded_model_agrees_with_its_fp32_checkpoint(checkpoint: Path) ->
     worst, agreed = 0.0, 0
     for i, query in enumerate(queries[:200:40]):
         texts = corpus[i * 8 : i * 8 + 8]
-        given, wanted = embedded.score(query, texts), original.score(query, texts)
-        assert [c.seen for c in given.coverage] == [c.seen for c in wanted.coverage]
-        worst = max(worst, *(abs(a - b) for a, b in zip(given.values, wanted.values, strict=True)))
-        agreed += given.values.index(max(given.values)) == wanted.values.index(max(wanted.values))
+        scores, expected = embedded.score(query, texts), original.score(query, texts)
+        assert [c.seen for c in scores.coverage] == [c.seen for c in expected.coverage]
+        worst = max(worst, *(abs(a - b) for a, b in zip(scores.values, expected.values, strict=True)))
+        agreed += scores.values.index(max(scores.values)) == expected.values.index(max(expected.values))
     # logits of this model spread over about 6; int8 weights moved none by more than this when it was made
     assert worst < 0.1
     assert agreed == 5
@@ -69,9 +69,9 @@ def test_with_weight_on_one_signal_alone_the_model_is_the_encoders_own_cosine(ch
     with torch.no_grad():
         model.module.transformers_model.classifier.weight.copy_(torch.tensor([[1.0, 0, 0, 0, 0, 0, 0]]))
         model.module.transformers_model.classifier.bias.zero_()
-        _, arrays = next(PairTokenizer(folder, 256).encode(query, texts, "truncate").batches(10**6))
-        given = model.logits(arrays)
+        _, arrays = next(PairTokenizer(folder, 256).encode(query, texts, "truncate").batch_arrays(10**6))
+        scores = model.logits(arrays)
     encoder = SentenceTransformer(str(ENCODER), device="cpu")
-    asked, read = encoder.encode([query]), encoder.encode(texts)
-    wanted = encoder.similarity(asked, read)[0]
-    assert sorted(given.tolist()) == pytest.approx(sorted(wanted.tolist()), abs=1e-5)
+    query_vectors, read = encoder.encode([query]), encoder.encode(texts)
+    expected = encoder.similarity(query_vectors, read)[0]
+    assert sorted(scores.tolist()) == pytest.approx(sorted(expected.tolist()), abs=1e-5)

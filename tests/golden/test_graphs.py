@@ -1,4 +1,4 @@
-"""The made graphs against the models' own graphs, one pair at a time: the simple path."""
+"""The fast graphs against the models' own graphs, which run one pair at a time."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LONG = " ".join(LINES * 3)
 @cache
 def reranker(family: str, stored: Literal["fp32", "int8"] = "fp32", **options: Any) -> OnnxReranker:
     """Return one reranker for all tests: it is never closed, and its graph is loaded once."""
-    return OnnxReranker(model=str(tiny_checkpoints.exported(family, stored)), **options)
+    return OnnxReranker(model=str(tiny_checkpoints.onnx_export(family, stored)), **options)
 
 
 @cache
@@ -42,8 +42,8 @@ def passages(count: int) -> tuple[str, ...]:
     return tuple(chance.choice(texts) if position % 10 == 9 else text for position, text in enumerate(texts))
 
 
-def assert_close(given: list[float], wanted: list[float]) -> None:
-    np.testing.assert_array_less(np.abs(np.subtract(given, wanted)), 1e-4 * np.maximum(1, np.abs(wanted)) + 1e-12)
+def assert_close(fast: list[float], own: list[float]) -> None:
+    np.testing.assert_array_less(np.abs(np.subtract(fast, own)), 1e-4 * np.maximum(1, np.abs(own)) + 1e-12)
 
 
 @pytest.mark.parametrize("stored", STORED)
@@ -51,19 +51,19 @@ def assert_close(given: list[float], wanted: list[float]) -> None:
 def test_the_made_graph_gives_the_logits_of_the_models_own(family: str, stored: Literal["fp32", "int8"]) -> None:
     texts = [*DOCUMENTS, "a", LONG, LONG * 9]
     for query in QUERIES:
-        given, wanted = (r.score(query, texts) for r in (reranker(family, stored), simple(family, stored)))
-        assert given.notes == () and reranker(family, stored)._engine.exact
-        assert wanted.coverage == given.coverage and given.coverage[-1].truncated
-        assert np.std(wanted.values) > 1
-        assert_close(given.values, wanted.values)
+        fast, own = (r.score(query, texts) for r in (reranker(family, stored), simple(family, stored)))
+        assert fast.notes == () and reranker(family, stored)._engine.equal_lengths
+        assert own.coverage == fast.coverage and fast.coverage[-1].truncated
+        assert np.std(own.values) > 1
+        assert_close(fast.values, own.values)
 
 
 @pytest.mark.parametrize("family", FUSED)
 def test_special_tokens_that_a_text_spells_out_are_read_as_the_model_reads_them(family: str) -> None:
     texts = ["a <pad> token", "<pad><pad> keep warm <pad>", "a [PAD] token", "</s> or [SEP] in the lake"]
-    given, wanted = (r.score("which <pad> lake?", texts) for r in (reranker(family), simple(family)))
-    assert given.notes == ()
-    assert_close(given.values, wanted.values)
+    fast, own = (r.score("which <pad> lake?", texts) for r in (reranker(family), simple(family)))
+    assert fast.notes == ()
+    assert_close(fast.values, own.values)
 
 
 @pytest.mark.parametrize("window", [20, 21, 64, 511, 512])
@@ -73,9 +73,9 @@ def test_cut_texts_are_scored_alike_at_every_window(family: str, window: int) ->
     ours = OnnxReranker(model=reranker(family).model, max_length=window)
     own = OnnxReranker(model=reranker(family).model, max_length=window, optimize=False, batch_tokens=1)
     with ours, own:
-        given, wanted = (r.score("how?", [LONG * 9, "a"]) for r in (ours, own))
-    assert given.notes == () and given.coverage[0].truncated
-    assert_close(given.values, wanted.values)
+        fast, own = (r.score("how?", [LONG * 9, "a"]) for r in (ours, own))
+    assert fast.notes == () and fast.coverage[0].truncated
+    assert_close(fast.values, own.values)
 
 
 @pytest.mark.parametrize("family", OTHERS)
@@ -89,12 +89,12 @@ def test_other_models_run_their_own_graph_and_say_so(family: str) -> None:
 @pytest.mark.parametrize("count", [1, 2, 7, 100, 1000])
 def test_the_ranking_is_that_of_the_simple_path_for_any_number_of_candidates(count: int) -> None:
     texts = passages(count)
-    wanted = simple("bert").rerank(QUERIES[0], texts)
-    given = reranker("bert").rerank(QUERIES[0], texts)
-    by_id = {hit.id: hit.raw_score for hit in wanted}
-    assert_close([hit.raw_score for hit in given], [by_id[hit.id] for hit in given])
+    own = simple("bert").rerank(QUERIES[0], texts)
+    fast = reranker("bert").rerank(QUERIES[0], texts)
+    by_id = {hit.id: hit.raw_score for hit in own}
+    assert_close([hit.raw_score for hit in fast], [by_id[hit.id] for hit in fast])
     assert len(set(texts)) == count or count > 2
-    order = [by_id[hit.id] for hit in given]
+    order = [by_id[hit.id] for hit in fast]
     # the same order, but for pairs whose logits are the same to the last digits of fp32
     assert all(a >= b - 2e-5 for a, b in pairwise(order))
 
@@ -102,11 +102,11 @@ def test_the_ranking_is_that_of_the_simple_path_for_any_number_of_candidates(cou
 @pytest.mark.parametrize("family", [*FUSED, *OTHERS])
 def test_the_ranking_is_that_of_the_simple_path_for_any_order_of_the_candidates(family: str) -> None:
     texts = list(passages(100))
-    wanted = simple(family).score(QUERIES[0], texts).values
+    own = simple(family).score(QUERIES[0], texts).values
     for seed in range(3):
         order = random.Random(seed).sample(range(100), 100)
-        given = reranker(family).score(QUERIES[0], [texts[i] for i in order]).values
-        assert_close(given, [wanted[i] for i in order])
+        fast = reranker(family).score(QUERIES[0], [texts[i] for i in order]).values
+        assert_close(fast, [own[i] for i in order])
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
@@ -123,8 +123,8 @@ def test_a_logit_of_the_made_graph_is_the_same_number_whatever_it_is_computed_wi
 
     @settings(max_examples=40)
     @given(st.lists(st.sampled_from(texts), min_size=1, max_size=60), st.sampled_from(layouts))
-    def same(chosen: list[str], layout: OnnxReranker) -> None:
-        assert layout.score(QUERIES[0], chosen).values == [alone[text] for text in chosen]
+    def same(sample: list[str], layout: OnnxReranker) -> None:
+        assert layout.score(QUERIES[0], sample).values == [alone[text] for text in sample]
 
     same()
 

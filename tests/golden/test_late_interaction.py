@@ -1,4 +1,4 @@
-"""The signals of late interaction against sentence-transformers and numpy, and what a pair's batch may not change."""
+"""The signals of late interaction against sentence-transformers and numpy; the batch of a pair changes no bit."""
 
 from __future__ import annotations
 
@@ -34,23 +34,23 @@ ODD_QUERIES = ("a", "[SEP]", "the lake [SEP] [CLS] is deep", "zzzyx", " ".join(L
 
 @cache
 def model() -> Any:
-    return architecture()[1].from_pretrained(tiny_checkpoints.made(FAMILY)).eval()
+    return architecture()[1].from_pretrained(tiny_checkpoints.checkpoint(FAMILY)).eval()
 
 
 @cache
 def tokenizer() -> PairTokenizer:
-    return PairTokenizer(ModelFolder(tiny_checkpoints.made(FAMILY), FAMILY, None, None), 512)
+    return PairTokenizer(ModelFolder(tiny_checkpoints.checkpoint(FAMILY), FAMILY, None, None), 512)
 
 
 @pytest.fixture(scope="module")
 def encoder(tmp_path_factory: pytest.TempPathFactory) -> SentenceTransformer:
-    """The encoder alone, as a sentence encoder that knows of no pairs."""
+    """The encoder alone, as a sentence encoder without pairs."""
     folder = tmp_path_factory.mktemp("encoder")
     model().bert.save_pretrained(folder)
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "model_type": "bert", "architectures": ["BertModel"]}))
     for name in ("tokenizer.json", "tokenizer_config.json"):
-        (folder / name).write_text((tiny_checkpoints.made(FAMILY) / name).read_text())
+        (folder / name).write_text((tiny_checkpoints.checkpoint(FAMILY) / name).read_text())
     parts = [Transformer(str(folder), transformer_task="feature-extraction"), Pooling(32, "mean")]
     return SentenceTransformer(modules=parts, device="cpu").eval()
 
@@ -58,26 +58,26 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> SentenceTransformer:
 @cache
 def graph() -> onnxruntime.InferenceSession:
     """The fast graph, with its signals as another output."""
-    folder = tiny_checkpoints.exported(FAMILY)
-    made = rewritten(onnx.load(folder / "model.onnx"), json.loads((folder / "config.json").read_text()))
-    made.graph.output.append(helper.make_tensor_value_info("signals", onnx.TensorProto.FLOAT, ["batch", len(SIGNALS)]))
-    return onnxruntime.InferenceSession(made.SerializeToString())
+    folder = tiny_checkpoints.onnx_export(FAMILY)
+    whole = rewritten(onnx.load(folder / "model.onnx"), json.loads((folder / "config.json").read_text()))
+    whole.graph.output.append(helper.make_tensor_value_info("signals", onnx.TensorProto.FLOAT, ["batch", len(SIGNALS)]))
+    return onnxruntime.InferenceSession(whole.SerializeToString())
 
 
-def given(query: str, text: str) -> list[np.ndarray]:
+def signals_of(query: str, text: str) -> list[np.ndarray]:
     """Return the signals of a pair, of PyTorch and of the fast graph."""
     arrays = dict(tokenizer().encode(query, [text], "error").arrays([0]))
-    seen: list[np.ndarray] = []
-    hook = model().classifier.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0][0].numpy()))
+    signals: list[np.ndarray] = []
+    hook = model().classifier.register_forward_pre_hook(lambda _, inputs: signals.append(inputs[0][0].numpy()))
     with torch.inference_mode():
         model()(**{name: torch.from_numpy(array) for name, array in arrays.items()})
     hook.remove()
     del arrays["attention_mask"]
-    return [*seen, graph().run(["signals"], arrays)[0][0]]
+    return [*signals, graph().run(["signals"], arrays)[0][0]]
 
 
 def by_hand(encoder: SentenceTransformer, query: str, text: str) -> list[float]:
-    """Return the signals as `SIGNALS` tells them, one token after the other."""
+    """Return the signals as `SIGNALS` defines them, computed token by token."""
     vectors, ids = [], []
     for part in (query, text):
         read = encoder.encode(part, output_value="token_embeddings").numpy()
@@ -93,19 +93,19 @@ def by_hand(encoder: SentenceTransformer, query: str, text: str) -> list[float]:
     weights = model().token_weights.weight.detach().numpy()[asking, 0]
     three = [np.sort(row)[::-1][:3].mean() for row in similar]
     same = [
-        max((s for s, id in zip(row, words, strict=True) if id == asked), default=0)
-        for asked, row in zip(asking, similar, strict=True)
+        max((s for s, id in zip(row, words, strict=True) if id == query_token), default=0)
+        for query_token, row in zip(asking, similar, strict=True)
     ]
-    counts = np.array([words.count(asked) for asked in asking])
+    counts = np.array([words.count(query_token) for query_token in asking])
     saturated = counts * 2.2 / (counts + 1.2 * (0.5 + 0.5 * len(words) / 80))
-    begun = [names[id].startswith("##") for id in asking]
+    continues = [names[id].startswith("##") for id in asking]
     sentence = encoder.tokenizer(query)["input_ids"]
     split = [
         names[sentence[i]].startswith("##") or names[sentence[i + 1]].startswith("##")
         for i, id in enumerate(sentence)
         if id not in model().config.special_ids
     ]
-    assert len(split) == len(begun)
+    assert len(split) == len(continues)
     pooled = encoder.encode([query, text])
     return [
         float(cos_sim(pooled[0], pooled[1])),
@@ -121,42 +121,42 @@ def by_hand(encoder: SentenceTransformer, query: str, text: str) -> list[float]:
 @pytest.mark.parametrize("query", [*QUERIES, "a", "lake", "the lake [SEP] [CLS] is deep", "zzzyx"])
 def test_signals_are_those_computed_by_hand_from_two_texts_read_apart(encoder: SentenceTransformer, query: str) -> None:
     for text in (*DOCUMENTS, "a", "no", "[PAD] lake", "lake [SEP] lake", "lake lake lake deepest lake"):
-        for signals in given(query, text):
+        for signals in signals_of(query, text):
             np.testing.assert_allclose(signals, by_hand(encoder, query, text), rtol=0, atol=2e-5)
 
 
 @pytest.mark.parametrize(
-    ("query", "text", "wanted"),
+    ("query", "text", "expected"),
     [
         ("[SEP]", "the lake", [0, 0, 0, 0, 1, -1]),
         ("the lake", "[SEP]", [0, -1, 0, 0, -1, 0]),
         ("[SEP]", "[CLS]", [0, 0, 0, 0, 1, 0]),
     ],
 )
-def test_a_query_or_a_text_without_words_gives_bounded_signals(query: str, text: str, wanted: list[float]) -> None:
-    for signals in given(query, text):
+def test_a_query_or_a_text_without_words_gives_bounded_signals(query: str, text: str, expected: list[float]) -> None:
+    for signals in signals_of(query, text):
         assert abs(signals[0]) <= 1
-        np.testing.assert_allclose(signals[1:], wanted, rtol=0, atol=1e-6)
+        np.testing.assert_allclose(signals[1:], expected, rtol=0, atol=1e-6)
 
 
 def test_torch_and_both_graphs_agree_on_odd_pairs() -> None:
-    folder = str(tiny_checkpoints.exported(FAMILY))
+    folder = str(tiny_checkpoints.onnx_export(FAMILY))
     rerankers = (
-        TorchReranker(model=str(tiny_checkpoints.made(FAMILY))),
+        TorchReranker(model=str(tiny_checkpoints.checkpoint(FAMILY))),
         OnnxReranker(model=folder, optimize=False),
         OnnxReranker(model=folder),
     )
     for query in (*QUERIES, *ODD_QUERIES):
-        wanted, own, ours = (r.score(query, [*DOCUMENTS, *ODD_TEXTS]) for r in rerankers)
+        expected, own, ours = (r.score(query, [*DOCUMENTS, *ODD_TEXTS]) for r in rerankers)
         assert ours.notes == ()
-        np.testing.assert_allclose(own.values, wanted.values, rtol=1e-4, atol=1e-4)
-        np.testing.assert_allclose(ours.values, wanted.values, rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(own.values, expected.values, rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(ours.values, expected.values, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
 def test_a_logit_is_the_same_number_whatever_queries_share_its_batch(precision: Any) -> None:
     """Rows of one length, whose queries and texts have different ones."""
-    engine = OnnxReranker(model=str(tiny_checkpoints.exported(FAMILY)), precision=precision)._engine
+    engine = OnnxReranker(model=str(tiny_checkpoints.onnx_export(FAMILY)), precision=precision)._engine
     words = " ".join(LINES).split()
     rows = []
     for query in (*QUERIES, *ODD_QUERIES):
@@ -165,8 +165,8 @@ def test_a_logit_is_the_same_number_whatever_queries_share_its_batch(precision: 
             row = {name: array[:, :90] for name, array in inputs.arrays([0]).items()}
             if row["token_type_ids"].shape[1] == 90 and row["token_type_ids"][0, 80] == 1:
                 rows.append(row)
-    asked = {int((row["token_type_ids"] == 0).sum()) for row in rows}
-    assert engine.exact and len(rows) > 50 and len(asked) > 4
+    query_lengths = {int((row["token_type_ids"] == 0).sum()) for row in rows}
+    assert engine.equal_lengths and len(rows) > 50 and len(query_lengths) > 4
     alone = [engine.logits(row, [])[0] for row in rows]
     assert engine.logits(concatenated(rows), []) == alone
     assert engine.logits(concatenated(rows[::-1]), []) == alone[::-1]
@@ -180,7 +180,7 @@ def test_token_types_are_asked_for(tmp_path: Path) -> None:
 
 def test_padding_changes_nothing_in_half_precision() -> None:
     inputs = tokenizer().encode(QUERIES[0], [DOCUMENTS[7], "yes"], "error")
-    half = architecture()[1].from_pretrained(tiny_checkpoints.made(FAMILY), dtype=torch.bfloat16).eval()
+    half = architecture()[1].from_pretrained(tiny_checkpoints.checkpoint(FAMILY), dtype=torch.bfloat16).eval()
     with torch.inference_mode():
         padded, alone = (
             half(**{name: torch.from_numpy(array) for name, array in inputs.arrays(rows).items()}).logits[-1]

@@ -1,4 +1,4 @@
-"""What local models say there is room for, held against what they read: every family of tokenizers, every prompt."""
+"""The text limits of local models against what they read, for every family of tokenizers and every prompt."""
 
 from functools import cache
 from typing import Any
@@ -22,7 +22,7 @@ TEXTS = (" ".join(LINES), ODD, *DOCUMENTS, " leading space", "\nleading line", "
 
 @cache
 def tokenizer(family: str, window: int) -> Any:
-    folder = ModelFolder(tiny_checkpoints.made(family), family, None, None)
+    folder = ModelFolder(tiny_checkpoints.checkpoint(family), family, None, None)
     if family in tiny_checkpoints.CAUSAL:
         return PromptTokenizer(folder, TEMPLATES[family], None, window)
     return PairTokenizer(folder, window)

@@ -1,4 +1,4 @@
-"""The speed benchmark's own parts work: lengths, arithmetic, the talk with a process, tables. No peer is needed."""
+"""The parts of the speed benchmark work: lengths, arithmetic, messages to a process, tables. No peer is needed."""
 
 import json
 import sys
@@ -171,13 +171,13 @@ def raw(row: str, *measurements: dict[str, Any], **more: Any) -> dict[str, Any]:
         "date": "2026-01-02", "commit": "abc", "cpu": "a processor", "flags": ["avx2"], "cores": 2, "memory": 2**34,
         "system": "Linux 6", "python": "3.11.0", "load": [0.5], "versions": {"ours": {"onnxruntime": "1.0"}},
     }  # fmt: skip
-    told = {"row": row, "checkpoint": "minilm-l6", "quick": False, "unavailable": {}, "machine": machine}
-    return {**told, "measurements": list(measurements), **more}
+    header = {"row": row, "checkpoint": "minilm-l6", "quick": False, "unavailable": {}, "machine": machine}
+    return {**header, "measurements": list(measurements), **more}
 
 
 def reranked(system: str, case: int, wall: float, scores: list[float], **more: Any) -> dict[str, Any]:
-    told = {"what": "rerank", "system": system, "case": case, "wall": wall, "cpu": 2 * wall, "load": 1.0}
-    return {**told, "scores": scores, **more}
+    header = {"what": "rerank", "system": system, "case": case, "wall": wall, "cpu": 2 * wall, "load": 1.0}
+    return {**header, "scores": scores, **more}
 
 
 def test_the_main_table_pairs_ratios_by_query_and_names_who_is_absent() -> None:

@@ -1,4 +1,4 @@
-"""A stand-in for the bench on which rerankers are timed: no test of tuning depends on the machine."""
+"""A fake of the bench that times rerankers, so that no test of tuning depends on the machine."""
 
 import itertools
 from collections.abc import Callable, Iterable, Sequence
@@ -36,10 +36,10 @@ class FakeBench:
         workers = getattr(reranker, "workers", None) or 4 // getattr(reranker, "threads", 1)
         return SimpleNamespace(workers=workers, batch_tokens=512, device="cpu", notes=())
 
-    def run(self, reranker: LocalReranker, asked: SampleQuestion) -> tuple[float, Sequence[float]]:
+    def run(self, reranker: LocalReranker, question: SampleQuestion) -> tuple[float, Sequence[float]]:
         self.engine(reranker)
-        self.ran.append((reranker, asked))
-        return len(asked.texts) * self.cost(reranker) * next(self.noise), self.scores(reranker, asked.texts)
+        self.ran.append((reranker, question))
+        return len(question.texts) * self.cost(reranker) * next(self.noise), self.scores(reranker, question.texts)
 
     def __enter__(self) -> "FakeBench":
         return self
@@ -51,8 +51,8 @@ class FakeBench:
         self.loaded &= {replace(reranker, batch_tokens=None) for reranker in rerankers}
 
 
-def likes(threads: int, budget: int, gain: float = 2.0) -> Callable[[Any], float]:
-    """Return the cost on a machine that gains by one number of threads, and again by one budget."""
+def best_at(threads: int, budget: int, gain: float = 2.0) -> Callable[[Any], float]:
+    """Return the cost on a machine that is faster with one number of threads, and again with one budget."""
 
     def cost(reranker: Any) -> float:
         right = getattr(reranker, "threads", threads) == threads, (reranker.batch_tokens or 512) == budget

@@ -1,4 +1,4 @@
-"""Tiny checkpoints of the real architectures, as Hugging Face folders: random, fixed seed, made in a moment.
+"""Tiny checkpoints of the real architectures, as Hugging Face folders: random, fixed seed, written in a moment.
 
 Each function writes one folder with the files that the published models have (``config.json``, ``model.safetensors``,
 ``tokenizer.json``, ``tokenizer_config.json`` ...). Heads are scaled so that logits spread over a few units on
@@ -62,7 +62,7 @@ Save = Callable[..., Path]
 
 
 class Tokenizer(NamedTuple):
-    """A ``tokenizers.Tokenizer`` and what ``tokenizer_config.json`` says of it."""
+    """A ``tokenizers.Tokenizer`` and its ``tokenizer_config.json``."""
 
     core: Any
     settings: dict[str, Any]
@@ -80,7 +80,7 @@ def bert(folder: Path, **options: Any) -> Path:
 
 
 def late_interaction(folder: Path, **options: Any) -> Path:
-    """Our own kind: query and text read apart, ``[CLS] q [SEP] [CLS] d [SEP]``, and the weight of each word piece."""
+    """Ours: query and text read separately, ``[CLS] q [SEP] [CLS] d [SEP]``, and the weight of each word piece."""
     from rag_rerank.backends.local.torch_models.late_interaction import architecture, register
 
     register()
@@ -251,8 +251,8 @@ CAUSAL: Mapping[str, Save] = {"mxbai-v2": qwen2, "qwen3": qwen3, "bge-gemma": ge
 
 
 @cache
-def made(family: str, **options: Any) -> Path:
-    """Return a folder of `ENCODERS` or `CAUSAL` to read from, made once a run."""
+def checkpoint(family: str, **options: Any) -> Path:
+    """Return the folder of a checkpoint of `ENCODERS` or `CAUSAL`, written once a run; do not change it."""
     import torch
 
     torch.set_num_threads(1)  # waking threads takes longer than these models do
@@ -262,12 +262,12 @@ def made(family: str, **options: Any) -> Path:
 
 
 @cache
-def exported(family: str, weights: Literal["fp32", "int8"] = "fp32", **options: Any) -> Path:
-    """Return a folder of `ENCODERS` exported to ONNX, made once a run; small matrices, too, are stored in int8."""
+def onnx_export(family: str, weights: Literal["fp32", "int8"] = "fp32", **options: Any) -> Path:
+    """Return the folder of an ONNX export of `ENCODERS`, written once a run; in int8 small matrices too."""
     import rag_rerank.export.compact_weights
     from rag_rerank.export import export
 
-    source = made(family, **options)
+    source = checkpoint(family, **options)
     folder = Path(tempfile.mkdtemp(dir=source.parent)) / "exported"
     smallest = rag_rerank.export.compact_weights._SMALLEST
     rag_rerank.export.compact_weights._SMALLEST = 1
@@ -514,11 +514,11 @@ def _byte_level(split: str | None, first: tuple[str, ...] = ()) -> Any:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(_lessons(), trainer)
+    tokenizer.train_from_iterator(_training_text(), trainer)
     return tokenizer
 
 
-def _lessons() -> list[str]:
+def _training_text() -> list[str]:
     """Return the training text, with the answer words often enough to become one token each."""
     return [*LINES, *(["yes", "no", "Yes", "No"] * 50)]
 
@@ -536,8 +536,8 @@ def _roberta_tokenizer() -> Tokenizer:
     _specials(tokenizer, "<s>", "<pad>", "</s>", "<unk>", "<mask>")
     _pairs_as(tokenizer, "<s> $A </s>", "<s> $A </s> </s> $B </s>", "<s>", "</s>")
     settings = {"tokenizer_class": "PreTrainedTokenizerFast", "model_input_names": ["input_ids", "attention_mask"]}
-    named = {"bos": "<s>", "cls": "<s>", "eos": "</s>", "sep": "</s>", "pad": "<pad>", "unk": "<unk>", "mask": "<mask>"}
-    return Tokenizer(tokenizer, {**settings, **{f"{name}_token": token for name, token in named.items()}})
+    roles = {"bos": "<s>", "cls": "<s>", "eos": "</s>", "sep": "</s>", "pad": "<pad>", "unk": "<unk>", "mask": "<mask>"}
+    return Tokenizer(tokenizer, {**settings, **{f"{name}_token": token for name, token in roles.items()}})
 
 
 def _qwen_tokenizer(tags: tuple[str, ...]) -> Tokenizer:
@@ -565,11 +565,11 @@ def _gemma_tokenizer() -> Tokenizer:
     trainer = trainers.BpeTrainer(
         vocab_size=700, special_tokens=special + level, initial_alphabet=["\n"], show_progress=False
     )
-    draft.train_from_iterator([line for text in _lessons() for line in text.split("\n")], trainer)
-    learnt = json.loads(draft.to_str())["model"]
-    merges = [tuple(merge) for merge in learnt["merges"]]
+    draft.train_from_iterator([line for text in _training_text() for line in text.split("\n")], trainer)
+    trained = json.loads(draft.to_str())["model"]
+    merges = [tuple(merge) for merge in trained["merges"]]
     tokenizer = tokenizers.Tokenizer(
-        models.BPE(learnt["vocab"], merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True)
+        models.BPE(trained["vocab"], merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True)
     )
     tokenizer.normalizer = normalizers.Replace(" ", "▁")
     tokenizer.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_previous")

@@ -18,11 +18,13 @@ from support.tiny_checkpoints import DOCUMENTS, LINES, QUERIES
 
 import rag_rerank.export
 import rag_rerank.export.compact_weights
+import rag_rerank.export.onnx_folder
 import rag_rerank.training.model_folder
 from rag_rerank import Calibrated, CalibrationWarning, Candidate, ConfigError, ModelLoadError, Reranker, build
+from rag_rerank.backends.local.samples import TOLERANCE
 from rag_rerank.backends.local.torch_models.checkpoint import quiet
 from rag_rerank.evaluation import Judged, JudgedQuery
-from rag_rerank.export import TOLERANCE, export
+from rag_rerank.export import export
 from rag_rerank.training.model_card.card import Card
 from rag_rerank.training.model_folder import TrainedModel, complete
 
@@ -36,7 +38,7 @@ def saved(family: str) -> Path:
     """Return a checkpoint as sentence-transformers saves one, with what a trainer leaves beside it."""
     from sentence_transformers import CrossEncoder
 
-    source = tiny_checkpoints.made(family)
+    source = tiny_checkpoints.checkpoint(family)
     folder = source.with_name(f"{family}-saved")
     with quiet():
         CrossEncoder(str(source), device="cpu", max_length=WINDOW).save_pretrained(str(folder))
@@ -250,7 +252,7 @@ def test_a_model_is_loaded_and_traced_once(tmp_path: Path, monkeypatch: pytest.M
     import torch
 
     calls = []
-    for owner, name in ((torch.onnx, "export"), (rag_rerank.export, "CrossEncoderModel")):
+    for owner, name in ((torch.onnx, "export"), (rag_rerank.export.onnx_folder, "CrossEncoderModel")):
         real = getattr(owner, name)
         monkeypatch.setattr(
             owner, name, lambda *args, real=real, name=name, **options: (calls.append(name), real(*args, **options))[1]
@@ -328,8 +330,8 @@ def test_a_folder_without_a_trained_cross_encoder_is_refused_by_its_path(tmp_pat
     weights.write_bytes(weights.read_bytes()[:-1000])
     for source, why in (
         (torn, "cannot be loaded"),
-        (tiny_checkpoints.made("bert", head=False), "would be random"),
-        (tiny_checkpoints.made("qwen3"), "only cross-encoders"),
+        (tiny_checkpoints.checkpoint("bert", head=False), "would be random"),
+        (tiny_checkpoints.checkpoint("qwen3"), "only cross-encoders"),
         (tmp_path / "nowhere", "no such folder"),
     ):
         with pytest.raises(ModelLoadError, match=why) as caught:

@@ -1,4 +1,4 @@
-"""What rerankers that run on this machine share: which model, how much of a text, and the way through the batches."""
+"""The base of rerankers that run on this machine: which model, how much of a text is read, and how calls are run."""
 
 from __future__ import annotations
 
@@ -7,16 +7,19 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from queue import Full
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
+from rag_rerank._checks import at_least
 from rag_rerank._lazy import forget, load_once, peek
 from rag_rerank.backends.local.model_files import ModelFiles, ModelFolder, is_cached, locate, model_name
 from rag_rerank.backends.local.pair_encoding import Batch, EncodedPairs, OnOverflow, concatenated
-from rag_rerank.backends.local.worker_pool import WorkerPool
+from rag_rerank.backends.local.worker_pool import PoolStats, WorkerPool
 from rag_rerank.base import PointwiseReranker
-from rag_rerank.errors import ConfigError, Overloaded
+from rag_rerank.errors import Overloaded
 from rag_rerank.execution.clock import wait_for_any
 from rag_rerank.execution.deadline import arun_with_deadline, deadline_error, run_with_deadline, seconds_left
 from rag_rerank.execution.throughput import Throughput, estimated_tokens
@@ -25,47 +28,46 @@ from rag_rerank.text.unicode import valid_unicode
 from rag_rerank.trace import Usage
 from rag_rerank.types import Scale, Scores
 
-__all__ = ["Engine", "LocalReranker", "ScoringTask"]
+__all__ = ["Engine", "LocalReranker", "ScoringTask", "run_batches"]
 
-_ENOUGH = 128
+_TARGET_TOKENS = 128
 """Tokens that keep a core busy: the rate of an AVX2 core is 15 % lower at 45 tokens, and no higher at 512."""
 
+_FIRST_TEXTS = 16
+"""Texts to try a model with where a deadline needs to know how many fit, and the model has not scored any yet."""
 
-_FIRST = 16
-"""Texts that a model is tried with where a deadline asks how many fit, and it has not scored any yet."""
 
-
-class JoinsPairs(Protocol):
+class PairEncoder(Protocol):
     """A tokenizer that makes one input of a query and a text."""
 
     @property
     def window(self) -> int:
-        """Tokens of an input at most."""
+        """Most tokens of an input."""
 
     def encode(self, query: str, texts: Sequence[str], on_overflow: OnOverflow) -> EncodedPairs:
         """Join the query with each text; cut texts that do not fit, never the query."""
 
     def text_limit(self, query: str) -> TextLimit:
-        """Return what there is room for beside the query."""
+        """Return how long a text may be beside the query."""
 
 
 class Engine(Protocol):
     """A loaded model."""
 
     @property
-    def tokenizer(self) -> JoinsPairs:
-        """What makes the model's inputs."""
+    def tokenizer(self) -> PairEncoder:
+        """Makes the inputs of the model."""
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What each trace should say about the model."""
+        """Notes on the model for each trace."""
 
     @property
     def batch_tokens(self) -> int:
         """Token slots in one batch, where the user names none."""
 
     @property
-    def exact(self) -> bool:
+    def equal_lengths(self) -> bool:
         """Whether all inputs of a batch must have the same length."""
 
     @property
@@ -73,20 +75,20 @@ class Engine(Protocol):
         """How many threads at most run `logits` at the same time."""
 
     def logits(self, arrays: Mapping[str, Any], notes: list[str]) -> Sequence[float]:
-        """Return one fp32 logit a row, as plain floats; what happened on the way goes into ``notes``."""
+        """Return one fp32 logit a row, as plain floats; add notes for the trace to ``notes``."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LocalReranker(PointwiseReranker):
     """A reranker with a model on this machine; a backend gives `files`, `complete` and `_engine`.
 
-    Calls that meet on one instance share its workers fairly (see `rag_rerank.backends.local.fair_queue`): a small call
+    Concurrent calls of one instance share its workers fairly (see `rag_rerank.backends.local.fair_queue`): a small call
     overtakes a large one, equal calls are answered in the order in which they came. A cancelled call frees its place.
 
     Args:
         model: Alias of the catalogue, hub id, or folder.
         revision: Commit, branch or tag on the hub; by default the one that the catalogue pins.
-        max_length: Window in tokens, for query, text and all that surrounds them; by default the model's own.
+        max_length: Window in tokens, for query, text and the tokens around them; by default the model's own.
         on_overflow: What to do with a text that does not fit.
         batch_tokens: Token slots in one batch, padding included; by default the engine's choice.
         max_queue: How many calls may be waiting or running on this instance.
@@ -115,12 +117,8 @@ class LocalReranker(PointwiseReranker):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("max_length", "batch_tokens", "max_queue"):
-            self._check_at_least_one(name)
-
-    def _check_at_least_one(self, name: str) -> None:
-        value = getattr(self, name)
-        if value is not None and value < 1:
-            raise ConfigError(f"{name} must be at least 1, got {value}", path=name)
+            if (value := getattr(self, name)) is not None:
+                at_least(value, 1, name)
 
     @staticmethod
     @abstractmethod
@@ -143,31 +141,31 @@ class LocalReranker(PointwiseReranker):
         return model_name(self.model, self.revision)
 
     def fetch(self) -> ModelFolder:
-        """Find the model's files, fetching into the hub's cache what is not there yet; nothing is loaded.
+        """Find the model's files, and fetch into the hub's cache those that are not there; nothing is loaded.
 
         Raises:
-            ModelLoadError: There are none, or the hub cannot be reached.
+            ModelLoadError: There are no such files, or the hub cannot be reached.
         """
         return locate(
             self.model, backend=self.kind, revision=self.revision, patterns=self.files, complete=self.complete
         )
 
-    def at_hand(self) -> bool:
+    def is_cached(self) -> bool:
         """Whether `fetch` would find the model's files without asking the hub."""
         return is_cached(self.model, revision=self.revision, patterns=self.files, complete=self.complete)
 
     @property
     def why_not_cacheable(self) -> None:
-        """Nothing: a logit depends on the pair alone, up to rounding."""
+        """``None``: a logit depends on the pair alone, up to rounding."""
 
     @load_once
     def _files(self) -> ModelFiles:
-        """The files of engine and fingerprint, found once for both."""
+        """The files that the engine loads and `identity` covers, found once for both."""
         return ModelFiles(self.fetch(), self.files)
 
     @load_once
     def _model_identity(self) -> Mapping[str, Any]:
-        """What stands behind ``model``, ``revision`` and ``max_length``: the files, and the window."""
+        """What ``model``, ``revision`` and ``max_length`` stand for: the files, and the window."""
         with self._files.reading() as folder:
             window = folder.max_length(self.max_length)
             return {"model": self._files.identity, "revision": None, "max_length": window}
@@ -181,9 +179,16 @@ class LocalReranker(PointwiseReranker):
         return True
 
     def text_limits(self, query: str) -> tuple[TextLimit, ...]:
-        """Say what the model's window has room for beside the query; loads the model."""
-        engine, _ = self._staffed
+        """Return how long a text may be beside the query in the model's window; loads the model."""
+        engine, _ = self._runtime
         return (engine.tokenizer.text_limit(valid_unicode(query)),)
+
+    @property
+    def stats(self) -> PoolStats | None:
+        """How many calls wait and run on this instance now; ``None`` while no model is loaded."""
+        runtime = peek(self, "_runtime")
+        stats: PoolStats | None = runtime and runtime[1].stats
+        return stats
 
     def score(self, query: str, texts: Sequence[str]) -> Scores:
         """Score each text by the model's logit.
@@ -191,9 +196,9 @@ class LocalReranker(PointwiseReranker):
         Raises:
             DeadlineExceeded: The time of the call was up; its place is free again.
         """
-        if peek(self, "_staffed") is None:
+        if peek(self, "_runtime") is None:
             run_with_deadline(self.label, self.warm_up)
-        answer = self._submitted(query, texts)
+        answer = self._submit(query, texts)
         try:
             if (seconds := seconds_left()) != math.inf:
                 wait_for_any([answer], max(seconds, 0.0))
@@ -201,7 +206,7 @@ class LocalReranker(PointwiseReranker):
                     raise deadline_error(self.label)
             return answer.result()
         except BaseException:
-            answer.cancel()  # where it is the wait that was interrupted
+            answer.cancel()  # if the wait was interrupted, the answer is not needed
             raise
         finally:
             del answer  # it holds its error, whose traceback holds this frame
@@ -210,55 +215,56 @@ class LocalReranker(PointwiseReranker):
         """Do what `score` does without blocking the event loop, and without a thread for each call that waits."""
         import asyncio
 
-        if peek(self, "_staffed") is None:
+        if peek(self, "_runtime") is None:
             await arun_with_deadline(self.label, asyncio.to_thread(self.warm_up))
-        return await arun_with_deadline(self.label, asyncio.wrap_future(self._submitted(query, texts)))
+        return await arun_with_deadline(self.label, asyncio.wrap_future(self._submit(query, texts)))
 
     def texts_within(self, query: str, texts: Sequence[str], seconds: float) -> int:
         """Estimate how many of the texts this model can score in the time, beside the calls that it serves now.
 
-        A model that has not scored yet is tried with a few.
+        For a model that has not scored yet it is a few, to try it.
         """
-        staffed = peek(self, "_staffed")
-        if staffed is None:
-            return _FIRST
-        engine, crew = staffed
-        fitting = self._pace.texts_within(
-            estimated_tokens(query, texts, engine.tokenizer.window), seconds / (1 + crew.calls)
+        runtime = peek(self, "_runtime")
+        if runtime is None:
+            return _FIRST_TEXTS
+        engine, pool = runtime
+        estimate = self._throughput.texts_within(
+            estimated_tokens(query, texts, engine.tokenizer.window), seconds / (1 + pool.stats.calls)
         )
-        return _FIRST if fitting is None else fitting
+        return _FIRST_TEXTS if estimate is None else estimate
 
     def warm_up(self) -> None:
         """Load tokenizer and model."""
-        _ = self._staffed
+        _ = self._runtime
 
     def close(self) -> None:
-        """Answer the calls that have been accepted, and release the model; a later call loads it anew.
+        """Answer the calls that have been accepted, and release the model; a later call loads it again.
 
-        A backend forgets its `_engine` before it calls this, so that a call that comes meanwhile shares no engine with
-        those that are being answered.
+        A backend forgets its `_engine` before it calls this, so that a call that comes meanwhile does not share the
+        engine of the calls that are being answered.
         """
-        staffed = forget(self, "_staffed")
+        runtime = forget(self, "_runtime")
         forget(self, "_model_identity")
         forget(self, "_files")
-        if staffed is not None:
-            staffed[1].close()
+        if runtime is not None:
+            runtime[1].close()
 
     @load_once
-    def _pace(self) -> Throughput:
-        """How long the crew takes, by work: without what calls wait for each other."""
+    def _throughput(self) -> Throughput:
+        """How fast the workers are, without the time that calls wait for each other."""
         return Throughput()
 
     @load_once
-    def _staffed(self) -> tuple[Engine, WorkerPool]:
-        """The model with its workers."""
+    def _runtime(self) -> tuple[Engine, WorkerPool]:
+        """The loaded model, and its workers."""
         engine = self._engine
-        return engine, WorkerPool(engine.workers, self.max_queue, enough=_ENOUGH)
+        run = partial(run_batches, engine)
+        return engine, WorkerPool(run, workers=engine.workers, limit=self.max_queue, target_tokens=_TARGET_TOKENS)
 
-    def _submitted(self, query: str, texts: Sequence[str]) -> Future[Scores]:
-        engine, crew = self._staffed
+    def _submit(self, query: str, texts: Sequence[str]) -> Future[Scores]:
+        engine, pool = self._runtime
         try:
-            return crew.submit(ScoringTask(self, engine, query, texts))
+            return pool.submit(ScoringTask(self, engine, query, texts))
         except Full:
             raise Overloaded(
                 f"{self.label} has {self.max_queue} calls waiting or running; call again later, raise max_queue, or "
@@ -268,11 +274,18 @@ class LocalReranker(PointwiseReranker):
             ) from None
 
 
+class BatchScores(NamedTuple):
+    """The scores of one batch: a logit for each of its rows, and notes for the trace."""
+
+    logits: list[float]
+    notes: tuple[str, ...]
+
+
 class ScoringTask:
-    """One call, as a task of the crew: its units are its batches.
+    """One call, as a task of the worker pool.
 
     Args:
-        settings: How texts are cut, and the size of a batch.
+        reranker: Says how texts are cut, and how large a batch is.
         engine: The loaded model.
         query: Query of the call.
         texts: Its texts.
@@ -280,41 +293,38 @@ class ScoringTask:
 
     inputs: EncodedPairs
 
-    def __init__(self, settings: LocalReranker, engine: Engine, query: str, texts: Sequence[str]) -> None:
-        self.settings = settings
+    def __init__(self, reranker: LocalReranker, engine: Engine, query: str, texts: Sequence[str]) -> None:
+        self.reranker = reranker
         self.engine = engine
         self.query = query
         self.texts = texts
-        self.notes = list(engine.notes)
-        self.values = [0.0] * len(texts)
-        self.batches = 0
 
-    def units(self) -> list[Batch]:
+    def split(self) -> list[Batch]:
         """Tokenise, and return the batches."""
-        self.inputs = self.engine.tokenizer.encode(self.query, self.texts, self.settings.on_overflow)
-        groups = self.inputs.groups(self.settings.batch_tokens or self.engine.batch_tokens, exact=self.engine.exact)
-        self.batches = len(groups)
-        return groups
+        self.inputs = self.engine.tokenizer.encode(self.query, self.texts, self.reranker.on_overflow)
+        tokens = self.reranker.batch_tokens or self.engine.batch_tokens
+        return self.inputs.batches(tokens, equal_lengths=self.engine.equal_lengths)
 
-    def do(self, unit: Batch, others: Sequence[tuple[ScoringTask, Batch]]) -> None:
-        """Run one batch, and in it those of other calls."""
-        parts = [(self, unit), *others]
-        notes: list[str] = []
-        logits = iter(
-            self.engine.logits(concatenated([task.inputs.arrays(group.rows) for task, group in parts]), notes)
-        )
-        for task, group in parts:
-            task.notes += notes
-            for row in group.rows:
-                task.values[row] = next(logits)
-
-    def result(self, seconds: float, waited: float) -> Scores:
+    def finish(self, results: Sequence[tuple[Batch, BatchScores]], seconds: float, waited: float) -> Scores:
         """Return the logits in the order of the texts."""
+        values = [0.0] * len(self.texts)
+        notes = list(self.engine.notes)
+        for batch, scores in results:
+            notes += scores.notes
+            for row, logit in zip(batch.rows, scores.logits, strict=True):
+                values[row] = logit
         if waited >= 0.01:
-            self.notes.append(f"waited {waited:.2f} s for other calls")
-        side_by_side = max(1, min(self.engine.workers, self.batches))
-        done = sum(estimated_tokens(self.query, self.texts, self.engine.tokenizer.window))
-        self.settings._pace.note(done, seconds / side_by_side)
+            notes.append(f"waited {waited:.2f} s for other calls")
+        parallel = max(1, min(self.engine.workers, len(results)))
+        work = sum(estimated_tokens(self.query, self.texts, self.engine.tokenizer.window))
+        self.reranker._throughput.note(work, seconds / parallel)
         usage = Usage(texts=len(self.texts), tokens=self.inputs.tokens, seconds=seconds)
-        notes = tuple(dict.fromkeys(self.notes))
-        return Scores(self.values, self.settings.scale, usage, self.inputs.coverage, notes=notes)
+        return Scores(values, self.reranker.scale, usage, self.inputs.coverage, notes=tuple(dict.fromkeys(notes)))
+
+
+def run_batches(engine: Engine, pairs: Sequence[tuple[ScoringTask, Batch]]) -> list[BatchScores]:
+    """Run batches, of one call or of several, in one pass through the model; return the scores of each."""
+    notes: list[str] = []
+    arrays = concatenated([task.inputs.arrays(batch.rows) for task, batch in pairs])
+    logits = iter(engine.logits(arrays, notes))
+    return [BatchScores(list(islice(logits, len(batch.rows))), tuple(notes)) for _, batch in pairs]

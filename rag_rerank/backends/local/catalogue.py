@@ -1,4 +1,4 @@
-"""Known models as data: what each is called, where it lies, how it is read, and under which licence."""
+"""The catalogue of local models: their names, revisions, windows, languages and licences."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Model:
         template: Name of the prompt template of a causal model; ``None`` for cross-encoders.
         packaged: Whether the files ship inside this package.
         former_ids: Names that redirect to ``id`` on the hub.
-        note: What a user should know before choosing it.
+        note: Advice for users who consider it.
     """
 
     id: str
@@ -50,7 +50,7 @@ class Model:
 
     @property
     def commercial(self) -> bool:
-        """Whether the licence allows commercial use, as far as its name tells."""
+        """Whether the licence allows commercial use, judged by its name."""
         return "-nc" not in self.licence.lower()
 
 
@@ -69,7 +69,7 @@ def _by_name() -> Mapping[str, Model]:
 
 
 def aliases() -> dict[str, str]:
-    """Return what each one-word name is short for: ``"minilm" -> "onnx:minilm"``."""
+    """Return the spec that each one-word name stands for: ``"minilm" -> "onnx:minilm"``."""
     return {row.alias: f"{row.backend}:{row.alias}" for row in models() if row.alias}
 
 
@@ -79,10 +79,10 @@ def row_of(name: str) -> Model | None:
 
 
 def find(name: str) -> Model | None:
-    """Do what `row_of` does, and refuse what cannot be the name of a model.
+    """Return what `row_of` returns, and refuse a name that cannot be a model's.
 
     Raises:
-        ConfigError: Nothing, or a single word that is neither an alias nor a folder: hub ids have an owner.
+        ConfigError: The name is empty, or a single word that is neither an alias nor a folder: hub ids have an owner.
     """
     row = row_of(name)
     if row is None and not any(sign in name for sign in "/\\.") and not (name and Path(name).exists()):

@@ -1,4 +1,4 @@
-"""How many processor cores this process may keep busy."""
+"""The number of processor cores that this process may use."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ _ROOT = Path("/")
 def cores() -> int:
     """Return the number of physical cores that this process may use, at least 1.
 
-    Looks at the process's affinity, at the CPU quotas of its control group and of those above it (as containers and
-    services have; version 2 and 1), and at which logical processors are threads of one core: a second thread of the
-    same core adds little to matrix products. All that is told by Linux; elsewhere it is the number of logical ones.
+    Takes into account the process's affinity, the CPU quotas of its control group and of those above it (as containers
+    and services have; version 2 and 1), and which logical processors are threads of one core: a second thread of the
+    same core adds little to matrix products. Only Linux has all that; elsewhere it is the number of logical processors.
     """
-    allowed = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
-    return max(1, min(len({_core(cpu) for cpu in allowed}), *_quotas()))
+    processors = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
+    return max(1, min(len({_core(cpu) for cpu in processors}), *_quotas()))
 
 
 def _core(cpu: int) -> str:
-    """Return a name of the core that a logical processor is a thread of."""
+    """Return a name for the core that a logical processor belongs to."""
     return _read(f"sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list") or str(cpu)
 
 
 def _quotas() -> Iterator[int]:
-    """Yield how many cores each control group allows, rounded up; and a large number, for where none sets a limit."""
+    """Yield how many cores each control group allows, rounded up, and a large number in case none sets a limit."""
     yield 1_000_000
     for group in _groups():
         limit, _, period = _read(f"sys/fs/cgroup/{group}/cpu.max").partition(" ")

@@ -1,4 +1,4 @@
-"""Where the files of a model are, what identifies them, and whether they were replaced after loading."""
+"""The files of a model: where they are, what identifies them, and whether they change after loading."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from rag_rerank._files import sha256_of
 from rag_rerank.backends.local import catalogue
 from rag_rerank.errors import ModelLoadError
 
@@ -25,10 +26,14 @@ ONNX_FILES = ("onnx/model.onnx", "onnx/model.onnx_data", "model.onnx", "model.on
 TORCH_FILES = ("*.safetensors", "*.json", "*.txt", "*.model")
 """What the ``torch`` backend reads from a repository: never pickled weights, never code."""
 
+RECORDS = ("calibration.json", "training.json")
+"""Files beside a model that decide no score: a calibration map is fitted for the identity of the model, so it cannot be
+part of it, and writing one must not disturb those who use the model."""
+
 
 @dataclass(frozen=True)
 class ModelFolder:
-    """A folder with a model's files, and what is known about the model.
+    """A folder with the files of a model.
 
     Args:
         path: The folder.
@@ -51,20 +56,20 @@ class ModelFolder:
         """
         return read_json(self.path / "config.json", self.name)
 
-    def max_length(self, wanted: int | None) -> int:
-        """Return the window in tokens: what the user wants, or else all that the model can read.
+    def max_length(self, limit: int | None) -> int:
+        """Return the window in tokens: the user's limit, or else all that the model can read.
 
         Raises:
-            ModelLoadError: The user wants more than the model can read.
+            ModelLoadError: The limit is more than the model can read.
         """
         longest = self.row.max_length if self.row else self._readable_length()
-        if wanted is not None and wanted > longest:
-            raise ModelLoadError(f"{self.name} reads at most {longest} tokens; max_length={wanted} is beyond that")
-        return wanted or longest
+        if limit is not None and limit > longest:
+            raise ModelLoadError(f"{self.name} reads at most {longest} tokens; max_length={limit} is beyond that")
+        return limit or longest
 
-    def unpinned(self, wanted: str | None) -> tuple[str, ...]:
-        """Return a note for the trace where neither the user nor the catalogue chose the revision of hub files."""
-        pinned = wanted or (self.row and self.row.revision)
+    def unpinned_note(self, revision: str | None) -> tuple[str, ...]:
+        """Return a note for the trace where neither the user nor the catalogue names the revision of hub files."""
+        pinned = revision or (self.row and self.row.revision)
         if pinned or not self.revision:
             return ()
         return (f"the revision is not pinned; files are of commit {self.revision}",)
@@ -82,7 +87,7 @@ class ModelFolder:
 
 
 def model_name(model: str, revision: str | None = None) -> str:
-    """Return a model as traces name it, ``"org/name@revision"``, without touching disk or net."""
+    """Return a model as traces name it, ``"org/name@revision"``, without access to disk or network."""
     row = catalogue.row_of(model)
     commit = revision or (row.revision if row else None)
     return f"{row.id if row else model}{f'@{commit[:12]}' if commit else ''}"
@@ -123,7 +128,7 @@ def is_cached(model: str, *, revision: str | None, patterns: Sequence[str], comp
     """Return whether `locate` would find all of a model's files without asking the hub."""
     row = catalogue.find(model)
     if row is None and (Path(os.path.expanduser(model)).is_dir() or _is_path(model)):  # noqa: PTH111
-        return True  # or locate says what is wrong
+        return True  # if something is wrong with it, `locate` says what
     if row and row.packaged:
         return True
     name, pinned = (row.id, revision or row.revision) if row else (model, revision)
@@ -143,6 +148,77 @@ def read_json(file: Path, name: str) -> Mapping[str, Any]:
     if not isinstance(content, dict):
         raise ModelLoadError(f"{name}: {file.name} holds no JSON object")
     return content
+
+
+class ModelFiles:
+    """The files that an engine loads and that `identity` covers; both must find the same files.
+
+    Args:
+        folder: The folder with the files.
+        patterns: Which of its files count, as the hub reads such patterns (``*`` matches slashes too).
+    """
+
+    def __init__(self, folder: ModelFolder, patterns: Sequence[str]) -> None:
+        self._folder = folder
+        self._patterns = patterns
+        self._first_state = self._state()
+
+    @contextmanager
+    def reading(self) -> Iterator[ModelFolder]:
+        """Let the files be read, and check before and after that they are still those of the beginning.
+
+        Raises:
+            ModelLoadError: A file was changed, added or removed.
+        """
+        self._check()
+        yield self._folder
+        self._check()
+
+    @cached_property
+    def identity(self) -> str:
+        """Id and commit of files from the hub, else a SHA-256 over the files: names and contents.
+
+        Raises:
+            ModelLoadError: A file cannot be read.
+        """
+        if self._folder.revision:
+            return f"{self._folder.name}@{self._folder.revision}"
+        try:
+            hashes = {self._relative(file): sha256_of(file) for file in (*self._files(), *self._external())}
+        except OSError as error:
+            raise ModelLoadError(f"{self._folder.name}: cannot read {error.filename}: {error.strerror}") from error
+        return hashlib.sha256(json.dumps(hashes, sort_keys=True).encode()).hexdigest()
+
+    def _check(self) -> None:
+        if self._state() != self._first_state:
+            raise ModelLoadError(
+                f"the files of {self._folder.name} changed while the model was in use; close() the reranker to go on "
+                "with the new ones"
+            )
+
+    def _files(self) -> list[Path]:
+        """Return the files that count; none for a commit of the hub, which cannot change."""
+        if self._folder.revision:
+            return []
+        files = (file for file in self._folder.path.rglob("*") if file.is_file() and file.name not in RECORDS)
+        return [file for file in files if any(fnmatch(self._relative(file), pattern) for pattern in self._patterns)]
+
+    def _external(self) -> Iterator[Path]:
+        """Yield the files with the weights of an ONNX graph; their names stand in the graph as plain bytes."""
+        for graph in self._files():
+            if graph.suffix == ".onnx" and graph.stat().st_size:
+                with graph.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
+                    for file in graph.parent.rglob("*"):
+                        if file == graph or file.suffix in (".json", ".txt"):  # never weights; each search takes time
+                            continue
+                        if file.is_file() and content.find(file.name.encode()) >= 0:
+                            yield file
+
+    def _state(self) -> dict[str, tuple[int, int, int]]:
+        return {self._relative(f): (s.st_ino, s.st_size, s.st_mtime_ns) for f in self._files() for s in [f.stat()]}
+
+    def _relative(self, file: Path) -> str:
+        return file.relative_to(self._folder.path).as_posix()
 
 
 def _is_path(model: str) -> bool:
@@ -173,9 +249,8 @@ def _from_hub(
     cached = _from_cache(name, revision, patterns, complete)
     if cached is not None:
         return cached
-    wanted = list(patterns)
     try:
-        path = Path(snapshot_download(name, revision=revision, allow_patterns=wanted))
+        path = Path(snapshot_download(name, revision=revision, allow_patterns=list(patterns)))
     except LocalEntryNotFoundError as error:
         raise ModelLoadError(
             f"{name} is not in the local cache and the hub cannot be reached; fetch it where there is a network with: "
@@ -185,7 +260,7 @@ def _from_hub(
         raise ModelLoadError(f"cannot fetch {name} at revision {revision or 'main'}: {_first_line(error)}") from error
     if not complete(path):
         raise ModelLoadError(
-            f"{name} at revision {path.name} lacks files needed here ({', '.join(wanted)}); if there was no "
+            f"{name} at revision {path.name} lacks files needed here ({', '.join(patterns)}); if there was no "
             f"network to fetch them from, run where there is one: rag-rerank pull {backend}:{name}"
         )
     return path
@@ -193,88 +268,3 @@ def _from_hub(
 
 def _first_line(error: BaseException) -> str:
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-
-
-RECORDS = ("calibration.json", "training.json")
-"""What may lie beside a model and decides no score: a map that was fitted for the model's identity cannot be a part of
-it, and writing one must not disturb those who use the model."""
-
-
-class ModelFiles:
-    """The files that an engine loads and that a fingerprint speaks of, seen at one moment for both.
-
-    Args:
-        folder: Where they are.
-        patterns: Which of its files count, as the hub reads such patterns (``*`` goes through folders).
-    """
-
-    def __init__(self, folder: ModelFolder, patterns: Sequence[str]) -> None:
-        self._folder = folder
-        self._patterns = patterns
-        self._seen = self._state()
-
-    @contextmanager
-    def reading(self) -> Iterator[ModelFolder]:
-        """Let the files be read, and make sure that they are still those that were seen first.
-
-        Raises:
-            ModelLoadError: Some file was changed, added or removed.
-        """
-        self._check()
-        yield self._folder
-        self._check()
-
-    @cached_property
-    def identity(self) -> str:
-        """Id and commit of files from the hub, else a SHA-256 over the files: names and contents.
-
-        Raises:
-            ModelLoadError: A file cannot be read.
-        """
-        if self._folder.revision:
-            return f"{self._folder.name}@{self._folder.revision}"
-        try:
-            listed = {self._relative(file): _sha256(file) for file in (*self._files(), *self._external())}
-        except OSError as error:
-            raise ModelLoadError(f"{self._folder.name}: cannot read {error.filename}: {error.strerror}") from error
-        return hashlib.sha256(json.dumps(listed, sort_keys=True).encode()).hexdigest()
-
-    def _check(self) -> None:
-        if self._state() != self._seen:
-            raise ModelLoadError(
-                f"the files of {self._folder.name} changed while the model was in use; close() the reranker to go on "
-                "with the new ones"
-            )
-
-    def _files(self) -> list[Path]:
-        """Return the files that match; none for a commit of the hub, which cannot change."""
-        if self._folder.revision:
-            return []
-        found = (file for file in self._folder.path.rglob("*") if file.is_file())
-        parts = (file for file in found if file.name not in RECORDS)
-        return [file for file in parts if any(fnmatch(self._relative(file), pattern) for pattern in self._patterns)]
-
-    def _external(self) -> Iterator[Path]:
-        """Yield the files that hold an ONNX graph's weights, under whatever name: the graph has it in plain bytes."""
-        for graph in self._files():
-            if graph.suffix == ".onnx" and graph.stat().st_size:
-                with graph.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as content:
-                    for file in graph.parent.rglob("*"):
-                        if file == graph or file.suffix in (".json", ".txt"):  # no weights; each search takes its time
-                            continue
-                        if file.is_file() and content.find(file.name.encode()) >= 0:
-                            yield file
-
-    def _state(self) -> dict[str, tuple[int, int, int]]:
-        return {self._relative(f): (s.st_ino, s.st_size, s.st_mtime_ns) for f in self._files() for s in [f.stat()]}
-
-    def _relative(self, file: Path) -> str:
-        return file.relative_to(self._folder.path).as_posix()
-
-
-def _sha256(file: Path) -> str:
-    hashed = hashlib.sha256()
-    with file.open("rb") as opened:
-        while chunk := opened.read(1 << 20):
-            hashed.update(chunk)
-    return hashed.hexdigest()

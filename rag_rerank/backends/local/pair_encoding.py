@@ -1,7 +1,7 @@
-"""What local cross-encoders share: joining query and text into one input, and batching inputs of like length.
+"""The inputs of local models: encode query and text as one pair, and batch pairs of similar length.
 
-The ids are those of the model's own tokenizer given the pair, with two differences in how they come about: the
-query is tokenised once instead of once a pair, and only the text is ever cut.
+The ids are those that the model's own tokenizer gives for the pair. Two things differ on the way: the query is
+tokenised once and not once a pair, and only the text is ever cut.
 """
 
 from __future__ import annotations
@@ -22,29 +22,29 @@ if TYPE_CHECKING:
 
 __all__ = ["Batch", "EncodedPairs", "OnOverflow", "PairTokenizer", "apply_overflow", "concatenated"]
 
-_AT_ONCE = 256
-"""Texts given to the tokenizer at once: freeing the encodings of ten thousand in one go takes some 80 ms, in which no
-other Python thread runs, an event loop least of all."""
+_CHUNK_TEXTS = 256
+"""Texts given to the tokenizer at once: to free the encodings of ten thousand in one go takes some 80 ms, in which no
+other Python thread runs, and no event loop either."""
 
-_CHARACTERS = 200_000
-"""Of texts given to the tokenizer at once, for an encoding takes a hundred bytes a token until its ids are read."""
+_CHUNK_CHARACTERS = 200_000
+"""Characters given to the tokenizer at once: an encoding takes a hundred bytes a token until its ids are read."""
 
 OnOverflow = Literal["truncate", "error"]
 """What to do with a text that does not fit: read its beginning and say so, or raise `InputTooLong`."""
 
 
 class Batch(NamedTuple):
-    """A batch of one call's inputs.
+    """A batch of the inputs of one call.
 
     Args:
-        rows: Their positions.
+        rows: Positions of the inputs.
         size: Token slots, padding included.
-        kind: The length of all of them, where batches of that length may be joined without padding; else ``None``.
+        group: The length of all inputs, where batches of that length can be joined without padding; else ``None``.
     """
 
     rows: list[int]
     size: int
-    kind: int | None
+    group: int | None
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,8 @@ class EncodedPairs:
     """The inputs of one query and its texts, in the order of the texts.
 
     Args:
-        ids: Token ids of each pair; arrays, where there may be many, for a list takes nine times their memory.
-        types: Token type ids of each pair (0 for the query's part, 1 for the text's, in models that tell them apart).
+        ids: Token ids of each pair; arrays where there may be many, because a list takes nine times the memory.
+        types: Token type ids of each pair (0 for the query's part, 1 for the text's, in models that have two types).
         coverage: How much of each text is in its input.
         pad: Id to pad with.
     """
@@ -68,24 +68,25 @@ class EncodedPairs:
         """Tokens that the model reads, padding not counted."""
         return sum(map(len, self.ids))
 
-    def groups(self, tokens: int, *, exact: bool) -> list[Batch]:
+    def batches(self, tokens: int, *, equal_lengths: bool = False) -> list[Batch]:
         """Divide the inputs into batches, longest inputs first.
 
-        A batch has at most ``tokens`` slots; an input that is longer goes alone. Inputs of like length stand together,
-        so little is padded; or, where a batch is to be ``exact``, of one length, so nothing is.
+        A batch has at most ``tokens`` slots; a longer input is a batch of its own. Inputs of similar length go
+        together, so that there is little padding; with ``equal_lengths``, only inputs of one length, so that there is
+        none.
         """
         lengths = [len(ids) for ids in self.ids]
         order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
-        groups = []
+        batches = []
         start = 0
         while start < len(order):
             width = lengths[order[start]]
             rows = order[start : start + max(1, tokens // width)]
-            if exact:
+            if equal_lengths:
                 rows = [row for row in rows if lengths[row] == width]
-            groups.append(Batch(rows, len(rows) * width, width if exact else None))
+            batches.append(Batch(rows, len(rows) * width, width if equal_lengths else None))
             start += len(rows)
-        return groups
+        return batches
 
     def arrays(self, rows: Sequence[int]) -> Mapping[str, npt.NDArray[np.int64]]:
         """Return some inputs as arrays, padded to the longest of them."""
@@ -102,12 +103,12 @@ class EncodedPairs:
             types[row, :length] = self.types[i]
         return {"input_ids": ids, "attention_mask": mask, "token_type_ids": types}
 
-    def batches(
-        self, tokens: int, *, exact: bool = False
+    def batch_arrays(
+        self, tokens: int, *, equal_lengths: bool = False
     ) -> Iterator[tuple[list[int], Mapping[str, npt.NDArray[np.int64]]]]:
-        """Yield positions and arrays of each of the `groups`."""
-        for group in self.groups(tokens, exact=exact):
-            yield group.rows, self.arrays(group.rows)
+        """Yield positions and arrays of each of the `batches`."""
+        for batch in self.batches(tokens, equal_lengths=equal_lengths):
+            yield batch.rows, self.arrays(batch.rows)
 
 
 def concatenated(batches: Sequence[Mapping[str, npt.NDArray[np.int64]]]) -> Mapping[str, npt.NDArray[np.int64]]:
@@ -120,7 +121,7 @@ def concatenated(batches: Sequence[Mapping[str, npt.NDArray[np.int64]]]) -> Mapp
 
 
 class PairTokenizer:
-    """A model's fast tokenizer, set up once and never changed, so that threads may share it."""
+    """A model's fast tokenizer for pairs; set up once and never changed, so that threads may share it."""
 
     def __init__(self, folder: ModelFolder, max_length: int) -> None:
         self._tokenizer = load_tokenizer(folder)
@@ -140,9 +141,9 @@ class PairTokenizer:
                 "them that is not known here"
             )
         text_end = len(parts) - parts[::-1].index(1)
-        self._before = _EncodedPair(probe.ids[:query], probe.type_ids[:query])
-        self._between = _EncodedPair(probe.ids[query_end:text], probe.type_ids[query_end:text])
-        self._after = _EncodedPair(probe.ids[text_end:], probe.type_ids[text_end:])
+        self._before = _Part(probe.ids[:query], probe.type_ids[:query])
+        self._between = _Part(probe.ids[query_end:text], probe.type_ids[query_end:text])
+        self._after = _Part(probe.ids[text_end:], probe.type_ids[text_end:])
         self._query_type, self._text_type = probe.type_ids[query], probe.type_ids[text]
 
     def encode(self, query: str, texts: Sequence[str], on_overflow: OnOverflow) -> EncodedPairs:
@@ -153,45 +154,45 @@ class PairTokenizer:
         """
         import numpy as np
 
-        asked = self._tokenizer.encode(query, add_special_tokens=False).ids
-        head = _EncodedPair(
-            [*self._before.ids, *asked, *self._between.ids],
-            [*self._before.types, *[self._query_type] * len(asked), *self._between.types],
+        query_ids = self._tokenizer.encode(query, add_special_tokens=False).ids
+        head = _Part(
+            [*self._before.ids, *query_ids, *self._between.ids],
+            [*self._before.types, *[self._query_type] * len(query_ids), *self._between.types],
         )
-        room = self._beside(len(asked))
+        room = self._room(len(query_ids))
         lengths, ids, types = [], [], []
-        for some in _chunks(texts):
-            for encoding in self._tokenizer.encode_batch_fast(some, add_special_tokens=False):
-                read = encoding.ids[: max(0, room)]
+        for chunk in _chunks(texts):
+            for encoding in self._tokenizer.encode_batch_fast(chunk, add_special_tokens=False):
+                text_ids = encoding.ids[: max(0, room)]
                 lengths.append((len(encoding), room))
-                ids.append(np.array([*head.ids, *read, *self._after.ids], dtype=np.int32))
+                ids.append(np.array([*head.ids, *text_ids, *self._after.ids], dtype=np.int32))
                 types.append(
-                    np.array([*head.types, *[self._text_type] * len(read), *self._after.types], dtype=np.uint8)
+                    np.array([*head.types, *[self._text_type] * len(text_ids), *self._after.types], dtype=np.uint8)
                 )
-        coverage = apply_overflow(lengths, len(asked), self.window, self._name, on_overflow)
+        coverage = apply_overflow(lengths, len(query_ids), self.window, self._name, on_overflow)
         return EncodedPairs(ids, types, coverage, self._pad)
 
     def text_limit(self, query: str) -> TextLimit:
-        """Return what there is room for beside the query.
+        """Return how long a text may be beside the query.
 
         Raises:
             InputTooLong: The query leaves no room for a text.
         """
-        asked = self._tokens.count(query)
-        tokens = self._beside(asked)
-        apply_overflow([(0, tokens)], asked, self.window, self._name, "truncate")
-        return TextLimit(tokens, self._tokens)
+        query_tokens = self._tokens.count(query)
+        room = self._room(query_tokens)
+        apply_overflow([(0, room)], query_tokens, self.window, self._name, "truncate")
+        return TextLimit(room, self._tokens)
 
-    def _beside(self, asked: int) -> int:
-        """Return how many tokens there is room for beside a query of so many."""
-        return self.window - asked - len(self._before.ids) - len(self._between.ids) - len(self._after.ids)
+    def _room(self, query_tokens: int) -> int:
+        """Return how many tokens of a text fit beside a query of this length."""
+        return self.window - query_tokens - len(self._before.ids) - len(self._between.ids) - len(self._after.ids)
 
 
 def _chunks(texts: Sequence[str]) -> Iterator[list[str]]:
-    """Divide texts into lists to tokenise at once; one text is never divided."""
+    """Divide texts into lists to tokenise at once; no text is divided."""
     start = characters = 0
     for position, text in enumerate(texts):
-        if position > start and (position - start == _AT_ONCE or characters + len(text) > _CHARACTERS):
+        if position > start and (position - start == _CHUNK_TEXTS or characters + len(text) > _CHUNK_CHARACTERS):
             yield list(texts[start:position])
             start, characters = position, 0
         characters += len(text)
@@ -199,7 +200,7 @@ def _chunks(texts: Sequence[str]) -> Iterator[list[str]]:
 
 
 @dataclass(frozen=True)
-class _EncodedPair:
+class _Part:
     ids: list[int]
     types: list[int]
 
@@ -210,7 +211,7 @@ def apply_overflow(
     """Decide how much of each text is read: the one rule of overflow for all local models.
 
     Args:
-        lengths: Tokens of each text, and how many the window has room for beside query and template.
+        lengths: Tokens of each text, and how many of them fit into the window beside query and template.
         query: Tokens of the query, for the message.
         window: Tokens of the whole window, for the message.
         name: Model, for the message.
@@ -258,7 +259,7 @@ def load_tokenizer(folder: ModelFolder) -> Tokenizer:
 
 
 def _pad_id(tokenizer: Tokenizer, folder: ModelFolder) -> int:
-    """Return the id of the padding token: some models count positions from it."""
+    """Return the id of the padding token; some models count positions from it."""
     file = folder.path / "tokenizer_config.json"
     settings: Mapping[str, Any] = read_json(file, folder.name) if file.is_file() else {}
     token = settings.get("pad_token")

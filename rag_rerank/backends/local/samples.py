@@ -1,12 +1,12 @@
-"""Own sentences on which two ways to compute the same model are compared before the faster one is trusted."""
+"""Sample texts of our own: two implementations of a model are compared on them before the faster one is used."""
 
 from __future__ import annotations
 
 __all__ = ["QUERIES", "TEXTS", "TOLERANCE"]
 
 TOLERANCE = 1e-4
-"""Largest difference between two fp32 logits of the same pair that is let through: absolute, or for logits beyond -1..1
-relative to the logit, because fp32 rounds relative to its numbers."""
+"""Largest difference between two fp32 logits of the same pair that counts as rounding: a
+`rag_rerank.rank_correlation.relative_difference`."""
 
 QUERIES = ("how deep is the lake in the south?", "почему в горах вода кипит раньше?")
 

@@ -1,229 +1,255 @@
-"""The worker threads of one loaded model: they take calls apart, serve them in a fair order, and answer them.
+"""The worker threads of one loaded model: they split calls into batches, run the batches in a fair order, and answer.
 
-A call is cut into units: tokenising, which goes before all else because it gives the call's size, and then its
-batches, in the order of `rag_rerank.backends.local.fair_queue`. A worker finishes each unit that it starts. Where
-calls wait, a small unit runs together with compatible units of other calls.
+Splitting (tokenising) goes before all else, because it gives the size of a call; its batches then follow in the order
+of `rag_rerank.backends.local.fair_queue`. A worker finishes each batch that it starts. Where calls wait, a small batch
+runs together with compatible batches of other calls: the pool runs a list of (call, batch) pairs with one function,
+and hands each result to its call.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from queue import Full
 from typing import Any, Generic, Protocol, TypeVar
 
 from rag_rerank.backends.local.fair_queue import FairQueue
 from rag_rerank.execution.clock import now
 
-__all__ = ["Task", "Unit", "WorkerPool"]
+__all__ = ["PoolStats", "RunBatches", "Task", "WorkerPool"]
 
 T_co = TypeVar("T_co", covariant=True)
 T = TypeVar("T")
 
 
-class Unit(Protocol):
-    """A piece of work of one call."""
-
-    @property
-    def size(self) -> int:
-        """How much work it is."""
-
-    @property
-    def kind(self) -> Hashable:
-        """Units of one kind may be done together, also those of different calls; ``None`` for alone."""
-
-
 class Task(Protocol[T_co]):
-    """One call, as the crew sees it. Units of one call may run side by side."""
+    """The work of one call. Its batches may run side by side."""
 
-    def units(self) -> Sequence[Any]:
-        """Prepare the call, and return its units of work."""
+    def split(self) -> Sequence[Any]:
+        """Prepare the call, and return its batches; each has a ``size`` and a ``group`` (see `FairQueue`)."""
 
-    def do(self, unit: Any, others: Sequence[tuple[Any, Any]]) -> None:
-        """Do one unit, and with it units of other tasks, each given with its task."""
-
-    def result(self, seconds: float, waited: float) -> T_co:
-        """Return what came of all units.
+    def finish(self, results: Sequence[tuple[Any, Any]], seconds: float, waited: float) -> T_co:
+        """Return the answer of the call.
 
         Args:
+            results: All batches, each with its result, in the order in which they were done.
             seconds: Time spent on the call, summed over workers.
-            waited: Time before the first unit in which workers were busy with other calls; 0.0 where none was.
+            waited: Time before the first batch in which workers were busy with other calls; 0.0 where none was.
         """
 
 
-class _Call(Generic[T]):
-    """A task on its way. All but the task is the crew's, and changed under its lock."""
+RunBatches = Callable[[Sequence[tuple[Any, Any]]], Sequence[Any]]
+"""Runs batches together, each given with its task, and returns one result a pair."""
 
-    def __init__(self, task: Task[T], met_others: bool, taken: int) -> None:
+
+@dataclass(frozen=True, slots=True)
+class PoolStats:
+    """What a pool is doing at one moment.
+
+    Args:
+        waiting: Calls with work that no worker has taken yet.
+        running: Calls that workers have taken wholly, and that are not answered yet.
+        busy_workers: Workers that are not idle.
+    """
+
+    waiting: int
+    running: int
+    busy_workers: int
+
+    @property
+    def calls(self) -> int:
+        """Calls that are accepted and not answered yet."""
+        return self.waiting + self.running
+
+
+class _Call(Generic[T]):
+    """An accepted call. All but the task belongs to the pool, and is changed under its lock."""
+
+    def __init__(self, task: Task[T], *, others_before: bool, takes_before: int) -> None:
         self.task = task
-        self.met_others = met_others
-        self.taken_before = taken
-        self.came = now()
+        self.others_before = others_before
+        self.takes_before = takes_before
+        self.accepted_at = now()
+        self.results: list[tuple[Any, Any]] = []
         self.unfinished = 0
         self.seconds = 0.0
-        self.waited: float | None = None  # until its first unit is taken
+        self.waited: float | None = None  # until a worker takes its first batch
+
+
+_Pairs = list[tuple[_Call[Any], Any]]
 
 
 class WorkerPool:
     """The workers of one loaded model, and the calls that wait for them.
 
-    A worker that finds no work ends its turn; the threads stay for the next call, until `close` or until the crew is
-    dropped. Where there can be no pool any more (a call that comes while the crew is being closed, or while the
-    interpreter ends), calls are answered on a thread that ends with them. Nothing that was accepted is dropped.
+    A worker stops when it finds no work; the threads stay for the next call, until `close` or until the pool is
+    garbage-collected. Where no thread of the pool can start any more (a call comes while the pool is being closed, or
+    while the interpreter ends), calls are answered on a thread that ends with them. No accepted call is dropped.
 
     Args:
-        workers: How many units run side by side.
+        run: Runs batches together. Where that fails, each is run again by itself, so that an error reaches its own
+            call only.
+        workers: How many runs go on side by side.
         limit: How many calls may be waiting or running.
-        enough: Units below this size take along others of their kind, up to this size together.
+        target_tokens: Batches below this size are run together with compatible ones, up to this size in all.
     """
 
-    def __init__(self, workers: int, limit: int, enough: int = 0) -> None:
+    def __init__(self, run: RunBatches, *, workers: int, limit: int, target_tokens: int = 0) -> None:
+        self._run_batches = run
         self._workers = workers
         self._limit = limit
-        self._enough = enough
-        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="rag_rerank")
+        self._target_tokens = target_tokens
+        self._threads = ThreadPoolExecutor(workers, thread_name_prefix="rag_rerank")
         self._lock = threading.Lock()
-        self._calls: dict[_Call[Any], Future[Any]] = {}
-        self._new: deque[_Call[Any]] = deque()  # not prepared yet
-        self._line: FairQueue[_Call[Any]] = FairQueue(lambda unit: unit.kind)
-        self._busy = 0  # workers having a turn
-        self._taken = 0  # units given to workers so far
+        self._futures: dict[_Call[Any], Future[Any]] = {}  # of all calls that are not answered
+        self._unsplit: deque[_Call[Any]] = deque()
+        self._queue: FairQueue[_Call[Any]] = FairQueue(lambda batch: batch.group)
+        self._busy_workers = 0
+        self._takes = 0  # how often a worker has taken work
 
     def submit(self, task: Task[T]) -> Future[T]:
         """Accept a call. Its future can be cancelled until it is done, which frees its place at once.
 
-        Units that are running when a call is cancelled or fails are finished; the others are dropped.
+        Batches that run when a call is cancelled or fails are finished; its others are dropped.
 
         Raises:
             Full: As many calls as the limit allows are waiting or running.
         """
         future: Future[T] = Future()
         with self._lock:
-            if len(self._calls) >= self._limit:
+            if len(self._futures) >= self._limit:
                 raise Full
-            call = _Call(task, bool(self._calls), self._taken)
-            self._new.append(call)
-            self._call_worker()  # may find that no thread can be had; the call is not accepted then
-            self._calls[call] = future
-        future.add_done_callback(lambda _: self._leave(call))
+            call = _Call(task, others_before=bool(self._futures), takes_before=self._takes)
+            self._unsplit.append(call)
+            self._start_worker()  # may raise where no thread can start; the call is not accepted then
+            self._futures[call] = future
+        future.add_done_callback(lambda _: self._remove(call))
         return future
 
     @property
-    def calls(self) -> int:
-        """How many calls are waiting or running."""
-        return len(self._calls)
+    def stats(self) -> PoolStats:
+        """What the pool is doing now."""
+        with self._lock:
+            unsplit = set(self._unsplit)
+            running = sum(call not in unsplit and call not in self._queue for call in self._futures)
+            return PoolStats(len(unsplit) + len(self._queue), running, self._busy_workers)
 
     def close(self) -> None:
-        """Answer what has been accepted, then end the threads."""
-        self._pool.shutdown()
+        """Answer all accepted calls, then end the threads."""
+        self._threads.shutdown()
 
-    def _call_worker(self) -> None:
-        """See that one more worker has its turn, where there is work for it. Needs the lock."""
-        if self._busy == self._workers or not (self._new or self._line):
+    def _start_worker(self) -> None:
+        """Start one more worker, if there is work for it and one is idle. Needs the lock."""
+        if self._busy_workers == self._workers or not (self._unsplit or self._queue):
             return
         try:
-            self._pool.submit(self._turn)
-        except RuntimeError:  # closed meanwhile, or the interpreter ends
-            if self._busy:
-                return  # a turn lasts until nothing waits
-            threading.Thread(target=self._turn, name="rag_rerank_last").start()
-        self._busy += 1
+            self._threads.submit(self._work)
+        except RuntimeError:  # the pool was closed meanwhile, or the interpreter ends
+            if self._busy_workers:
+                return  # a busy worker goes on until nothing waits
+            threading.Thread(target=self._work, name="rag_rerank_last").start()
+        self._busy_workers += 1
 
-    def _turn(self) -> None:
+    def _work(self) -> None:
         """Work until nothing waits."""
         while (work := self._take()) is not None:
-            call, units = work
-            if units:
-                self._do(units)
+            if isinstance(work, _Call):
+                self._split(work)
             else:
-                self._prepare(call)
+                self._run(work)
 
-    def _take(self) -> tuple[_Call[Any], list[tuple[_Call[Any], Any]]] | None:
-        """Return what is next: a new call to prepare, or else a unit of the call most due, with what goes along."""
+    def _take(self) -> _Call[Any] | _Pairs | None:
+        """Return the next work: a call to split, or else the batch most due with compatible ones; ``None`` for none."""
         with self._lock:
-            if not (self._new or self._line):
-                self._busy -= 1
+            if not (self._unsplit or self._queue):
+                self._busy_workers -= 1
                 return None
-            self._taken += 1
-            units: list[tuple[_Call[Any], Any]] = []
-            if self._new:
-                call = self._new.popleft()
+            self._takes += 1
+            work: _Call[Any] | _Pairs
+            if self._unsplit:
+                work = self._unsplit.popleft()
             else:
-                call, unit = self._line.take()
-                units = [(call, unit), *self._line.alike(unit, self._enough - unit.size)]
-                for each, _ in units:
-                    if each.waited is None:
-                        others = each.met_others or self._taken - each.taken_before > 2  # two are its own
-                        each.waited = now() - each.came - each.seconds if others else 0.0
-            self._call_worker()
-            return call, units
+                call, batch = self._queue.take()
+                work = [(call, batch), *self._queue.take_compatible(batch, self._target_tokens - batch.size)]
+                for call, _ in work:
+                    self._note_first_batch(call)
+            self._start_worker()
+            return work
 
-    def _prepare(self, call: _Call[Any]) -> None:
+    def _note_first_batch(self, call: _Call[Any]) -> None:
+        """Note how long a call waited for others, when its first batch is taken. Needs the lock."""
+        if call.waited is None:
+            others = call.others_before or self._takes - call.takes_before > 2  # two takes are its own
+            call.waited = now() - call.accepted_at - call.seconds if others else 0.0
+
+    def _split(self, call: _Call[Any]) -> None:
         started = now()
         try:
-            units = call.task.units()
+            batches = call.task.split()
         except BaseException as error:  # the caller's to handle, whatever it is
             self._answer(call, error=error)
             return
         with self._lock:
             call.seconds = now() - started
-            call.unfinished = len(units)
-            if units and call in self._calls:
-                self._line.join(call, [(unit.size, unit) for unit in units])
-        if not units:
+            call.unfinished = len(batches)
+            if batches and call in self._futures:
+                self._queue.join(call, [(batch.size, batch) for batch in batches])
+        if not batches:
             self._finish(call)
 
-    def _do(self, units: Sequence[tuple[_Call[Any], Any]]) -> None:
-        """Do units together; where that fails, each by itself, so that an error is told to its own call only."""
-        (first, unit), *others = units
+    def _run(self, pairs: _Pairs) -> None:
+        """Run batches together, and hand each result to its call; where that fails, run each batch by itself."""
         started = now()
         try:
-            first.task.do(unit, [(other.task, its) for other, its in others])
+            results = self._run_batches([(call.task, batch) for call, batch in pairs])
+            done = list(zip(pairs, results, strict=True))
         except BaseException as error:  # the caller's to handle, whatever it is
-            if not others:
-                self._answer(first, error=error)
+            if len(pairs) == 1:
+                self._answer(pairs[0][0], error=error)
                 return
-            for alone in units:
-                self._do([alone])
+            for pair in pairs:
+                self._run([pair])
             return
-        seconds, size = now() - started, sum(unit.size for _, unit in units)
-        done = []
+        seconds, size = now() - started, sum(batch.size for _, batch in pairs)
+        complete = []
         with self._lock:
-            for call, its in units:
-                call.seconds += seconds * its.size / size
+            for (call, batch), result in done:
+                call.results.append((batch, result))
+                call.seconds += seconds * batch.size / size
                 call.unfinished -= 1
                 if call.unfinished == 0:
-                    done.append(call)
-        for call in done:
+                    complete.append(call)
+        for call in complete:
             self._finish(call)
 
     def _finish(self, call: _Call[Any]) -> None:
-        """Answer a call after its last unit."""
+        """Answer a call after its last batch."""
         try:
-            result = call.task.result(call.seconds, call.waited or 0.0)
+            answer = call.task.finish(call.results, call.seconds, call.waited or 0.0)
         except BaseException as error:  # the caller's to handle, whatever it is
             self._answer(call, error=error)
         else:
-            self._answer(call, result)
+            self._answer(call, answer)
 
-    def _answer(self, call: _Call[Any], result: Any = None, error: BaseException | None = None) -> None:
-        """Let a call go with its result or its error, unless it has gone before. Needs to be outside the lock."""
-        future = self._leave(call)
+    def _answer(self, call: _Call[Any], answer: Any = None, error: BaseException | None = None) -> None:
+        """Remove a call with its answer or its error, unless it is removed already. Must be called without the lock."""
+        future = self._remove(call)
         if future is None or not future.set_running_or_notify_cancel():
             return
         if error is None:
-            future.set_result(result)
+            future.set_result(answer)
         else:
             future.set_exception(error)
 
-    def _leave(self, call: _Call[Any]) -> Future[Any] | None:
-        """Let a call go, with what it leaves undone; return its future, or ``None`` where it has gone before."""
+    def _remove(self, call: _Call[Any]) -> Future[Any] | None:
+        """Remove a call with its undone work; return its future, or ``None`` where the call was removed before."""
         with self._lock:
-            future = self._calls.pop(call, None)
+            future = self._futures.pop(call, None)
             if future is not None:
-                if call in self._new:
-                    self._new.remove(call)
-                self._line.drop(call)
+                if call in self._unsplit:
+                    self._unsplit.remove(call)
+                self._queue.drop(call)
             return future

@@ -1,4 +1,4 @@
-"""Many callers on one local reranker: what they wait for, what they are told, and what is left when they go."""
+"""Many callers on one local reranker: what they wait for, what their traces say, and what is left afterwards."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from rag_rerank import (
     TransientError,
     build,
 )
-from rag_rerank._lazy import forget, load_once, peek
+from rag_rerank._lazy import forget, load_once
 from rag_rerank.backends.local.base import LocalReranker
 from rag_rerank.backends.local.pair_encoding import EncodedPairs
 from rag_rerank.backends.torch import TorchReranker
@@ -43,20 +43,20 @@ from rag_rerank.testing import ScriptedReranker
 from rag_rerank.trace import Coverage
 
 SECONDS = 30.0
-"""How long a test waits for what must come; it is never waited out unless something is wrong."""
+"""How long a test waits for an event at most; it is never waited out unless something is wrong."""
 
 
 class Lengths:
-    """An engine whose logit is the number of words of the text; texts may hold it up or break it."""
+    """An engine whose logit is the number of words of the text; the text "wait" blocks it, "break" makes it fail."""
 
     notes = ()
     batch_tokens = 1  # a text a batch
-    exact = False
+    equal_lengths = False
     workers = 1
     window = 512
 
     def __init__(self) -> None:
-        self.seen: list[int] = []
+        self.texts_run: list[int] = []
         self.reached = threading.Event()
         self.opened = threading.Event()
         self.act: Callable[[], object] = lambda: None
@@ -73,7 +73,7 @@ class Lengths:
 
     def logits(self, arrays: Mapping[str, Any], notes: list[str]) -> list[float]:
         ids = [int(row[0]) for row in arrays["input_ids"]]
-        self.seen += ids
+        self.texts_run += ids
         self.act()
         if -1 in ids:
             self.reached.set()
@@ -124,8 +124,15 @@ def holding(reranker: Local) -> Lengths:
     return engine
 
 
-def crew_of(reranker: LocalReranker) -> Any:
-    return reranker._staffed[1]
+def calls_of(reranker: LocalReranker) -> int:
+    """Return how many calls wait or run."""
+    assert reranker.stats is not None
+    return reranker.stats.calls
+
+
+def new_threads(before: set[threading.Thread]) -> set[threading.Thread]:
+    """Return the worker threads that have been started since."""
+    return {each for each in threading.enumerate() if each not in before and each.name.startswith("rag_rerank")}
 
 
 async def until(true: Callable[[], bool]) -> None:
@@ -149,7 +156,7 @@ def test_calls_wait_for_each_other_and_are_told_so(reranker: Local) -> None:
 async def test_one_call_too_many_is_refused_in_both_worlds(reranker: Local) -> None:
     engine = holding(reranker)
     waiting = [asyncio.create_task(reranker.arerank("q", ["a"])) for _ in range(2)]
-    await until(lambda: len(crew_of(reranker)._calls) == 3)
+    await until(lambda: calls_of(reranker) == 3)
     with pytest.raises(Overloaded, match=r"lengths:minilm has 3 calls waiting or running.*max_queue") as caught:
         await reranker.arerank("q", ["a"])
     with pytest.raises(Overloaded):
@@ -165,7 +172,7 @@ async def test_one_call_too_many_is_refused_in_both_worlds(reranker: Local) -> N
 async def test_a_fallback_answers_in_place_of_an_overloaded_member(reranker: Local) -> None:
     engine = holding(reranker)
     waiting = [asyncio.create_task(reranker.arerank("q", ["a"])) for _ in range(2)]
-    await until(lambda: len(crew_of(reranker)._calls) == 3)
+    await until(lambda: calls_of(reranker) == 3)
     whole = Fallback(members=(reranker, ScriptedReranker(name="spare")))
     for ranking in (whole.rerank("q", ["a"]), await whole.arerank("q", ["a"])):
         assert "spare answered in place of lengths:minilm (Overloaded)" in ranking.degraded[0]
@@ -186,15 +193,15 @@ def test_the_bound_is_part_of_the_config() -> None:
 async def test_a_cancelled_task_frees_its_place_and_the_next_call_runs(reranker: Local) -> None:
     engine = holding(reranker)
     first, second = (asyncio.create_task(reranker.arerank("q", ["a b c"] * 9)) for _ in range(2))
-    await until(lambda: len(crew_of(reranker)._calls) == 3)
+    await until(lambda: calls_of(reranker) == 3)
     first.cancel()
     with pytest.raises(asyncio.CancelledError):
         await first
     third = asyncio.create_task(reranker.arerank("q", ["a b"]))
-    await until(lambda: len(crew_of(reranker)._calls) == 3)
+    await until(lambda: calls_of(reranker) == 3)
     engine.opened.set()
     assert len(await second) == 9 and len(await third) == 1
-    assert engine.seen.count(3) == 9
+    assert engine.texts_run.count(3) == 9
 
 
 @pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="no signal to one thread here")
@@ -203,12 +210,12 @@ def test_an_interrupted_call_does_nothing_more_and_frees_its_place() -> None:
     reranker.warm_up()
     engine = reranker.engines[0]
     main = threading.main_thread().ident
-    engine.act = lambda: signal.pthread_kill(main, signal.SIGINT) if engine.seen == [1, -1] else None
+    engine.act = lambda: signal.pthread_kill(main, signal.SIGINT) if engine.texts_run == [1, -1] else None
     with pytest.raises(KeyboardInterrupt):
         reranker.rerank("q", ["a", "wait"] * 50)
     engine.opened.set()
     assert len(reranker.rerank("q", ["a b"])) == 1
-    assert engine.seen == [1, -1, 2]
+    assert engine.texts_run == [1, -1, 2]
     reranker.close()
 
 
@@ -257,14 +264,14 @@ def test_an_error_keeps_no_text_alive_once_it_is_gone(reranker: Local) -> None:
         __slots__ = ("__weakref__",)
 
     text = Text("break")
-    gone = weakref.ref(text)
+    text_ref = weakref.ref(text)
     gc.disable()
     try:
         with pytest.raises(BackendError):
             reranker.score("q", [text])
         reranker.score("q", ["a"])  # the worker has let go of the call before
         del text
-        assert gone() is None
+        assert text_ref() is None
     finally:
         gc.enable()
 
@@ -273,10 +280,10 @@ def test_closing_answers_what_waits_and_a_later_call_loads_anew(reranker: Local)
     engine = holding(reranker)
     with ThreadPoolExecutor() as pool:
         answer = pool.submit(reranker.rerank, "q", ["a b"])
-        while len(crew_of(reranker)._calls) < 2:
+        while calls_of(reranker) < 2:
             pass
         closing = pool.submit(reranker.close)
-        while peek(reranker, "_staffed") is not None:
+        while reranker.stats is not None:
             pass
         later = pool.submit(reranker.rerank, "q", ["a"])  # meets the closing, and waits for nobody
         assert len(later.result(SECONDS)) == 1
@@ -288,6 +295,15 @@ def test_closing_answers_what_waits_and_a_later_call_loads_anew(reranker: Local)
     assert len(reranker.engines) == 2
 
 
+def test_there_are_stats_as_long_as_the_model_is_loaded(reranker: Local) -> None:
+    assert reranker.stats is None
+    engine = holding(reranker)
+    assert calls_of(reranker) == 1
+    engine.opened.set()
+    reranker.close()
+    assert reranker.stats is None
+
+
 def test_loading_and_closing_again_and_again_leaves_no_thread_and_no_engine() -> None:
     reranker = Local()
     before = set(threading.enumerate())
@@ -296,15 +312,16 @@ def test_loading_and_closing_again_and_again_leaves_no_thread_and_no_engine() ->
         asyncio.run(reranker.arerank("q", ["a"]))
         reranker.close()
     assert set(threading.enumerate()) <= before
-    kept = [weakref.ref(engine) for engine in reranker.engines]
+    engine_refs = [weakref.ref(engine) for engine in reranker.engines]
     reranker.engines.clear()
-    assert len(kept) == 20 and not any(engine() for engine in kept)
+    assert len(engine_refs) == 20 and not any(engine() for engine in engine_refs)
 
 
 def test_a_reranker_that_is_dropped_without_closing_ends_its_threads() -> None:
+    before = set(threading.enumerate())
     reranker = Local()
     reranker.rerank("q", ["a"])
-    threads = list(crew_of(reranker)._pool._threads)
+    threads = new_threads(before)
     engine = weakref.ref(reranker.engines[0])
     del reranker
     for thread in threads:
@@ -347,13 +364,13 @@ def test_pickles_and_copies_carry_no_workers() -> None:
     reranker = build("embedded")
     reranker.warm_up()
     twin = pickle.loads(pickle.dumps(reranker))
-    assert twin == reranker and peek(twin, "_staffed") is None
+    assert twin == reranker and twin.stats is None
     reranker.close()
 
 
 @pytest.fixture(scope="module")
 def tiny() -> Iterator[TorchReranker]:
-    with TorchReranker(model=str(tiny_checkpoints.made("bert")), batch_tokens=64) as tiny:
+    with TorchReranker(model=str(tiny_checkpoints.checkpoint("bert")), batch_tokens=64) as tiny:
         yield tiny
 
 
@@ -374,9 +391,9 @@ def test_no_call_gets_the_scores_of_another(tiny: TorchReranker, calls: list[tup
     with ThreadPoolExecutor(8) as pool:
         there = pool.submit(asyncio.run, at_once())
         together = list(pool.map(lambda call: tiny.score(*call), calls))
-        for scores, wanted in zip([*together, *there.result(SECONDS)], [*alone, *alone], strict=True):
-            assert scores.values == wanted
-            assert scores.usage.texts == len(scores.coverage) == len(wanted)
+        for scores, expected in zip([*together, *there.result(SECONDS)], [*alone, *alone], strict=True):
+            assert scores.values == expected
+            assert scores.usage.texts == len(scores.coverage) == len(expected)
 
 
 def test_batches_of_several_calls_give_each_call_the_scores_it_gets_alone() -> None:
@@ -423,10 +440,10 @@ def test_a_late_call_frees_its_place_and_the_next_one_is_answered() -> None:
         with pytest.raises(DeadlineExceeded, match="lengths:minilm has not answered within its time of 3 s") as caught:
             reranker.rerank("q", ["wait", "a", "a b"], timeout=3)
         assert caught.value.trace.step == "lengths:minilm"
-        assert crew_of(reranker).calls == 0
+        assert calls_of(reranker) == 0
         engine.opened.set()
     assert len(reranker.rerank("q", ["a b c"])) == 1
-    assert engine.seen == [-1, 3]  # what was left of the late call was not done
+    assert engine.texts_run == [-1, 3]  # what was left of the late call was not done
     reranker.close()
 
 
@@ -436,7 +453,7 @@ async def test_a_late_call_frees_its_place_on_the_event_loop_too() -> None:
     (engine,) = reranker.engines
     with pytest.raises(DeadlineExceeded):
         await reranker.arerank("q", ["wait", "a"], timeout=0.01)
-    await until(lambda: crew_of(reranker).calls == 0)
+    await until(lambda: calls_of(reranker) == 0)
     engine.opened.set()
     assert len(await reranker.arerank("q", ["a b c"])) == 1
     await reranker.aclose()

@@ -1,4 +1,4 @@
-"""How many cores a process may use, on machines that are made up of files."""
+"""How many cores a process may use, on machines simulated by files."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ Machine = Callable[..., int]
 
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Machine:
-    """Return a function that counts the cores of a machine: siblings of each processor, affinity, and other files."""
+    """Return a function that counts the cores of a simulated machine: siblings of processors, affinity, other files."""
 
-    def count(siblings: list[str], allowed: set[int] | None = None, files: Mapping[str, str] | None = None) -> int:
+    def count(siblings: list[str], affinity: set[int] | None = None, files: Mapping[str, str] | None = None) -> int:
         monkeypatch.setattr(cpu, "_ROOT", tmp_path)
-        monkeypatch.setattr(os, "sched_getaffinity", lambda _: allowed or set(range(len(siblings))), raising=False)
+        monkeypatch.setattr(os, "sched_getaffinity", lambda _: affinity or set(range(len(siblings))), raising=False)
         topology = {f"sys/devices/system/cpu/cpu{i}/topology/thread_siblings_list": s for i, s in enumerate(siblings)}
         for name, content in {**topology, **(files or {})}.items():
             file = tmp_path / name
@@ -44,12 +44,12 @@ def test_ranges_of_threads_count_once(machine: Machine) -> None:
 
 
 def test_only_processors_that_the_process_may_use_count(machine: Machine) -> None:
-    assert machine(TWO_THREADS_EACH, allowed={0, 4, 1}) == 2
-    assert machine(EIGHT, allowed={7}) == 1
+    assert machine(TWO_THREADS_EACH, affinity={0, 4, 1}) == 2
+    assert machine(EIGHT, affinity={7}) == 1
 
 
 @pytest.mark.parametrize(
-    ("limit", "wanted"),
+    ("limit", "expected"),
     [
         ("max 100000", 8),
         ("200000 100000", 2),
@@ -64,15 +64,15 @@ def test_only_processors_that_the_process_may_use_count(machine: Machine) -> Non
         ("", 8),
     ],
 )
-def test_a_quota_of_version_2_limits_rounded_up(machine: Machine, limit: str, wanted: int) -> None:
-    assert machine(EIGHT, files={"sys/fs/cgroup/cpu.max": limit}) == wanted
+def test_a_quota_of_version_2_limits_rounded_up(machine: Machine, limit: str, expected: int) -> None:
+    assert machine(EIGHT, files={"sys/fs/cgroup/cpu.max": limit}) == expected
 
 
-@pytest.mark.parametrize(("quota", "wanted"), [("-1", 8), ("300000", 3), ("320000", 4)])
-def test_a_quota_of_version_1_limits_rounded_up(machine: Machine, quota: str, wanted: int) -> None:
+@pytest.mark.parametrize(("quota", "expected"), [("-1", 8), ("300000", 3), ("320000", 4)])
+def test_a_quota_of_version_1_limits_rounded_up(machine: Machine, quota: str, expected: int) -> None:
     folder = "sys/fs/cgroup/cpu"
     files = {f"{folder}/cpu.cfs_quota_us": quota, f"{folder}/cpu.cfs_period_us": "100000"}
-    assert machine(EIGHT, files=files) == wanted
+    assert machine(EIGHT, files=files) == expected
 
 
 def test_the_quota_of_a_service_is_found_in_its_own_group(machine: Machine) -> None:
@@ -112,15 +112,15 @@ def test_without_a_topology_every_processor_is_a_core(monkeypatch: pytest.Monkey
     assert cores() == 3
 
 
-@pytest.mark.parametrize(("processors", "wanted"), [(10, 10), (1, 1), (None, 1)])
+@pytest.mark.parametrize(("processors", "expected"), [(10, 10), (1, 1), (None, 1)])
 def test_systems_without_affinity_count_their_processors(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, processors: int | None, wanted: int
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, processors: int | None, expected: int
 ) -> None:
     """MacOS and Windows."""
     monkeypatch.setattr(cpu, "_ROOT", tmp_path)
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: processors)
-    assert cores() == wanted
+    assert cores() == expected
 
 
 def test_this_machine_has_cores() -> None:

@@ -1,4 +1,4 @@
-"""Where made graphs are kept: found again, made anew when anything changed or broke, never left behind half made."""
+"""The graph cache: graphs are found again, rebuilt when anything changed or broke, and never left incomplete."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ QUERY, TEXTS = tiny_checkpoints.QUERIES[0], tiny_checkpoints.DOCUMENTS
 
 @pytest.fixture
 def assets(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """A cache of its own for each test, empty: exporting, too, keeps a graph."""
-    tiny_checkpoints.exported("bert")
+    """An empty cache for each test; exporting caches a graph too."""
+    tiny_checkpoints.onnx_export("bert")
     monkeypatch.setattr(huggingface_hub.constants, "HF_ASSETS_CACHE", str(tmp_path / "assets"))
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
     (tmp_path / "temporary").mkdir()
@@ -40,25 +40,25 @@ def assets(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    return Path(shutil.copytree(tiny_checkpoints.exported("bert"), tmp_path / "model"))
+    return Path(shutil.copytree(tiny_checkpoints.onnx_export("bert"), tmp_path / "model"))
 
 
 @pytest.fixture
-def made(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The precision of each graph that is made, in order."""
-    seen: list[str] = []
+def builds(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The precision of each graph that is built, in order."""
+    precisions: list[str] = []
     make = build.build
 
     def counted(draft: Path, folder: Any, file: Path, precision: Any, open_: Any) -> list[str]:
-        seen.append(precision)
+        precisions.append(precision)
         return make(draft, folder, file, precision, open_)
 
     monkeypatch.setattr(cache, "build", counted)
-    return seen
+    return precisions
 
 
-def kept(assets: Path) -> list[Path]:
-    """Return all that lies in the cache, folders of drafts included."""
+def cached_graphs(assets: Path) -> list[Path]:
+    """Return all folders of the cache, drafts included."""
     return sorted((assets / "rag-rerank" / "graphs").iterdir())
 
 
@@ -74,11 +74,11 @@ def external(folder: Path, name: str) -> None:
     onnx.save_model(model, folder / "model.onnx", save_as_external_data=True, location=name, size_threshold=0)
 
 
-def test_a_graph_is_made_once_for_each_precision(assets: Path, folder: Path, made: list[str]) -> None:
+def test_a_graph_is_made_once_for_each_precision(assets: Path, folder: Path, builds: list[str]) -> None:
     assert score(folder) == score(folder)
     assert score(folder, precision="int8") == score(folder, precision="int8")
-    assert made == ["fp32", "int8"]
-    assert [sorted(file.name for file in graph.iterdir()) for graph in kept(assets)] == [
+    assert builds == ["fp32", "int8"]
+    assert [sorted(file.name for file in graph.iterdir()) for graph in cached_graphs(assets)] == [
         ["graph.json", "model.onnx", "model.onnx_data"]
     ] * 2
 
@@ -109,14 +109,14 @@ def test_processes_that_make_the_same_graph_at_once_all_get_it(assets: Path, fol
     answers = [process.communicate()[0] for process in processes]
     assert [process.returncode for process in processes] == [0] * 3
     assert len({answer.splitlines()[0] for answer in answers}) == 1
-    assert len(kept(assets)) == 1
+    assert len(cached_graphs(assets)) == 1
 
 
 def test_threads_that_make_the_same_graph_at_once_all_get_it(assets: Path, folder: Path) -> None:
     with ThreadPoolExecutor(4) as pool:
         answers = list(pool.map(lambda _: score(folder), range(4)))
     assert all(answer == answers[0] for answer in answers)
-    assert len(kept(assets)) == 1
+    assert len(cached_graphs(assets)) == 1
 
 
 def replaced(folder: Path) -> None:
@@ -127,35 +127,35 @@ def replaced(folder: Path) -> None:
     onnx.save(model, folder / "model.onnx")
 
 
-def test_another_file_makes_another_graph(assets: Path, folder: Path, made: list[str]) -> None:
+def test_another_file_makes_another_graph(assets: Path, folder: Path, builds: list[str]) -> None:
     before = score(folder)
     replaced(folder)
     assert score(folder) == pytest.approx([value + 1 for value in before], abs=1e-4)
-    assert len(made) == 2
+    assert len(builds) == 2
 
 
-def test_another_config_makes_another_graph(assets: Path, folder: Path, made: list[str]) -> None:
+def test_another_config_makes_another_graph(assets: Path, folder: Path, builds: list[str]) -> None:
     score(folder)
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "hidden_act": "gelu_new"}))
     score(folder)
-    assert len(made) == 2
+    assert len(builds) == 2
 
 
 def test_another_runtime_or_recipe_makes_another_graph(
-    monkeypatch: pytest.MonkeyPatch, assets: Path, folder: Path, made: list[str]
+    monkeypatch: pytest.MonkeyPatch, assets: Path, folder: Path, builds: list[str]
 ) -> None:
     score(folder)
     monkeypatch.setattr(cache, "_runtime_version", lambda: "0.0.1")
     score(folder)
     monkeypatch.setattr(cache, "CACHE_VERSION", 0)
     score(folder)
-    assert len(made) == len(kept(assets)) == 3
+    assert len(builds) == len(cached_graphs(assets)) == 3
 
 
 @pytest.mark.parametrize("name", ["model.onnx_data", "model.onnx.data", "weights-1.bin"])
 def test_other_weights_beside_the_same_file_make_another_graph(
-    assets: Path, folder: Path, made: list[str], name: str
+    assets: Path, folder: Path, builds: list[str], name: str
 ) -> None:
     external(folder, name)
     before = score(folder)
@@ -167,11 +167,11 @@ def test_other_weights_beside_the_same_file_make_another_graph(
     struct.pack_into("<f", weights, start, value + 1)
     (folder / name).write_bytes(weights)
     assert score(folder) == pytest.approx([value + 1 for value in before], abs=1e-4)
-    assert len(made) == 2
+    assert len(builds) == 2
 
 
 def test_the_hubs_cache_of_links_to_blobs_is_read(assets: Path, folder: Path, tmp_path: Path) -> None:
-    wanted = score(folder, optimize=False)
+    expected = score(folder, optimize=False)
     external(folder, "model.onnx_data")
     blobs = tmp_path / "blobs"
     blobs.mkdir()
@@ -181,8 +181,10 @@ def test_the_hubs_cache_of_links_to_blobs_is_read(assets: Path, folder: Path, tm
         file.symlink_to(os.path.relpath(blob, folder))
     for precision in ("fp32", "int8"):
         with OnnxReranker(model=str(folder), precision=precision) as reranker:
-            assert reranker._engine.exact
-            assert reranker.score(QUERY, TEXTS).values == pytest.approx(wanted, abs=1e-4 if precision == "fp32" else 5)
+            assert reranker._engine.equal_lengths
+            assert reranker.score(QUERY, TEXTS).values == pytest.approx(
+                expected, abs=1e-4 if precision == "fp32" else 5
+            )
 
 
 def test_weights_outside_the_folder_are_not_read(assets: Path, folder: Path) -> None:
@@ -209,13 +211,13 @@ def test_weights_are_on_the_disk_before_a_graph_is_kept(
     synced: set[int] = set()
     sync = os.fsync
 
-    def noted(handle: int) -> None:
+    def note_sync(handle: int) -> None:
         synced.add(os.fstat(handle).st_ino)
         sync(handle)
 
-    monkeypatch.setattr(os, "fsync", noted)
+    monkeypatch.setattr(os, "fsync", note_sync)
     score(folder)
-    (graph,) = kept(assets)
+    (graph,) = cached_graphs(assets)
     assert {(graph / name).stat().st_ino for name in ("model.onnx", "model.onnx_data")} <= synced
 
 
@@ -233,17 +235,17 @@ BREAKS = {
 
 
 @pytest.mark.parametrize("damage", BREAKS)
-def test_a_broken_graph_is_made_anew(assets: Path, folder: Path, made: list[str], damage: str) -> None:
-    wanted = score(folder)
-    (graph,) = kept(assets)
+def test_a_broken_graph_is_made_anew(assets: Path, folder: Path, builds: list[str], damage: str) -> None:
+    expected = score(folder)
+    (graph,) = cached_graphs(assets)
     BREAKS[damage](graph)
-    assert score(folder) == wanted
-    assert len(made) == 2
-    assert kept(assets) == [graph]
-    assert score(folder) == wanted and len(made) == 2
+    assert score(folder) == expected
+    assert len(builds) == 2
+    assert cached_graphs(assets) == [graph]
+    assert score(folder) == expected and len(builds) == 2
 
 
-def test_a_cache_that_is_a_file_costs_a_note_and_leaves_nothing(assets: Path, folder: Path, made: list[str]) -> None:
+def test_a_cache_that_is_a_file_costs_a_note_and_leaves_nothing(assets: Path, folder: Path, builds: list[str]) -> None:
     assets.write_text("in the way")
     temporary = Path(tempfile.gettempdir())
     reranker = OnnxReranker(model=str(folder))
@@ -265,13 +267,13 @@ def test_what_could_not_be_kept_is_removed_when_the_process_ends(assets: Path, f
 
 
 def test_a_cache_that_may_only_be_read_is_read(
-    monkeypatch: pytest.MonkeyPatch, assets: Path, folder: Path, made: list[str]
+    monkeypatch: pytest.MonkeyPatch, assets: Path, folder: Path, builds: list[str]
 ) -> None:
-    wanted = score(folder)
+    expected = score(folder)
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     with OnnxReranker(model=str(folder)) as reranker:
-        assert reranker.score(QUERY, TEXTS).notes == () and reranker.score(QUERY, TEXTS).values == wanted
-        assert len(made) == 1
+        assert reranker.score(QUERY, TEXTS).notes == () and reranker.score(QUERY, TEXTS).values == expected
+        assert len(builds) == 1
     replaced(folder)
     with OnnxReranker(model=str(folder)) as reranker:
         (note,) = reranker.score(QUERY, TEXTS).notes
@@ -281,7 +283,7 @@ def test_a_cache_that_may_only_be_read_is_read(
 def test_kept_graphs_may_be_read_by_those_who_may_read_the_users_files(assets: Path, folder: Path) -> None:
     (folder.parent / "plain").mkdir()
     score(folder)
-    (graph,) = kept(assets)
+    (graph,) = cached_graphs(assets)
     assert graph.stat().st_mode == (folder.parent / "plain").stat().st_mode
     assert {file.stat().st_mode for file in graph.iterdir()} == {(folder / "config.json").stat().st_mode}
 
@@ -305,7 +307,7 @@ def full(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ite
 def test_a_full_disk_is_a_typed_error_and_leaves_nothing(assets: Path, folder: Path) -> None:
     with pytest.raises(ModelLoadError, match=r"No space left on device\); make room, set HF_ASSETS_CACHE"):
         score(folder)
-    assert kept(assets) == []
+    assert cached_graphs(assets) == []
 
 
 def test_drafts_of_killed_processes_are_removed_a_day_later(assets: Path, folder: Path) -> None:
@@ -316,7 +318,7 @@ def test_drafts_of_killed_processes_are_removed_a_day_later(assets: Path, folder
         (draft / "model.onnx").write_bytes(b"half")
         os.utime(draft, (time.time() - hours * 3600,) * 2)
     score(folder)
-    assert [graph.name for graph in kept(assets) if graph.name.startswith(".")] == [".new"]
+    assert [graph.name for graph in cached_graphs(assets) if graph.name.startswith(".")] == [".new"]
 
 
 def test_a_window_smaller_than_the_samples_is_no_obstacle(assets: Path, folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Memory of large calls and of repeated loads; in processes of their own, whose peaks can be read and reset."""
+"""Memory of large calls and of repeated loads, each in its own process, so that peaks can be read and reset."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ for cycle in range(50):
 def run(code: str, *arguments: str) -> list[list[float]]:
     """Run code in a fresh process, and return the numbers that it prints, by line."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    command = [sys.executable, "-c", MEMORY + code, str(tiny_checkpoints.exported("bert")), *arguments]
+    command = [sys.executable, "-c", MEMORY + code, str(tiny_checkpoints.onnx_export("bert")), *arguments]
     output = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True).stdout
     return [[float(number) for number in line.split()] for line in output.splitlines()]
 

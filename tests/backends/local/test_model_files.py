@@ -1,4 +1,4 @@
-"""Where model files come from: the package, a folder, the hub's cache; pinned, and offline."""
+"""Where model files come from: the package, a folder, or the hub's cache; pinned, and offline."""
 
 import re
 import shutil

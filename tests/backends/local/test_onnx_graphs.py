@@ -1,4 +1,4 @@
-"""Reading weights out of files of many forms: read rightly, or left alone with a note, never a wrong graph."""
+"""Graphs from files of many forms: rewritten correctly, or run as they are with a note, never a wrong graph."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from rag_rerank.backends.onnx import OnnxReranker, _Session
 Change = Callable[[Any], Any]
 
 
-def changed(path: Path, family: str, change: Change) -> Path:
+def changed_copy(path: Path, family: str, change: Change) -> Path:
     """Copy an exported folder with another file."""
-    shutil.copytree(tiny_checkpoints.exported(family), path)
+    shutil.copytree(tiny_checkpoints.onnx_export(family), path)
     model = onnx.load(path / "model.onnx")
     model = change(model) or model
     onnx.checker.check_model(model)
@@ -39,12 +39,12 @@ def runs(folder: Path) -> str:
     """Score with the optimised and with the model's own graph, see that they agree, and return the note."""
     with OnnxReranker(model=str(folder)) as ours, OnnxReranker(model=str(folder), optimize=False) as own:
         for query in QUERIES:
-            given, wanted = ours.score(query, DOCUMENTS), own.score(query, DOCUMENTS)
-            assert np.std(wanted.values) > 0.01
-            limits = 1e-4 * np.maximum(1, np.abs(wanted.values))
-            assert (np.abs(np.subtract(given.values, wanted.values)) <= limits).all()
-        assert ours._engine.exact == (not given.notes)
-    return "; ".join(given.notes)
+            scores, own_scores = ours.score(query, DOCUMENTS), own.score(query, DOCUMENTS)
+            assert np.std(own_scores.values) > 0.01
+            limits = 1e-4 * np.maximum(1, np.abs(own_scores.values))
+            assert (np.abs(np.subtract(scores.values, own_scores.values)) <= limits).all()
+        assert ours._engine.equal_lengths == (not scores.notes)
+    return "; ".join(scores.notes)
 
 
 def renamed(model: Any, name: Callable[[str], str]) -> None:
@@ -73,7 +73,7 @@ def as_gemm(model: Any, transposed: bool = True) -> None:
     """Write linear layers as Reshape, Gemm, Reshape, with the matrices named as PyTorch names them."""
     graph, constants = model.graph, matrices(model)
     makers = {output: node for node in graph.node for output in node.output}
-    nodes, gone = [], set()
+    nodes, removed_outputs = [], set()
     graph.initializer.append(numpy_helper.from_array(np.array([-1]), "rest"))
     for node in graph.node:
         product = next((makers[v] for v in node.input if v in makers and makers[v].op_type == "MatMul"), None)
@@ -97,25 +97,25 @@ def as_gemm(model: Any, transposed: bool = True) -> None:
             helper.make_node("Concat", [f"{name}.shape", f"{name}.out"], [f"{name}.out shape"], axis=0),
             helper.make_node("Reshape", [f"{name}.gemm", f"{name}.out shape"], [node.output[0]]),
         ]
-        gone.add(product.output[0])
-    kept = [node for node in nodes if node.output[0] not in gone]
+        removed_outputs.add(product.output[0])
+    remaining = [node for node in nodes if node.output[0] not in removed_outputs]
     del graph.node[:]
-    graph.node.extend(kept)
+    graph.node.extend(remaining)
 
 
 def behind(op: str) -> Change:
-    """Put an operator between every matrix and the product that reads it."""
+    """Insert an operator between every matrix and the product that reads it."""
 
     def change(model: Any) -> None:
-        made, graph = [], model.graph
+        new_nodes, graph = [], model.graph
         for name, tensor in matrices(model).items():
             if not name.startswith("onnx::MatMul"):
                 continue
             values = numpy_helper.to_array(tensor)
             tensor.CopyFrom(numpy_helper.from_array(values.T if op == "Transpose" else values, f"{name} stored"))
             attributes = {"perm": [1, 0]} if op == "Transpose" else {}
-            made.append(helper.make_node(op, [tensor.name], [name], **attributes))
-        nodes = [*made, *graph.node]
+            new_nodes.append(helper.make_node(op, [tensor.name], [name], **attributes))
+        nodes = [*new_nodes, *graph.node]
         del graph.node[:]
         graph.node.extend(nodes)
 
@@ -125,14 +125,14 @@ def behind(op: str) -> Change:
 def as_nodes(model: Any) -> None:
     """Move all constants into Constant nodes."""
     graph = model.graph
-    made = [helper.make_node("Constant", [], [t.name], value=t) for t in graph.initializer]
-    nodes = [*made, *graph.node]
+    new_nodes = [helper.make_node("Constant", [], [t.name], value=t) for t in graph.initializer]
+    nodes = [*new_nodes, *graph.node]
     del graph.node[:], graph.initializer[:]
     graph.node.extend(nodes)
 
 
 def listed_as_inputs(model: Any) -> None:
-    """Write the file as versions of the format before 4 have it."""
+    """Write the file as versions of the format before 4 do."""
     graph = model.graph
     graph.input.extend(helper.make_tensor_value_info(t.name, t.data_type, t.dims) for t in graph.initializer)
     model.ir_version = 3
@@ -153,34 +153,34 @@ READ = {
 @pytest.mark.parametrize("family", ["bert", "xlm-roberta", "late-interaction"])
 @pytest.mark.parametrize("form", READ)
 def test_files_of_other_exporters_are_read(tmp_path: Path, form: str, family: str) -> None:
-    assert runs(changed(tmp_path / "m", family, READ[form])) == ""
+    assert runs(changed_copy(tmp_path / "m", family, READ[form])) == ""
 
 
 @pytest.mark.parametrize("opset", [14, 18])
 def test_files_of_other_opsets_are_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, opset: int) -> None:
     monkeypatch.setattr(rag_rerank.export.onnx_trace, "OPSET", opset)
-    rag_rerank.export.export(str(tiny_checkpoints.made("bert")), tmp_path / "m")
+    rag_rerank.export.export(str(tiny_checkpoints.checkpoint("bert")), tmp_path / "m")
     assert onnx.load(tmp_path / "m" / "model.onnx").opset_import[0].version == opset
     assert runs(tmp_path / "m") == ""
 
 
 def half(model: Any) -> None:
     """Store the matrices in fp16, expanded by Cast: weights of half the size, computed in fp32."""
-    made = []
+    new_nodes = []
     for name, tensor in matrices(model).items():
         tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float16), f"{name} stored"))
-        made.append(helper.make_node("Cast", [tensor.name], [name], to=onnx.TensorProto.FLOAT))
-    nodes = [*made, *model.graph.node]
+        new_nodes.append(helper.make_node("Cast", [tensor.name], [name], to=onnx.TensorProto.FLOAT))
+    nodes = [*new_nodes, *model.graph.node]
     del model.graph.node[:]
     model.graph.node.extend(nodes)
 
 
 def test_weights_of_half_precision_are_read(tmp_path: Path) -> None:
-    assert runs(changed(tmp_path / "m", "bert", half)) == ""
+    assert runs(changed_copy(tmp_path / "m", "bert", half)) == ""
 
 
 def swapped(one: str, other: str) -> Change:
-    """Let two constants of like shape have each other's names, and the graph compute as before."""
+    """Swap the names of two constants of equal shape, so that the graph computes the same."""
 
     def change(model: Any) -> None:
         full = {short: next(name for name in names(model) if name.endswith(short)) for short in (one, other)}
@@ -195,7 +195,7 @@ def names(model: Any) -> list[str]:
 
 
 def distinct(model: Any) -> None:
-    """Give every bias and norm numbers of its own, as training does: fresh ones are all equal, and stored once."""
+    """Give every bias and norm different numbers, as training does: fresh ones are all equal, and stored once."""
     graph, chance = model.graph, np.random.default_rng(0)
     stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
     for node in [node for node in graph.node if node.op_type == "Identity" and node.input[0] in stored]:
@@ -257,7 +257,7 @@ WRONG: dict[str, tuple[str, Change, dict[str, Any]]] = {
 @pytest.mark.parametrize("mistake", WRONG)
 def test_what_would_be_read_wrongly_is_left_alone_with_a_note(tmp_path: Path, mistake: str) -> None:
     family, change, config = WRONG[mistake]
-    right = changed(tmp_path / "right", family, distinct)
+    right = changed_copy(tmp_path / "right", family, distinct)
     assert runs(right) == ""
     model = onnx.load(right / "model.onnx")
     change(model)
@@ -278,29 +278,29 @@ def test_a_head_of_more_than_one_number_is_refused(tmp_path: Path, labels: int) 
         graph.output[0].type.tensor_type.shape.dim[1].dim_value = labels
 
     with pytest.raises(ModelLoadError, match="not one logit a pair"):
-        OnnxReranker(model=str(changed(tmp_path / "m", "bert", widened))).warm_up()
+        OnnxReranker(model=str(changed_copy(tmp_path / "m", "bert", widened))).warm_up()
 
 
 def test_the_comparison_finds_every_array_that_is_a_little_wrong(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Each array in turn; the note says by which logit it was found."""
-    fused = build.rewritten
-    folder = changed(tmp_path / "m", "bert", distinct)
-    arrays = fused(onnx.load(folder / "model.onnx"), json_of(folder)).graph.initializer
+    """Each array in turn; the note names the logit that differs."""
+    rewrite = build.rewritten
+    folder = changed_copy(tmp_path / "m", "bert", distinct)
+    arrays = rewrite(onnx.load(folder / "model.onnx"), json_of(folder)).graph.initializer
     floats = [tensor.name for tensor in arrays if tensor.data_type == onnx.TensorProto.FLOAT]
     assert len(floats) > 30
     for name in floats:
 
-        def spoilt(model: Any, config: Any, name: str = name) -> Any:
-            made = fused(model, config)
-            (tensor,) = [tensor for tensor in made.graph.initializer if tensor.name == name]
+        def slightly_wrong(model: Any, config: Any, name: str = name) -> Any:
+            graph = rewrite(model, config)
+            (tensor,) = [tensor for tensor in graph.graph.initializer if tensor.name == name]
             values = numpy_helper.to_array(tensor)
             tensor.CopyFrom(numpy_helper.from_array(values + np.float32(0.02) * np.roll(values, 1), name))
-            return made
+            return graph
 
-        monkeypatch.setattr(build, "rewritten", spoilt)
-        (note,) = made_in(tmp_path / name, folder)
+        monkeypatch.setattr(build, "rewritten", slightly_wrong)
+        (note,) = build_in(tmp_path / name, folder)
         assert note.startswith("runs its own graph: the faster one gave a logit of "), name
 
 
@@ -309,14 +309,14 @@ def json_of(folder: Path) -> dict[str, Any]:
     return content
 
 
-def made_in(draft: Path, folder: Path) -> list[str]:
-    """Make the graph of a folder in a draft folder of our own, and return its notes."""
+def build_in(draft: Path, folder: Path) -> list[str]:
+    """Build the graph of a folder in a new draft folder, and return its notes."""
     draft.mkdir()
     file = folder / "model.onnx"
-    settings = OnnxReranker(model=str(folder))
-    found = ModelFolder(folder, "m", None, None)
+    reranker = OnnxReranker(model=str(folder))
+    model_folder = ModelFolder(folder, "m", None, None)
 
-    def opened(graph: Path, optimised: Path | None) -> _Session:
-        return _Session(graph, "m", settings, made=graph != file, optimised=optimised)
+    def open_graph(graph: Path, optimised: Path | None) -> _Session:
+        return _Session(graph, "m", reranker, is_ready=graph != file, optimised=optimised)
 
-    return build.build(draft, found, file, "fp32", opened)
+    return build.build(draft, model_folder, file, "fp32", open_graph)

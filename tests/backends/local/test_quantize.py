@@ -23,7 +23,7 @@ WEIGHT = np.random.default_rng(0).normal(0, 0.3, (WIDTH, OUTPUTS)).astype(np.flo
 
 
 def layer(opset: int, *, shape: tuple[str | int, ...] = ("rows", WIDTH), gelu: bool = False) -> Any:
-    """Return a model of one product with a matrix, with a GELU before it if so wished."""
+    """Return a model of one product with a matrix, optionally with a GELU before it."""
     nodes = [helper.make_node("MatMul", ["x", "weight"], ["y"])]
     imports = [helper.make_opsetid("", opset)]
     if gelu:
@@ -86,15 +86,15 @@ def test_matrices_are_computed_alike_whether_they_are_known_to_be_or_not(flat: b
 @pytest.mark.parametrize("opset", [13, 18])
 def test_tokens_of_several_rows_are_computed_each_by_itself(opset: int) -> None:
     x = rows(12).reshape(3, 4, WIDTH)
-    given = run(quantize(layer(opset, shape=("batch", "sequence", WIDTH)), flat=False), x)
-    np.testing.assert_allclose(given, emulated(x), rtol=1e-5, atol=1e-5)
+    output = run(quantize(layer(opset, shape=("batch", "sequence", WIDTH)), flat=False), x)
+    np.testing.assert_allclose(output, emulated(x), rtol=1e-5, atol=1e-5)
 
 
 def test_the_rounded_layer_is_close_to_the_fp32_one() -> None:
     """Half a step of 127 for activations and of 63 for weights, summed over the width as independent errors."""
     x = rows(200)
-    wanted = x @ WEIGHT
-    error = np.sqrt(np.mean((run(quantize(layer(17), flat=True), x) - wanted) ** 2))
+    expected = x @ WEIGHT
+    error = np.sqrt(np.mean((run(quantize(layer(17), flat=True), x) - expected) ** 2))
     step = np.abs(x).max(axis=1).mean() / 127, np.abs(WEIGHT).max(axis=0).mean() / 63
     expected = math.sqrt(WIDTH / 12) * math.hypot(step[0] * WEIGHT.std(), step[1] * x.std())
     assert 0.5 * expected < error < 2 * expected
@@ -102,11 +102,11 @@ def test_the_rounded_layer_is_close_to_the_fp32_one() -> None:
 
 def test_a_token_with_large_numbers_costs_the_others_nothing() -> None:
     model, x = quantize(layer(17), flat=True), rows(5)
-    wanted = run(model, x)
+    expected = run(model, x)
     x[2, 3] = 1e6
-    given = run(model, x)
-    assert (np.delete(given, 2, axis=0) == np.delete(wanted, 2, axis=0)).all()
-    np.testing.assert_allclose(given[2], x[2, 3] * WEIGHT[3], rtol=0.02, atol=0.02 * 1e6 * WEIGHT.std())
+    output = run(model, x)
+    assert (np.delete(output, 2, axis=0) == np.delete(expected, 2, axis=0)).all()
+    np.testing.assert_allclose(output[2], x[2, 3] * WEIGHT[3], rtol=0.02, atol=0.02 * 1e6 * WEIGHT.std())
 
 
 def test_a_token_does_not_depend_on_those_beside_it() -> None:
@@ -117,8 +117,8 @@ def test_a_token_does_not_depend_on_those_beside_it() -> None:
 
 def test_tokens_of_zeros_and_of_tiny_numbers_are_nothing() -> None:
     x = np.concatenate([np.zeros((1, WIDTH)), np.full((1, WIDTH), 1e-30), rows(1) * 1e-9])
-    given = run(quantize(layer(17), flat=True), x)
-    assert (given[0] == 0).all() and np.abs(given).max() < 1e-5
+    output = run(quantize(layer(17), flat=True), x)
+    assert (output[0] == 0).all() and np.abs(output).max() < 1e-5
 
 
 def test_an_output_without_weights_is_zero(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,16 +126,16 @@ def test_an_output_without_weights_is_zero(monkeypatch: pytest.MonkeyPatch) -> N
     weight = WEIGHT.copy()
     weight[:, 5] = 0
     model.graph.initializer[0].CopyFrom(numpy_helper.from_array(weight, "weight"))
-    given = run(quantize(model, flat=True), rows(4))
-    assert (given[:, 5] == 0).all() and np.isfinite(given).all()
+    output = run(quantize(model, flat=True), rows(4))
+    assert (output[:, 5] == 0).all() and np.isfinite(output).all()
 
 
 def test_what_is_not_finite_stays_so() -> None:
     x = rows(3)
     x[1, 0] = np.nan
     x[2, 0] = np.inf
-    given = run(quantize(layer(17), flat=True), x)
-    assert np.isfinite(given[0]).all() and not np.isfinite(given[1:]).any()
+    output = run(quantize(layer(17), flat=True), x)
+    assert np.isfinite(output[0]).all() and not np.isfinite(output[1:]).any()
 
 
 def test_the_steps_behind_a_gelu_begin_below_its_lowest_value() -> None:
@@ -143,13 +143,13 @@ def test_the_steps_behind_a_gelu_begin_below_its_lowest_value() -> None:
     lowest = min(v / 2 * (1 + math.erf(v / math.sqrt(2))) for v in fine)
     assert -0.17 < lowest < -0.1699
     x = np.concatenate([rows(20) * 3, np.full((1, WIDTH), -0.7517916), np.full((1, WIDTH), -30.0)])
-    given = run(quantize(layer(17, gelu=True), flat=True), x)
-    np.testing.assert_allclose(given, emulated(gelu(x), gelu=True), rtol=1e-3, atol=2e-2)
-    np.testing.assert_allclose(given, gelu(x) @ WEIGHT, atol=0.3)
+    output = run(quantize(layer(17, gelu=True), flat=True), x)
+    np.testing.assert_allclose(output, emulated(gelu(x), gelu=True), rtol=1e-3, atol=2e-2)
+    np.testing.assert_allclose(output, gelu(x) @ WEIGHT, atol=0.3)
 
 
 def test_no_sum_of_two_products_saturates_16_bits() -> None:
-    """As AVX2 adds them (vpmaddubsw): the largest bytes there are, and those of real numbers."""
+    """As AVX2 adds them (vpmaddubsw): the largest possible bytes, and those of random numbers."""
     assert 2 * 255 * 63 <= 2**15 - 1 < 2 * 255 * 65
     large = np.concatenate([rows(50) * 100, np.full((1, WIDTH), 1e4)])
     tokens, _, weights, _ = parts(large, 128, 1e-6)
@@ -163,9 +163,9 @@ def test_no_sum_of_two_products_saturates_16_bits() -> None:
 
 @pytest.mark.parametrize("family", ["bert", "modernbert"])
 def test_weights_of_made_graphs_take_seven_bits(family: str) -> None:
-    with OnnxReranker(model=str(tiny_checkpoints.exported(family)), precision="int8") as reranker:
+    with OnnxReranker(model=str(tiny_checkpoints.onnx_export(family)), precision="int8") as reranker:
         reranker.warm_up()
-        model = onnx.load(reranker._engine._kept.file)
+        model = onnx.load(reranker._engine.graph.file)
     matrices = [numpy_helper.to_array(t) for t in model.graph.initializer if t.data_type == TensorProto.INT8]
     assert len(matrices) > 5
     assert all(np.abs(matrix.astype(int)).max() == 63 for matrix in matrices)
@@ -173,12 +173,12 @@ def test_weights_of_made_graphs_take_seven_bits(family: str) -> None:
 
 def test_own_graphs_whose_weights_are_stored_in_int8_are_computed_in_int8(tmp_path: Path) -> None:
     for family in ("modernbert", "deberta"):
-        folder = tiny_checkpoints.exported(family, "int8")
+        folder = tiny_checkpoints.onnx_export(family, "int8")
         with OnnxReranker(model=str(folder), precision="int8") as ours, OnnxReranker(model=str(folder)) as exact:
-            given = ours.score(tiny_checkpoints.QUERIES[0], tiny_checkpoints.DOCUMENTS)
-            wanted = exact.score(tiny_checkpoints.QUERIES[0], tiny_checkpoints.DOCUMENTS)
-        assert given.values != wanted.values and np.corrcoef(given.values, wanted.values)[0, 1] > 0.9
-        assert given.notes[-1].startswith("computes in int8: ")
+            output = ours.score(tiny_checkpoints.QUERIES[0], tiny_checkpoints.DOCUMENTS)
+            expected = exact.score(tiny_checkpoints.QUERIES[0], tiny_checkpoints.DOCUMENTS)
+        assert output.values != expected.values and np.corrcoef(output.values, expected.values)[0, 1] > 0.9
+        assert output.notes[-1].startswith("computes in int8: ")
 
 
 @pytest.mark.parametrize("reason", ["fp16", "no product"])
@@ -196,16 +196,16 @@ def test_what_cannot_be_computed_in_int8_is_refused(reason: str) -> None:
 def test_a_model_without_layers_for_int8_is_refused_by_name(tmp_path: Path) -> None:
     import shutil
 
-    folder = Path(shutil.copytree(tiny_checkpoints.exported("modernbert"), tmp_path / "m"))
+    folder = Path(shutil.copytree(tiny_checkpoints.onnx_export("modernbert"), tmp_path / "m"))
     model = onnx.load(folder / "model.onnx")
-    made = []
+    new_nodes = []
     for tensor in model.graph.initializer:
         if len(tensor.dims) == 2:
             name = tensor.name
             tensor.name = f"{name} stored"
-            made.append(helper.make_node("Relu", [tensor.name], [f"{name} positive"]))
-            made.append(helper.make_node("Identity", [f"{name} positive"], [name]))
-    nodes = [*made, *model.graph.node]
+            new_nodes.append(helper.make_node("Relu", [tensor.name], [f"{name} positive"]))
+            new_nodes.append(helper.make_node("Identity", [f"{name} positive"], [name]))
+    nodes = [*new_nodes, *model.graph.node]
     del model.graph.node[:]
     model.graph.node.extend(nodes)
     onnx.save(model, folder / "model.onnx")
@@ -232,9 +232,9 @@ def test_constants_of_inner_graphs_and_of_old_files_survive() -> None:
     graph.initializer.append(numpy_helper.from_array(np.array([3], np.float32), "shift"))
     graph.input.extend(helper.make_tensor_value_info(t.name, t.data_type, t.dims) for t in graph.initializer)
     x = rows(4)
-    made = quantize(model, flat=True)
-    assert "weight" not in [value.name for value in made.graph.input]
-    np.testing.assert_allclose(run(made, x), emulated(x) + 3, rtol=1e-5, atol=1e-5)
+    result = quantize(model, flat=True)
+    assert "weight" not in [value.name for value in result.graph.input]
+    np.testing.assert_allclose(run(result, x), emulated(x) + 3, rtol=1e-5, atol=1e-5)
 
 
 def test_the_embedded_model_ranks_alike_in_int8() -> None:
@@ -247,7 +247,7 @@ def test_the_embedded_model_ranks_alike_in_int8() -> None:
         "A bearded dragon needs a warm spot of about forty degrees.",
         "The city's inhabitants number some three and a half million.",
     ]
-    wanted = build("embedded").score(query, texts).values
-    given = build({"type": "onnx", "model": "late-minilm-v1", "precision": "int8"}).score(query, texts).values
-    assert np.abs(np.subtract(given, wanted)).max() < 0.05 * (max(wanted) - min(wanted))
-    assert np.argmax(given) == np.argmax(wanted) == 0
+    expected = build("embedded").score(query, texts).values
+    output = build({"type": "onnx", "model": "late-minilm-v1", "precision": "int8"}).score(query, texts).values
+    assert np.abs(np.subtract(output, expected)).max() < 0.05 * (max(expected) - min(expected))
+    assert np.argmax(output) == np.argmax(expected) == 0

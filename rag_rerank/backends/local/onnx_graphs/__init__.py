@@ -1,1 +1,1 @@
-"""Fast ONNX graphs, written anew from the weights of a model and kept on disk."""
+"""Fast ONNX graphs that are run in place of a model's own: written, compared, quantised, and cached."""

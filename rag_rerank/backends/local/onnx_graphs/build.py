@@ -1,4 +1,4 @@
-"""Build the fast graph of a model, and compare it with the model's own graph."""
+"""Build the graph that is run in place of a model's own, and compare the logits of the two."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from rag_rerank.backends.local.pair_encoding import EncodedPairs, PairTokenizer
 from rag_rerank.backends.local.samples import QUERIES, TEXTS, TOLERANCE
 from rag_rerank.backends.local.torch_models.late_interaction import MODEL_TYPE
 from rag_rerank.errors import BackendError, InputTooLong, ModelLoadError
+from rag_rerank.rank_correlation import relative_difference
 
-__all__ = ["ARCHITECTURES", "CACHE_VERSION", "OWN_GRAPH", "Open", "Precision", "Runnable", "build", "rewritten"]
+__all__ = ["ARCHITECTURES", "CACHE_VERSION", "OWN_GRAPH", "OpenGraph", "Precision", "Runnable", "build", "rewritten"]
 
 ARCHITECTURES: Mapping[str, type[BertWriter] | type[LateInteractionWriter]] = {
     "bert": BertWriter,
@@ -25,7 +26,68 @@ ARCHITECTURES: Mapping[str, type[BertWriter] | type[LateInteractionWriter]] = {
     "xlm-roberta": RobertaWriter,
     MODEL_TYPE: LateInteractionWriter,
 }
-"""``model_type`` of the transformers configs that are known here -> what writes their graph."""
+"""``model_type`` of a transformers config -> the class that writes its graph."""
+
+Precision = Literal["fp32", "int8"]
+"""What the linear layers compute in."""
+
+OWN_GRAPH = "runs its own graph"
+"""Beginning of the note that says why the graph of a model could not be rewritten."""
+
+CACHE_VERSION = 4
+"""Raise it when the same model would give another graph."""
+
+_BATCH_TOKENS = 512
+
+
+class Runnable(Protocol):
+    """An opened graph."""
+
+    equal_lengths: bool
+
+    def logits(self, arrays: Mapping[str, Any]) -> list[float]:
+        """Return one logit a row."""
+
+
+OpenGraph = Callable[[Path, "Path | None"], Runnable]
+"""Opens an ONNX file as it is; or, given a second file, lets ONNX Runtime optimise the graph and write it there."""
+
+
+def build(draft: Path, folder: ModelFolder, file: Path, precision: Precision, open_graph: OpenGraph) -> list[str]:
+    """Write ``model.onnx`` and its weights into a folder, and return notes on them for the trace.
+
+    Raises:
+        ModelLoadError: The file cannot be read, or has nothing to compute in int8.
+        OSError: The graph cannot be written.
+    """
+    import onnx
+
+    target, unoptimised = draft / "model.onnx", draft / "between.onnx"
+    samples = _samples(folder)
+    own_logits = _logits(open_graph(file, None), samples)
+    notes: list[str] = []
+    try:
+        if not samples:
+            raise UnsupportedGraph("its window has no room for the samples to compare a faster one on")
+        _write(rewritten(_load(file, folder), folder.config), target)
+        _check(own_logits, target, samples, open_graph)
+        if precision == "int8":
+            _write(quantize(onnx.load(target), flat=True), target)
+    except UnsupportedGraph as reason:
+        notes.append(f"{OWN_GRAPH}: {reason}")
+        own = _load(file, folder)
+        _write(_quantize_own(own, folder) if precision == "int8" else own, unoptimised)
+        _remove(target)
+        open_graph(unoptimised, target)  # ONNX Runtime writes the optimised graph
+        _remove(unoptimised)
+    if precision == "int8" and samples:
+        logits = _logits(open_graph(target, None), samples)
+        largest = max(abs(a - b) for a, b in zip(logits, own_logits, strict=True))
+        notes.append(
+            f"computes in int8: on {len(own_logits)} sample pairs logits moved by up to {largest:.2g}, "
+            f"of a spread of {max(own_logits) - min(own_logits):.2g}"
+        )
+    return notes
 
 
 def rewritten(model: Any, config: Mapping[str, Any]) -> Any:
@@ -39,7 +101,7 @@ def rewritten(model: Any, config: Mapping[str, Any]) -> Any:
         config: The transformers config of the model.
 
     Raises:
-        UnknownGraph: The architecture or something in its config or file is not known here.
+        UnsupportedGraph: The architecture, or something in the config or the file, is not supported.
     """
     kind = config.get("model_type")
     writer = ARCHITECTURES.get(str(kind))
@@ -47,73 +109,51 @@ def rewritten(model: Any, config: Mapping[str, Any]) -> Any:
         raise UnsupportedGraph(f"no faster graph is known for {kind}")
     if config.get("hidden_act") != "gelu" or config.get("position_embedding_type", "absolute") != "absolute":
         raise UnsupportedGraph("its activation or its kind of positions is not known")
-    return writer(model, config).written()
+    return writer(model, config).write()
 
 
-Precision = Literal["fp32", "int8"]
-"""What the linear layers are computed in."""
-
-OWN_GRAPH = "runs its own graph"
-"""How the note begins that says why no graph was written anew for a model."""
-
-CACHE_VERSION = 4
-"""Grows when the same model would be made into another graph."""
-
-_BATCH_TOKENS = 512
+def _samples(folder: ModelFolder) -> list[EncodedPairs]:
+    """Return the sample pairs as inputs over the model's whole window, whatever window the user sets."""
+    tokenizer = PairTokenizer(folder, folder.max_length(None))
+    samples = []
+    for query in QUERIES:
+        with suppress(InputTooLong):  # no published model has a window that is that short
+            samples.append(tokenizer.encode(query, TEXTS, "truncate"))
+    return samples
 
 
-class Runnable(Protocol):
-    """An opened graph: what it gives for batches of arrays."""
+def _logits(graph: Runnable, samples: list[EncodedPairs]) -> list[float]:
+    """Return the logits of the sample pairs, in the order of the pairs."""
+    logits = []
+    for inputs in samples:
+        values = [0.0] * len(TEXTS)
+        for rows, arrays in inputs.batch_arrays(_BATCH_TOKENS, equal_lengths=graph.equal_lengths):
+            for row, logit in zip(rows, graph.logits(arrays), strict=True):
+                values[row] = logit
+        logits += values
+    return logits
 
-    exact: bool
 
-    def logits(self, arrays: Mapping[str, Any]) -> list[float]:
-        """Return one logit a row."""
-
-
-Open = Callable[[Path, "Path | None"], Runnable]
-"""Opens an ONNX file as it is; or lets ONNX Runtime optimise it and write the outcome into the second file."""
-
-
-def build(draft: Path, folder: ModelFolder, file: Path, precision: Precision, open_: Open) -> list[str]:
-    """Write ``model.onnx`` and its weights into a folder, and return what there is to say about them.
-
-    Raises:
-        ModelLoadError: The file cannot be read, or has nothing to compute in int8.
-        OSError: The graph cannot be written.
-    """
-    import onnx
-
-    made, between = draft / "model.onnx", draft / "between.onnx"
-    samples = _samples(folder)
-    wanted = _logits(open_(file, None), samples)
-    notes: list[str] = []
+def _check(own_logits: list[float], target: Path, samples: list[EncodedPairs], open_graph: OpenGraph) -> None:
+    """Raise `UnsupportedGraph` for a rewritten graph whose logits differ from those of the model's own graph."""
     try:
-        if not samples:
-            raise UnsupportedGraph("its window has no room for the samples to compare a faster one on")
-        _write(rewritten(_loaded(file, folder), folder.config), made)
-        _check(wanted, made, samples, open_)
-        if precision == "int8":
-            _write(quantize(onnx.load(made), flat=True), made)
+        logits = _logits(open_graph(target, None), samples)
+    except (BackendError, ModelLoadError) as error:
+        raise UnsupportedGraph(f"the faster one does not run: {error}") from error
+    for own, logit in zip(own_logits, logits, strict=True):
+        if not relative_difference(logit, own) <= TOLERANCE:
+            raise UnsupportedGraph(f"the faster one gave a logit of {logit:.6g} instead of {own:.6g}")
+
+
+def _quantize_own(own: Any, folder: ModelFolder) -> Any:
+    try:
+        return quantize(own, flat=False)
     except UnsupportedGraph as reason:
-        notes.append(f"{OWN_GRAPH}: {reason}")
-        own = _loaded(file, folder)
-        _write(_in_int8(own, folder) if precision == "int8" else own, between)
-        _remove(made)
-        open_(between, made)  # ONNX Runtime writes what it makes of it
-        _remove(between)
-    if precision == "int8" and samples:
-        given = _logits(open_(made, None), samples)
-        moved = max(abs(a - b) for a, b in zip(given, wanted, strict=True))
-        notes.append(
-            f"computes in int8: on {len(wanted)} sample pairs logits moved by up to {moved:.2g}, "
-            f"of a spread of {max(wanted) - min(wanted):.2g}"
-        )
-    return notes
+        raise ModelLoadError(f"{folder.name} cannot be computed in int8: {reason}; use fp32") from reason
 
 
-def _loaded(file: Path, folder: ModelFolder) -> Any:
-    """Read a model with its weights; those beside it, too, where they are links, as in the hub's cache."""
+def _load(file: Path, folder: ModelFolder) -> Any:
+    """Load a model with its weights, also where files beside it are links, as in the hub's cache."""
     import onnx
     from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 
@@ -134,10 +174,10 @@ def _loaded(file: Path, folder: ModelFolder) -> Any:
 
 
 def _write(model: Any, file: Path) -> None:
-    """Write a model with its weights in a file beside it; the model itself is of no use afterwards."""
+    """Write a model with its weights in a file beside it; the model object is unusable afterwards."""
     import onnx
 
-    _remove(file)  # onnx would write behind the weights that are there
+    _remove(file)  # onnx would append to a weights file that is there
     onnx.save_model(model, file, save_as_external_data=True, location=_weights(file).name, size_threshold=1024)
     if _weights(file).is_file():  # onnx makes it readable to the user alone
         _weights(file).chmod(file.stat().st_mode)
@@ -150,43 +190,3 @@ def _weights(file: Path) -> Path:
 def _remove(file: Path) -> None:
     file.unlink(missing_ok=True)
     _weights(file).unlink(missing_ok=True)
-
-
-def _in_int8(own: Any, folder: ModelFolder) -> Any:
-    try:
-        return quantize(own, flat=False)
-    except UnsupportedGraph as reason:
-        raise ModelLoadError(f"{folder.name} cannot be computed in int8: {reason}; use fp32") from reason
-
-
-def _samples(folder: ModelFolder) -> list[EncodedPairs]:
-    """Return the sample pairs as inputs over the model's whole window, whatever window the user wants."""
-    tokenizer = PairTokenizer(folder, folder.max_length(None))
-    samples = []
-    for query in QUERIES:
-        with suppress(InputTooLong):  # no model is known whose window is that short
-            samples.append(tokenizer.encode(query, TEXTS, "truncate"))
-    return samples
-
-
-def _logits(graph: Runnable, samples: list[EncodedPairs]) -> list[float]:
-    """Return the logits of the sample pairs, in the order of the pairs."""
-    logits = []
-    for inputs in samples:
-        values = [0.0] * len(TEXTS)
-        for rows, arrays in inputs.batches(_BATCH_TOKENS, exact=graph.exact):
-            for row, logit in zip(rows, graph.logits(arrays), strict=True):
-                values[row] = logit
-        logits += values
-    return logits
-
-
-def _check(wanted: list[float], made: Path, samples: list[EncodedPairs], open_: Open) -> None:
-    """Refuse a made graph whose logits are not the model's own."""
-    try:
-        given = _logits(open_(made, None), samples)
-    except (BackendError, ModelLoadError) as error:
-        raise UnsupportedGraph(f"the faster one does not run: {error}") from error
-    for a, b in zip(wanted, given, strict=True):
-        if not abs(a - b) <= TOLERANCE * max(1.0, abs(a)):
-            raise UnsupportedGraph(f"the faster one gave a logit of {b:.6g} instead of {a:.6g}")

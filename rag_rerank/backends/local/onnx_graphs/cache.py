@@ -1,9 +1,9 @@
-"""The graph that is run instead of a model's own: made once, compared with it, and kept on disk.
+"""The cache of built graphs on disk: each is built once, compared with the model's own graph, and found again.
 
-A made graph lies in the assets folder of the Hugging Face cache (``HF_ASSETS_CACHE``), under a checksum of all it was
-made of: the model's commit or files, the precision, this recipe, and ONNX Runtime's version. Its weights lie in a file
-of their own, which ONNX Runtime maps into memory instead of reading it. The folder may be deleted at any time. What a
-process that was killed leaves there is removed a day later, when the next graph is made.
+A graph is cached in the assets folder of the Hugging Face cache (``HF_ASSETS_CACHE``), under a checksum of all that
+decides it: the model's commit or files, the precision, `CACHE_VERSION`, and the version of ONNX Runtime. Its weights
+are in a file of their own, which ONNX Runtime maps into memory instead of reading it. The folder may be deleted at any
+time. Files that a killed process left there are removed a day later, when the next graph is built.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from rag_rerank.backends.local.model_files import ModelFolder
-from rag_rerank.backends.local.onnx_graphs.build import CACHE_VERSION, Open, Precision, build
+from rag_rerank.backends.local.onnx_graphs.build import CACHE_VERSION, OpenGraph, Precision, build
 from rag_rerank.errors import ModelLoadError
 
 __all__ = ["Graph", "load_or_build"]
@@ -34,44 +34,44 @@ class Graph:
 
     Args:
         file: Its ONNX file.
-        notes: What the trace should say about it.
-        keeper: Removes a file that could not be kept, when the graph is let go.
+        notes: Notes on it for the trace.
+        cleanup: Removes a graph that could not be cached, when it is garbage-collected.
     """
 
     file: Path
     notes: tuple[str, ...]
-    keeper: Any = None
+    cleanup: Any = None
 
 
-def load_or_build(folder: ModelFolder, file: Path, identity: str, precision: Precision, open_: Open) -> Graph:
-    """Return the graph to run for a model's ONNX file, made now or found where an earlier call left it.
+def load_or_build(folder: ModelFolder, file: Path, identity: str, precision: Precision, open_graph: OpenGraph) -> Graph:
+    """Return the graph to run for a model's ONNX file: from the cache, or built now.
 
-    Where nothing can be written to the cache, the graph is made in the temporary folder at each start, with a note.
+    Where the cache cannot be written, the graph is built in the temporary folder at each start, with a note.
 
     Args:
         folder: The model.
         file: Its ONNX file.
-        identity: Another one for other contents of the model's files.
+        identity: Identity of the model's files, which changes with their contents.
         precision: What the linear layers compute in.
-        open_: Opens a graph.
+        open_graph: Opens a graph.
 
     Raises:
         ModelLoadError: The file cannot be read or has nothing to compute in int8, or the graph cannot be written.
     """
     model = hashlib.sha256(f"{identity} {file.name}".encode()).hexdigest()[:32]
-    made_of = f"{model}-{precision}-{CACHE_VERSION}-ort{_runtime_version()}"
+    key = f"{model}-{precision}-{CACHE_VERSION}-ort{_runtime_version()}"
     cache, trouble = _cache()
-    kept = _find(cache / made_of)
-    if kept is not None:
-        return kept
-    import tempfile  # at the rare start at which a graph is made
+    graph = _find(cache / key)
+    if graph is not None:
+        return graph
+    import tempfile  # needed only at the rare start at which a graph is built
 
     try:
         draft = Path(tempfile.mkdtemp(prefix="rag-rerank-")) if trouble else _draft(cache)
         try:
-            _describe(draft, folder, build(draft, folder, file, precision, open_))
+            _write_report(draft, folder, build(draft, folder, file, precision, open_graph))
             if not trouble:
-                return _keep(draft, cache / made_of)
+                return _put_in_place(draft, cache / key)
         except BaseException:
             shutil.rmtree(draft, ignore_errors=True)
             raise
@@ -80,12 +80,12 @@ def load_or_build(folder: ModelFolder, file: Path, identity: str, precision: Pre
             f"{folder.name}: its optimised graph cannot be written ({error}); make room, set HF_ASSETS_CACHE to "
             "another folder, or run the model's own graph with optimize=False"
         ) from error
-    graph = _whole(draft)
-    return Graph(graph.file, (*graph.notes, f"the optimised graph is not kept: {trouble}"), _Keeper(draft))
+    graph = _find_complete(draft)
+    return Graph(graph.file, (*graph.notes, f"the optimised graph is not kept: {trouble}"), _Cleanup(draft))
 
 
-class _Keeper:
-    """Deletes a folder when it is itself let go, at the interpreter's exit at the latest."""
+class _Cleanup:
+    """Deletes a folder when it is garbage-collected itself, at the interpreter's exit at the latest."""
 
     def __init__(self, folder: Path) -> None:
         weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
@@ -99,7 +99,7 @@ def _runtime_version() -> str:
 
 
 def _cache() -> tuple[Path, str]:
-    """Return the folder of kept graphs, and why none can be added to it (empty where it can)."""
+    """Return the folder of cached graphs, and why none can be added to it (empty where it can)."""
     from huggingface_hub.constants import HF_ASSETS_CACHE
 
     cache = Path(HF_ASSETS_CACHE).expanduser() / "rag-rerank" / "graphs"
@@ -111,59 +111,59 @@ def _cache() -> tuple[Path, str]:
 
 
 def _draft(cache: Path) -> Path:
-    """Make a folder to write a graph in, readable to whom the user's files are, and remove those long forgotten."""
+    """Make a folder to write a graph in, with the user's default permissions, and remove drafts older than a day."""
     for old in cache.glob(".*"):
-        with suppress(OSError):  # another process is removing it, or put it in its place
+        with suppress(OSError):  # another process is removing it, or has put it in its place
             if time.time() - old.stat().st_mtime > _A_DAY:
                 shutil.rmtree(old, ignore_errors=True)
-    draft = _dotted(cache)
+    draft = _hidden_folder(cache)
     draft.mkdir()
     return draft
 
 
-def _dotted(cache: Path) -> Path:
+def _hidden_folder(cache: Path) -> Path:
     return cache / f".{os.urandom(8).hex()}"
 
 
 def _find(target: Path) -> Graph | None:
-    """Return a kept graph if it is whole: a weights file that was cut would crash the process that maps it."""
+    """Return a cached graph if it is complete: a truncated weights file would crash the process that maps it."""
     try:
         report = json.loads((target / "graph.json").read_text(encoding="utf-8"))
         sizes = {file.name: file.stat().st_size for file in target.iterdir() if file.name != "graph.json"}
-        whole, notes = report["sizes"] == sizes, tuple(report["notes"])
+        is_complete, notes = report["sizes"] == sizes, tuple(report["notes"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return Graph(target / "model.onnx", notes) if whole else None
+    return Graph(target / "model.onnx", notes) if is_complete else None
 
 
-def _whole(folder: Path) -> Graph:
+def _find_complete(folder: Path) -> Graph:
     graph = _find(folder)
     if graph is None:
         raise OSError(f"{folder} is not as it was written")
     return graph
 
 
-def _describe(draft: Path, folder: ModelFolder, notes: list[str]) -> None:
-    """Write ``graph.json``: what there is to say about a graph, and by what to know that it is whole."""
-    for written in draft.iterdir():
-        with written.open("rb+") as opened:
-            os.fsync(opened.fileno())  # a power cut may leave a file of the right size full of zeros
-    sizes = {written.name: written.stat().st_size for written in draft.iterdir()}
+def _write_report(draft: Path, folder: ModelFolder, notes: list[str]) -> None:
+    """Write ``graph.json``: the notes on a graph, and the sizes of its files, which show whether it is complete."""
+    for file in draft.iterdir():
+        with file.open("rb+") as stream:
+            os.fsync(stream.fileno())  # a power cut may leave a file of the right size full of zeros
+    sizes = {file.name: file.stat().st_size for file in draft.iterdir()}
     report = {"model": folder.name, "notes": notes, "sizes": sizes}
     (draft / "graph.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
 
 
-def _keep(draft: Path, target: Path) -> Graph:
-    """Move a made graph to its place; where another process was faster, its graph is taken."""
+def _put_in_place(draft: Path, target: Path) -> Graph:
+    """Move a built graph to its place; where another process was faster, use its graph."""
     if _find(target) is None:
-        broken = _dotted(target.parent)
+        trash = _hidden_folder(target.parent)
         with suppress(OSError):  # there is none, or another process is faster
-            target.rename(broken)  # at once, so that nobody finds half of it
-        shutil.rmtree(broken, ignore_errors=True)
+            target.rename(trash)  # in one step, so that no process finds half of it
+        shutil.rmtree(trash, ignore_errors=True)
     try:
         draft.rename(target)
     except OSError:
         if _find(target) is None:
             raise
         shutil.rmtree(draft, ignore_errors=True)
-    return _whole(target)
+    return _find_complete(target)

@@ -1,7 +1,7 @@
 """BERT and RoBERTa cross-encoders, whose score is read from the first token.
 
-Of the last layer, only what the score reads is computed: keys and values of all tokens, but query, attention output and
-feed-forward of the first token alone.
+In the last layer only the parts that the score needs are computed: keys and values of all tokens, but query, attention
+output and feed-forward of the first token alone.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ class BertWriter(EncoderWriter):
         self.segments = (config.get("type_vocab_size") or 1) > 1
         self.pad: int = config.get("pad_token_id") or 0
 
-    def written(self) -> Any:
-        """Return the model."""
+    def write(self) -> Any:
+        """Write the graph, and return the model."""
         self.node("Shape", ["input_ids"], "shape")
         positions = self.weights.array("embeddings.position_embeddings.weight")
         segments = self.weights.array("embeddings.token_type_embeddings.weight")
@@ -36,7 +36,7 @@ class BertWriter(EncoderWriter):
             table = self.constant("segments", segments)
             others.append(self.node("Gather", [table, "token_type_ids"], "segments here"))
         else:
-            positions = positions + segments[0]  # all tokens are of the one segment
+            positions = positions + segments[0]  # all tokens have the one segment
         tokens = self.embeddings(*others, self.positions(positions))
         for layer in range(self.layers):
             tokens = self.layer(tokens, layer, first_only=layer == self.layers - 1)

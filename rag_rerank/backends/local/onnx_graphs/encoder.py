@@ -1,4 +1,4 @@
-"""The embeddings and layers of BERT and RoBERTa, which the architectures known here share.
+"""The embeddings and layers of BERT and RoBERTa, which all supported architectures share.
 
 Operators are those that ONNX Runtime runs fastest on a CPU: tokens of all rows in one matrix, so that linear layers are
 plain matrix products; its fused attention and GELU; but Add and LayerNormalization instead of its fused
@@ -33,39 +33,39 @@ class EncoderWriter(Writer):
         self.epsilon: float = config.get("layer_norm_eps", 1e-12)
 
     def embeddings(self, *others: str) -> str:
-        """Return the embedded tokens: of the words, with what else is embedded, of shape (batch, sequence, hidden)."""
+        """Return the embedded tokens, flattened: word embeddings plus others of shape (batch, sequence, hidden)."""
         words = self.constant("words", self.weights.array("embeddings.word_embeddings.weight"))
         self.node("Concat", ["shape", self.integers("hidden", self.hidden)], "by row", axis=0)
         total = self.node("Gather", [words, "input_ids"], "words here")
         for other in others:
             total = self.node("Add", [total, other], f"{total} and {other}")
         flat = self.node("Reshape", [total, self.integers("flat", -1, self.hidden)], "embedded tokens")
-        return self.normed(flat, self.weights.norm("embeddings.LayerNorm"), "tokens 0")
+        return self.layer_norm(flat, self.weights.norm("embeddings.LayerNorm"), "tokens 0")
 
-    def normed(self, x: str, norm: Norm, name: str) -> str:
-        """Return a layer norm with the model's epsilon."""
+    def layer_norm(self, x: str, norm: Norm, name: str) -> str:
+        """Return the layer norm of ``x``, with the model's epsilon."""
         return self.norm(x, norm, name, self.epsilon)
 
     def layer(self, tokens: str, number: int, *, first_only: bool = False, apart: str = "") -> str:
-        """Return a layer's output.
+        """Return the output of a layer.
 
         Args:
-            tokens: What it reads.
-            number: Which layer it is.
-            first_only: For the first token of each row, instead of all tokens.
-            apart: What is added to the attention's scores, of shape (batch, 1, sequence, sequence); none where empty.
+            tokens: Its input.
+            number: Its number, from 0.
+            first_only: Whether the output is needed for the first token of each row only.
+            apart: Bias added to the attention scores, of shape (batch, 1, sequence, sequence); none where empty.
         """
         source, name = f"encoder.layer.{number}", f"layer {number}"
-        asking = tokens
+        queries = tokens
         if first_only:
             self.node("Reshape", [tokens, "by row"], f"{name} rows")
-            asking = self.node("Gather", [f"{name} rows", self.integer("first", 0)], f"{name} first", axis=1)
-        attended = self.attention(asking, tokens, f"{source}.attention.self", name, first_only, apart)
+            queries = self.node("Gather", [f"{name} rows", self.integer("first", 0)], f"{name} first", axis=1)
+        attended = self.attention(queries, tokens, f"{source}.attention.self", name, first_only, apart)
         output = self.weights.dense(f"{source}.attention.output.dense")
         mixed = self.dense(attended, output, f"{name} mixed", few=first_only)
-        self.node("Add", [mixed, asking], f"{name} attention")
+        self.node("Add", [mixed, queries], f"{name} attention")
         norm = self.weights.norm(f"{source}.attention.output.LayerNorm")
-        between = self.normed(f"{name} attention", norm, f"{name} between")
+        between = self.layer_norm(f"{name} attention", norm, f"{name} between")
         inner = self.weights.dense(f"{source}.intermediate.dense")
         wide = self.matrix(between, inner, f"{name} wide", few=first_only)
         bias = self.constant(f"{name} wide.bias", inner.bias)
@@ -73,17 +73,17 @@ class EncoderWriter(Writer):
         narrow = self.dense(active, self.weights.dense(f"{source}.output.dense"), f"{name} narrow", few=first_only)
         self.node("Add", [narrow, between], f"{name} feed-forward")
         last = self.weights.norm(f"{source}.output.LayerNorm")
-        return self.normed(f"{name} feed-forward", last, f"tokens {number + 1}")
+        return self.layer_norm(f"{name} feed-forward", last, f"tokens {number + 1}")
 
-    def attention(self, asking: str, tokens: str, source: str, name: str, first_only: bool, apart: str) -> str:
-        """Return what the asking tokens attend to."""
+    def attention(self, queries: str, tokens: str, source: str, name: str, first_only: bool, apart: str) -> str:
+        """Return the attention output of the query tokens over all tokens of their row."""
         import numpy as np
 
         parts = {part: self.weights.dense(f"{source}.{part}") for part in ("query", "key", "value")}
         shaped = []
         for part, layer in parts.items():
             few = first_only and part == "query"
-            product = self.matrix(asking if few else tokens, layer, f"{name} {part}", few=few)
+            product = self.matrix(queries if few else tokens, layer, f"{name} {part}", few=few)
             shape = self.integers("one token a row", -1, 1, self.hidden) if few else "by row"
             shaped.append(self.node("Reshape", [product, shape], f"{name} {part}"))
         bias = self.constant(f"{name} biases", np.concatenate([layer.bias for layer in parts.values()]))

@@ -1,8 +1,8 @@
-"""Late interaction: query and text read apart in one pass, and a head that compares their tokens.
+"""Late interaction: query and text are read separately in one pass, and a head compares their tokens.
 
-All that follows the similarities of query tokens goes on for as many of them as the longest query of the batch has.
-What is added up over tokens has the width of the whole input again, and what is multiplied has its length: the order
-in which a sum is taken depends on how long it is, and so a pair's score might on the other queries of its batch.
+The steps after the similarities are computed for as many query tokens as the longest query of the batch has. Sums over
+tokens, and matrix products, are padded back to the length of the whole input: the order in which a sum is taken depends
+on its length, and so a pair's score might depend on the other queries of its batch.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _SMALL = 1e-6
 
 
 class LateInteractionWriter(EncoderWriter):
-    """Writes a model of ours; see `rag_rerank.backends.local.torch_models.late_interaction` for what is computed."""
+    """Writes the model that `rag_rerank.backends.local.torch_models.late_interaction` defines."""
 
     def __init__(self, model: Any, config: Mapping[str, Any]) -> None:
         super().__init__(model, config)
@@ -30,15 +30,15 @@ class LateInteractionWriter(EncoderWriter):
             raise UnsupportedGraph(f"its config gives {special!r} as special_ids")
         self.special: list[int] = special
 
-    def written(self) -> Any:
-        """Return the model."""
-        self.lengths()
+    def write(self) -> Any:
+        """Write the graph, and return the model."""
+        self.write_lengths()
         tokens = self.embeddings(self.positions())
         apart = self.apart()
         for layer in range(self.layers):
             tokens = self.layer(tokens, layer, apart=apart)
         vectors = self.node("Reshape", [tokens, "by row"], "vectors")
-        self.compared()
+        self.write_masks()
         similar = self.similar(vectors)
         signals = [self.cosine(vectors), *self.of_query(similar), self.covered(similar)]
         head = self.weights.dense("classifier", head=True)
@@ -47,8 +47,8 @@ class LateInteractionWriter(EncoderWriter):
         self.dense(self.node("Concat", signals, "signals", axis=1), head, "logits", few=True)
         return self.model(["input_ids", "token_type_ids"])
 
-    def lengths(self) -> None:
-        """Write how long all inputs are, their queries, and the longest query."""
+    def write_lengths(self) -> None:
+        """Write the length of the inputs, the lengths of their queries, and that of the longest query."""
         self.node("Shape", ["input_ids"], "shape")
         self.node("Gather", ["shape", self.at(1)], "length")
         self.node("ReduceSum", ["token_type_ids", self.at(1)], "text's length", keepdims=1)
@@ -57,7 +57,7 @@ class LateInteractionWriter(EncoderWriter):
         self.node("Reshape", ["longest in two axes", self.integers("flat list", -1)], "longest")
 
     def positions(self) -> str:
-        """Return the embedded positions, which begin anew with the text, with the one segment that all tokens have."""
+        """Return the embedded positions, which restart with the text, plus the one segment that all tokens have."""
         table = self.weights.array("embeddings.position_embeddings.weight")
         segment = self.weights.array("embeddings.token_type_embeddings.weight")[0]
         self.node("Reshape", ["length", self.integers("no axis")], "end")
@@ -67,14 +67,14 @@ class LateInteractionWriter(EncoderWriter):
         return self.node("Gather", [self.constant("positions", table + segment), "numbers"], "positions here")
 
     def apart(self) -> str:
-        """Return what keeps tokens from attending to those of the other text, for all layers."""
+        """Return the attention bias, for all layers, that keeps query and text from attending to each other."""
         self.node("Unsqueeze", ["token_type_ids", self.integers("as rows", 1, 3)], "asking parts")
         self.node("Unsqueeze", ["token_type_ids", self.integers("as columns", 1, 2)], "asked parts")
         self.node("Equal", ["asking parts", "asked parts"], "together")
         return self.node("Where", ["together", self.number(0), self.number(NEVER)], "apart")
 
-    def compared(self) -> None:
-        """Write which tokens are compared: ``asking`` of the query, ``words`` of the text; in rows (batch, 1, n)."""
+    def write_masks(self) -> None:
+        """Write the masks of compared tokens, of shape (batch, 1, n): ``asking`` (query) and ``words`` (text)."""
         self.node("Equal", ["token_type_ids", self.integer("step", 1)], "text")
         self.node("Not", ["text"], "query")
         self.asking, words = "query", "text"
@@ -89,7 +89,7 @@ class LateInteractionWriter(EncoderWriter):
         self.total("words counted", "words", axis=2)
 
     def similar(self, vectors: str) -> str:
-        """Return the similarities of each query token and each text token, `NEVER` to what is not compared."""
+        """Return the similarity of each query token to each text token; `NEVER` for tokens that are not compared."""
         import numpy as np
 
         scale = self.constant("unit", np.full(self.hidden, self.hidden**-0.5, np.float32))
@@ -102,7 +102,7 @@ class LateInteractionWriter(EncoderWriter):
         columns = [
             *self.largest(similar),
             *self.same(similar),
-            self.node("Exp", [self.calculated("Mul", "largest", -SOFT)], "softly"),
+            self.node("Exp", [self.apply("Mul", "largest", -SOFT)], "softly"),
             self.split(),
         ]
         self.node("Shape", ["largest"], "one column")
@@ -118,7 +118,7 @@ class LateInteractionWriter(EncoderWriter):
         self.node("Concat", ["asking counted", "telling"], "plain and telling", axis=1)
         self.product("plain and telling", "of each", "sums")
         self.node("Gather", ["sums", self.at(len(columns) - 1)], "weights", axis=2)
-        self.node("Div", ["sums", self.calculated("Max", "weights", _SMALL)], "means")
+        self.node("Div", ["sums", self.apply("Max", "weights", _SMALL)], "means")
         self.node("Reshape", ["means", self.integers("means in a row", 0, -1)], "all means")
         plain = {"matched": 0, "hard": 4}
         telling = {"weighted": 1, "same": 2, "letters": 3, "unknown": 5}
@@ -126,9 +126,9 @@ class LateInteractionWriter(EncoderWriter):
             self.node("Gather", ["all means", self.at(place)], name, axis=1)
         self.node("Mul", ["unknown", "unknown"], "unknown squared")
         self.node("Mul", ["letters", "unknown squared"], "lexical")
-        # Log takes several numbers at once and what is left over one by one, with other last digits; this never does
-        self.node("ReduceLogSum", [self.calculated("Max", "hard", exp(-SOFT))], "logarithm", axes=[1], keepdims=1)
-        return ["matched", "weighted", "same", "lexical", self.calculated("Div", "logarithm", -SOFT)]
+        # Log takes several numbers at once and the rest one by one, with other last digits; ReduceLogSum does not
+        self.node("ReduceLogSum", [self.apply("Max", "hard", exp(-SOFT))], "logarithm", axes=[1], keepdims=1)
+        return ["matched", "weighted", "same", "lexical", self.apply("Div", "logarithm", -SOFT)]
 
     def largest(self, similar: str) -> list[str]:
         """Return the mean of each query token's largest similarities, and the largest, of shape (batch, longest, 1)."""
@@ -138,12 +138,12 @@ class LateInteractionWriter(EncoderWriter):
         self.node("Where", ["there", "best", self.number(0)], "best there")
         self.total("there counted", "there", axis=2)
         self.total("best there", "best there", axis=2)
-        self.node("Div", ["total best there", self.calculated("Max", "total there", 1)], "few")
+        self.node("Div", ["total best there", self.apply("Max", "total there", 1)], "few")
         self.node("Gather", ["best", self.at(0)], "first best", axis=2)
         return ["few", self.node("Max", ["first best", self.number(-1)], "largest")]
 
     def same(self, similar: str) -> list[str]:
-        """Return the similarity of each query token to itself in the text, and how much the text has of it."""
+        """Return the similarity of each query token to the same token in the text, and its saturated frequency."""
         self.node("Unsqueeze", [self.of_longest("input_ids"), self.at(2)], "asking ids")
         self.node("Unsqueeze", ["input_ids", self.at(1)], "asked ids")
         self.node("Equal", ["asking ids", "asked ids"], "same anywhere")
@@ -153,13 +153,13 @@ class LateInteractionWriter(EncoderWriter):
         self.node("Relu", ["most similar to same"], "held")
         self.node("Cast", ["same piece"], "same counted", to=1)
         self.total("same counted", "same", axis=2)
-        damping = self.calculated("Add", self.calculated("Mul", "total words", K1 * B / LENGTH), K1 * (1 - B))
+        damping = self.apply("Add", self.apply("Mul", "total words", K1 * B / LENGTH), K1 * (1 - B))
         self.node("Add", ["total same", damping], "damped")
-        self.node("Div", [self.calculated("Mul", "total same", K1 + 1), "damped"], "saturated")
+        self.node("Div", [self.apply("Mul", "total same", K1 + 1), "damped"], "saturated")
         return ["held", "saturated"]
 
     def split(self) -> str:
-        """Return which tokens of the query are of a word in several pieces."""
+        """Return which tokens of the query belong to a word in several pieces."""
         continues = self.constant("pieces that continue", self.weights.array("continues", head=True))
         self.node("Gather", [continues, "input_ids"], "continues")
         self.node("Add", ["longest", self.at(1)], "one longer")
@@ -172,8 +172,8 @@ class LateInteractionWriter(EncoderWriter):
         self.node("Unsqueeze", [self.of_longest(self.asking), self.at(2)], "asking in a column")
         self.node("Where", ["asking in a column", similar, self.number(NEVER)], "of asking")
         self.node("ReduceMax", ["of asking"], "largest back", axes=[1], keepdims=1)
-        self.product(self.calculated("Max", "largest back", -1), "words counted", "sum back", transB=1)
-        self.node("Div", ["sum back", self.calculated("Max", "total words", _SMALL)], "mean back")
+        self.product(self.apply("Max", "largest back", -1), "words counted", "sum back", transB=1)
+        self.node("Div", ["sum back", self.apply("Max", "total words", _SMALL)], "mean back")
         return self.node("Squeeze", ["mean back", self.at(2)], "covered")
 
     def cosine(self, vectors: str) -> str:
@@ -189,15 +189,15 @@ class LateInteractionWriter(EncoderWriter):
         return self.node("Div", ["both", "lengths"], "cosine")
 
     def token_weights(self) -> str:
-        """Return the list of the word pieces' weights."""
+        """Return the weights of the word pieces, as a list."""
         return self.constant("weights of pieces", self.weights.array("token_weights.weight", head=True)[:, 0])
 
     def at(self, place: int) -> str:
-        """Return the list of one place, or of one axis."""
+        """Return a list with one index or axis."""
         return self.integers(f"at {place}", place)
 
     def of_longest(self, x: str) -> str:
-        """Return what belongs to the tokens of the longest query."""
+        """Return ``x`` cut to the length of the longest query."""
         return self.node("Slice", [x, self.at(0), "longest", self.at(1)], f"{x} of the longest")
 
     def total(self, x: str, name: str, axis: int) -> str:
@@ -205,9 +205,9 @@ class LateInteractionWriter(EncoderWriter):
         return self.node("ReduceSum", [x, self.at(axis)], f"total {name}", keepdims=1)
 
     def product(self, a: str, b: str, name: str, **transposed: Any) -> str:
-        """Return the matrix product of each row of the batch."""
+        """Return the matrix product, for each row of the batch."""
         return self.node("FusedMatMul", [a, b], name, "com.microsoft", **transposed)
 
-    def calculated(self, op: str, x: str, value: float) -> str:
-        """Return ``x`` and a number put through an operator."""
+    def apply(self, op: str, x: str, value: float) -> str:
+        """Return the result of an operator on ``x`` and a number."""
         return self.node(op, [x, self.number(value)], f"{x} {op} {value}")

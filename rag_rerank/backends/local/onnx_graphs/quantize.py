@@ -1,8 +1,8 @@
-"""Linear layers in 8 bits, with a factor of its own for each token and each output.
+"""Linear layers in 8 bits, with a separate factor for each token and each output.
 
-The activations of a token are rounded by the largest of them, at run time ("dynamic" quantisation); weights once, by
-the largest of each output. So a score depends on its own pair only, never on the batch it was computed in, and one
-token with large numbers costs no other token its precision.
+The activations of a token are scaled by the largest of them, at run time ("dynamic" quantisation); weights once, by the
+largest of each output. So a score depends on its own pair only, never on the batch it was computed in, and a token with
+large numbers does not lower the precision of other tokens.
 
 Weights take 7 of the 8 bits: AVX2 without VNNI adds two products of an unsigned and a signed byte in 16 bits and
 saturates, and 2 * 255 * 63 is the largest even sum that fits; so the same file gives the same scores on machines with
@@ -37,14 +37,14 @@ _TINY = 1e-6
 def quantize(model: Any, *, flat: bool) -> Any:
     """Return a copy of an fp32 ONNX model whose products with constant matrices are computed in 8 bits.
 
-    What is written as Gemm, embeddings, and attention's own products stay fp32.
+    Gemm operators, embeddings, and the products inside attention stay fp32.
 
     Args:
         model: The model, weights loaded.
         flat: Whether the inputs of all those products are known to be matrices.
 
     Raises:
-        UnknownGraph: There is no such product, or the model's operators are too old and cannot be converted.
+        UnsupportedGraph: There is no such product, or the model's operators are too old and cannot be converted.
     """
     return _Quantizer(model, flat=flat).model
 
@@ -55,7 +55,7 @@ class _Quantizer:
         from onnx import helper
 
         if _opset(model) < _OLDEST:
-            model = _converted(model)
+            model = _convert(model)
         self.model = onnx.ModelProto()
         self.model.CopyFrom(model)
         self.flat = flat
@@ -75,15 +75,15 @@ class _Quantizer:
                 self._product(node, weight)
         if not self.steps:
             raise UnsupportedGraph("it has no fp32 product with a constant matrix")
-        used = set(_inputs(self.nodes))
-        kept = [value for value in graph.input if value.name in used or value.name not in self.constants]
+        names = set(_inputs(self.nodes))
+        inputs = [value for value in graph.input if value.name in names or value.name not in self.constants]
         del graph.node[:], graph.initializer[:], graph.input[:]
         graph.node.extend(self.nodes)
-        graph.initializer.extend(tensor for name, tensor in self.constants.items() if name in used)
-        graph.input.extend(kept)  # files before version 4 of the format list their constants there too
+        graph.initializer.extend(tensor for name, tensor in self.constants.items() if name in names)
+        graph.input.extend(inputs)  # files before version 4 of the format list their constants there too
 
     def _matrix(self, node: Any) -> Any:
-        """Return the constant that a node multiplies by, or ``None`` where it does nothing of that kind."""
+        """Return the constant that a node multiplies by, or ``None`` where it is no such product."""
         import numpy as np
 
         weight = self.stored.get(node.input[1]) if node.op_type == "MatMul" else None
@@ -103,11 +103,11 @@ class _Quantizer:
         return name
 
     def _product(self, node: Any, weight: Any) -> None:
-        """Write ``x @ weight`` as a product of bytes, times the factor of the output and that of the token."""
+        """Write ``x @ weight`` as a product of bytes, times the factors of the output and of the token."""
         import numpy as np
 
         x, matrix = node.input
-        tokens, factors, zero = self._rounded(x, len(weight))
+        tokens, factors, zero = self._round(x, len(weight))
         largest = np.abs(weight).max(axis=0) / np.float32(_WEIGHT_STEPS)
         largest[largest == 0] = 1
         bytes_, name = np.round(weight / largest).astype(np.int8), node.output[0]
@@ -127,7 +127,7 @@ class _Quantizer:
         self._node("Concat", [f"{x}.outer shape", f"{name}.width"], f"{name}.shape", axis=0)
         self._node("Reshape", [f"{name}.flat", f"{name}.shape"], name)
 
-    def _rounded(self, x: str, width: int) -> tuple[str, str, str]:
+    def _round(self, x: str, width: int) -> tuple[str, str, str]:
         """Return the bytes of an activation (tokens, width), the factor of each token, and where zero lies."""
         import numpy as np
 
@@ -141,8 +141,8 @@ class _Quantizer:
             self._node("Slice", [f"{x}.shape", "int8 start", "int8 last"], f"{x}.outer shape")
             shape = self._constant(f"int8 flat {width}", np.array([-1, width], dtype=np.int64))
             flat = self._node("Reshape", [x, shape], f"{x}.flat")
-        maker = self.stored.maker(x)
-        gelu = maker is not None and maker.op_type in ("BiasGelu", "Gelu")
+        producer = self.stored.producer(x)
+        gelu = producer is not None and producer.op_type in ("BiasGelu", "Gelu")
         zero = _GELU_ZERO if gelu else _MIDDLE
         steps = self._constant(f"int8 steps {zero}", np.float32(255 - zero))
         least = _GELU_LOWEST / _GELU_ZERO if gelu else _TINY
@@ -168,7 +168,7 @@ class _Quantizer:
 
 
 def _inputs(nodes: Any) -> Iterator[str]:
-    """Yield what nodes read, and what the graphs inside them do."""
+    """Yield the names that nodes read, also those in graphs inside them."""
     for node in nodes:
         yield from node.input
         for attribute in node.attribute:
@@ -177,7 +177,7 @@ def _inputs(nodes: Any) -> Iterator[str]:
                 yield from (output.name for output in graph.output)
 
 
-def _converted(model: Any) -> Any:
+def _convert(model: Any) -> Any:
     from onnx import version_converter
 
     try:

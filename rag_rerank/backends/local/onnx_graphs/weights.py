@@ -1,4 +1,4 @@
-"""Reading an encoder's weights out of its ONNX file, by the names that its modules have in PyTorch."""
+"""Read an encoder's weights from its ONNX file, by the names that its modules have in PyTorch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["Constants", "Dense", "Norm", "UnsupportedGraph", "Weights"]
 
 
 class UnsupportedGraph(Exception):
-    """The file does not hold what is looked for; its own graph is run as it is."""
+    """The file cannot be rewritten or quantised; the reason is the message. The model's own graph is run instead."""
 
 
 @dataclass(frozen=True)
@@ -29,14 +29,14 @@ class Dense:
 
 @dataclass(frozen=True)
 class Norm:
-    """A layer norm's factors and offsets."""
+    """The factors and offsets of a layer norm."""
 
     gamma: Array
     beta: Array
 
 
 class Constants:
-    """The constants of an ONNX model, by name: those that are stored, and those that are plainly made of stored ones.
+    """The constants of an ONNX model, by name: stored ones, and those that simple operators compute from stored ones.
 
     Matrices that are stored as int8 with factors (see `rag_rerank.export.compact_weights`) are expanded. Equal
     constants are often stored once; the others are then copies of it by Identity.
@@ -44,36 +44,36 @@ class Constants:
 
     def __init__(self, model: Any) -> None:
         self._stored = {tensor.name: tensor for tensor in model.graph.initializer}
-        self._maker = {output: node for node in model.graph.node for output in node.output}
+        self._producers = {output: node for node in model.graph.node for output in node.output}
 
     def __iter__(self) -> Iterator[str]:
         """Iterate over all names that may be constants."""
-        return iter((*self._stored, *self._maker))
+        return iter((*self._stored, *self._producers))
 
-    def maker(self, name: str) -> Any:
-        """Return the node that gives a value, or ``None``."""
-        return self._maker.get(name)
+    def producer(self, name: str) -> Any:
+        """Return the node that computes a value, or ``None``."""
+        return self._producers.get(name)
 
     def get(self, name: str) -> npt.NDArray[Any] | None:
-        """Return a constant as it is stored, or ``None`` where the name is not one."""
+        """Return the value of a constant, or ``None`` where the name is not one."""
         from onnx import numpy_helper
 
         if name in self._stored:
             stored: npt.NDArray[Any] = numpy_helper.to_array(self._stored[name])
             return stored
-        node = self._maker.get(name)
+        node = self._producers.get(name)
         if node is None:
             return None
         if node.op_type == "Constant":
-            given = {attribute.name: attribute for attribute in node.attribute}
-            return numpy_helper.to_array(given["value"].t) if "value" in given else None
+            attributes = {attribute.name: attribute for attribute in node.attribute}
+            return numpy_helper.to_array(attributes["value"].t) if "value" in attributes else None
         if node.op_type not in ("Cast", "Identity", "Mul", "Transpose"):
             return None
         parts = [self.get(part) for part in node.input]
-        return None if any(part is None for part in parts) else self._made(node, parts)
+        return None if any(part is None for part in parts) else self._computed(node, parts)
 
     @staticmethod
-    def _made(node: Any, parts: Sequence[Any]) -> Any:
+    def _computed(node: Any, parts: Sequence[Any]) -> Any:
         from onnx import helper
 
         attributes = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
@@ -88,44 +88,44 @@ class Weights:
     """The weights of an encoder and of the head beside it.
 
     Exporters keep the names of biases, norms and embeddings, and often lose those of the matrices, which they fold
-    transposed into ``onnx::MatMul_123``; a matrix is then found as the one whose product the named bias is added to.
+    transposed into ``onnx::MatMul_123``. Such a matrix is found by its bias, which is added to its product.
 
     Args:
         model: An ONNX model with its weights loaded.
-        marker: A name that the encoder surely has; what stands before it is the prefix of all its names.
+        marker: End of a name that every encoder has; the part before it is the prefix of all its names.
 
     Raises:
-        UnknownGraph: No constant's name ends with ``marker``.
+        UnsupportedGraph: No constant's name ends with ``marker``.
     """
 
     def __init__(self, model: Any, marker: str) -> None:
         self._constants = Constants(model)
         self._matrix = dict(self._products(model.graph.node))
-        found = [name for name in self._constants if name.endswith(marker)]
-        if len(found) != 1:
-            raise UnsupportedGraph(f"it has {len(found)} constants named {marker}")
-        self._encoder = found[0].removesuffix(marker)
-        self._whole = self._encoder.removesuffix(".").rpartition(".")[0]
+        matches = [name for name in self._constants if name.endswith(marker)]
+        if len(matches) != 1:
+            raise UnsupportedGraph(f"it has {len(matches)} constants named {marker}")
+        self._encoder_prefix = matches[0].removesuffix(marker)
+        self._model_prefix = self._encoder_prefix.removesuffix(".").rpartition(".")[0]
 
     def _products(self, nodes: Any) -> Iterator[tuple[str, str]]:
-        """Yield the bias and the matrix of each MatMul with a bias behind it."""
+        """Yield the bias and the matrix of each MatMul that a bias is added to."""
         for node in nodes:
             if node.op_type != "Add":
                 continue
             for bias, product in (node.input, reversed(node.input)):
-                maker = self._constants.maker(product)
-                if bias.endswith(".bias") and maker is not None and maker.op_type == "MatMul":
-                    yield bias, maker.input[1]
+                producer = self._constants.producer(product)
+                if bias.endswith(".bias") and producer is not None and producer.op_type == "MatMul":
+                    yield bias, producer.input[1]
 
     def _name(self, name: str, *, head: bool) -> str:
-        prefix = f"{self._whole}." if head and self._whole else "" if head else self._encoder
+        prefix = f"{self._model_prefix}." if head and self._model_prefix else "" if head else self._encoder_prefix
         return f"{prefix}{name}"
 
     def array(self, name: str, *, head: bool = False) -> Array:
         """Return a constant of the encoder, or of the head beside it, in fp32.
 
         Raises:
-            UnknownGraph: There is none of that name.
+            UnsupportedGraph: There is none of that name.
         """
         return self._constant(self._name(name, head=head))
 

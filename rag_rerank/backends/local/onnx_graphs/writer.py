@@ -1,4 +1,4 @@
-"""Writing an ONNX graph operator by operator, with its weights."""
+"""Write an ONNX graph operator by operator, with its weights."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ _IR_VERSION = 8  # of opset 17; ONNX Runtime from 1.13 on reads it
 
 
 class Writer:
-    """Nodes and constants, in the order in which they are written; a node has the name of its output."""
+    """Collects nodes and constants in the order in which they are written; a node has the name of its output."""
 
     def __init__(self) -> None:
         self.nodes: list[Any] = []
         self.constants: dict[str, Any] = {}
 
     def model(self, inputs: list[str]) -> Any:
-        """Return what was written, from int64 ``inputs`` of shape (batch, sequence) to ``logits`` of (batch, 1)."""
+        """Return the whole as a model, from int64 ``inputs`` of shape (batch, sequence) to ``logits`` of (batch, 1)."""
         from onnx import TensorProto, helper
 
-        given = [helper.make_tensor_value_info(n, TensorProto.INT64, ["batch", "sequence"]) for n in inputs]
+        infos = [helper.make_tensor_value_info(n, TensorProto.INT64, ["batch", "sequence"]) for n in inputs]
         output = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 1])
-        graph = helper.make_graph(self.nodes, "cross_encoder", given, [output], list(self.constants.values()))
+        graph = helper.make_graph(self.nodes, "cross_encoder", infos, [output], list(self.constants.values()))
         opsets = [helper.make_opsetid(domain, version) for domain, version in OPSETS.items()]
         return helper.make_model(graph, opset_imports=opsets, ir_version=_IR_VERSION, producer_name="rag_rerank")
 
@@ -40,7 +40,7 @@ class Writer:
         return output
 
     def constant(self, name: str, value: Any) -> str:
-        """Return a constant, written where there is none of that name."""
+        """Return a constant; write it if there is none of that name."""
         import numpy as np
         from onnx import numpy_helper
 
@@ -55,13 +55,13 @@ class Writer:
         return self.constant(name, np.array(values, dtype=np.int64))
 
     def integer(self, name: str, value: int) -> str:
-        """Return an int64 of no axis."""
+        """Return a scalar int64."""
         import numpy as np
 
         return self.constant(name, np.array(value, dtype=np.int64))
 
     def number(self, value: float) -> str:
-        """Return an fp32 number of no axis."""
+        """Return a scalar fp32 number."""
         import numpy as np
 
         return self.constant(f"number {value}", np.array(value, dtype=np.float32))
@@ -72,9 +72,9 @@ class Writer:
         return self.node("Add", [product, self.constant(f"{name}.bias", layer.bias)], name)
 
     def matrix(self, x: str, layer: Dense, name: str, *, few: bool = False) -> str:
-        """Return ``x @ weight``; the bias is added by the operator behind it.
+        """Return ``x @ weight``; the next operator adds the bias.
 
-        A product of ``few`` tokens is written as Gemm, which `int8.quantised` leaves alone: it costs nothing in fp32.
+        A product of ``few`` tokens is written as Gemm, which `quantize` leaves in fp32: it costs next to nothing.
         """
         weight = self.constant(f"{name}.weight", layer.weight)
         return self.node("Gemm" if few else "MatMul", [x, weight], f"{name}.product")

@@ -26,7 +26,7 @@ class PromptTokenizer:
         self._tokenizer = load_tokenizer(folder)
         self._tokens = HuggingFaceTokens(self._tokenizer)
         self._template = template
-        self._instruction = template.instructed(instruction)
+        self._instruction = template.instruction_clause(instruction)
         self.window = max_length
         self._name = folder.name
         self._after = [id for part in template.after for id in self._ids(part)]
@@ -52,7 +52,7 @@ class PromptTokenizer:
         return EncodedPairs(ids=ids, types=[[0] * len(row) for row in ids], coverage=coverage, pad=0)
 
     def text_limit(self, query: str) -> TextLimit:
-        """Return what there is room for beside the query; a text is counted as it stands behind the template's lead.
+        """Return how long a text may be beside the query; its tokens are counted together with the template's lead.
 
         Raises:
             InputTooLong: The query leaves no room for a text.
@@ -63,7 +63,7 @@ class PromptTokenizer:
         return TextLimit(tokens, _WithPrefix(self._tokens, lead))
 
     def _start(self, query: str) -> tuple[list[int], str]:
-        """Return the ids before the text's part of the template, and what stands before the text in that part."""
+        """Return the ids before the part of the template with the text, and the beginning of that part."""
         fields = {"query": query, "instruction": self._instruction}
         before = [id for part in self._template.before for id in self._ids(part.format(**fields))]
         return before, self._template.lead.format(**fields)
@@ -84,7 +84,7 @@ class PromptTokenizer:
 
 @dataclass(frozen=True)
 class _WithPrefix(Tokens):
-    """Counts the tokens of a text that is tokenised together with what leads to it."""
+    """Counts the tokens of a text that is tokenised together with the words before it."""
 
     tokens: HuggingFaceTokens
     lead: str
@@ -101,12 +101,12 @@ class _WithPrefix(Tokens):
 class CausalModel:
     """The decoder of a causal language model, and the one direction of its output layer that the score needs.
 
-    The score is ``h · (w_positive - w_negative)``: ``h`` the hidden state at the last position, ``w`` rows of the
-    output layer, multiplied in fp32 whatever the model computes in. Inputs are padded on the right, so that positions
-    count from the first token and no row sees its padding.
+    The score is ``h · (w_positive - w_negative)``: ``h`` is the hidden state at the last position, ``w`` a row of the
+    output layer; they are multiplied in fp32 whatever the model computes in. Inputs are padded on the right, so that
+    positions count from the first token and no token attends to padding.
     """
 
-    layout = "inputs padded: there is no packed way for causal models"
+    layout = "inputs padded: no packed layout for causal models"
 
     def __init__(
         self, folder: ModelFolder, template: PromptTemplate, answers: Sequence[int], device: str, dtype: Any
@@ -131,7 +131,7 @@ class CausalModel:
                     local_files_only=True,
                     output_loading_info=True,
                 )
-        except Exception as error:  # transformers raises whatever the file makes it raise
+        except Exception as error:  # transformers raises many kinds of errors for broken files
             raise ModelLoadError(f"{folder.name} cannot be loaded: {error}") from error
         if report["missing_keys"]:
             raise ModelLoadError(

@@ -1,14 +1,15 @@
-"""Safetensors checkpoints: what a folder must hold, and cross-encoders loaded from it by sentence-transformers."""
+"""Safetensors checkpoints: which files a folder must hold, and how sentence-transformers loads a cross-encoder."""
 
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rag_rerank.backends.local.model_files import ModelFolder, read_json
+from rag_rerank.backends.local.model_files import RECORDS, TORCH_FILES, ModelFolder, read_json
 from rag_rerank.backends.local.torch_models.late_interaction import MODEL_TYPE, register
 from rag_rerank.backends.local.torch_models.packed_attention import PackedModel
 from rag_rerank.errors import ModelLoadError
@@ -20,6 +21,7 @@ __all__ = [
     "CrossEncoderModel",
     "check_trained",
     "check_weights",
+    "copy_checkpoint",
     "cross_encoder",
     "has_checkpoint",
     "module_folders",
@@ -27,12 +29,16 @@ __all__ = [
 ]
 
 
+_NOT_THE_MODEL = ("trainer_state.json", *RECORDS)
+"""Files beside a checkpoint that are no part of the model."""
+
+
 class CrossEncoderModel:
     """A cross-encoder with one logit, plain or modular, and the inputs that it takes.
 
     ``module`` is sentence-transformers' `CrossEncoder`; its activation is never applied. The last layer computes in
-    fp32 whatever the others compute in, so that logits are fp32 numbers and not coarser ones widened. Where the
-    architecture allows, the layers run on packed tokens (see `PackedModel`); ``layout`` says for the trace which it is.
+    fp32 whatever the others compute in, so that logits have the precision of fp32. Where the architecture allows it,
+    the layers run on packed tokens (see `PackedModel`); ``layout`` is the note on that for the trace.
     """
 
     def __init__(self, folder: ModelFolder, device: str, dtype: Any) -> None:
@@ -63,7 +69,7 @@ class CrossEncoderModel:
         self.layout = (
             f"tokens packed, {self._packed.attention}"
             if self._packed
-            else f"inputs padded: there is no packed way for {type(encoder).__name__}"
+            else f"inputs padded: no packed layout for {type(encoder).__name__}"
         )
 
     def logits(self, arrays: Mapping[str, Any]) -> torch.Tensor:
@@ -82,16 +88,16 @@ class CrossEncoderModel:
 
 
 def cross_encoder(folder: ModelFolder, device: str, dtype: Any, **more: Any) -> Any:
-    """Return sentence-transformers' `CrossEncoder` of a folder, without activation, from safetensors, without its code.
+    """Load sentence-transformers' `CrossEncoder` from the safetensors of a folder, without activation or remote code.
 
     Args:
         folder: The folder.
         device: A torch device.
-        dtype: What its weights are cast to.
-        more: What else `CrossEncoder` is given.
+        dtype: Type that the weights are cast to.
+        more: Further arguments of `CrossEncoder`.
 
     Raises:
-        ModelLoadError: It has no safetensors file, or cannot be loaded.
+        ModelLoadError: The folder has no safetensors file, or cannot be loaded.
     """
     import torch
     from sentence_transformers import CrossEncoder
@@ -110,7 +116,7 @@ def cross_encoder(folder: ModelFolder, device: str, dtype: Any, **more: Any) -> 
                 model_kwargs={"dtype": dtype, "use_safetensors": True},
                 **more,
             )
-    except Exception as error:  # transformers raises whatever the file makes it raise
+    except Exception as error:  # transformers raises many kinds of errors for broken files
         raise ModelLoadError(f"{folder.name} cannot be loaded: {error}") from error
 
 
@@ -128,7 +134,7 @@ def _has_weights(folder: Path) -> bool:
 
 
 def check_weights(folder: ModelFolder) -> None:
-    """Refuse pickled weights and absent ones, before anything is read from them.
+    """Refuse pickled and absent weights before anything is read.
 
     Raises:
         ModelLoadError: Some part of the model has no safetensors file.
@@ -140,7 +146,7 @@ def check_weights(folder: ModelFolder) -> None:
         if any(part.glob("pytorch_model*.bin")):
             raise ModelLoadError(
                 f"{folder.name} has pickled weights only ({Path(name) / 'pytorch_model.bin'}), which can run code when "
-                "they are read; save the model anew as safetensors"
+                "they are read; save the model as safetensors"
             )
         if position == 0:
             raise ModelLoadError(
@@ -165,10 +171,27 @@ def module_folders(folder: ModelFolder) -> list[str]:
         raise ModelLoadError(f"{folder.name}: modules.json cannot be read: {error}") from error
 
 
-def check_trained(encoder: Any, folder: Path) -> list[str]:
-    """Return the weights that are not in the file, and that loading has therefore made up.
+def copy_checkpoint(source: Path, out: Path) -> None:
+    """Copy the files of a checkpoint that the ``torch`` backend reads; files that are already there stay.
 
-    Where some name is absent, transformers is asked again: it knows which weights are shared and which were renamed.
+    Other folders beside a checkpoint of sentence-transformers, and the files of a trainer, are not copied.
+
+    Raises:
+        ModelLoadError: ``modules.json`` cannot be read.
+        OSError: A file cannot be read or written.
+    """
+    for part in module_folders(ModelFolder(source, str(source), None, None)):
+        for file in sorted(file for pattern in TORCH_FILES for file in (source / part).glob(pattern)):
+            copy = out / part / file.name
+            if file.name not in _NOT_THE_MODEL and not copy.exists():
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(file, copy)
+
+
+def check_trained(encoder: Any, folder: Path) -> list[str]:
+    """Return the names of weights that are not in the file, so that loading has set them to random numbers.
+
+    Where a name is absent, transformers decides: it knows which weights are shared and which were renamed.
     """
     from safetensors import safe_open
 
@@ -197,13 +220,13 @@ def _last_layer_in_fp32(module: Any, name: str) -> None:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Hold back the progress bars of transformers: a library does not write to the terminal."""
+    """Switch the progress bars of transformers off: a library does not write to the terminal."""
     from transformers.utils import logging
 
-    shown = logging.is_progress_bar_enabled()
+    was_enabled = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
         yield
     finally:
-        if shown:
+        if was_enabled:
             logging.enable_progress_bar()

@@ -1,12 +1,12 @@
-"""A cross-encoder for small data: a sentence encoder reads query and text apart, and a head compares their tokens.
+"""A cross-encoder for small data: a sentence encoder reads query and text separately, and a head compares tokens.
 
-A cross-encoder learns to compare from scratch, which takes judged pairs by the hundred thousand. Here the layers stay
-those of a sentence encoder that has learnt from far more text than that, and what compares has eight numbers. It takes
-and gives what any cross-encoder takes and gives, so it is loaded, exported, fine-tuned and run like one.
+A cross-encoder learns to compare from scratch, which takes hundreds of thousands of judged pairs. Here the layers are
+those of a sentence encoder that was trained on far more text, and the head that compares has eight numbers. Inputs and
+outputs are those of any cross-encoder, so it is loaded, exported, fine-tuned and run like one.
 
-The input is ``[CLS] query [SEP] [CLS] text [SEP]``, with token types 0 and 1. Tokens attend to those of their own type
-only, and positions begin anew with the text: both are read as the encoder alone would read them. What is compared then
-is told in `SIGNALS`.
+The input is ``[CLS] query [SEP] [CLS] text [SEP]``, with token types 0 and 1. Tokens attend to tokens of their own type
+only, and positions restart with the text: each is read as the encoder alone would read it. `SIGNALS` says what is
+compared then.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ MODEL_TYPE = "late-interaction-bert"
 """``model_type`` in the config of such a model."""
 
 SIGNALS = ("cosine", "matched", "weighted", "same", "lexical", "weakest", "covered")
-"""What the score is a weighted sum of. With u the token vectors at unit length, a query token's similarities are its
-dot products with the text's tokens, and w its weight (``token_weights``, how telling a word piece is):
+"""The score is a weighted sum of these. With u the token vectors at unit length, a query token's similarities are its
+dot products with the text's tokens, and w its weight (``token_weights``, how informative a word piece is):
 
 - ``cosine``: of the mean vectors of query and text (Reimers and Gurevych, EMNLP 2019);
 - ``matched``: mean over the query's tokens of the mean of their three largest similarities (MaxSim of Khattab and
@@ -31,28 +31,28 @@ dot products with the text's tokens, and w its weight (``token_weights``, how te
 - ``same``: mean, weighted by w, of the largest similarity among tokens that are the same word piece, 0 where the text
   has none (Gao, Dai and Callan, NAACL 2021);
 - ``lexical``: BM25's saturated term frequency (Robertson and Zaragoza, 2009) of word pieces, weighted by w, times
-  the square of the share that words in several pieces have of the query's weight: an encoder knows least of the words
-  that its vocabulary lacks, names, formulas and other languages, and there the letters themselves count;
-- ``weakest``: soft minimum over the query's tokens of the largest similarity: what a text does not speak of
-  (1 for a query without a word to compare, which misses nothing);
+  the square of the share that words in several pieces have of the query's weight: an encoder knows least about the
+  words that its vocabulary lacks, names, formulas and other languages, and there the letters themselves count;
+- ``weakest``: soft minimum over the query's tokens of the largest similarity: low where the text does not mention a
+  part of the query (1 for a query without a token to compare);
 - ``covered``: mean over the text's tokens of their largest similarity to the query's.
 """
 
 BEST = 3
-"""How many similarities of a query token ``matched`` is the mean of."""
+"""How many of the largest similarities of a query token ``matched`` averages."""
 
 SOFT = 8.0
 """Sharpness of the soft minimum: two tokens that differ by 0.3 count 11 to 1."""
 
 K1, B, LENGTH = 1.2, 0.5, 80.0
-"""BM25's constants; the length, in word pieces, counts as average, for a model knows of no corpus."""
+"""BM25's constants; the length, in word pieces, stands for the average length, because a model has no corpus."""
 
 NEVER = -1e4
-"""Similarity to what is not compared."""
+"""Similarity to tokens that are not compared."""
 
 
 def register() -> None:
-    """Let transformers load such models by their config; sentence-transformers then does, too."""
+    """Let transformers, and so sentence-transformers, load such models by their config."""
     from transformers import AutoConfig, AutoModelForSequenceClassification
 
     config, model = architecture()
@@ -62,14 +62,14 @@ def register() -> None:
 
 @lru_cache
 def architecture() -> tuple[Any, Any]:
-    """Return the config class and the model class; they are made here because importing torch takes seconds."""
+    """Return the config class and the model class; they are defined here because importing torch takes seconds."""
     import torch
     from torch.nn.functional import normalize
     from transformers import BertConfig, BertModel, BertPreTrainedModel
     from transformers.modeling_outputs import SequenceClassifierOutput
 
     class LateInteractionConfig(BertConfig):  # type: ignore[misc]
-        """A BERT config; ``special_ids`` are the tokens that are read but not compared."""
+        """A BERT config; the tokens ``special_ids`` are read but not compared."""
 
         model_type = MODEL_TYPE
 
@@ -98,14 +98,14 @@ def architecture() -> tuple[Any, Any]:
             self, input_ids: Any, token_type_ids: Any, attention_mask: Any = None, **_: Any
         ) -> SequenceClassifierOutput:
             """Return one logit a row, of shape (batch, 1)."""
-            seen = torch.ones_like(input_ids) if attention_mask is None else attention_mask
-            parts = token_type_ids.masked_fill(seen == 0, -1)
+            mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+            parts = token_type_ids.masked_fill(mask == 0, -1)
             tokens = self._read(input_ids, parts)
             signals = self._signals(input_ids, tokens, parts == 0, parts == 1)
             return SequenceClassifierOutput(logits=self.classifier(signals.to(self.classifier.weight.dtype)))
 
         def _read(self, ids: Any, parts: Any) -> Any:
-            """Return the token vectors, of shape (batch, sequence, hidden); padding reads padding only."""
+            """Return the token vectors, of shape (batch, sequence, hidden); padding attends to padding only."""
             together = parts[:, :, None] == parts[:, None, :]
             least = torch.finfo(self.dtype).min
             mask = torch.where(together, 0.0, least).to(self.dtype)[:, None]
@@ -118,38 +118,38 @@ def architecture() -> tuple[Any, Any]:
 
         def _signals(self, ids: Any, tokens: Any, query: Any, text: Any) -> Any:
             """Return the signals, of shape (batch, len(SIGNALS))."""
-            asked = query.sum(1).max()  # the query stands first, so no more than these rows compare
+            longest = query.sum(1).max()  # the query stands first, so only these rows compare
             special = torch.zeros_like(query)
             for special_id in self.config.special_ids:
                 special = special | (ids == special_id)
-            words, asking = text & ~special, (query & ~special)[:, :asked]
+            words, asking = text & ~special, (query & ~special)[:, :longest]
             unit = normalize(tokens, dim=-1)
-            alike = (unit[:, :asked] @ unit.transpose(1, 2)).masked_fill(~words[:, None], NEVER)
-            best = alike.topk(BEST, dim=-1).values
+            similarity = (unit[:, :longest] @ unit.transpose(1, 2)).masked_fill(~words[:, None], NEVER)
+            best = similarity.topk(BEST, dim=-1).values
             there = (best > NEVER).float()
             largest = best[..., 0].clamp(min=-1)
             few = (best * there).sum(-1) / there.sum(-1).clamp(min=1)
-            same = (ids[:, :asked, None] == ids[:, None, :]) & words[:, None]
-            held = alike.masked_fill(~same, 0).amax(-1).clamp(min=0)
+            same = (ids[:, :longest, None] == ids[:, None, :]) & words[:, None]
+            same_piece_similarity = similarity.masked_fill(~same, 0).amax(-1).clamp(min=0)
             count, length = same.sum(-1).float(), words.sum(-1, keepdim=True).float()
             saturated = count * (K1 + 1) / (count + K1 * (1 - B + B * length / LENGTH))
-            piece = self.continues[ids[:, : asked + 1]].float()
+            piece = self.continues[ids[:, : longest + 1]].float()
             split = torch.maximum(piece[:, :-1], piece[:, 1:])
             one = asking.float()
-            telling = self.token_weights(ids[:, :asked])[..., 0].float() * one
+            telling = self.token_weights(ids[:, :longest])[..., 0].float() * one
 
             def mean(values: Any, weights: Any) -> Any:
                 return (values * weights).sum(-1) / weights.sum(-1).clamp(min=1e-6)
 
             pooled = [normalize((tokens * part[..., None]).sum(1), dim=-1) for part in (query, text)]
             hard = mean(torch.exp(-SOFT * largest), one).clamp(min=math.exp(-SOFT))
-            back = alike.masked_fill(~asking[..., None], NEVER).amax(1).clamp(min=-1)
+            back = similarity.masked_fill(~asking[..., None], NEVER).amax(1).clamp(min=-1)
             return torch.stack(
                 [
                     (pooled[0] * pooled[1]).sum(-1),
                     mean(few, one),
                     mean(largest, telling),
-                    mean(held, telling),
+                    mean(same_piece_similarity, telling),
                     mean(saturated, telling) * mean(split, telling) ** 2,
                     -torch.log(hard) / SOFT,
                     mean(back, words.float()),

@@ -17,7 +17,7 @@ __all__ = ["TEMPLATES", "PromptTemplate", "causal_architecture", "template", "te
 
 @dataclass(frozen=True, kw_only=True)
 class PromptTemplate:
-    """How a causal language model is asked for relevance.
+    """The prompt that asks a causal language model whether a text is relevant.
 
     The input is ``before``, then ``lead`` with the text, then ``after``. Each part is tokenised on its own, without
     added special tokens, and the ids are joined; only ``lead`` and the text are tokenised as one string. Fields in
@@ -26,11 +26,11 @@ class PromptTemplate:
     Args:
         architecture: The only transformers architecture that this prompt was trained with.
         before: Parts that come before the text.
-        lead: What stands before the text in the same part.
+        lead: The beginning of the part that ends with the text.
         after: Parts that come after the text; never cut.
         positive: The score is this word's logit at the last position ...
         negative: ... less this word's logit, where there is one.
-        clause: What ``{instruction}`` becomes; ``None`` for models that take no instruction.
+        clause: Replaces ``{instruction}``, with the instruction in it; ``None`` for models that take none.
         instruction: The default instruction; ``None`` for none, and then the clause is empty.
     """
 
@@ -43,8 +43,8 @@ class PromptTemplate:
     clause: str | None = None
     instruction: str | None = None
 
-    def instructed(self, instruction: str | None) -> str:
-        """Return what ``{instruction}`` becomes.
+    def instruction_clause(self, instruction: str | None) -> str:
+        """Return the text for ``{instruction}``.
 
         Raises:
             ConfigError: An instruction for a model that takes none.
@@ -53,8 +53,8 @@ class PromptTemplate:
             if instruction is not None:
                 raise ConfigError("this model takes no instruction", path="instruction")
             return ""
-        wanted = instruction or self.instruction
-        return self.clause.format(instruction=wanted) if wanted else ""
+        words = instruction or self.instruction
+        return self.clause.format(instruction=words) if words else ""
 
 
 TEMPLATES: Mapping[str, PromptTemplate] = MappingProxyType(
@@ -114,7 +114,7 @@ TEMPLATES: Mapping[str, PromptTemplate] = MappingProxyType(
 
 
 def template(name: str) -> PromptTemplate:
-    """Return a declared template.
+    """Return the template of a name.
 
     Raises:
         ConfigError: No such template; the message names the nearest one.
@@ -124,26 +124,26 @@ def template(name: str) -> PromptTemplate:
     return TEMPLATES[name]
 
 
-def template_of(folder: ModelFolder, named: str | None) -> PromptTemplate | None:
+def template_of(folder: ModelFolder, template_name: str | None) -> PromptTemplate | None:
     """Return the template of a causal model; ``None`` for a cross-encoder.
 
     Args:
         folder: The model.
-        named: Template that the user names; by default the catalogue's.
+        template_name: The template that the user names; by default the catalogue's.
 
     Raises:
         ModelLoadError: A causal model without a template: its score would mean nothing.
     """
-    name = named or (folder.row.template if folder.row else None)
+    name = template_name or (folder.row.template if folder.row else None)
     if name:
         return template(name)
     causal = causal_architecture(folder)
     if causal is None:
         return None
-    known = ", ".join(f"template={name!r}" for name in TEMPLATES)
+    choices = ", ".join(f"template={name!r}" for name in TEMPLATES)
     raise ModelLoadError(
         f"{folder.name} is a causal language model ({causal}) that is not in the catalogue: which prompt it was "
-        f"trained with, and which words give its score, is not known. If it is one of these, say so: {known}"
+        f"trained with, and which words give its score, is not known. If it is one of these, say so: {choices}"
     )
 
 
