@@ -8,7 +8,6 @@ from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, fields
-from hashlib import blake2b
 from itertools import chain
 from threading import Lock
 
@@ -236,6 +235,8 @@ def limiter_of(backend: str, server: str | None, key: str) -> KeyLimiter:
 
     The key is stored as a salted hash only. A forked process has limiters of its own.
     """
+    from hashlib import blake2b  # loads OpenSSL, which ranking does not need
+
     name = blake2b(f"{backend}\0{server or ''}\0{key}".encode(), key=_SALT).digest()
     return _limiters.setdefault((os.getpid(), name), KeyLimiter())
 
