@@ -37,7 +37,7 @@ def world(request: pytest.FixtureRequest) -> Iterator[World]:
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A tiny checkpoint that a training starts from."""
-    from support.training_runs import write_base
+    from support.training.runs import write_base
 
     return write_base(tmp_path_factory.mktemp("base"))
 
@@ -45,7 +45,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture
 def cards() -> Iterator[list[Any]]:
     """The cards of the trainings of a test, whose last step only copies files."""
-    from support.training_runs import copying
+    from support.training.runs import copying
 
     with copying() as cards:
         yield cards

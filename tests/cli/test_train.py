@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 from support.api.rerank_server import RerankServer
-from support.toy_language import HELD_OUT, STEMS, examples
+from support.training.toy_language import HELD_OUT, STEMS, examples
 
 from rag_rerank import Candidate
 from rag_rerank.cli import app

@@ -1,5 +1,5 @@
-"""The browser fixtures of `support.browser`."""
+"""The browser fixtures of `support.pages.browser`."""
 
-from support.browser import chromium, look
+from support.pages.browser import chromium, look
 
 __all__ = ["chromium", "look"]

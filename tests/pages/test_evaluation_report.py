@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from support import page_samples
-from support.browser import Look, wait_for_charts
+from support.pages import samples
+from support.pages.browser import Look, wait_for_charts
 
 from rag_rerank.pages.page import evaluation_page
 
@@ -39,7 +39,7 @@ CONTRAST = """(selectors) => {
 
 @pytest.fixture(scope="module")
 def report() -> str:
-    return evaluation_page(page_samples.evaluation())
+    return evaluation_page(samples.evaluation())
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -87,7 +87,7 @@ def test_the_verdict_stands_on_top_with_its_reasons_and_its_notes(look: Look, re
 
 
 def test_what_went_wrong_and_what_was_not_evaluated_is_said(look: Look) -> None:
-    evaluation = page_samples.evaluation() | {"stopped": {"broken": "no such model"}}
+    evaluation = samples.evaluation() | {"stopped": {"broken": "no such model"}}
     evaluation["data"]["sources"] = ["qrels.tsv"]
     problem = {"kind": "gave up", "count": 2, "examples": ["q7: 503"]}
     evaluation["systems"][1].update(workers=4, problems=[problem])
@@ -156,7 +156,7 @@ def test_marks_are_reached_with_the_keyboard_and_say_their_figures(look: Look, r
 
 
 def test_queries_are_filtered_and_the_filters_add_up(look: Look) -> None:
-    evaluation = page_samples.evaluation(queries=90)
+    evaluation = samples.evaluation(queries=90)
     outcomes = evaluation["outcomes"]
 
     def by(outcome: dict[str, Any]) -> float:
@@ -212,20 +212,20 @@ def test_five_thousand_queries_stay_usable(look: Look) -> None:
         page.locator("#queries .list").get_by_role("button", name="Next").click()
         return page.evaluate("document.querySelectorAll('*').length")
 
-    assert look(evaluation_page(page_samples.evaluation(queries=5000)), turn, width=400) < 3000
+    assert look(evaluation_page(samples.evaluation(queries=5000)), turn, width=400) < 3000
 
 
 @pytest.mark.parametrize("width", [1280, 400])
 @pytest.mark.parametrize("names", [(), ("only",), MANY])
 def test_it_holds_any_number_of_systems(look: Look, names: tuple[str, ...], width: int) -> None:
     words = look(
-        evaluation_page(page_samples.evaluation(names=names)), lambda page: page.inner_text("#systems"), width=width
+        evaluation_page(samples.evaluation(names=names)), lambda page: page.inner_text("#systems"), width=width
     )
     assert ("nothing to compare" in words) is (not names)
 
 
 def test_an_evaluation_with_nothing_in_it_says_so(look: Look) -> None:
-    evaluation = page_samples.evaluation(queries=0)
+    evaluation = samples.evaluation(queries=0)
     evaluation |= {"comparisons": [], "slices": [], "outcomes": []}
     evaluation["data"] |= {"problems": [], "ceiling": {}}
     for system in evaluation["systems"]:
@@ -241,11 +241,9 @@ def test_an_evaluation_with_nothing_in_it_says_so(look: Look) -> None:
         assert note in words
 
 
-@pytest.mark.parametrize(
-    ("words", "width"), [*((words, 400) for words in page_samples.HOSTILE), (page_samples.UNBROKEN, 1280)]
-)
+@pytest.mark.parametrize(("words", "width"), [*((words, 400) for words in samples.HOSTILE), (samples.UNBROKEN, 1280)])
 def test_hostile_words_are_harmless_and_seen(look: Look, words: str, width: int) -> None:
-    evaluation = page_samples.evaluation(names=(words, "other"), queries=12)
+    evaluation = samples.evaluation(names=(words, "other"), queries=12)
     evaluation["data"] |= {
         "name": words,
         "fingerprint": words,
@@ -272,7 +270,7 @@ def test_hostile_words_are_harmless_and_seen(look: Look, words: str, width: int)
 
 
 def test_six_measures_and_what_they_changed_stand_side_by_side_on_a_laptop(look: Look) -> None:
-    evaluation = page_samples.evaluation(names=("cohere:rerank-v3.5", "ms-marco-MiniLM-L6"))
+    evaluation = samples.evaluation(names=("cohere:rerank-v3.5", "ms-marco-MiniLM-L6"))
     for system in evaluation["systems"]:
         one = system["measures"]["nDCG@10"]
         system["measures"] = dict.fromkeys(("nDCG@10", "nDCG@3", "RR@10", "R@10", "P@5", "Success@3"), one)
@@ -284,7 +282,7 @@ def test_six_measures_and_what_they_changed_stand_side_by_side_on_a_laptop(look:
 
 
 def test_slices_that_were_not_compared_are_not_headed_by_an_undefined_measure(look: Look) -> None:
-    evaluation = page_samples.evaluation()
+    evaluation = samples.evaluation()
     for part in evaluation["slices"]:
         part["comparisons"] = []
     words = look(evaluation_page(evaluation), lambda page: page.inner_text("#slices"), width=400)

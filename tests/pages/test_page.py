@@ -12,7 +12,7 @@ from importlib.resources import files
 from typing import Any
 
 import pytest
-from support import page_samples
+from support.pages import samples
 
 from rag_rerank.pages.page import evaluation_page, trace_page
 
@@ -33,21 +33,21 @@ def data(page: str) -> Any:
     return json.loads(block[1], parse_constant=refuse)
 
 
-@pytest.mark.parametrize("words", page_samples.HOSTILE)
+@pytest.mark.parametrize("words", samples.HOSTILE)
 def test_words_cannot_leave_the_data_block_and_come_back_as_they_were(words: str) -> None:
-    record = page_samples.record(1) | {"query": words, "tags": {words: words}, "error": words}
+    record = samples.record(1) | {"query": words, "tags": {words: words}, "error": words}
     page = trace_page([record])
     assert page.lower().count("</script") == trace_page([]).lower().count("</script")
     assert data(page)["calls"] == [record]
 
 
 def test_an_evaluation_comes_back_as_it_was() -> None:
-    evaluation = page_samples.evaluation()
+    evaluation = samples.evaluation()
     assert data(evaluation_page(evaluation))["evaluation"] == json.loads(json.dumps(evaluation))
 
 
 def test_numbers_that_are_not_finite_become_unknown_and_are_counted() -> None:
-    record = page_samples.record() | {"seconds": float("nan"), "tags": {"a": float("inf"), "b": [-float("inf")]}}
+    record = samples.record() | {"seconds": float("nan"), "tags": {"a": float("inf"), "b": [-float("inf")]}}
     page_data = data(trace_page([record]))
     assert page_data["calls"][0]["seconds"] is None
     assert page_data["calls"][0]["tags"] == {"a": None, "b": [None]}
@@ -55,12 +55,12 @@ def test_numbers_that_are_not_finite_become_unknown_and_are_counted() -> None:
 
 
 def test_what_json_cannot_hold_is_named_by_its_type() -> None:
-    evaluation = page_samples.evaluation() | {"version": object()}
+    evaluation = samples.evaluation() | {"version": object()}
     assert data(evaluation_page(evaluation))["evaluation"]["version"] == "<object>"
 
 
 def test_the_policy_allows_the_parts_of_the_page_by_their_hash_and_nothing_else() -> None:
-    for page in (trace_page([]), evaluation_page(page_samples.evaluation())):
+    for page in (trace_page([]), evaluation_page(samples.evaluation())):
         policy = re.search(r'Content-Security-Policy" content="([^"]*)"', page)
         assert policy is not None
         inline = [
@@ -100,20 +100,20 @@ def test_style_and_scripts_of_a_page_weigh_less_than_60_kB() -> None:
 
 
 def test_a_long_recording_keeps_its_last_calls_and_counts_all() -> None:
-    page_data = data(trace_page((page_samples.record(i) for i in range(25)), calls=10))
+    page_data = data(trace_page((samples.record(i) for i in range(25)), calls=10))
     assert [call["id"] for call in page_data["calls"]] == [f"{i:032x}" for i in range(15, 25)]
     assert page_data["overview"]["calls"] == 25
 
 
 def test_large_calls_are_left_out_until_the_rest_fits() -> None:
-    calls = [page_samples.record(i) for i in range(8)]
+    calls = [samples.record(i) for i in range(8)]
     one = len(json.dumps(calls[0], separators=(",", ":")))
     assert 2 <= len(data(trace_page(calls, size=4 * one))["calls"]) <= 4
     assert [call["id"] for call in data(trace_page(calls, size=1))["calls"]] == [calls[-1]["id"]]
 
 
 def test_records_are_read_once_and_left_as_they_are() -> None:
-    records = [page_samples.record(i) for i in range(4)]
+    records = [samples.record(i) for i in range(4)]
     before = copy.deepcopy(records)
 
     def once() -> Iterator[dict[str, Any]]:
@@ -124,7 +124,7 @@ def test_records_are_read_once_and_left_as_they_are() -> None:
 
 
 def test_the_overview_counts_by_reranker_and_knows_what_is_not_known() -> None:
-    records = [page_samples.record(i) | {"seconds": i / 10} for i in range(1, 21)]
+    records = [samples.record(i) | {"seconds": i / 10} for i in range(1, 21)]
     for record in records[:5]:
         record["usage"] = {**record["usage"], "tokens": None, "cost": 0.5, "estimated": ["cost"]}
     page_data = data(trace_page(records))["overview"]

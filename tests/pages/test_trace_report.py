@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from support import page_samples
-from support.browser import Look
+from support.pages import samples
+from support.pages.browser import Look
 
 from rag_rerank.pages.page import trace_page
 
@@ -16,7 +16,7 @@ PAIR = "#calls .pair"
 
 @pytest.fixture(scope="module")
 def recording() -> str:
-    return trace_page([page_samples.record(i) for i in range(60)])
+    return trace_page([samples.record(i) for i in range(60)])
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -100,7 +100,7 @@ def test_a_pair_is_opened_from_the_chart_by_keyboard(look: Look, recording: str)
 
 
 def test_a_window_is_marked_by_characters_and_not_by_units_of_utf_16(look: Look) -> None:
-    record = page_samples.record(1)
+    record = samples.record(1)
     record["candidates"][0] |= {"text": "😀😀 here 😀", "window": [3, 7]}
 
     def open_candidate(page: Any) -> str:
@@ -115,22 +115,20 @@ def test_what_was_not_recorded_is_said(look: Look) -> None:
         page.locator("#calls .detail .link", has_text="doc-").first.click()
         return page.locator("#page").inner_text()
 
-    values = look(trace_page([page_samples.record(1, query=None)]), words)
+    values = look(trace_page([samples.record(1, query=None)]), words)
     assert "Query not recorded" in values
     assert "The text was not recorded." in values
 
 
 def test_a_failed_call_says_why_and_has_no_ranks(look: Look) -> None:
-    words = look(
-        trace_page([page_samples.record(4)]), lambda page: page.locator("#calls .browse > .detail").inner_text()
-    )
+    words = look(trace_page([samples.record(4)]), lambda page: page.locator("#calls .browse > .detail").inner_text())
     assert "Failed. ProviderUnavailable: 503" in words
     assert "there are no ranks" in words
 
 
 def test_what_is_left_out_is_said(look: Look) -> None:
     words = look(
-        trace_page([page_samples.record(i) for i in range(9)], calls=4),
+        trace_page([samples.record(i) for i in range(9)], calls=4),
         lambda page: page.locator("header").inner_text(),
     )
     assert "the last 4 calls; 5 earlier ones are left out" in words
@@ -141,15 +139,13 @@ def test_an_empty_recording_says_so(look: Look) -> None:
 
 
 def test_a_hundred_candidates_stay_drawable(look: Look) -> None:
-    page = trace_page([page_samples.record(1, size=200)])
+    page = trace_page([samples.record(1, size=200)])
     assert "Lower ranks are drawn closer together" in look(page, lambda p: p.locator("#calls").inner_text(), width=400)
 
 
-@pytest.mark.parametrize(
-    ("words", "width"), [*((words, 400) for words in page_samples.HOSTILE), (page_samples.UNBROKEN, 1280)]
-)
+@pytest.mark.parametrize(("words", "width"), [*((words, 400) for words in samples.HOSTILE), (samples.UNBROKEN, 1280)])
 def test_hostile_words_are_harmless_and_seen(look: Look, words: str, width: int) -> None:
-    record = page_samples.record(2, query=words, name=words)
+    record = samples.record(2, query=words, name=words)
     record |= {
         "reranker": words,
         "tags": {words: words},
@@ -171,7 +167,7 @@ def test_hostile_words_are_harmless_and_seen(look: Look, words: str, width: int)
 
 
 def test_nothing_known_anywhere_is_drawn_as_dashes(look: Look) -> None:
-    record = page_samples.record(1)
+    record = samples.record(1)
     bare = dict.fromkeys(record) | {"schema": record["schema"]}
     sparse = record | {"query": None, "usage": None, "trace": None, "scale": None, "seconds": None, "time": None}
     sparse["candidates"] = [dict.fromkeys(record["candidates"][0]) | {"id": f"d{i}", "first_rank": i} for i in (1, 2)]
@@ -185,7 +181,7 @@ def test_nothing_known_anywhere_is_drawn_as_dashes(look: Look) -> None:
 
 
 def test_a_candidate_says_what_decided_against_its_neighbours_and_shows_its_windows(look: Look) -> None:
-    record = page_samples.record(1)
+    record = samples.record(1)
     a, b, c, *_ = record["candidates"]
     record["candidates"] = [a | {"id": "a", "rank": 1}, b | {"id": "b", "rank": 2}, c | {"id": "c", "rank": 3}]
     a, b, c = record["candidates"]

@@ -6,8 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from support.toy_language import checkpoint, examples
-from support.training_runs import QUICK
+from support.training.runs import QUICK
+from support.training.toy_language import checkpoint, examples
 
 from rag_rerank import build
 from rag_rerank.errors import ModelLoadError

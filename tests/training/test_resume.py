@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 from filelock import FileLock
-from support.toy_language import HELD_OUT, examples
-from support.training_runs import QUICK, copying
+from support.training.runs import QUICK, copying
+from support.training.toy_language import HELD_OUT, examples
 
 from rag_rerank.errors import ConfigError
 from rag_rerank.training import checkpoints as training_checkpoints
@@ -29,8 +29,8 @@ SETTINGS = replace(QUICK, epochs=1.5, batch=4, evaluate_every=2, checkpoint_ever
 
 KILLED = """
 import os, signal, sys
-from support.toy_language import HELD_OUT, examples
-from support.training_runs import copying
+from support.training.toy_language import HELD_OUT, examples
+from support.training.runs import copying
 from rag_rerank.training.model_card.card import Card
 from rag_rerank.training.settings import TrainingSettings
 from rag_rerank.training.train import train

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
-from support.toy_language import HELD_OUT, SOURCE, checkpoint, examples
-from support.training_runs import QUICK, weights
+from support.training.runs import QUICK, weights
+from support.training.toy_language import HELD_OUT, SOURCE, checkpoint, examples
 
 from rag_rerank.errors import ConfigError, InputError, ModelLoadError
 from rag_rerank.training.data.examples import Example, Examples, Passage

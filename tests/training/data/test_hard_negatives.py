@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.training_examples import example, examples
+from support.training.examples import example, examples
 
 from rag_rerank import RateLimited
 from rag_rerank.compose.fallback import Fallback

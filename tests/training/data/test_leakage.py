@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.training_examples import example, examples, text
+from support.training.examples import example, examples, text
 
 from rag_rerank import Candidate
 from rag_rerank.errors import InputError

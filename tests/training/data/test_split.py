@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.training_examples import example, examples
+from support.training.examples import example, examples
 
 from rag_rerank.errors import ConfigError, InputError
 from rag_rerank.training.data.examples import Example, Examples

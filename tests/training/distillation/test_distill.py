@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import pytest
 from click.testing import CliRunner, Result
 from support.api.rerank_server import Answer, RerankServer
-from support.toy_language import ENDINGS, HELD_OUT, TRAINING, checkpoint, examples
+from support.training.toy_language import ENDINGS, HELD_OUT, TRAINING, checkpoint, examples
 
 from rag_rerank import BillingError, Candidate, PointwiseReranker, Scale, Scores, Usage, build, registry
 from rag_rerank.cli import app

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.toy_language import checkpoint
+from support.training.toy_language import checkpoint
 
 from rag_rerank.training.model_card.card import Card
 from rag_rerank.training.model_folder import TrainedModel
