@@ -20,7 +20,7 @@ from rag_rerank.compose.calibration_map import (
     Method,
     Provenance,
     Unjudged,
-    interpolated,
+    interpolate,
     logistic,
 )
 from rag_rerank.errors import CalibrationWarning, ConfigError, InputError, InputTooLong, TruncationWarning
@@ -47,7 +47,7 @@ def apply_shape(shape: Shape, scores: Sequence[float]) -> list[float]:
     """Return the probability at each score, of a shape that may be none of a valid map: falling, or level."""
     if "slope" in shape:
         return [logistic(shape["slope"] * score + shape["intercept"]) for score in scores]
-    return [interpolated(score, shape["scores"], shape["probabilities"]) for score in scores]
+    return [interpolate(score, shape["scores"], shape["probabilities"]) for score in scores]
 
 
 def _targets(relevant: Sequence[bool]) -> tuple[float, float]:

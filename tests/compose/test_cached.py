@@ -284,8 +284,8 @@ def test_a_class_that_promises_nothing_and_a_listwise_reranker_are_refused() -> 
     [
         ({"path": " "}, "path: the path is blank"),
         ({"max_entries": 0}, "max_entries: max_entries must be at least 1"),
-        ({"ttl": 0.0}, "ttl: ttl must be more than 0 seconds"),
-        ({"ttl": math.inf}, "ttl: ttl must be more than 0 seconds"),
+        ({"ttl": 0.0}, "ttl: ttl must be a finite number of more than 0"),
+        ({"ttl": math.inf}, "ttl: ttl must be a finite number of more than 0"),
     ],
 )
 def test_values_out_of_range_are_named(options: dict[str, Any], message: str) -> None:
@@ -428,7 +428,7 @@ def test_hashing_and_files_never_run_on_the_event_loop(tmp_path: Path, monkeypat
             loops.append(threading.get_ident())
             return self.score(query, texts)
 
-    for name in ("__init__", "_open", "find", "keep", "close"):
+    for name in ("__init__", "_open", "find", "put", "close"):
         monkeypatch.setattr(FileStore, name, noted(name, getattr(FileStore, name)))
     monkeypatch.setattr(module, "_keys", noted("keys", module._keys))
 
@@ -438,6 +438,6 @@ def test_hashing_and_files_never_run_on_the_event_loop(tmp_path: Path, monkeypat
             await cached.arerank("q", ["a", "c"])
 
     asyncio.run(ask())
-    assert {name for name, _ in worked} == {"__init__", "_open", "keys", "find", "keep", "close"}
+    assert {name for name, _ in worked} == {"__init__", "_open", "keys", "find", "put", "close"}
     assert loops == [threading.get_ident()] * 2
     assert threading.get_ident() not in {thread for _, thread in worked}

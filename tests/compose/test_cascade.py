@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rag_rerank import BackendTimeout, Cascade, ConfigError, Fallback, RateLimited, Stage
+from rag_rerank import BackendTimeout, Cascade, ConfigError, Fallback, RateLimited, Stage, build
 from rag_rerank.testing import ScriptedReranker
 
 TEXTS = ["a", "b", "c", "d", "e"]
@@ -92,6 +92,18 @@ def test_impossible_cascades_are_refused() -> None:
         Stage(reranker="minilm")
     with pytest.raises(ConfigError, match=r"stages\[0\]: expected a Stage, got ScriptedReranker"):
         Cascade(stages=[ScriptedReranker()])
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"stages": [{"reranker": "lexical", "margin": 1.0}]}, r"stages\[0\]: unknown key 'margin'"),
+        ({"stages": [{"reranker": "lexical"}], "cut": 10}, "unknown key 'cut'"),
+    ],
+)
+def test_a_config_with_an_unknown_key_is_refused(config: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        build({"type": "cascade", **config})
 
 
 def test_close_and_warm_up_reach_the_parts() -> None:

@@ -293,7 +293,7 @@ def test_scores_are_pooled_as_raw_scores(ask: Ask, pool: Any, options: dict[str,
     assert ranking.scale == "sigmoid"
     assert hit.window is not None and LONG[slice(*hit.window)] == pieces[8]
     assert ranking.trace.scores == {"0": hit.raw_score}
-    assert ranking.trace.notes == (f"1 of 1 texts went in {len(pieces)} windows",)
+    assert ranking.trace.notes == (f"1 of 1 texts were split into {len(pieces)} windows",)
     assert ranking.usage.texts == len(pieces)
 
 
@@ -332,7 +332,7 @@ def test_windows_without_a_score_lower_the_coverage_and_a_text_without_any_gets_
     assert read.coverage is not None and 0 < read.coverage.seen <= 24 < read.coverage.total
     assert {hit.unscored for hit in others} == {"stopped before stage 2 (depth 2)"}
     (note,) = ranking.trace.notes
-    assert note.startswith("2 of 3 texts went in ") and note.endswith(" of which got no score")
+    assert note.startswith("2 of 3 texts were split into ") and note.endswith(" of which got no score")
     assert [hit.score for hit in others] == [None, None]
 
 
@@ -454,9 +454,6 @@ def test_what_makes_no_sense_is_a_config_error(options: dict[str, Any], path: st
 def test_other_mistakes_are_config_errors_too() -> None:
     with pytest.raises(ConfigError, match="expected a Reranker"):
         Windows(reranker="embedded")  # type: ignore[arg-type]
-    border = Stage(reranker=LexicalReranker(b=0.5), margin=1.0, border_only=True)
-    with pytest.raises(ConfigError, match="border_only"):
-        Windows(reranker=Cascade(stages=(Stage(reranker=LexicalReranker()), border), cut=1))
     with pytest.raises(ConfigError, match="any length"):
         Windows(reranker=LexicalReranker()).rerank("q", ["x"])
     with pytest.raises(ConfigError, match="there is no file"):

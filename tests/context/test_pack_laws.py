@@ -45,14 +45,13 @@ texts = st.one_of(st.lists(words, max_size=30).map(" ".join), st.text(max_size=6
 
 @st.composite
 def rankings(draw: st.DrawFn) -> Ranking:
-    found = draw(st.lists(texts, max_size=12))
-    if found and draw(st.booleans()):
-        found += found[:2]
-    scored = draw(st.integers(0, len(found)))
-    surely_in = draw(st.integers(0, 2))
-    scores = [None if i < surely_in or i >= scored else 1 - i / 20 for i in range(len(found))]
-    places = [{"doc": draw(st.sampled_from("abc")), "chunk": draw(st.integers(0, 3))} for _ in found]
-    return ranking_of(found, scores=scores, metadata=places)
+    passages = draw(st.lists(texts, max_size=12))
+    if passages and draw(st.booleans()):
+        passages += passages[:2]
+    scored = draw(st.integers(0, len(passages)))
+    scores = [1 - i / 20 if i < scored else None for i in range(len(passages))]
+    places = [{"doc": draw(st.sampled_from("abc")), "chunk": draw(st.integers(0, 3))} for _ in passages]
+    return ranking_of(passages, scores=scores, metadata=places)
 
 
 options = st.fixed_dictionaries(

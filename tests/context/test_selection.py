@@ -117,9 +117,9 @@ def test_relevance_is_told_by_raw_scores_because_sigmoids_crowd_at_one() -> None
     assert kept(pack(replace(ranking, hits=hits), top_k=2, similarity=embed, diversity=0.4)) == ["d1", "d2"]
 
 
-def test_hits_without_a_score_keep_their_place_under_diversity() -> None:
-    ranking = ranking_of(["up", "north", "east", "void"], scores=[None, 0.9, 0.8, None])
-    assert kept(pack(ranking, top_k=2, similarity=embed, diversity=1.0)) == ["d1", "d3"]
+def test_hits_without_a_score_come_last_under_diversity_too() -> None:
+    ranking = ranking_of(["north", "up", "east", "void"], scores=[0.9, 0.8, None, None])
+    assert kept(pack(ranking, top_k=2, similarity=embed, diversity=1.0)) == ["d1", "d2"]
     assert kept(pack(ranking, top_k=3, similarity=embed, diversity=1.0)) == ["d1", "d2", "d3"]
 
 
@@ -180,14 +180,14 @@ def test_only_kept_hits_count_for_the_cutoff() -> None:
     assert reasons(context) == {"d2": "duplicates", "d4": "top_k"}
 
 
-def test_what_is_shown_in_place_of_a_text_is_counted_and_trimmed_and_the_text_is_compared() -> None:
+def test_display_text_is_counted_and_trimmed_and_the_text_is_compared() -> None:
     texts = ["K2 is high.", "K2  is high.", "It is deep. Very."]
-    shown = {"d1": "[1]\nK2 is high.", "d2": "[2]\nK2  is high.", "d3": "[3]\nIt is deep. Very."}
+    display = {"d1": "[1]\nK2 is high.", "d2": "[2]\nK2  is high.", "d3": "[3]\nIt is deep. Very."}
     options: dict[str, Any] = {"max_tokens": 32, "tokenizer": len, "duplicates": "exact", "trim": "sentences"}
-    context = pack(ranking_of(texts), shown=shown, **options)
-    assert context == Packing(**options).pack(ranking_of(texts), shown=shown)
+    context = pack(ranking_of(texts), display_text=display, **options)
+    assert context == Packing(**options).pack(ranking_of(texts), display_text=display)
     assert context.text == "[1]\nK2 is high.\n\n[3]\nIt is deep."
-    assert (context.tokens, context.tokens_before) == (32, len("\n\n".join(shown.values())))
+    assert (context.tokens, context.tokens_before) == (32, len("\n\n".join(display.values())))
     assert reasons(context) == {"d2": "duplicates"}
     assert context.pieces[1].trimmed == (0, 15)
     assert [hit.text for hit in context] == [texts[0], texts[2]]

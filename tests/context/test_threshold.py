@@ -46,11 +46,11 @@ def test_scores_of_a_substitute_are_compared_only_where_they_are_calibrated(scal
         assert "b answered for a" in context.notes[0]
 
 
-def test_hits_without_a_score_pass_before_scored_ones_and_fail_behind_them() -> None:
-    ranking = ranking_of(["surely in", "good", "bad", "stopped"], scores=[None, 0.8, 0.2, None])
+def test_hits_without_a_score_do_not_pass() -> None:
+    ranking = ranking_of(["good", "bad", "stopped"], scores=[0.8, 0.2, None])
     context = pack(ranking, min_score=0.5, min_score_scale="sigmoid")
-    assert [hit.id for hit in context] == ["d1", "d2"]
-    assert reasons(context) == {"d3": "min_score", "d4": "unscored"}
+    assert [hit.id for hit in context] == ["d1"]
+    assert reasons(context) == {"d2": "min_score", "d3": "unscored"}
     assert context.dropped[1].detail == "no score to compare with min_score=0.5 (stopped)"
 
 
