@@ -26,6 +26,7 @@ from rag_rerank import (
 )
 from rag_rerank.backends.lexical import LexicalReranker
 from rag_rerank.compose import shadow as module
+from rag_rerank.execution import background
 from rag_rerank.execution.clock import wait_for_any
 from rag_rerank.testing import RerankerContract, ScriptedReranker
 
@@ -233,7 +234,7 @@ def test_what_is_too_much_is_skipped_and_counted_and_what_waits_at_the_end_is_dr
         wait_for_any(futures)
 
     with monkeypatch.context() as patch:
-        patch.setattr(module, "wait_for_any", released)
+        patch.setattr(background, "wait_for_any", released)
         shadow.close()
     summary = shadow.summary()
     assert (summary.reports, summary.skipped, summary.dropped) == (1, 2, 2)
@@ -257,7 +258,7 @@ def test_no_thread_to_be_had_is_a_skip(ask: Ask, monkeypatch: pytest.MonkeyPatch
     def none(work: Any) -> Any:
         raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr(module, "start_thread", none)
+    monkeypatch.setattr(background, "start_thread", none)
     shadow = Shadow(reranker=UP, other=DOWN, share=1.0)
     assert len(ask(shadow)) == 4
     assert len(ask(shadow)) == 4

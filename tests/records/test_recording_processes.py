@@ -17,7 +17,7 @@ HEAD = """
 import os, sys
 import rag_rerank
 from rag_rerank import tagged
-from rag_rerank.records import recorder as queue
+from rag_rerank.execution import background as queue
 from rag_rerank.testing import ScriptedReranker
 
 reranker = ScriptedReranker()
