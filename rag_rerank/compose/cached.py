@@ -144,7 +144,7 @@ class Cached(WrapsReranker, PointwiseReranker):
             self._close_store()
 
     async def aclose(self) -> None:
-        """Do what `close` does without blocking the event loop, and release what belongs to it."""
+        """Do what `close` does without blocking the event loop, and release what belongs to the loop."""
         import asyncio
 
         try:

@@ -95,9 +95,8 @@ class BackgroundQueue(Generic[T]):
             while len(self._waiting) > started:
                 self._waiting.pop()
                 self.counts = replace(self.counts, dropped=self.counts.dropped + 1)
-            running = (
-                self._worker if self._worker_thread != threading.get_ident() else None
-            )  # it cannot wait for itself
+            own_thread = self._worker_thread == threading.get_ident()  # the worker cannot wait for itself
+            running = None if own_thread else self._worker
         if running is not None:
             wait_for_any([running])
 

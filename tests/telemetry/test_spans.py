@@ -122,7 +122,7 @@ async def test_a_call_is_one_reranker_span_with_the_names_of_openinference(obser
 
 def test_texts_query_and_metadata_are_told_with_consent_only(observed: Any) -> None:
     candidates = [Candidate("d", SECRET, metadata={"source": "s-1", "tuple": ("keys", 1)})]
-    observed.instrument(gen_ai=True, tags=("tenant",))
+    observed.instrument(tags=("tenant",))
     with tagged(tenant="t", user="user-that-nobody-may-know"):
         Cascade(stages=(Stage(reranker=scripted("a")), Stage(reranker=Billed()))).rerank(QUERY, candidates)
     for told in (QUERY, SECRET, "s-1", "user-that-nobody-may-know"):
@@ -146,7 +146,7 @@ def test_texts_that_no_exporter_could_encode_are_mended(observed: Any) -> None:
 
 
 def test_documents_beyond_the_bound_are_counted(observed: Any) -> None:
-    observed.instrument(max_documents=2, gen_ai=True)
+    observed.instrument(max_documents=2)
     scripted("r").rerank("q", ["a", "b", "c", "d", "e"], top_k=3)
     said = observed.attributes("rerank r")
     assert sorted(name for name in said if name.endswith("document.id")) == [
@@ -154,11 +154,10 @@ def test_documents_beyond_the_bound_are_counted(observed: Any) -> None:
     ]
     assert said["rag_rerank.input_documents.not_listed"] == 3
     assert said["rag_rerank.output_documents.not_listed"] == 1
-    assert said["gen_ai.rerank.scores"] == (0.0, 0.0)
 
 
 def test_what_an_sdk_keeps_by_default_is_enough_for_everything(observed: Any) -> None:
-    observed.instrument(texts=True, gen_ai=True, tags=("tenant",))
+    observed.instrument(texts=True, tags=("tenant",))
     many = [Candidate(f"d{i}", "text", 1.0, {"n": i}) for i in range(50)]
     with tagged(tenant="t"):
         Billed().rerank("q", many, top_k=20)
@@ -241,7 +240,7 @@ def test_of_an_error_that_is_not_ours_only_the_class_is_told(observed: Any) -> N
 
 
 def test_a_call_that_fails_says_what_it_was_given(observed: Any) -> None:
-    observed.instrument(gen_ai=True)
+    observed.instrument()
     with pytest.raises(AllFailed):
         Fallback(members=(Billed(error=RateLimited("no")), Billed(error=RateLimited("no")))).rerank("q", ["a"])
     said = dict(observed.spans[-1].attributes)
@@ -343,21 +342,6 @@ def test_a_shadow_hangs_below_the_call_and_is_no_second_reranking(observed: Any)
     assert [span.name for span in observed.spans if span.attributes[KIND] == RERANKER] == ["rerank shadow(live)"]
 
 
-def test_gen_ai_names_are_told_where_they_are_asked_for(observed: Any) -> None:
-    Billed().rerank("q", ["a", "b"])
-    observed.instrument(gen_ai=True)
-    Billed().rerank("q", ["a", "b"], top_k=1)
-    said = {name: value for name, value in observed.attributes("rerank billed:m-1").items() if "gen_ai" in name}
-    assert said == {
-        "gen_ai.operation.name": "rerank",
-        "gen_ai.request.model": "m-1",
-        "gen_ai.rerank.candidate.count": 2,
-        "gen_ai.rerank.top_n": 1,
-        "gen_ai.rerank.scores": (0.5,),
-        "gen_ai.usage.input_tokens": 40,
-    }
-
-
 def test_how_many_texts_were_cut_is_told_where_it_is_known(observed: Any) -> None:
     @dataclass(frozen=True, kw_only=True)
     class Cutting(ScriptedReranker):
@@ -418,7 +402,7 @@ def test_a_span_that_is_not_sampled_costs_no_attributes(observed: Any, monkeypat
 
     from rag_rerank.telemetry import spans
 
-    monkeypatch.setattr(spans, "facts", lambda *_: pytest.fail("nobody records this"))
+    monkeypatch.setattr(spans, "outcome_attributes", lambda *_: pytest.fail("nobody records this"))
     telemetry.instrument(tracer_provider=TracerProvider(sampler=ALWAYS_OFF), meter_provider=observed.meters)
     assert len(scripted("r").rerank("q", ["a"])) == 1
 
@@ -435,7 +419,7 @@ def test_what_fails_in_tracing_does_not_reach_the_call(
         raise RuntimeError("tracing is broken")
 
     if broken == "attributes":
-        monkeypatch.setattr(spans, "facts", fails)
+        monkeypatch.setattr(spans, "outcome_attributes", fails)
     else:
         owner = sdk.Tracer if broken == "start_span" else type(observed.tracers._active_span_processor)
         monkeypatch.setattr(owner, broken, fails)
