@@ -83,7 +83,7 @@ def measured(reranker: ScriptedReranker, asked: list[Candidate], rounds: int, fo
                 f"{(middle - plain) * 1e6:+.0f} µs, ratio {middle / plain:.3f}",
                 f"behind it {median(behind[way]) * 1e3:.2f} ms, {size / 1024:.0f} KiB a record",
             ]
-            assert traces.counts.lost == 0
+            assert traces.counts.losses == 0
         print("; ".join(facts), flush=True)
 
 

@@ -153,7 +153,7 @@ class _Comparisons:
         counts = self.queue.counts
         with self._lock:
             return ShadowSummary.of(
-                self._reports, skipped=counts.refused, dropped=counts.dropped, unheard=self._unheard
+                self._reports, skipped=counts.refusals, dropped=counts.drops, unheard=self._unheard
             )
 
 

@@ -25,12 +25,12 @@ class QueueCounts:
     """How many items a queue did not process.
 
     Args:
-        refused: Items that were not accepted, because too many were waiting, or no thread could be started.
-        dropped: Items that were accepted, and dropped by `BackgroundQueue.drop`.
+        refusals: Items that were not accepted, because too many were waiting, or no thread could be started.
+        drops: Items that were accepted, and dropped by `BackgroundQueue.drop`.
     """
 
-    refused: int = 0
-    dropped: int = 0
+    refusals: int = 0
+    drops: int = 0
 
 
 class BackgroundQueue(Generic[T]):
@@ -94,14 +94,14 @@ class BackgroundQueue(Generic[T]):
             started = 1 if self._busy and not self._in_process else 0  # items that the worker is about to take
             while len(self._waiting) > started:
                 self._waiting.pop()
-                self.counts = replace(self.counts, dropped=self.counts.dropped + 1)
+                self.counts = replace(self.counts, drops=self.counts.drops + 1)
             own_thread = self._worker_thread == threading.get_ident()  # the worker cannot wait for itself
             running = None if own_thread else self._worker
         if running is not None:
             wait_for_any([running])
 
     def _refuse(self) -> bool:
-        self.counts = replace(self.counts, refused=self.counts.refused + 1)
+        self.counts = replace(self.counts, refusals=self.counts.refusals + 1)
         return False
 
     def _run(self) -> None:

@@ -104,13 +104,13 @@ class Counts:
     Args:
         recorded: Calls whose record is in the file.
         skipped: Calls left out by ``share``.
-        lost: Calls whose record could not be written: disk full, file not writable, too many calls waiting.
+        losses: Calls whose record could not be written: disk full, file not writable, too many calls waiting.
         last_loss: Why the last one was lost.
     """
 
     recorded: int = 0
     skipped: int = 0
-    lost: int = 0
+    losses: int = 0
     last_loss: str | None = None
 
 
@@ -190,7 +190,7 @@ class Recorder:
 class EndedCall:
     """A call that has ended: the arguments of `record_of`, with the time as seconds since 1970."""
 
-    call: CallStarted
+    start: CallStarted
     ranking: Ranking | None
     error: BaseException | None
     id: str
@@ -240,16 +240,16 @@ class RecordWriter:
         with self._lock:
             self.counts = replace(self.counts, recorded=self.counts.recorded + len(lines) - len(losses))
 
-    def _line(self, ended: EndedCall) -> bytes:
-        call = replace(ended.call, tags={**self._tags, **ended.call.tags}) if self._tags else ended.call
-        time = datetime.fromtimestamp(ended.time, timezone.utc).isoformat(timespec="milliseconds")
+    def _line(self, call: EndedCall) -> bytes:
+        start = replace(call.start, tags={**self._tags, **call.start.tags}) if self._tags else call.start
+        time = datetime.fromtimestamp(call.time, timezone.utc).isoformat(timespec="milliseconds")
         record = record_of(
-            call, ended.ranking, ended.error, id=ended.id, time=time, seconds=ended.seconds, texts=self._texts
+            start, call.ranking, call.error, id=call.id, time=time, seconds=call.seconds, texts=self._texts
         )
         return record.to_line()
 
     def _note_loss(self, reason: str) -> None:
         with self._lock:
-            if not self.counts.lost:
+            if not self.counts.losses:
                 _log.warning("a record of a call is lost: %s (further losses are only counted)", reason)
-            self.counts = replace(self.counts, lost=self.counts.lost + 1, last_loss=reason)
+            self.counts = replace(self.counts, losses=self.counts.losses + 1, last_loss=reason)

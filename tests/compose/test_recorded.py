@@ -111,7 +111,7 @@ def test_a_file_of_something_else_stays_as_it_is(file: Path) -> None:
     with pytest.raises(ConfigError, match="holds something else"), Recorded(reranker=SCRIPTED, file=str(file)) as one:
         one.rerank("q", ["a"])
     assert file.read_text() == "something else\n"
-    assert (one.counts.recorded, one.counts.lost) == (0, 1)
+    assert (one.counts.recorded, one.counts.losses) == (0, 1)
 
 
 async def test_the_event_loop_does_not_wait_for_the_file(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:

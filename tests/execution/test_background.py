@@ -54,7 +54,7 @@ def test_items_are_processed_in_order_on_another_thread() -> None:
     queue.drop()
     queue.flush()
     assert work.items == list(range(len(work.items)))
-    assert len(work.items) + queue.counts.dropped == 50
+    assert len(work.items) + queue.counts.drops == 50
     assert work.items and threading.get_ident() not in work.threads
 
 
@@ -63,7 +63,7 @@ def test_items_beyond_the_bound_are_refused_and_counted(blocked: Work, max_waiti
     queue = BackgroundQueue(blocked, max_waiting=max_waiting)
     answers = [queue.offer(item) for item in range(max_waiting + 3)]
     assert answers == [True] * (max_waiting + 1) + [False] * 2
-    assert queue.counts == QueueCounts(refused=2)
+    assert queue.counts == QueueCounts(refusals=2)
     blocked.gate.release(1000)
     queue.flush()
     assert blocked.items == list(range(max_waiting + 1))
@@ -87,7 +87,7 @@ def test_drop_waits_for_what_runs_and_drops_the_rest(blocked: Work) -> None:
     assert blocked.started.acquire(timeout=30)
     blocked.gate.release()
     queue.drop()
-    assert blocked.items == [0] and queue.counts == QueueCounts(dropped=3)
+    assert blocked.items == [0] and queue.counts == QueueCounts(drops=3)
     blocked.gate.release()
     assert queue.offer(9)
     queue.flush()
@@ -104,7 +104,7 @@ def test_the_first_item_counts_as_running_before_its_thread_runs(monkeypatch: py
             queue.offer(item)
         queue.drop()
     queue.flush()
-    assert work.items == [0] and queue.counts == QueueCounts(dropped=2)
+    assert work.items == [0] and queue.counts == QueueCounts(drops=2)
 
 
 def test_the_work_itself_may_drop_what_waits() -> None:
@@ -126,7 +126,7 @@ def test_without_a_thread_an_item_is_refused(monkeypatch: pytest.MonkeyPatch) ->
     with monkeypatch.context() as patched:
         patched.setattr(background, "start_thread", no_thread)
         assert not queue.offer(1)
-        assert queue.counts == QueueCounts(refused=1)
+        assert queue.counts == QueueCounts(refusals=1)
     assert queue.offer(2)
     queue.flush()
     assert work.items == [2]
@@ -184,4 +184,4 @@ def test_it_waits_by_the_clock() -> None:
         clock.sleep(1.0)
         queue.drop()
         assert clock.now() == 100.0
-    assert done == [100.0] and queue.counts == QueueCounts(dropped=1)
+    assert done == [100.0] and queue.counts == QueueCounts(drops=1)

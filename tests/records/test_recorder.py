@@ -198,7 +198,7 @@ def test_metadata_that_is_no_json_is_named_and_loses_nothing_else(file: Path) ->
     with rag_rerank.recording(file, texts=True) as traces:
         SCRIPTED.rerank("q", [Candidate("x", "\udc80 a", metadata={"o": object(), "n": float("nan"), "k": 1})])
     (record,) = read(file)
-    assert traces.counts.lost == 0
+    assert traces.counts.losses == 0
     assert record.candidates[0].metadata == {"o": "<object>", "n": "<float>", "k": 1}
     assert record.candidates[0].text == "\udc80 a"
 
@@ -336,7 +336,7 @@ def test_a_full_disk_loses_records_whole_is_counted_and_logged_once(
                 assert SCRIPTED.rerank("q", ["a"])[0].text == "a"
             traces.flush()
         SCRIPTED.rerank("after", ["a"])
-    assert (traces.counts.recorded, traces.counts.lost) == (2, 3)
+    assert (traces.counts.recorded, traces.counts.losses) == (2, 3)
     assert traces.counts.last_loss == f"{file}: No space left on device"
     assert [record.query_sha256 for record in read(file)] == [digest("before"), digest("after")]
     assert len(caplog.records) == 1 and str(file) in caplog.text
@@ -371,7 +371,7 @@ def test_a_record_that_is_larger_than_a_file_may_be_is_lost(file: Path) -> None:
     with rag_rerank.recording(file, max_bytes=3000) as traces:
         SCRIPTED.rerank("q", [f"{i}" for i in range(100)])
         SCRIPTED.rerank("q", ["a"])
-    assert (traces.counts.recorded, traces.counts.lost) == (1, 1)
+    assert (traces.counts.recorded, traces.counts.losses) == (1, 1)
     assert "larger than max_bytes (3000)" in (traces.counts.last_loss or "")
     assert file.stat().st_size <= 3000
 
@@ -388,7 +388,7 @@ def test_calls_do_not_wait_for_a_writer_that_hangs(file: Path, monkeypatch: pyte
     with rag_rerank.recording(file) as traces:
         for _ in range(100):
             SCRIPTED.rerank("q", ["a"])
-        lost = traces.counts.lost
+        lost = traces.counts.losses
         go_on.set()
     assert 100 - recorder._AT_ONCE - 5 <= lost <= 95
     assert traces.counts.recorded + lost == 100 == len(list(read(file))) + lost
@@ -403,7 +403,7 @@ def test_a_record_that_cannot_be_made_is_counted(file: Path) -> None:
     with rag_rerank.recording(file, texts=True) as traces:
         SCRIPTED.rerank("q", [Candidate("x", "a", metadata=Odd())])
         SCRIPTED.rerank("q", ["a"])
-    assert (traces.counts.recorded, traces.counts.lost) == (1, 1)
+    assert (traces.counts.recorded, traces.counts.losses) == (1, 1)
     assert traces.counts.last_loss == "a record could not be made (RuntimeError)"
 
 

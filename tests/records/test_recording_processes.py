@@ -65,7 +65,7 @@ def test_several_processes_write_and_rotate_one_file(file: Path) -> None:
     script = """
 with rag_rerank.recording(file, max_bytes=20_000, keep=100) as traces:
     calls(sys.argv[2], 60)
-print(traces.counts.recorded, traces.counts.lost)
+print(traces.counts.recorded, traces.counts.losses)
 """
     running = [begin(script, file, name) for name in "abcd"]
     ends = [process.communicate() for process in running]
@@ -169,7 +169,7 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
 with rag_rerank.recording(file) as traces:
     calls("limited", 30)
 counts = traces.counts
-assert counts.recorded and counts.lost and counts.recorded + counts.lost == 30, counts
+assert counts.recorded and counts.losses and counts.recorded + counts.losses == 30, counts
 print(counts.recorded, counts.last_loss)
 """,
         file,
