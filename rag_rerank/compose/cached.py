@@ -204,7 +204,7 @@ class _Lookup:
         scores = [new.get(key) or self._stored[key] for key in self._keys]
         coverage = [score.coverage for score in scores if score.coverage is not None]
         if coverage and len(coverage) < len(scores):
-            raise self._bad("tells the coverage of some texts only")
+            raise self._bad("returned the coverage of some texts only")
         positions = list(self._missing.values())
         cached = sorted({*range(len(self._keys))} - {*positions})
         if cached:

@@ -152,9 +152,7 @@ class _Comparisons:
         """Return a summary of the reports that are kept, with the counts since the start."""
         counts = self.queue.counts
         with self._lock:
-            return ShadowSummary.of(
-                self._reports, skipped=counts.refusals, dropped=counts.drops, unheard=self._unheard
-            )
+            return ShadowSummary.of(self._reports, skipped=counts.refusals, dropped=counts.drops, unheard=self._unheard)
 
 
 def _run_all(comparisons: Sequence[Callable[[], None]]) -> None:

@@ -54,11 +54,11 @@ def recording(
 ) -> Recorder:
     """Record every call of this process inside a ``with`` block, as one line of JSON each.
 
-    A record holds the query, the result, and what every step said of every candidate (`Record`; docs/traces.md lists
-    its keys). Calls that fail are recorded too. Calls inside a composite are steps in its record, and get no records of
-    their own. No call waits for its record: records are built and written afterwards, on another thread. What goes
-    wrong there (a full disk) is counted, and logged once. Threads and processes may write to one file. A child process
-    records only what it asks for itself, except when it was forked inside the block.
+    A record holds the query, the result, and the scores of every step for every candidate (`Record`; docs/traces.md
+    lists its keys). Calls that fail are recorded too. Calls inside a composite are steps in its record, and get no
+    records of their own. No call waits for its record: records are built and written afterwards, on another thread.
+    What goes wrong there (a full disk) is counted, and logged once. Threads and processes may write to one file. A
+    child process does not record, unless it was forked inside the block or opens a block of its own.
 
     Args:
         file: The file that records are appended to, with ``FILE.lock`` beside it; only its owner may read them.
