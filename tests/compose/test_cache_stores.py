@@ -115,11 +115,11 @@ def test_a_forked_child_opens_its_own_connection(file: Path) -> None:
         child = os.fork()
         if child == 0:
             try:
-                found = cached.rerank("q", ["a"]).usage.cached
+                hits = cached.rerank("q", ["a"]).usage.cached
                 own = cached._store._opened.connection is not before
                 cached.rerank("q", ["of the child"])
                 cached.close()
-                os._exit(0 if found == 1 and own else 1)
+                os._exit(0 if hits == 1 and own else 1)
             finally:
                 os._exit(2)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

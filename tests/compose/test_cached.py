@@ -137,11 +137,11 @@ def test_the_ranking_is_the_one_without_a_cache_with_ties_and_copies(calls: list
     inner = ScriptedReranker(by_text={"a": 1.0, "b": 1.0, "c": -0.0, "é": 2.0})
     cached = Cached(reranker=inner, max_entries=3)
     for texts in calls:
-        plain, found = inner.rerank("q", texts), cached.rerank("q", texts)
-        assert [(h.id, h.score, h.raw_score, h.unscored) for h in found] == [
+        plain, cached_ranking = inner.rerank("q", texts), cached.rerank("q", texts)
+        assert [(h.id, h.score, h.raw_score, h.unscored) for h in cached_ranking] == [
             (h.id, h.score, h.raw_score, h.unscored) for h in plain
         ]
-        assert found.usage.texts + found.usage.cached == plain.usage.texts
+        assert cached_ranking.usage.texts + cached_ranking.usage.cached == plain.usage.texts
 
 
 @given(st.lists(st.tuples(st.text(max_size=3), st.text(max_size=3), st.text(max_size=3)), min_size=2, unique=True))
@@ -216,11 +216,11 @@ def test_a_fallback_moves_on_from_a_cached_member(ask: Ask) -> None:
     ],
 )
 def test_an_answer_that_cannot_be_trusted_is_never_kept(answer: Scores | None, message: str) -> None:
-    class Broken(Telling):
+    class InvalidScores(Telling):
         def score(self, query: str, texts: Sequence[str]) -> Scores:
             return answer if len(self.asked) == 0 else super().score(query, texts)
 
-    inner = Broken()
+    inner = InvalidScores()
     cached = Cached(reranker=inner)
     with pytest.raises(BadResponse, match=message):
         cached.rerank("q", ["a", "bb"])
@@ -330,11 +330,11 @@ def test_scores_older_than_the_ttl_are_asked_for_anew(path: str | None, monkeypa
     monkeypatch.setattr(cache_stores, "clock", lambda: now[0])
     with Cached(reranker=ScriptedReranker(), path=path, ttl=60.0) as cached:
         cached.rerank("q", ["a"])
-        found = []
+        counts = []
         for moment in (1060.0, 1061.0, 1120.0, 900.0):  # just fresh, too old, fresh since then, from the future
             now[0] = moment
-            found.append(cached.rerank("q", ["a"]).usage.cached)
-    assert found == [1, 0, 1, 0]
+            counts.append(cached.rerank("q", ["a"]).usage.cached)
+    assert counts == [1, 0, 1, 0]
 
 
 def test_memory_may_stand_before_a_file(tmp_path: Path) -> None:
@@ -416,7 +416,7 @@ def test_hashing_and_files_never_run_on_the_event_loop(tmp_path: Path, monkeypat
     loops: list[int] = []
     worked: list[tuple[str, int]] = []
 
-    def noted(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    def logged(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         def run(*arguments: Any) -> Any:
             worked.append((name, threading.get_ident()))
             return function(*arguments)
@@ -429,8 +429,8 @@ def test_hashing_and_files_never_run_on_the_event_loop(tmp_path: Path, monkeypat
             return self.score(query, texts)
 
     for name in ("__init__", "_open", "find", "put", "close"):
-        monkeypatch.setattr(FileStore, name, noted(name, getattr(FileStore, name)))
-    monkeypatch.setattr(module, "_keys", noted("keys", module._keys))
+        monkeypatch.setattr(FileStore, name, logged(name, getattr(FileStore, name)))
+    monkeypatch.setattr(module, "_keys", logged("keys", module._keys))
 
     async def ask() -> None:
         async with Cached(reranker=Native(), path=str(tmp_path / "scores.db")) as cached:

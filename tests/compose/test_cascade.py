@@ -75,8 +75,8 @@ def test_the_scale_is_the_last_stages() -> None:
 
 
 def test_a_stage_that_fails_fails_the_cascade_and_the_trace_says_where() -> None:
-    broken = ScriptedReranker(name="broken", error=RateLimited("slow down"))
-    whole = Cascade(stages=(Stage(reranker=ScriptedReranker(name="fine")), Stage(reranker=broken)))
+    failing = ScriptedReranker(name="broken", error=RateLimited("slow down"))
+    whole = Cascade(stages=(Stage(reranker=ScriptedReranker(name="fine")), Stage(reranker=failing)))
     for ask in (lambda: whole.rerank("q", TEXTS), lambda: asyncio.run(whole.arerank("q", TEXTS))):
         with pytest.raises(RateLimited) as caught:
             ask()
@@ -119,16 +119,16 @@ def test_members_in_a_list_are_closed_compared_and_hashed_like_those_in_a_tuple(
             closed.append(self.label)
 
     one, other = Closing(name="one"), Closing(name="other")
-    for listed, tupled in (
+    for with_list, with_tuple in (
         (
             Cascade(stages=[Stage(reranker=one), Stage(reranker=other)]),
             Cascade(stages=(Stage(reranker=one), Stage(reranker=other))),
         ),
         (Fallback(members=[one, other]), Fallback(members=(one, other))),
     ):
-        assert listed == tupled and hash(listed) == hash(tupled)
-        assert listed.children == (one, other)
-        listed.close()
+        assert with_list == with_tuple and hash(with_list) == hash(with_tuple)
+        assert with_list.children == (one, other)
+        with_list.close()
     assert closed == ["one", "other"] * 2
 
 

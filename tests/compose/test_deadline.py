@@ -68,8 +68,8 @@ def test_error_raises_what_a_fallback_takes_as_a_reason_to_move_on(world: Any) -
 def test_other_failures_are_not_hidden(world: Any, on_late: Any) -> None:
     for error in (AuthenticationError("key"), RateLimited("slow down")):
         whole = Deadline(reranker=Timed(seconds=1, error=error), seconds=3, on_late=on_late)
-        found, _ = world.timed(world.rank, whole, TEXTS)
-        assert type(found) is type(error)
+        ranking, _ = world.timed(world.rank, whole, TEXTS)
+        assert type(ranking) is type(error)
 
 
 def test_retries_stay_inside_the_time(world: Any) -> None:

@@ -55,9 +55,9 @@ def test_the_second_member_is_asked_when_the_first_is_slow(world: Any) -> None:
         "'unbounded'",
     )
     assert ranking.substituted and ranking.scale == "sigmoid"
-    abandoned, answered = ranking.trace.children
+    abandoned, winner = ranking.trace.children
     assert abandoned.error == "abandoned: others had answered; a provider may bill what it was sent"
-    assert answered.error is None
+    assert winner.error is None
 
 
 def test_a_first_member_that_answers_before_the_second_wins(world: Any) -> None:
@@ -197,5 +197,5 @@ def test_a_hedge_of_one_is_refused(count: int) -> None:
 
 def test_it_comes_from_config_and_goes_back() -> None:
     node = {"type": "hedge", "members": ["cohere", {"type": "voyage", "model": "rerank-2.5"}], "after": 0.25}
-    made = build(node)
-    assert build(to_config(made)) == made and isinstance(made, Hedge) and made.after == 0.25
+    hedge = build(node)
+    assert build(to_config(hedge)) == hedge and isinstance(hedge, Hedge) and hedge.after == 0.25

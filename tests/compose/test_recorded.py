@@ -118,11 +118,11 @@ async def test_the_event_loop_does_not_wait_for_the_file(file: Path, monkeypatch
     checked: list[int] = []
     check = RecordFile.check
 
-    def noted(self: RecordFile) -> None:
+    def log_thread(self: RecordFile) -> None:
         checked.append(threading.get_ident())
         check(self)
 
-    monkeypatch.setattr(RecordFile, "check", noted)
+    monkeypatch.setattr(RecordFile, "check", log_thread)
     reranker = Recorded(reranker=SCRIPTED, file=str(file))
     await reranker.arerank("q", ["a"])
     await reranker.aclose()

@@ -126,7 +126,7 @@ def test_the_answer_does_not_wait(ask: Ask, gated: Gated) -> None:
 
 
 def test_the_callers_time_does_not_limit_the_shadow_but_its_own_does(ask: Ask, gated: Gated) -> None:
-    seen: list[float] = []
+    limits: list[float] = []
 
     @dataclass(frozen=True, kw_only=True)
     class Asking(ScriptedReranker):
@@ -135,14 +135,14 @@ def test_the_callers_time_does_not_limit_the_shadow_but_its_own_does(ask: Ask, g
         def score(self, query: str, texts: Sequence[str]) -> Scores:
             from rag_rerank.execution.deadline import seconds_left
 
-            seen.append(seconds_left())
+            limits.append(seconds_left())
             return super().score(query, texts)
 
     ear = Ear()
     shadow = Shadow(reranker=UP, other=Asking(), share=1.0, timeout=5000.0, on_report=ear)
     ask(shadow, timeout=50.0)
     ear.wait()
-    assert 50 < seen[0] <= 5000
+    assert 50 < limits[0] <= 5000
     late = Shadow(reranker=UP, other=gated, share=1.0, timeout=0.01, on_report=ear)
     assert len(ask(late)) == 4
     ear.wait()
@@ -150,7 +150,7 @@ def test_the_callers_time_does_not_limit_the_shadow_but_its_own_does(ask: Ask, g
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "text"),
     [
         (BackendUnavailable("gone"), "BackendUnavailable: gone"),
         (ValueError("the text was: secret"), "ValueError"),
@@ -158,14 +158,14 @@ def test_the_callers_time_does_not_limit_the_shadow_but_its_own_does(ask: Ask, g
         (KeyboardInterrupt(), "KeyboardInterrupt"),
     ],
 )
-def test_a_failure_of_any_class_is_in_the_report_only(ask: Ask, error: Exception, told: str) -> None:
+def test_a_failure_of_any_class_is_in_the_report_only(ask: Ask, error: Exception, text: str) -> None:
     ear = Ear()
     shadow = Shadow(reranker=UP, other=ScriptedReranker(error=error), share=1.0, on_report=ear)
     for _ in range(2):
         assert [hit.text for hit in ask(shadow)] == TEXTS
         ear.wait()
     for report in ear.reports:
-        assert (report.other.error, report.rbo, report.tau, report.top_10) == (told, None, None, None)
+        assert (report.other.error, report.rbo, report.tau, report.top_10) == (text, None, None, None)
         assert report.other.scale is None
     summary = shadow.summary()
     assert (summary.reports, summary.failures, summary.rbo, summary.other_seconds) == (2, 2, None, None)
@@ -306,8 +306,8 @@ def test_ties_and_candidates_without_a_score(ask: Ask) -> None:
 def test_degraded_answers_of_either_side_are_told(ask: Ask) -> None:
     ear = Ear()
     down = ScriptedReranker(error=BackendUnavailable("gone"))
-    fallen = Fallback(members=(down, ScriptedReranker()))
-    ranking = ask(Shadow(reranker=UP, other=fallen, share=1.0, on_report=ear))
+    fallback = Fallback(members=(down, ScriptedReranker()))
+    ranking = ask(Shadow(reranker=UP, other=fallback, share=1.0, on_report=ear))
     ear.wait()
     assert not ranking.degraded
     assert ear.reports[0].other.degraded and ear.reports[0].other.substituted
@@ -318,9 +318,9 @@ def test_a_report_goes_through_json_and_holds_no_text(ask: Ask) -> None:
     ear = Ear()
     ask(Shadow(reranker=UP, other=DOWN, share=1.0, on_report=ear), ["a secret text", "another one"])
     ear.wait()
-    written = json.dumps(ear.reports[0].to_dict())
-    assert ShadowReport.from_dict(json.loads(written)) == ear.reports[0]
-    assert "secret" not in written
+    line = json.dumps(ear.reports[0].to_dict())
+    assert ShadowReport.from_dict(json.loads(line)) == ear.reports[0]
+    assert "secret" not in line
 
 
 def test_the_callers_time_limits_the_answer(gated: Gated) -> None:

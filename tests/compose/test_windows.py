@@ -111,11 +111,11 @@ def test_windows_cover_the_whole_text_in_order_and_each_alone_fits(
     text: str, room: int, overlap: int, counters: Sequence[Callable[[], Tokens]]
 ) -> None:
     rooms = [TextLimit(room, counter()) for counter in counters]
-    found = SplitText(text, rooms, overlap).windows
-    assert (found[0][0], found[-1][1]) == (0, len(text)) if text else not found
-    for (start, end), (next_start, next_end) in pairwise(found):
+    spans = SplitText(text, rooms, overlap).windows
+    assert (spans[0][0], spans[-1][1]) == (0, len(text)) if text else not spans
+    for (start, end), (next_start, next_end) in pairwise(spans):
         assert start < next_start <= end < next_end
-    for start, end in found:
+    for start, end in spans:
         assert not any(r.excess(text[start:end]) for r in rooms)
         if start:
             assert not ("\ud800" <= text[start - 1] <= "\udbff" and "\udc00" <= text[start] <= "\udfff")
@@ -123,22 +123,22 @@ def test_windows_cover_the_whole_text_in_order_and_each_alone_fits(
 
 @pytest.mark.parametrize("counter", [wordpiece, byte_level])
 def test_windows_are_cut_between_words_and_share_whole_words(counter: Callable[[], Tokens]) -> None:
-    found = SplitText(LONG, [TextLimit(40, counter())], 12).windows
+    spans = SplitText(LONG, [TextLimit(40, counter())], 12).windows
     words = set(LONG.split())
-    assert all(set(LONG[start:end].split()) <= words for start, end in found)
-    assert all(later < end for (_, end), (later, _) in pairwise(found))
+    assert all(set(LONG[start:end].split()) <= words for start, end in spans)
+    assert all(later < end for (_, end), (later, _) in pairwise(spans))
 
 
 def test_windows_are_filled() -> None:
-    found = SplitText(LONG, [TextLimit(40, wordpiece())], 10).windows
-    assert len(found) <= math.ceil(wordpiece().count(LONG) / 25)
+    spans = SplitText(LONG, [TextLimit(40, wordpiece())], 10).windows
+    assert len(spans) <= math.ceil(wordpiece().count(LONG) / 25)
 
 
 def test_no_window_begins_with_a_combining_mark() -> None:
     text = "e\u0301\u0302" * 50 + "👩\u200d👧" * 30
-    found = SplitText(text, [TextLimit(9, byte_level())], 3).windows
-    assert len(found) > 10
-    assert not any(text[start] in "\u0301\u0302\u200d" for start, _ in found)
+    spans = SplitText(text, [TextLimit(9, byte_level())], 3).windows
+    assert len(spans) > 10
+    assert not any(text[start] in "\u0301\u0302\u200d" for start, _ in spans)
 
 
 def test_a_character_that_fits_no_window_is_refused() -> None:
@@ -243,7 +243,7 @@ def test_a_prompt_counts_a_text_as_it_stands_behind_its_lead(tmp_path: Path) -> 
 
 
 def test_windows_keep_ids_metadata_and_first_stage_scores_whatever_the_ids_are(ask: Ask) -> None:
-    seen: list[Candidate] = []
+    received: list[Candidate] = []
 
     @dataclass(frozen=True, kw_only=True)
     class Watching(rag_rerank.Composite):
@@ -255,19 +255,19 @@ def test_windows_keep_ids_metadata_and_first_stage_scores_whatever_the_ids_are(a
         def _plan(self, query: str, candidates: tuple[Candidate, ...]) -> Any:
             from rag_rerank.execution.plan import Call, PlanResult
 
-            seen.extend(candidates)
+            received.extend(candidates)
             ranking = yield Call(self.inner, query, candidates)
             return PlanResult(ranking.hits, ranking.scale)
 
     ids = ["a", "a#1", "a##1", "a#", "#"]
-    given = [Candidate(id, LONG if id != "a#1" else "short", 0.5, {"source": id}) for id in ids]
-    ranking = ask(windows(Watching(inner=ScriptedReranker())), given)
-    assert len({c.id for c in seen}) == len(seen) > 50
-    assert all(c.score == 0.5 for c in seen)
-    assert {c.metadata["source"] for c in seen} == set(ids)
-    assert [hit.candidate for hit in ranking] == given
-    assert all(hit.candidate is own for hit, own in zip(ranking, given, strict=True))
-    assert next(c for c in seen if c.text == "short") is given[1]
+    candidates = [Candidate(id, LONG if id != "a#1" else "short", 0.5, {"source": id}) for id in ids]
+    ranking = ask(windows(Watching(inner=ScriptedReranker())), candidates)
+    assert len({c.id for c in received}) == len(received) > 50
+    assert all(c.score == 0.5 for c in received)
+    assert {c.metadata["source"] for c in received} == set(ids)
+    assert [hit.candidate for hit in ranking] == candidates
+    assert all(hit.candidate is own for hit, own in zip(ranking, candidates, strict=True))
+    assert next(c for c in received if c.text == "short") is candidates[1]
 
 
 def scored(reranker: Reranker, text: str) -> list[str]:

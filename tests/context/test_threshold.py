@@ -35,11 +35,11 @@ def test_on_another_scale_it_is_not_applied_and_a_note_says_so() -> None:
     )
 
 
-@pytest.mark.parametrize(("scale", "kept"), [("sigmoid", 2), ("calibrated", 1)])
-def test_scores_of_a_substitute_are_compared_only_where_they_are_calibrated(scale: Scale, kept: int) -> None:
+@pytest.mark.parametrize(("scale", "count"), [("sigmoid", 2), ("calibrated", 1)])
+def test_scores_of_a_substitute_are_compared_only_where_they_are_calibrated(scale: Scale, count: int) -> None:
     ranking = ranking_of(["a", "b"], scores=[0.9, 0.1], scale=scale, degraded=("b answered for a",))
     context = pack(replace(ranking, substituted=True), min_score=0.5, min_score_scale=scale)
-    assert len(context) == kept
+    assert len(context) == count
     assert context.degraded == ("b answered for a",)
     if scale == "sigmoid":
         assert "another reranker answered" in context.notes[0]

@@ -24,11 +24,11 @@ class Counting(Tokens):
 
 
 def filled(texts: list[str], budget: Budget) -> list[str]:
-    kept: list[str] = []
+    texts_kept: list[str] = []
     for text in texts:
-        if budget.fits([*kept, text]):
-            kept.append(text)
-    return kept
+        if budget.fits([*texts_kept, text]):
+            texts_kept.append(text)
+    return texts_kept
 
 
 @pytest.mark.parametrize("separator", ["\n\n", ". ", ""])

@@ -55,10 +55,10 @@ def every(file: Path) -> list[Record]:
 
 
 def who(records: list[Record]) -> dict[str, list[int]]:
-    found: dict[str, list[int]] = {}
+    calls: dict[str, list[int]] = {}
     for record in records:
-        found.setdefault(record.tags["who"], []).append(record.tags["i"])
-    return found
+        calls.setdefault(record.tags["who"], []).append(record.tags["i"])
+    return calls
 
 
 def test_several_processes_write_and_rotate_one_file(file: Path) -> None:

@@ -125,9 +125,9 @@ class VirtualClock(execution_clock.Clock):
                 return
             self._now = max(self._now, min(wakes))
             ready = self._ready()
-        chosen = self._random.choice(ready)
-        self._parked.remove(chosen)
-        chosen.turn.set()
+        one = self._random.choice(ready)
+        self._parked.remove(one)
+        one.turn.set()
 
     def _ready(self) -> list[_Parked]:
         return [one for one in self._parked if (one.wake is not None and one.wake <= self._now) or one.until()]
@@ -181,16 +181,16 @@ class _Selector(selectors.DefaultSelector):
         self._loop = loop
 
     def select(self, timeout: float | None = None) -> Any:
-        found: list[Any] = super().select(0)
-        if found or (timeout is not None and timeout <= 0):
-            return found
+        events: list[Any] = super().select(0)
+        if events or (timeout is not None and timeout <= 0):
+            return events
         clock = self._loop.clock
         if self._loop.real:
             clock.park(lambda: True, None)  # others may go on meanwhile
-            found = super().select(REAL)
-            if not found:
+            events = super().select(REAL)
+            if not events:
                 raise Deadlock(f"nothing has come from a socket within {REAL:g} s")
-            return found
+            return events
         wake = None if timeout is None else clock.now() + timeout
         look = super().select
         clock.park(lambda: bool(look(0)), wake)

@@ -33,10 +33,10 @@ class World:
         """Return what a call gives or raises, and the time it took."""
         began = self.clock.now()
         try:
-            found = call(*args, **options)
+            outcome = call(*args, **options)
         except Exception as error:
-            found = error
-        return found, self.clock.now() - began
+            outcome = error
+        return outcome, self.clock.now() - began
 
     def settle(self) -> None:
         """Let everything that was begun come to its end."""

@@ -14,7 +14,7 @@ from opentelemetry.trace import Tracer
 from rag_rerank import telemetry
 
 
-class Begun(SpanProcessor):
+class StartCounter(SpanProcessor):
     """Counts the spans that begin."""
 
     def __init__(self) -> None:
@@ -29,7 +29,7 @@ class Observed:
 
     def __init__(self) -> None:
         self._exporter = InMemorySpanExporter()
-        self._begun = Begun()
+        self._begun = StartCounter()
         self.tracers = TracerProvider()
         self.tracers.add_span_processor(self._begun)
         self.tracers.add_span_processor(SimpleSpanProcessor(self._exporter))
@@ -53,8 +53,8 @@ class Observed:
         return spans
 
     def span(self, name: str) -> ReadableSpan:
-        [found] = [span for span in self.spans if span.name == name]
-        return found
+        [match] = [span for span in self.spans if span.name == name]
+        return match
 
     def attributes(self, name: str) -> dict[str, Any]:
         return dict(self.span(name).attributes or {})
@@ -73,11 +73,11 @@ class Observed:
     def values(self, metric: str, *by: str) -> dict[Any, Any]:
         """The sums of a metric by the values of attributes."""
         points = self.points(metric)
-        found: dict[Any, Any] = {}
+        sums: dict[Any, Any] = {}
         for point in points:
             key = tuple(point.attributes.get(f"rag_rerank.{name}") for name in by)
-            found[key] = found.get(key, 0) + (point.sum if hasattr(point, "sum") else point.value)
-        return found
+            sums[key] = sums.get(key, 0) + (point.sum if hasattr(point, "sum") else point.value)
+        return sums
 
     @property
     def everything(self) -> str:

@@ -125,16 +125,16 @@ def test_texts_query_and_metadata_are_told_with_consent_only(observed: Any) -> N
     observed.instrument(tags=("tenant",))
     with tagged(tenant="t", user="user-that-nobody-may-know"):
         Cascade(stages=(Stage(reranker=scripted("a")), Stage(reranker=Billed()))).rerank(QUERY, candidates)
-    for told in (QUERY, SECRET, "s-1", "user-that-nobody-may-know"):
-        assert told not in observed.everything
+    for secret in (QUERY, SECRET, "s-1", "user-that-nobody-may-know"):
+        assert secret not in observed.everything
     observed.instrument(texts=True)
     Billed().rerank(QUERY, candidates, top_k=1)
-    said = dict(observed.spans[-1].attributes)
-    assert said[RerankerAttributes.RERANKER_QUERY] == said[SpanAttributes.INPUT_VALUE] == QUERY
-    assert said[SpanAttributes.INPUT_MIME_TYPE] == OpenInferenceMimeTypeValues.TEXT.value
+    attributes = dict(observed.spans[-1].attributes)
+    assert attributes[RerankerAttributes.RERANKER_QUERY] == attributes[SpanAttributes.INPUT_VALUE] == QUERY
+    assert attributes[SpanAttributes.INPUT_MIME_TYPE] == OpenInferenceMimeTypeValues.TEXT.value
     for way in (RerankerAttributes.RERANKER_INPUT_DOCUMENTS, RerankerAttributes.RERANKER_OUTPUT_DOCUMENTS):
-        assert said[document(way, 0, DocumentAttributes.DOCUMENT_CONTENT)] == SECRET
-        metadata = json.loads(said[document(way, 0, DocumentAttributes.DOCUMENT_METADATA)])
+        assert attributes[document(way, 0, DocumentAttributes.DOCUMENT_CONTENT)] == SECRET
+        metadata = json.loads(attributes[document(way, 0, DocumentAttributes.DOCUMENT_METADATA)])
         assert metadata == {"source": "s-1", "tuple": ["keys", 1]}
 
 
@@ -148,12 +148,12 @@ def test_texts_that_no_exporter_could_encode_are_mended(observed: Any) -> None:
 def test_documents_beyond_the_bound_are_counted(observed: Any) -> None:
     observed.instrument(max_documents=2)
     scripted("r").rerank("q", ["a", "b", "c", "d", "e"], top_k=3)
-    said = observed.attributes("rerank r")
-    assert sorted(name for name in said if name.endswith("document.id")) == [
+    attributes = observed.attributes("rerank r")
+    assert sorted(name for name in attributes if name.endswith("document.id")) == [
         f"reranker.{way}_documents.{i}.document.id" for way in ("input", "output") for i in (0, 1)
     ]
-    assert said["rag_rerank.input_documents.not_listed"] == 3
-    assert said["rag_rerank.output_documents.not_listed"] == 1
+    assert attributes["rag_rerank.input_documents.not_listed"] == 3
+    assert attributes["rag_rerank.output_documents.not_listed"] == 1
 
 
 def test_what_an_sdk_keeps_by_default_is_enough_for_everything(observed: Any) -> None:
@@ -243,9 +243,9 @@ def test_a_call_that_fails_says_what_it_was_given(observed: Any) -> None:
     observed.instrument()
     with pytest.raises(AllFailed):
         Fallback(members=(Billed(error=RateLimited("no")), Billed(error=RateLimited("no")))).rerank("q", ["a"])
-    said = dict(observed.spans[-1].attributes)
-    assert said["reranker.input_documents.0.document.id"] == "0" and said["error.type"] == "AllFailed"
-    assert not [name for name in said if name.startswith("reranker.output") or name == "rag_rerank.scale"]
+    attributes = dict(observed.spans[-1].attributes)
+    assert attributes["reranker.input_documents.0.document.id"] == "0" and attributes["error.type"] == "AllFailed"
+    assert not [name for name in attributes if name.startswith("reranker.output") or name == "rag_rerank.scale"]
 
 
 def test_a_hedge_that_lost_ends_its_span_once_however_late(observed: Any, world: Any, caplog: Any) -> None:
@@ -262,16 +262,16 @@ def test_a_hedge_that_lost_ends_its_span_once_however_late(observed: Any, world:
 
 async def test_a_cancelled_call_ends_its_spans(observed: Any, caplog: Any) -> None:
     observed.instrument()
-    begun = asyncio.Event()
+    started = asyncio.Event()
 
     class Waiting(ScriptedReranker):
         async def ascore(self, query: str, texts: Sequence[str]) -> Scores:
-            begun.set()
+            started.set()
             await asyncio.Event().wait()
             raise AssertionError
 
     call = asyncio.ensure_future(Cascade(stages=(Stage(reranker=Waiting(name="w")),)).arerank("q", ["a"]))
-    await begun.wait()
+    await started.wait()
     call.cancel()
     with pytest.raises(asyncio.CancelledError):
         await call
@@ -308,7 +308,7 @@ def test_a_call_that_is_closed_in_another_context_ends_its_span_in_silence(obser
 async def test_calls_side_by_side_do_not_mix(observed: Any) -> None:
     observed.instrument()
 
-    def asked(n: int) -> None:
+    def rank_in_thread(n: int) -> None:
         with observed.tracer.start_as_current_span(f"thread {n}"):
             Cascade(name=f"c{n}", stages=(Stage(reranker=scripted(f"leaf {n}")),)).rerank("q", ["a"])
 
@@ -317,7 +317,7 @@ async def test_calls_side_by_side_do_not_mix(observed: Any) -> None:
             await Cascade(name=f"c{n}", stages=(Stage(reranker=scripted(f"leaf {n}")),)).arerank("q", ["a"])
 
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(asked, range(30)))
+        list(pool.map(rank_in_thread, range(30)))
     await asyncio.gather(*map(aasked, range(30, 60)))
     for n in range(60):
         assert observed.parents[f"rerank leaf {n}"] == f"rerank c{n}"
@@ -407,9 +407,9 @@ def test_a_span_that_is_not_sampled_costs_no_attributes(observed: Any, monkeypat
     assert len(scripted("r").rerank("q", ["a"])) == 1
 
 
-@pytest.mark.parametrize("broken", ["start_span", "on_end", "attributes"])
+@pytest.mark.parametrize("part", ["start_span", "on_end", "attributes"])
 def test_what_fails_in_tracing_does_not_reach_the_call(
-    observed: Any, monkeypatch: pytest.MonkeyPatch, caplog: Any, broken: str
+    observed: Any, monkeypatch: pytest.MonkeyPatch, caplog: Any, part: str
 ) -> None:
     from opentelemetry.sdk import trace as sdk
 
@@ -418,11 +418,11 @@ def test_what_fails_in_tracing_does_not_reach_the_call(
     def fails(*_: Any, **__: Any) -> Any:
         raise RuntimeError("tracing is broken")
 
-    if broken == "attributes":
+    if part == "attributes":
         monkeypatch.setattr(spans, "outcome_attributes", fails)
     else:
-        owner = sdk.Tracer if broken == "start_span" else type(observed.tracers._active_span_processor)
-        monkeypatch.setattr(owner, broken, fails)
+        owner = sdk.Tracer if part == "start_span" else type(observed.tracers._active_span_processor)
+        monkeypatch.setattr(owner, part, fails)
     observed.instrument()
     with caplog.at_level(logging.ERROR, "rag_rerank"):
         ranking = scripted("r", by_text={"b": 1.0}).rerank("q", ["a", "b"])
@@ -430,5 +430,5 @@ def test_what_fails_in_tracing_does_not_reach_the_call(
     assert [record.message for record in caplog.records] == ["an observer of calls raised"]
     assert not trace.get_current_span().get_span_context().is_valid
     assert observed.values("rag_rerank.candidates") == {(): 2}
-    if broken == "attributes":
+    if part == "attributes":
         assert observed.attributes("rerank r") == {KIND: RERANKER}
