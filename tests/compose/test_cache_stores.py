@@ -1,4 +1,4 @@
-"""The cache's file: shared by processes, refused when it is something else, and harmless when the disk is full."""
+"""The cache's file: processes share it, a foreign file is refused, and a full disk costs no score."""
 
 import os
 import sqlite3

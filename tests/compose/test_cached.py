@@ -1,4 +1,4 @@
-"""Cached: the same ranking for less work, and never a score of another engine."""
+"""Cached: the same ranking for less work, and never a score of another reranker."""
 
 import asyncio
 import math
@@ -55,15 +55,15 @@ def path(request: pytest.FixtureRequest, tmp_path: Path) -> str | None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Telling(PointwiseReranker):
-    """Scores a text by its length, reads ten characters of it, and tells what a provider would tell."""
+class ProviderLike(PointwiseReranker):
+    """Scores a text by its length, reads ten characters of it, and returns what a provider returns."""
 
     kind: ClassVar[str] = "telling"
 
     answers_on: Scale = "unbounded"
     on_overflow: str = "truncate"
     answer: Scores | None = field(default=None, metadata={"live": True})
-    asked: list[tuple[str, ...]] = field(default_factory=list, init=False, compare=False, metadata={"live": True})
+    requests: list[tuple[str, ...]] = field(default_factory=list, init=False, compare=False, metadata={"live": True})
 
     @property
     def why_not_cacheable(self) -> None:
@@ -74,7 +74,7 @@ class Telling(PointwiseReranker):
         return "unbounded"
 
     def score(self, query: str, texts: Sequence[str]) -> Scores:
-        self.asked.append(tuple(texts))
+        self.requests.append(tuple(texts))
         if self.answer is not None:
             return self.answer
         if self.on_overflow == "error":
@@ -155,7 +155,7 @@ def test_the_border_between_query_and_text_counts() -> None:
 
 
 def test_coverage_requests_failures_and_notes_of_the_reranker_are_kept(ask: Ask, path: str | None) -> None:
-    with Cached(reranker=Telling(), path=path) as cached:
+    with Cached(reranker=ProviderLike(), path=path) as cached:
         with pytest.warns(TruncationWarning, match="1 of 2 texts"):
             first = ask(cached, ["short", "much too long"])
         assert (first.trace.attempts, first.trace.failures) == (3, ("503",))
@@ -173,7 +173,7 @@ def test_coverage_requests_failures_and_notes_of_the_reranker_are_kept(ask: Ask,
 
 
 def test_a_text_that_may_not_be_cut_is_refused_by_its_own_id_also_beside_kept_ones(ask: Ask, path: str | None) -> None:
-    cutting, refusing = Telling(), Telling(on_overflow="error")
+    cutting, refusing = ProviderLike(), ProviderLike(on_overflow="error")
     with Cached(reranker=cutting, path=path) as lenient, pytest.warns(TruncationWarning):
         ask(lenient, ["much too long"])
     with Cached(reranker=refusing, path=path) as strict:
@@ -183,7 +183,7 @@ def test_a_text_that_may_not_be_cut_is_refused_by_its_own_id_also_beside_kept_on
             ask(strict, candidates)
         assert caught.value.trace is not None and caught.value.trace.step == "cached(telling)"
         ask(strict, ["a", "b"])
-    assert refusing.asked == [("a", "b"), ("c", "much too long")]
+    assert refusing.requests == [("a", "b"), ("c", "much too long")]
 
 
 def test_a_failure_keeps_its_trace_and_loses_nothing(ask: Ask, tmp_path: Path) -> None:
@@ -216,20 +216,20 @@ def test_a_fallback_moves_on_from_a_cached_member(ask: Ask) -> None:
     ],
 )
 def test_an_answer_that_cannot_be_trusted_is_never_kept(answer: Scores | None, message: str) -> None:
-    class InvalidScores(Telling):
+    class InvalidScores(ProviderLike):
         def score(self, query: str, texts: Sequence[str]) -> Scores:
-            return answer if len(self.asked) == 0 else super().score(query, texts)
+            return answer if len(self.requests) == 0 else super().score(query, texts)
 
     inner = InvalidScores()
     cached = Cached(reranker=inner)
     with pytest.raises(BadResponse, match=message):
         cached.rerank("q", ["a", "bb"])
-    inner.asked.append(())
+    inner.requests.append(())
     assert cached.rerank("q", ["a", "bb"]).usage.texts == 2
 
 
 def test_coverage_of_some_texts_only_is_refused_rather_than_lost() -> None:
-    inner = Telling()
+    inner = ProviderLike()
     cached = Cached(reranker=inner)
     cached.rerank("q", ["a"])
     object.__setattr__(inner, "answer", Scores([1.0], "unbounded"))
@@ -257,7 +257,7 @@ def test_refusals_in_a_config_have_their_whole_path() -> None:
 
 
 def test_a_class_that_promises_nothing_and_a_listwise_reranker_are_refused() -> None:
-    class Silent(Telling):
+    class Silent(ProviderLike):
         why_not_cacheable = PointwiseReranker.why_not_cacheable  # type: ignore[assignment]
 
     with pytest.raises(ConfigError, match="does not promise that a score depends on the query and its text alone"):

@@ -1,4 +1,4 @@
-"""Calibrated: the ranking stays, the scores become probabilities, and no map is used for what it is not for."""
+"""Calibrated: the order stays, scores become probabilities, and no map is used for another reranker."""
 
 import asyncio
 import json
@@ -44,7 +44,7 @@ DOWN = ScriptedReranker(name="down", answers_on="sigmoid", error=BackendUnavaila
 
 
 def scripted(*scores: float, scale: Scale = "sigmoid", name: str | None = None) -> ScriptedReranker:
-    """Scores the texts "0", "1", "2" ... so."""
+    """Return a reranker with these scores of the texts "0", "1", "2" ..."""
     return ScriptedReranker(by_text={str(i): score for i, score in enumerate(scores)}, answers_on=scale, name=name)
 
 

@@ -1,4 +1,4 @@
-"""A calibration map: it rises, it is checked, and it comes back from its file as it was."""
+"""A calibration map: it rises, its values are checked, and its file gives it back unchanged."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""Cascade: fewer candidates at each stage, and none lost."""
+"""Cascade: each stage gets fewer candidates, and none is lost."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""Deadline: a total time, and each of the three things that may be done when it is up."""
+"""Deadline: a limit for the total time, and the three ways to end when it is over."""
 
 from __future__ import annotations
 
@@ -249,7 +249,7 @@ def test_a_config_within_itself_is_an_error_with_its_file(tmp_path: Any) -> None
 
 
 class Sudden(ScriptedReranker):
-    """A second a text, and suddenly an hour."""
+    """Takes a second a text, and an hour from some call on."""
 
     def __init__(self, slow_from: int) -> None:
         super().__init__(name="sudden", by_text=BY_TEXT)
@@ -268,7 +268,7 @@ class Sudden(ScriptedReranker):
 
 
 class Failing(Sudden):
-    """A second a text, and suddenly no more."""
+    """Takes a second a text, and fails from some call on."""
 
     def _seconds(self, texts: Any) -> float:
         if len(self.calls) >= self.__dict__["slow_from"]:

@@ -1,4 +1,4 @@
-"""Fallback: the next member when one is unavailable, and never in silence."""
+"""Fallback: the next member when one is unavailable, always marked as degraded."""
 
 import asyncio
 from collections.abc import Callable

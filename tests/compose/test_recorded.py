@@ -1,4 +1,4 @@
-"""Recorded: a config that writes down what passes, wherever it stands."""
+"""Recorded: writes a record of each call of its reranker, at the top and inside composites."""
 
 import asyncio
 import pickle

@@ -1,4 +1,4 @@
-"""Windows: nothing of a long text is left unread, and what came of its windows is told as it is."""
+"""Windows: a long text is read whole, and its hit says which windows were scored."""
 
 import asyncio
 import json
@@ -413,7 +413,7 @@ def test_dividing_keeps_the_time_of_the_call(world: str) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Cutting(PointwiseReranker):
-    """Reads the first half of every text, whatever it was told."""
+    """Reads the first half of every text."""
 
     kind: ClassVar[str] = "cutting"
     scale = "relevance"  # type: ignore[assignment]

@@ -1,4 +1,4 @@
-"""What holds for every ranking, every tokenizer and every option."""
+"""Properties of packing that hold for every ranking, tokenizer and option."""
 
 import hashlib
 from collections.abc import Callable
@@ -19,7 +19,7 @@ BYTES = tokens(tiny_encoding())
 
 
 def unruly(text: str) -> int:
-    """Count what neither adds up nor grows with the text."""
+    """Return a count that neither adds up nor grows with the text."""
     return int.from_bytes(hashlib.sha256(text.encode("utf-8", "replace")).digest()[:1], "big") if text else 0
 
 

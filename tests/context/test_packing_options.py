@@ -1,4 +1,4 @@
-"""Options are checked where they are given, carried by configs, and never hold what was loaded."""
+"""The options are checked in the constructor, go through a config, and pickle without loaded state."""
 
 import math
 import pickle

@@ -1,4 +1,4 @@
-"""What is chosen: within the budget, without duplicates, unlike each other, not all from one source."""
+"""Which hits are kept: within the budget, without duplicates, diverse, and not all of one source."""
 
 import math
 from dataclasses import replace
@@ -104,7 +104,7 @@ def test_diversity_prefers_what_is_unlike_and_leaves_the_reading_order() -> None
 
 
 def test_marginal_relevance_weighs_as_the_formula_says() -> None:
-    """At lambda, "up" has lambda * 0.75 - (1 - lambda) * 1 and "east" has 0: the turn is at lambda = 4/7."""
+    """At lambda, "up" has lambda * 0.75 - (1 - lambda) * 1 and "east" has 0: they are equal at lambda = 4/7."""
     ranking = ranking_of(["north", "up", "east"], scores=[0.9, 0.8, 0.5])
     for diversity, second in ((3 / 7 - 0.01, "d2"), (3 / 7 + 0.01, "d3")):
         assert ids(pack(ranking, top_k=2, similarity=embed, diversity=diversity))[1] == second

@@ -1,4 +1,4 @@
-"""A threshold applies to the scale that it was written for, and says so where it does not apply."""
+"""A threshold is applied on its own scale only; where it is not applied, a note says so."""
 
 from dataclasses import replace
 

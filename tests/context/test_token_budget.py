@@ -1,4 +1,4 @@
-"""Guessing from the texts' own counts gives what counting every time gives, for a fraction of the counting."""
+"""Guesses from the texts' own counts decide like counting every time, with a fraction of the counts."""
 
 from collections.abc import Callable
 from random import Random
@@ -13,7 +13,7 @@ WORDS = ["hello", "world.", "K2", "is", "8,611", "metres", "high.", "Größe", "
 
 
 class Counting(Tokens):
-    """Remembers how much it had to read."""
+    """Adds up how many characters it counted."""
 
     def __init__(self, inner: Tokens) -> None:
         self.inner, self.characters = inner, 0

@@ -1,4 +1,4 @@
-"""Reading records: every line is a record or is told."""
+"""Reading records: every line is a record, or is reported."""
 
 import gzip
 import json

@@ -1,4 +1,4 @@
-"""Recording in one process: every call once, whole, and nothing of it in the call's way."""
+"""Recording in one process: every call once and whole, and no call waits for it."""
 
 import asyncio
 import errno

@@ -1,4 +1,4 @@
-"""Recording in many processes: forked, spawned, killed, and ended without a word."""
+"""Recording in many processes: forked, spawned, killed, and ended without closing."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""Metrics: what is counted, once, and by which attributes."""
+"""Metrics: what is counted, and with which attributes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from rag_rerank.testing import ScriptedReranker
 
 
 class Billed(ScriptedReranker):
-    """Sends a bill: tokens that were counted, and a guess of what they cost."""
+    """Returns a usage: counted tokens, and an estimated cost."""
 
     def score(self, query: str, texts: Sequence[str]) -> Scores:
         scores = super().score(query, texts)

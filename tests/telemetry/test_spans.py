@@ -1,4 +1,4 @@
-"""Spans: what they say, how they hang together, and what they never say."""
+"""Spans: their attributes, their parents, and what is never in them."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ SECRET = "text-that-nobody-may-read"
 
 @dataclass(frozen=True, kw_only=True)
 class Billed(PointwiseReranker):
-    """A provider's reranker that reads texts in part and sends a bill; raises what it is told to."""
+    """Like a provider: reads texts in part, and returns a usage with a cost; or raises an error."""
 
     kind: ClassVar[str] = "billed"
     model: str = "m-1"
