@@ -51,7 +51,7 @@ def store(file: Path) -> Iterator[FileStore]:
     opened.close()
 
 
-def test_what_is_kept_is_found_again_exactly(store: FileStore, file: Path) -> None:
+def test_stored_scores_are_found_again_exactly(store: FileStore, file: Path) -> None:
     scores = {key(i): StoredScore(value, coverage) for i, (value, coverage) in enumerate(EXACT)}
     notes: list[str] = []
     store.put(scores, notes)

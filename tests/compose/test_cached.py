@@ -104,7 +104,7 @@ def test_a_second_call_asks_for_nothing_and_ranks_the_same(ask: Ask, path: str |
     assert second.scale == "sigmoid"
 
 
-def test_only_what_is_missing_is_asked_for(ask: Ask, path: str | None) -> None:
+def test_only_missing_texts_are_scored(ask: Ask, path: str | None) -> None:
     inner = ScriptedReranker(by_text={"a": 1.0, "b": 2.0, "c": 3.0})
     with Cached(reranker=inner, path=path) as cached:
         ask(cached, ["a", "b"])
@@ -114,7 +114,7 @@ def test_only_what_is_missing_is_asked_for(ask: Ask, path: str | None) -> None:
     assert (ranking.usage.texts, ranking.usage.cached) == (2, 2)
 
 
-def test_copies_of_a_text_in_one_call_are_asked_for_once(ask: Ask, path: str | None) -> None:
+def test_copies_of_a_text_in_one_call_are_scored_once(ask: Ask, path: str | None) -> None:
     inner = ScriptedReranker(by_text={"a": 1.0})
     with Cached(reranker=inner, path=path) as cached:
         ranking = ask(cached, ["b", "a", "b", "a", "b"])
@@ -172,7 +172,7 @@ def test_coverage_requests_failures_and_notes_of_the_reranker_are_kept(ask: Ask,
         assert second.trace.notes == ("by estimate", "2 of 3 scores came from the cache")
 
 
-def test_a_text_that_may_not_be_cut_is_refused_by_its_own_id_also_beside_kept_ones(ask: Ask, path: str | None) -> None:
+def test_a_too_long_text_is_named_by_its_own_id_also_beside_cached_ones(ask: Ask, path: str | None) -> None:
     cutting, refusing = ProviderLike(), ProviderLike(on_overflow="error")
     with Cached(reranker=cutting, path=path) as lenient, pytest.warns(TruncationWarning):
         ask(lenient, ["much too long"])
@@ -215,7 +215,7 @@ def test_a_fallback_moves_on_from_a_cached_member(ask: Ask) -> None:
         (None, "gave NoneType instead of Scores"),
     ],
 )
-def test_an_answer_that_cannot_be_trusted_is_never_kept(answer: Scores | None, message: str) -> None:
+def test_an_invalid_answer_is_never_stored(answer: Scores | None, message: str) -> None:
     class InvalidScores(ProviderLike):
         def score(self, query: str, texts: Sequence[str]) -> Scores:
             return answer if len(self.requests) == 0 else super().score(query, texts)
@@ -325,7 +325,7 @@ def test_the_least_recently_used_go_first(path: str | None, monkeypatch: pytest.
         assert hits("a") == 0
 
 
-def test_scores_older_than_the_ttl_are_asked_for_anew(path: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scores_older_than_the_ttl_are_not_used(path: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
     now = [1000.0]
     monkeypatch.setattr(cache_stores, "clock", lambda: now[0])
     with Cached(reranker=ScriptedReranker(), path=path, ttl=60.0) as cached:
@@ -392,7 +392,7 @@ def test_threads_share_a_cache_and_meeting_at_a_miss_does_no_harm(path: str | No
     assert [query for query, _ in inner.calls].count("all") == 8
 
 
-def test_closing_while_others_ask_disturbs_nobody(path: str | None) -> None:
+def test_closing_during_other_calls_disturbs_none_of_them(path: str | None) -> None:
     inner = ScriptedReranker(by_text={"b": 1.0})
     cached = Cached(reranker=inner, path=path)
 

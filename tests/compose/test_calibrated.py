@@ -203,7 +203,7 @@ def test_raw_scores_stay_so_that_composites_outside_keep_their_units() -> None:
     assert Deadline(reranker=calibrated, seconds=60.0).rerank("q", texts(cheap)).scale == "calibrated"
 
 
-def test_the_trace_tells_the_scores_of_the_reranker_once_and_the_scale_of_both() -> None:
+def test_the_trace_has_the_scores_of_the_reranker_once_and_the_scale_of_both() -> None:
     inner = scripted(1.0, 2.0)
     ranking = Calibrated(reranker=inner, map=map_for(inner)).rerank("q", texts(inner))
     assert (ranking.trace.step, ranking.trace.kind, ranking.trace.scale) == (

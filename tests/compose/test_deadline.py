@@ -109,7 +109,7 @@ def test_failures_teach_no_pace(world: Any) -> None:
     assert sum(hit.score is not None for hit in world.rank(whole, TEXTS)) >= 4
 
 
-def test_a_late_member_answers_nobody_else(world: Any) -> None:
+def test_a_late_members_score_reaches_no_other_call(world: Any) -> None:
     slow = Timed(seconds=5, by_text=BY_TEXT)
     whole = Deadline(reranker=slow, seconds=2)
     assert world.rank(whole, TEXTS).degraded

@@ -124,26 +124,26 @@ def test_what_a_member_left_without_a_score_counts_as_its_lowest_and_nothing_in_
     assert approximately(fused(Ensemble(members=(A, short)), 3), 1 / 61 + 1 / 62, 1 / 63 + 1 / 61, 1 / 62)
 
 
-def test_what_nobody_scored_has_no_score_and_stands_last() -> None:
+def test_a_candidate_that_no_member_scored_stands_last_without_a_score() -> None:
     short = cascade(2, (4.0, 8.0))
     ranking = Ensemble(members=(short, short)).rerank("q", ["0", "1", "2", ""])
     assert [hit.id for hit in ranking] == ["1", "0", "2", "3"]
     assert [hit.unscored for hit in ranking][2:] == ["stopped before stage 1 (depth 2)"] * 2
 
 
-def test_the_trace_tells_the_members_scores_and_the_fused_ones() -> None:
+def test_the_trace_has_the_members_scores_and_the_fused_ones() -> None:
     ranking = Ensemble(members=(A, B), fusion="combsum").rerank("q", ["0", "1", "2"])
     assert ranking.trace.path("0")[0].raw_score == 1.0
     assert [visit.raw_score for visit in ranking.trace.path("0")[1:]] == [3.0, 10.0]
     assert (ranking.scale, ranking.degraded, ranking.substituted) == ("unbounded", (), False)
 
 
-def test_members_are_asked_side_by_side(world: Any) -> None:
+def test_members_are_called_side_by_side(world: Any) -> None:
     ranking, took = world.timed(world.rank, Ensemble(members=(Timed(seconds=3), Timed(seconds=2))))
     assert took == 3 and ranking.degraded == ()
 
 
-def test_a_member_that_fails_for_a_while_is_left_out_and_told(world: Any) -> None:
+def test_a_member_with_a_transient_error_is_left_out_and_named(world: Any) -> None:
     down = Timed(name="down", error=RateLimited("slow"))
     ranking = world.rank(Ensemble(members=(A, down, B)), ["0", "1", "2"])
     assert ranking.hits == world.rank(Ensemble(members=(A, B)), ["0", "1", "2"]).hits

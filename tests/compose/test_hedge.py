@@ -97,7 +97,7 @@ def test_a_passing_failure_is_replaced_at_once(world: Any) -> None:
     assert "which failed" in ranking.degraded[0] and ranking.substituted
 
 
-def test_a_lasting_failure_of_the_first_is_raised_whoever_else_answers(world: Any) -> None:
+def test_a_permanent_failure_of_the_first_is_raised_even_if_another_answers(world: Any) -> None:
     wrong = slow(name="wrong", seconds=5, error=AuthenticationError("key"))
     error, took = world.timed(world.rank, Hedge(members=(wrong, slow()), after=2))
     assert type(error) is AuthenticationError and took == 5  # and waits for nobody
@@ -120,7 +120,7 @@ def test_a_lasting_failure_of_the_second_is_marked(world: Any) -> None:
     assert not ranking.substituted
 
 
-def test_a_lasting_failure_of_the_second_is_raised_where_nobody_answers(world: Any) -> None:
+def test_a_permanent_failure_of_the_second_is_raised_if_none_answers(world: Any) -> None:
     wrong = quick(name="wrong", seconds=1, error=BadResponse("nan"))
     first = slow(name="first", seconds=5, error=BackendTimeout("late"))
     error, _ = world.timed(world.rank, Hedge(members=(first, wrong), after=2))

@@ -21,7 +21,7 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "traces.jsonl"
 
 
-def test_it_passes_on_what_its_reranker_says_and_records_its_own_calls_only(file: Path) -> None:
+def test_it_answers_like_its_reranker_and_records_its_own_calls_only(file: Path) -> None:
     with Recorded(reranker=SCRIPTED, file=str(file)) as reranker:
         ranking = reranker.rerank("q", ["a", "b", " "], top_k=1)
         SCRIPTED.rerank("not recorded", ["a"])
@@ -34,7 +34,7 @@ def test_it_passes_on_what_its_reranker_says_and_records_its_own_calls_only(file
     assert reranker.counts == Counts(recorded=1)
 
 
-def test_inside_a_composite_it_records_what_was_asked_of_it(file: Path) -> None:
+def test_inside_a_composite_it_records_the_composites_calls(file: Path) -> None:
     member = Recorded(reranker=SCRIPTED, file=str(file))
     cascade = Cascade(stages=(Stage(reranker=ScriptedReranker(name="first")), Stage(reranker=member, depth=2)))
     with cascade:
@@ -82,7 +82,7 @@ def test_it_and_a_recording_each_write_their_own(file: Path, tmp_path: Path) -> 
     assert mine.candidates == theirs.candidates and mine.id != theirs.id
 
 
-def test_its_options_are_kept_to(file: Path) -> None:
+def test_its_options_are_applied(file: Path) -> None:
     with Recorded(reranker=SCRIPTED, file=str(file), share=1e-12) as reranker:
         reranker.rerank("q", ["a"])
         assert reranker.counts == Counts(skipped=1)

@@ -265,7 +265,7 @@ def test_no_thread_to_be_had_is_a_skip(ask: Ask, monkeypatch: pytest.MonkeyPatch
     assert shadow.summary().skipped == 2
 
 
-def test_a_summary_says_how_the_numbers_lie(ask: Ask) -> None:
+def test_a_summary_has_means_and_percentiles(ask: Ask) -> None:
     log = ReportLog()
     shadow = Shadow(reranker=UP, other=UP, share=1.0, on_report=log)
     for _ in range(3):
@@ -303,7 +303,7 @@ def test_ties_and_candidates_without_a_score(ask: Ask) -> None:
     assert nothing.summary().reports == 1
 
 
-def test_degraded_answers_of_either_side_are_told(ask: Ask) -> None:
+def test_degraded_answers_of_either_side_are_in_the_report(ask: Ask) -> None:
     log = ReportLog()
     down = ScriptedReranker(error=BackendUnavailable("gone"))
     fallback = Fallback(members=(down, ScriptedReranker()))

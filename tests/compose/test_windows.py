@@ -227,7 +227,7 @@ def test_windows_of_windows_point_into_the_text(embedded: Reranker) -> None:
     assert alone.raw_score == pytest.approx(hit.raw_score, abs=1e-4)
 
 
-def test_a_prompt_counts_a_text_as_it_stands_behind_its_lead(tmp_path: Path) -> None:
+def test_a_prompt_counts_a_text_with_the_prefix_before_it(tmp_path: Path) -> None:
     from rag_rerank.backends.local.torch_models.causal import _WithPrefix
 
     inner = byte_level()
@@ -424,7 +424,7 @@ class Cutting(PointwiseReranker):
         return Scores([0.5] * len(texts), "relevance", coverage=[Coverage(n, n // 2) for n in lengths])
 
 
-def test_a_window_that_is_cut_all_the_same_is_told() -> None:
+def test_a_window_that_is_truncated_all_the_same_lowers_the_coverage() -> None:
     with pytest.warns(TruncationWarning):
         (hit,) = windows(Cutting(), overlap=0).rerank("q", [LONG])
     assert hit.coverage is not None

@@ -118,7 +118,9 @@ def test_the_same_ranking_gives_the_same_context(
 
 @settings(max_examples=300)
 @given(ranking=rankings(), options_used=options, tokenizer=st.sampled_from([REAL, BYTES]))
-def test_packing_what_was_kept_keeps_it(ranking: Ranking, options_used: dict[str, Any], tokenizer: Tokens) -> None:
+def test_packing_the_kept_hits_again_keeps_them(
+    ranking: Ranking, options_used: dict[str, Any], tokenizer: Tokens
+) -> None:
     options_used = {name: value for name, value in options_used.items() if name not in ("trim", "diversity", "merge")}
     first = pack_with(ranking, tokenizer, options_used)
     again = pack_with(replace(ranking, hits=tuple(sorted(first, key=lambda hit: hit.rank))), tokenizer, options_used)
@@ -137,7 +139,7 @@ def test_nothing_that_would_still_fit_is_left_out(ranking: Ranking, limit: int, 
 
 @settings(max_examples=300)
 @given(ranking=rankings(), options_used=options, tokenizer=tokenizers)
-def test_a_duplicate_names_a_hit_that_is_in_the_context_and_stands_higher(
+def test_a_duplicate_names_a_hit_in_the_context_with_a_better_rank(
     ranking: Ranking, options_used: dict[str, Any], tokenizer: Tokens
 ) -> None:
     context = pack_with(ranking, tokenizer, options_used | {"duplicates": "exact", "diversity": 0.0})
@@ -150,7 +152,7 @@ def test_a_duplicate_names_a_hit_that_is_in_the_context_and_stands_higher(
 
 @settings(max_examples=300)
 @given(ranking=rankings(), options_used=options, tokenizer=tokenizers)
-def test_a_piece_is_its_hits_text_or_says_what_is_left_of_it(
+def test_a_piece_is_the_text_of_its_hit_or_has_the_characters_left(
     ranking: Ranking, options_used: dict[str, Any], tokenizer: Tokens
 ) -> None:
     context = pack_with(ranking, tokenizer, options_used)

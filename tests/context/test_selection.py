@@ -70,7 +70,7 @@ def test_the_same_words_in_another_order_are_no_duplicate() -> None:
     assert len(pack(ranking_of(["Brazil beats Chile", "Chile beats Brazil"]), duplicates=0.8)) == 2
 
 
-def test_characters_are_words_where_nobody_writes_spaces() -> None:
+def test_characters_are_words_in_scripts_without_spaces() -> None:
     texts = ["世界で二番目に高い山", "世界で二番目に高い山です", "湖の深さ"]
     assert ids(pack(ranking_of(texts), duplicates=0.7)) == ["d1", "d3"]
 
@@ -91,7 +91,7 @@ def embed(texts: list[str]) -> Any:
     return np.array([VECTORS[text] for text in texts], dtype=np.float32)
 
 
-def test_duplicates_can_be_told_by_the_callers_vectors() -> None:
+def test_duplicates_can_be_found_by_the_callers_vectors() -> None:
     context = pack(ranking_of(["north", "east", "up", "void", "void"]), duplicates=0.95, similarity=embed)
     assert {d.hit.id: d.duplicate_of for d in context.dropped} == {"d3": "d1", "d5": "d4"}
 
@@ -103,14 +103,14 @@ def test_diversity_prefers_what_is_unlike_and_leaves_the_reading_order() -> None
     assert ids(pack(ranking, similarity=embed, diversity=0.5)) == ["d1", "d2", "d3"]
 
 
-def test_marginal_relevance_weighs_as_the_formula_says() -> None:
+def test_marginal_relevance_follows_the_formula() -> None:
     """At lambda, "up" has lambda * 0.75 - (1 - lambda) * 1 and "east" has 0: they are equal at lambda = 4/7."""
     ranking = ranking_of(["north", "up", "east"], scores=[0.9, 0.8, 0.5])
     for diversity, second in ((3 / 7 - 0.01, "d2"), (3 / 7 + 0.01, "d3")):
         assert ids(pack(ranking, top_k=2, similarity=embed, diversity=diversity))[1] == second
 
 
-def test_relevance_is_told_by_raw_scores_because_sigmoids_crowd_at_one() -> None:
+def test_relevance_uses_raw_scores_because_sigmoids_crowd_at_one() -> None:
     ranking = ranking_of(["north", "up", "east"], scores=[1.0, 1.0, 1.0])
     logits = (90.0, 80.0, 50.0)
     hits = tuple(replace(hit, raw_score=logit) for hit, logit in zip(ranking, logits, strict=True))
@@ -139,13 +139,13 @@ def test_a_similarity_that_gives_nonsense_is_a_config_error(wrong: Any) -> None:
         pack(ranking_of(["a", "b"]), duplicates=0.9, similarity=wrong)
 
 
-def test_the_vectors_are_asked_for_once() -> None:
+def test_the_vectors_are_computed_once() -> None:
     calls: list[list[str]] = []
     pack(ranking_of(["north", "up"]), duplicates=0.9, diversity=0.5, similarity=lambda t: calls.append(t) or embed(t))
     assert calls == [["north", "up"]]
 
 
-def test_a_source_gives_so_many_hits_and_who_has_none_is_not_counted() -> None:
+def test_a_source_gives_so_many_hits_and_hits_without_one_are_not_counted() -> None:
     places = [{"file": "a"}, {"file": "a"}, {}, {"file": "b"}, {}, {"file": "a"}]
     context = pack(ranking_of(list("uvwxyz"), metadata=places), per_source=1, source="file")
     assert ids(context) == ["d1", "d3", "d4", "d5"]
@@ -153,7 +153,7 @@ def test_a_source_gives_so_many_hits_and_who_has_none_is_not_counted() -> None:
     assert set(reasons(context).values()) == {"per_source"}
 
 
-def test_a_source_can_be_told_by_a_function() -> None:
+def test_a_source_can_come_from_a_function() -> None:
     context = pack(ranking_of(["a1", "a2", "b1"]), per_source=1, source=lambda candidate: candidate.text[0])
     assert ids(context) == ["d1", "d3"]
 

@@ -61,7 +61,7 @@ def test_a_packed_file_is_read_too(file: Path, tmp_path: Path) -> None:
         (b"[" * 100_000, "not valid JSON"),
     ],
 )
-def test_a_line_that_is_no_record_is_told_with_its_place(file: Path, line: bytes, problem: str) -> None:
+def test_a_line_that_is_no_record_is_reported_with_its_place(file: Path, line: bytes, problem: str) -> None:
     first, *others = file.read_bytes().splitlines(keepends=True)
     file.write_bytes(b"".join([first, line + b"\n", *others]))
     with pytest.raises(InputError) as caught:
@@ -74,7 +74,7 @@ def test_a_line_that_is_no_record_is_told_with_its_place(file: Path, line: bytes
 
 
 @pytest.mark.parametrize("key", ["id", "trace", "candidates", "tags"])
-def test_a_record_with_a_key_too_few_or_too_many_is_told(file: Path, key: str) -> None:
+def test_a_record_with_a_key_too_few_or_too_many_is_reported(file: Path, key: str) -> None:
     data = json.loads(file.read_text().splitlines()[0])
     file.write_text(json.dumps({**data, "more": 1}) + "\n" + json.dumps({k: v for k, v in data.items() if k != key}))
     bad_lines: list[BadLine] = []
@@ -101,7 +101,7 @@ def test_every_torn_last_line_is_left_out_with_a_warning(file: Path) -> None:
         assert [bad.torn for bad in bad_lines] == [True]
 
 
-def test_another_version_of_the_layout_is_refused_whatever_is_asked(file: Path) -> None:
+def test_another_version_of_the_layout_is_always_refused(file: Path) -> None:
     file.write_text(file.read_text().replace("rag_rerank.record/1", "rag_rerank.record/2"))
     for options in ({}, {"bad": lambda bad: None}):
         with pytest.raises(InputError, match=r":1: a record of the layout 'rag_rerank.record/2'.*install a newer one"):

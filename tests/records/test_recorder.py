@@ -36,7 +36,7 @@ def tags(records: list[Record], name: str) -> list[Any]:
     return sorted(record.tags[name] for record in records)
 
 
-def test_a_record_says_what_was_asked_and_what_came_of_it(file: Path) -> None:
+def test_a_record_has_the_call_and_its_outcome(file: Path) -> None:
     candidates = [Candidate("x", "a", score=0.5), Candidate("y", "b"), Candidate("z", " ")]
     with rag_rerank.recording(file) as traces:
         ranking = SCRIPTED.rerank("q", candidates, top_k=1)
@@ -54,7 +54,7 @@ def test_a_record_says_what_was_asked_and_what_came_of_it(file: Path) -> None:
     assert traces.counts == Counts(recorded=1)
 
 
-def test_nobody_is_called_where_nobody_records(file: Path) -> None:
+def test_without_a_recorder_no_code_of_records_runs(file: Path) -> None:
     with rag_rerank.recording(file):
         SCRIPTED.rerank("q", ["a"])
     assert observers._observers == ()
@@ -444,7 +444,7 @@ def test_every_line_is_json_in_ascii(file: Path) -> None:
 
 
 @pytest.mark.parametrize("moment", ["began", "ended"])
-def test_a_watcher_that_raises_is_logged_and_changes_no_call(
+def test_an_observer_that_raises_is_logged_and_changes_no_call(
     file: Path, moment: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Raising:
@@ -470,7 +470,7 @@ def test_a_watcher_that_raises_is_logged_and_changes_no_call(
     assert [entry.exc_info[1].args for entry in caplog.records if entry.exc_info] == [("mine alone",)] * 2
 
 
-def test_whoever_begins_to_watch_during_a_call_is_not_told_of_its_end() -> None:
+def test_an_observer_added_during_a_call_does_not_get_its_end() -> None:
     events: list[str] = []
 
     class Late:

@@ -85,7 +85,7 @@ def test_what_a_failed_call_had_sent_is_counted(observed: Any, world: Any) -> No
     assert observed.values("rag_rerank.texts", "cached")[(False,)] == 100
 
 
-def test_scores_from_a_cache_can_be_told_apart(observed: Any) -> None:
+def test_scores_from_a_cache_are_counted_apart(observed: Any) -> None:
     observed.instrument()
     cached = Cached(reranker=ScriptedReranker(name="r"))
     cached.rerank("q", ["x", "y"])

@@ -120,7 +120,7 @@ async def test_a_call_is_one_reranker_span_with_the_names_of_openinference(obser
     assert span.status.status_code is StatusCode.UNSET and span.instrumentation_scope.name == "rag_rerank"
 
 
-def test_texts_query_and_metadata_are_told_with_consent_only(observed: Any) -> None:
+def test_texts_query_and_metadata_are_in_spans_with_texts_only(observed: Any) -> None:
     candidates = [Candidate("d", SECRET, metadata={"source": "s-1", "tuple": ("keys", 1)})]
     observed.instrument(tags=("tenant",))
     with tagged(tenant="t", user="user-that-nobody-may-know"):
@@ -138,7 +138,7 @@ def test_texts_query_and_metadata_are_told_with_consent_only(observed: Any) -> N
         assert metadata == {"source": "s-1", "tuple": ["keys", 1]}
 
 
-def test_texts_that_no_exporter_could_encode_are_mended(observed: Any) -> None:
+def test_texts_that_no_exporter_could_encode_are_repaired(observed: Any) -> None:
     observed.instrument(texts=True)
     scripted("r").rerank("q \ud800", [Candidate("d\udfff", "t \udc80")])
     assert all(value.encode() for value in observed.attributes("rerank r").values() if isinstance(value, str))
@@ -208,7 +208,7 @@ async def test_steps_inside_hang_below_and_only_the_users_call_is_a_reranker(obs
     assert root["rag_rerank.degraded"] == ("spare answered in place of limited (RateLimited)",)
 
 
-def test_the_span_is_the_current_one_for_whoever_traces_requests(observed: Any) -> None:
+def test_the_span_is_the_current_one_for_traced_requests(observed: Any) -> None:
     class Requesting(ScriptedReranker):
         def score(self, query: str, texts: Sequence[str]) -> Scores:
             with observed.tracer.start_as_current_span("POST"):
@@ -220,7 +220,7 @@ def test_the_span_is_the_current_one_for_whoever_traces_requests(observed: Any) 
     assert not trace.get_current_span().get_span_context().is_valid
 
 
-def test_of_an_error_that_is_not_ours_only_the_class_is_told(observed: Any) -> None:
+def test_of_a_foreign_error_only_the_class_is_in_the_span(observed: Any) -> None:
     observed.instrument()
     with pytest.raises(ZeroDivisionError):
         Billed(error=ZeroDivisionError(f"{SECRET} sk-key")).rerank("q", ["a"])
@@ -239,7 +239,7 @@ def test_of_an_error_that_is_not_ours_only_the_class_is_told(observed: Any) -> N
     assert SECRET not in observed.everything and "sk-key" not in observed.everything
 
 
-def test_a_call_that_fails_says_what_it_was_given(observed: Any) -> None:
+def test_a_failed_call_has_its_input_documents(observed: Any) -> None:
     observed.instrument()
     with pytest.raises(AllFailed):
         Fallback(members=(Billed(error=RateLimited("no")), Billed(error=RateLimited("no")))).rerank("q", ["a"])
@@ -342,7 +342,7 @@ def test_a_shadow_hangs_below_the_call_and_is_no_second_reranking(observed: Any)
     assert [span.name for span in observed.spans if span.attributes[KIND] == RERANKER] == ["rerank shadow(live)"]
 
 
-def test_how_many_texts_were_cut_is_told_where_it_is_known(observed: Any) -> None:
+def test_the_number_of_truncated_texts_is_there_where_it_is_known(observed: Any) -> None:
     @dataclass(frozen=True, kw_only=True)
     class Cutting(ScriptedReranker):
         def score(self, query: str, texts: Sequence[str]) -> Scores:

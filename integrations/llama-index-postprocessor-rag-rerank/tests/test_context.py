@@ -88,7 +88,7 @@ def test_a_trimmed_node_says_which_characters_are_left_and_the_original_stays(ki
     assert (node.get_content(), node.metadata) == (TEXT, {})
 
 
-def test_a_node_without_text_is_left_out_and_told() -> None:
+def test_a_node_without_text_is_left_out_and_reported() -> None:
     contexts: list[Context] = []
     image = NodeWithScore(node=ImageNode(image_url="http://127.0.0.1/x.png", metadata={"file": "x.png"}))
     out = rerank(context={}, on_context=contexts.append).postprocess_nodes([image, *chunks()], query_str=QUERY)
@@ -133,7 +133,7 @@ def test_a_wrong_option_is_the_librarys_own_error() -> None:
         RagRerank("lexical", context=3)
 
 
-def test_duplicates_are_told_by_the_text_and_not_by_the_metadata_around_it() -> None:
+def test_duplicates_are_found_by_the_text_and_not_by_the_metadata() -> None:
     """Metadata would hide that two copies are one, and make all short chunks of one file alike."""
     contexts: list[Context] = []
     title = "a long title that all chunks of this file have in common, whatever it is that they say themselves"

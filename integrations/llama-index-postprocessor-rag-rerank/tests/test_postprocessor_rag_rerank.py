@@ -348,7 +348,7 @@ def test_what_on_ranking_raises_is_not_swallowed() -> None:
         RagRerank("lexical", on_ranking=refuse).postprocess_nodes(nodes_of(*TEXTS), query_str=QUERY)
 
 
-def test_a_fallback_that_answered_is_logged_and_told(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_fallback_that_answered_is_logged_and_reported(caplog: pytest.LogCaptureFixture) -> None:
     rankings: list[Ranking] = []
     fallback = Fallback(members=(ScriptedReranker(error=BackendUnavailable("down")), build("lexical")))
     with caplog.at_level(logging.WARNING):
@@ -380,7 +380,7 @@ async def test_events_come_in_pairs_inside_their_own_span(events: list[Any], spa
     assert not spans.open_spans and not spans.dropped_spans
 
 
-def test_the_end_event_tells_scale_degradation_and_trace(events: list[Any]) -> None:
+def test_the_end_event_has_scale_degradation_and_trace(events: list[Any]) -> None:
     RagRerank("lexical").postprocess_nodes(nodes_of(*TEXTS), query_str=QUERY)
     tags = events[-1].tags
     assert (tags["scale"], tags["degraded"]) == ("unbounded", [])

@@ -118,7 +118,7 @@ async def test_once_the_instrumentor_is_gone_the_span_is_ours_again(hosted: Trac
 
 
 @pytest.mark.parametrize("how", ["sync", "async"])
-async def test_a_call_that_fails_is_told_by_the_instrumentor_once(hosted: Traced, how: str) -> None:
+async def test_a_failed_call_is_reported_by_the_instrumentor_once(hosted: Traced, how: str) -> None:
     with pytest.raises(RateLimited):
         await query(how, ScriptedReranker(name="r", error=RateLimited("no")))
     [span] = hosted.rerankers

@@ -118,7 +118,7 @@ class State(TypedDict):
     documents: list[Document]
 
 
-async def test_a_graph_checkpoints_what_its_rerank_node_gave(first_stage: FirstStage) -> None:
+async def test_a_graph_checkpoints_the_result_of_its_rerank_node(first_stage: FirstStage) -> None:
     rerank = RagRerank("lexical", top_n=2)
 
     def sync_node(state: State) -> dict[str, Any]:

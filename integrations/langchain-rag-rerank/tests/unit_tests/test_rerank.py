@@ -247,7 +247,7 @@ def test_what_on_ranking_raises_is_not_swallowed() -> None:
         RagRerank("lexical", on_ranking=refuse).compress_documents(documents_of(*TEXTS), QUERY)
 
 
-def test_a_fallback_that_answered_is_logged_told_and_seen_in_the_scale(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_fallback_that_answered_is_logged_and_changes_the_scale(caplog: pytest.LogCaptureFixture) -> None:
     rankings: list[Ranking] = []
     first = ScriptedReranker(error=BackendUnavailable("down"), answers_on="relevance")
     fallback = Fallback(members=(first, build("lexical")))
