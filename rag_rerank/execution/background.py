@@ -40,7 +40,7 @@ class BackgroundQueue(Generic[T]):
 
     Args:
         process: Processes some items. It must not raise. Two calls of it never overlap.
-        max_waiting: How many items may wait behind the first one that is not processed yet.
+        max_waiting: How many items may wait beside those that are being processed.
         batch: How many items `process` gets at once at most.
         durable: Whether every accepted item must be processed: items are then accepted even if no thread can be
             started, and those that wait when this process ends are processed then.
@@ -68,7 +68,8 @@ class BackgroundQueue(Generic[T]):
     def offer(self, item: T) -> bool:
         """Accept an item, to be processed soon, unless too many wait; return whether it was accepted."""
         with self._lock:
-            if len(self._waiting) + self._in_process > self._max_waiting:
+            next_one = 0 if self._in_process else 1  # while nothing is in process, the first item does not wait
+            if len(self._waiting) >= self._max_waiting + next_one:
                 return self._refuse()
             self._waiting.append(item)
             if not self._busy:
