@@ -140,7 +140,7 @@ def _join(before: str, text: str, distance: int, merge: Merge | None) -> str | N
 
 
 def _without_overlap(before: str, text: str) -> str:
-    """Return a text without its longest beginning that ends the other one; if there is none, all of it on a new line."""
+    """Return a text without its longest beginning that ends the other one; without one, all of it on a new line."""
     at = before.find(text[:_OVERLAP], max(0, len(before) - len(text))) if len(text) >= _OVERLAP else -1
     while at >= 0:
         if text.startswith(before[at:]):
