@@ -41,7 +41,8 @@ def number(value: object, path: str, least: float = -math.inf, most: float = mat
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= sys.float_info.max:
         raise ConfigError(f"expected a finite number, got {value!r:.60}", path=path)
     if not least <= value <= most:
-        raise ConfigError(f"expected a number in {least:g}..{most:g}, got {value!r:.60}", path=path)
+        limits = f"of at least {least:g}" if most == math.inf else f"in {least:g}..{most:g}"
+        raise ConfigError(f"expected a number {limits}, got {value!r:.60}", path=path)
     return float(value)
 
 

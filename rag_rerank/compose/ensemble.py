@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from statistics import fmean, pstdev
 from typing import ClassVar, Literal
 
-from rag_rerank._checks import one_of
+from rag_rerank._checks import number, one_of
 from rag_rerank.base import Composite, Reranker
 from rag_rerank.compose.wrapper import check_reranker
 from rag_rerank.errors import AllFailed, ConfigError, RerankError, TransientError
@@ -80,8 +79,7 @@ class Ensemble(Composite):
             one_of(self.normalise, NORMALISATIONS, "normalise")
             if self.fusion == "rrf":
                 raise ConfigError("rrf uses ranks, so there are no scores to normalise", path="normalise")
-        if not (self.k >= 0 and math.isfinite(self.k)):
-            raise ConfigError(f"k must be a finite number of at least 0, got {self.k}", path="k")
+        number(self.k, "k", 0)
         self._check_weights()
         if self.fusion == "combmnz" and not self._from_zero:
             raise ConfigError(
@@ -114,8 +112,7 @@ class Ensemble(Composite):
         if len(self.weights) != len(self.members):
             raise ConfigError(f"{len(self.weights)} weights for {len(self.members)} members", path="weights")
         for i, weight in enumerate(self.weights):
-            if not (weight >= 0 and math.isfinite(weight)):
-                raise ConfigError(f"a weight must be a finite number of at least 0, got {weight}", path=f"weights[{i}]")
+            number(weight, f"weights[{i}]", 0)
         if not any(self.weights):
             raise ConfigError("all weights are 0", path="weights")
 

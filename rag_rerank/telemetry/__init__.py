@@ -10,6 +10,7 @@ import threading
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
+from rag_rerank._checks import at_least
 from rag_rerank.errors import ConfigError
 from rag_rerank.execution.observers import add_observer, remove_observer
 from rag_rerank.execution.protocols import Observer
@@ -50,8 +51,8 @@ def instrument(
         MissingExtraError: ``opentelemetry-api`` is not installed.
         ConfigError: ``max_documents`` is below 0, or ``tags`` is one text instead of several names.
     """
-    if max_documents is not None and max_documents < 0:
-        raise ConfigError(f"must be 0 or more, or None for all, got {max_documents}", path="max_documents")
+    if max_documents is not None:
+        at_least(max_documents, 0, "max_documents")
     if isinstance(tags, str):
         raise ConfigError(f"must be a collection of names, got the text {tags!r:.80}", path="tags")
     names = tuple(tags)
