@@ -1,14 +1,14 @@
-"""What recording costs a call, and what it costs the process behind the call.
+"""The cost of recording: for a call, and for the process after the call.
 
     python benchmarks/recording.py [--candidates 100] [--rounds 300]
 
-Calls of a reranker that has nothing to compute, which is the worst case: all that is measured is the library, and any
-model takes longer. Candidates have 100 words each. Three ways take turns call by call: nobody records, hashes are
-recorded, texts are recorded. All times are processor time of the thread, so that a busy machine bears on them little.
+The reranker computes nothing, which is the worst case: only the library is measured, and any model takes longer.
+Candidates have 100 words each. Three settings take turns call by call: no recording, hashes, texts. All times are
+processor time of the thread, so that a busy machine changes them little.
 
-- "a call": of the thread that calls `rerank`, median. Before the next call everything is written, outside the time.
-- "behind it": of a `flush` where the writer's thread is not let begin, so that all of the work is in it: making one
-  record, and appending it to the file.
+- "a call": the thread that calls `rerank`, median. Before the next call everything is written, outside the time.
+- "afterwards": a `flush` while no writer thread may start, so that it does all the work: it builds one record, and
+  appends it to the file.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import argparse
 import random
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median, quantiles
@@ -24,7 +25,8 @@ from time import thread_time
 
 import rag_rerank
 from rag_rerank import Candidate
-from rag_rerank.records import Recorder, recorder
+from rag_rerank.execution import background
+from rag_rerank.records import Recorder
 from rag_rerank.testing import ScriptedReranker
 
 QUERY = "how deep is the lake in the south"
@@ -40,56 +42,57 @@ def candidates(count: int) -> list[Candidate]:
 
 
 @contextmanager
-def later() -> Iterator[None]:
-    """Let no thread begin to write."""
-    start, recorder.start = recorder.start, lambda work: None  # type: ignore[assignment,misc,return-value]
+def no_writer_thread() -> Iterator[None]:
+    """Start no thread that writes."""
+    start = background.start_thread
+    background.start_thread = lambda work: Future()
     try:
         yield
     finally:
-        recorder.start = start
+        background.start_thread = start
 
 
-def measured(reranker: ScriptedReranker, asked: list[Candidate], rounds: int, folder: Path) -> None:
-    ways: dict[str, Recorder | None] = {
-        "nobody records": None,
+def measure(reranker: ScriptedReranker, texts: list[Candidate], rounds: int, folder: Path) -> None:
+    settings: dict[str, Recorder | None] = {
+        "no recording": None,
         "hashes": rag_rerank.recording(folder / "hashes.jsonl"),
         "texts": rag_rerank.recording(folder / "texts.jsonl", texts=True),
     }
-    calls: dict[str, list[float]] = {way: [] for way in ways}
-    behind: dict[str, list[float]] = {way: [] for way in ways}
-    reranker.rerank(QUERY, asked)
+    calls: dict[str, list[float]] = {setting: [] for setting in settings}
+    afterwards: dict[str, list[float]] = {setting: [] for setting in settings}
+    reranker.rerank(QUERY, texts)
     for i in range(rounds):
-        for way, traces in ways.items():
+        for setting, traces in settings.items():
             if traces is None:
-                calls[way].append(once(reranker, asked))
+                calls[setting].append(seconds_of_call(reranker, texts))
                 continue
             with traces:
-                calls[way].append(once(reranker, asked))
+                calls[setting].append(seconds_of_call(reranker, texts))
             if i % 5 == 0:
-                with later(), traces:
-                    reranker.rerank(QUERY, asked)
+                with no_writer_thread(), traces:
+                    reranker.rerank(QUERY, texts)
                     started = thread_time()
                     traces.flush()
-                    behind[way].append(thread_time() - started)
-    plain = median(calls["nobody records"])
-    print(f"{len(asked)} candidates, {rounds} calls each way")
-    for way, traces in ways.items():
-        middle = median(calls[way])
-        low, _, high = quantiles(calls[way])
-        facts = [f"{way:15} a call {middle * 1e6:9,.0f} µs (quartiles {low * 1e6:,.0f} to {high * 1e6:,.0f})"]
+                    afterwards[setting].append(thread_time() - started)
+    plain = median(calls["no recording"])
+    print(f"{len(texts)} candidates, {rounds} calls each setting")
+    for setting, traces in settings.items():
+        middle = median(calls[setting])
+        low, _, high = quantiles(calls[setting])
+        facts = [f"{setting:15} a call {middle * 1e6:9,.0f} µs (quartiles {low * 1e6:,.0f} to {high * 1e6:,.0f})"]
         if traces is not None:
-            size = (folder / f"{way}.jsonl").stat().st_size / traces.counts.recorded
+            size = (folder / f"{setting}.jsonl").stat().st_size / traces.counts.recorded
             facts += [
                 f"{(middle - plain) * 1e6:+.0f} µs, ratio {middle / plain:.3f}",
-                f"behind it {median(behind[way]) * 1e3:.2f} ms, {size / 1024:.0f} KiB a record",
+                f"afterwards {median(afterwards[setting]) * 1e3:.2f} ms, {size / 1024:.0f} KiB a record",
             ]
-            assert traces.counts.lost == 0
+            assert traces.counts.losses == 0
         print("; ".join(facts), flush=True)
 
 
-def once(reranker: ScriptedReranker, asked: list[Candidate]) -> float:
+def seconds_of_call(reranker: ScriptedReranker, texts: list[Candidate]) -> float:
     started = thread_time()
-    reranker.rerank(QUERY, asked)
+    reranker.rerank(QUERY, texts)
     return thread_time() - started
 
 
@@ -98,9 +101,9 @@ def main() -> None:
     parser.add_argument("--candidates", type=int, default=100)
     parser.add_argument("--rounds", type=int, default=300)
     options = parser.parse_args()
-    asked = candidates(options.candidates)
+    texts = candidates(options.candidates)
     with tempfile.TemporaryDirectory() as folder:
-        measured(ScriptedReranker(), asked, options.rounds, Path(folder))
+        measure(ScriptedReranker(), texts, options.rounds, Path(folder))
 
 
 if __name__ == "__main__":

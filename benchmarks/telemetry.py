@@ -1,11 +1,11 @@
-"""What telemetry adds to a call: microseconds, beside the same call without it.
+"""The overhead of telemetry: microseconds a call, beside the same call without it.
 
     python benchmarks/telemetry.py --candidates 10 100
 
-A call is one of a reranker whose scores cost nothing, alone or as two stages of a cascade (three spans). ``spans and
-metrics`` goes to the SDK with an exporter that drops what it gets and a reader that is never read, so that the network
-is left out; ``not sampled`` has a sampler that takes no span. Ways take turns in rounds of ``--calls`` calls; a figure
-is the median round, in microseconds of CPU time a call, because the machine may do other things too.
+The reranker computes nothing; it is called alone, or as two stages of a cascade (three spans). ``spans and metrics``
+uses the SDK with an exporter that drops everything and a reader that is never read, so that the network is left out;
+``not sampled`` has a sampler that takes no span. The settings take turns in rounds of ``--calls`` calls. A figure is
+the median round, in microseconds of CPU time a call, because the machine may be busy with other work.
 """
 
 from __future__ import annotations
@@ -24,27 +24,27 @@ from rag_rerank import Candidate, Cascade, Reranker, Stage, telemetry
 from rag_rerank.testing import ScriptedReranker
 
 
-class Dropped(SpanExporter):
+class DroppingExporter(SpanExporter):
     def export(self, spans: object) -> SpanExportResult:
         return SpanExportResult.SUCCESS
 
 
-def switched(way: str) -> None:
+def switch_to(setting: str) -> None:
     telemetry.uninstrument()
-    if way == "off":
+    if setting == "off":
         return
-    sampler: Sampler = ALWAYS_OFF if way == "not sampled" else ALWAYS_ON
+    sampler: Sampler = ALWAYS_OFF if setting == "not sampled" else ALWAYS_ON
     tracers = TracerProvider(sampler=sampler)
-    tracers.add_span_processor(SimpleSpanProcessor(Dropped()))
+    tracers.add_span_processor(SimpleSpanProcessor(DroppingExporter()))
     meters = MeterProvider([InMemoryMetricReader()])
-    telemetry.instrument(tracer_provider=tracers, meter_provider=meters, texts=way.endswith("texts"))
+    telemetry.instrument(tracer_provider=tracers, meter_provider=meters, texts=setting.endswith("texts"))
 
 
 def microseconds(reranker: Reranker, candidates: list[Candidate], calls: int) -> float:
-    began = time.process_time()
+    started = time.process_time()
     for _ in range(calls):
         reranker.rerank("q", candidates)
-    return (time.process_time() - began) / calls * 1e6
+    return (time.process_time() - started) / calls * 1e6
 
 
 def main() -> None:
@@ -55,18 +55,18 @@ def main() -> None:
     options = parser.parse_args()
     leaf = ScriptedReranker(name="leaf")
     trees: dict[str, Reranker] = {"leaf": leaf, "cascade of two": Cascade(stages=(Stage(reranker=leaf),) * 2)}
-    ways = ("off", "not sampled", "spans and metrics", "with texts")
-    print("candidates  call            " + "".join(f"{way:>19}" for way in ways) + "   (µs a call)")
+    settings = ("off", "not sampled", "spans and metrics", "with texts")
+    print("candidates  call            " + "".join(f"{setting:>19}" for setting in settings) + "   (µs a call)")
     for count in options.candidates:
         candidates = [Candidate(f"d{i}", "a short text " * 20, 0.5, {"source": "s"}) for i in range(count)]
         for name, tree in trees.items():
-            rounds: dict[str, list[float]] = {way: [] for way in ways}
+            rounds: dict[str, list[float]] = {setting: [] for setting in settings}
             for _ in range(options.rounds):
-                for way in ways:
-                    switched(way)
+                for setting in settings:
+                    switch_to(setting)
                     tree.rerank("q", candidates)
-                    rounds[way].append(microseconds(tree, candidates, options.calls))
-            figures = "".join(f"{statistics.median(rounds[way]):>19.0f}" for way in ways)
+                    rounds[setting].append(microseconds(tree, candidates, options.calls))
+            figures = "".join(f"{statistics.median(rounds[setting]):>19.0f}" for setting in settings)
             print(f"{count:<12}{name:<16}{figures}")
     telemetry.uninstrument()
 

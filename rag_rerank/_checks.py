@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Collection
 
 from rag_rerank.errors import ConfigError, did_you_mean
 
-__all__ = ["at_least", "finite_positive", "one_of", "share", "whole_number"]
+__all__ = ["at_least", "finite_positive", "number", "one_of", "share", "whole_number"]
 
 
 def one_of(value: object, choices: Collection[str], path: str) -> None:
@@ -39,6 +40,16 @@ def share(value: float, path: str) -> None:
     """Raise unless a number is more than 0 and at most 1."""
     if not 0 < value <= 1:
         raise ConfigError(f"{_field(path)} must be more than 0 and at most 1, got {value}", path=path)
+
+
+def number(value: object, path: str, least: float = -math.inf, most: float = math.inf) -> float:
+    """Return a finite number within bounds as a float; raise for anything else, also for a truth value."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= sys.float_info.max:
+        raise ConfigError(f"expected a finite number, got {value!r:.60}", path=path)
+    if not least <= value <= most:
+        limits = f"of at least {least:g}" if most == math.inf else f"in {least:g}..{most:g}"
+        raise ConfigError(f"expected a number {limits}, got {value!r:.60}", path=path)
+    return float(value)
 
 
 def _field(path: str) -> str:

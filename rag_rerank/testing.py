@@ -1,6 +1,6 @@
-"""For people who write rerankers: a scripted stand-in, and the contract that every reranker keeps.
+"""For authors of rerankers: a scripted reranker for tests, and the contract tests that every reranker must pass.
 
-A backend's test is a subclass with one fixture::
+The test of a backend is a subclass with one fixture::
 
     class TestMyReranker(RerankerContract):
         @pytest.fixture
@@ -31,13 +31,15 @@ __all__ = ["RerankerContract", "ScriptedReranker"]
 
 @dataclass(frozen=True, kw_only=True)
 class ScriptedReranker(PointwiseReranker):
-    """Gives the scores it was told to give, or raises; remembers what it was asked.
+    """Returns the scores of a script, or raises; logs its calls.
 
     Args:
         by_text: Score by text; a text that is not listed scores ``default``.
         default: Score of all other texts.
-        error: Raised (as a copy) instead of an answer.
-        answers_on: Scale of the answer.
+        error: A copy of it is raised instead of an answer.
+        answers_on: The scale of the scores.
+
+    Its ``calls`` are the query and the texts of each call so far.
     """
 
     kind: ClassVar[str] = "scripted"
@@ -52,15 +54,15 @@ class ScriptedReranker(PointwiseReranker):
 
     @property
     def scale(self) -> Scale:
-        """The scale it was told to answer on."""
+        """The scale of the script."""
         return self.answers_on
 
     @property
     def why_not_cacheable(self) -> None:
-        """Nothing: the script is all there is."""
+        """``None``: a score depends on its text alone."""
 
     def score(self, query: str, texts: Sequence[str]) -> Scores:
-        """Answer by the script."""
+        """Return the scores of the script."""
         self.calls.append((query, tuple(texts)))
         if self.error is not None:
             raise copy.copy(self.error)
@@ -69,10 +71,9 @@ class ScriptedReranker(PointwiseReranker):
 
 
 class RerankerContract:
-    """The laws of every reranker, as a pytest class; give it a ``reranker`` fixture.
+    """Tests that every reranker must pass, as a pytest class; give it a ``reranker`` fixture.
 
-    Set ``in_registry = False`` for a class that no config can name. A cascade with ``border_only`` keeps all but two of
-    the laws: it puts hits without a score first, and does not score what is alone.
+    Set ``in_registry = False`` for a class that no config can name.
     """
 
     in_registry: ClassVar[bool] = True
@@ -105,7 +106,10 @@ class RerankerContract:
         assert [hit.rank for hit in ranking] == list(range(1, len(ranking) + 1))
         raw = [hit.raw_score for hit in ranking if hit.raw_score is not None]
         assert raw and raw == sorted(raw, reverse=True)
-        assert [hit.raw_score is None for hit in ranking] == sorted(hit.raw_score is None for hit in ranking)
+
+    def test_hits_without_a_score_stand_last(self, reranker: Reranker) -> None:
+        unscored = [hit.raw_score is None for hit in self.ask(reranker, [" ", *self.texts])]
+        assert unscored == sorted(unscored)
 
     def test_scores_are_plain_finite_floats_on_a_named_scale(self, reranker: Reranker) -> None:
         ranking = self.ask(reranker)
@@ -171,7 +175,7 @@ class RerankerContract:
             ("q", ["x"], {"top_k": True}),
             ("q", ["x"], {"top_k": 1.5}),
         ):
-            assert _raised(InputError, lambda q=query, c=candidates, o=options: reranker.rerank(q, c, **o))
+            assert _raises(InputError, lambda q=query, c=candidates, o=options: reranker.rerank(q, c, **o))
 
     def test_async_gives_the_same_ranking(self, reranker: Reranker) -> None:
         async def ask() -> Ranking:
@@ -203,7 +207,7 @@ class RerankerContract:
         reranker.warm_up()
         assert _close(first, self.ask(reranker))
 
-    def test_trace_tells_every_score_and_is_json(self, reranker: Reranker) -> None:
+    def test_trace_has_every_score_and_is_json(self, reranker: Reranker) -> None:
         ranking = self.ask(reranker)
         assert ranking.trace.seconds >= 0
         for hit in ranking:
@@ -222,7 +226,7 @@ class RerankerContract:
 
     def test_config_round_trip(self, reranker: Reranker) -> None:
         if not self.in_registry:
-            assert _raised(ConfigError, lambda: to_config(reranker))
+            assert _raises(ConfigError, lambda: to_config(reranker))
             return
         node = to_config(reranker)
         assert build(node) == reranker
@@ -235,10 +239,10 @@ class RerankerContract:
         assert copy.deepcopy(reranker) == reranker
 
     def test_it_is_frozen(self, reranker: Reranker) -> None:
-        assert _raised(AttributeError, lambda: setattr(reranker, "name", "other"))
+        assert _raises(AttributeError, lambda: setattr(reranker, "name", "other"))
 
 
-def _raised(kind: type[BaseException], call: Any) -> bool:
+def _raises(kind: type[BaseException], call: Any) -> bool:
     try:
         call()
     except kind:

@@ -1,6 +1,6 @@
-"""What goes in and what comes out: candidates, scores, hits, rankings.
+"""The data of a call: candidates, scores, hits and rankings.
 
-All are frozen, picklable, made of plain Python values, and free of third-party imports.
+All are frozen and picklable, and made of plain Python values without third-party imports.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from rag_rerank.trace import Coverage, Trace, Usage
 __all__ = ["SCALES", "Candidate", "Coverage", "Hit", "Ranking", "Scale", "Scores", "Usage", "present"]
 
 Scale = Literal["calibrated", "sigmoid", "relevance", "similarity", "unbounded"]
-"""What the number ``Hit.score`` means.
+"""The meaning of ``Hit.score``.
 
 - ``calibrated``: a probability of relevance, fitted on judgments.
 - ``sigmoid``: ``1 / (1 + exp(-logit))`` of a cross-encoder; in 0..1, monotone, not a probability.
-- ``relevance``: a provider's own number in 0..1; not comparable between models.
+- ``relevance``: a provider's number in 0..1; not comparable between models.
 - ``similarity``: a cosine or a dot product.
 - ``unbounded``: any real number (BM25, fused scores); only the order means something.
 """
@@ -34,7 +34,7 @@ BLANK = "blank text"
 
 
 def present(raw: float, scale: Scale) -> float:
-    """Map a raw score to the number that people use: a float64 sigmoid for logits, else the number itself."""
+    """Return the presented score of a raw score: the float64 sigmoid of a logit, else the number itself."""
     if scale != "sigmoid":
         return raw
     if raw >= 0:
@@ -48,13 +48,14 @@ class Candidate:
     """A text that the first stage proposed for a query.
 
     Args:
-        id: Unique within one request.
+        id: Unique within one call.
         text: What the reranker reads.
-        score: The first stage's score, if any; kept, never mixed into ours.
-        metadata: Anything of the caller's; carried along untouched.
+        score: The first stage's score, if any; never mixed into the reranker's.
+        metadata: Any data of the caller; passed on unchanged.
 
     Raises:
-        InputError: An id or text that is not a string, or a score that is not a finite number.
+        InputError: The id or the text is not a string, the score is not a finite number, or the metadata is not a
+            mapping.
     """
 
     id: str
@@ -78,19 +79,19 @@ class Candidate:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Candidate:
-        """Rebuild what `to_dict` gave."""
+        """Rebuild a candidate from `to_dict`."""
         return cls(**data)
 
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """What a backend gives for a list of texts, in their order.
+    """The scores that a backend returns for a list of texts, in the order of the texts.
 
     Args:
-        values: One raw score a text: fp32 logit, or the provider's number. Larger is more relevant.
-        scale: What the presented score will mean.
-        usage: What the scoring cost.
-        coverage: One entry a text, or empty where the backend cannot know it.
+        values: One raw score a text: an fp32 logit, or the provider's number. Larger is more relevant.
+        scale: The scale of the presented scores.
+        usage: The cost of the scoring.
+        coverage: One entry a text; empty where the backend does not know it.
         requests: One trace node for each request or batch worth showing.
         notes: Remarks for the trace, one sentence each.
         cached: Positions of the values that came from a cache.
@@ -111,13 +112,13 @@ class Hit:
 
     Args:
         rank: 1 for the best.
-        score: The number that people use, on the ranking's ``scale``; ``None`` when it was not scored.
-        raw_score: The number that was ranked by: an fp32 logit or the provider's value; ``None`` when not scored.
+        score: The presented score, on the ranking's ``scale``; ``None`` without a score.
+        raw_score: The score that decided the rank: an fp32 logit, or the provider's number; ``None`` without a score.
         candidate: The caller's own object.
-        coverage: How much of the text the model saw, where that is known.
+        coverage: How much of the text the model read, where that is known.
         unscored: Why there is no score (``"blank text"``), or ``None``.
-        window: Where in the text the score comes from, as characters ``text[start:end]``: the best window of a long
-            text (`Windows`); ``None`` where the text was read as one.
+        window: The best window of a long text (`Windows`), as characters ``text[start:end]``; ``None`` where the text
+            was not split.
     """
 
     rank: int
@@ -152,7 +153,7 @@ class Hit:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Hit:
-        """Rebuild what `to_dict` gave."""
+        """Rebuild a hit from `to_dict`."""
         coverage, window = data["coverage"], data["window"]
         return cls(
             **{
@@ -169,15 +170,14 @@ class Ranking(Sequence[Hit]):
     """The hits of one query, best first; a sequence of `Hit`.
 
     Args:
-        query: The query as given.
-        hits: Best first, ranks 1, 2, 3 ...; hits without a score stand last, but for those that a cascade's
-            ``border_only`` stage puts first.
-        scale: What ``score`` means in these hits.
-        trace: What was done, step by step, over all candidates (a cutoff does not shorten it).
-        usage: What it cost, over all steps.
-        degraded: Why this is not quite what was asked (a fallback answered, time was up ...); empty when it is.
-        substituted: Whether the scores are not those of the reranker that was asked for (a fallback answered, or a
-            member of an ensemble is missing), so that a threshold written for it does not apply. ``degraded`` says why.
+        query: The query of the call.
+        hits: Best first, ranks 1, 2, 3 ...; hits without a score stand last.
+        scale: The scale of the scores.
+        trace: The steps of the call, over all candidates (a cutoff does not shorten it).
+        usage: The cost of all steps.
+        degraded: Why this is not quite what was asked for (a fallback answered, the time was up ...); empty if it is.
+        substituted: Whether the scores are another reranker's than the one asked for (a fallback answered, or a member
+            of an ensemble is missing), so that a threshold written for it does not apply. ``degraded`` says why.
     """
 
     query: str
@@ -224,7 +224,7 @@ class Ranking(Sequence[Hit]):
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Ranking:
-        """Rebuild what `to_dict` gave."""
+        """Rebuild a ranking from `to_dict`."""
         return cls(
             query=data["query"],
             hits=tuple(Hit.from_dict(hit) for hit in data["hits"]),
@@ -239,13 +239,13 @@ class Ranking(Sequence[Hit]):
 def ranked_hits(
     candidates: Sequence[Candidate], scores: Scores, where: Sequence[int], unscored: Mapping[int, str]
 ) -> tuple[Hit, ...]:
-    """Turn scores into hits.
+    """Rank candidates by their scores.
 
-    The order is ``(-raw score, incoming order)``, so ties keep the first stage's opinion. Candidates without a
+    The order is ``(-raw score, incoming order)``, so ties keep the order of the first stage. Candidates without a
     score stand behind all others, in incoming order.
 
     Args:
-        candidates: All candidates of the request.
+        candidates: All candidates of the call.
         scores: One value for each position in ``where``.
         where: Positions in ``candidates`` that were scored, rising.
         unscored: Position -> reason, for all other positions.
@@ -266,18 +266,18 @@ def ranked_hits(
 
 
 def best_first(scored: Iterable[Hit]) -> list[Hit]:
-    """Return hits that all have a score by falling raw score, ties in the order given."""
+    """Return hits, all of which have a score, by falling raw score; ties keep their order."""
     hits = tuple(scored)
     return [hits[i] for i in _falling([hit.raw_score or 0.0 for hit in hits])]
 
 
 def _falling(values: Sequence[float]) -> list[int]:
-    """Return the positions of falling values, equal ones in their order: the only place that sorts by score."""
+    """Return positions by falling value; ties keep their order. Nothing else in the package sorts by score."""
     return sorted(range(len(values)), key=lambda i: -values[i])
 
 
 def renumber(hits: Iterable[Hit]) -> tuple[Hit, ...]:
-    """Give hits the ranks 1, 2, 3 ... in the order they stand."""
+    """Give hits the ranks 1, 2, 3 ... in their order."""
     return tuple(
         Hit(rank, hit.score, hit.raw_score, hit.candidate, hit.coverage, hit.unscored, hit.window)
         for rank, hit in enumerate(hits, start=1)
@@ -285,12 +285,12 @@ def renumber(hits: Iterable[Hit]) -> tuple[Hit, ...]:
 
 
 def blank_last(hits: Iterable[Hit]) -> tuple[Hit, ...]:
-    """Give hits their ranks in the order they stand, but for blank texts, which go behind all others."""
+    """Give hits the ranks 1, 2, 3 ... in their order, with blank texts moved behind all others."""
     return renumber(sorted(hits, key=lambda hit: hit.unscored == BLANK))
 
 
 def in_first_stage_order(candidates: Iterable[Candidate], reason: str) -> tuple[Hit, ...]:
-    """Return candidates as hits without a score, in the order they came in, blank texts behind all others."""
+    """Return candidates as hits without a score, in incoming order, with blank texts behind all others."""
     return blank_last(Hit(0, None, None, c, None, BLANK if is_blank(c.text) else reason) for c in candidates)
 
 

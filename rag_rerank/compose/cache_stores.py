@@ -1,4 +1,4 @@
-"""Where a cache keeps scores: in memory, or in an SQLite file that processes share. Nothing is unpickled."""
+"""Stores for the scores of a cache: memory, or an SQLite file that processes share. Nothing is unpickled."""
 
 from __future__ import annotations
 
@@ -19,31 +19,57 @@ from rag_rerank.trace import Coverage
 if TYPE_CHECKING:
     import sqlite3
 
-__all__ = ["FileStore", "MemoryStore", "Store", "StoredScore", "clock", "fresh"]
+__all__ = ["FileStore", "MemoryStore", "Store", "StoredScore", "clock"]
+
+_BUSY_SECONDS = 30.0
+"""Seconds to wait for other writers; they write for milliseconds."""
+
+_USED_EVERY = 60.0
+"""Seconds after which a use is noted again: a hit should not cost a write."""
+
+_AT_ONCE = 900
+"""Variables in one statement; older builds of SQLite take 999."""
+
+_SMALLEST = 512
+"""Bytes of the smallest database."""
+
+_APPLICATION_ID, _LAYOUT = 0x52524B43, 1  # "RRKC"
+
+_TABLES = (
+    "CREATE TABLE scores (key BLOB PRIMARY KEY, score REAL NOT NULL, total INTEGER, seen INTEGER, made REAL NOT NULL, "
+    "used REAL NOT NULL) WITHOUT ROWID",
+    "CREATE INDEX by_use ON scores (used)",
+    f"PRAGMA application_id = {_APPLICATION_ID}",
+)
 
 
 class StoredScore(NamedTuple):
-    """What is kept of a text: its raw score and its coverage, where that was known."""
+    """The raw score of a text, and its coverage where that is known."""
 
     score: float
     coverage: Coverage | None
 
 
 class Store(Protocol):
-    """Scores by key; threads may share it. What went wrong without harm to the scores goes into ``notes``."""
+    """Scores by key; threads may share it. Problems that cost no score are added to ``notes``."""
 
     def find(self, keys: Sequence[bytes], notes: list[str]) -> dict[bytes, StoredScore]:
-        """Return what there is of these keys."""
+        """Return the scores of those keys that are in the store."""
 
-    def keep(self, scores: Mapping[bytes, StoredScore], notes: list[str]) -> None:
+    def put(self, scores: Mapping[bytes, StoredScore], notes: list[str]) -> None:
         """Add scores, or replace them."""
 
     def close(self) -> None:
-        """Release what is open; a later `find` finds nothing."""
+        """Release everything that is open; a later `find` finds nothing."""
 
 
 class MemoryStore:
-    """Scores in this process."""
+    """Scores in the memory of this process.
+
+    Args:
+        max_entries: Scores at most; those used least recently go first.
+        ttl: Seconds after which a score is not found any more; ``None`` for never.
+    """
 
     def __init__(self, max_entries: int, ttl: float | None) -> None:
         self._max_entries = max_entries
@@ -52,52 +78,40 @@ class MemoryStore:
         self._entries: OrderedDict[bytes, tuple[StoredScore, float]] = OrderedDict()
 
     def find(self, keys: Sequence[bytes], notes: list[str]) -> dict[bytes, StoredScore]:
-        """Return what there is of these keys."""
-        first, last = fresh(self._ttl, clock())
-        found = {}
+        """Return the scores of those keys that are in the store."""
+        first, last = _valid_times(self._ttl, clock())
+        scores = {}
         with self._lock:
             for key in keys:
-                kept, made = self._entries.get(key, (None, 0.0))
-                if kept is not None and first <= made <= last:
+                score, time = self._entries.get(key, (None, 0.0))
+                if score is not None and first <= time <= last:
                     self._entries.move_to_end(key)
-                    found[key] = kept
-        return found
+                    scores[key] = score
+        return scores
 
-    def keep(self, scores: Mapping[bytes, StoredScore], notes: list[str]) -> None:
+    def put(self, scores: Mapping[bytes, StoredScore], notes: list[str]) -> None:
         """Add scores, or replace them."""
         now = clock()
         with self._lock:
-            for key, kept in scores.items():
-                self._entries[key] = kept, now
+            for key, score in scores.items():
+                self._entries[key] = score, now
                 self._entries.move_to_end(key)
             while len(self._entries) > self._max_entries:
                 self._entries.popitem(last=False)
 
     def close(self) -> None:
-        """Forget all."""
+        """Forget all scores."""
         with self._lock:
             self._entries.clear()
 
 
-def fresh(ttl: float | None, now: float) -> tuple[float, float]:
-    """Return between which times a score must have been made."""
+def _valid_times(ttl: float | None, now: float) -> tuple[float, float]:
+    """Return the first and the last time at which a score may have been stored to be found now."""
     return (-math.inf, math.inf) if ttl is None else (now - ttl, now)
 
 
-_PATIENCE = 30.0  # seconds to wait for other writers; they write for milliseconds
-_USED_EVERY = 60.0  # seconds after which a use is noted anew: a hit should not cost a write
-_AT_ONCE = 900  # variables in one statement; older builds of SQLite take 999
-_SMALLEST = 512  # bytes of the smallest database
-_OURS, _LAYOUT = 0x52524B43, 1  # "RRKC"
-_TABLES = (
-    "CREATE TABLE scores (key BLOB PRIMARY KEY, score REAL NOT NULL, total INTEGER, seen INTEGER, made REAL NOT NULL, "
-    "used REAL NOT NULL) WITHOUT ROWID",
-    "CREATE INDEX by_use ON scores (used)",
-    f"PRAGMA application_id = {_OURS}",
-)
-
-_making = threading.Lock()
-"""Held while a file is made: closing a second handle of a file drops the locks that SQLite holds on it (POSIX)."""
+_creating = threading.Lock()
+"""Held while a file is created: closing a second handle of a file drops SQLite's locks on it (POSIX)."""
 
 
 class _Opened(NamedTuple):
@@ -110,12 +124,12 @@ class FileStore:
     """Scores in an SQLite file, for any number of threads and processes on one machine.
 
     One connection a process, behind a lock; a child of ``fork`` opens its own. Each `find` is one or a few SELECTs,
-    each `keep` one transaction. Uses are noted to the minute, so that a hit rarely writes.
+    each `put` one transaction. Uses are noted to the minute, so that a hit rarely writes.
 
     Args:
-        path: The file; made if it is not there, for its owner's eyes only, as is its folder.
-        max_entries: Scores at most.
-        ttl: Seconds after which a score is not found any more.
+        path: The file. If it is not there, it is created, as is its folder; only its owner may read them.
+        max_entries: Scores at most; those used least recently go first.
+        ttl: Seconds after which a score is not found any more; ``None`` for never.
 
     Raises:
         ConfigError: The file cannot be read and written, or is something else than such a cache.
@@ -129,7 +143,7 @@ class FileStore:
         self._opened = self._open()
 
     def find(self, keys: Sequence[bytes], notes: list[str]) -> dict[bytes, StoredScore]:
-        """Return what there is of these keys.
+        """Return the scores of those keys that are in the store.
 
         Raises:
             ConfigError: The file cannot be read any more.
@@ -147,20 +161,20 @@ class FileStore:
                     rows += connection.execute(
                         "SELECT key, score, total, seen, used FROM scores "
                         f"WHERE key IN ({','.join('?' * len(some))}) AND made BETWEEN ? AND ?",
-                        (*some, *fresh(self._ttl, now)),
+                        (*some, *_valid_times(self._ttl, now)),
                     )
         except sqlite3.Error as error:
             raise self._unusable(error) from error
-        used_long_ago = [(now, key) for key, *_, used in rows if abs(now - used) > _USED_EVERY]
-        if used_long_ago:
-            self._write("UPDATE scores SET used = ? WHERE key = ?", used_long_ago, notes)
+        old_uses = [(now, key) for key, *_, last_use in rows if abs(now - last_use) > _USED_EVERY]
+        if old_uses:
+            self._write("UPDATE scores SET used = ? WHERE key = ?", old_uses, notes)
         return {
-            key: StoredScore(score, None if total is None else Coverage(total, seen))
-            for key, score, total, seen, _ in rows
+            key: StoredScore(score, None if total is None else Coverage(total, read))
+            for key, score, total, read, _ in rows
         }
 
-    def keep(self, scores: Mapping[bytes, StoredScore], notes: list[str]) -> None:
-        """Add scores, or replace them. A full disk, or another writer that never ends, is only noted.
+    def put(self, scores: Mapping[bytes, StoredScore], notes: list[str]) -> None:
+        """Add scores, or replace them. A full disk, or another writer that does not end, is only noted.
 
         Raises:
             ConfigError: The file is damaged.
@@ -168,12 +182,12 @@ class FileStore:
         now = clock()
         rows = []
         for key, (score, coverage) in scores.items():
-            total, seen = (coverage.total, coverage.seen) if coverage else (None, None)
-            rows.append((key, score, total, seen, now, now))
+            total, read = (coverage.total, coverage.seen) if coverage else (None, None)
+            rows.append((key, score, total, read, now, now))
         self._write("INSERT OR REPLACE INTO scores VALUES (?, ?, ?, ?, ?, ?)", rows, notes)
 
     def close(self) -> None:
-        """Close this process's connection; calls that still run find and keep nothing more."""
+        """Close this process's connection; calls that still run find and store nothing more."""
         process, lock, connection = self._opened
         if process == os.getpid():
             with lock:
@@ -204,7 +218,7 @@ class FileStore:
 
     @contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection | None]:
-        """Hold this process's connection; ``None`` when another thread has closed it meanwhile."""
+        """Hold this process's connection; ``None`` if another thread has closed it meanwhile."""
         if self._opened.process != os.getpid():
             self._inherited = self._opened  # the parent's, which a child must neither use nor close
             self._opened = self._open()
@@ -216,19 +230,21 @@ class FileStore:
         import sqlite3
 
         try:
-            with _making:
+            with _creating:
                 self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
                 with suppress(FileExistsError):
                     os.close(os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
             if 0 < self._path.stat().st_size < _SMALLEST:
                 raise sqlite3.DatabaseError("file is not a database")  # SQLite would take it for an empty one
-            connection = sqlite3.connect(self._path, timeout=_PATIENCE, isolation_level=None, check_same_thread=False)
+            connection = sqlite3.connect(
+                self._path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
+            )
         except (OSError, sqlite3.Error) as error:
             raise self._unusable(error) from error
         finish = weakref.finalize(self, _close, os.getpid(), connection)
         try:
             with _transaction(connection):
-                self._lay_out(connection)
+                self._create_tables(connection)
             with suppress(sqlite3.OperationalError):  # "locked": another process is doing the same
                 connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = NORMAL")
@@ -240,14 +256,15 @@ class FileStore:
             raise
         return _Opened(os.getpid(), threading.Lock(), connection)
 
-    def _lay_out(self, connection: sqlite3.Connection) -> None:
+    def _create_tables(self, connection: sqlite3.Connection) -> None:
+        """Create the tables in an empty file; refuse the file of another program or layout."""
         (owner,) = connection.execute("PRAGMA application_id").fetchone()
         (layout,) = connection.execute("PRAGMA user_version").fetchone()
         (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
         if not owner and not tables:
             for statement in _TABLES:
                 connection.execute(statement)
-        elif owner != _OURS:
+        elif owner != _APPLICATION_ID:
             raise ConfigError(f"{self._path} is a database of something else; name another file", path="path")
         elif layout != _LAYOUT:
             raise ConfigError(
@@ -279,6 +296,6 @@ def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
 
 
 def _close(process: int, connection: sqlite3.Connection) -> None:
-    """Close a connection in the process that opened it, and in no child of that."""
+    """Close a connection in the process that opened it; a forked child must not."""
     if process == os.getpid():
         connection.close()

@@ -1,14 +1,14 @@
-"""Cached: the scores of a reranker, kept for the next time."""
+"""Cached: stores the scores of a reranker, and uses them again."""
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
+from rag_rerank._checks import at_least, finite_positive
 from rag_rerank._lazy import forget, load_once
 from rag_rerank._version import __version__
 from rag_rerank.base import PointwiseReranker
@@ -24,32 +24,32 @@ __all__ = ["Cached"]
 
 @dataclass(frozen=True, kw_only=True)
 class Cached(WrapsReranker, PointwiseReranker):
-    """Asks its reranker only for the scores that it does not have yet.
+    """Calls its reranker only for scores that are not stored yet.
 
-    A score is found again for the same query, the same text and the same `fingerprint` of the reranker, which
-    covers the commit or the content of the model's files and every setting that can change a score. So another
-    model, revision, precision, window or prompt shares a cache without ever sharing a score. Kept are hashes, scores
-    and coverages, and no text.
+    A stored score is used for the same query, the same text, and a reranker with the same `identity` and release of
+    this package. The identity covers the commit or the content of the model's files and every setting that can change
+    a score. So different models, revisions, precisions, windows and prompts can share one cache, and never get each
+    other's scores. The store holds hashes, scores and coverages, and no text.
 
-    ``usage.texts`` counts the texts that were scored now, and ``usage.cached`` the others: those that were found,
-    and further copies of a text within one call.
+    ``usage.texts`` counts the texts that were scored now. ``usage.cached`` counts the others: those whose scores were
+    stored, and further copies of a text within one call.
 
-    A provider can change a model behind its name, which no fingerprint can see: choose a ``ttl`` that you can live
-    with. Scores of local models are the same only up to rounding (1e-4 on a logit) between machines, threads and
-    batches; a cache keeps the ones that it saw first.
+    A provider can change a model without changing its name, which no identity can detect: choose a ``ttl`` with that
+    in mind. Scores of local models agree up to rounding (1e-4 on a logit) between machines, threads and batches; a
+    cache keeps those that came first.
 
     Args:
-        reranker: A pointwise reranker whose scores depend on the pair alone: a local model or an API. Cascades and
-            fallbacks are cached member by member.
-        path: A file on a local disk for threads and processes to share; ``None`` keeps scores in memory until
-            `close`. A file that cannot be used raises at first use; one that cannot be written for the moment (disk
-            full) costs nothing but a note in the trace.
-        max_entries: How many scores are kept; those used least recently go first. An entry takes about 200 bytes of
+        reranker: A pointwise reranker whose scores depend on the pair alone: a local model or an API. For cascades
+            and fallbacks, cache their members.
+        path: A file on a local disk that threads and processes share; ``None`` keeps scores in memory until `close`.
+            A file that cannot be used raises at first use; if it cannot be written for a moment (disk full), the
+            trace has a note, and nothing else changes.
+        max_entries: How many scores are stored; those used least recently go first. An entry takes about 200 bytes of
             a file, or 400 bytes of memory.
-        ttl: Seconds after which a score is asked for anew; ``None`` for never.
+        ttl: Seconds after which a text is scored again; ``None`` for never.
 
     Raises:
-        ConfigError: A reranker that cannot be cached, or a value that cannot be used.
+        ConfigError: The reranker cannot be cached, or a value is not allowed.
     """
 
     kind: ClassVar[str] = "cached"
@@ -73,10 +73,9 @@ class Cached(WrapsReranker, PointwiseReranker):
             object.__setattr__(self, "path", os.fspath(self.path))
             if not self.path.strip():
                 raise ConfigError("the path is blank; leave it out to keep scores in memory", path="path")
-        if self.max_entries < 1:
-            raise ConfigError(f"max_entries must be at least 1, got {self.max_entries}", path="max_entries")
-        if self.ttl is not None and not (self.ttl > 0 and math.isfinite(self.ttl)):
-            raise ConfigError(f"ttl must be more than 0 seconds, got {self.ttl}", path="ttl")
+        at_least(self.max_entries, 1, "max_entries")
+        if self.ttl is not None:
+            finite_positive(self.ttl, "ttl")
 
     @property
     def model_id(self) -> str | None:
@@ -90,7 +89,7 @@ class Cached(WrapsReranker, PointwiseReranker):
 
     @property
     def why_not_cacheable(self) -> str | None:
-        """What the reranker says: a cache in memory may stand before one on disk."""
+        """The reason of the reranker inside: a cache in memory may stand before one on disk."""
         return self.reranker.why_not_cacheable
 
     def _identity(self, version: str | None = None) -> str:
@@ -98,7 +97,7 @@ class Cached(WrapsReranker, PointwiseReranker):
 
     @property
     def _key(self) -> str:
-        """The part of every key that stands for the reranker; it changes with the release of this package.
+        """The part of every key that identifies the reranker; it changes with the release of this package.
 
         Raises:
             ConfigError: The scores cannot be cached; the message says why.
@@ -108,27 +107,27 @@ class Cached(WrapsReranker, PointwiseReranker):
         return self._identity(__version__)
 
     def score(self, query: str, texts: Sequence[str]) -> Scores:
-        """Score each text, asking only for what is missing.
+        """Score each text; the reranker is called for those without a stored score.
 
         Raises:
             ConfigError: The file cannot be used.
-            RerankError: Whatever the reranker raises; what was kept before stays.
+            RerankError: Any error of the reranker; stored scores stay.
         """
         lookup = _Lookup(self, query, texts)
         if not lookup.missing:
             return lookup.scores(Scores((), self.scale))
-        with lookup.own_positions():
+        with lookup.map_error_position():
             answer = self.reranker.score(query, lookup.missing)
         return lookup.scores(answer)
 
     async def ascore(self, query: str, texts: Sequence[str]) -> Scores:
-        """Do what `score` does; hashes and files are worked on in a worker thread."""
+        """Do what `score` does; hashing and file access run on a worker thread."""
         import asyncio
 
         lookup = await asyncio.to_thread(_Lookup, self, query, texts)
         if not lookup.missing:
             return lookup.scores(Scores((), self.scale))
-        with lookup.own_positions():
+        with lookup.map_error_position():
             answer = await self.reranker.ascore(query, lookup.missing)
         return await asyncio.to_thread(lookup.scores, answer)
 
@@ -138,20 +137,20 @@ class Cached(WrapsReranker, PointwiseReranker):
         _ = self._key, self._store
 
     def close(self) -> None:
-        """Close the reranker and the file; scores in memory are forgotten."""
+        """Close the reranker and the file, and forget scores in memory."""
         try:
             super().close()
         finally:
-            self._let_go()
+            self._close_store()
 
     async def aclose(self) -> None:
-        """Do what `close` does without blocking the event loop, and release what belongs to it."""
+        """Do what `close` does without blocking the event loop, and release what belongs to the loop."""
         import asyncio
 
         try:
             await super().aclose()
         finally:
-            await asyncio.to_thread(self._let_go)
+            await asyncio.to_thread(self._close_store)
 
     @load_once
     def _store(self) -> Store:
@@ -159,64 +158,64 @@ class Cached(WrapsReranker, PointwiseReranker):
             return MemoryStore(self.max_entries, self.ttl)
         return FileStore(self.path, self.max_entries, self.ttl)
 
-    def _let_go(self) -> None:
+    def _close_store(self) -> None:
         if store := forget(self, "_store"):
             store.close()
 
 
 class _Lookup:
-    """One call: what is kept, what is missing, and both put together."""
+    """The stored scores of one call, and the texts without one."""
 
     def __init__(self, cached: Cached, query: str, texts: Sequence[str]) -> None:
         self._reranker = cached.reranker
         self._store = cached._store
         self._notes: list[str] = []
         self._keys = _keys(cached._key, query, texts)
-        self._kept = self._store.find(tuple(dict.fromkeys(self._keys)), self._notes)
-        self._asked: dict[bytes, int] = {}
+        self._stored = self._store.find(tuple(dict.fromkeys(self._keys)), self._notes)
+        self._missing: dict[bytes, int] = {}  # key -> the first position of its text
         for position, key in enumerate(self._keys):
-            if key not in self._kept:
-                self._asked.setdefault(key, position)
-        self.missing = [texts[position] for position in self._asked.values()]
+            if key not in self._stored:
+                self._missing.setdefault(key, position)
+        self.missing = [texts[position] for position in self._missing.values()]
 
     @contextmanager
-    def own_positions(self) -> Iterator[None]:
-        """Let an error of the reranker name the position in this call, not in what was asked of it."""
+    def map_error_position(self) -> Iterator[None]:
+        """Turn the position in an error of the reranker, one among the missing texts, into that among all texts."""
         try:
             yield
         except InputTooLong as error:
             if error.position is not None:
-                error.position = list(self._asked.values())[error.position]
+                error.position = list(self._missing.values())[error.position]
             raise
 
     def scores(self, answer: Scores) -> Scores:
-        """Keep what the reranker answered to `missing`, and return the scores of all texts.
+        """Store the reranker's scores of the `missing` texts, and return the scores of all texts.
 
         Raises:
-            BadResponse: An answer that must not be kept.
+            BadResponse: The answer must not be stored.
         """
         answer = self._checked(answer)
         new = {
             key: StoredScore(value, answer.coverage[i] if answer.coverage else None)
-            for i, (key, value) in enumerate(zip(self._asked, answer.values, strict=True))
+            for i, (key, value) in enumerate(zip(self._missing, answer.values, strict=True))
         }
         if new:
-            self._store.keep(new, self._notes)
-        all_kept = [new.get(key) or self._kept[key] for key in self._keys]
-        coverage = [kept.coverage for kept in all_kept if kept.coverage is not None]
-        if coverage and len(coverage) < len(all_kept):
-            raise self._bad("tells the coverage of some texts only")
-        asked = list(self._asked.values())
-        cached = sorted({*range(len(self._keys))} - {*asked})
+            self._store.put(new, self._notes)
+        scores = [new.get(key) or self._stored[key] for key in self._keys]
+        coverage = [score.coverage for score in scores if score.coverage is not None]
+        if coverage and len(coverage) < len(scores):
+            raise self._bad("returned the coverage of some texts only")
+        positions = list(self._missing.values())
+        cached = sorted({*range(len(self._keys))} - {*positions})
         if cached:
             self._notes.append(f"{len(cached)} of {len(self._keys)} scores came from the cache")
         return replace(
             answer,
-            values=[kept.score for kept in all_kept],
+            values=[score.score for score in scores],
             coverage=coverage,
             usage=answer.usage + Usage(cached=len(cached)),
             notes=(*answer.notes, *self._notes),
-            cached=sorted((*cached, *(asked[i] for i in answer.cached))),
+            cached=sorted((*cached, *(positions[i] for i in answer.cached))),
         )
 
     def _checked(self, answer: Scores) -> Scores:
@@ -229,8 +228,8 @@ class _Lookup:
         return BadResponse(f"{self._reranker.label} {what}, so it cannot be cached", backend=self._reranker.kind)
 
 
-def _keys(fingerprint: str, query: str, texts: Sequence[str]) -> list[bytes]:
-    """Return a SHA-256 for each text; each part goes in with its length, so that no two divisions look alike."""
+def _keys(identity: str, query: str, texts: Sequence[str]) -> list[bytes]:
+    """Return a SHA-256 for each text; each part is hashed with its length, so that different parts never collide."""
     from hashlib import sha256
 
     def add(hashed: Any, part: str) -> Any:
@@ -239,5 +238,5 @@ def _keys(fingerprint: str, query: str, texts: Sequence[str]) -> list[bytes]:
         hashed.update(content)
         return hashed
 
-    pair = add(add(sha256(), fingerprint), query)
+    pair = add(add(sha256(), identity), query)
     return [add(pair.copy(), text).digest() for text in texts]

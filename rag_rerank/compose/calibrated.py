@@ -1,4 +1,4 @@
-"""Calibrated: scores as probabilities of relevance."""
+"""Calibrated: presents scores as probabilities of relevance."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ __all__ = ["Calibrated", "calibrates", "model_of"]
 
 @dataclass(frozen=True, kw_only=True)
 class Calibrated(Wrapper):
-    """Presents the scores of its reranker as probabilities of relevance; the ranking stays as it is.
+    """Presents the scores of its reranker as probabilities of relevance; the order stays the same.
 
     ``hit.score`` is the map's probability for the reranker's raw score, on the scale ``calibrated``. ``hit.raw_score``
-    stays the reranker's, so that equal probabilities do not become ties, and a cascade's ``margin`` keeps its unit.
+    stays the reranker's, so that equal probabilities do not become ties.
 
-    A probability is right for candidates like those of the fit: from a like first stage, at a like depth, of which a
-    like share is relevant (``map.fitted.prior``).
+    A probability is right for candidates like those of the fit: from a similar first stage, at a similar depth, with
+    a similar share of relevant ones (``map.fitted.prior``).
 
-    A map belongs to one reranker. On a reranker of another scale it is refused. Where another model, revision or
-    setting stands behind the same scale, `CalibrationWarning` says so once an instance and process, and every trace
-    does. An answer by another reranker (``ranking.substituted``) is never mapped: it comes as it is, on its own scale,
-    and the ranking is degraded. So let each member of a `Fallback` or `Hedge` be ``Calibrated`` with a map of its own,
-    and a threshold holds whoever answers.
+    A map belongs to one reranker. It is refused for a reranker with another scale. If the scale is the same but the
+    model, its revision or a setting is not, a `CalibrationWarning` says so once per instance and process, and so does
+    every trace. An answer of another reranker (``ranking.substituted``) is never mapped: it keeps its own scale, and
+    the ranking is degraded. So make each member of a `Fallback` or `Hedge` ``Calibrated`` with a map of its own; then
+    a threshold holds for every member's answer.
 
     Args:
-        reranker: Whose scores they are; the one that the map was fitted for.
+        reranker: The reranker that the map was fitted for.
         map: A map, or the path of a JSON file with one, which is read at first use.
 
     Raises:
@@ -54,7 +54,7 @@ class Calibrated(Wrapper):
         if self.reranker.scale == "calibrated":
             raise ConfigError(f"{self.reranker.label} gives probabilities already", path="reranker")
         if isinstance(self.map, CalibrationMap):
-            self._check(self.map)
+            self._check_scale(self.map)
         elif not isinstance(self.map, (str, os.PathLike)):
             raise ConfigError(f"expected a path or a CalibrationMap, got {type(self.map).__name__}", path="map")
         else:
@@ -66,31 +66,30 @@ class Calibrated(Wrapper):
         return "calibrated"
 
     def warm_up(self) -> None:
-        """Load the reranker and the map, and see whether they belong together."""
+        """Load the reranker and the map, and check whether they belong together."""
         super().warm_up()
         _ = self._ready
 
     def _identity_facts(self) -> Mapping[str, Any]:
-        """What the map does, wherever it lies and whatever it was fitted on."""
+        """Return the numbers of the map; its place and its provenance change no score."""
         return {"map": self._map.shape}
 
     @load_once
     def _map(self) -> CalibrationMap:
-        made = self.map if isinstance(self.map, CalibrationMap) else CalibrationMap.load(self.map)
-        self._check(made)
-        return made
+        calibration_map = self.map if isinstance(self.map, CalibrationMap) else CalibrationMap.load(self.map)
+        self._check_scale(calibration_map)
+        return calibration_map
 
     @load_once
     def _ready(self) -> _Ready:
-        made = self._map
-        if made.fitted.identity == self.reranker.identity:
-            return _Ready(made, ())
-        doubt = _doubt(made, self.reranker)
+        if self._map.fitted.identity == self.reranker.identity:
+            return _Ready(self._map, ())
+        doubt = _doubt(self._map, self.reranker)
         warnings.warn(f"{self.label}: {doubt}", CalibrationWarning, stacklevel=caller_stacklevel())
-        return _Ready(made, (doubt,))
+        return _Ready(self._map, (doubt,))
 
-    def _check(self, made: CalibrationMap) -> None:
-        fitted = made.fitted
+    def _check_scale(self, calibration_map: CalibrationMap) -> None:
+        fitted = calibration_map.fitted
         if fitted.scale != self.reranker.scale:
             raise ConfigError(
                 f"the map was fitted on {fitted.reranker}, whose scores are {fitted.scale}; those of "
@@ -106,11 +105,11 @@ class Calibrated(Wrapper):
             change = change_of_scale(self.scale, ranking.scale)
             reason = f"not calibrated, since another reranker answered than {self.reranker.label}{change}"
             return PlanResult(ranking.hits, ranking.scale, (reason,), ready.notes, substituted=True)
-        return PlanResult(tuple(_mapped(hit, ready.map) for hit in ranking), self.scale, notes=ready.notes)
+        return PlanResult(tuple(_calibrate(hit, ready.map) for hit in ranking), self.scale, notes=ready.notes)
 
 
 class _Ready(NamedTuple):
-    """A map that was read, and what there is to say about it here."""
+    """A map that was read and checked, with notes for the trace."""
 
     map: CalibrationMap
     notes: tuple[str, ...]
@@ -124,14 +123,14 @@ def calibrates(reranker: Reranker) -> bool:
     return isinstance(reranker, Calibrated) or any(map(calibrates, reranker.children))
 
 
-def _mapped(hit: Hit, made: CalibrationMap) -> Hit:
-    return hit if hit.raw_score is None else replace(hit, score=made.probability(hit.raw_score))
+def _calibrate(hit: Hit, calibration_map: CalibrationMap) -> Hit:
+    return hit if hit.raw_score is None else replace(hit, score=calibration_map.probability(hit.raw_score))
 
 
-def _doubt(made: CalibrationMap, reranker: Reranker) -> str:
-    """Say what the map was fitted on, and what stands here."""
-    fitted = made.fitted
-    was, now = _named(fitted.reranker, fitted.model), _named(reranker.label, model_of(reranker))
+def _doubt(calibration_map: CalibrationMap, reranker: Reranker) -> str:
+    """Return the warning that a map was fitted on another reranker than this one."""
+    fitted = calibration_map.fitted
+    was, now = _full_name(fitted.reranker, fitted.model), _full_name(reranker.label, model_of(reranker))
     same = " (the same names, but other files or settings)" if was == now else ""
     return (
         f"the map was fitted on {was} on {fitted.date}, and the scores are from {now}{same}; the probabilities may be "
@@ -140,9 +139,9 @@ def _doubt(made: CalibrationMap, reranker: Reranker) -> str:
 
 
 def model_of(reranker: Reranker) -> str | None:
-    """Return the model with its revision, where a reranker has one."""
+    """Return the model of a reranker with its revision; ``None`` where it has none."""
     return getattr(reranker, "model_id", None)
 
 
-def _named(label: str, model: str | None) -> str:
+def _full_name(label: str, model: str | None) -> str:
     return f"{label}, model {model}," if model else label

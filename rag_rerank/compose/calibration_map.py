@@ -1,4 +1,4 @@
-"""A map from raw scores to probabilities of relevance, with what it was fitted on: plain data, checked when read."""
+"""A map from raw scores to probabilities of relevance, and what it was fitted on: plain data, checked when read."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from rag_rerank._checks import one_of
+from rag_rerank._checks import number, one_of, whole_number
 from rag_rerank._files import parse_json, write
 from rag_rerank.errors import ConfigError, did_you_mean
 from rag_rerank.types import SCALES, Scale
@@ -24,25 +24,31 @@ __all__ = [
     "Method",
     "Provenance",
     "Unjudged",
-    "check_keys",
-    "interpolated",
+    "interpolate",
     "logistic",
-    "number",
-    "numbers",
 ]
 
+SCHEMA = "rag_rerank.calibration/1"
+"""Name and version of the file's layout."""
+
+Method = Literal["platt", "isotonic"]
+"""The kind of a map; see `CalibrationMap`."""
+
 Unjudged = Literal["left out", "not relevant"]
-"""What is done with candidates that nobody judged."""
+"""What the fit does with candidates that nobody judged."""
+
+_LOWEST = -709.0
+"""Below it ``exp(-x)`` has no float64."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FitQuality:
-    """How far numbers are probabilities of relevance, on judged pairs.
+    """How well numbers serve as probabilities of relevance, measured on judged pairs.
 
     Args:
-        ece: Expected calibration error, 0 to 1; see `rag_rerank.evaluation.calibrate.reliability`.
+        ece: Expected calibration error, 0 to 1; see `rag_rerank.evaluation.reliability`.
         brier: Mean squared distance of probability and truth, 0 to 1.
-        log_loss: Mean of ``-ln`` of the probability given to what was true.
+        log_loss: Mean of ``-ln`` of the probability that the numbers give to the true outcome.
     """
 
     ece: float
@@ -50,8 +56,8 @@ class FitQuality:
     log_loss: float
 
     def __post_init__(self) -> None:
-        numbers(self, ("ece", "brier"), 0, 1)
-        numbers(self, ("log_loss",), 0)
+        _set_numbers(self, ("ece", "brier"), 0, 1)
+        _set_numbers(self, ("log_loss",), 0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,18 +66,18 @@ class Provenance:
 
     Args:
         reranker: Label of the reranker.
-        model: Its model with the revision, where there is one.
-        scale: Scale of its scores; the map takes raw scores of this scale alone.
-        identity: `Reranker.identity`: a hash of all that decides its scores.
+        model: Its model with the revision; ``None`` where it has none.
+        scale: Scale of its scores; the map takes raw scores of this scale only.
+        identity: `Reranker.identity`: a hash of everything that decides its scores.
         data: Name of the judged data.
         fingerprint: SHA-256 of the data.
-        relevant: Grade from which on a document counted as relevant, in each collection.
-        unjudged: What was done with candidates that nobody judged.
+        relevant: The least grade of a relevant document, in each collection.
+        unjudged: What the fit did with candidates that nobody judged.
         queries: Queries with a judged candidate.
         pairs: Candidates that the map was fitted on.
-        prior: Share of them that is relevant. Probabilities are right where this share is the same.
-        before: How far the presented scores were probabilities; ``None`` on a scale that is not 0 to 1.
-        after: How far the map's are, out of fold: each query with a map that was fitted on the other queries.
+        prior: Share of relevant ones among them. Probabilities are right where this share is the same.
+        before: Quality of the presented scores as probabilities; ``None`` on a scale that is not 0 to 1.
+        after: Quality of the map's probabilities, out of fold: each query with a map fitted on the other queries.
         version: Release of this package.
         date: Day of the fit, ``YYYY-MM-DD`` (UTC).
     """
@@ -103,87 +109,32 @@ class Provenance:
         object.__setattr__(self, "relevant", tuple(self.relevant))
         grades = {f"relevant[{i}]": grade for i, grade in enumerate(self.relevant)}
         for path, value in {**grades, "queries": self.queries, "pairs": self.pairs}.items():
-            if type(value) is not int or value < 1:
-                raise ConfigError(f"expected a whole number of at least 1, got {value!r:.60}", path=path)
-        numbers(self, ("prior",), 0, 1)
+            whole_number(value, 1, path)
+        _set_numbers(self, ("prior",), 0, 1)
 
     @classmethod
     def from_dict(cls, data: Any) -> Provenance:
-        """Rebuild what ``dataclasses.asdict`` gave, JSON in between or not.
+        """Rebuild a provenance from ``dataclasses.asdict``, also after a way through JSON.
 
         Raises:
-            ConfigError: A key that is missing or unknown, or a value that cannot be used; it is named.
+            ConfigError: A key is missing or unknown, or a value cannot be used; the message names it.
         """
-        check_keys(cls, data)
+        _check_keys(cls, data)
         fits = {name: _fit(data[name], name) for name in ("before", "after") if data[name] is not None}
         if "after" not in fits:
             raise ConfigError("expected an object, got null", path="after")
         return cls(**{**data, **fits})
 
 
-def _fit(data: Any, path: str) -> FitQuality:
-    try:
-        check_keys(FitQuality, data)
-        return FitQuality(**data)
-    except ConfigError as error:
-        raise error.under(path) from error
-
-
-def check_keys(kind: type[Any], data: Any, *, optional: Collection[str] = ()) -> None:
-    """Raise `ConfigError` unless data are an object with the fields of a dataclass, all but the optional ones."""
-    if not isinstance(data, Mapping):
-        raise ConfigError(f"expected an object, got {type(data).__name__}")
-    known = {f.name for f in fields(kind)}
-    for key in data:
-        if key not in known:
-            raise ConfigError(f"unknown key {key!r:.60}{did_you_mean(str(key), known)}")
-    missing = sorted(known - {*optional} - data.keys())
-    if missing:
-        raise ConfigError(f"{', '.join(missing)} is missing")
-
-
-def numbers(item: Any, names: Sequence[str], low: float = -math.inf, high: float = math.inf) -> None:
-    """Turn fields into finite floats within bounds, or raise `ConfigError`."""
-    for name in names:
-        object.__setattr__(item, name, number(getattr(item, name), name, low, high))
-
-
-def number(value: Any, path: str, low: float = -math.inf, high: float = math.inf) -> float:
-    """Return a finite float within bounds, or raise `ConfigError`."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise ConfigError(f"expected a finite number, got {value!r:.60}", path=path)
-    if not low <= value <= high:
-        raise ConfigError(f"must lie within {low:g}..{high:g}, got {value}", path=path)
-    return float(value)
-
-
-def _texts(item: Any, names: Sequence[str]) -> None:
-    for name in names:
-        value = getattr(item, name)
-        if not isinstance(value, str):
-            raise ConfigError(f"expected a text, got {type(value).__name__}", path=name)
-
-
-SCHEMA = "rag_rerank.calibration/1"
-"""Name and version of the file's layout."""
-
-_LOWEST = -709.0
-"""Below it ``exp(-x)`` has no float64."""
-
-
-Method = Literal["platt", "isotonic"]
-"""How a map goes from scores to probabilities; see `CalibrationMap`."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class CalibrationMap:
-    """A rising map from raw scores to probabilities of relevance, with where it comes from.
+    """A rising map from raw scores to probabilities of relevance, with its provenance.
 
     ``rag-rerank calibrate`` and `rag_rerank.evaluation.calibrate.calibrate` fit one; `Calibrated` applies it.
 
     Args:
         method: ``"platt"``: ``1 / (1 + exp(-(slope * raw + intercept)))`` (Platt, 1999). ``"isotonic"``: straight lines
-            between ``scores`` and ``probabilities``, level beyond the ends (Zadrozny and Elkan, KDD 2002).
+            between ``scores`` and ``probabilities``, constant beyond the ends (Zadrozny and Elkan, KDD 2002).
         fitted: What it was fitted on.
         slope: For ``"platt"``: more than 0.
         intercept: For ``"platt"``.
@@ -191,7 +142,7 @@ class CalibrationMap:
         probabilities: For ``"isotonic"``: one for each score, never falling.
 
     Raises:
-        ConfigError: A value that makes no rising map of probabilities.
+        ConfigError: The values make no rising map to probabilities.
     """
 
     method: Method
@@ -210,7 +161,7 @@ class CalibrationMap:
         if self.method == "platt":
             if self.scores or self.probabilities:
                 raise ConfigError("method 'platt' has a slope and an intercept, and no scores", path="scores")
-            numbers(self, ("slope", "intercept"))
+            _set_numbers(self, ("slope", "intercept"))
             if not self.slope > 0:  # type: ignore[operator]
                 raise ConfigError(f"must be more than 0, got {self.slope}", path="slope")
             return
@@ -219,33 +170,34 @@ class CalibrationMap:
         _check_steps(self.scores, self.probabilities)
 
     def probability(self, raw: float) -> float:
-        """Return the probability of relevance at a raw score; never less at a higher one."""
+        """Return the probability of relevance at a raw score; it never falls as the score rises."""
         if self.slope is not None and self.intercept is not None:
             return logistic(self.slope * raw + self.intercept)
-        return interpolated(raw, self.scores, self.probabilities)
+        return interpolate(raw, self.scores, self.probabilities)
 
     @property
     def shape(self) -> dict[str, Any]:
-        """All that decides a probability: the method and its numbers."""
+        """Everything that decides a probability: the method and its numbers."""
         names = ("slope", "intercept") if self.method == "platt" else ("scores", "probabilities")
         return {"method": self.method, **{name: getattr(self, name) for name in names}}
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON-ready values; the first key tells the layout."""
+        """Return plain JSON-ready values; the first key names the layout."""
         return {"schema": SCHEMA, "method": self.method, "fitted": asdict(self.fitted), **self.shape}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> CalibrationMap:
-        """Rebuild what `to_dict` gave.
+        """Rebuild a map from `to_dict`.
 
         Raises:
-            ConfigError: Another layout, a key that is missing or unknown, or a value that cannot be used; it is named.
+            ConfigError: The layout is another one, a key is missing or unknown, or a value cannot be used; the message
+                names it.
         """
         if not isinstance(data, Mapping) or data.get("schema") != SCHEMA:
-            found = data.get("schema") if isinstance(data, Mapping) else type(data).__name__
-            raise ConfigError(f"no calibration map of this release ({SCHEMA}), but {found!r:.60}", path="schema")
+            actual = data.get("schema") if isinstance(data, Mapping) else type(data).__name__
+            raise ConfigError(f"no calibration map of this release ({SCHEMA}), but {actual!r:.60}", path="schema")
         values = {key: value for key, value in data.items() if key != "schema"}
-        check_keys(cls, values, optional=("slope", "intercept", "scores", "probabilities"))
+        _check_keys(cls, values, optional=("slope", "intercept", "scores", "probabilities"))
         try:
             fitted = Provenance.from_dict(values["fitted"])
         except ConfigError as error:
@@ -272,10 +224,10 @@ class CalibrationMap:
             raise ConfigError(str(error), path=str(file)) from error
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the map as a JSON file of a few kilobytes, in one step; a file that was there is replaced.
+        """Write the map as a JSON file of a few kilobytes, in one step; an existing file is replaced.
 
         Raises:
-            ConfigError: The file cannot be written; what was there stays.
+            ConfigError: The file cannot be written; an existing file stays as it is.
         """
         write(Path(path), (json.dumps(self.to_dict(), indent=1) + "\n").encode())
 
@@ -285,13 +237,13 @@ def logistic(x: float) -> float:
     return 0.0 if x < _LOWEST else 1.0 / (1.0 + math.exp(-x))
 
 
-def interpolated(raw: float, scores: Sequence[float], probabilities: Sequence[float]) -> float:
-    """Return the height at ``raw`` of straight lines between points whose scores rise; level beyond the ends."""
+def interpolate(raw: float, scores: Sequence[float], probabilities: Sequence[float]) -> float:
+    """Return the value at ``raw`` of straight lines between points with rising scores; constant beyond the ends."""
     after = bisect_right(scores, raw)
     if after in (0, len(scores)):
         return probabilities[min(after, len(scores) - 1)]
     (x0, x1), (p0, p1) = scores[after - 1 : after + 1], probabilities[after - 1 : after + 1]
-    return min(p1, p0 + (p1 - p0) * ((raw - x0) / (x1 - x0)))  # rounding could lead past the next point
+    return min(p1, p0 + (p1 - p0) * ((raw - x0) / (x1 - x0)))  # rounding could pass the next point
 
 
 def _check_steps(scores: Sequence[float], probabilities: Sequence[float]) -> None:
@@ -311,3 +263,37 @@ def _series(values: Any, path: str) -> tuple[float, ...]:
     if not isinstance(values, (list, tuple)):
         raise ConfigError(f"expected a list of numbers, got {type(values).__name__}", path=path)
     return tuple(number(value, f"{path}[{i}]") for i, value in enumerate(values))
+
+
+def _fit(data: Any, path: str) -> FitQuality:
+    try:
+        _check_keys(FitQuality, data)
+        return FitQuality(**data)
+    except ConfigError as error:
+        raise error.under(path) from error
+
+
+def _check_keys(kind: type[Any], data: Any, *, optional: Collection[str] = ()) -> None:
+    """Raise `ConfigError` unless data are a mapping with the fields of a dataclass; optional ones may be missing."""
+    if not isinstance(data, Mapping):
+        raise ConfigError(f"expected an object, got {type(data).__name__}")
+    names = {f.name for f in fields(kind)}
+    for key in data:
+        if key not in names:
+            raise ConfigError(f"unknown key {key!r:.60}{did_you_mean(str(key), names)}")
+    missing = sorted(names - {*optional} - data.keys())
+    if missing:
+        raise ConfigError(f"{', '.join(missing)} is missing")
+
+
+def _set_numbers(item: Any, names: Sequence[str], low: float = -math.inf, high: float = math.inf) -> None:
+    """Turn fields of a frozen dataclass into finite floats within bounds, or raise `ConfigError`."""
+    for name in names:
+        object.__setattr__(item, name, number(getattr(item, name), name, low, high))
+
+
+def _texts(item: Any, names: Sequence[str]) -> None:
+    for name in names:
+        value = getattr(item, name)
+        if not isinstance(value, str):
+            raise ConfigError(f"expected a text, got {type(value).__name__}", path=name)

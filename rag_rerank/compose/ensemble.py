@@ -1,15 +1,14 @@
-"""Ensemble: several rerankers read everything, and their rankings become one."""
+"""Ensemble: several rerankers score all candidates, and their rankings are fused into one."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from statistics import fmean, pstdev
 from typing import ClassVar, Literal
 
-from rag_rerank._checks import one_of
+from rag_rerank._checks import number, one_of
 from rag_rerank.base import Composite, Reranker
 from rag_rerank.compose.wrapper import check_reranker
 from rag_rerank.errors import AllFailed, ConfigError, RerankError, TransientError
@@ -21,45 +20,44 @@ __all__ = ["Ensemble"]
 FUSIONS = ("rrf", "combsum", "combmnz", "weighted")
 
 _MANY = 2000
-"""Scores of all members together whose fusion takes some ten milliseconds."""
+"""Scores of all members together, whose fusion takes some ten milliseconds."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ensemble(Composite):
-    """Asks all its members side by side, and fuses their rankings into one, on the scale ``unbounded``.
+    """Calls all its members side by side, and fuses their rankings into one, on the scale ``unbounded``.
 
-    ``fusion`` says how:
+    ``fusion`` is the formula:
 
     - ``"rrf"``: reciprocal rank fusion, the sum of ``weight / (k + rank)`` (Cormack, Clarke and Buettcher, SIGIR
-      2009). Looks at ranks only, so the members' scales do not matter.
+      2009). It uses ranks only, so the members' scales do not matter.
     - ``"combsum"``: the sum of the normalised scores (Fox and Shaw, TREC-2, 1994).
-    - ``"combmnz"``: that sum times the number of members that scored the candidate (same paper). Scores below 0 would
-      turn its meaning round, so it takes scores from 0 on only.
+    - ``"combmnz"``: that sum times the number of members that scored the candidate (same paper). It would favour
+      candidates with few scores if scores could be below 0, so it takes scores of at least 0 only.
     - ``"weighted"``: the sum of ``weight * normalised score``.
 
-    ``normalise`` says what is done to a member's scores before they are added:
+    ``normalise`` is applied to a member's scores before they are added:
 
     - ``"min-max"``: raw scores to 0..1 within the call; all 0.5 where they are equal (Lee, SIGIR 1997).
     - ``"z-score"``: raw scores to mean 0 and standard deviation 1 within the call; all 0 where they are equal.
-    - ``"none"``: the presented scores as they are, for members that all answer on one scale.
+    - ``"none"``: the presented scores unchanged, for members that all answer on one scale.
 
-    A candidate that a member left without a score counts as that member's lowest; ``"rrf"`` gives it nothing. One that
-    no member scored has no score and stands last.
+    A candidate without a score from some member gets that member's lowest one; with ``"rrf"`` it gets nothing from that
+    member. A candidate that no member scored has no score and stands last.
 
-    A member that fails for a reason that may pass is left out, and the ranking is degraded; any other failure is
-    raised.
+    A member that fails with a transient error is left out, and the ranking is degraded; any other failure is raised.
 
     Args:
         members: At least two.
-        fusion: How rankings become one.
+        fusion: The formula.
         normalise: For all fusions but ``"rrf"``; ``None`` means ``"min-max"`` for them.
         weights: One a member, not negative, some positive; for ``"weighted"`` (needed) and ``"rrf"``.
         k: The constant of reciprocal rank fusion; 60 is the paper's.
 
     Raises:
-        ConfigError: Too few members, members on different scales whose scores are added as they are, an option that
-            the fusion does not know, or a number that is none.
-        AllFailed: All members failed for reasons that may pass.
+        ConfigError: Too few members, members on different scales whose scores would be added unchanged, an option that
+            the fusion does not have, or a number out of range.
+        AllFailed: All members failed with transient errors.
     """
 
     kind: ClassVar[str] = "ensemble"
@@ -80,9 +78,8 @@ class Ensemble(Composite):
         if self.normalise is not None:
             one_of(self.normalise, NORMALISATIONS, "normalise")
             if self.fusion == "rrf":
-                raise ConfigError("rrf looks at ranks, so there are no scores to normalise", path="normalise")
-        if not (self.k >= 0 and math.isfinite(self.k)):
-            raise ConfigError(f"k must be a finite number of at least 0, got {self.k}", path="k")
+                raise ConfigError("rrf uses ranks, so there are no scores to normalise", path="normalise")
+        number(self.k, "k", 0)
         self._check_weights()
         if self.fusion == "combmnz" and not self._from_zero:
             raise ConfigError(
@@ -100,7 +97,7 @@ class Ensemble(Composite):
 
     @property
     def _from_zero(self) -> bool:
-        """Whether no score that is added can be below 0."""
+        """Whether all scores that are added are at least 0."""
         if self.normalise == "none":
             return all(member.scale in ("sigmoid", "relevance", "calibrated") for member in self.members)
         return self.normalise != "z-score"
@@ -111,18 +108,17 @@ class Ensemble(Composite):
                 raise ConfigError("a weighted fusion needs weights, one a member", path="weights")
             return
         if self.fusion not in ("weighted", "rrf"):
-            raise ConfigError(f"{self.fusion} knows no weights; fusion 'weighted' does", path="weights")
+            raise ConfigError(f"{self.fusion} has no weights; fusion 'weighted' does", path="weights")
         if len(self.weights) != len(self.members):
             raise ConfigError(f"{len(self.weights)} weights for {len(self.members)} members", path="weights")
         for i, weight in enumerate(self.weights):
-            if not (weight >= 0 and math.isfinite(weight)):
-                raise ConfigError(f"a weight must be a finite number of at least 0, got {weight}", path=f"weights[{i}]")
+            number(weight, f"weights[{i}]", 0)
         if not any(self.weights):
             raise ConfigError("all weights are 0", path="weights")
 
     @property
     def scale(self) -> Scale:
-        """Unbounded: sums of ranks or of normalised scores mean something within one call only."""
+        """Unbounded: sums of ranks or of normalised scores can be compared within one call only."""
         return "unbounded"
 
     def _plan(self, query: str, candidates: tuple[Candidate, ...]) -> Plan:
@@ -142,8 +138,8 @@ class Ensemble(Composite):
             else:
                 weighted_rankings.append((weight, outcome))
         if not weighted_rankings:
-            passing = [error for error in errors if isinstance(error, TransientError)]
-            raise AllFailed(f"no member can be fused: {', '.join(missing)}", errors=passing)
+            transient = [error for error in errors if isinstance(error, TransientError)]
+            raise AllFailed(f"no member can be fused: {', '.join(missing)}", errors=transient)
         work = partial(fuse, candidates, weighted_rankings, self.fusion, self.normalise or "min-max", self.k)
         many = len(candidates) * len(weighted_rankings) > _MANY
         return PlanResult(
@@ -162,7 +158,7 @@ def fuse(
     normalise: str,
     k: float,
 ) -> tuple[Hit, ...]:
-    """Return the candidates ranked by all rankings together; see `Ensemble` for the formulas.
+    """Rank the candidates by all rankings together; see `Ensemble` for the formulas.
 
     Args:
         candidates: All of them, in incoming order, which breaks ties.
@@ -177,11 +173,12 @@ def fuse(
     for (weight, _), hits in zip(weighted_rankings, scored, strict=True):
         for hit in hits:
             count[hit.id] += 1
-        for id, vote in (_reciprocal(hits, k) if fusion == "rrf" else _votes(hits, total, normalise)).items():
-            total[id] += weight * vote
+        addends = _reciprocal_ranks(hits, k) if fusion == "rrf" else _normalised_scores(hits, total, normalise)
+        for id, addend in addends.items():
+            total[id] += weight * addend
     if fusion == "combmnz":
         total = {id: count[id] * value for id, value in total.items()}
-    why = {
+    reasons = {
         hit.id: hit.unscored or ""
         for _, ranking in reversed(weighted_rankings)
         for hit in ranking
@@ -189,16 +186,16 @@ def fuse(
     }
     where = [i for i, candidate in enumerate(candidates) if count[candidate.id]]
     values = [total[candidates[i].id] for i in where]
-    unscored = {i: why[candidate.id] for i, candidate in enumerate(candidates) if not count[candidate.id]}
+    unscored = {i: reasons[candidate.id] for i, candidate in enumerate(candidates) if not count[candidate.id]}
     return ranked_hits(candidates, Scores(values, "unbounded"), where, unscored)
 
 
-def _reciprocal(hits: Sequence[Hit], k: float) -> dict[str, float]:
+def _reciprocal_ranks(hits: Sequence[Hit], k: float) -> dict[str, float]:
     return {hit.id: 1.0 / (k + rank) for rank, hit in enumerate(hits, start=1)}
 
 
-def _votes(hits: Sequence[Hit], ids: Mapping[str, float], normalise: str) -> dict[str, float]:
-    """Return a normalised score for every candidate; those without a score count as the lowest."""
+def _normalised_scores(hits: Sequence[Hit], ids: Mapping[str, float], normalise: str) -> dict[str, float]:
+    """Return a normalised score for every candidate; one without a score gets the lowest."""
     if not hits:
         return {}
     values = NORMALISATIONS[normalise](hits)
@@ -210,13 +207,13 @@ def _min_max(hits: Sequence[Hit]) -> list[float]:
     low, high = min(raw), max(raw)
     if low == high:
         return [0.5] * len(raw)
-    return [(value / 2 - low / 2) / (high / 2 - low / 2) for value in raw]  # halves, because the range may be too large
+    return [(value / 2 - low / 2) / (high / 2 - low / 2) for value in raw]  # halves, because the range may overflow
 
 
 def _z_score(hits: Sequence[Hit]) -> list[float]:
     raw = [hit.raw_score or 0.0 for hit in hits]
     largest = max(map(abs, raw)) or 1.0
-    raw = [value / largest for value in raw]  # their squares may be too large; a common factor changes nothing
+    raw = [value / largest for value in raw]  # their squares may overflow; a common factor changes nothing
     mean, deviation = fmean(raw), pstdev(raw)
     return [0.0] * len(raw) if deviation == 0 else [(value - mean) / deviation for value in raw]
 
@@ -230,4 +227,4 @@ NORMALISATIONS: Mapping[str, Callable[[Sequence[Hit]], list[float]]] = {
     "z-score": _z_score,
     "none": _presented,
 }
-"""Name -> what it makes of the scores of a member's hits."""
+"""Name -> function from a member's hits, which all have a score, to their normalised scores."""

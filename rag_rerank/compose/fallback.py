@@ -19,14 +19,14 @@ __all__ = ["Fallback"]
 
 @dataclass(frozen=True, kw_only=True)
 class Fallback(Composite):
-    """Asks its members in turn until one answers.
+    """Calls its members in turn until one answers.
 
-    Only a `TransientError` (timeout, rate limit, unavailable) moves on to the next member: a wrong key or a
-    rejected request is a mistake that a fallback would hide. An answer by any but the first member is marked in
+    Only a `TransientError` (timeout, rate limit, unavailable) moves on to the next member: a wrong key or a rejected
+    request is a mistake that a fallback would hide. An answer of any but the first member is marked in
     ``ranking.degraded``, with the reason and with the change of scale, if there is one.
 
-    All members share the time of a call. A member that may hang needs a `Deadline` of its own, so that some time is
-    left for the next one.
+    All members share the time of a call. Give a member that may hang a `Deadline` of its own, so that time is left for
+    the next one.
 
     Args:
         members: The preferred one first; at least two, or one with ``on_failure="first_stage"``.
@@ -34,8 +34,8 @@ class Fallback(Composite):
             candidates in incoming order without scores, marked as degraded.
 
     Raises:
-        ConfigError: There are too few members, or one is no reranker, or ``on_failure`` is neither.
-        AllFailed: All members failed for reasons that may pass, and ``on_failure`` is ``"error"``.
+        ConfigError: There are too few members, one is no reranker, or ``on_failure`` is neither of the two.
+        AllFailed: All members failed with transient errors, and ``on_failure`` is ``"error"``.
     """
 
     kind: ClassVar[str] = "fallback"
@@ -58,7 +58,7 @@ class Fallback(Composite):
         return self.members[0].scale
 
     def estimate(self, query: str, texts: Sequence[str]) -> Usage:
-        """Estimate what the first member costs; the others are asked only where it fails."""
+        """Estimate the cost of the first member; the others are called only if it fails."""
         return self.members[0].estimate(query, texts)
 
     def _plan(self, query: str, candidates: tuple[Candidate, ...]) -> Plan:
@@ -75,20 +75,21 @@ class Fallback(Composite):
                 degraded=self._degraded(member, ranking.scale, errors),
                 substituted=ranking.substituted or bool(errors),
             )
-        tried = "; ".join(f"{m.label}: {type(e).__name__}" for m, e in zip(self.members, errors, strict=True))
+        failures = "; ".join(f"{m.label}: {type(e).__name__}" for m, e in zip(self.members, errors, strict=True))
         if self.on_failure == "first_stage":
-            reason = f"not reranked, in the order of the first stage: all members failed ({tried})"
+            reason = f"not reranked, in the order of the first stage: all members failed ({failures})"
             hits = in_first_stage_order(candidates, "all members failed")
             return PlanResult(hits, self.scale, degraded=(reason,), substituted=True)
-        raise AllFailed(f"all {len(errors)} members failed ({tried})", errors=errors) from errors[-1]
+        raise AllFailed(f"all {len(errors)} members failed ({failures})", errors=errors) from errors[-1]
 
-    def _degraded(self, answered: Reranker, scale: Scale, errors: list[TransientError]) -> tuple[str, ...]:
+    def _degraded(self, member: Reranker, scale: Scale, errors: list[TransientError]) -> tuple[str, ...]:
+        """Return why an answer of this member, on this scale, is degraded."""
         if not errors:
             return ()
-        failed = ", ".join(f"{m.label} ({type(e).__name__})" for m, e in zip(self.members, errors, strict=False))
-        return (f"{answered.label} answered in place of {failed}{change_of_scale(self.scale, scale)}",)
+        failures = ", ".join(f"{m.label} ({type(e).__name__})" for m, e in zip(self.members, errors, strict=False))
+        return (f"{member.label} answered in place of {failures}{change_of_scale(self.scale, scale)}",)
 
 
-def change_of_scale(asked: Scale, found: Scale) -> str:
-    """Return what a reason for degradation adds where the scores are on another scale than was asked for."""
-    return "" if found == asked else f"; scores are on the scale {found!r}, not {asked!r}"
+def change_of_scale(expected: Scale, actual: Scale) -> str:
+    """Return the end of a reason for degradation where scores are on another scale than expected; else nothing."""
+    return "" if actual == expected else f"; scores are on the scale {actual!r}, not {expected!r}"

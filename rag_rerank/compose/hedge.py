@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from rag_rerank._checks import finite_positive
 from rag_rerank.base import Composite, PointwiseReranker, Reranker
 from rag_rerank.compose.fallback import change_of_scale
 from rag_rerank.compose.wrapper import check_reranker
@@ -18,27 +18,28 @@ __all__ = ["Hedge"]
 
 @dataclass(frozen=True, kw_only=True)
 class Hedge(Composite):
-    """Asks its first member, the next one too when no answer has come after some time, and takes the first answer.
+    """Calls its first member, and the next one too if no answer comes in some time; the first answer wins.
 
-    That is the hedged request of Dean and Barroso ("The Tail at Scale", CACM 56(2), 2013): with ``after`` near the
+    This is the hedged request of Dean and Barroso ("The Tail at Scale", CACM 56(2), 2013): with ``after`` near the
     95th percentile of the first member's latency, about one call in twenty is sent twice, and the slowest calls become
-    as fast as the faster of two. A member that fails for a reason that may pass is replaced at once.
+    as fast as the faster of two. If a member fails with a transient error, the next one is called at once.
 
-    What loses is abandoned: it begins no retry any more, and is cancelled where it runs on an event loop. A provider
-    may bill it all the same. So members must be providers; a local model that lost would keep this machine busy.
+    The call that loses is abandoned: it starts no retry any more, and is cancelled if it runs on an event loop. A
+    provider may bill it all the same. Members must be providers, because a local model that lost would keep this
+    machine busy.
 
     An answer of another model than the first member's, or of the same model with other settings, is marked in
-    ``ranking.degraded``. A failure of the first member that will not pass (a wrong key) is raised, whoever else
-    answers; such a failure of another member is marked as degraded, because the hedge is none then.
+    ``ranking.degraded``. A permanent failure of the first member (a wrong key) is raised, even if another one answers.
+    A permanent failure of another member is marked as degraded, because there is no hedge then.
 
     Args:
         members: At least two, the preferred one first, each of them a provider or made of providers.
-        after: Seconds without an answer, after which the next member is asked too.
+        after: Seconds without an answer, after which the next member is called too.
 
     Raises:
-        ConfigError: There are fewer than two members, one of them works on this machine, or ``after`` is no finite
+        ConfigError: There are fewer than two members, one of them works on this machine, or ``after`` is not a finite
             number of more than 0.
-        AllFailed: All members failed for reasons that may pass.
+        AllFailed: All members failed with transient errors.
     """
 
     kind: ClassVar[str] = "hedge"
@@ -57,8 +58,7 @@ class Hedge(Composite):
                     f"{member.label} works on this machine, which a second call would only slow down; hedge providers",
                     path=f"members[{i}]",
                 )
-        if not (self.after > 0 and math.isfinite(self.after)):
-            raise ConfigError(f"after must be a finite number of more than 0 seconds, got {self.after}", path="after")
+        finite_positive(self.after, "after")
 
     @property
     def scale(self) -> Scale:
@@ -68,36 +68,36 @@ class Hedge(Composite):
     def _plan(self, query: str, candidates: tuple[Candidate, ...]) -> Plan:
         calls = tuple(Call(member, query, candidates) for member in self.members)
         outcomes: tuple[Outcome, ...] = yield Parallel(calls, stagger=self.after, needed=1, required=1)
-        mistakes = [(i, o) for i, o in enumerate(outcomes) if is_permanent(o)]
-        answer = next((i for i, outcome in enumerate(outcomes) if isinstance(outcome, Ranking)), None)
-        for i, error in mistakes:
-            if i == 0 or answer is None:
+        permanent = [(i, outcome) for i, outcome in enumerate(outcomes) if is_permanent(outcome)]
+        winner = next((i for i, outcome in enumerate(outcomes) if isinstance(outcome, Ranking)), None)
+        for i, error in permanent:
+            if i == 0 or winner is None:
                 raise error
-        if answer is None:
-            errors = [o for o in outcomes if isinstance(o, TransientError)]
-            raise AllFailed(f"all {len(errors)} members failed ({self._told(outcomes)})", errors=errors) from errors[-1]
-        ranking = outcomes[answer]
+        if winner is None:
+            errors = [outcome for outcome in outcomes if isinstance(outcome, TransientError)]
+            failures = "; ".join(f"{m.label}: {type(o).__name__}" for m, o in zip(self.members, outcomes, strict=True))
+            raise AllFailed(f"all {len(errors)} members failed ({failures})", errors=errors) from errors[-1]
+        ranking = outcomes[winner]
         assert isinstance(ranking, Ranking)
-        other = not _same_model(self.members[answer], self.members[0])
-        degraded = [self._other(answer, ranking.scale, outcomes)] if other else []
+        other = not _same_model(self.members[winner], self.members[0])
+        degraded = [self._substitution(winner, ranking.scale, outcomes)] if other else []
         degraded += [
-            f"{self.members[i].label} cannot answer ({type(o).__name__}), so it is no hedge" for i, o in mistakes
+            f"{self.members[i].label} cannot answer ({type(error).__name__}), so it is no hedge"
+            for i, error in permanent
         ]
         return PlanResult(
             ranking.hits, ranking.scale, degraded=tuple(degraded), substituted=ranking.substituted or other
         )
 
-    def _other(self, answer: int, scale: Scale, outcomes: tuple[Outcome, ...]) -> str:
+    def _substitution(self, winner: int, scale: Scale, outcomes: tuple[Outcome, ...]) -> str:
+        """Return why another member's answer, on this scale, is degraded."""
         why = "failed" if isinstance(outcomes[0], RerankError) else f"had not answered after {self.after:g} s"
         change = change_of_scale(self.scale, scale)
-        return f"{self.members[answer].label} answered in place of {self.members[0].label}, which {why}{change}"
-
-    def _told(self, outcomes: tuple[Outcome, ...]) -> str:
-        return "; ".join(f"{m.label}: {type(o).__name__}" for m, o in zip(self.members, outcomes, strict=True))
+        return f"{self.members[winner].label} answered in place of {self.members[0].label}, which {why}{change}"
 
 
 def _same_model(one: Reranker, other: Reranker) -> bool:
-    """Whether two members give the same scores, as far as their settings tell: one model at two places."""
+    """Whether two members give the same scores, judged by their settings: one model at two places."""
     if one == other:
         return True
     if type(one) is not type(other) or not isinstance(one, PointwiseReranker):
@@ -108,7 +108,7 @@ def _same_model(one: Reranker, other: Reranker) -> bool:
 
 
 def _settings(reranker: Reranker) -> dict[str, Any]:
-    """Return what decides a reranker's scores, but for the place where its model is."""
+    """Return the settings that decide a reranker's scores, without the place of its model."""
     assert isinstance(reranker, PointwiseReranker)
-    apart = ("base_url", "path")
-    return {"model_id": reranker.model_id, **{n: v for n, v in reranker._settings.items() if n not in apart}}
+    places = ("base_url", "path")
+    return {"model_id": reranker.model_id, **{n: v for n, v in reranker._settings.items() if n not in places}}

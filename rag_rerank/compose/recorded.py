@@ -1,4 +1,4 @@
-"""Recorded: what passes is written down, wherever it stands."""
+"""Recorded: writes a record of each call of its reranker to a file."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ __all__ = ["Recorded"]
 
 @dataclass(frozen=True, kw_only=True)
 class Recorded(Wrapper):
-    """Passes on what its reranker says, and writes a record of each of its calls to a file.
+    """Answers like its reranker, and writes a record of each of its calls to a file.
 
-    It is `rag_rerank.recording` as a part of a config: at the top it records the user's calls, and inside a composite
-    what that composite asks of it (the cutoff of the user is not known there, so ``top_k`` is ``None``). Records are
-    written behind the call, on a thread of their own; what goes wrong there is counted, logged once, and changes no
-    answer. `close` writes what still waits.
+    It is `rag_rerank.recording` as a part of a config. At the top it records the user's calls; inside a composite it
+    records the composite's calls of it (``top_k`` is then ``None``, because the user's cutoff is not known there).
+    Records are written after the call, on another thread; errors there are counted, logged once, and change no answer.
+    `close` writes what still waits.
 
     Args:
-        reranker: What answers.
-        file: Where records are appended; threads and processes may share it. One that cannot be written raises at first
-            use.
+        reranker: The reranker that answers.
+        file: The file that records are appended to; threads and processes may share it. If it cannot be written, the
+            first call raises.
         share: Share of the calls that are recorded, chosen at random: more than 0, at most 1.
-        texts: Whether the query, the texts and the metadata of candidates are recorded as well, and not only hashes.
-        max_bytes: Size that the file never passes; before it would, it becomes ``FILE.1``.
-        keep: How many of such older files there are at most.
+        texts: Whether to record the query, the texts and the metadata of candidates too, and not only hashes.
+        max_bytes: The largest size of the file; before it would be exceeded, the file becomes ``FILE.1``.
+        keep: How many such older files are kept.
 
     Raises:
-        ConfigError: ``reranker`` is no reranker, or a value makes no sense.
+        ConfigError: ``reranker`` is no reranker, or a value is not allowed.
     """
 
     kind: ClassVar[str] = "recorded"
@@ -62,7 +62,7 @@ class Recorded(Wrapper):
 
     @property
     def counts(self) -> Counts:
-        """What became of the calls so far; those that wait to be written are not in it yet (see `flush`)."""
+        """The numbers of calls so far, without those that wait to be written (see `flush`)."""
         return self._recorder.counts
 
     def flush(self) -> None:
@@ -71,7 +71,7 @@ class Recorded(Wrapper):
             recorder.flush()
 
     def warm_up(self) -> None:
-        """Load the reranker and try the file."""
+        """Load the reranker and check the file."""
         super().warm_up()
         _ = self._opened
 
@@ -83,7 +83,7 @@ class Recorded(Wrapper):
             self.flush()
 
     async def aclose(self) -> None:
-        """Do what `close` does without blocking the event loop, and release what belongs to it."""
+        """Do what `close` does without blocking the event loop, and release what belongs to the loop."""
         import asyncio
 
         try:
@@ -110,10 +110,10 @@ class Recorded(Wrapper):
 
     @load_once
     def _opened(self) -> bool:
-        """Whether the file was tried, which may wait for a disk or for other processes.
+        """True once the file was checked, which may wait for a disk or for other processes.
 
         Raises:
-            ConfigError: It cannot be written, or holds something else.
+            ConfigError: The file cannot be written, or holds something else.
         """
         self._recorder.open()
         return True

@@ -1,4 +1,4 @@
-"""What a shadow found: one report a call, and a summary of many. No texts, no ids, no query."""
+"""The results of a shadow: a report for each comparison, and a summary. They hold no texts, no ids and no query."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ __all__ = ["ShadowReport", "ShadowSide", "ShadowSummary", "Spread"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ShadowSide:
-    """What one of the two rerankers did.
+    """One of the two rerankers in a comparison.
 
     Args:
         step: Its label.
-        seconds: How long it took.
-        scale: Scale of its scores; ``None`` where it failed.
-        usage: What it cost.
-        degraded: Why its answer was not quite what was asked.
-        substituted: Whether its scores were another reranker's.
+        seconds: Its time.
+        scale: The scale of its scores; ``None`` if it failed.
+        usage: Its cost.
+        degraded: Why its answer is not quite what was asked for.
+        substituted: Whether the scores are another reranker's.
         error: Why it failed, or ``None``.
     """
 
@@ -40,7 +40,7 @@ class ShadowSide:
 
     @classmethod
     def of(cls, ranking: Ranking) -> ShadowSide:
-        """Return what a ranking tells."""
+        """Return the side of a reranker that answered."""
         return cls(
             step=ranking.trace.step,
             seconds=ranking.trace.seconds,
@@ -51,8 +51,8 @@ class ShadowSide:
         )
 
     @classmethod
-    def failed(cls, step: str, seconds: float, error: BaseException) -> ShadowSide:
-        """Return what a failure tells."""
+    def of_failure(cls, step: str, seconds: float, error: BaseException) -> ShadowSide:
+        """Return the side of a reranker that failed."""
         trace = trace_of(None, error)
         usage = trace.usage if trace else Usage()
         return cls(step=step, seconds=seconds, usage=usage, error=redacted_error_text(error))
@@ -63,26 +63,26 @@ class ShadowSide:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> ShadowSide:
-        """Rebuild what `to_dict` gave."""
+        """Rebuild a side from `to_dict`."""
         return cls(**{**data, "usage": Usage.from_dict(data["usage"]), "degraded": tuple(data["degraded"])})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ShadowReport:
-    """How far the other reranker agreed with the answer that was given.
+    """How far the other reranker agrees with the answer.
 
-    The orders are those of the two rankings, over the candidates that at least one of them scored.
+    The two orders are those of the rankings, over the candidates that at least one of them scored.
 
     Args:
         answer: The reranker that answered.
-        other: The one in the shadow.
-        candidates: How many candidates the call had.
+        other: The reranker compared with it.
+        candidates: Number of candidates of the call.
         rbo: Rank-biased overlap of the two orders, extrapolated, p = 0.9, from 0 to 1 for the same order (Webber,
             Moffat and Zobel, TOIS 2010).
         top_10: Share of the answer's first ten that are among the other's first ten.
-        tau: Kendall's tau-b of the raw scores, from -1 to 1, over the candidates that both scored; ties count as such.
+        tau: Kendall's tau-b of the raw scores, from -1 to 1, over the candidates that both scored; ties count as ties.
 
-    The last three are ``None`` where there is nothing to compare.
+    The last three are ``None`` if there is nothing to compare.
     """
 
     answer: ShadowSide
@@ -93,7 +93,7 @@ class ShadowReport:
     tau: float | None = None
 
     @classmethod
-    def compared(cls, answer: Ranking, other: Ranking) -> ShadowReport:
+    def compare(cls, answer: Ranking, other: Ranking) -> ShadowReport:
         """Compare two rankings of the same candidates."""
         report = cls(answer=ShadowSide.of(answer), other=ShadowSide.of(other), candidates=len(answer))
         first, second = ({hit.id: hit.raw_score for hit in r if hit.raw_score is not None} for r in (answer, other))
@@ -117,7 +117,7 @@ class ShadowReport:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> ShadowReport:
-        """Rebuild what `to_dict` gave."""
+        """Rebuild a report from `to_dict`."""
         return cls(
             **{**data, "answer": ShadowSide.from_dict(data["answer"]), "other": ShadowSide.from_dict(data["other"])}
         )
@@ -125,7 +125,7 @@ class ShadowReport:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Spread:
-    """How some numbers lie: their mean, and the values that 5, 50 and 95 % of them do not exceed (nearest rank)."""
+    """The distribution of some numbers: their mean, and their 5th, 50th and 95th percentile (nearest rank)."""
 
     mean: float
     p5: float
@@ -134,7 +134,7 @@ class Spread:
 
     @classmethod
     def of(cls, values: Iterable[float | None]) -> Spread | None:
-        """Return the spread of the numbers that are there; ``None`` where none is."""
+        """Return the spread of the values that are not ``None``; ``None`` if there are none."""
         rising = sorted(value for value in values if value is not None)
         if not rising:
             return None
@@ -144,21 +144,21 @@ class Spread:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ShadowSummary:
-    """What the reports that are kept say together.
+    """A summary of the reports that are kept.
 
     Args:
-        reports: How many there are.
-        failures: In how many of them the other reranker failed.
+        reports: Their number.
+        failures: The number of those in which the other reranker failed.
         skipped: Calls since the start that were chosen, but not compared, because too many were waiting.
-        dropped: Calls since the start that still waited when the shadow was closed.
+        dropped: Calls since the start that were still waiting when the shadow was closed.
         unheard: Reports since the start on which ``on_report`` raised.
         rbo: Rank-biased overlap; see `ShadowReport`.
         top_10: Overlap of the first ten.
         tau: Kendall's tau-b.
         seconds: Time of the reranker that answered.
-        other_seconds: Time of the other one, failures left out.
-        usage: What the answers cost in all.
-        other_usage: What the shadow cost in all, as far as it is known; not part of any answer's usage.
+        other_seconds: Time of the other one, without failures.
+        usage: Cost of all answers.
+        other_usage: Cost of all comparisons, as far as it is known; not part of any answer's usage.
     """
 
     reports: int
@@ -176,7 +176,7 @@ class ShadowSummary:
 
     @classmethod
     def of(cls, reports: Sequence[ShadowReport], *, skipped: int, dropped: int, unheard: int) -> ShadowSummary:
-        """Sum up reports."""
+        """Return the summary of reports."""
         return cls(
             reports=len(reports),
             failures=sum(report.other.error is not None for report in reports),

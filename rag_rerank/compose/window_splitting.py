@@ -1,4 +1,4 @@
-"""Where a long text is cut into overlapping windows, and how much of it was read."""
+"""Split a long text into overlapping windows, and count how much of it was read."""
 
 from __future__ import annotations
 
@@ -14,84 +14,85 @@ from rag_rerank.trace import Coverage
 __all__ = ["Span", "SplitText"]
 
 Span = tuple[int, int]
-"""Characters of a text: first, and behind the last."""
+"""Characters of a text: the first, and the one behind the last."""
 
 _JOINERS = "\u200c\u200d"
-"""They bind what stands before them; zero-width joiners are no marks."""
+"""Zero-width joiners: they bind to the character before them, though they are no combining marks."""
 
 
 class SplitText:
-    """A text that is too long for some room: its tokens, its windows, and what was read of it.
+    """A text that is longer than some limit: its tokens, its windows, and how much of it was read.
 
-    The windows cover the whole text in its order, and each alone fits every room: a piece of a text may have more
-    tokens than it had in the text, so each is counted by itself. Cuts are at white space where the latter half of a
-    window has some; elsewhere between two tokens, but never before a combining mark or inside a surrogate pair.
+    The windows cover the whole text in its order, and each is within every limit. A window is counted by itself,
+    because it may have more tokens than the same characters have inside the text. A window ends at white space if
+    there is some in its second half, else between two tokens, but never before a combining mark or inside a
+    surrogate pair.
 
     Args:
         text: The text.
-        rooms: What every window must fit; the tokens of the first one are those that overlaps and coverage count.
-        overlap: Tokens that two neighbours share at most.
+        limits: The limits that every window must keep; overlap and coverage count the tokens of the first one.
+        overlap: Tokens that two neighbouring windows share at most.
 
     Raises:
         InputTooLong: A single character does not fit.
     """
 
-    def __init__(self, text: str, rooms: Sequence[TextLimit], overlap: int) -> None:
+    def __init__(self, text: str, limits: Sequence[TextLimit], overlap: int) -> None:
         self._text = text
-        self._rooms = rooms
-        spans = rooms[0].tokenizer.spans(text)
-        assert spans is not None  # that of a function, which is no field of a config
+        self._limits = limits
+        spans = limits[0].tokenizer.spans(text)
+        assert spans is not None  # only a tokenizer that is a function has none, and no config field holds one
         self._starts = list(accumulate((start for start, _ in spans), max))  # rising
-        self._overlap = min(overlap, rooms[0].tokens // 2)
-        self.windows = tuple(self._cut())
+        self._overlap = min(overlap, limits[0].tokens // 2)
+        self.windows = tuple(self._split())
 
     def coverage(self, read: Iterable[tuple[Span, Coverage | None]]) -> Coverage:
         """Return how much of the text was read, each token counted once.
 
         Args:
-            read: The windows that were scored, each with its own coverage where that is known; of a window that was
-                cut all the same, the beginning counts.
+            read: The windows that were scored, each with its own coverage where that is known; of a truncated window
+                only the beginning counts.
         """
-        total, seen, behind = len(self._starts), 0, 0
+        count = behind = 0
         for (start, end), own in sorted(read, key=lambda item: item[0]):
             first, last = self._token(start), self._token(end)
             if own is not None and own.truncated:
                 last = first + (last - first) * own.seen // own.total
-            seen += max(0, last - max(first, behind))
+            count += max(0, last - max(first, behind))
             behind = max(behind, last)
-        return Coverage(total, seen)
+        return Coverage(len(self._starts), count)
 
-    def _cut(self) -> Iterator[Span]:
+    def _split(self) -> Iterator[Span]:
         start = done = 0
         while done < len(self._text):
             end = self._end(start)
-            if end <= done:  # what is shared fills the window, so nothing is
+            if end <= done:  # the overlap fills the window, so this window has none
                 start, end = done, self._end(done)
             yield start, end
             start, done = self._next(start, end), end
 
     def _end(self, start: int) -> int:
-        """Return where a window ends that begins here: as far as fits every room."""
+        """Return where a window that begins here ends: as far as every limit allows."""
         first = self._token(start)
-        end = max(start + 1, self._place(first + self._rooms[0].tokens))
+        end = max(start + 1, self._place(first + self._limits[0].tokens))
         while True:
-            end = self._softened(start, end)
-            excess = max(room.excess(self._text[start:end]) for room in self._rooms)
+            end = self._soft_end(start, end)
+            excess = max(limit.excess(self._text[start:end]) for limit in self._limits)
             if not excess:
                 return end
             if end == start + 1:
                 raise InputTooLong(
-                    f"the query leaves room for {self._rooms[0].tokens} tokens of a text, in which not even a single "
-                    "character fits; shorten the query or choose a model with a longer window"
+                    f"the query leaves {self._limits[0].tokens} tokens for a text, and not even a single character "
+                    "fits; shorten the query or choose a model with a longer window"
                 )
             inside = self._token(end) - first
             fewer = self._place(first + inside - min(excess, (inside + 1) // 2))
             end = fewer if start < fewer < end else (start + end) // 2
 
     def _next(self, start: int, end: int) -> int:
-        """Return where the window begins that follows this one: at a word, where the overlap has one."""
+        """Return where the next window begins: at the start of a word, where the overlap has one."""
         first, last = self._token(start), self._token(end)
-        shared = min(self._overlap, (last - first) // 2)  # so that each window brings something new
+        shared = min(self._overlap, (last - first) // 2)  # so that each window reads something new
         begin = min(self._place(last - shared), end)
         if begin <= start:
             return end
@@ -101,8 +102,8 @@ class SplitText:
                 return place
         return next((place for place in range(begin, end) if self._may_cut(place)), end)
 
-    def _softened(self, start: int, end: int) -> int:
-        """Return the last good place for a cut that is not behind this one, and not before it by much."""
+    def _soft_end(self, start: int, end: int) -> int:
+        """Return the last good place to end a window, at this one or a little before it."""
         text = self._text
         if end == len(text):
             return end
@@ -113,8 +114,8 @@ class SplitText:
 
     def _may_cut(self, place: int) -> bool:
         before, behind = self._text[place - 1], self._text[place]
-        inside_a_pair = "\ud800" <= before <= "\udbff" and "\udc00" <= behind <= "\udfff"
-        return not inside_a_pair and behind not in _JOINERS and category(behind)[0] != "M"
+        in_surrogate_pair = "\ud800" <= before <= "\udbff" and "\udc00" <= behind <= "\udfff"
+        return not in_surrogate_pair and behind not in _JOINERS and category(behind)[0] != "M"
 
     def _token(self, place: int) -> int:
         """Return the first token that begins here or later."""

@@ -1,4 +1,4 @@
-"""What composites around one reranker share."""
+"""Parts that composites share: the base of those around one reranker, and the check of their fields."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def check_reranker(value: object, path: str) -> None:
 
 
 class WrapsReranker:
-    """What every reranker around one other takes from it: label, scale, and how long a text may be."""
+    """Members of a reranker around another one: scale, label and text limits of the reranker inside."""
 
     kind: ClassVar[str]
     name: str | None
@@ -32,7 +32,7 @@ class WrapsReranker:
 
     @property
     def scale(self) -> Scale:
-        """The reranker's scale."""
+        """The scale of the reranker inside."""
         return self.reranker.scale
 
     @property
@@ -42,20 +42,23 @@ class WrapsReranker:
 
     @property
     def knows_text_limit(self) -> bool:
-        """What the reranker says."""
+        """Whether the reranker inside knows its text limits."""
         return self.reranker.knows_text_limit
 
     def text_limits(self, query: str) -> tuple[TextLimit, ...]:
-        """Return what the reranker says."""
+        """Return the text limits of the reranker inside."""
         return self.reranker.text_limits(query)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Wrapper(WrapsReranker, Composite):
-    """A composite around one reranker: it passes on what it does not change itself.
+    """A composite around one reranker. What a subclass does not override is taken from the reranker inside.
 
     Args:
         reranker: The reranker inside.
+
+    Raises:
+        ConfigError: ``reranker`` is no reranker.
     """
 
     reranker: Reranker
@@ -65,5 +68,5 @@ class Wrapper(WrapsReranker, Composite):
         check_reranker(self.reranker, "reranker")
 
     def texts_within(self, query: str, texts: Sequence[str], seconds: float) -> int | None:
-        """Return the reranker's own estimate."""
+        """Return the estimate of the reranker inside."""
         return self.reranker.texts_within(query, texts, seconds)

@@ -1,4 +1,4 @@
-"""From a ranking to the text that goes to an LLM: the best pieces that fit into a budget, and why the rest is out."""
+"""From a ranking to the text for an LLM: the best pieces within a token budget, and why the other hits are out."""
 
 from rag_rerank.context.packing import Packing, pack
 from rag_rerank.context.result import Context, Dropped, Piece, Reason

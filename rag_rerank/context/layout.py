@@ -1,8 +1,8 @@
-"""From the hits that are kept to pieces: neighbours merged, and all in the order of reading."""
+"""The layout of a context: merges neighbouring pieces, and puts all in the order of reading."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral
 from typing import Literal
@@ -16,15 +16,15 @@ Order = Literal["relevance", "edges", "source"]
 Source = str | Callable[[Candidate], Hashable]
 
 _GAP = 2
-"""Characters that may lie between two neighbours: white space that the splitter took away."""
+"""Characters that may lie between two neighbours: white space that the splitter removed."""
 
 _OVERLAP = 20
-"""Characters that an overlap has at least, where positions do not tell how long it is."""
+"""Least length of an overlap, where positions do not give it."""
 
 
 @dataclass(frozen=True, slots=True)
 class HitPlace:
-    """Where a hit's text comes from: its source, and where in it; ``None`` where nobody said."""
+    """The source of a hit's text, and its position there; ``None`` where it is not known."""
 
     source: Hashable = None
     position: int | None = None
@@ -35,49 +35,50 @@ def place(hit: Hit, source: Source | None, position: str | None) -> HitPlace:
 
     Raises:
         ConfigError: The function raised.
-        InputError: The source is a list or a mapping, which cannot be compared.
+        InputError: The source cannot be hashed, such as a list.
     """
-    found = _told(hit.candidate, source) if callable(source) else hit.candidate.metadata.get(source) if source else None
+    metadata = hit.candidate.metadata
+    origin = _call_source(hit.candidate, source) if callable(source) else metadata.get(source) if source else None
     try:
-        hash(found)
+        hash(origin)
     except TypeError as error:
-        raise InputError(f"candidate {hit.id!r}: a source must be hashable, got {type(found).__name__}") from error
-    return HitPlace(found, _whole(hit.candidate.metadata.get(position)) if position else None)
+        raise InputError(f"candidate {hit.id!r}: a source must be hashable, got {type(origin).__name__}") from error
+    return HitPlace(origin, _as_int(metadata.get(position)) if position else None)
 
 
-def _told(candidate: Candidate, source: Callable[[Candidate], Hashable]) -> Hashable:
+def _call_source(candidate: Candidate, source: Callable[[Candidate], Hashable]) -> Hashable:
     try:
         return source(candidate)
-    except Exception as error:  # the caller's own code raises whatever it likes
+    except Exception as error:  # the caller's own code may raise anything
         raise ConfigError(f"the function raised {type(error).__name__}", path="source") from error
 
 
-def _whole(value: object) -> int | None:
-    """Return a whole number as an int; some vector stores give numpy's back, or floats for all numbers."""
+def _as_int(value: object) -> int | None:
+    """Return a whole number as an int, else ``None``; some vector stores return numpy integers, or floats only."""
     if isinstance(value, Integral) and not isinstance(value, bool):
         return int(value)
     return int(value) if isinstance(value, float) and value.is_integer() else None
 
 
 class Arrangement:
-    """How kept hits become pieces.
+    """Turns selected hits into the pieces of a context.
 
     Args:
         places: Hit's id -> its place.
         merge: Which neighbours of one source become one piece; see `Packing`.
-        order: In which order the pieces stand.
+        order: The order of the pieces; see `Packing`.
     """
 
-    def __init__(self, places: dict[str, HitPlace], merge: Merge | None, order: Order) -> None:
+    def __init__(self, places: Mapping[str, HitPlace], merge: Merge | None, order: Order) -> None:
         self._places = places
         self._merge = merge
         self._order = order
 
-    def of(self, kept: Iterable[Piece]) -> list[Piece]:
-        """Return the pieces in the order of reading."""
-        return self._ordered(self._merged(kept) if self._merge else list(kept))
+    def arrange(self, pieces: Iterable[Piece]) -> list[Piece]:
+        """Return pieces of one hit each, merged, in the order of reading."""
+        return self._sort(self._merge_all(pieces) if self._merge else list(pieces))
 
-    def _ordered(self, pieces: list[Piece]) -> list[Piece]:
+    def _sort(self, pieces: list[Piece]) -> list[Piece]:
         by_rank = sorted(pieces, key=lambda piece: piece.best.rank)
         if self._order == "edges":
             return by_rank[::2] + by_rank[1::2][::-1]
@@ -88,28 +89,27 @@ class Arrangement:
             return sorted(by_rank, key=lambda piece: (firsts[self._source(piece)], self._position(piece)))
         return by_rank
 
-    def _merged(self, kept: Iterable[Piece]) -> list[Piece]:
-        pieces: list[Piece] = []
-        mergeable: list[Piece] = []
-        for piece in kept:
+    def _merge_all(self, pieces: Iterable[Piece]) -> list[Piece]:
+        merged: list[Piece] = []
+        by_source: dict[Hashable, list[Piece]] = {}
+        for piece in pieces:
             at = self._places[piece.best.id]
-            whole = piece.trimmed is None and at.source is not None and at.position is not None
-            (mergeable if whole else pieces).append(piece)
-        firsts: dict[Hashable, list[Piece]] = {}
-        for piece in mergeable:
-            firsts.setdefault(self._source(piece), []).append(piece)
-        for same_source in firsts.values():
-            same_source.sort(key=lambda piece: (self._position(piece), piece.best.rank))
-            pieces += self._chains(same_source)
-        return pieces
+            if piece.trimmed is None and at.source is not None and at.position is not None:
+                by_source.setdefault(self._source(piece), []).append(piece)
+            else:
+                merged.append(piece)
+        for of_source in by_source.values():
+            of_source.sort(key=lambda piece: (self._position(piece), piece.best.rank))
+            merged += self._chains(of_source)
+        return merged
 
     def _chains(self, pieces: Sequence[Piece]) -> list[Piece]:
-        """Merge neighbours, first to last, of one source in the order of their positions."""
+        """Merge the neighbours among pieces of one source, which come in the order of their positions."""
         chains: list[Piece] = []
         reached = 0  # the last chunk of the chain, or the character behind it
         for piece in pieces:
             at = self._position(piece)
-            text = _joined(chains[-1].text, piece.text, at - reached, self._merge) if chains else None
+            text = _join(chains[-1].text, piece.text, at - reached, self._merge) if chains else None
             if text is None:
                 chains.append(piece)
             else:
@@ -127,20 +127,20 @@ class Arrangement:
         return min((at for at in positions if at is not None), default=0)
 
 
-def _joined(before: str, text: str, distance: int, merge: Merge | None) -> str | None:
-    """Return two neighbours as one text with nothing said twice, or ``None`` if they are none."""
+def _join(before: str, text: str, distance: int, merge: Merge | None) -> str | None:
+    """Return two neighbours as one text without their overlap; ``None`` if they are no neighbours."""
     if merge == "chunks":
-        return before + _rest(before, text) if distance == 1 else None
+        return before + _without_overlap(before, text) if distance == 1 else None
     if distance >= 0:
         return before + ("\n" if distance else "") + text if distance <= _GAP else None
-    overlap = before[distance:]  # what the positions say is in both; the texts must agree
+    overlap = before[distance:]  # in both by their positions; the texts must agree
     if text.startswith(overlap) or overlap.startswith(text):
         return before + text[len(overlap) :]
     return None
 
 
-def _rest(before: str, text: str) -> str:
-    """Return what a text adds behind the other: all but the longest end of that one that begins this one."""
+def _without_overlap(before: str, text: str) -> str:
+    """Return a text without its longest beginning that ends the other one; without one, all of it on a new line."""
     at = before.find(text[:_OVERLAP], max(0, len(before) - len(text))) if len(text) >= _OVERLAP else -1
     while at >= 0:
         if text.startswith(before[at:]):

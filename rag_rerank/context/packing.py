@@ -1,14 +1,14 @@
-"""The options of packing, checked where they are given, and the packing itself."""
+"""Packing: from a ranking to a context within a token budget."""
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from rag_rerank._checks import number, one_of, whole_number
 from rag_rerank._lazy import load_once
 from rag_rerank.context.layout import Arrangement, HitPlace, Merge, Order, Source, place
 from rag_rerank.context.result import Context, Piece
@@ -22,12 +22,12 @@ from rag_rerank.types import SCALES, Hit, Ranking, Scale
 __all__ = ["Packing", "pack"]
 
 
-def pack(ranking: Ranking, *, shown: Mapping[str, str] | None = None, **options: Any) -> Context:
-    """Choose what goes to the LLM.
+def pack(ranking: Ranking, *, display_text: Mapping[str, str] | None = None, **options: Any) -> Context:
+    """Select the hits of a ranking that go to the LLM.
 
     Args:
-        ranking: What to choose from.
-        shown: See `Packing.pack`.
+        ranking: The ranking.
+        display_text: See `Packing.pack`.
         options: Those of `Packing`.
 
     Raises:
@@ -35,53 +35,54 @@ def pack(ranking: Ranking, *, shown: Mapping[str, str] | None = None, **options:
         ModelLoadError: See `Packing`.
         InputError: See `Packing`.
     """
-    return Packing(**options).pack(ranking, shown=shown)
+    return Packing(**options).pack(ranking, display_text=display_text)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Packing:
-    """How a ranking becomes a context: what is kept, and in which order it is read.
+    """The options for turning a ranking into a context: which hits to keep, and in which order to read them.
 
-    The hits are looked at from the top of the ranking downwards, and each is kept unless an option speaks against
-    it. Everything that is not asked for is off.
+    The hits are considered from the top of the ranking down, and each is kept unless an option excludes it. By default
+    all options are off.
 
     Args:
         top_k: How many hits to keep at most.
-        max_tokens: How many tokens ``Context.text`` has at most: a hard budget for the text as it is joined. A hit
-            that does not fit is left out and the next ones are tried; if none fits, the context is empty.
-        tokenizer: What counts: a function from text to a number, a tiktoken name (``"o200k_base"``, ``"gpt-4o"``), or
-            the path of a ``tokenizer.json``. Without ``max_tokens``, it only counts.
-        separator: What stands between two pieces.
-        min_score: The least score, on the scale ``min_score_scale``. Not applied, with a note, to a ranking on another
-            scale, or where another reranker answered than the one asked for (unless the scale is ``calibrated``).
+        max_tokens: How many tokens ``Context.text`` may have: a hard limit for the joined text. A hit that does not fit
+            is left out, and the next ones are tried; if none fits, the context is empty.
+        tokenizer: What counts tokens: a function from text to a number, a tiktoken name (``"o200k_base"``,
+            ``"gpt-4o"``), or the path of a ``tokenizer.json``. Without ``max_tokens`` it counts, and limits nothing.
+        separator: The text between two pieces.
+        min_score: The least score, on the scale ``min_score_scale``. It is not applied, and a note says so, if the
+            ranking is on another scale, or if another reranker answered than the one asked for (unless the scale is
+            ``calibrated``).
         min_score_scale: The scale that ``min_score`` was written for.
         duplicates: ``"exact"`` keeps one of several texts that differ in white space only; a number above 0, up to 1,
-            keeps one of those whose ``similarity`` reaches it, too (0.8 is a good start for words, 0.95 for
-            embeddings). The copy that stands higher is the one that is kept.
-        similarity: How alike two texts are: ``"words"`` (Jaccard index of their words and word pairs), or a function
-            from a list of texts to one vector each, such as the ``encode`` of an embedding model (cosine).
-        diversity: 0 looks at hits by their rank; more, up to 1, prefers those that are unlike what is kept, by maximal
-            marginal relevance with lambda = 1 - diversity, where relevance is the raw score moved to 0..1. It changes
-            what is kept, not in which order it is read.
+            also keeps one of several texts whose ``similarity`` is at least this (0.8 is a good start for words, 0.95
+            for embeddings). The copy with the better rank is kept.
+        similarity: The similarity of two texts: ``"words"`` (Jaccard index of their words and word pairs), or a
+            function from a list of texts to one vector each, such as the ``encode`` of an embedding model (cosine).
+        diversity: 0 considers hits by rank; more, up to 1, prefers hits that are not similar to those kept, by maximal
+            marginal relevance with lambda = 1 - diversity, where relevance is the raw score mapped to 0..1. It changes
+            which hits are kept, not the order of reading.
         per_source: How many hits of one source to keep at most. A hit without a source is not counted.
-        source: What names a hit's document: a metadata key, or a function of the candidate.
+        source: The document of a hit: a metadata key, or a function of the candidate.
         position: Metadata key of the place in the document, a whole number.
-        merge: Make one piece of neighbours of one source, with nothing said twice where they overlap. ``"chunks"``:
+        merge: Merge neighbours of one source into one piece, without repeating their overlap. ``"chunks"``:
             ``position`` counts the chunks, and the overlap is what both texts share (20 characters or more).
-            ``"characters"``: ``position`` is the character at which the text begins; neighbours touch, overlap as
-            their positions say, or lie 2 characters of white space apart. Texts that contradict their positions stay
-            apart. A merged piece stands at the place of its best hit.
-        order: How the pieces are read. ``"relevance"``: best first. ``"edges"``: the best at both ends (ranks 1, 3, 5
+            ``"characters"``: ``position`` is the character at which the text begins; neighbours touch, overlap by
+            their positions, or have up to 2 characters of white space between them. Texts that contradict their
+            positions are not merged. A merged piece stands at the place of its best hit.
+        order: The order of the pieces. ``"relevance"``: best first. ``"edges"``: the best at both ends (ranks 1, 3, 5
             ... 6, 4, 2), because models read the middle of a long context worst (Liu et al., Lost in the middle,
             TACL 2024). ``"source"``: by document, that of the best hit first, and in it by position.
         trim: ``"sentences"`` keeps whole sentences of the first hit that does not fit: the first ones, or those around
-            the hit's best window where it is known. ``Piece.trimmed`` says which characters are left.
+            the hit's best window where it is known. ``Piece.trimmed`` has the characters that are left.
 
     Raises:
-        ConfigError: A value that is out of range, or an option without the one that it needs. When packing: the
-            tokenizer is unknown or returned nonsense, or a function raised.
-        ModelLoadError: When packing: the tokenizer's files cannot be had.
-        InputError: When packing: a source that cannot be compared.
+        ConfigError: A value is out of range, or an option lacks another one that it needs. When packing: the
+            tokenizer is unknown or returned an impossible count, or a function raised.
+        ModelLoadError: When packing: the tokenizer's files cannot be loaded.
+        InputError: When packing: a source cannot be hashed.
     """
 
     top_k: int | None = None
@@ -103,17 +104,17 @@ class Packing:
     def __post_init__(self) -> None:
         for name in ("top_k", "max_tokens", "per_source"):
             value = getattr(self, name)
-            if value is not None and (type(value) is not int or value < 1):
-                raise ConfigError(f"expected a whole number of at least 1, got {value!r}", path=name)
-        _one_of("min_score_scale", self.min_score_scale, (None, *SCALES))
-        _one_of("merge", self.merge, (None, *get_args(Merge)))
-        _one_of("order", self.order, get_args(Order))
-        _one_of("trim", self.trim, (None, "sentences"))
-        _number("diversity", self.diversity, 0, 1)
+            if value is not None:
+                whole_number(value, 1, name)
+        one_of(self.order, get_args(Order), "order")
+        for name, choices in (("min_score_scale", SCALES), ("merge", get_args(Merge)), ("trim", ("sentences",))):
+            if getattr(self, name) is not None:
+                one_of(getattr(self, name), choices, name)
+        number(self.diversity, "diversity", 0, 1)
         if self.min_score is not None:
-            _number("min_score", self.min_score, -math.inf, math.inf)
-        if self.duplicates not in (None, "exact"):
-            _number("duplicates", self.duplicates, 0, 1)
+            number(self.min_score, "min_score")
+        if self.duplicates is not None and self.duplicates != "exact":
+            number(self.duplicates, "duplicates", 0, 1)
             if self.duplicates == 0:
                 raise ConfigError(
                     f"expected a number above 0, got {self.duplicates!r}: every text reaches a similarity of 0",
@@ -143,25 +144,25 @@ class Packing:
             + ["order='source'"] * (self.order == "source"),
             "position": ["merge"] * (self.merge is not None),
         }
-        for name, wanting in needs.items():
-            if wanting and getattr(self, name) is None:
-                raise ConfigError(f"{wanting[0]} needs {name}", path=name)
+        for name, options in needs.items():
+            if options and getattr(self, name) is None:
+                raise ConfigError(f"{options[0]} needs {name}", path=name)
 
     @classmethod
     def from_dict(cls, options: Mapping[str, Any], *, path: str = "") -> Packing:
         """Make a packing from a mapping of its options.
 
         Args:
-            options: What the constructor takes.
-            path: Where in a larger config this stands; messages start with it.
+            options: The arguments of the constructor.
+            path: The place in a larger config; messages start with it.
 
         Raises:
-            ConfigError: An unknown option (with the nearest known one), or a wrong value.
+            ConfigError: An option is unknown (the message names the nearest one), or a value is wrong.
         """
-        known = [f.name for f in fields(cls)]
+        names = [f.name for f in fields(cls)]
         for name in options:
-            if name not in known:
-                raise ConfigError(f"unknown option {name!r} of Packing{did_you_mean(str(name), known)}", path=path)
+            if name not in names:
+                raise ConfigError(f"unknown option {name!r} of Packing{did_you_mean(str(name), names)}", path=path)
         try:
             return cls(**options)
         except ConfigError as error:
@@ -176,7 +177,7 @@ class Packing:
         options = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
         for name, value in options.items():
             if isinstance(value, os.PathLike):
-                alone = Path(value).name == os.fspath(value)  # would be read as a tiktoken name
+                alone = Path(value).name == os.fspath(value)  # without a slash it would be read as a tiktoken name
                 options[name] = f"./{os.fspath(value)}" if alone else os.fspath(value)
             elif not isinstance(value, (str, int, float)):
                 raise ConfigError(f"{type(value).__name__} is a live object, which no config can express", path=name)
@@ -186,14 +187,14 @@ class Packing:
         return self  # frozen, and a function or a tokenizer may not be copyable
 
     def __getstate__(self) -> dict[str, Any]:
-        return {f.name: getattr(self, f.name) for f in fields(self)}  # not the tokenizer that was loaded
+        return {f.name: getattr(self, f.name) for f in fields(self)}  # without the loaded tokenizer
 
     @load_once
     def _tokens(self) -> Tokens | None:
         return None if self.tokenizer is None else tokens(self.tokenizer)
 
     def warm_up(self) -> None:
-        """Read the tokenizer now, so that a wrong one is found before anything is asked of a reranker.
+        """Load the tokenizer now, so that a wrong one raises before a reranker is called.
 
         Raises:
             ConfigError: See `Packing`.
@@ -201,29 +202,28 @@ class Packing:
         """
         self._tokens  # noqa: B018
 
-    def pack(self, ranking: Ranking, *, shown: Mapping[str, str] | None = None) -> Context:
-        """Choose what goes to the LLM, and say what became of every hit.
+    def pack(self, ranking: Ranking, *, display_text: Mapping[str, str] | None = None) -> Context:
+        """Select the hits of a ranking that go to the LLM, and report on every hit.
 
-        Nothing of the ranking is changed. The same ranking gives the same context.
+        The ranking is not changed. The same ranking gives the same context.
 
         Args:
-            ranking: What to choose from.
-            shown: Hit's id -> what the LLM reads of it, such as its text under a heading; others are shown by their
-                text. This is what is counted, trimmed (from its beginning) and put into pieces. Whether a hit is blank
-                or a duplicate, and how alike two hits are, is told by their texts, to which headings would add
-                likeness or unlikeness.
+            ranking: The ranking.
+            display_text: Hit's id -> what the LLM reads of it, such as its text under a heading; for all other hits,
+                the text. It is what is counted, trimmed (from its beginning) and put into pieces. Blank hits,
+                duplicates and similarities are determined by the texts, because headings would change the similarity.
         """
-        shown = shown or {}
+        display_text = display_text or {}
         hits, dropped, notes = apply_threshold(ranking, self.min_score, self.min_score_scale)
         places = {hit.id: place(hit, self.source, self.position) for hit in hits}
-        compared = self.diversity > 0 or self.duplicates not in (None, "exact")
-        alike = similarity_of([hit.text for hit in hits], self.similarity) if compared and hits else None
+        needs_similarity = self.diversity > 0 or self.duplicates not in (None, "exact")
+        similarity = similarity_of([hit.text for hit in hits], self.similarity) if needs_similarity and hits else None
         arrangement = Arrangement(places, self.merge, self.order)
         for strict in (False, True):
-            order = HitOrder(hits, self.diversity, alike)
+            order = HitOrder(hits, self.diversity, similarity)
             selection = Selection(
                 hits,
-                shown,
+                display_text,
                 order,
                 places,
                 arrangement,
@@ -234,17 +234,17 @@ class Packing:
                 max_tokens=self.max_tokens,
                 trim=self.trim,
             )
-            pieces = self._counted(arrangement.of(selection.kept))
-            used = self._count([piece.text for piece in pieces])
-            if used is None or self.max_tokens is None or used <= self.max_tokens:
+            pieces = self._with_counts(arrangement.arrange(selection.pieces))
+            count = self._count([piece.text for piece in pieces])
+            if count is None or self.max_tokens is None or count <= self.max_tokens:
                 return Context(
                     pieces=pieces,
                     dropped=tuple(sorted([*dropped, *selection.dropped], key=lambda drop: drop.hit.rank)),
                     separator=self.separator,
                     scale=ranking.scale,
-                    tokens_before=self._count([shown.get(hit.id, hit.text) for hit in ranking]),
-                    tokens=used,
-                    notes=(*notes, *self._unknown(hits, places)),
+                    tokens_before=self._count([display_text.get(hit.id, hit.text) for hit in ranking]),
+                    tokens=count,
+                    notes=(*notes, *self._notes_on_absent_keys(hits, places)),
                     degraded=ranking.degraded,
                 )
         raise ConfigError("the function does not count the same text the same each time", path="tokenizer")
@@ -254,32 +254,20 @@ class Packing:
             return None
         return Budget(self._tokens, self.max_tokens, self.separator, strict=strict)
 
-    def _counted(self, pieces: list[Piece]) -> tuple[Piece, ...]:
+    def _with_counts(self, pieces: list[Piece]) -> tuple[Piece, ...]:
         return tuple(replace(piece, tokens=self._count([piece.text])) for piece in pieces)
 
     def _count(self, texts: list[str]) -> int | None:
-        """Count joined texts; nothing is no token, whatever a tokenizer says."""
+        """Count joined texts; no text has no token, whatever a tokenizer returns for it."""
         if self._tokens is None:
             return None
         return self._tokens.count(self.separator.join(texts)) if texts else 0
 
-    def _unknown(self, hits: list[Hit], places: Mapping[str, HitPlace]) -> list[str]:
-        """Say which key is probably misspelt."""
+    def _notes_on_absent_keys(self, hits: list[Hit], places: Mapping[str, HitPlace]) -> list[str]:
+        """Return notes on metadata keys that no hit has: they are probably misspelt."""
         notes = []
         if hits and self.source is not None and all(at.source is None for at in places.values()):
             notes.append("no hit has a source" + (f" under {self.source!r}" if isinstance(self.source, str) else ""))
         if hits and self.position is not None and all(at.position is None for at in places.values()):
             notes.append(f"no hit has a whole number under {self.position!r}")
         return notes
-
-
-def _one_of(name: str, value: object, known: tuple[object, ...]) -> None:
-    if value not in known:
-        raise ConfigError(f"expected one of {', '.join(map(repr, known))}, got {value!r:.60}", path=name)
-
-
-def _number(name: str, value: Any, least: float, most: float) -> None:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not (number and abs(value) < math.inf and least <= value <= most):
-        limits = "a finite number" if least == -math.inf else f"a number in {least:g}..{most:g}"
-        raise ConfigError(f"expected {limits}, got {value!r:.60}", path=name)

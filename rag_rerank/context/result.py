@@ -1,4 +1,4 @@
-"""What packing gives: the pieces of a context, and for each hit that is not in it, why."""
+"""The result of packing: the pieces of a context, and the hits that are not in it, with reasons."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from rag_rerank.types import Hit, Scale
 __all__ = ["Context", "Dropped", "Piece", "Reason"]
 
 Reason = Literal["blank", "min_score", "unscored", "duplicates", "per_source", "top_k", "max_tokens"]
-"""Why a hit is not in the context: the option that kept it out, or what it lacks.
+"""Why a hit is not in the context: the option that excludes it, or what it lacks.
 
 - ``blank``: it has no text.
-- ``min_score``: its score lies below.
+- ``min_score``: its score is below ``min_score``.
 - ``unscored``: it has no score that ``min_score`` could be compared with.
-- ``duplicates``: a hit that was kept says the same; ``Dropped.duplicate_of`` is its id.
-- ``per_source``: as many hits of its source are kept already.
-- ``top_k``: as many hits are kept already.
+- ``duplicates``: it duplicates a hit in the context; ``Dropped.duplicate_of`` is that hit's id.
+- ``per_source``: as many hits of its source are in the context already.
+- ``top_k``: as many hits are in the context already.
 - ``max_tokens``: the context would be over the budget with it.
 """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Piece:
-    """A stretch of the context, as it goes to the LLM.
+    """One text of the context, as the LLM reads it.
 
     Args:
         text: The text.
-        hits: What it is made of, in the order of reading; more than one where neighbours were merged.
+        hits: The hits that it is made of, in the order of reading; several where neighbours were merged.
         tokens: How many tokens the text has by itself; ``None`` without a tokenizer.
-        trimmed: Which characters are left (first, behind the last) of the hit's text, or of what was shown in its
-            place; ``None`` for all.
+        trimmed: The characters (first, behind the last) that are left of the hit's text, or of its ``display_text``;
+            ``None`` for all.
     """
 
     text: str
@@ -42,7 +42,7 @@ class Piece:
 
     @property
     def best(self) -> Hit:
-        """The hit that stands highest in the ranking."""
+        """The hit with the best rank."""
         return min(self.hits, key=lambda hit: hit.rank)
 
     def to_dict(self) -> dict[str, Any]:
@@ -62,8 +62,8 @@ class Dropped:
     Args:
         hit: The hit.
         reason: Why, as one of a closed set.
-        detail: The same in words, with the numbers.
-        duplicate_of: Id of the hit in the context that says the same.
+        detail: The same as a sentence, with the numbers.
+        duplicate_of: Id of the hit in the context that this one duplicates.
     """
 
     hit: Hit
@@ -84,20 +84,20 @@ class Dropped:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Context(Sequence[Hit]):
-    """What goes to the LLM, and what became of every hit of the ranking; a sequence of the hits that are in it.
+    """The text for the LLM, with a report on every hit of the ranking; a sequence of the hits in the context.
 
-    The hits stand in the order of reading and keep rank and score of the ranking. Each hit of the ranking is in
-    exactly one of ``pieces`` and ``dropped``.
+    The hits are in the order of reading and keep their rank and score. Each hit of the ranking is in exactly one of
+    ``pieces`` and ``dropped``.
 
     Args:
         pieces: The texts, in the order of reading.
         dropped: The other hits, in the order of the ranking.
-        separator: What stands between two pieces.
-        scale: What the hits' scores mean.
+        separator: The text between two pieces.
+        scale: The scale of the hits' scores.
         tokens_before: Tokens of the texts of all hits, joined by the separator; ``None`` without a tokenizer.
         tokens: Tokens of ``text``; ``None`` without a tokenizer.
-        notes: What was asked and not done, and why, one sentence each.
-        degraded: Why the ranking was not quite what was asked; empty when it was.
+        notes: Options that were not applied, and why, one sentence each.
+        degraded: ``degraded`` of the ranking: why it is not quite what was asked for.
     """
 
     pieces: tuple[Piece, ...]
@@ -111,12 +111,12 @@ class Context(Sequence[Hit]):
 
     @property
     def text(self) -> str:
-        """The pieces, joined by the separator: what ``max_tokens`` bounds."""
+        """The pieces, joined by the separator; ``max_tokens`` limits this text."""
         return self.separator.join(piece.text for piece in self.pieces)
 
     @property
     def hits(self) -> tuple[Hit, ...]:
-        """The hits that are in the context, in the order of reading."""
+        """The hits in the context, in the order of reading."""
         return tuple(hit for piece in self.pieces for hit in piece.hits)
 
     @overload

@@ -1,4 +1,4 @@
-"""Which hits enter the context: threshold, order (rank or marginal relevance), and one decision a hit."""
+"""Which hits enter the context: the threshold, the order of the hits, and one decision for each."""
 
 from __future__ import annotations
 
@@ -8,86 +8,122 @@ from typing import Literal
 
 from rag_rerank.context.layout import Arrangement, HitPlace
 from rag_rerank.context.result import Dropped, Piece
-from rag_rerank.context.similarity import SimilarityMeasure, same
+from rag_rerank.context.similarity import SimilarityMeasure, normalised_text
 from rag_rerank.context.token_budget import Budget
 from rag_rerank.text.sentences import trimmed_span
 from rag_rerank.text.unicode import is_blank
 from rag_rerank.types import Hit, Ranking, Scale
 
 
+def apply_threshold(
+    ranking: Ranking, min_score: float | None, scale: Scale | None
+) -> tuple[list[Hit], list[Dropped], list[str]]:
+    """Return the hits that pass, those that do not, and notes on why the threshold was not applied.
+
+    Blank hits never pass. A threshold is applied only on its own scale, and only to scores of the reranker that it
+    was written for; a hit without a score then does not pass.
+    """
+    hits = [hit for hit in ranking if not is_blank(hit.text)]
+    dropped = [Dropped(hit=hit, reason="blank", detail="it has no text") for hit in ranking if is_blank(hit.text)]
+    if min_score is None:
+        return hits, dropped, []
+    reason = _why_not_applied(ranking, hits, scale)
+    if reason is not None:
+        return hits, dropped, [f"min_score={min_score:g} was not applied: {reason}"] if hits else []
+    passing = []
+    for hit in hits:
+        if hit.score is None:
+            detail = f"no score to compare with min_score={min_score:g} ({hit.unscored or 'not scored'})"
+            dropped.append(Dropped(hit=hit, reason="unscored", detail=detail))
+        elif hit.score < min_score:
+            detail = f"score {hit.score:.4g} is below min_score={min_score:g}"
+            dropped.append(Dropped(hit=hit, reason="min_score", detail=detail))
+        else:
+            passing.append(hit)
+    return passing, dropped, []
+
+
+def _why_not_applied(ranking: Ranking, hits: list[Hit], scale: Scale | None) -> str | None:
+    if ranking.scale != scale:
+        return f"it was written for {scale} scores, and these are {ranking.scale}"
+    if ranking.substituted and scale != "calibrated":
+        return f"another reranker answered than the one that it was written for ({'; '.join(ranking.degraded)})"
+    if all(hit.score is None for hit in hits):
+        return "no hit has a score"
+    return None
+
+
 class HitOrder:
-    """The hits, most wanted first; what is wanted depends on what was kept.
+    """The order in which hits are considered: by rank, or by maximal marginal relevance.
 
     Maximal marginal relevance (Carbonell and Goldstein, SIGIR 1998): the next hit is the one with the greatest
-    ``(1 - diversity) * relevance - diversity * (greatest similarity to what is kept)``. Relevance is the raw score,
-    moved to 0..1 by the least and the greatest one in the queue, because similarities lie there too. (Sigmoids crowd at
-    1, where any similarity outweighs them: on trec-dl19 that cost a tenth of the relevant texts.) Hits without a score
-    keep their place, before or behind all that are scored.
+    ``(1 - diversity) * relevance - diversity * (greatest similarity to a selected hit)``. Relevance is the raw score,
+    mapped to 0..1 by the least and the greatest raw score, because similarities lie there too. (Sigmoids crowd at 1,
+    where any similarity outweighs them: on trec-dl19 that cost a tenth of the relevant texts.) Hits without a score
+    come last.
 
     Args:
         hits: In the order of the ranking.
         diversity: Weight of the similarity, 0..1.
-        likeness: Of the hits' texts, in their order; ``None`` where nobody asks for similarities.
+        similarity: Of the hits' texts, in their order; ``None`` where no similarities are needed.
     """
 
-    def __init__(self, hits: Sequence[Hit], diversity: float, likeness: SimilarityMeasure | None) -> None:
+    def __init__(self, hits: Sequence[Hit], diversity: float, similarity: SimilarityMeasure | None) -> None:
         import numpy as np
 
         self._diversity = diversity
-        self._likeness = likeness
-        scored = [i for i, hit in enumerate(hits) if hit.raw_score is not None]
-        first = scored[0] if scored else len(hits)
+        self._measure = similarity
+        self._scored = [i for i, hit in enumerate(hits) if hit.raw_score is not None]
+        self._unscored = [i for i, hit in enumerate(hits) if hit.raw_score is None]
         halves = (0.0 if hit.raw_score is None else hit.raw_score / 2 for hit in hits)  # no difference overflows
         scores = np.fromiter(halves, dtype=np.float64, count=len(hits))
-        low, high = (scores[scored].min(), scores[scored].max()) if scored else (0.0, 0.0)
+        low, high = (scores[self._scored].min(), scores[self._scored].max()) if self._scored else (0.0, 0.0)
         self._relevance = (scores - low) / (high - low or 1.0)
-        self._sections = [[*range(first)], scored, [i for i in range(first, len(hits)) if hits[i].raw_score is None]]
-        self._similarity = np.zeros(len(hits))
-        self._to = np.zeros(len(hits), dtype=int)
+        self._similarity = np.zeros(len(hits))  # of each hit, to the nearest selected one
+        self._nearest = np.zeros(len(hits), dtype=int)
 
     def __iter__(self) -> Iterator[int]:
-        """Yield positions of hits, each once."""
-        before, scored, behind = self._sections
-        yield from before
+        """Yield positions of hits, each once; the order depends on the hits selected meanwhile."""
         if self._diversity:
-            yield from self._by_marginal_relevance(scored)
+            yield from self._by_marginal_relevance()
         else:
-            yield from scored
-        yield from behind
+            yield from self._scored
+        yield from self._unscored
 
-    def _by_marginal_relevance(self, positions: Sequence[int]) -> Iterator[int]:
-        left = list(positions)
-        while left:
-            marginal = (1 - self._diversity) * self._relevance[left] - self._diversity * self._similarity[left]
-            yield left.pop(int(marginal.argmax()))  # the first of equals, which is the higher in rank
+    def _by_marginal_relevance(self) -> Iterator[int]:
+        remaining = list(self._scored)
+        while remaining:
+            relevance = (1 - self._diversity) * self._relevance[remaining]
+            marginal = relevance - self._diversity * self._similarity[remaining]
+            yield remaining.pop(int(marginal.argmax()))  # the first of equals, which is the higher in rank
 
-    def kept(self, position: int) -> None:
-        """Take note that a hit is kept."""
-        if self._likeness is not None:
-            similarity = self._likeness.to_all(position)
+    def select(self, position: int) -> None:
+        """Take note that a hit is selected."""
+        if self._measure is not None:
+            similarity = self._measure.to_all(position)
             nearer = similarity > self._similarity
             self._similarity[nearer] = similarity[nearer]
-            self._to[nearer] = position
+            self._nearest[nearer] = position
 
     def nearest(self, position: int) -> tuple[float, int]:
-        """Return the greatest similarity to a hit that is kept, and that one's position; 0 where nothing is alike."""
-        return float(self._similarity[position]), int(self._to[position])
+        """Return the greatest similarity to a selected hit, and that hit's position; 0 if none is similar."""
+        return float(self._similarity[position]), int(self._nearest[position])
 
 
 class Selection:
-    """Which hits are kept and which are dropped.
+    """The pieces that enter the context, and the hits that do not, with reasons.
 
-    A hit is compared with the kept hits, never with dropped ones. So a duplicate always stands for something in the
-    context, and only kept hits count for the limits.
+    A hit is compared with selected hits, never with dropped ones. So a duplicate always stands for a text in the
+    context, and only selected hits count for the limits.
 
     Args:
         hits: In the order of the ranking.
         display_text: Hit's id -> what the LLM reads of it, where that is not its text.
-        order: In which order the hits are looked at.
+        order: The order in which the hits are considered.
         places: Hit's id -> its place.
-        arrangement: How kept hits become pieces.
-        budget: What they must fit into, or ``None``.
-        duplicates: This and the following: see `Packing`.
+        arrangement: How selected hits become pieces.
+        budget: The token budget, or ``None``.
+        duplicates: For this and the following see `Packing`.
         per_source: See `Packing`.
         top_k: See `Packing`.
         max_tokens: See `Packing`.
@@ -99,7 +135,7 @@ class Selection:
         hits: Sequence[Hit],
         display_text: Mapping[str, str],
         order: HitOrder,
-        places: dict[str, HitPlace],
+        places: Mapping[str, HitPlace],
         arrangement: Arrangement,
         budget: Budget | None,
         *,
@@ -122,102 +158,70 @@ class Selection:
         self._trim = trim
         self._texts: dict[str, Hit] = {}
         self._sources: Counter[Hashable] = Counter()
-        self.kept: list[Piece] = []
+        self.pieces: list[Piece] = []  # one a hit, in the order of selection
         self.dropped: list[Dropped] = []
         for position in order:
-            self._look_at(position)
+            self._consider(position)
 
-    def _look_at(self, position: int) -> None:
+    def _consider(self, position: int) -> None:
+        """Select or drop a hit."""
         hit = self._hits[position]
-        refused = self._refused(position)
-        piece = self._fitting(hit) if refused is None else None
+        drop = self._duplicate(position) or self._over_a_limit(hit)
+        piece = self._piece_within_budget(hit) if drop is None else None
         if piece is not None:
-            self.kept.append(piece)
-            self._order.kept(position)
-            self._texts.setdefault(same(hit.text), hit)
+            self.pieces.append(piece)
+            self._order.select(position)
+            self._texts.setdefault(normalised_text(hit.text), hit)
             self._sources[self._places[hit.id].source] += 1
         else:
-            self.dropped.append(refused or self._too_long(hit))
+            self.dropped.append(drop or self._over_budget(hit))
 
-    def _refused(self, position: int) -> Dropped | None:
+    def _duplicate(self, position: int) -> Dropped | None:
+        """Return the drop of a hit whose text is, or is similar to, that of a selected one."""
+        if self._duplicates is None:
+            return None
         hit = self._hits[position]
-        if self._duplicates is not None:
-            twin = self._texts.get(same(hit.text))
+        twin = self._texts.get(normalised_text(hit.text))
+        detail = "the same text as"
+        if twin is None and self._duplicates != "exact":
             similarity, other = self._order.nearest(position)
-            detail = "the same text as"
-            if twin is None and self._duplicates != "exact" and similarity >= self._duplicates:
+            if similarity >= self._duplicates:
                 twin, detail = self._hits[other], f"similarity {similarity:.2f} to"
-            if twin is not None:
-                return Dropped(
-                    hit=hit, reason="duplicates", detail=f"{detail} candidate {twin.id!r}", duplicate_of=twin.id
-                )
+        if twin is None:
+            return None
+        return Dropped(hit=hit, reason="duplicates", detail=f"{detail} candidate {twin.id!r}", duplicate_of=twin.id)
+
+    def _over_a_limit(self, hit: Hit) -> Dropped | None:
+        """Return the drop of a hit when as many hits of its source, or in all, are selected already."""
         source = self._places[hit.id].source
         if self._per_source is not None and source is not None and self._sources[source] >= self._per_source:
             detail = f"{self._per_source} hits of the source {source!r:.80} are kept"
             return Dropped(hit=hit, reason="per_source", detail=detail)
-        if len(self.kept) == self._top_k:
+        if len(self.pieces) == self._top_k:
             return Dropped(hit=hit, reason="top_k", detail=f"{self._top_k} hits are kept")
         return None
 
-    def _fitting(self, hit: Hit) -> Piece | None:
+    def _over_budget(self, hit: Hit) -> Dropped:
+        detail = f"the context would be over {self._max_tokens} tokens with it"
+        return Dropped(hit=hit, reason="max_tokens", detail=detail)
+
+    def _piece_within_budget(self, hit: Hit) -> Piece | None:
+        """Return a hit as a piece, trimmed if that is asked for and needed; ``None`` where it does not fit."""
         text = self._display_text.get(hit.id, hit.text)
         whole = Piece(text=text, hits=(hit,))
         if self._fits(whole):
             return whole
-        if self._trim is None or any(piece.trimmed for piece in self.kept):
+        if self._trim is None or any(piece.trimmed for piece in self.pieces):
             return None
 
-        def trimmed(span: tuple[int, int]) -> Piece:
+        def part(span: tuple[int, int]) -> Piece:
             return Piece(text=text[slice(*span)], hits=(hit,), trimmed=span)
 
         window = hit.window if text == hit.text else None
-        span = trimmed_span(text, window, lambda span: self._fits(trimmed(span)))
-        return None if span is None else trimmed(span)
+        span = trimmed_span(text, window, lambda span: self._fits(part(span)))
+        return None if span is None else part(span)
 
     def _fits(self, piece: Piece) -> bool:
         if self._budget is None:
             return True
-        return self._budget.fits([piece.text for piece in self._arrangement.of([*self.kept, piece])])
-
-    def _too_long(self, hit: Hit) -> Dropped:
-        detail = f"the context would be over {self._max_tokens} tokens with it"
-        return Dropped(hit=hit, reason="max_tokens", detail=detail)
-
-
-def apply_threshold(
-    ranking: Ranking, min_score: float | None, scale: Scale | None
-) -> tuple[list[Hit], list[Dropped], list[str]]:
-    """Return the hits that pass, those that do not, and why a threshold was not applied.
-
-    A threshold means something on its own scale only, and for the reranker that it was written for. Hits without a
-    score that stand before scored ones were found surely in by a cascade's ``border_only`` stage; they pass.
-    """
-    hits = [hit for hit in ranking if not is_blank(hit.text)]
-    dropped = [Dropped(hit=hit, reason="blank", detail="it has no text") for hit in ranking if is_blank(hit.text)]
-    if min_score is None:
-        return hits, dropped, []
-    why_not = _why_not(ranking, hits, scale)
-    if why_not is not None:
-        return hits, dropped, [f"min_score={min_score:g} was not applied: {why_not}"] if hits else []
-    first = next(i for i, hit in enumerate(hits) if hit.score is not None)
-    passed = hits[:first]
-    for hit in hits[first:]:
-        if hit.score is None:
-            why = f"no score to compare with min_score={min_score:g} ({hit.unscored or 'not scored'})"
-            dropped.append(Dropped(hit=hit, reason="unscored", detail=why))
-        elif hit.score < min_score:
-            why = f"score {hit.score:.4g} is below min_score={min_score:g}"
-            dropped.append(Dropped(hit=hit, reason="min_score", detail=why))
-        else:
-            passed.append(hit)
-    return passed, dropped, []
-
-
-def _why_not(ranking: Ranking, hits: list[Hit], scale: Scale | None) -> str | None:
-    if ranking.scale != scale:
-        return f"it was written for {scale} scores, and these are {ranking.scale}"
-    if ranking.substituted and scale != "calibrated":
-        return f"another reranker answered than the one that it was written for ({'; '.join(ranking.degraded)})"
-    if all(hit.score is None for hit in hits):
-        return "no hit has a score"
-    return None
+        return self._budget.fits([piece.text for piece in self._arrangement.arrange([*self.pieces, piece])])

@@ -1,4 +1,4 @@
-"""How alike texts are: by their words, or by vectors of the caller's."""
+"""The similarity of texts: by their words, or by vectors of the caller."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ Similarity = Literal["words"] | Callable[[list[str]], Any]
 _WORD = re.compile(rf"[{UNSPACED}]|[^\W{UNSPACED}]+")
 
 
-def same(text: str) -> str:
-    """Return what exact duplicates share: the characters, but for white space and Unicode composition."""
+def normalised_text(text: str) -> str:
+    """Return a text with single spaces in Unicode composition NFC: exact duplicates have it in common."""
     return " ".join(unicodedata.normalize("NFC", text).split())
 
 
 class SimilarityMeasure(ABC):
-    """The texts of one ranking, comparable with each other."""
+    """The similarities of the texts of one ranking."""
 
     @abstractmethod
     def to_all(self, i: int) -> np.ndarray:
@@ -34,16 +34,20 @@ class SimilarityMeasure(ABC):
 
 
 def similarity_of(texts: Sequence[str], similarity: Similarity) -> SimilarityMeasure:
-    """Return a way to compare these texts."""
+    """Return the measure of these texts.
+
+    Raises:
+        ConfigError: The caller's function raised, or returned something else than one finite vector a text.
+    """
     return _Words(texts) if similarity == "words" else _Vectors(texts, similarity)
 
 
 class _Words(SimilarityMeasure):
-    """Jaccard index of the sets of words and of pairs of neighbouring words, without case.
+    """Jaccard index of the sets of words and of pairs of neighbouring words, case-folded.
 
     Broder, On the resemblance and containment of documents (1997), with shingles of one and of two words: single
-    words show a common subject, pairs tell "A beats B" from "B beats A". Exact, not estimated by MinHash: only texts
-    that are kept are compared with the others, which costs less than the signatures would.
+    words show a common subject, pairs distinguish "A beats B" from "B beats A". It is exact, not estimated by MinHash:
+    only selected texts are compared with the others, which costs less than the signatures would.
     """
 
     def __init__(self, texts: Sequence[str]) -> None:
@@ -58,27 +62,27 @@ class _Words(SimilarityMeasure):
         self._items = np.array([item for items in sets for item in items], dtype=np.int64)
         self._owners = np.repeat(np.arange(len(sets)), self._sizes)
         self._ends = np.cumsum(self._sizes)
-        self._known = len(numbers)
+        self._count = len(numbers)
 
     def to_all(self, i: int) -> np.ndarray:
         import numpy as np
 
-        inside = np.zeros(self._known, dtype=bool)
+        inside = np.zeros(self._count, dtype=bool)
         inside[self._items[self._ends[i] - self._sizes[i] : self._ends[i]]] = True
         both = np.bincount(self._owners[inside[self._items]], minlength=len(self._sizes))
-        found: np.ndarray = both / np.maximum(self._sizes + self._sizes[i] - both, 1)
-        return found
+        jaccard: np.ndarray = both / np.maximum(self._sizes + self._sizes[i] - both, 1)
+        return jaccard
 
 
 class _Vectors(SimilarityMeasure):
-    """Cosine of the caller's vectors; a vector of zeros is like nothing."""
+    """Cosine of the caller's vectors; a vector of zeros has the similarity 0 to all."""
 
     def __init__(self, texts: Sequence[str], embed: Callable[[list[str]], Any]) -> None:
         import numpy as np
 
         try:
             vectors = np.asarray(embed(list(texts)), dtype=np.float64)
-        except Exception as error:  # the caller's own code raises whatever it likes
+        except Exception as error:  # the caller's own code may raise anything
             raise ConfigError(f"the function raised {type(error).__name__}", path="similarity") from error
         if vectors.ndim != 2 or len(vectors) != len(texts) or not np.isfinite(vectors).all():
             raise ConfigError(
@@ -90,5 +94,5 @@ class _Vectors(SimilarityMeasure):
         self._vectors = vectors / np.where(lengths > 0, lengths, 1)
 
     def to_all(self, i: int) -> np.ndarray:
-        found: np.ndarray = self._vectors @ self._vectors[i]
-        return found
+        cosine: np.ndarray = self._vectors @ self._vectors[i]
+        return cosine

@@ -1,4 +1,4 @@
-"""Whether texts fit into the budget: counted as they are joined, and counted as seldom as can be."""
+"""The token budget: whether joined texts are within it, with as few counts as possible."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from collections.abc import Sequence
 from rag_rerank.text.tokenizers import Tokens
 
 _JOINT = 4
-"""Tokens by which a joint changes the count of two texts at most, where a tokenizer's counts nearly add up."""
+"""Tokens by which joining two texts changes their counts at most, for a tokenizer whose counts nearly add up."""
 
 
 class Budget:
-    """Answers whether joined texts are within a limit.
+    """Checks whether joined texts are within a limit.
 
-    The joined text is what counts, because tokenizers merge across joints. Counting it anew for every hit would take
-    time that grows with the square of the context, so where a guess from the texts' own counts is far enough from
-    the limit, the guess decides. What was accepted must therefore be counted in the end; where it is over the limit (a
-    tokenizer whose counts do not nearly add up), a ``strict`` budget, which guesses nothing, finds what fits.
+    The joined text is counted, because tokenizers merge across joints. Counting it again for every hit would take time
+    that grows with the square of the context. So the texts' own counts give a guess, and the guess decides if it is far
+    enough from the limit. The caller must therefore count the result in the end. If it is over the limit (a tokenizer
+    whose counts do not nearly add up), a ``strict`` budget, which makes no guesses, finds what fits.
 
     Args:
         tokens: The tokenizer.
@@ -31,24 +31,24 @@ class Budget:
         self._separator = separator
         self._strict = strict
         self._alone: dict[str, int] = {}
-        self._last = (0, 0, 0)  # of what was counted last: how many texts, the sum of their counts, the joined count
+        self._last = (0, 0, 0)  # the last joined count: number of texts, sum of their counts, joined count
 
     def fits(self, texts: Sequence[str]) -> bool:
         """Return whether the joined texts are within the limit; True may be a guess, unless strict."""
         if self._strict:
             return self._tokens.count(self._separator.join(texts)) <= self._limit
-        total = sum(self._by_itself(text) for text in texts)
+        total = sum(self._count_alone(text) for text in texts)
         number, sum_then, joined_then = self._last
         more = len(texts) - number
-        guess = joined_then + total - sum_then + more * self._by_itself(self._separator)
+        guess = joined_then + total - sum_then + more * self._count_alone(self._separator)
         doubt = _JOINT * (abs(more) + 2)
         if abs(guess - self._limit) > doubt:
             return guess < self._limit
-        joined = self._tokens.count(self._separator.join(texts))
-        self._last = (len(texts), total, joined)
-        return joined <= self._limit
+        count = self._tokens.count(self._separator.join(texts))
+        self._last = (len(texts), total, count)
+        return count <= self._limit
 
-    def _by_itself(self, text: str) -> int:
+    def _count_alone(self, text: str) -> int:
         if text not in self._alone:
             self._alone[text] = self._tokens.count(text)
         return self._alone[text]

@@ -22,7 +22,7 @@ from rag_rerank.compose.calibration_map import (
     Method,
     Provenance,
     Unjudged,
-    interpolated,
+    interpolate,
     logistic,
 )
 from rag_rerank.errors import CalibrationWarning, ConfigError, InputError, InputTooLong, TruncationWarning
@@ -229,7 +229,7 @@ def apply_shape(shape: Shape, scores: Sequence[float]) -> list[float]:
     """Return the probability at each score; the shape may be falling or flat, which no valid map is."""
     if "slope" in shape:
         return [logistic(shape["slope"] * score + shape["intercept"]) for score in scores]
-    return [interpolated(score, shape["scores"], shape["probabilities"]) for score in scores]
+    return [interpolate(score, shape["scores"], shape["probabilities"]) for score in scores]
 
 
 def _rises(shape: Shape) -> bool:

@@ -1,4 +1,4 @@
-"""Records of calls: one JSON object a call, for looking back, for evaluation and for training."""
+"""Records of calls: one JSON object a call, for inspection, evaluation and training."""
 
 from rag_rerank.records.reader import BadLine, files, read
 from rag_rerank.records.record import SCHEMA, Entry, Record, schema

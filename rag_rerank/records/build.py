@@ -1,4 +1,4 @@
-"""Making the record of a call, from what was asked and what came of it."""
+"""Build the record of a call from the call and its outcome."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["record_of"]
 
 
 def record_of(
-    asked: CallStarted,
+    call: CallStarted,
     ranking: Ranking | None,
     error: BaseException | None,
     *,
@@ -30,28 +30,28 @@ def record_of(
     """Return the record of a call that ended with a ranking over all its candidates, or with an error.
 
     Args:
-        asked: What was asked.
-        ranking: What came of it; ``None`` where it failed.
-        error: Why it failed.
+        call: The call.
+        ranking: Its ranking; ``None`` if it failed.
+        error: The exception that ended it; ``None`` if it did not fail.
         id: A unique id.
-        time: When it began, ISO 8601 in UTC.
-        seconds: How long it took.
-        texts: Whether the query, the texts and the metadata go in.
+        time: The time of its start, ISO 8601 in UTC.
+        seconds: Its wall time.
+        texts: Whether the record has the query, the texts and the metadata.
     """
-    trace = trace_of(ranking, error) or _bare_trace(asked, error, seconds)
+    trace = trace_of(ranking, error) or _bare_trace(call, error, seconds)
     record = Record(
         id=id,
         time=time,
         version=__version__,
-        reranker=asked.reranker.label,
-        query=asked.query if texts else None,
-        query_sha256=digest(asked.query),
-        tags=dict(asked.tags),
-        top_k=asked.top_k,
+        reranker=call.reranker.label,
+        query=call.query if texts else None,
+        query_sha256=digest(call.query),
+        tags=dict(call.tags),
+        top_k=call.top_k,
         seconds=seconds,
         usage=trace.usage,
-        candidates=tuple(_entries(asked, ranking, trace, texts)),
-        trace=_without_scores(trace, {candidate.id for candidate in asked.candidates}),
+        candidates=tuple(_entries(call, ranking, trace, texts)),
+        trace=_without_scores(trace, {candidate.id for candidate in call.candidates}),
     )
     if ranking is None:
         return replace(record, error=redacted_error_text(error))
@@ -64,8 +64,8 @@ def record_of(
     )
 
 
-def _entries(asked: CallStarted, ranking: Ranking | None, trace: Trace, texts: bool) -> Iterator[Entry]:
-    places = {candidate.id: i for i, candidate in enumerate(asked.candidates, start=1)}
+def _entries(call: CallStarted, ranking: Ranking | None, trace: Trace, texts: bool) -> Iterator[Entry]:
+    places = {candidate.id: i for i, candidate in enumerate(call.candidates, start=1)}
     paths = trace.paths()
 
     def entry(candidate: Candidate, **facts: Any) -> Entry:
@@ -81,7 +81,7 @@ def _entries(asked: CallStarted, ranking: Ranking | None, trace: Trace, texts: b
         )
 
     if ranking is None:
-        yield from map(entry, asked.candidates)
+        yield from map(entry, call.candidates)
         return
     for hit in ranking:
         yield entry(
@@ -91,38 +91,38 @@ def _entries(asked: CallStarted, ranking: Ranking | None, trace: Trace, texts: b
             raw_score=hit.raw_score,
             coverage=hit.coverage,
             window=hit.window,
-            dropped=_dropped(hit, asked.top_k),
+            dropped=_why_dropped(hit, call.top_k),
         )
 
 
-def _dropped(hit: Hit, top_k: int | None) -> str | None:
+def _why_dropped(hit: Hit, top_k: int | None) -> str | None:
     return hit.unscored or (BELOW_TOP_K if top_k is not None and hit.rank > top_k else None)
 
 
-def _without_scores(trace: Trace, told: Collection[str]) -> Trace:
-    """Return a trace without what it says of each candidate, which the entries say.
+def _without_scores(trace: Trace, ids: Collection[str]) -> Trace:
+    """Return a trace without the scores of candidates with these ids: the entries have them.
 
-    A step that met windows of long texts, whose ids no entry has, stays whole, so that their places are told.
+    A step that scored windows of long texts stays whole, because no entry has a window's id.
     """
-    children = tuple(_without_scores(child, told) for child in trace.children)
-    if all(id in told for id in (*trace.scores, *trace.unscored)):
+    children = tuple(_without_scores(child, ids) for child in trace.children)
+    if all(id in ids for id in (*trace.scores, *trace.unscored)):
         return replace(trace, scores={}, unscored={}, coverage={}, cached=(), children=children)
     return replace(trace, children=children)
 
 
-def _bare_trace(asked: CallStarted, error: BaseException | None, seconds: float) -> Trace:
-    return Trace(step=asked.reranker.label, kind=asked.reranker.kind, seconds=seconds, error=redacted_error_text(error))
+def _bare_trace(call: CallStarted, error: BaseException | None, seconds: float) -> Trace:
+    return Trace(step=call.reranker.label, kind=call.reranker.kind, seconds=seconds, error=redacted_error_text(error))
 
 
 def _plain(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what of a candidate's metadata is plain JSON, and say of the rest what it was."""
+    """Return a candidate's metadata in plain JSON; a value that is not plain is replaced by its class."""
     import json
 
-    kept = {}
+    plain = {}
     for key, value in list(metadata.items()):
         try:
             json.dumps(value, allow_nan=False)
-            kept[str(key)] = value
+            plain[str(key)] = value
         except (TypeError, ValueError, RecursionError):
-            kept[str(key)] = f"<{type(value).__name__}>"
-    return kept
+            plain[str(key)] = f"<{type(value).__name__}>"
+    return plain

@@ -1,4 +1,4 @@
-"""A file of lines that many processes write to: whole lines only, of bounded size."""
+"""A file that many processes append lines to: whole lines only, and with a bounded size."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _PATIENCE = 10.0
 """Seconds to wait for other writers, who write for milliseconds."""
 
 REFUSED = (OSError, NotImplementedError)
-"""What a file system says no with; the latter is filelock's word for one that has no locks."""
+"""Errors of file systems; filelock raises the latter where there are no locks."""
 
 _HEAD = f'{{"schema": "{SCHEMA}"'.encode()
-"""How a file begins that may be written to."""
+"""The beginning of every file that records may be appended to."""
 
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
 
@@ -34,13 +34,14 @@ _FLAGS = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
 class RecordFile:
     """Appends records to a file, behind a lock that all processes respect (``FILE.lock``, beside it).
 
-    The file is opened for each line and nothing of it is kept meanwhile, so that whoever moves or removes it disturbs
-    nobody. It is made for its owner's eyes only.
+    The file is opened for each line and closed again, so that it may be moved or removed at any time. Only its owner
+    may read it.
 
     Args:
         path: The file, absolute.
-        max_bytes: Size that it never passes: before, it becomes ``FILE.1``, which was ``FILE.2`` before, and so on.
-        keep: How many of those there are at most; the oldest goes.
+        max_bytes: The largest size of the file; before it would be exceeded, ``FILE.1`` becomes ``FILE.2`` and so on,
+            and the file becomes ``FILE.1``.
+        keep: How many such older files are kept; the oldest is deleted.
     """
 
     def __init__(self, path: Path, max_bytes: int, keep: int) -> None:
@@ -56,10 +57,10 @@ class RecordFile:
         return FileLock(f"{self.path}.lock", timeout=_PATIENCE, mode=0o600)
 
     def check(self) -> None:
-        """Make the file if it is not there, and its folder.
+        """Create the file and its folder if they are not there.
 
         Raises:
-            ConfigError: It cannot be written, or holds something else.
+            ConfigError: The file cannot be written, or holds something else.
         """
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -72,8 +73,8 @@ class RecordFile:
         self._checked = True
 
     def append(self, lines: Sequence[bytes]) -> list[str]:
-        """Append lines that end in a line feed, each whole or not at all; return why, for each that was lost."""
-        lost = []
+        """Append lines that end in a line feed, each whole or not at all; return a reason for each that was lost."""
+        losses = []
         try:
             if not self._checked:
                 self.check()
@@ -82,12 +83,12 @@ class RecordFile:
                     try:
                         self._append(line)
                     except OSError as error:
-                        lost.append(f"{self.path}: {reason(error)}")
+                        losses.append(f"{self.path}: {reason(error)}")
         except REFUSED as error:
             return [f"{self.path}: {reason(error)}"] * len(lines)
         except ConfigError as error:
             return [str(error)] * len(lines)
-        return lost
+        return losses
 
     def _append(self, line: bytes) -> None:
         if len(line) > self._max_bytes:
@@ -105,17 +106,16 @@ class RecordFile:
 
 
 def append(path: Path, line: bytes) -> None:
-    """Append a line that ends in a line feed, whole or not at all; with no line, make sure that one could be.
+    """Append a line that ends in a line feed, whole or not at all; an empty line checks that one could be appended.
 
-    What another writer left when it was stopped in the middle of a line gets a line of its own. Nobody else may write
-    meanwhile.
+    If a writer was stopped in the middle of the last line, a line feed goes first. No one else may write meanwhile.
 
     Raises:
-        OSError: It cannot be written; what was there stays.
+        OSError: The line cannot be written; the file is as it was.
     """
     with _open(path) as file:
         size = os.fstat(file).st_size
-        if size and _last(file) != b"\n":
+        if size and _last_byte(file) != b"\n":
             line = b"\n" + line
         rest = memoryview(line)
         try:
@@ -136,11 +136,11 @@ def _open(path: Path) -> Iterator[int]:
         os.close(file)
 
 
-def _last(file: int) -> bytes:
+def _last_byte(file: int) -> bytes:
     os.lseek(file, -1, os.SEEK_END)
     return os.read(file, 1)
 
 
 def reason(error: Exception) -> str:
-    """Return a refusal in words."""
+    """Return the message of an error of `REFUSED`."""
     return getattr(error, "strerror", None) or str(error) or type(error).__name__

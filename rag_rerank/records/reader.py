@@ -1,4 +1,4 @@
-"""Records from files: one at a time, and every line that is none is told."""
+"""Read records from files, one at a time; lines that are no records are reported."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rag_rerank.records.record import SCHEMA, Record
 __all__ = ["BadLine", "files", "read", "rotated"]
 
 _HEAD = b'{"schema": "rag_rerank.record/'
-"""How every line of a record begins, in any version of the layout."""
+"""The beginning of every record, in any version of the layout."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,39 +38,39 @@ class BadLine:
 
 
 def rotated(file: Path, number: int) -> Path:
-    """Return the name of a file that was rotated away; 1 is the youngest."""
+    """Return the name of a rotated file; number 1 is the newest."""
     return file.with_name(f"{file.name}.{number}")
 
 
 def files(path: str | PathLike[str]) -> tuple[Path, ...]:
-    """Return a file behind those that were rotated away from it: in this order they give the records as written."""
+    """Return a file and its rotated files, oldest first: the order in which the records were written."""
     file = Path(path).expanduser()
     older = takewhile(Path.exists, (rotated(file, number) for number in count(1)))
     return (*reversed(list(older)), file)
 
 
 def read(path: str | PathLike[str], *, bad: Callable[[BadLine], None] | None = None) -> Iterator[Record]:
-    """Yield the records of one file, one at a time; a name in ``.gz`` is unpacked on the way. Blank lines are skipped.
+    """Yield the records of one file, one at a time. A file named ``.gz`` is decompressed; blank lines are skipped.
 
     Args:
-        path: The file; `files` tells what was rotated away from it.
-        bad: Is told each line that is no record, which is then left out. By default such a line raises, but for a
-            torn one, which is left out with a warning: what a killed writer leaves must not hide all else.
+        path: The file; `files` returns its rotated files too.
+        bad: Called with each line that is no record; the line is then left out. By default such a line raises, except
+            a torn one, which is left out with a warning: the end of a killed writer must not hide the other records.
 
     Raises:
         InputError: The file cannot be read, a record has another version of the layout, or, without ``bad``, a line
             is no record. The message begins with the file and the line.
     """
     for where, line in _lines(Path(path).expanduser()):
-        found = _read(where, line)
-        if isinstance(found, Record):
-            yield found
+        item = _read(where, line)
+        if isinstance(item, Record):
+            yield item
         elif bad is not None:
-            bad(found)
-        elif found.torn:
-            warnings.warn(f"{found}; it is left out", UserWarning, stacklevel=2)
+            bad(item)
+        elif item.torn:
+            warnings.warn(f"{item}; it is left out", UserWarning, stacklevel=2)
         else:
-            raise InputError(str(found))
+            raise InputError(str(item))
 
 
 def _lines(file: Path) -> Iterator[tuple[str, bytes]]:

@@ -1,4 +1,4 @@
-"""One call as a record: the query, what every step said of every candidate, and its JSON Schema."""
+"""The record of one call: its query, its candidates with the scores of every step, and the JSON Schema."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rag_rerank.types import present
 __all__ = ["BELOW_TOP_K", "SCHEMA", "Entry", "Record", "digest", "schema"]
 
 SCHEMA = "rag_rerank.record/1"
-"""Name and version of the layout, down to its keys. A reader refuses other versions."""
+"""Name and version of the layout. A reader refuses other versions."""
 
 BELOW_TOP_K = "below top_k"
 """Why a ranked candidate was not returned."""
@@ -34,17 +34,17 @@ class Entry:
     Args:
         id: Its id.
         sha256: SHA-256 of its text, in hexadecimal.
-        text: The text, where it was asked to be recorded.
-        metadata: The caller's metadata, where texts were asked to be recorded; only what is plain JSON.
-        first_rank: Its place among the candidates as they came, from 1.
+        text: The text; ``None`` where texts are not recorded.
+        metadata: The caller's metadata in plain JSON; ``None`` where texts are not recorded.
+        first_rank: Its place in the incoming order, from 1.
         first_score: The first stage's score, if any.
-        rank: Its place in the ranking; ``None`` where the call failed.
-        score: The number people use, on the record's ``scale``.
-        raw_score: The number that was ranked by.
-        coverage: How much of it was read.
-        window: Where in the text the score comes from, ``(start, end)`` in characters.
-        dropped: Why it was not returned, or stands without a score; ``None`` for a scored hit that was returned.
-        visits: Its way through the steps, in the order they ran.
+        rank: Its place in the ranking; ``None`` if the call failed.
+        score: The presented score, on the record's ``scale``.
+        raw_score: The score that decided the rank.
+        coverage: How much of the text was read.
+        window: The best window of a long text, ``(start, end)`` in characters.
+        dropped: Why it was not returned, or has no score; ``None`` for a hit with a score that was returned.
+        visits: What each step did with it, in the order of the steps.
     """
 
     id: str
@@ -81,14 +81,14 @@ class Entry:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Entry:
-        """Rebuild what `to_dict` gave."""
+        """Rebuild an entry from `to_dict`."""
         coverage, window = data["coverage"], data["window"]
         return cls(
             **{
                 **data,
                 "coverage": None if coverage is None else Coverage.from_dict(coverage),
                 "window": None if window is None else tuple(window),
-                "visits": tuple(_visited(visit) for visit in data["visits"]),
+                "visits": tuple(_step_score(visit) for visit in data["visits"]),
             }
         )
 
@@ -98,22 +98,22 @@ class Record:
     """One call of a reranker.
 
     Args:
-        id: Unique, given when the call began.
-        time: When it began, ISO 8601 in UTC.
+        id: A unique id.
+        time: The time of its start, ISO 8601 in UTC.
         version: Version of this package.
-        reranker: Label of who was asked.
-        query: The query, where texts were asked to be recorded.
+        reranker: Label of the reranker.
+        query: The query; ``None`` where texts are not recorded.
         query_sha256: SHA-256 of the query, in hexadecimal.
-        tags: What the user said of the call; see `rag_rerank.tagged`.
+        tags: The user's tags of the call; see `rag_rerank.tagged`.
         top_k: How many hits were asked for; ``None`` for all.
-        scale: What ``score`` means in the entries; ``None`` where the call failed.
+        scale: The scale of the entries' scores; ``None`` if the call failed.
         seconds: Wall time of the call.
-        usage: What it cost.
-        degraded: Why it is not quite what was asked.
+        usage: Its cost.
+        degraded: Why the ranking is not quite what was asked for.
         substituted: Whether the scores are another reranker's.
-        error: Why it failed, class and message; ``None`` where it did not.
-        candidates: One entry a candidate: hits in their order, or as they came where the call failed.
-        trace: The steps, without what the entries say of each candidate; steps that met windows stay whole.
+        error: Class and message of the error; ``None`` if the call did not fail.
+        candidates: One entry a candidate, in the order of the ranking; in incoming order if the call failed.
+        trace: The steps, without the scores that the entries have; steps that scored windows stay whole.
     """
 
     id: str
@@ -134,7 +134,7 @@ class Record:
     trace: Trace
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON-ready values; the first key tells the layout."""
+        """Return plain JSON-ready values; the first key names the layout."""
         return {
             "schema": SCHEMA,
             "id": self.id,
@@ -156,14 +156,14 @@ class Record:
         }
 
     def to_line(self) -> bytes:
-        """Return the line of a file that holds it, with its end."""
+        """Return the record as a line of a file, with its line feed."""
         import json
 
         return json.dumps(self.to_dict(), allow_nan=False).encode() + b"\n"
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Record:
-        """Rebuild what `to_dict` gave; ``schema`` is for the reader to look at."""
+        """Rebuild a record from `to_dict`; ``schema`` is not checked here."""
         values = {key: value for key, value in data.items() if key != "schema"}
         return cls(
             **{
@@ -190,7 +190,7 @@ def _visit(visit: StepScore) -> dict[str, Any]:
     }
 
 
-def _visited(data: Mapping[str, Any]) -> StepScore:
+def _step_score(data: Mapping[str, Any]) -> StepScore:
     coverage = data["coverage"]
     return StepScore(
         step=data["step"],
@@ -205,5 +205,5 @@ def _visited(data: Mapping[str, Any]) -> StepScore:
 
 def schema() -> dict[str, Any]:
     """Return the JSON Schema (2020-12) of one line of a file of records, for checks in other languages."""
-    found: dict[str, Any] = json.loads(Path(__file__).with_name("schema.json").read_text(encoding="utf-8"))
-    return found
+    data: dict[str, Any] = json.loads(Path(__file__).with_name("schema.json").read_text(encoding="utf-8"))
+    return data

@@ -1,8 +1,7 @@
-"""What a call says of itself in attributes.
+"""The attributes of a call in spans and metrics.
 
-Names of other people's conventions are written out, so that OpenTelemetry's API is all that is needed: those of
-https://github.com/Arize-ai/openinference/blob/main/spec/semantic_conventions.md, and for ``gen_ai.*`` of the proposal
-https://github.com/open-telemetry/semantic-conventions-genai/issues/253.
+Names of OpenInference are written out, so that OpenTelemetry's API is the only requirement:
+https://github.com/Arize-ai/openinference/blob/main/spec/semantic_conventions.md
 """
 
 from __future__ import annotations
@@ -16,75 +15,90 @@ from rag_rerank.execution.protocols import CallStarted
 from rag_rerank.trace import Trace, Usage
 from rag_rerank.types import Candidate, Ranking
 
-__all__ = ["KIND", "documents", "facts", "gen_ai", "request_attributes", "tag_attributes", "who"]
+__all__ = [
+    "KIND",
+    "document_attributes",
+    "outcome_attributes",
+    "request_attributes",
+    "reranker_attributes",
+    "tag_attributes",
+]
 
 KIND = "openinference.span.kind"
 
 
-def who(asked: CallStarted, trace: Trace | None) -> dict[str, Any]:
-    """Say who was asked: label, registry name, and the model where the call came to know it."""
-    known = {"rag_rerank.reranker": asked.reranker.label, "rag_rerank.kind": asked.reranker.kind}
-    return known if trace is None or trace.model is None else known | {"rag_rerank.model": trace.model}
+def reranker_attributes(call: CallStarted, trace: Trace | None) -> dict[str, Any]:
+    """Return the label and the registry name of the reranker, and its model if the trace has it."""
+    attributes = {"rag_rerank.reranker": call.reranker.label, "rag_rerank.kind": call.reranker.kind}
+    return attributes if trace is None or trace.model is None else attributes | {"rag_rerank.model": trace.model}
 
 
-def tag_attributes(asked: CallStarted, names: Iterable[str]) -> dict[str, Any]:
-    """Return those tags that are asked for and have a value."""
-    return {f"rag_rerank.tag.{name}": asked.tags[name] for name in names if asked.tags.get(name) is not None}
+def tag_attributes(call: CallStarted, names: Iterable[str]) -> dict[str, Any]:
+    """Return the tags with these names that have a value."""
+    return {f"rag_rerank.tag.{name}": call.tags[name] for name in names if call.tags.get(name) is not None}
 
 
-def facts(asked: CallStarted, ranking: Ranking | None, trace: Trace | None) -> dict[str, Any]:
-    """Say what came of a call, without texts: all of it under ``rag_rerank.``."""
-    said = who(asked, trace) | {"rag_rerank.candidates": len(asked.candidates)}
+def outcome_attributes(call: CallStarted, ranking: Ranking | None, trace: Trace | None) -> dict[str, Any]:
+    """Return the outcome of a call under ``rag_rerank.``, without texts."""
+    attributes = reranker_attributes(call, trace) | {"rag_rerank.candidates": len(call.candidates)}
     if ranking is not None:
-        said |= {
+        attributes |= {
             "rag_rerank.scale": ranking.scale,
             "rag_rerank.substituted": ranking.substituted,
             "rag_rerank.unscored": sum(hit.unscored is not None for hit in ranking),
         }
         if ranking.degraded:
-            said["rag_rerank.degraded"] = ranking.degraded
-        known = [hit.coverage.truncated for hit in ranking if hit.coverage is not None]
-        if known:
-            said["rag_rerank.truncated"] = sum(known)
+            attributes["rag_rerank.degraded"] = ranking.degraded
+        truncated = [hit.coverage.truncated for hit in ranking if hit.coverage is not None]
+        if truncated:
+            attributes["rag_rerank.truncated"] = sum(truncated)
     if trace is not None:
-        said["rag_rerank.attempts"] = sum(node.attempts for node in trace.walk() if node.kind is not None)
-        said |= {f"rag_rerank.usage.{name}": value for name, value in _spent(trace.usage)}
-    return said
+        attributes["rag_rerank.attempts"] = sum(node.attempts for node in trace.walk() if node.kind is not None)
+        attributes |= {f"rag_rerank.usage.{name}": value for name, value in _usage_items(trace.usage)}
+    return attributes
 
 
-def _spent(usage: Usage) -> Iterator[tuple[str, Any]]:
+def _usage_items(usage: Usage) -> Iterator[tuple[str, Any]]:
     for name in ("texts", "cached", "requests", "tokens", "search_units", "cost", "estimated"):
         value = getattr(usage, name)
         if value is not None and value != ():
             yield name, value
 
 
-def request_attributes(asked: CallStarted, trace: Trace | None, *, texts: bool) -> dict[str, Any]:
-    """Say what a user's call asked for, in OpenInference's words."""
-    said: dict[str, Any] = {KIND: "RERANKER", "reranker.model_name": (trace and trace.model) or asked.reranker.label}
-    if asked.top_k is not None:
-        said["reranker.top_k"] = asked.top_k
+def request_attributes(call: CallStarted, trace: Trace | None, *, texts: bool) -> dict[str, Any]:
+    """Return the request of a user's call under OpenInference's names."""
+    model = (trace and trace.model) or call.reranker.label
+    attributes: dict[str, Any] = {KIND: "RERANKER", "reranker.model_name": model}
+    if call.top_k is not None:
+        attributes["reranker.top_k"] = call.top_k
     if texts:
-        said |= {"reranker.query": asked.query, "input.value": asked.query, "input.mime_type": "text/plain"}
-    return said
+        attributes |= {"reranker.query": call.query, "input.value": call.query, "input.mime_type": "text/plain"}
+    return attributes
 
 
-def documents(asked: CallStarted, ranking: Ranking | None, *, texts: bool, most: int | None) -> dict[str, Any]:
-    """List what came in, with the first stage's scores, and what went out, with ours; and how many are not listed."""
-    said: dict[str, Any] = {}
-    lists: dict[str, list[tuple[Candidate, float | None]]] = {"input": [(c, c.score) for c in asked.candidates]}
+def document_attributes(call: CallStarted, ranking: Ranking | None, *, texts: bool, most: int | None) -> dict[str, Any]:
+    """Return the documents of a call under OpenInference's names, and how many are not listed.
+
+    Args:
+        call: Its candidates are the input, with the first stage's scores.
+        ranking: Its hits up to ``top_k`` are the output, with their scores; ``None`` if the call failed.
+        texts: Whether to add texts and metadata.
+        most: How many documents to list of input and output each; ``None`` for all.
+    """
+    attributes: dict[str, Any] = {}
+    lists: dict[str, list[tuple[Candidate, float | None]]] = {"input": [(c, c.score) for c in call.candidates]}
     if ranking is not None:
-        lists["output"] = [(hit.candidate, hit.score) for hit in ranking.hits[: asked.top_k]]
-    for way, listed in lists.items():
-        for i, (candidate, score) in enumerate(islice(listed, most)):
-            for name, value in _document(candidate, score, texts):
-                said[f"reranker.{way}_documents.{i}.document.{name}"] = value
-        if most is not None and len(listed) > most:
-            said[f"rag_rerank.{way}_documents.not_listed"] = len(listed) - most
-    return said
+        lists["output"] = [(hit.candidate, hit.score) for hit in ranking.hits[: call.top_k]]
+    for side, documents in lists.items():
+        for i, (candidate, score) in enumerate(islice(documents, most)):
+            for name, value in _document_items(candidate, score, texts):
+                attributes[f"reranker.{side}_documents.{i}.document.{name}"] = value
+        if most is not None and len(documents) > most:
+            attributes[f"rag_rerank.{side}_documents.not_listed"] = len(documents) - most
+    return attributes
 
 
-def _document(candidate: Candidate, score: float | None, texts: bool) -> Iterator[tuple[str, Any]]:
+def _document_items(candidate: Candidate, score: float | None, texts: bool) -> Iterator[tuple[str, Any]]:
     yield "id", candidate.id
     if score is not None:
         yield "score", score
@@ -96,21 +110,3 @@ def _document(candidate: Candidate, score: float | None, texts: bool) -> Iterato
 
 def _json(metadata: Mapping[str, Any]) -> str:
     return json.dumps({str(name): value for name, value in metadata.items()}, default=str, ensure_ascii=False)
-
-
-def gen_ai(asked: CallStarted, ranking: Ranking | None, trace: Trace | None, *, most: int | None) -> dict[str, Any]:
-    """Say the same in the words that are proposed for OpenTelemetry itself."""
-    said: dict[str, Any] = {
-        "gen_ai.operation.name": "rerank",
-        "gen_ai.rerank.candidate.count": len(asked.candidates),
-    }
-    if asked.top_k is not None:
-        said["gen_ai.rerank.top_n"] = asked.top_k
-    if trace is not None and trace.model is not None:
-        said["gen_ai.request.model"] = trace.model
-    if trace is not None and trace.usage.tokens is not None:
-        said["gen_ai.usage.input_tokens"] = trace.usage.tokens
-    if ranking is not None:
-        scores = (hit.score for hit in ranking.hits[: asked.top_k] if hit.score is not None)
-        said["gen_ai.rerank.scores"] = tuple(islice(scores, most))
-    return said

@@ -1,4 +1,4 @@
-"""Counts and distributions over calls, for dashboards and alarms.
+"""Metrics: counts and distributions over calls, for dashboards and alarms.
 
 Attributes have few values, and are never a text, a query or an id.
 """
@@ -13,7 +13,7 @@ from rag_rerank._version import __version__
 from rag_rerank.execution.clock import now
 from rag_rerank.execution.observers import trace_of
 from rag_rerank.execution.protocols import CallStarted, OnCallEnd
-from rag_rerank.telemetry.attributes import tag_attributes, who
+from rag_rerank.telemetry.attributes import reranker_attributes, tag_attributes
 from rag_rerank.trace import Usage
 from rag_rerank.types import Ranking
 
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
 __all__ = ["Metrics"]
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
-"""Bounds as OpenTelemetry gives them for HTTP requests, and three below for local models."""
+"""OpenTelemetry's bounds for HTTP requests, and three below them for local models."""
 
 _CANDIDATES = (1, 5, 10, 20, 30, 50, 100, 200, 500, 1000)
 
 
 class Metrics:
-    """Watches calls, and counts.
+    """Observes calls, and counts.
 
-    Time is taken of all calls, those inside composites too, told apart by ``rag_rerank.inner``. All else is counted for
-    users' calls only, whose figures hold those of the calls inside.
+    The duration is measured for all calls; ``rag_rerank.inner`` marks those inside composites. Everything else is
+    counted for users' calls only, whose figures include those of the calls inside.
     """
 
     def __init__(self, provider: MeterProvider | None, *, tags: tuple[str, ...]) -> None:
@@ -54,46 +54,47 @@ class Metrics:
             "rag_rerank.texts", unit="{text}", description="Texts that got a score, from a model or from a cache"
         )
         self._coverage = meter.create_counter(
-            "rag_rerank.coverage", unit="{text}", description="Texts of which is known whether they were read whole"
+            "rag_rerank.coverage", unit="{text}", description="Texts for which it is known whether they were read whole"
         )
         self._tokens = meter.create_counter("rag_rerank.tokens", unit="{token}", description="Tokens read by models")
         self._cost = meter.create_counter("rag_rerank.cost", unit="{USD}", description="Cost in US dollars")
         self._degraded = meter.create_counter(
-            "rag_rerank.degraded", unit="{call}", description="Calls whose answer is not quite what was asked"
+            "rag_rerank.degraded", unit="{call}", description="Calls whose answer is not quite what was asked for"
         )
 
-    def on_call_start(self, asked: CallStarted) -> OnCallEnd:
-        """Take the time."""
-        return partial(self._ended, asked, now())
+    def on_call_start(self, call: CallStarted) -> OnCallEnd:
+        """Note the time of the start."""
+        return partial(self._on_end, call, now())
 
-    def _ended(self, asked: CallStarted, started: float, ranking: Ranking | None, error: BaseException | None) -> None:
+    def _on_end(self, call: CallStarted, started: float, ranking: Ranking | None, error: BaseException | None) -> None:
         seconds, trace = now() - started, trace_of(ranking, error)
-        call: dict[str, Any] = who(asked, trace) | tag_attributes(asked, self.tags)
+        attributes: dict[str, Any] = reranker_attributes(call, trace) | tag_attributes(call, self.tags)
         if ranking is not None:
-            call["rag_rerank.scale"] = ranking.scale
-        failed = {} if error is None else {"error.type": type(error).__name__}
-        self._seconds.record(seconds, call | {"rag_rerank.inner": asked.inner} | failed)
-        if asked.inner:
+            attributes["rag_rerank.scale"] = ranking.scale
+        failure = {} if error is None else {"error.type": type(error).__name__}
+        self._seconds.record(seconds, attributes | {"rag_rerank.inner": call.inner} | failure)
+        if call.inner:
             return
-        self._candidates.record(len(asked.candidates), call)
+        self._candidates.record(len(call.candidates), attributes)
         if trace is not None:
-            self._spent(trace.usage, call)
+            self._count_usage(trace.usage, attributes)
         if ranking is not None:
-            self._answered(ranking, call)
+            self._count_ranking(ranking, attributes)
 
-    def _spent(self, usage: Usage, call: dict[str, Any]) -> None:
-        """Count what a call cost, failed ones too."""
+    def _count_usage(self, usage: Usage, attributes: dict[str, Any]) -> None:
+        """Count the cost of a call, also of a failed one."""
         for cached, texts in ((False, usage.texts), (True, usage.cached)):
-            self._texts.add(texts, call | {"rag_rerank.cached": cached})
+            self._texts.add(texts, attributes | {"rag_rerank.cached": cached})
         for name, counter in (("tokens", self._tokens), ("cost", self._cost)):
             amount = getattr(usage, name)
             if amount is not None:
-                counter.add(amount, call | {"rag_rerank.estimated": name in usage.estimated})
+                counter.add(amount, attributes | {"rag_rerank.estimated": name in usage.estimated})
 
-    def _answered(self, ranking: Ranking, call: dict[str, Any]) -> None:
-        known = [hit.coverage.truncated for hit in ranking if hit.coverage is not None]
+    def _count_ranking(self, ranking: Ranking, attributes: dict[str, Any]) -> None:
+        """Count truncated texts, and degraded rankings."""
+        flags = [hit.coverage.truncated for hit in ranking if hit.coverage is not None]
         for truncated in (False, True):
-            if known:
-                self._coverage.add(known.count(truncated), call | {"rag_rerank.truncated": truncated})
+            if flags:
+                self._coverage.add(flags.count(truncated), attributes | {"rag_rerank.truncated": truncated})
         if ranking.degraded:
-            self._degraded.add(1, call | {"rag_rerank.substituted": ranking.substituted})
+            self._degraded.add(1, attributes | {"rag_rerank.substituted": ranking.substituted})

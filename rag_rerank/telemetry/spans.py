@@ -1,4 +1,4 @@
-"""A span for each call: the user's call as OpenInference's RERANKER, and what runs inside it below, as CHAIN."""
+"""Spans: one for each call, the user's as OpenInference's RERANKER, and those inside it below, as CHAIN."""
 
 from __future__ import annotations
 
@@ -15,7 +15,13 @@ from rag_rerank.errors import RerankError
 from rag_rerank.execution.calls import redacted_error_text
 from rag_rerank.execution.observers import trace_of
 from rag_rerank.execution.protocols import CallStarted, OnCallEnd
-from rag_rerank.telemetry.attributes import KIND, documents, facts, gen_ai, request_attributes, tag_attributes
+from rag_rerank.telemetry.attributes import (
+    KIND,
+    document_attributes,
+    outcome_attributes,
+    request_attributes,
+    tag_attributes,
+)
 from rag_rerank.text.unicode import valid_unicode
 from rag_rerank.types import Ranking
 
@@ -25,14 +31,14 @@ if TYPE_CHECKING:
 __all__ = ["Spans"]
 
 _INSIDE = "rag_rerank.inside"
-"""Key in OpenTelemetry's context: a call of ours is around this one, be it a composite's or one that is shadowed."""
+"""Key in OpenTelemetry's context: another call is around this one, that of a composite or of a `Shadow`."""
 
 
 class Spans:
-    """Watches calls, and makes a span of each.
+    """Observes calls, and makes a span of each.
 
-    Viewers count RERANKER spans as rerankings, so a call has exactly one: its own, or that of a framework which traces
-    the call itself; then ours would be the second, and what we know goes onto the framework's.
+    Viewers count RERANKER spans as rerankings, so a user's call must have exactly one. If a framework traces the call
+    itself, its span gets the attributes, and no second one is made.
     """
 
     def __init__(
@@ -40,89 +46,85 @@ class Spans:
         provider: TracerProvider | None,
         *,
         texts: bool,
-        gen_ai: bool,
         max_documents: int | None,
         tags: tuple[str, ...],
     ) -> None:
         self.texts = texts
-        self.gen_ai = gen_ai
         self.max_documents = max_documents
         self.tags = tags
         self._context: Any = need("opentelemetry.context", extra="otel")
         self._trace: Any = need("opentelemetry.trace", extra="otel")
         self._tracer = self._trace.get_tracer("rag_rerank", __version__, provider)
 
-    def on_call_start(self, asked: CallStarted) -> OnCallEnd | None:
-        """Open a span and make it the current one, so that requests which are traced by others hang below it."""
+    def on_call_start(self, call: CallStarted) -> OnCallEnd | None:
+        """Open a span and make it the current one, so that traced HTTP requests become its children."""
         context = self._context
-        if context.get_value(context._SUPPRESS_INSTRUMENTATION_KEY):  # the key that all instrumentations look for
+        if context.get_value(context._SUPPRESS_INSTRUMENTATION_KEY):  # the key that all instrumentations check
             return None
         outermost = context.get_value(_INSIDE) is None
-        hosted = outermost and _traced_by_host(asked.tags)
+        hosted = outermost and _traced_by_host(call.tags)
         if hosted:
             span = self._trace.get_current_span()
         else:
             kind = {KIND: "RERANKER" if outermost else "CHAIN"}
-            span = self._tracer.start_span(f"rerank {asked.reranker.label}", attributes=kind)
+            span = self._tracer.start_span(f"rerank {call.reranker.label}", attributes=kind)
         token = context.attach(context.set_value(_INSIDE, True, self._trace.set_span_in_context(span)))
-        return _Open(self, asked, span, token, outermost, hosted).ended
+        return _OpenSpan(self, call, span, token, outermost, hosted).end
 
-    def told(self, call: _Open, ranking: Ranking | None, error: BaseException | None) -> dict[str, Any]:
-        """Return all attributes of a call, what matters most last: an SDK that keeps too few drops the first."""
-        asked, trace = call.asked, trace_of(ranking, error)
-        said: dict[str, Any] = {}
-        if call.outermost and not call.hosted:
-            said |= documents(asked, ranking, texts=self.texts, most=self.max_documents)
-            said |= request_attributes(asked, trace, texts=self.texts)
-        if call.outermost:
-            said |= tag_attributes(asked, self.tags)
-            if self.gen_ai:
-                said |= gen_ai(asked, ranking, trace, most=self.max_documents)
-        said |= facts(asked, ranking, trace)
-        return {name: valid_unicode(value) if isinstance(value, str) else value for name, value in said.items()}
+    def attributes(self, open_span: _OpenSpan, ranking: Ranking | None, error: BaseException | None) -> dict[str, Any]:
+        """Return all attributes of a call, the most important last: an SDK with a limit drops the first ones."""
+        call, trace = open_span.call, trace_of(ranking, error)
+        attributes: dict[str, Any] = {}
+        if open_span.outermost and not open_span.hosted:
+            attributes |= document_attributes(call, ranking, texts=self.texts, most=self.max_documents)
+            attributes |= request_attributes(call, trace, texts=self.texts)
+        if open_span.outermost:
+            attributes |= tag_attributes(call, self.tags)
+        attributes |= outcome_attributes(call, ranking, trace)
+        return {name: valid_unicode(value) if isinstance(value, str) else value for name, value in attributes.items()}
 
-    def failed(self, span: Span, error: BaseException) -> None:
-        """Say what was raised: of our own errors the message, which holds no text and no secret; of others the class.
+    def record_error(self, span: Span, error: BaseException) -> None:
+        """Add an exception to a span: class and message of this package's errors, and the class of all others.
 
-        The stack is left out, because it shows the errors behind an error, which are not ours.
+        Messages of this package hold no text and no secret. The stack is left out, because it shows foreign errors.
         """
-        if not isinstance(error, Exception):  # cancelled, or the interpreter ends: nobody waits for an answer
+        if not isinstance(error, Exception):  # cancelled, or the interpreter ends
             span.set_attribute("rag_rerank.cancelled", True)
             return
         name = type(error).__name__
-        said = {"exception.type": name} | ({"exception.message": str(error)} if isinstance(error, RerankError) else {})
-        span.add_event("exception", said)
+        facts = {"exception.type": name} | ({"exception.message": str(error)} if isinstance(error, RerankError) else {})
+        span.add_event("exception", facts)
         span.set_attribute("error.type", name)
         span.set_status(self._trace.Status(self._trace.StatusCode.ERROR, redacted_error_text(error)))
 
 
 @dataclass(frozen=True, slots=True)
-class _Open:
+class _OpenSpan:
     """A call whose span is open."""
 
     spans: Spans
-    asked: CallStarted
+    call: CallStarted
     span: Span
     token: Token[Any]
     outermost: bool
     hosted: bool
 
-    def ended(self, ranking: Ranking | None, error: BaseException | None) -> None:
-        """Close the span, whatever there is to say."""
+    def end(self, ranking: Ranking | None, error: BaseException | None) -> None:
+        """Add the attributes, and end the span even if that fails."""
         with suppress(ValueError):  # an unfinished coroutine is closed by the garbage collector, in any context
             self.token.var.reset(self.token)  # opentelemetry.context.detach would log that as an error
         try:
             if self.span.is_recording():
-                self.span.set_attributes(self.spans.told(self, ranking, error))
+                self.span.set_attributes(self.spans.attributes(self, ranking, error))
                 if error is not None and not self.hosted:
-                    self.spans.failed(self.span, error)
+                    self.spans.record_error(self.span, error)
         finally:
             if not self.hosted:
                 self.span.end()
 
 
 def _traced_by_host(tags: Mapping[str, Any]) -> bool:
-    """Whether the framework that makes this call traces it: its adapter says which, and its instrumentor is active."""
+    """Whether the calling framework traces this call: its adapter sets the tag, and its instrumentor is active."""
     if tags.get("rag_rerank.host") != "llama_index":
         return False
     module = sys.modules.get("openinference.instrumentation.llama_index")

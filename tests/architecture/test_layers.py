@@ -181,12 +181,24 @@ PARTICIPLES = frozenset(
 """Words that do not say what a thing is: a function is named by a verb, a value by a noun."""
 
 
+SCHEMA_FIELDS = frozenset({"chosen", "moved", "passed", "seen"})
+"""Fields of dataclasses that are keys of records, reports and ``--json``: they keep their names."""
+
+
 def _bound_names(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    members = {
+        member.target if isinstance(member, ast.AnnAssign) else member
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ClassDef)
+        for member in node.body
+    }
     for node in ast.walk(tree):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
-            yield node.lineno, node.name
+            if not (node in members and node.name in SCHEMA_FIELDS):
+                yield node.lineno, node.name
         elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-            yield node.lineno, node.id
+            if not (node in members and node.id in SCHEMA_FIELDS):
+                yield node.lineno, node.id
         elif isinstance(node, ast.arg):
             yield node.lineno, node.arg
 

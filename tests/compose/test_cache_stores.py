@@ -1,4 +1,4 @@
-"""The cache's file: shared by processes, refused when it is something else, and harmless when the disk is full."""
+"""The cache's file: processes share it, a foreign file is refused, and a full disk costs no score."""
 
 import os
 import sqlite3
@@ -51,10 +51,10 @@ def store(file: Path) -> Iterator[FileStore]:
     opened.close()
 
 
-def test_what_is_kept_is_found_again_exactly(store: FileStore, file: Path) -> None:
+def test_stored_scores_are_found_again_exactly(store: FileStore, file: Path) -> None:
     scores = {key(i): StoredScore(value, coverage) for i, (value, coverage) in enumerate(EXACT)}
     notes: list[str] = []
-    store.keep(scores, notes)
+    store.put(scores, notes)
     again = FileStore(str(file), 100_000, None)
     for opened in (store, again):
         assert opened.find([*scores, key(99)], notes) == scores
@@ -72,7 +72,7 @@ EXACT = [
 
 def test_thousands_of_keys_are_found_at_once(store: FileStore) -> None:
     scores = {key(i): StoredScore(float(i), None) for i in range(3000)}
-    store.keep(scores, [])
+    store.put(scores, [])
     assert store.find(list(scores), []) == scores
     assert store.find([], []) == {}
 
@@ -115,11 +115,11 @@ def test_a_forked_child_opens_its_own_connection(file: Path) -> None:
         child = os.fork()
         if child == 0:
             try:
-                found = cached.rerank("q", ["a"]).usage.cached
+                hits = cached.rerank("q", ["a"]).usage.cached
                 own = cached._store._opened.connection is not before
                 cached.rerank("q", ["of the child"])
                 cached.close()
-                os._exit(0 if found == 1 and own else 1)
+                os._exit(0 if hits == 1 and own else 1)
             finally:
                 os._exit(2)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
@@ -234,7 +234,7 @@ def test_a_full_disk_costs_a_note_and_no_score(file: Path) -> None:
 
 
 def test_a_writer_that_does_not_end_is_noted(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rag_rerank.compose.cache_stores._PATIENCE", 0.0)
+    monkeypatch.setattr("rag_rerank.compose.cache_stores._BUSY_SECONDS", 0.0)
     with Cached(reranker=ScriptedReranker(), path=str(file)) as cached:
         cached.rerank("q", ["a"])
         other = sqlite3.connect(file, isolation_level=None)

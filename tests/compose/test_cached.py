@@ -1,4 +1,4 @@
-"""Cached: the same ranking for less work, and never a score of another engine."""
+"""Cached: the same ranking for less work, and never a score of another reranker."""
 
 import asyncio
 import math
@@ -55,15 +55,15 @@ def path(request: pytest.FixtureRequest, tmp_path: Path) -> str | None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Telling(PointwiseReranker):
-    """Scores a text by its length, reads ten characters of it, and tells what a provider would tell."""
+class ProviderLike(PointwiseReranker):
+    """Scores a text by its length, reads ten characters of it, and returns what a provider returns."""
 
     kind: ClassVar[str] = "telling"
 
     answers_on: Scale = "unbounded"
     on_overflow: str = "truncate"
     answer: Scores | None = field(default=None, metadata={"live": True})
-    asked: list[tuple[str, ...]] = field(default_factory=list, init=False, compare=False, metadata={"live": True})
+    requests: list[tuple[str, ...]] = field(default_factory=list, init=False, compare=False, metadata={"live": True})
 
     @property
     def why_not_cacheable(self) -> None:
@@ -74,7 +74,7 @@ class Telling(PointwiseReranker):
         return "unbounded"
 
     def score(self, query: str, texts: Sequence[str]) -> Scores:
-        self.asked.append(tuple(texts))
+        self.requests.append(tuple(texts))
         if self.answer is not None:
             return self.answer
         if self.on_overflow == "error":
@@ -104,7 +104,7 @@ def test_a_second_call_asks_for_nothing_and_ranks_the_same(ask: Ask, path: str |
     assert second.scale == "sigmoid"
 
 
-def test_only_what_is_missing_is_asked_for(ask: Ask, path: str | None) -> None:
+def test_only_missing_texts_are_scored(ask: Ask, path: str | None) -> None:
     inner = ScriptedReranker(by_text={"a": 1.0, "b": 2.0, "c": 3.0})
     with Cached(reranker=inner, path=path) as cached:
         ask(cached, ["a", "b"])
@@ -114,7 +114,7 @@ def test_only_what_is_missing_is_asked_for(ask: Ask, path: str | None) -> None:
     assert (ranking.usage.texts, ranking.usage.cached) == (2, 2)
 
 
-def test_copies_of_a_text_in_one_call_are_asked_for_once(ask: Ask, path: str | None) -> None:
+def test_copies_of_a_text_in_one_call_are_scored_once(ask: Ask, path: str | None) -> None:
     inner = ScriptedReranker(by_text={"a": 1.0})
     with Cached(reranker=inner, path=path) as cached:
         ranking = ask(cached, ["b", "a", "b", "a", "b"])
@@ -137,11 +137,11 @@ def test_the_ranking_is_the_one_without_a_cache_with_ties_and_copies(calls: list
     inner = ScriptedReranker(by_text={"a": 1.0, "b": 1.0, "c": -0.0, "é": 2.0})
     cached = Cached(reranker=inner, max_entries=3)
     for texts in calls:
-        plain, found = inner.rerank("q", texts), cached.rerank("q", texts)
-        assert [(h.id, h.score, h.raw_score, h.unscored) for h in found] == [
+        plain, cached_ranking = inner.rerank("q", texts), cached.rerank("q", texts)
+        assert [(h.id, h.score, h.raw_score, h.unscored) for h in cached_ranking] == [
             (h.id, h.score, h.raw_score, h.unscored) for h in plain
         ]
-        assert found.usage.texts + found.usage.cached == plain.usage.texts
+        assert cached_ranking.usage.texts + cached_ranking.usage.cached == plain.usage.texts
 
 
 @given(st.lists(st.tuples(st.text(max_size=3), st.text(max_size=3), st.text(max_size=3)), min_size=2, unique=True))
@@ -155,7 +155,7 @@ def test_the_border_between_query_and_text_counts() -> None:
 
 
 def test_coverage_requests_failures_and_notes_of_the_reranker_are_kept(ask: Ask, path: str | None) -> None:
-    with Cached(reranker=Telling(), path=path) as cached:
+    with Cached(reranker=ProviderLike(), path=path) as cached:
         with pytest.warns(TruncationWarning, match="1 of 2 texts"):
             first = ask(cached, ["short", "much too long"])
         assert (first.trace.attempts, first.trace.failures) == (3, ("503",))
@@ -172,8 +172,8 @@ def test_coverage_requests_failures_and_notes_of_the_reranker_are_kept(ask: Ask,
         assert second.trace.notes == ("by estimate", "2 of 3 scores came from the cache")
 
 
-def test_a_text_that_may_not_be_cut_is_refused_by_its_own_id_also_beside_kept_ones(ask: Ask, path: str | None) -> None:
-    cutting, refusing = Telling(), Telling(on_overflow="error")
+def test_a_too_long_text_is_named_by_its_own_id_also_beside_cached_ones(ask: Ask, path: str | None) -> None:
+    cutting, refusing = ProviderLike(), ProviderLike(on_overflow="error")
     with Cached(reranker=cutting, path=path) as lenient, pytest.warns(TruncationWarning):
         ask(lenient, ["much too long"])
     with Cached(reranker=refusing, path=path) as strict:
@@ -183,7 +183,7 @@ def test_a_text_that_may_not_be_cut_is_refused_by_its_own_id_also_beside_kept_on
             ask(strict, candidates)
         assert caught.value.trace is not None and caught.value.trace.step == "cached(telling)"
         ask(strict, ["a", "b"])
-    assert refusing.asked == [("a", "b"), ("c", "much too long")]
+    assert refusing.requests == [("a", "b"), ("c", "much too long")]
 
 
 def test_a_failure_keeps_its_trace_and_loses_nothing(ask: Ask, tmp_path: Path) -> None:
@@ -215,21 +215,21 @@ def test_a_fallback_moves_on_from_a_cached_member(ask: Ask) -> None:
         (None, "gave NoneType instead of Scores"),
     ],
 )
-def test_an_answer_that_cannot_be_trusted_is_never_kept(answer: Scores | None, message: str) -> None:
-    class Broken(Telling):
+def test_an_invalid_answer_is_never_stored(answer: Scores | None, message: str) -> None:
+    class InvalidScores(ProviderLike):
         def score(self, query: str, texts: Sequence[str]) -> Scores:
-            return answer if len(self.asked) == 0 else super().score(query, texts)
+            return answer if len(self.requests) == 0 else super().score(query, texts)
 
-    inner = Broken()
+    inner = InvalidScores()
     cached = Cached(reranker=inner)
     with pytest.raises(BadResponse, match=message):
         cached.rerank("q", ["a", "bb"])
-    inner.asked.append(())
+    inner.requests.append(())
     assert cached.rerank("q", ["a", "bb"]).usage.texts == 2
 
 
 def test_coverage_of_some_texts_only_is_refused_rather_than_lost() -> None:
-    inner = Telling()
+    inner = ProviderLike()
     cached = Cached(reranker=inner)
     cached.rerank("q", ["a"])
     object.__setattr__(inner, "answer", Scores([1.0], "unbounded"))
@@ -257,7 +257,7 @@ def test_refusals_in_a_config_have_their_whole_path() -> None:
 
 
 def test_a_class_that_promises_nothing_and_a_listwise_reranker_are_refused() -> None:
-    class Silent(Telling):
+    class Silent(ProviderLike):
         why_not_cacheable = PointwiseReranker.why_not_cacheable  # type: ignore[assignment]
 
     with pytest.raises(ConfigError, match="does not promise that a score depends on the query and its text alone"):
@@ -284,8 +284,8 @@ def test_a_class_that_promises_nothing_and_a_listwise_reranker_are_refused() -> 
     [
         ({"path": " "}, "path: the path is blank"),
         ({"max_entries": 0}, "max_entries: max_entries must be at least 1"),
-        ({"ttl": 0.0}, "ttl: ttl must be more than 0 seconds"),
-        ({"ttl": math.inf}, "ttl: ttl must be more than 0 seconds"),
+        ({"ttl": 0.0}, "ttl: ttl must be a finite number of more than 0"),
+        ({"ttl": math.inf}, "ttl: ttl must be a finite number of more than 0"),
     ],
 )
 def test_values_out_of_range_are_named(options: dict[str, Any], message: str) -> None:
@@ -325,16 +325,16 @@ def test_the_least_recently_used_go_first(path: str | None, monkeypatch: pytest.
         assert hits("a") == 0
 
 
-def test_scores_older_than_the_ttl_are_asked_for_anew(path: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scores_older_than_the_ttl_are_not_used(path: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
     now = [1000.0]
     monkeypatch.setattr(cache_stores, "clock", lambda: now[0])
     with Cached(reranker=ScriptedReranker(), path=path, ttl=60.0) as cached:
         cached.rerank("q", ["a"])
-        found = []
+        counts = []
         for moment in (1060.0, 1061.0, 1120.0, 900.0):  # just fresh, too old, fresh since then, from the future
             now[0] = moment
-            found.append(cached.rerank("q", ["a"]).usage.cached)
-    assert found == [1, 0, 1, 0]
+            counts.append(cached.rerank("q", ["a"]).usage.cached)
+    assert counts == [1, 0, 1, 0]
 
 
 def test_memory_may_stand_before_a_file(tmp_path: Path) -> None:
@@ -392,7 +392,7 @@ def test_threads_share_a_cache_and_meeting_at_a_miss_does_no_harm(path: str | No
     assert [query for query, _ in inner.calls].count("all") == 8
 
 
-def test_closing_while_others_ask_disturbs_nobody(path: str | None) -> None:
+def test_closing_during_other_calls_disturbs_none_of_them(path: str | None) -> None:
     inner = ScriptedReranker(by_text={"b": 1.0})
     cached = Cached(reranker=inner, path=path)
 
@@ -416,7 +416,7 @@ def test_hashing_and_files_never_run_on_the_event_loop(tmp_path: Path, monkeypat
     loops: list[int] = []
     worked: list[tuple[str, int]] = []
 
-    def noted(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    def logged(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         def run(*arguments: Any) -> Any:
             worked.append((name, threading.get_ident()))
             return function(*arguments)
@@ -428,9 +428,9 @@ def test_hashing_and_files_never_run_on_the_event_loop(tmp_path: Path, monkeypat
             loops.append(threading.get_ident())
             return self.score(query, texts)
 
-    for name in ("__init__", "_open", "find", "keep", "close"):
-        monkeypatch.setattr(FileStore, name, noted(name, getattr(FileStore, name)))
-    monkeypatch.setattr(module, "_keys", noted("keys", module._keys))
+    for name in ("__init__", "_open", "find", "put", "close"):
+        monkeypatch.setattr(FileStore, name, logged(name, getattr(FileStore, name)))
+    monkeypatch.setattr(module, "_keys", logged("keys", module._keys))
 
     async def ask() -> None:
         async with Cached(reranker=Native(), path=str(tmp_path / "scores.db")) as cached:
@@ -438,6 +438,6 @@ def test_hashing_and_files_never_run_on_the_event_loop(tmp_path: Path, monkeypat
             await cached.arerank("q", ["a", "c"])
 
     asyncio.run(ask())
-    assert {name for name, _ in worked} == {"__init__", "_open", "keys", "find", "keep", "close"}
+    assert {name for name, _ in worked} == {"__init__", "_open", "keys", "find", "put", "close"}
     assert loops == [threading.get_ident()] * 2
     assert threading.get_ident() not in {thread for _, thread in worked}

@@ -1,4 +1,4 @@
-"""Calibrated: the ranking stays, the scores become probabilities, and no map is used for what it is not for."""
+"""Calibrated: the order stays, scores become probabilities, and no map is used for another reranker."""
 
 import asyncio
 import json
@@ -44,7 +44,7 @@ DOWN = ScriptedReranker(name="down", answers_on="sigmoid", error=BackendUnavaila
 
 
 def scripted(*scores: float, scale: Scale = "sigmoid", name: str | None = None) -> ScriptedReranker:
-    """Scores the texts "0", "1", "2" ... so."""
+    """Return a reranker with these scores of the texts "0", "1", "2" ..."""
     return ScriptedReranker(by_text={str(i): score for i, score in enumerate(scores)}, answers_on=scale, name=name)
 
 
@@ -60,12 +60,17 @@ def facts(ranking: Ranking) -> list[tuple[str, int, float | None, str | None]]:
 @given(scores=st.lists(FINITE, min_size=1, max_size=12))
 def test_the_ranking_is_unchanged_with_all_its_ties(shape: dict[str, Any], scores: list[float]) -> None:
     inner = scripted(*scores)
-    made = map_for(inner, **shape)
+    calibration_map = map_for(inner, **shape)
     candidates = [*texts(inner), Candidate("blank", " ")]
-    plain, mapped = inner.rerank("q", candidates), Calibrated(reranker=inner, map=made).rerank("q", candidates)
+    plain, mapped = (
+        inner.rerank("q", candidates),
+        Calibrated(reranker=inner, map=calibration_map).rerank("q", candidates),
+    )
     assert facts(mapped) == facts(plain)
     assert mapped.scale == "calibrated"
-    assert [h.score for h in mapped][:-1] == [made.probability(h.raw_score) for h in plain if h.raw_score is not None]
+    assert [h.score for h in mapped][:-1] == [
+        calibration_map.probability(h.raw_score) for h in plain if h.raw_score is not None
+    ]
     assert mapped[-1].score is None
 
 
@@ -98,9 +103,9 @@ def test_a_map_is_read_from_its_file_at_first_use_and_not_before(tmp_path: Path)
 
 def test_a_config_holds_a_path_or_the_map_itself(tmp_path: Path) -> None:
     inner = LexicalReranker(k1=1.2)
-    made = map_for(inner, **STEPS)
-    made.save(tmp_path / "map.json")
-    for value in (made, str(tmp_path / "map.json")):
+    calibration_map = map_for(inner, **STEPS)
+    calibration_map.save(tmp_path / "map.json")
+    for value in (calibration_map, str(tmp_path / "map.json")):
         calibrated = Calibrated(reranker=inner, map=value)
         twin = build(json.loads(json.dumps(to_config(calibrated))))
         assert twin == calibrated == pickle.loads(pickle.dumps(calibrated))
@@ -179,25 +184,26 @@ def test_a_threshold_survives_a_swap_of_models_whose_scores_mean_different_thing
     members = [Calibrated(reranker=r, map=m) for r, m in zip((first, other), maps, strict=True)]
     down = Calibrated(reranker=DOWN, map=map_for(DOWN))
 
-    def kept(reranker: Reranker) -> list[str]:
+    def ids_kept(reranker: Reranker) -> list[str]:
         context = pack(reranker.rerank("q", texts(first)), min_score=0.8, min_score_scale="calibrated")
         assert context.notes == ()
         return [hit.id for hit in context]
 
-    assert kept(members[0]) == kept(members[1]) == kept(Fallback(members=(down, members[1]))) == ["d0", "d2"]
+    assert (
+        ids_kept(members[0]) == ids_kept(members[1]) == ids_kept(Fallback(members=(down, members[1]))) == ["d0", "d2"]
+    )
 
 
 def test_raw_scores_stay_so_that_composites_outside_keep_their_units() -> None:
     cheap = scripted(9.0, 8.0, 1.0)
     calibrated = Calibrated(reranker=cheap, map=map_for(cheap))
-    cascade = Cascade(stages=(Stage(reranker=calibrated), Stage(reranker=scripted(1.0, 2.0, 3.0), margin=5.0)), cut=1)
-    assert [hit.id for hit in cascade.rerank("q", texts(cheap)) if hit.score is not None] == ["d1", "d0"]
+    assert [hit.raw_score for hit in calibrated.rerank("q", texts(cheap))] == [9.0, 8.0, 1.0]
     mean = Ensemble(members=(calibrated, calibrated), fusion="weighted", weights=(0.5, 0.5), normalise="none")
     assert mean.rerank("q", texts(cheap))[0].score == pytest.approx(map_for(cheap).probability(9.0))
     assert Deadline(reranker=calibrated, seconds=60.0).rerank("q", texts(cheap)).scale == "calibrated"
 
 
-def test_the_trace_tells_the_scores_of_the_reranker_once_and_the_scale_of_both() -> None:
+def test_the_trace_has_the_scores_of_the_reranker_once_and_the_scale_of_both() -> None:
     inner = scripted(1.0, 2.0)
     ranking = Calibrated(reranker=inner, map=map_for(inner)).rerank("q", texts(inner))
     assert (ranking.trace.step, ranking.trace.kind, ranking.trace.scale) == (
@@ -220,25 +226,25 @@ def swapped(folder: Path, *, seed: int) -> Reranker:
 def test_a_changed_revision_warns_once_and_stands_in_every_trace(tmp_path: Path) -> None:
     pytest.importorskip("torch")
     folder = tmp_path / "model"
-    made = map_for(swapped(folder, seed=1))
-    same = Calibrated(reranker=swapped(folder, seed=1), map=made)
+    calibration_map = map_for(swapped(folder, seed=1))
+    same = Calibrated(reranker=swapped(folder, seed=1), map=calibration_map)
     assert same.rerank("q", ["a warm spot"]).trace.notes == ()
-    changed = Calibrated(reranker=swapped(folder, seed=2), map=made)
+    with_other_weights = Calibrated(reranker=swapped(folder, seed=2), map=calibration_map)
     with pytest.warns(CalibrationWarning, match=r"fitted on mine.* 2026-11-21.* other files or settings.* calibrate"):
-        first = changed.rerank("q", ["a warm spot"])
-    second = changed.rerank("q", ["a warm spot"])  # a second warning would be an error here
+        first = with_other_weights.rerank("q", ["a warm spot"])
+    second = with_other_weights.rerank("q", ["a warm spot"])  # a second warning would be an error here
     assert first.scale == second.scale == "calibrated"
     for ranking in (first, second):
         assert len(ranking.trace.notes) == 1 and "may be off" in ranking.trace.notes[0]
 
 
 def test_the_warning_comes_at_warm_up_and_points_at_the_caller() -> None:
-    made = replace(map_for(LexicalReranker()), fitted=fitted_on(LexicalReranker(k1=2.0), reranker="old"))
+    calibration_map = replace(map_for(LexicalReranker()), fitted=fitted_on(LexicalReranker(k1=2.0), reranker="old"))
     with pytest.warns(
         CalibrationWarning, match="fitted on old on 2026-11-21, and the scores are from lexical;"
-    ) as seen:
-        Calibrated(reranker=LexicalReranker(), map=made).warm_up()
-    assert [warning.filename for warning in seen] == [__file__]
+    ) as caught:
+        Calibrated(reranker=LexicalReranker(), map=calibration_map).warm_up()
+    assert [warning.filename for warning in caught] == [__file__]
 
 
 def test_a_warning_made_an_error_stays_one() -> None:
@@ -251,16 +257,16 @@ def test_a_warning_made_an_error_stays_one() -> None:
 
 def test_a_new_release_of_this_package_does_not_warn(monkeypatch: pytest.MonkeyPatch) -> None:
     inner = scripted(1.0)
-    made = map_for(inner)
+    calibration_map = map_for(inner)
     monkeypatch.setattr("rag_rerank._version.__version__", "99.0")
-    Calibrated(reranker=inner, map=made).warm_up()
+    Calibrated(reranker=inner, map=calibration_map).warm_up()
 
 
 def test_what_cannot_change_a_score_does_not_warn() -> None:
     inner = scripted(1.0)
-    made = map_for(inner)
+    calibration_map = map_for(inner)
     for same in (replace(inner, name="other"), Cached(reranker=inner)):
-        Calibrated(reranker=same, map=made).warm_up()
+        Calibrated(reranker=same, map=calibration_map).warm_up()
     cascade = Cascade(stages=(Stage(reranker=inner, depth=3),))
     other = Cascade(stages=(Stage(reranker=replace(inner, default=1.0), depth=3),))
     Calibrated(reranker=replace(cascade, name="x"), map=map_for(cascade)).warm_up()

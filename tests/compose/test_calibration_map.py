@@ -1,4 +1,4 @@
-"""A calibration map: it rises, it is checked, and it comes back from its file as it was."""
+"""A calibration map: it rises, its values are checked, and its file gives it back unchanged."""
 
 import json
 import math
@@ -32,41 +32,43 @@ def maps(draw: st.DrawFn) -> CalibrationMap:
 
 
 @given(maps(), FINITE, FINITE)
-def test_a_higher_score_never_has_a_lower_probability(made: CalibrationMap, one: float, other: float) -> None:
+def test_a_higher_score_never_has_a_lower_probability(
+    calibration_map: CalibrationMap, one: float, other: float
+) -> None:
     low, high = sorted((one, other))
-    assert 0 <= made.probability(low) <= made.probability(high) <= 1
+    assert 0 <= calibration_map.probability(low) <= calibration_map.probability(high) <= 1
 
 
 @given(maps(), FINITE)
-def test_not_even_between_neighbouring_floats(made: CalibrationMap, score: float) -> None:
-    assert made.probability(math.nextafter(score, -math.inf)) <= made.probability(score)
-    for knot in made.scores:
-        assert made.probability(math.nextafter(knot, -math.inf)) <= made.probability(knot)
+def test_not_even_between_neighbouring_floats(calibration_map: CalibrationMap, score: float) -> None:
+    assert calibration_map.probability(math.nextafter(score, -math.inf)) <= calibration_map.probability(score)
+    for knot in calibration_map.scores:
+        assert calibration_map.probability(math.nextafter(knot, -math.inf)) <= calibration_map.probability(knot)
 
 
 def test_a_sigmoid_is_platts() -> None:
-    made = map_for(RERANKER, method="platt", slope=2.0, intercept=-1.0)
-    assert made.probability(0.5) == 0.5
-    assert made.probability(1.0) == pytest.approx(1 / (1 + math.exp(-1)), rel=1e-15)
-    assert (made.probability(-1e300), made.probability(1e300)) == (0.0, 1.0)
+    calibration_map = map_for(RERANKER, method="platt", slope=2.0, intercept=-1.0)
+    assert calibration_map.probability(0.5) == 0.5
+    assert calibration_map.probability(1.0) == pytest.approx(1 / (1 + math.exp(-1)), rel=1e-15)
+    assert (calibration_map.probability(-1e300), calibration_map.probability(1e300)) == (0.0, 1.0)
 
 
 def test_steps_are_joined_by_lines_and_level_beyond_the_ends() -> None:
-    made = map_for(RERANKER, **STEPS)
+    calibration_map = map_for(RERANKER, **STEPS)
     points = {-9.0: 0.1, -2.0: 0.1, -1.0: 0.1, 0.0: 0.1, 0.5: 0.3, 1.0: 0.5, 2.5: 0.7, 4.0: 0.9, 99.0: 0.9}
-    assert {raw: pytest.approx(made.probability(raw)) for raw in points} == points
+    assert {raw: pytest.approx(calibration_map.probability(raw)) for raw in points} == points
 
 
-@given(made=maps())
-def test_it_comes_back_from_json_as_it_was(made: CalibrationMap) -> None:
-    assert CalibrationMap.from_dict(json.loads(json.dumps(made.to_dict()))) == made
+@given(calibration_map=maps())
+def test_it_comes_back_from_json_as_it_was(calibration_map: CalibrationMap) -> None:
+    assert CalibrationMap.from_dict(json.loads(json.dumps(calibration_map.to_dict()))) == calibration_map
 
 
 def test_it_comes_back_from_its_file_and_replaces_an_older_one(tmp_path: Path) -> None:
     file = tmp_path / "map.json"
-    for made in (map_for(RERANKER), map_for(RERANKER, **STEPS)):
-        made.save(file)
-        assert CalibrationMap.load(file) == made
+    for calibration_map in (map_for(RERANKER), map_for(RERANKER, **STEPS)):
+        calibration_map.save(file)
+        assert CalibrationMap.load(file) == calibration_map
     assert list(tmp_path.iterdir()) == [file]
 
 
@@ -80,7 +82,7 @@ def without(key: str) -> Callable[[dict[str, Any]], None]:
     return lambda data: data.pop(key)
 
 
-def changed(**values: Any) -> Callable[[dict[str, Any]], None]:
+def with_values(**values: Any) -> Callable[[dict[str, Any]], None]:
     return lambda data: data.update(values)
 
 
@@ -89,32 +91,35 @@ def provenance(**values: Any) -> Callable[[dict[str, Any]], None]:
 
 
 DAMAGED = [
-    (changed(schema="rag_rerank.calibration/9"), "schema: no calibration map of this release"),
+    (with_values(schema="rag_rerank.calibration/9"), "schema: no calibration map of this release"),
     (without("schema"), "schema: no calibration map"),
     (without("method"), "method is missing"),
-    (changed(slop=1), "unknown key 'slop'; did you mean 'slope'"),
-    (changed(method="spline"), "method: unknown method 'spline'; known: isotonic, platt"),
-    (changed(method=["isotonic"]), "method: unknown method"),
-    (changed(scores=[0, 1], probabilities=[0, 2]), "probabilities: must rise .* 0..1"),
-    (changed(scores=[0, 1], probabilities=[0.5, 0.4]), "probabilities: must rise"),
-    (changed(scores=[0, 1], probabilities=[0.5, 0.5]), "probabilities: must rise"),
-    (changed(scores=[0, 0], probabilities=[0.5, 0.6]), "scores: each must be larger"),
-    (changed(scores=[-1.7e308, 1.7e308], probabilities=[0.5, 0.6]), "scores: each must be larger .* finite range"),
-    (changed(scores=[0, 1, 2]), "scores: needs at least two scores and as many probabilities, got 3 and 4"),
-    (changed(scores=[0, 1, 2, True]), r"scores\[3\]: expected a finite number, got True"),
-    (changed(scores=[0, 1, 2, "1e999"]), r"scores\[3\]: expected a finite number, got inf"),
-    (changed(scores="0 1"), "scores: expected a list of numbers, got str"),
-    (changed(slope=1.0), "slope: method 'isotonic' has scores"),
-    (changed(fitted=None), "fitted: expected an object, got NoneType"),
-    (changed(fitted={}), "fitted: after, before, data, .* is missing"),
+    (with_values(slop=1), "unknown key 'slop'; did you mean 'slope'"),
+    (with_values(method="spline"), "method: unknown method 'spline'; known: isotonic, platt"),
+    (with_values(method=["isotonic"]), "method: unknown method"),
+    (with_values(scores=[0, 1], probabilities=[0, 2]), "probabilities: must rise .* 0..1"),
+    (with_values(scores=[0, 1], probabilities=[0.5, 0.4]), "probabilities: must rise"),
+    (with_values(scores=[0, 1], probabilities=[0.5, 0.5]), "probabilities: must rise"),
+    (with_values(scores=[0, 0], probabilities=[0.5, 0.6]), "scores: each must be larger"),
+    (with_values(scores=[-1.7e308, 1.7e308], probabilities=[0.5, 0.6]), "scores: each must be larger .* finite range"),
+    (with_values(scores=[0, 1, 2]), "scores: needs at least two scores and as many probabilities, got 3 and 4"),
+    (with_values(scores=[0, 1, 2, True]), r"scores\[3\]: expected a finite number, got True"),
+    (with_values(scores=[0, 1, 2, "1e999"]), r"scores\[3\]: expected a finite number, got inf"),
+    (with_values(scores="0 1"), "scores: expected a list of numbers, got str"),
+    (with_values(slope=1.0), "slope: method 'isotonic' has scores"),
+    (with_values(fitted=None), "fitted: expected an object, got NoneType"),
+    (with_values(fitted={}), "fitted: after, before, data, .* is missing"),
     (provenance(after=None), "fitted.after: expected an object"),
     (provenance(after={"ece": 0.1, "brier": 0.1}), "fitted.after: log_loss is missing"),
-    (provenance(after={"ece": 1.1, "brier": 0.1, "log_loss": 1}), r"fitted.after.ece: must lie within 0..1, got 1.1"),
+    (
+        provenance(after={"ece": 1.1, "brier": 0.1, "log_loss": 1}),
+        "fitted.after.ece: expected a number in 0..1, got 1.1",
+    ),
     (provenance(scale="sigmoids"), "fitted.scale: unknown scale 'sigmoids'; did you mean 'sigmoid'"),
     (provenance(prior="half"), "fitted.prior: expected a finite number, got 'half'"),
-    (provenance(pairs=1.5), "fitted.pairs: expected a whole number of at least 1, got 1.5"),
+    (provenance(pairs=1.5), "fitted.pairs: must be a whole number of at least 1, got 1.5"),
     (provenance(relevant=1), "fitted.relevant: expected a list of grades"),
-    (provenance(relevant=[0]), r"fitted.relevant\[0\]: expected a whole number"),
+    (provenance(relevant=[0]), r"fitted.relevant\[0\]: must be a whole number"),
     (provenance(identity=7), "fitted.identity: expected a text, got int"),
     (provenance(model=7), "fitted.model: expected a text, got int"),
     (provenance(unjudged="guessed"), "fitted.unjudged: unknown unjudged 'guessed'; known: left out, not relevant"),

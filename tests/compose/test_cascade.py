@@ -1,4 +1,4 @@
-"""Cascade: fewer candidates at each stage, and none lost."""
+"""Cascade: each stage gets fewer candidates, and none is lost."""
 
 import asyncio
 
@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rag_rerank import BackendTimeout, Cascade, ConfigError, Fallback, RateLimited, Stage
+from rag_rerank import BackendTimeout, Cascade, ConfigError, Fallback, RateLimited, Stage, build
 from rag_rerank.testing import ScriptedReranker
 
 TEXTS = ["a", "b", "c", "d", "e"]
@@ -75,8 +75,8 @@ def test_the_scale_is_the_last_stages() -> None:
 
 
 def test_a_stage_that_fails_fails_the_cascade_and_the_trace_says_where() -> None:
-    broken = ScriptedReranker(name="broken", error=RateLimited("slow down"))
-    whole = Cascade(stages=(Stage(reranker=ScriptedReranker(name="fine")), Stage(reranker=broken)))
+    failing = ScriptedReranker(name="broken", error=RateLimited("slow down"))
+    whole = Cascade(stages=(Stage(reranker=ScriptedReranker(name="fine")), Stage(reranker=failing)))
     for ask in (lambda: whole.rerank("q", TEXTS), lambda: asyncio.run(whole.arerank("q", TEXTS))):
         with pytest.raises(RateLimited) as caught:
             ask()
@@ -94,6 +94,18 @@ def test_impossible_cascades_are_refused() -> None:
         Cascade(stages=[ScriptedReranker()])
 
 
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"stages": [{"reranker": "lexical", "margin": 1.0}]}, r"stages\[0\]: unknown key 'margin'"),
+        ({"stages": [{"reranker": "lexical"}], "cut": 10}, "unknown key 'cut'"),
+    ],
+)
+def test_a_config_with_an_unknown_key_is_refused(config: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        build({"type": "cascade", **config})
+
+
 def test_close_and_warm_up_reach_the_parts() -> None:
     whole, stages = cascade(None, 2)
     assert whole.children == tuple(stages)
@@ -107,16 +119,16 @@ def test_members_in_a_list_are_closed_compared_and_hashed_like_those_in_a_tuple(
             closed.append(self.label)
 
     one, other = Closing(name="one"), Closing(name="other")
-    for listed, tupled in (
+    for with_list, with_tuple in (
         (
             Cascade(stages=[Stage(reranker=one), Stage(reranker=other)]),
             Cascade(stages=(Stage(reranker=one), Stage(reranker=other))),
         ),
         (Fallback(members=[one, other]), Fallback(members=(one, other))),
     ):
-        assert listed == tupled and hash(listed) == hash(tupled)
-        assert listed.children == (one, other)
-        listed.close()
+        assert with_list == with_tuple and hash(with_list) == hash(with_tuple)
+        assert with_list.children == (one, other)
+        with_list.close()
     assert closed == ["one", "other"] * 2
 
 

@@ -1,4 +1,4 @@
-"""Deadline: a total time, and each of the three things that may be done when it is up."""
+"""Deadline: a limit for the total time, and the three ways to end when it is over."""
 
 from __future__ import annotations
 
@@ -68,8 +68,8 @@ def test_error_raises_what_a_fallback_takes_as_a_reason_to_move_on(world: Any) -
 def test_other_failures_are_not_hidden(world: Any, on_late: Any) -> None:
     for error in (AuthenticationError("key"), RateLimited("slow down")):
         whole = Deadline(reranker=Timed(seconds=1, error=error), seconds=3, on_late=on_late)
-        found, _ = world.timed(world.rank, whole, TEXTS)
-        assert type(found) is type(error)
+        ranking, _ = world.timed(world.rank, whole, TEXTS)
+        assert type(ranking) is type(error)
 
 
 def test_retries_stay_inside_the_time(world: Any) -> None:
@@ -109,7 +109,7 @@ def test_failures_teach_no_pace(world: Any) -> None:
     assert sum(hit.score is not None for hit in world.rank(whole, TEXTS)) >= 4
 
 
-def test_a_late_member_answers_nobody_else(world: Any) -> None:
+def test_a_late_members_score_reaches_no_other_call(world: Any) -> None:
     slow = Timed(seconds=5, by_text=BY_TEXT)
     whole = Deadline(reranker=slow, seconds=2)
     assert world.rank(whole, TEXTS).degraded
@@ -249,7 +249,7 @@ def test_a_config_within_itself_is_an_error_with_its_file(tmp_path: Any) -> None
 
 
 class Sudden(ScriptedReranker):
-    """A second a text, and suddenly an hour."""
+    """Takes a second a text, and an hour from some call on."""
 
     def __init__(self, slow_from: int) -> None:
         super().__init__(name="sudden", by_text=BY_TEXT)
@@ -268,7 +268,7 @@ class Sudden(ScriptedReranker):
 
 
 class Failing(Sudden):
-    """A second a text, and suddenly no more."""
+    """Takes a second a text, and fails from some call on."""
 
     def _seconds(self, texts: Any) -> float:
         if len(self.calls) >= self.__dict__["slow_from"]:

@@ -46,21 +46,21 @@ def fused(ensemble: Ensemble, count: int) -> dict[str, float | None]:
     return {hit.id: hit.raw_score for hit in ensemble.rerank("q", [str(i) for i in range(count)])}
 
 
-def approximately(found: dict[str, float | None], *expected: float) -> bool:
-    return found == {str(i): pytest.approx(value) for i, value in enumerate(expected)}
+def approximately(scores: dict[str, float | None], *expected: float) -> bool:
+    return scores == {str(i): pytest.approx(value) for i, value in enumerate(expected)}
 
 
 A, B = member(3.0, 1.0, 2.0, name="a"), member(10.0, 30.0, 20.0, name="b")
 
 
 def test_rrf_adds_reciprocal_ranks() -> None:
-    found = fused(Ensemble(members=(A, B)), 3)  # ranks 1 3 2 and 3 1 2
-    assert approximately(found, 1 / 61 + 1 / 63, 1 / 63 + 1 / 61, 2 / 62)
+    scores = fused(Ensemble(members=(A, B)), 3)  # ranks 1 3 2 and 3 1 2
+    assert approximately(scores, 1 / 61 + 1 / 63, 1 / 63 + 1 / 61, 2 / 62)
 
 
 def test_rrf_with_weights_and_another_constant() -> None:
-    found = fused(Ensemble(members=(A, B), weights=(2.0, 0.5), k=0.0), 3)
-    assert approximately(found, 2 / 1 + 0.5 / 3, 2 / 3 + 0.5 / 1, 2 / 2 + 0.5 / 2)
+    scores = fused(Ensemble(members=(A, B), weights=(2.0, 0.5), k=0.0), 3)
+    assert approximately(scores, 2 / 1 + 0.5 / 3, 2 / 3 + 0.5 / 1, 2 / 2 + 0.5 / 2)
 
 
 def test_combsum_adds_scores_between_0_and_1() -> None:
@@ -70,8 +70,8 @@ def test_combsum_adds_scores_between_0_and_1() -> None:
 
 
 def test_combmnz_counts_who_scored() -> None:
-    found = fused(Ensemble(members=(A, B), fusion="combmnz"), 3)
-    assert approximately(found, 2.0, 2.0, 2.0)
+    scores = fused(Ensemble(members=(A, B), fusion="combmnz"), 3)
+    assert approximately(scores, 2.0, 2.0, 2.0)
 
 
 def test_a_weighted_sum_of_z_scores() -> None:
@@ -90,22 +90,22 @@ def test_scores_on_one_scale_are_added_as_they_are_presented() -> None:
 @pytest.mark.parametrize(("normalise", "expected"), [("min-max", 0.5), ("z-score", 0.0)])
 def test_equal_scores_have_no_spread_to_divide_by(normalise: Any, expected: float) -> None:
     same = member(7.0, 7.0)
-    found = fused(Ensemble(members=(same, same), fusion="combsum", normalise=normalise), 2)
-    assert approximately(found, 2 * expected, 2 * expected)
+    scores = fused(Ensemble(members=(same, same), fusion="combsum", normalise=normalise), 2)
+    assert approximately(scores, 2 * expected, 2 * expected)
 
 
 def test_enormous_scores_do_not_overflow() -> None:
     wide = member(1.7e308, -1.7e308, 0.0)
     assert approximately(fused(Ensemble(members=(wide, wide), fusion="combsum"), 3), 2.0, 0.0, 1.0)
-    found = fused(Ensemble(members=(wide, wide), fusion="combsum", normalise="z-score"), 3)
-    assert all(value is not None and math.isfinite(value) for value in found.values())
+    scores = fused(Ensemble(members=(wide, wide), fusion="combsum", normalise="z-score"), 3)
+    assert all(value is not None and math.isfinite(value) for value in scores.values())
 
 
 def test_nearly_equal_scores_stay_finite() -> None:
     close = member(5e-324, 0.0, 1e-320)
     for normalise in ("min-max", "z-score"):
-        found = fused(Ensemble(members=(close, close), fusion="combsum", normalise=normalise), 3)
-        assert all(value is not None and math.isfinite(value) for value in found.values())
+        scores = fused(Ensemble(members=(close, close), fusion="combsum", normalise=normalise), 3)
+        assert all(value is not None and math.isfinite(value) for value in scores.values())
 
 
 def test_ties_keep_the_incoming_order() -> None:
@@ -124,26 +124,26 @@ def test_what_a_member_left_without_a_score_counts_as_its_lowest_and_nothing_in_
     assert approximately(fused(Ensemble(members=(A, short)), 3), 1 / 61 + 1 / 62, 1 / 63 + 1 / 61, 1 / 62)
 
 
-def test_what_nobody_scored_has_no_score_and_stands_last() -> None:
+def test_a_candidate_that_no_member_scored_stands_last_without_a_score() -> None:
     short = cascade(2, (4.0, 8.0))
     ranking = Ensemble(members=(short, short)).rerank("q", ["0", "1", "2", ""])
     assert [hit.id for hit in ranking] == ["1", "0", "2", "3"]
     assert [hit.unscored for hit in ranking][2:] == ["stopped before stage 1 (depth 2)"] * 2
 
 
-def test_the_trace_tells_the_members_scores_and_the_fused_ones() -> None:
+def test_the_trace_has_the_members_scores_and_the_fused_ones() -> None:
     ranking = Ensemble(members=(A, B), fusion="combsum").rerank("q", ["0", "1", "2"])
     assert ranking.trace.path("0")[0].raw_score == 1.0
     assert [visit.raw_score for visit in ranking.trace.path("0")[1:]] == [3.0, 10.0]
     assert (ranking.scale, ranking.degraded, ranking.substituted) == ("unbounded", (), False)
 
 
-def test_members_are_asked_side_by_side(world: Any) -> None:
+def test_members_are_called_side_by_side(world: Any) -> None:
     ranking, took = world.timed(world.rank, Ensemble(members=(Timed(seconds=3), Timed(seconds=2))))
     assert took == 3 and ranking.degraded == ()
 
 
-def test_a_member_that_fails_for_a_while_is_left_out_and_told(world: Any) -> None:
+def test_a_member_with_a_transient_error_is_left_out_and_named(world: Any) -> None:
     down = Timed(name="down", error=RateLimited("slow"))
     ranking = world.rank(Ensemble(members=(A, down, B)), ["0", "1", "2"])
     assert ranking.hits == world.rank(Ensemble(members=(A, B)), ["0", "1", "2"]).hits
@@ -153,8 +153,8 @@ def test_a_member_that_fails_for_a_while_is_left_out_and_told(world: Any) -> Non
 
 @pytest.mark.parametrize("error", [AuthenticationError("key"), BadResponse("nan"), ValueError("bug")])
 def test_a_failure_that_will_not_pass_is_raised(world: Any, error: Exception) -> None:
-    found, took = world.timed(world.rank, Ensemble(members=(A, Timed(seconds=60), Timed(seconds=1, error=error))))
-    assert type(found) is type(error) and took == 1  # nobody waits for what cannot help
+    outcome, took = world.timed(world.rank, Ensemble(members=(A, Timed(seconds=60), Timed(seconds=1, error=error))))
+    assert type(outcome) is type(error) and took == 1  # nobody waits for what cannot help
 
 
 def test_when_all_fail_every_error_is_kept(world: Any) -> None:
@@ -173,12 +173,12 @@ def test_a_member_with_a_deadline_of_its_own_is_left_out_when_late(world: Any) -
 
 
 def test_a_member_on_another_scale_than_promised_is_left_out_of_a_sum() -> None:
-    moved = Fallback(
+    other_scale = Fallback(
         name="moved",
         members=(member(error=RateLimited("x"), answers_on="relevance"), member(5.0, answers_on="sigmoid")),
     )
     near = member(0.25, 0.5, answers_on="relevance")
-    ranking = Ensemble(members=(near, moved), fusion="combsum", normalise="none").rerank("q", ["0", "1"])
+    ranking = Ensemble(members=(near, other_scale), fusion="combsum", normalise="none").rerank("q", ["0", "1"])
     assert [hit.raw_score for hit in ranking] == [0.5, 0.25]
     assert any("moved (answered on the scale 'sigmoid', not 'relevance')" in reason for reason in ranking.degraded)
     assert ranking.substituted
@@ -198,15 +198,15 @@ def test_members_of_clashing_scales_are_refused_with_their_path() -> None:
         ({"members": ["lexical"]}, "members", "at least two members, got 1"),
         ({"fusion": "rff"}, "fusion", "unknown fusion 'rff'|Input should be"),
         ({"fusion": "combsum", "normalise": "softmax"}, "normalise", "unknown normalise|Input should be"),
-        ({"normalise": "min-max"}, "normalise", "rrf looks at ranks"),
-        ({"k": -1.0}, "k", "k must be a finite number"),
-        ({"k": math.nan}, "k", "k must be a finite number"),
-        ({"k": math.inf}, "k", "k must be a finite number"),
+        ({"normalise": "min-max"}, "normalise", "rrf uses ranks"),
+        ({"k": -1.0}, "k", "expected a number of at least 0, got -1"),
+        ({"k": math.nan}, "k", "expected a finite number"),
+        ({"k": math.inf}, "k", "expected a finite number"),
         ({"fusion": "weighted"}, "weights", "needs weights"),
-        ({"fusion": "combsum", "weights": [1.0, 1.0]}, "weights", "knows no weights"),
+        ({"fusion": "combsum", "weights": [1.0, 1.0]}, "weights", "has no weights"),
         ({"weights": [1.0]}, "weights", "1 weights for 2 members"),
-        ({"weights": [1.0, -1.0]}, r"weights\[1\]", "finite number of at least 0"),
-        ({"weights": [math.nan, 1.0]}, r"weights\[0\]", "finite number of at least 0"),
+        ({"weights": [1.0, -1.0]}, r"weights\[1\]", "expected a number of at least 0"),
+        ({"weights": [math.nan, 1.0]}, r"weights\[0\]", "expected a finite number"),
         ({"weights": [0.0, 0.0]}, "weights", "all weights are 0"),
     ],
 )
@@ -230,9 +230,9 @@ def test_a_config_within_itself_is_an_error_with_its_file(tmp_path: Any) -> None
 
 def test_it_comes_from_config_and_goes_back() -> None:
     node = {"type": "ensemble", "members": ["lexical", {"type": "lexical", "b": 0.75}], "fusion": "weighted"}
-    made = build({**node, "normalise": "z-score", "weights": [0.25, 0.75]})
-    assert build(to_config(made)) == made
-    assert made == Ensemble(
+    ensemble = build({**node, "normalise": "z-score", "weights": [0.25, 0.75]})
+    assert build(to_config(ensemble)) == ensemble
+    assert ensemble == Ensemble(
         members=(LexicalReranker(), LexicalReranker(b=0.75)),
         fusion="weighted",
         normalise="z-score",
@@ -306,13 +306,13 @@ def test_fused_scores_are_those_of_the_formulas_and_nothing_is_lost(case: tuple[
     ranking = ensemble.rerank("q", texts)
     assert sorted(hit.id for hit in ranking) == sorted(texts)
     expected = again(ensemble, count)
-    found = {hit.id: hit.raw_score for hit in ranking if hit.raw_score is not None}
-    assert found.keys() == expected.keys()
+    scores = {hit.id: hit.raw_score for hit in ranking if hit.raw_score is not None}
+    assert scores.keys() == expected.keys()
     raw = [abs(hit.raw_score or 0) for m in ensemble.members for hit in m.rerank("q", texts)]
     largest = max([1.0, *raw] if ensemble.normalise == "none" else [1.0])  # what is added may cancel out
-    for i, value in found.items():
+    for i, value in scores.items():
         assert math.isclose(value, expected[i], rel_tol=1e-9, abs_tol=1e-8 * largest)
-    assert list(found.values()) == sorted(found.values(), reverse=True)
+    assert list(scores.values()) == sorted(scores.values(), reverse=True)
 
 
 @settings(max_examples=60)
@@ -321,12 +321,12 @@ def test_both_worlds_give_the_same_ranking(case: tuple[Ensemble, int]) -> None:
     ensemble, count = case
     candidates = [Candidate(f"d{i}", str(i), metadata={"n": i}) for i in range(count)]
 
-    def shown(ranking: Ranking) -> Any:
+    def facts(ranking: Ranking) -> Any:
         return ranking.hits, ranking.degraded, ranking.scale, ranking.substituted
 
     here = ensemble.rerank("q", candidates)
     there = asyncio.run(ensemble.arerank("q", candidates))
-    assert shown(here) == shown(there)
+    assert facts(here) == facts(there)
 
 
 @settings(max_examples=100)

@@ -1,4 +1,4 @@
-"""Fallback: the next member when one is unavailable, and never in silence."""
+"""Fallback: the next member when one is unavailable, always marked as degraded."""
 
 import asyncio
 from collections.abc import Callable
@@ -39,7 +39,7 @@ def down(error: Exception, name: str = "down") -> ScriptedReranker:
 
 
 @pytest.mark.parametrize("error", [BackendTimeout("late"), RateLimited("slow"), BackendUnavailable("gone")])
-def test_a_passing_failure_moves_on_and_is_told(ask: Ask, error: Exception) -> None:
+def test_a_transient_error_moves_on_and_is_named(ask: Ask, error: Exception) -> None:
     spare = ScriptedReranker(name="spare", by_text={"b": 1.0}, answers_on="sigmoid")
     ranking = ask(Fallback(members=(down(error), spare)))
     assert [hit.text for hit in ranking] == ["b", "a"]

@@ -1,4 +1,4 @@
-"""Recorded: a config that writes down what passes, wherever it stands."""
+"""Recorded: writes a record of each call of its reranker, at the top and inside composites."""
 
 import asyncio
 import pickle
@@ -21,7 +21,7 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "traces.jsonl"
 
 
-def test_it_passes_on_what_its_reranker_says_and_records_its_own_calls_only(file: Path) -> None:
+def test_it_answers_like_its_reranker_and_records_its_own_calls_only(file: Path) -> None:
     with Recorded(reranker=SCRIPTED, file=str(file)) as reranker:
         ranking = reranker.rerank("q", ["a", "b", " "], top_k=1)
         SCRIPTED.rerank("not recorded", ["a"])
@@ -34,7 +34,7 @@ def test_it_passes_on_what_its_reranker_says_and_records_its_own_calls_only(file
     assert reranker.counts == Counts(recorded=1)
 
 
-def test_inside_a_composite_it_records_what_was_asked_of_it(file: Path) -> None:
+def test_inside_a_composite_it_records_the_composites_calls(file: Path) -> None:
     member = Recorded(reranker=SCRIPTED, file=str(file))
     cascade = Cascade(stages=(Stage(reranker=ScriptedReranker(name="first")), Stage(reranker=member, depth=2)))
     with cascade:
@@ -82,7 +82,7 @@ def test_it_and_a_recording_each_write_their_own(file: Path, tmp_path: Path) -> 
     assert mine.candidates == theirs.candidates and mine.id != theirs.id
 
 
-def test_its_options_are_kept_to(file: Path) -> None:
+def test_its_options_are_applied(file: Path) -> None:
     with Recorded(reranker=SCRIPTED, file=str(file), share=1e-12) as reranker:
         reranker.rerank("q", ["a"])
         assert reranker.counts == Counts(skipped=1)
@@ -111,18 +111,18 @@ def test_a_file_of_something_else_stays_as_it_is(file: Path) -> None:
     with pytest.raises(ConfigError, match="holds something else"), Recorded(reranker=SCRIPTED, file=str(file)) as one:
         one.rerank("q", ["a"])
     assert file.read_text() == "something else\n"
-    assert (one.counts.recorded, one.counts.lost) == (0, 1)
+    assert (one.counts.recorded, one.counts.losses) == (0, 1)
 
 
 async def test_the_event_loop_does_not_wait_for_the_file(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     checked: list[int] = []
     check = RecordFile.check
 
-    def noted(self: RecordFile) -> None:
+    def log_thread(self: RecordFile) -> None:
         checked.append(threading.get_ident())
         check(self)
 
-    monkeypatch.setattr(RecordFile, "check", noted)
+    monkeypatch.setattr(RecordFile, "check", log_thread)
     reranker = Recorded(reranker=SCRIPTED, file=str(file))
     await reranker.arerank("q", ["a"])
     await reranker.aclose()

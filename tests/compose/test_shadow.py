@@ -1,4 +1,4 @@
-"""Shadow: the answer is as it would be without one, and what the other reranker did is told beside it."""
+"""Shadow: the answer is the same as without it, and reports compare the other reranker with it."""
 
 import asyncio
 import json
@@ -26,6 +26,7 @@ from rag_rerank import (
 )
 from rag_rerank.backends.lexical import LexicalReranker
 from rag_rerank.compose import shadow as module
+from rag_rerank.execution import background
 from rag_rerank.execution.clock import wait_for_any
 from rag_rerank.testing import RerankerContract, ScriptedReranker
 
@@ -43,10 +44,10 @@ def ask(request: pytest.FixtureRequest) -> Ask:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Gated(ScriptedReranker):
-    """Says when it begins, and answers when it may."""
+class GatedReranker(ScriptedReranker):
+    """Signals that a call has started, and answers when its gate opens."""
 
-    began: threading.Semaphore = field(
+    started: threading.Semaphore = field(
         default_factory=lambda: threading.Semaphore(0), compare=False, metadata={"live": True}
     )
     gate: threading.Semaphore = field(
@@ -54,78 +55,78 @@ class Gated(ScriptedReranker):
     )
 
     def score(self, query: str, texts: Sequence[str]) -> Scores:
-        self.began.release()
+        self.started.release()
         assert self.gate.acquire(timeout=30)
         return super().score(query, texts)
 
 
 @pytest.fixture
-def gated() -> Iterator[Gated]:
-    gated = Gated(by_text=dict(UP.by_text), name="gated")
+def gated() -> Iterator[GatedReranker]:
+    gated = GatedReranker(by_text=dict(UP.by_text), name="gated")
     yield gated
     gated.gate.release(100)
 
 
-class Ear:
+class ReportLog:
     """Takes reports, and waits for them."""
 
     def __init__(self, error: BaseException | None = None) -> None:
         self.reports: list[ShadowReport] = []
         self.threads: list[threading.Thread] = []
         self._error = error
-        self._heard = threading.Semaphore(0)
+        self._arrived = threading.Semaphore(0)
 
     def __call__(self, report: ShadowReport) -> None:
         self.reports.append(report)
         self.threads.append(threading.current_thread())
-        self._heard.release()
+        self._arrived.release()
         if self._error is not None:
             raise self._error
 
     def wait(self, count: int = 1) -> None:
         for _ in range(count):
-            assert self._heard.acquire(timeout=30)
+            assert self._arrived.acquire(timeout=30)
 
 
 def test_the_answer_is_the_rerankers_own_and_the_report_compares_both(ask: Ask) -> None:
-    ear = Ear()
-    shadow = Shadow(reranker=UP, other=DOWN, share=1.0, on_report=ear)
+    log = ReportLog()
+    shadow = Shadow(reranker=UP, other=DOWN, share=1.0, on_report=log)
     ranking = ask(shadow)
     assert [hit.text for hit in ranking] == TEXTS
     assert (ranking.scale, ranking.degraded, ranking.substituted) == ("unbounded", (), False)
     assert [child.step for child in ranking.trace.children] == ["up"]
     assert ranking.usage.texts == 4
     assert ranking.trace.notes == ("down ranks this too",)
-    ear.wait()
-    (report,) = ear.reports
+    log.wait()
+    (report,) = log.reports
     assert shadow.reports() == (report,)
     assert report.rbo == pytest.approx(0.1 / 0.9 * (2 / 3 * 0.9**3 + 0.9**4) + 0.9**4)
     assert (report.tau, report.top_10, report.candidates) == (-1.0, 1.0, 4)
     assert (report.answer.step, report.answer.scale, report.answer.usage) == ("up", "unbounded", ranking.usage)
     assert (report.other.step, report.other.scale, report.other.usage.texts) == ("down", "similarity", 4)
     assert (report.answer.seconds, report.other.error) == (ranking.trace.children[0].seconds, None)
-    assert ear.threads[0] is not threading.main_thread() and ear.threads[0].daemon
+    assert log.threads[0] is not threading.main_thread() and log.threads[0].daemon
 
 
 def test_all_candidates_are_compared_whatever_the_cutoff(ask: Ask) -> None:
-    ear = Ear()
-    assert len(ask(Shadow(reranker=UP, other=DOWN, share=1.0, on_report=ear), top_k=1)) == 1
-    ear.wait()
-    assert ear.reports[0].candidates == 4
+    log = ReportLog()
+    assert len(ask(Shadow(reranker=UP, other=DOWN, share=1.0, on_report=log), top_k=1)) == 1
+    log.wait()
+    assert log.reports[0].candidates == 4
 
 
-def test_the_answer_does_not_wait(ask: Ask, gated: Gated) -> None:
+def test_the_answer_does_not_wait(ask: Ask, gated: GatedReranker) -> None:
     shadow = Shadow(reranker=UP, other=gated, share=1.0)
     assert len(ask(shadow)) == 4
-    assert gated.began.acquire(timeout=30)
+    assert gated.started.acquire(timeout=30)
     assert shadow.reports() == ()
     gated.gate.release()
     shadow.close()
     assert len(shadow.reports()) == 1
 
 
-def test_the_callers_time_does_not_limit_the_shadow_but_its_own_does(ask: Ask, gated: Gated) -> None:
-    seen: list[float] = []
+def test_the_callers_time_does_not_limit_the_shadow_but_its_own_does(ask: Ask, gated: GatedReranker) -> None:
+    limits: list[float] = []
 
     @dataclass(frozen=True, kw_only=True)
     class Asking(ScriptedReranker):
@@ -134,22 +135,22 @@ def test_the_callers_time_does_not_limit_the_shadow_but_its_own_does(ask: Ask, g
         def score(self, query: str, texts: Sequence[str]) -> Scores:
             from rag_rerank.execution.deadline import seconds_left
 
-            seen.append(seconds_left())
+            limits.append(seconds_left())
             return super().score(query, texts)
 
-    ear = Ear()
-    shadow = Shadow(reranker=UP, other=Asking(), share=1.0, timeout=5000.0, on_report=ear)
+    log = ReportLog()
+    shadow = Shadow(reranker=UP, other=Asking(), share=1.0, timeout=5000.0, on_report=log)
     ask(shadow, timeout=50.0)
-    ear.wait()
-    assert 50 < seen[0] <= 5000
-    late = Shadow(reranker=UP, other=gated, share=1.0, timeout=0.01, on_report=ear)
+    log.wait()
+    assert 50 < limits[0] <= 5000
+    late = Shadow(reranker=UP, other=gated, share=1.0, timeout=0.01, on_report=log)
     assert len(ask(late)) == 4
-    ear.wait()
-    assert "DeadlineExceeded" in (ear.reports[-1].other.error or "")
+    log.wait()
+    assert "DeadlineExceeded" in (log.reports[-1].other.error or "")
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "text"),
     [
         (BackendUnavailable("gone"), "BackendUnavailable: gone"),
         (ValueError("the text was: secret"), "ValueError"),
@@ -157,14 +158,14 @@ def test_the_callers_time_does_not_limit_the_shadow_but_its_own_does(ask: Ask, g
         (KeyboardInterrupt(), "KeyboardInterrupt"),
     ],
 )
-def test_a_failure_of_any_class_is_in_the_report_only(ask: Ask, error: Exception, told: str) -> None:
-    ear = Ear()
-    shadow = Shadow(reranker=UP, other=ScriptedReranker(error=error), share=1.0, on_report=ear)
+def test_a_failure_of_any_class_is_in_the_report_only(ask: Ask, error: Exception, text: str) -> None:
+    log = ReportLog()
+    shadow = Shadow(reranker=UP, other=ScriptedReranker(error=error), share=1.0, on_report=log)
     for _ in range(2):
         assert [hit.text for hit in ask(shadow)] == TEXTS
-        ear.wait()
-    for report in ear.reports:
-        assert (report.other.error, report.rbo, report.tau, report.top_10) == (told, None, None, None)
+        log.wait()
+    for report in log.reports:
+        assert (report.other.error, report.rbo, report.tau, report.top_10) == (text, None, None, None)
         assert report.other.scale is None
     summary = shadow.summary()
     assert (summary.reports, summary.failures, summary.rbo, summary.other_seconds) == (2, 2, None, None)
@@ -181,13 +182,13 @@ def test_an_answer_that_failed_is_not_compared(ask: Ask) -> None:
 
 
 def test_a_callback_that_raises_is_logged_and_counted(ask: Ask, caplog: pytest.LogCaptureFixture) -> None:
-    ear = Ear(SystemExit("no"))
-    shadow = Shadow(reranker=UP, other=DOWN, share=1.0, on_report=ear)
+    log = ReportLog(SystemExit("no"))
+    shadow = Shadow(reranker=UP, other=DOWN, share=1.0, on_report=log)
     ask(shadow)
     ask(shadow)
     shadow.close()
-    ear.wait(len(ear.reports))
-    assert shadow.summary().unheard == len(ear.reports) >= 1
+    log.wait(len(log.reports))
+    assert shadow.summary().unheard == len(log.reports) >= 1
     assert "on_report of shadow(up) raised" in caplog.text
 
 
@@ -208,32 +209,32 @@ def test_the_callback_may_close_the_shadow(ask: Ask) -> None:
 def test_only_a_share_is_compared(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
     rolled = iter([0.3, 0.1, 0.25, 0.0])
     monkeypatch.setattr(module, "random", lambda: next(rolled))
-    ear = Ear()
-    shadow = Shadow(reranker=UP, other=DOWN, share=0.25, on_report=ear)
+    log = ReportLog()
+    shadow = Shadow(reranker=UP, other=DOWN, share=0.25, on_report=log)
     notes = []
     for sampled in (False, True, False, True):
         notes.append(bool(ask(shadow).trace.notes))
         if sampled:
-            ear.wait()
+            log.wait()
     assert notes == [False, True, False, True]
     assert shadow.summary().reports == 2
 
 
 def test_what_is_too_much_is_skipped_and_counted_and_what_waits_at_the_end_is_dropped(
-    ask: Ask, gated: Gated, monkeypatch: pytest.MonkeyPatch
+    ask: Ask, gated: GatedReranker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shadow = Shadow(reranker=UP, other=gated, share=1.0, max_waiting=2)
     notes = [ask(shadow).trace.notes for _ in range(5)]
     assert notes == [("gated ranks this too",)] * 3 + [("gated is too busy to rank this too",)] * 2
     assert shadow.summary().skipped == 2
-    assert gated.began.acquire(timeout=30)
+    assert gated.started.acquire(timeout=30)
 
     def released(futures: Any) -> None:  # what runs is waited for, and here it may end
         gated.gate.release()
         wait_for_any(futures)
 
     with monkeypatch.context() as patch:
-        patch.setattr(module, "wait_for_any", released)
+        patch.setattr(background, "wait_for_any", released)
         shadow.close()
     summary = shadow.summary()
     assert (summary.reports, summary.skipped, summary.dropped) == (1, 2, 2)
@@ -245,11 +246,11 @@ def test_what_is_too_much_is_skipped_and_counted_and_what_waits_at_the_end_is_dr
 
 
 def test_only_the_newest_reports_are_kept(ask: Ask) -> None:
-    ear = Ear()
-    shadow = Shadow(reranker=UP, other=DOWN, share=1.0, keep=2, on_report=ear)
+    log = ReportLog()
+    shadow = Shadow(reranker=UP, other=DOWN, share=1.0, keep=2, on_report=log)
     for count in (2, 3, 4):
         ask(shadow, TEXTS[:count])
-        ear.wait()
+        log.wait()
     assert [report.candidates for report in shadow.reports()] == [3, 4]
 
 
@@ -257,19 +258,19 @@ def test_no_thread_to_be_had_is_a_skip(ask: Ask, monkeypatch: pytest.MonkeyPatch
     def none(work: Any) -> Any:
         raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr(module, "start_thread", none)
+    monkeypatch.setattr(background, "start_thread", none)
     shadow = Shadow(reranker=UP, other=DOWN, share=1.0)
     assert len(ask(shadow)) == 4
     assert len(ask(shadow)) == 4
     assert shadow.summary().skipped == 2
 
 
-def test_a_summary_says_how_the_numbers_lie(ask: Ask) -> None:
-    ear = Ear()
-    shadow = Shadow(reranker=UP, other=UP, share=1.0, on_report=ear)
+def test_a_summary_has_means_and_percentiles(ask: Ask) -> None:
+    log = ReportLog()
+    shadow = Shadow(reranker=UP, other=UP, share=1.0, on_report=log)
     for _ in range(3):
         ask(shadow)
-        ear.wait()
+        log.wait()
     summary = shadow.summary()
     assert summary.rbo is not None and (summary.rbo.mean, summary.rbo.p5, summary.rbo.p95) == (1.0, 1.0, 1.0)
     assert summary.tau is not None and summary.tau.p50 == 1.0
@@ -287,42 +288,42 @@ def test_percentiles_are_nearest_ranks() -> None:
 
 
 def test_ties_and_candidates_without_a_score(ask: Ask) -> None:
-    ear = Ear()
+    log = ReportLog()
     tied = ScriptedReranker(by_text={"a": 1.0, "b": 1.0, "c": 0.5})
-    ask(Shadow(reranker=UP, other=tied, share=1.0, on_report=ear), ["a", "b", " ", "c"])
-    ear.wait()
-    (report,) = ear.reports
+    ask(Shadow(reranker=UP, other=tied, share=1.0, on_report=log), ["a", "b", " ", "c"])
+    log.wait()
+    (report,) = log.reports
     assert (report.candidates, report.rbo) == (4, 1.0)
     assert report.tau == pytest.approx(2 / 6**0.5)
-    nothing = Shadow(reranker=UP, other=tied, share=1.0, on_report=ear)
+    nothing = Shadow(reranker=UP, other=tied, share=1.0, on_report=log)
     ask(nothing, [" "])
-    ear.wait()
-    assert (ear.reports[1].rbo, ear.reports[1].tau) == (None, None)
+    log.wait()
+    assert (log.reports[1].rbo, log.reports[1].tau) == (None, None)
     ask(nothing, [])
     assert nothing.summary().reports == 1
 
 
-def test_degraded_answers_of_either_side_are_told(ask: Ask) -> None:
-    ear = Ear()
+def test_degraded_answers_of_either_side_are_in_the_report(ask: Ask) -> None:
+    log = ReportLog()
     down = ScriptedReranker(error=BackendUnavailable("gone"))
-    fallen = Fallback(members=(down, ScriptedReranker()))
-    ranking = ask(Shadow(reranker=UP, other=fallen, share=1.0, on_report=ear))
-    ear.wait()
+    fallback = Fallback(members=(down, ScriptedReranker()))
+    ranking = ask(Shadow(reranker=UP, other=fallback, share=1.0, on_report=log))
+    log.wait()
     assert not ranking.degraded
-    assert ear.reports[0].other.degraded and ear.reports[0].other.substituted
-    assert not ear.reports[0].answer.degraded
+    assert log.reports[0].other.degraded and log.reports[0].other.substituted
+    assert not log.reports[0].answer.degraded
 
 
 def test_a_report_goes_through_json_and_holds_no_text(ask: Ask) -> None:
-    ear = Ear()
-    ask(Shadow(reranker=UP, other=DOWN, share=1.0, on_report=ear), ["a secret text", "another one"])
-    ear.wait()
-    written = json.dumps(ear.reports[0].to_dict())
-    assert ShadowReport.from_dict(json.loads(written)) == ear.reports[0]
-    assert "secret" not in written
+    log = ReportLog()
+    ask(Shadow(reranker=UP, other=DOWN, share=1.0, on_report=log), ["a secret text", "another one"])
+    log.wait()
+    line = json.dumps(log.reports[0].to_dict())
+    assert ShadowReport.from_dict(json.loads(line)) == log.reports[0]
+    assert "secret" not in line
 
 
-def test_the_callers_time_limits_the_answer(gated: Gated) -> None:
+def test_the_callers_time_limits_the_answer(gated: GatedReranker) -> None:
     with pytest.raises(DeadlineExceeded):
         Shadow(reranker=gated, other=DOWN, share=1.0).rerank("q", TEXTS, timeout=0.01)
 
@@ -337,13 +338,13 @@ def test_it_pickles_as_its_config(ask: Ask) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_a_forked_process_has_a_shadow_of_its_own(gated: Gated) -> None:
+def test_a_forked_process_has_a_shadow_of_its_own(gated: GatedReranker) -> None:
     import multiprocessing
     import warnings
 
     shadow = Shadow(reranker=UP, other=gated, share=1.0)
     shadow.rerank("q", TEXTS)
-    assert gated.began.acquire(timeout=30)
+    assert gated.started.acquire(timeout=30)
 
     def child(answers: Any) -> None:
         gated.gate.release()

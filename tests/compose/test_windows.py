@@ -1,4 +1,4 @@
-"""Windows: nothing of a long text is left unread, and what came of its windows is told as it is."""
+"""Windows: a long text is read whole, and its hit says which windows were scored."""
 
 import asyncio
 import json
@@ -111,11 +111,11 @@ def test_windows_cover_the_whole_text_in_order_and_each_alone_fits(
     text: str, room: int, overlap: int, counters: Sequence[Callable[[], Tokens]]
 ) -> None:
     rooms = [TextLimit(room, counter()) for counter in counters]
-    found = SplitText(text, rooms, overlap).windows
-    assert (found[0][0], found[-1][1]) == (0, len(text)) if text else not found
-    for (start, end), (next_start, next_end) in pairwise(found):
+    spans = SplitText(text, rooms, overlap).windows
+    assert (spans[0][0], spans[-1][1]) == (0, len(text)) if text else not spans
+    for (start, end), (next_start, next_end) in pairwise(spans):
         assert start < next_start <= end < next_end
-    for start, end in found:
+    for start, end in spans:
         assert not any(r.excess(text[start:end]) for r in rooms)
         if start:
             assert not ("\ud800" <= text[start - 1] <= "\udbff" and "\udc00" <= text[start] <= "\udfff")
@@ -123,22 +123,22 @@ def test_windows_cover_the_whole_text_in_order_and_each_alone_fits(
 
 @pytest.mark.parametrize("counter", [wordpiece, byte_level])
 def test_windows_are_cut_between_words_and_share_whole_words(counter: Callable[[], Tokens]) -> None:
-    found = SplitText(LONG, [TextLimit(40, counter())], 12).windows
+    spans = SplitText(LONG, [TextLimit(40, counter())], 12).windows
     words = set(LONG.split())
-    assert all(set(LONG[start:end].split()) <= words for start, end in found)
-    assert all(later < end for (_, end), (later, _) in pairwise(found))
+    assert all(set(LONG[start:end].split()) <= words for start, end in spans)
+    assert all(later < end for (_, end), (later, _) in pairwise(spans))
 
 
 def test_windows_are_filled() -> None:
-    found = SplitText(LONG, [TextLimit(40, wordpiece())], 10).windows
-    assert len(found) <= math.ceil(wordpiece().count(LONG) / 25)
+    spans = SplitText(LONG, [TextLimit(40, wordpiece())], 10).windows
+    assert len(spans) <= math.ceil(wordpiece().count(LONG) / 25)
 
 
 def test_no_window_begins_with_a_combining_mark() -> None:
     text = "e\u0301\u0302" * 50 + "👩\u200d👧" * 30
-    found = SplitText(text, [TextLimit(9, byte_level())], 3).windows
-    assert len(found) > 10
-    assert not any(text[start] in "\u0301\u0302\u200d" for start, _ in found)
+    spans = SplitText(text, [TextLimit(9, byte_level())], 3).windows
+    assert len(spans) > 10
+    assert not any(text[start] in "\u0301\u0302\u200d" for start, _ in spans)
 
 
 def test_a_character_that_fits_no_window_is_refused() -> None:
@@ -227,7 +227,7 @@ def test_windows_of_windows_point_into_the_text(embedded: Reranker) -> None:
     assert alone.raw_score == pytest.approx(hit.raw_score, abs=1e-4)
 
 
-def test_a_prompt_counts_a_text_as_it_stands_behind_its_lead(tmp_path: Path) -> None:
+def test_a_prompt_counts_a_text_with_the_prefix_before_it(tmp_path: Path) -> None:
     from rag_rerank.backends.local.torch_models.causal import _WithPrefix
 
     inner = byte_level()
@@ -243,7 +243,7 @@ def test_a_prompt_counts_a_text_as_it_stands_behind_its_lead(tmp_path: Path) -> 
 
 
 def test_windows_keep_ids_metadata_and_first_stage_scores_whatever_the_ids_are(ask: Ask) -> None:
-    seen: list[Candidate] = []
+    received: list[Candidate] = []
 
     @dataclass(frozen=True, kw_only=True)
     class Watching(rag_rerank.Composite):
@@ -255,19 +255,19 @@ def test_windows_keep_ids_metadata_and_first_stage_scores_whatever_the_ids_are(a
         def _plan(self, query: str, candidates: tuple[Candidate, ...]) -> Any:
             from rag_rerank.execution.plan import Call, PlanResult
 
-            seen.extend(candidates)
+            received.extend(candidates)
             ranking = yield Call(self.inner, query, candidates)
             return PlanResult(ranking.hits, ranking.scale)
 
     ids = ["a", "a#1", "a##1", "a#", "#"]
-    given = [Candidate(id, LONG if id != "a#1" else "short", 0.5, {"source": id}) for id in ids]
-    ranking = ask(windows(Watching(inner=ScriptedReranker())), given)
-    assert len({c.id for c in seen}) == len(seen) > 50
-    assert all(c.score == 0.5 for c in seen)
-    assert {c.metadata["source"] for c in seen} == set(ids)
-    assert [hit.candidate for hit in ranking] == given
-    assert all(hit.candidate is own for hit, own in zip(ranking, given, strict=True))
-    assert next(c for c in seen if c.text == "short") is given[1]
+    candidates = [Candidate(id, LONG if id != "a#1" else "short", 0.5, {"source": id}) for id in ids]
+    ranking = ask(windows(Watching(inner=ScriptedReranker())), candidates)
+    assert len({c.id for c in received}) == len(received) > 50
+    assert all(c.score == 0.5 for c in received)
+    assert {c.metadata["source"] for c in received} == set(ids)
+    assert [hit.candidate for hit in ranking] == candidates
+    assert all(hit.candidate is own for hit, own in zip(ranking, candidates, strict=True))
+    assert next(c for c in received if c.text == "short") is candidates[1]
 
 
 def scored(reranker: Reranker, text: str) -> list[str]:
@@ -293,7 +293,7 @@ def test_scores_are_pooled_as_raw_scores(ask: Ask, pool: Any, options: dict[str,
     assert ranking.scale == "sigmoid"
     assert hit.window is not None and LONG[slice(*hit.window)] == pieces[8]
     assert ranking.trace.scores == {"0": hit.raw_score}
-    assert ranking.trace.notes == (f"1 of 1 texts went in {len(pieces)} windows",)
+    assert ranking.trace.notes == (f"1 of 1 texts were split into {len(pieces)} windows",)
     assert ranking.usage.texts == len(pieces)
 
 
@@ -332,7 +332,7 @@ def test_windows_without_a_score_lower_the_coverage_and_a_text_without_any_gets_
     assert read.coverage is not None and 0 < read.coverage.seen <= 24 < read.coverage.total
     assert {hit.unscored for hit in others} == {"stopped before stage 2 (depth 2)"}
     (note,) = ranking.trace.notes
-    assert note.startswith("2 of 3 texts went in ") and note.endswith(" of which got no score")
+    assert note.startswith("2 of 3 texts were split into ") and note.endswith(" of which got no score")
     assert [hit.score for hit in others] == [None, None]
 
 
@@ -413,7 +413,7 @@ def test_dividing_keeps_the_time_of_the_call(world: str) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Cutting(PointwiseReranker):
-    """Reads the first half of every text, whatever it was told."""
+    """Reads the first half of every text."""
 
     kind: ClassVar[str] = "cutting"
     scale = "relevance"  # type: ignore[assignment]
@@ -424,7 +424,7 @@ class Cutting(PointwiseReranker):
         return Scores([0.5] * len(texts), "relevance", coverage=[Coverage(n, n // 2) for n in lengths])
 
 
-def test_a_window_that_is_cut_all_the_same_is_told() -> None:
+def test_a_window_that_is_truncated_all_the_same_lowers_the_coverage() -> None:
     with pytest.warns(TruncationWarning):
         (hit,) = windows(Cutting(), overlap=0).rerank("q", [LONG])
     assert hit.coverage is not None
@@ -454,9 +454,6 @@ def test_what_makes_no_sense_is_a_config_error(options: dict[str, Any], path: st
 def test_other_mistakes_are_config_errors_too() -> None:
     with pytest.raises(ConfigError, match="expected a Reranker"):
         Windows(reranker="embedded")  # type: ignore[arg-type]
-    border = Stage(reranker=LexicalReranker(b=0.5), margin=1.0, border_only=True)
-    with pytest.raises(ConfigError, match="border_only"):
-        Windows(reranker=Cascade(stages=(Stage(reranker=LexicalReranker()), border), cut=1))
     with pytest.raises(ConfigError, match="any length"):
         Windows(reranker=LexicalReranker()).rerank("q", ["x"])
     with pytest.raises(ConfigError, match="there is no file"):

@@ -1,4 +1,4 @@
-"""What holds for every ranking, every tokenizer and every option."""
+"""Properties of packing that hold for every ranking, tokenizer and option."""
 
 import hashlib
 from collections.abc import Callable
@@ -19,7 +19,7 @@ BYTES = tokens(tiny_encoding())
 
 
 def unruly(text: str) -> int:
-    """Count what neither adds up nor grows with the text."""
+    """Return a count that neither adds up nor grows with the text."""
     return int.from_bytes(hashlib.sha256(text.encode("utf-8", "replace")).digest()[:1], "big") if text else 0
 
 
@@ -45,14 +45,13 @@ texts = st.one_of(st.lists(words, max_size=30).map(" ".join), st.text(max_size=6
 
 @st.composite
 def rankings(draw: st.DrawFn) -> Ranking:
-    found = draw(st.lists(texts, max_size=12))
-    if found and draw(st.booleans()):
-        found += found[:2]
-    scored = draw(st.integers(0, len(found)))
-    surely_in = draw(st.integers(0, 2))
-    scores = [None if i < surely_in or i >= scored else 1 - i / 20 for i in range(len(found))]
-    places = [{"doc": draw(st.sampled_from("abc")), "chunk": draw(st.integers(0, 3))} for _ in found]
-    return ranking_of(found, scores=scores, metadata=places)
+    passages = draw(st.lists(texts, max_size=12))
+    if passages and draw(st.booleans()):
+        passages += passages[:2]
+    scored = draw(st.integers(0, len(passages)))
+    scores = [1 - i / 20 if i < scored else None for i in range(len(passages))]
+    places = [{"doc": draw(st.sampled_from("abc")), "chunk": draw(st.integers(0, 3))} for _ in passages]
+    return ranking_of(passages, scores=scores, metadata=places)
 
 
 options = st.fixed_dictionaries(
@@ -75,59 +74,63 @@ options = st.fixed_dictionaries(
 tokenizers = st.sampled_from([REAL, BYTES, tokens(unruly), tokens(len), tokens(lambda text: len(text.split()))])
 
 
-def packed(ranking: Ranking, tokenizer: Tokens, chosen: dict[str, Any]) -> Context:
-    return Packing(tokenizer=tokenizer.count, **chosen).pack(ranking)
+def pack_with(ranking: Ranking, tokenizer: Tokens, options_used: dict[str, Any]) -> Context:
+    return Packing(tokenizer=tokenizer.count, **options_used).pack(ranking)
 
 
 @settings(max_examples=1_000)
-@given(ranking=rankings(), chosen=options)
+@given(ranking=rankings(), options_used=options)
 def test_the_budget_is_never_exceeded_over_a_thousand_inputs_and_a_real_tokenizer(
-    ranking: Ranking, chosen: dict[str, Any]
+    ranking: Ranking, options_used: dict[str, Any]
 ) -> None:
-    context = Packing(tokenizer=REAL.count, **chosen).pack(ranking)
-    assert context.tokens == REAL.count(context.text) <= chosen["max_tokens"]
+    context = Packing(tokenizer=REAL.count, **options_used).pack(ranking)
+    assert context.tokens == REAL.count(context.text) <= options_used["max_tokens"]
 
 
 @settings(max_examples=1_000)
-@given(ranking=rankings(), chosen=options, tokenizer=tokenizers)
-def test_the_budget_holds_for_any_tokenizer(ranking: Ranking, chosen: dict[str, Any], tokenizer: Tokens) -> None:
-    context = packed(ranking, tokenizer, chosen)
+@given(ranking=rankings(), options_used=options, tokenizer=tokenizers)
+def test_the_budget_holds_for_any_tokenizer(ranking: Ranking, options_used: dict[str, Any], tokenizer: Tokens) -> None:
+    context = pack_with(ranking, tokenizer, options_used)
     assert context.tokens == (tokenizer.count(context.text) if context.pieces else 0)
-    assert context.tokens <= chosen["max_tokens"]
+    assert context.tokens <= options_used["max_tokens"]
 
 
 @settings(max_examples=300)
-@given(ranking=rankings(), chosen=options, tokenizer=tokenizers)
+@given(ranking=rankings(), options_used=options, tokenizer=tokenizers)
 def test_every_hit_is_kept_or_dropped_exactly_once_and_is_the_rankings_own(
-    ranking: Ranking, chosen: dict[str, Any], tokenizer: Tokens
+    ranking: Ranking, options_used: dict[str, Any], tokenizer: Tokens
 ) -> None:
     before = ranking.to_dict()
-    context = packed(ranking, tokenizer, chosen)
-    seen = [*context, *(dropped.hit for dropped in context.dropped)]
-    assert sorted(id(hit) for hit in seen) == sorted(id(hit) for hit in ranking)
+    context = pack_with(ranking, tokenizer, options_used)
+    hits = [*context, *(dropped.hit for dropped in context.dropped)]
+    assert sorted(id(hit) for hit in hits) == sorted(id(hit) for hit in ranking)
     assert len(context) == len(context.hits) == len(list(context))
     assert ranking.to_dict() == before
 
 
 @settings(max_examples=300)
-@given(ranking=rankings(), chosen=options, tokenizer=tokenizers)
-def test_the_same_ranking_gives_the_same_context(ranking: Ranking, chosen: dict[str, Any], tokenizer: Tokens) -> None:
-    assert packed(ranking, tokenizer, chosen) == packed(ranking, tokenizer, chosen)
+@given(ranking=rankings(), options_used=options, tokenizer=tokenizers)
+def test_the_same_ranking_gives_the_same_context(
+    ranking: Ranking, options_used: dict[str, Any], tokenizer: Tokens
+) -> None:
+    assert pack_with(ranking, tokenizer, options_used) == pack_with(ranking, tokenizer, options_used)
 
 
 @settings(max_examples=300)
-@given(ranking=rankings(), chosen=options, tokenizer=st.sampled_from([REAL, BYTES]))
-def test_packing_what_was_kept_keeps_it(ranking: Ranking, chosen: dict[str, Any], tokenizer: Tokens) -> None:
-    chosen = {name: value for name, value in chosen.items() if name not in ("trim", "diversity", "merge")}
-    first = packed(ranking, tokenizer, chosen)
-    again = packed(replace(ranking, hits=tuple(sorted(first, key=lambda hit: hit.rank))), tokenizer, chosen)
+@given(ranking=rankings(), options_used=options, tokenizer=st.sampled_from([REAL, BYTES]))
+def test_packing_the_kept_hits_again_keeps_them(
+    ranking: Ranking, options_used: dict[str, Any], tokenizer: Tokens
+) -> None:
+    options_used = {name: value for name, value in options_used.items() if name not in ("trim", "diversity", "merge")}
+    first = pack_with(ranking, tokenizer, options_used)
+    again = pack_with(replace(ranking, hits=tuple(sorted(first, key=lambda hit: hit.rank))), tokenizer, options_used)
     assert (again.text, again.dropped) == (first.text, ())
 
 
 @settings(max_examples=300)
 @given(ranking=rankings(), limit=st.integers(1, 120), tokenizer=st.sampled_from([REAL, BYTES]))
 def test_nothing_that_would_still_fit_is_left_out(ranking: Ranking, limit: int, tokenizer: Tokens) -> None:
-    context = packed(ranking, tokenizer, {"max_tokens": limit})
+    context = pack_with(ranking, tokenizer, {"max_tokens": limit})
     for dropped in context.dropped:
         if dropped.reason == "max_tokens":
             hits = sorted([*context, dropped.hit], key=lambda hit: hit.rank)
@@ -135,11 +138,11 @@ def test_nothing_that_would_still_fit_is_left_out(ranking: Ranking, limit: int, 
 
 
 @settings(max_examples=300)
-@given(ranking=rankings(), chosen=options, tokenizer=tokenizers)
-def test_a_duplicate_names_a_hit_that_is_in_the_context_and_stands_higher(
-    ranking: Ranking, chosen: dict[str, Any], tokenizer: Tokens
+@given(ranking=rankings(), options_used=options, tokenizer=tokenizers)
+def test_a_duplicate_names_a_hit_in_the_context_with_a_better_rank(
+    ranking: Ranking, options_used: dict[str, Any], tokenizer: Tokens
 ) -> None:
-    context = packed(ranking, tokenizer, chosen | {"duplicates": "exact", "diversity": 0.0})
+    context = pack_with(ranking, tokenizer, options_used | {"duplicates": "exact", "diversity": 0.0})
     ranks = {hit.id: hit.rank for hit in context}
     for dropped in context.dropped:
         assert (dropped.duplicate_of is not None) == (dropped.reason == "duplicates")
@@ -148,11 +151,11 @@ def test_a_duplicate_names_a_hit_that_is_in_the_context_and_stands_higher(
 
 
 @settings(max_examples=300)
-@given(ranking=rankings(), chosen=options, tokenizer=tokenizers)
-def test_a_piece_is_its_hits_text_or_says_what_is_left_of_it(
-    ranking: Ranking, chosen: dict[str, Any], tokenizer: Tokens
+@given(ranking=rankings(), options_used=options, tokenizer=tokenizers)
+def test_a_piece_is_the_text_of_its_hit_or_has_the_characters_left(
+    ranking: Ranking, options_used: dict[str, Any], tokenizer: Tokens
 ) -> None:
-    context = packed(ranking, tokenizer, chosen)
+    context = pack_with(ranking, tokenizer, options_used)
     assert context.text == context.separator.join(piece.text for piece in context.pieces)
     for piece in context.pieces:
         if piece.trimmed is not None:
@@ -162,7 +165,7 @@ def test_a_piece_is_its_hits_text_or_says_what_is_left_of_it(
             assert piece.text == piece.hits[0].text
         assert piece.tokens == tokenizer.count(piece.text)
         assert all(hit.text in piece.text for hit in piece.hits) or piece.trimmed
-    assert sum(piece.trimmed is not None for piece in context.pieces) <= ("trim" in chosen)
+    assert sum(piece.trimmed is not None for piece in context.pieces) <= ("trim" in options_used)
 
 
 @pytest.mark.parametrize("count", [len, unruly])

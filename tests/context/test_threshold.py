@@ -1,4 +1,4 @@
-"""A threshold applies to the scale that it was written for, and says so where it does not apply."""
+"""A threshold is applied on its own scale only; where it is not applied, a note says so."""
 
 from dataclasses import replace
 
@@ -35,22 +35,22 @@ def test_on_another_scale_it_is_not_applied_and_a_note_says_so() -> None:
     )
 
 
-@pytest.mark.parametrize(("scale", "kept"), [("sigmoid", 2), ("calibrated", 1)])
-def test_scores_of_a_substitute_are_compared_only_where_they_are_calibrated(scale: Scale, kept: int) -> None:
+@pytest.mark.parametrize(("scale", "count"), [("sigmoid", 2), ("calibrated", 1)])
+def test_scores_of_a_substitute_are_compared_only_where_they_are_calibrated(scale: Scale, count: int) -> None:
     ranking = ranking_of(["a", "b"], scores=[0.9, 0.1], scale=scale, degraded=("b answered for a",))
     context = pack(replace(ranking, substituted=True), min_score=0.5, min_score_scale=scale)
-    assert len(context) == kept
+    assert len(context) == count
     assert context.degraded == ("b answered for a",)
     if scale == "sigmoid":
         assert "another reranker answered" in context.notes[0]
         assert "b answered for a" in context.notes[0]
 
 
-def test_hits_without_a_score_pass_before_scored_ones_and_fail_behind_them() -> None:
-    ranking = ranking_of(["surely in", "good", "bad", "stopped"], scores=[None, 0.8, 0.2, None])
+def test_hits_without_a_score_do_not_pass() -> None:
+    ranking = ranking_of(["good", "bad", "stopped"], scores=[0.8, 0.2, None])
     context = pack(ranking, min_score=0.5, min_score_scale="sigmoid")
-    assert [hit.id for hit in context] == ["d1", "d2"]
-    assert reasons(context) == {"d3": "min_score", "d4": "unscored"}
+    assert [hit.id for hit in context] == ["d1"]
+    assert reasons(context) == {"d2": "min_score", "d3": "unscored"}
     assert context.dropped[1].detail == "no score to compare with min_score=0.5 (stopped)"
 
 

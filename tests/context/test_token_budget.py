@@ -1,4 +1,4 @@
-"""Guessing from the texts' own counts gives what counting every time gives, for a fraction of the counting."""
+"""Guesses from the texts' own counts decide like counting every time, with a fraction of the counts."""
 
 from collections.abc import Callable
 from random import Random
@@ -13,7 +13,7 @@ WORDS = ["hello", "world.", "K2", "is", "8,611", "metres", "high.", "Größe", "
 
 
 class Counting(Tokens):
-    """Remembers how much it had to read."""
+    """Adds up how many characters it counted."""
 
     def __init__(self, inner: Tokens) -> None:
         self.inner, self.characters = inner, 0
@@ -24,11 +24,11 @@ class Counting(Tokens):
 
 
 def filled(texts: list[str], budget: Budget) -> list[str]:
-    kept: list[str] = []
+    texts_kept: list[str] = []
     for text in texts:
-        if budget.fits([*kept, text]):
-            kept.append(text)
-    return kept
+        if budget.fits([*texts_kept, text]):
+            texts_kept.append(text)
+    return texts_kept
 
 
 @pytest.mark.parametrize("separator", ["\n\n", ". ", ""])

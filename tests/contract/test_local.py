@@ -40,31 +40,11 @@ class TestCascade(RerankerContract):
         return Cascade(stages=(Stage(reranker=LexicalReranker()), Stage(reranker=LexicalReranker(b=0.75))))
 
 
-class TestCascadeWithMargin(RerankerContract):
+class TestCascadeWithADepth(RerankerContract):
     @pytest.fixture
     def reranker(self) -> Reranker:
-        better = Stage(reranker=LexicalReranker(b=0.75), margin=0.5)
-        return Cascade(stages=(Stage(reranker=LexicalReranker()), better), cut=2)
-
-
-class TestCascadeOfTheBorder(RerankerContract):
-    """Keeps all laws but two: those surely in have no score, and stand first."""
-
-    @pytest.fixture
-    def reranker(self) -> Reranker:
-        better = Stage(reranker=LexicalReranker(b=0.75), margin=0.5, border_only=True)
-        return Cascade(stages=(Stage(reranker=LexicalReranker()), better), cut=2)
-
-    def test_ranks_count_from_one_and_scores_fall(self, reranker: Reranker) -> None:
-        ranking = self.ask(reranker)
-        assert [hit.rank for hit in ranking] == list(range(1, len(self.texts) + 1))
-        assert [hit.raw_score is None for hit in ranking[:3]] == [True, False, False]
-        raw = [hit.raw_score for hit in ranking if hit.raw_score is not None]
-        assert raw == sorted(raw, reverse=True)
-
-    def test_one_candidate_is_ranked_and_scored(self, reranker: Reranker) -> None:
-        (hit,) = self.ask(reranker, [self.texts[1]])
-        assert (hit.rank, hit.score, hit.unscored) == (1, None, "surely in before stage 2")
+        better = Stage(reranker=LexicalReranker(b=0.75), depth=3)
+        return Cascade(stages=(Stage(reranker=LexicalReranker()), better))
 
 
 class TestFallback(RerankerContract):

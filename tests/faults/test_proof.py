@@ -143,9 +143,13 @@ MISTAKES: dict[str, list[Any]] = {
     "a redirect is followed": ["a step fails as its parts did", (httpx.Client, "send", _following)],
     "ranks count from two": [
         "fused scores are those of the formula",
-        (ensemble, "_reciprocal", lambda hits, k: {hit.id: 1 / (k + rank) for rank, hit in enumerate(hits, start=2)}),
+        (
+            ensemble,
+            "_reciprocal_ranks",
+            lambda hits, k: {hit.id: 1 / (k + rank) for rank, hit in enumerate(hits, start=2)},
+        ),
     ],
-    "the best two windows count": ["a text's score is that of its windows", (windows, "_BEST", 2)],
+    "the best two windows count": ["a text's score is that of its windows", (windows, "_TOP_M", 2)],
     "a limit is passed": ["no limit is passed", (limiter.Limits, "admit", lambda self, *args: True)],
     "an open circuit lets through": ["an open circuit", (breaker.Circuit, "_open_for", lambda self, *args: None)],
 }

@@ -1,4 +1,4 @@
-"""Reading records: every line is a record or is told."""
+"""Reading records: every line is a record, or is reported."""
 
 import gzip
 import json
@@ -61,30 +61,30 @@ def test_a_packed_file_is_read_too(file: Path, tmp_path: Path) -> None:
         (b"[" * 100_000, "not valid JSON"),
     ],
 )
-def test_a_line_that_is_no_record_is_told_with_its_place(file: Path, line: bytes, problem: str) -> None:
+def test_a_line_that_is_no_record_is_reported_with_its_place(file: Path, line: bytes, problem: str) -> None:
     first, *others = file.read_bytes().splitlines(keepends=True)
     file.write_bytes(b"".join([first, line + b"\n", *others]))
     with pytest.raises(InputError) as caught:
         list(read(file))
     assert str(caught.value).startswith(f"{file}:2: ") and problem in str(caught.value)
-    told: list[BadLine] = []
-    assert len(list(read(file, bad=told.append))) == 3
-    assert [(bad.where, bad.torn) for bad in told] == [(f"{file}:2", False)]
-    assert problem in str(told[0])
+    bad_lines: list[BadLine] = []
+    assert len(list(read(file, bad=bad_lines.append))) == 3
+    assert [(bad.where, bad.torn) for bad in bad_lines] == [(f"{file}:2", False)]
+    assert problem in str(bad_lines[0])
 
 
 @pytest.mark.parametrize("key", ["id", "trace", "candidates", "tags"])
-def test_a_record_with_a_key_too_few_or_too_many_is_told(file: Path, key: str) -> None:
+def test_a_record_with_a_key_too_few_or_too_many_is_reported(file: Path, key: str) -> None:
     data = json.loads(file.read_text().splitlines()[0])
     file.write_text(json.dumps({**data, "more": 1}) + "\n" + json.dumps({k: v for k, v in data.items() if k != key}))
-    told: list[BadLine] = []
+    bad_lines: list[BadLine] = []
     if key == "tags":  # the only one with a default worth having
-        assert len(list(read(file, bad=told.append))) == 1
-        assert len(told) == 1
+        assert len(list(read(file, bad=bad_lines.append))) == 1
+        assert len(bad_lines) == 1
         return
-    assert list(read(file, bad=told.append)) == []
-    assert [bad.where for bad in told] == [f"{file}:1", f"{file}:2"]
-    assert "more" in told[0].problem and key in told[1].problem
+    assert list(read(file, bad=bad_lines.append)) == []
+    assert [bad.where for bad in bad_lines] == [f"{file}:1", f"{file}:2"]
+    assert "more" in bad_lines[0].problem and key in bad_lines[1].problem
 
 
 def test_every_torn_last_line_is_left_out_with_a_warning(file: Path) -> None:
@@ -94,14 +94,14 @@ def test_every_torn_last_line_is_left_out_with_a_warning(file: Path) -> None:
         file.write_bytes(whole[:end])
         with pytest.warns(UserWarning, match=r"traces\.jsonl:3: a record that was not written to its end"):
             assert len(list(read(file))) == 2
-        told: list[BadLine] = []
+        bad_lines: list[BadLine] = []
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            assert len(list(read(file, bad=told.append))) == 2
-        assert [bad.torn for bad in told] == [True]
+            assert len(list(read(file, bad=bad_lines.append))) == 2
+        assert [bad.torn for bad in bad_lines] == [True]
 
 
-def test_another_version_of_the_layout_is_refused_whatever_is_asked(file: Path) -> None:
+def test_another_version_of_the_layout_is_always_refused(file: Path) -> None:
     file.write_text(file.read_text().replace("rag_rerank.record/1", "rag_rerank.record/2"))
     for options in ({}, {"bad": lambda bad: None}):
         with pytest.raises(InputError, match=r":1: a record of the layout 'rag_rerank.record/2'.*install a newer one"):

@@ -1,4 +1,4 @@
-"""The layout of a record: it survives its JSON, and the schema knows each of its keys."""
+"""The layout of a record: it goes through JSON unchanged, and the schema has each of its keys."""
 
 import copy
 import json
@@ -151,7 +151,7 @@ def test_a_record_of_a_whole_tree_survives_its_json(tmp_path: Any) -> None:
 
 
 def objects(node: Any) -> Iterator[dict[str, Any]]:
-    """Yield every object of the layout inside a record, without what is free: tags, metadata, scores by id."""
+    """Yield every object of the layout in a record, but those with free keys: tags, metadata, scores by id."""
     if isinstance(node, dict):
         yield node
         for key, value in node.items():

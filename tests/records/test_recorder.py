@@ -1,4 +1,4 @@
-"""Recording in one process: every call once, whole, and nothing of it in the call's way."""
+"""Recording in one process: every call once and whole, and no call waits for it."""
 
 import asyncio
 import errno
@@ -36,10 +36,10 @@ def tags(records: list[Record], name: str) -> list[Any]:
     return sorted(record.tags[name] for record in records)
 
 
-def test_a_record_says_what_was_asked_and_what_came_of_it(file: Path) -> None:
-    asked = [Candidate("x", "a", score=0.5), Candidate("y", "b"), Candidate("z", " ")]
+def test_a_record_has_the_call_and_its_outcome(file: Path) -> None:
+    candidates = [Candidate("x", "a", score=0.5), Candidate("y", "b"), Candidate("z", " ")]
     with rag_rerank.recording(file) as traces:
-        ranking = SCRIPTED.rerank("q", asked, top_k=1)
+        ranking = SCRIPTED.rerank("q", candidates, top_k=1)
     (record,) = read(file)
     assert [hit.id for hit in ranking] == ["y"]
     assert (record.reranker, record.top_k, record.scale, record.error) == ("scripted", 1, "unbounded", None)
@@ -54,7 +54,7 @@ def test_a_record_says_what_was_asked_and_what_came_of_it(file: Path) -> None:
     assert traces.counts == Counts(recorded=1)
 
 
-def test_nobody_is_called_where_nobody_records(file: Path) -> None:
+def test_without_a_recorder_no_code_of_records_runs(file: Path) -> None:
     with rag_rerank.recording(file):
         SCRIPTED.rerank("q", ["a"])
     assert observers._observers == ()
@@ -112,11 +112,11 @@ def test_sampling_leaves_the_users_random_numbers_alone(file: Path) -> None:
     expected = [random.random() for _ in range(3)]
     random.seed(7)
     with rag_rerank.recording(file, share=0.5):
-        drawn = []
+        numbers = []
         for _ in range(3):
             SCRIPTED.rerank("q", ["a"])
-            drawn.append(random.random())
-    assert drawn == expected
+            numbers.append(random.random())
+    assert numbers == expected
 
 
 def test_a_call_that_fails_is_recorded_with_what_was_done(file: Path) -> None:
@@ -198,7 +198,7 @@ def test_metadata_that_is_no_json_is_named_and_loses_nothing_else(file: Path) ->
     with rag_rerank.recording(file, texts=True) as traces:
         SCRIPTED.rerank("q", [Candidate("x", "\udc80 a", metadata={"o": object(), "n": float("nan"), "k": 1})])
     (record,) = read(file)
-    assert traces.counts.lost == 0
+    assert traces.counts.losses == 0
     assert record.candidates[0].metadata == {"o": "<object>", "n": "<float>", "k": 1}
     assert record.candidates[0].text == "\udc80 a"
 
@@ -336,7 +336,7 @@ def test_a_full_disk_loses_records_whole_is_counted_and_logged_once(
                 assert SCRIPTED.rerank("q", ["a"])[0].text == "a"
             traces.flush()
         SCRIPTED.rerank("after", ["a"])
-    assert (traces.counts.recorded, traces.counts.lost) == (2, 3)
+    assert (traces.counts.recorded, traces.counts.losses) == (2, 3)
     assert traces.counts.last_loss == f"{file}: No space left on device"
     assert [record.query_sha256 for record in read(file)] == [digest("before"), digest("after")]
     assert len(caplog.records) == 1 and str(file) in caplog.text
@@ -358,11 +358,11 @@ def test_no_file_passes_its_size_and_the_oldest_goes(file: Path) -> None:
             with tagged(i=i):
                 SCRIPTED.rerank("q", ["a", "b"])
     assert traces.counts.recorded == 60
-    kept = files(file)
-    assert [part.name for part in kept] == ["traces.jsonl.2", "traces.jsonl.1", "traces.jsonl"]
-    assert set(file.parent.iterdir()) == {*kept, file.with_name("traces.jsonl.lock")}
-    assert all(0 < part.stat().st_size <= 5000 for part in kept)
-    order = [record.tags["i"] for part in kept for record in read(part)]
+    parts = files(file)
+    assert [part.name for part in parts] == ["traces.jsonl.2", "traces.jsonl.1", "traces.jsonl"]
+    assert set(file.parent.iterdir()) == {*parts, file.with_name("traces.jsonl.lock")}
+    assert all(0 < part.stat().st_size <= 5000 for part in parts)
+    order = [record.tags["i"] for part in parts for record in read(part)]
     assert order == list(range(60 - len(order), 60))
     assert len(order) > 3
 
@@ -371,7 +371,7 @@ def test_a_record_that_is_larger_than_a_file_may_be_is_lost(file: Path) -> None:
     with rag_rerank.recording(file, max_bytes=3000) as traces:
         SCRIPTED.rerank("q", [f"{i}" for i in range(100)])
         SCRIPTED.rerank("q", ["a"])
-    assert (traces.counts.recorded, traces.counts.lost) == (1, 1)
+    assert (traces.counts.recorded, traces.counts.losses) == (1, 1)
     assert "larger than max_bytes (3000)" in (traces.counts.last_loss or "")
     assert file.stat().st_size <= 3000
 
@@ -388,10 +388,10 @@ def test_calls_do_not_wait_for_a_writer_that_hangs(file: Path, monkeypatch: pyte
     with rag_rerank.recording(file) as traces:
         for _ in range(100):
             SCRIPTED.rerank("q", ["a"])
-        lost = traces.counts.lost
+        losses = traces.counts.losses
         go_on.set()
-    assert 100 - recorder._AT_ONCE - 5 <= lost <= 95
-    assert traces.counts.recorded + lost == 100 == len(list(read(file))) + lost
+    assert 100 - recorder._AT_ONCE - 5 <= losses <= 95
+    assert traces.counts.recorded + losses == 100 == len(list(read(file))) + losses
     assert "5 calls were waiting" in (traces.counts.last_loss or "")
 
 
@@ -403,7 +403,7 @@ def test_a_record_that_cannot_be_made_is_counted(file: Path) -> None:
     with rag_rerank.recording(file, texts=True) as traces:
         SCRIPTED.rerank("q", [Candidate("x", "a", metadata=Odd())])
         SCRIPTED.rerank("q", ["a"])
-    assert (traces.counts.recorded, traces.counts.lost) == (1, 1)
+    assert (traces.counts.recorded, traces.counts.losses) == (1, 1)
     assert traces.counts.last_loss == "a record could not be made (RuntimeError)"
 
 
@@ -428,9 +428,9 @@ def test_a_torn_line_is_not_glued_to_the_next_record(file: Path) -> None:
     file.write_bytes(whole[:-30])  # as if the writer had been killed
     with rag_rerank.recording(file):
         SCRIPTED.rerank("three", ["a"])
-    told: list[Any] = []
-    assert [record.query_sha256 for record in read(file, bad=told.append)] == [digest("one"), digest("three")]
-    assert [(bad.where, bad.torn) for bad in told] == [(f"{file}:2", True)]
+    bad_lines: list[Any] = []
+    assert [record.query_sha256 for record in read(file, bad=bad_lines.append)] == [digest("one"), digest("three")]
+    assert [(bad.where, bad.torn) for bad in bad_lines] == [(f"{file}:2", True)]
 
 
 def test_every_line_is_json_in_ascii(file: Path) -> None:
@@ -443,21 +443,21 @@ def test_every_line_is_json_in_ascii(file: Path) -> None:
     assert line.isascii()
 
 
-@pytest.mark.parametrize("broken", ["began", "ended"])
-def test_a_watcher_that_raises_is_logged_and_changes_no_call(
-    file: Path, broken: str, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("moment", ["began", "ended"])
+def test_an_observer_that_raises_is_logged_and_changes_no_call(
+    file: Path, moment: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    class Broken:
-        def on_call_start(self, asked: object) -> Any:
-            if broken == "began":
+    class Raising:
+        def on_call_start(self, call: object) -> Any:
+            if moment == "began":
                 raise RuntimeError("mine alone")
 
-            def ended(*_: object) -> None:
+            def on_end(*_: object) -> None:
                 raise RuntimeError("mine alone")
 
-            return ended
+            return on_end
 
-    watcher = Broken()
+    watcher = Raising()
     observers.add_observer(watcher)
     try:
         with rag_rerank.recording(file) as traces:
@@ -470,13 +470,13 @@ def test_a_watcher_that_raises_is_logged_and_changes_no_call(
     assert [entry.exc_info[1].args for entry in caplog.records if entry.exc_info] == [("mine alone",)] * 2
 
 
-def test_whoever_begins_to_watch_during_a_call_is_not_told_of_its_end() -> None:
-    told: list[str] = []
+def test_an_observer_added_during_a_call_does_not_get_its_end() -> None:
+    events: list[str] = []
 
     class Late:
-        def on_call_start(self, asked: object) -> Any:
-            told.append("began")
-            return lambda *_: told.append("ended")
+        def on_call_start(self, call: object) -> Any:
+            events.append("began")
+            return lambda *_: events.append("ended")
 
     late = Late()
 
@@ -487,8 +487,8 @@ def test_whoever_begins_to_watch_during_a_call_is_not_told_of_its_end() -> None:
 
     try:
         Beginning().rerank("q", ["a"])
-        assert told == []
+        assert events == []
         SCRIPTED.rerank("q", ["a"])
-        assert told == ["began", "ended"]
+        assert events == ["began", "ended"]
     finally:
         observers.remove_observer(late)

@@ -1,4 +1,4 @@
-"""Recording in many processes: forked, spawned, killed, and ended without a word."""
+"""Recording in many processes: forked, spawned, killed, and ended without closing."""
 
 import os
 import signal
@@ -17,7 +17,7 @@ HEAD = """
 import os, sys
 import rag_rerank
 from rag_rerank import tagged
-from rag_rerank.records import recorder as queue
+from rag_rerank.execution import background as queue
 from rag_rerank.testing import ScriptedReranker
 
 reranker = ScriptedReranker()
@@ -55,17 +55,17 @@ def every(file: Path) -> list[Record]:
 
 
 def who(records: list[Record]) -> dict[str, list[int]]:
-    found: dict[str, list[int]] = {}
+    calls: dict[str, list[int]] = {}
     for record in records:
-        found.setdefault(record.tags["who"], []).append(record.tags["i"])
-    return found
+        calls.setdefault(record.tags["who"], []).append(record.tags["i"])
+    return calls
 
 
 def test_several_processes_write_and_rotate_one_file(file: Path) -> None:
     script = """
 with rag_rerank.recording(file, max_bytes=20_000, keep=100) as traces:
     calls(sys.argv[2], 60)
-print(traces.counts.recorded, traces.counts.lost)
+print(traces.counts.recorded, traces.counts.losses)
 """
     running = [begin(script, file, name) for name in "abcd"]
     ends = [process.communicate() for process in running]
@@ -169,7 +169,7 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
 with rag_rerank.recording(file) as traces:
     calls("limited", 30)
 counts = traces.counts
-assert counts.recorded and counts.lost and counts.recorded + counts.lost == 30, counts
+assert counts.recorded and counts.losses and counts.recorded + counts.losses == 30, counts
 print(counts.recorded, counts.last_loss)
 """,
         file,

@@ -13,7 +13,7 @@ STEPS: dict[str, Any] = {
 
 
 def fitted_on(reranker: Reranker, /, **facts: Any) -> Provenance:
-    """Return where a map for a reranker comes from."""
+    """Return the provenance of a map for a reranker."""
     return Provenance(
         **{
             "reranker": reranker.label,

@@ -14,7 +14,7 @@ def ranking_of(
     scale: Scale = "sigmoid",
     degraded: tuple[str, ...] = (),
 ) -> Ranking:
-    """Return a ranking of texts in the order in which they stand, with the ids d1, d2 ..."""
+    """Return a ranking of texts in their order, with the ids d1, d2 ...; texts without a score belong at the end."""
     if scores is None:
         scores = [1 - i / (len(texts) + 1) for i in range(len(texts))]
     metadata = metadata or [{}] * len(texts)

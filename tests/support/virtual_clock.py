@@ -1,8 +1,8 @@
-"""A clock whose time passes only while everybody waits: for threads and for asyncio, and the same run for a seed.
+"""A virtual clock for threads and for asyncio: time passes only while all of them wait, and a seed repeats a run.
 
-Threads that are started through it run one at a time. Whoever sleeps, or waits for futures, hands over to another one
-that can go on, chosen by the seed; when nobody can, time jumps to the next moment at which somebody is to wake. So
-hours of waiting take milliseconds, and no order of events is left to chance.
+Threads that are started through it run one at a time. A thread that sleeps, or waits for futures, hands over to
+another one that can continue; the seed chooses which. If none can, time jumps to the next moment at which one wakes. So
+hours of waiting take milliseconds, and the order of events is reproducible.
 
 >>> clock = VirtualClock(seed=7)
 >>> with clock.running():
@@ -26,15 +26,15 @@ from rag_rerank.execution import clock as execution_clock
 T = TypeVar("T")
 
 REAL = 10.0
-"""Seconds of real time after which something that should have come has not."""
+"""Seconds of real time after which a wait counts as hung."""
 
 
 class Deadlock(AssertionError):
-    """Everybody waits for something that nobody will do."""
+    """All threads wait, and none can ever continue."""
 
 
 class _Parked:
-    """A thread that waits, until something is true or until a moment."""
+    """A thread that waits until a condition holds, or until a time."""
 
     def __init__(self, until: Callable[[], bool], wake: float | None) -> None:
         self.until = until
@@ -44,11 +44,11 @@ class _Parked:
 
 
 class VirtualClock(execution_clock.Clock):
-    """Virtual time, beginning at 0.
+    """Virtual time, starting at 0.
 
     Args:
-        seed: Chooses who goes on, where several can.
-        settle: Called before time jumps; waits for whatever works on threads that are not this clock's.
+        seed: Chooses which thread continues, where several can.
+        settle: Called before time jumps; waits for work on threads that this clock did not start.
     """
 
     def __init__(self, seed: int = 0, settle: Callable[[], object] = lambda: None) -> None:
@@ -88,7 +88,7 @@ class VirtualClock(execution_clock.Clock):
 
     @contextmanager
     def running(self) -> Iterator[VirtualClock]:
-        """Put this clock in place, and at the end let all that was started on it come to its end."""
+        """Use this clock inside the block; at its end, wait for everything that was started on it."""
         with execution_clock.use(self):
             try:
                 yield self
@@ -96,12 +96,12 @@ class VirtualClock(execution_clock.Clock):
                 self.drain()
 
     def drain(self) -> None:
-        """Let time pass until nothing that was started is left."""
+        """Let time pass until all started threads have ended."""
         if self._alive:
             self.park(lambda: self._alive == 0, None)
 
     def park(self, until: Callable[[], bool], wake: float | None) -> None:
-        """Let others go on, until something is true or until a moment."""
+        """Let other threads run until a condition holds, or until a time."""
         me = _Parked(until, wake)
         self._parked.append(me)
         self._hand_over()
@@ -111,7 +111,7 @@ class VirtualClock(execution_clock.Clock):
             raise Deadlock("all threads wait, and nothing will wake one")
 
     def _hand_over(self) -> None:
-        """Let one thread go on: one that can by now, else the first one that wakes."""
+        """Let one thread continue: one that can now, else the first one that wakes."""
         if not (ready := self._ready()):
             self._settle()
             ready = self._ready()
@@ -125,9 +125,9 @@ class VirtualClock(execution_clock.Clock):
                 return
             self._now = max(self._now, min(wakes))
             ready = self._ready()
-        chosen = self._random.choice(ready)
-        self._parked.remove(chosen)
-        chosen.turn.set()
+        one = self._random.choice(ready)
+        self._parked.remove(one)
+        one.turn.set()
 
     def _ready(self) -> list[_Parked]:
         return [one for one in self._parked if (one.wake is not None and one.wake <= self._now) or one.until()]
@@ -136,7 +136,7 @@ class VirtualClock(execution_clock.Clock):
 class VirtualLoop(asyncio.SelectorEventLoop):
     """An event loop on a `VirtualClock`; its worker threads are the clock's.
 
-    What is awaited inside `really` is waited for in real time, in which the clock stands still.
+    Inside `really` it waits in real time, while the virtual time stands still.
     """
 
     def __init__(self, clock: VirtualClock) -> None:
@@ -152,7 +152,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     @contextmanager
     def really(self) -> Iterator[None]:
-        """Let no time pass while something real, such as a socket, is under way."""
+        """Let no virtual time pass while it waits for something real, such as a socket."""
         self.real += 1
         try:
             yield
@@ -160,7 +160,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             self.real -= 1
 
     def settled(self, work: Awaitable[T]) -> T:
-        """Run to the end, and let everything else that was begun end too."""
+        """Run work to its end, and wait for all other tasks too."""
 
         async def whole() -> T:
             try:
@@ -174,23 +174,23 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
 
 class _Selector(selectors.DefaultSelector):
-    """Jumps over waiting."""
+    """Jumps over waits."""
 
     def __init__(self, loop: VirtualLoop) -> None:
         super().__init__()
         self._loop = loop
 
     def select(self, timeout: float | None = None) -> Any:
-        found: list[Any] = super().select(0)
-        if found or (timeout is not None and timeout <= 0):
-            return found
+        events: list[Any] = super().select(0)
+        if events or (timeout is not None and timeout <= 0):
+            return events
         clock = self._loop.clock
         if self._loop.real:
-            clock.park(lambda: True, None)  # others may go on meanwhile
-            found = super().select(REAL)
-            if not found:
+            clock.park(lambda: True, None)  # other threads may run meanwhile
+            events = super().select(REAL)
+            if not events:
                 raise Deadlock(f"nothing has come from a socket within {REAL:g} s")
-            return found
+            return events
         wake = None if timeout is None else clock.now() + timeout
         look = super().select
         clock.park(lambda: bool(look(0)), wake)

@@ -24,22 +24,22 @@ class World:
         query: str = "q",
         **options: Any,
     ) -> Ranking:
-        """Ask by `rerank` or by `arerank`."""
+        """Call `rerank` or `arerank`."""
         if self.loop is None:
             return reranker.rerank(query, candidates, **options)
         return self.loop.run_until_complete(reranker.arerank(query, candidates, **options))
 
     def timed(self, call: Callable[..., Any], *args: Any, **options: Any) -> tuple[Any, float]:
-        """Return what a call gives or raises, and the time it took."""
-        began = self.clock.now()
+        """Return the result or the exception of a call, and its time."""
+        start = self.clock.now()
         try:
-            found = call(*args, **options)
+            outcome = call(*args, **options)
         except Exception as error:
-            found = error
-        return found, self.clock.now() - began
+            outcome = error
+        return outcome, self.clock.now() - start
 
     def settle(self) -> None:
-        """Let everything that was begun come to its end."""
+        """Wait for everything that was started."""
         if self.loop is None:
             self.clock.drain()
         else:
@@ -51,7 +51,7 @@ async def _nothing() -> None:
 
 
 def worlds(mode: str) -> Iterator[World]:
-    """Yield a world of threads (``"sync"``) or of an event loop (``"async"``), and let it come to its end."""
+    """Yield a world of threads (``"sync"``) or of an event loop (``"async"``); wait for all its work at the end."""
     clock = VirtualClock(seed=3)
     with clock.running():
         if mode == "sync":

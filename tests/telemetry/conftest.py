@@ -14,8 +14,8 @@ from opentelemetry.trace import Tracer
 from rag_rerank import telemetry
 
 
-class Begun(SpanProcessor):
-    """Counts the spans that begin."""
+class StartCounter(SpanProcessor):
+    """Counts the spans that start."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -25,13 +25,13 @@ class Begun(SpanProcessor):
 
 
 class Observed:
-    """Keeps what telemetry says, in memory."""
+    """Collects spans and metrics in memory."""
 
     def __init__(self) -> None:
         self._exporter = InMemorySpanExporter()
-        self._begun = Begun()
+        self._starts = StartCounter()
         self.tracers = TracerProvider()
-        self.tracers.add_span_processor(self._begun)
+        self.tracers.add_span_processor(self._starts)
         self.tracers.add_span_processor(SimpleSpanProcessor(self._exporter))
         self._reader = InMemoryMetricReader()
         self.meters = MeterProvider([self._reader])
@@ -41,27 +41,27 @@ class Observed:
 
     @property
     def tracer(self) -> Tracer:
-        """Someone else's tracer: the application's, or that of an HTTP client."""
+        """Another tracer, like that of the application or of an HTTP client."""
         return self.tracers.get_tracer("another")
 
     @property
     def spans(self) -> tuple[ReadableSpan, ...]:
-        """All spans, in the order in which they ended; each that began has ended exactly once."""
+        """All spans, in the order of their ends; each started span must have ended exactly once."""
         spans = self._exporter.get_finished_spans()
-        assert len(spans) == self._begun.count
+        assert len(spans) == self._starts.count
         assert len({span.context.span_id for span in spans}) == len(spans)
         return spans
 
     def span(self, name: str) -> ReadableSpan:
-        [found] = [span for span in self.spans if span.name == name]
-        return found
+        [match] = [span for span in self.spans if span.name == name]
+        return match
 
     def attributes(self, name: str) -> dict[str, Any]:
         return dict(self.span(name).attributes or {})
 
     @property
     def parents(self) -> dict[str, str | None]:
-        """The name of the span around each span."""
+        """Name of each span -> name of its parent."""
         names = {span.context.span_id: span.name for span in self.spans}
         return {span.name: None if span.parent is None else names[span.parent.span_id] for span in self.spans}
 
@@ -71,17 +71,17 @@ class Observed:
         return [point for m in metrics if m.name == metric for point in m.data.data_points]
 
     def values(self, metric: str, *by: str) -> dict[Any, Any]:
-        """The sums of a metric by the values of attributes."""
+        """Return the sums of a metric by the values of attributes."""
         points = self.points(metric)
-        found: dict[Any, Any] = {}
+        sums: dict[Any, Any] = {}
         for point in points:
             key = tuple(point.attributes.get(f"rag_rerank.{name}") for name in by)
-            found[key] = found.get(key, 0) + (point.sum if hasattr(point, "sum") else point.value)
-        return found
+            sums[key] = sums.get(key, 0) + (point.sum if hasattr(point, "sum") else point.value)
+        return sums
 
     @property
     def everything(self) -> str:
-        """All that was told, as one text to search in."""
+        """All spans and metrics as one text to search in."""
         spans = "".join(span.to_json() for span in self.spans)
         data = self._reader.get_metrics_data()
         return spans + (data.to_json() if data else "")

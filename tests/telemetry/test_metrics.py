@@ -1,4 +1,4 @@
-"""Metrics: what is counted, once, and by which attributes."""
+"""Metrics: what is counted, and with which attributes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from rag_rerank.testing import ScriptedReranker
 
 
 class Billed(ScriptedReranker):
-    """Sends a bill: tokens that were counted, and a guess of what they cost."""
+    """Returns a usage: counted tokens, and an estimated cost."""
 
     def score(self, query: str, texts: Sequence[str]) -> Scores:
         scores = super().score(query, texts)
@@ -85,7 +85,7 @@ def test_what_a_failed_call_had_sent_is_counted(observed: Any, world: Any) -> No
     assert observed.values("rag_rerank.texts", "cached")[(False,)] == 100
 
 
-def test_scores_from_a_cache_can_be_told_apart(observed: Any) -> None:
+def test_scores_from_a_cache_are_counted_apart(observed: Any) -> None:
     observed.instrument()
     cached = Cached(reranker=ScriptedReranker(name="r"))
     cached.rerank("q", ["x", "y"])

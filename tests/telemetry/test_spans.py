@@ -1,4 +1,4 @@
-"""Spans: what they say, how they hang together, and what they never say."""
+"""Spans: their attributes, their parents, and what is never in them."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ SECRET = "text-that-nobody-may-read"
 
 @dataclass(frozen=True, kw_only=True)
 class Billed(PointwiseReranker):
-    """A provider's reranker that reads texts in part and sends a bill; raises what it is told to."""
+    """Like a provider: reads texts in part, and returns a usage with a cost; or raises an error."""
 
     kind: ClassVar[str] = "billed"
     model: str = "m-1"
@@ -120,25 +120,25 @@ async def test_a_call_is_one_reranker_span_with_the_names_of_openinference(obser
     assert span.status.status_code is StatusCode.UNSET and span.instrumentation_scope.name == "rag_rerank"
 
 
-def test_texts_query_and_metadata_are_told_with_consent_only(observed: Any) -> None:
+def test_texts_query_and_metadata_are_in_spans_with_texts_only(observed: Any) -> None:
     candidates = [Candidate("d", SECRET, metadata={"source": "s-1", "tuple": ("keys", 1)})]
-    observed.instrument(gen_ai=True, tags=("tenant",))
+    observed.instrument(tags=("tenant",))
     with tagged(tenant="t", user="user-that-nobody-may-know"):
         Cascade(stages=(Stage(reranker=scripted("a")), Stage(reranker=Billed()))).rerank(QUERY, candidates)
-    for told in (QUERY, SECRET, "s-1", "user-that-nobody-may-know"):
-        assert told not in observed.everything
+    for secret in (QUERY, SECRET, "s-1", "user-that-nobody-may-know"):
+        assert secret not in observed.everything
     observed.instrument(texts=True)
     Billed().rerank(QUERY, candidates, top_k=1)
-    said = dict(observed.spans[-1].attributes)
-    assert said[RerankerAttributes.RERANKER_QUERY] == said[SpanAttributes.INPUT_VALUE] == QUERY
-    assert said[SpanAttributes.INPUT_MIME_TYPE] == OpenInferenceMimeTypeValues.TEXT.value
+    attributes = dict(observed.spans[-1].attributes)
+    assert attributes[RerankerAttributes.RERANKER_QUERY] == attributes[SpanAttributes.INPUT_VALUE] == QUERY
+    assert attributes[SpanAttributes.INPUT_MIME_TYPE] == OpenInferenceMimeTypeValues.TEXT.value
     for way in (RerankerAttributes.RERANKER_INPUT_DOCUMENTS, RerankerAttributes.RERANKER_OUTPUT_DOCUMENTS):
-        assert said[document(way, 0, DocumentAttributes.DOCUMENT_CONTENT)] == SECRET
-        metadata = json.loads(said[document(way, 0, DocumentAttributes.DOCUMENT_METADATA)])
+        assert attributes[document(way, 0, DocumentAttributes.DOCUMENT_CONTENT)] == SECRET
+        metadata = json.loads(attributes[document(way, 0, DocumentAttributes.DOCUMENT_METADATA)])
         assert metadata == {"source": "s-1", "tuple": ["keys", 1]}
 
 
-def test_texts_that_no_exporter_could_encode_are_mended(observed: Any) -> None:
+def test_texts_that_no_exporter_could_encode_are_repaired(observed: Any) -> None:
     observed.instrument(texts=True)
     scripted("r").rerank("q \ud800", [Candidate("d\udfff", "t \udc80")])
     assert all(value.encode() for value in observed.attributes("rerank r").values() if isinstance(value, str))
@@ -146,19 +146,18 @@ def test_texts_that_no_exporter_could_encode_are_mended(observed: Any) -> None:
 
 
 def test_documents_beyond_the_bound_are_counted(observed: Any) -> None:
-    observed.instrument(max_documents=2, gen_ai=True)
+    observed.instrument(max_documents=2)
     scripted("r").rerank("q", ["a", "b", "c", "d", "e"], top_k=3)
-    said = observed.attributes("rerank r")
-    assert sorted(name for name in said if name.endswith("document.id")) == [
+    attributes = observed.attributes("rerank r")
+    assert sorted(name for name in attributes if name.endswith("document.id")) == [
         f"reranker.{way}_documents.{i}.document.id" for way in ("input", "output") for i in (0, 1)
     ]
-    assert said["rag_rerank.input_documents.not_listed"] == 3
-    assert said["rag_rerank.output_documents.not_listed"] == 1
-    assert said["gen_ai.rerank.scores"] == (0.0, 0.0)
+    assert attributes["rag_rerank.input_documents.not_listed"] == 3
+    assert attributes["rag_rerank.output_documents.not_listed"] == 1
 
 
 def test_what_an_sdk_keeps_by_default_is_enough_for_everything(observed: Any) -> None:
-    observed.instrument(texts=True, gen_ai=True, tags=("tenant",))
+    observed.instrument(texts=True, tags=("tenant",))
     many = [Candidate(f"d{i}", "text", 1.0, {"n": i}) for i in range(50)]
     with tagged(tenant="t"):
         Billed().rerank("q", many, top_k=20)
@@ -209,7 +208,7 @@ async def test_steps_inside_hang_below_and_only_the_users_call_is_a_reranker(obs
     assert root["rag_rerank.degraded"] == ("spare answered in place of limited (RateLimited)",)
 
 
-def test_the_span_is_the_current_one_for_whoever_traces_requests(observed: Any) -> None:
+def test_the_span_is_the_current_one_for_traced_requests(observed: Any) -> None:
     class Requesting(ScriptedReranker):
         def score(self, query: str, texts: Sequence[str]) -> Scores:
             with observed.tracer.start_as_current_span("POST"):
@@ -221,7 +220,7 @@ def test_the_span_is_the_current_one_for_whoever_traces_requests(observed: Any) 
     assert not trace.get_current_span().get_span_context().is_valid
 
 
-def test_of_an_error_that_is_not_ours_only_the_class_is_told(observed: Any) -> None:
+def test_of_a_foreign_error_only_the_class_is_in_the_span(observed: Any) -> None:
     observed.instrument()
     with pytest.raises(ZeroDivisionError):
         Billed(error=ZeroDivisionError(f"{SECRET} sk-key")).rerank("q", ["a"])
@@ -240,13 +239,13 @@ def test_of_an_error_that_is_not_ours_only_the_class_is_told(observed: Any) -> N
     assert SECRET not in observed.everything and "sk-key" not in observed.everything
 
 
-def test_a_call_that_fails_says_what_it_was_given(observed: Any) -> None:
-    observed.instrument(gen_ai=True)
+def test_a_failed_call_has_its_input_documents(observed: Any) -> None:
+    observed.instrument()
     with pytest.raises(AllFailed):
         Fallback(members=(Billed(error=RateLimited("no")), Billed(error=RateLimited("no")))).rerank("q", ["a"])
-    said = dict(observed.spans[-1].attributes)
-    assert said["reranker.input_documents.0.document.id"] == "0" and said["error.type"] == "AllFailed"
-    assert not [name for name in said if name.startswith("reranker.output") or name == "rag_rerank.scale"]
+    attributes = dict(observed.spans[-1].attributes)
+    assert attributes["reranker.input_documents.0.document.id"] == "0" and attributes["error.type"] == "AllFailed"
+    assert not [name for name in attributes if name.startswith("reranker.output") or name == "rag_rerank.scale"]
 
 
 def test_a_hedge_that_lost_ends_its_span_once_however_late(observed: Any, world: Any, caplog: Any) -> None:
@@ -263,16 +262,16 @@ def test_a_hedge_that_lost_ends_its_span_once_however_late(observed: Any, world:
 
 async def test_a_cancelled_call_ends_its_spans(observed: Any, caplog: Any) -> None:
     observed.instrument()
-    begun = asyncio.Event()
+    started = asyncio.Event()
 
     class Waiting(ScriptedReranker):
         async def ascore(self, query: str, texts: Sequence[str]) -> Scores:
-            begun.set()
+            started.set()
             await asyncio.Event().wait()
             raise AssertionError
 
     call = asyncio.ensure_future(Cascade(stages=(Stage(reranker=Waiting(name="w")),)).arerank("q", ["a"]))
-    await begun.wait()
+    await started.wait()
     call.cancel()
     with pytest.raises(asyncio.CancelledError):
         await call
@@ -309,7 +308,7 @@ def test_a_call_that_is_closed_in_another_context_ends_its_span_in_silence(obser
 async def test_calls_side_by_side_do_not_mix(observed: Any) -> None:
     observed.instrument()
 
-    def asked(n: int) -> None:
+    def rank_in_thread(n: int) -> None:
         with observed.tracer.start_as_current_span(f"thread {n}"):
             Cascade(name=f"c{n}", stages=(Stage(reranker=scripted(f"leaf {n}")),)).rerank("q", ["a"])
 
@@ -318,7 +317,7 @@ async def test_calls_side_by_side_do_not_mix(observed: Any) -> None:
             await Cascade(name=f"c{n}", stages=(Stage(reranker=scripted(f"leaf {n}")),)).arerank("q", ["a"])
 
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(asked, range(30)))
+        list(pool.map(rank_in_thread, range(30)))
     await asyncio.gather(*map(aasked, range(30, 60)))
     for n in range(60):
         assert observed.parents[f"rerank leaf {n}"] == f"rerank c{n}"
@@ -343,22 +342,7 @@ def test_a_shadow_hangs_below_the_call_and_is_no_second_reranking(observed: Any)
     assert [span.name for span in observed.spans if span.attributes[KIND] == RERANKER] == ["rerank shadow(live)"]
 
 
-def test_gen_ai_names_are_told_where_they_are_asked_for(observed: Any) -> None:
-    Billed().rerank("q", ["a", "b"])
-    observed.instrument(gen_ai=True)
-    Billed().rerank("q", ["a", "b"], top_k=1)
-    said = {name: value for name, value in observed.attributes("rerank billed:m-1").items() if "gen_ai" in name}
-    assert said == {
-        "gen_ai.operation.name": "rerank",
-        "gen_ai.request.model": "m-1",
-        "gen_ai.rerank.candidate.count": 2,
-        "gen_ai.rerank.top_n": 1,
-        "gen_ai.rerank.scores": (0.5,),
-        "gen_ai.usage.input_tokens": 40,
-    }
-
-
-def test_how_many_texts_were_cut_is_told_where_it_is_known(observed: Any) -> None:
+def test_the_number_of_truncated_texts_is_there_where_it_is_known(observed: Any) -> None:
     @dataclass(frozen=True, kw_only=True)
     class Cutting(ScriptedReranker):
         def score(self, query: str, texts: Sequence[str]) -> Scores:
@@ -418,14 +402,14 @@ def test_a_span_that_is_not_sampled_costs_no_attributes(observed: Any, monkeypat
 
     from rag_rerank.telemetry import spans
 
-    monkeypatch.setattr(spans, "facts", lambda *_: pytest.fail("nobody records this"))
+    monkeypatch.setattr(spans, "outcome_attributes", lambda *_: pytest.fail("nobody records this"))
     telemetry.instrument(tracer_provider=TracerProvider(sampler=ALWAYS_OFF), meter_provider=observed.meters)
     assert len(scripted("r").rerank("q", ["a"])) == 1
 
 
-@pytest.mark.parametrize("broken", ["start_span", "on_end", "attributes"])
+@pytest.mark.parametrize("part", ["start_span", "on_end", "attributes"])
 def test_what_fails_in_tracing_does_not_reach_the_call(
-    observed: Any, monkeypatch: pytest.MonkeyPatch, caplog: Any, broken: str
+    observed: Any, monkeypatch: pytest.MonkeyPatch, caplog: Any, part: str
 ) -> None:
     from opentelemetry.sdk import trace as sdk
 
@@ -434,11 +418,11 @@ def test_what_fails_in_tracing_does_not_reach_the_call(
     def fails(*_: Any, **__: Any) -> Any:
         raise RuntimeError("tracing is broken")
 
-    if broken == "attributes":
-        monkeypatch.setattr(spans, "facts", fails)
+    if part == "attributes":
+        monkeypatch.setattr(spans, "outcome_attributes", fails)
     else:
-        owner = sdk.Tracer if broken == "start_span" else type(observed.tracers._active_span_processor)
-        monkeypatch.setattr(owner, broken, fails)
+        owner = sdk.Tracer if part == "start_span" else type(observed.tracers._active_span_processor)
+        monkeypatch.setattr(owner, part, fails)
     observed.instrument()
     with caplog.at_level(logging.ERROR, "rag_rerank"):
         ranking = scripted("r", by_text={"b": 1.0}).rerank("q", ["a", "b"])
@@ -446,5 +430,5 @@ def test_what_fails_in_tracing_does_not_reach_the_call(
     assert [record.message for record in caplog.records] == ["an observer of calls raised"]
     assert not trace.get_current_span().get_span_context().is_valid
     assert observed.values("rag_rerank.candidates") == {(): 2}
-    if broken == "attributes":
+    if part == "attributes":
         assert observed.attributes("rerank r") == {KIND: RERANKER}

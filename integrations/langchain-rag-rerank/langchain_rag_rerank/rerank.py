@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 
 class RerankInput(TypedDict):
-    """What ``RagRerank.as_runnable()`` takes."""
+    """The input of ``RagRerank.as_runnable()``."""
 
     documents: Sequence[Document]
     query: str
@@ -26,29 +26,27 @@ class RerankInput(TypedDict):
 class RagRerank(BaseDocumentCompressor):
     """Orders documents by their relevance to the query.
 
-    The documents that come out are copies of those that went in, of the same class and with the same id. Their
-    metadata (a shallow copy) says what the reranker found: ``relevance_score`` and, because a score means nothing
-    without it, ``relevance_score_scale``. A document that was not scored (blank, or stopped in an early stage of a
-    cascade) stands behind all others with the score ``None``; one that a cascade's ``border_only`` stage found surely
-    in stands before them, also with ``None``.
+    It returns copies of the documents, of the same class and with the same id. Their metadata (a shallow copy) has
+    ``relevance_score`` and, because a score means nothing without it, ``relevance_score_scale``. A document without a
+    score (blank, or stopped in an early stage of a cascade) stands behind all others, with the score ``None``.
 
     Args:
         reranker: A name (``"embedded"``, ``"cohere:rerank-v3.5"``), a config mapping, the path of a config file, or
             a ``rag_rerank.Reranker``.
         top_n: How many documents to return; ``None`` for all. With ``context``: how many it chooses from.
-        context: Which documents go on to the LLM: a ``rag_rerank.Packing``, or a mapping of its options
-            (``{"max_tokens": 3000, "tokenizer": "o200k_base", "duplicates": 0.8}``). A document that is made of
-            neighbours is a copy of the best one; its metadata has their ids under ``merged_ids``. One that was trimmed
-            has the first and last character that are left under ``trimmed``.
-        score_key: Metadata key of the score, and with ``_scale`` behind it of the scale; ``None`` writes neither.
-        on_context: Called with the ``rag_rerank.Context`` of each call, which says why documents are not in it. Not
-            serialised.
+        context: Which documents go to the LLM: a ``rag_rerank.Packing``, or a mapping of its options
+            (``{"max_tokens": 3000, "tokenizer": "o200k_base", "duplicates": 0.8}``). Merged neighbours become a copy
+            of the best one, with the ids of all in the metadata under ``merged_ids``. A trimmed document has the first
+            and last character that are left under ``trimmed``.
+        score_key: Metadata key of the score; with ``_scale`` behind it, that of the scale. ``None`` writes neither.
+        on_context: Called with the ``rag_rerank.Context`` of each call, which has the documents that were left out,
+            with reasons. Not serialised.
         on_ranking: Called with the ``rag_rerank.Ranking`` of each call, which has the trace, usage, coverage and
-            degradations. A hit's id is the document's position among the incoming documents. Not serialised.
+            degradations. A hit's id is the document's position in the input. Not serialised.
 
     Raises:
-        ConfigError: ``reranker`` names or describes nothing that can be built, or an option of ``context`` is wrong.
-        ValidationError: Some other option is unknown or has a wrong value.
+        ConfigError: ``reranker`` cannot be built, or an option of ``context`` is wrong.
+        ValidationError: Another option is unknown or has a wrong value.
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid", hide_input_in_errors=True)
@@ -61,7 +59,7 @@ class RagRerank(BaseDocumentCompressor):
     on_ranking: Callable[[Ranking], None] | None = Field(default=None, exclude=True, repr=False)
 
     def __init__(self, reranker: Spec, **options: Any) -> None:
-        # built before pydantic looks, so that a wrong config is a ConfigError and no error quotes a key in it
+        # built before pydantic validates, so that a wrong config is a ConfigError, and no error quotes an API key
         if isinstance(options.get("context"), Mapping):
             options["context"] = Packing.from_dict(options["context"], path="context")
         super().__init__(**options | {"reranker": build(reranker)})
@@ -83,22 +81,22 @@ class RagRerank(BaseDocumentCompressor):
         return await self.as_runnable().ainvoke({"documents": documents, "query": query}, {"callbacks": callbacks})
 
     def as_runnable(self) -> Runnable[RerankInput, list[Document]]:
-        """Return the same as a link of a chain: ``{"documents": retriever, "query": ...} | rerank.as_runnable()``."""
+        """Return the same as a step of a chain: ``{"documents": retriever, "query": ...} | rerank.as_runnable()``."""
         return RunnableLambda(self._rerank, afunc=self._arerank, name="rag_rerank")
 
     def _rerank(self, request: RerankInput) -> list[Document]:
         documents = request["documents"]
         ranking = self.reranker.rerank(request["query"], _candidates(documents), top_k=self.top_n)
-        return self._told(documents, ranking, None if self.context is None else _packed(self.context, ranking))
+        return self._results(documents, ranking, None if self.context is None else _pack(self.context, ranking))
 
     async def _arerank(self, request: RerankInput) -> list[Document]:
         documents = request["documents"]
         ranking = await self.reranker.arerank(request["query"], _candidates(documents), top_k=self.top_n)
-        context = None if self.context is None else await asyncio.to_thread(_packed, self.context, ranking)
-        return self._told(documents, ranking, context)
+        context = None if self.context is None else await asyncio.to_thread(_pack, self.context, ranking)
+        return self._results(documents, ranking, context)
 
-    def _told(self, documents: Sequence[Document], ranking: Ranking, context: Context | None) -> list[Document]:
-        """Return the documents that come out, and tell what they have no place to say."""
+    def _results(self, documents: Sequence[Document], ranking: Ranking, context: Context | None) -> list[Document]:
+        """Return the resulting documents; log and pass to the hooks what documents cannot carry."""
         for reason in ranking.degraded:
             logger.warning("degraded ranking: %s", reason)
         if self.on_ranking is not None:
@@ -113,17 +111,17 @@ class RagRerank(BaseDocumentCompressor):
 
     def _document(self, documents: Sequence[Document], piece: Piece, ranking: Ranking) -> Document:
         best = documents[int(piece.best.id)]
-        marks: dict[str, Any] = {}
+        extra: dict[str, Any] = {}
         if self.score_key is not None:
-            marks = {self.score_key: piece.best.score, f"{self.score_key}_scale": ranking.scale}
+            extra = {self.score_key: piece.best.score, f"{self.score_key}_scale": ranking.scale}
         if len(piece.hits) > 1:
-            marks["merged_ids"] = [documents[int(hit.id)].id for hit in piece.hits]
+            extra["merged_ids"] = [documents[int(hit.id)].id for hit in piece.hits]
         if piece.trimmed is not None:
-            marks["trimmed"] = list(piece.trimmed)
-        return best.model_copy(update={"page_content": piece.text, "metadata": {**best.metadata, **marks}})
+            extra["trimmed"] = list(piece.trimmed)
+        return best.model_copy(update={"page_content": piece.text, "metadata": {**best.metadata, **extra}})
 
 
-def _packed(packing: Packing, ranking: Ranking) -> Context:
+def _pack(packing: Packing, ranking: Ranking) -> Context:
     try:
         return packing.pack(ranking)
     except ConfigError as error:
@@ -131,7 +129,7 @@ def _packed(packing: Packing, ranking: Ranking) -> Context:
 
 
 def _candidates(documents: Sequence[Document]) -> list[Candidate]:
-    """Give each document its position as id, because ids may be absent or come twice."""
+    """Give each document its position as id, because ids may be absent or not unique."""
     return [
         Candidate(str(position), document.page_content, metadata=document.metadata)
         for position, document in enumerate(documents)

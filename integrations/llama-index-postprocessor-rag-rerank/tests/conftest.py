@@ -45,8 +45,8 @@ def _scores(texts: Sequence[str]) -> Scores:
 @pytest.fixture
 def remote(monkeypatch: pytest.MonkeyPatch) -> type[RemoteReranker]:
     """Return a registered class of the kind of an API backend."""
-    known = registry.resolve
-    monkeypatch.setattr(registry, "resolve", lambda name: RemoteReranker if name == "remote" else known(name))
+    resolve = registry.resolve
+    monkeypatch.setattr(registry, "resolve", lambda name: RemoteReranker if name == "remote" else resolve(name))
     return RemoteReranker
 
 

@@ -20,7 +20,7 @@ QUERY = "how deep is Lake Garda?"
 TEXT = "Lake Garda is in Italy. It is 346 metres deep. Sirmione lies on its southern shore."
 
 
-def found(**node: Any) -> list[NodeWithScore]:
+def chunks(**node: Any) -> list[NodeWithScore]:
     """Return three chunks, the first and the last of one page with an overlap."""
     chunks = ((TEXT[24:47], "garda", 24), ("K2 is 8,611 metres high.", "k2", 0), (TEXT[:30], "garda", 0))
     return [
@@ -41,25 +41,25 @@ def read(nodes: list[NodeWithScore]) -> str:
 
 
 def test_the_budget_counts_what_the_llm_reads_metadata_included() -> None:
-    heard: list[Context] = []
-    nodes = found(excluded_llm_metadata_keys=["start"])
+    contexts: list[Context] = []
+    nodes = chunks(excluded_llm_metadata_keys=["start"])
     before = copy.deepcopy(nodes)
-    out = rerank(context={"max_tokens": 71, "tokenizer": len}, on_context=heard.append).postprocess_nodes(
+    out = rerank(context={"max_tokens": 71, "tokenizer": len}, on_context=contexts.append).postprocess_nodes(
         nodes, query_str=QUERY
     )
     assert nodes == before
     assert [node.node for node in out] == [nodes[0].node, nodes[1].node]
     assert [id(node.node) for node in out] == [id(nodes[0].node), id(nodes[1].node)]
     assert out[0].score == 1.0
-    assert read(out) == heard[0].text
-    assert len(read(out)) == heard[0].tokens == 71
-    assert [(drop.hit.id, drop.reason) for drop in heard[0].dropped] == [("2", "max_tokens")]
+    assert read(out) == contexts[0].text
+    assert len(read(out)) == contexts[0].tokens == 71
+    assert [(drop.hit.id, drop.reason) for drop in contexts[0].dropped] == [("2", "max_tokens")]
 
 
 async def test_async_gives_what_sync_gives(events: list[Any]) -> None:
     packing = rerank(context=Packing(max_tokens=90, tokenizer=len, trim="sentences"))
-    out = packing.postprocess_nodes(found(), query_str=QUERY)
-    assert await packing.apostprocess_nodes(found(), query_str=QUERY) == out
+    out = packing.postprocess_nodes(chunks(), query_str=QUERY)
+    assert await packing.apostprocess_nodes(chunks(), query_str=QUERY) == out
     first, second = (event.tags for event in events if event.class_name() == "ReRankEndEvent")
     assert [drop["reason"] for drop in first["dropped"]] == [drop["reason"] for drop in second["dropped"]]
     assert json.loads(json.dumps(first)) == first
@@ -67,7 +67,7 @@ async def test_async_gives_what_sync_gives(events: list[Any]) -> None:
 
 def test_neighbours_become_one_node_that_names_them_and_shows_the_llm_the_text_alone() -> None:
     context = Packing(merge="characters", source="page", position="start")
-    out = rerank(context=context).postprocess_nodes(found(), query_str=QUERY)
+    out = rerank(context=context).postprocess_nodes(chunks(), query_str=QUERY)
     assert read(out[:1]) == out[0].text == TEXT[:47]
     assert (out[0].node_id, out[0].metadata) == (
         "node-0",
@@ -88,24 +88,24 @@ def test_a_trimmed_node_says_which_characters_are_left_and_the_original_stays(ki
     assert (node.get_content(), node.metadata) == (TEXT, {})
 
 
-def test_a_node_without_text_is_left_out_and_told() -> None:
-    heard: list[Context] = []
+def test_a_node_without_text_is_left_out_and_reported() -> None:
+    contexts: list[Context] = []
     image = NodeWithScore(node=ImageNode(image_url="http://127.0.0.1/x.png", metadata={"file": "x.png"}))
-    out = rerank(context={}, on_context=heard.append).postprocess_nodes([image, *found()], query_str=QUERY)
+    out = rerank(context={}, on_context=contexts.append).postprocess_nodes([image, *chunks()], query_str=QUERY)
     assert len(out) == 3
-    assert [(drop.hit.id, drop.reason) for drop in heard[0].dropped] == [("0", "blank")]
+    assert [(drop.hit.id, drop.reason) for drop in contexts[0].dropped] == [("0", "blank")]
 
 
 def test_top_n_is_how_many_the_context_chooses_from() -> None:
     out = rerank(top_n=2, context={"per_source": 1, "source": "page"}).postprocess_nodes(
-        [found()[0], found()[2], found()[1]], query_str=QUERY
+        [chunks()[0], chunks()[2], chunks()[1]], query_str=QUERY
     )
     assert [node.node_id for node in out] == ["node-0"]
 
 
 def test_a_threshold_that_was_not_applied_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     context = {"min_score": 0.5, "min_score_scale": "sigmoid"}
-    assert len(RagRerank("lexical", context=context).postprocess_nodes(found(), query_str=QUERY)) == 3
+    assert len(RagRerank("lexical", context=context).postprocess_nodes(chunks(), query_str=QUERY)) == 3
     assert "context: min_score=0.5 was not applied: it was written for sigmoid scores" in caplog.text
 
 
@@ -120,7 +120,7 @@ def test_it_round_trips_with_its_options() -> None:
 
 def test_a_function_works_but_is_not_serialised_as_something_else() -> None:
     packing = RagRerank("lexical", context=Packing(max_tokens=50, tokenizer=lambda text: len(text)))
-    assert len(copy.deepcopy(packing).postprocess_nodes(found(), query_str=QUERY)) == 1
+    assert len(copy.deepcopy(packing).postprocess_nodes(chunks(), query_str=QUERY)) == 1
     for way in (packing.to_dict, packing.to_json, lambda: pickle.dumps(packing)):
         with pytest.raises(ConfigError, match="live object"):
             way()
@@ -133,20 +133,20 @@ def test_a_wrong_option_is_the_librarys_own_error() -> None:
         RagRerank("lexical", context=3)
 
 
-def test_duplicates_are_told_by_the_text_and_not_by_the_metadata_around_it() -> None:
+def test_duplicates_are_found_by_the_text_and_not_by_the_metadata() -> None:
     """Metadata would hide that two copies are one, and make all short chunks of one file alike."""
-    heard: list[Context] = []
+    contexts: list[Context] = []
     title = "a long title that all chunks of this file have in common, whatever it is that they say themselves"
     texts = ("K2 is high.", "Garda is deep.", "K2  is high.")
     nodes = [NodeWithScore(node=TextNode(text=t, metadata={"title": title, "page": i})) for i, t in enumerate(texts)]
     for duplicates in ("exact", 0.6):
-        out = rerank(context={"duplicates": duplicates}, on_context=heard.append).postprocess_nodes(
+        out = rerank(context={"duplicates": duplicates}, on_context=contexts.append).postprocess_nodes(
             nodes, query_str=QUERY
         )
         assert [node.node for node in out] == [node.node for node in nodes[:2]]
-        assert [(drop.hit.id, drop.duplicate_of) for drop in heard[-1].dropped] == [("2", "0")]
-    assert read(out) == heard[-1].text
-    assert title in heard[-1].text
+        assert [(drop.hit.id, drop.duplicate_of) for drop in contexts[-1].dropped] == [("2", "0")]
+    assert read(out) == contexts[-1].text
+    assert title in contexts[-1].text
 
 
 def test_neighbours_that_the_hosts_splitter_made_are_merged_by_the_places_that_it_set() -> None:
@@ -162,6 +162,6 @@ def test_neighbours_that_the_hosts_splitter_made_are_merged_by_the_places_that_i
 
 
 def test_a_tokenizer_that_raises_is_named_with_its_place() -> None:
-    broken = {"max_tokens": 9, "tokenizer": lambda text: 1 // 0}
+    options = {"max_tokens": 9, "tokenizer": lambda text: 1 // 0}
     with pytest.raises(ConfigError, match=r"^context\.tokenizer: the function raised ZeroDivisionError"):
-        rerank(context=broken).postprocess_nodes(found(), query_str=QUERY)
+        rerank(context=options).postprocess_nodes(chunks(), query_str=QUERY)

@@ -39,7 +39,7 @@ QUERY = "how warm must a bearded dragon be kept?"
 TEXTS = ("Cranes migrate in autumn.", "A dragon wants shade at noon.", "A bearded dragon must be kept warm.")
 
 
-def found(*texts: str) -> list[NodeWithScore]:
+def nodes_of(*texts: str) -> list[NodeWithScore]:
     """Return nodes as a first stage gives them: with falling scores of its own."""
     return [NodeWithScore(node=TextNode(text=text), score=0.9 - i / 10) for i, text in enumerate(texts)]
 
@@ -58,7 +58,7 @@ def test_class() -> None:
 
 
 def test_the_most_relevant_node_comes_first_with_a_plain_float_of_the_new_scale() -> None:
-    ranked = RagRerank("lexical").postprocess_nodes(found(*TEXTS), query_str=QUERY)
+    ranked = RagRerank("lexical").postprocess_nodes(nodes_of(*TEXTS), query_str=QUERY)
     assert order(ranked) == [TEXTS[2], TEXTS[1], TEXTS[0]]
     expected = rag_rerank.build("lexical").rerank(QUERY, TEXTS)
     assert [node.score for node in ranked] == [hit.score for hit in expected]
@@ -68,35 +68,35 @@ def test_the_most_relevant_node_comes_first_with_a_plain_float_of_the_new_scale(
 
 async def test_async_gives_what_sync_gives() -> None:
     rerank = RagRerank("lexical", top_n=2)
-    nodes = found(*TEXTS)
+    nodes = nodes_of(*TEXTS)
     assert await rerank.apostprocess_nodes(nodes, query_str=QUERY) == rerank.postprocess_nodes(nodes, query_str=QUERY)
 
 
 async def test_async_is_native(remote: Any) -> None:
-    ranked = await RagRerank(remote()).apostprocess_nodes(found("longer", "short"), query_str=QUERY)
+    ranked = await RagRerank(remote()).apostprocess_nodes(nodes_of("longer", "short"), query_str=QUERY)
     assert order(ranked) == ["short", "longer"]
 
 
 @pytest.mark.parametrize(("top_n", "count"), [(None, 3), (1, 1), (3, 3), (99, 3)])
 def test_top_n_is_how_many_come_back(top_n: int | None, count: int) -> None:
-    ranked = RagRerank("lexical", top_n=top_n).postprocess_nodes(found(*TEXTS), query_str=QUERY)
+    ranked = RagRerank("lexical", top_n=top_n).postprocess_nodes(nodes_of(*TEXTS), query_str=QUERY)
     assert order(ranked) == [TEXTS[2], TEXTS[1], TEXTS[0]][:count]
 
 
 def test_a_missing_query_is_the_hosts_own_error() -> None:
-    for nodes in (found(*TEXTS), []):
+    for nodes in (nodes_of(*TEXTS), []):
         with pytest.raises(ValueError, match=r"^Missing query bundle in extra info\.$"):
             RagRerank("lexical").postprocess_nodes(nodes)
 
 
 async def test_a_missing_query_is_the_hosts_own_error_in_async_too() -> None:
     with pytest.raises(ValueError, match=r"^Missing query bundle in extra info\.$"):
-        await RagRerank("lexical").apostprocess_nodes(found(*TEXTS))
+        await RagRerank("lexical").apostprocess_nodes(nodes_of(*TEXTS))
 
 
 def test_a_blank_query_is_an_input_error() -> None:
     with pytest.raises(InputError, match="query is blank"):
-        RagRerank("lexical").postprocess_nodes(found(*TEXTS), query_str=" ")
+        RagRerank("lexical").postprocess_nodes(nodes_of(*TEXTS), query_str=" ")
 
 
 async def test_no_nodes_give_no_nodes_without_a_call_or_an_event(events: list[Any]) -> None:
@@ -169,7 +169,7 @@ def test_nodes_without_text_are_not_sent_and_stand_last_in_their_order_without_a
     image = ImageNode(image_url="http://127.0.0.1/x.png", metadata={"file": "x.png"})
     picture = Node(image_resource=MediaResource(data=b"pixels"))
     blank = TextNode(text=" \n")
-    nodes = [NodeWithScore(node=node, score=0.9) for node in (image, picture, blank)] + found(*TEXTS)
+    nodes = [NodeWithScore(node=node, score=0.9) for node in (image, picture, blank)] + nodes_of(*TEXTS)
     reranker = ScriptedReranker(by_text={TEXTS[1]: 2.0, TEXTS[2]: 1.0})
     ranked = RagRerank(reranker).postprocess_nodes(nodes, query_str=QUERY)
     assert reranker.calls == [(QUERY, TEXTS)]
@@ -187,7 +187,7 @@ def test_only_nodes_without_text_come_back_as_they_stood() -> None:
 
 def test_nodes_that_stopped_in_an_early_stage_follow_without_a_score() -> None:
     cascade = Cascade(stages=(Stage(reranker=build("lexical")), Stage(reranker=ScriptedReranker(default=3), depth=1)))
-    ranked = RagRerank(cascade).postprocess_nodes(found(*TEXTS), query_str=QUERY)
+    ranked = RagRerank(cascade).postprocess_nodes(nodes_of(*TEXTS), query_str=QUERY)
     assert [(node.get_content(), node.score) for node in ranked] == [
         (TEXTS[2], 3.0),
         (TEXTS[1], None),
@@ -196,7 +196,7 @@ def test_nodes_that_stopped_in_an_early_stage_follow_without_a_score() -> None:
 
 
 def test_a_first_stage_score_that_is_not_a_number_does_no_harm() -> None:
-    nodes = found(*TEXTS)
+    nodes = nodes_of(*TEXTS)
     nodes[0].score, nodes[1].score = math.nan, math.inf
     assert order(RagRerank("lexical").postprocess_nodes(nodes, query_str=QUERY))[0] == TEXTS[2]
 
@@ -208,8 +208,8 @@ def test_a_name_a_mapping_a_file_and_a_reranker_make_the_same(tmp_path: Path) ->
     file = tmp_path / "rerank.yaml"
     file.write_text("type: lexical\nk1: 1.5\n")
     config = {"type": "lexical", "k1": 1.5}
-    made = [RagRerank(spec).reranker for spec in (config, file, str(file), build(config))]
-    assert made == [build(config)] * 4
+    rerankers = [RagRerank(spec).reranker for spec in (config, file, str(file), build(config))]
+    assert rerankers == [build(config)] * 4
     assert RagRerank("lexical").reranker == RagRerank(reranker="lexical").reranker == build("lexical")
 
 
@@ -259,13 +259,13 @@ def test_it_round_trips_with_all_its_options() -> None:
     for twin in twins(rerank):
         assert twin.reranker == rerank.reranker
         assert (twin.top_n, twin.metadata_mode) == (2, MetadataMode.NONE)
-        assert order(twin.postprocess_nodes(found(*TEXTS), query_str=QUERY)) == [TEXTS[2], TEXTS[1]]
+        assert order(twin.postprocess_nodes(nodes_of(*TEXTS), query_str=QUERY)) == [TEXTS[2], TEXTS[1]]
 
 
 def test_no_key_is_ever_shown(remote: Any) -> None:
     rerank = RagRerank({"type": "remote", "api_key": "sk-hidden"})
     assert rerank.reranker == remote(api_key=rag_rerank.Secret("sk-hidden"))
-    shown = [repr(rerank), str(rerank), str(rerank.to_dict()), rerank.to_json(), rerank.model_dump_json()]
+    outputs = [repr(rerank), str(rerank), str(rerank.to_dict()), rerank.to_json(), rerank.model_dump_json()]
     for spec, options in (
         ({"type": "remote", "api_key": "sk-hidden"}, {"top_n": 0}),
         ({"type": "remote", "api_key": "sk-hidden", "modle": "x"}, {}),
@@ -273,8 +273,8 @@ def test_no_key_is_ever_shown(remote: Any) -> None:
     ):
         with pytest.raises(ValueError, match=r"\w") as caught:
             RagRerank(spec, **options)
-        shown.append(str(caught.value))
-    assert not any("sk-hidden" in text for text in shown)
+        outputs.append(str(caught.value))
+    assert not any("sk-hidden" in text for text in outputs)
 
 
 def test_a_reference_to_a_key_round_trips(remote: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -286,7 +286,7 @@ def test_a_reference_to_a_key_round_trips(remote: Any, monkeypatch: pytest.Monke
 
 def test_an_injected_client_works_but_is_not_serialised_as_something_else(remote: Any) -> None:
     rerank = RagRerank(remote(client=threading.Lock()))
-    assert order(rerank.postprocess_nodes(found("longer", "short"), query_str=QUERY)) == ["short", "longer"]
+    assert order(rerank.postprocess_nodes(nodes_of("longer", "short"), query_str=QUERY)) == ["short", "longer"]
     assert copy.deepcopy(rerank).reranker.client is rerank.reranker.client  # type: ignore[attr-defined]
     ways: list[Callable[[], object]] = [rerank.to_dict, rerank.to_json, lambda: pickle.dumps(rerank)]
     for way in ways:
@@ -297,21 +297,21 @@ def test_an_injected_client_works_but_is_not_serialised_as_something_else(remote
 
 
 def test_pickling_leaves_a_hook_that_does_not_pickle_out_of_the_copy_and_in_the_original() -> None:
-    heard: list[Ranking] = []
-    rerank = RagRerank("lexical", on_ranking=lambda ranking: heard.append(ranking))
+    rankings: list[Ranking] = []
+    rerank = RagRerank("lexical", on_ranking=lambda ranking: rankings.append(ranking))
     assert pickle.loads(pickle.dumps(rerank)).on_ranking is None
-    rerank.postprocess_nodes(found(*TEXTS), query_str=QUERY)
-    assert len(heard) == 1
+    rerank.postprocess_nodes(nodes_of(*TEXTS), query_str=QUERY)
+    assert len(rankings) == 1
 
 
 # what the user and the host hear
 
 
 def test_on_ranking_gets_the_whole_story_of_a_call() -> None:
-    heard: list[Ranking] = []
-    nodes = found(*TEXTS, "")
-    RagRerank("lexical", top_n=2, on_ranking=heard.append).postprocess_nodes(nodes, query_str=QUERY)
-    (ranking,) = heard
+    rankings: list[Ranking] = []
+    nodes = nodes_of(*TEXTS, "")
+    RagRerank("lexical", top_n=2, on_ranking=rankings.append).postprocess_nodes(nodes, query_str=QUERY)
+    (ranking,) = rankings
     assert ranking.query == QUERY
     assert ranking.scale == "unbounded"
     assert [nodes[int(hit.id)].get_content() for hit in ranking] == [TEXTS[2], TEXTS[1]]
@@ -322,9 +322,9 @@ def test_on_ranking_gets_the_whole_story_of_a_call() -> None:
 
 
 async def test_on_ranking_is_called_in_async_too() -> None:
-    heard: list[Ranking] = []
-    await RagRerank("lexical", on_ranking=heard.append).apostprocess_nodes(found(*TEXTS), query_str=QUERY)
-    assert [ranking.query for ranking in heard] == [QUERY]
+    rankings: list[Ranking] = []
+    await RagRerank("lexical", on_ranking=rankings.append).apostprocess_nodes(nodes_of(*TEXTS), query_str=QUERY)
+    assert [ranking.query for ranking in rankings] == [QUERY]
 
 
 def test_threads_that_share_it_each_hear_their_own_ranking() -> None:
@@ -332,7 +332,7 @@ def test_threads_that_share_it_each_hear_their_own_ranking() -> None:
     rerank = RagRerank("lexical", on_ranking=lambda ranking: setattr(here, "ranking", ranking))
 
     def ask(i: int) -> bool:
-        nodes = found(*(f"text {n} of {i}" for n in range(i % 5 + 1)))
+        nodes = nodes_of(*(f"text {n} of {i}" for n in range(i % 5 + 1)))
         ranked = rerank.postprocess_nodes(nodes, query_str=f"text {i}")
         return bool(here.ranking.query == f"text {i}" and [h.score for h in here.ranking] == [n.score for n in ranked])
 
@@ -345,17 +345,17 @@ def test_what_on_ranking_raises_is_not_swallowed() -> None:
         raise RuntimeError(f"{len(ranking)} hits are too few")
 
     with pytest.raises(RuntimeError, match="too few"):
-        RagRerank("lexical", on_ranking=refuse).postprocess_nodes(found(*TEXTS), query_str=QUERY)
+        RagRerank("lexical", on_ranking=refuse).postprocess_nodes(nodes_of(*TEXTS), query_str=QUERY)
 
 
-def test_a_fallback_that_answered_is_logged_and_told(caplog: pytest.LogCaptureFixture) -> None:
-    heard: list[Ranking] = []
+def test_a_fallback_that_answered_is_logged_and_reported(caplog: pytest.LogCaptureFixture) -> None:
+    rankings: list[Ranking] = []
     fallback = Fallback(members=(ScriptedReranker(error=BackendUnavailable("down")), build("lexical")))
     with caplog.at_level(logging.WARNING):
-        ranked = RagRerank(fallback, on_ranking=heard.append).postprocess_nodes(found(*TEXTS), query_str=QUERY)
+        ranked = RagRerank(fallback, on_ranking=rankings.append).postprocess_nodes(nodes_of(*TEXTS), query_str=QUERY)
     assert order(ranked)[0] == TEXTS[2]
     assert "lexical answered in place of scripted (BackendUnavailable)" in caplog.text
-    assert heard[0].degraded
+    assert rankings[0].degraded
 
 
 def story(events: list[Any]) -> list[str]:
@@ -363,7 +363,7 @@ def story(events: list[Any]) -> list[str]:
 
 
 async def test_events_come_in_pairs_inside_their_own_span(events: list[Any], spans: Any) -> None:
-    nodes = found(*TEXTS)
+    nodes = nodes_of(*TEXTS)
     rerank = RagRerank("lexical", top_n=2)
     for way in ("_postprocess_nodes", "_apostprocess_nodes"):
         events.clear()
@@ -380,24 +380,24 @@ async def test_events_come_in_pairs_inside_their_own_span(events: list[Any], spa
     assert not spans.open_spans and not spans.dropped_spans
 
 
-def test_the_end_event_tells_scale_degradation_and_trace(events: list[Any]) -> None:
-    RagRerank("lexical").postprocess_nodes(found(*TEXTS), query_str=QUERY)
+def test_the_end_event_has_scale_degradation_and_trace(events: list[Any]) -> None:
+    RagRerank("lexical").postprocess_nodes(nodes_of(*TEXTS), query_str=QUERY)
     tags = events[-1].tags
     assert (tags["scale"], tags["degraded"]) == ("unbounded", [])
     assert rag_rerank.Trace.from_dict(json.loads(json.dumps(tags["trace"]))).step == "lexical"
 
 
 def test_without_top_n_the_start_event_says_how_many_there_are(events: list[Any]) -> None:
-    RagRerank("lexical").postprocess_nodes(found(*TEXTS), query_str=QUERY)
+    RagRerank("lexical").postprocess_nodes(nodes_of(*TEXTS), query_str=QUERY)
     assert events[0].top_n == 3
 
 
 async def test_a_failed_call_drops_its_span_and_reaches_the_caller(events: list[Any], spans: Any) -> None:
     rerank = RagRerank(ScriptedReranker(error=BackendUnavailable("down")))
     with pytest.raises(BackendUnavailable, match="down"):
-        rerank.postprocess_nodes(found(*TEXTS), query_str=QUERY)
+        rerank.postprocess_nodes(nodes_of(*TEXTS), query_str=QUERY)
     with pytest.raises(BackendUnavailable, match="down"):
-        await rerank.apostprocess_nodes(found(*TEXTS), query_str=QUERY)
+        await rerank.apostprocess_nodes(nodes_of(*TEXTS), query_str=QUERY)
     assert story(events) == ["ReRankStartEvent", "SpanDropEvent"] * 2
     assert [span.id_.partition("-")[0] for span in spans.dropped_spans] == [
         "RagRerank._postprocess_nodes",
@@ -409,7 +409,7 @@ async def test_a_failed_call_drops_its_span_and_reaches_the_caller(events: list[
 def test_callbacks_hear_the_beginning_the_end_and_a_failure() -> None:
     debug = LlamaDebugHandler(print_trace_on_end=False)
     manager = CallbackManager([debug])
-    nodes = found(*TEXTS)
+    nodes = nodes_of(*TEXTS)
     ranked = RagRerank("lexical", top_n=1, callback_manager=manager).postprocess_nodes(nodes, query_str=QUERY)
     ((start, end),) = debug.get_event_pairs(CBEventType.RERANKING)
     assert start.payload == {
@@ -461,6 +461,6 @@ def test_whatever_goes_in_comes_out_once_and_unchanged(
     scored = [node.score for node in everything if node.score is not None]
     assert scored == sorted(scored, reverse=True)
     for node in everything:
-        sent = node.get_content(mode) if node.get_content(MetadataMode.NONE).strip() else ""
-        assert (node.score is None) == is_blank(sent)
+        text = node.get_content(mode) if node.get_content(MetadataMode.NONE).strip() else ""
+        assert (node.score is None) == is_blank(text)
         assert node.score is None or type(node.score) is float

@@ -26,7 +26,7 @@ TEXTS = (
 BEST_FIRST = [TEXTS[2], TEXTS[1], TEXTS[0], TEXTS[3]]
 
 
-class Found(BaseRetriever):
+class FirstStage(BaseRetriever):
     """A first stage that always finds the same nodes."""
 
     def __init__(self, nodes: list[NodeWithScore]) -> None:
@@ -38,8 +38,8 @@ class Found(BaseRetriever):
 
 
 @pytest.fixture
-def retriever() -> Found:
-    return Found([NodeWithScore(node=TextNode(text=text, id_=text[:5]), score=0.5) for text in TEXTS])
+def retriever() -> FirstStage:
+    return FirstStage([NodeWithScore(node=TextNode(text=text, id_=text[:5]), score=0.5) for text in TEXTS])
 
 
 def engine(retriever: BaseRetriever, *postprocessors: Any) -> RetrieverQueryEngine:
@@ -51,10 +51,10 @@ def sources(response: Any) -> list[str]:
     return [node.get_content() for node in response.source_nodes]
 
 
-async def test_a_query_engine_answers_from_the_reranked_nodes_sync_and_async(retriever: Found) -> None:
+async def test_a_query_engine_answers_from_the_reranked_nodes_sync_and_async(retriever: FirstStage) -> None:
     for top_n in (None, 2):
-        asked = engine(retriever, RagRerank("lexical", top_n=top_n))
-        answers = [asked.query(QUERY), await asked.aquery(QUERY)]
+        query_engine = engine(retriever, RagRerank("lexical", top_n=top_n))
+        answers = [query_engine.query(QUERY), await query_engine.aquery(QUERY)]
         for answer in answers:
             assert sources(answer) == BEST_FIRST[:top_n]
             assert [type(node.score) for node in answer.source_nodes] == [float] * len(answer.source_nodes)
@@ -62,31 +62,31 @@ async def test_a_query_engine_answers_from_the_reranked_nodes_sync_and_async(ret
     assert [node.score for node in retriever.nodes] == [0.5] * 4
 
 
-async def test_a_citation_engine_cites_the_reranked_nodes(retriever: Found) -> None:
-    asked = CitationQueryEngine.from_args(
+async def test_a_citation_engine_cites_the_reranked_nodes(retriever: FirstStage) -> None:
+    query_engine = CitationQueryEngine.from_args(
         index=None,  # type: ignore[arg-type]
         retriever=retriever,
         llm=MockLLM(),
         node_postprocessors=[RagRerank("lexical", top_n=2)],
     )
-    for answer in (asked.query(QUERY), await asked.aquery(QUERY)):
+    for answer in (query_engine.query(QUERY), await query_engine.aquery(QUERY)):
         assert [source.split("\n", 1)[1].strip() for source in sources(answer)] == BEST_FIRST[:2]
 
 
-def test_the_engine_hands_its_callback_manager_over(retriever: Found) -> None:
+def test_the_engine_hands_its_callback_manager_over(retriever: FirstStage) -> None:
     debug = LlamaDebugHandler(print_trace_on_end=False)
-    asked = RetrieverQueryEngine.from_args(
+    query_engine = RetrieverQueryEngine.from_args(
         retriever,
         llm=MockLLM(),
         node_postprocessors=[RagRerank("lexical")],
         callback_manager=CallbackManager([debug]),
     )
-    asked.query(QUERY)
+    query_engine.query(QUERY)
     assert len(debug.get_event_pairs(CBEventType.RERANKING)) == 1
 
 
 async def test_the_rerank_event_of_an_async_query_belongs_to_the_rerankers_span(
-    retriever: Found, events: list[Any]
+    retriever: FirstStage, events: list[Any]
 ) -> None:
     await engine(retriever, RagRerank("lexical")).aquery(QUERY)
     spans = [event.span_id for event in events if event.class_name().startswith("ReRank")]
@@ -94,13 +94,13 @@ async def test_the_rerank_event_of_an_async_query_belongs_to_the_rerankers_span(
     assert all(span.startswith("RagRerank._apostprocess_nodes-") for span in spans)
 
 
-def test_a_similarity_cutoff_behind_it_compares_the_new_scores_and_drops_what_has_none(retriever: Found) -> None:
+def test_a_similarity_cutoff_behind_it_compares_the_new_scores_and_drops_what_has_none(retriever: FirstStage) -> None:
     retriever.nodes.insert(0, NodeWithScore(node=ImageNode(image_url="http://127.0.0.1/x.png"), score=0.99))
     reranker = ScriptedReranker(
         by_text={TEXTS[2]: 4.0, TEXTS[1]: 0.5, TEXTS[0]: -0.5}, default=-9, answers_on="sigmoid"
     )
-    asked = engine(retriever, RagRerank(reranker), SimilarityPostprocessor(similarity_cutoff=0.5))
-    assert sources(asked.query(QUERY)) == [TEXTS[2], TEXTS[1]]
+    query_engine = engine(retriever, RagRerank(reranker), SimilarityPostprocessor(similarity_cutoff=0.5))
+    assert sources(query_engine.query(QUERY)) == [TEXTS[2], TEXTS[1]]
 
 
 def test_an_index_node_keeps_what_recursive_retrieval_needs() -> None:
@@ -112,13 +112,13 @@ def test_an_index_node_keeps_what_recursive_retrieval_needs() -> None:
     assert link.obj is table
 
 
-def test_a_recursive_retriever_behind_a_reranked_engine_still_resolves_its_links(retriever: Found) -> None:
-    link = Found([NodeWithScore(node=IndexNode(text="see the dragons", index_id="dragons"))])
+def test_a_recursive_retriever_behind_a_reranked_engine_still_resolves_its_links(retriever: FirstStage) -> None:
+    link = FirstStage([NodeWithScore(node=IndexNode(text="see the dragons", index_id="dragons"))])
     recursive = RecursiveRetriever("root", retriever_dict={"root": link, "dragons": retriever})
     assert sources(engine(recursive, RagRerank("lexical")).query(QUERY)) == BEST_FIRST
 
 
-def test_one_word_in_the_config_changes_the_reranker(retriever: Found, tmp_path: Path) -> None:
+def test_one_word_in_the_config_changes_the_reranker(retriever: FirstStage, tmp_path: Path) -> None:
     config = tmp_path / "rerank.yaml"
     orders = {}
     for type in ("lexical", "embedded"):

@@ -24,7 +24,7 @@ KIND = "openinference.span.kind"
 HOSTS = {"sync": "RagRerank._postprocess_nodes", "async": "RagRerank._apostprocess_nodes"}
 
 
-class Found(BaseRetriever):
+class FirstStage(BaseRetriever):
     """A first stage that always finds the same nodes."""
 
     def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
@@ -55,9 +55,9 @@ class Traced:
 
 @pytest.fixture
 def traced() -> Iterator[Traced]:
-    found = Traced()
-    telemetry.instrument(tracer_provider=found.provider)
-    yield found
+    traced_spans = Traced()
+    telemetry.instrument(tracer_provider=traced_spans.provider)
+    yield traced_spans
     telemetry.uninstrument()
 
 
@@ -79,7 +79,9 @@ def two_stages() -> Cascade:
 
 
 async def query(how: str, reranker: Any) -> Any:
-    engine = RetrieverQueryEngine.from_args(Found(), llm=MockLLM(), node_postprocessors=[RagRerank(reranker, top_n=2)])
+    engine = RetrieverQueryEngine.from_args(
+        FirstStage(), llm=MockLLM(), node_postprocessors=[RagRerank(reranker, top_n=2)]
+    )
     return engine.query("q") if how == "sync" else await engine.aquery("q")
 
 
@@ -116,7 +118,7 @@ async def test_once_the_instrumentor_is_gone_the_span_is_ours_again(hosted: Trac
 
 
 @pytest.mark.parametrize("how", ["sync", "async"])
-async def test_a_call_that_fails_is_told_by_the_instrumentor_once(hosted: Traced, how: str) -> None:
+async def test_a_failed_call_is_reported_by_the_instrumentor_once(hosted: Traced, how: str) -> None:
     with pytest.raises(RateLimited):
         await query(how, ScriptedReranker(name="r", error=RateLimited("no")))
     [span] = hosted.rerankers

@@ -30,7 +30,7 @@ TEXTS = (
 BEST_FIRST = [TEXTS[2], TEXTS[1], TEXTS[0], TEXTS[3]]
 
 
-class Found(BaseRetriever):
+class FirstStage(BaseRetriever):
     """A first stage that always finds the same documents."""
 
     documents: list[Document]
@@ -40,15 +40,15 @@ class Found(BaseRetriever):
 
 
 @pytest.fixture
-def first_stage() -> Found:
-    return Found(documents=[Document(text, id=f"doc-{i}", metadata={"page": i}) for i, text in enumerate(TEXTS)])
+def first_stage() -> FirstStage:
+    return FirstStage(documents=[Document(text, id=f"doc-{i}", metadata={"page": i}) for i, text in enumerate(TEXTS)])
 
 
 def order(documents: list[Document]) -> list[str]:
     return [document.page_content for document in documents]
 
 
-async def test_it_is_a_link_of_a_chain_and_its_run(first_stage: Found, runs: Any) -> None:
+async def test_it_is_a_link_of_a_chain_and_its_run(first_stage: FirstStage, runs: Any) -> None:
     rerank = RagRerank("lexical", top_n=2).as_runnable()
     chain = {"documents": first_stage, "query": RunnablePassthrough()} | rerank
     config: Any = {"callbacks": [runs]}
@@ -56,7 +56,7 @@ async def test_it_is_a_link_of_a_chain_and_its_run(first_stage: Found, runs: Any
     assert runs.parents["rag_rerank"] == "RunnableSequence"
 
 
-async def test_a_model_is_prompted_with_the_best_documents(first_stage: Found, runs: Any) -> None:
+async def test_a_model_is_prompted_with_the_best_documents(first_stage: FirstStage, runs: Any) -> None:
     prompt = ChatPromptTemplate.from_template("Answer from:\n{context}\n\nQuestion: {question}")
     retriever = RagRerankRetriever(first_stage, "lexical", k=1)
     chain = (
@@ -72,7 +72,7 @@ async def test_a_model_is_prompted_with_the_best_documents(first_stage: Found, r
     assert runs.parents["rag_rerank"] == "RagRerankRetriever"
 
 
-async def test_inside_a_function_of_a_chain_its_run_finds_its_parent(first_stage: Found, runs: Any) -> None:
+async def test_inside_a_function_of_a_chain_its_run_finds_its_parent(first_stage: FirstStage, runs: Any) -> None:
     rerank = RagRerank("lexical", top_n=1)
 
     def search(query: str) -> list[Document]:
@@ -83,7 +83,7 @@ async def test_inside_a_function_of_a_chain_its_run_finds_its_parent(first_stage
     assert runs.parents == {"step": None, "rag_rerank": "step"}
 
 
-async def test_contextual_compression_retriever(first_stage: Found, runs: Any) -> None:
+async def test_contextual_compression_retriever(first_stage: FirstStage, runs: Any) -> None:
     retriever = ContextualCompressionRetriever(
         base_compressor=RagRerank("lexical", top_n=3), base_retriever=first_stage
     )
@@ -95,7 +95,7 @@ async def test_contextual_compression_retriever(first_stage: Found, runs: Any) -
     assert runs.parents["rag_rerank"] == "ContextualCompressionRetriever"
 
 
-async def test_document_compressor_pipeline(first_stage: Found, runs: Any) -> None:
+async def test_document_compressor_pipeline(first_stage: FirstStage, runs: Any) -> None:
     class Halves(BaseDocumentTransformer):
         def transform_documents(self, documents: Any, **kwargs: Any) -> list[Document]:
             return [
@@ -118,7 +118,7 @@ class State(TypedDict):
     documents: list[Document]
 
 
-async def test_a_graph_checkpoints_what_its_rerank_node_gave(first_stage: Found) -> None:
+async def test_a_graph_checkpoints_the_result_of_its_rerank_node(first_stage: FirstStage) -> None:
     rerank = RagRerank("lexical", top_n=2)
 
     def sync_node(state: State) -> dict[str, Any]:
@@ -132,25 +132,25 @@ async def test_a_graph_checkpoints_what_its_rerank_node_gave(first_stage: Found)
     graph.add_edge(START, "rerank")
     graph.add_edge("rerank", END)
     app = graph.compile(checkpointer=InMemorySaver())
-    asked: State = {"query": QUERY, "documents": [*first_stage.documents, Document("")]}
-    for thread, given in (("sync", app.invoke), ("async", app.ainvoke)):
+    state: State = {"query": QUERY, "documents": [*first_stage.documents, Document("")]}
+    for thread, invoke in (("sync", app.invoke), ("async", app.ainvoke)):
         config: Any = {"configurable": {"thread_id": thread}}
-        answer = given(asked, config)
+        answer = invoke(state, config)
         answer = answer if isinstance(answer, dict) else await answer
-        kept = app.get_state(config).values["documents"]
-        assert kept == answer["documents"]
-        assert [(document.id, document.metadata["page"]) for document in kept] == [("doc-2", 2), ("doc-1", 1)]
-        assert [type(document.metadata["relevance_score"]) for document in kept] == [float, float]
+        documents = app.get_state(config).values["documents"]
+        assert documents == answer["documents"]
+        assert [(document.id, document.metadata["page"]) for document in documents] == [("doc-2", 2), ("doc-1", 1)]
+        assert [type(document.metadata["relevance_score"]) for document in documents] == [float, float]
 
 
-def test_one_word_in_the_config_changes_the_reranker(first_stage: Found, tmp_path: Path) -> None:
+def test_one_word_in_the_config_changes_the_reranker(first_stage: FirstStage, tmp_path: Path) -> None:
     config = tmp_path / "rerank.yaml"
-    found = {}
+    results = {}
     for type in ("lexical", "embedded"):
         config.write_text(f"type: {type}\n")
         (document,) = RagRerankRetriever(first_stage, config, k=1).invoke(QUERY)
-        found[type] = (document.page_content, document.metadata["relevance_score_scale"])
-    assert found == {"lexical": (TEXTS[2], "unbounded"), "embedded": (TEXTS[2], "sigmoid")}
+        results[type] = (document.page_content, document.metadata["relevance_score_scale"])
+    assert results == {"lexical": (TEXTS[2], "unbounded"), "embedded": (TEXTS[2], "sigmoid")}
 
 
 def test_the_example_of_the_readme_runs_and_puts_the_height_first(capsys: pytest.CaptureFixture[str]) -> None:

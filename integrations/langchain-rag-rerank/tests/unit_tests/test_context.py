@@ -22,7 +22,7 @@ TEXT = "Lake Garda is in Italy. It is 346 metres deep. Sirmione lies on its sout
 CHUNKS = (TEXT[24:47], "K2 is 8,611 metres high.", TEXT[:30], TEXT[24:47])
 
 
-def found() -> list[Document]:
+def chunks() -> list[Document]:
     """Return four chunks, the first and the third of one page with an overlap, the fourth a copy of the first."""
     starts = (24, 0, 0, 24)
     pages = ("garda", "k2", "garda", "copy")
@@ -38,14 +38,14 @@ def rerank(**options: Any) -> RagRerank:
 
 
 def test_documents_keep_to_the_budget_and_the_report_says_why_others_are_missing() -> None:
-    heard: list[Context] = []
+    contexts: list[Context] = []
     rankings: list[Ranking] = []
     context = {"max_tokens": 60, "tokenizer": len, "duplicates": "exact"}
-    before = found()
-    documents = rerank(context=context, on_context=heard.append, on_ranking=rankings.append).compress_documents(
+    before = chunks()
+    documents = rerank(context=context, on_context=contexts.append, on_ranking=rankings.append).compress_documents(
         before, QUERY
     )
-    assert before == found()
+    assert before == chunks()
     assert [document.id for document in documents] == ["doc-0", "doc-1"]
     assert documents[0].metadata == {
         "page": "garda",
@@ -53,22 +53,22 @@ def test_documents_keep_to_the_budget_and_the_report_says_why_others_are_missing
         "relevance_score": 3.0,
         "relevance_score_scale": "unbounded",
     }
-    assert len("\n\n".join(document.page_content for document in documents)) == heard[0].tokens == 49
-    assert [(drop.hit.id, drop.reason) for drop in heard[0].dropped] == [("3", "duplicates"), ("2", "max_tokens")]
+    assert len("\n\n".join(document.page_content for document in documents)) == contexts[0].tokens == 49
+    assert [(drop.hit.id, drop.reason) for drop in contexts[0].dropped] == [("3", "duplicates"), ("2", "max_tokens")]
     assert len(rankings[0]) == 4
 
 
 async def test_async_gives_what_sync_gives() -> None:
-    heard: list[Context] = []
-    packing = rerank(context=Packing(max_tokens=40, tokenizer=len, trim="sentences"), on_context=heard.append)
-    documents = packing.compress_documents(found(), QUERY)
-    assert await packing.acompress_documents(found(), QUERY) == documents
-    assert heard[0] == heard[1]
+    contexts: list[Context] = []
+    packing = rerank(context=Packing(max_tokens=40, tokenizer=len, trim="sentences"), on_context=contexts.append)
+    documents = packing.compress_documents(chunks(), QUERY)
+    assert await packing.acompress_documents(chunks(), QUERY) == documents
+    assert contexts[0] == contexts[1]
 
 
 def test_neighbours_become_one_document_that_names_them() -> None:
     context = Packing(merge="characters", source="page", position="start_index", duplicates="exact")
-    documents = rerank(context=context, score_key=None).compress_documents(found(), QUERY)
+    documents = rerank(context=context, score_key=None).compress_documents(chunks(), QUERY)
     assert [(document.id, document.page_content) for document in documents] == [
         ("doc-0", TEXT[:47]),
         ("doc-1", CHUNKS[1]),
@@ -84,27 +84,27 @@ def test_a_trimmed_document_says_which_characters_are_left() -> None:
 
 
 def test_top_n_is_how_many_the_context_chooses_from() -> None:
-    documents = rerank(top_n=2, context={"duplicates": "exact"}).compress_documents(found(), QUERY)
+    documents = rerank(top_n=2, context={"duplicates": "exact"}).compress_documents(chunks(), QUERY)
     assert [document.id for document in documents] == ["doc-0"]
 
 
 def test_a_retriever_packs_too() -> None:
     packing = rerank(context={"top_k": 1})
-    retriever = RagRerankRetriever(base_retriever=RunnableLambda(lambda _: found()), reranker=packing)
+    retriever = RagRerankRetriever(base_retriever=RunnableLambda(lambda _: chunks()), reranker=packing)
     assert [document.id for document in retriever.invoke(QUERY)] == ["doc-0"]
 
 
 def test_a_threshold_that_was_not_applied_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     context = {"min_score": 0.5, "min_score_scale": "sigmoid"}
-    assert len(RagRerank("lexical", context=context).compress_documents(found(), QUERY)) == 4
+    assert len(RagRerank("lexical", context=context).compress_documents(chunks(), QUERY)) == 4
     assert "context: min_score=0.5 was not applied: it was written for sigmoid scores" in caplog.text
 
 
 def test_no_documents_are_an_empty_context() -> None:
-    heard: list[Context] = []
-    packing = rerank(context={"max_tokens": 1, "tokenizer": len}, on_context=heard.append)
+    contexts: list[Context] = []
+    packing = rerank(context={"max_tokens": 1, "tokenizer": len}, on_context=contexts.append)
     assert packing.compress_documents([], QUERY) == []
-    assert [len(context) for context in heard] == [0]
+    assert [len(context) for context in contexts] == [0]
 
 
 def test_it_round_trips_with_its_options() -> None:
@@ -139,11 +139,11 @@ def test_the_tokenizer_is_loaded_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rag_rerank.context.packing, "tokens", lambda spec: loaded.append(spec) or tokens(spec))
     packing = rerank(context={"max_tokens": 50, "tokenizer": len})
     for _ in range(3):
-        packing.compress_documents(found(), QUERY)
+        packing.compress_documents(chunks(), QUERY)
     assert loaded == [len]
 
 
 def test_a_tokenizer_that_raises_is_named_with_its_place() -> None:
-    broken = {"max_tokens": 9, "tokenizer": lambda text: 1 // 0}
+    options = {"max_tokens": 9, "tokenizer": lambda text: 1 // 0}
     with pytest.raises(ConfigError, match=r"^context\.tokenizer: the function raised ZeroDivisionError"):
-        rerank(context=broken).compress_documents(found(), QUERY)
+        rerank(context=options).compress_documents(chunks(), QUERY)

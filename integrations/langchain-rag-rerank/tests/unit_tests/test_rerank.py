@@ -27,7 +27,7 @@ QUERY = "how warm must a bearded dragon be kept?"
 TEXTS = ("Cranes migrate in autumn.", "A dragon wants shade at noon.", "A bearded dragon must be kept warm.")
 
 
-def found(*texts: str) -> list[Document]:
+def documents_of(*texts: str) -> list[Document]:
     return [Document(text, id=f"doc-{i}", metadata={"source": f"{i}.txt"}) for i, text in enumerate(texts)]
 
 
@@ -39,7 +39,7 @@ def order(documents: Any) -> list[str]:
 
 
 def test_the_most_relevant_document_comes_first_with_its_score_and_the_scale() -> None:
-    ranked = RagRerank("lexical").compress_documents(found(*TEXTS), QUERY)
+    ranked = RagRerank("lexical").compress_documents(documents_of(*TEXTS), QUERY)
     expected = rag_rerank.build("lexical").rerank(QUERY, TEXTS)
     assert [(document.id, document.metadata) for document in ranked] == [
         (f"doc-{i}", {"source": f"{i}.txt", "relevance_score": hit.score, "relevance_score_scale": "unbounded"})
@@ -51,18 +51,18 @@ def test_the_most_relevant_document_comes_first_with_its_score_and_the_scale() -
 
 async def test_async_gives_what_sync_gives() -> None:
     rerank = RagRerank("lexical", top_n=2)
-    documents = found(*TEXTS)
+    documents = documents_of(*TEXTS)
     assert await rerank.acompress_documents(documents, QUERY) == rerank.compress_documents(documents, QUERY)
 
 
 async def test_async_is_native(remote: Any) -> None:
-    ranked = await RagRerank(remote()).acompress_documents(found("longer", "short"), QUERY)
+    ranked = await RagRerank(remote()).acompress_documents(documents_of("longer", "short"), QUERY)
     assert order(ranked) == ["short", "longer"]
 
 
 @pytest.mark.parametrize(("top_n", "count"), [(None, 3), (1, 1), (3, 3), (99, 3)])
 def test_top_n_is_how_many_come_back(top_n: int | None, count: int) -> None:
-    ranked = RagRerank("lexical", top_n=top_n).compress_documents(found(*TEXTS), QUERY)
+    ranked = RagRerank("lexical", top_n=top_n).compress_documents(documents_of(*TEXTS), QUERY)
     assert order(ranked) == [TEXTS[2], TEXTS[1], TEXTS[0]][:count]
 
 
@@ -75,12 +75,12 @@ async def test_no_documents_give_no_documents_without_a_call() -> None:
 
 
 def test_any_sequence_of_documents_will_do() -> None:
-    assert order(RagRerank("lexical").compress_documents(tuple(found(*TEXTS)), QUERY))[0] == TEXTS[2]
+    assert order(RagRerank("lexical").compress_documents(tuple(documents_of(*TEXTS)), QUERY))[0] == TEXTS[2]
 
 
 def test_a_blank_query_is_an_input_error() -> None:
     with pytest.raises(InputError, match="query is blank"):
-        RagRerank("lexical").compress_documents(found(*TEXTS), " ")
+        RagRerank("lexical").compress_documents(documents_of(*TEXTS), " ")
 
 
 def test_the_input_stays_as_it_was_and_ids_and_subclasses_are_kept() -> None:
@@ -112,7 +112,7 @@ def test_documents_without_an_id_or_with_the_same_id_are_told_apart() -> None:
 
 def test_blank_documents_are_not_sent_and_stand_last_with_the_score_none() -> None:
     reranker = ScriptedReranker(by_text={TEXTS[1]: 1.0})
-    ranked = RagRerank(reranker).compress_documents(found("", TEXTS[0], " \n", TEXTS[1]), QUERY)
+    ranked = RagRerank(reranker).compress_documents(documents_of("", TEXTS[0], " \n", TEXTS[1]), QUERY)
     assert reranker.calls == [(QUERY, (TEXTS[0], TEXTS[1]))]
     assert [(document.id, document.metadata["relevance_score"]) for document in ranked] == [
         ("doc-3", 1.0),
@@ -124,7 +124,7 @@ def test_blank_documents_are_not_sent_and_stand_last_with_the_score_none() -> No
 
 def test_a_score_of_an_earlier_reranker_does_not_stay_behind() -> None:
     cascade = Cascade(stages=(Stage(reranker=build("lexical")), Stage(reranker=ScriptedReranker(default=3), depth=1)))
-    first = RagRerank("lexical").compress_documents(found(*TEXTS), QUERY)
+    first = RagRerank("lexical").compress_documents(documents_of(*TEXTS), QUERY)
     second = RagRerank(cascade).compress_documents(first, QUERY)
     assert [document.metadata["relevance_score"] for document in second] == [3.0, None, None]
 
@@ -143,8 +143,8 @@ def test_a_name_a_mapping_a_file_and_a_reranker_make_the_same(tmp_path: Path) ->
     file = tmp_path / "rerank.yaml"
     file.write_text("type: lexical\nk1: 1.5\n")
     config = {"type": "lexical", "k1": 1.5}
-    made = [RagRerank(spec).reranker for spec in (config, file, str(file), build(config))]
-    assert made == [build(config)] * 4
+    rerankers = [RagRerank(spec).reranker for spec in (config, file, str(file), build(config))]
+    assert rerankers == [build(config)] * 4
     assert RagRerank("lexical").reranker == RagRerank(reranker="lexical").reranker == build("lexical")
 
 
@@ -182,7 +182,7 @@ def test_it_round_trips_with_all_its_options() -> None:
 def test_no_key_is_ever_shown(remote: Any) -> None:
     rerank = RagRerank({"type": "remote", "api_key": "sk-hidden"})
     assert rerank.reranker == remote(api_key=rag_rerank.Secret("sk-hidden"))
-    shown = [repr(rerank), str(rerank), dumps(rerank), str(rerank.model_dump()), rerank.model_dump_json()]
+    outputs = [repr(rerank), str(rerank), dumps(rerank), str(rerank.model_dump()), rerank.model_dump_json()]
     for spec, options in (
         ({"type": "remote", "api_key": "sk-hidden"}, {"top_n": 0}),
         ({"type": "remote", "api_key": "sk-hidden", "modle": "x"}, {}),
@@ -190,13 +190,13 @@ def test_no_key_is_ever_shown(remote: Any) -> None:
     ):
         with pytest.raises(ValueError, match=r"\w") as caught:
             RagRerank(spec, **options)
-        shown.append(str(caught.value))
-    assert not any("sk-hidden" in text for text in shown)
+        outputs.append(str(caught.value))
+    assert not any("sk-hidden" in text for text in outputs)
 
 
 def test_an_injected_client_works_but_is_not_serialised_as_something_else(remote: Any) -> None:
     rerank = RagRerank(remote(client=threading.Lock()))
-    assert order(rerank.compress_documents(found("longer", "short"), QUERY)) == ["short", "longer"]
+    assert order(rerank.compress_documents(documents_of("longer", "short"), QUERY)) == ["short", "longer"]
     assert rerank.model_copy(deep=True).reranker.client is rerank.reranker.client  # type: ignore[attr-defined]
     with pytest.raises(ValueError, match="live object"):
         rerank.model_dump()
@@ -208,10 +208,10 @@ def test_an_injected_client_works_but_is_not_serialised_as_something_else(remote
 
 
 def test_on_ranking_gets_the_whole_story_of_a_call() -> None:
-    heard: list[Ranking] = []
-    documents = found(*TEXTS, "")
-    RagRerank("lexical", top_n=2, on_ranking=heard.append).compress_documents(documents, QUERY)
-    (ranking,) = heard
+    rankings: list[Ranking] = []
+    documents = documents_of(*TEXTS, "")
+    RagRerank("lexical", top_n=2, on_ranking=rankings.append).compress_documents(documents, QUERY)
+    (ranking,) = rankings
     assert ranking.query == QUERY
     assert ranking.scale == "unbounded"
     assert [documents[int(hit.id)].id for hit in ranking] == ["doc-2", "doc-1"]
@@ -221,9 +221,9 @@ def test_on_ranking_gets_the_whole_story_of_a_call() -> None:
 
 
 async def test_on_ranking_is_called_in_async_too() -> None:
-    heard: list[Ranking] = []
-    await RagRerank("lexical", on_ranking=heard.append).acompress_documents(found(*TEXTS), QUERY)
-    assert [ranking.query for ranking in heard] == [QUERY]
+    rankings: list[Ranking] = []
+    await RagRerank("lexical", on_ranking=rankings.append).acompress_documents(documents_of(*TEXTS), QUERY)
+    assert [ranking.query for ranking in rankings] == [QUERY]
 
 
 def test_threads_that_share_it_each_hear_their_own_ranking() -> None:
@@ -231,7 +231,7 @@ def test_threads_that_share_it_each_hear_their_own_ranking() -> None:
     rerank = RagRerank("lexical", on_ranking=lambda ranking: setattr(here, "ranking", ranking))
 
     def ask(i: int) -> bool:
-        ranked = rerank.compress_documents(found(*(f"text {n} of {i}" for n in range(i % 5 + 1))), f"text {i}")
+        ranked = rerank.compress_documents(documents_of(*(f"text {n} of {i}" for n in range(i % 5 + 1))), f"text {i}")
         scores = [document.metadata["relevance_score"] for document in ranked]
         return bool(here.ranking.query == f"text {i}" and [hit.score for hit in here.ranking] == scores)
 
@@ -244,23 +244,23 @@ def test_what_on_ranking_raises_is_not_swallowed() -> None:
         raise RuntimeError(f"{len(ranking)} hits are too few")
 
     with pytest.raises(RuntimeError, match="too few"):
-        RagRerank("lexical", on_ranking=refuse).compress_documents(found(*TEXTS), QUERY)
+        RagRerank("lexical", on_ranking=refuse).compress_documents(documents_of(*TEXTS), QUERY)
 
 
-def test_a_fallback_that_answered_is_logged_told_and_seen_in_the_scale(caplog: pytest.LogCaptureFixture) -> None:
-    heard: list[Ranking] = []
+def test_a_fallback_that_answered_is_logged_and_changes_the_scale(caplog: pytest.LogCaptureFixture) -> None:
+    rankings: list[Ranking] = []
     first = ScriptedReranker(error=BackendUnavailable("down"), answers_on="relevance")
     fallback = Fallback(members=(first, build("lexical")))
     with caplog.at_level(logging.WARNING):
-        ranked = RagRerank(fallback, on_ranking=heard.append).compress_documents(found(*TEXTS), QUERY)
+        ranked = RagRerank(fallback, on_ranking=rankings.append).compress_documents(documents_of(*TEXTS), QUERY)
     assert ranked[0].metadata["relevance_score_scale"] == "unbounded"
     assert "lexical answered in place of scripted (BackendUnavailable)" in caplog.text
-    assert heard[0].degraded
+    assert rankings[0].degraded
 
 
 async def test_callbacks_see_a_run_of_its_own_with_inputs_and_outputs(runs: Any) -> None:
     rerank = RagRerank("lexical", top_n=1)
-    documents = found(*TEXTS)
+    documents = documents_of(*TEXTS)
     without = rerank.compress_documents(documents, QUERY)
     for native, callbacks in ((False, [runs]), (False, CallbackManager([runs])), (True, AsyncCallbackManager([runs]))):
         if native:
@@ -275,10 +275,10 @@ async def test_callbacks_see_a_run_of_its_own_with_inputs_and_outputs(runs: Any)
 async def test_a_failed_call_fails_its_run_and_reaches_the_caller(runs: Any) -> None:
     rerank = RagRerank(ScriptedReranker(error=BackendUnavailable("down")))
     with pytest.raises(BackendUnavailable, match="down") as caught:
-        rerank.compress_documents(found(*TEXTS), QUERY, callbacks=[runs])
+        rerank.compress_documents(documents_of(*TEXTS), QUERY, callbacks=[runs])
     assert runs.errors.pop("rag_rerank") is caught.value
     with pytest.raises(BackendUnavailable, match="down") as caught:
-        await rerank.acompress_documents(found(*TEXTS), QUERY, callbacks=[runs])
+        await rerank.acompress_documents(documents_of(*TEXTS), QUERY, callbacks=[runs])
     assert runs.errors.pop("rag_rerank") is caught.value
 
 
@@ -286,8 +286,8 @@ def test_it_is_a_compressor_and_gives_a_runnable() -> None:
     rerank = RagRerank("lexical", top_n=1)
     assert isinstance(rerank, BaseDocumentCompressor)
     runnable = rerank.as_runnable()
-    assert order(runnable.invoke({"documents": found(*TEXTS), "query": QUERY})) == [TEXTS[2]]
-    both = runnable.batch([{"documents": found(*TEXTS), "query": q} for q in (QUERY, "cranes")])
+    assert order(runnable.invoke({"documents": documents_of(*TEXTS), "query": QUERY})) == [TEXTS[2]]
+    both = runnable.batch([{"documents": documents_of(*TEXTS), "query": q} for q in (QUERY, "cranes")])
     assert [order(ranked) for ranked in both] == [[TEXTS[2]], [TEXTS[0]]]
 
 

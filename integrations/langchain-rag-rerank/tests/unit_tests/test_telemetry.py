@@ -20,10 +20,10 @@ DOCUMENTS = [Document(page_content=text) for text in ("a", "b", "c")]
 
 @pytest.fixture
 def exporter() -> Iterator[InMemorySpanExporter]:
-    kept, provider = InMemorySpanExporter(), TracerProvider()
-    provider.add_span_processor(SimpleSpanProcessor(kept))
+    exporter, provider = InMemorySpanExporter(), TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
     telemetry.instrument(tracer_provider=provider)
-    yield kept
+    yield exporter
     telemetry.uninstrument()
 
 
@@ -35,13 +35,13 @@ async def test_a_call_is_one_reranker_span(exporter: InMemorySpanExporter, way: 
     link: Any = rerank.as_runnable()
     if way == "compressor":
         if how == "sync":
-            found = rerank.compress_documents(DOCUMENTS, "q")
+            documents = rerank.compress_documents(DOCUMENTS, "q")
         else:
-            found = await rerank.acompress_documents(DOCUMENTS, "q")
+            documents = await rerank.acompress_documents(DOCUMENTS, "q")
     else:
         request = {"documents": DOCUMENTS, "query": "q"}
-        found = link.invoke(request) if how == "sync" else await link.ainvoke(request)
-    assert [document.page_content for document in found] == ["c"]
+        documents = link.invoke(request) if how == "sync" else await link.ainvoke(request)
+    assert [document.page_content for document in documents] == ["c"]
     spans = exporter.get_finished_spans()
     [span] = [span for span in spans if (span.attributes or {})["openinference.span.kind"] == "RERANKER"]
     assert span.name == "rerank cascade" and span.attributes is not None
