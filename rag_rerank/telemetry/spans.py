@@ -65,6 +65,8 @@ class Spans:
         hosted = outermost and _traced_by_host(call.tags)
         if hosted:
             span = self._trace.get_current_span()
+            # the instrumentor's stand-in becomes another span when the host's call ends; a shadow may start after that
+            span = getattr(span, "__wrapped__", span)
         else:
             kind = {KIND: "RERANKER" if outermost else "CHAIN"}
             span = self._tracer.start_span(f"rerank {call.reranker.label}", attributes=kind)

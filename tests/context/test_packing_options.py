@@ -28,7 +28,7 @@ def test_a_wrong_value_is_refused_with_its_name_and_itself(name: str, value: Any
     options = {"tokenizer": len, "source": "doc", "position": "chunk", name: value}
     if name == "min_score":
         options["min_score_scale"] = "sigmoid"
-    with pytest.raises(ConfigError, match=rf"^{name}: (expected|unknown)") as caught:
+    with pytest.raises(ConfigError, match=rf"^{name}: (expected|must be|unknown)") as caught:
         Packing(**options)
     assert repr(value)[:20] in str(caught.value)
 

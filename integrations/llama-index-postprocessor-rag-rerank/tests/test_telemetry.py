@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from typing import Any
 
 import pytest
@@ -143,3 +144,21 @@ async def test_a_shadow_does_not_pass_for_the_call_of_the_host(hosted: Traced) -
     assert span.attributes["rag_rerank.reranker"] == "shadow(live)"
     [beside] = [span for span in hosted.spans if span.name == "rerank new"]
     assert beside.attributes[KIND] == "CHAIN" and beside.parent is not None
+
+
+async def test_a_shadow_that_starts_after_the_host_has_ended_hangs_below_its_span(
+    hosted: Traced, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    delayed: list[Callable[[], object]] = []
+
+    def start_later(work: Callable[[], object]) -> Future[object]:
+        delayed.append(work)
+        return Future()
+
+    monkeypatch.setattr("rag_rerank.execution.background.start_thread", start_later)
+    await query("sync", Shadow(reranker=ScriptedReranker(), other=ScriptedReranker(name="new"), share=1.0))
+    [work] = delayed
+    work()
+    [span] = hosted.rerankers
+    [beside] = [span for span in hosted.spans if span.name == "rerank new"]
+    assert beside.parent.span_id == span.context.span_id
