@@ -218,7 +218,8 @@ class Selection:
             return Piece(text=text[slice(*span)], hits=(hit,), trimmed=span)
 
         window = hit.window if text == hit.text else None
-        span = trimmed_span(text, window, lambda span: self._fits(part(span)))
+        everything = (0, len(text))  # may fit as a piece of its own where the merged one does not, and is not trimmed
+        span = trimmed_span(text, window, lambda span: span != everything and self._fits(part(span)))
         return None if span is None else part(span)
 
     def _fits(self, piece: Piece) -> bool:

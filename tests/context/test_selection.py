@@ -191,3 +191,11 @@ def test_display_text_is_counted_and_trimmed_and_the_text_is_compared() -> None:
     assert reasons(context) == {"d2": "duplicates"}
     assert context.pieces[1].trimmed == (0, 15)
     assert [hit.text for hit in context] == [texts[0], texts[2]]
+
+
+def test_a_text_that_fits_only_beside_its_neighbour_is_not_called_trimmed() -> None:
+    ranking = ranking_of(["000", "000"], metadata=[{"doc": "a", "chunk": 0}, {"doc": "a", "chunk": 1}])
+    options: dict[str, Any] = {"source": "doc", "position": "chunk", "merge": "chunks", "separator": ""}
+    context = pack(ranking, max_tokens=6, tokenizer=len, trim="sentences", **options)  # merged they have 7 characters
+    assert [piece.trimmed for piece in context.pieces] == [None]
+    assert reasons(context) == {"d2": "max_tokens"}
