@@ -214,7 +214,7 @@ class RerankerContract:
             visits = ranking.trace.path(hit.id)
             assert visits
             if hit.raw_score is not None:
-                assert hit.raw_score in [visit.raw_score for visit in visits]
+                assert hit.raw_score in [step_score.raw_score for step_score in visits]
         assert Ranking.from_dict(json.loads(json.dumps(ranking.to_dict()))) == ranking
         assert ranking.trace.step in ranking.trace.render()
         assert not any(text in json.dumps(ranking.trace.to_dict()) for text in self.texts if len(text) > 1)

@@ -141,12 +141,13 @@ def explain_candidate(record: Record, id: str) -> Iterator[str]:
     if entry.text is not None:
         yield f"text      {one_line(entry.text)}"
     yield f"entered   {_entry_text(entry, len(record.candidates))}"
-    for visit in entry.visits:
-        yield f"step      {one_line(visit.step)}: {_step_text(visit)}"
+    for step_score in entry.visits:
+        yield f"step      {one_line(step_score.step)}: {_step_text(step_score)}"
     for window, visits in record.trace.paths().items():
         if re.fullmatch(re.escape(id) + r"#+\d+", window):
             yield from (
-                f"window    {one_line(window)} in {one_line(visit.step)}: {_step_text(visit)}" for visit in visits
+                f"window    {one_line(window)} in {one_line(step_score.step)}: {_step_text(step_score)}"
+                for step_score in visits
             )
     yield f"score     {_score_text(entry, record)}"
     yield f"stands    {_rank_text(entry, record)}"
@@ -157,14 +158,14 @@ def _entry_text(entry: Entry, count: int) -> str:
     return f"it came at place {entry.first_rank} of {count}, {score} of the first stage"
 
 
-def _step_text(visit: StepScore) -> str:
-    if visit.raw_score is None:
-        return f"not scored: {visit.unscored}"
-    facts = [f"raw score {visit.raw_score:.6g} ({visit.scale}), place {visit.rank}"]
-    if visit.coverage is not None:
-        cut = "; the rest was cut off" if visit.coverage.truncated else ""
-        facts.append(f"{visit.coverage.seen} of {visit.coverage.total} tokens read{cut}")
-    if visit.cached:
+def _step_text(step_score: StepScore) -> str:
+    if step_score.raw_score is None:
+        return f"not scored: {step_score.unscored}"
+    facts = [f"raw score {step_score.raw_score:.6g} ({step_score.scale}), place {step_score.rank}"]
+    if step_score.coverage is not None:
+        cut = "; the rest was cut off" if step_score.coverage.truncated else ""
+        facts.append(f"{step_score.coverage.seen} of {step_score.coverage.total} tokens read{cut}")
+    if step_score.cached:
         facts.append("from the cache")
     return ", ".join(facts)
 
@@ -174,7 +175,9 @@ def _score_text(entry: Entry, record: Record) -> str:
         return "none: the call failed"
     if entry.score is None or entry.raw_score is None:
         return f"none: {entry.dropped}"
-    source = next((visit.step for visit in reversed(entry.visits) if visit.raw_score == entry.raw_score), None)
+    source = next(
+        (step_score.step for step_score in reversed(entry.visits) if step_score.raw_score == entry.raw_score), None
+    )
     by = "" if source is None else f", given by {one_line(source)}"
     origin = f"on the scale {record.scale!r}"
     if record.scale in _SCALE_TEXTS:
@@ -207,11 +210,11 @@ def _reason(entry: Entry, other: Entry) -> str:
         return f", which has the raw score {other.raw_score:.6g}"
     if entry.raw_score is not None or other.raw_score is not None:
         return f", which has {'no' if other.raw_score is None else 'a'} score"
-    other_scores = {visit.step: visit.raw_score for visit in other.visits}
-    for visit in reversed(entry.visits):
-        score = other_scores.get(visit.step)
-        if visit.raw_score is not None and score is not None and score != visit.raw_score:
-            return f" by {one_line(visit.step)}, with {visit.raw_score:.6g} against {score:.6g}"
-        if visit.step in other_scores and (visit.raw_score is None) != (score is None):
-            return f", which had {'no' if score is None else 'a'} score in {one_line(visit.step)}"
+    other_scores = {step_score.step: step_score.raw_score for step_score in other.visits}
+    for step_score in reversed(entry.visits):
+        score = other_scores.get(step_score.step)
+        if step_score.raw_score is not None and score is not None and score != step_score.raw_score:
+            return f" by {one_line(step_score.step)}, with {step_score.raw_score:.6g} against {score:.6g}"
+        if step_score.step in other_scores and (step_score.raw_score is None) != (score is None):
+            return f", which had {'no' if score is None else 'a'} score in {one_line(step_score.step)}"
     return " by the order in which they came" if not entry.visits and not other.visits else ""

@@ -76,7 +76,7 @@ class Entry:
             "coverage": None if self.coverage is None else self.coverage.to_dict(),
             "window": None if self.window is None else list(self.window),
             "dropped": self.dropped,
-            "visits": [_visit(visit) for visit in self.visits],
+            "visits": [_step_score_dict(step_score) for step_score in self.visits],
         }
 
     @classmethod
@@ -88,7 +88,7 @@ class Entry:
                 **data,
                 "coverage": None if coverage is None else Coverage.from_dict(coverage),
                 "window": None if window is None else tuple(window),
-                "visits": tuple(_step_score(visit) for visit in data["visits"]),
+                "visits": tuple(_step_score(step_score) for step_score in data["visits"]),
             }
         )
 
@@ -176,17 +176,17 @@ class Record:
         )
 
 
-def _visit(visit: StepScore) -> dict[str, Any]:
-    raw, scale = visit.raw_score, visit.scale
+def _step_score_dict(step_score: StepScore) -> dict[str, Any]:
+    raw, scale = step_score.raw_score, step_score.scale
     return {
-        "step": visit.step,
-        "rank": visit.rank,
+        "step": step_score.step,
+        "rank": step_score.rank,
         "score": None if raw is None or scale is None else present(raw, scale),  # type: ignore[arg-type]
         "raw_score": raw,
         "scale": scale,
-        "unscored": visit.unscored,
-        "coverage": None if visit.coverage is None else visit.coverage.to_dict(),
-        "cached": visit.cached,
+        "unscored": step_score.unscored,
+        "coverage": None if step_score.coverage is None else step_score.coverage.to_dict(),
+        "cached": step_score.cached,
     }
 
 
