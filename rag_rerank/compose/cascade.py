@@ -11,8 +11,9 @@ from rag_rerank.base import Composite, Reranker
 from rag_rerank.compose.wrapper import check_reranker
 from rag_rerank.errors import ConfigError
 from rag_rerank.execution.plan import Call, Plan, PlanResult
+from rag_rerank.execution.ranking import renumber
 from rag_rerank.trace import Usage
-from rag_rerank.types import BLANK, Candidate, Hit, Ranking, Scale, renumber
+from rag_rerank.types import BLANK, Candidate, Hit, Ranking, Scale
 
 __all__ = ["Cascade", "Stage"]
 

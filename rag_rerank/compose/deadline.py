@@ -13,8 +13,9 @@ from rag_rerank.compose.wrapper import Wrapper
 from rag_rerank.errors import DeadlineExceeded, TransientError
 from rag_rerank.execution.deadline import Limit, seconds_left
 from rag_rerank.execution.plan import Call, Plan, PlanResult
+from rag_rerank.execution.ranking import best_first, blank_last, in_first_stage_order, renumber
 from rag_rerank.execution.throughput import Throughput, estimated_tokens
-from rag_rerank.types import Candidate, Hit, Ranking, best_first, blank_last, in_first_stage_order, renumber
+from rag_rerank.types import Candidate, Hit, Ranking
 
 __all__ = ["Deadline"]
 

@@ -13,7 +13,8 @@ from rag_rerank.base import Composite, Reranker
 from rag_rerank.compose.wrapper import check_reranker
 from rag_rerank.errors import AllFailed, ConfigError, RerankError, TransientError
 from rag_rerank.execution.plan import Call, InThread, Outcome, Parallel, Plan, PlanResult, is_permanent
-from rag_rerank.types import Candidate, Hit, Ranking, Scale, Scores, ranked_hits
+from rag_rerank.execution.ranking import ranked_hits
+from rag_rerank.types import Candidate, Hit, Ranking, Scale, Scores
 
 __all__ = ["Ensemble"]
 

@@ -11,8 +11,9 @@ from rag_rerank.base import Composite, Reranker
 from rag_rerank.compose.wrapper import check_reranker
 from rag_rerank.errors import AllFailed, ConfigError, TransientError
 from rag_rerank.execution.plan import Call, Plan, PlanResult
+from rag_rerank.execution.ranking import in_first_stage_order
 from rag_rerank.trace import Usage
-from rag_rerank.types import Candidate, Scale, in_first_stage_order
+from rag_rerank.types import Candidate, Scale
 
 __all__ = ["Fallback"]
 

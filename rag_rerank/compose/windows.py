@@ -15,10 +15,11 @@ from rag_rerank.compose.window_splitting import Span, SplitText
 from rag_rerank.compose.wrapper import Wrapper
 from rag_rerank.errors import ConfigError
 from rag_rerank.execution.plan import Call, InThread, Plan, PlanResult
+from rag_rerank.execution.ranking import best_first, renumber
 from rag_rerank.text.tokenizers import TextLimit, Tokens, tokens
 from rag_rerank.text.unicode import is_blank
 from rag_rerank.trace import Coverage
-from rag_rerank.types import Candidate, Hit, Ranking, Scale, best_first, present, renumber
+from rag_rerank.types import Candidate, Hit, Ranking, Scale, present
 
 __all__ = ["Windows"]
 

@@ -14,9 +14,10 @@ from rag_rerank.execution.clock import now
 from rag_rerank.execution.deadline import PartialTrace, or_deadline_error, publish_partial_trace
 from rag_rerank.execution.plan import Call, PlanResult
 from rag_rerank.execution.protocols import PointwiseRanker, Ranker
+from rag_rerank.execution.ranking import ranked_hits
 from rag_rerank.text.unicode import is_blank, valid_unicode
 from rag_rerank.trace import Trace, Usage
-from rag_rerank.types import BLANK, Candidate, Hit, Ranking, Scores, check_top_k, check_values, ranked_hits
+from rag_rerank.types import BLANK, Candidate, Hit, Ranking, Scores, check_top_k, check_values
 
 __all__ = [
     "CallLog",

@@ -132,7 +132,7 @@ MISTAKES: dict[str, list[Any]] = {
     "another model counts as the first": ["degraded exactly when", (hedge, "_same_model", lambda one, other: True)],
     "an attempt is missing from the trace": [
         "each failed attempt is in the trace",
-        (call.ApiRequest, "add_failure", lambda self, state: None),
+        (call.ApiRequest, "add_failure", lambda self: None),
     ],
     "an abandoned call is missing from the trace": [
         "every request is in the trace",

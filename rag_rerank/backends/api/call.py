@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 from rag_rerank.backends.api.exchange import Exchange, Reply
 from rag_rerank.backends.api.limiter import CallPolicy, QueueTicket
 from rag_rerank.backends.api.pricing import pair_tokens
-from rag_rerank.errors import RateLimited, RequestTooLarge, RerankError, TransientError
+from rag_rerank.backends.api.retry import retrying
+from rag_rerank.errors import RateLimited, RequestTooLarge, RerankError
 from rag_rerank.execution.calls import error_text
 from rag_rerank.execution.clock import asleep, now, sleep, wait_for_any
 from rag_rerank.execution.deadline import deadline_error, publish_partial_trace, seconds_left, time_is_up
@@ -27,7 +28,7 @@ from rag_rerank.trace import Trace, Usage
 from rag_rerank.types import Scale, Scores
 
 if TYPE_CHECKING:
-    from tenacity import RetryCallState, Retrying
+    from tenacity import Retrying
 
 __all__ = ["ApiCall"]
 
@@ -93,7 +94,7 @@ class ApiRequest:
         """Return the seconds that are left of the retry budget and of the time of the call."""
         return min(self._end - now(), seconds_left())
 
-    def add_failure(self, state: RetryCallState) -> None:
+    def add_failure(self) -> None:
         """Note an attempt that failed and will be followed by another."""
         assert self.error is not None
         self.failures.append(error_text(self.error))
@@ -225,29 +226,18 @@ class ApiCall:
         return request.reply
 
     def _retrying(self, request: ApiRequest, pause: Callable[[float], None]) -> Retrying:
-        """Return the retry policy as tenacity runs it; it hands each wait to ``pause`` instead of sleeping."""
-        import tenacity
+        """Return the retry policy for a request; it hands each wait to ``pause`` instead of sleeping."""
 
-        retry = self._policy.retry
-        backoff = tenacity.wait_exponential(multiplier=retry.first_wait, max=retry.max_wait)
-        jitter = tenacity.wait_random(0, retry.jitter)
-        is_last_attempt = tenacity.stop_after_attempt(retry.attempts)
+        def may_wait(seconds: float) -> bool:
+            rest = request.seconds_left() - seconds
+            return rest > 0 and not time_is_up() and self._policy.open_for(rest) is None
 
-        def wait(state: RetryCallState) -> float:
-            retry_after = getattr(request.error, "retry_after", None) or 0.0
-            return max(backoff(state), retry_after) + jitter(state)
-
-        def stop(state: RetryCallState) -> bool:
-            seconds = request.seconds_left() - state.upcoming_sleep
-            return is_last_attempt(state) or seconds <= 0 or time_is_up() or self._policy.open_for(seconds) is not None
-
-        return tenacity.Retrying(
-            retry=tenacity.retry_if_exception_type(TransientError),
-            wait=wait,
-            stop=stop,
-            before_sleep=request.add_failure,
-            sleep=pause,
-            reraise=True,
+        return retrying(
+            self._policy.retry,
+            last_error=lambda: request.error,
+            may_wait=may_wait,
+            on_failure=request.add_failure,
+            pause=pause,
         )
 
     def _admission(self, request: ApiRequest) -> Generator[Wait, Any, QueueTicket]:

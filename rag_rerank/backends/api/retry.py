@@ -1,14 +1,19 @@
-"""The retry policy of the API rerankers, as a user writes it; `rag_rerank.backends.api.call` runs it on tenacity."""
+"""The one retry policy: which failed requests to an API are sent again, when, and how often. It runs on tenacity."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from rag_rerank._checks import finite_positive
-from rag_rerank.errors import ConfigError
+from rag_rerank.errors import ConfigError, TransientError
 
-__all__ = ["RetryPolicy"]
+if TYPE_CHECKING:
+    from tenacity import RetryCallState, Retrying
+
+__all__ = ["RetryPolicy", "retrying"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,3 +50,43 @@ class RetryPolicy:
             if not (value >= 0 and math.isfinite(value)):
                 raise ConfigError(f"{name} must be at least 0 seconds, got {value}", path=name)
         finite_positive(self.budget, "budget")
+
+
+def retrying(
+    policy: RetryPolicy,
+    *,
+    last_error: Callable[[], BaseException | None],
+    may_wait: Callable[[float], bool],
+    on_failure: Callable[[], None],
+    pause: Callable[[float], None],
+) -> Retrying:
+    """Return the policy as an iterator of tenacity's attempts.
+
+    Args:
+        policy: How often, and how long to wait.
+        last_error: Returns the error of the attempt that failed last; its ``retry_after`` is waited for.
+        may_wait: Whether a wait of so many seconds leaves time for another attempt.
+        on_failure: Called after each attempt that another one follows.
+        pause: Called with the seconds before the next attempt; it may note them and wait later.
+    """
+    import tenacity
+
+    backoff = tenacity.wait_exponential(multiplier=policy.first_wait, max=policy.max_wait)
+    jitter = tenacity.wait_random(0, policy.jitter)
+    is_last_attempt = tenacity.stop_after_attempt(policy.attempts)
+
+    def wait(state: RetryCallState) -> float:
+        retry_after = getattr(last_error(), "retry_after", None) or 0.0
+        return max(backoff(state), retry_after) + jitter(state)
+
+    def stop(state: RetryCallState) -> bool:
+        return is_last_attempt(state) or not may_wait(state.upcoming_sleep)
+
+    return tenacity.Retrying(
+        retry=tenacity.retry_if_exception_type(TransientError),
+        wait=wait,
+        stop=stop,
+        before_sleep=lambda state: on_failure(),
+        sleep=pause,
+        reraise=True,
+    )
