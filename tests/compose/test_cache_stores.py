@@ -107,24 +107,31 @@ def sqlite3_check(file: Path) -> str:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
-def test_a_forked_child_opens_its_own_connection(file: Path) -> None:
+def test_a_forked_child_opens_its_own_connection(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    processes: list[int] = []
+    connect = sqlite3.connect
+
+    def noting(*args: Any, **options: Any) -> sqlite3.Connection:
+        processes.append(os.getpid())
+        return connect(*args, **options)
+
+    monkeypatch.setattr(sqlite3, "connect", noting)
     inner = ScriptedReranker(by_text={"a": 1.0})
     with Cached(reranker=inner, path=str(file)) as cached:
         cached.rerank("q", ["a"])
-        before = cached._store._opened.connection
         child = os.fork()
         if child == 0:
             try:
                 hits = cached.rerank("q", ["a"]).usage.cached
-                own = cached._store._opened.connection is not before
+                own = os.getpid() in processes
                 cached.rerank("q", ["of the child"])
                 cached.close()
                 os._exit(0 if hits == 1 and own else 1)
             finally:
                 os._exit(2)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-        assert cached._store._opened.connection is before
         assert cached.rerank("q", ["a", "of the child"]).usage.cached == 2
+        assert processes == [os.getpid()]
 
 
 def test_only_the_owner_may_read_the_file(tmp_path: Path) -> None:
