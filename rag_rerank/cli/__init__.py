@@ -1,7 +1,7 @@
 """The command line, ``rag-rerank``: rank, evaluate, calibrate, probe, train, show records, manage models and configs.
 
-Results go to stdout; warnings, traces and errors go to stderr. An error of the library is one line and exit code 2, as
-is a wrong option; Ctrl-C is exit code 130.
+Results go to stdout; warnings, traces and errors go to stderr. An error of the library prints one line and exits with
+code 2, as does a wrong option; Ctrl-C exits with code 130.
 """
 
 from __future__ import annotations

@@ -21,10 +21,10 @@ from rag_rerank.types import present
 __all__ = ["calibrate"]
 
 _PROBABILITIES = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9)
-"""Rows of the table: the score from which on the map gives this probability."""
+"""Probabilities in the table, each with the lowest score to which the map gives it."""
 
 _BISECTIONS = 200
-"""Steps of the search for a score."""
+"""Steps of the binary search for a score."""
 
 
 @click.command(
@@ -131,7 +131,7 @@ def _row(name: str, quality: FitQuality) -> tuple[str, ...]:
 
 
 def _scores_from(score_map: CalibrationMap, probability: float) -> tuple[str, str]:
-    """Return the raw score, and the presented score, from which on the map gives at least this probability."""
+    """Return the lowest raw score with at least this probability, and the same score as it is presented."""
     low, high = (score_map.scores[0], score_map.scores[-1]) if score_map.scores else (-1e9, 1e9)
     if score_map.probability(low) >= probability:
         return "all", "all"

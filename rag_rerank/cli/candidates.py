@@ -52,7 +52,7 @@ def read_question(texts: str | None, query: str | None) -> SampleQuestion | None
     """Read the texts of ``--texts`` for a ``--query``; ``None`` where the user gives neither.
 
     Raises:
-        ConfigError: Only one of the two is there.
+        ConfigError: Only one of the two is given.
         InputError: The file cannot be read, or a line is not a candidate.
     """
     if (texts is None) != (query is None):

@@ -38,13 +38,13 @@ Changes = Mapping[Place, Mapping[str, int]]
 
 
 def check_new_config(reranker: Reranker, spec: str, out: Path | None, *, instead: str = "") -> None:
-    """Check before long work that a new config file can be written, and that nothing would be missing in it.
+    """Check, before long work starts, that a new config file can be written and will be complete.
 
     Args:
-        reranker: What will be written, apart from what the work will find.
-        spec: The user's name for it.
+        reranker: The reranker to write, still without the values that the work will find.
+        spec: The name or file by which the user named it.
         out: The new file; ``None`` for the terminal.
-        instead: What else the user can do; the end of a message.
+        instead: End of the message: what the user can do instead.
 
     Raises:
         ConfigError: The file exists already, has no folder or an unknown ending, or the reranker cannot be written
@@ -78,7 +78,7 @@ def write_config(file: Path, content: str, expected: Reranker) -> None:
     """Write a config file in one step, after checking that it describes the expected reranker.
 
     Raises:
-        ConfigError: It would describe another one, or cannot be written; an existing file stays as it was.
+        ConfigError: It would describe another reranker, or cannot be written; an existing file stays as it was.
     """
     write(file, content.encode(), check=lambda draft: _check_draft(draft, file, expected))
 
@@ -103,7 +103,7 @@ def edit(file: Path, changes: Changes) -> str:
     may change.
 
     Raises:
-        ConfigError: The file cannot be read, does not hold a part that is to be changed, or would lose a comment.
+        ConfigError: The file cannot be read, lacks a part that must be changed, or would lose a comment.
     """
     try:
         text = file.read_bytes().decode("utf-8")
@@ -132,9 +132,9 @@ def _edit_yaml(text: str, changes: Changes, file: Path) -> str:
     yaml = YAML()
     yaml.preserve_quotes = True
     yaml.explicit_start = text.startswith("---")
-    yaml.width = 2**20  # breaks no line
+    yaml.width = 2**20  # never breaks a line
     null = {type(None): lambda representer, _: representer.represent_scalar("tag:yaml.org,2002:null", "null")}
-    yaml.representer.yaml_representers = yaml.representer.yaml_representers | null  # else null is written as nothing
+    yaml.representer.yaml_representers = yaml.representer.yaml_representers | null  # else null is left empty
     output = io.StringIO()
     try:
         content, indent, offset = load_yaml_guess_indent(text, yaml=yaml)
@@ -211,7 +211,7 @@ def find_parts(value: Any, kind: type[T], place: Place = ()) -> Iterator[tuple[P
 
 
 def with_replaced(value: Any, place: Place, reranker: Reranker) -> Any:
-    """Return a reranker with another one at a place."""
+    """Return a copy of a reranker in which another one is at this place."""
     if not place:
         return reranker
     first, *rest = place

@@ -129,7 +129,7 @@ def distil(
         teacher_reranker = stack.enter_context(build(teacher))
         suitable = distillation_plan.default_settings(teacher_reranker, learner, depth)
         defaults = {name: getattr(suitable, name) for name in _COMPUTED_DEFAULTS if training_values[name] is None}
-        bars: list[Callable[..., None]] = []  # one, from the moment of consent on
+        bars: list[Callable[..., None]] = []  # empty until the user consents, then one progress bar
 
         def agree(plan: Plan) -> None:
             click.echo("\n".join(_plan(plan)), err=True)

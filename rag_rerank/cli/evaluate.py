@@ -145,7 +145,7 @@ def evaluate_configs(
 
         write(html, evaluation_page(as_dict).encode())
     click.echo(json.dumps(as_dict) if as_json else page(result))
-    # after the results are printed, because it may raise that there is nothing to compare
+    # after the results are printed, because it raises if there is nothing to compare
     drift = None if baseline is None else evaluation.compare_with_baseline(result, baseline)
     if drift is not None:
         click.echo(f"\n{regression_page(drift)}", err=as_json)

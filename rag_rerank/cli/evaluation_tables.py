@@ -19,7 +19,7 @@ __all__ = ["page", "regression_page"]
 _NONE = "–"
 
 _LINE_WIDTH = 120
-"""Most characters of a line; a wider table is split."""
+"""Maximum width of a line in characters; a wider table is split."""
 
 
 def page(evaluation: Evaluation) -> str:
@@ -157,7 +157,7 @@ def _verdict(evaluation: Evaluation) -> Iterator[str]:
 
 
 def _table_that_fits(rows: Sequence[Sequence[str]], align: str, first: int) -> Iterator[str]:
-    """Yield a table; one that is too wide is split into one of its first columns and one of the others."""
+    """Yield a table; if it is too wide, split it into a table of the first columns and a table of the others."""
     whole = table(rows, align=align)
     if max(map(len, whole.split("\n"))) <= _width():
         yield whole

@@ -93,7 +93,7 @@ def pull(spec: str) -> None:
     type=click.Choice(["fp32", "int8"]),
     default="fp32",
     show_default=True,
-    help="Storage of the weight matrices; int8 takes a fourth of the size and changes the logits a little.",
+    help="Storage of the weight matrices; int8 takes a quarter of the size and changes the logits a little.",
 )
 def export(source: str, out: Path, revision: str | None, weights: Literal["fp32", "int8"]) -> None:
     """Write a model as ONNX, to run it without torch.
@@ -118,7 +118,7 @@ def _model_cells(row: catalogue.Model) -> tuple[str, ...]:
 
 
 def _with_backend(spec: str) -> str:
-    """Return a hub id with the backend that the catalogue names for it; names and files as they are."""
+    """Return a hub id with the backend that the catalogue names for it; return names and files unchanged."""
     if spec.count("/") != 1 or ":" in spec or Path(spec).exists():
         return spec
     row = catalogue.find(spec)
@@ -127,29 +127,33 @@ def _with_backend(spec: str) -> str:
     return f"{row.backend}:{row.id}"
 
 
-def _check_models(names: Sequence[str], own: SampleQuestion | None, *, as_json: bool) -> bool:
+def _check_models(names: Sequence[str], user_question: SampleQuestion | None, *, as_json: bool) -> bool:
     """Check models and print the results; return whether all optimised fp32 graphs give their models' logits.
 
     Args:
         names: Models as a user names them; none for all models that need no download.
-        own: The user's own query and texts; by default those that ship with the package.
+        user_question: The user's own query and texts; by default those that ship with the package.
         as_json: Print one JSON object instead of a table.
 
     Raises:
         ModelLoadError: A model's files are not on this machine.
         RerankError: Other errors of loading and scoring.
     """
-    sample = (own,) if own else questions()
+    sample = (user_question,) if user_question else questions()
     rerankers = [_cached_model(name) for name in names] or list(_all_cached_models())
     checks = []
     for reranker in rerankers:
         with bar(f"checking {reranker.label}") as progress:
             checks.append(check(reranker, sample, progress=progress))
     if as_json:
-        facts = {"queries": len(sample), "texts": sum(len(texts) for _, texts in sample), "own_text": own is not None}
+        facts = {
+            "queries": len(sample),
+            "texts": sum(len(texts) for _, texts in sample),
+            "own_text": user_question is not None,
+        }
         click.echo(json.dumps({"schema": SCHEMA, **facts, "checks": [row.to_dict() for row in checks]}))
     else:
-        click.echo(_check_page(checks, sample, own=own is not None))
+        click.echo(_check_page(checks, sample, is_own_text=user_question is not None))
     return all(row.passed for row in checks)
 
 
@@ -169,17 +173,17 @@ def _all_cached_models() -> Iterator[OnnxReranker]:
     return (reranker for reranker in rerankers if reranker.is_cached())
 
 
-def _check_page(checks: Sequence[Check], sample: Sequence[SampleQuestion], *, own: bool) -> str:
+def _check_page(checks: Sequence[Check], sample: Sequence[SampleQuestion], *, is_own_text: bool) -> str:
     heading = ("model", "graph", "Δ own", "spread", "int8 Δ", "tau", "top 10", "speed", "int8 speed")
     lines = [table([heading, *map(_check_cells, checks)], align="<<>>>>>>>"), ""]
     lines += [f"{row.model} {row.reason}" for row in checks if row.reason]
     lines += [
         f"{row.model} FAILED: its optimised graph's logits differ by {row.optimised.relative:.1g}, more than 1e-4; "
-        "use optimize: false, and tell us"
+        "use optimize: false, and report this"
         for row in checks
         if not row.passed
     ]
-    text = "your own text" if own else "text of Wikipedia that ships with the package"
+    text = "your own text" if is_own_text else "text of Wikipedia that ships with the package"
     count = sum(len(texts) for _, texts in sample)
     lines += [
         f"{count} query-text pairs of {len(sample)} {'queries' if len(sample) > 1 else 'query'}; {text}",

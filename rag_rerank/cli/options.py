@@ -1,4 +1,4 @@
-"""Options that several commands share, and what belongs to them."""
+"""Options that several commands share, and functions for their values."""
 
 from __future__ import annotations
 

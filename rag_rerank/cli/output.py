@@ -13,22 +13,22 @@ from rag_rerank.text.unicode import valid_unicode
 __all__ = ["bar", "example", "one_line", "table", "without_control_characters"]
 
 _CELL_WIDTH = 48
-"""Most characters of a cell, except in the last column."""
+"""Maximum width of a cell, except in the last column."""
 
 _LAST_COLUMN = 24
-"""Fewest characters of the last column, however narrow the terminal is."""
+"""Minimum width of the last column, however narrow the terminal is."""
 
 _STEPS = 1000
 """Steps of a progress bar."""
 
 
 def table(rows: Sequence[Sequence[str]], *, align: str, width: int | None = None) -> str:
-    """Return rows, of which the first is the heading, in columns two blanks apart.
+    """Return a table in columns two spaces apart; the first row is the heading.
 
     Args:
         rows: Cells; each is put on one line, without control characters.
         align: One character for each column: ``>`` for numbers, ``<`` for words.
-        width: Most characters of a line; the last column is cut to it. ``None`` for no limit.
+        width: Maximum width of a line; the last column is cut to fit. ``None`` for no limit.
     """
     cells = [[*(_cut(one_line(cell), _CELL_WIDTH) for cell in row[:-1]), one_line(row[-1])] for row in rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]

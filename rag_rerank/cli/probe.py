@@ -22,7 +22,7 @@ SCHEMA = 1
 """Version of the JSON object; it grows when a field changes its meaning or is removed."""
 
 _NAME_WIDTH = 24
-"""Most characters of a config's name above its column."""
+"""Maximum length of a config's name above its column."""
 
 
 @click.command(epilog=example("probe --config minilm --config lexical --kind negation"))
@@ -78,7 +78,7 @@ def _page(reports: Sequence[ProbeReport]) -> Iterator[str]:
 
 
 def _name_end(name: str) -> str:
-    """Return the end of a name; of a path, the file says more than the folders."""
+    """Return the end of a name: in a path, the file says more than the folders."""
     return name if len(name) <= _NAME_WIDTH else f"…{name[1 - _NAME_WIDTH :]}"
 
 

@@ -126,7 +126,7 @@ def _page(ranking: Ranking, candidates: Sequence[Candidate]) -> str:
 
 
 def _context_lines(context: Context | None) -> Iterator[str]:
-    """Yield the size of the context, and the ids of the dropped hits by reason."""
+    """Yield the size of the context, and the ids of the dropped hits for each reason."""
     if context is None:
         return
     total = len(context) + len(context.dropped)
@@ -146,7 +146,7 @@ def _row(hit: Hit, first_rank: int) -> tuple[str, ...]:
 
 
 def _share(coverage: Coverage | None) -> str:
-    """Return the share of the tokens that was read; 100% only for all of them."""
+    """Return the share of the tokens that was read, rounded down, so that 100% means all tokens."""
     return f"{coverage.seen * 100 // coverage.total}%" if coverage and coverage.total else "–"
 
 

@@ -70,8 +70,8 @@ def show(file: str, query: str | None, id: str | None, record: str | None, last:
 def report(file: str, out: Path) -> None:
     """Write a page of the calls that were recorded in FILE: rank changes, scores, and the steps of every candidate.
 
-    The page is one HTML file that loads nothing from elsewhere. It contains the texts if the records do. Of a long
-    file it contains the last calls, and says how many it left out.
+    The page is one HTML file that loads nothing from elsewhere. It contains the texts if the records do. For a long
+    file, it contains only the last calls and says how many it left out.
     """
     from rag_rerank.pages.page import trace_page  # other commands do not need it
 
@@ -150,18 +150,18 @@ def explain_candidate(record: Record, id: str) -> Iterator[str]:
                 for step_score in visits
             )
     yield f"score     {_score_text(entry, record)}"
-    yield f"stands    {_rank_text(entry, record)}"
+    yield f"rank      {_rank_text(entry, record)}"
 
 
 def _entry_text(entry: Entry, count: int) -> str:
-    score = "without a score" if entry.first_score is None else f"with the score {entry.first_score:.6g}"
-    return f"it came at place {entry.first_rank} of {count}, {score} of the first stage"
+    score = "without a first-stage score" if entry.first_score is None else f"first-stage score {entry.first_score:.6g}"
+    return f"at rank {entry.first_rank} of {count}, {score}"
 
 
 def _step_text(step_score: StepScore) -> str:
     if step_score.raw_score is None:
         return f"not scored: {step_score.unscored}"
-    facts = [f"raw score {step_score.raw_score:.6g} ({step_score.scale}), place {step_score.rank}"]
+    facts = [f"raw score {step_score.raw_score:.6g} ({step_score.scale}), rank {step_score.rank}"]
     if step_score.coverage is not None:
         cut = "; the rest was cut off" if step_score.coverage.truncated else ""
         facts.append(f"{step_score.coverage.seen} of {step_score.coverage.total} tokens read{cut}")
@@ -182,14 +182,14 @@ def _score_text(entry: Entry, record: Record) -> str:
     origin = f"on the scale {record.scale!r}"
     if record.scale in _SCALE_TEXTS:
         origin = f"{_SCALE_TEXTS[record.scale]} the raw score {entry.raw_score:.6g}"
-    window = "" if entry.window is None else f"; of its characters {entry.window[0]} to {entry.window[1]}"
+    window = "" if entry.window is None else f"; window: characters {entry.window[0]} to {entry.window[1]}"
     return f"{entry.score:.6g}, {origin}{by}{window}"
 
 
 def _rank_text(entry: Entry, record: Record) -> str:
     if entry.rank is None:
-        return "nowhere: the call failed"
-    rank = f"at {entry.rank} of {len(record.candidates)}, it came at {entry.first_rank}"
+        return "none: the call failed"
+    rank = f"{entry.rank} of {len(record.candidates)}, entered at {entry.first_rank}"
     dropped = [f"not returned: {BELOW_TOP_K} ({record.top_k})"] if entry.dropped == BELOW_TOP_K else []
     return "; ".join([rank, *_neighbours(entry, record), *dropped])
 
@@ -203,10 +203,10 @@ def _neighbours(entry: Entry, record: Record) -> Iterator[str]:
 
 
 def _reason(entry: Entry, other: Entry) -> str:
-    """Return what decided between two neighbours, as far as the record tells: the last scores that both have."""
+    """Return what decided between two neighbours, as far as the record shows: the last scores that both have."""
     if entry.raw_score is not None and other.raw_score is not None:
         if entry.raw_score == other.raw_score:
-            return " by the order in which they came, because the raw scores are equal"
+            return " by the order of arrival, because the raw scores are equal"
         return f", which has the raw score {other.raw_score:.6g}"
     if entry.raw_score is not None or other.raw_score is not None:
         return f", which has {'no' if other.raw_score is None else 'a'} score"
@@ -217,4 +217,4 @@ def _reason(entry: Entry, other: Entry) -> str:
             return f" by {one_line(step_score.step)}, with {step_score.raw_score:.6g} against {score:.6g}"
         if step_score.step in other_scores and (step_score.raw_score is None) != (score is None):
             return f", which had {'no' if score is None else 'a'} score in {one_line(step_score.step)}"
-    return " by the order in which they came" if not entry.visits and not other.visits else ""
+    return " by the order of arrival" if not entry.visits and not other.visits else ""

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["train"]
 
 _NO_LIMIT = 10**9
-"""Entries of the score cache: so many that none is dropped for a newer one."""
+"""Maximum entries of the score cache: so many that no entry is dropped for a newer one."""
 
 _MINING_METHODS = ("bm25", "bi-encoder", "model", "random")
 
@@ -217,9 +217,9 @@ def _read(sources: Sequence[str], licence: str | None, qrels: str | None) -> Exa
 def _without_leaks(
     examples: Examples, validation: Judged | None, evaluations: Sequence[str], shared_corpus: bool
 ) -> tuple[Examples, tuple[dict[str, Any], ...] | None]:
-    """Remove the text of evaluations, of a validation only its queries: its corpus may be the one in production.
+    """Remove the text of evaluations, and the queries of a validation, whose corpus may be the one in production.
 
-    Returns the examples, and what the model card reports of it.
+    Return the examples, and what the model card reports about the removed text.
     """
     from rag_rerank.training.data.leakage import find_leaks
 
@@ -282,8 +282,8 @@ def _summary(result: TrainingRun) -> Iterator[str]:
         yield f"the base had {result.before.ndcg:.4f}, the incoming order {result.incoming.ndcg:.4f}"
         if result.best_step == 0:
             yield "no step ranks better than the base, so the base was written"
-    done = result.curve[-1].step
-    yield f"{done:,} of {result.steps:,} steps in {result.seconds:,.0f} s on {one_line(result.hardware['device'])}"
+    last_step = result.curve[-1].step
+    yield f"{last_step:,} of {result.steps:,} steps in {result.seconds:,.0f} s on {one_line(result.hardware['device'])}"
     yield f"{result.folder}: written"
 
 

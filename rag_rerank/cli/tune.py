@@ -90,7 +90,7 @@ def tune(
 
 
 def _tune_models(root: Reranker, question: SampleQuestion, seconds: float) -> tuple[Reranker, Mapping[Place, Report]]:
-    """Tune each local model, equal ones once. Print a note for each that cannot be tuned.
+    """Tune each local model (equal ones once), and print a note for each one that cannot be tuned.
 
     Raises:
         ConfigError: There is no local model, or none can be tuned.

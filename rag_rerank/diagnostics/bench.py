@@ -32,7 +32,7 @@ class Timing:
 
     @property
     def spread(self) -> float:
-        """Width of the middle half of the rounds (interquartile range), in seconds; of one round, 0."""
+        """Width of the middle half of the rounds (interquartile range), in seconds; 0 for a single round."""
         if len(self.seconds) < 2:
             return 0.0
         low, _, high = quantiles(self.seconds, n=4, method="inclusive")
@@ -59,7 +59,7 @@ def interleave(runs: Sequence[Callable[[], float]], rounds: int) -> list[Timing]
 
 
 class Bench(Protocol):
-    """Runs rerankers to time them."""
+    """The interface through which rerankers are run and timed."""
 
     def engine(self, reranker: LocalReranker) -> Engine:
         """Return the model with these settings, loaded now if it is not loaded yet."""
@@ -72,7 +72,7 @@ class Bench(Protocol):
 
 
 class LoadedBench:
-    """Loads models in instances of its own; settings that differ only in ``batch_tokens`` share one."""
+    """A bench with its own loaded instances; settings that differ only in ``batch_tokens`` share one."""
 
     def __init__(self) -> None:
         self._loaded: dict[LocalReranker, LocalReranker] = {}

@@ -38,7 +38,7 @@ def as_read(query: str, texts: Sequence[str]) -> SampleQuestion:
 
 @cache
 def questions() -> tuple[SampleQuestion, ...]:
-    """Return six questions with 40 Wikipedia passages each, found by BM25; source and licence stand in NOTICE."""
+    """Return six questions with 40 Wikipedia passages each, found by BM25; NOTICE names source and licence."""
     with gzip.open(_FILE, "rt", encoding="utf-8") as lines:
         _, *rows = map(json.loads, lines)
     return tuple(SampleQuestion(row["query"], tuple(row["texts"])) for row in rows)

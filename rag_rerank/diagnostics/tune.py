@@ -27,7 +27,7 @@ class Setting(NamedTuple):
     batch_tokens: int
 
     def changes(self, present: Setting) -> dict[str, Any]:
-        """Return the fields that differ from the present setting; of the layout both fields or none."""
+        """Return the fields that differ from the present setting; the two fields of the layout go together."""
         layout = {"workers": self.workers, "threads": self.threads} if self[:2] != present[:2] else {}
         budget = {"batch_tokens": self.batch_tokens} if self.batch_tokens != present.batch_tokens else {}
         return layout | budget
@@ -119,10 +119,10 @@ _BUDGETS = {"onnx": (128, 256, 512, 1024, 2048), "torch": (512, 1024, 2048, 4096
 """Token slots of one batch to try."""
 
 _ROUNDS = (5, 15)
-"""Fewest and most rounds of one comparison."""
+"""Minimum and maximum number of rounds of one comparison."""
 
 _FIRST_TEXTS, _FEWEST_TEXTS = 8, 16
-"""How many texts are timed first, and how many are compared at least."""
+"""Number of texts that are timed first, and minimum number of texts in a comparison."""
 
 
 def tune(

@@ -1,4 +1,4 @@
-"""Whether reranking helps on judged queries: measures, comparison, slices, and a verdict.
+"""Find out whether reranking helps on judged queries: measures, comparison, slices, and a verdict.
 
 >>> from rag_rerank.evaluation import evaluate, read
 >>> evaluation = evaluate(read("my-collection"), ["embedded", "cohere:rerank-v3.5"])  # doctest: +SKIP

@@ -37,7 +37,7 @@ _PLACES = 10
 """Relevant documents of each query whose ranks are reported."""
 
 _TEXT_ONLY = ("calibrated", "recorded", "windows")
-"""Composites whose scores depend on the query and the text alone if those of the reranker inside do."""
+"""Composites whose scores depend only on the query and the text if the scores of the reranker inside do."""
 
 Values = Mapping[str, Mapping[str, float]]
 """Measure -> query id -> value."""
@@ -52,7 +52,7 @@ class Analysis:
         rerankers: Name -> reranker.
         reranker_answers: Name -> its answers, in the order of the queries, for rerankers that were not stopped.
         settings: How they are evaluated.
-        fields: What the queries are sliced by.
+        fields: The fields that the queries are sliced by.
     """
 
     judged: Judged
@@ -116,7 +116,7 @@ class Analysis:
     def comparisons(self) -> tuple[Comparison, ...]:
         """Each reranker against the first stage in every measure, and each pair of rerankers in the first measure.
 
-        In each measure, p-values are corrected for all rerankers; those of the pairs for all pairs.
+        In each measure, p-values are corrected for all rerankers; p-values of the pairs are corrected for all pairs.
         """
         families = [[(name, FIRST_STAGE, m) for name in self.reranker_answers] for m in self.settings.measures]
         first = self.settings.measures[0]

@@ -40,7 +40,7 @@ def request_key(query: str, candidates: Sequence[Candidate]) -> Key:
 class AnswerStore:
     """The records of one config, as a context manager. Without a file it is empty and stores nothing.
 
-    Each record is appended at once, so that the end of the process loses only the call that runs.
+    Each record is appended at once, so that if the process ends, only the running call is lost.
 
     Args:
         file: Where the records are; created when needed.
@@ -55,7 +55,7 @@ class AnswerStore:
 
     @classmethod
     def under(cls, folder: str | os.PathLike[str] | None, reranker: Reranker, depth: int) -> Self:
-        """Return the store of a reranker in a folder; one without a file if no hash identifies the reranker.
+        """Return the store of a reranker in a folder; it has no file if no hash identifies the reranker.
 
         Raises:
             ConfigError: A calibration map cannot be read.
@@ -135,4 +135,4 @@ def _key_of_hashes(query_sha256: str, candidates: Sequence[tuple[str, str]]) -> 
 
 
 def _skip_bad_line(line: BadLine) -> None:
-    """Skip a line that is no record: its request is sent again."""
+    """Skip a line that is not a record: its request is sent again."""

@@ -37,18 +37,18 @@ Shape = Mapping[str, Any]
 """The fields of a `CalibrationMap` that decide its probabilities: slope and intercept, or scores and probabilities."""
 
 _NEWTON_STEPS = 100
-"""Newton steps at most; ten are usual."""
+"""Maximum number of Newton steps; ten are usual."""
 
 _FOLDS = 5
 
 _FEWEST = 10
-"""Relevant candidates, and others, without which nothing is fitted."""
+"""Minimum number of relevant candidates, and of others, for a fit."""
 
 _FEW = 100
-"""Relevant candidates, or others, below which a fit is rough: the share in a bin is known to some 10 points only."""
+"""With fewer relevant candidates, or fewer others, a fit is rough: a share in a bin is known only to some 10 points."""
 
 _MANY = 1000
-"""Candidates below which isotonic regression overfits (Niculescu-Mizil and Caruana, ICML 2005)."""
+"""With fewer candidates, isotonic regression overfits (Niculescu-Mizil and Caruana, ICML 2005)."""
 
 
 def calibrate(
@@ -63,8 +63,8 @@ def calibrate(
     """Fit a map from a reranker's raw scores to probabilities of relevance.
 
     Each query is reranked once, with all its candidates. A candidate is relevant if its grade is at least
-    ``judged.relevant``. Left out are blank texts, queries that are too long for the reranker, and queries that another
-    reranker answered (``ranking.substituted``); `CalibrationWarning` says how many.
+    ``judged.relevant``. Blank texts, queries that are too long for the reranker, and queries that another reranker
+    answered (``ranking.substituted``) are left out; `CalibrationWarning` says how many.
 
     The quality of the map (``map.fitted.after``) is measured out of fold: the queries are split into five folds, and
     each fold is judged with a map fitted on the other four, so that no query is on both sides. The map itself is
@@ -73,9 +73,9 @@ def calibrate(
     Args:
         reranker: The reranker whose scores to map.
         judged: Judged queries; with several collections, each candidate has the same weight.
-        method: ``"platt"`` fits a sigmoid; ``"isotonic"`` fits steps, which need more data. ``"auto"`` takes isotonic
-            only from 1,000 candidates on, and if its log loss out of fold is lower by more than the standard error of
-            the difference over queries.
+        method: ``"platt"`` fits a sigmoid; ``"isotonic"`` fits steps, which need more data. ``"auto"`` chooses isotonic
+            only if there are at least 1,000 candidates and its log loss out of fold is lower by more than the standard
+            error of the difference over queries.
         unjudged: Whether candidates without a judgment are left out, or count as not relevant. The latter suits data
             in which nearly all relevant documents are judged; it lowers ``prior``, and so every probability.
         seed: Seed of the split into folds.
@@ -155,7 +155,7 @@ def _score(
 
 
 def _rerank(reranker: Reranker, query: JudgedQuery) -> Ranking | None:
-    """Return the ranking; ``None`` where the query is too long, the only error that concerns this query alone."""
+    """Return the ranking; ``None`` if the query is too long, the only error that concerns a single query."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", TruncationWarning)  # one warning follows for all queries
         try:
@@ -206,7 +206,7 @@ def _out_of_fold(method: Method, groups: Sequence[_Group], folds: Sequence[Seque
 
 
 def _best_method(groups: Sequence[_Group], held_out: dict[Method, list[list[float]]]) -> Method:
-    """Return the only method; of two, isotonic if it is surely better."""
+    """Return the only method; if there are two, choose isotonic only if it is surely better."""
     if len(held_out) == 1:
         return next(iter(held_out))
     if sum(len(group.scores) for group in groups) < _MANY:
@@ -226,7 +226,7 @@ def fit_shape(method: Method, scores: Sequence[float], relevant: Sequence[bool])
 
 
 def apply_shape(shape: Shape, scores: Sequence[float]) -> list[float]:
-    """Return the probability at each score; the shape may be falling or flat, which no valid map is."""
+    """Return the probability at each score; the shape may be falling or flat, unlike that of a valid map."""
     if "slope" in shape:
         return [logistic(shape["slope"] * score + shape["intercept"]) for score in scores]
     return [interpolate(score, shape["scores"], shape["probabilities"]) for score in scores]

@@ -13,7 +13,7 @@ from rag_rerank.evaluation.statistics import SAMPLES, SEED, estimate
 __all__ = ["TOLERANCE", "Curve", "curve", "order", "smallest_top_k"]
 
 TOLERANCE = 0.01
-"""A loss small enough not to matter: 0.01 of a measure that goes from 0 to 1."""
+"""A loss that is too small to matter: 0.01 of a measure that goes from 0 to 1."""
 
 _STEPS = (5, 10, 20, 30, 50, 75, 100, 150, 200, 300, 500, 1000)
 
@@ -47,7 +47,7 @@ def curve(
     samples: int = SAMPLES,
     seed: int = SEED,
 ) -> Curve:
-    """Compute from one scoring of all candidates what fewer of them would have given.
+    """Compute, from one scoring of all candidates, the quality that fewer of them would have given.
 
     Valid only where the score of a text does not depend on the other candidates.
 
@@ -65,21 +65,23 @@ def curve(
         orders = {query.id: order(query, scores.get(query.id, {}), step) for query in judged.queries}
         values[step] = per_query(judged, orders, measures)
     whole = values[most][measures[0]]
-    losses = {step: [whole[query] - at[measures[0]][query] for query in whole] for step, at in values.items()}
+    losses = {
+        step: [whole[query] - by_measure[measures[0]][query] for query in whole] for step, by_measure in values.items()
+    }
     return Curve(
         depths=tuple(
             Depth(
                 depth=step,
-                measures={name: estimate(at[name].values(), samples=samples, seed=seed) for name in measures},
+                measures={name: estimate(by_measure[name].values(), samples=samples, seed=seed) for name in measures},
             )
-            for step, at in values.items()
+            for step, by_measure in values.items()
         ),
         enough=next(step for step, loss in losses.items() if _is_small(loss, samples, seed)),
     )
 
 
 def order(query: JudgedQuery, scores: RawScores, depth: int | None = None) -> list[str]:
-    """Return document ids in the order they have if the first ``depth`` candidates are scored and the rest is not.
+    """Return document ids in their order if only the first ``depth`` candidates are scored.
 
     Equal scores keep the first stage's order. Candidates without a score, and those that did not enter, follow in the
     first stage's order.
@@ -93,9 +95,9 @@ def order(query: JudgedQuery, scores: RawScores, depth: int | None = None) -> li
 def smallest_top_k(
     judged: Judged, before: Orders, after: Orders, top_k: int, *, samples: int = SAMPLES, seed: int = SEED
 ) -> int:
-    """Return how few hits of ``after`` have the recall of the first ``top_k`` of ``before``.
+    """Return how many hits of ``after`` are enough for the recall of the first ``top_k`` of ``before``.
 
-    It is the smallest number whose recall is surely less than `TOLERANCE` lower; ``top_k`` where there is none.
+    It is the smallest number whose recall is surely less than `TOLERANCE` lower; ``top_k`` if there is none.
 
     Args:
         judged: The judged queries.

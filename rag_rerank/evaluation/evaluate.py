@@ -58,8 +58,8 @@ def evaluate(
     Args:
         judged: The judged queries; see `rag_rerank.evaluation.read`.
         configs: What to evaluate: configs by the names they have in reports, or configs alone.
-        measures: Names as in ir-measures; the verdict goes by the first one. nDCG@3, for the lift at top-3, is always
-            added.
+        measures: Names as in ir-measures; the verdict is based on the first one. nDCG@3, for the lift at top-3, is
+            always added.
         depth: How many candidates of each query enter.
         top_k: How many hits would reach the LLM.
         slices: Fields to slice by; by default all that are usable.
@@ -75,7 +75,8 @@ def evaluate(
         seed: Their seed.
 
     Returns:
-        The evaluation. It is the same each time but for ``time`` and for rerankers that are not deterministic.
+        The evaluation. Repeated calls give the same evaluation except for ``time`` and rerankers that are not
+        deterministic.
 
     Raises:
         ConfigError: A config, measure or slice is wrong, the folder is unusable, or no config could be evaluated.
@@ -129,8 +130,8 @@ def _select_fields(usable: Fields, names: Sequence[str] | None) -> Fields:
 def _rerankers_by_name(configs: Configs) -> dict[str, Reranker]:
     """Build the rerankers, which loads nothing yet, and name them.
 
-    Without names, a config file is called by its stem, another string by itself, and a node or a reranker by its
-    label. Where two would have the same name, the later one gets a number.
+    Without names, a config file is named by its stem, any other string by itself, and a node or a reranker by its
+    label. If two would have the same name, the later one gets a number.
 
     Raises:
         ConfigError: A config is wrong.

@@ -12,10 +12,10 @@ from rag_rerank.evaluation.data.judged import Judged, JudgedQuery
 __all__ = ["MEASURES", "TOP_3", "check_measures", "per_query"]
 
 TOP_3 = "nDCG@3"
-"""The measure of the *lift at top-3*: its difference to the first stage."""
+"""The measure of the *lift at top-3*: its difference from the first stage."""
 
 MEASURES = ("nDCG@10", TOP_3, "RR@10", "R@10", "P@5", "Success@3")
-"""The default measures; the verdict goes by the first one."""
+"""The default measures; the verdict is based on the first one."""
 
 _SUPPORTED = ("AP", "P", "R", "RR", "Rprec", "Success", "nDCG")
 """Measures of an order alone, from 0 to 1, larger is better, which pytrec_eval and ir-measures compute."""
@@ -70,7 +70,7 @@ def per_query(
 def _grades(query: JudgedQuery) -> dict[str, int]:
     """Return the grades, those below 0 as 0.
 
-    No measure here tells them apart, and pytrec_eval 0.5 reads beyond its memory where a query has none but -2.
+    No measure here tells them apart, and pytrec_eval 0.5 reads beyond its memory if a query has no other grade than -2.
     """
     return {document: max(0, grade) for document, grade in query.grades.items()}
 
@@ -95,9 +95,9 @@ def _parse(name: str) -> Any:
 
 
 def _with_grade(measure: Any, relevant: int) -> Any:
-    """Return the measure with the grade from which on a document is relevant, if it takes one and names none."""
-    takes = "rel" in measure.SUPPORTED_PARAMS and "rel" not in measure.params
-    return measure(rel=relevant) if takes else measure
+    """Return the measure with the lowest relevant grade, if it takes such a grade and its name states none."""
+    takes_grade = "rel" in measure.SUPPORTED_PARAMS and "rel" not in measure.params
+    return measure(rel=relevant) if takes_grade else measure
 
 
 def _scores_of_order(query: str, order: Sequence[str], deepest: int | None) -> dict[str, float]:

@@ -30,7 +30,7 @@ _POWER = 0.8
 """Probability with which the number of queries in a reason would show the difference."""
 
 _MANY_WITHOUT_RELEVANT = 0.2
-"""Share of queries without a relevant candidate from which on the reasons point at the retrieval."""
+"""With at least this share of queries without a relevant candidate, a reason points at the retrieval."""
 
 _MANY_TRUNCATED = 0.2
 """Share of truncated texts above which a reason says so."""
@@ -50,8 +50,8 @@ def verdict(
     """Recommend a system, or none.
 
     A system is recommended only if it is better than the first stage in the first measure with a corrected p-value
-    below 0.05. Of several, the best is recommended; but one that takes at most half the time or half the money, and
-    no more of the other, is preferred if its loss against the best is at most 0.01 and not significant.
+    below 0.05. Of several, the best is recommended; but one that takes at most half the time or half the money, and no
+    more of the other, is preferred if its loss against the best is at most 0.01 and not significant.
 
     Slices that fall significantly are named, except those of `FIRST_RANK`: where the first stage was already right,
     every reranker can only lose, which says nothing about a kind of query. Where more than a fifth of the texts were
@@ -65,10 +65,12 @@ def verdict(
         slices: The slices, with their comparisons.
         outcomes: The results by query.
         depths: System -> smallest depth that is enough, where one is known (`depth_curve.curve`).
-        top_ks: System -> how few hits have the recall of the first stage's ``top_k`` (`depth_curve.smallest_top_k`).
+        top_ks: System -> number of hits with the recall of the first stage's ``top_k`` (`depth_curve.smallest_top_k`).
     """
     measure = settings.measures[0]
-    gains = [one for one in comparisons if one.measure == measure and one.baseline == FIRST_STAGE]
+    gains = [
+        comparison for comparison in comparisons if comparison.measure == measure and comparison.baseline == FIRST_STAGE
+    ]
     by_name = {system.name: system for system in systems}
     proven = [gain for gain in gains if gain.difference.mean > 0 and gain.p_adjusted < ALPHA]
     if not proven:
@@ -94,10 +96,13 @@ def verdict(
     name, before = choice.system, by_name[FIRST_STAGE].measures[measure].mean
     depth, top_k = (depths or {}).get(name, settings.depth), (top_ks or {}).get(name, settings.top_k)
     falls = [
-        (part, one)
+        (part, comparison)
         for part in slices
-        for one in part.comparisons
-        if part.field != FIRST_RANK and one.system == name and one.measure == measure and _is_worse(one)
+        for comparison in part.comparisons
+        if part.field != FIRST_RANK
+        and comparison.system == name
+        and comparison.measure == measure
+        and _is_worse(comparison)
     ]
     but = ", but it hurts where " + " and where ".join(_condition(part) for part, _ in falls) if falls else ""
     return Verdict(
@@ -114,19 +119,22 @@ def verdict(
             *_rival(losses[choice.system], by_name),
             *_sizes(by_name[name], settings, depth, top_k),
             *_truncated([by_name[name]]),
-            *(f"Where {_condition(part)} ({part.queries} queries) it hurts: {_result(one)}." for part, one in falls),
+            *(
+                f"Where {_condition(part)} ({part.queries} queries) it hurts: {_result(comparison)}."
+                for part, comparison in falls
+            ),
             *_few_queries(data),
             *_retrieval(data, by_name, measure),
         ),
     )
 
 
-def _is_worse(one: Comparison) -> bool:
-    return one.difference.mean < 0 and one.p_adjusted < ALPHA
+def _is_worse(comparison: Comparison) -> bool:
+    return comparison.difference.mean < 0 and comparison.p_adjusted < ALPHA
 
 
 def _is_lighter(rival: System, best: System) -> bool:
-    """Whether a system takes at most half of the other's time or money, and no more of the other of the two."""
+    """Whether a system takes at most half of the other's time or money, and no more of the other."""
     slower = rival.p50 is None or best.p50 is None or rival.p50 > best.p50
     dearer = rival.cost is not None and best.cost is not None and rival.cost > best.cost
     much_faster = not dearer and not slower and (rival.p50 or 0.0) * _LIGHTER <= (best.p50 or 0.0)
@@ -144,7 +152,7 @@ def _values(system: str, measure: str, outcomes: Sequence[Outcome]) -> dict[str,
     return {outcome.id: outcome.measures[system][measure] for outcome in outcomes}
 
 
-def _queries_needed(one: Comparison, outcomes: Sequence[Outcome], family: int) -> int:
+def _queries_needed(comparison: Comparison, outcomes: Sequence[Outcome], family: int) -> int:
     """Return how many queries would show the observed difference at the level of its family, to two digits.
 
     ``((z(1 - alpha / 2) + z(power)) * deviation / difference) ** 2``, the normal approximation; at least as many as
@@ -152,10 +160,12 @@ def _queries_needed(one: Comparison, outcomes: Sequence[Outcome], family: int) -
     """
     from statistics import NormalDist, stdev
 
-    values, base = (_values(name, one.measure, outcomes) for name in (one.system, one.baseline))
+    values, base = (_values(name, comparison.measure, outcomes) for name in (comparison.system, comparison.baseline))
     differences = [values[query] - base[query] for query in values]
     z = NormalDist().inv_cdf(1 - ALPHA / family / 2) + NormalDist().inv_cdf(_POWER)
-    needed = max((z * stdev(differences) / one.difference.mean) ** 2, len(differences) + 1, log2(2 * family / ALPHA))
+    needed = max(
+        (z * stdev(differences) / comparison.difference.mean) ** 2, len(differences) + 1, log2(2 * family / ALPHA)
+    )
     digit = int(10 ** max(0, int(log10(needed)) - 1))
     return ceil(needed / digit) * digit
 
@@ -172,17 +182,17 @@ def _do_not_rerank(gains: Sequence[Comparison], data: Data) -> str:
 
 
 def _no_gains(gains: Sequence[Comparison], outcomes: Sequence[Outcome]) -> Iterator[str]:
-    for one in gains:
-        if _is_worse(one):
-            yield f"{one.system} makes it worse: {_result(one)}."
-        elif one.difference.mean <= 0:
-            yield f"{one.system} shows no gain: {_result(one)}."
+    for comparison in gains:
+        if _is_worse(comparison):
+            yield f"{comparison.system} makes it worse: {_result(comparison)}."
+        elif comparison.difference.mean <= 0:
+            yield f"{comparison.system} shows no gain: {_result(comparison)}."
         else:
             more = "One query proves nothing."
             if len(outcomes) > 1:
-                needed = _queries_needed(one, outcomes, len(gains))
+                needed = _queries_needed(comparison, outcomes, len(gains))
                 more = f"If the difference is real, it would take about {needed:,} queries to show it."
-            yield f"{one.system} may be better by chance: {_result(one)}. {more}"
+            yield f"{comparison.system} may be better by chance: {_result(comparison)}. {more}"
 
 
 def _gain(choice: Comparison, comparisons: Sequence[Comparison]) -> Iterator[str]:
@@ -190,9 +200,13 @@ def _gain(choice: Comparison, comparisons: Sequence[Comparison]) -> Iterator[str
         f"{choice.helped} queries get better, {choice.hurt} worse, {choice.unchanged} stay the same "
         f"({choice.measure}, {_p(choice.p_adjusted)})."
     )
-    for one in comparisons:
-        if one.system == choice.system and one.baseline == FIRST_STAGE and one.measure == TOP_3 != choice.measure:
-            yield f"Lift at top-3: {_result(one)}."
+    for comparison in comparisons:
+        if (
+            comparison.system == choice.system
+            and comparison.baseline == FIRST_STAGE
+            and comparison.measure == TOP_3 != choice.measure
+        ):
+            yield f"Lift at top-3: {_result(comparison)}."
 
 
 def _rival(loss: Comparison, systems: Mapping[str, System]) -> Iterator[str]:
@@ -256,8 +270,8 @@ def _condition(part: Slice) -> str:
     return f"{part.field} is {part.value}"
 
 
-def _result(one: Comparison) -> str:
-    return f"{one.measure} {_change(one.difference)}, {_p(one.p_adjusted)}"
+def _result(comparison: Comparison) -> str:
+    return f"{comparison.measure} {_change(comparison.difference)}, {_p(comparison.p_adjusted)}"
 
 
 def _change(difference: MeanEstimate) -> str:

@@ -78,11 +78,11 @@ def compare_with_baseline(evaluation: Evaluation, baseline: Evaluation) -> Drift
         baseline: The evaluation before.
 
     Raises:
-        InputError: They have no query, no system, or not the baseline's first measure in common.
+        InputError: The two have no query, no system, or not the baseline's first measure in common.
     """
     measure, (samples, seed) = baseline.settings.measures[0], (evaluation.settings.samples, evaluation.settings.seed)
     if measure not in evaluation.settings.measures:
-        raise InputError(f"the baseline goes by {measure}, which this evaluation did not measure; add it to measures")
+        raise InputError(f"the baseline uses {measure}, which this evaluation did not measure; add it to measures")
     names = [system.name for system in evaluation.systems if system.name in _names(baseline)]
     if not names:
         raise InputError("this evaluation and the baseline have no system in common; compare the same configs")

@@ -11,7 +11,7 @@ from rag_rerank.evaluation.report import Bin, Reliability
 __all__ = ["brier", "log_loss", "reliability"]
 
 _LEAST = 1e-15
-"""The log loss takes this probability for 0, so that one certain mistake costs much but not infinity."""
+"""Probability that the log loss uses instead of 0, so that one certain mistake does not cost infinity."""
 
 
 def reliability(scores: Sequence[float], relevant: Sequence[bool], *, bins: int = 15) -> Reliability:

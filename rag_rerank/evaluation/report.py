@@ -228,7 +228,7 @@ class Data:
         queries: How many queries there are.
         candidates: Mean number of candidates per query.
         judged: Share of the candidates that have a judgment.
-        relevant: Grade from which on a document is relevant.
+        relevant: Lowest grade of a relevant document.
         ceiling: Measure -> what a perfect order of the candidates would give.
         problems: What was left out or corrected.
         sources: Where it was read from, one line each.
@@ -250,7 +250,7 @@ class EvaluationSettings:
     """The settings of the evaluation.
 
     Args:
-        measures: Names as in ir-measures; the verdict goes by the first one.
+        measures: Names as in ir-measures; the verdict is based on the first one.
         depth: How many candidates of a query entered the rerankers at most.
         top_k: How many hits would reach the LLM.
         samples: Bootstrap and randomisation samples.

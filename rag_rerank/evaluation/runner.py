@@ -56,7 +56,7 @@ class QueryAnswer:
         scores: The scores on ``scale``.
         coverage: How much of each text was read, where that is known.
         scale: Scale of the scores; ``None`` where the call failed.
-        seconds: Wall time of the call; ``None`` where there was no call, for want of candidates.
+        seconds: Wall time of the call; ``None`` if there were no candidates, and so no call.
         warm: Whether ``seconds`` is typical of a call: the call succeeded, and was not the first of its run.
         workers: How many calls ran at a time.
         usage: What the call cost.
@@ -207,7 +207,7 @@ class QueryRunner:
                 running[i] = clock.start_thread(partial(contextvars.copy_context().run, call))
             while running:
                 yield from _wait_for_results(running)
-        finally:  # when the run stops early: the calls that still run are paid for, so wait until they are stored
+        finally:  # if the run stops early, the calls that still run are paid for, so wait until they are stored
             while running:
                 _pop_done(running)
 

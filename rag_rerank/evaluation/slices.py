@@ -1,4 +1,4 @@
-"""Slices: the queries by one of their fields, or one of their relevant documents' fields, and the gain in each."""
+"""Slice the queries by a field of their own or of their relevant documents, and compute the gain in each slice."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def fields(judged: Judged) -> Fields:
             unusable.append(f"{name}: {bins}")
         else:
             values[name] = bins
-    kind = "fields that no slices were made of"
+    kind = "fields that could not be used for slices"
     problems = (Problem(kind=kind, count=len(unusable), examples=tuple(unusable)),) if unusable else ()
     return Fields(values=values, problems=problems)
 
@@ -93,16 +93,16 @@ def slices(
     p-values are corrected for all slices and systems together, separately for each of the tested measures.
 
     Args:
-        fields: What the queries are sliced by.
+        fields: The fields that the queries are sliced by.
         values: System -> measure -> query id -> value, with the first stage among the systems.
-        tested_measures: Measures to compare in; the verdict goes by the first one.
+        tested_measures: Measures to compare in; the verdict is based on the first one.
         samples: Bootstrap and randomisation samples.
         seed: Their seed.
     """
     parts: dict[tuple[str, str], list[str]] = {}
-    for field, by in fields.values.items():
-        for value in _in_reading_order(by):
-            parts[field, value] = [query for query in by if by[query] == value]
+    for field, value_by_query in fields.values.items():
+        for value in _in_reading_order(value_by_query):
+            parts[field, value] = [query for query in value_by_query if value_by_query[query] == value]
     tests: dict[tuple[str, str], list[Comparison]] = {part: [] for part in parts}
     for measure in dict.fromkeys(tested_measures):
         family = [
@@ -159,8 +159,8 @@ def _only(values: Mapping[str, float], queries: Sequence[str]) -> dict[str, floa
     return {query: values[query] for query in queries}
 
 
-def _in_reading_order(by: Mapping[str, str]) -> list[str]:
-    """Return the different values: numbers and ranges by size, other words by the alphabet."""
+def _in_reading_order(value_by_query: Mapping[str, str]) -> list[str]:
+    """Return the different values: numbers and ranges by size, other words alphabetically."""
 
     def key(word: str) -> tuple[float, str]:
         try:
@@ -168,7 +168,7 @@ def _in_reading_order(by: Mapping[str, str]) -> list[str]:
         except (ValueError, IndexError):
             return float("inf"), word
 
-    return sorted(set(by.values()), key=key)
+    return sorted(set(value_by_query.values()), key=key)
 
 
 def binned(values: Mapping[str, Any]) -> dict[str, str] | str:
@@ -182,7 +182,7 @@ def binned(values: Mapping[str, Any]) -> dict[str, str] | str:
     if numbers and len(set(numbers.values())) > _FEW:
         return _quarters(numbers, write)
     if not all(isinstance(value, (str, int, float, date)) for value in present.values()):
-        return "its values are no words, numbers or dates"
+        return "its values are not words, numbers or dates"
     words = {query: write(number) for query, number in numbers.items()} or {
         query: str(value) if value != "" else "(empty)" for query, value in present.items()
     }

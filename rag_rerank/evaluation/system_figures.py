@@ -93,7 +93,7 @@ def failure(
     scores: Mapping[str, float | None],
     coverage: Mapping[str, Coverage | None],
 ) -> Failure | None:
-    """Return why none of the first ``top_k`` is relevant; ``None`` where one is, or no document is known to be.
+    """Return why none of the first ``top_k`` is relevant; ``None`` if one is, or if no relevant document is known.
 
     The reason is that of the highest relevant candidate, since it came nearest to the top. Truncation and ties are
     named only where they are certain: without a known truncation or an equal score, the candidate was scored too low.
@@ -101,7 +101,7 @@ def failure(
     Args:
         query: The judged query.
         order: Ids of all its candidates in the system's order, best first.
-        relevant: Grade from which on a document is relevant.
+        relevant: Lowest grade of a relevant document.
         top_k: How many hits are returned.
         scores: Raw scores by id, where there are any; for the first stage, its own.
         coverage: How much of a text was read, by id, where that is known.

@@ -1,4 +1,4 @@
-"""Store the weights of an ONNX file as int8, for a fourth of the size at the same speed."""
+"""Store the weights of an ONNX file as int8, at a quarter of the size and the same speed."""
 
 from __future__ import annotations
 

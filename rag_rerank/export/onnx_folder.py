@@ -72,14 +72,14 @@ def export(
         out: The folder to make; it must not exist, or be empty.
         revision: Commit, branch or tag on the hub; by default the one that the catalogue pins.
         max_length: Window in tokens that the folder declares; by default the model's own.
-        weights: ``"int8"`` stores weight matrices as int8 with one fp32 factor for each output, a fourth of the size;
+        weights: ``"int8"`` stores weight matrices as int8 with one fp32 factor for each output, a quarter of the size;
             they are expanded at load, and the model computes in fp32. The check is made before the weights are rounded;
             the report and ``rag_rerank.json`` say by how much the rounded model differs.
 
     Raises:
         ConfigError: ``out`` holds something, cannot be made, or the disk is full; nothing is written.
         MissingExtraError: torch or sentence-transformers is not installed.
-        ModelLoadError: The source cannot be loaded or is no cross-encoder, or the logits differ; nothing is written.
+        ModelLoadError: The source cannot be loaded or is not a cross-encoder, or the logits differ; nothing is written.
     """
     with write_folder(Path(out)) as draft:
         (report,) = write_forms(source, {weights: draft}, revision=revision, max_length=max_length)
@@ -110,7 +110,7 @@ def write_forms(
 
     Raises:
         MissingExtraError: torch or sentence-transformers is not installed.
-        ModelLoadError: The source cannot be loaded or is no cross-encoder, or the logits differ.
+        ModelLoadError: The source cannot be loaded or is not a cross-encoder, or the logits differ.
         OSError: A write failed.
     """
     torch = need("torch", extra="torch")

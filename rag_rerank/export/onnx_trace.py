@@ -24,7 +24,7 @@ def write_tokenizer(folder: ModelFolder, draft: Path, window: int) -> None:
     """Copy config and tokenizer, converted where there is no ``tokenizer.json``, and declare the window.
 
     Raises:
-        ModelLoadError: No tokenizer can be made of the files.
+        ModelLoadError: No tokenizer can be made from the files.
         OSError: A write failed.
     """
     shutil.copyfile(folder.path / "config.json", draft / "config.json")
@@ -38,7 +38,7 @@ def write_tokenizer(folder: ModelFolder, draft: Path, window: int) -> None:
         try:
             AutoTokenizer.from_pretrained(folder.path, local_files_only=True).save_pretrained(draft)
         except Exception as error:  # transformers raises many kinds of errors for broken files
-            raise ModelLoadError(f"{folder.name}: no tokenizer can be made of its files: {error}") from error
+            raise ModelLoadError(f"{folder.name}: no tokenizer can be made from its files: {error}") from error
     file = draft / "tokenizer_config.json"
     settings = dict(read_json(file, folder.name)) if file.is_file() else {}
     file.write_text(json.dumps({**settings, "model_max_length": window}, indent=2), encoding="utf-8")
@@ -73,7 +73,7 @@ def write_onnx(model: CrossEncoderModel, tokenizer: PairTokenizer, graph: Path, 
     _, arrays = next(tokenizer.encode(QUERIES[0], TEXTS, "truncate").batch_arrays(10**6))
     try:
         with quiet(), warnings.catch_warnings(), torch.inference_mode():
-            warnings.simplefilter("ignore")  # the tracer's; its mistakes are found when the logits are compared
+            warnings.simplefilter("ignore")  # the tracer's warnings: comparing the logits finds its mistakes
             torch.onnx.export(
                 Logits().eval(),
                 tuple(torch.from_numpy(arrays[input]) for input in model.inputs),

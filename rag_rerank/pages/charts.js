@@ -304,7 +304,7 @@ function bar(parts, words) {
 
 // ---- the page
 
-// Draws the page once all scripts are read.
+// Draw the page once all scripts are read.
 function start(title, draw) {
   document.addEventListener("DOMContentLoaded", () => {
     const data = JSON.parse(document.getElementById("data").textContent);

@@ -221,7 +221,7 @@ function depths(report) {
   const withCurve = report.rerankers.filter((system) => list(system.depths).length);
   const lead = "The quality of each system if only the first candidates enter it; the others follow in their order.";
   if (!report.rerankers.length) return null;
-  if (!withCurve.length) return section("depth", "Depth", lead, empty("No depth curve: a score may depend on the other candidates, or none was testedMeasures."));
+  if (!withCurve.length) return section("depth", "Depth", lead, empty("No depth curve: a score may depend on the other candidates, or none was measured."));
   const names = report.measures.filter((name) => withCurve.some((system) => system.depths.some((one) => one.measures[name])));
   const box = el("div", { class: "card" });
   const fill = (measure) => box.replaceChildren(curve(report, withCurve, measure));

@@ -90,13 +90,15 @@ def _json(value: Any) -> str:
 
 
 def _page(title: str, data: str, script: str) -> str:
-    style, shared, own = map(_part, ("style.css", "charts.js", script))
+    style, shared_script, page_script = map(_part, ("style.css", "charts.js", script))
     policy = (
-        f"default-src 'none'; style-src {_hash(style)}; script-src {_hash(shared)} {_hash(own)}; "
+        f"default-src 'none'; style-src {_hash(style)}; script-src {_hash(shared_script)} {_hash(page_script)}; "
         "base-uri 'none'; form-action 'none'"
     )
     shell = Template(_part("shell.html"))
-    return shell.substitute(title=title, policy=policy, style=style, data=data, shared=shared, own=own)
+    return shell.substitute(
+        title=title, policy=policy, style=style, data=data, shared_script=shared_script, page_script=page_script
+    )
 
 
 def _part(name: str) -> str:

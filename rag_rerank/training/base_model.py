@@ -1,4 +1,4 @@
-"""Load the checkpoint that a training starts from; one without a head gets a new one."""
+"""Load the checkpoint that training starts from; an encoder without a head gets a new head."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class BaseModel:
 
 
 def check_extra() -> None:
-    """Raise unless the packages of a training are installed: checked before anything is downloaded or paid.
+    """Raise an error unless the packages for training are installed; call it before a download or a payment.
 
     Raises:
         MissingExtraError: The extra ``train`` is not installed.
@@ -65,7 +65,7 @@ def check_extra() -> None:
 
 
 def find_base(model: str, revision: str | None = None) -> ModelFolder:
-    """Return the folder of a model that a training can start from; its weights are not read.
+    """Return the folder of a model that training can start from; its weights are not read.
 
     Raises:
         MissingExtraError: The extra ``train`` is not installed.
@@ -90,12 +90,12 @@ def load_base(
         revision: Commit, branch or tag on the hub; by default the one that the catalogue pins.
         max_length: The window in tokens that the model will have.
         device: A torch device, or ``"auto"``.
-        seed: Of the random numbers of a new head.
+        seed: Seed of the weights of a new head.
 
     Raises:
         ConfigError: The device is unknown or absent.
         MissingExtraError: The extra ``train`` is not installed.
-        ModelLoadError: It cannot be found or loaded, is no encoder, lacks more than a head, or uses a prompt.
+        ModelLoadError: It cannot be found or loaded, is not an encoder, lacks more than a head, or uses a prompt.
     """
     folder = find_base(model, revision)
     torch = need("torch", extra="train")
@@ -106,7 +106,9 @@ def load_base(
     folder.max_length(max_length)
     encoder = module.transformers_model
     if encoder is None or module.default_prompt_name:
-        raise ModelLoadError(f"{folder.name} is no plain encoder of query and text: it has a prompt, or no transformer")
+        raise ModelLoadError(
+            f"{folder.name} is not a plain encoder of query and text: it has a prompt or no transformer"
+        )
     with silent():
         new_weights = tuple(check_trained(encoder, folder.path / module_folders(folder)[0]))
     body = f"{encoder.base_model_prefix}."
@@ -125,11 +127,11 @@ def load_base(
 
 
 def model_from_config(config: Mapping[str, Any]) -> Any:
-    """Return a model with one logit and random weights, built by a ``config.json``.
+    """Return a model with one logit and random weights, built from a ``config.json``.
 
     Raises:
         MissingExtraError: transformers is not installed.
-        ModelLoadError: transformers builds no model of the config.
+        ModelLoadError: transformers cannot build a model from the config.
     """
     transformers = need("transformers", extra="train")
     kind = str(config.get("model_type"))
@@ -140,7 +142,7 @@ def model_from_config(config: Mapping[str, Any]) -> Any:
         model_config = transformers.AutoConfig.for_model(kind, **options)
         return transformers.AutoModelForSequenceClassification.from_config(model_config)
     except Exception as error:  # transformers raises errors of any type
-        raise ModelLoadError(f"a model of the kind {kind!r} cannot be made of its config: {error}") from error
+        raise ModelLoadError(f"a model of the kind {kind!r} cannot be made from its config: {error}") from error
 
 
 @contextmanager

@@ -43,13 +43,13 @@ class Checkpoints:
     """The checkpoints of one run, in a folder of their own; a context manager that locks the folder.
 
     A checkpoint is written under another name, gets the hashes of its files, and is then renamed. So a folder with a
-    checkpoint's name was whole once, and the hashes tell whether it still is. The last two stay, and those that they
-    name as the best.
+    checkpoint's name was complete once, and the hashes tell whether it still is. The last two checkpoints are kept, and
+    the ones that they name as the best.
 
     Args:
         folder: Where they are; made when the first one is written.
         identity: What decides the outcome, in parts: data, settings, base.
-        note: Takes a message for each damaged checkpoint.
+        note: Called with a message for each damaged checkpoint.
     """
 
     def __init__(self, folder: Path, identity: Mapping[str, Any], note: Callable[[str], None]) -> None:
@@ -75,7 +75,7 @@ class Checkpoints:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._lock is not None:
-            with suppress(OSError):  # Windows removes no open file
+            with suppress(OSError):  # Windows cannot remove an open file
                 Path(self._lock.lock_file).unlink()
             self._lock.release()
 
@@ -83,7 +83,7 @@ class Checkpoints:
         """Return the last whole checkpoint whose best one is whole too, and remove the damaged ones after it.
 
         Raises:
-            ConfigError: It is of another run: other data, other settings or another base.
+            ConfigError: It belongs to another run: other data, other settings or another base.
         """
         shutil.rmtree(self.folder / _DRAFT, ignore_errors=True)
         steps = sorted(self._steps(), reverse=True)
@@ -194,7 +194,7 @@ class Checkpoints:
             if value != their_settings.get(name)
         ]
         raise ConfigError(
-            f"the checkpoints in {self.folder} are of another run; different are: {', '.join(differences)}. Repeat "
+            f"the checkpoints in {self.folder} belong to another run; they differ in: {', '.join(differences)}. Repeat "
             "that run's data and settings to resume it, or name another folder, or start anew without the checkpoints "
             "(resume=False, --no-resume)",
             path="resume",

@@ -1,4 +1,4 @@
-"""Make of a checkpoint the folder that every local backend loads, whole or not at all."""
+"""Turn a checkpoint into the folder that every local backend loads; it appears complete or not at all."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def complete(
     Raises:
         ConfigError: ``out`` holds something or cannot be made, the disk is full, or ``run`` has no JSON form.
         MissingExtraError: torch, sentence-transformers, or what fits a map is not installed.
-        ModelLoadError: The checkpoint cannot be loaded or is no cross-encoder, or its ONNX logits differ.
+        ModelLoadError: The checkpoint cannot be loaded or is not a cross-encoder, or its ONNX logits differ.
     """
     record = None if run is None else _record(run)
     with write_folder(out) as draft:

@@ -39,7 +39,7 @@ class Point:
 
 @dataclass
 class TrainingState:
-    """The state of a run: the curve so far, the best step, and for how long nothing better came.
+    """The state of a run: the curve so far, the best step, and the number of validations since then.
 
     Checkpoints hold it as JSON.
 
@@ -107,14 +107,14 @@ class TrainingRun:
         validation_name: Name of the validation; ``None`` without one.
         validation_queries: Number of its queries.
         incoming: Quality of the order in which the passages of the validation came.
-        steps: Steps of the plan; the last point of the curve says how many were done.
+        steps: Planned number of steps; the last point of the curve says how many were done.
         best_step: The step whose weights are in the folder; 0 is the base.
         curve: Loss, nDCG@10 and lift at top-3 by step.
         problems: What was left out.
         sessions: When it was started or resumed (UTC), and from the checkpoint of which step.
         end_time: When it ended (UTC); ``ended`` in ``training.json``.
         seconds: Time of training and validation, in all sessions.
-        versions: Of Python and of the libraries that decide the numbers.
+        versions: Versions of Python and of the libraries that decide the numbers.
         hardware: Processor, cores, and device.
     """
 

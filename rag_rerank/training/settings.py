@@ -1,4 +1,4 @@
-"""The settings of a training."""
+"""Settings that say how a model is trained."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Precision = Literal["fp32", "bf16"]
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingSettings:
-    """How a model is trained; the constructor is the schema.
+    """The settings of a training; the constructor is the schema.
 
     "BERT" below is the fine-tuning recipe of Devlin et al. 2019 (appendix A.3), which these models come from.
 
@@ -36,13 +36,13 @@ class TrainingSettings:
         max_length: Window in tokens, for query, passage and special tokens together; longer passages are cut. It is
             also the window that the trained model declares, since its quality beyond is unknown. Time and memory
             grow with it; 256 holds most chunks of a RAG corpus.
-        passages: Passages of a query in one step, at most. Of a query with more, each pass samples others, always with
-            two that differ. LCE: 8.
+        passages: Maximum number of passages per query in one step. If a query has more, each pass samples others,
+            always with two that differ. LCE: 8.
         evaluate_every: Steps between two validations; there is one before the first step and one after the last.
         patience: Validations in a row without a better nDCG@10 after which training stops. ``None`` never stops early.
         checkpoint_every: Steps between two checkpoints: what an interruption costs at most. Each best validation has
             one, too.
-        seed: Of order, sampling, dropout and a new head.
+        seed: Seed of order, sampling, dropout and a new head.
         freeze: How many of the lowest layers stay as they are, the embeddings with them; 0 trains all. It saves time
             and memory, and keeps a general model general where data are few.
         device: ``"auto"`` takes ``cuda``, else ``mps``, else ``cpu``; or any name of a torch device. Only on a CPU does

@@ -29,7 +29,7 @@ from rag_rerank.training.validation import Validation
 __all__ = ["train"]
 
 _LAYOUT = 1
-"""Layout of the checkpoints; those of another layout are refused."""
+"""Layout of the checkpoints; checkpoints of another layout are refused."""
 
 
 def train(
@@ -50,7 +50,7 @@ def train(
 ) -> TrainingRun:
     """Train a cross-encoder, and write its best step as a folder that all local backends load.
 
-    While it runs, checkpoints lie beside ``out``, in ``OUT.checkpoints``; they are removed when the folder is complete.
+    While it runs, checkpoints are beside ``out``, in ``OUT.checkpoints``; they are removed when the folder is complete.
     After an interruption (Ctrl-C, a kill, a full disk) the same call resumes from the last whole checkpoint, and on a
     CPU ends with the same weights, bit by bit.
 
@@ -70,14 +70,15 @@ def train(
         calibration: Judged queries that the calibration map is fitted on; without them there is no map.
         unjudged: How that fit counts candidates without a judgment (`rag_rerank.evaluation.calibrate`).
         resume: Whether to resume from existing checkpoints. ``False`` removes them and starts anew.
-        describe: Takes the best checkpoint and the card before the folder is made; returns the card to write, and
+        describe: Called with the best checkpoint and the card before the folder is made; returns the card to write, and
             further keys for the run record.
-        progress: Takes the share that is done, and a few words.
-        note: Takes what the user should know: damaged checkpoints, queries that teach nothing, why there is no map.
+        progress: Called with the share that is done, and a few words.
+        note: Called with what the user should know: damaged checkpoints, queries that teach nothing, why there is no
+            map.
 
     Raises:
         ConfigError: ``out`` holds something, a setting does not fit the model or the device, checkpoints are of another
-            run, a checkpoint cannot be written, or the loss is no number any more; its path says which.
+            run, a checkpoint cannot be written, or the loss is not a number; the path of the error says which.
         InputError: The loss can learn nothing from the examples, or the validation cannot tell orders apart.
         MissingExtraError: The extra ``train`` is not installed.
         ModelLoadError: The base cannot be loaded.

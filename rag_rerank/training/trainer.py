@@ -19,7 +19,7 @@ from rag_rerank.training.validation import MEASURE, Validation
 __all__ = ["VALIDATION_BATCH", "Progress", "TrainingLoop", "run"]
 
 Progress = Callable[..., None]
-"""Takes the share of the steps that is done, and a few words."""
+"""Called with the share of the steps that is done, and a few words."""
 
 VALIDATION_BATCH = 64
 """Pairs in one batch of a validation; it changes time and memory only."""
@@ -50,7 +50,7 @@ def run(
 
 
 class TrainingLoop:
-    """What happens in one run beside the gradient steps: losses, validations, checkpoints, progress."""
+    """The work of a run besides the gradient steps: losses, validations, checkpoints, progress."""
 
     def __init__(
         self,
@@ -71,7 +71,7 @@ class TrainingLoop:
         self._save: Callable[[], None] = lambda: None
 
     def build_trainer(self, model: Any, device: str) -> Any:
-        """Return the trainer of a model; its class is defined in here because its parents are imported late."""
+        """Return the trainer of a model; its class is defined inside because its parents are imported late."""
         from sentence_transformers.cross_encoder import CrossEncoderTrainer
         from torch.utils.data import BatchSampler, SequentialSampler
         from transformers import PrinterCallback
@@ -134,7 +134,7 @@ class TrainingLoop:
         """Record the loss of a step, before the step changes any weight.
 
         Raises:
-            ConfigError: The loss is no number.
+            ConfigError: The loss is not a number.
         """
         if loss - loss != 0:
             raise ConfigError(

@@ -44,10 +44,10 @@ class Validation:
     Every judged query counts, and a candidate without a judgment counts as not relevant, as in `rag_rerank.evaluation`.
 
     Args:
-        data: Judged queries, or examples with whole grades, whose passages stand in the incoming order.
+        data: Judged queries, or examples with whole grades, whose passages are in the incoming order.
 
     Raises:
-        InputError: No query has a relevant candidate beside another one, or a grade is no whole number.
+        InputError: No query has a relevant candidate beside another one, or a grade is not a whole number.
         MissingExtraError: ir-measures is not installed.
     """
 
@@ -99,10 +99,10 @@ def held_out_queries(examples: Examples, *, among: Examples | None = None, depth
     Args:
         examples: The held-out examples.
         among: Further examples whose passages are searched too: those of the training, if both share a corpus.
-        depth: Candidates of a query at most.
+        depth: Maximum number of candidates per query.
 
     Raises:
-        InputError: A grade is no whole number, or nothing is relevant.
+        InputError: A grade is not a whole number, or nothing is relevant.
     """
     searched = (*examples.examples, *(among.examples if among else ()))
     corpus = {digest(passage.text): passage.text for example in searched for passage in example.passages}
@@ -135,7 +135,7 @@ def _judged_query(
         if passage.grade is None:
             continue
         if passage.grade != int(passage.grade):
-            raise InputError(f"held-out query {example.query!r}: grade {passage.grade} is no whole number")
+            raise InputError(f"held-out query {example.query!r}: grade {passage.grade} is not a whole number")
         grades[passage_id] = int(passage.grade)
     return [JudgedQuery(id=id, text=example.query, candidates=candidates, grades=grades)] if grades else []
 

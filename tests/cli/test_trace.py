@@ -70,34 +70,34 @@ def test_a_call_is_printed_with_its_steps_and_its_candidates(file: Path, records
         (
             "db",
             [
-                "entered   it came at place 2 of 5, without a score of the first stage",
-                "step      first: raw score 2 (unbounded), place 2",
-                "step      second: raw score 5 (sigmoid), place 1",
+                "entered   at rank 2 of 5, without a first-stage score",
+                "step      first: raw score 2 (unbounded), rank 2",
+                "step      second: raw score 5 (sigmoid), rank 1",
                 "score     0.993307, the sigmoid of the raw score 5, given by second",
-                "stands    at 1 of 5, it came at 2; above da, which has the raw score 1",
+                "rank      1 of 5, entered at 2; above da, which has the raw score 1",
             ],
         ),
         (
             "da",
             [
-                "entered   it came at place 1 of 5, with the score 0.25 of the first stage",
-                "stands    at 2 of 5, it came at 1; below db, which has the raw score 5; "
+                "entered   at rank 1 of 5, first-stage score 0.25",
+                "rank      2 of 5, entered at 1; below db, which has the raw score 5; "
                 "above dc, which has the raw score 0",
             ],
         ),
         (
             "dc",
             [
-                "stands    at 3 of 5, it came at 3; below da, which has the raw score 1; "
+                "rank      3 of 5, entered at 3; below da, which has the raw score 1; "
                 "above dd, which has no score; not returned: below top_k (2)"
             ],
         ),
         (
             "dd",
             [
-                "step      first: raw score 0 (unbounded), place 4",
+                "step      first: raw score 0 (unbounded), rank 4",
                 "score     none: stopped before stage 2 (depth 3)",
-                "stands    at 4 of 5, it came at 4; below dc, which has a score; above de, which had no score in first",
+                "rank      4 of 5, entered at 4; below dc, which has a score; above de, which had no score in first",
             ],
         ),
         ("de", ["step      first: not scored: blank text", "score     none: blank text"]),
@@ -113,11 +113,11 @@ def test_a_candidate_is_explained_in_words(file: Path, id: str, lines: list[str]
 def test_a_tie_and_a_failure_are_explained(file: Path, records: list[Record]) -> None:
     tie = run(file, "--query", "tie", "--id", "1").stdout
     assert "text      e" in tie
-    assert "below 0 by the order in which they came, because the raw scores are equal" in tie
+    assert "below 0 by the order of arrival, because the raw scores are equal" in tie
     failed = run(file, "--record", records[1].id[:12]).stdout
     assert "failed    RateLimited: slow down" in failed
     way = run(file, "--record", records[1].id, "--id", "0").stdout
-    assert "score     none: the call failed" in way and "stands    nowhere: the call failed" in way
+    assert "score     none: the call failed" in way and "rank      none: the call failed" in way
 
 
 def test_windows_and_cached_scores_are_named(tmp_path: Path) -> None:
@@ -132,7 +132,7 @@ def test_windows_and_cached_scores_are_named(tmp_path: Path) -> None:
     assert re.search(
         r"window    0#1 in cached\(onnx:embedded\): raw score .*, (\d+) of \1 tokens read, from the cache", output
     )
-    assert re.search(r"score     .* given by windows\(.*\); of its characters 0 to \d+", output)
+    assert re.search(r"score     .* given by windows\(.*\); window: characters 0 to \d+", output)
     assert "window    " not in run(file, "--id", "1").stdout
 
 

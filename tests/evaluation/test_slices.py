@@ -57,7 +57,7 @@ def test_fields_of_no_use_are_left_out_and_told_with_the_reason() -> None:
     assert problem.count == len(problem.examples) == 9
     assert "serial: it has 20 different values" in problem.examples
     assert "same: it has one value" in problem.examples
-    assert "tags: its values are no words, numbers or dates" in problem.examples
+    assert "tags: its values are not words, numbers or dates" in problem.examples
     assert "nothing: it has no value" in problem.examples
     assert "document title: it has 20 different values" in problem.examples
 

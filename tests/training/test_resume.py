@@ -211,7 +211,7 @@ def test_checkpoints_of_other_settings_or_data_are_refused_by_name(base: str, tm
     before = steps(folder)
     with pytest.raises(ConfigError, match=r"epochs \(1.5 there, 2 here\)"):
         again(tmp_path / "out", base, settings=replace(SETTINGS, epochs=2))
-    with pytest.raises(ConfigError, match="different are: data"):
+    with pytest.raises(ConfigError, match="they differ in: data"):
         train(
             examples(31),
             tmp_path / "out",

@@ -1,1 +1,1 @@
-"""Judged queries: read from every common format, with a count of the problems, and written back."""
+"""Read judged queries in every common format, count their problems, and write them back."""

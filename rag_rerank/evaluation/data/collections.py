@@ -1,4 +1,4 @@
-"""Collections: where queries, texts, judgments and a first stage come from. A folder in BEIR's form is one."""
+"""Collections, which give queries, texts, judgments and a first stage; a folder in BEIR's format is one."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from rag_rerank.evaluation.data.trec import Qrels, TrecRun, as_grade, read_qrels
 __all__ = ["BeirFolder", "Collection", "CollectionText", "IrDataset", "metadata_of"]
 
 _QRELS = ("qrels-full.tsv", "qrels/test.tsv", "qrels.tsv")
-"""Files of judgments, the first that exists; the full table also judges documents outside the corpus."""
+"""Files of judgments: the first one that exists is read; the full table also judges documents outside the corpus."""
 
 _RUNS = (("run.trec", "run.trec.gz"), ("bm25*.trec", "bm25*.trec.gz"), ("*.trec", "*.trec.gz"))
-"""Files of a first stage, by preference; two files of one row are an error."""
+"""Files of a first stage, in order of preference; two files that match one row are an error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,7 @@ class BeirFolder:
         plain = self.folder / name
         file = plain if plain.exists() else self.folder / f"{name}.gz"
         if not file.exists():
-            raise InputError(f"{self.folder} has no {name} and no {name}.gz, so it is no folder in BEIR's form")
+            raise InputError(f"{self.folder} has no {name} and no {name}.gz, so it is not a folder in BEIR's format")
         for number, row in objects(file, problems):
             place = f"{file.name}:{number}"
             id, title, text = name_of(row.get("_id")), row.get("title") or "", row.get("text")
@@ -112,9 +112,9 @@ class BeirFolder:
             yield CollectionText(id, f"{title} {text}".strip(), metadata_of(row, ("_id", "title", "text")), place)
 
 
-def metadata_of(row: Mapping[str, Any], own: Ids[str]) -> dict[str, Any]:
-    """Return the other keys of a row, with those under ``metadata`` on the same level."""
-    others = {key: value for key, value in row.items() if key not in own and key != "metadata"}
+def metadata_of(row: Mapping[str, Any], reserved_keys: Ids[str]) -> dict[str, Any]:
+    """Return the keys of a row that are not reserved, together with those under its key ``metadata``."""
+    others = {key: value for key, value in row.items() if key not in reserved_keys and key != "metadata"}
     inner = row.get("metadata")
     if isinstance(inner, Mapping):
         return {**others, **inner}
@@ -134,7 +134,7 @@ class IrDataset:
         """Find a dataset.
 
         Raises:
-            InputError: There is none of that name, or it has no documents or no queries.
+            InputError: No dataset has this name, or it has no documents or no queries.
             MissingExtraError: ir_datasets is not installed.
         """
         try:
@@ -191,6 +191,6 @@ class IrDataset:
 def _text(row: Any, key: str, place: str) -> CollectionText:
     """Turn a named tuple of ir_datasets into a text; its plain fields besides id, title and text are metadata."""
     fields = row._asdict()
-    own = (key, "title", "text")
-    metadata = {k: v for k, v in fields.items() if k not in own and isinstance(v, (str, int, float))}
+    reserved_keys = (key, "title", "text")
+    metadata = {k: v for k, v in fields.items() if k not in reserved_keys and isinstance(v, (str, int, float))}
     return CollectionText(fields[key], row.default_text(), metadata, place)

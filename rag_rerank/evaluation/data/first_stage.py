@@ -19,15 +19,15 @@ BM25 = "BM25 over the corpus, made here (no stemming, no stop list)"
 
 
 def bm25(corpus: Iterable[tuple[str, str]], queries: Mapping[str, str], depth: int, problems: Problems) -> TrecRun:
-    """Return the first ``depth`` documents of each query by BM25 in Lucene's form, computed by bm25s.
+    """Return the first ``depth`` documents of each query by Lucene's variant of BM25, computed by bm25s.
 
     The words of the whole corpus are in memory, its texts are not. Documents without a word of the query are left out;
-    equal scores keep the order of the corpus. An id that occurs twice has its last text.
+    equal scores keep the order of the corpus. If an id occurs twice, its last text counts.
     """
     import bm25s
     import numpy as np
 
-    vocabulary: dict[str, str] = {}  # so that equal words are one object
+    vocabulary: dict[str, str] = {}  # equal words become one object, to save memory
     words: dict[str, list[str]] = {}
     for document, text in corpus:
         words[document] = [vocabulary.setdefault(word, word) for word in terms(text)]
@@ -47,7 +47,7 @@ def bm25(corpus: Iterable[tuple[str, str]], queries: Mapping[str, str], depth: i
 
 
 def best(values: np.ndarray[Any, Any], depth: int) -> np.ndarray[Any, Any]:
-    """Return the positions of the ``depth`` largest values, the largest first; equal ones in their order."""
+    """Return the positions of the ``depth`` largest values, the largest first; equal values keep their order."""
     import numpy as np
 
     if len(values) > depth:

@@ -60,7 +60,7 @@ def judged_queries(
     for query in collection.queries():
         example = f"{query.place}: query {query.id!r}"
         if query.id in known_ids:
-            problems.note("query ids that stand twice, of which the last counts", example)
+            problems.note("query ids that occur twice (the last one counts)", example)
         if query.id in used_ids:
             known_ids.add(query.id)
         if query.id not in judgments.rows:
@@ -92,7 +92,7 @@ def _texts(
     corpus_ids: set[str] = set()
     for document in collection.documents(candidate_ids | judged_ids):
         if document.id in corpus_ids:
-            kind = "document ids that stand twice, of which the last counts"
+            kind = "document ids that occur twice (the last one counts)"
             problems.note(kind, f"{document.place}: document {document.id!r}")
         corpus_ids.add(document.id)
         if document.id in candidate_ids:

@@ -18,11 +18,11 @@ __all__ = ["Judged", "JudgedQuery", "Problem", "Problems", "fingerprint", "valid
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Problem:
-    """Something in the data that was left out or corrected, which is reported.
+    """Faulty data of one kind, which was left out or corrected, and which is reported.
 
     Args:
-        kind: What it is, in words: ``"judged documents that are not in the corpus"``.
-        count: How often.
+        kind: A description in words: ``"judged documents that are not in the corpus"``.
+        count: How often it occurred.
         examples: The first few, each with its place: ``"qrels.tsv:17: document 'd9' of query 'q2'"``.
     """
 
@@ -62,7 +62,7 @@ class Judged:
     Args:
         name: Its name in reports.
         queries: Queries with at least one judgment.
-        relevant: Grade from which on a document is relevant, for measures that know only two grades.
+        relevant: Lowest grade of a relevant document, for measures that know only two grades.
         problems: What was left out or corrected while reading.
         sources: Where it was read from, one line each: ``"candidates: bm25-top100.trec.gz, found in the folder"``.
         fingerprint: SHA-256 over everything that decides a figure: queries, texts, first stage, judgments.
@@ -77,11 +77,11 @@ class Judged:
 
 
 _EXAMPLES = 5
-"""Examples that a problem keeps."""
+"""Maximum number of examples of a problem."""
 
 
 class Problems:
-    """Collects problems while data is read; they are in the order of their first examples."""
+    """A collector of problems while data is read; they are in the order of their first examples."""
 
     def __init__(self) -> None:
         self._by_kind: dict[str, tuple[int, list[str]]] = {}
@@ -131,12 +131,12 @@ def validated(
 
 
 def _note_problems(query: JudgedQuery, relevant: int, problems: Problems) -> None:
-    """Note the problems of a query that counts."""
+    """Note the problems of a query that is kept."""
     place = f"query {query.id!r}"
     if not query.candidates:  # its first stage failed; without such queries the first stage would look too good
-        problems.note("queries without candidates, which count all the same", place)
+        problems.note("queries without candidates, which still count", place)
     if max(query.grades.values()) < relevant:
-        kind = f"queries of which no document has a grade of at least {relevant}, which count all the same"
+        kind = f"queries without a document of grade {relevant} or higher, which still count"
         problems.note(kind, place)
     for candidate in query.candidates:
         if is_blank(candidate.text):

@@ -57,12 +57,12 @@ def objects(file: Path, problems: Problems) -> Iterator[tuple[int, dict[str, Any
             if not isinstance(value, dict):
                 raise ValueError(f"a JSON object is needed, not {type(value).__name__}")
         except ValueError as error:
-            problems.note("lines that are no JSON object, left out", f"{file.name}:{number}: {error}")
+            problems.note("lines that are not a JSON object, left out", f"{file.name}:{number}: {error}")
             continue
         empty = False
         yield number, value
     if empty:
-        raise InputError(f"{file}: no line of it is a JSON object; {problems.summary() or 'it is empty'}")
+        raise InputError(f"{file}: none of its lines is a JSON object; {problems.summary() or 'it is empty'}")
 
 
 def name_of(value: Any) -> str | None:

@@ -25,7 +25,7 @@ def candidate_lines(
 ) -> list[JudgedQuery]:
     """Return the judged queries of a JSONL file of queries with candidates, or of records.
 
-    Without ``judgments`` the lines hold them.
+    Without ``judgments``, each line must hold its own.
 
     Raises:
         ConfigError: There are records without judgments.
@@ -36,7 +36,7 @@ def candidate_lines(
     for place, query in _queries(file, judgments, relevant, problems):
         example = f"{place}: query {query.id!r}"
         if query.id in known_ids:
-            problems.note("query ids that stand twice, of which the last counts", example)
+            problems.note("query ids that occur twice (the last one counts)", example)
         known_ids.add(query.id)
         if query.grades and not is_blank(query.text):
             queries[query.id] = query
@@ -84,7 +84,7 @@ def _query_of_line(
         return None
     id = digest(text) if row.get("id") is None else name_of(row["id"])
     if id is None:
-        problems.note("lines whose id is no string and no whole number, left out", place)
+        problems.note("lines whose id is neither a string nor a whole number, left out", place)
         return None
     return JudgedQuery(
         id=id,
@@ -110,7 +110,7 @@ def _candidates(items: list[Any], place: str, problems: Problems) -> Iterator[Ca
             problems.note("candidates that cannot be read, left out", f"{example}: {error}")
             continue
         if candidate.id in ids:
-            problems.note("candidate ids that stand twice, of which the first counts", f"{example}: {candidate.id!r}")
+            problems.note("candidate ids that occur twice (the first one counts)", f"{example}: {candidate.id!r}")
             continue
         ids.add(candidate.id)
         yield candidate

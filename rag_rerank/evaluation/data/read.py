@@ -40,19 +40,19 @@ def read(
               id there is its tag ``query_id``, else the SHA-256 of the query. Other tags are metadata.
             - ``ir_datasets:NAME``.
         run: TREC run of the first stage, for a folder or a dataset. By default their own; if they have none, BM25
-            over the corpus. The order is that of the scores; equal scores keep the order of rank, then of the file.
+            over the corpus. Candidates are ordered by score; equal scores keep the order of rank, then of the file.
         qrels: Judgments, TREC (``query 0 document grade``) or BEIR (``query document grade`` with tabs, with or
             without a header), in place of the source's own.
-        depth: Candidates of a query at most.
+        depth: Maximum number of candidates per query.
         queries: Read only this many queries with judgments, the first in the order of the source.
-        relevant: Grade from which on a document is relevant. A listed id of a JSONL file has this grade.
+        relevant: Lowest grade of a relevant document. A listed id of a JSONL file has this grade.
 
     Returns:
         The queries with judgments, in the order of the source. ``problems`` lists what was left
         out or corrected, ``sources`` where it was read from.
 
     Raises:
-        ConfigError: An argument is wrong, or does not go with another.
+        ConfigError: An argument is wrong, or cannot be used together with another.
         InputError: A file cannot be read, a grade is not a whole number, there are several runs to choose from, or
             nothing is left to measure.
         MissingExtraError: ir_datasets is needed and not installed.
@@ -66,7 +66,7 @@ def read(
     collection = collection_of(source, problems)
     if collection is None:
         if run is not None:
-            raise ConfigError(f"{source} holds its candidates, so a run has no use; leave it out", path="run")
+            raise ConfigError(f"{source} holds its candidates, so a run cannot be used; leave it out", path="run")
         file_queries = candidate_lines(
             path, judgments, depth=depth, limit=queries, relevant=relevant, problems=problems
         )
@@ -84,7 +84,7 @@ def collection_of(source: str | Path, problems: Problems) -> Collection | None:
     """Return the collection with a name or path; ``None`` for a file, whose lines hold their candidates.
 
     Raises:
-        InputError: There is nothing of that name.
+        InputError: No file or folder has this name.
         MissingExtraError: ir_datasets is needed and not installed.
     """
     if match := re.fullmatch(r"ir[-_]datasets:(.+)", str(source)):

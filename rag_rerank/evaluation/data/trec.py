@@ -40,10 +40,10 @@ class Qrels:
         before, line_before = row.get(document, (None, 0))
         row[document] = grade, line
         if before == grade:
-            kind = "judgments that stand twice with one grade"
+            kind = "judgments that occur twice with one grade"
             self._problems.note(kind, f"{self.place(query, document)}, also in line {line_before}")
         elif before is not None:
-            kind = "judgments that stand twice with different grades, of which the last counts"
+            kind = "judgments that occur twice with different grades (the last one counts)"
             self._problems.note(kind, f"{self.place(query, document)}: {grade}, but {before} in line {line_before}")
         if grade < 0:
             kind = "judgments below 0, which count as not relevant"
@@ -86,15 +86,16 @@ class TrecRun:
         """
         rows = sorted(self.rows.get(query, ()), key=lambda row: (-row[0], math.inf if row[1] is None else row[1]))
         ranks = [row for row in rows if row[1] is not None]
-        for (_, one, _, _), (_, other, line, document) in pairwise(ranks):
-            if one is not None and other is not None and one > other:
-                kind = "queries whose ranks contradict their scores, of which the scores count"
-                self._problems.note(kind, f"{self.place(query, document, line)}: rank {other} stands behind rank {one}")
+        for (_, rank, _, _), (_, next_rank, line, document) in pairwise(ranks):
+            if rank is not None and next_rank is not None and rank > next_rank:
+                kind = "queries whose ranks contradict their scores (the scores count)"
+                place = self.place(query, document, line)
+                self._problems.note(kind, f"{place}: rank {next_rank} comes after rank {rank}")
                 break
         unique: dict[str, tuple[float, int]] = {}
         for score, _, line, document in rows:
             if document in unique:
-                kind = "run rows that stand twice, of which the higher score counts"
+                kind = "run rows that occur twice (the higher score counts)"
                 self._problems.note(kind, f"{self.place(query, document, line)}, also in line {unique[document][1]}")
             else:
                 unique[document] = score, line
@@ -144,11 +145,11 @@ def read_run(file: Path, problems: Problems) -> TrecRun:
             continue
         score = _number(cells[4])
         if score is None:
-            problems.note(_UNREADABLE, f"{file.name}:{number}: the score in column 5 is no number")
+            problems.note(_UNREADABLE, f"{file.name}:{number}: the score in column 5 is not a number")
             continue
         rank = int(cells[3]) if re.fullmatch(r"[+-]?[0-9]{1,18}", cells[3]) else None
         if rank is None:
-            problems.note("run rows whose rank is no whole number, which is not needed", f"{file.name}:{number}")
+            problems.note("run rows whose rank is not a whole number (the rank is not needed)", f"{file.name}:{number}")
         run.add(cells[0], cells[2], score, rank, number)
     if not run.rows:
         raise InputError(f"{file} holds no run; {problems.summary() or 'it is empty'}")
@@ -162,7 +163,7 @@ def as_grade(value: float | None, where: str) -> int:
         InputError: It is not a whole number, or larger than trec_eval can hold.
     """
     if value is None or not float(value).is_integer() or abs(value) > _LARGEST:
-        raise InputError(f"{where}: the grade is no whole number (or beyond 2**31); measures count whole grades only")
+        raise InputError(f"{where}: the grade is not a whole number (or beyond 2**31); measures need whole grades")
     return int(value)
 
 

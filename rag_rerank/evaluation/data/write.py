@@ -61,7 +61,7 @@ def _run(query: str, ranking: Ranking | Sequence[tuple[str, float]], tag: str) -
     pairs: list[tuple[str, float | None]]
     pairs = [(hit.id, hit.raw_score) for hit in ranking] if isinstance(ranking, Ranking) else list(ranking)
     scores = [score for _, score in pairs if score is not None and math.isfinite(score)]
-    falling = len(scores) == len(pairs) and all(one > other for one, other in pairwise(scores))
+    falling = len(scores) == len(pairs) and all(upper > lower for upper, lower in pairwise(scores))
     for rank, (document, score) in enumerate(pairs, start=1):
         value = float(score) if falling and score is not None else float(-rank)
         yield f"{_word(query)} Q0 {_word(document)} {rank} {value!r} {_word(tag)}"
@@ -89,5 +89,7 @@ def _write(path: str | Path, lines: Iterable[str]) -> None:
 
 def _word(text: str) -> str:
     if not text or re.search(r"[\s\x00-\x1f\ud800-\udfff]", text):
-        raise InputError(f"{text!r:.60} cannot stand in a TREC file: it is empty or holds a space or a lone surrogate")
+        raise InputError(
+            f"{text!r:.60} cannot be written to a TREC file: it is empty, or has a space or a lone surrogate"
+        )
     return text

@@ -25,9 +25,9 @@ def probe(
 ) -> ProbeReport:
     """Rank the passages of each contrast, in one call per contrast, and count how often the better one is above.
 
-    A contrast passes if the better passage is above every worse one and has another score; in an ordered contrast each
-    passage must be so above all that follow. A tie counts as missed. The passages enter worst first, so that the order
-    of arrival, which ties keep, helps no reranker.
+    A contrast passes if the better passage is above every worse one and has another score; in an ordered contrast, this
+    holds for each passage and all that follow it. A tie counts as missed. The passages enter worst first, so that the
+    order of arrival, which ties keep, helps no reranker.
 
     Args:
         config: A name, a config file, a config node, or a reranker. A reranker built here is closed at the end.

@@ -122,10 +122,10 @@ class ProbeReport:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON-ready values; the first key names the layout."""
-        own = {name: getattr(self, name) for name in ("name", "label", "model", "scale", "suite", "version", "time")}
+        plain = {name: getattr(self, name) for name in ("name", "label", "model", "scale", "suite", "version", "time")}
         return {
             "schema": SCHEMA,
-            **own,
+            **plain,
             "all": self.all.to_dict(),
             "kinds": [row.to_dict() for row in self.kinds],
             "missed": [row.to_dict() for row in self.missed],

@@ -74,10 +74,10 @@ def suite(kinds: Collection[str] | None = None) -> tuple[Contrast, ...]:
     """Return the contrasts, in the order of the file.
 
     Args:
-        kinds: Only those of these kinds; ``None`` for all.
+        kinds: The kinds of contrasts to return; ``None`` for all.
 
     Raises:
-        InputError: There is no kind, or an unknown one; the message names the known kinds.
+        InputError: ``kinds`` is empty, or one of them is unknown; the message names the known kinds.
     """
     all_kinds = {contrast.kind: None for contrast in _read()}
     if kinds is None:

@@ -52,7 +52,7 @@ def read_texts(source: Judged | str | Path) -> CollectionTexts:
     """Return all texts of a collection.
 
     Args:
-        source: A folder in BEIR's form or ``ir_datasets:NAME``: the whole corpus and all queries, judged or not. A
+        source: A folder in BEIR's format or ``ir_datasets:NAME``: the whole corpus and all queries, judged or not. A
             `Judged`, or a JSONL file of queries with candidates: its queries and their candidates, since it has no
             other texts.
 
@@ -65,7 +65,7 @@ def read_texts(source: Judged | str | Path) -> CollectionTexts:
         documents: dict[str, str] = {}
         for query in source.queries:
             for candidate in query.candidates:
-                if documents.setdefault(candidate.id, candidate.text) != candidate.text:  # ids by position, say
+                if documents.setdefault(candidate.id, candidate.text) != candidate.text:  # ids may be positions
                     documents[f"{query.id}/{candidate.id}"] = candidate.text
         return CollectionTexts(name=source.name, queries=queries, documents=documents)
     problems = Problems()

@@ -53,37 +53,37 @@ def mine(
 ) -> Examples:
     """Return the examples, each with negatives after its own passages.
 
-    Negatives of a query come from the passages of its source. None is relevant to this query in any example, and none
-    has the same words as one that is, whatever their case and punctuation. The strategies take turns until there are
-    enough; when one has no more proposals, the others continue.
+    Negatives of a query come from the passages of its source. No negative is relevant to this query in any example, or
+    has the same words as a relevant passage, whatever their case and punctuation. The strategies take turns until there
+    are enough; when one has no more proposals, the others continue.
 
     - ``"bm25"``: sampled from the ``depth`` best by BM25.
     - ``"bi-encoder"``: sampled from the ``depth`` nearest by the cosine, compared with all passages.
     - ``"model"``: those of BM25's ``depth`` best that the current model scores highest, in its order.
     - ``"random"``: sampled from all passages.
 
-    A passage that looks relevant often is relevant, and has no judgment. With a teacher, a negative is dropped whose
-    raw score is not below that of the query's lowest positive by more than ``margin``: "TopK-MarginPos" of NV-Retriever
-    (Moreira et al. 2024, arXiv:2407.15831). Their other rule, a share of the positive's score, does not work on
-    logits, which may be negative. Without a teacher, ``skip_top`` leaves out the best proposals of each strategy, which
-    are relevant most often.
+    A passage that looks relevant often is relevant, and has no judgment. With a teacher, a negative is dropped unless
+    its raw score is below that of the query's lowest positive by more than ``margin``: "TopK-MarginPos" of NV-Retriever
+    (Moreira et al. 2024, arXiv:2407.15831). Their other rule, a share of the positive's score, does not work on logits,
+    which may be negative. Without a teacher, ``skip_top`` leaves out the best proposals of each strategy, which are
+    relevant most often.
 
     Args:
         examples: Queries with at least one relevant passage; others stay as they are.
         strategies: How negatives are proposed.
-        negatives: Number of negatives of a query at most, beside those that it has.
-        depth: Number of proposals of a strategy.
-        skip_top: Number of proposals to leave out, the best first; not of ``"random"``.
+        negatives: Maximum number of negatives to add to a query.
+        depth: Number of proposals by a strategy.
+        skip_top: Number of the best proposals to leave out; does not apply to ``"random"``.
         teacher: Decides which proposals are relevant after all. Its raw scores stay on all passages
             (`Passage.teacher`). Behind `Cached`, a repeated call asks only for missing scores.
         margin: Required distance below the lowest positive, in units of the teacher's raw scores; for a cross-encoder,
             logits.
         model: The current model, for ``"model"``.
         encoder: A bi-encoder of sentence-transformers, its folder or name on the hub, for ``"bi-encoder"``.
-        corpora: More passages, text by id by name of the source: the whole corpus, of which only some was judged
+        corpora: More passages for each source name, as text by id: the whole corpus, if only a part of it was judged
             (`rag_rerank.training.data.collection_texts.read_texts`).
-        seed: Of the sampling, which depends on the query and its proposals too, but not on the other examples.
-        progress: Takes the share that is done, and a few words.
+        seed: Seed of the sampling, which depends on the query and its proposals too, but not on the other examples.
+        progress: Called with the share that is done, and a few words.
 
     Returns:
         The examples in their order; mined passages have no grade, and the strategy as their origin. ``problems`` counts
@@ -102,20 +102,21 @@ def mine(
     problems = Problems()
     bi_encoder = None if encoder is None else _load_encoder(encoder)
     relevant = relevant_keys(examples.examples)
-    minable = {place: one for place, one in enumerate(examples.examples) if any(map(is_relevant, one.passages))}
+    minable = {
+        place: example for place, example in enumerate(examples.examples) if any(map(is_relevant, example.passages))
+    }
     results: dict[int, Example] = {}
     for source in dict.fromkeys(example.source for example in minable.values()):
         same = [example for example in examples.examples if example.source == source]
         corpus = collect_passages(same, (corpora or {}).get(source, {}))
         places = [place for place, example in minable.items() if example.source == source]
-        own = [minable[place] for place in places]
-        proposals = _proposals(
-            strategies, [one.query for one in own], [one.text for one in corpus], depth, model, bi_encoder, problems
-        )
-        for place, example, by_strategy in zip(places, own, proposals, strict=True):
+        queries = [minable[place].query for place in places]
+        proposals = _proposals(strategies, queries, [text.text for text in corpus], depth, model, bi_encoder, problems)
+        for place, by_strategy in zip(places, proposals, strict=True):
+            example = minable[place]
             excluded = {*relevant[text_key(example.query)], *(text_key(passage.text) for passage in example.passages)}
             free = {
-                name: [at for at in positions if corpus[at].key not in excluded][skip_top:]
+                name: [position for position in positions if corpus[position].key not in excluded][skip_top:]
                 for name, positions in by_strategy.items()
             }
             candidates = sample_negatives(free, corpus, excluded, depth, Random(f"{seed} {digest(example.query)}"))
@@ -176,7 +177,7 @@ def _proposals(
 
 
 def _best_by_bm25(queries: Sequence[str], corpus: Sequence[str], depth: int) -> Iterator[list[int]]:
-    """Yield for each query the positions of the best passages by BM25, of those that share a word with it."""
+    """Yield for each query the positions of the best passages by BM25, among those that share a word with it."""
     by_id = {str(i): query for i, query in enumerate(queries)}
     run = bm25(((str(i), text) for i, text in enumerate(corpus)), by_id, depth, Problems())
     return ([int(position) for position, _, _ in run.best(id, depth)] for id in by_id)
@@ -207,17 +208,17 @@ def _filter(
     passages = [*example.passages, *mined]
     scores = raw_scores(teacher, example.query, [passage.text for passage in passages], problems)
     scored = [replace(passage, teacher=raw) for passage, raw in zip(passages, scores, strict=True)]
-    own, new = scored[: len(example.passages)], scored[len(example.passages) :]
-    positives = [passage.teacher for passage in own if is_relevant(passage) and passage.teacher is not None]
+    original, new = scored[: len(example.passages)], scored[len(example.passages) :]
+    positives = [passage.teacher for passage in original if is_relevant(passage) and passage.teacher is not None]
     place = f"{example.source}: query {digest(example.query)[:12]}"
     if not positives:
         problems.note(f"queries without a positive that {teacher.label} scored, left without negatives", place)
-        return replace(example, passages=tuple(own))
+        return replace(example, passages=tuple(original))
     low = [passage for passage in new if passage.teacher is not None and passage.teacher < min(positives) - margin]
     if len(low) < len(new):
         kind = f"mined passages that {teacher.label} does not score below the positives, dropped"
         problems.note(kind, place, len(new) - len(low))
-    return replace(example, passages=(*own, *low[:negatives]))
+    return replace(example, passages=(*original, *low[:negatives]))
 
 
 def _can_be_ordered(example: Example) -> bool:

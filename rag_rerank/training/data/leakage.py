@@ -66,8 +66,8 @@ class Leakage:
     def without(self, examples: Examples, *, shared_corpus: bool = False) -> Examples:
         """Return examples without the texts that leak; they need not be the examples that were searched.
 
-        An example whose query leaks is removed. Of the others, passages that leak are removed, and examples that keep
-        no passage with a grade above 0 or a teacher's score. ``problems`` counts what was removed.
+        An example whose query leaks is removed. From the others, passages that leak are removed; an example that keeps
+        no passage with a grade above 0 or a teacher's score is removed too. ``problems`` counts what was removed.
 
         Args:
             examples: The examples.
@@ -95,7 +95,7 @@ class Leakage:
         return replace(examples, examples=tuple(remaining), problems=(*examples.problems, *problems))
 
     def contamination(self, *, shared_corpus: bool = False) -> list[dict[str, Any]]:
-        """Return the contamination list of the model card: a row a collection, plain values, ids and hashes, no texts.
+        """Return the contamination list of the model card, one row per collection: plain values and ids, no texts.
 
         ``left out`` says what `without` removes with the same ``shared_corpus``. ``queries`` and ``documents`` count
         the collection's texts that overlap with training text, by the strongest kind; ``training`` counts the training
@@ -136,17 +136,17 @@ def find_leaks(examples: Examples, against: Sequence[Judged | CollectionTexts | 
 
     Args:
         examples: The training data.
-        against: The evaluations. Of a `Judged`, its queries and candidates are compared; of a folder in BEIR's form or
-            a dataset of ir_datasets, named by its path or name, the whole corpus and all queries.
+        against: The evaluations. For a `Judged`, its queries and candidates are compared; for a folder in BEIR's format
+            or a dataset of ir_datasets, given by its path or name, the whole corpus and all queries.
 
     Raises:
-        InputError: A collection cannot be read, or two have one name.
+        InputError: A collection cannot be read, or two have the same name.
     """
-    collections = tuple(one if isinstance(one, CollectionTexts) else read_texts(one) for one in against)
+    collections = tuple(source if isinstance(source, CollectionTexts) else read_texts(source) for source in against)
     names = [collection.name for collection in collections]
     for name in names:
         if names.count(name) > 1:
-            raise InputError(f"two collections are called {name!r}; a leak could not say which it is of")
+            raise InputError(f"two collections are called {name!r}; a report could not tell them apart")
     ours, theirs = _training_texts(examples), _evaluation_texts(collections)
     owners = [collection.name for collection in collections for _ in range(len(collection))]
     ids = [id for collection in collections for id in (*collection.queries, *collection.documents)]

@@ -35,8 +35,8 @@ __all__ = [
 ]
 
 NEAR = 0.8
-"""Share of the shorter text's shingles from which on the longer text counts as containing it. In a sentence of 20 words
-one changed word breaks 3 of 18 shingles, which leaves 0.83; two texts on one subject seldom share a fifth."""
+"""Share of the shorter text's shingles that the longer text must have to count as containing it. In a sentence of 20
+words one changed word breaks 3 of 18 shingles, which leaves 0.83; two texts on one subject seldom share a fifth."""
 
 WIDTH = 3
 """Words of a shingle. Wider ones miss sentences in which a word was changed: a changed word breaks as many shingles as
@@ -44,7 +44,7 @@ they are wide."""
 
 SHORTEST = 8
 """Words that a text must have to be searched within others: the shortest run that the GPT-3 report counts as
-contamination (Brown et al. 2020, appendix C: 8 to 13 words). Shorter texts, such as headings, stand in many places by
+contamination (Brown et al. 2020, appendix C: 8 to 13 words). Shorter texts, such as headings, occur in many places by
 chance; they count only if they are equal, a query to a query, a passage to a document."""
 
 RUN = 13
@@ -81,7 +81,7 @@ def find_overlaps(
     import numpy as np
 
     groups = {group: number for number, group in enumerate(dict.fromkeys(zip(owners, theirs.queries, strict=True)))}
-    group = np.array([groups[one] for one in zip(owners, theirs.queries, strict=True)], dtype=np.int64)
+    group = np.array([groups[key] for key in zip(owners, theirs.queries, strict=True)], dtype=np.int64)
     our_slots: set[int] = set()
     their_texts: set[int] = set()
     for kind, pairs in _overlaps_by_kind(ours, theirs):
@@ -115,7 +115,7 @@ def _overlaps_by_kind(ours: TextSet, theirs: TextSet) -> Iterator[tuple[Kind, Pa
 
 
 def _equal(our_words: Words, their_words: Words, ours: TextSet, theirs: TextSet) -> Pairs:
-    """Return the texts with the same words; of texts below `SHORTEST`, those of the same kind."""
+    """Return the texts with the same words; texts below `SHORTEST` must be of the same kind."""
     by_key: dict[bytes, list[int]] = {}
     for j in range(len(theirs.texts)):
         by_key.setdefault(their_words.key(j), []).append(j)
@@ -151,7 +151,7 @@ def _pairs(small: Any, large: Any) -> Pairs:
 
 
 def split_words(text: str) -> list[str]:
-    """Return the words of a text, as BM25 counts them, without case; of unspaced scripts each character is a word."""
+    """Return the lower-case words of a text as BM25 counts them; in unspaced scripts, each character is a word."""
     return terms(_UNSPACED_CHARACTER.sub(r" \1 ", text))
 
 
@@ -184,7 +184,7 @@ class Words:
     def shingles(self, width: int) -> Shingles:
         """Return the different runs of ``width`` words; a text of fewer words has none.
 
-        The hash of a run is a sum of random numbers of its words, each times an odd random number of its place.
+        The hash of a run is the sum of one random number per word, each times an odd random number for its place.
         """
         import numpy as np
 
@@ -222,7 +222,7 @@ class Shingles:
     counts: Array
 
     def only(self, texts: Array) -> Shingles:
-        """Return those of some texts, by a mask; the other texts have none."""
+        """Return the shingles of the texts in a mask; the other texts have none."""
         rows = texts[self.owner]
         return Shingles(self.owner[rows], self.hash[rows], self.counts * texts)
 
@@ -237,12 +237,12 @@ class Pairs:
 
 
 def find_contained(small: Shingles, large: Shingles, share: float) -> Iterator[Pairs]:
-    """Yield all pairs of which the second text has at least ``share`` of the first one's shingles.
+    """Yield all pairs in which the second text has at least ``share`` of the first one's shingles.
 
     That is Broder's containment (On the resemblance and containment of documents, 1997), not estimated by MinHash but
-    counted. The prefix filter makes it fast (Chaudhuri, Ganti and Kaushik, ICDE 2006): of ``n`` shingles of which ``m``
-    must match, any ``n - m + 1`` hold one that matches, so only texts with one of the ``n - m + 1`` rarest are
-    compared. No pair is missed.
+    counted. The prefix filter makes it fast (Chaudhuri, Ganti and Kaushik, ICDE 2006): if ``m`` of ``n`` shingles must
+    match, any ``n - m + 1`` of them include a match, so only texts with one of the ``n - m + 1`` rarest are compared.
+    No pair is missed.
     """
     import numpy as np
 
@@ -273,13 +273,13 @@ def find_shared_runs(small: Shingles, large: Shingles) -> tuple[Array, Array]:
     """Return the texts of the first that share a shingle with any of the second, and one such text for each."""
     import numpy as np
 
-    hashes, at = np.unique(large.hash, return_index=True)
+    hashes, positions = np.unique(large.hash, return_index=True)
     if not len(hashes):
         return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
     where = np.minimum(np.searchsorted(hashes, small.hash), len(hashes) - 1)
     hit = np.flatnonzero(hashes[where] == small.hash)
     texts, rows = np.unique(small.owner[hit], return_index=True)
-    return texts.astype(np.int64), large.owner[at[where[hit[rows]]]].astype(np.int64)
+    return texts.astype(np.int64), large.owner[positions[where[hit[rows]]]].astype(np.int64)
 
 
 def _common(small: Shingles, large: Shingles, i: Array, j: Array) -> Array:

@@ -55,7 +55,7 @@ def relevant_keys(examples: Sequence[Example]) -> dict[str, set[str]]:
 
 
 def text_key(text: str) -> str:
-    """Return the words of a text: texts that differ in case and punctuation only have the same key."""
+    """Return the words of a text: texts that differ only in case and punctuation have the same key."""
     return " ".join(split_words(text)) or text
 
 
@@ -76,9 +76,9 @@ def sample_negatives(
     Args:
         best: The proposals of each strategy, as positions in the corpus, the best first.
         corpus: The passages.
-        excluded_keys: Keys of passages that are no negatives.
+        excluded_keys: Keys of passages that must not be negatives.
         depth: Number of random proposals.
-        rng: Of the order in which proposals are taken.
+        rng: Source of the random order of the proposals.
     """
     pending = [(name, iter(_order(name, best[name], len(corpus), depth, rng))) for name in best]
     skipped_keys = set(excluded_keys)

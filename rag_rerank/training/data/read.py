@@ -26,10 +26,10 @@ from rag_rerank.types import Candidate
 __all__ = ["ExampleBuilder", "read_examples"]
 
 _TRAIN_QRELS = "qrels/train.tsv"
-"""The judgments for training in a folder in BEIR's form."""
+"""The judgments for training in a folder in BEIR's format."""
 
 _FORM_KEYS = {"positive", "candidates", "schema"}
-"""A key that shows what a line is: a pair, a query with candidates, a record."""
+"""Keys that show what a line is: a pair, a query with candidates, a record."""
 
 
 def read_examples(
@@ -47,12 +47,12 @@ def read_examples(
               positives, put before each with a space), ``negatives`` (a list of whole texts), ``source``
               (``NAME``, or ``NAME:PLACE`` with a place within it) and ``licence``. The first line with a known key
               decides the form of the file.
-            - Anything that `rag_rerank.evaluation.read` reads. Of a folder in BEIR's form and of ``ir_datasets:NAME``
-              every judged document of the corpus is read; the judgments in ``qrels/train.tsv`` of a folder precede
-              those that an evaluation would read. Of JSONL files the judged candidates are read.
+            - Anything that `rag_rerank.evaluation.read` reads. From a folder in BEIR's format and from
+              ``ir_datasets:NAME``, every judged document of the corpus is read; the judgments in ``qrels/train.tsv`` of
+              a folder precede those that an evaluation would read. From JSONL files, the judged candidates are read.
             - Records with texts, as `rag_rerank.recording` writes them, and ``qrels``: the feedback of users, a line
               for each thumb up or down, by the tag ``query_id`` or the SHA-256 of the query, and the candidate's id.
-            - A `Judged`; of it, the judged candidates.
+            - A `Judged`: its judged candidates are read.
         name: Name of the source; by default that of the file, the folder or the collection. A line's own name precedes
             it; likewise for ``licence``.
         licence: The licence of the text.
@@ -69,7 +69,7 @@ def read_examples(
     """
     if isinstance(source, Judged):
         if qrels is not None:
-            raise ConfigError("a Judged has its judgments in it; read it with them", path="qrels")
+            raise ConfigError("a Judged has its own judgments; leave out qrels", path="qrels")
         return _from_judged(source, source.name, name, licence, "judged")
     problems = Problems()
     collection = collection_of(source, problems)
@@ -95,7 +95,7 @@ def _read_pairs(path: Path, name: str, licence: str | None) -> Examples:
         positives, negatives = _as_list(row.get("positive")), _as_list(row.get("negatives"))
         values = (query, title, source, own_licence, *positives, *negatives)
         if not all(isinstance(value, str) for value in values) or not positives:
-            kind = "lines that are no query with positives and negatives, left out"
+            kind = "lines that are not a query with positives and negatives, left out"
             problems.note(kind, f"{place}: its keys: {', '.join(map(repr, row)):.80}")
             continue
         group = _source_name(source) or name, own_licence or licence, query
@@ -148,9 +148,9 @@ def _judged_documents(collection: Collection, judgments: Qrels, problems: Proble
 
 
 def _judgments(source: str | Path, collection: Collection, qrels: str | Path | None, problems: Problems) -> Qrels:
-    own = Path(source) / _TRAIN_QRELS
-    if qrels is None and own.is_file():
-        qrels = own
+    train_qrels = Path(source) / _TRAIN_QRELS
+    if qrels is None and train_qrels.is_file():
+        qrels = train_qrels
     return collection.judgments() if qrels is None else read_qrels(Path(qrels), problems)
 
 
@@ -182,9 +182,9 @@ class ExampleBuilder:
         if before is None or _grade(before) < _grade(passage):
             passages[passage.text] = passage
         if before is not None and before.grade != passage.grade:
-            self.problems.note("passages with two grades for one query, of which the higher counts", place)
+            self.problems.note("passages with two grades for one query (the higher one counts)", place)
         elif before is not None:
-            self.problems.note("repeated passages of one query, of which the first counts", place)
+            self.problems.note("repeated passages of one query (the first one counts)", place)
 
     def examples(self) -> Examples:
         """Return the examples.
@@ -208,7 +208,7 @@ class ExampleBuilder:
         if not examples:
             what = self.problems.summary() or "there is nothing in it"
             raise InputError(f"{self.path}: no query has a relevant passage, so there is nothing to learn; {what}")
-        sources = tuple(self._source(source, licence, own) for (source, licence), own in by_source.items())
+        sources = tuple(self._source(source, licence, group) for (source, licence), group in by_source.items())
         return Examples(examples=tuple(examples), sources=sources, problems=self.problems.as_tuple())
 
     def _source(self, name: str, licence: str | None, examples: Sequence[Example]) -> Source:

@@ -15,7 +15,7 @@ from rag_rerank.training.data.passages import text_key
 __all__ = ["split"]
 
 _MIN_SOURCES = 20
-"""Sources that a split by source needs; a sample of fewer says little of the others."""
+"""Sources that a split by source needs; a sample of fewer says little about the others."""
 
 
 def split(
@@ -25,18 +25,18 @@ def split(
 
     Whole sources are sampled if at least 20 of them share no text, and if that gives between half and double the share
     of the examples. Otherwise whole clusters are sampled: examples that share a query or a passage, directly or through
-    others, where texts with the same words count as the same. A cluster of more than ``share`` of all examples is
-    trained on.
+    others, where texts with the same words count as the same. A cluster of more than ``share`` of all examples is used
+    for training.
 
-    The sample goes by a hash of the source's name, or of the first query of the cluster. So added data do not move the
-    others, except for two clusters that they join and for a cluster that they make too large.
+    The sample is chosen by a hash of the source's name, or of the first query of the cluster. So added data do not move
+    the rest, unless they join two clusters or make a cluster too large.
 
-    Split before mining: mined negatives are passages of other queries, and join everything.
+    Split before mining: mined negatives are passages of other queries, and would join all clusters.
 
     Args:
-        examples: What to split.
+        examples: The examples to split.
         share: Share of the validation, above 0 and below 1; with many clusters, the sample comes near it.
-        seed: Of the sample.
+        seed: Seed of the sample.
         shared_corpus: Whether validation may search passages that are also trained on, with other queries, as users of
             one corpus do. Then examples are joined by their queries alone, and sources are not sampled.
 
@@ -45,7 +45,7 @@ def split(
         InputError: One side would be empty, since there are too few examples, or too many share their texts.
     """
     if not 0 < share < 1:
-        raise ConfigError(f"must lie between 0 and 1, got {share}", path="share")
+        raise ConfigError(f"must be between 0 and 1, got {share}", path="share")
     texts = [list(_texts(example, shared_corpus)) for example in examples.examples]
     by_text = _clusters(texts)
     sources = [[*keys, ("source", example.source)] for keys, example in zip(texts, examples.examples, strict=True)]
@@ -75,28 +75,29 @@ def _clusters(keys: Sequence[Iterable[Hashable]]) -> list[list[int]]:
     """Return the positions that are joined by common keys, in their order."""
     roots = list(range(len(keys)))
 
-    def root(at: int) -> int:
-        while roots[at] != at:
-            roots[at] = roots[roots[at]]
-            at = roots[at]
-        return at
+    def root(position: int) -> int:
+        while roots[position] != position:
+            roots[position] = roots[roots[position]]
+            position = roots[position]
+        return position
 
     first: dict[Hashable, int] = {}
-    for at, own in enumerate(keys):
-        for key in own:
-            one, other = root(first.setdefault(key, at)), root(at)
-            roots[max(one, other)] = min(one, other)
+    for position, position_keys in enumerate(keys):
+        for key in position_keys:
+            earlier_root, root_here = root(first.setdefault(key, position)), root(position)
+            roots[max(earlier_root, root_here)] = min(earlier_root, root_here)
     clusters: dict[int, list[int]] = {}
-    for at in range(len(keys)):
-        clusters.setdefault(root(at), []).append(at)
+    for position in range(len(keys)):
+        clusters.setdefault(root(position), []).append(position)
     return list(clusters.values())
 
 
 def _sample(clusters: Sequence[Sequence[int]], names: Sequence[str], share: float, seed: int) -> set[int]:
-    """Return the positions for validation: whole clusters, each by the name of its first."""
+    """Return the positions for validation: whole clusters, each chosen by the name at its first position."""
     largest = math.ceil(share * len(names))
     small = (cluster for cluster in clusters if len(cluster) <= largest)
-    return {at for cluster in small if _number(f"{seed} {names[cluster[0]]}") < share for at in cluster}
+    sampled = (cluster for cluster in small if _number(f"{seed} {names[cluster[0]]}") < share)
+    return {position for cluster in sampled for position in cluster}
 
 
 def _number(name: str) -> float:
@@ -105,8 +106,8 @@ def _number(name: str) -> float:
 
 
 def _sides(examples: Examples, sample: set[int]) -> tuple[Examples, Examples]:
-    training = [example for at, example in enumerate(examples.examples) if at not in sample]
-    validation = [example for at, example in enumerate(examples.examples) if at in sample]
+    training = [example for i, example in enumerate(examples.examples) if i not in sample]
+    validation = [example for i, example in enumerate(examples.examples) if i in sample]
     return _side(examples, training), _side(examples, validation)
 
 

@@ -16,7 +16,7 @@ from rag_rerank.types import Candidate, Ranking
 __all__ = ["Progress", "rank_texts", "raw_scores", "score_examples", "uses_provider"]
 
 Progress = Callable[[float, str], None]
-"""Takes the share that is done, from 0 to 1, and a few words about the current work."""
+"""Called with the share that is done, from 0 to 1, and a few words about the current work."""
 
 
 def score_examples(examples: Examples, teacher: Reranker, *, progress: Progress | None = None) -> Examples:
@@ -28,7 +28,7 @@ def score_examples(examples: Examples, teacher: Reranker, *, progress: Progress 
     Args:
         examples: The examples.
         teacher: Any reranker. Behind `Cached`, a repeated call asks only for missing scores.
-        progress: Takes the share that is done, and a few words.
+        progress: Called with the share that is done, and a few words.
 
     Raises:
         RerankError: The teacher fails.

@@ -31,15 +31,15 @@ def propose(corpus: Corpus, queries: Sequence[Query], *, depth: int, seed: int =
     the whole corpus: a student that has never seen a passage about something else scores it arbitrarily. The passage of
     a pseudo-query is always included. Where BM25 finds fewer, more are sampled.
 
-    Candidates stand in the order of the first stage, those that it did not find last; ``metadata["origin"]`` is
+    Candidates are in the order of the first stage; those that it did not find come last. ``metadata["origin"]`` is
     ``bm25``, ``positive`` (the query's own passage) or ``random``. A query has the same candidates on every run with
     the same corpus, so that stored answers are found again.
 
     Args:
         corpus: The passages.
         queries: The queries.
-        depth: Candidates of a query at most; fewer only if the corpus has fewer.
-        seed: Of the sampling.
+        depth: Maximum number of candidates per query; fewer only if the corpus has fewer.
+        seed: Seed of the sampling.
 
     Raises:
         InputError: The corpus has fewer than two passages, or ``depth`` is below 2: there is nothing to order.
@@ -63,14 +63,14 @@ def propose(corpus: Corpus, queries: Sequence[Query], *, depth: int, seed: int =
 def spread(size: int, count: int) -> list[int]:
     """Return ``count`` positions from 0 to ``size - 1`` whose distances grow by a constant factor.
 
-    Of 100, 14 are 0, 1, 2, 3, 4, 5, 7, 11, 16, 23, 34, 48, 69, 99.
+    For example, 14 positions of 100 are 0, 1, 2, 3, 4, 5, 7, 11, 16, 23, 34, 48, 69, 99.
     """
     if size <= count:
         return list(range(size))
     positions = [0]
     for i in range(1, count):
-        at = round(size ** (i / (count - 1))) - 1
-        positions.append(min(max(at, positions[-1] + 1), size - (count - i)))
+        position = round(size ** (i / (count - 1))) - 1
+        positions.append(min(max(position, positions[-1] + 1), size - (count - i)))
     return positions
 
 
@@ -83,7 +83,7 @@ def _candidates(
     rng: Random,
 ) -> list[Candidate]:
     ranked = list(best)
-    main = [ranked[at] for at in spread(len(ranked), depth - max(1, depth // _PER_RANDOM))]
+    main = [ranked[position] for position in spread(len(ranked), depth - max(1, depth // _PER_RANDOM))]
     if query.document is not None and query.document not in main:
         main = [*main[: depth - 2], query.document]
     others = [document.id for document in rng.sample(documents, min(len(documents), 2 * depth))]

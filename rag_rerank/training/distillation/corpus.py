@@ -80,9 +80,9 @@ def read_corpus(path: str | os.PathLike[str], *, name: str | None = None, licenc
         if is_blank(document.text):
             problems.note("blank passages, left out", place)
         elif document.text in texts:
-            problems.note("passages with a repeated text, of which the first counts", place)
+            problems.note("passages with a repeated text, left out", place)
         elif document.id in documents:
-            problems.note("passages with a repeated id, of which the first counts", f"{place}: {document.id!r}")
+            problems.note("passages with a repeated id, left out", f"{place}: {document.id!r}")
         else:
             texts.add(document.text)
             documents[document.id] = document
@@ -118,7 +118,7 @@ def read_questions(path: str | os.PathLike[str]) -> tuple[tuple[str, ...], tuple
         if not words:
             problems.note("queries without a word, left out", place)
         elif words in texts:
-            problems.note("repeated queries, of which the first counts", place)
+            problems.note("repeated queries, left out", place)
         else:
             texts[words] = text
     if not texts:

@@ -106,7 +106,7 @@ def distil(
     you to check.
 
     Every answer is stored in ``records`` at once. After an interruption (an error, the ceiling, Ctrl-C) the same call
-    resumes: no question is paid twice, and the training continues from its last checkpoint.
+    resumes: no answer is paid for twice, and the training continues from its last checkpoint.
 
     Args:
         corpus: The passages; see `corpus.read_corpus`.
@@ -114,13 +114,13 @@ def distil(
         student: A shape (``"3x384"``), a folder, or a plan by `student.plan_student`.
         out: The folder to make; see `train.train`.
         base: Folder of the model that a shape is made from.
-        queries: File of your users' queries, or the queries; without them, pseudo-queries are made from the passages.
+        queries: File of your users' queries, or the queries; by default, pseudo-queries are made from the passages.
         licence: The licence of the corpus, for the model card.
         depth: Passages that the teacher scores for each query; see `candidates.propose`.
-        max_pairs: Pairs of query and passage that the teacher scores at most; beyond, a fair sample of the queries is
-            used.
+        max_pairs: Maximum number of pairs of query and passage that the teacher scores; if there are more, a fair
+            sample of the queries is used.
         ceiling: US dollars that all answers together may cost, those of earlier calls included.
-        workers: Queries asked at a time; more than one is for providers.
+        workers: Queries that the teacher answers at a time; use more than one for providers only.
         settings: The settings of the training; by default `plan.default_settings`.
         share: Share of the queries that is held out: the best step is the one with the best nDCG@10 against the
             teacher's order on them.
@@ -130,14 +130,14 @@ def distil(
         records: Folder of the teacher's answers; by default ``OUT.teacher``.
         commands: Commands that repeat the distillation, for the model card.
         resume: Whether training resumes from existing checkpoints; the teacher's stored answers are used in any case.
-        agree: Takes the plan before anything is asked; may raise to stop.
-        progress: Takes the share that is done, and a few words.
-        note: Takes what the user should know.
+        agree: Called with the plan before the first call of the teacher; may raise an error to stop.
+        progress: Called with the share that is done, and a few words.
+        note: Called with what the user should know.
 
     Raises:
         AuthenticationError: The teacher lacks a key, or its provider refuses it.
         BackendError: The teacher failed; the message says how many answers are stored.
-        ConfigError: A value that cannot be used; its path says which.
+        ConfigError: A value cannot be used; the path of the error names it.
         CostExceeded: The estimate is above the ceiling, and nothing was asked; or the next answer would pass it.
         InputError: There are no passages or no queries, or nothing can be learned from the teacher's scores.
         MissingExtraError: The extra ``train`` is not installed.
@@ -161,7 +161,7 @@ def distil(
         all_queries = load_queries(passages, queries, settings.seed, note)
         questions = limit_pairs(propose(passages, all_queries.queries, depth=depth, seed=settings.seed), max_pairs)
         check_question_count(questions, share, settings.seed)
-        asker = Teacher(
+        teacher_task = Teacher(
             reranker=reranker,
             questions=questions,
             records=target.with_name(f"{target.name}.teacher") if records is None else records,
@@ -172,12 +172,12 @@ def distil(
             corpus=passages,
             queries=all_queries,
             question_count=len(questions),
-            estimate=asker.estimate(),
+            estimate=teacher_task.estimate(),
             student=planned_student,
             settings=settings,
         )
         agree(plan)
-        teacher_scores = asker.ask(
+        teacher_scores = teacher_task.ask(
             source_of(passages, questions),
             lambda count: progress(
                 _TEACHER_SHARE * count / len(questions), f"teacher: {count} of {len(questions)} queries"
@@ -309,11 +309,13 @@ def _agreement_figures(fidelity: Fidelity) -> tuple[Figure, ...]:
 def _judge(model: Reranker, validation: Judged) -> Figure:
     """Return nDCG@10 of a student on judged queries, beside that of their first stage."""
     first = {query.id: [candidate.id for candidate in query.candidates] for query in validation.queries}
-    own = {query.id: [hit.id for hit in model.rerank(query.text, query.candidates)] for query in validation.queries}
+    reranked = {
+        query.id: [hit.id for hit in model.rerank(query.text, query.candidates)] for query in validation.queries
+    }
     return Figure(
         data=validation.name,
         measure=MEASURE,
-        after=mean_ndcg(validation, own),
+        after=mean_ndcg(validation, reranked),
         before=mean_ndcg(validation, first),
         baseline="the first stage",
         queries=len(validation.queries),

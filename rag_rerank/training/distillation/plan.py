@@ -1,4 +1,4 @@
-"""The plan of a distillation, made before the teacher is asked anything."""
+"""The plan of a distillation, made before the teacher is called."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 QuerySource = str | os.PathLike[str] | Sequence[str] | None
-"""A file of queries, the queries, or none."""
+"""A file of queries, the queries themselves, or none."""
 
 _RATES = {False: 5e-5, True: 5e-4}
 """Learning rate of a student with layers of its base, the largest that BERT is fine-tuned with, and of a random one,
@@ -42,7 +42,7 @@ class Plan:
 
     Args:
         corpus: The passages.
-        queries: All queries, of which the teacher gets a first part.
+        queries: All queries; the teacher gets the first ``question_count`` of them.
         question_count: Number of queries for the teacher: all, or as many as ``max_pairs`` allows.
         estimate: The cost of its answers.
         student: The student.
@@ -86,7 +86,7 @@ def load_queries(corpus: Corpus, source: QuerySource, seed: int, note: Callable[
 
 
 def limit_pairs(questions: list[JudgedQuery], max_pairs: int | None) -> list[JudgedQuery]:
-    """Return the first questions, as many as have at most ``max_pairs`` pairs together.
+    """Return as many of the first questions as have at most ``max_pairs`` pairs together.
 
     Raises:
         ConfigError: The first one has more.
@@ -104,7 +104,7 @@ def limit_pairs(questions: list[JudgedQuery], max_pairs: int | None) -> list[Jud
 
 
 def check_question_count(questions: Sequence[JudgedQuery], share: float, seed: int) -> None:
-    """Raise unless some queries can be held out and others trained on: checked before the teacher is paid.
+    """Raise an error unless some queries can be held out and others trained on; call it before paying the teacher.
 
     Raises:
         InputError: There are too few.

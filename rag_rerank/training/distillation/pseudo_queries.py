@@ -50,7 +50,7 @@ class Queries:
     """Queries, and how many each rule gave.
 
     Args:
-        queries: Each once, in an order by hash: any first part of them is a fair sample, and the same on every run.
+        queries: Each query once, ordered by hash, so that any first part is a fair sample, and the same on every run.
         counts: Number of queries of each rule.
         left_out: Number of unused queries, by reason.
     """
@@ -68,11 +68,11 @@ def own_queries(texts: Sequence[str], *, seed: int = 0) -> Queries:
 def make_pseudo_queries(documents: Sequence[CorpusDocument], *, seed: int = 0) -> Queries:
     """Make queries from passages by all of `RULES`.
 
-    Queries of the same words are used once, for the first passage and the first rule that gave them.
+    Queries with the same words are used once, for the first passage and the first rule that gave them.
 
     Args:
         documents: The passages.
-        seed: Of the order.
+        seed: Seed of the order.
     """
     queries: dict[tuple[str, ...], Query] = {}
     left_out: dict[str, int] = {}
@@ -143,6 +143,6 @@ RULES: Mapping[str, Callable[[CorpusDocument], Iterator[str]]] = MappingProxyTyp
 - ``title``: the passage's title.
 - ``heading``: each Markdown heading of its text.
 - ``question``: each sentence of its text that ends with a question mark.
-- ``first sentence``: the first sentence of its text, headings aside, if it is no question and another one follows.
+- ``first sentence``: the first sentence of its text, headings aside, if it is not a question and another one follows.
 
 A text is used if it has a word and `MIN_CHARACTERS` to `MAX_CHARACTERS` characters."""

@@ -56,7 +56,7 @@ class Student:
 
     @property
     def random(self) -> bool:
-        """Whether it starts from random weights, with only the base's tokenizer."""
+        """Whether it starts from random weights, and uses only the tokenizer of its base."""
         return self.is_new and self.layers is None
 
     @property
@@ -134,14 +134,14 @@ def plan_student(shape: str, *, base: str | os.PathLike[str] | None = None) -> S
     Raises:
         ConfigError: The base does not allow the shape, or there is no base.
         MissingExtraError: torch or transformers is not installed.
-        ModelLoadError: The folder is no checkpoint.
+        ModelLoadError: The folder is not a checkpoint.
     """
     match = _SHAPE.fullmatch(shape)
     if match is None:
         folder = Path(shape)
         if not folder.is_dir():
             raise ConfigError(
-                f"{shape!r} is no folder and no shape; a shape is layers x width, such as 3x384", path="student"
+                f"{shape!r} is neither a folder nor a shape; a shape is layers x width, such as 3x384", path="student"
             )
         return _student(shape, folder, _config(folder), None, is_new=False)
     if base is None:
@@ -180,7 +180,7 @@ def spread_layers(available: int, count: int) -> tuple[int, ...]:
 
 def _config(folder: Path) -> dict[str, Any]:
     if not ((folder / "config.json").is_file() and (folder / "model.safetensors").is_file()):
-        raise ModelLoadError(f"{folder} is no checkpoint: it needs config.json and model.safetensors")
+        raise ModelLoadError(f"{folder} is not a checkpoint: it needs config.json and model.safetensors")
     try:
         config = parse_json((folder / "config.json").read_text(encoding="utf-8"))
         if not isinstance(config, dict):
@@ -221,11 +221,11 @@ def _load_weights(model: Any, weights: Mapping[str, Any], base: Path) -> None:
     """Load a base's weights; only those of the head and of the pooler before it may be missing."""
     prefix = f"{model.base_model_prefix}."
     bare = not any(name.startswith(prefix) for name in weights)
-    own = model.state_dict()
+    initial = model.state_dict()
     stored = {f"{prefix}{name}" if bare else name: value.float() for name, value in weights.items()}
-    fitting = {name: value for name, value in stored.items() if name in own and own[name].shape == value.shape}
-    missing = [name for name in own if name not in fitting and re.search(r"\.(embeddings|encoder)\.", name)]
+    fitting = {name: value for name, value in stored.items() if name in initial and initial[name].shape == value.shape}
+    missing = [name for name in initial if name not in fitting and re.search(r"\.(embeddings|encoder)\.", name)]
     missing = [name for name in missing if not name.endswith(("position_ids", "token_type_ids"))]
     if missing:
         raise ModelLoadError(f"{base} lacks weights that its config promises: {', '.join(missing[:5])}")
-    model.load_state_dict({**own, **fitting})
+    model.load_state_dict({**initial, **fitting})

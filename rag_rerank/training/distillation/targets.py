@@ -23,7 +23,8 @@ BY_TEACHER = "held-out queries, against the teacher's order"
 """Name of the validation whose grades are a teacher's order."""
 
 _EDGE = 1e-4
-"""A relevance nearer to 0 or 1 counts as this near: its logit is 9.2, about the largest that cross-encoders give."""
+"""A relevance nearer to 0 or 1 is moved to this distance from it; the logit is then 9.2 in size, about the largest that
+cross-encoders give."""
 
 _SPREAD = 3.0
 """Standard deviation of scores without a unit when they are used as logits; about that of cross-encoders' logits."""
@@ -33,7 +34,7 @@ def default_loss(scale: Scale) -> Loss:
     """Return the loss that fits a teacher's scale.
 
     If differences between scores mean something, margin-MSE (Hofstätter et al. 2020, arXiv 2010.02666) imitates them.
-    Of unbounded scores (fused ranks, BM25) only the order means something, and the differences are an accident; there
+    In unbounded scores (fused ranks, BM25) only the order means something, and the differences are arbitrary; from them
     the student learns the teacher's distribution over a query's passages (listwise: its cross-entropy differs from the
     Kullback-Leibler divergence by a constant).
     """
@@ -45,7 +46,7 @@ def as_logits(examples: Examples, scale: Scale) -> Examples:
 
     - ``sigmoid``: the raw score is a logit already.
     - ``relevance``, ``calibrated``: numbers in 0..1 become their logits, so that 0.90 and 0.99 differ as much as 0.01
-      and 0.10; a number nearer than 0.0001 to either end counts as that far.
+      and 0.10; a number nearer than 0.0001 to either end is moved to that distance.
     - ``similarity``, ``unbounded``, and numbers beyond 0..1: mean 0 and standard deviation 3 over all pairs.
     """
     scores = [score for example in examples.examples for score in _scores(example)]
@@ -102,18 +103,20 @@ def measure_fidelity(student: Reranker, examples: Examples) -> Fidelity:
         RerankError: The student fails.
     """
     judged = judged_by_teacher(examples)
-    teacher: list[list[float]] = []
-    own: list[list[float]] = []
+    teacher_scores: list[list[float]] = []
+    student_scores: list[list[float]] = []
     orders = {}
     for query, example in zip(judged.queries, examples.examples, strict=True):
         hits = student.rerank(query.text, query.candidates)
         orders[query.id] = [hit.id for hit in hits]
         scored = {hit.id: hit.raw_score for hit in hits if hit.raw_score is not None}
-        teacher.append([score for i, score in enumerate(_scores(example)) if str(i) in scored])
-        own.append([scored[candidate.id] for candidate in query.candidates if candidate.id in scored])
+        teacher_scores.append([score for i, score in enumerate(_scores(example)) if str(i) in scored])
+        student_scores.append([scored[candidate.id] for candidate in query.candidates if candidate.id in scored])
     first = {query.id: [candidate.id for candidate in query.candidates] for query in judged.queries}
     return Fidelity(
-        ndcg=mean_ndcg(judged, orders), first_stage=mean_ndcg(judged, first), agreement=compare(teacher, own)
+        ndcg=mean_ndcg(judged, orders),
+        first_stage=mean_ndcg(judged, first),
+        agreement=compare(teacher_scores, student_scores),
     )
 
 

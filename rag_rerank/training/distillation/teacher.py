@@ -37,7 +37,7 @@ class TeacherEstimate:
         stored: Number of queries whose answers are stored, which cost nothing now.
         stored_cost: US dollars that those answers cost.
         ahead: Estimated usage of the other queries: texts, requests, tokens, search units, money.
-        unpriced: Labels of providers that would be asked and whose price is not known.
+        unpriced: Labels of providers that would be called and whose price is not known.
     """
 
     teacher: str
@@ -100,7 +100,7 @@ class Teacher:
         questions: The queries with their passages; see `candidates.propose`.
         records: Folder of the stored answers, as `rag_rerank.evaluation.evaluate` stores its own.
         ceiling: US dollars that all answers together may cost, those of earlier runs included.
-        workers: Questions asked at a time; more than one is for providers.
+        workers: Questions asked at a time; use more than one for providers only.
 
     Raises:
         ConfigError: The teacher has no config; or there is a ceiling, and the price of a provider is not known.
@@ -116,7 +116,7 @@ class Teacher:
         """Return the estimated cost; nothing is loaded and nothing is sent.
 
         Raises:
-            AuthenticationError: A provider would be asked, and there is no key for it.
+            AuthenticationError: A provider would be called, and there is no key for it.
             CostExceeded: It would cost more than the ceiling.
             ConfigError: See the class; or the records cannot be read.
         """
@@ -154,7 +154,7 @@ class Teacher:
 
         Args:
             source: Where the passages come from.
-            progress: Takes the number of answers so far.
+            progress: Called with the number of answers so far.
 
         Raises:
             CostExceeded: The next answer would pass the ceiling, since answers cost more than estimated.

@@ -85,8 +85,8 @@ class Card:
         licence: The declared licence of this model's weights.
         languages: Codes of ISO 639-1: ``("en",)``.
         sources: Where the training text comes from.
-        contamination: Text of evaluations in the training text: `Leakage.contamination`, a row a collection, also where
-            there is none; ``None`` if nothing was searched.
+        contamination: Text of evaluations in the training text: `Leakage.contamination`, one row per collection, even
+            if there is none; ``None`` if nothing was searched.
         settings: The settings of the training.
         seed: The seed of the training.
         figures: How good it is.

@@ -63,8 +63,8 @@ def _is_on_hub(base: str) -> bool:
 def _usage(card: Card) -> Iterator[str]:
     yield "## Use"
     yield (
-        "`DIR` is the folder of this card. `onnx:DIR` needs no torch, `onnx:DIR/int8` takes a fourth of its space, and "
-        "`torch:DIR` can use a GPU."
+        "`DIR` is the folder of this card. `onnx:DIR` needs no torch, `onnx:DIR/int8` needs a quarter of its space, "
+        "and `torch:DIR` can use a GPU."
     )
     yield f"```python\n{_snippet(card)}\n```"
     if card.measured and card.measured.ours:

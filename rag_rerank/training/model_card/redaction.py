@@ -10,7 +10,7 @@ from typing import Any
 __all__ = ["format_command", "format_table", "format_value", "redact"]
 
 _FOLD_ROWS = 12
-"""Rows from which on a table is folded."""
+"""A table with at least this many rows is folded."""
 
 _PATH = re.compile(r"(?:(?<=[\s=:,;'\"(\[{])|^)(?:file://|~[\w.-]*/|\.{1,2}[\\/]|/(?=[\w.~-])|[A-Za-z]:[\\/]|\\\\)")
 _USER = re.compile(r"(?<=//)[^/@\s]+@")
@@ -23,7 +23,7 @@ _KEY_OPTION = re.compile(rf"--?[\w-]*{_KEY}", re.IGNORECASE)
 def redact(value: object) -> str:
     """Return a value as one line without what describes this machine or grants access.
 
-    Of a path that leads out of the working directory, the last part stays. A URL loses its user and its query string.
+    A path that leads out of the working directory is cut to its last part. A URL loses its user and its query string.
     The value of a key, token, secret or password is masked, unless it is a reference, ``${VAR}``.
     """
     line = _KEY_VALUE.sub(r"\1***", _QUERY_STRING.sub(r"\1", _USER.sub("", " ".join(str(value).split()))))
@@ -47,7 +47,7 @@ def _masked(arguments: Sequence[str]) -> Iterator[str]:
 
 
 def format_value(value: Any) -> str:
-    """Return a value in words; of mappings and lists, what they hold."""
+    """Return a value in words; for mappings and lists, their entries."""
     if isinstance(value, Mapping):
         entries = [f"{key}: {format_value(entry)}" for key, entry in value.items() if entry]
         return ", ".join(entries) or "none"

@@ -30,7 +30,7 @@ TROUBLES: dict[str, tuple[dict[str, str | bytes], Expected]] = {
     ),
     "queries without candidates": (
         {"run.trec": "q1 Q0 d2 1 3.5 bm25\n"},
-        ("queries without candidates, which count all the same", 1, ("query 'q2'",)),
+        ("queries without candidates, which still count", 1, ("query 'q2'",)),
     ),
     "judged documents that are missing": (
         {"qrels.tsv": J + "q2\td8\t1\nq2\td9\t0\n"},
@@ -47,7 +47,7 @@ TROUBLES: dict[str, tuple[dict[str, str | bytes], Expected]] = {
     "judgments twice": (
         {"qrels.tsv": J + "q1\td1\t2\n"},
         (
-            "judgments that stand twice with one grade",
+            "judgments that occur twice with one grade",
             1,
             ("qrels.tsv:5: document 'd1' of query 'q1', also in line 2",),
         ),
@@ -55,7 +55,7 @@ TROUBLES: dict[str, tuple[dict[str, str | bytes], Expected]] = {
     "judgments that contradict each other": (
         {"qrels.tsv": J + "q1\td1\t1\n"},
         (
-            "judgments that stand twice with different grades, of which the last counts",
+            "judgments that occur twice with different grades (the last one counts)",
             1,
             ("qrels.tsv:5: document 'd1' of query 'q1': 1, but 2 in line 2",),
         ),
@@ -71,7 +71,7 @@ TROUBLES: dict[str, tuple[dict[str, str | bytes], Expected]] = {
     "candidates twice": (
         {"run.trec": R + "q1 Q0 d2 3 0.5 bm25\n"},
         (
-            "run rows that stand twice, of which the higher score counts",
+            "run rows that occur twice (the higher score counts)",
             1,
             ("run.trec:5: document 'd2' of query 'q1', also in line 1",),
         ),
@@ -91,14 +91,14 @@ TROUBLES: dict[str, tuple[dict[str, str | bytes], Expected]] = {
     "ranks against scores": (
         {"run.trec": R + "q2 Q0 d1 1 0.1 x\n"},
         (
-            "queries whose ranks contradict their scores, of which the scores count",
+            "queries whose ranks contradict their scores (the scores count)",
             1,
-            ("run.trec:5: document 'd1' of query 'q2': rank 1 stands behind rank 2",),
+            ("run.trec:5: document 'd1' of query 'q2': rank 1 comes after rank 2",),
         ),
     ),
     "a rank that is no number": (
         {"run.trec": R + "q2 Q0 d1 last 0.1 x\n"},
-        ("run rows whose rank is no whole number, which is not needed", 1, ("run.trec:5",)),
+        ("run rows whose rank is not a whole number (the rank is not needed)", 1, ("run.trec:5",)),
     ),
     "columns of the run": (
         {"run.trec": R + "q2 Q0 d1 3 0.1\n"},
@@ -121,11 +121,11 @@ TROUBLES: dict[str, tuple[dict[str, str | bytes], Expected]] = {
     ),
     "documents twice": (
         {"corpus.jsonl": C + '{"_id": "d1", "text": "newer"}\n'},
-        ("document ids that stand twice, of which the last counts", 1, ("corpus.jsonl:4: document 'd1'",)),
+        ("document ids that occur twice (the last one counts)", 1, ("corpus.jsonl:4: document 'd1'",)),
     ),
     "queries twice": (
         {"queries.jsonl": Q + '{"_id": "q1", "text": "newer"}\n'},
-        ("query ids that stand twice, of which the last counts", 1, ("queries.jsonl:3: query 'q1'",)),
+        ("query ids that occur twice (the last one counts)", 1, ("queries.jsonl:3: query 'q1'",)),
     ),
     "blank documents": (
         {"corpus.jsonl": C + '{"_id": "d4", "text": " \\u200b"}\n', "run.trec": R + "q2 Q0 d4 3 0.1 x\n"},
@@ -137,7 +137,7 @@ TROUBLES: dict[str, tuple[dict[str, str | bytes], Expected]] = {
     ),
     "nothing relevant": (
         {"qrels.tsv": "q1\td1\t2\nq1\td2\t0\nq2\td2\t0\n"},
-        ("queries of which no document has a grade of at least 1, which count all the same", 1, ("query 'q2'",)),
+        ("queries without a document of grade 1 or higher, which still count", 1, ("query 'q2'",)),
     ),
     "lines that are not UTF-8": (
         {"corpus.jsonl": C.encode() + b'{"_id": "d4", "text": "caf\xe9"}\n'},
@@ -146,7 +146,7 @@ TROUBLES: dict[str, tuple[dict[str, str | bytes], Expected]] = {
     "lines that are no object": (
         {"corpus.jsonl": C + '["d4"]\n{"_id": \n{"_id": "d5", "text": "x", "n": NaN}\n'},
         (
-            "lines that are no JSON object, left out",
+            "lines that are not a JSON object, left out",
             3,
             (
                 "corpus.jsonl:4: a JSON object is needed, not list",
@@ -211,14 +211,14 @@ def test_a_broken_line_of_the_corpus_is_counted_once_though_bm25_reads_it_twice(
 
 
 REFUSED: dict[str, tuple[dict[str, str | bytes | None], str]] = {
-    "a grade in the middle": ({"qrels.tsv": J + "q1\td3\t0.5\n"}, r"qrels\.tsv:5: the grade is no whole number"),
-    "a grade that is a word": ({"qrels.tsv": J + "q1\td3\tgood\n"}, r"qrels\.tsv:5: the grade is no whole number"),
-    "a grade that is NaN": ({"qrels.tsv": J + "q1\td3\tnan\n"}, r"qrels\.tsv:5: the grade is no whole number"),
-    "a grade without end": ({"qrels.tsv": J + "q1\td3\tinf\n"}, r"qrels\.tsv:5: the grade is no whole number"),
-    "a grade beyond all": ({"qrels.tsv": J + "q1\td3\t1e300\n"}, r"qrels\.tsv:5: the grade is no whole number"),
-    "a first row that is no header": ({"qrels.tsv": "q1\td1\tyes\n"}, r"qrels\.tsv:1: the grade is no whole number"),
-    "empty corpus": ({"corpus.jsonl": ""}, r"corpus\.jsonl: no line of it is a JSON object; it is empty"),
-    "empty queries": ({"queries.jsonl": "\n\n"}, r"queries\.jsonl: no line of it is a JSON object; it is empty"),
+    "a grade in the middle": ({"qrels.tsv": J + "q1\td3\t0.5\n"}, r"qrels\.tsv:5: the grade is not a whole number"),
+    "a grade that is a word": ({"qrels.tsv": J + "q1\td3\tgood\n"}, r"qrels\.tsv:5: the grade is not a whole number"),
+    "a grade that is NaN": ({"qrels.tsv": J + "q1\td3\tnan\n"}, r"qrels\.tsv:5: the grade is not a whole number"),
+    "a grade without end": ({"qrels.tsv": J + "q1\td3\tinf\n"}, r"qrels\.tsv:5: the grade is not a whole number"),
+    "a grade beyond all": ({"qrels.tsv": J + "q1\td3\t1e300\n"}, r"qrels\.tsv:5: the grade is not a whole number"),
+    "a first row that is no header": ({"qrels.tsv": "q1\td1\tyes\n"}, r"qrels\.tsv:1: the grade is not a whole number"),
+    "empty corpus": ({"corpus.jsonl": ""}, r"corpus\.jsonl: none of its lines is a JSON object; it is empty"),
+    "empty queries": ({"queries.jsonl": "\n\n"}, r"queries\.jsonl: none of its lines is a JSON object; it is empty"),
     "empty judgments": ({"qrels.tsv": "query-id\tcorpus-id\tscore\n"}, r"qrels\.tsv holds no judgments; it is empty"),
     "empty run": ({"run.trec": ""}, r"run\.trec holds no run; it is empty"),
     "something else as a run": ({"run.trec": '{"a": 1}\n'}, r"run\.trec holds no run; run rows .*: 1 \(run\.trec:1"),
@@ -276,12 +276,12 @@ GOOD = {"id": "q", "query": "x", "candidates": ["one", "two"], "relevant": ["0"]
         ),
         ({**GOOD, "id": "b", "relevant": []}, ("queries with no judgments, left out", "asked.jsonl:2: query 'b'")),
         ({**GOOD, "id": "b", "query": ""}, ("queries with a blank text, left out", "asked.jsonl:2: query 'b'")),
-        ({**GOOD, "id": "b", "candidates": []}, ("queries without candidates, which count all the same", "query 'b'")),
-        ({**GOOD, "id": 1.5}, ("lines whose id is no string and no whole number, left out", "asked.jsonl:2")),
-        (GOOD, ("query ids that stand twice, of which the last counts", "asked.jsonl:2: query 'q'")),
+        ({**GOOD, "id": "b", "candidates": []}, ("queries without candidates, which still count", "query 'b'")),
+        ({**GOOD, "id": 1.5}, ("lines whose id is neither a string nor a whole number, left out", "asked.jsonl:2")),
+        (GOOD, ("query ids that occur twice (the last one counts)", "asked.jsonl:2: query 'q'")),
         (
             {**GOOD, "id": "b", "candidates": ["one", {"id": "0", "text": "again"}]},
-            ("candidate ids that stand twice, of which the first counts", "asked.jsonl:2: candidates[1]: '0'"),
+            ("candidate ids that occur twice (the first one counts)", "asked.jsonl:2: candidates[1]: '0'"),
         ),
         (
             {**GOOD, "id": "b", "candidates": ["one", {"id": "1"}]},

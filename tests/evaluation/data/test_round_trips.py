@@ -97,9 +97,9 @@ def test_a_ranking_with_ties_and_hits_without_a_score_keeps_its_order_in_a_run(t
 
 @pytest.mark.parametrize("id", ["two words", "", "a\tb", "a\u00a0b", "a\x00b", "\ud800"])
 def test_an_id_that_a_trec_file_cannot_express_is_refused(tmp_path: Path, id: str) -> None:
-    with pytest.raises(InputError, match="cannot stand in a TREC file"):
+    with pytest.raises(InputError, match="cannot be written to a TREC file"):
         write_qrels(tmp_path / "x", {"q": {id: 1}})
-    with pytest.raises(InputError, match="cannot stand in a TREC file"):
+    with pytest.raises(InputError, match="cannot be written to a TREC file"):
         write_run(tmp_path / "x", {id: [("d", 1.0)]})
     assert not (tmp_path / "x").exists()
 

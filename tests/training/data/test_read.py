@@ -67,8 +67,8 @@ def test_lines_of_one_query_make_one_example_with_all_positives_and_negatives(wr
         ("y", 0.0),
     ]
     assert counts(result) == {
-        "passages with two grades for one query, of which the higher counts": 1,
-        "repeated passages of one query, of which the first counts": 1,
+        "passages with two grades for one query (the higher one counts)": 1,
+        "repeated passages of one query (the first one counts)": 1,
     }
 
 
@@ -132,19 +132,19 @@ def test_broken_lines_and_blank_texts_are_left_out_and_counted_with_their_places
     )
     assert passages(result) == [("a", 1.0, "positive"), ("Title d", 1.0, "positive")]
     assert {problem.kind: problem.examples[0].split(": ")[0] for problem in result.problems} == {
-        "lines that are no query with positives and negatives, left out": "pairs.jsonl:1",
-        "lines that are no JSON object, left out": "pairs.jsonl:2",
+        "lines that are not a query with positives and negatives, left out": "pairs.jsonl:1",
+        "lines that are not a JSON object, left out": "pairs.jsonl:2",
         "passages of a blank query, left out": "pairs.jsonl:8",
         "blank passages, left out": "pairs.jsonl:9",
     }
-    assert counts(result)["lines that are no query with positives and negatives, left out"] == 5
+    assert counts(result)["lines that are not a query with positives and negatives, left out"] == 5
 
 
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ((), "no line of it is a JSON object; it is empty"),
-        (("not json",), "pairs.jsonl: no line of it is a JSON object"),
+        ((), "none of its lines is a JSON object; it is empty"),
+        (("not json",), "pairs.jsonl: none of its lines is a JSON object"),
         (({"query": "q", "positive": " "},), "no query has a relevant passage.*blank passages, left out: 1"),
     ],
 )
@@ -253,7 +253,7 @@ def test_judgments_beside_data_that_have_their_own_are_refused(write: Write) -> 
     other = write("q 0 d 1", name="other.qrels")
     with pytest.raises(ConfigError, match=r"^qrels: .*pairs"):
         read_examples(write({"query": "q", "positive": "a"}), qrels=other)
-    with pytest.raises(ConfigError, match=r"^qrels: a Judged has its judgments"):
+    with pytest.raises(ConfigError, match=r"^qrels: a Judged has its own judgments"):
         read_examples(Judged(name="own", queries=()), qrels=other)
 
 

@@ -114,5 +114,5 @@ def test_with_one_corpus_for_both_only_queries_are_on_one_side() -> None:
 
 @pytest.mark.parametrize("share", [0, 1, -0.5, 2, float("nan")])
 def test_a_share_out_of_range_is_refused(share: float) -> None:
-    with pytest.raises(ConfigError, match=r"^share: must lie between"):
+    with pytest.raises(ConfigError, match=r"^share: must be between"):
         split(examples(*MANY), share=share)

@@ -124,7 +124,7 @@ def test_what_is_no_passage_is_left_out_and_told(tmp_path: Path) -> None:
         "passages with a repeated id": 1,
         "blank passages": 1,
         "lines without a text": 1,
-        "lines that are no JSON object": 1,
+        "lines that are not a JSON object": 1,
     }
 
 

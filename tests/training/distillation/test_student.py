@@ -111,8 +111,8 @@ def test_an_impossible_student_is_refused_with_the_reason(base: Path, tmp_path: 
         ("3x32", base, ConfigError, "student: .* has 2 layers"),
         ("3x100", base, ConfigError, "student: the width must be a multiple of 64"),
         ("3x384", None, ConfigError, "base: 3x384 is made from a base model"),
-        ("tiny", None, ConfigError, "student: 'tiny' is no folder and no shape"),
-        ("1x32", tmp_path, ModelLoadError, "is no checkpoint"),
+        ("tiny", None, ConfigError, "student: 'tiny' is neither a folder nor a shape"),
+        ("1x32", tmp_path, ModelLoadError, "is not a checkpoint"),
         ("1x32", gte, ConfigError, "base: .*'modernbert'"),
     ):
         with pytest.raises(kind, match=words):
