@@ -31,7 +31,7 @@ __all__ = ["RerankerContract", "ScriptedReranker"]
 
 @dataclass(frozen=True, kw_only=True)
 class ScriptedReranker(PointwiseReranker):
-    """Returns the scores of a script, or raises; logs its calls.
+    """A reranker that returns the scores of a script, or raises, and logs its calls.
 
     Args:
         by_text: Score by text; a text that is not listed scores ``default``.
@@ -250,12 +250,12 @@ def _raises(kind: type[BaseException], call: Any) -> bool:
     return False
 
 
-def _close(one: Ranking, other: Ranking) -> bool:
+def _close(first: Ranking, second: Ranking) -> bool:
     return all(
         a.id == b.id
         and (
             a.raw_score == b.raw_score
             or (a.raw_score is not None and b.raw_score is not None and abs(a.raw_score - b.raw_score) <= 1e-4)
         )
-        for a, b in zip(one, other, strict=True)
+        for a, b in zip(first, second, strict=True)
     )

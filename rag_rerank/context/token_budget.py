@@ -11,7 +11,7 @@ _JOINT = 4
 
 
 class Budget:
-    """Checks whether joined texts are within a limit.
+    """A check of whether joined texts are within a limit.
 
     The joined text is counted, because tokenizers merge across joints. Counting it again for every hit would take time
     that grows with the square of the context. So the texts' own counts give a guess, and the guess decides if it is far

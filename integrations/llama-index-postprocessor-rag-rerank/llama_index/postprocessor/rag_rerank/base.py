@@ -40,10 +40,10 @@ _HOST = {"rag_rerank.host": "llama_index"}
 
 
 class RagRerank(BaseNodePostprocessor):
-    """Orders nodes by their relevance to the query.
+    """A node postprocessor that orders nodes by their relevance to the query.
 
     It returns new ``NodeWithScore`` objects around the same nodes. Their score is on the scale of the ranking. A node
-    without a score (no text of its own, or stopped in an early stage of a cascade) stands behind all others, with the
+    without a score (no text of its own, or stopped in an early stage of a cascade) comes after all others, with the
     score ``None``, because its first-stage score would be on another scale.
 
     Args:
