@@ -97,8 +97,8 @@ class RerankerContract:
         before = copy.deepcopy(candidates)
         ranking = self.ask(reranker, candidates)
         assert sorted(hit.id for hit in ranking) == sorted(c.id for c in candidates)
-        own = {c.id: c for c in candidates}
-        assert all(hit.candidate is own[hit.id] for hit in ranking)
+        by_id = {c.id: c for c in candidates}
+        assert all(hit.candidate is by_id[hit.id] for hit in ranking)
         assert candidates == before
 
     def test_ranks_count_from_one_and_scores_fall(self, reranker: Reranker) -> None:
@@ -184,10 +184,10 @@ class RerankerContract:
             finally:
                 await reranker.aclose()
 
-        here = self.ask(reranker)
-        there = asyncio.run(ask())
-        assert [(hit.id, hit.unscored) for hit in there] == [(hit.id, hit.unscored) for hit in here]
-        assert _close(here, there)
+        sync_ranking = self.ask(reranker)
+        async_ranking = asyncio.run(ask())
+        assert [(h.id, h.unscored) for h in async_ranking] == [(h.id, h.unscored) for h in sync_ranking]
+        assert _close(sync_ranking, async_ranking)
 
     def test_async_survives_several_event_loops(self, reranker: Reranker) -> None:
         first = asyncio.run(reranker.arerank(self.query, self.texts))

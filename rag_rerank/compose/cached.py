@@ -204,7 +204,7 @@ class _Lookup:
         scores = [new.get(key) or self._stored[key] for key in self._keys]
         coverage = [score.coverage for score in scores if score.coverage is not None]
         if coverage and len(coverage) < len(scores):
-            raise self._bad("returned the coverage of some texts only")
+            raise self._bad_response("returned the coverage of some texts only")
         positions = list(self._missing.values())
         cached = sorted({*range(len(self._keys))} - {*positions})
         if cached:
@@ -221,11 +221,11 @@ class _Lookup:
     def _checked(self, answer: Scores) -> Scores:
         answer = check_scores(self._reranker, answer, len(self.missing))
         if answer.scale != self._reranker.scale:
-            raise self._bad(f"declares the scale {self._reranker.scale!r} and answered on {answer.scale!r}")
+            raise self._bad_response(f"declares the scale {self._reranker.scale!r} and answered on {answer.scale!r}")
         return answer
 
-    def _bad(self, what: str) -> BadResponse:
-        return BadResponse(f"{self._reranker.label} {what}, so it cannot be cached", backend=self._reranker.kind)
+    def _bad_response(self, problem: str) -> BadResponse:
+        return BadResponse(f"{self._reranker.label} {problem}, so it cannot be cached", backend=self._reranker.kind)
 
 
 def _keys(identity: str, query: str, texts: Sequence[str]) -> list[bytes]:

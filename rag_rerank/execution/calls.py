@@ -164,17 +164,18 @@ def check_scores(reranker: PointwiseRanker, scores: Scores | None, expected: int
         BadResponse: The backend returned something else.
     """
 
-    def bad(what: str) -> BadResponse:
-        return BadResponse(f"{reranker.label}{what}", backend=reranker.kind, model=getattr(reranker, "model", None))
+    def bad_response(problem: str) -> BadResponse:
+        return BadResponse(f"{reranker.label}{problem}", backend=reranker.kind, model=getattr(reranker, "model", None))
 
     if not isinstance(scores, Scores):
-        raise bad(f" gave {type(scores).__name__} instead of Scores")
+        raise bad_response(f" gave {type(scores).__name__} instead of Scores")
     if len(scores.values) != expected or (scores.coverage and len(scores.coverage) != expected):
-        raise bad(f" gave {len(scores.values)} scores and {len(scores.coverage)} coverages for {expected} texts")
+        counts = f"{len(scores.values)} scores and {len(scores.coverage)} coverages"
+        raise bad_response(f" gave {counts} for {expected} texts")
     try:
         return replace(scores, values=check_values(scores.values))
     except InputError as error:
-        raise bad(f": {error}") from error
+        raise bad_response(f": {error}") from error
 
 
 @dataclass(slots=True)

@@ -248,9 +248,9 @@ class Exchange:
         more = {"retry_after": seconds_to_wait(headers)} if issubclass(kind, TransientError) else {}
         return self._error(kind, text, status=status, **more)
 
-    def wrong_server(self, what: str) -> BackendError:
+    def wrong_server(self, problem: str) -> BackendError:
         """Return the error for a server that, by its own description, cannot serve the request."""
-        return self._error(RequestRejected, self.redacted(what))
+        return self._error(RequestRejected, self.redacted(problem))
 
     def timeout_error(self) -> BackendError:
         """Return the error for no answer in time."""
@@ -260,9 +260,9 @@ class Exchange:
         """Return the error for a connection that could not be made, or broke."""
         return self._error(BackendUnavailable, f"could not be reached or hung up ({self._error_text(error)})")
 
-    def bad_response(self, what: str, *, status: int | None = None) -> BackendError:
+    def bad_response(self, problem: str, *, status: int | None = None) -> BackendError:
         """Return the error for an answer that cannot be trusted."""
-        return self._error(BadResponse, f"gave an answer that cannot be used: {what}", status=status)
+        return self._error(BadResponse, f"gave an answer that cannot be used: {problem}", status=status)
 
     def sdk_error(self, error: Exception) -> BackendError:
         """Return the error for an exception out of the SDK that is not one of its own."""

@@ -305,9 +305,9 @@ class CallPolicy:
         cost, later_cost = self.price.estimate(tokens), sum(map(self.price.estimate, later))
         if is_over(cost_so_far + cost + later_cost, self.limits.cost_per_call):
             raise self._cost_error("this call", "cost_per_call", cost_so_far, cost + later_cost)
-        before = self.limiter.ledger.reserve(cost, later_cost, self.limits.cost_per_process)
-        if before is not None:
-            raise self._cost_error("this process with this key", "cost_per_process", before, cost + later_cost)
+        past_cost = self.limiter.ledger.reserve(cost, later_cost, self.limits.cost_per_process)
+        if past_cost is not None:
+            raise self._cost_error("this process with this key", "cost_per_process", past_cost, cost + later_cost)
         return cost
 
     def bill(self, usage: Usage, tokens: Sequence[int]) -> Usage:
@@ -354,11 +354,11 @@ class CallPolicy:
             model=self.model,
         )
 
-    def _cost_error(self, who: str, name: str, before: float, more: float) -> CostExceeded:
+    def _cost_error(self, payer: str, name: str, past_cost: float, estimate: float) -> CostExceeded:
         return CostExceeded(
-            f"{self.label} was not called: {who} has spent ${before:.6g}, and by estimate ${more:.6g} more would "
-            f"pass limits.{name}={getattr(self.limits, name)}; raise it, send fewer texts, or put a local reranker "
-            "behind it in a fallback",
+            f"{self.label} was not called: {payer} has spent ${past_cost:.6g}, and by estimate ${estimate:.6g} more "
+            f"would pass limits.{name}={getattr(self.limits, name)}; raise it, send fewer texts, or put a local "
+            "reranker behind it in a fallback",
             backend=self.backend,
             model=self.model,
         )

@@ -123,7 +123,7 @@ class RagRerank(BaseNodePostprocessor):
         query = _required(query_bundle)
         if not nodes:
             return []
-        with self._reported(nodes, query) as finish:
+        with self._call_events(nodes, query) as finish:
             with tagged(**_HOST):
                 ranking = self.reranker.rerank(query.query_str, self._candidates(nodes), top_k=self.top_n)
             return finish(ranking, None if self.context is None else _pack(self.context, nodes, ranking))
@@ -135,7 +135,7 @@ class RagRerank(BaseNodePostprocessor):
         query = _required(query_bundle)
         if not nodes:
             return []
-        with self._reported(nodes, query) as finish:
+        with self._call_events(nodes, query) as finish:
             with tagged(**_HOST):
                 ranking = await self.reranker.arerank(query.query_str, self._candidates(nodes), top_k=self.top_n)
             if self.context is None:
@@ -150,7 +150,7 @@ class RagRerank(BaseNodePostprocessor):
         ]
 
     @contextmanager
-    def _reported(
+    def _call_events(
         self, nodes: list[NodeWithScore], query: QueryBundle
     ) -> Iterator[Callable[[Ranking, Context | None], list[NodeWithScore]]]:
         """Report the call to the host's events and callbacks.
