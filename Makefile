@@ -1,4 +1,4 @@
-# Two commands on a bare Python: `make demo` and `make test`. Both keep to .venv; `make bench` keeps to $(BENCH).
+# `make demo` and `make test` need only a bare Python. Both write to .venv only, and `make bench` to $(BENCH).
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 ADAPTERS := -e integrations/llama-index-postprocessor-rag-rerank -e integrations/langchain-rag-rerank
 PROJECTS := pyproject.toml $(wildcard integrations/*/pyproject.toml)
 
-# The PyTorch that the golden tests were run with; other Pythons take the newest they have.
+# The PyTorch version that the golden tests were run with; other versions of Python get the newest one.
 TORCH = $(shell $(BIN)/python -c 'import sys; print("torch==2.13.0" if sys.version_info[:2] == (3, 11) else "torch")')
 
 .PHONY: demo test check faults install bench clean
@@ -25,7 +25,7 @@ check: $(VENV)/.all  ## style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-faults: $(VENV)/.all  ## the promises of docs/reliability.md, held over $(CASES) random trees and faults
+faults: $(VENV)/.all  ## the promises of docs/reliability.md, checked over $(CASES) random trees and faults
 	$(BIN)/python tests/faults/run.py --cases $(CASES)
 
 install: $(VENV)/.all  ## everything, torch included

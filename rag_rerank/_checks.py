@@ -25,7 +25,7 @@ def at_least(value: float, least: float, path: str) -> None:
 
 
 def whole_number(value: object, least: int, path: str) -> None:
-    """Raise unless a value is an integer of at least ``least``; ``True`` and ``1.0`` are none."""
+    """Raise unless a value is an integer of at least ``least``; ``True`` and ``1.0`` are not accepted."""
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise ConfigError(f"must be a whole number of at least {least}, got {value!r:.80}", path=path)
 
@@ -43,7 +43,7 @@ def share(value: float, path: str) -> None:
 
 
 def number(value: object, path: str, least: float = -math.inf, most: float = math.inf) -> float:
-    """Return a finite number within bounds as a float; raise for anything else, also for a truth value."""
+    """Return a finite number within bounds as a float; raise for anything else, including a truth value."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= sys.float_info.max:
         raise ConfigError(f"expected a finite number, got {value!r:.60}", path=path)
     if not least <= value <= most:

@@ -162,7 +162,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def parse_yaml(text: str) -> Any:
     """Return the value of a config file's YAML (1.1): one document of plain values.
 
-    PyYAML reads although ruamel.yaml edits, because ruamel reads ``y``, ``n`` and ``1e3`` as other types, and its
+    PyYAML reads configs although ruamel.yaml edits them: ruamel reads ``y``, ``n`` and ``1e3`` as other types, and its
     message about a repeated key quotes the values.
 
     Raises:
@@ -183,8 +183,8 @@ def parse_yaml(text: str) -> Any:
         mark = error.problem_mark or error.context_mark
         where = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         what = " ".join(filter(None, (error.context, error.problem)))
-        raise ConfigError(f"not valid YAML{where}: {what}") from None  # its own message quotes the line, key and all
-    except (yaml.YAMLError, ValueError, AttributeError, KeyError) as error:  # PyYAML lets 2024-99-99, !!bool x through
+        raise ConfigError(f"not valid YAML{where}: {what}") from None  # PyYAML's own message quotes the line
+    except (yaml.YAMLError, ValueError, AttributeError, KeyError) as error:  # PyYAML's own are not all wrapped
         raise ConfigError(f"not valid YAML: {' '.join(str(error).split())}") from error
 
 
@@ -192,5 +192,5 @@ def _check_unique(keys: Iterable[str]) -> None:
     earlier: set[str] = set()
     for key in keys:
         if key in earlier:
-            raise ValueError(f"the key {key!r} stands twice in one mapping, and the first would be lost; remove one")
+            raise ValueError(f"the key {key!r} occurs twice in one mapping, and the first would be lost; remove one")
         earlier.add(key)

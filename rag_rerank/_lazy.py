@@ -16,7 +16,7 @@ _ABSENT = object()
 
 
 class load_once(Generic[T]):
-    """Turn a method into an attribute whose value is computed once per instance and process.
+    """A decorator that turns a method into an attribute, computed once per instance and process.
 
     Threads that read it at the same time compute it once, unlike with ``functools.cached_property``, which has no lock
     since Python 3.12. The value is in ``instance.__dict__``, beside the fields of a frozen dataclass, but not in its

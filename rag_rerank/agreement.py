@@ -24,7 +24,7 @@ class Agreement:
         top_10: Share of the first's ten best texts that are among the second's ten best, mean over queries.
         moved: Largest absolute difference between two raw scores of one pair.
         relative: The same, each difference divided by the first's score where that is beyond -1..1.
-        spread: Largest less smallest raw score of the first.
+        spread: Largest minus smallest raw score of the first.
     """
 
     queries: int
@@ -44,9 +44,9 @@ def agreement(a: Reranker, b: Reranker, queries: Sequence[tuple[str, Sequence[st
     """Rank the texts of each query with both rerankers and compare the raw scores.
 
     Args:
-        a: The reranker that is compared with.
-        b: The other one.
-        queries: Pairs of a query and its texts. A text that one of them gives no score (a blank one) is ignored.
+        a: The reference.
+        b: The reranker that is compared with it.
+        queries: Pairs of a query and its texts. A text without a score from either one (a blank text) is ignored.
 
     Raises:
         InputError: There is nothing to compare.

@@ -27,7 +27,7 @@ __all__ = ["Composite", "PointwiseReranker", "Reranker"]
 
 @dataclass(frozen=True, kw_only=True)
 class Reranker(ABC):
-    """Orders candidates by their relevance to a query.
+    """An object that orders candidates by their relevance to a query.
 
     Every reranker is a frozen dataclass whose fields are its config: ``build(to_config(r)) == r``. The constructor
     loads nothing; weights and connections come with the first call or with `warm_up`. Threads and event loops may
@@ -122,7 +122,7 @@ class Reranker(ABC):
 
         Returns:
             A ranking of new hits around the caller's own candidate objects. No candidates give an empty ranking
-            without a call to the backend; blank texts are not scored and stand last.
+            without a call to the backend; blank texts are not scored and come last.
 
         Raises:
             InputError: The query is blank, ids occur twice, something is not a string, ``top_k`` is below 1, or
@@ -149,7 +149,7 @@ class Reranker(ABC):
         """Do what `rerank` does without blocking the event loop."""
         check_timeout(timeout)
         with time_limit(timeout):
-            fixed = tuple(candidates) if isinstance(candidates, list) else candidates  # a list may change meanwhile
+            fixed = tuple(candidates) if isinstance(candidates, list) else candidates  # the caller may change a list
             checked = await offloaded_if_many(fixed, as_candidates, query, fixed, top_k)
             with observed(self, query, checked, top_k) as report:
                 ranking = report(await self._arank(query, checked))
@@ -170,7 +170,7 @@ class Reranker(ABC):
 
     @property
     def observers(self) -> tuple[Observer, ...]:
-        """The observers of the calls of this reranker alone, wherever it stands; by default none."""
+        """The observers of this reranker's calls alone, at the top or inside a composite; by default none."""
         return ()
 
     @property
@@ -192,7 +192,7 @@ class Reranker(ABC):
         try:
             facts = _plain({**self._settings, **self._identity_facts()})
         except TypeError as error:
-            raise ConfigError(f"{self.label} cannot be told from others: {error}") from error
+            raise ConfigError(f"{self.label} has no identity: {error}") from error
         return identity_hash(type(self), self.scale, facts, version=version)
 
     @property
@@ -202,7 +202,7 @@ class Reranker(ABC):
         return {f.name: getattr(self, f.name) for f in counted if f.name not in self.fields_without_effect}
 
     def _identity_facts(self) -> Mapping[str, Any]:
-        """Return what decides a score beyond the fields, or what a field stands for (under its name)."""
+        """Return further facts that decide a score; a fact under a field's name replaces the field."""
         return {}
 
     def warm_up(self) -> None:
@@ -211,7 +211,7 @@ class Reranker(ABC):
             child.warm_up()
 
     def close(self) -> None:
-        """Release weights and connections, those of all children too, also when one raises. A later call loads anew."""
+        """Release weights and connections, in all children too, even if one raises. A later call loads them again."""
         with ExitStack() as stack:
             for child in reversed(self.children):
                 stack.callback(child.close)
@@ -254,9 +254,9 @@ class Reranker(ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class PointwiseReranker(Reranker):
-    """Scores each text on its own: what a backend author writes.
+    """A reranker that scores each text on its own: the base class of backends.
 
-    Give `score` (and `ascore` where the backend is natively async); sorting, ties, ids, blank texts, checks and
+    Implement `score` (and `ascore` where the backend is natively async); sorting, ties, ids, blank texts, checks and
     the trace are done here.
     """
 
@@ -319,7 +319,7 @@ class PointwiseReranker(Reranker):
 
 @dataclass(frozen=True, kw_only=True)
 class Composite(Reranker):
-    """A reranker made of rerankers. Give `_plan`: a generator, written once, that runs on threads and on event loops.
+    """A reranker made of rerankers. Implement `_plan`: one generator, which runs on threads and on event loops.
 
     A plan yields a `Call` and is sent its `Ranking`; if the call fails, the error is raised at the ``yield``. It may
     yield `Parallel` for calls side by side, and `InThread` for slow work of its own. It returns a `PlanResult`. Traces,
@@ -378,4 +378,4 @@ def _plain(value: object) -> Any:
         return [_plain(item) for item in value]
     if is_dataclass(value) and not isinstance(value, type):
         return {f.name: _plain(getattr(value, f.name)) for f in fields(value)}
-    raise TypeError(f"an identity is made of plain values, and {type(value).__name__} is none")
+    raise TypeError(f"an identity consists of plain values, and {type(value).__name__} is not one")

@@ -23,7 +23,7 @@ from rag_rerank.secret import Secret
 __all__ = ["Spec", "build", "json_schema", "load", "to_config"]
 
 Spec = Union[str, "os.PathLike[str]", Mapping[str, Any], Reranker]
-"""What the library takes for a reranker: a name, a config file, a config node, or a reranker itself."""
+"""A reranker, or what `build` makes one from: a name, a config file or a config node."""
 
 _SUFFIXES = (".yaml", ".yml", ".json")
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
@@ -182,12 +182,12 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
                 raise ConfigError(f"expected a key or a ${{VAR}} reference, got {type(value).__name__}", path=path)
             secret = Secret(value)
             if isinstance(value, str) and _VARIABLE.search(value) and not secret.reference:
-                raise ConfigError("a ${VAR} reference to a key stands alone, with nothing around it", path=path)
+                raise ConfigError("a ${VAR} reference to a key must be the whole value", path=path)
             return secret
         if is_dataclass(choice) and _is_class_below(choice, object) and type(value) not in choices:
             return value if isinstance(value, choice) else _make(choice, value, path)
     if type(value) in (bool, int, str) and type(value) in choices:
-        return _with_variables(value, path)  # what pydantic would return; its import takes longer than all else here
+        return _with_variables(value, path)  # as pydantic would, whose import takes longer than all else here
     return _validate(hint, value, path)
 
 
@@ -252,9 +252,7 @@ def _dump_value(value: Any, path: str) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
         return _dump_fields(value, path)
     if isinstance(value, str) and _VARIABLE.search(value):
-        raise ConfigError(
-            "a config would put the environment's value for the ${...} in this text; change the text", path=path
-        )
+        raise ConfigError("loading the config would replace the ${...} in this text; change the text", path=path)
     return value
 
 
@@ -309,7 +307,7 @@ def _config_fields(kind: type[Any]) -> tuple[Field[Any], ...]:
 
 
 def _is_class_below(hint: Any, parent: type[Any]) -> TypeGuard[type[Any]]:
-    """Whether an annotation is a subclass; Python 3.10 takes ``Mapping[str, Any]`` for a class, which is none here."""
+    """Whether an annotation is a subclass; for Python 3.10 ``Mapping[str, Any]`` is a class, but not here."""
     return isinstance(hint, type) and get_origin(hint) is None and issubclass(hint, parent)
 
 

@@ -86,7 +86,7 @@ class ConfigError(RerankError, ValueError):
         super().__init__(f"{path}: {message}" if path else message)
 
     def under(self, parent: str) -> ConfigError:
-        """Return the same error with its path below a parent; for the root, itself."""
+        """Return the same error with its path below a parent; the error itself if the parent is the root."""
         if not parent:
             return self
         joiner = "" if not self.path or self.path.startswith("[") else "."
@@ -107,7 +107,7 @@ class MissingExtraError(RerankError, ImportError):
 
 
 class ModelLoadError(RerankError):
-    """A model cannot be loaded: files absent or unreadable, an unsafe format, or a head that was never trained."""
+    """A model that cannot be loaded: files absent or unreadable, an unsafe format, or a head that was never trained."""
 
 
 class InputError(RerankError, ValueError):

@@ -31,7 +31,7 @@ __all__ = ["RerankerContract", "ScriptedReranker"]
 
 @dataclass(frozen=True, kw_only=True)
 class ScriptedReranker(PointwiseReranker):
-    """Returns the scores of a script, or raises; logs its calls.
+    """A reranker that returns the scores of a script, or raises, and logs its calls.
 
     Args:
         by_text: Score by text; a text that is not listed scores ``default``.
@@ -97,8 +97,8 @@ class RerankerContract:
         before = copy.deepcopy(candidates)
         ranking = self.ask(reranker, candidates)
         assert sorted(hit.id for hit in ranking) == sorted(c.id for c in candidates)
-        own = {c.id: c for c in candidates}
-        assert all(hit.candidate is own[hit.id] for hit in ranking)
+        by_id = {c.id: c for c in candidates}
+        assert all(hit.candidate is by_id[hit.id] for hit in ranking)
         assert candidates == before
 
     def test_ranks_count_from_one_and_scores_fall(self, reranker: Reranker) -> None:
@@ -184,10 +184,10 @@ class RerankerContract:
             finally:
                 await reranker.aclose()
 
-        here = self.ask(reranker)
-        there = asyncio.run(ask())
-        assert [(hit.id, hit.unscored) for hit in there] == [(hit.id, hit.unscored) for hit in here]
-        assert _close(here, there)
+        sync_ranking = self.ask(reranker)
+        async_ranking = asyncio.run(ask())
+        assert [(h.id, h.unscored) for h in async_ranking] == [(h.id, h.unscored) for h in sync_ranking]
+        assert _close(sync_ranking, async_ranking)
 
     def test_async_survives_several_event_loops(self, reranker: Reranker) -> None:
         first = asyncio.run(reranker.arerank(self.query, self.texts))
@@ -250,12 +250,12 @@ def _raises(kind: type[BaseException], call: Any) -> bool:
     return False
 
 
-def _close(one: Ranking, other: Ranking) -> bool:
+def _close(first: Ranking, second: Ranking) -> bool:
     return all(
         a.id == b.id
         and (
             a.raw_score == b.raw_score
             or (a.raw_score is not None and b.raw_score is not None and abs(a.raw_score - b.raw_score) <= 1e-4)
         )
-        for a, b in zip(one, other, strict=True)
+        for a, b in zip(first, second, strict=True)
     )

@@ -11,7 +11,7 @@ __all__ = ["Coverage", "StepScore", "Trace", "Usage"]
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """How much of one text the model read, in the model's own tokens.
+    """The part of one text that the model read, in the model's own tokens.
 
     Args:
         total: Tokens in the text, without query, template and special tokens.
@@ -38,7 +38,7 @@ class Coverage:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a call cost. ``+`` adds usages; a figure is ``None`` as long as no step knows it.
+    """The cost of a call. ``+`` adds usages; a figure is ``None`` as long as no step knows it.
 
     Args:
         texts: Texts that were scored; blank ones are never sent, cached ones count in ``cached``.
@@ -118,7 +118,7 @@ class Trace:
         unscored: Reason by candidate id, for candidates without a score in this step.
         coverage: Coverage by candidate id, if the backend knows it.
         cached: Ids of the candidates whose score came from a cache.
-        usage: What the step cost, children included.
+        usage: The cost of the step, children included.
         attempts: How often a request was sent; 0 if this step sends nothing.
         failures: Why earlier attempts failed, one text each.
         notes: Remarks, one sentence each.

@@ -170,7 +170,7 @@ class Ranking(Sequence[Hit]):
 
     Args:
         query: The query of the call.
-        hits: Best first, ranks 1, 2, 3 ...; hits without a score stand last.
+        hits: Best first, ranks 1, 2, 3 ...; hits without a score come last.
         scale: The scale of the scores.
         trace: The steps of the call, over all candidates (a cutoff does not shorten it).
         usage: The cost of all steps.

@@ -28,7 +28,7 @@ _DOCUMENT_TOKENS = 4096  # what the API reads of a text where max_tokens_per_doc
 
 @dataclass(frozen=True, kw_only=True)
 class CohereReranker(ApiReranker):
-    """Scores by a rerank model of Cohere, at Cohere or at another server with its v2 API.
+    """A reranker that calls a rerank model of Cohere, at Cohere or at another server with its v2 API.
 
     Scores are Cohere's relevance, 0 to 1: their order means something; ratios and thresholds do not carry over from
     one model to another. A score outside 0..1 by more than rounding is refused as a `BadResponse`. Usage has the
@@ -38,9 +38,9 @@ class CohereReranker(ApiReranker):
     reads only the first ``max_tokens_per_doc`` tokens of each text and does not say so; a note in the trace says how
     many texts seem to be longer.
 
-    The SDK's own retries are off. It waits ``timeout`` seconds for each connection, write and read. An own client is
-    made on first use, one for all threads and one for each event loop; the latter closes with its loop, or at
-    `aclose`.
+    The SDK's own retries are off. It waits ``timeout`` seconds for each connection, write and read. Unless clients are
+    injected, they are made on first use, one for all threads and one for each event loop; the latter closes with its
+    loop, or at `aclose`.
 
     Args:
         model: ``rerank-v3.5``, ``rerank-v4.0-pro``, ``rerank-v5.0-fast`` ...; at Azure, the deployment's name.
@@ -75,13 +75,13 @@ class CohereReranker(ApiReranker):
             _ = self._client
 
     def close(self) -> None:
-        """Close the own client of the threads."""
+        """Close the client that threads share, unless it was injected."""
         if client := forget(self, "_client"):
             _close(client)
         forget(self, "_server")
 
     async def aclose(self) -> None:
-        """Close the own clients: that of the running event loop, and that of the threads."""
+        """Close the clients of the running event loop and of the threads, except injected ones."""
         await self._async_client.aclose()
         await super().aclose()
 

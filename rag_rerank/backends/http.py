@@ -27,12 +27,12 @@ from rag_rerank.types import SCALES, Scale
 
 __all__ = ["Breaker", "HttpReranker", "Limits", "Price", "RetryPolicy"]
 
-_INFO_SECONDS = 2.0  # a server that has not said what it serves by then is asked to rerank all the same
+_INFO_SECONDS = 2.0  # a server that has not answered /info by then gets the request nevertheless
 
 
 @dataclass(frozen=True, kw_only=True)
 class HttpReranker(ApiReranker):
-    """Scores by a rerank server without an SDK, asked in its own dialect.
+    """A reranker that calls a rerank server without an SDK, in the server's own dialect.
 
     ========== ======================================== ==================== ======================================
     dialect    server, and what is added to base_url    scale                limits and peculiarities
@@ -51,12 +51,12 @@ class HttpReranker(ApiReranker):
                /v2/rerank
     ========== ======================================== ==================== ======================================
 
-    Servers with the scale ``sigmoid`` are asked for the logit, which orders the texts and stands in ``raw_score``; so
-    no ties arise where the sigmoid is 1. Usage has the tokens that the answer names, and nothing where it names none.
+    Requests to servers with the scale ``sigmoid`` ask for the logit. It orders the texts and is the ``raw_score``, so
+    no ties arise where the sigmoid is 1. Usage has the tokens that the answer names, if it names any.
 
-    TEI says what it serves (``/info``), and is asked once: its limits are kept, its model stands in the trace, a
-    model that is no reranker, or not the one named here, is an error, and a note says how many texts seem to be
-    longer than its window. A note also says if it gave no such answer.
+    TEI says what it serves at ``/info``, which is read once. Its limits are then kept, its model is in the trace, and
+    a note says how many texts seem to be longer than its window. A model that is no reranker, or not the one named
+    here, is an error. If TEI gives no such answer, a note says so.
 
     Redirects are not followed. The connection and the beginning of an answer may each take ``timeout`` seconds, and the
     whole answer no longer than that; only a server that sends its headers byte by byte can take longer, up to the time
@@ -135,7 +135,7 @@ class HttpReranker(ApiReranker):
 
     @property
     def why_not_cacheable(self) -> str | None:
-        """Not cacheable with a model without a name, or with one that reads all texts of a request together."""
+        """Why no cache may keep the scores: the model has no name here, or reads all texts of a request together."""
         if self._listwise:
             return f"{self.model} reads the texts of a request together"
         if not self.model:
@@ -146,25 +146,25 @@ class HttpReranker(ApiReranker):
         """Return the key that a request would carry now; empty where none is needed and none is given.
 
         Raises:
-            AuthenticationError: There is none, or it holds what no header can hold.
+            AuthenticationError: There is none, or it holds a character that no header can hold.
         """
         return find_key(self.kind, self.api_key, self._row.keys, optional=self._row.default_url is None)
 
     def warm_up(self) -> None:
-        """Make the client, and ask the server what it serves, if it is one that says so."""
+        """Make the client, and read what the server serves, if its dialect has an endpoint for that."""
         if not self._has_client:
             _ = self._client
         if self.client is not None or self.async_client is None:
             self._discover()
 
     def close(self) -> None:
-        """Close the own client of the threads, and forget what the server said."""
+        """Close the client that threads share, unless it was injected, and forget what the server said."""
         if client := forget(self, "_client"):
             client.close()
         forget(self, "_server_info_cache")
 
     async def aclose(self) -> None:
-        """Close the own clients: that of the running event loop, and that of the threads."""
+        """Close the clients of the running event loop and of the threads, except injected ones."""
         await self._async_client.aclose()
         await super().aclose()
 

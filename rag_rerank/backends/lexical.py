@@ -19,7 +19,7 @@ __all__ = ["LexicalReranker"]
 
 @dataclass(frozen=True, kw_only=True)
 class LexicalReranker(PointwiseReranker):
-    """Scores by shared words: BM25 in Lucene's form (Kamphuis et al., ECIR 2020), computed by bm25s.
+    """A reranker by shared words: BM25 in Lucene's form (Kamphuis et al., ECIR 2020), computed by bm25s.
 
     Document frequencies are counted over the candidates of the request, so scores compare only within one
     ranking. Words are runs of letters and digits with their combining marks, composed (NFC) and case-folded; there is
@@ -47,17 +47,17 @@ class LexicalReranker(PointwiseReranker):
 
     @property
     def scale(self) -> Scale:
-        """BM25 has no upper bound."""
+        """Unbounded: BM25 has no upper bound."""
         return "unbounded"
 
     @property
     def why_not_cacheable(self) -> str:
-        """Its scores depend on all candidates of the request."""
+        """Why no cache may keep the scores: they depend on all candidates of the request."""
         return "BM25 counts words over the candidates of the request, so a score depends on all of them"
 
     @property
     def knows_text_limit(self) -> bool:
-        """It reads texts of any length."""
+        """True: it reads texts of any length."""
         return True
 
     def score(self, query: str, texts: Sequence[str]) -> Scores:

@@ -234,7 +234,7 @@ class _Session:
         if len(shape) not in (1, 2) or (len(shape) == 2 and isinstance(shape[1], int) and shape[1] != 1):
             raise ModelLoadError(
                 f"{self.name}: its ONNX file gives {output.name!r} of shape {shape}, not one logit a pair; "
-                f"for a model whose head lies in other files, run: rag-rerank export {self.name} -o DIR"
+                f"for a model whose head is in other files, run: rag-rerank export {self.name} -o DIR"
             )
         name: str = output.name
         return name

@@ -92,7 +92,7 @@ class TorchReranker(LocalReranker):
         was_loaded = forget(self, "_engine") is not None
         super().close()
         if was_loaded:
-            gc.collect()  # modules hold each other
+            gc.collect()  # modules refer to each other
             _release_gpu_memory()
 
     def _identity_facts(self) -> Mapping[str, Any]:
@@ -201,7 +201,7 @@ def _release_gpu_memory() -> None:
 
 
 def usable_device(name: str) -> str:
-    """Return the name of the device that is meant, after a check that it can be used here."""
+    """Return the name of the device to use, after a check that it works here."""
     import torch
 
     if name == "auto":

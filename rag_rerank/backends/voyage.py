@@ -29,7 +29,7 @@ _FILL = 0.5  # share of a request that is filled: numbers and code have up to tw
 
 @dataclass(frozen=True, kw_only=True)
 class VoyageReranker(ApiReranker):
-    """Scores by a rerank model of Voyage AI.
+    """A reranker that calls a rerank model of Voyage AI.
 
     Scores are Voyage's relevance, 0 to 1, not comparable between models. A score outside 0..1 by more than rounding
     is refused as a `BadResponse`. Usage has the tokens that the answer says were billed, else our estimate, marked
@@ -47,8 +47,8 @@ class VoyageReranker(ApiReranker):
         api_key: The key, or ``"${VAR}"`` for the environment variable that holds it. By default
             ``VOYAGE_API_KEY``, read at every call.
         base_url: Server with its ``/v1``; by default Voyage's own, or MongoDB's for a key that starts with ``al-``.
-        truncation: Whether Voyage cuts a query or a text that is longer than the model's window, which it does not
-            say; a note in the trace says how many texts seem to be longer. If false, such a text is refused.
+        truncation: Whether Voyage cuts a query or a text that is longer than the model's window. It does so without
+            saying it; a note in the trace says how many texts seem to be longer. If false, such a text is refused.
         client: A ``voyageai.Client``. Its own ``timeout`` counts, and it must not retry (``max_retries`` 0 or 1).
         async_client: A ``voyageai.AsyncClient``, on the same conditions.
 

@@ -25,7 +25,10 @@ _NAME_WIDTH = 24
 """Maximum length of a config's name above its column."""
 
 
-@click.command(epilog=example("probe --config minilm --config lexical --kind negation"))
+@click.command(
+    short_help="Show which contrasts rerankers cannot see.",
+    epilog=example("probe --config minilm --config lexical --kind negation"),
+)
 @click.option(
     "-c", "--config", "specs", required=True, multiple=True, metavar="NAME|FILE", help="The reranker; repeatable."
 )

@@ -67,8 +67,8 @@ class MemoryStore:
     """Scores in the memory of this process.
 
     Args:
-        max_entries: Scores at most; those used least recently go first.
-        ttl: Seconds after which a score is not found any more; ``None`` for never.
+        max_entries: Scores at most; those used least recently are removed first.
+        ttl: Seconds after which a score expires; ``None`` for never.
     """
 
     def __init__(self, max_entries: int, ttl: float | None) -> None:
@@ -127,12 +127,12 @@ class FileStore:
     each `put` one transaction. Uses are noted to the minute, so that a hit rarely writes.
 
     Args:
-        path: The file. If it is not there, it is created, as is its folder; only its owner may read them.
-        max_entries: Scores at most; those used least recently go first.
-        ttl: Seconds after which a score is not found any more; ``None`` for never.
+        path: The file. If it does not exist, it is created, and so is its folder; only its owner may read them.
+        max_entries: Scores at most; those used least recently are removed first.
+        ttl: Seconds after which a score expires; ``None`` for never.
 
     Raises:
-        ConfigError: The file cannot be read and written, or is something else than such a cache.
+        ConfigError: The file cannot be read and written, or is not such a cache.
     """
 
     def __init__(self, path: str, max_entries: int, ttl: float | None) -> None:
@@ -157,11 +157,11 @@ class FileStore:
                 if connection is None:
                     return {}
                 for start in range(0, len(keys), _AT_ONCE):
-                    some = keys[start : start + _AT_ONCE]
+                    batch = keys[start : start + _AT_ONCE]
                     rows += connection.execute(
                         "SELECT key, score, total, seen, used FROM scores "
-                        f"WHERE key IN ({','.join('?' * len(some))}) AND made BETWEEN ? AND ?",
-                        (*some, *_valid_times(self._ttl, now)),
+                        f"WHERE key IN ({','.join('?' * len(batch))}) AND made BETWEEN ? AND ?",
+                        (*batch, *_valid_times(self._ttl, now)),
                     )
         except sqlite3.Error as error:
             raise self._unusable(error) from error
@@ -218,7 +218,7 @@ class FileStore:
 
     @contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection | None]:
-        """Hold this process's connection; ``None`` if another thread has closed it meanwhile."""
+        """Hold this process's connection; ``None`` if another thread has just closed it."""
         if self._opened.process != os.getpid():
             self._inherited = self._opened  # the parent's, which a child must neither use nor close
             self._opened = self._open()

@@ -24,7 +24,7 @@ __all__ = ["Cached"]
 
 @dataclass(frozen=True, kw_only=True)
 class Cached(WrapsReranker, PointwiseReranker):
-    """Calls its reranker only for scores that are not stored yet.
+    """A reranker that is called only for scores that are not stored yet.
 
     A stored score is used for the same query, the same text, and a reranker with the same `identity` and release of
     this package. The identity covers the commit or the content of the model's files and every setting that can change
@@ -44,8 +44,8 @@ class Cached(WrapsReranker, PointwiseReranker):
         path: A file on a local disk that threads and processes share; ``None`` keeps scores in memory until `close`.
             A file that cannot be used raises at first use; if it cannot be written for a moment (disk full), the
             trace has a note, and nothing else changes.
-        max_entries: How many scores are stored; those used least recently go first. An entry takes about 200 bytes of
-            a file, or 400 bytes of memory.
+        max_entries: How many scores are stored; those used least recently are removed first. An entry takes about 200
+            bytes of a file, or 400 bytes of memory.
         ttl: Seconds after which a text is scored again; ``None`` for never.
 
     Raises:
@@ -89,7 +89,7 @@ class Cached(WrapsReranker, PointwiseReranker):
 
     @property
     def why_not_cacheable(self) -> str | None:
-        """The reason of the reranker inside: a cache in memory may stand before one on disk."""
+        """The reason of the reranker inside: a cache in memory may contain one on disk."""
         return self.reranker.why_not_cacheable
 
     def _identity(self, version: str | None = None) -> str:
@@ -204,7 +204,7 @@ class _Lookup:
         scores = [new.get(key) or self._stored[key] for key in self._keys]
         coverage = [score.coverage for score in scores if score.coverage is not None]
         if coverage and len(coverage) < len(scores):
-            raise self._bad("returned the coverage of some texts only")
+            raise self._bad_response("returned the coverage of some texts only")
         positions = list(self._missing.values())
         cached = sorted({*range(len(self._keys))} - {*positions})
         if cached:
@@ -221,11 +221,11 @@ class _Lookup:
     def _checked(self, answer: Scores) -> Scores:
         answer = check_scores(self._reranker, answer, len(self.missing))
         if answer.scale != self._reranker.scale:
-            raise self._bad(f"declares the scale {self._reranker.scale!r} and answered on {answer.scale!r}")
+            raise self._bad_response(f"declares the scale {self._reranker.scale!r} and answered on {answer.scale!r}")
         return answer
 
-    def _bad(self, what: str) -> BadResponse:
-        return BadResponse(f"{self._reranker.label} {what}, so it cannot be cached", backend=self._reranker.kind)
+    def _bad_response(self, problem: str) -> BadResponse:
+        return BadResponse(f"{self._reranker.label} {problem}, so it cannot be cached", backend=self._reranker.kind)
 
 
 def _keys(identity: str, query: str, texts: Sequence[str]) -> list[bytes]:

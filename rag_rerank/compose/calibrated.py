@@ -23,7 +23,7 @@ __all__ = ["Calibrated", "calibrates", "model_of"]
 
 @dataclass(frozen=True, kw_only=True)
 class Calibrated(Wrapper):
-    """Presents the scores of its reranker as probabilities of relevance; the order stays the same.
+    """A reranker whose scores are presented as probabilities of relevance; the order stays the same.
 
     ``hit.score`` is the map's probability for the reranker's raw score, on the scale ``calibrated``. ``hit.raw_score``
     stays the reranker's, so that equal probabilities do not become ties.
@@ -71,7 +71,7 @@ class Calibrated(Wrapper):
         _ = self._ready
 
     def _identity_facts(self) -> Mapping[str, Any]:
-        """Return the numbers of the map; its place and its provenance change no score."""
+        """Return the numbers of the map; its path and its provenance change no score."""
         return {"map": self._map.shape}
 
     @load_once

@@ -35,7 +35,7 @@ Method = Literal["platt", "isotonic"]
 """The kind of a map; see `CalibrationMap`."""
 
 Unjudged = Literal["left out", "not relevant"]
-"""What the fit does with candidates that nobody judged."""
+"""The treatment of candidates that nobody judged."""
 
 _LOWEST = -709.0
 """Below it ``exp(-x)`` has no float64."""
@@ -43,7 +43,7 @@ _LOWEST = -709.0
 
 @dataclass(frozen=True, kw_only=True)
 class FitQuality:
-    """How well numbers serve as probabilities of relevance, measured on judged pairs.
+    """The quality of numbers as probabilities of relevance, measured on judged pairs.
 
     Args:
         ece: Expected calibration error, 0 to 1; see `rag_rerank.evaluation.reliability`.
@@ -62,7 +62,7 @@ class FitQuality:
 
 @dataclass(frozen=True, kw_only=True)
 class Provenance:
-    """What a map was fitted on, and how well it fits.
+    """The origin of a map: what it was fitted on, and how well it fits.
 
     Args:
         reranker: Label of the reranker.
@@ -114,7 +114,7 @@ class Provenance:
 
     @classmethod
     def from_dict(cls, data: Any) -> Provenance:
-        """Rebuild a provenance from ``dataclasses.asdict``, also after a way through JSON.
+        """Rebuild a provenance from the values of ``dataclasses.asdict``, also after a round trip through JSON.
 
         Raises:
             ConfigError: A key is missing or unknown, or a value cannot be used; the message names it.
@@ -256,7 +256,7 @@ def _check_steps(scores: Sequence[float], probabilities: Sequence[float]) -> Non
         raise ConfigError("each must be larger than the one before, within a finite range", path="scores")
     rising = all(a <= b for a, b in pairwise(probabilities))
     if not (rising and 0 <= probabilities[0] < probabilities[-1] <= 1):
-        raise ConfigError("must rise from the first to the last, never fall, and lie within 0..1", path="probabilities")
+        raise ConfigError("must rise from the first to the last, never fall, and be within 0..1", path="probabilities")
 
 
 def _series(values: Any, path: str) -> tuple[float, ...]:

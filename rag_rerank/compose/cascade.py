@@ -45,12 +45,12 @@ class Cascade(Composite):
     """Several rerankers in turn, each on fewer candidates than the one before (multi-stage ranking).
 
     The ranking is the last stage's, on its scale. All candidates are in it: those that did not enter a stage follow
-    without a score, in the order in which they stood when they stopped. (Their scores of earlier stages are on
-    another scale; the trace has them.) If a stage scores nothing (its `Deadline` was over, or all members of a
+    without a score, in the order that they had when they stopped. (Their scores of earlier stages are on another
+    scale; the trace has them.) If a stage scores nothing (its `Deadline` was over, or all members of a
     `Fallback` failed), all its candidates go on in their order.
 
-    A fixed depth is all there is to choose. A bound on the difference of scores, as in Cambazoglu et al. (WSDM 2010),
-    was measured on trec-dl19 and nq-qed and was no better than a depth of the same cost (benchmarks/README.md).
+    Only the depth can be chosen. A bound on the difference of scores, as in Cambazoglu et al. (WSDM 2010), was
+    measured on trec-dl19 and nq-qed and was no better than a depth of the same cost (benchmarks/README.md).
 
     Args:
         stages: At least one.
@@ -86,12 +86,12 @@ class Cascade(Composite):
 
     def _plan(self, query: str, candidates: tuple[Candidate, ...]) -> Plan:
         entering = candidates
-        behind: list[Hit] = []  # candidates that stopped, the best first
+        stopped: list[Hit] = []  # hits of candidates that stopped, the best first
         notes: list[str] = []
         for number, stage in enumerate(self.stages, start=1):
             inside = entering[: stage.depth]
             outside = entering[len(inside) :]
-            behind[:0] = [_unscored(c, f"stopped before stage {number} (depth {stage.depth})") for c in outside]
+            stopped[:0] = [_unscored(c, f"stopped before stage {number} (depth {stage.depth})") for c in outside]
             notes.append(f"stage {number}: {len(inside)} of {len(entering)} entered")
             ranking: Ranking = yield Call(stage.reranker, query, inside)
             if number == len(self.stages):
@@ -101,9 +101,9 @@ class Cascade(Composite):
                 notes.append(f"stage {number} scored nothing, so its candidates went on in their order")
             entering = tuple(hit.candidate for hit in going_on)
             ids = {hit.id for hit in going_on}
-            behind[:0] = [hit for hit in ranking if hit.id not in ids]
+            stopped[:0] = [hit for hit in ranking if hit.id not in ids]
         return PlanResult(
-            renumber((*ranking, *behind)), ranking.scale, notes=tuple(notes), substituted=ranking.substituted
+            renumber((*ranking, *stopped)), ranking.scale, notes=tuple(notes), substituted=ranking.substituted
         )
 
 

@@ -28,7 +28,7 @@ _LATE = 2.0
 
 @dataclass(frozen=True, kw_only=True)
 class Deadline(Wrapper):
-    """Limits the total time of its reranker, with all retries, fallbacks, hedges and waits inside.
+    """A reranker with a limit on its total time, with all retries, fallbacks, hedges and waits inside.
 
     If a call has a shorter limit already (``rerank(..., timeout=)``, or a deadline around this one), that limit counts,
     and raises when it ends; ``"partial"`` fits its scoring into it. A `DeadlineExceeded` of a deadline inside is a
@@ -120,7 +120,7 @@ class Deadline(Wrapper):
         self, candidates: tuple[Candidate, ...], rankings: Sequence[Ranking], waiting: Sequence[Candidate], end: str
     ) -> PlanResult:
         """Return the hits of all rounds in one order, and behind them the candidates that no round reached."""
-        if len(rankings) == 1:  # keep its own order, whatever made it
+        if len(rankings) == 1:  # keep its order, which need not follow from its scores
             (ranking,) = rankings
             hits, scale = ranking.hits, ranking.scale
         else:

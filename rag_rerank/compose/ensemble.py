@@ -26,7 +26,7 @@ _MANY = 2000
 
 @dataclass(frozen=True, kw_only=True)
 class Ensemble(Composite):
-    """Calls all its members side by side, and fuses their rankings into one, on the scale ``unbounded``.
+    """Several rerankers, called side by side, whose rankings are fused into one on the scale ``unbounded``.
 
     ``fusion`` is the formula:
 
@@ -44,7 +44,7 @@ class Ensemble(Composite):
     - ``"none"``: the presented scores unchanged, for members that all answer on one scale.
 
     A candidate without a score from some member gets that member's lowest one; with ``"rrf"`` it gets nothing from that
-    member. A candidate that no member scored has no score and stands last.
+    member. A candidate that no member scored has no score and comes last.
 
     A member that fails with a transient error is left out, and the ranking is degraded; any other failure is raised.
 

@@ -20,14 +20,14 @@ __all__ = ["Fallback"]
 
 @dataclass(frozen=True, kw_only=True)
 class Fallback(Composite):
-    """Calls its members in turn until one answers.
+    """Several rerankers, called in turn until one answers.
 
     Only a `TransientError` (timeout, rate limit, unavailable) moves on to the next member: a wrong key or a rejected
     request is a mistake that a fallback would hide. An answer of any but the first member is marked in
     ``ranking.degraded``, with the reason and with the change of scale, if there is one.
 
-    All members share the time of a call. Give a member that may hang a `Deadline` of its own, so that time is left for
-    the next one.
+    All members share the time of a call. Put a `Deadline` around a member that may hang, so that time is left for the
+    next one.
 
     Args:
         members: The preferred one first; at least two, or one with ``on_failure="first_stage"``.

@@ -18,14 +18,14 @@ __all__ = ["Hedge"]
 
 @dataclass(frozen=True, kw_only=True)
 class Hedge(Composite):
-    """Calls its first member, and the next one too if no answer comes in some time; the first answer wins.
+    """Several providers: if the first does not answer in some time, the next is called too; the first answer wins.
 
     This is the hedged request of Dean and Barroso ("The Tail at Scale", CACM 56(2), 2013): with ``after`` near the
     95th percentile of the first member's latency, about one call in twenty is sent twice, and the slowest calls become
     as fast as the faster of two. If a member fails with a transient error, the next one is called at once.
 
-    The call that loses is abandoned: it starts no retry any more, and is cancelled if it runs on an event loop. A
-    provider may bill it all the same. Members must be providers, because a local model that lost would keep this
+    The call that loses is abandoned: it starts no further retry, and is cancelled if it runs on an event loop. A
+    provider may bill it nevertheless. Members must be providers, because a local model that lost would keep this
     machine busy.
 
     An answer of another model than the first member's, or of the same model with other settings, is marked in
@@ -96,19 +96,19 @@ class Hedge(Composite):
         return f"{self.members[winner].label} answered in place of {self.members[0].label}, which {why}{change}"
 
 
-def _same_model(one: Reranker, other: Reranker) -> bool:
-    """Whether two members give the same scores, judged by their settings: one model at two places."""
-    if one == other:
+def _same_model(first: Reranker, second: Reranker) -> bool:
+    """Whether two members give the same scores, judged by their settings: one model on two servers."""
+    if first == second:
         return True
-    if type(one) is not type(other) or not isinstance(one, PointwiseReranker):
+    if type(first) is not type(second) or not isinstance(first, PointwiseReranker):
         return False
-    if one.children:
-        return len(one.children) == len(other.children) and all(map(_same_model, one.children, other.children))
-    return one.model_id is not None and _settings(one) == _settings(other)
+    if first.children:
+        return len(first.children) == len(second.children) and all(map(_same_model, first.children, second.children))
+    return first.model_id is not None and _settings(first) == _settings(second)
 
 
 def _settings(reranker: Reranker) -> dict[str, Any]:
-    """Return the settings that decide a reranker's scores, without the place of its model."""
+    """Return the settings that decide a reranker's scores, without the address of its model."""
     assert isinstance(reranker, PointwiseReranker)
     places = ("base_url", "path")
     return {"model_id": reranker.model_id, **{n: v for n, v in reranker._settings.items() if n not in places}}

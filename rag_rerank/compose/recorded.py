@@ -19,7 +19,7 @@ __all__ = ["Recorded"]
 
 @dataclass(frozen=True, kw_only=True)
 class Recorded(Wrapper):
-    """Answers like its reranker, and writes a record of each of its calls to a file.
+    """A reranker that writes a record of each of its calls to a file.
 
     It is `rag_rerank.recording` as a part of a config. At the top it records the user's calls; inside a composite it
     records the composite's calls of it (``top_k`` is then ``None``, because the user's cutoff is not known there).

@@ -1,4 +1,4 @@
-"""Shadow: compares another reranker with the one that answers, on a share of the calls, behind the answer."""
+"""Shadow: compares another reranker with the one that answers, on a share of the calls, after the answer."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _log = logging.getLogger("rag_rerank")
 
 @dataclass(frozen=True, kw_only=True)
 class Shadow(Wrapper):
-    """Answers with its reranker, and then lets another one rank a share of the same calls, for comparison.
+    """A reranker that answers, and another one that then ranks a share of the same calls, for comparison.
 
     The other reranker runs on a thread of its own, one call after the other, once the answer is there. It cannot change
     or delay the answer: neither its errors nor its time have an effect, and the time limit of the caller does not apply

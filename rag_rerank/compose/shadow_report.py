@@ -69,7 +69,7 @@ class ShadowSide:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ShadowReport:
-    """How far the other reranker agrees with the answer.
+    """The agreement of the other reranker with the answer.
 
     The two orders are those of the rankings, over the candidates that at least one of them scored.
 

@@ -14,7 +14,7 @@ from rag_rerank.trace import Coverage
 __all__ = ["Span", "SplitText"]
 
 Span = tuple[int, int]
-"""Characters of a text: the first, and the one behind the last."""
+"""Characters of a text: the first, and the one after the last."""
 
 _JOINERS = "\u200c\u200d"
 """Zero-width joiners: they bind to the character before them, though they are no combining marks."""
@@ -53,13 +53,13 @@ class SplitText:
             read: The windows that were scored, each with its own coverage where that is known; of a truncated window
                 only the beginning counts.
         """
-        count = behind = 0
-        for (start, end), own in sorted(read, key=lambda item: item[0]):
+        count = counted_end = 0
+        for (start, end), coverage in sorted(read, key=lambda window: window[0]):
             first, last = self._token(start), self._token(end)
-            if own is not None and own.truncated:
-                last = first + (last - first) * own.seen // own.total
-            count += max(0, last - max(first, behind))
-            behind = max(behind, last)
+            if coverage is not None and coverage.truncated:
+                last = first + (last - first) * coverage.seen // coverage.total
+            count += max(0, last - max(first, counted_end))
+            counted_end = max(counted_end, last)
         return Coverage(len(self._starts), count)
 
     def _split(self) -> Iterator[Span]:
@@ -122,5 +122,5 @@ class SplitText:
         return bisect_left(self._starts, place)
 
     def _place(self, token: int) -> int:
-        """Return where a token begins; behind the last one, the end of the text."""
+        """Return where a token begins; after the last one, the end of the text."""
         return self._starts[token] if token < len(self._starts) else len(self._text)

@@ -32,7 +32,7 @@ _MANY = 2000
 
 @dataclass(frozen=True, kw_only=True)
 class Windows(Wrapper):
-    """Reads long texts whole: splits them into overlapping windows, scores each window, and pools the scores.
+    """A reranker that reads long texts whole: it splits them into overlapping windows, and pools the windows' scores.
 
     Each window goes to the reranker as a candidate of its own. Texts that fit go to it unchanged. The raw scores of a
     text's windows are pooled into one (logits on the scale ``sigmoid``, so a mean is a mean of log-odds):
@@ -56,7 +56,7 @@ class Windows(Wrapper):
         reranker: What scores the windows.
         tokens: Tokens of a window; never more than the reranker can read. ``None`` for as many as fit.
         overlap: Tokens that two neighbouring windows share at most. The default is the length of a long sentence, so
-            that a sentence which one window cuts stands whole in the next. Never more than half of a window.
+            that a sentence cut by one window is whole in the next. Never more than half of a window.
         pool: How the scores of the windows become one.
         top_m: How many windows count with ``pool="top"``; 3 by default.
         tokenizer: What counts ``tokens``: a tiktoken name, or the path of a ``tokenizer.json``. ``None`` for the
@@ -149,7 +149,7 @@ class Windows(Wrapper):
             return (TextLimit(self.tokens, self._counter), *limits)
         if not limits:
             raise ConfigError(
-                f"{self.reranker.label} reads texts of any length; to use windows all the same, name tokens and a "
+                f"{self.reranker.label} reads texts of any length; to use windows nevertheless, name tokens and a "
                 "tokenizer",
                 path="tokenizer",
             )

@@ -52,7 +52,7 @@ class WrapsReranker:
 
 @dataclass(frozen=True, kw_only=True)
 class Wrapper(WrapsReranker, Composite):
-    """A composite around one reranker. What a subclass does not override is taken from the reranker inside.
+    """A composite around one reranker. Members that a subclass does not override are those of the reranker inside.
 
     Args:
         reranker: The reranker inside.

@@ -16,7 +16,7 @@ Order = Literal["relevance", "edges", "source"]
 Source = str | Callable[[Candidate], Hashable]
 
 _GAP = 2
-"""Characters that may lie between two neighbours: white space that the splitter removed."""
+"""Characters that may be between two neighbours: white space that the splitter removed."""
 
 _OVERLAP = 20
 """Least length of an overlap, where positions do not give it."""
@@ -61,7 +61,7 @@ def _as_int(value: object) -> int | None:
 
 
 class Arrangement:
-    """Turns selected hits into the pieces of a context.
+    """The rules that turn selected hits into the pieces of a context.
 
     Args:
         places: Hit's id -> its place.
@@ -93,29 +93,29 @@ class Arrangement:
         merged: list[Piece] = []
         by_source: dict[Hashable, list[Piece]] = {}
         for piece in pieces:
-            at = self._places[piece.best.id]
-            if piece.trimmed is None and at.source is not None and at.position is not None:
+            hit_place = self._places[piece.best.id]
+            if piece.trimmed is None and hit_place.source is not None and hit_place.position is not None:
                 by_source.setdefault(self._source(piece), []).append(piece)
             else:
                 merged.append(piece)
-        for of_source in by_source.values():
-            of_source.sort(key=lambda piece: (self._position(piece), piece.best.rank))
-            merged += self._chains(of_source)
+        for source_pieces in by_source.values():
+            source_pieces.sort(key=lambda piece: (self._position(piece), piece.best.rank))
+            merged += self._chains(source_pieces)
         return merged
 
     def _chains(self, pieces: Sequence[Piece]) -> list[Piece]:
         """Merge the neighbours among pieces of one source, which come in the order of their positions."""
         chains: list[Piece] = []
-        reached = 0  # the last chunk of the chain, or the character behind it
+        chain_end = 0  # the last chunk of the chain, or the character after it
         for piece in pieces:
-            at = self._position(piece)
-            text = _join(chains[-1].text, piece.text, at - reached, self._merge) if chains else None
+            position = self._position(piece)
+            text = _join(chains[-1].text, piece.text, position - chain_end, self._merge) if chains else None
             if text is None:
                 chains.append(piece)
             else:
                 chains[-1] = Piece(text=text, hits=chains[-1].hits + piece.hits)
-            end = at if self._merge == "chunks" else at + len(piece.text)
-            reached = end if text is None else max(reached, end)
+            end = position if self._merge == "chunks" else position + len(piece.text)
+            chain_end = end if text is None else max(chain_end, end)
         return chains
 
     def _source(self, piece: Piece) -> Hashable:
@@ -124,7 +124,7 @@ class Arrangement:
 
     def _position(self, piece: Piece) -> int:
         positions = (self._places[hit.id].position for hit in piece.hits)
-        return min((at for at in positions if at is not None), default=0)
+        return min((position for position in positions if position is not None), default=0)
 
 
 def _join(before: str, text: str, distance: int, merge: Merge | None) -> str | None:

@@ -71,7 +71,7 @@ class Packing:
             ``position`` counts the chunks, and the overlap is what both texts share (20 characters or more).
             ``"characters"``: ``position`` is the character at which the text begins; neighbours touch, overlap by
             their positions, or have up to 2 characters of white space between them. Texts that contradict their
-            positions are not merged. A merged piece stands at the place of its best hit.
+            positions are not merged. A merged piece takes the place of its best hit.
         order: The order of the pieces. ``"relevance"``: best first. ``"edges"``: the best at both ends (ranks 1, 3, 5
             ... 6, 4, 2), because models read the middle of a long context worst (Liu et al., Lost in the middle,
             TACL 2024). ``"source"``: by document, that of the best hit first, and in it by position.

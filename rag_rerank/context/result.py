@@ -31,7 +31,7 @@ class Piece:
         text: The text.
         hits: The hits that it is made of, in the order of reading; several where neighbours were merged.
         tokens: How many tokens the text has by itself; ``None`` without a tokenizer.
-        trimmed: The characters (first, behind the last) that are left of the hit's text, or of its ``display_text``;
+        trimmed: The characters (first, after the last) that are left of the hit's text, or of its ``display_text``;
             ``None`` for all.
     """
 

@@ -58,9 +58,9 @@ class HitOrder:
 
     Maximal marginal relevance (Carbonell and Goldstein, SIGIR 1998): the next hit is the one with the greatest
     ``(1 - diversity) * relevance - diversity * (greatest similarity to a selected hit)``. Relevance is the raw score,
-    mapped to 0..1 by the least and the greatest raw score, because similarities lie there too. (Sigmoids crowd at 1,
-    where any similarity outweighs them: on trec-dl19 that cost a tenth of the relevant texts.) Hits without a score
-    come last.
+    mapped to 0..1 by the least and the greatest raw score, because similarities have that range too. (Sigmoids crowd
+    at 1, where any similarity outweighs them: on trec-dl19 that cost a tenth of the relevant texts.) Hits without a
+    score come last.
 
     Args:
         hits: In the order of the ranking.
@@ -83,7 +83,7 @@ class HitOrder:
         self._nearest = np.zeros(len(hits), dtype=int)
 
     def __iter__(self) -> Iterator[int]:
-        """Yield positions of hits, each once; the order depends on the hits selected meanwhile."""
+        """Yield positions of hits, each once; the order depends on the hits selected so far."""
         if self._diversity:
             yield from self._by_marginal_relevance()
         else:
@@ -95,10 +95,10 @@ class HitOrder:
         while remaining:
             relevance = (1 - self._diversity) * self._relevance[remaining]
             marginal = relevance - self._diversity * self._similarity[remaining]
-            yield remaining.pop(int(marginal.argmax()))  # the first of equals, which is the higher in rank
+            yield remaining.pop(int(marginal.argmax()))  # the first of equal ones, which has the better rank
 
     def select(self, position: int) -> None:
-        """Take note that a hit is selected."""
+        """Note that a hit is selected."""
         if self._measure is not None:
             similarity = self._measure.to_all(position)
             nearer = similarity > self._similarity
@@ -113,8 +113,8 @@ class HitOrder:
 class Selection:
     """The pieces that enter the context, and the hits that do not, with reasons.
 
-    A hit is compared with selected hits, never with dropped ones. So a duplicate always stands for a text in the
-    context, and only selected hits count for the limits.
+    A hit is compared with selected hits, never with dropped ones. So a duplicate always repeats a text in the context,
+    and only selected hits count for the limits.
 
     Args:
         hits: In the order of the ranking.
@@ -177,7 +177,7 @@ class Selection:
             self.dropped.append(drop or self._over_budget(hit))
 
     def _duplicate(self, position: int) -> Dropped | None:
-        """Return the drop of a hit whose text is, or is similar to, that of a selected one."""
+        """Return the hit as dropped if its text repeats, or is similar to, that of a selected hit; else ``None``."""
         if self._duplicates is None:
             return None
         hit = self._hits[position]
@@ -192,7 +192,7 @@ class Selection:
         return Dropped(hit=hit, reason="duplicates", detail=f"{detail} candidate {twin.id!r}", duplicate_of=twin.id)
 
     def _over_a_limit(self, hit: Hit) -> Dropped | None:
-        """Return the drop of a hit when as many hits of its source, or in all, are selected already."""
+        """Return the hit as dropped if its source, or the whole context, has its limit of hits; else ``None``."""
         source = self._places[hit.id].source
         if self._per_source is not None and source is not None and self._sources[source] >= self._per_source:
             detail = f"{self._per_source} hits of the source {source!r:.80} are kept"
@@ -206,7 +206,7 @@ class Selection:
         return Dropped(hit=hit, reason="max_tokens", detail=detail)
 
     def _piece_within_budget(self, hit: Hit) -> Piece | None:
-        """Return a hit as a piece, trimmed if that is asked for and needed; ``None`` where it does not fit."""
+        """Return a hit as a piece, trimmed if the options allow it and it is needed; ``None`` where it does not fit."""
         text = self._display_text.get(hit.id, hit.text)
         whole = Piece(text=text, hits=(hit,))
         if self._fits(whole):

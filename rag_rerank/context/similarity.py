@@ -21,7 +21,7 @@ _WORD = re.compile(rf"[{UNSPACED}]|[^\W{UNSPACED}]+")
 
 
 def normalised_text(text: str) -> str:
-    """Return a text with single spaces in Unicode composition NFC: exact duplicates have it in common."""
+    """Return a text with single spaces in Unicode composition NFC, which is the same for exact duplicates."""
     return " ".join(unicodedata.normalize("NFC", text).split())
 
 

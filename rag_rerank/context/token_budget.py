@@ -11,7 +11,7 @@ _JOINT = 4
 
 
 class Budget:
-    """Checks whether joined texts are within a limit.
+    """A check of whether joined texts are within a limit.
 
     The joined text is counted, because tokenizers merge across joints. Counting it again for every hit would take time
     that grows with the square of the context. So the texts' own counts give a guess, and the guess decides if it is far
@@ -38,11 +38,11 @@ class Budget:
         if self._strict:
             return self._tokens.count(self._separator.join(texts)) <= self._limit
         total = sum(self._count_alone(text) for text in texts)
-        number, sum_then, joined_then = self._last
-        more = len(texts) - number
-        guess = joined_then + total - sum_then + more * self._count_alone(self._separator)
-        doubt = _JOINT * (abs(more) + 2)
-        if abs(guess - self._limit) > doubt:
+        last_number, last_total, last_joined = self._last
+        difference = len(texts) - last_number
+        guess = last_joined + total - last_total + difference * self._count_alone(self._separator)
+        uncertainty = _JOINT * (abs(difference) + 2)
+        if abs(guess - self._limit) > uncertainty:
             return guess < self._limit
         count = self._tokens.count(self._separator.join(texts))
         self._last = (len(texts), total, count)

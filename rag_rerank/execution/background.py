@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class QueueCounts:
-    """How many items a queue did not process.
+    """The numbers of items that a queue did not process.
 
     Args:
         refusals: Items that were not accepted, because too many were waiting, or no thread could be started.
@@ -34,7 +34,7 @@ class QueueCounts:
 
 
 class BackgroundQueue(Generic[T]):
-    """Processes items in the order in which they were offered, on a thread of its own that starts when it is needed.
+    """A queue that processes items in the order of their arrival, on its own thread, which starts when it is needed.
 
     A queue belongs to the process that made it: a forked child needs one of its own.
 
@@ -68,8 +68,8 @@ class BackgroundQueue(Generic[T]):
     def offer(self, item: T) -> bool:
         """Accept an item, to be processed soon, unless too many wait; return whether it was accepted."""
         with self._lock:
-            next_one = 0 if self._in_process else 1  # while nothing is in process, the first item does not wait
-            if len(self._waiting) >= self._max_waiting + next_one:
+            not_waiting = 0 if self._in_process else 1  # while nothing is in process, the first item does not wait
+            if len(self._waiting) >= self._max_waiting + not_waiting:
                 return self._refuse()
             self._waiting.append(item)
             if not self._busy:
@@ -84,13 +84,13 @@ class BackgroundQueue(Generic[T]):
             return True
 
     def flush(self) -> None:
-        """Process on this thread what waits, after what is being processed."""
+        """Process the waiting items on this thread, after those that the worker is processing."""
         with self._processing:
             while items := self._take():
                 self._process(items)
 
     def drop(self) -> None:
-        """Drop what waits, and wait for what the worker is processing."""
+        """Drop the waiting items, and wait until the worker has processed its items."""
         with self._lock:
             started = 1 if self._busy and not self._in_process else 0  # items that the worker is about to take
             while len(self._waiting) > started:
@@ -138,5 +138,5 @@ def _flush_at_exit(queue: BackgroundQueue[Any]) -> None:
 
 def _flush_all() -> None:
     for queue in list(_durable_queues):
-        if queue.pid == os.getpid():  # a child inherits the parent's
+        if queue.pid == os.getpid():  # a child process inherits its parent's queues
             queue.flush()

@@ -117,7 +117,7 @@ class PointwiseCall:
             raise error from failure
 
     def unfinished_trace(self, inner: Trace | None = None) -> Trace:
-        """Return the trace node of this call without an answer; ``inner`` is what the backend did, as far as known."""
+        """Return the trace node of this call without an answer; ``inner`` is the backend's trace so far, if any."""
         inner = inner or self.partial_trace.trace or Trace(step="")
         return self.trace(
             notes=self.notes + inner.notes,
@@ -165,22 +165,23 @@ def check_scores(reranker: PointwiseRanker, scores: Scores | None, expected: int
         BadResponse: The backend returned something else.
     """
 
-    def bad(what: str) -> BadResponse:
-        return BadResponse(f"{reranker.label}{what}", backend=reranker.kind, model=getattr(reranker, "model", None))
+    def bad_response(problem: str) -> BadResponse:
+        return BadResponse(f"{reranker.label}{problem}", backend=reranker.kind, model=getattr(reranker, "model", None))
 
     if not isinstance(scores, Scores):
-        raise bad(f" gave {type(scores).__name__} instead of Scores")
+        raise bad_response(f" gave {type(scores).__name__} instead of Scores")
     if len(scores.values) != expected or (scores.coverage and len(scores.coverage) != expected):
-        raise bad(f" gave {len(scores.values)} scores and {len(scores.coverage)} coverages for {expected} texts")
+        counts = f"{len(scores.values)} scores and {len(scores.coverage)} coverages"
+        raise bad_response(f" gave {counts} for {expected} texts")
     try:
         return replace(scores, values=check_values(scores.values))
     except InputError as error:
-        raise bad(f": {error}") from error
+        raise bad_response(f": {error}") from error
 
 
 @dataclass(slots=True)
 class CallLog:
-    """What a driver logs while a plan runs: the trace of every call, and why rankings were degraded."""
+    """The log that a driver keeps of a plan: the trace of every call, and why rankings were degraded."""
 
     traces: list[Trace] = field(default_factory=list)
     degraded: list[str] = field(default_factory=list)
@@ -188,7 +189,7 @@ class CallLog:
 
     @property
     def children(self) -> tuple[Trace, ...]:
-        """The traces of all calls; of those that run, what is known so far."""
+        """The traces of all calls, with the partial traces of those that still run."""
         running = [partial_trace.trace for partial_trace in self.running]
         return (*self.traces, *(trace for trace in running if trace is not None))
 
@@ -253,7 +254,7 @@ class CompositeCall:
 
 
 def scores_of(hits: Sequence[Hit]) -> dict[str, Any]:
-    """Return what a trace node holds of hits: scores, reasons for no score, and how much of each text was read."""
+    """Return the facts of a trace node about hits: scores, reasons for no score, and how much of each text was read."""
     return {
         "scores": {hit.id: hit.raw_score for hit in hits if hit.raw_score is not None},
         "unscored": {hit.id: hit.unscored for hit in hits if hit.unscored is not None},
@@ -267,7 +268,7 @@ def error_text(error: BaseException) -> str:
 
 
 def redacted_error_text(error: BaseException | None) -> str:
-    """Return what a record may keep of an error: of a foreign one the class only; its message may hold anything."""
+    """Return an error as a record may keep it: only the class of a foreign one, whose message may hold anything."""
     return error_text(error) if isinstance(error, RerankError) else type(error).__name__
 
 
@@ -281,7 +282,7 @@ def caller_stacklevel() -> int:
 
 
 async def offloaded_if_many(candidates: object, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Do work of some microseconds a candidate; on a thread where so many would block the event loop."""
+    """Do work of some microseconds a candidate; on a thread if it would block the event loop for too long."""
     if not (isinstance(candidates, tuple) and len(candidates) > _MANY):
         return work(*args, **kwargs)
     import asyncio

@@ -37,14 +37,14 @@ __all__ = [
 T = TypeVar("T")
 
 _INSTANT = 0.001
-"""Seconds in which nothing useful can be done: a wait that ends so little too early counts as over."""
+"""Seconds too few for anything useful: a wait that ends this much too early counts as over."""
 
 _GRACE = 0.02, 0.05
 """Seconds, and share of the time left, that late work gets to stop by itself and to leave its trace."""
 
 
 class PartialTrace:
-    """Where a call publishes what it has done so far, for whoever may abandon it."""
+    """The place where a call publishes its trace so far, for the caller that may abandon it."""
 
     def __init__(self) -> None:
         self._read: Callable[[], Trace] | None = None
@@ -60,7 +60,7 @@ class PartialTrace:
 
     @property
     def trace(self) -> Trace | None:
-        """What was done as of now; ``None`` where no call has started, or none publishes."""
+        """The trace of the call so far; ``None`` where no call has started, or none publishes."""
         return None if self._read is None else self._read()
 
 
@@ -68,7 +68,7 @@ _partial_trace: ContextVar[PartialTrace | None] = ContextVar("rag_rerank_partial
 
 
 def publish_partial_trace(read: Callable[[], Trace]) -> None:
-    """Publish how to read the trace of this call while it runs, for whoever may abandon it."""
+    """Publish a function that reads the trace of this call while it runs, for the caller that may abandon it."""
     partial_trace = _partial_trace.get()
     if partial_trace is not None:
         partial_trace._read = read
@@ -110,7 +110,7 @@ class Limit:
         return self if self._ends <= outer._ends else outer
 
     def revoke(self) -> None:
-        """End the time now: nobody waits for the work any more, so it must start nothing new."""
+        """End the time limit now: nobody waits for the work any more, so it must start nothing new."""
         self._ends = -math.inf
 
 
@@ -224,6 +224,6 @@ def _with_grace(seconds: float) -> float:
 
 
 def ignore_outcome(task: Any) -> None:
-    """Take the outcome of work that nobody waits for, so that asyncio does not report it as lost."""
+    """Retrieve the outcome of work that nobody waits for, so that asyncio does not report it as never retrieved."""
     if not task.cancelled():
         task.exception()

@@ -1,7 +1,7 @@
 """Run plans: two drivers of the same steps, one on threads, one on the running event loop.
 
-The drivers log every call, also failed and abandoned ones, so that no composite can lose one from its trace. They keep
-the time: once it is up, a plan gets no further turn, and `DeadlineExceeded` leaves the composite.
+The drivers log every call, also failed and abandoned ones, so that no composite can lose one from its trace. They
+enforce the time limit: once the time is up, a plan is not resumed, and `DeadlineExceeded` leaves the composite.
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ def _rank_for(call: Call, partial_trace: PartialTrace) -> Ranking:
     try:
         with time_limit(call.seconds), partial_trace.published(), _observed(call) as report:
             return report(call.reranker._rank(call.query, call.candidates))
-    except StopIteration as error:  # a mistake of the reranker; it must not look like the end of the plan
+    except StopIteration as error:  # a bug of the reranker; it must not look like the end of the plan
         raise RuntimeError(f"{call.reranker.label} raised StopIteration") from error
 
 
@@ -162,7 +162,7 @@ class _Started:
     future: Any
     limit: Limit | None
     partial_trace: PartialTrace
-    at: float
+    start_time: float
 
 
 class _ParallelCalls:
@@ -192,7 +192,7 @@ class _ParallelCalls:
 
     @property
     def wait_seconds(self) -> float | None:
-        """Seconds to wait at most before the next look; ``None`` for any time."""
+        """Seconds to wait at most until `start_due` and `collect` must run again; ``None`` for no limit."""
         seconds = min(seconds_left(), self._next_at - now() if self._may_start else float("inf"))
         return None if seconds == float("inf") else max(seconds, 0.0)
 
@@ -260,4 +260,4 @@ class _ParallelCalls:
         if call.reranker.remote:
             why += "; a provider may bill what it was sent"
         trace = started.partial_trace.trace or Trace(step=call.reranker.label)
-        return replace(trace, seconds=now() - started.at, error=why)
+        return replace(trace, seconds=now() - started.start_time, error=why)

@@ -43,7 +43,7 @@ def add_observer(observer: Observer) -> None:
 
 
 def remove_observer(observer: Observer) -> None:
-    """Undo the latest `add_observer` of this observer; calls that run still report their end to it."""
+    """Undo the latest `add_observer` of this observer; running calls still report their end to it."""
     global _observers
     with _lock:
         at = max(i for i, other in enumerate(_observers) if other is observer)

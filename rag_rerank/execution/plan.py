@@ -58,13 +58,13 @@ Outcome = Ranking | RerankError | None
 
 
 def is_permanent(outcome: Outcome) -> TypeGuard[RerankError]:
-    """Whether a call failed for a reason that neither waiting nor another reranker mends."""
+    """Whether a call failed for a reason that neither waiting nor another reranker can mend."""
     return isinstance(outcome, RerankError) and not isinstance(outcome, TransientError)
 
 
 @dataclass(frozen=True, slots=True)
 class InThread:
-    """A step of a plan: run a slow function off the event loop, within the time of the call; sent its return value."""
+    """A step of a plan: run a slow function off the event loop, within the call's time; the plan is sent its result."""
 
     function: Callable[[], Any]
 
@@ -74,14 +74,14 @@ PlanStep = Call | Parallel | InThread
 
 @dataclass(frozen=True, slots=True)
 class PlanResult:
-    """What a plan returns; see `Ranking` for the fields of the same name.
+    """The return value of a plan; see `Ranking` for the fields of the same name.
 
     Args:
         hits: All hits, ranked.
         scale: The scale of their scores.
         degraded: Reasons why this is not quite what was asked for.
         notes: Remarks for the trace.
-        substituted: Whether another reranker's scores stand in.
+        substituted: Whether the scores are another reranker's.
         own_scores: Whether the hits carry scores that no call returned, so that this step's trace must hold them.
     """
 

@@ -1,4 +1,4 @@
-"""The protocols of a call: what ranks, and what observes. They keep this package free of `rag_rerank.base`."""
+"""The protocols of a call: rankers and observers. They keep this package free of `rag_rerank.base`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["CallStarted", "Observer", "OnCallEnd", "PointwiseRanker", "Ranker"]
 
 
 class Ranker(Protocol):
-    """What a call needs of a reranker; `rag_rerank.Reranker` has all of it."""
+    """The members of a reranker that a call needs; `rag_rerank.Reranker` has them all."""
 
     kind: ClassVar[str]
 
@@ -34,7 +34,7 @@ class Ranker(Protocol):
 
 
 class PointwiseRanker(Ranker, Protocol):
-    """What a call needs of a reranker that scores each text on its own."""
+    """The members that a call needs of a reranker that scores each text on its own."""
 
     @property
     def scale(self) -> Scale:
@@ -59,7 +59,7 @@ class CallStarted:
         candidates: All candidates, checked.
         top_k: How many hits the caller wants; ``None`` for all, and for calls inside a composite.
         inner: Whether a composite calls, and not the user.
-        tags: What the user said about the call; see `rag_rerank.tagged`.
+        tags: The user's tags of the call; see `rag_rerank.tagged`.
     """
 
     reranker: Ranker
@@ -75,7 +75,7 @@ OnCallEnd = Callable[["Ranking | None", "BaseException | None"], None]
 
 
 class Observer(Protocol):
-    """Observes calls. Runs in the thread or task of the call; many calls may run at once."""
+    """An observer of calls. It runs in the thread or task of the call; many calls may run at once."""
 
     def on_call_start(self, call: CallStarted) -> OnCallEnd | None:
-        """Take note that a call starts. Return what takes its outcome; ``None`` to ignore it."""
+        """Note that a call starts. Return a function that takes its outcome; ``None`` to ignore it."""

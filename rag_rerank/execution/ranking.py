@@ -16,7 +16,7 @@ def ranked_hits(
     """Rank candidates by their scores.
 
     The order is ``(-raw score, incoming order)``, so ties keep the order of the first stage. Candidates without a
-    score stand behind all others, in incoming order.
+    score come after all others, in incoming order.
 
     Args:
         candidates: All candidates of the call.
@@ -59,10 +59,10 @@ def renumber(hits: Iterable[Hit]) -> tuple[Hit, ...]:
 
 
 def blank_last(hits: Iterable[Hit]) -> tuple[Hit, ...]:
-    """Give hits the ranks 1, 2, 3 ... in their order, with blank texts moved behind all others."""
+    """Give hits the ranks 1, 2, 3 ... in their order, with blank texts moved to the end."""
     return renumber(sorted(hits, key=lambda hit: hit.unscored == BLANK))
 
 
 def in_first_stage_order(candidates: Iterable[Candidate], reason: str) -> tuple[Hit, ...]:
-    """Return candidates as hits without a score, in incoming order, with blank texts behind all others."""
+    """Return candidates as hits without a score, in incoming order, with blank texts at the end."""
     return blank_last(Hit(0, None, None, c, None, BLANK if is_blank(c.text) else reason) for c in candidates)

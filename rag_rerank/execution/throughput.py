@@ -28,7 +28,7 @@ def estimated_tokens(query: str, texts: Iterable[str], window: float = math.inf)
 
 
 class Throughput:
-    """A straight line, ``seconds = start + each * work``, fitted to the last calls by least squares.
+    """A straight line, ``seconds = start + rate * work``, fitted to the last calls by least squares.
 
     May be shared by threads.
     """
@@ -38,7 +38,7 @@ class Throughput:
         self._sums: tuple[float, ...] = (0.0,) * 5  # 1, x, y, xx, xy, all with fading weights
 
     def note(self, work: float, seconds: float) -> None:
-        """Learn from a call."""
+        """Add a call to the fit."""
         with self._lock:
             new = (1.0, work, seconds, work * work, work * seconds)
             self._sums = tuple(_MEMORY * old + fresh for old, fresh in zip(self._sums, new, strict=True))
@@ -48,27 +48,28 @@ class Throughput:
         line = self._line()
         if line is None:
             return None
-        start, each = line
+        start, rate = line
         fitting, total = 0, start
-        for piece in works:
-            total += each * piece
+        for work in works:
+            total += rate * work
             if total > seconds:
                 break
             fitting += 1
         return fitting
 
     def _line(self) -> tuple[float, float] | None:
+        """Return the start and the rate of the line; ``None`` before the first call."""
         with self._lock:
             n, x, y, xx, xy = self._sums
         if xx == 0:
             return None
         spread = n * xx - x * x
         if spread > _SPREAD * n * xx:
-            each = (n * xy - x * y) / spread
-            start = (y - each * x) / n
-            if each >= 0 and start >= 0:
-                return start, each
-            if each < 0:  # the work does not matter
+            rate = (n * xy - x * y) / spread
+            start = (y - rate * x) / n
+            if rate >= 0 and start >= 0:
+                return start, rate
+            if rate < 0:  # the work does not matter
                 return y / n, 0.0
         return 0.0, xy / xx
 

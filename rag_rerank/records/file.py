@@ -32,7 +32,7 @@ _FLAGS = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
 
 
 class RecordFile:
-    """Appends records to a file, behind a lock that all processes respect (``FILE.lock``, beside it).
+    """A file that records are appended to, under a lock that all processes respect (``FILE.lock``, beside it).
 
     The file is opened for each line and closed again, so that it may be moved or removed at any time. Only its owner
     may read it.
@@ -108,7 +108,8 @@ class RecordFile:
 def append(path: Path, line: bytes) -> None:
     """Append a line that ends in a line feed, whole or not at all; an empty line checks that one could be appended.
 
-    If a writer was stopped in the middle of the last line, a line feed goes first. No one else may write meanwhile.
+    If a writer was stopped in the middle of the last line, a line feed is written first. No one else may write during
+    the call.
 
     Raises:
         OSError: The line cannot be written; the file is as it was.

@@ -57,7 +57,7 @@ def recording(
     A record holds the query, the result, and the scores of every step for every candidate (`Record`; docs/traces.md
     lists its keys). Calls that fail are recorded too. Calls inside a composite are steps in its record, and get no
     records of their own. No call waits for its record: records are built and written afterwards, on another thread.
-    What goes wrong there (a full disk) is counted, and logged once. Threads and processes may write to one file. A
+    Errors there (a full disk) are counted, and logged once. Threads and processes may write to one file. A
     child process does not record, unless it was forked inside the block or opens a block of its own.
 
     Args:
@@ -115,7 +115,7 @@ class Counts:
 
 
 class Recorder:
-    """Observes calls and writes a record of each; see `recording`.
+    """An observer that writes a record of each call; see `recording`.
 
     A context manager: inside the block all calls of this process are recorded, in all threads and tasks.
     """
@@ -140,7 +140,7 @@ class Recorder:
         self._inner = inner
 
     def on_call_start(self, call: CallStarted) -> OnCallEnd | None:
-        """Note when a call starts, unless it is left out."""
+        """Note the start of a call, unless ``share`` leaves it out."""
         if call.inner and not self._inner:
             return None
         if not self._writer.choose(self._share):
@@ -219,12 +219,12 @@ class RecordWriter:
         return False
 
     def offer(self, call: EndedCall) -> None:
-        """Take a call that has ended; it is written soon, unless too many wait."""
+        """Queue a call that has ended; it is written soon, unless too many wait."""
         if not self._queue.offer(call):
             self._note_loss(f"{_WAITING} calls were waiting to be written")
 
     def flush(self) -> None:
-        """Write all that waits, on this thread."""
+        """Write all waiting calls, on this thread."""
         self._queue.flush()
 
     def _write(self, calls: list[EndedCall]) -> None:

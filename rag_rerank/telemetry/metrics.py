@@ -29,7 +29,7 @@ _CANDIDATES = (1, 5, 10, 20, 30, 50, 100, 200, 500, 1000)
 
 
 class Metrics:
-    """Observes calls, and counts.
+    """An observer that counts and measures calls.
 
     The duration is measured for all calls; ``rag_rerank.inner`` marks those inside composites. Everything else is
     counted for users' calls only, whose figures include those of the calls inside.

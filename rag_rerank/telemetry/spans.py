@@ -31,11 +31,11 @@ if TYPE_CHECKING:
 __all__ = ["Spans"]
 
 _INSIDE = "rag_rerank.inside"
-"""Key in OpenTelemetry's context: another call is around this one, that of a composite or of a `Shadow`."""
+"""Key in OpenTelemetry's context, set inside the call of a composite or of a `Shadow`."""
 
 
 class Spans:
-    """Observes calls, and makes a span of each.
+    """An observer that makes a span of each call.
 
     Viewers count RERANKER spans as rerankings, so a user's call must have exactly one. If a framework traces the call
     itself, its span gets the attributes, and no second one is made.

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from rag_rerank.text.unicode import is_blank
 
 Span = tuple[int, int]
-"""The first character, and the one behind the last."""
+"""The first character, and the one after the last."""
 
 _END = re.compile(
     r"""(?<![.!?…])[.!?…]+["'”’»)\]]*\s+"""  # followed by white space; the lookbehind tries a row of dots only once

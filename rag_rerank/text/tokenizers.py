@@ -17,7 +17,7 @@ from rag_rerank.text.unicode import valid_unicode
 __all__ = ["HuggingFaceTokens", "TextLimit", "Tokenizer", "Tokens", "tokens"]
 
 Tokenizer = Union[str, "os.PathLike[str]", Callable[[str], int], Any]
-"""What the library takes for a tokenizer.
+"""A tokenizer, or what `tokens` makes one from.
 
 - a callable ``text -> number of tokens``;
 - the name of a tiktoken encoding or of a model that tiktoken knows: ``"o200k_base"``, ``"gpt-4o"``;
@@ -27,11 +27,11 @@ Tokenizer = Union[str, "os.PathLike[str]", Callable[[str], int], Any]
 """
 
 Span = tuple[int, int]
-"""The first character, and the one behind the last."""
+"""The first character, and the one after the last."""
 
 
 class Tokens(ABC):
-    """What this library needs of a tokenizer."""
+    """A tokenizer as this library uses it."""
 
     @abstractmethod
     def count(self, text: str) -> int:
@@ -40,7 +40,7 @@ class Tokens(ABC):
     def spans(self, text: str) -> list[Span] | None:
         """Return the characters of each token, or ``None`` if the tokenizer does not tell them.
 
-        Tokens that are parts of one character all have it.
+        If one character takes several tokens, each of them has the whole character.
         """
         return None
 
@@ -53,7 +53,7 @@ def tokens(spec: Tokenizer, *, path: str = "tokenizer") -> Tokens:
         path: The argument's name; messages start with it.
 
     Raises:
-        ConfigError: There is no tokenizer of that name, or the spec is none.
+        ConfigError: There is no tokenizer of that name, or the spec is not a tokenizer.
         ModelLoadError: Its file cannot be downloaded or read.
         MissingExtraError: tiktoken is not installed.
     """
@@ -194,7 +194,7 @@ def _encoding(name: str, path: str) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class TextLimit:
-    """How long a text may be beside a query: one with at most this many tokens is read whole.
+    """The greatest length of a text beside a query: a text with at most this many tokens is read whole.
 
     Args:
         tokens: The most tokens of a text, at least 1.

@@ -111,9 +111,9 @@ def test_mistakes_are_named_with_their_path_and_the_nearest_right_word(spec: obj
         ("a.yaml", "", "expected one reranker"),
         ("a.yaml", "a.yaml", "expected one reranker"),
         ("a.txt", "minilm", "a config file ends in .yaml, .yml, .json"),
-        ("a.yaml", "type: lexical\nb: 0.1\nb: 0.2", "the key 'b' stands twice"),
-        ("a.yaml", "type: cascade\nstages: [{reranker: minilm, reranker: lexical}]", "the key 'reranker' stands twice"),
-        ("a.json", '{"type": "lexical", "b": 0.1, "b": 0.2}', "the key 'b' stands twice"),
+        ("a.yaml", "type: lexical\nb: 0.1\nb: 0.2", "the key 'b' occurs twice"),
+        ("a.yaml", "type: cascade\nstages: [{reranker: minilm, reranker: lexical}]", "the key 'reranker' occurs twice"),
+        ("a.json", '{"type": "lexical", "b": 0.1, "b": 0.2}', "the key 'b' occurs twice"),
         ("a.yaml", "type: lexical\nname: 2024-99-99", "not valid YAML: month must be"),
         ("a.yaml", "type: !!bool lexical", "not valid YAML"),
         ("a.yaml", "type: !!timestamp lexical", "not valid YAML"),
@@ -183,7 +183,7 @@ def test_a_wrong_value_in_a_variable_is_not_quoted_only_its_name(monkeypatch: py
 
 @pytest.mark.parametrize("key", ["Bearer ${MY_KEY}", "${MY_KEY}\n", "${A}${B}"])
 def test_a_reference_inside_a_longer_key_is_refused_instead_of_sent(key: str) -> None:
-    with pytest.raises(ConfigError, match=r"^api_key: a .* reference to a key stands alone"):
+    with pytest.raises(ConfigError, match=r"^api_key: a .* reference to a key must be the whole value"):
         build({"type": "cohere", "api_key": key})
 
 
@@ -213,7 +213,7 @@ def test_what_no_config_can_express_is_named_with_its_path() -> None:
     for reranker, message in (
         (CohereReranker(client=object()), "stages[1].reranker.members[0].client: client is a live object"),
         (ScriptedReranker(), "stages[1].reranker.members[0]: unknown type 'scripted'"),
-        (LexicalReranker(name="${HOME}"), "stages[1].reranker.members[0].name: a config would put"),
+        (LexicalReranker(name="${HOME}"), "stages[1].reranker.members[0].name: loading the config would replace"),
     ):
         inner = Fallback(members=(reranker, LexicalReranker()))
         with pytest.raises(ConfigError) as caught:

@@ -122,5 +122,5 @@ def test_text_that_is_not_json_is_a_value_error(text: str | bytes) -> None:
 def test_repeated_keys_are_refused_on_request() -> None:
     text = '{"a": {"b": 1, "c": 2, "b": 3}}'
     assert parse_json(text) == {"a": {"c": 2, "b": 3}}
-    with pytest.raises(ValueError, match="the key 'b' stands twice"):
+    with pytest.raises(ValueError, match="the key 'b' occurs twice"):
         parse_json(text, unique_keys=True)

@@ -179,7 +179,7 @@ def test_a_field_that_a_subclass_adds_counts_and_a_secret_never_does() -> None:
 
     assert Special(more=1).identity != Special(more=2).identity
     assert Special(more=RetryPolicy()).identity != Special(more=RetryPolicy(attempts=1)).identity
-    with pytest.raises(ConfigError, match=r"special cannot be told from others: .* plain values, and Secret is none"):
+    with pytest.raises(ConfigError, match=r"special has no identity: .* plain values, and Secret is not one"):
         _ = Special(more=Secret("s3cret")).identity
 
 
@@ -197,7 +197,7 @@ def test_the_server_counts_wherever_it_is_named(monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.parametrize("kind", [CohereReranker, VoyageReranker])
 def test_an_injected_client_cannot_be_cached(kind: Callable[..., PointwiseReranker]) -> None:
-    with pytest.raises(ConfigError, match="which server an injected client asks is not known here"):
+    with pytest.raises(ConfigError, match="which server an injected client calls is not known here"):
         Cached(reranker=kind(client=object()))
 
 

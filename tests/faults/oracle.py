@@ -452,7 +452,7 @@ class Oracle:
 
 def _local_refusal(leaf: Node, trace: Any) -> str | None:
     """Return the error of a call that was refused here, without asking the provider."""
-    if not trace.error or "was not asked" not in trace.error:
+    if not trace.error or "was not called" not in trace.error:
         return None
     kind = str(_kind(trace))
     law(bool(leaf.get(OURS.get(kind, ""))), "nothing is refused without a limit", trace.step, trace.error)

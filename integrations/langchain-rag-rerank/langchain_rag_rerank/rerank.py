@@ -24,11 +24,11 @@ class RerankInput(TypedDict):
 
 
 class RagRerank(BaseDocumentCompressor):
-    """Orders documents by their relevance to the query.
+    """A document compressor that orders documents by their relevance to the query.
 
     It returns copies of the documents, of the same class and with the same id. Their metadata (a shallow copy) has
     ``relevance_score`` and, because a score means nothing without it, ``relevance_score_scale``. A document without a
-    score (blank, or stopped in an early stage of a cascade) stands behind all others, with the score ``None``.
+    score (blank, or stopped in an early stage of a cascade) comes after all others, with the score ``None``.
 
     Args:
         reranker: A name (``"embedded"``, ``"cohere:rerank-v3.5"``), a config mapping, the path of a config file, or

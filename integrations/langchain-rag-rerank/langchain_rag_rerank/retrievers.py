@@ -14,7 +14,7 @@ from langchain_rag_rerank.rerank import RagRerank
 
 
 class RagRerankRetriever(BaseRetriever):
-    """Calls a first-stage retriever, and returns its documents best first.
+    """A retriever that calls a first-stage retriever, and returns its documents best first.
 
     Args:
         base_retriever: The first stage; should return more documents than are needed in the end.

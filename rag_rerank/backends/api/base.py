@@ -1,4 +1,4 @@
-"""The base of the backends that ask a provider over the network: a backend adds how to send one request."""
+"""The base of the backends that call a provider over the network: a backend adds how to send one request."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ __all__ = ["ApiReranker", "find_key", "split"]
 
 @dataclass(frozen=True, kw_only=True)
 class ApiReranker(PointwiseReranker):
-    """A reranker that asks a provider; a backend implements `_send` and `_asend`, for one request each.
+    """A reranker that calls a provider; a backend implements `_send` and `_asend`, for one request each.
 
     Args:
         model: Model id at the provider.
@@ -44,7 +44,7 @@ class ApiReranker(PointwiseReranker):
         breaker: When nothing is sent to a failing provider for a while; see `Breaker`. ``None`` for never.
         price: What the provider charges, for ``usage.cost`` and ceilings. By default that of ``prices.json``, which
             holds at the provider's own server only and makes ``usage.cost`` an estimate.
-        client: A client of the provider's SDK to use instead of an own one; its owner configures and closes it.
+        client: A client of the provider's SDK to use instead of a new one; its owner configures and closes it.
         async_client: The same for ``arerank``; without it, ``arerank`` calls ``client`` on a worker thread.
 
     Raises:
@@ -101,9 +101,9 @@ class ApiReranker(PointwiseReranker):
 
     @property
     def why_not_cacheable(self) -> str | None:
-        """Not cacheable with an injected client, whose server is not known here."""
+        """Why no cache may keep the scores of an injected client: its server is not known here."""
         if self._has_foreign_client:
-            return "which server an injected client asks is not known here; give base_url and a key instead"
+            return "which server an injected client calls is not known here; give base_url and a key instead"
         return None
 
     @abstractmethod
@@ -115,7 +115,7 @@ class ApiReranker(PointwiseReranker):
         """Do what `_send` does without blocking the event loop."""
 
     def _discover(self) -> None:
-        """Ask the server what it serves, where it is one that says so; called before each call."""
+        """Read what the server serves, if it has an endpoint for that; called before each call."""
 
     async def _adiscover(self) -> None:
         """Do what `_discover` does without blocking the event loop."""
@@ -129,7 +129,7 @@ class ApiReranker(PointwiseReranker):
         return ()
 
     def score(self, query: str, texts: Sequence[str]) -> Scores:
-        """Ask the provider; more texts than it takes at once go in several requests, one after the other.
+        """Call the provider; more texts than it takes at once go in several requests, one after the other.
 
         Raises:
             BackendError: The provider failed, refused, or gave an answer that cannot be trusted.
@@ -169,7 +169,7 @@ class ApiReranker(PointwiseReranker):
     def total_cost(self) -> float:
         """US dollars that this process has spent with this reranker's provider, server and key, where prices are known.
 
-        It counts what answers said was billed, or our estimate where they did not say it.
+        It counts the amounts that answers named as billed, and our estimates for answers that named none.
         """
         return self._limiter.ledger.total
 
@@ -252,7 +252,7 @@ class ApiReranker(PointwiseReranker):
         """Return the key that a request would carry now.
 
         Raises:
-            AuthenticationError: There is none, or it holds what no header can hold.
+            AuthenticationError: There is none, or it holds a character that no header can hold.
         """
         return find_key(self.kind, self.api_key, self.key_variables)
 
@@ -278,7 +278,7 @@ def find_key(backend: str, api_key: str | Secret | None, variables: Sequence[str
     Without either, it is empty where it is ``optional``.
 
     Raises:
-        AuthenticationError: There is none, or it holds what no header can hold.
+        AuthenticationError: There is none, or it holds a character that no header can hold.
     """
     if api_key is not None:
         key = Secret(api_key).reveal().strip()
@@ -301,7 +301,7 @@ def _checked_url(url: str) -> str:
     try:
         parts = urlsplit(url)
         _ = parts.port
-    except ValueError:  # whose message may repeat what the URL holds
+    except ValueError:  # its message may repeat a password in the URL
         raise ConfigError(
             "base_url has no valid host or port; it must look like https://host:port/path", path="base_url"
         ) from None

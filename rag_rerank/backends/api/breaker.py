@@ -1,6 +1,6 @@
 """The circuit breaker of Nygard's "Release It!" (2007): nothing is sent for a while to a provider that keeps failing.
 
-Why own code: none of the well-kept libraries has what is needed here. circuitbreaker 2.1.3 and purgatory 3.0.1 let
+Why this is code of our own: no maintained library does what is needed. circuitbreaker 2.1.3 and purgatory 3.0.1 let
 every caller through when half-open, not one; pybreaker 1.4.1 holds a lock during the call and is asynchronous by
 Tornado only; aiobreaker 1.2.0 has had no release since May 2021 and has no lock for threads. None takes a clock, and
 none gives back a probe that was cancelled. Importing each takes 75 to 105 ms.
@@ -28,7 +28,7 @@ _LONGER = 2.0
 
 @dataclass(frozen=True, kw_only=True)
 class Breaker:
-    """After some failures in a row nothing is sent for a while; then one request is the probe.
+    """A circuit breaker: after some failures in a row nothing is sent for a while; then one request is the probe.
 
     While the circuit is open, calls raise `CircuitOpen` before anything is sent, so that a Fallback moves on at once
     instead of waiting for one more timeout. Once ``seconds`` have passed since the last failure, one request is sent as
@@ -37,8 +37,8 @@ class Breaker:
 
     Failures are timeouts, broken connections and server errors (`BackendTimeout`, `BackendUnavailable`). An answer of
     429 or 401 is no failure: the provider works. Attempts are counted, not calls, those of all rerankers of this
-    process with the same provider, server and key; an answer to any of them starts the count anew. An open circuit
-    ends the attempts of a call.
+    process with the same provider, server and key; an answer to any of them resets the count. An open circuit ends
+    the attempts of a call.
 
     A timeout says little about requests that wait longer: it counts for requests that have at most twice the time
     that it had, by their ``timeout`` and by the time of their call. So callers with little time cannot shut out the
@@ -104,7 +104,7 @@ class Circuit:
             return open_for, is_probe
 
     def leave(self, caller: object, timeout: float, error: BaseException | None) -> None:
-        """Take note of the end of a request: an answer (no error), a failure, or what says nothing of the provider."""
+        """Note the end of a request: an answer (no error), a failure, or an error that says nothing of the provider."""
         with self._lock:
             if self._probe is caller:
                 self._probe = None

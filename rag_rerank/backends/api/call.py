@@ -1,9 +1,9 @@
-"""One call to a provider: its texts go out in as many requests as it takes, and one list of scores comes back.
+"""One call to a provider: its texts go out in as many requests as needed, and one list of scores comes back.
 
-The way of a request is written once, and reads from top to bottom: `ApiCall._requests` takes one request after the
-other and halves those that are too large, `_attempts` sends a request until it is answered or the retry policy gives
-up, `_admission` waits until it may be sent, `_send` sends it. They are generators: they yield whatever takes time, a
-`Wait` or a `Send`. `ApiCall.run` does that on a thread, `ApiCall.arun` on an event loop.
+The steps of a request are written once, in reading order: `ApiCall._requests` takes one request after the other and
+halves those that are too large, `_attempts` sends a request until it is answered or the retry policy gives up,
+`_admission` waits until it may be sent, `_send` sends it. They are generators, which yield each step that takes time:
+a `Wait` or a `Send`. `ApiCall.run` executes the steps on a thread, `ApiCall.arun` on an event loop.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ class ApiCall:
     """The requests of one call, one after the other, and their scores.
 
     Args:
-        policy: What the requests keep to.
+        policy: The limits, retries and prices of the requests.
         query: The query of the call.
         texts: Its texts.
         parts: Their positions, divided into requests.
@@ -210,7 +210,7 @@ class ApiCall:
     def _attempts(self, request: ApiRequest) -> Generator[Wait | Send, Any, Reply]:
         """Send a request until it is answered or the retry policy gives up.
 
-        What is refused before it is sent is not tried again.
+        A request that is refused before it is sent is not retried.
         """
         pauses: list[float] = []
         for attempt in self._retrying(request, pauses.append):
@@ -310,7 +310,7 @@ class ApiCall:
 
     def trace(self) -> Trace:
         """Return the trace node of this call, as of now."""
-        current = self._current  # read once: whoever abandons the call reads its trace from another thread
+        current = self._current  # read once: a trace may be read from another thread while the call runs
         requests = (*self._done, *([current.trace()] if current else []))
         return Trace(
             step=self._policy.label,
@@ -336,7 +336,7 @@ class ApiCall:
         )
 
     def _settle(self, request: ApiRequest) -> None:
-        """Enter what an answer says was read and billed in place of the estimates, or give back what was reserved."""
+        """Replace the estimates by what an answer says was read and billed, or give back what was reserved."""
         policy, cost = self._policy, 0.0
         if request.reply is not None:
             usage = request.reply.usage

@@ -1,8 +1,8 @@
 """The dialects of rerank servers, one row each: the path of a request, its fields, and where the scores are.
 
 The facts come from the servers' source (TEI 1.9.3, vLLM of November 2026, Infinity 0.0.77, llama.cpp), from
-Mixedbread's SDK 0.54.0, and from the vendors' documentation (Jina, NIM, Cohere). What a comment marks with [?] is
-confirmed by none of them. No live service was asked.
+Mixedbread's SDK 0.54.0, and from the vendors' documentation (Jina, NIM, Cohere). None of these confirms a fact that a
+comment marks with [?]. No live service was called.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Dialect:
     Args:
         path: The path behind the base URL.
         texts: Field of the texts.
-        wrapped: Whether the query and each text stand in an object, ``{"text": ...}``.
+        wrapped: Whether the query and each text are wrapped in an object, ``{"text": ...}``.
         model: Whether the body names the model: it must, it may, or it has no such field.
         fixed_fields: Fields that decide what a score means; always sent.
         options: Other fields that are sent unless the user gives them.
@@ -109,7 +109,7 @@ class Dialect:
         return {"text": text} if self.wrapped else text
 
     def find_rows(self, body: Any) -> object:
-        """Return what stands in an answer where the rows should be."""
+        """Return the value in an answer at the place of the rows, whatever its type."""
         if self.rows is None:
             return body
         return body.get(self.rows) if isinstance(body, Mapping) else None
@@ -128,7 +128,7 @@ class Dialect:
         return Usage(search_units=units, tokens=tokens)
 
     def refusal(self, status: int, body: str) -> Refusal | None:
-        """Return the refusal that this error answer is; ``None`` where its status says all."""
+        """Return the refusal that matches an error answer; ``None`` if its status says enough."""
         lowered = body.casefold()
         return next((r for r in self.refusals if r.status == status and r.words in lowered), None)
 
@@ -148,8 +148,8 @@ DIALECTS: Mapping[Name, Dialect] = MappingProxyType(
             scale="sigmoid",
             most_texts=2_048,
         ),
-        # Jina says of the model v3 that it gives cosines and reads the texts of a request together; that its API sends
-        # them unchanged is [?]. So are the range of v1 and v2, 0..1, and the most texts in a request.
+        # Jina says that its model v3 gives cosines and reads the texts of a request together. [?]: that its API sends
+        # the cosines unchanged, that v1 and v2 score within 0..1, and the most texts in a request.
         "jina": Dialect(
             path="/rerank",
             model="needed",
@@ -183,8 +183,8 @@ DIALECTS: Mapping[Name, Dialect] = MappingProxyType(
             default_url="https://api.mixedbread.com",
             keys=("MXBAI_API_KEY",),
         ),
-        # What happens to long texts depends on the model where the request does not say it. Each of NVIDIA's hosted
-        # models has a URL of its own, behind which the path is /reranking.
+        # If a request does not say what to do with long texts, it depends on the model. Each of NVIDIA's hosted
+        # models has a URL of its own, followed by the path /reranking.
         "nim": Dialect(
             path="/v1/ranking",
             texts="passages",
@@ -198,8 +198,8 @@ DIALECTS: Mapping[Name, Dialect] = MappingProxyType(
             keys=("NVIDIA_API_KEY",),
             refusals=(Refusal(status=400, words="exceeds maximum", kind=RequestRejected, advice=_LET_NIM_CUT),),
         ),
-        # The documentation says 413 for too many texts, the source answers 422. Permits are counted by text, and a
-        # request without enough of them is refused whole (429): another reason for one request after the other.
+        # For too many texts the documentation says 413, and the source answers 422. Each text needs a permit, and a
+        # request that gets too few is refused as a whole (429): another reason to send one request after the other.
         "tei": Dialect(
             path="/rerank",
             texts="texts",

@@ -30,7 +30,7 @@ from rag_rerank.types import Scale
 __all__ = ["Exchange", "Reply", "as_number", "get_field", "read_rows", "seconds_to_wait"]
 
 _MOST_CHARACTERS = 200
-_ECHO = 16  # so many characters in a row that were sent are an echo, not chance
+_ECHO = 16  # a run of this many characters of the request is an echo, not chance
 _KEY_LIKE = re.compile(r"bearer\s+\S+|[a-z0-9_]{24,}", re.IGNORECASE)
 _MESSAGE_FIELDS = ("message", "detail", "error", "msg")
 
@@ -97,7 +97,7 @@ T = TypeVar("T")
 TranslateError = Callable[["Exchange", Exception], BackendError]
 
 _BOUNDED: tuple[Scale, ...] = ("calibrated", "relevance")
-_ROUNDING = 1e-6  # providers round scores; one may stand this far outside 0..1
+_ROUNDING = 1e-6  # providers round scores; one may be this far outside 0..1
 
 _BY_STATUS: Mapping[int, type[BackendError]] = {
     401: AuthenticationError,
@@ -141,7 +141,7 @@ class Exchange:
 
     Args:
         backend: Registry name of the backend.
-        model: The model that is asked.
+        model: The model in the request.
         query: The query that is sent.
         texts: The texts that are sent.
         first: Position of the first of them among all texts of the call.
@@ -248,9 +248,9 @@ class Exchange:
         more = {"retry_after": seconds_to_wait(headers)} if issubclass(kind, TransientError) else {}
         return self._error(kind, text, status=status, **more)
 
-    def wrong_server(self, what: str) -> BackendError:
-        """Return the error for a server that cannot do what it is asked for, by what it says of itself."""
-        return self._error(RequestRejected, self.redacted(what))
+    def wrong_server(self, problem: str) -> BackendError:
+        """Return the error for a server that, by its own description, cannot serve the request."""
+        return self._error(RequestRejected, self.redacted(problem))
 
     def timeout_error(self) -> BackendError:
         """Return the error for no answer in time."""
@@ -260,9 +260,9 @@ class Exchange:
         """Return the error for a connection that could not be made, or broke."""
         return self._error(BackendUnavailable, f"could not be reached or hung up ({self._error_text(error)})")
 
-    def bad_response(self, what: str, *, status: int | None = None) -> BackendError:
+    def bad_response(self, problem: str, *, status: int | None = None) -> BackendError:
         """Return the error for an answer that cannot be trusted."""
-        return self._error(BadResponse, f"gave an answer that cannot be used: {what}", status=status)
+        return self._error(BadResponse, f"gave an answer that cannot be used: {problem}", status=status)
 
     def sdk_error(self, error: Exception) -> BackendError:
         """Return the error for an exception out of the SDK that is not one of its own."""

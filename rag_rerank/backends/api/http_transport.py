@@ -92,7 +92,7 @@ async def asend(client: Any, request: HttpRequest, timeout: float) -> HttpRespon
 
 
 class _Reader:
-    """Collects a body until it is too long or takes too long: httpx limits only the wait for each piece."""
+    """A reader that collects a body until it is too long or too late: httpx limits only the wait for each piece."""
 
     def __init__(self, timeout: float) -> None:
         self.content = bytearray()

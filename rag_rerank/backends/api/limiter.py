@@ -1,4 +1,4 @@
-"""The limits that a user sets for a provider, the limiter that all requests with one key pass, and how they pass it."""
+"""The limits that a user sets for a provider, the limiter that all requests with one key share, and their policy."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Limits:
     are below its numbers. So a background job with a smaller number leaves capacity to the others.
 
     A request starts only if, with it, no more than the limit started in the last 60 seconds (a sliding window: the
-    whole minute's number may start at once, and then nothing for a minute). Requests that must wait stand in one queue,
+    whole minute's number may start at once, and then nothing for a minute). Requests that must wait share one queue,
     first come, first served; a wait of 10 ms or more is noted in the trace. A wait that would outlast the retry budget
     or the time of the call does not start: `RateLimited` is raised at once, with the wait in ``retry_after``. Each
     attempt counts as a request. When a provider answers 429 and says how long to wait, all requests with this key that
@@ -51,7 +51,7 @@ class Limits:
         cost_per_process: US dollars that this process spends with this key at most.
 
     Raises:
-        ConfigError: A value that is not more than 0, or not finite, or no whole number where one is counted.
+        ConfigError: A value is not more than 0, is not finite, or counts something and is not a whole number.
     """
 
     requests_per_minute: int | None = None
@@ -100,7 +100,7 @@ class QueueTicket:
     """A request in the queue of its key, and afterwards among those that started.
 
     Attributes:
-        at: When it started, or may start by what is known now.
+        start_time: When it started, or when it may start by the present estimate.
         started: Whether it may be sent.
         changed: Done once it may start, or may start earlier than `KeyLimiter.wait` said.
     """
@@ -108,7 +108,7 @@ class QueueTicket:
     def __init__(self, limits: Limits, tokens: int) -> None:
         self.limits = limits
         self.tokens = tokens
-        self.at = math.inf
+        self.start_time = math.inf
         self.started = False
         self.changed: Future[None] = Future()
 
@@ -121,8 +121,8 @@ class QueueTicket:
 class KeyLimiter:
     """The requests of one key: the queue, those in flight and those of the last minute; its circuit and its ledger.
 
-    May be used by any threads and event loops; nothing here waits. A request in the queue asks `wait`, and asks again
-    when that time is over or `QueueTicket.changed` is done.
+    May be used by any threads and event loops; nothing here waits. A request in the queue calls `wait`, and calls it
+    again when that time is over or `QueueTicket.changed` is done.
     """
 
     def __init__(self) -> None:
@@ -152,7 +152,7 @@ class KeyLimiter:
                 return 0.0
             if ticket.changed.done():
                 ticket.changed = Future()
-            return ticket.at - time if ticket.at > time else math.inf
+            return ticket.start_time - time if ticket.start_time > time else math.inf
 
     def release(self, ticket: QueueTicket, *, was_sent: bool) -> None:
         """Give the place back, in the queue or in flight; a request that was never sent does not count."""
@@ -185,28 +185,28 @@ class KeyLimiter:
         return self._back_off_until > now()
 
     def _admit(self) -> float:
-        """Start the requests that may start, wake those that may start earlier than they know, and return the time.
+        """Start the requests that may start, wake those that may start earlier than expected, and return the time.
 
         The queue is simulated: each ticket starts once enough of the requests before it are older than a minute.
         """
         time = now()
         self._forget_older(time)
-        at = max(time, self._back_off_until)
+        start_time = max(time, self._back_off_until)
         requests, tokens, in_flight = len(self._minute), self._tokens, self._in_flight
         ageing = chain(self._minute, self._queue)
         starting = []
         for ticket in self._queue:
             while not ticket.limits.admit(requests, tokens, ticket.tokens):
                 oldest = next(ageing)
-                at = max(at, oldest.at + _MINUTE)
+                start_time = max(start_time, oldest.start_time + _MINUTE)
                 requests, tokens = requests - 1, tokens - oldest.tokens
-            if at < ticket.at:
+            if start_time < ticket.start_time:
                 ticket.wake()
-            ticket.at = at
-            if at <= time:
+            ticket.start_time = start_time
+            if start_time <= time:
                 if in_flight < (ticket.limits.concurrency or math.inf):
                     starting.append(ticket)
-                in_flight += 1  # also the place that it waits for: nobody overtakes
+                in_flight += 1  # the next place is reserved even if it must wait: nobody overtakes
             requests, tokens = requests + 1, tokens + ticket.tokens
         for ticket in starting:
             del self._queue[ticket]
@@ -217,12 +217,12 @@ class KeyLimiter:
         self._minute[ticket] = None
         self._tokens += ticket.tokens
         self._in_flight += 1
-        ticket.at, ticket.started = time, True
+        ticket.start_time, ticket.started = time, True
         ticket.wake()
 
     def _forget_older(self, time: float) -> None:
         """Forget the requests that started a minute before this time, or earlier."""
-        while self._minute and (first := next(iter(self._minute))).at + _MINUTE <= time:
+        while self._minute and (first := next(iter(self._minute))).start_time + _MINUTE <= time:
             del self._minute[first]
             self._tokens -= first.tokens
 
@@ -243,7 +243,7 @@ def limiter_of(backend: str, server: str | None, key: str) -> KeyLimiter:
 
 @dataclass(frozen=True, kw_only=True)
 class CallPolicy:
-    """What the requests of a reranker keep to, and the limiter that they share with all others of the same key.
+    """The limits, retries and prices of a reranker's requests, and the limiter that they share with others of one key.
 
     Args:
         label: The reranker's name in messages and traces.
@@ -281,7 +281,7 @@ class CallPolicy:
             return
         when = f"the next request may go in {open_for:.3g} s" if open_for else "one request is on its way as the probe"
         raise CircuitOpen(
-            f"{self.label} was not asked: its circuit is open, after {self.breaker.failures} failures in a row or "
+            f"{self.label} was not called: its circuit is open, after {self.breaker.failures} failures in a row or "
             f"more, and {when}. Wait, or put another reranker behind it in a fallback",
             retry_after=open_for or None,
             backend=self.backend,
@@ -305,9 +305,9 @@ class CallPolicy:
         cost, later_cost = self.price.estimate(tokens), sum(map(self.price.estimate, later))
         if is_over(cost_so_far + cost + later_cost, self.limits.cost_per_call):
             raise self._cost_error("this call", "cost_per_call", cost_so_far, cost + later_cost)
-        before = self.limiter.ledger.reserve(cost, later_cost, self.limits.cost_per_process)
-        if before is not None:
-            raise self._cost_error("this process with this key", "cost_per_process", before, cost + later_cost)
+        past_cost = self.limiter.ledger.reserve(cost, later_cost, self.limits.cost_per_process)
+        if past_cost is not None:
+            raise self._cost_error("this process with this key", "cost_per_process", past_cost, cost + later_cost)
         return cost
 
     def bill(self, usage: Usage, tokens: Sequence[int]) -> Usage:
@@ -330,7 +330,7 @@ class CallPolicy:
         most = self.limits.tokens_per_minute
         if most is not None and tokens > most:
             raise RequestTooLarge(
-                f"{self.label} was not asked: the request has {tokens} tokens by estimate, and "
+                f"{self.label} was not called: the request has {tokens} tokens by estimate, and "
                 f"limits.tokens_per_minute={most} allows no more in a whole minute; raise it, or send fewer texts",
                 backend=self.backend,
                 model=self.model,
@@ -347,18 +347,18 @@ class CallPolicy:
             why = f"our own limit is reached ({self.limits})"
         when = "" if wait == math.inf else f"; it might go in {wait:.3g} s, which is longer than the time it has"
         return RateLimited(
-            f"{self.label} was not asked: {why}{when}. Raise the limit, retry.budget or the timeout, or put another "
+            f"{self.label} was not called: {why}{when}. Raise the limit, retry.budget or the timeout, or put another "
             "reranker behind it in a fallback",
             retry_after=None if wait == math.inf else wait,
             backend=self.backend,
             model=self.model,
         )
 
-    def _cost_error(self, who: str, name: str, before: float, more: float) -> CostExceeded:
+    def _cost_error(self, payer: str, name: str, past_cost: float, estimate: float) -> CostExceeded:
         return CostExceeded(
-            f"{self.label} was not asked: {who} has spent ${before:.6g}, and by estimate ${more:.6g} more would "
-            f"pass limits.{name}={getattr(self.limits, name)}; raise it, send fewer texts, or put a local reranker "
-            "behind it in a fallback",
+            f"{self.label} was not called: {payer} has spent ${past_cost:.6g}, and by estimate ${estimate:.6g} more "
+            f"would pass limits.{name}={getattr(self.limits, name)}; raise it, send fewer texts, or put a local "
+            "reranker behind it in a fallback",
             backend=self.backend,
             model=self.model,
         )

@@ -21,7 +21,7 @@ _UNIT_TEXTS, _UNIT_TOKENS = 100, 500
 
 @dataclass(frozen=True, kw_only=True)
 class Price:
-    """What a provider charges, in US dollars. Give exactly one of the two.
+    """The price of a provider, in US dollars. Give exactly one of the two.
 
     Args:
         per_million_tokens: For 1,000,000 tokens, the query counted once for each text.
@@ -96,7 +96,7 @@ def _table() -> dict[tuple[str, str], Price]:
 
 
 class Ledger:
-    """What a process has spent with one key, and what its requests in flight may cost, in US dollars."""
+    """The money that a process has spent with one key, and that its requests in flight may cost, in US dollars."""
 
     def __init__(self) -> None:
         self._lock = Lock()
@@ -105,7 +105,7 @@ class Ledger:
 
     @property
     def total(self) -> float:
-        """US dollars spent, by the answers that came."""
+        """US dollars spent on the requests that were answered."""
         return self._total
 
     def reserve(self, cost: float, later: float, ceiling: float | None) -> float | None:
@@ -134,5 +134,5 @@ class Ledger:
 
 
 def is_over(dollars: float, ceiling: float | None) -> bool:
-    """Whether a sum is over a ceiling, beyond rounding: sums of decimals are not exact. Never so without a ceiling."""
+    """Whether a sum is over a ceiling, beyond rounding: sums of decimals are not exact. False without a ceiling."""
     return ceiling is not None and dollars > ceiling * (1 + 1e-9)

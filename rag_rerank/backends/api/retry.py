@@ -18,10 +18,10 @@ __all__ = ["RetryPolicy", "retrying"]
 
 @dataclass(frozen=True, kw_only=True)
 class RetryPolicy:
-    """How often, and for how long, a request is sent again after a failure that may pass (`TransientError`).
+    """The rules by which a request is sent again after a failure that may pass (`TransientError`).
 
-    The wait doubles from ``first_wait`` up to ``max_wait``. A provider that says how long to wait (``Retry-After``)
-    is waited for that long, ``max_wait`` or not. No wait goes beyond ``budget``, nor beyond the time of the whole call:
+    The wait doubles from ``first_wait`` up to ``max_wait``. If a provider says how long to wait (``Retry-After``), the
+    wait is that long, even beyond ``max_wait``. No wait goes beyond ``budget``, nor beyond the time of the whole call:
     where the next attempt would come too late, the failure is raised at once.
 
     Args:

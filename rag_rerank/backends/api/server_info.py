@@ -16,7 +16,7 @@ __all__ = ["ServerInfo", "ServerInfoCache"]
 
 @dataclass(frozen=True, slots=True)
 class ServerInfo:
-    """What is known of a server; nothing by default.
+    """The facts that a server has given about itself; by default none.
 
     Args:
         model: Its model, ``"org/name"``, or a folder on the server.
@@ -56,7 +56,7 @@ class ServerInfo:
         )
 
     def notes(self, query: str, texts: Sequence[str], *, most: int, cuts: bool) -> tuple[str, ...]:
-        """Return notes for the trace: what is not known of the server, or how many texts seem too long for it.
+        """Return notes for the trace: that the server is not known, or how many texts seem too long for it.
 
         Args:
             query: The query.
@@ -76,7 +76,7 @@ class ServerInfo:
 
 
 class ServerInfoCache:
-    """What a server has said about itself so far; what may change is asked again at the next call."""
+    """The latest `ServerInfo` of a server; one that may change is read again at the next call."""
 
     def __init__(self) -> None:
         self.info = ServerInfo(final=False)

@@ -56,7 +56,7 @@ class Engine(Protocol):
 
     @property
     def tokenizer(self) -> PairEncoder:
-        """Makes the inputs of the model."""
+        """The encoder of the model's inputs."""
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -72,7 +72,7 @@ class Engine(Protocol):
 
     @property
     def workers(self) -> int:
-        """How many threads at most run `logits` at the same time."""
+        """The greatest number of threads that run `logits` at the same time."""
 
     def logits(self, arrays: Mapping[str, Any], notes: list[str]) -> Sequence[float]:
         """Return one fp32 logit a row, as plain floats; add notes for the trace to ``notes``."""
@@ -80,7 +80,7 @@ class Engine(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class LocalReranker(PointwiseReranker):
-    """A reranker with a model on this machine; a backend gives `files`, `complete` and `_engine`.
+    """A reranker with a model on this machine; a backend implements `files`, `complete` and `_engine`.
 
     Concurrent calls of one instance share its workers fairly (see `rag_rerank.backends.local.fair_queue`): a small call
     overtakes a large one, equal calls are answered in the order in which they came. A cancelled call frees its place.
@@ -132,7 +132,7 @@ class LocalReranker(PointwiseReranker):
 
     @property
     def scale(self) -> Scale:
-        """Sigmoid of a logit."""
+        """Sigmoid: scores are sigmoids of logits."""
         return "sigmoid"
 
     @property
@@ -165,7 +165,7 @@ class LocalReranker(PointwiseReranker):
 
     @load_once
     def _model_identity(self) -> Mapping[str, Any]:
-        """What ``model``, ``revision`` and ``max_length`` stand for: the files, and the window."""
+        """The files and the window that ``model``, ``revision`` and ``max_length`` resolve to."""
         with self._files.reading() as folder:
             window = folder.max_length(self.max_length)
             return {"model": self._files.identity, "revision": None, "max_length": window}
@@ -175,7 +175,7 @@ class LocalReranker(PointwiseReranker):
 
     @property
     def knows_text_limit(self) -> bool:
-        """It has the model's own tokenizer."""
+        """True: the model's own tokenizer counts the tokens."""
         return True
 
     def text_limits(self, query: str) -> tuple[TextLimit, ...]:
@@ -185,7 +185,7 @@ class LocalReranker(PointwiseReranker):
 
     @property
     def stats(self) -> PoolStats | None:
-        """How many calls wait and run on this instance now; ``None`` while no model is loaded."""
+        """The numbers of calls that wait and run on this instance now; ``None`` while no model is loaded."""
         runtime = peek(self, "_runtime")
         stats: PoolStats | None = runtime and runtime[1].stats
         return stats
@@ -240,8 +240,8 @@ class LocalReranker(PointwiseReranker):
     def close(self) -> None:
         """Answer the calls that have been accepted, and release the model; a later call loads it again.
 
-        A backend forgets its `_engine` before it calls this, so that a call that comes meanwhile does not share the
-        engine of the calls that are being answered.
+        A backend forgets its `_engine` before it calls this, so that a new call does not share the engine of the calls
+        that are being answered.
         """
         runtime = forget(self, "_runtime")
         forget(self, "_model_identity")
@@ -251,7 +251,7 @@ class LocalReranker(PointwiseReranker):
 
     @load_once
     def _throughput(self) -> Throughput:
-        """How fast the workers are, without the time that calls wait for each other."""
+        """The throughput of the workers, without the time that calls wait for each other."""
         return Throughput()
 
     @load_once

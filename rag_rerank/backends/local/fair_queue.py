@@ -1,4 +1,4 @@
-"""Which call is served next, where calls of unlike size share one model.
+"""A fair order of service for calls of unlike size that share one model.
 
 The order is that of the Fair Sojourn Protocol (Friedman and Henderson, "Fairness and efficiency in web server
 protocols", SIGMETRICS 2003): the call goes first that would be done first if all shared equally. So equal calls are
@@ -26,7 +26,7 @@ K = TypeVar("K", bound=Hashable)
 
 
 class FairQueue(Generic[K]):
-    """Calls that wait with their batches, and which batch is next.
+    """The calls that wait with their batches, and the choice of the next batch.
 
     Beside the real work it imagines one worker that all calls share equally. ``_now`` is how much each of them would
     have received since the queue was last empty; a call of size ``s`` that joins would be done at ``_now + s``, whoever
@@ -46,14 +46,14 @@ class FairQueue(Generic[K]):
         self._owed: Any = 0  # work owed to the call that came first
 
     def __len__(self) -> int:
-        """How many calls wait."""
+        """Return how many calls wait."""
         return len(self._waiting)
 
     def __contains__(self, call: object) -> bool:
         return call in self._waiting
 
     def join(self, call: K, batches: Sequence[tuple[Any, Any]]) -> None:
-        """Let a call wait with its batches, each given as (size, batch); sizes may be any numbers of one kind."""
+        """Add a call with its batches, each a pair (size, batch); sizes may be any numbers of one kind."""
         end = self._now + sum(size for size, _ in batches)
         insort(self._sharing, end)
         self._waiting[call] = _WaitingCall(end, dict(enumerate(batches)))

@@ -100,7 +100,7 @@ def locate(
 
     Args:
         model: Alias or id of the catalogue, which no folder of that name can replace; a folder; or any id on the hub.
-        backend: Which backend asks; errors name the command that fetches the files for it.
+        backend: The backend that needs the files; errors name the command that fetches them for it.
         revision: Commit, branch or tag; ``None`` for the catalogue's pinned one, else the main branch.
         patterns: Which files to fetch.
         complete: Whether a folder holds all that is needed.
@@ -165,7 +165,7 @@ class ModelFiles:
 
     @contextmanager
     def reading(self) -> Iterator[ModelFolder]:
-        """Let the files be read, and check before and after that they are still those of the beginning.
+        """Yield the folder for reading, and check before and after that its files have not changed since the beginning.
 
         Raises:
             ModelLoadError: A file was changed, added or removed.
@@ -204,7 +204,7 @@ class ModelFiles:
         return [file for file in files if any(fnmatch(self._relative(file), pattern) for pattern in self._patterns)]
 
     def _external(self) -> Iterator[Path]:
-        """Yield the files with the weights of an ONNX graph; their names stand in the graph as plain bytes."""
+        """Yield the files with the weights of an ONNX graph; the graph holds their names as plain bytes."""
         for graph in self._files():
             if graph.suffix == ".onnx" and graph.stat().st_size:
                 with graph.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:

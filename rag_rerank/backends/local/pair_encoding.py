@@ -1,7 +1,7 @@
 """The inputs of local models: encode query and text as one pair, and batch pairs of similar length.
 
-The ids are those that the model's own tokenizer gives for the pair. Two things differ on the way: the query is
-tokenised once and not once a pair, and only the text is ever cut.
+The ids are those that the model's own tokenizer gives for the pair. Only two things are done differently: the query is
+tokenised once instead of once for each pair, and only the text is ever cut.
 """
 
 from __future__ import annotations

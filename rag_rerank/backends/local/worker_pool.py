@@ -47,11 +47,11 @@ RunBatches = Callable[[Sequence[tuple[Any, Any]]], Sequence[Any]]
 
 @dataclass(frozen=True, slots=True)
 class PoolStats:
-    """What a pool is doing at one moment.
+    """The load of a pool at one moment.
 
     Args:
         waiting: Calls with work that no worker has taken yet.
-        running: Calls that workers have taken wholly, and that are not answered yet.
+        running: Calls whose work has all been taken by workers, and that are not answered yet.
         busy_workers: Workers that are not idle.
     """
 
@@ -131,7 +131,7 @@ class WorkerPool:
 
     @property
     def stats(self) -> PoolStats:
-        """What the pool is doing now."""
+        """The load of the pool now."""
         with self._lock:
             unsplit = set(self._unsplit)
             running = sum(call not in unsplit and call not in self._queue for call in self._futures)

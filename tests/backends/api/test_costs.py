@@ -128,7 +128,7 @@ def test_a_call_over_its_ceiling_sends_nothing(ask: Ask, rerank_server: RerankSe
         ask(priced(COHERE, rerank_server, cost_per_call=0.029), texts)
     assert rerank_server.received == []
     assert str(caught.value) == (
-        "cohere:rerank-v3.5 was not asked: this call has spent $0, and by estimate $0.03 more would pass "
+        "cohere:rerank-v3.5 was not called: this call has spent $0, and by estimate $0.03 more would pass "
         "limits.cost_per_call=0.029; raise it, send fewer texts, or put a local reranker behind it in a fallback"
     )
     ranking = ask(priced(COHERE, rerank_server, cost_per_call=0.03), texts)

@@ -112,7 +112,7 @@ def test_a_wait_beyond_the_budget_is_refused_at_once(
     assert (error.retry_after, error.status, waits) == (60, None, [])
     assert (error.backend, error.model) == (provider.kind, reranker.model)
     assert str(error) == (
-        f"{reranker.label} was not asked: our own limit is reached (limits.requests_per_minute=1); it might go in "
+        f"{reranker.label} was not called: our own limit is reached (limits.requests_per_minute=1); it might go in "
         "60 s, which is longer than the time it has. Raise the limit, retry.budget or the timeout, or put another "
         "reranker behind it in a fallback"
     )

@@ -140,14 +140,14 @@ def _check(own_logits: list[float], target: Path, samples: list[EncodedPairs], o
         logits = _logits(open_graph(target, None), samples)
     except (BackendError, ModelLoadError) as error:
         raise UnsupportedGraph(f"the faster one does not run: {error}") from error
-    for own, logit in zip(own_logits, logits, strict=True):
-        if not relative_difference(logit, own) <= TOLERANCE:
-            raise UnsupportedGraph(f"the faster one gave a logit of {logit:.6g} instead of {own:.6g}")
+    for own_logit, logit in zip(own_logits, logits, strict=True):
+        if not relative_difference(logit, own_logit) <= TOLERANCE:
+            raise UnsupportedGraph(f"the faster one gave a logit of {logit:.6g} instead of {own_logit:.6g}")
 
 
-def _quantize_own(own: Any, folder: ModelFolder) -> Any:
+def _quantize_own(own_model: Any, folder: ModelFolder) -> Any:
     try:
-        return quantize(own, flat=False)
+        return quantize(own_model, flat=False)
     except UnsupportedGraph as reason:
         raise ModelLoadError(f"{folder.name} cannot be computed in int8: {reason}; use fp32") from reason
 
@@ -162,7 +162,7 @@ def _load(file: Path, folder: ModelFolder) -> Any:
         for tensor in filter(uses_external_data, model.graph.initializer):
             info = ExternalDataInfo(tensor)
             if Path(info.location).is_absolute() or ".." in Path(info.location).parts:
-                raise ValueError(f"its weights lie outside its folder, in {info.location}")
+                raise ValueError(f"its weights are outside its folder, in {info.location}")
             with (file.parent / info.location).open("rb") as stream:
                 stream.seek(info.offset or 0)
                 tensor.raw_data = stream.read(info.length or -1)

@@ -85,7 +85,7 @@ def load_or_build(folder: ModelFolder, file: Path, identity: str, precision: Pre
 
 
 class _Cleanup:
-    """Deletes a folder when it is garbage-collected itself, at the interpreter's exit at the latest."""
+    """A handle that deletes a folder when it is garbage-collected, at the interpreter's exit at the latest."""
 
     def __init__(self, folder: Path) -> None:
         weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)

@@ -16,7 +16,7 @@ __all__ = ["BertWriter", "RobertaWriter"]
 
 
 class BertWriter(EncoderWriter):
-    """Writes a BERT cross-encoder: a pooler and a linear layer over it."""
+    """A writer for BERT cross-encoders: a pooler and a linear layer over it."""
 
     inner = "pooler.dense", False
     outer = "classifier", True
@@ -59,7 +59,7 @@ class BertWriter(EncoderWriter):
 
 
 class RobertaWriter(BertWriter):
-    """Writes a RoBERTa cross-encoder: two linear layers, and positions that leave padding tokens out."""
+    """A writer for RoBERTa cross-encoders: two linear layers, and positions that leave padding tokens out."""
 
     inner = "classifier.dense", True
     outer = "classifier.out_proj", True

@@ -17,7 +17,7 @@ __all__ = ["EncoderWriter"]
 
 
 class EncoderWriter(Writer):
-    """Writes an encoder; tokens are a matrix of shape (batch * sequence, hidden), rows one after the other.
+    """A writer for encoders; tokens are a matrix of shape (batch * sequence, hidden), rows one after the other.
 
     Args:
         model: The exported ONNX model, weights loaded.

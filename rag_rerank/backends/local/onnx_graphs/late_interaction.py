@@ -21,7 +21,7 @@ _SMALL = 1e-6
 
 
 class LateInteractionWriter(EncoderWriter):
-    """Writes the model that `rag_rerank.backends.local.torch_models.late_interaction` defines."""
+    """A writer for the model that `rag_rerank.backends.local.torch_models.late_interaction` defines."""
 
     def __init__(self, model: Any, config: Mapping[str, Any]) -> None:
         super().__init__(model, config)
@@ -50,8 +50,8 @@ class LateInteractionWriter(EncoderWriter):
     def write_lengths(self) -> None:
         """Write the length of the inputs, the lengths of their queries, and that of the longest query."""
         self.node("Shape", ["input_ids"], "shape")
-        self.node("Gather", ["shape", self.at(1)], "length")
-        self.node("ReduceSum", ["token_type_ids", self.at(1)], "text's length", keepdims=1)
+        self.node("Gather", ["shape", self.index(1)], "length")
+        self.node("ReduceSum", ["token_type_ids", self.index(1)], "text's length", keepdims=1)
         self.node("Sub", ["length", "text's length"], "query's length")
         self.node("ReduceMax", ["query's length"], "longest in two axes", keepdims=1)
         self.node("Reshape", ["longest in two axes", self.integers("flat list", -1)], "longest")
@@ -84,7 +84,7 @@ class LateInteractionWriter(EncoderWriter):
             self.asking = self.node("And", [self.asking, f"is not {id}"], f"{self.asking}, not {id}")
             words = self.node("And", [words, f"is not {id}"], f"{words}, not {id}")
         for name, value in {"query": "query", "text": "text", "asking": self.asking, "words": words}.items():
-            self.node("Unsqueeze", [value, self.at(1)], f"{name} in a row")
+            self.node("Unsqueeze", [value, self.index(1)], f"{name} in a row")
             self.node("Cast", [f"{name} in a row"], f"{name} counted", to=1)
         self.total("words counted", "words", axis=2)
 
@@ -113,17 +113,17 @@ class LateInteractionWriter(EncoderWriter):
         self.node("Concat", [nothing, "missing", behind], "pads", axis=0)
         self.node("Pad", ["of the longest", "pads"], "of each")
         self.node("Gather", [self.token_weights(), "input_ids"], "token weights")
-        self.node("Unsqueeze", ["token weights", self.at(1)], "token weights in a row")
+        self.node("Unsqueeze", ["token weights", self.index(1)], "token weights in a row")
         self.node("Mul", ["token weights in a row", "asking counted"], "telling")
         self.node("Concat", ["asking counted", "telling"], "plain and telling", axis=1)
         self.product("plain and telling", "of each", "sums")
-        self.node("Gather", ["sums", self.at(len(columns) - 1)], "weights", axis=2)
+        self.node("Gather", ["sums", self.index(len(columns) - 1)], "weights", axis=2)
         self.node("Div", ["sums", self.apply("Max", "weights", _SMALL)], "means")
         self.node("Reshape", ["means", self.integers("means in a row", 0, -1)], "all means")
         plain = {"matched": 0, "hard": 4}
         telling = {"weighted": 1, "same": 2, "letters": 3, "unknown": 5}
         for name, place in {**plain, **{name: len(columns) + place for name, place in telling.items()}}.items():
-            self.node("Gather", ["all means", self.at(place)], name, axis=1)
+            self.node("Gather", ["all means", self.index(place)], name, axis=1)
         self.node("Mul", ["unknown", "unknown"], "unknown squared")
         self.node("Mul", ["letters", "unknown squared"], "lexical")
         # Log takes several numbers at once and the rest one by one, with other last digits; ReduceLogSum does not
@@ -139,13 +139,13 @@ class LateInteractionWriter(EncoderWriter):
         self.total("there counted", "there", axis=2)
         self.total("best there", "best there", axis=2)
         self.node("Div", ["total best there", self.apply("Max", "total there", 1)], "few")
-        self.node("Gather", ["best", self.at(0)], "first best", axis=2)
+        self.node("Gather", ["best", self.index(0)], "first best", axis=2)
         return ["few", self.node("Max", ["first best", self.number(-1)], "largest")]
 
     def same(self, similar: str) -> list[str]:
         """Return the similarity of each query token to the same token in the text, and its saturated frequency."""
-        self.node("Unsqueeze", [self.of_longest("input_ids"), self.at(2)], "asking ids")
-        self.node("Unsqueeze", ["input_ids", self.at(1)], "asked ids")
+        self.node("Unsqueeze", [self.of_longest("input_ids"), self.index(2)], "asking ids")
+        self.node("Unsqueeze", ["input_ids", self.index(1)], "asked ids")
         self.node("Equal", ["asking ids", "asked ids"], "same anywhere")
         self.node("And", ["same anywhere", "words in a row"], "same piece")
         self.node("Where", ["same piece", similar, self.number(0)], "similar to same")
@@ -162,19 +162,19 @@ class LateInteractionWriter(EncoderWriter):
         """Return which tokens of the query belong to a word in several pieces."""
         continues = self.constant("pieces that continue", self.weights.array("continues", head=True))
         self.node("Gather", [continues, "input_ids"], "continues")
-        self.node("Add", ["longest", self.at(1)], "one longer")
-        self.node("Slice", ["continues", self.at(1), "one longer", self.at(1)], "next continues")
+        self.node("Add", ["longest", self.index(1)], "one longer")
+        self.node("Slice", ["continues", self.index(1), "one longer", self.index(1)], "next continues")
         self.node("Max", [self.of_longest("continues"), "next continues"], "in several")
-        return self.node("Unsqueeze", ["in several", self.at(2)], "split")
+        return self.node("Unsqueeze", ["in several", self.index(2)], "split")
 
     def covered(self, similar: str) -> str:
         """Return the mean over the text's tokens of their largest similarity to the query's."""
-        self.node("Unsqueeze", [self.of_longest(self.asking), self.at(2)], "asking in a column")
+        self.node("Unsqueeze", [self.of_longest(self.asking), self.index(2)], "asking in a column")
         self.node("Where", ["asking in a column", similar, self.number(NEVER)], "of asking")
         self.node("ReduceMax", ["of asking"], "largest back", axes=[1], keepdims=1)
         self.product(self.apply("Max", "largest back", -1), "words counted", "sum back", transB=1)
         self.node("Div", ["sum back", self.apply("Max", "total words", _SMALL)], "mean back")
-        return self.node("Squeeze", ["mean back", self.at(2)], "covered")
+        return self.node("Squeeze", ["mean back", self.index(2)], "covered")
 
     def cosine(self, vectors: str) -> str:
         """Return the cosine of the two sums of vectors, from their products with each other."""
@@ -183,7 +183,7 @@ class LateInteractionWriter(EncoderWriter):
         self.product("pooled", "pooled", "squares", transA=1)
         self.node("Reshape", ["squares", "means in a row"], "squares in a row")
         for name, place in {"query squared": 0, "both": 1, "text squared": 3}.items():
-            self.node("Gather", ["squares in a row", self.at(place)], name, axis=1)
+            self.node("Gather", ["squares in a row", self.index(place)], name, axis=1)
         self.node("Mul", ["query squared", "text squared"], "lengths squared")
         self.node("Sqrt", ["lengths squared"], "lengths")
         return self.node("Div", ["both", "lengths"], "cosine")
@@ -192,17 +192,17 @@ class LateInteractionWriter(EncoderWriter):
         """Return the weights of the word pieces, as a list."""
         return self.constant("weights of pieces", self.weights.array("token_weights.weight", head=True)[:, 0])
 
-    def at(self, place: int) -> str:
+    def index(self, place: int) -> str:
         """Return a list with one index or axis."""
         return self.integers(f"at {place}", place)
 
     def of_longest(self, x: str) -> str:
         """Return ``x`` cut to the length of the longest query."""
-        return self.node("Slice", [x, self.at(0), "longest", self.at(1)], f"{x} of the longest")
+        return self.node("Slice", [x, self.index(0), "longest", self.index(1)], f"{x} of the longest")
 
     def total(self, x: str, name: str, axis: int) -> str:
         """Write ``total NAME``, the sum of whole numbers, or of a few others, along an axis."""
-        return self.node("ReduceSum", [x, self.at(axis)], f"total {name}", keepdims=1)
+        return self.node("ReduceSum", [x, self.index(axis)], f"total {name}", keepdims=1)
 
     def product(self, a: str, b: str, name: str, **transposed: Any) -> str:
         """Return the matrix product, for each row of the batch."""

@@ -23,10 +23,10 @@ _OLDEST = 13
 
 _WEIGHT_STEPS = 63
 _MIDDLE = 128
-"""Where zero lies among the 256 steps of an activation that may have either sign."""
+"""The position of zero among the 256 steps of an activation that may have either sign."""
 
 _GELU_ZERO = 32
-"""Where zero lies behind a GELU, whose lowest value is -0.17: the other steps are for the positive side."""
+"""The position of zero after a GELU, whose lowest value is -0.17: the other steps are for the positive side."""
 
 _GELU_LOWEST = 0.17
 
@@ -128,7 +128,7 @@ class _Quantizer:
         self._node("Reshape", [f"{name}.flat", f"{name}.shape"], name)
 
     def _round(self, x: str, width: int) -> tuple[str, str, str]:
-        """Return the bytes of an activation (tokens, width), the factor of each token, and where zero lies."""
+        """Return the bytes of an activation (tokens, width), the factor of each token, and the position of zero."""
         import numpy as np
 
         if x in self.steps:

@@ -16,7 +16,7 @@ __all__ = ["Constants", "Dense", "Norm", "UnsupportedGraph", "Weights"]
 
 
 class UnsupportedGraph(Exception):
-    """The file cannot be rewritten or quantised; the reason is the message. The model's own graph is run instead."""
+    """A graph that cannot be rewritten or quantised; the message is the reason. The model's own graph runs instead."""
 
 
 @dataclass(frozen=True)

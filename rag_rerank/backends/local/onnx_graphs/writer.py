@@ -14,7 +14,7 @@ _IR_VERSION = 8  # of opset 17; ONNX Runtime from 1.13 on reads it
 
 
 class Writer:
-    """Collects nodes and constants in the order in which they are written; a node has the name of its output."""
+    """A list of nodes and constants in the order in which they are written; a node has the name of its output."""
 
     def __init__(self) -> None:
         self.nodes: list[Any] = []

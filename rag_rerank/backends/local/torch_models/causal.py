@@ -84,7 +84,7 @@ class PromptTokenizer:
 
 @dataclass(frozen=True)
 class _WithPrefix(Tokens):
-    """Counts the tokens of a text that is tokenised together with the words before it."""
+    """A tokenizer that counts the tokens of a text together with the words before it."""
 
     tokens: HuggingFaceTokens
     lead: str
@@ -155,5 +155,5 @@ class CausalModel:
 
 
 def _tokens_within(offsets: Sequence[tuple[int, int]], end: int) -> int:
-    """Return how many tokens lie wholly within the first ``end`` characters."""
+    """Return how many tokens are wholly within the first ``end`` characters."""
     return next((i for i, (_, stop) in enumerate(offsets) if stop > end), len(offsets))

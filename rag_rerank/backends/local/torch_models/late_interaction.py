@@ -5,8 +5,8 @@ those of a sentence encoder that was trained on far more text, and the head that
 outputs are those of any cross-encoder, so it is loaded, exported, fine-tuned and run like one.
 
 The input is ``[CLS] query [SEP] [CLS] text [SEP]``, with token types 0 and 1. Tokens attend to tokens of their own type
-only, and positions restart with the text: each is read as the encoder alone would read it. `SIGNALS` says what is
-compared then.
+only, and positions restart with the text: each is read as the encoder alone would read it. `SIGNALS` lists what is
+then compared.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ SOFT = 8.0
 """Sharpness of the soft minimum: two tokens that differ by 0.3 count 11 to 1."""
 
 K1, B, LENGTH = 1.2, 0.5, 80.0
-"""BM25's constants; the length, in word pieces, stands for the average length, because a model has no corpus."""
+"""BM25's constants; a fixed length, in word pieces, replaces the average length, because a model has no corpus."""
 
 NEVER = -1e4
 """Similarity to tokens that are not compared."""
@@ -118,7 +118,7 @@ def architecture() -> tuple[Any, Any]:
 
         def _signals(self, ids: Any, tokens: Any, query: Any, text: Any) -> Any:
             """Return the signals, of shape (batch, len(SIGNALS))."""
-            longest = query.sum(1).max()  # the query stands first, so only these rows compare
+            longest = query.sum(1).max()  # the query comes first, so only these rows compare
             special = torch.zeros_like(query)
             for special_id in self.config.special_ids:
                 special = special | (ids == special_id)
@@ -135,22 +135,22 @@ def architecture() -> tuple[Any, Any]:
             saturated = count * (K1 + 1) / (count + K1 * (1 - B + B * length / LENGTH))
             piece = self.continues[ids[:, : longest + 1]].float()
             split = torch.maximum(piece[:, :-1], piece[:, 1:])
-            one = asking.float()
-            telling = self.token_weights(ids[:, :longest])[..., 0].float() * one
+            plain_weights = asking.float()
+            weights = self.token_weights(ids[:, :longest])[..., 0].float() * plain_weights
 
             def mean(values: Any, weights: Any) -> Any:
                 return (values * weights).sum(-1) / weights.sum(-1).clamp(min=1e-6)
 
             pooled = [normalize((tokens * part[..., None]).sum(1), dim=-1) for part in (query, text)]
-            hard = mean(torch.exp(-SOFT * largest), one).clamp(min=math.exp(-SOFT))
+            hard = mean(torch.exp(-SOFT * largest), plain_weights).clamp(min=math.exp(-SOFT))
             back = similarity.masked_fill(~asking[..., None], NEVER).amax(1).clamp(min=-1)
             return torch.stack(
                 [
                     (pooled[0] * pooled[1]).sum(-1),
-                    mean(few, one),
-                    mean(largest, telling),
-                    mean(same_piece_similarity, telling),
-                    mean(saturated, telling) * mean(split, telling) ** 2,
+                    mean(few, plain_weights),
+                    mean(largest, weights),
+                    mean(same_piece_similarity, weights),
+                    mean(saturated, weights) * mean(split, weights) ** 2,
                     -torch.log(hard) / SOFT,
                     mean(back, words.float()),
                 ],

@@ -183,7 +183,7 @@ def choose_attention(device: torch.device, dtype: torch.dtype, size: int) -> tup
 def kernel_works(device: torch.device, dtype: torch.dtype, size: int) -> bool:
     """Try the kernel for rows of unequal length on a small input: does it run, and agree with the padded attention?
 
-    So no list of cards, versions of torch and sizes of heads is needed.
+    The trial replaces a list of cards, versions of torch and sizes of heads.
     """
     import torch
 
@@ -193,6 +193,6 @@ def kernel_works(device: torch.device, dtype: torch.dtype, size: int) -> bool:
     layout, first = PackedBatch.of(lengths, 40, device), PackedBatch.of(lengths.clamp(max=1), 1, device)
     inputs = (q, k, v, layout, layout), (q[layout.ends[:-1]], k, v, first, layout)
     try:
-        return all(bool((unpadded_attention(*one) - padded_attention(*one)).abs().max() < 0.05) for one in inputs)
+        return all(bool((unpadded_attention(*args) - padded_attention(*args)).abs().max() < 0.05) for args in inputs)
     except (ImportError, RuntimeError):
         return False

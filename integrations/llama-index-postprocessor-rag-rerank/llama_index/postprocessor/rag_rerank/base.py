@@ -40,10 +40,10 @@ _HOST = {"rag_rerank.host": "llama_index"}
 
 
 class RagRerank(BaseNodePostprocessor):
-    """Orders nodes by their relevance to the query.
+    """A node postprocessor that orders nodes by their relevance to the query.
 
     It returns new ``NodeWithScore`` objects around the same nodes. Their score is on the scale of the ranking. A node
-    without a score (no text of its own, or stopped in an early stage of a cascade) stands behind all others, with the
+    without a score (no text of its own, or stopped in an early stage of a cascade) comes after all others, with the
     score ``None``, because its first-stage score would be on another scale.
 
     Args:
@@ -123,7 +123,7 @@ class RagRerank(BaseNodePostprocessor):
         query = _required(query_bundle)
         if not nodes:
             return []
-        with self._reported(nodes, query) as finish:
+        with self._call_events(nodes, query) as finish:
             with tagged(**_HOST):
                 ranking = self.reranker.rerank(query.query_str, self._candidates(nodes), top_k=self.top_n)
             return finish(ranking, None if self.context is None else _pack(self.context, nodes, ranking))
@@ -135,7 +135,7 @@ class RagRerank(BaseNodePostprocessor):
         query = _required(query_bundle)
         if not nodes:
             return []
-        with self._reported(nodes, query) as finish:
+        with self._call_events(nodes, query) as finish:
             with tagged(**_HOST):
                 ranking = await self.reranker.arerank(query.query_str, self._candidates(nodes), top_k=self.top_n)
             if self.context is None:
@@ -150,7 +150,7 @@ class RagRerank(BaseNodePostprocessor):
         ]
 
     @contextmanager
-    def _reported(
+    def _call_events(
         self, nodes: list[NodeWithScore], query: QueryBundle
     ) -> Iterator[Callable[[Ranking, Context | None], list[NodeWithScore]]]:
         """Report the call to the host's events and callbacks.
