@@ -1,11 +1,11 @@
-"""The record of a training run (``training.json``), and its state while it runs."""
+"""The record of a training run: ``training.json``."""
 
 from __future__ import annotations
 
 import os
 import platform
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,79 +13,12 @@ from rag_rerank._version import __version__
 from rag_rerank.evaluation import Problem
 from rag_rerank.evaluation.measures import TOP_3
 from rag_rerank.training.data.examples import Source
+from rag_rerank.training.early_stopping import Point
 from rag_rerank.training.model_card.card import Figure
 from rag_rerank.training.settings import TrainingSettings
 from rag_rerank.training.validation import MEASURE, Quality
 
-__all__ = ["Point", "TrainingRun", "TrainingState", "describe_hardware", "library_versions"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Point:
-    """A point of the curve: loss and quality after some steps.
-
-    Args:
-        step: Steps so far.
-        loss: Mean loss of the steps since the point before; ``None`` before the first step.
-        ndcg: nDCG@10 on the validation, if there is one.
-        lift: Lift at top-3 on the validation, if there is one.
-    """
-
-    step: int
-    loss: float | None
-    ndcg: float | None = None
-    lift: float | None = None
-
-
-@dataclass
-class TrainingState:
-    """The state of a run: the curve so far, the best step, and the number of validations since then.
-
-    Checkpoints hold it as JSON.
-
-    Args:
-        curve: Points in order of steps.
-        best_step: The step with the best nDCG@10; without a validation 0, and at the end the last step.
-        best: Its nDCG@10.
-        stale: Validations since that step.
-        finished: Whether the last step is done, or patience ended the run.
-        losses: Losses of the steps since the last point.
-        sessions: When it was started or resumed (UTC), and from which step.
-        seconds: Time of the training, in all sessions.
-    """
-
-    curve: list[Point] = field(default_factory=list)
-    best_step: int = 0
-    best: float | None = None
-    stale: int = 0
-    finished: bool = False
-    losses: list[float] = field(default_factory=list)
-    sessions: list[dict[str, Any]] = field(default_factory=list)
-    seconds: float = 0.0
-
-    def add(self, step: int, quality: Quality | None) -> bool:
-        """Add a point; return whether it is the best so far."""
-        loss = sum(self.losses) / len(self.losses) if self.losses else None
-        self.losses.clear()
-        ndcg, lift = (None, None) if quality is None else (quality.ndcg, quality.lift)
-        self.curve.append(Point(step=step, loss=loss, ndcg=ndcg, lift=lift))
-        if ndcg is None:
-            return False
-        if self.best is not None and ndcg <= self.best:
-            self.stale += 1
-            return False
-        self.best_step, self.best, self.stale = step, ndcg, 0
-        return True
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values; `from_dict` reads them back, floats bit by bit."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> TrainingState:
-        """Return the state whose `to_dict` this was; further keys are ignored."""
-        fields = {name: data[name] for name in cls.__dataclass_fields__}
-        return cls(**{**fields, "curve": [Point(**point) for point in data["curve"]]})
+__all__ = ["TrainingRun", "describe_hardware", "library_versions"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,9 +19,10 @@ from rag_rerank.training.base_model import check_extra, load_base, silent
 from rag_rerank.training.checkpoints import Checkpoints
 from rag_rerank.training.data.examples import Examples
 from rag_rerank.training.dataset import TrainingRows, fingerprint
+from rag_rerank.training.early_stopping import TrainingState
 from rag_rerank.training.model_card.card import Card
 from rag_rerank.training.model_folder import complete
-from rag_rerank.training.run_record import TrainingRun, TrainingState, describe_hardware, library_versions
+from rag_rerank.training.run_record import TrainingRun, describe_hardware, library_versions
 from rag_rerank.training.settings import TrainingSettings
 from rag_rerank.training.trainer import Progress
 from rag_rerank.training.validation import Validation

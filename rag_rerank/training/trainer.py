@@ -12,7 +12,7 @@ from rag_rerank.training import losses
 from rag_rerank.training.base_model import BaseModel
 from rag_rerank.training.checkpoints import Checkpoint, Checkpoints
 from rag_rerank.training.dataset import TrainingRows
-from rag_rerank.training.run_record import TrainingState
+from rag_rerank.training.early_stopping import TrainingState
 from rag_rerank.training.settings import TrainingSettings
 from rag_rerank.training.validation import MEASURE, Validation
 
