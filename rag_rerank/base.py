@@ -304,7 +304,7 @@ class PointwiseReranker(Reranker):
                 return call.ranking(None)
             work = partial(self.score, call.query, call.texts)
             scores = work() if self.enforces_deadline else run_with_deadline(self.label, work)
-            return call.ranking(call.checked(scores))
+            return call.ranking(call.check(scores))
 
     @final
     async def _arank(self, query: str, candidates: tuple[Candidate, ...]) -> Ranking:
@@ -313,7 +313,7 @@ class PointwiseReranker(Reranker):
             if not call.texts:
                 return await offloaded_if_many(candidates, call.ranking, None)
             work = self.ascore(call.query, call.texts)
-            scores = call.checked(await (work if self.enforces_deadline else arun_with_deadline(self.label, work)))
+            scores = call.check(await (work if self.enforces_deadline else arun_with_deadline(self.label, work)))
             return await offloaded_if_many(candidates, call.ranking, scores)
 
 

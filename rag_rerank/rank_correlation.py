@@ -24,7 +24,7 @@ def kendall_tau_b(x: Sequence[float], y: Sequence[float]) -> float:
     Where one side is all ties the formula divides by zero; then 1 if both are, else 0.
     """
     pairs = sorted(zip(x, y, strict=True))
-    tied_x, tied_y, tied_both = (_tied(row) for row in (x, y, pairs))
+    tied_x, tied_y, tied_both = (_count_ties(row) for row in (x, y, pairs))
     all_pairs = math.comb(len(pairs), 2)
     if all_pairs in (tied_x, tied_y):
         return float(tied_x == tied_y)
@@ -65,6 +65,6 @@ def top_overlap(first: Sequence[Hashable], second: Sequence[Hashable], k: int = 
     return len(set(first[:k]) & set(second[:k])) / k
 
 
-def _tied(row: Iterable[Hashable]) -> int:
+def _count_ties(row: Iterable[Hashable]) -> int:
     """Return how many pairs of values in a row are equal."""
     return sum(math.comb(count, 2) for count in Counter(row).values())

@@ -114,12 +114,12 @@ class CohereReranker(ApiReranker):
 
     def _send(self, exchange: Exchange, timeout: float) -> Reply:
         client = self._client if self.client is None else self.client
-        return _read_reply(exchange.translated(client.rerank, _translate_error, **self._arguments(exchange, timeout)))
+        return _read_reply(exchange.call_sdk(client.rerank, _translate_error, **self._arguments(exchange, timeout)))
 
     async def _asend(self, exchange: Exchange, timeout: float) -> Reply:
         client = await self._async_client.get() if self.async_client is None else self.async_client
         arguments = self._arguments(exchange, timeout)
-        return _read_reply(await exchange.atranslated(client.rerank, _translate_error, **arguments))
+        return _read_reply(await exchange.acall_sdk(client.rerank, _translate_error, **arguments))
 
     def _arguments(self, exchange: Exchange, timeout: float) -> dict[str, Any]:
         """Return the arguments of the SDK; ``None`` must be absent, or it would be sent as null."""

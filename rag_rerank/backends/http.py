@@ -241,12 +241,12 @@ class HttpReranker(ApiReranker):
 
     def _exchange_json(self, exchange: Exchange, request: HttpRequest, timeout: float) -> HttpResponse:
         client, timeout = self._client if self.client is None else self.client, min(timeout, self.timeout)
-        return exchange.translated(send, translate_error, client=client, request=request, timeout=timeout)
+        return exchange.call_sdk(send, translate_error, client=client, request=request, timeout=timeout)
 
     async def _aexchange_json(self, exchange: Exchange, request: HttpRequest, timeout: float) -> HttpResponse:
         client = await self._async_client.get() if self.async_client is None else self.async_client
         timeout = min(timeout, self.timeout)
-        return await exchange.atranslated(asend, translate_error, client=client, request=request, timeout=timeout)
+        return await exchange.acall_sdk(asend, translate_error, client=client, request=request, timeout=timeout)
 
     def _rerank_request(self, exchange: Exchange) -> HttpRequest:
         row = self._row

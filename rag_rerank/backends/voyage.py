@@ -92,22 +92,22 @@ class VoyageReranker(ApiReranker):
 
     def _send(self, exchange: Exchange, timeout: float) -> Reply:
         if self.client is not None:
-            answer = exchange.translated(self.client.rerank, _translate_error, **self._arguments(exchange))
+            answer = exchange.call_sdk(self.client.rerank, _translate_error, **self._arguments(exchange))
             return _read_client_reply(answer)
         options = self._options(exchange, timeout)
-        answer = exchange.translated(_sdk().Reranking.create, _translate_error, **self._arguments(exchange), **options)
+        answer = exchange.call_sdk(_sdk().Reranking.create, _translate_error, **self._arguments(exchange), **options)
         return _read_reply(exchange, answer)
 
     async def _asend(self, exchange: Exchange, timeout: float) -> Reply:
         if self.async_client is not None:
             send = self.async_client.rerank
-            answer = await exchange.atranslated(send, _translate_error, **self._arguments(exchange))
+            answer = await exchange.acall_sdk(send, _translate_error, **self._arguments(exchange))
             return _read_client_reply(answer)
         session = await self._session.get()
         sdk, options = _sdk(), self._options(exchange, timeout)
         token = sdk.aiosession.set(sdk.aiosession.get() or session)
         try:
-            answer = await exchange.atranslated(
+            answer = await exchange.acall_sdk(
                 sdk.Reranking.acreate, _translate_error, **self._arguments(exchange), **options
             )
         finally:

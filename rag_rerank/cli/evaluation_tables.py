@@ -41,7 +41,7 @@ def regression_page(drift: Drift) -> str:
 
 def _data(evaluation: Evaluation) -> Iterator[str]:
     data, settings = evaluation.data, evaluation.settings
-    yield from _wrapped(
+    yield from _wrap(
         f"{data.name}: {data.queries:,} queries, {data.candidates:.1f} candidates each on average, "
         f"{data.judged:.0%} of them judged; relevant from grade {data.relevant} on"
     )
@@ -117,7 +117,7 @@ def _failures(evaluation: Evaluation) -> Iterator[str]:
         yield f"every system has something relevant in the top {evaluation.settings.top_k} of every query"
         return
     yield table(rows, align="<" + ">" * (1 + len(FAILURES)))
-    yield from _wrapped(
+    yield from _wrap(
         "candidates: not retrieved, so no reranker can help; truncation: not read to its end; tie: the same score "
         "as one above; scoring: scored too low"
     )
@@ -151,9 +151,9 @@ def _problems(evaluation: Evaluation) -> Iterator[str]:
 
 def _verdict(evaluation: Evaluation) -> Iterator[str]:
     yield from (f"NOT EVALUATED: {one_line(name)}: {one_line(why)}" for name, why in evaluation.stopped.items())
-    yield from _wrapped(evaluation.verdict.words)
+    yield from _wrap(evaluation.verdict.words)
     for reason in evaluation.verdict.reasons:
-        yield from _wrapped(reason, "- ")
+        yield from _wrap(reason, "- ")
 
 
 def _table_that_fits(rows: Sequence[Sequence[str]], align: str, first: int) -> Iterator[str]:
@@ -172,7 +172,7 @@ def _width() -> int:
     return min(_LINE_WIDTH, shutil.get_terminal_size((_LINE_WIDTH, 24)).columns)
 
 
-def _wrapped(text: str, bullet: str = "") -> list[str]:
+def _wrap(text: str, bullet: str = "") -> list[str]:
     return wrap(one_line(text), _width(), initial_indent=bullet, subsequent_indent=" " * len(bullet))
 
 

@@ -55,7 +55,7 @@ def probe(specs: tuple[str, ...], kinds: tuple[str, ...], failures: int, as_json
     if as_json:
         click.echo(json.dumps({"schema": SCHEMA, "reports": [report.to_dict() for report in reports]}))
     else:
-        click.echo("\n".join([*_page(reports), *(part for report in reports for part in _failed(report, failures))]))
+        click.echo("\n".join([*_page(reports), *(part for report in reports for part in _failures(report, failures))]))
 
 
 def _report(spec: str, kinds: Sequence[str]) -> ProbeReport:
@@ -94,7 +94,7 @@ def _cells(result: KindResult) -> tuple[str, str]:
     return f"{result.passed}/{result.total} {result.rate:.0%}", f"{low:.0%}-{high:.0%}"
 
 
-def _failed(report: ProbeReport, count: int) -> Iterator[str]:
+def _failures(report: ProbeReport, count: int) -> Iterator[str]:
     for _, rows in groupby(report.missed, key=lambda row: row.contrast.kind):
         for row in islice(rows, count):
             yield from _block(report, row)

@@ -194,7 +194,7 @@ class _Lookup:
         Raises:
             BadResponse: The answer must not be stored.
         """
-        answer = self._checked(answer)
+        answer = self._check(answer)
         new = {
             key: StoredScore(value, answer.coverage[i] if answer.coverage else None)
             for i, (key, value) in enumerate(zip(self._missing, answer.values, strict=True))
@@ -218,7 +218,7 @@ class _Lookup:
             cached=sorted((*cached, *(positions[i] for i in answer.cached))),
         )
 
-    def _checked(self, answer: Scores) -> Scores:
+    def _check(self, answer: Scores) -> Scores:
         answer = check_scores(self._reranker, answer, len(self.missing))
         if answer.scale != self._reranker.scale:
             raise self._bad_response(f"declares the scale {self._reranker.scale!r} and answered on {answer.scale!r}")

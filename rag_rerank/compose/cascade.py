@@ -91,7 +91,7 @@ class Cascade(Composite):
         for number, stage in enumerate(self.stages, start=1):
             inside = entering[: stage.depth]
             outside = entering[len(inside) :]
-            stopped[:0] = [_unscored(c, f"stopped before stage {number} (depth {stage.depth})") for c in outside]
+            stopped[:0] = [_without_score(c, f"stopped before stage {number} (depth {stage.depth})") for c in outside]
             notes.append(f"stage {number}: {len(inside)} of {len(entering)} entered")
             ranking: Ranking = yield Call(stage.reranker, query, inside)
             if number == len(self.stages):
@@ -107,5 +107,5 @@ class Cascade(Composite):
         )
 
 
-def _unscored(candidate: Candidate, reason: str) -> Hit:
+def _without_score(candidate: Candidate, reason: str) -> Hit:
     return Hit(rank=0, score=None, raw_score=None, candidate=candidate, unscored=reason)

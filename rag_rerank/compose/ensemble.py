@@ -219,13 +219,13 @@ def _z_score(hits: Sequence[Hit]) -> list[float]:
     return [0.0] * len(raw) if deviation == 0 else [(value - mean) / deviation for value in raw]
 
 
-def _presented(hits: Sequence[Hit]) -> list[float]:
+def _presented_scores(hits: Sequence[Hit]) -> list[float]:
     return [hit.score or 0.0 for hit in hits]
 
 
 NORMALISATIONS: Mapping[str, Callable[[Sequence[Hit]], list[float]]] = {
     "min-max": _min_max,
     "z-score": _z_score,
-    "none": _presented,
+    "none": _presented_scores,
 }
 """Name -> function from a member's hits, which all have a score, to their normalised scores."""

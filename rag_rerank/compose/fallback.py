@@ -73,7 +73,7 @@ class Fallback(Composite):
             return PlanResult(
                 ranking.hits,
                 ranking.scale,
-                degraded=self._degraded(member, ranking.scale, errors),
+                degraded=self._degraded_reasons(member, ranking.scale, errors),
                 substituted=ranking.substituted or bool(errors),
             )
         failures = "; ".join(f"{m.label}: {type(e).__name__}" for m, e in zip(self.members, errors, strict=True))
@@ -83,7 +83,7 @@ class Fallback(Composite):
             return PlanResult(hits, self.scale, degraded=(reason,), substituted=True)
         raise AllFailed(f"all {len(errors)} members failed ({failures})", errors=errors) from errors[-1]
 
-    def _degraded(self, member: Reranker, scale: Scale, errors: list[TransientError]) -> tuple[str, ...]:
+    def _degraded_reasons(self, member: Reranker, scale: Scale, errors: list[TransientError]) -> tuple[str, ...]:
         """Return why an answer of this member, on this scale, is degraded."""
         if not errors:
             return ()

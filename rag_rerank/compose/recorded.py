@@ -73,7 +73,7 @@ class Recorded(Wrapper):
     def warm_up(self) -> None:
         """Load the reranker and check the file."""
         super().warm_up()
-        _ = self._opened
+        _ = self._file_is_open
 
     def close(self) -> None:
         """Write what waits, and close the reranker."""
@@ -92,8 +92,8 @@ class Recorded(Wrapper):
             await asyncio.to_thread(self.flush)
 
     def _plan(self, query: str, candidates: tuple[Candidate, ...]) -> Plan:
-        if not peek(self, "_opened"):
-            yield InThread(lambda: self._opened)
+        if not peek(self, "_file_is_open"):
+            yield InThread(lambda: self._file_is_open)
         ranking: Ranking = yield Call(self.reranker, query, candidates)
         return PlanResult(ranking.hits, ranking.scale, substituted=ranking.substituted)
 
@@ -109,7 +109,7 @@ class Recorded(Wrapper):
         )
 
     @load_once
-    def _opened(self) -> bool:
+    def _file_is_open(self) -> bool:
         """True once the file was checked, which may wait for a disk or for other processes.
 
         Raises:

@@ -64,7 +64,10 @@ class Analysis:
     @cached_property
     def answers(self) -> dict[str, Sequence[QueryAnswer]]:
         """The answers of all systems, the first stage first."""
-        return {FIRST_STAGE: [QueryAnswer.unchanged(query) for query in self.judged.queries], **self.reranker_answers}
+        return {
+            FIRST_STAGE: [QueryAnswer.of_first_stage(query) for query in self.judged.queries],
+            **self.reranker_answers,
+        }
 
     @cached_property
     def values(self) -> dict[str, Values]:

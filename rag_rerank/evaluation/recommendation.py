@@ -79,7 +79,7 @@ def verdict(
             words=_do_not_rerank(gains, data),
             reasons=(
                 *_no_gains(gains, outcomes),
-                *_truncated([by_name[gain.system] for gain in gains]),
+                *_truncation_reasons([by_name[gain.system] for gain in gains]),
                 *_few_queries(data),
                 *_retrieval(data, by_name, measure),
             ),
@@ -118,7 +118,7 @@ def verdict(
             *_gain(choice, comparisons),
             *_rival(losses[choice.system], by_name),
             *_sizes(by_name[name], settings, depth, top_k),
-            *_truncated([by_name[name]]),
+            *_truncation_reasons([by_name[name]]),
             *(
                 f"Where {_condition(part)} ({part.queries} queries) it hurts: {_result(comparison)}."
                 for part, comparison in falls
@@ -240,7 +240,7 @@ def _few_queries(data: Data) -> Iterator[str]:
         yield f"With fewer than {FEWEST} queries, intervals mean little: judge more queries."
 
 
-def _truncated(systems: Sequence[System]) -> Iterator[str]:
+def _truncation_reasons(systems: Sequence[System]) -> Iterator[str]:
     for system in systems:
         if system.truncated is not None and system.truncated > _MANY_TRUNCATED:
             yield (

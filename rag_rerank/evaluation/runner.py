@@ -89,7 +89,7 @@ class QueryAnswer:
         return {candidate.id: value for candidate, value in zip(self.query.candidates, values, strict=False)}
 
     @classmethod
-    def unchanged(cls, query: JudgedQuery) -> QueryAnswer:
+    def of_first_stage(cls, query: JudgedQuery) -> QueryAnswer:
         """Return the first stage's own order and scores."""
         return cls(
             query=query,
@@ -187,7 +187,7 @@ class QueryRunner:
             if query.candidates:
                 positions.setdefault(request_key(query.text, query.candidates[: self.depth]), []).append(i)
             else:
-                answers[i] = QueryAnswer.unchanged(query)
+                answers[i] = QueryAnswer.of_first_stage(query)
         for key, record in self.store.records(positions):
             answers |= {i: QueryAnswer.of(self.queries[i], record) for i in positions[key]}
         return answers

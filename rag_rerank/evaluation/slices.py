@@ -13,7 +13,7 @@ from rag_rerank.evaluation.report import FIRST_STAGE, Comparison, Slice
 from rag_rerank.evaluation.statistics import SAMPLES, SEED, adjusted_p, compare
 from rag_rerank.types import Candidate
 
-__all__ = ["FEWEST", "FIRST_RANK", "Fields", "binned", "fields", "slices"]
+__all__ = ["FEWEST", "FIRST_RANK", "Fields", "bin_values", "fields", "slices"]
 
 FEWEST = 10
 """Slices of fewer queries are shown but not tested: hardly anything could be significant there."""
@@ -70,7 +70,7 @@ def fields(judged: Judged) -> Fields:
                 raw.setdefault(f"document {name}", {})[query.id] = value
     values, unusable = {}, []
     for name, by_query in raw.items():
-        bins = binned(by_query)
+        bins = bin_values(by_query)
         if isinstance(bins, str):
             unusable.append(f"{name}: {bins}")
         else:
@@ -171,7 +171,7 @@ def _in_reading_order(value_by_query: Mapping[str, str]) -> list[str]:
     return sorted(set(value_by_query.values()), key=key)
 
 
-def binned(values: Mapping[str, Any]) -> dict[str, str] | str:
+def bin_values(values: Mapping[str, Any]) -> dict[str, str] | str:
     """Return each value in words, or why the field cannot be used.
 
     Numbers and dates with many values are cut into quarters of the queries, named by their smallest and largest value;

@@ -70,7 +70,7 @@ def estimate(values: Iterable[float], *, samples: int = SAMPLES, seed: int = SEE
     if x[0] == x[-1]:
         return MeanEstimate(mean=float(x[0]), low=float(x[0]), high=float(x[0]))
     reach = special.stdtrit(n - 1, 1 - ALPHA / 2) * np.sqrt(n / (n - 1))
-    low, high = np.quantile(_resampled(x, samples, seed), special.ndtr((-reach, reach)))
+    low, high = np.quantile(_resample(x, samples, seed), special.ndtr((-reach, reach)))
     return MeanEstimate(mean=mean, low=float(low), high=float(high))
 
 
@@ -182,7 +182,7 @@ def _finite(values: Iterable[float]) -> Array:
     return x
 
 
-def _resampled(x: Array, samples: int, seed: int) -> Array:
+def _resample(x: Array, samples: int, seed: int) -> Array:
     """Return bootstrap means of sorted values."""
     import numpy as np
 

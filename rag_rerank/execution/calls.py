@@ -128,7 +128,7 @@ class PointwiseCall:
         )
 
     def ranking(self, scores: Scores | None) -> Ranking:
-        """Rank by scores from `checked`; ``None`` where there was nothing to score."""
+        """Rank by scores from `check`; ``None`` where there was nothing to score."""
         scores = Scores((), self.reranker.scale) if scores is None else scores
         hits = ranked_hits(self.candidates, scores, self.positions, self.unscored)
         trace = self.trace(
@@ -143,7 +143,7 @@ class PointwiseCall:
         )
         return Ranking(self.query_as_given, hits, scores.scale, trace, scores.usage)
 
-    def checked(self, scores: Scores | None) -> Scores:
+    def check(self, scores: Scores | None) -> Scores:
         """Check what the backend returned, and warn where it cut texts; the warning names the caller's line."""
         expected = len(self.texts)
         valid = check_scores(self.reranker, scores, expected)

@@ -125,18 +125,18 @@ async def _aexecute(step: PlanStep, log: CallLog, label: str) -> Any:
 
 def _rank_for(call: Call, partial_trace: PartialTrace) -> Ranking:
     try:
-        with time_limit(call.seconds), partial_trace.published(), _observed(call) as report:
+        with time_limit(call.seconds), partial_trace.published(), _observe(call) as report:
             return report(call.reranker._rank(call.query, call.candidates))
     except StopIteration as error:  # a bug of the reranker; it must not look like the end of the plan
         raise RuntimeError(f"{call.reranker.label} raised StopIteration") from error
 
 
 async def _arank_for(call: Call, partial_trace: PartialTrace) -> Ranking:
-    with time_limit(call.seconds), partial_trace.published(), _observed(call) as report:
+    with time_limit(call.seconds), partial_trace.published(), _observe(call) as report:
         return report(await call.reranker._arank(call.query, call.candidates))
 
 
-def _observed(call: Call) -> AbstractContextManager[Callable[[Ranking], Ranking]]:
+def _observe(call: Call) -> AbstractContextManager[Callable[[Ranking], Ranking]]:
     return observed(call.reranker, call.query, call.candidates, inner=True)
 
 

@@ -98,7 +98,7 @@ def observed(
     """Report a call to its observers. Yields a function that takes the ranking, and returns it."""
     observers = (*_observers, *reranker.observers)
     if not observers:
-        yield _unchanged
+        yield _pass_through
         return
     call = CallStarted(reranker, query, candidates, top_k, inner, current_tags())
     on_end = [take for observer in observers if (take := _safely(observer.on_call_start, call)) is not None]
@@ -119,7 +119,7 @@ def observed(
             _safely(take, rankings[0] if error is None and rankings else None, error)
 
 
-def _unchanged(ranking: Ranking) -> Ranking:
+def _pass_through(ranking: Ranking) -> Ranking:
     return ranking
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from rag_rerank._lazy import load_once
 from rag_rerank.errors import ConfigError
-from rag_rerank.records.reader import rotated
+from rag_rerank.records.reader import rotated_name
 from rag_rerank.records.record import SCHEMA
 
 if TYPE_CHECKING:
@@ -101,8 +101,8 @@ class RecordFile:
     def _rotate(self) -> None:
         for number in range(self._keep, 1, -1):
             with suppress(FileNotFoundError):
-                os.replace(rotated(self.path, number - 1), rotated(self.path, number))  # noqa: PTH105
-        self.path.replace(rotated(self.path, 1))
+                os.replace(rotated_name(self.path, number - 1), rotated_name(self.path, number))  # noqa: PTH105
+        self.path.replace(rotated_name(self.path, 1))
 
 
 def append(path: Path, line: bytes) -> None:

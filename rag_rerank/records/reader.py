@@ -13,7 +13,7 @@ from rag_rerank._files import parse_json
 from rag_rerank.errors import InputError
 from rag_rerank.records.record import SCHEMA, Record
 
-__all__ = ["BadLine", "files", "read", "rotated"]
+__all__ = ["BadLine", "files", "read", "rotated_name"]
 
 _HEAD = b'{"schema": "rag_rerank.record/'
 """The beginning of every record, in any version of the layout."""
@@ -37,7 +37,7 @@ class BadLine:
         return f"{self.where}: {self.problem}"
 
 
-def rotated(file: Path, number: int) -> Path:
+def rotated_name(file: Path, number: int) -> Path:
     """Return the name of a rotated file; number 1 is the newest."""
     return file.with_name(f"{file.name}.{number}")
 
@@ -45,7 +45,7 @@ def rotated(file: Path, number: int) -> Path:
 def files(path: str | PathLike[str]) -> tuple[Path, ...]:
     """Return a file and its rotated files, oldest first: the order in which the records were written."""
     file = Path(path).expanduser()
-    older = takewhile(Path.exists, (rotated(file, number) for number in count(1)))
+    older = takewhile(Path.exists, (rotated_name(file, number) for number in count(1)))
     return (*reversed(list(older)), file)
 
 

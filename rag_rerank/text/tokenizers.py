@@ -58,17 +58,17 @@ def tokens(spec: Tokenizer, *, path: str = "tokenizer") -> Tokens:
         MissingExtraError: tiktoken is not installed.
     """
     if isinstance(spec, os.PathLike):
-        return HuggingFaceTokens(_untruncated(_definition(Path(spec), path)))
+        return HuggingFaceTokens(_without_truncation(_definition(Path(spec), path)))
     if isinstance(spec, str):
         is_path = spec.endswith(".json") or any(mark in spec for mark in {"/", os.sep})
         if is_path:
-            return HuggingFaceTokens(_untruncated(_definition(Path(spec).expanduser(), path)))
+            return HuggingFaceTokens(_without_truncation(_definition(Path(spec).expanduser(), path)))
         return _Tiktoken(_encoding(spec, path))
     if hasattr(spec, "encode_ordinary"):
         return _Tiktoken(spec)
     spec = getattr(spec, "backend_tokenizer", spec)  # inside a fast tokenizer of transformers
     if hasattr(spec, "to_str"):
-        return HuggingFaceTokens(_untruncated(spec.to_str()))
+        return HuggingFaceTokens(_without_truncation(spec.to_str()))
     if callable(spec):
         return _Function(spec, path)
     raise ConfigError(
@@ -134,7 +134,7 @@ class HuggingFaceTokens(Tokens):
         return _original_spans(text, fixed, self._tokenizer.encode(fixed, add_special_tokens=False).offsets)
 
 
-def _untruncated(definition: str) -> Any:
+def _without_truncation(definition: str) -> Any:
     """Return a copy without truncation and padding; the caller's tokenizer keeps its settings."""
     from tokenizers import Tokenizer as Rust
 

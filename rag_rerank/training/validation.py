@@ -9,7 +9,7 @@ from typing import Any
 from rag_rerank.errors import InputError
 from rag_rerank.evaluation import Judged, JudgedQuery
 from rag_rerank.evaluation.data.first_stage import bm25
-from rag_rerank.evaluation.data.judged import Problems, fingerprint, validated
+from rag_rerank.evaluation.data.judged import Problems, fingerprint, validate
 from rag_rerank.evaluation.measures import TOP_3, per_query
 from rag_rerank.records.record import digest
 from rag_rerank.training.data.examples import Example, Examples
@@ -114,7 +114,7 @@ def held_out_queries(examples: Examples, *, among: Examples | None = None, depth
         hits = run.best(id, depth)
         candidates = tuple(Candidate(id=document, text=corpus[document], score=score) for document, score, _ in hits)
         queries += _judged_query(id, example, [digest(passage.text) for passage in example.passages], candidates)
-    return validated(_NAME, queries, 1, ("candidates: BM25 over the passages of the examples",), problems)
+    return validate(_NAME, queries, 1, ("candidates: BM25 over the passages of the examples",), problems)
 
 
 def _judged_examples(examples: Examples) -> Judged:

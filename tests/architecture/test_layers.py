@@ -210,6 +210,16 @@ def test_no_name_is_a_bare_participle(file: Path) -> None:
     assert not bare, f"{file.relative_to(ROOT)}: {', '.join(sorted(bare))}"
 
 
+@pytest.mark.parametrize("file", FILES, ids=dotted)
+def test_a_function_is_named_by_a_verb_and_not_by_a_participle(file: Path) -> None:
+    """Properties and context managers may be: `finished`, `observed`; a decorator of work too: `detached`."""
+    allowed = {"detached", "embed", "need", "seed"}
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and not node.decorator_list:
+            name = node.name.strip("_")
+            assert "_" in name or not name.endswith("ed") or name in allowed, f"{dotted(file)}:{node.lineno}: {name}"
+
+
 @pytest.mark.parametrize("file", ADAPTERS, ids=lambda file: str(file.relative_to(ROOT / "integrations")))
 def test_adapters_use_public_names_only(file: Path) -> None:
     import rag_rerank

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from rag_rerank import Candidate
 from rag_rerank.evaluation.data.judged import Judged, JudgedQuery
 from rag_rerank.evaluation.report import FIRST_STAGE
-from rag_rerank.evaluation.slices import FEWEST, FIRST_RANK, binned, fields, slices
+from rag_rerank.evaluation.slices import FEWEST, FIRST_RANK, bin_values, fields, slices
 from rag_rerank.evaluation.statistics import holm
 
 
@@ -63,26 +63,31 @@ def test_fields_of_no_use_are_left_out_and_told_with_the_reason() -> None:
 
 
 def test_many_numbers_and_dates_are_cut_into_quarters_and_named_by_their_ends() -> None:
-    assert set(binned({str(i): i for i in range(1, 101)}).values()) == {"1 to 25", "26 to 50", "51 to 75", "76 to 100"}
+    assert set(bin_values({str(i): i for i in range(1, 101)}).values()) == {
+        "1 to 25",
+        "26 to 50",
+        "51 to 75",
+        "76 to 100",
+    }
     days = {str(i): f"202{i % 8}-03-0{i % 9 + 1}" for i in range(80)}
-    bins = binned(days)
+    bins = bin_values(days)
     assert isinstance(bins, dict) and all(" to 202" in name for name in bins.values()) and len(set(bins.values())) == 4
-    assert binned({k: date.fromisoformat(v) for k, v in days.items()}) == bins
-    assert binned({k: f"{v}T10:00:00Z" for k, v in days.items()}) == bins
+    assert bin_values({k: date.fromisoformat(v) for k, v in days.items()}) == bins
+    assert bin_values({k: f"{v}T10:00:00Z" for k, v in days.items()}) == bins
 
 
 def test_few_numbers_words_and_truths_stand_as_they_are() -> None:
-    assert binned({"a": 1, "b": 2, "c": None}) == {"a": "1", "b": "2"}
-    assert binned({"a": 1, "b": 1.0, "c": 0, "d": -0.0}) == {"a": "1", "b": "1", "c": "0", "d": "0"}
-    assert binned({"a": 10**400, "b": 1}) == {"a": str(10**400), "b": "1"}  # beyond what a float can hold
-    assert binned({"a": True, "b": False}) == {"a": "True", "b": "False"}
-    assert binned({"a": "", "b": "de"}) == {"a": "(empty)", "b": "de"}
+    assert bin_values({"a": 1, "b": 2, "c": None}) == {"a": "1", "b": "2"}
+    assert bin_values({"a": 1, "b": 1.0, "c": 0, "d": -0.0}) == {"a": "1", "b": "1", "c": "0", "d": "0"}
+    assert bin_values({"a": 10**400, "b": 1}) == {"a": str(10**400), "b": "1"}  # beyond what a float can hold
+    assert bin_values({"a": True, "b": False}) == {"a": "True", "b": "False"}
+    assert bin_values({"a": "", "b": "de"}) == {"a": "(empty)", "b": "de"}
 
 
 @example({0: 0, 1: 0.0, 2: -0.0, 3: 1})
 @given(st.dictionaries(st.integers(), st.integers(-50, 50) | st.floats(-1e6, 1e6), min_size=1))
 def test_equal_numbers_never_come_apart_and_quarters_do_not_overlap(values: dict[Any, float]) -> None:
-    bins = binned(values)
+    bins = bin_values(values)
     if isinstance(bins, str):
         return
     assert bins.keys() == values.keys()

@@ -128,7 +128,10 @@ MISTAKES: dict[str, list[Any]] = {
         (base, "arun_with_deadline", _patient),
         (call, "seconds_left", lambda: math.inf),
     ],
-    "a substitute is not reported": ["degraded exactly when", (fallback.Fallback, "_degraded", lambda self, *args: ())],
+    "a substitute is not reported": [
+        "degraded exactly when",
+        (fallback.Fallback, "_degraded_reasons", lambda self, *args: ()),
+    ],
     "another model counts as the first": ["degraded exactly when", (hedge, "_same_model", lambda one, other: True)],
     "an attempt is missing from the trace": [
         "each failed attempt is in the trace",
@@ -139,7 +142,7 @@ MISTAKES: dict[str, list[Any]] = {
         (deadline.PartialTrace, "trace", None),
     ],
     "an abandoned call goes on": ["every request is in the trace", (deadline.Limit, "revoke", lambda self: None)],
-    "a key is shown": ["no key is shown", (exchange.Exchange, "redacted", lambda self, text: text)],
+    "a key is shown": ["no key is shown", (exchange.Exchange, "redact", lambda self, text: text)],
     "a redirect is followed": ["a step fails as its parts did", (httpx.Client, "send", _following)],
     "ranks count from two": [
         "fused scores are those of the formula",

@@ -21,8 +21,8 @@ from support import tiny_checkpoints
 from support.tiny_checkpoints import DOCUMENTS, LINES, QUERIES
 
 from rag_rerank.backends.local.model_files import ModelFolder
-from rag_rerank.backends.local.onnx_graphs.build import rewritten
-from rag_rerank.backends.local.pair_encoding import PairTokenizer, concatenated
+from rag_rerank.backends.local.onnx_graphs.build import rewrite
+from rag_rerank.backends.local.pair_encoding import PairTokenizer, concatenate
 from rag_rerank.backends.local.torch_models.late_interaction import SIGNALS, architecture
 from rag_rerank.backends.onnx import OnnxReranker
 from rag_rerank.backends.torch import TorchReranker
@@ -59,7 +59,7 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> SentenceTransformer:
 def graph() -> onnxruntime.InferenceSession:
     """The fast graph, with its signals as another output."""
     folder = tiny_checkpoints.onnx_export(FAMILY)
-    whole = rewritten(onnx.load(folder / "model.onnx"), json.loads((folder / "config.json").read_text()))
+    whole = rewrite(onnx.load(folder / "model.onnx"), json.loads((folder / "config.json").read_text()))
     whole.graph.output.append(helper.make_tensor_value_info("signals", onnx.TensorProto.FLOAT, ["batch", len(SIGNALS)]))
     return onnxruntime.InferenceSession(whole.SerializeToString())
 
@@ -168,9 +168,9 @@ def test_a_logit_is_the_same_number_whatever_queries_share_its_batch(precision: 
     query_lengths = {int((row["token_type_ids"] == 0).sum()) for row in rows}
     assert engine.equal_lengths and len(rows) > 50 and len(query_lengths) > 4
     alone = [engine.logits(row, [])[0] for row in rows]
-    assert engine.logits(concatenated(rows), []) == alone
-    assert engine.logits(concatenated(rows[::-1]), []) == alone[::-1]
-    assert engine.logits(concatenated(rows[7:12]), []) == alone[7:12]
+    assert engine.logits(concatenate(rows), []) == alone
+    assert engine.logits(concatenate(rows[::-1]), []) == alone[::-1]
+    assert engine.logits(concatenate(rows[7:12]), []) == alone[7:12]
 
 
 def test_token_types_are_asked_for(tmp_path: Path) -> None:

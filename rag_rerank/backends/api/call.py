@@ -205,7 +205,7 @@ class ApiCall:
                 self._note(f"{len(part)} texts were too large for one request, which was halved")
             else:
                 self._end(request.trace(texts=len(part)))
-                self._note(*map(request.exchange.redacted, reply.remarks))
+                self._note(*map(request.exchange.redact, reply.remarks))
 
     def _attempts(self, request: ApiRequest) -> Generator[Wait | Send, Any, Reply]:
         """Send a request until it is answered or the retry policy gives up.

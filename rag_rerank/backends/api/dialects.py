@@ -102,10 +102,10 @@ class Dialect:
     def body(self, model: str, query: str, texts: Sequence[str], extra_body: Mapping[str, Any]) -> dict[str, Any]:
         """Return the body of a request."""
         names = {"model": model} if model and self.model != "absent" else {}
-        inputs = {"query": self._wrapped(query), self.texts: [self._wrapped(text) for text in texts]}
+        inputs = {"query": self._wrap(query), self.texts: [self._wrap(text) for text in texts]}
         return {**names, **inputs, **self.options, **extra_body, **self.fixed_fields}
 
-    def _wrapped(self, text: str) -> Any:
+    def _wrap(self, text: str) -> Any:
         return {"text": text} if self.wrapped else text
 
     def find_rows(self, body: Any) -> object:

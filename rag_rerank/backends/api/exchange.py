@@ -159,7 +159,7 @@ class Exchange:
     scale: Scale = "relevance"
     label: str = ""
 
-    def translated(self, send: Callable[..., T], translate_error: TranslateError, **arguments: Any) -> T:
+    def call_sdk(self, send: Callable[..., T], translate_error: TranslateError, **arguments: Any) -> T:
         """Call an SDK, and translate what it raises into an error of ours.
 
         The SDK's error is not chained, not even as a context: its text and its attributes hold the provider's answer,
@@ -173,10 +173,10 @@ class Exchange:
             failure = translate_error(self, error)
         raise failure
 
-    async def atranslated(
+    async def acall_sdk(
         self, send: Callable[..., Awaitable[T]], translate_error: TranslateError, **arguments: Any
     ) -> T:
-        """Do what `translated` does with a coroutine function."""
+        """Do what `call_sdk` does with a coroutine function."""
         try:
             return await send(**arguments)
         except RerankError:
@@ -240,7 +240,7 @@ class Exchange:
         if kind is None:
             is_server_error = status is None or status >= 500
             kind = _BY_STATUS.get(status or 0, BackendUnavailable if is_server_error else RequestRejected)
-        reason = self.redacted(find_message(body))
+        reason = self.redact(find_message(body))
         text = f"answered {status or 'with an error'}" + (f" ({reason})" if reason else "")
         if advice is None:
             advice = _REDIRECT_ADVICE if status is not None and 300 <= status < 400 else _ADVICE.get(kind)
@@ -250,7 +250,7 @@ class Exchange:
 
     def wrong_server(self, problem: str) -> BackendError:
         """Return the error for a server that, by its own description, cannot serve the request."""
-        return self._error(RequestRejected, self.redacted(problem))
+        return self._error(RequestRejected, self.redact(problem))
 
     def timeout_error(self) -> BackendError:
         """Return the error for no answer in time."""
@@ -274,12 +274,12 @@ class Exchange:
             return self.bad_response(f"the SDK could not read it ({self._error_text(error)})")
         return self._error(BackendError, f"failed in its SDK ({self._error_text(error)})")
 
-    def redacted(self, text: str) -> str:
+    def redact(self, text: str) -> str:
         """Return a provider's message, short, on one line, and without what was sent to it."""
         return redacted_message(text, self.key, (self.query, *self.texts))
 
     def _error_text(self, error: Exception) -> str:
-        text = self.redacted(str(error))
+        text = self.redact(str(error))
         return type(error).__name__ + (f": {text}" if text else "")
 
     def _error(self, kind: type[BackendError], text: str, **facts: Any) -> BackendError:

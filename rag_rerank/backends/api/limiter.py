@@ -314,7 +314,7 @@ class CallPolicy:
         """Return what an answer cost, as far as the price is known; an estimate where the answer does not say it."""
         if self.price is None:
             return Usage()
-        billed = self.price.billed(usage)
+        billed = self.price.billed_cost(usage)
         is_estimate = self.price_is_listed or billed is None or bool(usage.estimated)
         return Usage(
             cost=self.price.estimate(tokens) if billed is None else billed,

@@ -43,7 +43,7 @@ class Price:
         if not (number and value >= 0 and math.isfinite(value)):
             raise ConfigError(f"{name} must be finite and at least 0 dollars, got {value!r}", path=name)
 
-    def billed(self, usage: Usage) -> float | None:
+    def billed_cost(self, usage: Usage) -> float | None:
         """Return the cost of what an answer says was billed; ``None`` where it says nothing."""
         if self.per_million_tokens is not None:
             return None if usage.tokens is None else usage.tokens * self.per_million_tokens / 1_000_000

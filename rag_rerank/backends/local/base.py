@@ -16,7 +16,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 from rag_rerank._checks import at_least
 from rag_rerank._lazy import forget, load_once, peek
 from rag_rerank.backends.local.model_files import ModelFiles, ModelFolder, is_cached, locate, model_name
-from rag_rerank.backends.local.pair_encoding import Batch, EncodedPairs, OnOverflow, concatenated
+from rag_rerank.backends.local.pair_encoding import Batch, EncodedPairs, OnOverflow, concatenate
 from rag_rerank.backends.local.worker_pool import PoolStats, WorkerPool
 from rag_rerank.base import PointwiseReranker
 from rag_rerank.errors import Overloaded
@@ -325,6 +325,6 @@ class ScoringTask:
 def run_batches(engine: Engine, pairs: Sequence[tuple[ScoringTask, Batch]]) -> list[BatchScores]:
     """Run batches, of one call or of several, in one pass through the model; return the scores of each."""
     notes: list[str] = []
-    arrays = concatenated([task.inputs.arrays(batch.rows) for task, batch in pairs])
+    arrays = concatenate([task.inputs.arrays(batch.rows) for task, batch in pairs])
     logits = iter(engine.logits(arrays, notes))
     return [BatchScores(list(islice(logits, len(batch.rows))), tuple(notes)) for _, batch in pairs]

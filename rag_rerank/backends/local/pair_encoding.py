@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from tokenizers import Tokenizer
 
-__all__ = ["Batch", "EncodedPairs", "OnOverflow", "PairTokenizer", "apply_overflow", "concatenated"]
+__all__ = ["Batch", "EncodedPairs", "OnOverflow", "PairTokenizer", "apply_overflow", "concatenate"]
 
 _CHUNK_TEXTS = 256
 """Texts given to the tokenizer at once: to free the encodings of ten thousand in one go takes some 80 ms, in which no
@@ -111,7 +111,7 @@ class EncodedPairs:
             yield batch.rows, self.arrays(batch.rows)
 
 
-def concatenated(batches: Sequence[Mapping[str, npt.NDArray[np.int64]]]) -> Mapping[str, npt.NDArray[np.int64]]:
+def concatenate(batches: Sequence[Mapping[str, npt.NDArray[np.int64]]]) -> Mapping[str, npt.NDArray[np.int64]]:
     """Join batches of one width."""
     import numpy as np
 

@@ -13,7 +13,7 @@ from rag_rerank.records.record import digest
 from rag_rerank.text.unicode import is_blank
 from rag_rerank.types import Candidate
 
-__all__ = ["Judged", "JudgedQuery", "Problem", "Problems", "fingerprint", "validated"]
+__all__ = ["Judged", "JudgedQuery", "Problem", "Problems", "fingerprint", "validate"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -102,7 +102,7 @@ class Problems:
         return "; ".join(f"{kind}: {count} ({examples[0]})" for kind, (count, examples) in self._by_kind.items())
 
 
-def validated(
+def validate(
     name: str, queries: Sequence[JudgedQuery], relevant: int, sources: tuple[str, ...], problems: Problems
 ) -> Judged:
     """Return judged queries with their problems and their fingerprint.

@@ -9,7 +9,7 @@ from rag_rerank.errors import ConfigError, InputError
 from rag_rerank.evaluation.data.collections import BeirFolder, Collection, IrDataset
 from rag_rerank.evaluation.data.first_stage import BM25
 from rag_rerank.evaluation.data.join import join
-from rag_rerank.evaluation.data.judged import Judged, Problems, validated
+from rag_rerank.evaluation.data.judged import Judged, Problems, validate
 from rag_rerank.evaluation.data.query_lines import candidate_lines
 from rag_rerank.evaluation.data.trec import read_qrels, read_run
 
@@ -72,12 +72,12 @@ def read(
         )
         sources = (f"candidates: {path.name}", f"judgments: {judgments.name if judgments else path.name}")
         name = path.name.removesuffix(".gz").removesuffix(".jsonl")
-        return validated(name, file_queries, relevant, sources, problems)
+        return validate(name, file_queries, relevant, sources, problems)
     judgments = judgments or collection.judgments()
     first = collection.run() if run is None else read_run(Path(run), problems)
     sources = (f"candidates: {first.name if first else BM25}", f"judgments: {judgments.name}")
     joined_queries = join(collection, judgments, first, depth=depth, limit=queries, problems=problems)
-    return validated(collection.name, joined_queries, relevant, sources, problems)
+    return validate(collection.name, joined_queries, relevant, sources, problems)
 
 
 def collection_of(source: str | Path, problems: Problems) -> Collection | None:

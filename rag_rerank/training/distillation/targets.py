@@ -64,7 +64,7 @@ def judged_by_teacher(examples: Examples) -> Judged:
     Each of the ten best has a grade that is 1 less than that of the one before, equal scores have equal grades, and the
     worst has 0. So all ten places count, the first ones most. Ids are positions in the example.
     """
-    return Judged(name=BY_TEACHER, queries=tuple(_judged(i, example) for i, example in enumerate(examples.examples)))
+    return Judged(name=BY_TEACHER, queries=tuple(_judge(i, example) for i, example in enumerate(examples.examples)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +125,7 @@ def mean_ndcg(judged: Judged, orders: Mapping[str, Sequence[str]]) -> float:
     return fmean(per_query(judged, orders, (MEASURE,))[MEASURE].values())
 
 
-def _judged(number: int, example: Example) -> JudgedQuery:
+def _judge(number: int, example: Example) -> JudgedQuery:
     scores = _scores(example)
     heights = [max(0, 10 - sum(other > score for other in scores)) for score in scores]
     return JudgedQuery(

@@ -131,7 +131,7 @@ class Teacher:
             stored=len(stored),
             stored_cost=store.usage.cost or 0.0,
             ahead=Usage.total(map(self._usage, missing)),
-            unpriced=tuple(dict.fromkeys(self._unpriced(self.reranker, missing[0]))) if missing else (),
+            unpriced=tuple(dict.fromkeys(self._unpriced_rerankers(self.reranker, missing[0]))) if missing else (),
         )
         if self.ceiling is not None and estimate.unpriced:
             raise ConfigError(
@@ -200,10 +200,10 @@ class Teacher:
 
         return reserve
 
-    def _unpriced(self, reranker: Reranker, question: JudgedQuery) -> Iterator[str]:
+    def _unpriced_rerankers(self, reranker: Reranker, question: JudgedQuery) -> Iterator[str]:
         """Yield the rerankers that would send a request at an unknown price."""
         for part in reranker.children:
-            yield from self._unpriced(part, question)
+            yield from self._unpriced_rerankers(part, question)
         if not reranker.children:
             usage = reranker.estimate(question.text, [candidate.text for candidate in question.candidates])
             if usage.requests and usage.cost is None:

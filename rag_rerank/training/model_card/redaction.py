@@ -36,10 +36,10 @@ def redact(value: object) -> str:
 
 def format_command(arguments: Sequence[str]) -> str:
     """Return a command as a shell reads it, each argument after `redact`."""
-    return " ".join(quote(argument) if argument != "***" else argument for argument in _masked(arguments))
+    return " ".join(quote(argument) if argument != "***" else argument for argument in _mask(arguments))
 
 
-def _masked(arguments: Sequence[str]) -> Iterator[str]:
+def _mask(arguments: Sequence[str]) -> Iterator[str]:
     secret = False
     for argument in arguments:
         yield "***" if secret and not argument.startswith("${") else redact(argument)

@@ -204,7 +204,7 @@ def test_a_fallback_moves_on_when_the_money_is_spent(ask: Ask, rerank_server: Re
 
 
 def test_a_usage_without_figures_has_no_bill() -> None:
-    assert UNITS.billed(Usage(tokens=5)) is None
-    assert TOKENS.billed(Usage(search_units=5)) is None
-    assert UNITS.billed(Usage(search_units=3)) == pytest.approx(0.006)
+    assert UNITS.billed_cost(Usage(tokens=5)) is None
+    assert TOKENS.billed_cost(Usage(search_units=5)) is None
+    assert UNITS.billed_cost(Usage(search_units=3)) == pytest.approx(0.006)
     assert KEY not in repr(UNITS)

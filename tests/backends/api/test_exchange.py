@@ -78,7 +78,7 @@ def test_an_answer_without_a_message_gives_its_status(body: object) -> None:
     ],
 )
 def test_keys_are_masked(words: str) -> None:
-    text = exchange().redacted(words)
+    text = exchange().redact(words)
     assert "***" in text
     for secret in (KEY, "abc.def", "0123456789abcdef"):
         assert secret not in text
@@ -94,14 +94,14 @@ def test_keys_are_masked(words: str) -> None:
     ],
 )
 def test_a_message_that_repeats_the_request_is_left_out(words: str) -> None:
-    text = exchange().redacted(words)
+    text = exchange().redact(words)
     assert text == "its message repeats the request and is left out"
 
 
 def test_other_messages_are_kept_and_cut() -> None:
-    assert exchange().redacted("no model 'rerank-multilingual-v3.0'") == "no model 'rerank-multilingual-v3.0'"
-    assert exchange(texts=("a", "is")).redacted("a model is missing") == "a model is missing"
-    assert len(exchange().redacted("word " * 1000)) == 200
+    assert exchange().redact("no model 'rerank-multilingual-v3.0'") == "no model 'rerank-multilingual-v3.0'"
+    assert exchange(texts=("a", "is")).redact("a model is missing") == "a model is missing"
+    assert len(exchange().redact("word " * 1000)) == 200
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_any_error_of_an_sdk_becomes_ours(error: Exception, kind: type[BackendEr
         raise error
 
     with pytest.raises(BackendError) as caught:
-        exchange().translated(send, Exchange.sdk_error)
+        exchange().call_sdk(send, Exchange.sdk_error)
     assert type(caught.value) is kind
     assert (caught.value.backend, caught.value.model) == ("cohere", "m")
     assert caught.value.__context__ is None
@@ -135,7 +135,7 @@ def test_an_error_of_ours_passes() -> None:
         raise own
 
     with pytest.raises(RateLimited) as caught:
-        exchange().translated(send, Exchange.sdk_error)
+        exchange().call_sdk(send, Exchange.sdk_error)
     assert caught.value is own
 
 

@@ -285,7 +285,7 @@ def test_the_comparison_finds_every_array_that_is_a_little_wrong(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Each array in turn; the note names the logit that differs."""
-    rewrite = build.rewritten
+    rewrite = build.rewrite
     folder = changed_copy(tmp_path / "m", "bert", distinct)
     arrays = rewrite(onnx.load(folder / "model.onnx"), json_of(folder)).graph.initializer
     floats = [tensor.name for tensor in arrays if tensor.data_type == onnx.TensorProto.FLOAT]
@@ -299,7 +299,7 @@ def test_the_comparison_finds_every_array_that_is_a_little_wrong(
             tensor.CopyFrom(numpy_helper.from_array(values + np.float32(0.02) * np.roll(values, 1), name))
             return graph
 
-        monkeypatch.setattr(build, "rewritten", slightly_wrong)
+        monkeypatch.setattr(build, "rewrite", slightly_wrong)
         (note,) = build_in(tmp_path / name, folder)
         assert note.startswith("runs its own graph: the faster one gave a logit of "), name
 

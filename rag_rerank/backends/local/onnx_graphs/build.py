@@ -18,7 +18,7 @@ from rag_rerank.backends.local.torch_models.late_interaction import MODEL_TYPE
 from rag_rerank.errors import BackendError, InputTooLong, ModelLoadError
 from rag_rerank.rank_correlation import relative_difference
 
-__all__ = ["ARCHITECTURES", "CACHE_VERSION", "OWN_GRAPH", "OpenGraph", "Precision", "Runnable", "build", "rewritten"]
+__all__ = ["ARCHITECTURES", "CACHE_VERSION", "OWN_GRAPH", "OpenGraph", "Precision", "Runnable", "build", "rewrite"]
 
 ARCHITECTURES: Mapping[str, type[BertWriter] | type[LateInteractionWriter]] = {
     "bert": BertWriter,
@@ -69,7 +69,7 @@ def build(draft: Path, folder: ModelFolder, file: Path, precision: Precision, op
     try:
         if not samples:
             raise UnsupportedGraph("its window has no room for the samples to compare a faster one on")
-        _write(rewritten(_load(file, folder), folder.config), target)
+        _write(rewrite(_load(file, folder), folder.config), target)
         _check(own_logits, target, samples, open_graph)
         if precision == "int8":
             _write(quantize(onnx.load(target), flat=True), target)
@@ -90,7 +90,7 @@ def build(draft: Path, folder: ModelFolder, file: Path, precision: Precision, op
     return notes
 
 
-def rewritten(model: Any, config: Mapping[str, Any]) -> Any:
+def rewrite(model: Any, config: Mapping[str, Any]) -> Any:
     """Return the fast graph of an exported cross-encoder as an ONNX model.
 
     Inputs are ``input_ids`` and, where the model has segments, ``token_type_ids``, both int64 of shape (batch,

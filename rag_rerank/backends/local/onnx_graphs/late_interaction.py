@@ -40,7 +40,7 @@ class LateInteractionWriter(EncoderWriter):
         vectors = self.node("Reshape", [tokens, "by row"], "vectors")
         self.write_masks()
         similar = self.similar(vectors)
-        signals = [self.cosine(vectors), *self.of_query(similar), self.covered(similar)]
+        signals = [self.cosine(vectors), *self.of_query(similar), self.mean_coverage(similar)]
         head = self.weights.dense("classifier", head=True)
         if head.weight.shape != (len(SIGNALS), 1):
             raise UnsupportedGraph(f"its head has a weight of shape {head.weight.shape}")
@@ -167,7 +167,7 @@ class LateInteractionWriter(EncoderWriter):
         self.node("Max", [self.of_longest("continues"), "next continues"], "in several")
         return self.node("Unsqueeze", ["in several", self.index(2)], "split")
 
-    def covered(self, similar: str) -> str:
+    def mean_coverage(self, similar: str) -> str:
         """Return the mean over the text's tokens of their largest similarity to the query's."""
         self.node("Unsqueeze", [self.of_longest(self.asking), self.index(2)], "asking in a column")
         self.node("Where", ["asking in a column", similar, self.number(NEVER)], "of asking")

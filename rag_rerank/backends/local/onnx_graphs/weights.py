@@ -70,10 +70,10 @@ class Constants:
         if node.op_type not in ("Cast", "Identity", "Mul", "Transpose"):
             return None
         parts = [self.get(part) for part in node.input]
-        return None if any(part is None for part in parts) else self._computed(node, parts)
+        return None if any(part is None for part in parts) else self._compute(node, parts)
 
     @staticmethod
-    def _computed(node: Any, parts: Sequence[Any]) -> Any:
+    def _compute(node: Any, parts: Sequence[Any]) -> Any:
         from onnx import helper
 
         attributes = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
