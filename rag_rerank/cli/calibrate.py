@@ -10,7 +10,7 @@ import click
 
 from rag_rerank._files import check_folder
 from rag_rerank.cli.config_edit import check_new_config, config_text, write_config
-from rag_rerank.cli.options import grade_option, print_note, unjudged_option
+from rag_rerank.cli.options import depth_option, grade_option, print_note, unjudged_option
 from rag_rerank.cli.output import bar, example, one_line, table
 from rag_rerank.compose import Calibrated, CalibrationMap, FitQuality
 from rag_rerank.compose.calibration_map import Method, Unjudged
@@ -46,13 +46,7 @@ _BISECTIONS = 200
 )
 @click.option("--run", metavar="FILE", help="TREC run of the first stage; for one SOURCE.")
 @click.option("--qrels", metavar="FILE", help="Use these judgments instead of the SOURCE's own; for one SOURCE.")
-@click.option(
-    "--depth",
-    type=click.IntRange(min=1),
-    default=100,
-    show_default=True,
-    help="Maximum number of candidates per query.",
-)
+@depth_option
 @click.option("--queries", type=click.IntRange(min=1), metavar="N", help="Use only the first N queries of each SOURCE.")
 @grade_option
 @click.option(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from rag_rerank._files import check_folder, parse_json, write
-from rag_rerank.cli.options import grade_option
+from rag_rerank.cli.options import depth_option, grade_option
 from rag_rerank.cli.output import bar, example
 from rag_rerank.errors import InputError
 
@@ -40,13 +40,7 @@ _REGRESSION, _NOT_EVALUATED = 1, 2
 )
 @click.option("--run", metavar="FILE", help="TREC run of the first stage over the corpus.")
 @click.option("--qrels", metavar="FILE", help="Use these judgments instead of SOURCE's own.")
-@click.option(
-    "--depth",
-    type=click.IntRange(min=1),
-    default=100,
-    show_default=True,
-    help="Maximum number of candidates per query.",
-)
+@depth_option
 @click.option(
     "--top-k", type=click.IntRange(min=1), default=10, show_default=True, help="Hits that would go to the LLM."
 )

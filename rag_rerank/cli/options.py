@@ -17,6 +17,7 @@ from rag_rerank.training.settings import Loss, Precision, TrainingSettings
 
 __all__ = [
     "command_line",
+    "depth_option",
     "grade_option",
     "print_note",
     "resume_hint",
@@ -25,6 +26,15 @@ __all__ = [
     "training_settings",
     "unjudged_option",
 ]
+
+depth_option = click.option(
+    "--depth",
+    type=click.IntRange(min=1),
+    default=100,
+    show_default=True,
+    help="Maximum number of candidates per query.",
+)
+"""How many candidates of a query are read; the command gets it as ``depth``."""
 
 grade_option = click.option(
     "--relevant",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from rag_rerank._checks import whole_number
 from rag_rerank.errors import ConfigError, InputError
 from rag_rerank.evaluation.data.collections import BeirFolder, Collection, IrDataset
 from rag_rerank.evaluation.data.first_stage import BM25
@@ -58,8 +59,8 @@ def read(
         MissingExtraError: ir_datasets is needed and not installed.
     """
     for argument, value in (("depth", depth), ("queries", queries), ("relevant", relevant)):
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-            raise ConfigError(f"must be a whole number of at least 1, got {value!r}", path=argument)
+        if value is not None:
+            whole_number(value, 1, argument)
     problems = Problems()
     judgments = None if qrels is None else read_qrels(Path(qrels), problems)
     path = Path(source)
