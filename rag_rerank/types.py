@@ -87,13 +87,17 @@ class Scores:
     """The scores that a backend returns for a list of texts, in the order of the texts.
 
     Args:
-        values: One raw score a text: an fp32 logit, or the provider's number. Larger is more relevant.
+        values: One raw score a text: an fp32 logit, or the provider's number. Larger is more relevant. The value of a
+            text in ``unscored`` is ignored.
         scale: The scale of the presented scores.
         usage: The cost of the scoring.
         coverage: One entry a text; empty where the backend does not know it.
         requests: One trace node for each request or batch worth showing.
         notes: Remarks for the trace, one sentence each.
         cached: Positions of the values that came from a cache.
+        unscored: Position -> reason, for texts that got no score.
+        degraded: Why these are not quite the scores that were asked for; the ranking carries them on. No cache keeps
+            such scores.
     """
 
     values: Sequence[float]
@@ -103,6 +107,8 @@ class Scores:
     requests: tuple[Trace, ...] = ()
     notes: tuple[str, ...] = ()
     cached: Sequence[int] = ()
+    unscored: Mapping[int, str] = field(default_factory=dict, hash=False)
+    degraded: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

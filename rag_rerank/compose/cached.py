@@ -199,8 +199,9 @@ class _Lookup:
             key: StoredScore(value, answer.coverage[i] if answer.coverage else None)
             for i, (key, value) in enumerate(zip(self._missing, answer.values, strict=True))
         }
-        if new:
-            self._store.put(new, self._notes)
+        unscored = {key: answer.unscored[i] for i, key in enumerate(self._missing) if i in answer.unscored}
+        if valid := {} if answer.degraded else {key: score for key, score in new.items() if key not in unscored}:
+            self._store.put(valid, self._notes)
         scores = [new.get(key) or self._stored[key] for key in self._keys]
         coverage = [score.coverage for score in scores if score.coverage is not None]
         if coverage and len(coverage) < len(scores):
@@ -216,6 +217,7 @@ class _Lookup:
             usage=answer.usage + Usage(cached=len(cached)),
             notes=(*answer.notes, *self._notes),
             cached=sorted((*cached, *(positions[i] for i in answer.cached))),
+            unscored={position: unscored[key] for position, key in enumerate(self._keys) if key in unscored},
         )
 
     def _check(self, answer: Scores) -> Scores:

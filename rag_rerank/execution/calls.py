@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -30,6 +31,7 @@ __all__ = [
     "offloaded_if_many",
     "redacted_error_text",
     "scores_of",
+    "warn_once",
 ]
 
 P = ParamSpec("P")
@@ -141,7 +143,7 @@ class PointwiseCall:
             notes=self.notes + scores.notes,
             children=scores.requests if len(scores.requests) > 1 else (),
         )
-        return Ranking(self.query_as_given, hits, scores.scale, trace, scores.usage)
+        return Ranking(self.query_as_given, hits, scores.scale, trace, scores.usage, scores.degraded)
 
     def check(self, scores: Scores | None) -> Scores:
         """Check what the backend returned, and warn where it cut texts; the warning names the caller's line."""
@@ -173,8 +175,11 @@ def check_scores(reranker: PointwiseRanker, scores: Scores | None, expected: int
     if len(scores.values) != expected or (scores.coverage and len(scores.coverage) != expected):
         counts = f"{len(scores.values)} scores and {len(scores.coverage)} coverages"
         raise bad_response(f" gave {counts} for {expected} texts")
+    if not all(position in range(expected) and reason for position, reason in scores.unscored.items()):
+        raise bad_response(f" left texts at positions {sorted(scores.unscored)} of {expected} without a score")
     try:
-        return replace(scores, values=check_values(scores.values))
+        values = [0.0 if i in scores.unscored else value for i, value in enumerate(scores.values)]
+        return replace(scores, values=check_values(values))
     except InputError as error:
         raise bad_response(f": {error}") from error
 
@@ -270,6 +275,15 @@ def error_text(error: BaseException) -> str:
 def redacted_error_text(error: BaseException | None) -> str:
     """Return an error as a record may keep it: only the class of a foreign one, whose message may hold anything."""
     return error_text(error) if isinstance(error, RerankError) else type(error).__name__
+
+
+def warn_once(reranker: Ranker, message: str, category: type[Warning]) -> None:
+    """Warn of a reranker at its first occasion in this process; the warning names the caller's line.
+
+    Python's own filter shows a text once a place, and would show it again wherever the reranker is called.
+    """
+    if vars(reranker).setdefault(f"warned of {category.__name__} by process {os.getpid()}", message) is message:
+        warnings.warn(message, category, stacklevel=caller_stacklevel())
 
 
 def caller_stacklevel() -> int:

@@ -16,14 +16,15 @@ def ranked_hits(
     """Rank candidates by their scores.
 
     The order is ``(-raw score, incoming order)``, so ties keep the order of the first stage. Candidates without a
-    score come after all others, in incoming order.
+    score come after all others, in incoming order, and blank texts last.
 
     Args:
         candidates: All candidates of the call.
         scores: One value for each position in ``where``.
         where: Positions in ``candidates`` that were scored, rising.
-        unscored: Position -> reason, for all other positions.
+        unscored: Position -> reason, for all other positions; ``scores.unscored`` adds to it.
     """
+    unscored = {**unscored, **{where[i]: reason for i, reason in scores.unscored.items()}}
     hits = [
         Hit(
             rank=rank,
@@ -32,10 +33,12 @@ def ranked_hits(
             candidate=candidates[where[i]],
             coverage=scores.coverage[i] if scores.coverage else None,
         )
-        for rank, i in enumerate(_falling(scores.values), start=1)
+        for rank, i in enumerate((i for i in _falling(scores.values) if i not in scores.unscored), start=1)
     ]
-    left_out = enumerate(sorted(unscored.items()), start=len(hits) + 1)
-    hits += [Hit(rank, None, None, candidates[i], None, reason) for rank, (i, reason) in left_out]
+    left_out = sorted(unscored.items(), key=lambda item: (item[1] == BLANK, item[0]))
+    hits += [
+        Hit(rank, None, None, candidates[i], None, reason) for rank, (i, reason) in enumerate(left_out, len(hits) + 1)
+    ]
     return tuple(hits)
 
 

@@ -441,3 +441,22 @@ def test_hashing_and_files_never_run_on_the_event_loop(tmp_path: Path, monkeypat
     assert {name for name, _ in worked} == {"__init__", "_open", "keys", "find", "put", "close"}
     assert loops == [threading.get_ident()] * 2
     assert threading.get_ident() not in {thread for _, thread in worked}
+
+
+def test_a_text_without_a_score_is_not_kept(ask: Ask, path: str | None) -> None:
+    answer = Scores([2.0, 1.0], "unbounded", unscored={0: "refused"})
+    inner = ProviderLike(answer=answer)
+    with Cached(reranker=inner, path=path) as cached:
+        first = ask(cached, ["a", "b", "a"])
+        assert [(hit.id, hit.unscored) for hit in first] == [("1", None), ("0", "refused"), ("2", "refused")]
+        object.__setattr__(inner, "answer", Scores([3.0], "unbounded"))
+        again = ask(cached, ["a", "b", "a"])
+        assert [(hit.id, hit.raw_score) for hit in again] == [("0", 3.0), ("2", 3.0), ("1", 1.0)]
+        assert inner.requests == [("a", "b"), ("a",)]
+
+
+def test_scores_that_are_not_quite_what_was_asked_for_are_not_kept(ask: Ask, path: str | None) -> None:
+    inner = ProviderLike(answer=Scores([2.0], "unbounded", degraded=("another model answered",)))
+    with Cached(reranker=inner, path=path) as cached:
+        assert [ask(cached, ["a"]).degraded for _ in range(2)] == [("another model answered",)] * 2
+        assert inner.requests == [("a",)] * 2

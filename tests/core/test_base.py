@@ -103,6 +103,25 @@ def test_what_nobody_can_see_is_blank(blank: str) -> None:
         reranker.rerank(blank, ["x"])
 
 
+@pytest.mark.parametrize("value", [9.0, float("nan")])
+def test_a_text_that_the_backend_left_without_a_score_comes_after_the_others_and_before_blank_ones(
+    value: float,
+) -> None:
+    left = Scores([1.0, value, 2.0], "unbounded", unscored={1: "refused"}, degraded=("1 text was refused",))
+    ranking = Answering(answer=left).rerank("q", ["a", " ", "b", "c"])
+    assert [(hit.id, hit.raw_score, hit.unscored) for hit in ranking] == [
+        *(("3", 2.0, None), ("0", 1.0, None)),
+        *(("2", None, "refused"), ("1", None, "blank text")),
+    ]
+    assert ranking.degraded == ("1 text was refused",)
+    assert ranking.trace.unscored == {"2": "refused", "1": "blank text"}
+
+
+def test_a_position_without_a_text_cannot_be_left_without_a_score() -> None:
+    with pytest.raises(BadResponse, match=r"left texts at positions \[2\] of 2 without a score"):
+        Answering(answer=Scores([1.0, 2.0], "unbounded", unscored={2: "refused"})).rerank("q", ["a", "b"])
+
+
 def test_with_only_blank_texts_the_backend_is_not_called() -> None:
     reranker = ScriptedReranker()
     assert len(reranker.rerank("q", [" "])) == 1
