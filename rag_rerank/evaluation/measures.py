@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -19,6 +20,9 @@ MEASURES = ("nDCG@10", TOP_3, "RR@10", "R@10", "P@5", "Success@3")
 
 _SUPPORTED = ("AP", "P", "R", "RR", "Rprec", "Success", "nDCG")
 """Measures of an order alone, from 0 to 1, larger is better, which pytrec_eval and ir-measures compute."""
+
+_NAME = re.compile(r"(?P<word>[A-Za-z]\w*)(\((?P<options>[^()]*)\))?(@(?P<cutoff>[\d.]+))?")
+"""A measure with a grade and a cutoff, as in ``P(rel=2)@5``."""
 
 
 def check_measures(measures: Iterable[str]) -> tuple[str, ...]:
@@ -76,22 +80,30 @@ def _grades(query: JudgedQuery) -> dict[str, int]:
 
 
 def _parse(name: str) -> Any:
-    ir_measures = need("ir_measures", extra="eval")
-    try:
-        measure = ir_measures.parse_measure(name)
-    except NameError:
-        choices = ["".join((word, *str(name).partition("@")[1:])) for word in _SUPPORTED]
-        raise ConfigError(f"unknown measure {name!r}{did_you_mean(name, choices)}", path="measures") from None
-    except (TypeError, ValueError, KeyError, AssertionError):
-        raise ConfigError(f"measure {name!r} cannot be read; write it like {MEASURES[0]!r}", path="measures") from None
-    if measure.NAME not in _SUPPORTED or set(measure.params) - {"cutoff", "rel"}:
+    """Return the measure that a name such as ``nDCG@10`` or ``P(rel=2)@5`` stands for.
+
+    The function of ir-measures that reads names uses ``ast.Num``, which Python 3.14 no longer has.
+    """
+    known = need("ir_measures", extra="eval").measures.registry
+    match = _NAME.fullmatch(str(name))
+    if match is None:
+        raise ConfigError(f"measure {name!r} cannot be read; write it like {MEASURES[0]!r}", path="measures")
+    word = match["word"]
+    if word not in known:
+        choices = [f"{word}@{match['cutoff']}" if match["cutoff"] else word for word in _SUPPORTED]
+        raise ConfigError(f"unknown measure {name!r}{did_you_mean(name, choices)}", path="measures")
+    measure = known[word]
+    options = re.fullmatch(r"(rel=(\d+))?", (match["options"] or "").replace(" ", ""))
+    if measure.NAME not in _SUPPORTED or options is None:
         raise ConfigError(
             f"{name!r} is not supported, only {', '.join(_SUPPORTED)}, with a cutoff or 'rel'", path="measures"
         )
-    cutoff = measure.params.get("cutoff", 1)
-    if not isinstance(cutoff, int) or cutoff < 1:
+    values = {key: value for key, value in (("rel", options[2]), ("cutoff", match["cutoff"])) if value is not None}
+    if not {*values} <= {*measure.SUPPORTED_PARAMS}:
+        raise ConfigError(f"measure {name!r}: {measure.NAME} takes no {' or '.join(values)}", path="measures")
+    if not values.get("cutoff", "1").isdecimal() or not int(values.get("cutoff", 1)):
         raise ConfigError(f"measure {name!r}: the cutoff must be a whole number of at least 1", path="measures")
-    return measure
+    return measure(**{key: int(value) for key, value in values.items()})
 
 
 def _with_grade(measure: Any, relevant: int) -> Any:

@@ -1,6 +1,7 @@
 """Measures by query equal those of pytrec_eval, of ir-measures, and of calculation by hand."""
 
 import math
+import warnings
 
 import ir_measures
 import pytest
@@ -109,6 +110,16 @@ def test_names_are_read_as_ir_measures_reads_them() -> None:
 
 
 @pytest.mark.parametrize(
+    "name",
+    ["AP", "MAP@100", "P(rel=2)@5", "P( rel = 2 )@5", "Precision@3", "Rprec", "RPrec(rel=3)", "Success@1", "R@1000"],
+)
+def test_a_name_stands_for_the_measure_that_ir_measures_reads(name: str) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # ast.Num
+        assert check_measures([name]) == (str(ir_measures.parse_measure(name)),)
+
+
+@pytest.mark.parametrize(
     ("name", "message"),
     [
         ("nDGC@10", "unknown measure 'nDGC@10'; did you mean 'nDCG@10'?"),
@@ -121,6 +132,10 @@ def test_names_are_read_as_ir_measures_reads_them() -> None:
         ("alpha_nDCG@10", "is not supported"),
         ("NumRet", "is not supported"),
         ("nDCG(dcg='exp-log2')@10", "is not supported"),
+        ("nDCG(rel=2)@10", "nDCG takes no rel"),
+        ("Rprec@10", "Rprec takes no cutoff"),
+        ("P(rel=2)(rel=3)@5", "cannot be read"),
+        ("__import__('os')", "cannot be read"),
     ],
 )
 def test_a_name_that_cannot_be_used_is_a_config_error_that_says_how_to_correct_it(name: str, message: str) -> None:
