@@ -12,7 +12,7 @@ from rag_rerank import registry
 from rag_rerank.base import Reranker
 from rag_rerank.cli.config_edit import config_text
 from rag_rerank.cli.output import example
-from rag_rerank.config import json_schema, load
+from rag_rerank.config import build, json_schema
 from rag_rerank.errors import AuthenticationError
 
 __all__ = ["config"]
@@ -31,7 +31,7 @@ def check(file: str) -> None:
     No model is loaded, nothing is downloaded, no provider is called. Prints the tree of rerankers, with what each one
     is missing on this machine (an optional package, a key), and the config in its normal form, without keys.
     """
-    reranker = load(file)
+    reranker = build(file)
     click.echo("\n".join(_tree(reranker)))
     click.echo()
     click.echo(config_text(reranker), nl=False)
