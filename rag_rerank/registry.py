@@ -188,14 +188,14 @@ def _unknown(name: str) -> str:
     here = Path(os.path.expanduser(name))  # noqa: PTH111 - Path.expanduser raises on an unknown user
     if here.is_file():
         return (
-            f"{name!r} is a file, and no config file (.yaml, .yml or .json); for a model name its folder: "
-            f"{os.fspath(here.parent)!r}"
+            f"{name!r} is no reranker: a config file ends in .yaml, .yml or .json, and a model is named by its folder, "
+            f"{name.rpartition('/')[0] or '.'!r}"
         )
     if match := re.match(r"(?:https?://)?(?:www\.)?(?:huggingface\.co|hf\.co)/([^/]+/[^/?#]+)", name):
         return f"{name!r} is an address; did you mean {match[1]!r}?"
     if name.startswith((".", "~", os.sep)) or name.endswith(SUFFIXES) or name.count("/") > 1 or name.endswith("/"):
         what = "config file" if name.endswith(SUFFIXES) else "folder or config file"
-        return f"there is no {what} {name!r}{did_you_mean(name, neighbours(name), or_list=False)}"
+        return f"no such {what}: {name!r}{did_you_mean(name, neighbours(name), or_list=False)}"
     rows = _catalogue().models()
     ids = {short: row.id for row in rows for short in (row.id, row.id.rpartition("/")[2]) if not row.packaged}
     words = {*names(), *aliases(), *ids, *neighbours(name)}

@@ -118,6 +118,7 @@ def test_a_folder_is_scored_by_the_backend_of_its_files_and_the_trace_says_why(f
 
 
 def test_a_folder_with_safetensors_only_is_run_by_torch() -> None:
+    pytest.importorskip("sentence_transformers")
     from support.tiny_checkpoints import checkpoint
 
     folder = checkpoint("bert")
