@@ -6,6 +6,7 @@ import math
 import os
 import sys
 from collections.abc import Collection
+from pathlib import Path
 
 from rag_rerank.errors import ConfigError, did_you_mean
 
@@ -56,7 +57,7 @@ def number(value: object, path: str, least: float = -math.inf, most: float = mat
 def path_text(path: str | os.PathLike[str]) -> str:
     """Return a path as a config holds it: a relative one begins with ``./``, so that it is no name of anything else."""
     text = os.fspath(path)
-    return text if text.startswith((".", "~", os.sep)) or os.path.isabs(text) else os.path.join(".", text)
+    return text if text.startswith((".", "~", os.sep)) or Path(text).is_absolute() else f".{os.sep}{text}"
 
 
 def _field(path: str) -> str:

@@ -1,8 +1,9 @@
 """Build rerankers from names, mappings and config files; write them back; the JSON Schema of config files.
 
 The constructor of a reranker is its config schema. A node is ``{"type": NAME, **constructor arguments}``; an argument
-that is a reranker is again a node. A name (`rag_rerank.registry.parse_name`) stands for a node: ``"cohere:rerank-v3.5"``
-for ``{"type": "cohere", "model": "rerank-v3.5"}``, and ``"minilm"`` for ``{"type": "onnx", "model": "minilm"}``.
+that is a reranker is again a node. A name stands for a node (`rag_rerank.registry.parse_name`):
+``"cohere:rerank-v3.5"`` for ``{"type": "cohere", "model": "rerank-v3.5"}``, and ``"minilm"`` for
+``{"type": "onnx", "model": "minilm"}``.
 
 In every text of a node ``${VAR}`` and ``${VAR:-default}`` stand for an environment variable, whose text becomes a value
 of the field's type.
@@ -32,8 +33,11 @@ Spec = Union[str, "os.PathLike[str]", Mapping[str, Any], Reranker]
 _NODE = {"$ref": "#/$defs/reranker"}
 """The JSON Schema of a node inside another."""
 
+_CUTOFF = "; the cutoff belongs to the call: rerank(..., top_k=5), or --top-k 5"
+
 _VARIABLE = {"type": "string", "pattern": r"\$\{"}
 """The JSON Schema of a reference to an environment variable."""
+
 
 def build(spec: Spec, /, **options: Any) -> Reranker:
     """Build a reranker. Nothing is loaded and no connection is opened yet.
@@ -56,14 +60,10 @@ def build(spec: Spec, /, **options: Any) -> Reranker:
     text = expand(spec) if isinstance(spec, str) and has_reference(spec) else spec
     if isinstance(text, (str, os.PathLike)) and _is_file(text):
         return _build_file(Path(text), options)
-    if options and isinstance(spec, Mapping):
-        spec = {**spec, **options}
-    elif options and isinstance(spec, Reranker):
+    if options and isinstance(spec, Reranker):
         raise ConfigError(f"{', '.join(options)}: a reranker is there already; use dataclasses.replace to change it")
-    elif options:
-        spec = {**_node_of_text(spec, ""), **options}
     try:
-        return _build(spec, "")
+        return _build({**_node_of_text(spec, ""), **options} if options else spec, "")
     except RecursionError as error:
         raise ConfigError("nested too deeply, or within itself") from error
 
@@ -152,10 +152,6 @@ def _build(spec: Any, path: str) -> Reranker:
     """Build a reranker at its place in a config."""
     if isinstance(spec, Reranker):
         return spec
-    if not isinstance(spec, (str, os.PathLike, Mapping)):
-        raise ConfigError(
-            f"expected a name, a mapping, a config file or a Reranker, got {type(spec).__name__}", path=path
-        )
     node = _node_of_text(spec, path)
     if not isinstance(node.get("type"), str):
         raise ConfigError(f"a reranker needs a 'type'; known: {', '.join(registry.names())}", path=path)
@@ -175,12 +171,15 @@ def _build(spec: Any, path: str) -> Reranker:
     return reranker
 
 
-def _node_of_text(spec: str | os.PathLike[str] | Mapping[str, Any], path: str) -> Mapping[str, Any]:
+def _node_of_text(spec: Any, path: str) -> Mapping[str, Any]:
     """Return the node that a name, a folder or a variable with JSON stands for; a node as it is."""
     if isinstance(spec, Mapping):
         return spec
     if isinstance(spec, os.PathLike):
         return {"type": path_text(spec).replace("$", "$$")}
+    if not isinstance(spec, str):
+        kind = type(spec).__name__
+        raise ConfigError(f"expected a name, a mapping, a config file or a Reranker, got {kind}", path=path)
     text = expand(spec, path) if has_reference(spec) else spec
     if text is not spec and text.lstrip().startswith("{"):
         node: Mapping[str, Any] = parse_variable(text, spec, path)
@@ -205,7 +204,8 @@ def _make(kind: type[Any], arguments: Mapping[str, Any], path: str) -> Any:
     by_name = {f.name: f for f in fields(kind) if f.init}
     for key in arguments:
         if key not in by_name:
-            raise ConfigError(f"unknown key {key!r} of {_title(kind)}{did_you_mean(str(key), by_name)}", path=path)
+            hint = _CUTOFF if key in ("top_k", "topk", "top_n", "topn") else did_you_mean(str(key), by_name)
+            raise ConfigError(f"unknown key {key!r} of {_title(kind)}{hint}", path=path)
     for name, f in by_name.items():
         if f.default is MISSING and f.default_factory is MISSING and name not in arguments:
             raise ConfigError(f"{_title(kind)} needs {name!r}", path=path)

@@ -75,7 +75,7 @@ EXTRAS: Mapping[str, tuple[str, str]] = MappingProxyType(
 PLUGIN_GROUP = "rag_rerank.rerankers"
 
 MODEL_TYPES = ("auto", "onnx", "torch")
-"""The types that run a model by its hub id or folder, in the order in which a field that not all of them have decides."""
+"""The types that run a model by its hub id or folder. The first that has all the fields of a node is meant."""
 
 SUFFIXES = (".yaml", ".yml", ".json")
 """Endings of config files."""

@@ -23,13 +23,13 @@ _FIELDS: Mapping[str, tuple[str, ...]] = {
     "score": ("score",),
     "metadata": ("metadata",),
 }
-"""Field of a candidate -> keys that hold it, the first one that is there: those of BEIR, Pyserini, LangChain and others."""
+"""Field of a candidate -> keys that hold it, the first that is there: those of BEIR, Pyserini, LangChain and others."""
 
 _LISTS = ("candidates", "documents")
 """Keys of an object that holds all candidates."""
 
 _TYPO = 0.8
-"""How like an expected key (difflib's ratio) an unknown one is that can only be a misspelt one: ``txt``, not ``source``."""
+"""How like an expected key (difflib's ratio) an unknown key must be to be a misspelt one: ``txt``, not ``source``."""
 
 
 def read_candidates(file: str, layout: Format) -> list[Candidate]:

@@ -84,7 +84,6 @@ resume_option = click.option(
 """Whether to continue from checkpoints; the command gets it as ``resume``."""
 
 
-
 def reranker_argument(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command a reranker, which it gets as ``spec``: as an argument, or by the option of all commands."""
 

@@ -49,8 +49,9 @@ MAY_IMPORT = {
         *("config", "evaluation", "export", "records", "registry"),
     },
     "cli": {
-        *(*CALL, "agreement", "backends/api", "backends/auto", "backends/local", "backends/onnx", "backends/torch", "compose"),
-        *("config", "context", "diagnostics", "evaluation", "export", "pages", "records", "registry", "training"),
+        "backends/auto",
+        *(*CALL, "agreement", "backends/api", "backends/local", "backends/onnx", "backends/torch", "compose", "config"),
+        *("context", "diagnostics", "evaluation", "export", "pages", "records", "registry", "training"),
     },
     "__main__": {"cli"},
     "__init__": {*CALL, "backends/api", "compose", "config", "context", "records"},

@@ -140,9 +140,7 @@ def test_a_folder_with_safetensors_only_is_run_by_torch() -> None:
         ([], None),
     ],
 )
-def test_files_decide_in_a_folder_and_on_the_hub(
-    files: list[str], kind: str | None, tmp_path: Path, hub: Hub
-) -> None:
+def test_files_decide_in_a_folder_and_on_the_hub(files: list[str], kind: str | None, tmp_path: Path, hub: Hub) -> None:
     folder = tmp_path / "made"
     (folder / "onnx").mkdir(parents=True)
     for name in files:
@@ -171,12 +169,12 @@ def test_the_cache_decides_before_the_hub(cache: Path, hub: Hub) -> None:
 
 
 def test_a_misspelt_hub_id_is_corrected_at_first_use(hub: Hub) -> None:
-    with pytest.raises(ModelLoadError, match=r"no model 'BAAI/bge-reranker-v2-m4'.*did you mean 'BAAI/bge-reranker-v2-m3'"):
+    with pytest.raises(ModelLoadError, match=r"no model .*m4.*; did you mean .BAAI/bge-reranker-v2-m3."):
         build("BAAI/bge-reranker-v2-m4").rerank(QUERY, TEXTS)
 
 
 def test_without_a_hub_the_error_says_what_to_do() -> None:
-    with pytest.raises(ModelLoadError, match="someone/x .*rag-rerank pull auto:someone/x"):
+    with pytest.raises(ModelLoadError, match=r"someone/x .*rag-rerank pull auto:someone/x"):
         build("someone/x").rerank(QUERY, TEXTS)
 
 

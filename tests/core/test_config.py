@@ -74,6 +74,10 @@ def test_names_nodes_and_rerankers_are_all_specs(spec: object, reranker: object)
         ({"type": 3}, "a reranker needs a 'type'"),
         (7, "expected a name, a mapping, a config file or a Reranker, got int"),
         ({"type": "lexical", "k": 1}, "unknown key 'k' of type 'lexical'; did you mean 'k1'?"),
+        (
+            {"type": "onnx", "top_n": 5},
+            "of type 'onnx'; the cutoff belongs to the call: rerank(..., top_k",
+        ),
         ({"type": "lexical", "b": "0.4"}, "b: Input should be a valid number, got '0.4'"),
         ({"type": "lexical", "b": 3}, "b: b must be within 0..1, got 3.0"),
         ({"type": "onnx", "threads": 0}, "threads: threads must be at least 1, got 0"),

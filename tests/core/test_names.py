@@ -113,7 +113,7 @@ def test_a_folder_with_the_exact_name_comes_before_a_name_in_another_case(folder
 
 
 def test_two_revisions_are_refused() -> None:
-    with pytest.raises(ConfigError, match="^revision: the model names the revision v1, and revision is v2"):
+    with pytest.raises(ConfigError, match=r"^revision: the model names the revision v1, and revision is v2"):
         build({"type": "onnx", "model": "someone/x@v1", "revision": "v2"})
 
 

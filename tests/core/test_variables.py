@@ -78,7 +78,10 @@ TEI = {"type": "http", "dialect": "tei", "base_url": "http://gpu-box:8080"}
         ),
         ({"type": "cohere", "retry": {"attempts": "${COUNT}"}}, CohereReranker(retry=RetryPolicy(attempts=3))),
         ({"type": "cohere", "retry": "${RETRY}"}, CohereReranker(retry=RetryPolicy(attempts=3))),
-        ({**TEI, "base_url": "http://${HOST}:${ABSENT:-8080}"}, HttpReranker(dialect="tei", base_url="http://gpu-box:8080")),
+        (
+            {**TEI, "base_url": "http://${HOST}:${ABSENT:-8080}"},
+            HttpReranker(dialect="tei", base_url="http://gpu-box:8080"),
+        ),
         (
             {**TEI, "extra_body": {"n": "${COUNT}", "on": "${ON}", "s": "${HOST}", "deep": ["${NUMBER}", "x"]}},
             HttpReranker(
@@ -179,7 +182,7 @@ def test_a_byte_order_mark_is_no_part_of_a_config(suffix: str, tmp_path: Path) -
     file.write_bytes(b'\xef\xbb\xbf{"type": "lexical", "b": 0.5}')
     assert load(file) == LexicalReranker(b=0.5)
     file.write_text('{"type": "lexical"}', encoding="utf-16")
-    with pytest.raises(ConfigError, match="is not UTF-8 .*save it as UTF-8"):
+    with pytest.raises(ConfigError, match=r"is not UTF-8 .*save it as UTF-8"):
         load(file)
 
 
