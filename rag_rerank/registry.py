@@ -117,7 +117,8 @@ def parse_name(name: str) -> dict[str, Any]:
     - a composite around one reranker as its label shows it: ``cached(lexical)``.
 
     Raises:
-        ConfigError: It is none of these; the message names the nearest name, alias, model, folder or config file.
+        ConfigError: It is none of these, and no single word, of which `resolve` says the same; the message names the
+            nearest type, alias, model, folder or config file.
     """
     catalogue = _catalogue()
     kind, colon, rest = name.partition(":")
@@ -144,6 +145,8 @@ def parse_name(name: str) -> dict[str, Any]:
     wrapper = _WRAPPER.fullmatch(name)
     if wrapper and (type_name := _find_type(wrapper[1])):
         return {"type": type_name, "reranker": wrapper[2]}
+    if re.fullmatch(r"[\w-]+", name):
+        return {"type": name}  # `resolve` says what it is like
     raise ConfigError(_unknown(name))
 
 
@@ -170,8 +173,9 @@ def _catalogue() -> Any:
 
 def _find_type(word: str) -> str | None:
     """Return the type that a word names, in any case; plugins are read only for a word that could be one of theirs."""
-    if word.casefold() in BUILT_IN:
-        return word.casefold()
+    for name in (word, word.casefold()):
+        if name in BUILT_IN:
+            return name
     if not re.fullmatch(r"[\w.-]+", word) or word.casefold() in aliases():
         return None
     by_case = {name.casefold(): name for name in _plugins()}

@@ -112,6 +112,7 @@ def locate(
     Raises:
         ModelLoadError: No such folder, model or revision; or the hub cannot be reached and the cache lacks files.
     """
+    model, revision = catalogue.parse_model(model, revision)
     row = catalogue.find(model)
     if row and row.packaged:
         return ModelFolder(Path(__file__).parents[2] / "models" / row.id, row.id, None, row)
