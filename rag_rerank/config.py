@@ -201,7 +201,7 @@ def _make(kind: type[Any], arguments: Mapping[str, Any], path: str) -> Any:
     """Construct a dataclass from a mapping of its fields; names and types are checked."""
     if not isinstance(arguments, Mapping):
         raise ConfigError(f"expected a mapping of {kind.__name__} fields, got {type(arguments).__name__}", path=path)
-    by_name = {f.name: f for f in fields(kind) if f.init}
+    by_name = {f.name: f for f in _config_fields(kind)}
     for key in arguments:
         if key not in by_name:
             hint = _CUTOFF if key in ("top_k", "topk", "top_n", "topn") else did_you_mean(str(key), by_name)
@@ -210,10 +210,7 @@ def _make(kind: type[Any], arguments: Mapping[str, Any], path: str) -> Any:
         if f.default is MISSING and f.default_factory is MISSING and name not in arguments:
             raise ConfigError(f"{_title(kind)} needs {name!r}", path=path)
     hints = get_type_hints(kind)
-    values = {
-        key: value if by_name[key].metadata.get("live") else _convert(hints[key], value, _child_path(path, key))
-        for key, value in arguments.items()
-    }
+    values = {key: _convert(hints[key], value, _child_path(path, key)) for key, value in arguments.items()}
     try:
         return kind(**values)
     except ConfigError as error:

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
 from rag_rerank.errors import ConfigError, did_you_mean
 
@@ -126,11 +126,9 @@ def parse_name(name: str) -> dict[str, Any]:
     if type_name is not None:
         if not colon:
             return {"type": type_name}
-        fields = resolve(type_name).label_fields
+        fields = _fields_after(type_name, rest)
         if not rest.strip():
-            raise ConfigError(
-                f"unknown {fields[0]} '': {name!r} ends after the colon; write {type_name}:{fields[0].upper()}"
-            )
+            raise ConfigError(f"unknown {fields[0]} '': {name!r} ends after the colon; write {type_name}:MODEL")
         return {"type": type_name, **dict(zip(fields, rest.split(":", len(fields) - 1), strict=False))}
     if catalogue.row_of(name) is None and catalogue.is_folder(name):
         return {"type": "auto", "model": name}
@@ -182,6 +180,14 @@ def _find_type(word: str) -> str | None:
     return word if word in by_case.values() else by_case.get(word.casefold())
 
 
+def _fields_after(type_name: str, rest: str) -> tuple[str, ...]:
+    """Return the fields whose values may follow a type; one with a fixed set of values may be left out."""
+    kind = resolve(type_name)
+    first, *others = kind.label_fields
+    choices = get_args(get_type_hints(kind)[first]) if others else ()
+    return kind.label_fields if not choices or rest.partition(":")[0] in choices else tuple(others)
+
+
 def _is_hub_id(name: str) -> bool:
     model, _, revision = name.partition("@")
     return bool(_catalogue().HUB_ID.fullmatch(model)) and ("@" not in name or bool(revision))
@@ -206,8 +212,8 @@ def _unknown(name: str) -> str:
     hint = did_you_mean(name, words, or_list=False) or did_you_mean(name.partition(":")[0], words, or_list=False)
     for short, id in ids.items():
         hint = hint.replace(f"{short!r}", f"{id!r}")
-    known = hint or f"; known: {', '.join(sorted({*names(), *aliases()}))}, any org/name of the hub, and folders"
-    return f"unknown type {name.partition(':')[0]!r}{known}"
+    ending = hint or f"; known: {', '.join(sorted({*names(), *aliases()}))}, any org/name of the hub, and folders"
+    return f"unknown type {name.partition(':')[0]!r}{ending}"
 
 
 def neighbours(name: str) -> Iterator[str]:

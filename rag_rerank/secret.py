@@ -224,8 +224,8 @@ def _problems(key: str) -> Iterator[str]:
     """Yield what is wrong with a key, in words that follow its name."""
     name = _other_reference(key)
     if name is not None or key.startswith(_OTHER_TOOLS):
-        shown = name if name and name.isupper() and "_" in name else "VAR"  # a name in capitals is no key
-        yield f"is a reference that nothing replaced; write ${{{shown}}}"
+        variable = name if name and name.isupper() and "_" in name else "VAR"  # a name in capitals is no key
+        yield f"is a reference that nothing replaced; write ${{{variable}}}"
     if not key.strip():
         yield "is empty"
     if any(char.isspace() for char in key):

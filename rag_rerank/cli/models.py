@@ -150,10 +150,10 @@ def _check_models(names: Sequence[str], user_question: SampleQuestion | None, *,
 
 
 def _cached_model(name: str) -> OnnxReranker:
-    named = build(name)
-    if not isinstance(named, LocalReranker):
+    part = build(name)
+    if not isinstance(part, LocalReranker):
         raise ConfigError(f"{name} is no local model, so there is no graph to check; name one, such as minilm")
-    reranker = OnnxReranker(model=named.model, revision=named.revision)
+    reranker = OnnxReranker(model=part.model, revision=part.revision)
     if not reranker.is_cached():
         raise ModelLoadError(
             f"{reranker.model_id} has no complete ONNX files in the local cache, and a check downloads nothing; "

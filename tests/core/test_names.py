@@ -142,8 +142,8 @@ def test_keyword_arguments_are_further_fields(spec: Any, options: dict[str, Any]
 
 def test_a_field_may_be_called_as_an_argument_of_build_could_be(folder: Path) -> None:
     assert to_config(build("cached", reranker="embedded", path="scores.db"))["path"] == "scores.db"
-    node = build("http", dialect="jina", model="m", path="/v2/rerank")
-    assert to_config(node)["path"] == "/v2/rerank"
+    reranker = build("http", dialect="jina", model="m", path="/v2/rerank")
+    assert to_config(reranker)["path"] == "/v2/rerank"
     stages = build("cascade", stages=[{"reranker": LexicalReranker()}, {"reranker": "minilm", "depth": 5}])
     assert [child.label for child in stages.children] == ["lexical", "onnx:minilm"]
 
