@@ -58,6 +58,7 @@ from rag_rerank.errors import (
     RerankError,
     TransientError,
     TruncationWarning,
+    UnusableKey,
 )
 from rag_rerank.execution.observers import tagged
 from rag_rerank.execution.plan import Call, InThread, Parallel, Plan, PlanResult
@@ -128,6 +129,7 @@ __all__ = [
     "Trace",
     "TransientError",
     "TruncationWarning",
+    "UnusableKey",
     "Usage",
     "Windows",
     "Wrapper",

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import os
 import sys
 from collections.abc import Collection
+from pathlib import Path
 
 from rag_rerank.errors import ConfigError, did_you_mean
 
-__all__ = ["at_least", "finite_positive", "number", "one_of", "share", "whole_number"]
+__all__ = ["at_least", "finite_positive", "number", "one_of", "path_text", "share", "whole_number"]
 
 
 def one_of(value: object, choices: Collection[str], path: str) -> None:
@@ -50,6 +52,12 @@ def number(value: object, path: str, least: float = -math.inf, most: float = mat
         limits = f"of at least {least:g}" if most == math.inf else f"in {least:g}..{most:g}"
         raise ConfigError(f"expected a number {limits}, got {value!r:.60}", path=path)
     return float(value)
+
+
+def path_text(path: str | os.PathLike[str]) -> str:
+    """Return a path as a config holds it: a relative one begins with ``./``, so that it is no name of anything else."""
+    text = os.fspath(path)
+    return text if text.startswith((".", "~", os.sep)) or Path(text).is_absolute() else f".{os.sep}{text}"
 
 
 def _field(path: str) -> str:

@@ -7,17 +7,28 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import IO, TYPE_CHECKING, Any, NoReturn, cast
 
-from rag_rerank.errors import ConfigError, RerankError
+from rag_rerank.errors import ConfigError, InputError, RerankError
 
 if TYPE_CHECKING:
     from yaml import MappingNode
 
-__all__ = ["check_folder", "new_folder", "parse_json", "parse_yaml", "sha256_of", "write", "write_folder"]
+__all__ = [
+    "check_folder",
+    "new_folder",
+    "parse_json",
+    "parse_yaml",
+    "read_lines",
+    "sha256_of",
+    "write",
+    "write_folder",
+]
 
 _BLOCK = 2**20
 """Bytes of a file that are read at a time."""
+
+_GZIP = b"\x1f\x8b"
 
 
 def write(file: Path, content: bytes, *, check: Callable[[Path], None] = lambda draft: None) -> None:
@@ -194,3 +205,43 @@ def _check_unique(keys: Iterable[str]) -> None:
         if key in earlier:
             raise ValueError(f"the key {key!r} occurs twice in one mapping, and the first would be lost; remove one")
         earlier.add(key)
+
+
+def read_lines(file: Path | None) -> Iterator[tuple[int, bytes]]:
+    """Yield each line of a file, plain or gzip, with its number from 1; ``None`` reads standard input.
+
+    Only a line feed ends a line, with or without a carriage return; neither is part of the line, nor is a byte order
+    mark at the start. gzip is recognised by its first bytes.
+
+    Raises:
+        InputError: The file cannot be read, is broken gzip, or is UTF-16.
+    """
+    import zlib
+
+    name = "standard input" if file is None else file
+    try:
+        with _open_lines(file) as stream:
+            for number, line in enumerate(stream, start=1):
+                if number == 1 and line.startswith((b"\xff\xfe", b"\xfe\xff")):
+                    raise InputError(f"{name} is UTF-16; save it as UTF-8")
+                yield number, line.removeprefix(b"\xef\xbb\xbf" if number == 1 else b"").rstrip(b"\r\n")
+    except (OSError, EOFError, zlib.error) as error:
+        raise InputError(f"cannot read {name}: {getattr(error, 'strerror', None) or error}") from error
+
+
+def _open_lines(file: Path | None) -> IO[bytes]:
+    import gzip
+    import io
+    import sys
+
+    if file is None:
+        if sys.stdin is None or sys.stdin.closed:
+            raise InputError("standard input is closed; name a file")
+        content = sys.stdin.buffer.read()
+        stream = io.BytesIO(content)
+        return cast("IO[bytes]", gzip.open(stream, "rb")) if content.startswith(_GZIP) else stream
+    raw = file.open("rb")
+    if not raw.peek(2).startswith(_GZIP):
+        return raw
+    raw.close()
+    return cast("IO[bytes]", gzip.open(file, "rb"))

@@ -43,6 +43,9 @@ class Reranker(ABC):
     fields_without_effect: ClassVar[frozenset[str]] = frozenset({"name"})
     """Fields that cannot change a score. All others, also those that a subclass adds, are part of `identity`."""
 
+    label_fields: ClassVar[tuple[str, ...]] = ("model",)
+    """Fields that a name may hold after the type: `build` reads ``"type:model"``, and `label` writes it."""
+
     name: str | None = None
 
     def __post_init__(self) -> None:
@@ -59,8 +62,8 @@ class Reranker(ABC):
     @property
     def label(self) -> str:
         """The name of this reranker in traces."""
-        model = getattr(self, "model", None)
-        return self.name or (f"{self.kind}:{model}" if model else self.kind)
+        values = (getattr(self, field, None) for field in self.label_fields)
+        return self.name or ":".join((self.kind, *(str(value) for value in values if value)))
 
     @property
     def remote(self) -> bool:

@@ -1,8 +1,12 @@
 """Build rerankers from names, mappings and config files; write them back; the JSON Schema of config files.
 
 The constructor of a reranker is its config schema. A node is ``{"type": NAME, **constructor arguments}``; an argument
-that is a reranker is again a node. Two short forms exist: ``"cohere:rerank-v3.5"`` for
-``{"type": "cohere", "model": "rerank-v3.5"}``, and aliases of the catalogue such as ``"minilm"``.
+that is a reranker is again a node. A name stands for a node (`rag_rerank.registry.parse_name`):
+``"cohere:rerank-v3.5"`` for ``{"type": "cohere", "model": "rerank-v3.5"}``, and ``"minilm"`` for
+``{"type": "onnx", "model": "minilm"}``.
+
+In every text of a node ``${VAR}`` and ``${VAR:-default}`` stand for an environment variable, whose text becomes a value
+of the field's type.
 """
 
 from __future__ import annotations
@@ -15,48 +19,53 @@ from pathlib import Path
 from typing import Any, TypeGuard, Union, get_args, get_origin, get_type_hints
 
 from rag_rerank import registry
+from rag_rerank._checks import path_text
 from rag_rerank._files import parse_json, parse_yaml
 from rag_rerank.base import Reranker
 from rag_rerank.errors import ConfigError, did_you_mean
-from rag_rerank.secret import Secret
+from rag_rerank.secret import Secret, escape, expand, expand_inside, has_reference, mask_values, parse_variable
 
 __all__ = ["Spec", "build", "json_schema", "load", "to_config"]
 
 Spec = Union[str, "os.PathLike[str]", Mapping[str, Any], Reranker]
-"""A reranker, or what `build` makes one from: a name, a config file or a config node."""
-
-_SUFFIXES = (".yaml", ".yml", ".json")
-_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+"""A reranker, or what `build` makes one from: a name, a folder, a config file or a config node."""
 
 _NODE = {"$ref": "#/$defs/reranker"}
 """The JSON Schema of a node inside another."""
 
+_CUTOFF = "; the cutoff belongs to the call: rerank(..., top_k=5), or --top-k 5"
 
-def build(spec: Spec, *, path: str = "") -> Reranker:
+_VARIABLE = {"type": "string", "pattern": r"\$\{"}
+"""The JSON Schema of a reference to an environment variable."""
+
+
+def build(spec: Spec, /, **options: Any) -> Reranker:
     """Build a reranker. Nothing is loaded and no connection is opened yet.
 
     Args:
-        spec: A name (``"embedded"``, ``"cohere:rerank-v3.5"``), a config node, the path of a ``.yaml``, ``.yml``
-            or ``.json`` file, or a reranker, which is returned as it is.
-        path: The place of the node in a larger config; messages start with it.
+        spec: One of these:
+
+            - A name: a type (``"lexical"``), with a model (``"cohere:rerank-v3.5"``), an alias (``"minilm"``), any hub
+              id (``"BAAI/bge-reranker-v2-m3"``, also with ``@revision``), or what a trace names as step or model.
+            - A folder with a model, as text or as a path object.
+            - The path of a ``.yaml``, ``.yml`` or ``.json`` file.
+            - A config node: a mapping with ``type``.
+            - A reranker, which is returned as it is.
+        options: Further fields of the node: ``build("onnx", model="./small")``. They replace those of the spec.
 
     Raises:
-        ConfigError: An unknown name or key (the message names the nearest known one), or a value of a wrong type or
-            range.
+        ConfigError: An unknown name or key (the message names the nearest known one), a value of a wrong type or
+            range, or a reference to an environment variable that is not set.
     """
-    if isinstance(spec, Reranker):
-        return spec
-    if isinstance(spec, os.PathLike) or (isinstance(spec, str) and spec.endswith(_SUFFIXES)):
-        if path:
-            raise ConfigError(
-                f"a config cannot name a file inside itself, got {os.fspath(spec)!r}; write its content here", path=path
-            )
-        return load(spec)
-    if isinstance(spec, str):
-        return _build_node({"type": spec}, path)
-    if isinstance(spec, Mapping):
-        return _build_node(spec, path)
-    raise ConfigError(f"expected a name, a mapping, a config file or a Reranker, got {type(spec).__name__}", path=path)
+    text = expand(spec) if isinstance(spec, str) and has_reference(spec) else spec
+    if isinstance(text, (str, os.PathLike)) and _is_file(text):
+        return _build_file(Path(text), options)
+    if options and isinstance(spec, Reranker):
+        raise ConfigError(f"{', '.join(options)}: a reranker is there already; use dataclasses.replace to change it")
+    try:
+        return _build({**_node_of_text(spec, ""), **options} if options else spec, "")
+    except RecursionError as error:
+        raise ConfigError("nested too deeply, or within itself") from error
 
 
 def load(path: str | os.PathLike[str]) -> Reranker:
@@ -65,19 +74,37 @@ def load(path: str | os.PathLike[str]) -> Reranker:
     Raises:
         ConfigError: The file cannot be read or parsed, or its content is wrong; the message names the file.
     """
-    file = Path(path)
+    return _build_file(Path(path), {})
+
+
+def _is_file(spec: str | os.PathLike[str]) -> bool:
+    """Whether a spec names a config file, existing or not."""
+    text = os.fspath(spec)
+    return text.endswith(registry.SUFFIXES) and not has_reference(text) and not os.path.isdir(text)  # noqa: PTH112
+
+
+def _build_file(file: Path, options: Mapping[str, Any]) -> Reranker:
     try:
-        text = file.read_text(encoding="utf-8")
+        text = file.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read {file}: {error}") from error
-    if file.suffix not in _SUFFIXES:
-        raise ConfigError(f"{file}: a config file ends in {', '.join(_SUFFIXES)}")
+        raise ConfigError(f"cannot read {file}: {_read_error(file, error)}") from error
+    if file.suffix not in registry.SUFFIXES:
+        raise ConfigError(f"{file}: a config file ends in {', '.join(registry.SUFFIXES)}")
     try:
-        return build(_checked_node(_parse_json(text) if file.suffix == ".json" else parse_yaml(text)))
+        content = _parse_json(text) if file.suffix == ".json" else parse_yaml(text)
+        return _build({**_node_of_text(_checked_node(content), ""), **options}, "")
     except ConfigError as error:
-        raise ConfigError(str(error), path=str(file)) from error
+        raise type(error)(str(error), path=str(file)) from error
     except RecursionError as error:
         raise ConfigError("nested too deeply, or within itself by a YAML alias", path=str(file)) from error
+
+
+def _read_error(file: Path, error: OSError | UnicodeDecodeError) -> str:
+    if isinstance(error, FileNotFoundError):
+        return f"there is no such file{did_you_mean(str(file), registry.neighbours(str(file)), or_list=False)}"
+    if isinstance(error, UnicodeDecodeError):
+        return "it is not UTF-8 (Notepad and PowerShell may write UTF-16); save it as UTF-8"
+    return error.strerror or str(error)
 
 
 def _parse_json(text: str) -> Any:
@@ -89,7 +116,7 @@ def _parse_json(text: str) -> Any:
 
 def _checked_node(content: Any) -> str | Mapping[str, Any]:
     """Return the content of a file if it is one node, and not the name of another file."""
-    if isinstance(content, Mapping) or (isinstance(content, str) and not content.endswith(_SUFFIXES)):
+    if isinstance(content, Mapping) or (isinstance(content, str) and not content.endswith(registry.SUFFIXES)):
         return content
     raise ConfigError(f"expected one reranker (a mapping with 'type', or a name), got {type(content).__name__}")
 
@@ -111,6 +138,7 @@ def json_schema() -> dict[str, Any]:
     """Return the JSON Schema (draft 2020-12) of config files, with one definition for each name in the registry."""
     definitions = {name: _node_schema(name, registry.resolve(name)) for name in registry.names()}
     nodes: list[dict[str, Any]] = [{"type": "string", "description": "a name, such as cohere:rerank-v3.5 or minilm"}]
+    nodes.append({"type": "object", "properties": {"type": _VARIABLE}, "required": ["type"]})
     nodes += [{"$ref": f"#/$defs/{name}"} for name in definitions]
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -120,29 +148,53 @@ def json_schema() -> dict[str, Any]:
     }
 
 
-def _node_of_name(name: str) -> dict[str, Any]:
-    """Return the node that a name stands for: its type, and the model of a short form."""
-    if ":" not in name and name not in registry.BUILT_IN:
-        name = registry.aliases().get(name, name)
-    kind, colon, model = name.partition(":")
-    return {"type": kind, "model": model} if colon else {"type": kind}
-
-
-def _build_node(node: Mapping[str, Any], path: str) -> Reranker:
+def _build(spec: Any, path: str) -> Reranker:
+    """Build a reranker at its place in a config."""
+    if isinstance(spec, Reranker):
+        return spec
+    node = _node_of_text(spec, path)
     if not isinstance(node.get("type"), str):
         raise ConfigError(f"a reranker needs a 'type'; known: {', '.join(registry.names())}", path=path)
+    name = expand(node["type"], _child_path(path, "type"))
     try:
-        short = _node_of_name(node["type"])
-        kind = registry.resolve(short["type"])
+        short = registry.parse_name(name)
+        arguments = {key: value for key, value in node.items() if key != "type"}
+        if repeated := [key for key in short if key in arguments]:
+            raise ConfigError(f"type {name!r} already names a {repeated[0]}; remove {repeated[0]!r}")
+        kind = registry.resolve(short.pop("type"))
     except ConfigError as error:
-        raise error.under(path) from error.__cause__
-    arguments = {key: value for key, value in node.items() if key != "type"}
-    if "model" in short:
-        if "model" in arguments:
-            raise ConfigError(f"type {node['type']!r} already names a model; remove 'model'", path=path)
-        arguments["model"] = short["model"]
+        raise mask_values(error, {name: node["type"]} if name != node["type"] else {}).under(path) from error.__cause__
+    arguments = {**{key: value.replace("$", "$$") for key, value in short.items()}, **arguments}
+    if kind.kind == "auto":
+        kind = _kind_with_fields(kind, arguments)
     reranker: Reranker = _make(kind, arguments, path)
     return reranker
+
+
+def _node_of_text(spec: Any, path: str) -> Mapping[str, Any]:
+    """Return the node that a name, a folder or a variable with JSON stands for; a node as it is."""
+    if isinstance(spec, Mapping):
+        return spec
+    if isinstance(spec, os.PathLike):
+        return {"type": path_text(spec).replace("$", "$$")}
+    if not isinstance(spec, str):
+        kind = type(spec).__name__
+        raise ConfigError(f"expected a name, a mapping, a config file or a Reranker, got {kind}", path=path)
+    text = expand(spec, path) if has_reference(spec) else spec
+    if text is not spec and text.lstrip().startswith("{"):
+        node: Mapping[str, Any] = parse_variable(text, spec, path)
+        return node
+    if _is_file(text):
+        raise ConfigError(f"a config cannot name a file inside itself, got {spec!r}; write its content here", path=path)
+    return {"type": spec}
+
+
+def _kind_with_fields(kind: type[Any], arguments: Mapping[str, Any]) -> type[Any]:
+    """Return ``auto``, or the first of its backends that has all these fields, where ``auto`` lacks one."""
+    for candidate in map(registry.resolve, registry.MODEL_TYPES):
+        if arguments.keys() <= {f.name for f in _config_fields(candidate)}:
+            return candidate
+    return kind
 
 
 def _make(kind: type[Any], arguments: Mapping[str, Any], path: str) -> Any:
@@ -152,7 +204,8 @@ def _make(kind: type[Any], arguments: Mapping[str, Any], path: str) -> Any:
     by_name = {f.name: f for f in _config_fields(kind)}
     for key in arguments:
         if key not in by_name:
-            raise ConfigError(f"unknown key {key!r} of {_title(kind)}{did_you_mean(str(key), by_name)}", path=path)
+            hint = _CUTOFF if key in ("top_k", "topk", "top_n", "topn") else did_you_mean(str(key), by_name)
+            raise ConfigError(f"unknown key {key!r} of {_title(kind)}{hint}", path=path)
     for name, f in by_name.items():
         if f.default is MISSING and f.default_factory is MISSING and name not in arguments:
             raise ConfigError(f"{_title(kind)} needs {name!r}", path=path)
@@ -161,14 +214,18 @@ def _make(kind: type[Any], arguments: Mapping[str, Any], path: str) -> Any:
     try:
         return kind(**values)
     except ConfigError as error:
-        raise error.under(path) from error.__cause__
+        texts = {values[key]: text for key, text in arguments.items() if isinstance(text, str) and has_reference(text)}
+        raise mask_values(error, texts).under(path) from error.__cause__
 
 
 def _convert(hint: Any, value: Any, path: str) -> Any:
     """Return the value of a field of this type for a config value."""
+    if isinstance(value, os.PathLike):
+        value = path_text(value)
     choices = get_args(hint) if get_origin(hint) is Union or type(hint).__name__ == "UnionType" else (hint,)
     if value is None and type(None) in choices:
         return None
+    source, value = value, _value_of_variable(choices, value, path)
     for choice in choices:
         if get_origin(choice) is tuple:
             if isinstance(value, (list, tuple)):
@@ -176,44 +233,47 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
                 return tuple(_convert(item, v, f"{path}[{i}]") for i, v in enumerate(value))
             continue
         if _is_class_below(choice, Reranker):
-            return build(value, path=path)
+            return _build(value, path)
         if _is_class_below(choice, Secret):
             if not isinstance(value, (str, Secret)):
                 raise ConfigError(f"expected a key or a ${{VAR}} reference, got {type(value).__name__}", path=path)
-            secret = Secret(value)
-            if isinstance(value, str) and _VARIABLE.search(value) and not secret.reference:
-                raise ConfigError("a ${VAR} reference to a key must be the whole value", path=path)
-            return secret
+            return Secret(value, path=path)
         if is_dataclass(choice) and _is_class_below(choice, object) and type(value) not in choices:
             return value if isinstance(value, choice) else _make(choice, value, path)
-    if type(value) in (bool, int, str) and type(value) in choices:
-        return _with_variables(value, path)  # as pydantic would, whose import takes longer than all else here
-    return _validate(hint, value, path)
+    if not isinstance(source, str):
+        if type(value) in (bool, int) and type(value) in choices:
+            return value  # as pydantic would, whose import takes longer than all else here
+        return _validate(hint, expand_inside(value, path), value, path)
+    if value == "" and has_reference(source) and type(None) in choices and str not in choices:
+        return None
+    return value if str in choices else _validate(hint, value, source, path, from_text=has_reference(source))
 
 
-def _with_variables(value: Any, path: str) -> Any:
-    """Return a string with each ``${VAR}`` replaced by the environment variable; any other value as it is."""
-    if not isinstance(value, str):
-        return value
+def _value_of_variable(choices: tuple[Any, ...], value: Any, path: str) -> Any:
+    """Return a text with its references replaced, and the JSON of a variable that holds a list or a mapping."""
+    if not isinstance(value, str) or any(_is_class_below(c, Secret) or _is_class_below(c, Reranker) for c in choices):
+        return value  # a key is read at each use, and a name where its node is built
+    text = expand(value, path)
+    if not has_reference(value) or str in choices:
+        return text
+    if text.lstrip().startswith(("[", "{")):
+        return parse_variable(text, value, path)
+    if any(get_origin(choice) is tuple for choice in choices):
+        return [part.strip() for part in text.split(",")]
+    return text
 
-    def variable(match: re.Match[str]) -> str:
-        if match[1] not in os.environ:
-            raise ConfigError(f"${{{match[1]}}} is not set in the environment; set it, or write the value", path=path)
-        return os.environ[match[1]]
 
-    return _VARIABLE.sub(variable, value)
-
-
-def _validate(hint: Any, value: Any, path: str) -> Any:
+def _validate(hint: Any, value: Any, source: Any, path: str, *, from_text: bool = False) -> Any:
+    """Return a value that fits a type; the text of a variable (``from_text``) becomes a number or a truth value."""
     from pydantic import ConfigDict, TypeAdapter, ValidationError
 
     # the value of a variable may be a key, so pydantic must not quote it; our message quotes the ${VAR} instead
-    rules = ConfigDict(strict=True, arbitrary_types_allowed=True, hide_input_in_errors=True)
+    rules = ConfigDict(strict=not from_text, arbitrary_types_allowed=True, hide_input_in_errors=True)
     try:
-        return TypeAdapter(hint, config=rules).validate_python(_with_variables(value, path))
+        return TypeAdapter(hint, config=rules).validate_python(value)
     except ValidationError as error:
         reasons = "; ".join(dict.fromkeys(detail["msg"] for detail in error.errors()))
-        raise ConfigError(f"{reasons}, got {value!r:.80}", path=path) from error
+        raise ConfigError(f"{reasons}, got {source!r:.80}", path=path) from error
 
 
 def _node_of(reranker: Reranker, path: str) -> dict[str, Any]:
@@ -251,9 +311,15 @@ def _dump_value(value: Any, path: str) -> Any:
         return [_dump_value(item, f"{path}[{i}]") for i, item in enumerate(value)]
     if is_dataclass(value) and not isinstance(value, type):
         return _dump_fields(value, path)
-    if isinstance(value, str) and _VARIABLE.search(value):
-        raise ConfigError("loading the config would replace the ${...} in this text; change the text", path=path)
-    return value
+    return _escape_inside(value, path)
+
+
+def _escape_inside(value: Any, path: str) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _escape_inside(item, path) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_escape_inside(item, path) for item in value]
+    return escape(value, path) if isinstance(value, str) else value
 
 
 def _is_default(f: Field[Any], value: Any) -> bool:
@@ -268,6 +334,8 @@ def _node_schema(name: str, kind: type[Any]) -> dict[str, Any]:
     types: list[dict[str, Any]] = [{"enum": [name, *aliases]}]
     if "model" in (f.name for f in _config_fields(kind)):
         types.append({"type": "string", "pattern": f"^{re.escape(name)}:."})
+    if name in registry.MODEL_TYPES:
+        types.append({"type": "string", "pattern": "^[^:]*/[^:]*$", "description": "a hub id or a folder"})
     return _object_schema(kind, {"type": {"anyOf": types}})
 
 
@@ -276,13 +344,18 @@ def _object_schema(kind: type[Any], properties: dict[str, Any]) -> dict[str, Any
     required = list(properties)
     properties = dict(properties)
     for f in _config_fields(kind):
-        properties[f.name] = _value_schema(hints[f.name])
+        properties[f.name] = _with_variable(_value_schema(hints[f.name]))
         if f.default is not MISSING:
             if f.default is None or isinstance(f.default, (str, int, float, bool)):
                 properties[f.name]["default"] = f.default
         elif f.default_factory is MISSING:
             required.append(f.name)
     return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
+
+
+def _with_variable(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return a schema that also takes a reference to a variable."""
+    return schema if schema.get("type") == "string" and "enum" not in schema else {"anyOf": [schema, _VARIABLE]}
 
 
 def _value_schema(hint: Any) -> dict[str, Any]:

@@ -18,7 +18,8 @@
         │   ├── Overloaded               a local reranker has its maximum of waiting and running calls
         │   ├── DeadlineExceeded         (TimeoutError) the time limit of a call is over
         │   └── AllFailed                every member of a composite failed; .errors
-        ├── AuthenticationError          no key, or 401, 403, 498
+        ├── AuthenticationError          a key that the provider does not accept: 401, 403, 498
+        │   └── UnusableKey (ConfigError)  no key, or a text that is no key; nothing was sent
         ├── BillingError                 402: no credit left
         ├── RequestRejected              400, 404, 405, 422, 501: the same request will fail again
         │   └── RequestTooLarge          413, or a documented size limit
@@ -59,6 +60,7 @@ __all__ = [
     "RerankError",
     "TransientError",
     "TruncationWarning",
+    "UnusableKey",
     "did_you_mean",
 ]
 
@@ -95,11 +97,11 @@ class ConfigError(RerankError, ValueError):
         return error
 
     def __reduce__(self) -> tuple[object, ...]:
-        return (_config_error, (self.message, self.path), self.__dict__)
+        return (_config_error, (type(self), self.message, self.path), self.__dict__)
 
 
-def _config_error(message: str, path: str) -> ConfigError:
-    return ConfigError(message, path=path)
+def _config_error(kind: type[ConfigError], message: str, path: str) -> ConfigError:
+    return kind(message, path=path)
 
 
 class MissingExtraError(RerankError, ImportError):
@@ -223,7 +225,18 @@ class AllFailed(TransientError):
 
 
 class AuthenticationError(BackendError):
-    """No key, or a key that the provider does not accept. Never retried."""
+    """No key (`UnusableKey`), or a key that the provider does not accept. Never retried."""
+
+
+class UnusableKey(AuthenticationError, ConfigError):
+    """There is no key, or a text that is no key: a placeholder, a reference that nothing replaced, white space.
+
+    Nothing was sent. It is a `ConfigError` too, because the mistake is in the config or in the environment.
+    """
+
+    def __init__(self, message: str, *, path: str = "", backend: str | None = None) -> None:
+        ConfigError.__init__(self, message, path=path)
+        self.backend, self.model, self.status = backend, None, None
 
 
 class BillingError(BackendError):
@@ -250,10 +263,12 @@ class CalibrationWarning(UserWarning):
     """Probabilities may be wrong: a map was fitted on another revision of the model, or on little data."""
 
 
-def did_you_mean(word: str, choices: Iterable[str]) -> str:
-    """Return ``"; did you mean 'x'?"`` with the nearest choice, or else a list of all choices."""
+def did_you_mean(word: str, choices: Iterable[str], *, or_list: bool = True) -> str:
+    """Return ``"; did you mean 'x'?"`` with the nearest choice, in any case; else a list of all choices, or nothing."""
     import difflib
 
-    names = sorted(choices)
-    near = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
-    return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(names)}"
+    names = {choice.casefold(): choice for choice in sorted(choices)}
+    near = difflib.get_close_matches(word.casefold(), names, n=1, cutoff=0.6)
+    if near:
+        return f"; did you mean {names[near[0]]!r}?"
+    return f"; known: {', '.join(names.values())}" if or_list else ""

@@ -1,4 +1,4 @@
-"""The names of rerankers and their classes, which are imported on first use.
+"""The names of rerankers, what they stand for, and their classes, which are imported on first use.
 
 Built-in names are the table below. Other distributions add names with an entry point::
 
@@ -11,9 +11,13 @@ An entry point cannot replace a built-in name or an alias; entry points are read
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+import os
+import re
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
 from rag_rerank.errors import ConfigError, did_you_mean
 
@@ -22,10 +26,22 @@ if TYPE_CHECKING:
 
     from rag_rerank.base import Reranker
 
-__all__ = ["BUILT_IN", "EXTRAS", "PLUGIN_GROUP", "aliases", "names", "resolve"]
+__all__ = [
+    "BUILT_IN",
+    "EXTRAS",
+    "MODEL_TYPES",
+    "PLUGIN_GROUP",
+    "SUFFIXES",
+    "aliases",
+    "names",
+    "neighbours",
+    "parse_name",
+    "resolve",
+]
 
 BUILT_IN: Mapping[str, str] = MappingProxyType(
     {
+        "auto": "rag_rerank.backends.auto:AutoReranker",
         "cached": "rag_rerank.compose.cached:Cached",
         "calibrated": "rag_rerank.compose.calibrated:Calibrated",
         "cascade": "rag_rerank.compose.cascade:Cascade",
@@ -58,6 +74,25 @@ EXTRAS: Mapping[str, tuple[str, str]] = MappingProxyType(
 
 PLUGIN_GROUP = "rag_rerank.rerankers"
 
+MODEL_TYPES = ("auto", "onnx", "torch")
+"""The types that run a model by its hub id or folder. The first that has all the fields of a node is meant."""
+
+SUFFIXES = (".yaml", ".yml", ".json")
+"""Endings of config files."""
+
+_MODELS_OF_PROVIDERS = {
+    r"rerank-(v\d|english-|multilingual-).*": "cohere",
+    r"rerank-(\d|lite-).*": "voyage",
+    r"jina-reranker-.*": "http:jina",
+}
+"""How providers name their models -> the name that such a model stands for, without the model."""
+
+_WRAPPER = re.compile(r"([\w-]+)\((.*)\)", re.DOTALL)
+"""A composite around one reranker, as its label shows it: ``cached(onnx:minilm)``."""
+
+_MOST_NEIGHBOURS = 1000
+"""Most entries of a folder to compare a misspelt name with."""
+
 
 def names() -> tuple[str, ...]:
     """Return every ``type`` that a config may name: built-in ones and installed plugins."""
@@ -66,9 +101,51 @@ def names() -> tuple[str, ...]:
 
 def aliases() -> Mapping[str, str]:
     """Return the one-word names of well-known models: ``"minilm" -> "onnx:minilm"``."""
-    catalogue = importlib.import_module("rag_rerank.backends.local.catalogue")
-    by_name: Mapping[str, str] = catalogue.aliases()
+    by_name: Mapping[str, str] = _catalogue().aliases()
     return by_name
+
+
+def parse_name(name: str) -> dict[str, Any]:
+    """Return the config node that a name stands for.
+
+    A name is one of these, the first that fits; its case does not matter, unless it is a folder's:
+
+    - a type: ``lexical``; with a model, ``onnx:minilm`` or ``cohere:rerank-v3.5``; for ``http``, a dialect and a model;
+    - an alias, an id or a former id of the catalogue, also with ``@revision``: the catalogue names the backend;
+    - a folder, or any other hub id (``org/name``, ``org/name@revision``): ``auto`` chooses the backend by the files;
+    - a model of Cohere, Voyage or Jina, as its provider writes it: ``rerank-v3.5``;
+    - a composite around one reranker as its label shows it: ``cached(lexical)``.
+
+    Raises:
+        ConfigError: It is none of these, and no single word, of which `resolve` says the same; the message names the
+            nearest type, alias, model, folder or config file.
+    """
+    catalogue = _catalogue()
+    kind, colon, rest = name.partition(":")
+    type_name = _find_type(kind)
+    if type_name is not None:
+        if not colon:
+            return {"type": type_name}
+        fields = _fields_after(type_name, rest)
+        if not rest.strip():
+            raise ConfigError(f"unknown {fields[0]} '': {name!r} ends after the colon; write {type_name}:MODEL")
+        return {"type": type_name, **dict(zip(fields, rest.split(":", len(fields) - 1), strict=False))}
+    if catalogue.row_of(name) is None and catalogue.is_folder(name):
+        return {"type": "auto", "model": name}
+    row = catalogue.row_of_any_case(name.partition("@")[0])
+    if row is not None:
+        return {"type": row.backend, "model": name}
+    if _is_hub_id(name) and not Path(name).is_file():
+        return {"type": "auto", "model": name}
+    for pattern, prefix in _MODELS_OF_PROVIDERS.items():
+        if re.fullmatch(pattern, name):
+            return parse_name(f"{prefix}:{name}")
+    wrapper = _WRAPPER.fullmatch(name)
+    if wrapper and (type_name := _find_type(wrapper[1])):
+        return {"type": type_name, "reranker": wrapper[2]}
+    if re.fullmatch(r"[\w-]+", name):
+        return {"type": name}  # `resolve` says what it is like
+    raise ConfigError(_unknown(name))
 
 
 def resolve(name: str) -> type[Reranker]:
@@ -84,8 +161,71 @@ def resolve(name: str) -> type[Reranker]:
         return built_in
     plugin = _plugins().get(name)
     if plugin is None:
-        raise ConfigError(f"unknown type {name!r}{did_you_mean(name, {*names(), *aliases()})}")
+        raise ConfigError(_unknown(name))
     return _load(plugin)
+
+
+def _catalogue() -> Any:
+    return importlib.import_module("rag_rerank.backends.local.catalogue")
+
+
+def _find_type(word: str) -> str | None:
+    """Return the type that a word names, in any case; plugins are read only for a word that could be one of theirs."""
+    for name in (word, word.casefold()):
+        if name in BUILT_IN:
+            return name
+    if not re.fullmatch(r"[\w.-]+", word) or word.casefold() in aliases():
+        return None
+    by_case = {name.casefold(): name for name in _plugins()}
+    return word if word in by_case.values() else by_case.get(word.casefold())
+
+
+def _fields_after(type_name: str, rest: str) -> tuple[str, ...]:
+    """Return the fields whose values may follow a type; one with a fixed set of values may be left out."""
+    kind = resolve(type_name)
+    first, *others = kind.label_fields
+    choices = get_args(get_type_hints(kind)[first]) if others else ()
+    return kind.label_fields if not choices or rest.partition(":")[0] in choices else tuple(others)
+
+
+def _is_hub_id(name: str) -> bool:
+    model, _, revision = name.partition("@")
+    return bool(_catalogue().HUB_ID.fullmatch(model)) and ("@" not in name or bool(revision))
+
+
+def _unknown(name: str) -> str:
+    """Return the message about a name that stands for nothing: the nearest one, or all types and aliases."""
+    here = Path(os.path.expanduser(name))  # noqa: PTH111 - Path.expanduser raises on an unknown user
+    if here.is_file():
+        return (
+            f"{name!r} is no reranker: a config file ends in .yaml, .yml or .json, and a model is named by its folder, "
+            f"{name.rpartition('/')[0] or '.'!r}"
+        )
+    if match := re.match(r"(?:https?://)?(?:www\.)?(?:huggingface\.co|hf\.co)/([^/]+/[^/?#]+)", name):
+        return f"{name!r} is an address; did you mean {match[1]!r}?"
+    if name.startswith((".", "~", os.sep)) or name.endswith(SUFFIXES) or name.count("/") > 1 or name.endswith("/"):
+        what = "config file" if name.endswith(SUFFIXES) else "folder or config file"
+        return f"no such {what}: {name!r}{did_you_mean(name, neighbours(name), or_list=False)}"
+    rows = _catalogue().models()
+    ids = {short: row.id for row in rows for short in (row.id, row.id.rpartition("/")[2]) if not row.packaged}
+    words = {*names(), *aliases(), *ids, *neighbours(name)}
+    hint = did_you_mean(name, words, or_list=False) or did_you_mean(name.partition(":")[0], words, or_list=False)
+    for short, id in ids.items():
+        hint = hint.replace(f"{short!r}", f"{id!r}")
+    ending = hint or f"; known: {', '.join(sorted({*names(), *aliases()}))}, any org/name of the hub, and folders"
+    return f"unknown type {name.partition(':')[0]!r}{ending}"
+
+
+def neighbours(name: str) -> Iterator[str]:
+    """Yield the folders and config files beside a path, written as the path is."""
+    parent = name.rpartition("/")[0]
+    place = Path(os.path.expanduser(f"{parent}/" if "/" in name else "."))  # noqa: PTH111 - as above
+    try:
+        for entry in islice(os.scandir(place), _MOST_NEIGHBOURS):
+            if entry.name.endswith(SUFFIXES) or entry.is_dir():
+                yield f"{parent}/{entry.name}" if "/" in name else entry.name
+    except OSError:
+        return  # a suggestion is worth no error
 
 
 def _load(plugin: EntryPoint) -> type[Reranker]:

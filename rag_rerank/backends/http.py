@@ -85,6 +85,7 @@ class HttpReranker(ApiReranker):
     """
 
     kind: ClassVar[str] = "http"
+    label_fields: ClassVar[tuple[str, ...]] = ("dialect", "model")
     key_variables: ClassVar[tuple[str, ...]] = ()
     most_texts: ClassVar[int] = 1_000
     bare_clients: ClassVar[bool] = True
@@ -118,11 +119,6 @@ class HttpReranker(ApiReranker):
         object.__setattr__(self, "extra_body", row.check_extra(self.extra_body))
 
     @property
-    def label(self) -> str:
-        """The name of this reranker in traces: its dialect, and its model where one is named."""
-        return self.name or ":".join(filter(None, (self.kind, self.dialect, self.model)))
-
-    @property
     def scale(self) -> Scale:
         """The scale of this server's scores."""
         return self.answers_on or ("similarity" if self._listwise else self._row.scale)
@@ -146,7 +142,7 @@ class HttpReranker(ApiReranker):
         """Return the key that a request would carry now; empty where none is needed and none is given.
 
         Raises:
-            AuthenticationError: There is none, or it holds a character that no header can hold.
+            UnusableKey: There is none, or a text that is no key.
         """
         return find_key(self.kind, self.api_key, self._row.keys, optional=self._row.default_url is None)
 

@@ -10,7 +10,7 @@ import click
 
 from rag_rerank._files import check_folder
 from rag_rerank.cli.config_edit import check_new_config, config_text, write_config
-from rag_rerank.cli.options import depth_option, grade_option, print_note, unjudged_option
+from rag_rerank.cli.options import depth_option, grade_option, print_note, reranker_option, unjudged_option
 from rag_rerank.cli.output import bar, example, one_line, table
 from rag_rerank.compose import Calibrated, CalibrationMap, FitQuality
 from rag_rerank.compose.calibration_map import Method, Unjudged
@@ -32,7 +32,7 @@ _BISECTIONS = 200
     epilog=example("calibrate judged.jsonl --config minilm -o map.json --write calibrated.yaml"),
 )
 @click.argument("sources", metavar="SOURCE...", nargs=-1, required=True)
-@click.option("-c", "--config", "spec", required=True, metavar="NAME|FILE", help="The reranker whose scores to map.")
+@reranker_option
 @click.option(
     "-o",
     "--out",

@@ -11,9 +11,10 @@ import click
 from rag_rerank import registry
 from rag_rerank.base import Reranker
 from rag_rerank.cli.config_edit import config_text
+from rag_rerank.cli.options import reranker_argument
 from rag_rerank.cli.output import example
-from rag_rerank.config import json_schema, load
-from rag_rerank.errors import AuthenticationError
+from rag_rerank.config import build, json_schema
+from rag_rerank.errors import ModelLoadError, UnusableKey
 
 __all__ = ["config"]
 
@@ -24,14 +25,14 @@ def config() -> None:
 
 
 @config.command(epilog=example("config check reranker.yaml"))
-@click.argument("file")
-def check(file: str) -> None:
-    """Check a config file and show what it describes.
+@reranker_argument
+def check(spec: str) -> None:
+    """Check a config file or a name, and show what it describes.
 
     No model is loaded, nothing is downloaded, no provider is called. Prints the tree of rerankers, with what each one
     is missing on this machine (an optional package, a key), and the config in its normal form, without keys.
     """
-    reranker = load(file)
+    reranker = build(spec)
     click.echo("\n".join(_tree(reranker)))
     click.echo()
     click.echo(config_text(reranker), nl=False)
@@ -54,12 +55,21 @@ def _tree(reranker: Reranker, first: str = "", rest: str = "") -> Iterator[str]:
 def _missing(reranker: Reranker) -> Iterator[str]:
     """Yield what a reranker needs and this machine does not have."""
     from rag_rerank.backends.api.base import ApiReranker
+    from rag_rerank.backends.auto import AutoReranker
 
-    package, extra = registry.EXTRAS.get(reranker.kind, (None, None))
+    kind = reranker.kind
+    if isinstance(reranker, AutoReranker):
+        try:
+            kind = reranker.backend.kind if reranker.is_cached() else ""
+        except ModelLoadError as error:
+            yield str(error)
+        else:
+            yield f"by its files: {kind}" if kind else "its files are not here; they decide between onnx and torch"
+    package, extra = registry.EXTRAS.get(kind, (None, None))
     if package is not None and find_spec(package) is None:
         yield f'not installed here: pip install "rag-rerank[{extra}]"'
     if isinstance(reranker, ApiReranker):
         try:
             reranker.key()
-        except AuthenticationError as error:
+        except UnusableKey as error:
             yield str(error)

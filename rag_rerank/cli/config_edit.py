@@ -106,7 +106,7 @@ def edit(file: Path, changes: Changes) -> str:
         ConfigError: The file cannot be read, lacks a part that must be changed, or would lose a comment.
     """
     try:
-        text = file.read_bytes().decode("utf-8")
+        text = file.read_bytes().decode("utf-8-sig")
         return _edit_json(text, changes, file) if file.suffix == ".json" else _edit_yaml(text, changes, file)
     except ConfigError:
         raise

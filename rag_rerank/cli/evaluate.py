@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from rag_rerank._files import check_folder, parse_json, write
-from rag_rerank.cli.options import depth_option, grade_option
+from rag_rerank.cli.options import depth_option, grade_option, rerankers_option
 from rag_rerank.cli.output import bar, example
 from rag_rerank.errors import InputError
 
@@ -29,15 +29,7 @@ _REGRESSION, _NOT_EVALUATED = 1, 2
     short_help="Measure whether reranking helps on judged queries.",
     epilog=example("eval judged.jsonl --config minilm --config cohere:rerank-v3.5 --html report.html"),
 )
-@click.option(
-    "-c",
-    "--config",
-    "specs",
-    multiple=True,
-    required=True,
-    metavar="NAME|FILE",
-    help="The reranker to evaluate; repeatable.",
-)
+@rerankers_option
 @click.option("--run", metavar="FILE", help="TREC run of the first stage over the corpus.")
 @click.option("--qrels", metavar="FILE", help="Use these judgments instead of SOURCE's own.")
 @depth_option

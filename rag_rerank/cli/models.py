@@ -15,6 +15,7 @@ from rag_rerank.backends.local.base import LocalReranker
 from rag_rerank.backends.onnx import OnnxReranker
 from rag_rerank.cli.candidates import read_question
 from rag_rerank.cli.config_edit import find_parts
+from rag_rerank.cli.options import reranker_argument
 from rag_rerank.cli.output import bar, example, table
 from rag_rerank.config import build
 from rag_rerank.diagnostics.check import Check, check
@@ -39,7 +40,7 @@ def models(
 ) -> None:
     """List the known models, or check those on this machine.
 
-    Any other cross-encoder works too: by its id on the hub ("onnx:org/name", "torch:org/name") or by its folder.
+    Any other cross-encoder works too: by its id on the hub ("org/name") or by its folder.
     "window" is the longest input in tokens, query and text together; "revision" is the commit that is loaded.
 
     --check compares, on real text, the optimised graph that runs for each MODEL (a name, a hub id or a folder, with
@@ -65,15 +66,16 @@ def models(
 
 
 @click.command(epilog=example("pull minilm"))
-@click.argument("spec", metavar="MODEL|FILE")
+@reranker_argument
 def pull(spec: str) -> None:
     """Download a model's files for offline use.
 
-    They go into the hub's cache, at the pinned revision. MODEL is a name or an id of `rag-rerank models`, or a backend
-    with any id on the hub ("onnx:org/name", "torch:org/name"). For a config FILE, the files of all its local models
-    are downloaded. Progress goes to stderr.
+    They go into the hub's cache, at the pinned revision. NAME is a name or an id of `rag-rerank models`, or any id on
+    the hub ("org/name", also with "@revision"; "onnx:org/name" and "torch:org/name" choose the backend, which
+    otherwise follows from the files). For a config FILE, the files of all its local models are downloaded. Progress
+    goes to stderr.
     """
-    parts = find_parts(build(_with_backend(spec)), LocalReranker)  # type: ignore[type-abstract]
+    parts = find_parts(build(spec), LocalReranker)  # type: ignore[type-abstract]
     rerankers = [reranker for _, reranker in parts]
     if not rerankers:
         raise ConfigError(f"{spec} runs no local model, so there is nothing to download; name one, such as minilm")
@@ -117,16 +119,6 @@ def _model_cells(row: catalogue.Model) -> tuple[str, ...]:
     return (row.alias or "", row.id, row.backend, weights, f"{row.max_length:,}", row.languages, licence, revision)
 
 
-def _with_backend(spec: str) -> str:
-    """Return a hub id with the backend that the catalogue names for it; return names and files unchanged."""
-    if spec.count("/") != 1 or ":" in spec or Path(spec).exists():
-        return spec
-    row = catalogue.find(spec)
-    if row is None:
-        raise ConfigError(f"{spec} is not in the catalogue; name the backend as well: onnx:{spec} or torch:{spec}")
-    return f"{row.backend}:{row.id}"
-
-
 def _check_models(names: Sequence[str], user_question: SampleQuestion | None, *, as_json: bool) -> bool:
     """Check models and print the results; return whether all optimised fp32 graphs give their models' logits.
 
@@ -158,7 +150,10 @@ def _check_models(names: Sequence[str], user_question: SampleQuestion | None, *,
 
 
 def _cached_model(name: str) -> OnnxReranker:
-    reranker = OnnxReranker(model=name.removeprefix("onnx:"))
+    part = build(name)
+    if not isinstance(part, LocalReranker):
+        raise ConfigError(f"{name} is no local model, so there is no graph to check; name one, such as minilm")
+    reranker = OnnxReranker(model=part.model, revision=part.revision)
     if not reranker.is_cached():
         raise ModelLoadError(
             f"{reranker.model_id} has no complete ONNX files in the local cache, and a check downloads nothing; "

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields
+from functools import wraps
 from types import MappingProxyType
 from typing import Any, get_args
 
@@ -20,12 +21,34 @@ __all__ = [
     "depth_option",
     "grade_option",
     "print_note",
+    "reranker_argument",
+    "reranker_option",
+    "rerankers_option",
     "resume_hint",
     "resume_option",
     "training_options",
     "training_settings",
     "unjudged_option",
 ]
+
+_RERANKER = ("-r", "--reranker", "-c", "--config")
+"""How every command takes a reranker: by name or by config file, which are interchangeable."""
+
+_METAVAR = "NAME|FILE"
+_NAMES = "a name (minilm, org/name, ./folder, cohere:rerank-v3.5) or a config file"
+
+reranker_option = click.option(*_RERANKER, "spec", required=True, metavar=_METAVAR, help=f"The reranker: {_NAMES}.")
+"""The reranker; the command gets it as ``spec``."""
+
+rerankers_option = click.option(
+    *_RERANKER,
+    "specs",
+    required=True,
+    multiple=True,
+    metavar=_METAVAR,
+    help=f"The reranker: {_NAMES}; repeatable.",
+)
+"""One reranker or several; the command gets them as ``specs``."""
 
 depth_option = click.option(
     "--depth",
@@ -59,6 +82,21 @@ resume_option = click.option(
     "--resume/--no-resume", default=True, show_default=True, help="Continue from existing checkpoints, or start again."
 )
 """Whether to continue from checkpoints; the command gets it as ``resume``."""
+
+
+def reranker_argument(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command a reranker, which it gets as ``spec``: as an argument, or by the option of all commands."""
+
+    @wraps(command)
+    def with_reranker(*args: Any, argument: str | None, option: str | None, **values: Any) -> None:
+        if (argument is None) == (option is None):
+            raise click.UsageError("name one reranker: as the argument, or with -r")
+        command(*args, spec=argument or option, **values)
+
+    help_text = f"The reranker, instead of the argument: {_NAMES}."
+    with_option = click.option(*_RERANKER, "option", metavar=_METAVAR, help=help_text)(with_reranker)
+    return click.argument("argument", metavar=_METAVAR, required=False)(with_option)
+
 
 _TRAINING_HELP: dict[str, tuple[Any, str | None, str]] = {
     "loss": (click.Choice(get_args(Loss)), None, "The loss that training minimises."),

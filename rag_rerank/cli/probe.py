@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from rag_rerank.cli.options import rerankers_option
 from rag_rerank.cli.output import bar, example, one_line, table
 from rag_rerank.errors import TruncationWarning
 
@@ -29,9 +30,7 @@ _NAME_WIDTH = 24
     short_help="Show which contrasts rerankers cannot see.",
     epilog=example("probe --config minilm --config lexical --kind negation"),
 )
-@click.option(
-    "-c", "--config", "specs", required=True, multiple=True, metavar="NAME|FILE", help="The reranker; repeatable."
-)
+@rerankers_option
 @click.option("--kind", "kinds", multiple=True, metavar="KIND", help="Use only contrasts of this kind; repeatable.")
 @click.option(
     "--failures",

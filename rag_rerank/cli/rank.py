@@ -10,6 +10,7 @@ from typing import get_args
 import click
 
 from rag_rerank.cli.candidates import Format, read_candidates
+from rag_rerank.cli.options import reranker_option
 from rag_rerank.cli.output import example, one_line, table
 from rag_rerank.config import build
 from rag_rerank.context import Context, Packing
@@ -32,9 +33,7 @@ _MEANING: Mapping[Scale, str] = {
 
 
 @click.command(epilog=example('rank --reranker minilm --query "how tall is K2?" passages.jsonl'))
-@click.option(
-    "-r", "--reranker", "spec", required=True, metavar="NAME|FILE", help="The reranker: a name or a config file."
-)
+@reranker_option
 @click.option("-q", "--query", required=True, help="The query that the texts are ranked for.")
 @click.option("-k", "--top-k", type=click.IntRange(min=1), metavar="K", help="Print only the best K texts.")
 @click.option(
@@ -53,7 +52,7 @@ _MEANING: Mapping[Scale, str] = {
     type=click.Choice(get_args(Format)),
     default="auto",
     show_default=True,
-    help="Format of FILE; auto means JSON lines if the first line that is not blank begins with '{'.",
+    help="Format of FILE: a JSON array, JSON lines or plain lines; auto looks at its beginning.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
 @click.option("--trace", "show_trace", is_flag=True, help="Also print what each step did, to stderr.")
@@ -72,12 +71,14 @@ def rank(
 ) -> None:
     """Order texts by their relevance to a query.
 
-    FILE holds one candidate per line, or - reads standard input. A candidate is plain text, or a JSON object with
-    "text" and optionally "id", "score" (of the first stage) and "metadata". Blank lines are skipped; the default id is
-    the position, counted from 0.
+    FILE holds a JSON array of candidates, or one candidate per line; it may be gzip, and - reads standard input. A
+    candidate is plain text, or a JSON object with "text" (or "contents", "content", "body", "page_content") and
+    optionally "id" (or "_id", "doc_id"), "title", "score" (of the first stage) and "metadata". Blank lines are skipped;
+    the default id is the position, counted from 0.
 
-    NAME is for example "embedded", "lexical", "minilm" (see `rag-rerank models`) or "cohere:rerank-v3.5". A config
-    file ends in .yaml, .yml or .json.
+    NAME is for example "embedded", "lexical", "minilm" (see `rag-rerank models`), any model's id on the hub
+    ("BAAI/bge-reranker-v2-m3"), a folder ("./small") or "cohere:rerank-v3.5". A config file ends in .yaml, .yml or
+    .json.
 
     The JSON object has "schema" (1), "query", "scale", "hits", "usage", "degraded", "substituted" and "trace". A hit
     has "rank", "score", "raw_score", "candidate" (as it was read), "coverage" (tokens "total" and "seen"), "unscored"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from rag_rerank.backends.auto import AutoReranker
 from rag_rerank.backends.local.base import LocalReranker
 from rag_rerank.base import Reranker
 from rag_rerank.cli.candidates import read_question
@@ -21,7 +22,7 @@ from rag_rerank.cli.config_edit import (
     with_replaced,
     write_config,
 )
-from rag_rerank.cli.options import print_note
+from rag_rerank.cli.options import print_note, reranker_argument
 from rag_rerank.cli.output import bar, example, table
 from rag_rerank.config import build, to_config
 from rag_rerank.diagnostics.sample_texts import SampleQuestion, skewed_question
@@ -39,7 +40,7 @@ SCHEMA = 1
     short_help="Measure which settings of local models are fastest here.",
     epilog=example("tune pipeline.yaml --write"),
 )
-@click.argument("spec", metavar="NAME|FILE")
+@reranker_argument
 @click.option(
     "-o", "--out", type=click.Path(path_type=Path), metavar="FILE", help="Write the tuned config to a new file."
 )
@@ -98,7 +99,8 @@ def _tune_models(root: Reranker, question: SampleQuestion, seconds: float) -> tu
     by_model: dict[LocalReranker, Report] = {}
     reports: dict[Place, Report] = {}
     last_error: ConfigError | None = None
-    for place, reranker in find_parts(root, LocalReranker):  # type: ignore[type-abstract]
+    for place, part in find_parts(root, LocalReranker):  # type: ignore[type-abstract]
+        reranker = part.backend if isinstance(part, AutoReranker) else part
         if reranker not in by_model:
             try:
                 with bar(f"measuring {reranker.label}") as progress:
@@ -108,7 +110,8 @@ def _tune_models(root: Reranker, question: SampleQuestion, seconds: float) -> tu
                 print_note(str(error))
                 continue
         reports[place] = by_model[reranker]
-        root = with_replaced(root, place, by_model[reranker].tuned)
+        if reports[place].changes:
+            root = with_replaced(root, place, reports[place].tuned)
     if not reports:
         raise last_error or ConfigError("it runs no local model, so there is nothing to tune; name one, such as minilm")
     return root, reports

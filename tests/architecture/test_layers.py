@@ -21,7 +21,8 @@ CALL = {*GROUND, "execution", "base"}
 MAY_IMPORT = {
     **{name: set() for name in ("_version", "pages", "rank_correlation", "trace")},
     "errors": {"trace"},
-    **{name: {"errors"} for name in ("_checks", "_files", "_lazy", "secret")},
+    **{name: {"errors"} for name in ("_checks", "_files", "_lazy")},
+    "secret": {"_files", "errors"},
     "text": {"_lazy", "errors"},
     "types": {"errors", "text", "trace"},
     "execution": {"errors", "text", "trace", "types"},
@@ -34,6 +35,7 @@ MAY_IMPORT = {
     "backends/local": CALL,
     **{f"backends/{name}": {*CALL, "backends/api"} for name in ("cohere", "http", "voyage")},
     **{f"backends/{name}": {*CALL, "backends/local"} for name in ("onnx", "torch")},
+    "backends/auto": {*CALL, "backends/local", "backends/onnx", "backends/torch"},
     "backends/lexical": CALL,
     "compose": {*CALL, "records"},
     "registry": {"base", "errors"},
@@ -47,6 +49,7 @@ MAY_IMPORT = {
         *("config", "evaluation", "export", "records", "registry"),
     },
     "cli": {
+        "backends/auto",
         *(*CALL, "agreement", "backends/api", "backends/local", "backends/onnx", "backends/torch", "compose", "config"),
         *("context", "diagnostics", "evaluation", "export", "pages", "records", "registry", "training"),
     },

@@ -1,5 +1,6 @@
 """``rag-rerank rank`` and the command line in general: input, stdout, stderr and exit codes."""
 
+import gzip
 import json
 import os
 import subprocess
@@ -251,6 +252,125 @@ def test_a_wrong_line_is_named_with_file_and_number(write: Write, content: str, 
     assert result.stderr.count("\n") == 1
 
 
+def ids_and_texts(file: str, *arguments: str) -> list[tuple[str, str]]:
+    hits = json.loads(rank(file, "--json", *arguments).stdout)["hits"]
+    return sorted((hit["candidate"]["id"], hit["candidate"]["text"]) for hit in hits)
+
+
+ARRAY = [{"id": "a", "text": "K2 is tall"}, {"id": "b", "text": "Lake Garda"}]
+AS_OBJECTS = [("a", "K2 is tall"), ("b", "Lake Garda")]
+AS_TEXTS = [("0", "K2 is tall"), ("1", "Lake Garda")]
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (json.dumps(ARRAY), AS_OBJECTS),
+        (json.dumps(ARRAY, indent=2), AS_OBJECTS),
+        ("\n\n" + json.dumps(ARRAY, indent=2) + "\n", AS_OBJECTS),
+        (json.dumps([row["text"] for row in ARRAY]), AS_TEXTS),
+        (json.dumps(["K2 is tall", ARRAY[1]]), [("0", "K2 is tall"), ("b", "Lake Garda")]),
+        (json.dumps({"query": "q", "candidates": ARRAY}), AS_OBJECTS),
+        (json.dumps({"documents": [row["text"] for row in ARRAY]}, indent=1), AS_TEXTS),
+        (json.dumps(ARRAY[0], indent=2), AS_OBJECTS[:1]),
+        ("\n".join(map(json.dumps, ARRAY)), AS_OBJECTS),
+        ('{"text": "K2 is tall"}\n"Lake Garda"\n', AS_TEXTS),
+        ("[1] K2\n[sic] Garda", [("0", "[1] K2"), ("1", "[sic] Garda")]),
+        ("[]", []),
+    ],
+)
+@pytest.mark.parametrize("encode", ["plain", "bom", "gzip", "gzip with bom", "stdin", "stdin gzip"])
+def test_json_arrays_json_lines_and_texts_are_read_in_every_wrapping(
+    write: Write, content: str, expected: list[tuple[str, str]], encode: str
+) -> None:
+    data = (b"\xef\xbb\xbf" if "bom" in encode else b"") + content.encode()
+    data = gzip.compress(data) if "gzip" in encode else data
+    if "stdin" in encode:
+        hits = json.loads(rank("-", "--json", input=data).stdout)["hits"]
+        assert sorted((hit["candidate"]["id"], hit["candidate"]["text"]) for hit in hits) == expected
+    else:
+        assert ids_and_texts(write(data, "candidates")) == expected
+
+
+@pytest.mark.parametrize(
+    ("line", "candidate"),
+    [
+        ({"_id": "d1", "title": "K2", "text": "is tall"}, {"id": "d1", "text": "K2 is tall"}),
+        ({"id": 7, "contents": "K2"}, {"id": "7", "text": "K2"}),
+        ({"doc_id": "d", "body": "K2", "url": "x"}, {"id": "d", "text": "K2", "metadata": {"url": "x"}}),
+        ({"content": "K2", "source": "s", "page": 3}, {"text": "K2", "metadata": {"source": "s", "page": 3}}),
+        (
+            {"id": None, "page_content": "K2", "metadata": {"a": 1}, "type": "Document"},
+            {"text": "K2", "metadata": {"type": "Document", "a": 1}},
+        ),
+        (
+            {"text": "K2", "content": "other", "_id": "b", "id": "a", "context": "c"},
+            {"id": "a", "text": "K2", "metadata": {"content": "other", "_id": "b", "context": "c"}},
+        ),
+        ({"text": "K2", "title": ""}, {"text": "K2"}),
+    ],
+)
+def test_the_keys_of_common_formats_are_known_and_others_are_metadata(
+    write: Write, line: dict[str, Any], candidate: dict[str, Any]
+) -> None:
+    expected = {"id": "0", "score": None, "metadata": {}, **candidate}
+    for content in (json.dumps(line), json.dumps([line])):
+        (hit,) = json.loads(rank(write(content), "--json").stdout)["hits"]
+        metadata = {key: value for key, value in hit["candidate"]["metadata"].items() if value != ""}
+        assert {**hit["candidate"], "metadata": metadata} == expected
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('[{"text": "a"}, {"txt": "b"}]', "candidates.jsonl[1]: unknown key 'txt'; did you mean 'text'?"),
+        ('[{"text": "a"}, {"id": "b"}]', "candidates.jsonl[1]: 'text' is missing"),
+        ('[{"text": "a"}, 7]', "candidates.jsonl[1]: expected a text or a JSON object with 'text', got int"),
+        ('[{"text": "a", "id": "x"}, {"text": "b", "id": "x"}]', "candidates.jsonl[1]: the id 'x' is taken by "),
+        ('["a", "b"', "candidates.jsonl: not valid JSON: "),
+        ('[{"text": NaN}]', "candidates.jsonl: not valid JSON: NaN is not JSON"),
+        ('{"text": "a"}\n{"idd": "x", "text": "a"}', "candidates.jsonl:2: unknown key 'idd'; did you mean 'id'?"),
+        ("K2".encode("utf-16"), "candidates.jsonl is UTF-16; save it as UTF-8"),
+        (b"\x1f\x8bbroken", "cannot read "),
+        (gzip.compress(b'{"text": "a"}')[:-9], "cannot read "),
+        (gzip.compress(b"K2\xff"), "candidates.jsonl:1: not UTF-8 at byte 3 of the line"),
+    ],
+)
+def test_what_cannot_be_read_is_named_with_its_place(write: Write, content: str | bytes, message: str) -> None:
+    result = rank(write(content))
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert message in result.stderr and result.stderr.count("\n") == 1
+
+
+def test_closed_standard_input_is_an_error_of_one_line() -> None:
+    command = f"{sys.executable} -m rag_rerank rank -r lexical -q x - <&-"
+    result = subprocess.run(["sh", "-c", command], capture_output=True, check=False)
+    assert result.returncode == 2 and b"standard input is closed" in result.stderr
+    assert result.stderr.count(b"\n") == 1
+
+
+@pytest.mark.parametrize("option", ["-r", "--reranker", "-c", "--config"])
+def test_every_command_takes_the_reranker_by_the_same_options(option: str, write: Write, candidates: str) -> None:
+    config = write('{"type": "fallback", "members": ["embedded", "lexical"]}', "r.json")
+    for spec in ("embedded", config):
+        ranked = run("rank", option, spec, "-q", "K2", candidates)
+        assert ranked.exit_code == 0 and ranked.stdout.startswith("rank")
+        assert run("config", "check", option, spec).stdout == run("config", "check", spec).stdout != ""
+        assert run("pull", option, spec).stdout == run("pull", spec).stdout != ""
+        assert "negation" in run("probe", option, spec, "--kind", "negation").stdout
+    for command, words in (("eval", ["nowhere"]), ("calibrate", ["nowhere", "-o", "x.json"])):
+        result = run(command, *words, option, "embedded")
+        assert result.exit_code == 2 and "No such option" not in result.stderr and "nowhere" in result.stderr
+
+
+@pytest.mark.parametrize("command", [["pull"], ["tune"], ["config", "check"]])
+def test_one_reranker_is_named_once(command: list[str]) -> None:
+    for arguments in ([], ["minilm", "-r", "bge"]):
+        result = run(*command, *arguments)
+        assert result.exit_code == 2
+        assert "name one reranker: as the argument, or with -r" in result.stderr
+
+
 def test_null_means_absent_for_what_is_optional(write: Write) -> None:
     (hit,) = json.loads(rank(write('{"text": "a", "id": null, "score": null, "metadata": null}'), "--json").stdout)[
         "hits"
@@ -272,7 +392,6 @@ def test_null_means_absent_for_what_is_optional(write: Write) -> None:
         (["rank", "-r", "lexical", "-q", "x", "."], "cannot read .: Is a directory"),
         (["config", "check", "nowhere.yaml"], "cannot read nowhere.yaml"),
         (["config", "check", "{file}"], "a config file ends in .yaml"),
-        (["pull", "someone/unknown"], "name the backend as well: onnx:someone/unknown or torch:someone/unknown"),
         (["pull", "lexical"], "lexical runs no local model"),
         (["export", "./nowhere", "-o", "{file}"], "exists already"),
     ],

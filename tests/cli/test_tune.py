@@ -257,6 +257,21 @@ def test_write_changes_each_local_model_of_a_file_in_place(tmp_path: Path) -> No
     assert run("tune", "--write", str(file)).stdout.endswith(f"{file}: nothing to change\n")
 
 
+@pytest.mark.parametrize("content", ["./small\n", "type: ./small\n", "{type: auto, model: ./small}\n"])
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+def test_a_folder_is_tuned_as_the_backend_that_its_files_choose(
+    content: str, mark: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(EMBEDDED, tmp_path / "small")
+    file = tmp_path / "c.yaml"
+    file.write_bytes(mark + content.encode())
+    assert run("tune", str(file), "--write").exit_code == 0
+    assert load(file) == OnnxReranker(model="./small", **SET)
+    assert run("tune", "-r", "small", "-o", "new.yaml").exit_code == 0
+    assert load("new.yaml") == OnnxReranker(model="small", **SET)
+
+
 def test_equal_models_are_measured_once_and_all_changed(machine: FakeBench, tmp_path: Path) -> None:
     file = tmp_path / "c.yaml"
     file.write_text("type: cascade\nstages: [{reranker: minilm, depth: 50}, {reranker: minilm, depth: 20}]\n")
@@ -398,6 +413,9 @@ def test_a_graph_that_differs_is_exit_code_1(monkeypatch: pytest.MonkeyPatch) ->
         (["--check", "nobody/nothing"], "rag-rerank pull onnx:nobody/nothing"),
         (["--check", "./nowhere"], "no such folder"),
         (["--check", "minilmm"], "did you mean 'minilm'"),
+        (["--check", "MiniLM"], "rag-rerank pull onnx:minilm"),
+        (["--check", "BAAI/bge-reranker-v2-m3@main"], "rag-rerank pull onnx:BAAI/bge-reranker-v2-m3"),
+        (["--check", "lexical"], "lexical is no local model"),
         (["embedded"], "go with --check"),
         (["--query", "x"], "go with --check"),
     ],

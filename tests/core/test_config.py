@@ -70,10 +70,14 @@ def test_names_nodes_and_rerankers_are_all_specs(spec: object, reranker: object)
         ("chohere:rerank-v3.5", "unknown type 'chohere'; did you mean 'cohere'?"),
         ("minlm", "unknown type 'minlm'; did you mean 'minilm'?"),
         ("", "unknown type ''"),
-        ({}, "a reranker needs a 'type'; known: cached, calibrated, cascade"),
+        ({}, "a reranker needs a 'type'; known: auto, cached, calibrated, cascade"),
         ({"type": 3}, "a reranker needs a 'type'"),
         (7, "expected a name, a mapping, a config file or a Reranker, got int"),
         ({"type": "lexical", "k": 1}, "unknown key 'k' of type 'lexical'; did you mean 'k1'?"),
+        (
+            {"type": "onnx", "top_n": 5},
+            "of type 'onnx'; the cutoff belongs to the call: rerank(..., top_k",
+        ),
         ({"type": "lexical", "b": "0.4"}, "b: Input should be a valid number, got '0.4'"),
         ({"type": "lexical", "b": 3}, "b: b must be within 0..1, got 3.0"),
         ({"type": "onnx", "threads": 0}, "threads: threads must be at least 1, got 0"),
@@ -213,7 +217,7 @@ def test_what_no_config_can_express_is_named_with_its_path() -> None:
     for reranker, message in (
         (CohereReranker(client=object()), "stages[1].reranker.members[0].client: client is a live object"),
         (ScriptedReranker(), "stages[1].reranker.members[0]: unknown type 'scripted'"),
-        (LexicalReranker(name="${HOME}"), "stages[1].reranker.members[0].name: loading the config would replace"),
+        (LexicalReranker(name="{{ HOME }}"), "stages[1].reranker.members[0].name: loading the config would take"),
     ):
         inner = Fallback(members=(reranker, LexicalReranker()))
         with pytest.raises(ConfigError) as caught:

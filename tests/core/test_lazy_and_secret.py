@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from rag_rerank import AuthenticationError, Secret
+from rag_rerank import AuthenticationError, ConfigError, Secret
 from rag_rerank._lazy import forget, load_once
 
 
@@ -77,4 +77,5 @@ def test_a_reference_is_read_at_each_use(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_keys_compare_by_value_and_pickle() -> None:
     assert Secret("a") == Secret(Secret("a")) != Secret("b")
     assert pickle.loads(pickle.dumps(Secret("a"))) == Secret("a")
-    assert Secret("a${B}").reference is None
+    with pytest.raises(ConfigError, match="must be the whole value"):
+        Secret("a${B}")

@@ -25,6 +25,7 @@ from rag_rerank.testing import ScriptedReranker
 LOCAL = {"model": "minilm", "revision": "f" * 40, "max_length": 64, "on_overflow": "error"}
 API = {"model": "other", "base_url": "https://elsewhere.test"}
 CHANGED: Mapping[str, Mapping[str, Any]] = {
+    "auto": LOCAL,
     "cohere": {**API, "max_tokens_per_doc": 100},
     "http": {
         **API,
@@ -93,6 +94,7 @@ def from_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 def default(kind: str) -> PointwiseReranker:
     needed = {
+        "auto": {"model": "embedded"},
         "http": {"dialect": "vllm", "model": "m", "base_url": "https://gpu.test"},
         "onnx": {"model": "embedded"},
         "torch": {"model": "embedded"},

@@ -19,9 +19,9 @@ from rag_rerank.backends.api.limiter import CallPolicy, KeyLimiter, Limits, limi
 from rag_rerank.backends.api.pricing import Price, list_price, pair_tokens, search_units
 from rag_rerank.backends.api.retry import RetryPolicy
 from rag_rerank.base import PointwiseReranker
-from rag_rerank.errors import AuthenticationError, ConfigError
+from rag_rerank.errors import ConfigError, UnusableKey
 from rag_rerank.execution.deadline import seconds_left
-from rag_rerank.secret import Secret
+from rag_rerank.secret import Secret, check_key
 from rag_rerank.text.unicode import is_blank
 from rag_rerank.trace import Usage
 from rag_rerank.types import Scale, Scores
@@ -88,7 +88,7 @@ class ApiReranker(PointwiseReranker):
         if self._has_foreign_client and (self.api_key is not None or self.base_url is not None):
             raise ConfigError("an injected client has its own key and URL; leave api_key and base_url out")
         if self.api_key is not None:
-            object.__setattr__(self, "api_key", Secret(self.api_key))
+            object.__setattr__(self, "api_key", Secret(self.api_key, path="api_key"))
         if self.base_url is not None:
             object.__setattr__(self, "base_url", _checked_url(self.base_url))
         if self.limits.limits_cost:
@@ -252,7 +252,7 @@ class ApiReranker(PointwiseReranker):
         """Return the key that a request would carry now.
 
         Raises:
-            AuthenticationError: There is none, or it holds a character that no header can hold.
+            UnusableKey: There is none, or a text that is no key.
         """
         return find_key(self.kind, self.api_key, self.key_variables)
 
@@ -273,27 +273,23 @@ def split(weights: Sequence[float], most: int, heaviest: float) -> list[range]:
 
 
 def find_key(backend: str, api_key: str | Secret | None, variables: Sequence[str], *, optional: bool = False) -> str:
-    """Return the key for a provider: ``api_key``, or that of the first environment variable that is set.
+    """Return the key for a provider: ``api_key``, or that of the first environment variable that is not blank.
 
-    Without either, it is empty where it is ``optional``.
+    Without either, or with ``"${VAR:-}"``, it is empty where it is ``optional``.
 
     Raises:
-        AuthenticationError: There is none, or it holds a character that no header can hold.
+        UnusableKey: There is none, or a text that is no key.
     """
-    if api_key is not None:
-        key = Secret(api_key).reveal().strip()
-    else:
-        key = next(filter(None, (os.environ.get(name, "").strip() for name in variables)), "")
-    if not key and optional and api_key is None:
-        return ""
-    if not key:
+    variable = None if api_key is not None else next((v for v in variables if os.environ.get(v, "").strip()), None)
+    key = Secret(api_key).reveal() if api_key is not None else os.environ[variable] if variable else ""
+    if variable:
+        check_key(key, where=f"the key in {variable}")
+    if not key and not optional:
         usual = f"set {' or '.join(variables)} in the environment, or " if variables else ""
-        raise AuthenticationError(
+        raise UnusableKey(
             f'{backend} needs an API key: {usual}give api_key="${{VAR}}" with the name of the variable that holds it',
             backend=backend,
         )
-    if not key.isascii() or not key.isprintable() or " " in key:
-        raise AuthenticationError(f"the API key for {backend} holds characters that no key has", backend=backend)
     return key
 
 

@@ -15,6 +15,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 
 from rag_rerank._checks import at_least
 from rag_rerank._lazy import forget, load_once, peek
+from rag_rerank.backends.local.catalogue import parse_model
 from rag_rerank.backends.local.model_files import ModelFiles, ModelFolder, is_cached, locate, model_name
 from rag_rerank.backends.local.pair_encoding import Batch, EncodedPairs, OnOverflow, concatenate
 from rag_rerank.backends.local.worker_pool import PoolStats, WorkerPool
@@ -86,7 +87,7 @@ class LocalReranker(PointwiseReranker):
     overtakes a large one, equal calls are answered in the order in which they came. A cancelled call frees its place.
 
     Args:
-        model: Alias of the catalogue, hub id, or folder.
+        model: Alias of the catalogue, hub id (also ``"org/name@revision"``), or folder.
         revision: Commit, branch or tag on the hub; by default the one that the catalogue pins.
         max_length: Window in tokens, for query, text and the tokens around them; by default the model's own.
         on_overflow: What to do with a text that does not fit.
@@ -116,9 +117,17 @@ class LocalReranker(PointwiseReranker):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        model, revision = parse_model(self.model, self.revision)
+        object.__setattr__(self, "model", model)
+        object.__setattr__(self, "revision", revision)
         for name in ("max_length", "batch_tokens", "max_queue"):
             if (value := getattr(self, name)) is not None:
                 at_least(value, 1, name)
+
+    @property
+    def label(self) -> str:
+        """The name of this reranker in traces: its model, and the revision where one is named."""
+        return super().label if self.name or not self.revision else f"{super().label}@{self.revision}"
 
     @staticmethod
     @abstractmethod

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from rag_rerank._checks import path_text
 from rag_rerank.errors import ConfigError, did_you_mean
 
-__all__ = ["Model", "aliases", "find", "models"]
+__all__ = ["Model", "aliases", "find", "models", "parse_model", "row_of", "row_of_any_case"]
+
+HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
+"""An owner and a name, as the hub writes its ids."""
+
+_SHORTEST_COMMIT = 7
+"""Digits of a commit that are enough to recognise the pinned one."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,6 +85,42 @@ def aliases() -> dict[str, str]:
 def row_of(name: str) -> Model | None:
     """Return the row of an alias, an id or a former id; ``None`` for a model that is not in the catalogue."""
     return _by_name().get(name)
+
+
+def row_of_any_case(name: str) -> Model | None:
+    """Return what `row_of` returns, however the name is written: ``"MiniLM"``."""
+    rows = {key.casefold(): row for key, row in _by_name().items()}
+    return row_of(name) or rows.get(name.casefold())
+
+
+def parse_model(model: str | os.PathLike[str], revision: str | None) -> tuple[str, str | None]:
+    """Return the model and the revision that a user's words mean.
+
+    A path object is a folder (``"./small"``), ``"org/name@commit"`` names a revision, and a name of the catalogue may
+    be written in any case, unless a folder has that very name.
+
+    Raises:
+        ConfigError: Two different revisions are named.
+    """
+    if not isinstance(model, str):
+        return path_text(model), revision
+    if row_of(model) or is_folder(model):
+        return model, revision
+    name, _, commit = model.partition("@")
+    row = row_of_any_case(name)
+    if row is not None and name not in (row.id, row.alias, *row.former_ids):
+        name = row.alias if row.alias and name.casefold() == row.alias.casefold() else row.id
+    if commit and (row or HUB_ID.fullmatch(name)):
+        if revision not in (None, commit):
+            raise ConfigError(f"the model names the revision {commit}, and revision is {revision}", path="revision")
+        pinned = row is not None and (row.revision or "").startswith(commit) and len(commit) >= _SHORTEST_COMMIT
+        return name, None if pinned else commit
+    return (model, revision) if row is None or commit else (name, revision)
+
+
+def is_folder(name: str) -> bool:
+    """Whether a name is that of a folder on this machine."""
+    return bool(name) and Path(os.path.expanduser(name)).is_dir()  # noqa: PTH111 - Path.expanduser raises on an unknown user
 
 
 def find(name: str) -> Model | None:

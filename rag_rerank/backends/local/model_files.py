@@ -87,10 +87,14 @@ class ModelFolder:
 
 
 def model_name(model: str, revision: str | None = None) -> str:
-    """Return a model as traces name it, ``"org/name@revision"``, without access to disk or network."""
+    """Return a model as traces name it, ``"org/name@revision"``, without access to disk or network.
+
+    `build` takes that name. The commit that the catalogue pins is shortened; the hub knows no other short ones.
+    """
     row = catalogue.row_of(model)
-    commit = revision or (row.revision if row else None)
-    return f"{row.id if row else model}{f'@{commit[:12]}' if commit else ''}"
+    pinned = row.revision[:12] if row and row.revision else None
+    commit = pinned if revision is None or (row and revision == row.revision) else revision
+    return f"{row.id if row else model}{f'@{commit}' if commit else ''}"
 
 
 def locate(
@@ -108,6 +112,7 @@ def locate(
     Raises:
         ModelLoadError: No such folder, model or revision; or the hub cannot be reached and the cache lacks files.
     """
+    model, revision = catalogue.parse_model(model, revision)
     row = catalogue.find(model)
     if row and row.packaged:
         return ModelFolder(Path(__file__).parents[2] / "models" / row.id, row.id, None, row)

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import gzip
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any
 
-from rag_rerank._files import parse_json
+from rag_rerank._files import parse_json, read_lines
 from rag_rerank.errors import InputError
 from rag_rerank.evaluation.data.judged import Problems
 
 __all__ = ["lines", "name_of", "objects"]
-
-_UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
 
 def lines(file: Path, problems: Problems) -> Iterator[tuple[int, str]]:
@@ -25,23 +21,15 @@ def lines(file: Path, problems: Problems) -> Iterator[tuple[int, str]]:
     Raises:
         InputError: The file cannot be read, is broken gzip, or is UTF-16.
     """
-    try:
-        with _open(file) as raw:
-            for number, line in enumerate(raw, start=1):
-                if number == 1:
-                    if line.startswith(_UTF16):
-                        raise InputError(f"{file} is UTF-16; save it as UTF-8")
-                    line = line.removeprefix(b"\xef\xbb\xbf")
-                try:
-                    text = line.rstrip(b"\r\n").decode("utf-8")
-                except UnicodeDecodeError as error:
-                    example = f"{file.name}:{number}: byte {error.start + 1} of the line"
-                    problems.note("lines that are not UTF-8, left out", example)
-                    continue
-                if text.strip():
-                    yield number, text
-    except (OSError, EOFError, zlib.error) as error:
-        raise InputError(f"cannot read {file}: {getattr(error, 'strerror', None) or error}") from error
+    for number, line in read_lines(file):
+        try:
+            text = line.decode("utf-8")
+        except UnicodeDecodeError as error:
+            example = f"{file.name}:{number}: byte {error.start + 1} of the line"
+            problems.note("lines that are not UTF-8, left out", example)
+            continue
+        if text.strip():
+            yield number, text
 
 
 def objects(file: Path, problems: Problems) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -70,11 +58,3 @@ def name_of(value: Any) -> str | None:
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     return value if isinstance(value, str) and value else None
-
-
-def _open(file: Path) -> IO[bytes]:
-    raw = file.open("rb")
-    if raw.peek(2)[:2] != b"\x1f\x8b":
-        return raw
-    raw.close()
-    return cast("IO[bytes]", gzip.open(file, "rb"))

@@ -99,9 +99,45 @@ def test_a_key_that_no_header_can_hold_is_refused_without_showing_it(
     assert rerank_server.received == []
 
 
-def test_white_space_around_a_key_is_not_sent(provider: Provider, ask: Ask, rerank_server: RerankServer) -> None:
-    ask(provider.reranker(rerank_server, api_key=f" {KEY}\n"))
+@pytest.mark.parametrize("key", [f" {KEY}", f"{KEY}\n", "$MY_KEY", "{{ MY_KEY }}", "%MY_KEY%", "your-api-key", "<key>"])
+def test_what_is_no_key_is_a_config_error_wherever_it_stands_and_nothing_is_sent(
+    key: str, provider: Provider, ask: Ask, rerank_server: RerankServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ConfigError, match=r"^api_key: the API key "):
+        provider.reranker(rerank_server, api_key=key)
+    monkeypatch.setenv("MY_KEY", key)
+    for name in VARIABLES.get(provider.label, ()):
+        monkeypatch.setenv(name, key)
+    for api_key in ("${MY_KEY}", *([None] if provider.label in VARIABLES else [])):
+        with pytest.raises(ConfigError, match=r"^the key in \w+ ") as caught:
+            ask(provider.reranker(rerank_server, api_key=api_key))
+        assert KEY not in str(caught.value)
+    assert rerank_server.received == []
+
+
+@pytest.mark.parametrize("key", ["${MY_KEY:-}", "${MY_KEY}"])
+def test_an_empty_reference_is_no_key_and_only_a_server_of_your_own_may_go_without(
+    key: str, provider: Provider, ask: Ask, rerank_server: RerankServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MY_KEY", "")
+    reranker = provider.reranker(rerank_server, api_key=key)
+    assert to_config(reranker)["api_key"] == key
+    if key == "${MY_KEY:-}" and (provider.label not in VARIABLES or provider.dialect == "nim"):
+        ask(reranker)
+        assert "authorization" not in rerank_server.received[0].headers
+        return
+    with pytest.raises(ConfigError, match="MY_KEY" if key == "${MY_KEY}" else "needs an API key"):
+        ask(reranker)
+    assert rerank_server.received == []
+
+
+def test_a_default_of_a_reference_is_sent_and_never_written(
+    provider: Provider, ask: Ask, rerank_server: RerankServer
+) -> None:
+    reranker = provider.reranker(rerank_server, api_key=f"${{MY_KEY:-{KEY}}}")
+    ask(reranker)
     assert keys(rerank_server) == [KEY]
+    assert KEY not in f"{reranker} {to_config(reranker)}"
 
 
 def test_an_injected_cohere_client_is_used_without_its_retries(rerank_server: RerankServer) -> None:

@@ -10,7 +10,7 @@ import pytest
 import rag_rerank
 from rag_rerank import ConfigError, ModelLoadError, build
 from rag_rerank.backends.local import catalogue
-from rag_rerank.backends.local.model_files import model_name
+from rag_rerank.backends.local.model_files import ONNX_FILES, locate, model_name
 from rag_rerank.backends.onnx import OnnxReranker
 
 EMBEDDED = Path(rag_rerank.__file__).parent / "models" / "late-minilm-v1"
@@ -60,6 +60,15 @@ def test_former_ids_and_aliases_mean_the_same_files(store: Store) -> None:
     store(MINILM, PINNED)
     for name in ("onnx:minilm", f"onnx:{MINILM}", "onnx:cross-encoder/ms-marco-MiniLM-L-6-v2"):
         assert build(name).rerank("how warm?", ["warm"]).trace.model == f"{MINILM}@{PINNED[:12]}"
+
+
+@pytest.mark.parametrize(
+    "name", ["MiniLM", MINILM.upper(), f"{MINILM}@{PINNED}", f"{MINILM}@{PINNED[:12]}", "minilm@main"]
+)
+def test_the_same_files_are_found_by_whatever_name(store: Store, name: str) -> None:
+    store(MINILM, PINNED)
+    folder = locate(name, backend="onnx", revision=None, patterns=ONNX_FILES, complete=OnnxReranker.complete)
+    assert (folder.name, folder.revision) == (MINILM, PINNED)
 
 
 def test_another_revision_may_be_asked_for(store: Store) -> None:
@@ -127,6 +136,8 @@ def test_the_name_in_traces_needs_no_files() -> None:
     assert model_name("minilm") == f"{MINILM}@{PINNED[:12]}"
     assert model_name("someone/x") == "someone/x"
     assert model_name("someone/x", "main") == "someone/x@main"
+    assert model_name("someone/x", "refs/pr/123456") == "someone/x@refs/pr/123456"
+    assert model_name("minilm", PINNED) == model_name("minilm")
 
 
 def test_every_row_of_the_catalogue_is_pinned_and_named_once() -> None:

@@ -1,0 +1,217 @@
+"""Local models whose backend is chosen by their files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+from rag_rerank._lazy import forget, load_once, peek
+from rag_rerank.backends.local import catalogue
+from rag_rerank.backends.local.base import Engine, LocalReranker
+from rag_rerank.backends.local.model_files import ONNX_FILES, TORCH_FILES, ModelFolder, locate
+from rag_rerank.backends.local.worker_pool import PoolStats
+from rag_rerank.backends.onnx import OnnxReranker
+from rag_rerank.backends.torch import TorchReranker
+from rag_rerank.errors import ConfigError, ModelLoadError, did_you_mean
+from rag_rerank.execution.deadline import arun_with_deadline, run_with_deadline
+from rag_rerank.text.tokenizers import TextLimit
+from rag_rerank.types import Scores
+
+__all__ = ["AutoReranker"]
+
+_GRAPHS = ("onnx/model.onnx", "model.onnx")
+_PICKLED = (".bin", ".pt", ".pth", ".ckpt")
+
+_HUB_SECONDS = 10.0
+"""Most seconds to wait for the hub's list of a model's files."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AutoReranker(LocalReranker):
+    """A model by its hub id or folder; its files decide whether ``onnx`` or ``torch`` runs it.
+
+    `build` makes one for a hub id that is not in the catalogue, and for a folder. The choice is made at first use: the
+    catalogue's backend, else ``onnx`` where there is an ONNX graph, else ``torch``. What a folder or the hub's cache
+    holds decides; only if there is nothing, the hub is asked for the list of files. Each trace has a note with the
+    choice and its reason, and `backend` is the reranker that it means. Scores, identity and errors are that one's.
+
+    Options that only one of the two backends has go with the name of that backend (``onnx:org/name``); `build`
+    chooses it by the option.
+
+    Args:
+        model: Hub id (also ``"org/name@revision"``) or folder.
+
+    Raises:
+        ConfigError: No model is named.
+        ModelLoadError: At first use, when there is no such model, or it has no file that one of the backends reads.
+    """
+
+    kind: ClassVar[str] = "auto"
+    files: ClassVar[tuple[str, ...]] = tuple(dict.fromkeys((*ONNX_FILES, *TORCH_FILES)))
+
+    model: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.model:
+            raise ConfigError("auto needs a model: a hub id such as BAAI/bge-reranker-v2-m3, or a folder", path="model")
+        super().__post_init__()
+
+    @staticmethod
+    def complete(folder: Path) -> bool:
+        """Whether a folder holds all that one of the backends needs."""
+        return OnnxReranker.complete(folder) or TorchReranker.complete(folder)
+
+    @property
+    def backend(self) -> LocalReranker:
+        """The reranker that this one means here, chosen at first use.
+
+        Raises:
+            ModelLoadError: There is no such model, or the hub cannot be reached.
+        """
+        return self._choice[0]
+
+    @property
+    def template_id(self) -> str | None:
+        """Name of the prompt, once the backend is chosen."""
+        choice = peek(self, "_choice")
+        template: str | None = choice and choice[0].template_id
+        return template
+
+    def fetch(self) -> ModelFolder:
+        """Find the files that the chosen backend reads, and fetch those that are not there; nothing is loaded."""
+        return self.backend.fetch()
+
+    def is_cached(self) -> bool:
+        """Whether `fetch` would find the model's files without asking the hub."""
+        return any(self._with_backend(kind).is_cached() for kind in (OnnxReranker, TorchReranker))
+
+    def text_limits(self, query: str) -> tuple[TextLimit, ...]:
+        """Return how long a text may be beside the query in the model's window; loads the model."""
+        return self.backend.text_limits(query)
+
+    @property
+    def stats(self) -> PoolStats | None:
+        """The numbers of calls that wait and run on this instance now; ``None`` while no model is loaded."""
+        choice = peek(self, "_choice")
+        stats: PoolStats | None = choice and choice[0].stats
+        return stats
+
+    def score(self, query: str, texts: Sequence[str]) -> Scores:
+        """Score each text by the chosen backend."""
+        if peek(self, "_choice") is None:
+            run_with_deadline(self.label, self._choose)
+        backend, note = self._choice
+        return _with_note(backend.score(query, texts), note)
+
+    async def ascore(self, query: str, texts: Sequence[str]) -> Scores:
+        """Do what `score` does without blocking the event loop."""
+        import asyncio
+
+        if peek(self, "_choice") is None:
+            await arun_with_deadline(self.label, asyncio.to_thread(self._choose))
+        backend, note = self._choice
+        return _with_note(await backend.ascore(query, texts), note)
+
+    def texts_within(self, query: str, texts: Sequence[str], seconds: float) -> int:
+        """Estimate how many of the texts the chosen backend can score in the time."""
+        choice = peek(self, "_choice")
+        reranker: LocalReranker = choice[0] if choice else self._with_backend(OnnxReranker)  # neither is loaded
+        return reranker.texts_within(query, texts, seconds)
+
+    def warm_up(self) -> None:
+        """Choose the backend, and load tokenizer and model."""
+        self.backend.warm_up()
+
+    def close(self) -> None:
+        """Close the chosen backend; a later call chooses again."""
+        choice = forget(self, "_choice")
+        if choice is not None:
+            choice[0].close()
+
+    @property
+    def _engine(self) -> Engine:
+        return self.backend._engine
+
+    def _identity(self, version: str | None = None) -> str:
+        return self.backend._identity(version)
+
+    @load_once
+    def _choice(self) -> tuple[LocalReranker, str]:
+        """The reranker that this one means, and the note on it for the trace."""
+        kind, reason = self._kind_and_reason()
+        return self._with_backend(kind), f"auto means {kind.kind} here: {reason}"
+
+    def _choose(self) -> None:
+        _ = self._choice
+
+    def _with_backend(self, kind: type[LocalReranker]) -> LocalReranker:
+        return kind(**{f.name: getattr(self, f.name) for f in fields(LocalReranker)})
+
+    def _kind_and_reason(self) -> tuple[type[LocalReranker], str]:
+        row = catalogue.row_of(self.model)
+        if row is not None:
+            return (OnnxReranker if row.backend == "onnx" else TorchReranker), "the catalogue names it"
+        if catalogue.is_folder(self.model):
+            folder = Path(os.path.expanduser(self.model))  # noqa: PTH111 - Path.expanduser raises on an unknown user
+            files = (*folder.glob("*"), *folder.glob("onnx/*"))
+            return _kind_of([file.relative_to(folder).as_posix() for file in files], self.model, "the folder")
+        for kind in (OnnxReranker, TorchReranker):
+            if self._with_backend(kind).is_cached():
+                return kind, f"the hub's cache holds its files for {kind.kind}"
+        return _kind_of(self._files_on_hub(), self.model, "the repository")
+
+    def _files_on_hub(self) -> list[str]:
+        """Return the names of the model's files on the hub.
+
+        Raises:
+            ModelLoadError: There is no such model, or the hub cannot be reached.
+        """
+        from huggingface_hub import HfApi
+        from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+
+        try:
+            return _listed_files(HfApi(), self)
+        except GatedRepoError:
+            pass  # the fetch says it, as for every other model
+        except RepositoryNotFoundError as error:
+            ids = [row.id for row in catalogue.models() if not row.packaged]
+            hint = did_you_mean(self.model, ids, or_list=False)
+            raise ModelLoadError(
+                f"the hub has no model {self.model!r} (or it is private), and no folder has that name{hint}"
+            ) from error
+        except Exception:  # the hub's client lets errors of its HTTP library through; the fetch translates them
+            pass
+        locate(self.model, backend=self.kind, revision=self.revision, patterns=("config.json",), complete=Path.is_dir)
+        return _listed_files(HfApi(), self)
+
+
+def _listed_files(api: Any, reranker: AutoReranker) -> list[str]:
+    info = api.model_info(reranker.model, revision=reranker.revision, timeout=_HUB_SECONDS)
+    return [sibling.rfilename for sibling in info.siblings or ()]
+
+
+def _kind_of(files: Sequence[str], name: str, place: str) -> tuple[type[LocalReranker], str]:
+    """Return the backend that reads these files, and why.
+
+    Raises:
+        ModelLoadError: None does.
+    """
+    if any(graph in files for graph in _GRAPHS):
+        return OnnxReranker, f"{place} has an ONNX graph"
+    if any(file.endswith(".safetensors") for file in files):
+        return TorchReranker, f"{place} has safetensors and no model.onnx"
+    if any(file.endswith(".onnx") for file in files):
+        return OnnxReranker, f"{place} has an ONNX graph"
+    if any(file.endswith(_PICKLED) for file in files):
+        return TorchReranker, f"{place} has weights for PyTorch"
+    raise ModelLoadError(
+        f"{name} has neither an ONNX graph nor safetensors, so no backend can run it; {place} has "
+        f"{', '.join(sorted(files)[:8]) or 'no files'}"
+    )
+
+
+def _with_note(scores: Scores, note: str) -> Scores:
+    return replace(scores, notes=(*scores.notes, note))
