@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 import weakref
 from collections.abc import Mapping, Sequence
@@ -32,7 +31,7 @@ from rag_rerank.backends.api.pricing import Price
 from rag_rerank.backends.api.retry import RetryPolicy
 from rag_rerank.backends.api.server_info import ServerInfo, ServerInfoCache
 from rag_rerank.errors import BackendError, ConfigError
-from rag_rerank.execution.deadline import seconds_left
+from rag_rerank.execution.deadline import arun_in_thread, seconds_left
 from rag_rerank.types import SCALES, Scale
 
 __all__ = ["Breaker", "HttpReranker", "Limits", "Price", "RetryPolicy"]
@@ -226,7 +225,7 @@ class HttpReranker(ApiReranker):
 
     async def _adiscover(self) -> None:
         if self._needs_thread:
-            await asyncio.to_thread(self._discover)
+            await arun_in_thread(self._discover)
         elif self._needs_discovery:
             exchange = self._exchange("")(())
             try:

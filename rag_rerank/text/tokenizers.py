@@ -10,6 +10,7 @@ from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any, Union
 
+from rag_rerank._files import expand_user
 from rag_rerank._lazy import need
 from rag_rerank.errors import ConfigError, ModelLoadError, did_you_mean
 from rag_rerank.text.unicode import valid_unicode
@@ -62,7 +63,7 @@ def tokens(spec: Tokenizer, *, path: str = "tokenizer") -> Tokens:
     if isinstance(spec, str):
         is_path = spec.endswith(".json") or any(mark in spec for mark in {"/", os.sep})
         if is_path:
-            return HuggingFaceTokens(_without_truncation(_definition(Path(spec).expanduser(), path)))
+            return HuggingFaceTokens(_without_truncation(_definition(expand_user(spec), path)))
         return _Tiktoken(_encoding(spec, path))
     if hasattr(spec, "encode_ordinary"):
         return _Tiktoken(spec)

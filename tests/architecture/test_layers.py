@@ -22,7 +22,7 @@ MAY_IMPORT = {
     **{name: set() for name in ("_version", "pages", "rank_correlation", "trace")},
     "errors": {"trace"},
     **{name: {"errors"} for name in ("_checks", "_files", "_lazy", "secret")},
-    "text": {"_lazy", "errors"},
+    "text": {"_files", "_lazy", "errors"},
     "types": {"errors", "text", "trace"},
     "execution": {"errors", "text", "trace", "types"},
     "base": {"errors", "execution", "text", "trace", "types"},

@@ -21,7 +21,13 @@ from rag_rerank.backends.local.worker_pool import PoolStats, WorkerPool
 from rag_rerank.base import PointwiseReranker
 from rag_rerank.errors import Overloaded
 from rag_rerank.execution.clock import wait_for_any
-from rag_rerank.execution.deadline import arun_with_deadline, deadline_error, run_with_deadline, seconds_left
+from rag_rerank.execution.deadline import (
+    arun_in_thread,
+    arun_with_deadline,
+    deadline_error,
+    run_with_deadline,
+    seconds_left,
+)
 from rag_rerank.execution.throughput import Throughput, estimated_tokens
 from rag_rerank.text.tokenizers import TextLimit
 from rag_rerank.text.unicode import valid_unicode
@@ -152,7 +158,9 @@ class LocalReranker(PointwiseReranker):
 
     def is_cached(self) -> bool:
         """Whether `fetch` would find the model's files without asking the hub."""
-        return is_cached(self.model, revision=self.revision, patterns=self.files, complete=self.complete)
+        return is_cached(
+            self.model, backend=self.kind, revision=self.revision, patterns=self.files, complete=self.complete
+        )
 
     @property
     def why_not_cacheable(self) -> None:
@@ -216,7 +224,7 @@ class LocalReranker(PointwiseReranker):
         import asyncio
 
         if peek(self, "_runtime") is None:
-            await arun_with_deadline(self.label, asyncio.to_thread(self.warm_up))
+            await arun_with_deadline(self.label, arun_in_thread(self.warm_up))
         return await arun_with_deadline(self.label, asyncio.wrap_future(self._submit(query, texts)))
 
     def texts_within(self, query: str, texts: Sequence[str], seconds: float) -> int:
