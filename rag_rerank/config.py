@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TypeGuard, Union, get_args, get_origin, get_type_hints
 
 from rag_rerank import registry
-from rag_rerank._files import parse_json, parse_yaml
+from rag_rerank._files import expand_user, parse_json, parse_yaml
 from rag_rerank.base import Reranker
 from rag_rerank.errors import ConfigError, did_you_mean
 from rag_rerank.secret import Secret
@@ -65,7 +65,7 @@ def load(path: str | os.PathLike[str]) -> Reranker:
     Raises:
         ConfigError: The file cannot be read or parsed, or its content is wrong; the message names the file.
     """
-    file = Path(path)
+    file = expand_user(path)
     try:
         text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

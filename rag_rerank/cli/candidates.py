@@ -65,6 +65,8 @@ def read_question(texts: str | None, query: str | None) -> SampleQuestion | None
 def _lines(file: str) -> Iterator[tuple[str, str]]:
     """Yield (``file:line``, text) for each line; only a line feed ends a line, with or without a carriage return."""
     name = "<stdin>" if file == "-" else file
+    if file == "-" and sys.stdin is None:
+        raise InputError("standard input is closed; name a file instead of -")
     try:
         content = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
     except OSError as error:

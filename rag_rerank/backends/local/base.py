@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
@@ -126,10 +126,13 @@ class LocalReranker(PointwiseReranker):
             if (value := getattr(self, name)) is not None:
                 at_least(value, 1, name)
 
-    @staticmethod
     @abstractmethod
-    def complete(folder: Path) -> bool:
+    def complete(self, folder: Path) -> bool:
         """Whether a folder holds all the files that the backend needs."""
+
+    def _patterns(self, names: Collection[str]) -> Sequence[str]:
+        """Return the patterns of the files to read, of a model with these files."""
+        return self.files
 
     @property
     @abstractmethod
@@ -153,7 +156,12 @@ class LocalReranker(PointwiseReranker):
             ModelLoadError: There are no such files, or the hub cannot be reached.
         """
         return locate(
-            self.model, backend=self.kind, revision=self.revision, patterns=self.files, complete=self.complete
+            self.model,
+            backend=self.kind,
+            revision=self.revision,
+            patterns=self.files,
+            complete=self.complete,
+            choose=self._patterns,
         )
 
     def is_cached(self) -> bool:
@@ -169,7 +177,9 @@ class LocalReranker(PointwiseReranker):
     @load_once
     def _files(self) -> ModelFiles:
         """The files that the engine loads and `identity` covers, found once for both."""
-        return ModelFiles(self.fetch(), self.files)
+        folder = self.fetch()
+        names = [file.relative_to(folder.path).as_posix() for file in folder.path.rglob("*")]
+        return ModelFiles(folder, self._patterns(names))
 
     @load_once
     def _model_identity(self) -> Mapping[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -79,8 +79,12 @@ class HubModel:
             return None
         return folder if self.complete(folder) else None
 
-    def fetch(self) -> Path:
+    def fetch(self, choose: Callable[[Collection[str]], Sequence[str]] | None = None) -> Path:
         """Return the folder of the revision in the hub's cache, after fetching the files that are not there.
+
+        Args:
+            choose: Returns the patterns of the files to fetch, of all files that the hub has; by default the needed
+                ones.
 
         Raises:
             ModelUnavailable: The hub cannot be reached, fails, or may not be asked (``HF_HUB_OFFLINE``).
@@ -95,8 +99,10 @@ class HubModel:
         if folder is not None:
             return folder
         try:
-            self._ask()
-            folder = Path(snapshot_download(self.name, cache_dir=_cache_folder(), **self._files))
+            names = self._ask()
+            patterns = self.patterns if choose is None or not names else choose(names)
+            files = {**self._files, "allow_patterns": list(patterns)}
+            folder = Path(snapshot_download(self.name, cache_dir=_cache_folder(), **files))
         except RerankError:
             raise
         except Exception as error:  # the hub's client lets errors of its HTTP library through
@@ -112,8 +118,8 @@ class HubModel:
             return folder
         raise failure
 
-    def _ask(self) -> None:
-        """Ask the hub once whether it has the revision, and raise what its client raises."""
+    def _ask(self) -> list[str]:
+        """Ask the hub once for the files of the revision, and raise what its client raises; some mirrors list none."""
         from huggingface_hub import constants
         from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
 
@@ -135,11 +141,14 @@ class HubModel:
             raise self._unavailable(f"{_host(url)} gave no answer in time")
         response = answer.result()
         hf_raise_for_status(response)
-        if not _is_model(response):
+        facts = _facts(response)
+        if facts is None:
             raise self._unavailable(
                 f"{_host(url)} answered with something else than facts about a model; perhaps the network wants a "
                 "login first, or HF_ENDPOINT is wrong"
             )
+        rows = facts.get("siblings") or ()
+        return [row["rfilename"] for row in rows if isinstance(row, Mapping) and isinstance(row.get("rfilename"), str)]
 
     def _translate(self, error: Exception) -> RerankError:
         """Return an error of the hub's client as one of ours."""
@@ -249,13 +258,13 @@ def _host(url: str) -> str:
     return f"{parts.scheme}://{parts.hostname}{f':{parts.port}' if parts.port else ''}"
 
 
-def _is_model(response: Any) -> bool:
-    """Whether an answer holds facts about a model, and not the login page of a network."""
+def _facts(response: Any) -> Mapping[str, Any] | None:
+    """Return the facts about a model that an answer holds; ``None`` for another answer, such as a login page."""
     try:
         facts = response.json()
     except ValueError:
-        return False
-    return isinstance(facts, Mapping) and isinstance(facts.get("sha"), str)
+        return None
+    return facts if isinstance(facts, Mapping) and isinstance(facts.get("sha"), str) else None
 
 
 def _summary(error: BaseException) -> str:

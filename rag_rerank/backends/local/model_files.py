@@ -6,7 +6,7 @@ import hashlib
 import json
 import mmap
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -95,7 +95,13 @@ def model_name(model: str, revision: str | None = None) -> str:
 
 
 def locate(
-    model: str, *, backend: str, revision: str | None, patterns: Sequence[str], complete: Callable[[Path], bool]
+    model: str,
+    *,
+    backend: str,
+    revision: str | None,
+    patterns: Sequence[str],
+    complete: Callable[[Path], bool],
+    choose: Callable[[Collection[str]], Sequence[str]] | None = None,
 ) -> ModelFolder:
     """Find a model's files, fetching them into the hub's cache where they are not there yet.
 
@@ -103,8 +109,9 @@ def locate(
         model: Alias or id of the catalogue, which no folder of that name can replace; a folder; or any id on the hub.
         backend: The backend that needs the files; errors name the command that fetches them for it.
         revision: Commit, branch or tag; ``None`` for the catalogue's pinned one, else the main branch.
-        patterns: Which files to fetch.
+        patterns: Which files are needed.
         complete: Whether a folder holds all that is needed.
+        choose: Returns the patterns of the files to fetch, of all files that the hub has; by default those above.
 
     Raises:
         ModelUnavailable: The cache lacks files, and the hub cannot be reached, fails, or may not be asked.
@@ -121,7 +128,7 @@ def locate(
     if row is None and _is_path(model):
         raise ModelLoadError(f"no such folder: {model}")
     hub_model = _hub_model(model, row, backend, revision, patterns, complete)
-    path = hub_model.fetch()
+    path = hub_model.fetch(choose)
     return ModelFolder(path, hub_model.name, path.name, row)
 
 

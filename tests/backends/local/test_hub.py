@@ -70,12 +70,12 @@ def unused_port() -> int:
 
 
 def test_a_model_is_fetched_once_and_then_needs_no_hub(hub: HubServer) -> None:
-    reranker = build(f"onnx:{MODEL}")
+    reranker = OnnxReranker(model=MODEL, optimize=False)
     assert not reranker.is_cached()
     assert reranker.rerank("how warm?", ["warm"]).trace.notes[0].endswith(COMMIT)
     hub.paths.clear()
     hub.answers = lambda path: HubAnswer(503)
-    assert build(f"onnx:{MODEL}").rerank("how warm?", ["warm"]).degraded == ()
+    assert OnnxReranker(model=MODEL, optimize=False).rerank("how warm?", ["warm"]).degraded == ()
     assert hub.paths == []
 
 
@@ -102,7 +102,7 @@ def test_files_that_cannot_be_fetched_move_a_fallback_on(hub: HubServer) -> None
     hub.answers = lambda path: HubAnswer(0) if "/resolve/" in path else None
     assert "ModelUnavailable" in rank(with_lexical(f"onnx:{MODEL}")).degraded[0]
     hub.answers = lambda path: None
-    assert rank(with_lexical(f"onnx:{MODEL}")).degraded == ()
+    assert rank(with_lexical({"type": "onnx", "model": MODEL, "optimize": False})).degraded == ()
 
 
 @pytest.mark.parametrize(
@@ -190,11 +190,9 @@ def test_a_call_with_a_deadline_does_not_wait_for_the_hub(hub: HubServer, how: s
         hub.released.set()
 
 
-@pytest.mark.parametrize("kind", ["windows", "cached", "calibrated"])
-def test_what_composites_load_for_themselves_keeps_the_deadline_too(hub: HubServer, kind: str, tmp_path: Path) -> None:
-    spec: dict[str, Any] = {"type": kind, "reranker": f"onnx:{MODEL}"}
-    if kind == "calibrated":
-        pytest.skip("its map needs a fitted reranker; its loading runs beside the call as that of windows does")
+@pytest.mark.parametrize("kind", ["windows", "cached"])
+def test_what_composites_load_for_themselves_keeps_the_deadline_too(hub: HubServer, kind: str) -> None:
+    spec = {"type": kind, "reranker": f"onnx:{MODEL}"}
     hub.answers = lambda path: HubAnswer(-1)
     try:
         for how in ("rerank", "arerank"):

@@ -59,7 +59,7 @@ def load_or_build(folder: ModelFolder, file: Path, identity: str, precision: Pre
     Raises:
         ModelLoadError: The file cannot be read or has nothing to compute in int8, or the graph cannot be written.
     """
-    model = hashlib.sha256(f"{identity} {file.name}".encode()).hexdigest()[:32]
+    model = hashlib.sha256(f"{identity} {file.relative_to(folder.path).as_posix()}".encode()).hexdigest()[:32]
     key = f"{model}-{precision}-{CACHE_VERSION}-ort{_runtime_version()}"
     cache, trouble = _cache()
     graph = None if cache is None else _find(cache / key)
