@@ -248,4 +248,3 @@ _WEIGHTS_BESIDE = {
     "session.optimized_model_external_initializers_file_name": "{}_data",
     "session.optimized_model_external_initializers_min_size_in_bytes": "1024",
 }
-

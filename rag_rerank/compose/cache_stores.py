@@ -9,7 +9,6 @@ import weakref
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from time import time as clock
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 

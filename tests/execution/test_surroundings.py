@@ -27,7 +27,12 @@ def run(tmp_path: Path) -> Run:
     """Run a script in a process of its own, with a cache of its own; it must end by itself."""
 
     def run_script(script: str, **options: object) -> subprocess.CompletedProcess[str]:
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HOME": str(tmp_path / "hf"), "PYTHONWARNINGS": "ignore"}
+        environment = {
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "HF_HOME": str(tmp_path / "hf"),
+            "PYTHONWARNINGS": "ignore",
+        }
         command = [sys.executable, "-c", f"import rag_rerank\n{script}"]
         arguments = {"env": environment, "cwd": tmp_path, "capture_output": True, "text": True, **options}
         return subprocess.run(command, timeout=SECONDS, **arguments)
@@ -99,7 +104,8 @@ STREAMS = """
 import sys
 for stream in (sys.stdin, sys.stdout, sys.stderr):
     CLOSE
-r = rag_rerank.build({"type": "fallback", "members": ["onnx:someone/absent", "embedded"]})
+r = rag_rerank.build({"type": "fallback", "members": ["onnx:someone/absent",
+                                                         {"type": "onnx", "model": "embedded", "optimize": False}]})
 ranking = r.rerank("q", ["a"])
 open("answer", "w").write(ranking.trace.step)
 """

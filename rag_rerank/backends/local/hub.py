@@ -7,6 +7,7 @@ token, proxies and certificates), and within limits of our own.
 
 from __future__ import annotations
 
+import importlib
 import os
 import socket
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -44,24 +45,24 @@ class HubModel:
     """A model on the hub, and which of its files are needed.
 
     Args:
-        typed: The model as the user named it: an alias, an id or a former id.
-        name: Its id on the hub.
+        model: The model as the user named it: an alias, an id or a former id.
+        id: Its id on the hub.
         revision: Commit, branch or tag; ``None`` for the main branch.
-        revision_typed: Whether the user named the revision.
+        user_revision: Whether the user named the revision.
         backend: The backend that needs the files.
         patterns: Which files to fetch.
         complete: Whether a folder holds all that is needed.
     """
 
-    typed: str
-    name: str
+    model: str
+    id: str
     revision: str | None
-    revision_typed: bool
+    user_revision: bool
     backend: str
     patterns: Sequence[str]
     complete: Callable[[Path], bool]
 
-    def cached(self) -> Path | None:
+    def find_cached(self) -> Path | None:
         """Return the folder of the revision in the hub's cache, or ``None`` where it is not there or lacks files.
 
         Raises:
@@ -72,9 +73,9 @@ class HubModel:
 
         cache = _cache_folder()
         try:
-            folder = Path(snapshot_download(self.name, local_files_only=True, cache_dir=cache, **self._files))
+            folder = Path(snapshot_download(self.id, local_files_only=True, cache_dir=cache, **self._files))
         except HFValidationError as error:
-            raise ModelLoadError(f"{self.name!r} is neither a folder nor a valid model id: {error}") from error
+            raise ModelLoadError(f"{self.id!r} is neither a folder nor a valid model id: {error}") from error
         except (LocalEntryNotFoundError, PermissionError):
             return None
         return folder if self.complete(folder) else None
@@ -95,14 +96,14 @@ class HubModel:
         """
         from huggingface_hub import snapshot_download
 
-        folder = self.cached()
+        folder = self.find_cached()
         if folder is not None:
             return folder
         try:
             names = self._ask()
             patterns = self.patterns if choose is None or not names else choose(names)
             files = {**self._files, "allow_patterns": list(patterns)}
-            folder = Path(snapshot_download(self.name, cache_dir=_cache_folder(), **files))
+            folder = Path(snapshot_download(self.id, cache_dir=_cache_folder(), **files))
         except RerankError:
             raise
         except Exception as error:  # the hub's client lets errors of its HTTP library through
@@ -121,17 +122,17 @@ class HubModel:
     def _ask(self) -> list[str]:
         """Ask the hub once for the files of the revision, and raise what its client raises; some mirrors list none."""
         from huggingface_hub import constants
-        from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
 
+        client: Any = importlib.import_module("huggingface_hub.utils")  # its newer versions have no types for this
         if constants.HF_HUB_OFFLINE:
             raise self._unavailable("offline mode is on (HF_HUB_OFFLINE), so the hub is not asked")
         revision = quote(self.revision or "main", safe="")
-        url = f"{constants.ENDPOINT}/api/models/{self.name}/revision/{revision}"
+        url = f"{constants.ENDPOINT}/api/models/{self.id}/revision/{revision}"
         since = _silent_since.get((os.getpid(), constants.ENDPOINT))
         if since is not None and now() - since < _PAUSE:
             raise self._unavailable(f"{_host(url)} gave no answer in time {now() - since:.0f} s ago")
         seconds = constants.HF_HUB_ETAG_TIMEOUT
-        answer = start_thread(lambda: get_session().get(url, headers=build_hf_headers(), timeout=seconds))
+        answer = start_thread(lambda: client.get_session().get(url, headers=client.build_hf_headers(), timeout=seconds))
         connection = start_thread(partial(_connect, url))
         wait_for_any([answer], _CONNECT_SECONDS)
         if not answer.done() and connection.done() and connection.exception() is None:
@@ -140,7 +141,7 @@ class HubModel:
             _silent_since[os.getpid(), constants.ENDPOINT] = now()
             raise self._unavailable(f"{_host(url)} gave no answer in time")
         response = answer.result()
-        hf_raise_for_status(response)
+        client.hf_raise_for_status(response)
         facts = _facts(response)
         if facts is None:
             raise self._unavailable(
@@ -158,18 +159,18 @@ class HubModel:
             return self._translate(error.__cause__)  # what kept the client from asking the hub
         if isinstance(error, errors.GatedRepoError):
             return ModelLoadError(
-                f"{self._title} is open to some users only; accept its terms at https://huggingface.co/{self.name}, "
+                f"{self._title} is open to some users only; accept its terms at https://huggingface.co/{self.id}, "
                 "then give a token: hf auth login, or HF_TOKEN"
             )
         status = getattr(getattr(error, "response", None), "status_code", None)
         if isinstance(error, errors.RepositoryNotFoundError):
             return ModelLoadError(
-                f"the hub shows no model {self.name}{self._for}: check its name; if it is private, give a token of a "
+                f"the hub shows no model {self.id}{self._for}: check its name; if it is private, give a token of a "
                 "user who may read it: hf auth login, or HF_TOKEN"
             )
         if isinstance(error, errors.RevisionNotFoundError):
             return ModelLoadError(
-                f"{self.name}{self._for} has no revision {self.revision!r} on the hub{self._cached_revisions}; name a "
+                f"{self.id}{self._for} has no revision {self.revision!r} on the hub{self._cached_revisions}; name a "
                 "commit, branch or tag that it has, or leave revision out"
             )
         if isinstance(status, int) and 400 <= status < 500 and status not in _PASSING:
@@ -178,12 +179,12 @@ class HubModel:
             )
         if (failure := client_error(error, f"{self._title} cannot be fetched")) is not None:
             return failure
-        if isinstance(error, OSError) and error.errno and not isinstance(error, (ConnectionError, TimeoutError)):
-            if not isinstance(error, socket.gaierror):
-                return ModelLoadError(
-                    f"{self._title} cannot be stored in the hub's cache ({error.strerror or error}); make room, or set "
-                    "HF_HUB_CACHE to a folder that can be written"
-                )
+        network = (ConnectionError, TimeoutError, socket.gaierror)
+        if isinstance(error, OSError) and error.errno and not isinstance(error, network):
+            return ModelLoadError(
+                f"{self._title} cannot be stored in the hub's cache ({error.strerror or error}); make room, or set "
+                "HF_HUB_CACHE to a folder that can be written"
+            )
         host = _host(constants.ENDPOINT)
         reason = f"{host} answered {status}" if status else f"{host} cannot be reached, or failed ({_summary(error)})"
         return self._unavailable(reason, status=status)
@@ -194,7 +195,7 @@ class HubModel:
             f"a network with: {self._pull}",
             reason=f"not in the local cache, and {reason}",
             backend=self.backend,
-            model=self.typed,
+            model=self.model,
             status=status,
         )
 
@@ -205,22 +206,22 @@ class HubModel:
     @property
     def _title(self) -> str:
         """The model as the user named it, with the id and the revision that this stands for."""
-        place = f"{self.name}{f'@{self.revision[:12]}' if self.revision else ''}"
-        return self.typed if place == self.typed else f"{self.typed} ({place})"
+        place = f"{self.id}{f'@{self.revision[:12]}' if self.revision else ''}"
+        return self.model if place == self.model else f"{self.model} ({place})"
 
     @property
     def _for(self) -> str:
-        return "" if self.typed == self.name else f" (for {self.typed!r})"
+        return "" if self.model == self.id else f" (for {self.model!r})"
 
     @property
     def _pull(self) -> str:
-        revision = f"@{self.revision}" if self.revision_typed else ""
-        return f"rag-rerank pull {self.backend}:{self.typed}{revision}"
+        revision = f"@{self.revision}" if self.user_revision else ""
+        return f"rag-rerank pull {self.backend}:{self.model}{revision}"
 
     @property
     def _cached_revisions(self) -> str:
         """The other revisions in the cache that have all files needed, as part of a message; empty without any."""
-        repository = _cache_folder() / f"models--{self.name.replace('/', '--')}"
+        repository = _cache_folder() / f"models--{self.id.replace('/', '--')}"
         try:
             commits = [folder.name for folder in (repository / "snapshots").iterdir() if self.complete(folder)]
             refs = {ref.read_text().strip(): ref.name for ref in (repository / "refs").iterdir() if ref.is_file()}

@@ -129,7 +129,7 @@ def locate(
         raise ModelLoadError(f"no such folder: {model}")
     hub_model = _hub_model(model, row, backend, revision, patterns, complete)
     path = hub_model.fetch(choose)
-    return ModelFolder(path, hub_model.name, path.name, row)
+    return ModelFolder(path, hub_model.id, path.name, row)
 
 
 def is_cached(
@@ -141,7 +141,7 @@ def is_cached(
         return True  # if something is wrong with it, `locate` says what
     if row and row.packaged:
         return True
-    return _hub_model(model, row, backend, revision, patterns, complete).cached() is not None
+    return _hub_model(model, row, backend, revision, patterns, complete).find_cached() is not None
 
 
 def _hub_model(
@@ -153,10 +153,10 @@ def _hub_model(
     complete: Callable[[Path], bool],
 ) -> HubModel:
     return HubModel(
-        typed=model,
-        name=row.id if row else model,
+        model=model,
+        id=row.id if row else model,
         revision=revision or (row.revision if row else None),
-        revision_typed=revision is not None,
+        user_revision=revision is not None,
         backend=backend,
         patterns=patterns,
         complete=complete,

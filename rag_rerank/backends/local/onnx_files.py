@@ -27,17 +27,17 @@ def choose_graph(names: Iterable[str], model: str, file: str | None) -> str:
     """
     graphs = graphs_in(names)
     if file is not None:
-        wanted = PurePosixPath(file).as_posix()
-        chosen = next((graph for graph in graphs if graph in (wanted, f"onnx/{wanted}")), None)
-        if chosen is None:
+        path = PurePosixPath(file).as_posix()
+        choice = next((graph for graph in graphs if graph in (path, f"onnx/{path}")), None)
+        if choice is None:
             raise ModelLoadError(f"{model} has no ONNX file {file!r}; it has {', '.join(graphs) or 'none'}")
-        return chosen
+        return choice
     usual = next((name for name in _USUAL if name in graphs), None)
     if usual is not None:
         return usual
     if not graphs:
         raise ModelLoadError(
-            f"{model} has no ONNX file; make one with: rag-rerank export {model} -o DIR, or use the \"torch\" backend"
+            f'{model} has no ONNX file; make one with: rag-rerank export {model} -o DIR, or use the "torch" backend'
         )
     if len(graphs) > 1:
         raise ModelLoadError(

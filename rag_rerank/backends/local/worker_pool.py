@@ -131,9 +131,9 @@ class WorkerPool:
     """The workers of one loaded model, and the calls that wait for them.
 
     A worker stops when it finds no work; the threads stay for the next call, until `close` or until the pool is
-    garbage-collected. A call that comes while the pool is being closed, or while the interpreter ends, is answered after
-    the workers have ended, on a thread that ends with it, or on the caller's where no thread can start any more: the
-    end waits for the workers, and new calls must not keep them busy. No accepted call is dropped.
+    garbage-collected. A call that comes while the pool is being closed, or while the interpreter ends, is answered
+    after the workers have ended, on a thread that ends with it, or on the caller's where no thread can start any more:
+    the end waits for the workers, and new calls must not keep them busy. No accepted call is dropped.
 
     Args:
         run: Runs batches together. Where that fails, each is run again by itself, so that an error reaches its own
@@ -223,7 +223,7 @@ class WorkerPool:
         started = now()
         try:
             batches = call.task.split()
-            results = []
+            results: list[tuple[Any, Any]] = []
             for batch in batches:
                 with _exit_gate.passage():
                     results += zip([batch], self._run_batches([(call.task, batch)]), strict=True)

@@ -92,8 +92,10 @@ def test_a_hub_that_fails_moves_a_fallback_on_after_one_request(hub: HubServer, 
 @pytest.mark.parametrize("kind", ["onnx", "torch"])
 def test_the_error_names_the_model_the_reason_and_the_command(hub: HubServer, kind: str) -> None:
     hub.answers = lambda path: HubAnswer(503)
-    with pytest.raises(ModelUnavailable, match=f"{hub.url} answered 503; .*: rag-rerank pull {kind}:{MODEL}$") as caught:
-        build(f"{kind}:{MODEL}").warm_up()
+    with pytest.raises(
+        ModelUnavailable, match=f"{hub.url} answered 503; .*: rag-rerank pull {kind}:{MODEL}$"
+    ) as caught:
+        build(f"{kind}:{MODEL}").fetch()
     assert isinstance(caught.value, TransientError) and isinstance(caught.value, ModelLoadError)
     assert (caught.value.backend, caught.value.model, caught.value.status) == (kind, MODEL, 503)
 
@@ -242,8 +244,6 @@ def test_a_cache_that_cannot_be_written_says_so(hub: HubServer, tmp_path: Path) 
 def test_a_cache_without_a_home_says_so(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", "~/.cache/huggingface/hub")
     monkeypatch.setattr(os.path, "expanduser", lambda path: path)
-    with pytest.raises(ModelLoadError, match="no home directory.*HF_HOME"):
+    with pytest.raises(ModelLoadError, match=r"no home directory.*HF_HOME"):
         build(f"onnx:{MODEL}").warm_up()
     assert not Path("~").exists()
-
-
