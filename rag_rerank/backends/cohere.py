@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
@@ -99,20 +99,19 @@ class CohereReranker(ApiReranker):
 
     @load_once
     def _client(self) -> Any:
-        client = self._new_client("ClientV2", new_client)
+        client = self._new_client("ClientV2")
         weakref.finalize(self, _close, client)
         return client
 
     @load_once
     def _async_client(self) -> PerLoop[Any]:
-        return PerLoop(load=_sdk, make=partial(self._new_client, "AsyncClientV2", new_async_client), close=_aclose)
+        return PerLoop(load=_sdk, make=partial(self._new_client, "AsyncClientV2"), close=_aclose)
 
-    def _new_client(self, kind: str, new_http_client: Callable[..., Any]) -> Any:
+    def _new_client(self, kind: str) -> Any:
         options: dict[str, Any] = {}
         if self._server and is_loopback(self._server):  # the SDK's own would go through the environment's proxy
-            options["httpx_client"] = new_http_client(
-                self._server, self.label, timeout=self.timeout, follow_redirects=True
-            )
+            new = new_async_client if kind.startswith("Async") else new_client
+            options["httpx_client"] = new(self._server, self.label, timeout=self.timeout, follow_redirects=True)
         make = partial(
             getattr(_sdk(), kind),
             api_key=partial(find_key, self.kind, self.api_key, self.key_variables),
