@@ -95,11 +95,15 @@ class OnnxReranker(LocalReranker):
     def _optimizes(self) -> bool:
         return self.optimize and self.providers == (_CPU,)
 
-    def complete(self, folder: Path) -> bool:
-        """Whether a folder holds an ONNX file (the one that is named, if one is), a config and a tokenizer."""
-        graphs = graphs_in(names_in(folder))
-        has_graph = any(name in graphs for name in (self.file, f"onnx/{self.file}")) if self.file else bool(graphs)
+    @staticmethod
+    def complete(folder: Path) -> bool:
+        """Whether a folder holds an ONNX file, a config and a tokenizer."""
+        has_graph = bool(graphs_in(names_in(folder)))
         return has_graph and all((folder / f).is_file() for f in ("config.json", "tokenizer.json"))
+
+    def _is_complete(self, folder: Path) -> bool:
+        names = (self.file, f"onnx/{self.file}") if self.file else graphs_in(names_in(folder))
+        return self.complete(folder) and any((folder / name).is_file() for name in names)
 
     def _patterns(self, names: Collection[str]) -> Sequence[str]:
         return onnx_patterns(names, self.model, self.file)

@@ -79,7 +79,8 @@ class TorchReranker(LocalReranker):
         row = row_of(self.model)
         return self.template or (row.template if row else None)
 
-    def complete(self, folder: Path) -> bool:
+    @staticmethod
+    def complete(folder: Path) -> bool:
         """Whether a folder holds a config and all safetensors files."""
         return has_checkpoint(folder)
 

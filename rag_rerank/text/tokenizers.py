@@ -12,7 +12,7 @@ from typing import Any, Union
 
 from rag_rerank._files import expand_user
 from rag_rerank._lazy import need
-from rag_rerank.errors import ConfigError, ModelLoadError, did_you_mean
+from rag_rerank.errors import ConfigError, ModelLoadError, ModelUnavailable, did_you_mean
 from rag_rerank.text.unicode import valid_unicode
 
 __all__ = ["HuggingFaceTokens", "TextLimit", "Tokenizer", "Tokens", "tokens"]
@@ -55,7 +55,7 @@ def tokens(spec: Tokenizer, *, path: str = "tokenizer") -> Tokens:
 
     Raises:
         ConfigError: There is no tokenizer of that name, or the spec is not a tokenizer.
-        ModelLoadError: Its file cannot be downloaded or read.
+        ModelLoadError: Its file cannot be read, or (`ModelUnavailable`) not be downloaded now.
         MissingExtraError: tiktoken is not installed.
     """
     if isinstance(spec, os.PathLike):
@@ -187,10 +187,14 @@ def _encoding(name: str, path: str) -> Any:
     try:
         return tiktoken.get_encoding(encoding_name)
     except Exception as error:  # errors of network, disk and checksums come from several libraries
-        raise ModelLoadError(
+        message = (
             f"{path}: tiktoken cannot load the encoding {encoding_name!r}, whose file it downloads on first use "
             f"({type(error).__name__}); on a machine without internet, set TIKTOKEN_CACHE_DIR to a folder that has it"
-        ) from error
+        )
+        if type(error).__module__.partition(".")[0] in ("requests", "urllib3"):
+            reason = f"tiktoken's file of {encoding_name!r} is not on this machine, and cannot be downloaded"
+            raise ModelUnavailable(message, reason=reason) from error
+        raise ModelLoadError(message) from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -126,9 +126,14 @@ class LocalReranker(PointwiseReranker):
             if (value := getattr(self, name)) is not None:
                 at_least(value, 1, name)
 
+    @staticmethod
     @abstractmethod
-    def complete(self, folder: Path) -> bool:
+    def complete(folder: Path) -> bool:
         """Whether a folder holds all the files that the backend needs."""
+
+    def _is_complete(self, folder: Path) -> bool:
+        """Whether a folder is `complete`, and has the files that this instance names."""
+        return self.complete(folder)
 
     def _patterns(self, names: Collection[str]) -> Sequence[str]:
         """Return the patterns of the files to read, of a model with these files."""
@@ -160,14 +165,14 @@ class LocalReranker(PointwiseReranker):
             backend=self.kind,
             revision=self.revision,
             patterns=self.files,
-            complete=self.complete,
+            complete=self._is_complete,
             choose=self._patterns,
         )
 
     def is_cached(self) -> bool:
         """Whether `fetch` would find the model's files without asking the hub."""
         return is_cached(
-            self.model, backend=self.kind, revision=self.revision, patterns=self.files, complete=self.complete
+            self.model, backend=self.kind, revision=self.revision, patterns=self.files, complete=self._is_complete
         )
 
     @property

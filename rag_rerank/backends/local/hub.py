@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -24,6 +24,8 @@ from rag_rerank.execution.clock import now, start_thread, wait_for_any
 from rag_rerank.execution.http_clients import client_error
 
 __all__ = ["HubModel"]
+
+T = TypeVar("T")
 
 _CONNECT_SECONDS = 1.3
 """Seconds in which the hub must have taken a connection, for all of its addresses together."""
@@ -99,28 +101,42 @@ class HubModel:
         folder = self.find_cached()
         if folder is not None:
             return folder
+        names = self.list_files()
+        patterns = self.patterns if choose is None or not names else choose(names)
+        files = {**self._files, "allow_patterns": list(patterns)}
+        folder = Path(self._call_hub(lambda: snapshot_download(self.id, cache_dir=_cache_folder(), **files)))
+        if not self.complete(folder):
+            raise ModelLoadError(
+                f"{self._title} lacks files needed here ({', '.join(self.patterns)}); if there was no network to "
+                f"fetch them from, run where there is one: {self._pull}"
+            )
+        return folder
+
+    def list_files(self) -> list[str]:
+        """Ask the hub once for the names of the files of the revision; some mirrors list none.
+
+        Raises:
+            ModelUnavailable: As `fetch`.
+            ModelLoadError: There is no such model or revision, or it is not open to this user.
+            ConfigError: As `fetch`.
+            MissingExtraError: As `fetch`.
+        """
+        return self._call_hub(self._ask)
+
+    def _call_hub(self, work: Callable[[], T]) -> T:
+        """Do work with the hub's client, which lets errors of its HTTP library through, and translate them."""
         try:
-            names = self._ask()
-            patterns = self.patterns if choose is None or not names else choose(names)
-            files = {**self._files, "allow_patterns": list(patterns)}
-            folder = Path(snapshot_download(self.id, cache_dir=_cache_folder(), **files))
+            return work()
         except RerankError:
             raise
-        except Exception as error:  # the hub's client lets errors of its HTTP library through
+        except Exception as error:
             failure = self._translate(error)
-            if failure.__cause__ is None:
+            if isinstance(failure, ModelLoadError):  # others are about proxies, whose passwords the cause may hold
                 raise failure from error
-        else:
-            if not self.complete(folder):
-                raise ModelLoadError(
-                    f"{self._title} lacks files needed here ({', '.join(self.patterns)}); if there was no network to "
-                    f"fetch them from, run where there is one: {self._pull}"
-                )
-            return folder
         raise failure
 
     def _ask(self) -> list[str]:
-        """Ask the hub once for the files of the revision, and raise what its client raises; some mirrors list none."""
+        """Do what `list_files` does, and raise what the hub's client raises."""
         from huggingface_hub import constants
 
         client: Any = importlib.import_module("huggingface_hub.utils")  # its newer versions have no types for this

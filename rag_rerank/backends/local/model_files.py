@@ -19,7 +19,17 @@ from rag_rerank.backends.local import catalogue
 from rag_rerank.backends.local.hub import HubModel
 from rag_rerank.errors import ModelLoadError
 
-__all__ = ["ONNX_FILES", "RECORDS", "TORCH_FILES", "ModelFiles", "ModelFolder", "is_cached", "locate", "model_name"]
+__all__ = [
+    "ONNX_FILES",
+    "RECORDS",
+    "TORCH_FILES",
+    "ModelFiles",
+    "ModelFolder",
+    "is_cached",
+    "list_files",
+    "locate",
+    "model_name",
+]
 
 ONNX_FILES = ("onnx/model.onnx", "onnx/model.onnx_data", "model.onnx", "model.onnx_data", "*.json")
 """What the ``onnx`` backend reads from a repository."""
@@ -142,6 +152,16 @@ def is_cached(
     if row and row.packaged:
         return True
     return _hub_model(model, row, backend, revision, patterns, complete).find_cached() is not None
+
+
+def list_files(model: str, *, backend: str, revision: str | None) -> list[str]:
+    """Ask the hub once for the names of a model's files.
+
+    Raises:
+        ModelUnavailable: The hub cannot be reached, fails, or may not be asked.
+        ModelLoadError: There is no such model or revision, or it is not open to this user.
+    """
+    return _hub_model(model, catalogue.find(model), backend, revision, (), Path.is_dir).list_files()
 
 
 def _hub_model(

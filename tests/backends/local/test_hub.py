@@ -25,6 +25,7 @@ from rag_rerank import (
     build,
 )
 from rag_rerank.backends.local import hub as hub_module
+from rag_rerank.backends.local.model_files import list_files
 from rag_rerank.backends.onnx import OnnxReranker
 
 EMBEDDED = Path(rag_rerank.__file__).parent / "models" / "late-minilm-v1"
@@ -87,6 +88,13 @@ def test_a_hub_that_fails_moves_a_fallback_on_after_one_request(hub: HubServer, 
     (reason,) = ranking.degraded
     assert reason.startswith(f"lexical answered in place of onnx:{MODEL} (ModelUnavailable: not in the local cache")
     assert len([path for path in hub.paths if path != "/login"]) == 1
+
+
+def test_the_files_of_a_model_are_listed_with_the_same_errors(hub: HubServer) -> None:
+    assert set(list_files(MODEL, backend="onnx", revision=None)) == set(FILES)
+    hub.answers = lambda path: HubAnswer(503)
+    with pytest.raises(ModelUnavailable, match="answered 503"):
+        list_files(MODEL, backend="onnx", revision=None)
 
 
 @pytest.mark.parametrize("kind", ["onnx", "torch"])
