@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from yaml import MappingNode
 
 __all__ = [
+    "absolute_path",
+    "cache_folder",
     "check_folder",
+    "expand_user",
     "new_folder",
     "parse_json",
     "parse_yaml",
@@ -29,6 +32,51 @@ _BLOCK = 2**20
 """Bytes of a file that are read at a time."""
 
 _GZIP = b"\x1f\x8b"
+
+
+def expand_user(path: str | os.PathLike[str]) -> Path:
+    """Return a path with ``~`` as the home directory. The name of an unknown user, ``~nobody``, is that of a folder.
+
+    ``Path.expanduser`` raises a RuntimeError for both, and ``os.path.expanduser`` would leave a folder called ``~``.
+
+    Raises:
+        ConfigError: There is no home directory: no HOME, and a user id that the system does not know, as often in
+            containers.
+    """
+    expanded = os.path.expanduser(path)  # noqa: PTH111 - see above
+    if expanded.split(os.sep, 1)[0] == "~":
+        raise ConfigError(f"{os.fspath(path)}: there is no home directory; set HOME, or name the path in full")
+    return Path(expanded)
+
+
+def absolute_path(path: str | os.PathLike[str]) -> Path:
+    """Return an absolute path with ``~`` as the home directory.
+
+    Raises:
+        ConfigError: There is no home directory, or the path begins in a current directory that was deleted.
+    """
+    try:
+        return Path(os.path.abspath(expand_user(path)))  # noqa: PTH100 - Path.absolute keeps ".."
+    except FileNotFoundError as error:
+        raise ConfigError(
+            f"{os.fspath(path)}: the current directory was deleted; name the path in full, or start elsewhere"
+        ) from error
+
+
+def cache_folder(name: str) -> Path:
+    """Return a folder of ours in the assets of the Hugging Face cache (``HF_ASSETS_CACHE``); it may not exist yet.
+
+    Raises:
+        ConfigError: The cache is in a home directory, and there is none.
+    """
+    from huggingface_hub.constants import HF_ASSETS_CACHE
+
+    try:
+        return expand_user(HF_ASSETS_CACHE) / "rag-rerank" / name
+    except ConfigError as error:
+        raise ConfigError(
+            "there is no home directory for the cache; set HF_HOME to a folder that can be written"
+        ) from error
 
 
 def write(file: Path, content: bytes, *, check: Callable[[Path], None] = lambda draft: None) -> None:

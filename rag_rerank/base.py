@@ -12,7 +12,14 @@ from typing import Any, ClassVar, final
 
 from rag_rerank.errors import ConfigError
 from rag_rerank.execution.calls import CompositeCall, PointwiseCall, as_candidates, offloaded_if_many
-from rag_rerank.execution.deadline import arun_with_deadline, check_timeout, run_with_deadline, time_limit
+from rag_rerank.execution.deadline import (
+    arun_in_thread,
+    arun_with_deadline,
+    check_interpreter,
+    check_timeout,
+    run_with_deadline,
+    time_limit,
+)
 from rag_rerank.execution.driver import adrive, drive
 from rag_rerank.execution.identity import identity_hash
 from rag_rerank.execution.observers import observed
@@ -133,6 +140,7 @@ class Reranker(ABC):
             DeadlineExceeded: The time was up before there was an answer.
             RerankError: Anything else that went wrong; see `rag_rerank.errors`.
         """
+        check_interpreter()
         check_timeout(timeout)
         with time_limit(timeout):
             checked = as_candidates(query, candidates, top_k)
@@ -150,6 +158,7 @@ class Reranker(ABC):
         timeout: float | None = None,
     ) -> Ranking:
         """Do what `rerank` does without blocking the event loop."""
+        check_interpreter()
         check_timeout(timeout)
         with time_limit(timeout):
             fixed = tuple(candidates) if isinstance(candidates, list) else candidates  # the caller may change a list
@@ -221,10 +230,8 @@ class Reranker(ABC):
 
     async def aclose(self) -> None:
         """Do what `close` does without blocking the event loop, and release what belongs to the loop."""
-        import asyncio
-
         if not self.children:
-            await asyncio.to_thread(self.close)
+            await arun_in_thread(self.close)
         async with AsyncExitStack() as stack:
             for child in reversed(self.children):
                 stack.push_async_callback(child.aclose)
@@ -276,9 +283,7 @@ class PointwiseReranker(Reranker):
 
     async def ascore(self, query: str, texts: Sequence[str]) -> Scores:
         """Do what `score` does without blocking the event loop; by default on a worker thread."""
-        import asyncio
-
-        return await asyncio.to_thread(self.score, query, texts)
+        return await arun_in_thread(partial(self.score, query, texts))
 
     @property
     def model_id(self) -> str | None:

@@ -15,12 +15,11 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
-from pathlib import Path
 from typing import Any, TypeGuard, Union, get_args, get_origin, get_type_hints
 
 from rag_rerank import registry
 from rag_rerank._checks import path_text
-from rag_rerank._files import parse_json, parse_yaml
+from rag_rerank._files import expand_user, parse_json, parse_yaml
 from rag_rerank.base import Reranker
 from rag_rerank.errors import ConfigError, did_you_mean
 from rag_rerank.secret import Secret, escape, expand, expand_inside, has_reference, mask_values, parse_variable
@@ -59,7 +58,7 @@ def build(spec: Spec, /, **options: Any) -> Reranker:
     """
     text = expand(spec) if isinstance(spec, str) and has_reference(spec) else spec
     if isinstance(text, (str, os.PathLike)) and _is_file(text):
-        return _build_file(Path(text), options)
+        return _build_file(expand_user(text), options)
     if options and isinstance(spec, Reranker):
         raise ConfigError(f"{', '.join(options)}: a reranker is there already; use dataclasses.replace to change it")
     try:
@@ -74,7 +73,7 @@ def load(path: str | os.PathLike[str]) -> Reranker:
     Raises:
         ConfigError: The file cannot be read or parsed, or its content is wrong; the message names the file.
     """
-    return _build_file(Path(path), {})
+    return _build_file(expand_user(path), {})
 
 
 def _is_file(spec: str | os.PathLike[str]) -> bool:

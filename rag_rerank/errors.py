@@ -16,6 +16,7 @@
         │   ├── CircuitOpen              a provider failed repeatedly, and gets no requests for a while
         │   ├── CostExceeded             the request would exceed a cost limit
         │   ├── Overloaded               a local reranker has its maximum of waiting and running calls
+        │   ├── ModelUnavailable         (ModelLoadError) files not here, and the hub cannot be asked now; .reason
         │   ├── DeadlineExceeded         (TimeoutError) the time limit of a call is over
         │   └── AllFailed                every member of a composite failed; .errors
         ├── AuthenticationError          a key that the provider does not accept: 401, 403, 498
@@ -53,6 +54,7 @@ __all__ = [
     "InputTooLong",
     "MissingExtraError",
     "ModelLoadError",
+    "ModelUnavailable",
     "Overloaded",
     "RateLimited",
     "RequestRejected",
@@ -206,6 +208,33 @@ class Overloaded(TransientError):
 
     It is not retried, because the library retries only requests to providers; a Fallback goes on to its next member.
     """
+
+
+class ModelUnavailable(TransientError, ModelLoadError):
+    """A model's files are not on this machine, and cannot be fetched now: no network, an outage, or offline mode.
+
+    It is a `TransientError`, so that a Fallback goes on: the model is not at fault. A name that the hub does not have,
+    or does not show to this user, is a plain `ModelLoadError`.
+
+    Args:
+        message: What is absent, why it cannot be fetched, and the command that fetches it.
+        reason: The same without name and command, for ``ranking.degraded``.
+        backend: Registry name of the backend that needs the files.
+        model: The model as the user named it.
+        status: HTTP status of the hub's answer; ``None`` without an answer.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        reason: str = "",
+        backend: str | None = None,
+        model: str | None = None,
+        status: int | None = None,
+    ) -> None:
+        self.reason = reason
+        super().__init__(message, backend=backend, model=model, status=status)
 
 
 class DeadlineExceeded(TransientError, TimeoutError):

@@ -15,10 +15,12 @@ from rag_rerank.backends.api.base import ApiReranker, find_key
 from rag_rerank.backends.api.breaker import Breaker
 from rag_rerank.backends.api.event_loops import PerLoop
 from rag_rerank.backends.api.exchange import Exchange, Reply, as_number, read_rows
+from rag_rerank.backends.api.http_transport import new_async_client, new_client
 from rag_rerank.backends.api.limiter import Limits
 from rag_rerank.backends.api.pricing import Price, text_tokens
 from rag_rerank.backends.api.retry import RetryPolicy
 from rag_rerank.errors import BackendError
+from rag_rerank.execution.http_clients import is_loopback, make_client
 from rag_rerank.trace import Usage
 
 __all__ = ["Breaker", "CohereReranker", "Limits", "Price", "RetryPolicy"]
@@ -106,11 +108,18 @@ class CohereReranker(ApiReranker):
         return PerLoop(load=_sdk, make=partial(self._new_client, "AsyncClientV2"), close=_aclose)
 
     def _new_client(self, kind: str) -> Any:
-        return getattr(_sdk(), kind)(
+        options: dict[str, Any] = {}
+        if self._server and is_loopback(self._server):  # the SDK's own would go through the environment's proxy
+            new = new_async_client if kind.startswith("Async") else new_client
+            options["httpx_client"] = new(self._server, self.label, timeout=self.timeout, follow_redirects=True)
+        make = partial(
+            getattr(_sdk(), kind),
             api_key=partial(find_key, self.kind, self.api_key, self.key_variables),
             base_url=self._server,
             timeout=self.timeout,
+            **options,
         )
+        return make_client(make, self.label)
 
     def _send(self, exchange: Exchange, timeout: float) -> Reply:
         client = self._client if self.client is None else self.client

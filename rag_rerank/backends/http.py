@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, ClassVar, get_args
 
 from rag_rerank._checks import at_least, one_of
@@ -16,13 +16,22 @@ from rag_rerank.backends.api.breaker import Breaker
 from rag_rerank.backends.api.dialects import DIALECTS, Dialect, Name
 from rag_rerank.backends.api.event_loops import PerLoop
 from rag_rerank.backends.api.exchange import Exchange, Reply, get_field, read_rows
-from rag_rerank.backends.api.http_transport import HttpRequest, HttpResponse, as_json, asend, send, translate_error
+from rag_rerank.backends.api.http_transport import (
+    HttpRequest,
+    HttpResponse,
+    as_json,
+    asend,
+    new_async_client,
+    new_client,
+    send,
+    translate_error,
+)
 from rag_rerank.backends.api.limiter import Limits
 from rag_rerank.backends.api.pricing import Price
 from rag_rerank.backends.api.retry import RetryPolicy
 from rag_rerank.backends.api.server_info import ServerInfo, ServerInfoCache
 from rag_rerank.errors import BackendError, ConfigError
-from rag_rerank.execution.deadline import seconds_left
+from rag_rerank.execution.deadline import arun_in_thread, seconds_left
 from rag_rerank.types import SCALES, Scale
 
 __all__ = ["Breaker", "HttpReranker", "Limits", "Price", "RetryPolicy"]
@@ -60,7 +69,7 @@ class HttpReranker(ApiReranker):
 
     Redirects are not followed. The connection and the beginning of an answer may each take ``timeout`` seconds, and the
     whole answer no longer than that; only a server that sends its headers byte by byte can take longer, up to the time
-    of the call. Proxies are those of the environment, or of the injected client.
+    of the call. Proxies are those of the environment (none for a server on this machine), or of the injected client.
 
     Args:
         dialect: The server's wire format; see above.
@@ -183,13 +192,14 @@ class HttpReranker(ApiReranker):
 
     @load_once
     def _client(self) -> Any:
-        client = _httpx().Client()
+        client = new_client(self._url(""), self.label)
         weakref.finalize(self, client.close)
         return client
 
     @load_once
     def _async_client(self) -> PerLoop[Any]:
-        return PerLoop(load=_httpx, make=lambda: _httpx().AsyncClient(), close=lambda client: client.aclose())
+        make = partial(new_async_client, self._url(""), self.label)
+        return PerLoop(load=_httpx, make=make, close=lambda client: client.aclose())
 
     @load_once
     def _server_info_cache(self) -> ServerInfoCache:
@@ -211,7 +221,7 @@ class HttpReranker(ApiReranker):
 
     async def _adiscover(self) -> None:
         if self._needs_thread:
-            await asyncio.to_thread(self._discover)
+            await arun_in_thread(self._discover)
         elif self._needs_discovery:
             exchange = self._exchange("")(())
             try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -12,6 +12,7 @@ from rag_rerank._lazy import forget, load_once
 from rag_rerank.backends.local.base import LocalReranker
 from rag_rerank.backends.local.cpu import cores
 from rag_rerank.backends.local.model_files import ONNX_FILES, ModelFolder
+from rag_rerank.backends.local.onnx_files import choose_graph, graph_note, graphs_in, names_in, onnx_patterns
 from rag_rerank.backends.local.onnx_graphs.build import Precision
 from rag_rerank.backends.local.onnx_graphs.cache import Graph, load_or_build
 from rag_rerank.backends.local.pair_encoding import PairTokenizer
@@ -39,12 +40,14 @@ class OnnxReranker(LocalReranker):
     Runtime optimises the model's own graph, and a note in the trace says so.
 
     Args:
-        model: Alias (``"minilm"``), hub id, or a folder with ``model.onnx`` (also below ``onnx/``), ``config.json``
+        model: Alias (``"minilm"``), hub id, or a folder with an ONNX file (also below ``onnx/``), ``config.json``
             and ``tokenizer.json``. ``rag-rerank export`` makes such a folder from a safetensors checkpoint.
         revision: Commit, branch or tag on the hub; by default the one that the catalogue pins.
         max_length: Window in tokens, for query, text and special tokens together; by default the model's own.
         on_overflow: ``"truncate"`` reads the beginning of a text that does not fit and says so in its coverage and in
             one `TruncationWarning` a call; ``"error"`` raises `InputTooLong`. A query is never cut.
+        file: The ONNX file within the model, such as ``"onnx/model_quantized.onnx"``; by default ``model.onnx``, at the
+            top or below ``onnx/``, else the only one. The trace says which it is, if it has another name.
         precision: What the linear layers compute in. ``"int8"`` is built from the fp32 file; it moves the logits a
             little (``rag-rerank models --check`` measures by how much) and gives the same scores with and without the
             int8 instructions of newer processors.
@@ -73,6 +76,7 @@ class OnnxReranker(LocalReranker):
         "optimize",
     }
 
+    file: str | None = None
     precision: Precision = "fp32"
     workers: int | None = None
     threads: int = 1
@@ -94,7 +98,15 @@ class OnnxReranker(LocalReranker):
     @staticmethod
     def complete(folder: Path) -> bool:
         """Whether a folder holds an ONNX file, a config and a tokenizer."""
-        return _onnx_file(folder) is not None and all((folder / f).is_file() for f in ("config.json", "tokenizer.json"))
+        has_graph = bool(graphs_in(names_in(folder)))
+        return has_graph and all((folder / f).is_file() for f in ("config.json", "tokenizer.json"))
+
+    def _is_complete(self, folder: Path) -> bool:
+        names = (self.file, f"onnx/{self.file}") if self.file else graphs_in(names_in(folder))
+        return self.complete(folder) and any((folder / name).is_file() for name in names)
+
+    def _patterns(self, names: Collection[str]) -> Sequence[str]:
+        return onnx_patterns(names, self.model, self.file)
 
     def close(self) -> None:
         """Answer the calls that have been accepted, and release the session; a later call loads it again."""
@@ -113,16 +125,12 @@ class OnnxEngine:
     batch_tokens = 512
 
     def __init__(self, folder: ModelFolder, reranker: OnnxReranker) -> None:
-        file = _onnx_file(folder.path)
-        if file is None:
-            raise ModelLoadError(
-                f"{folder.name} has no ONNX file; make one with: rag-rerank export {folder.name} -o DIR, "
-                'or use the "torch" backend'
-            )
+        graph_name = choose_graph(names_in(folder.path), folder.name, reranker.file)
+        file = folder.path / graph_name
         self.tokenizer = PairTokenizer(folder, folder.max_length(reranker.max_length))
         on_cpu = reranker.providers == (_CPU,)
         self.workers = reranker.workers or (max(1, cores() // reranker.threads) if on_cpu else 1)
-        self.notes = folder.unpinned_note(reranker.revision)
+        self.notes = (*folder.unpinned_note(reranker.revision), *graph_note(graph_name))
         if not reranker._optimizes:
             self._session = _Session(file, folder.name, reranker)
             return
@@ -244,7 +252,3 @@ _WEIGHTS_BESIDE = {
     "session.optimized_model_external_initializers_file_name": "{}_data",
     "session.optimized_model_external_initializers_min_size_in_bytes": "1024",
 }
-
-
-def _onnx_file(folder: Path) -> Path | None:
-    return next((file for file in (folder / "onnx" / "model.onnx", folder / "model.onnx") if file.is_file()), None)

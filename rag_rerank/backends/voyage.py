@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 from rag_rerank._lazy import load_once, need
@@ -15,6 +16,7 @@ from rag_rerank.backends.api.limiter import Limits
 from rag_rerank.backends.api.pricing import Price, pair_tokens
 from rag_rerank.backends.api.retry import RetryPolicy
 from rag_rerank.errors import BackendError, ConfigError, RequestTooLarge
+from rag_rerank.execution.http_clients import is_loopback, make_client
 from rag_rerank.trace import Usage
 
 __all__ = ["Breaker", "Limits", "Price", "RetryPolicy", "VoyageReranker"]
@@ -88,7 +90,8 @@ class VoyageReranker(ApiReranker):
 
     @load_once
     def _session(self) -> PerLoop[Any]:
-        return PerLoop(load=_sdk, make=_new_session, close=lambda session: session.close())
+        make = partial(make_client, partial(_new_session, self.base_url), self.label)
+        return PerLoop(load=_sdk, make=make, close=lambda session: session.close())
 
     def _send(self, exchange: Exchange, timeout: float) -> Reply:
         if self.client is not None:
@@ -143,10 +146,11 @@ def _sdk() -> Any:
     return need("voyageai", extra="voyage")
 
 
-def _new_session() -> Any:
+def _new_session(base_url: str | None) -> Any:
     import aiohttp
 
-    return aiohttp.ClientSession(trust_env=True)  # proxies of the environment, as the SDK uses them in threads
+    # proxies of the environment, as the SDK uses them in threads; none can be meant for this machine
+    return aiohttp.ClientSession(trust_env=not is_loopback(base_url or ""))
 
 
 def _translate_error(exchange: Exchange, error: Exception) -> BackendError:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rag_rerank._files import check_folder, parse_json, write
+from rag_rerank._files import cache_folder, check_folder, parse_json, write
 from rag_rerank.cli.options import depth_option, grade_option, rerankers_option
 from rag_rerank.cli.output import bar, example
 from rag_rerank.errors import InputError
@@ -143,10 +143,8 @@ def evaluate_configs(
 
 def _answers_folder(name: str) -> Path:
     """Return the default folder of a collection's answers, beside the cache of ONNX graphs."""
-    from huggingface_hub.constants import HF_ASSETS_CACHE
-
     folder = re.sub(r"[^\w.-]+", "-", name).strip("-.") or "collection"
-    return Path(HF_ASSETS_CACHE).expanduser() / "rag-rerank" / "evaluations" / folder
+    return cache_folder("evaluations") / folder
 
 
 def _baseline(file: str) -> Evaluation:

@@ -9,10 +9,10 @@ import weakref
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from time import time as clock
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from rag_rerank._files import absolute_path
 from rag_rerank.errors import ConfigError
 from rag_rerank.trace import Coverage
 
@@ -136,7 +136,7 @@ class FileStore:
     """
 
     def __init__(self, path: str, max_entries: int, ttl: float | None) -> None:
-        self._path = Path(os.path.abspath(os.path.expanduser(path)))  # noqa: PTH100, PTH111 - ~nobody is a folder
+        self._path = absolute_path(path)
         self._max_entries = max_entries
         self._ttl = ttl
         self._closed = False

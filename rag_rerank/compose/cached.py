@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, ClassVar
 
 from rag_rerank._checks import at_least, finite_positive
@@ -16,6 +17,7 @@ from rag_rerank.compose.cache_stores import FileStore, MemoryStore, Store, Store
 from rag_rerank.compose.wrapper import WrapsReranker, check_reranker
 from rag_rerank.errors import BadResponse, ConfigError, InputTooLong
 from rag_rerank.execution.calls import check_scores
+from rag_rerank.execution.deadline import arun_in_thread
 from rag_rerank.trace import Usage
 from rag_rerank.types import Scores
 
@@ -122,14 +124,12 @@ class Cached(WrapsReranker, PointwiseReranker):
 
     async def ascore(self, query: str, texts: Sequence[str]) -> Scores:
         """Do what `score` does; hashing and file access run on a worker thread."""
-        import asyncio
-
-        lookup = await asyncio.to_thread(_Lookup, self, query, texts)
+        lookup = await arun_in_thread(partial(_Lookup, self, query, texts))
         if not lookup.missing:
             return lookup.scores(Scores((), self.scale))
         with lookup.map_error_position():
             answer = await self.reranker.ascore(query, lookup.missing)
-        return await asyncio.to_thread(lookup.scores, answer)
+        return await arun_in_thread(partial(lookup.scores, answer))
 
     def warm_up(self) -> None:
         """Load the reranker and open the file."""
@@ -145,12 +145,10 @@ class Cached(WrapsReranker, PointwiseReranker):
 
     async def aclose(self) -> None:
         """Do what `close` does without blocking the event loop, and release what belongs to the loop."""
-        import asyncio
-
         try:
             await super().aclose()
         finally:
-            await asyncio.to_thread(self._close_store)
+            await arun_in_thread(self._close_store)
 
     @load_once
     def _store(self) -> Store:

@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 from rag_rerank._checks import one_of
 from rag_rerank.base import Composite, Reranker
 from rag_rerank.compose.wrapper import check_reranker
-from rag_rerank.errors import AllFailed, ConfigError, TransientError
+from rag_rerank.errors import AllFailed, ConfigError, ModelUnavailable, TransientError
 from rag_rerank.execution.plan import Call, Plan, PlanResult
 from rag_rerank.execution.ranking import in_first_stage_order
 from rag_rerank.trace import Usage
@@ -76,7 +76,7 @@ class Fallback(Composite):
                 degraded=self._degraded_reasons(member, ranking.scale, errors),
                 substituted=ranking.substituted or bool(errors),
             )
-        failures = "; ".join(f"{m.label}: {type(e).__name__}" for m, e in zip(self.members, errors, strict=True))
+        failures = "; ".join(f"{m.label}: {_cause(e)}" for m, e in zip(self.members, errors, strict=True))
         if self.on_failure == "first_stage":
             reason = f"not reranked, in the order of the first stage: all members failed ({failures})"
             hits = in_first_stage_order(candidates, "all members failed")
@@ -87,8 +87,14 @@ class Fallback(Composite):
         """Return why an answer of this member, on this scale, is degraded."""
         if not errors:
             return ()
-        failures = ", ".join(f"{m.label} ({type(e).__name__})" for m, e in zip(self.members, errors, strict=False))
+        failures = ", ".join(f"{m.label} ({_cause(e)})" for m, e in zip(self.members, errors, strict=False))
         return (f"{member.label} answered in place of {failures}{change_of_scale(self.scale, scale)}",)
+
+
+def _cause(error: TransientError) -> str:
+    """Return the class of an error, and why a model is absent: its user can mend that, if they know."""
+    reason = error.reason if isinstance(error, ModelUnavailable) else ""
+    return type(error).__name__ + (f": {reason}" if reason else "")
 
 
 def change_of_scale(expected: Scale, actual: Scale) -> str:

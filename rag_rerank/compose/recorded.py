@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from rag_rerank._lazy import load_once, peek
 from rag_rerank.compose.wrapper import Wrapper
+from rag_rerank.execution.deadline import arun_in_thread
 from rag_rerank.execution.plan import Call, InThread, Plan, PlanResult
 from rag_rerank.execution.protocols import Observer
 from rag_rerank.records import Counts
@@ -84,12 +85,10 @@ class Recorded(Wrapper):
 
     async def aclose(self) -> None:
         """Do what `close` does without blocking the event loop, and release what belongs to the loop."""
-        import asyncio
-
         try:
             await super().aclose()
         finally:
-            await asyncio.to_thread(self.flush)
+            await arun_in_thread(self.flush)
 
     def _plan(self, query: str, candidates: tuple[Candidate, ...]) -> Plan:
         if not peek(self, "_file_is_open"):

@@ -19,7 +19,7 @@ from rag_rerank.compose.shadow_report import ShadowReport, ShadowSide, ShadowSum
 from rag_rerank.compose.wrapper import Wrapper, check_reranker
 from rag_rerank.execution.background import BackgroundQueue
 from rag_rerank.execution.clock import now
-from rag_rerank.execution.deadline import detached
+from rag_rerank.execution.deadline import arun_in_thread, detached
 from rag_rerank.execution.plan import Call, Plan, PlanResult
 from rag_rerank.types import Candidate, Ranking
 
@@ -88,10 +88,8 @@ class Shadow(Wrapper):
 
     async def aclose(self) -> None:
         """Do what `close` does without blocking the event loop, and release what belongs to the loop."""
-        import asyncio
-
         try:
-            await asyncio.to_thread(self._comparisons.queue.drop)
+            await arun_in_thread(self._comparisons.queue.drop)
         finally:
             await super().aclose()
 

@@ -8,11 +8,12 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
 from rag_rerank.errors import BadResponse, InputError, InputTooLong, RerankError, TruncationWarning
 from rag_rerank.execution.clock import now
-from rag_rerank.execution.deadline import PartialTrace, or_deadline_error, publish_partial_trace
+from rag_rerank.execution.deadline import PartialTrace, arun_in_thread, or_deadline_error, publish_partial_trace
 from rag_rerank.execution.plan import Call, PlanResult
 from rag_rerank.execution.protocols import PointwiseRanker, Ranker
 from rag_rerank.execution.ranking import ranked_hits
@@ -299,6 +300,4 @@ async def offloaded_if_many(candidates: object, work: Callable[P, T], *args: P.a
     """Do work of some microseconds a candidate; on a thread if it would block the event loop for too long."""
     if not (isinstance(candidates, tuple) and len(candidates) > _MANY):
         return work(*args, **kwargs)
-    import asyncio
-
-    return await asyncio.to_thread(work, *args, **kwargs)
+    return await arun_in_thread(partial(work, *args, **kwargs))

@@ -6,6 +6,8 @@ Nothing else in the package reads a clock or sleeps, so that tests can put in a 
 from __future__ import annotations
 
 import os
+import sys
+import threading
 import time
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
@@ -15,7 +17,18 @@ from queue import Empty, SimpleQueue
 from threading import TIMEOUT_MAX, Lock, Thread
 from typing import Any, TypeVar
 
-__all__ = ["Clock", "asleep", "now", "sleep", "start_thread", "use", "wait_for_any"]
+__all__ = [
+    "Clock",
+    "asleep",
+    "check_threads_can_start",
+    "interpreter_ends",
+    "now",
+    "run_here",
+    "sleep",
+    "start_thread",
+    "use",
+    "wait_for_any",
+]
 
 T = TypeVar("T")
 
@@ -41,7 +54,11 @@ class Clock:
         await asyncio.sleep(seconds)
 
     def start_thread(self, work: Callable[[], T]) -> Future[T]:
-        """Run work on a thread of its own; the interpreter does not wait for it at exit."""
+        """Run work on a thread of its own; the interpreter does not wait for it at exit.
+
+        Raises:
+            RuntimeError: No thread can start: the interpreter ends, or the system has no more.
+        """
         future: Future[T] = Future()
         _threads.run(partial(_fulfil, future, work))
         return future
@@ -64,6 +81,7 @@ class _Threads:
 
     def run(self, work: Callable[[], None]) -> None:
         """Run work on a thread that does nothing else meanwhile."""
+        check_threads_can_start()
         if self._process != os.getpid():  # after a fork neither threads nor held locks work
             self._forget()
         with self._lock:
@@ -90,6 +108,27 @@ class _Threads:
 
 
 _threads = _Threads()
+
+
+def check_threads_can_start() -> None:
+    """Raise RuntimeError where a thread can no longer run: starting one would wait for it for ever before Python 3.12.
+
+    That is so while the interpreter takes its modules apart, when objects with a ``__del__`` may still call us.
+    """
+    if sys.is_finalizing():
+        raise RuntimeError("no thread can start while the interpreter ends")
+
+
+def interpreter_ends() -> bool:
+    """Whether the interpreter has begun to end, so that it waits for threads that work, and soon none can start."""
+    return sys.is_finalizing() or bool(getattr(threading, "_SHUTTING_DOWN", False))  # there is no public way to ask
+
+
+def run_here(work: Callable[[], T]) -> Future[T]:
+    """Run work on this thread, and return its outcome as a future that is done."""
+    future: Future[T] = Future()
+    _fulfil(future, work)
+    return future
 
 
 def _fulfil(future: Future[T], work: Callable[[], T]) -> None:

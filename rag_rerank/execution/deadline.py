@@ -12,13 +12,15 @@ from functools import partial
 from typing import Any, TypeVar
 
 from rag_rerank.errors import DeadlineExceeded, InputError, RerankError, TransientError
-from rag_rerank.execution.clock import now, start_thread, wait_for_any
+from rag_rerank.execution.clock import now, run_here, start_thread, wait_for_any
 from rag_rerank.trace import Trace
 
 __all__ = [
     "Limit",
     "PartialTrace",
+    "arun_in_thread",
     "arun_with_deadline",
+    "check_interpreter",
     "check_timeout",
     "deadline_error",
     "detached",
@@ -198,8 +200,29 @@ async def arun_with_deadline(label: str, work: Awaitable[T]) -> T:
 
 
 def run_in_thread(work: Callable[[], T]) -> Future[T]:
-    """Run work on a thread of its own, with the caller's context."""
-    return start_thread(partial(copy_context().run, work))
+    """Run work on a thread of its own, with the caller's context; on the caller's where none can start any more."""
+    work = partial(copy_context().run, work)
+    try:
+        return start_thread(work)
+    except RuntimeError:  # the interpreter ends, or the system has no more threads
+        return run_here(work)
+
+
+async def arun_in_thread(work: Callable[[], T]) -> T:
+    """Run work on a thread without blocking the event loop, with the caller's context.
+
+    Where the call has a time limit, the work gets a thread of its own: late work is left running, and the end of an
+    event loop waits for the threads of ``asyncio.to_thread``.
+    """
+    import asyncio
+
+    if seconds_left() != math.inf:
+        return await asyncio.wrap_future(run_in_thread(work))
+    try:
+        future = asyncio.get_running_loop().run_in_executor(None, partial(copy_context().run, work))
+    except RuntimeError:  # the interpreter ends
+        return work()
+    return await future
 
 
 def detached(work: Callable[[], T]) -> Callable[[], T]:
@@ -208,6 +231,15 @@ def detached(work: Callable[[], T]) -> Callable[[], T]:
     context.run(_limit.set, None)
     context.run(stop_publishing)
     return partial(context.run, work)
+
+
+def check_interpreter() -> None:
+    """Raise `RerankError` where the interpreter has taken its modules apart, so that nothing can be imported."""
+    if getattr(sys, "meta_path", None) is None:
+        raise RerankError(
+            "the interpreter ends and its modules are gone, so nothing can be ranked any more; call rerank before "
+            "that, for example from a function registered with atexit, and not from __del__"
+        )
 
 
 def check_timeout(seconds: float | None) -> None:

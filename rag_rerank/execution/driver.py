@@ -18,6 +18,7 @@ from rag_rerank.execution.clock import now, wait_for_any
 from rag_rerank.execution.deadline import (
     Limit,
     PartialTrace,
+    arun_in_thread,
     arun_with_deadline,
     deadline_error,
     ignore_outcome,
@@ -114,7 +115,7 @@ async def _aexecute(step: PlanStep, log: CallLog, label: str) -> Any:
             log.add_failure(step, error)
             raise
     if isinstance(step, InThread):
-        return await arun_with_deadline(label, asyncio.to_thread(step.function))
+        return await arun_with_deadline(label, arun_in_thread(step.function))
     with _parallel(step, log, label) as (calls, outcomes):
         while not calls.finished and not time_is_up():
             calls.start_due(lambda call, partial_trace: asyncio.ensure_future(_arank_for(call, partial_trace)))

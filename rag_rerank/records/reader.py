@@ -9,7 +9,7 @@ from itertools import count, takewhile
 from os import PathLike
 from pathlib import Path
 
-from rag_rerank._files import parse_json
+from rag_rerank._files import expand_user, parse_json
 from rag_rerank.errors import InputError
 from rag_rerank.records.record import SCHEMA, Record
 
@@ -44,7 +44,7 @@ def rotated_name(file: Path, number: int) -> Path:
 
 def files(path: str | PathLike[str]) -> tuple[Path, ...]:
     """Return a file and its rotated files, oldest first: the order in which the records were written."""
-    file = Path(path).expanduser()
+    file = expand_user(path)
     older = takewhile(Path.exists, (rotated_name(file, number) for number in count(1)))
     return (*reversed(list(older)), file)
 
@@ -61,7 +61,7 @@ def read(path: str | PathLike[str], *, bad: Callable[[BadLine], None] | None = N
         InputError: The file cannot be read, a record has another version of the layout, or, without ``bad``, a line
             is no record. The message begins with the file and the line.
     """
-    for where, line in _lines(Path(path).expanduser()):
+    for where, line in _lines(expand_user(path)):
         item = _read(where, line)
         if isinstance(item, Record):
             yield item

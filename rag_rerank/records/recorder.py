@@ -8,7 +8,6 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
-from pathlib import Path
 from random import Random
 from time import time as wall_time
 from types import TracebackType
@@ -16,6 +15,7 @@ from uuid import uuid4
 
 from rag_rerank._checks import at_least
 from rag_rerank._checks import share as check_share
+from rag_rerank._files import absolute_path
 from rag_rerank._lazy import load_once, peek
 from rag_rerank.errors import ConfigError
 from rag_rerank.execution.background import BackgroundQueue
@@ -132,7 +132,7 @@ class Recorder:
         inner: bool = False,
     ) -> None:
         check_options(file, share, max_bytes, keep)
-        self._path = Path(os.path.abspath(os.path.expanduser(file)))  # noqa: PTH100, PTH111 - ~nobody is a folder
+        self._path = absolute_path(file)
         self._share = share
         self._texts = texts
         self._bounds = max_bytes, keep

@@ -10,8 +10,9 @@ from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any, Union
 
+from rag_rerank._files import expand_user
 from rag_rerank._lazy import need
-from rag_rerank.errors import ConfigError, ModelLoadError, did_you_mean
+from rag_rerank.errors import ConfigError, ModelLoadError, ModelUnavailable, did_you_mean
 from rag_rerank.text.unicode import valid_unicode
 
 __all__ = ["HuggingFaceTokens", "TextLimit", "Tokenizer", "Tokens", "tokens"]
@@ -54,7 +55,7 @@ def tokens(spec: Tokenizer, *, path: str = "tokenizer") -> Tokens:
 
     Raises:
         ConfigError: There is no tokenizer of that name, or the spec is not a tokenizer.
-        ModelLoadError: Its file cannot be downloaded or read.
+        ModelLoadError: Its file cannot be read, or (`ModelUnavailable`) not be downloaded now.
         MissingExtraError: tiktoken is not installed.
     """
     if isinstance(spec, os.PathLike):
@@ -62,7 +63,7 @@ def tokens(spec: Tokenizer, *, path: str = "tokenizer") -> Tokens:
     if isinstance(spec, str):
         is_path = spec.endswith(".json") or any(mark in spec for mark in {"/", os.sep})
         if is_path:
-            return HuggingFaceTokens(_without_truncation(_definition(Path(spec).expanduser(), path)))
+            return HuggingFaceTokens(_without_truncation(_definition(expand_user(spec), path)))
         return _Tiktoken(_encoding(spec, path))
     if hasattr(spec, "encode_ordinary"):
         return _Tiktoken(spec)
@@ -186,10 +187,14 @@ def _encoding(name: str, path: str) -> Any:
     try:
         return tiktoken.get_encoding(encoding_name)
     except Exception as error:  # errors of network, disk and checksums come from several libraries
-        raise ModelLoadError(
+        message = (
             f"{path}: tiktoken cannot load the encoding {encoding_name!r}, whose file it downloads on first use "
             f"({type(error).__name__}); on a machine without internet, set TIKTOKEN_CACHE_DIR to a folder that has it"
-        ) from error
+        )
+        if type(error).__module__.partition(".")[0] in ("requests", "urllib3"):
+            reason = f"tiktoken's file of {encoding_name!r} is not on this machine, and cannot be downloaded"
+            raise ModelUnavailable(message, reason=reason) from error
+        raise ModelLoadError(message) from error
 
 
 @dataclass(frozen=True, slots=True)

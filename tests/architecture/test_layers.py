@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "errors": {"trace"},
     **{name: {"errors"} for name in ("_checks", "_files", "_lazy")},
     "secret": {"_files", "errors"},
-    "text": {"_lazy", "errors"},
+    "text": {"_files", "_lazy", "errors"},
     "types": {"errors", "text", "trace"},
     "execution": {"errors", "text", "trace", "types"},
     "base": {"errors", "execution", "text", "trace", "types"},

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from support.tiny_tokenizers import EMBEDDED, tiny_encoding
 from tokenizers import Tokenizer
 
-from rag_rerank.errors import ConfigError, MissingExtraError, ModelLoadError
+from rag_rerank.errors import ConfigError, MissingExtraError, ModelLoadError, ModelUnavailable
 from rag_rerank.text.tokenizers import tokens
 
 
@@ -106,6 +106,17 @@ def test_an_encoding_that_cannot_be_downloaded_is_a_typed_error_with_the_way_out
     with pytest.raises(ModelLoadError, match=r"'o200k_base'.*TIKTOKEN_CACHE_DIR") as caught:
         tokens("gpt-4o")
     assert "password" not in str(caught.value)
+
+
+def test_an_encoding_that_cannot_be_downloaded_now_may_be_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    import requests
+
+    def offline(name: str) -> None:
+        raise requests.ConnectionError("no network")
+
+    monkeypatch.setattr(tiktoken, "get_encoding", offline)
+    with pytest.raises(ModelUnavailable, match="TIKTOKEN_CACHE_DIR"):
+        tokens("gpt-4o")
 
 
 def test_an_unknown_name_gets_the_nearest_known_one() -> None:

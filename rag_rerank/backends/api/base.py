@@ -20,7 +20,7 @@ from rag_rerank.backends.api.pricing import Price, list_price, pair_tokens, sear
 from rag_rerank.backends.api.retry import RetryPolicy
 from rag_rerank.base import PointwiseReranker
 from rag_rerank.errors import ConfigError, UnusableKey
-from rag_rerank.execution.deadline import seconds_left
+from rag_rerank.execution.deadline import arun_in_thread, seconds_left
 from rag_rerank.secret import Secret, check_key
 from rag_rerank.text.unicode import is_blank
 from rag_rerank.trace import Usage
@@ -188,9 +188,7 @@ class ApiReranker(PointwiseReranker):
         return self.client is not None and self.async_client is None
 
     async def _send_in_thread(self, exchange: Exchange, timeout: float) -> Reply:
-        import asyncio
-
-        return await asyncio.to_thread(self._send, exchange, timeout)
+        return await arun_in_thread(partial(self._send, exchange, timeout))
 
     def _call(self, query: str, texts: Sequence[str]) -> ApiCall:
         parts, notes = self._split(query, texts), self._notes(query, texts)

@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any, Generic, TypeVar
 
+from rag_rerank.execution.deadline import arun_in_thread
+
 __all__ = ["PerLoop"]
 
 T = TypeVar("T")
@@ -35,7 +37,7 @@ class PerLoop(Generic[T]):
         """Return the client of the running event loop; the first call makes it."""
         loop = asyncio.get_running_loop()
         if loop not in self._clients:
-            await asyncio.to_thread(self._load)
+            await arun_in_thread(self._load)
         if loop not in self._clients:
             for closed_loop in [other for other in list(self._clients) if other.is_closed()]:
                 self._clients.pop(closed_loop, None)

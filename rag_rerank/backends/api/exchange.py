@@ -24,6 +24,7 @@ from rag_rerank.errors import (
     RerankError,
     TransientError,
 )
+from rag_rerank.execution.http_clients import client_error
 from rag_rerank.trace import Usage
 from rag_rerank.types import Scale
 
@@ -170,7 +171,7 @@ class Exchange:
         except RerankError:
             raise
         except Exception as error:
-            failure = translate_error(self, error)
+            failure = client_error(error, self._name) or translate_error(self, error)
         raise failure
 
     async def acall_sdk(
@@ -182,7 +183,7 @@ class Exchange:
         except RerankError:
             raise
         except Exception as error:
-            failure = translate_error(self, error)
+            failure = client_error(error, self._name) or translate_error(self, error)
         raise failure
 
     def scores(self, rows: object) -> list[float]:
@@ -283,9 +284,11 @@ class Exchange:
         return type(error).__name__ + (f": {text}" if text else "")
 
     def _error(self, kind: type[BackendError], text: str, **facts: Any) -> BackendError:
-        return kind(
-            f"{self.label or f'{self.backend}:{self.model}'} {text}", backend=self.backend, model=self.model, **facts
-        )
+        return kind(f"{self._name} {text}", backend=self.backend, model=self.model, **facts)
+
+    @property
+    def _name(self) -> str:
+        return self.label or f"{self.backend}:{self.model}"
 
 
 def read_rows(rows: object, get: Callable[[Any, str, None], object], score: str = "relevance_score") -> object:

@@ -11,8 +11,18 @@ from rag_rerank._lazy import need
 from rag_rerank.backends.api.exchange import Exchange
 from rag_rerank.errors import BackendError
 from rag_rerank.execution.clock import now
+from rag_rerank.execution.http_clients import is_loopback, make_client
 
-__all__ = ["HttpRequest", "HttpResponse", "as_json", "asend", "send", "translate_error"]
+__all__ = [
+    "HttpRequest",
+    "HttpResponse",
+    "as_json",
+    "asend",
+    "new_async_client",
+    "new_client",
+    "send",
+    "translate_error",
+]
 
 _MOST_BYTES = 64 * 2**20
 
@@ -89,6 +99,41 @@ async def asend(client: Any, request: HttpRequest, timeout: float) -> HttpRespon
     finally:
         await response.aclose()
     return HttpResponse(response.status_code, response.headers, bytes(reader.content))
+
+
+def new_client(url: str, label: str, **options: Any) -> Any:
+    """Make an ``httpx.Client`` for a server, with the proxies and certificates of the environment.
+
+    A server on this machine is reached directly: no proxy can be meant for it.
+
+    Args:
+        url: Where the server is.
+        label: The reranker that needs it, for messages.
+        options: Further arguments of the client.
+
+    Raises:
+        ConfigError: The environment's proxies or certificates cannot be used.
+        MissingExtraError: httpx, or a package that the environment's proxy needs, is not installed.
+    """
+    return _new_client("Client", "HTTPTransport", url, label, options)
+
+
+def new_async_client(url: str, label: str, **options: Any) -> Any:
+    """Do what `new_client` does with an ``httpx.AsyncClient``."""
+    return _new_client("AsyncClient", "AsyncHTTPTransport", url, label, options)
+
+
+def _new_client(client: str, transport: str, url: str, label: str, options: Mapping[str, Any]) -> Any:
+    httpx = need("httpx", extra="http")
+
+    def make() -> Any:
+        if not is_loopback(url):
+            return getattr(httpx, client)(**options)
+        # with a transport, httpx uses no proxies; without TLS, certificates that cannot be read are no matter
+        direct = getattr(httpx, transport)(trust_env=url.startswith("https:"))
+        return getattr(httpx, client)(transport=direct, **options)
+
+    return make_client(make, label)
 
 
 class _Reader:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
@@ -22,7 +22,13 @@ from rag_rerank.backends.local.worker_pool import PoolStats, WorkerPool
 from rag_rerank.base import PointwiseReranker
 from rag_rerank.errors import Overloaded
 from rag_rerank.execution.clock import wait_for_any
-from rag_rerank.execution.deadline import arun_with_deadline, deadline_error, run_with_deadline, seconds_left
+from rag_rerank.execution.deadline import (
+    arun_in_thread,
+    arun_with_deadline,
+    deadline_error,
+    run_with_deadline,
+    seconds_left,
+)
 from rag_rerank.execution.throughput import Throughput, estimated_tokens
 from rag_rerank.text.tokenizers import TextLimit
 from rag_rerank.text.unicode import valid_unicode
@@ -134,6 +140,14 @@ class LocalReranker(PointwiseReranker):
     def complete(folder: Path) -> bool:
         """Whether a folder holds all the files that the backend needs."""
 
+    def _is_complete(self, folder: Path) -> bool:
+        """Whether a folder is `complete`, and has the files that this instance names."""
+        return self.complete(folder)
+
+    def _patterns(self, names: Collection[str]) -> Sequence[str]:
+        """Return the patterns of the files to read, of a model with these files."""
+        return self.files
+
     @property
     @abstractmethod
     def _engine(self) -> Engine:
@@ -156,12 +170,19 @@ class LocalReranker(PointwiseReranker):
             ModelLoadError: There are no such files, or the hub cannot be reached.
         """
         return locate(
-            self.model, backend=self.kind, revision=self.revision, patterns=self.files, complete=self.complete
+            self.model,
+            backend=self.kind,
+            revision=self.revision,
+            patterns=self.files,
+            complete=self._is_complete,
+            choose=self._patterns,
         )
 
     def is_cached(self) -> bool:
         """Whether `fetch` would find the model's files without asking the hub."""
-        return is_cached(self.model, revision=self.revision, patterns=self.files, complete=self.complete)
+        return is_cached(
+            self.model, backend=self.kind, revision=self.revision, patterns=self.files, complete=self._is_complete
+        )
 
     @property
     def why_not_cacheable(self) -> None:
@@ -170,7 +191,9 @@ class LocalReranker(PointwiseReranker):
     @load_once
     def _files(self) -> ModelFiles:
         """The files that the engine loads and `identity` covers, found once for both."""
-        return ModelFiles(self.fetch(), self.files)
+        folder = self.fetch()
+        names = [file.relative_to(folder.path).as_posix() for file in folder.path.rglob("*")]
+        return ModelFiles(folder, self._patterns(names))
 
     @load_once
     def _model_identity(self) -> Mapping[str, Any]:
@@ -225,7 +248,7 @@ class LocalReranker(PointwiseReranker):
         import asyncio
 
         if peek(self, "_runtime") is None:
-            await arun_with_deadline(self.label, asyncio.to_thread(self.warm_up))
+            await arun_with_deadline(self.label, arun_in_thread(self.warm_up))
         return await arun_with_deadline(self.label, asyncio.wrap_future(self._submit(query, texts)))
 
     def texts_within(self, query: str, texts: Sequence[str], seconds: float) -> int:

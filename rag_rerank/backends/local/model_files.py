@@ -6,7 +6,7 @@ import hashlib
 import json
 import mmap
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -14,11 +14,22 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from rag_rerank._files import sha256_of
+from rag_rerank._files import expand_user, sha256_of
 from rag_rerank.backends.local import catalogue
+from rag_rerank.backends.local.hub import HubModel
 from rag_rerank.errors import ModelLoadError
 
-__all__ = ["ONNX_FILES", "RECORDS", "TORCH_FILES", "ModelFiles", "ModelFolder", "is_cached", "locate", "model_name"]
+__all__ = [
+    "ONNX_FILES",
+    "RECORDS",
+    "TORCH_FILES",
+    "ModelFiles",
+    "ModelFolder",
+    "is_cached",
+    "list_files",
+    "locate",
+    "model_name",
+]
 
 ONNX_FILES = ("onnx/model.onnx", "onnx/model.onnx_data", "model.onnx", "model.onnx_data", "*.json")
 """What the ``onnx`` backend reads from a repository."""
@@ -98,7 +109,13 @@ def model_name(model: str, revision: str | None = None) -> str:
 
 
 def locate(
-    model: str, *, backend: str, revision: str | None, patterns: Sequence[str], complete: Callable[[Path], bool]
+    model: str,
+    *,
+    backend: str,
+    revision: str | None,
+    patterns: Sequence[str],
+    complete: Callable[[Path], bool],
+    choose: Callable[[Collection[str]], Sequence[str]] | None = None,
 ) -> ModelFolder:
     """Find a model's files, fetching them into the hub's cache where they are not there yet.
 
@@ -106,38 +123,69 @@ def locate(
         model: Alias or id of the catalogue, which no folder of that name can replace; a folder; or any id on the hub.
         backend: The backend that needs the files; errors name the command that fetches them for it.
         revision: Commit, branch or tag; ``None`` for the catalogue's pinned one, else the main branch.
-        patterns: Which files to fetch.
+        patterns: Which files are needed.
         complete: Whether a folder holds all that is needed.
+        choose: Returns the patterns of the files to fetch, of all files that the hub has; by default those above.
 
     Raises:
-        ModelLoadError: No such folder, model or revision; or the hub cannot be reached and the cache lacks files.
+        ModelUnavailable: The cache lacks files, and the hub cannot be reached, fails, or may not be asked.
+        ModelLoadError: No such folder, model or revision; or it is not open to this user.
     """
     model, revision = catalogue.parse_model(model, revision)
     row = catalogue.find(model)
     if row and row.packaged:
         return ModelFolder(Path(__file__).parents[2] / "models" / row.id, row.id, None, row)
-    folder = Path(os.path.expanduser(model))  # noqa: PTH111 - Path.expanduser raises on an unknown user
+    folder = expand_user(model)
     if row is None and folder.is_dir():
         if revision is not None:
             raise ModelLoadError(f"{model} is a local folder; a revision only means something for a model on the hub")
         return ModelFolder(folder, model, None, None)
     if row is None and _is_path(model):
         raise ModelLoadError(f"no such folder: {model}")
-    name = row.id if row else model
-    pinned = revision or (row.revision if row else None)
-    path = _from_hub(name, pinned, backend, patterns, complete)
-    return ModelFolder(path, name, path.name, row)
+    hub_model = _hub_model(model, row, backend, revision, patterns, complete)
+    path = hub_model.fetch(choose)
+    return ModelFolder(path, hub_model.id, path.name, row)
 
 
-def is_cached(model: str, *, revision: str | None, patterns: Sequence[str], complete: Callable[[Path], bool]) -> bool:
+def is_cached(
+    model: str, *, backend: str, revision: str | None, patterns: Sequence[str], complete: Callable[[Path], bool]
+) -> bool:
     """Return whether `locate` would find all of a model's files without asking the hub."""
     row = catalogue.find(model)
-    if row is None and (Path(os.path.expanduser(model)).is_dir() or _is_path(model)):  # noqa: PTH111
+    if row is None and (expand_user(model).is_dir() or _is_path(model)):
         return True  # if something is wrong with it, `locate` says what
     if row and row.packaged:
         return True
-    name, pinned = (row.id, revision or row.revision) if row else (model, revision)
-    return _from_cache(name, pinned, patterns, complete) is not None
+    return _hub_model(model, row, backend, revision, patterns, complete).find_cached() is not None
+
+
+def list_files(model: str, *, backend: str, revision: str | None) -> list[str]:
+    """Ask the hub once for the names of a model's files.
+
+    Raises:
+        ModelUnavailable: The hub cannot be reached, fails, or may not be asked.
+        ModelLoadError: There is no such model or revision, or it is not open to this user.
+    """
+    return _hub_model(model, catalogue.find(model), backend, revision, (), Path.is_dir).list_files()
+
+
+def _hub_model(
+    model: str,
+    row: catalogue.Model | None,
+    backend: str,
+    revision: str | None,
+    patterns: Sequence[str],
+    complete: Callable[[Path], bool],
+) -> HubModel:
+    return HubModel(
+        model=model,
+        id=row.id if row else model,
+        revision=revision or (row.revision if row else None),
+        user_revision=revision is not None,
+        backend=backend,
+        patterns=patterns,
+        complete=complete,
+    )
 
 
 def read_json(file: Path, name: str) -> Mapping[str, Any]:
@@ -228,48 +276,3 @@ class ModelFiles:
 
 def _is_path(model: str) -> bool:
     return model.startswith((".", "~", os.sep)) or os.sep * 2 in model or model.count("/") != 1
-
-
-def _from_cache(
-    name: str, revision: str | None, patterns: Sequence[str], complete: Callable[[Path], bool]
-) -> Path | None:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
-
-    try:
-        cached = Path(snapshot_download(name, revision=revision, allow_patterns=list(patterns), local_files_only=True))
-    except HFValidationError as error:
-        raise ModelLoadError(f"{name!r} is neither a folder nor a valid model id: {error}") from error
-    except LocalEntryNotFoundError:
-        return None
-    return cached if complete(cached) else None
-
-
-def _from_hub(
-    name: str, revision: str | None, backend: str, patterns: Sequence[str], complete: Callable[[Path], bool]
-) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
-
-    cached = _from_cache(name, revision, patterns, complete)
-    if cached is not None:
-        return cached
-    try:
-        path = Path(snapshot_download(name, revision=revision, allow_patterns=list(patterns)))
-    except LocalEntryNotFoundError as error:
-        raise ModelLoadError(
-            f"{name} is not in the local cache and the hub cannot be reached; fetch it where there is a network with: "
-            f"rag-rerank pull {backend}:{name}"
-        ) from error
-    except Exception as error:  # the hub's client lets errors of its HTTP library through
-        raise ModelLoadError(f"cannot fetch {name} at revision {revision or 'main'}: {_first_line(error)}") from error
-    if not complete(path):
-        raise ModelLoadError(
-            f"{name} at revision {path.name} lacks files needed here ({', '.join(patterns)}); if there was no "
-            f"network to fetch them from, run where there is one: rag-rerank pull {backend}:{name}"
-        )
-    return path
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -8,16 +8,19 @@ and hands each result to its call.
 
 from __future__ import annotations
 
+import atexit
+import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from queue import Full
 from typing import Any, Generic, Protocol, TypeVar
 
 from rag_rerank.backends.local.fair_queue import FairQueue
-from rag_rerank.execution.clock import now
+from rag_rerank.execution.clock import check_threads_can_start, interpreter_ends, now
 
 __all__ = ["PoolStats", "RunBatches", "Task", "WorkerPool"]
 
@@ -82,12 +85,55 @@ class _Call(Generic[T]):
 _Pairs = list[tuple[_Call[Any], Any]]
 
 
+class _ExitGate:
+    """A gate that keeps daemon threads out of a model's native code when the interpreter ends.
+
+    Python stops daemon threads where they are, and one that is stopped below C++ aborts the process. The workers of a
+    pool are no daemons, so that the end waits for them; the threads that answer late calls may be.
+    """
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._inside = 0
+        self._is_closed = False
+        self._is_registered = False
+
+    @contextmanager
+    def passage(self) -> Iterator[None]:
+        """Keep the end waiting while this block runs; a daemon thread that comes too late waits for its own end."""
+        if not threading.current_thread().daemon:
+            yield
+            return
+        with self._changed:
+            if not self._is_registered:
+                self._is_registered = True
+                atexit.register(self._close)
+            while self._is_closed:
+                self._changed.wait()
+            self._inside += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._inside -= 1
+                self._changed.notify_all()
+
+    def _close(self) -> None:
+        with self._changed:
+            self._is_closed = True
+            self._changed.wait_for(lambda: not self._inside)
+
+
+_exit_gate = _ExitGate()
+
+
 class WorkerPool:
     """The workers of one loaded model, and the calls that wait for them.
 
     A worker stops when it finds no work; the threads stay for the next call, until `close` or until the pool is
-    garbage-collected. Where no thread of the pool can start any more (a call comes while the pool is being closed, or
-    while the interpreter ends), calls are answered on a thread that ends with them. No accepted call is dropped.
+    garbage-collected. A call that comes while the pool is being closed, or while the interpreter ends, is answered
+    after the workers have ended, on a thread that ends with it, or on the caller's where no thread can start any more:
+    the end waits for the workers, and new calls must not keep them busy. No accepted call is dropped.
 
     Args:
         run: Runs batches together. Where that fails, each is run again by itself, so that an error reaches its own
@@ -104,6 +150,8 @@ class WorkerPool:
         self._target_tokens = target_tokens
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="rag_rerank")
         self._lock = threading.Lock()
+        self._idle = threading.Condition(self._lock)  # notified when no worker is busy
+        self._alone = threading.Lock()
         self._futures: dict[_Call[Any], Future[Any]] = {}  # of all calls that are not answered
         self._unsplit: deque[_Call[Any]] = deque()
         self._queue: FairQueue[_Call[Any]] = FairQueue(lambda batch: batch.group)
@@ -123,10 +171,14 @@ class WorkerPool:
             if len(self._futures) >= self._limit:
                 raise Full
             call = _Call(task, others_before=bool(self._futures), takes_before=self._takes)
-            self._unsplit.append(call)
-            self._start_worker()  # may raise where no thread can start; the call is not accepted then
             self._futures[call] = future
+            self._unsplit.append(call)
+            is_queued = not interpreter_ends() and self._start_worker()
+            if not is_queued:
+                self._unsplit.remove(call)
         future.add_done_callback(lambda _: self._remove(call))
+        if not is_queued:
+            self._answer_alone(call)
         return future
 
     @property
@@ -141,17 +193,45 @@ class WorkerPool:
         """Answer all accepted calls, then end the threads."""
         self._threads.shutdown()
 
-    def _start_worker(self) -> None:
-        """Start one more worker, if there is work for it and one is idle. Needs the lock."""
+    def _start_worker(self) -> bool:
+        """Start one more worker, if there is work for it and one is idle; return false if it cannot. Needs the lock."""
         if self._busy_workers == self._workers or not (self._unsplit or self._queue):
-            return
+            return True
         try:
             self._threads.submit(self._work)
-        except RuntimeError:  # the pool was closed meanwhile, or the interpreter ends
-            if self._busy_workers:
-                return  # a busy worker goes on until nothing waits
-            threading.Thread(target=self._work, name="rag_rerank_last").start()
+        except RuntimeError:  # the pool was closed meanwhile, the interpreter ends, or the system has no more threads
+            return False
         self._busy_workers += 1
+        return True
+
+    def _answer_alone(self, call: _Call[Any]) -> None:
+        """Answer a call without the workers."""
+        try:
+            check_threads_can_start()
+            threading.Thread(target=self._run_alone, args=(call,), name="rag_rerank_last").start()
+        except RuntimeError:
+            self._run_alone(call)
+
+    def _run_alone(self, call: _Call[Any]) -> None:
+        """Answer a call after the workers' last one, as one more worker would."""
+        with nullcontext() if sys.is_finalizing() else self._alone:
+            with self._lock:
+                self._idle.wait_for(lambda: self._busy_workers == 0)
+            self._run_all(call)
+
+    def _run_all(self, call: _Call[Any]) -> None:
+        started = now()
+        try:
+            batches = call.task.split()
+            results: list[tuple[Any, Any]] = []
+            for batch in batches:
+                with _exit_gate.passage():
+                    results += zip([batch], self._run_batches([(call.task, batch)]), strict=True)
+            answer = call.task.finish(results, now() - started, 0.0)
+        except BaseException as error:  # the caller's to handle, whatever it is
+            self._answer(call, error=error)
+        else:
+            self._answer(call, answer)
 
     def _work(self) -> None:
         """Work until nothing waits."""
@@ -166,6 +246,8 @@ class WorkerPool:
         with self._lock:
             if not (self._unsplit or self._queue):
                 self._busy_workers -= 1
+                if self._busy_workers == 0:
+                    self._idle.notify_all()
                 return None
             self._takes += 1
             work: _Call[Any] | _Pairs

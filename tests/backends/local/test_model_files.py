@@ -48,7 +48,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
 
 def test_a_catalogue_model_is_read_from_the_cache_at_its_pinned_commit(store: Store) -> None:
     store(MINILM, "f" * 40)
-    with pytest.raises(ModelLoadError, match=r"not in the local cache .* rag-rerank pull onnx:cross"):
+    with pytest.raises(ModelLoadError, match=r"not in the local cache .* rag-rerank pull onnx:minilm"):
         build("minilm").warm_up()
     store(MINILM, PINNED)
     ranking = build("minilm").rerank("how warm?", ["warm"])

@@ -19,9 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rag_rerank._files import cache_folder
 from rag_rerank.backends.local.model_files import ModelFolder
 from rag_rerank.backends.local.onnx_graphs.build import CACHE_VERSION, OpenGraph, Precision, build
-from rag_rerank.errors import ModelLoadError
+from rag_rerank.errors import ConfigError, ModelLoadError
 
 __all__ = ["Graph", "load_or_build"]
 
@@ -58,19 +59,19 @@ def load_or_build(folder: ModelFolder, file: Path, identity: str, precision: Pre
     Raises:
         ModelLoadError: The file cannot be read or has nothing to compute in int8, or the graph cannot be written.
     """
-    model = hashlib.sha256(f"{identity} {file.name}".encode()).hexdigest()[:32]
+    model = hashlib.sha256(f"{identity} {file.relative_to(folder.path).as_posix()}".encode()).hexdigest()[:32]
     key = f"{model}-{precision}-{CACHE_VERSION}-ort{_runtime_version()}"
     cache, trouble = _cache()
-    graph = _find(cache / key)
+    graph = None if cache is None else _find(cache / key)
     if graph is not None:
         return graph
     import tempfile  # needed only at the rare start at which a graph is built
 
     try:
-        draft = Path(tempfile.mkdtemp(prefix="rag-rerank-")) if trouble else _draft(cache)
+        draft = Path(tempfile.mkdtemp(prefix="rag-rerank-")) if trouble or cache is None else _draft(cache)
         try:
             _write_report(draft, folder, build(draft, folder, file, precision, open_graph))
-            if not trouble:
+            if not trouble and cache is not None:
                 return _put_in_place(draft, cache / key)
         except BaseException:
             shutil.rmtree(draft, ignore_errors=True)
@@ -98,15 +99,13 @@ def _runtime_version() -> str:
     return version
 
 
-def _cache() -> tuple[Path, str]:
+def _cache() -> tuple[Path | None, str]:
     """Return the folder of cached graphs, and why none can be added to it (empty where it can)."""
-    from huggingface_hub.constants import HF_ASSETS_CACHE
-
-    cache = Path(HF_ASSETS_CACHE).expanduser() / "rag-rerank" / "graphs"
     try:
+        cache = cache_folder("graphs")
         cache.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        return cache, str(error)
+    except (OSError, ConfigError) as error:
+        return None, str(error)
     return cache, "" if os.access(cache, os.W_OK) else f"{cache} is not writable"
 
 
