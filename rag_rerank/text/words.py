@@ -7,7 +7,7 @@ from collections.abc import Container, Iterator, Sequence
 from functools import cache
 from unicodedata import category, decimal, normalize
 
-__all__ = ["K1", "VERSION", "B", "count_words", "split_words", "terms"]
+__all__ = ["K1", "UNSPACED", "VERSION", "B", "count_words", "split_words", "terms"]
 
 K1 = 0.9
 """Saturation of the term frequency; the default of Anserini."""
@@ -32,7 +32,9 @@ _ALPHABETIC = (
 """Alphabetic scripts without spaces, in which a character is a letter: class SA of Unicode's line breaking (UAX #14:
 Thai, Lao, Myanmar, Khmer, the Tai scripts, Ahom), Balinese and Javanese."""
 
-_UNSPACED = _SYLLABIC + _ALPHABETIC
+UNSPACED = _SYLLABIC + _ALPHABETIC
+"""Scripts without spaces between words, as ranges of a regular expression."""
+
 _HANGUL = "\u1100-\u11ff\u3131-\u318e\ua960-\ua97f\uac00-\ud7ff"
 _TIBETAN = "\u0f40-\u0fbc"
 
@@ -169,7 +171,7 @@ def _marked_word() -> re.Pattern[str]:
 @cache
 def _run() -> re.Pattern[str]:
     """Return the pattern of a run to divide, or of a word in another script."""
-    marks, apart = _marks(), f"{_UNSPACED}{_HANGUL}{_TIBETAN}"
+    marks, apart = _marks(), f"{UNSPACED}{_HANGUL}{_TIBETAN}"
     return re.compile(
         rf"[^\W{apart}](?:[^\W{apart}]|[{marks}])*"
         rf"|(?:[{_SYLLABIC}{_HANGUL}](?<=\w)[{marks}]*)+"
@@ -188,7 +190,7 @@ def _unit(tibetan: bool) -> re.Pattern[str]:
 def _word_or_character() -> re.Pattern[str]:
     marks = _marks()
     return re.compile(
-        rf"[^\W{_UNSPACED}](?:[^\W{_UNSPACED}]|[{marks}])*"
+        rf"[^\W{UNSPACED}](?:[^\W{UNSPACED}]|[{marks}])*"
         rf"|[{_SYLLABIC}](?<=\w)[{marks}]*"
         rf"|(?:[{_ALPHABETIC}](?<=\w)[{marks}]*)+"
     )
@@ -197,4 +199,4 @@ def _word_or_character() -> re.Pattern[str]:
 @cache
 def _character() -> re.Pattern[str]:
     """Return the pattern of a character of a script without spaces, with its marks and the punctuation behind it."""
-    return re.compile(rf"[{_UNSPACED}](?<=\w)[{_marks()}]*[^\w\s]*")
+    return re.compile(rf"[{UNSPACED}](?<=\w)[{_marks()}]*[^\w\s]*")
