@@ -22,7 +22,8 @@ def bm25(corpus: Iterable[tuple[str, str]], queries: Mapping[str, str], depth: i
     """Return the first ``depth`` documents of each query by Lucene's variant of BM25, computed by bm25s.
 
     The words of the whole corpus are in memory, its texts are not. Documents without a word of the query are left out;
-    equal scores keep the order of the corpus. If an id occurs twice, its last text counts.
+    equal scores keep the order of the corpus. If an id occurs twice, its last text counts. A query whose id is that of
+    one of these documents has one more, as `TrecRun.best` returns.
     """
     import bm25s
     import numpy as np
@@ -42,7 +43,10 @@ def bm25(corpus: Iterable[tuple[str, str]], queries: Mapping[str, str], depth: i
     for query in queries:
         query_words = [word for word in query_terms[query] if word in vocabulary]
         values = index.get_scores(query_words) if query_words else np.zeros(0)
-        for rank, position in enumerate(best(values, depth).tolist(), start=1):
+        positions = best(values, depth).tolist()
+        if any(documents[position] == query for position in positions):
+            positions = best(values, depth + 1).tolist()
+        for rank, position in enumerate(positions, start=1):
             if values[position] > 0:
                 run.add(query, documents[position], float(values[position]), rank, rank)
     return run
