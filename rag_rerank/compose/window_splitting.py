@@ -80,17 +80,17 @@ class SplitText:
             fewer = self._place(first + inside - min(excess, (inside + 1) // 2))
             end = self._place_before(start, fewer if start < fewer < end else (start + end) // 2, end)
 
-    def _place_before(self, start: int, wanted: int, end: int) -> int:
-        """Return a good place to end a window: before ``end``, and at ``wanted`` or near it.
+    def _place_before(self, start: int, target: int, end: int) -> int:
+        """Return a good place to end a window: before ``end``, and at ``target`` or near it.
 
         Only if a window cannot hold what a reader sees as one character is that one parted.
 
         Raises:
             InputTooLong: There is no place: the window has a single character.
         """
-        wanted = max(wanted, start + 1)
-        backwards, forwards = range(wanted, start, -1), range(wanted + 1, end)
-        place = self._soft_end(start, wanted) if wanted < end else None
+        target = max(target, start + 1)
+        backwards, forwards = range(target, start, -1), range(target + 1, end)
+        place = self._soft_end(start, target) if target < end else None
         if place is None:
             place = next((place for place in forwards if may_cut(self._text, place)), None)
         if place is None:

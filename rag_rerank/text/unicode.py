@@ -1,4 +1,7 @@
-"""Detect blank texts, repair texts that are not valid Unicode, which tokenizers and HTTP clients refuse, and cut texts."""
+"""Detect blank texts, repair texts that are not valid Unicode, and find where texts may be cut.
+
+Tokenizers and HTTP clients refuse text that is not valid Unicode.
+"""
 
 from __future__ import annotations
 

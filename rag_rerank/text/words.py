@@ -49,7 +49,8 @@ _IGNORED = re.compile(
     "\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u05c7\u0640\u064b-\u065f\u0670]|(?<![\u0600-\u06ff])\u200c|(?<=[\u0400-\u045f])\u0301"
 )
 """Characters inside a word that are seldom written, or not seen: joiners, marks of direction, variation
-selectors, Hebrew points, Arabic vowel signs and tatweel, the stress of Russian words. A non-joiner separates words in Persian, as in Lucene."""
+selectors, Hebrew points, Arabic vowel signs and tatweel, the stress of Russian words. A non-joiner separates words in
+Persian, as in Lucene."""
 
 _NOT_PLAIN = re.compile("[^\0-\u0130\u0132-\u02ff\u2010-\u2027\u2030-\u205e\u20a0-\u20cf\u2100-\u2bff]")
 """What Latin letters, digits, punctuation and symbols are not: the rest of the rules is for such characters."""
@@ -74,7 +75,7 @@ def terms(text: str, query_terms: Container[str] = ()) -> list[str]:
         query_terms: Terms of the queries, for a text that is searched: a word of one character, which is no piece of
             an alphabetic script, is found by them.
     """
-    text = _folded(text)
+    text = _fold(text)
     if not _has_divided_script(text):
         return _word(text).findall(text)
     words: list[str] = []
@@ -100,7 +101,7 @@ def split_words(text: str) -> list[str]:
     alphabetic scripts a piece of three characters on average, cut where the characters on both sides say so, so that
     equal passages are cut alike (Manber, Finding similar files in a large file system, USENIX 1994).
     """
-    text = _folded(text)
+    text = _fold(text)
     if not _has_divided_script(text):
         return _word(text).findall(text)
     words: list[str] = []
@@ -127,7 +128,7 @@ def count_words(text: str) -> int:
     return len((_character().sub(r" \g<0> ", text) if _has_divided_script(text) else text).split())
 
 
-def _folded(text: str) -> str:
+def _fold(text: str) -> str:
     """Return a text in which equal words are equal strings."""
     text = normalize("NFC", text.casefold())
     if not _NOT_PLAIN.search(text):

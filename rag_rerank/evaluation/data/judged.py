@@ -136,7 +136,8 @@ def without_own_document(query: JudgedQuery, place: str, problems: Problems) -> 
     own = [
         candidate.id
         for candidate in query.candidates
-        if is_own_document(query.id, query.text, candidate.id, candidate.text) and query.grades.get(candidate.id, 0) <= 0
+        if is_own_document(query.id, query.text, candidate.id, candidate.text)
+        and query.grades.get(candidate.id, 0) <= 0
     ]
     if not own:
         return query
