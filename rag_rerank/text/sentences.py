@@ -113,7 +113,9 @@ def _is_abbreviation(text: str, start: int, place: int, end: int) -> bool:
     return before[-1].isdigit() and _GERMAN_MONTH.match(behind) is not None
 
 
-def trimmed_span(text: str, window: Span | None, fits: Callable[[Span], bool]) -> Span | None:
+def trimmed_span(
+    text: str, window: Span | None, fits: Callable[[Span], bool], *, may_part_words: bool = True
+) -> Span | None:
     """Return the longest run of whole sentences that fits; ``None`` if not even a character does.
 
     If no sentence fits, it is a run of words, and if no word does, of characters with their marks. In scripts without
@@ -124,9 +126,10 @@ def trimmed_span(text: str, window: Span | None, fits: Callable[[Span], bool]) -
         window: The characters that the reranker scored best. The run starts with their first sentence and grows
             forwards, then backwards. ``None``: it starts with the text.
         fits: Whether a span fits.
+        may_part_words: Whether characters may be kept if no word fits.
     """
     start = 0 if window is None else window[0]
-    for units in (sentences, _words, _characters):
+    for units in (sentences, _words, *((_characters,) if may_part_words else ())):
         span = _longest_run(text, units(text), start, fits)
         if span is not None:
             return span

@@ -138,6 +138,11 @@ def test_a_hit_of_which_no_word_fits_keeps_its_leading_characters() -> None:
     assert context.text == "e\u0301" * 2
 
 
+def test_a_word_of_a_later_hit_is_not_parted() -> None:
+    context = pack(ranking_of(["Six.", "W" * 30]), max_tokens=20, tokenizer=len, trim="sentences")
+    assert [piece.text for piece in context.pieces] == ["Six."]
+
+
 def test_a_hit_of_which_not_a_character_fits_is_dropped() -> None:
     context = pack(ranking_of(["e\u0301" * 30]), max_tokens=1, tokenizer=len, trim="sentences")
     assert (len(context), context.dropped[0].reason) == (0, "max_tokens")
