@@ -45,7 +45,7 @@ class OnnxReranker(LocalReranker):
         revision: Commit, branch or tag on the hub; by default the one that the catalogue pins.
         max_length: Window in tokens, for query, text and special tokens together; by default the model's own.
         on_overflow: ``"truncate"`` reads the beginning of a text that does not fit and says so in its coverage and in
-            one `TruncationWarning` a call; ``"error"`` raises `InputTooLong`. A query is never cut.
+            one `TruncationWarning` a reranker; ``"error"`` raises `InputTooLong`. A query is never cut.
         file: The ONNX file within the model, such as ``"onnx/model_quantized.onnx"``; by default ``model.onnx``, at the
             top or below ``onnx/``, else the only one. The trace says which it is, if it has another name.
         precision: What the linear layers compute in. ``"int8"`` is built from the fp32 file; it moves the logits a

@@ -39,7 +39,7 @@ class TorchReranker(LocalReranker):
             one of the model's card, if it has one.
         max_length: Window in tokens, for query, text, prompt and special tokens together; by default the model's own.
         on_overflow: ``"truncate"`` reads the beginning of a text that does not fit and says so in its coverage and in
-            one `TruncationWarning` a call; ``"error"`` raises `InputTooLong`. A query or a prompt is never cut.
+            one `TruncationWarning` a reranker; ``"error"`` raises `InputTooLong`. A query or a prompt is never cut.
         batch_tokens: Token slots in one batch, padding included; bounds memory. By default 2048 on a CPU and 16384 on
             a GPU. A batch that is too large for a GPU's memory is halved, with a note in the trace.
         max_queue: How many calls may be waiting or running on this instance; one more raises `Overloaded`.

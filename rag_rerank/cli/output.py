@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 
-import click
-
+from rag_rerank.execution.progress import Progress, progress_bar
 from rag_rerank.text.unicode import valid_unicode
 
 __all__ = ["bar", "example", "one_line", "table", "without_control_characters"]
@@ -17,9 +15,6 @@ _CELL_WIDTH = 48
 
 _LAST_COLUMN = 24
 """Minimum width of the last column, however narrow the terminal is."""
-
-_STEPS = 1000
-"""Steps of a progress bar."""
 
 
 def table(rows: Sequence[Sequence[str]], *, align: str, width: int | None = None) -> str:
@@ -59,13 +54,9 @@ def example(command: str) -> str:
     return f"\b\nExample:\n  rag-rerank {command}"
 
 
-@contextmanager
-def bar(label: str) -> Iterator[Callable[..., None]]:
+def bar(label: str) -> AbstractContextManager[Progress]:
     """Show a progress bar, and yield a function to call with the finished share and, optionally, a few words.
 
     Without a terminal, only the label is printed.
     """
-    with click.progressbar(
-        length=_STEPS, label=label, file=sys.stderr, show_eta=False, item_show_func=lambda words: words
-    ) as progress:
-        yield lambda share, words=None: progress.update(int(share * _STEPS) - progress.pos, words)
+    return progress_bar(label, without_terminal=label)

@@ -15,6 +15,7 @@ from rag_rerank.cli.output import example, one_line, table
 from rag_rerank.config import build
 from rag_rerank.context import Context, Packing
 from rag_rerank.errors import RerankError
+from rag_rerank.execution.progress import progress_bar, progress_listener
 from rag_rerank.types import Candidate, Coverage, Hit, Ranking, Scale
 
 __all__ = ["rank"]
@@ -92,7 +93,9 @@ def rank(
         packing.warm_up()
     with build(spec) as reranker:
         try:
-            ranking: Ranking = reranker.rerank(query, candidates, top_k=top_k, timeout=timeout)
+            with progress_bar(f"ranking {len(candidates):,} texts") as progress, progress_listener(progress):
+                ranking: Ranking = reranker.rerank(query, candidates, top_k=top_k, timeout=timeout)
+                progress(1.0)
         except RerankError as error:
             if show_trace and error.trace is not None:
                 click.echo(error.trace.render(), err=True)

@@ -219,7 +219,12 @@ class Selection:
 
         window = hit.window if text == hit.text else None
         everything = (0, len(text))  # may fit as a piece of its own where the merged one does not, and is not trimmed
-        span = trimmed_span(text, window, lambda span: span != everything and self._fits(part(span)))
+        span = trimmed_span(
+            text,
+            window,
+            lambda span: span != everything and self._fits(part(span)),
+            may_part_words=not self.pieces,  # the end of a budget is no reason to keep a part of a word
+        )
         return None if span is None else part(span)
 
     def _fits(self, piece: Piece) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,6 +13,7 @@ from rag_rerank.backends.onnx import OnnxReranker
 from rag_rerank.diagnostics.bench import Bench, LoadedBench, Timing, interleave
 from rag_rerank.diagnostics.sample_texts import SampleQuestion, as_read
 from rag_rerank.errors import InputError
+from rag_rerank.execution.progress import Progress, progress_to
 
 __all__ = ["Check", "check"]
 
@@ -73,7 +74,7 @@ def check(
     reranker: OnnxReranker,
     queries: Sequence[tuple[str, Sequence[str]]],
     *,
-    progress: Callable[[float], None] | None = None,
+    progress: Progress | bool | None = None,
     bench: Bench | None = None,
 ) -> Check:
     """Score the same texts with a model's own graph, its optimised graph, and its int8 graph, and compare.
@@ -83,7 +84,7 @@ def check(
     Args:
         reranker: Names the model; its ``precision`` and ``optimize`` do not matter.
         queries: Pairs of a query and its texts. Blank texts are left out, and so is a query that is blank.
-        progress: Called with the share that is done, from 0 to 1.
+        progress: Called with the share that is done, from 0 to 1; ``True`` for a bar on stderr, if that is a terminal.
         bench: Runs the rerankers; by default in this process.
 
     Raises:
@@ -93,15 +94,14 @@ def check(
     questions = [question for query, texts in queries if (question := as_read(query, texts)).texts]
     if not questions:
         raise InputError("checking needs a query with at least one text that is not blank")
-    if bench is not None:
-        return _check(reranker, questions, progress or _ignore, bench)
-    with LoadedBench() as loaded_bench:
-        return _check(reranker, questions, progress or _ignore, loaded_bench)
+    with progress_to(progress, f"checking {reranker.label}") as show:
+        if bench is not None:
+            return _check(reranker, questions, show, bench)
+        with LoadedBench() as loaded_bench:
+            return _check(reranker, questions, show, loaded_bench)
 
 
-def _check(
-    reranker: OnnxReranker, questions: Sequence[SampleQuestion], progress: Callable[[float], None], bench: Bench
-) -> Check:
+def _check(reranker: OnnxReranker, questions: Sequence[SampleQuestion], progress: Progress, bench: Bench) -> Check:
     plain = replace(reranker, precision="fp32", optimize=True, on_overflow="truncate")
     graphs = (replace(plain, optimize=False), plain, replace(plain, precision="int8"))
     total = len(graphs) * (len(questions) + _ROUNDS)
@@ -126,7 +126,3 @@ def _check(
         fp32_time=times[1],
         int8_time=times[2],
     )
-
-
-def _ignore(share: float) -> None:
-    pass

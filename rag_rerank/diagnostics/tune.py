@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -15,6 +15,7 @@ from rag_rerank.backends.torch import TorchReranker
 from rag_rerank.diagnostics.bench import Bench, LoadedBench, Timing, interleave
 from rag_rerank.diagnostics.sample_texts import SampleQuestion, as_read
 from rag_rerank.errors import ConfigError, InputError, ModelLoadError
+from rag_rerank.execution.progress import Progress, progress_to
 
 __all__ = ["Report", "Setting", "TunedSetting", "tune"]
 
@@ -131,7 +132,7 @@ def tune(
     texts: Sequence[str],
     *,
     seconds: float = 60.0,
-    progress: Callable[[float], None] | None = None,
+    progress: Progress | bool | None = None,
     bench: Bench | None = None,
 ) -> Report:
     """Measure which ``workers``, ``threads`` and ``batch_tokens`` answer one call soonest on this machine.
@@ -148,7 +149,7 @@ def tune(
         texts: Typical texts, cut where they do not fit, whatever ``on_overflow`` says; where they would take too long,
             fewer of them are used, of all lengths.
         seconds: About how long to measure, without loading; a slow model takes longer.
-        progress: Called with the share that is done, from 0 to 1.
+        progress: Called with the share that is done, from 0 to 1; ``True`` for a bar on stderr, if that is a terminal.
         bench: Runs the rerankers; by default in this process.
 
     Raises:
@@ -161,10 +162,11 @@ def tune(
         raise InputError("tuning needs a query and at least one text that is not blank")
     if not seconds > 0:
         raise InputError(f"seconds must be positive, got {seconds}")
-    if bench is not None:
-        return _Tuning(reranker, question, seconds, progress, bench).report()
-    with LoadedBench() as loaded_bench:
-        return _Tuning(reranker, question, seconds, progress, loaded_bench).report()
+    with progress_to(progress, f"measuring {reranker.label}") as show:
+        if bench is not None:
+            return _Tuning(reranker, question, seconds, show, bench).report()
+        with LoadedBench() as loaded_bench:
+            return _Tuning(reranker, question, seconds, show, loaded_bench).report()
 
 
 class _Tuning:
@@ -175,7 +177,7 @@ class _Tuning:
         reranker: LocalReranker,
         question: SampleQuestion,
         seconds: float,
-        progress: Callable[[float], None] | None,
+        progress: Progress,
         bench: Bench,
     ) -> None:
         self.original = reranker
@@ -183,7 +185,7 @@ class _Tuning:
         self.bench = bench
         self.seconds = seconds
         self.measured_seconds = 0.0
-        self.progress = progress or (lambda share: None)
+        self.progress = progress
         engine = bench.engine(reranker)
         _check_on_cpu(reranker, engine)
         self.present = _present(reranker, engine)

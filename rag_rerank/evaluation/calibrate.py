@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from hashlib import sha256
@@ -29,6 +29,7 @@ from rag_rerank.errors import CalibrationWarning, ConfigError, InputError, Input
 from rag_rerank.evaluation.data.judged import Judged, JudgedQuery
 from rag_rerank.evaluation.reliability import brier, log_loss, reliability
 from rag_rerank.execution.calls import caller_stacklevel
+from rag_rerank.execution.progress import Progress, progress_to
 from rag_rerank.types import Ranking, present
 
 __all__ = ["Shape", "apply_shape", "calibrate", "fit_shape", "reliability"]
@@ -58,7 +59,7 @@ def calibrate(
     method: Method | Literal["auto"] = "auto",
     unjudged: Unjudged = "left out",
     seed: int = 0,
-    progress: Callable[[float], None] = lambda share: None,
+    progress: Progress | bool | None = None,
 ) -> CalibrationMap:
     """Fit a map from a reranker's raw scores to probabilities of relevance.
 
@@ -79,7 +80,8 @@ def calibrate(
         unjudged: Whether candidates without a judgment are left out, or count as not relevant. The latter suits data
             in which nearly all relevant documents are judged; it lowers ``prior``, and so every probability.
         seed: Seed of the split into folds.
-        progress: Called with the share of the queries that is done, from 0 to 1.
+        progress: Called with the share of the queries that is done, from 0 to 1; ``True`` for a bar on stderr, if that
+            is a terminal.
 
     Raises:
         ConfigError: The reranker is already calibrated.
@@ -96,7 +98,8 @@ def calibrate(
     if method != "platt":
         need("sklearn.isotonic", extra="eval")  # before anything is scored and paid for
     collections = (judged,) if isinstance(judged, Judged) else tuple(judged)
-    groups = _score(reranker, collections, unjudged, progress)
+    with progress_to(progress, f"scoring with {reranker.label}") as report:
+        groups = _score(reranker, collections, unjudged, report)
     _check_size(groups)
     folds = _split_into_folds(groups, seed)
     held_out = {name: _out_of_fold(name, groups, folds) for name in (methods if method == "auto" else (method,))}
@@ -123,9 +126,7 @@ class _Group:
     relevant: tuple[bool, ...]
 
 
-def _score(
-    reranker: Reranker, collections: Sequence[Judged], unjudged: Unjudged, progress: Callable[[float], None]
-) -> list[_Group]:
+def _score(reranker: Reranker, collections: Sequence[Judged], unjudged: Unjudged, progress: Progress) -> list[_Group]:
     """Rerank every query; return the scores of judged candidates with their judgments."""
     queries = [(query, judged.relevant) for judged in collections for query in judged.queries]
     groups, substituted, too_long, truncated, texts = [], 0, 0, 0, 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -20,18 +20,12 @@ from rag_rerank.evaluation.runner import QueryAnswer, QueryRunner
 from rag_rerank.evaluation.slices import Fields, fields
 from rag_rerank.evaluation.statistics import SAMPLES, SEED
 from rag_rerank.execution.calls import error_text
+from rag_rerank.execution.progress import Progress, progress_to
 
-__all__ = ["Configs", "Progress", "evaluate"]
+__all__ = ["Configs", "evaluate"]
 
 Configs = Mapping[str, Spec] | Sequence[Spec]
 """What to evaluate: configs by the names they have in reports, or configs alone."""
-
-Progress = Callable[[float, str], None]
-"""Called with the share of the work that is done, from 0 to 1, and a few words about the current step."""
-
-
-def _ignore_progress(share: float, words: str) -> None:
-    """Do nothing."""
 
 
 def evaluate(
@@ -43,7 +37,7 @@ def evaluate(
     top_k: int = 10,
     slices: Sequence[str] | None = None,
     records: str | os.PathLike[str] | None = None,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
     workers: int = 1,
     samples: int = SAMPLES,
     seed: int = SEED,
@@ -68,7 +62,8 @@ def evaluate(
             version of this package, depth, query, and ids and texts of the candidates; failed calls are repeated.
             Nothing is stored with ``None``, or for a reranker that has neither a config nor an `identity` that covers
             it.
-        progress: Called as the work goes on.
+        progress: Called with the share that is done, from 0 to 1, and a few words about the current step; ``True``
+            for a bar on stderr, if that is a terminal.
         workers: Queries that run at a time. Use more than one for providers only; the seconds are then those under
             load.
         samples: Bootstrap and randomisation samples.
@@ -95,12 +90,12 @@ def evaluate(
     )
     slice_fields = _select_fields(fields(judged), slices)
     rerankers = _rerankers_by_name(configs)
-    progress = progress or _ignore_progress
-    answers, stopped = _run_all(judged, rerankers, configs, depth, records, workers, progress)
-    if not answers:
-        raise ConfigError(f"no config could be evaluated: {'; '.join(f'{n}: {why}' for n, why in stopped.items())}")
-    progress(1.0, "computing the figures")
-    analysis = Analysis(judged, rerankers, answers, settings, slice_fields)
+    with progress_to(progress, f"evaluating on {judged.name}") as report:
+        answers, stopped = _run_all(judged, rerankers, configs, depth, records, workers, report)
+        if not answers:
+            raise ConfigError(f"no config could be evaluated: {'; '.join(f'{n}: {why}' for n, why in stopped.items())}")
+        report(1.0, "computing the figures")
+        analysis = Analysis(judged, rerankers, answers, settings, slice_fields)
     return Evaluation(
         time=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         version=__version__,

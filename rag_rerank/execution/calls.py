@@ -147,16 +147,18 @@ class PointwiseCall:
         return Ranking(self.query_as_given, hits, scores.scale, trace, scores.usage, scores.degraded)
 
     def check(self, scores: Scores | None) -> Scores:
-        """Check what the backend returned, and warn where it cut texts; the warning names the caller's line."""
+        """Check what the backend returned, and warn where it cuts texts, once a reranker.
+
+        How many texts of this call were cut, and by how much, is in the coverage of the hits and of the trace.
+        """
         expected = len(self.texts)
         valid = check_scores(self.reranker, scores, expected)
-        cut = sum(coverage.truncated for coverage in valid.coverage)
-        if cut:
-            warnings.warn(
-                f"{self.reranker.label} read only the beginning of {cut} of {expected} texts; hit.coverage says how "
-                'much, and on_overflow="error" refuses instead',
+        if any(coverage.truncated for coverage in valid.coverage):
+            warn_once(
+                self.reranker,
+                f"{self.reranker.label} read only the beginning of texts that are longer than its window; hit.coverage "
+                'says how much of each, and on_overflow="error" refuses instead',
                 TruncationWarning,
-                stacklevel=caller_stacklevel(),
             )
         return valid
 

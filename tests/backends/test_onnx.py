@@ -102,7 +102,7 @@ def test_every_input_is_in_one_batch_within_the_budget(lengths: list[int], budge
 
 def test_only_the_text_is_cut_and_coverage_says_how_much(folder: Path) -> None:
     reranker = OnnxReranker(model=str(folder), max_length=16)
-    with pytest.warns(TruncationWarning, match="1 of 2 texts"):
+    with pytest.warns(TruncationWarning, match="only the beginning"):
         ranking = reranker.rerank("how warm is it", ["cold", words(30)])
     by_id = {hit.id: hit for hit in ranking}
     assert (by_id["1"].coverage.total, by_id["1"].coverage.seen) == (30, 16 - 3 - 4)

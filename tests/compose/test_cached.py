@@ -3,6 +3,7 @@
 import asyncio
 import math
 import threading
+import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -156,13 +157,15 @@ def test_the_border_between_query_and_text_counts() -> None:
 
 def test_coverage_requests_failures_and_notes_of_the_reranker_are_kept(ask: Ask, path: str | None) -> None:
     with Cached(reranker=ProviderLike(), path=path) as cached:
-        with pytest.warns(TruncationWarning, match="1 of 2 texts"):
+        with pytest.warns(TruncationWarning, match="only the beginning"):
             first = ask(cached, ["short", "much too long"])
+        assert first.trace.coverage == {"0": Coverage(5, 5), "1": Coverage(13, 10)}
         assert (first.trace.attempts, first.trace.failures) == (3, ("503",))
         assert [child.step for child in first.trace.children] == ["one", "two"]
         assert first.trace.notes == ("by estimate",)
         assert (first.usage.requests, first.usage.tokens, first.usage.estimated) == (2, 14, ("tokens",))
-        with pytest.warns(TruncationWarning, match="1 of 3 texts"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # one warning a reranker
             second = ask(cached, ["new", "much too long", "short"])
         assert {hit.text: hit.coverage for hit in second} == {
             "new": Coverage(3, 3),

@@ -3,6 +3,7 @@
 import asyncio
 import contextvars
 import threading
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -161,25 +162,37 @@ def test_an_error_keeps_its_trace_and_names_the_candidate() -> None:
     assert "candidate 'c'" in caught.value.trace.error
 
 
-def test_one_warning_a_call_says_how_many_texts_were_cut() -> None:
+def test_one_warning_a_reranker_says_that_texts_are_cut_and_each_call_how_many() -> None:
     answer = Scores([1.0, 2.0, 3.0], "unbounded", coverage=[Coverage(9, 5), Coverage(5, 5), Coverage(8, 5)])
-    with pytest.warns(TruncationWarning, match="2 of 3 texts") as caught:
-        ranking = Answering(answer=answer).rerank("q", ["a", "b", "c"])
-    assert len(caught) == 1
-    assert [hit.coverage.truncated for hit in ranking] == [True, False, True]
+    reranker = Answering(answer=answer)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        rankings = [reranker.rerank("q", ["a", "b", "c"]) for _ in range(3)]
+        Answering(answer=answer, name="other").rerank("q", ["a", "b", "c"])
+    assert [warning.category for warning in caught] == [TruncationWarning] * 2
+    assert [str(warning.message).split()[0] for warning in caught] == ["answering", "other"]
+    assert not any(char.isdigit() for char in str(caught[0].message))
+    for ranking in rankings:
+        assert [hit.coverage.truncated for hit in ranking] == [True, False, True]
+        assert ranking.trace.coverage == {"2": Coverage(8, 5), "1": Coverage(5, 5), "0": Coverage(9, 5)}
 
 
 def test_the_warning_points_at_the_callers_line_however_deep_the_leaf() -> None:
-    leaf = Answering(answer=Scores([1.0], "unbounded", coverage=[Coverage(9, 5)]))
-    deep = Cascade(stages=(Stage(reranker=Fallback(members=(leaf, leaf))),))
+    answer = Scores([1.0], "unbounded", coverage=[Coverage(9, 5)])
+
+    def leaf() -> Reranker:
+        return Answering(answer=answer)
+
+    def deep() -> Reranker:
+        return Cascade(stages=(Stage(reranker=Fallback(members=(leaf(), leaf()))),))
 
     async def ask(reranker: Reranker) -> None:
         await reranker.arerank("q", ["a"])
 
-    for reranker in (leaf, deep):
+    for make in (leaf, deep):
         with pytest.warns(TruncationWarning) as caught:
-            reranker.rerank("q", ["a"])
-            asyncio.run(ask(reranker))
+            make().rerank("q", ["a"])
+            asyncio.run(ask(make()))
         here = [ask.__code__.co_firstlineno + 1, ask.__code__.co_firstlineno + 5]
         assert {warning.filename for warning in caught} == {__file__}
         assert sorted(warning.lineno for warning in caught) == here

@@ -29,6 +29,7 @@ from rag_rerank.execution.deadline import (
     run_with_deadline,
     seconds_left,
 )
+from rag_rerank.execution.progress import current_listener
 from rag_rerank.execution.throughput import Throughput, estimated_tokens
 from rag_rerank.text.tokenizers import TextLimit
 from rag_rerank.text.unicode import valid_unicode
@@ -229,6 +230,7 @@ class LocalReranker(PointwiseReranker):
             DeadlineExceeded: The time of the call was up; its place is free again.
         """
         if peek(self, "_runtime") is None:
+            current_listener()(0.0, f"loading {self.label}")
             run_with_deadline(self.label, self.warm_up)
         answer = self._submit(query, texts)
         try:
@@ -248,6 +250,7 @@ class LocalReranker(PointwiseReranker):
         import asyncio
 
         if peek(self, "_runtime") is None:
+            current_listener()(0.0, f"loading {self.label}")
             await arun_with_deadline(self.label, arun_in_thread(self.warm_up))
         return await arun_with_deadline(self.label, asyncio.wrap_future(self._submit(query, texts)))
 
@@ -330,12 +333,19 @@ class ScoringTask:
         self.engine = engine
         self.query = query
         self.texts = texts
+        self._tell = current_listener()  # workers are outside the context of the call
+        self._scored = 0
 
     def split(self) -> list[Batch]:
         """Tokenise, and return the batches."""
         self.inputs = self.engine.tokenizer.encode(self.query, self.texts, self.reranker.on_overflow)
         tokens = self.reranker.batch_tokens or self.engine.batch_tokens
         return self.inputs.batches(tokens, equal_lengths=self.engine.equal_lengths)
+
+    def note_batch(self, rows: int) -> None:
+        """Tell the call's listener that some more texts are scored; several workers may call it."""
+        self._scored += rows
+        self._tell(self._scored / len(self.texts), f"{self.reranker.label}: {self._scored} of {len(self.texts)} texts")
 
     def finish(self, results: Sequence[tuple[Batch, BatchScores]], seconds: float, waited: float) -> Scores:
         """Return the logits in the order of the texts."""
@@ -359,4 +369,6 @@ def run_batches(engine: Engine, pairs: Sequence[tuple[ScoringTask, Batch]]) -> l
     notes: list[str] = []
     arrays = concatenate([task.inputs.arrays(batch.rows) for task, batch in pairs])
     logits = iter(engine.logits(arrays, notes))
+    for task, batch in pairs:
+        task.note_batch(len(batch.rows))
     return [BatchScores(list(islice(logits, len(batch.rows))), tuple(notes)) for _, batch in pairs]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from rag_rerank.evaluation.data.collections import Collection, CollectionText
 from rag_rerank.evaluation.data.first_stage import bm25
-from rag_rerank.evaluation.data.judged import JudgedQuery, Problems
+from rag_rerank.evaluation.data.judged import JudgedQuery, Problems, without_own_document
 from rag_rerank.evaluation.data.trec import Qrels, TrecRun
 from rag_rerank.text.unicode import is_blank
 from rag_rerank.types import Candidate
@@ -24,6 +25,8 @@ def join(
     problems: Problems,
 ) -> list[JudgedQuery]:
     """Return the judged queries in their order, each with its first ``depth`` candidates; without a run, by BM25.
+
+    A query's own document is no candidate (`without_own_document`).
 
     The corpus is read once for the texts, and once more for BM25; only the needed texts stay in memory.
     """
@@ -44,9 +47,11 @@ def join(
                 kind = "candidates that are not in the corpus, left out"
                 problems.note(kind, run.place(id, document, line))
         grades = judgments.grades(id)
-        joined_queries.append(
-            JudgedQuery(id=id, text=query.text, candidates=tuple(candidates), grades=grades, metadata=query.metadata)
+        judged = JudgedQuery(
+            id=id, text=query.text, candidates=tuple(candidates), grades=grades, metadata=query.metadata
         )
+        judged = without_own_document(judged, run.name, problems)
+        joined_queries.append(replace(judged, candidates=judged.candidates[:depth]))
     return joined_queries
 
 

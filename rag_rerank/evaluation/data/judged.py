@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import Any
 
 from rag_rerank.errors import InputError
 from rag_rerank.records.record import digest
 from rag_rerank.text.unicode import is_blank
+from rag_rerank.text.words import split_words
 from rag_rerank.types import Candidate
 
-__all__ = ["Judged", "JudgedQuery", "Problem", "Problems", "fingerprint", "validate"]
+__all__ = [
+    "Judged",
+    "JudgedQuery",
+    "Problem",
+    "Problems",
+    "fingerprint",
+    "is_own_document",
+    "validate",
+    "without_own_document",
+]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,6 +86,9 @@ class Judged:
     fingerprint: str = ""
 
 
+_CHANCE_WORDS = 8
+"""Fewer words in a row occur in a longer text by chance; as for leaks in `rag_rerank.training.data.overlap`."""
+
 _EXAMPLES = 5
 """Maximum number of examples of a problem."""
 
@@ -100,6 +113,37 @@ class Problems:
     def summary(self) -> str:
         """Return the problems in one sentence, for an error; empty if there are none."""
         return "; ".join(f"{kind}: {count} ({examples[0]})" for kind, (count, examples) in self._by_kind.items())
+
+
+def is_own_document(query_id: str, query: str, document_id: str, text: str) -> bool:
+    """Whether a document is the query itself, as in ArguAna and Quora, where queries are documents of the corpus.
+
+    It has the query's id: the rule of BEIR's ``ignore_identical_ids``. If the id is a mere number, which queries and
+    documents of many collections share by chance, it must have the query's words too: no others, or eight or more in
+    a row beside a title.
+    """
+    if query_id != document_id:
+        return False
+    if not query_id.isdecimal():
+        return True
+    query_words, words = split_words(query), split_words(text)
+    contained = f" {' '.join(query_words)} " in f" {' '.join(words)} "
+    return query_words == words or (contained and len(query_words) >= _CHANCE_WORDS)
+
+
+def without_own_document(query: JudgedQuery, place: str, problems: Problems) -> JudgedQuery:
+    """Return the query without its own document among the candidates, which is noted; a relevant one stays."""
+    own = [
+        candidate.id
+        for candidate in query.candidates
+        if is_own_document(query.id, query.text, candidate.id, candidate.text)
+        and query.grades.get(candidate.id, 0) <= 0
+    ]
+    if not own:
+        return query
+    kind = "candidates that are the query itself (its id, not judged relevant), left out as BEIR does"
+    problems.note(kind, f"{place}: query {query.id!r}")
+    return replace(query, candidates=tuple(candidate for candidate in query.candidates if candidate.id not in own))
 
 
 def validate(

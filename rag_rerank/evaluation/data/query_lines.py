@@ -10,7 +10,7 @@ from typing import Any
 from rag_rerank.errors import ConfigError, InputError
 from rag_rerank.evaluation.data.collections import metadata_of
 from rag_rerank.evaluation.data.join import note_unknown
-from rag_rerank.evaluation.data.judged import JudgedQuery, Problems
+from rag_rerank.evaluation.data.judged import JudgedQuery, Problems, without_own_document
 from rag_rerank.evaluation.data.lines import name_of, objects
 from rag_rerank.evaluation.data.trec import Qrels, as_grade
 from rag_rerank.records.record import SCHEMA, Record, digest
@@ -39,7 +39,7 @@ def candidate_lines(
             problems.note("query ids that occur twice (the last one counts)", example)
         known_ids.add(query.id)
         if query.grades and not is_blank(query.text):
-            queries[query.id] = query
+            queries[query.id] = without_own_document(query, place, problems)
         else:
             what = "a blank text" if query.grades else "no judgments"
             problems.note(f"queries with {what}, left out", example)

@@ -48,6 +48,9 @@ def read(
         queries: Read only this many queries with judgments, the first in the order of the source.
         relevant: Lowest grade of a relevant document. A listed id of a JSONL file has this grade.
 
+    A query's own document is no candidate: one with the query's id, unless it is judged relevant, as in BEIR (ArguAna
+    and Quora). If the id is a mere number, its text must be the query's as well.
+
     Returns:
         The queries with judgments, in the order of the source. ``problems`` lists what was left
         out or corrected, ``sources`` where it was read from.

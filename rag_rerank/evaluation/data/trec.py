@@ -82,7 +82,8 @@ class TrecRun:
 
         The order is that of the scores, as in trec_eval. Equal scores keep the order of the rank column, then of the
         file: that is the first stage's own order (trec_eval puts the larger document id first, which no first stage
-        does). A document that occurs twice keeps its better place.
+        does). A document that occurs twice keeps its better place. If a document with the query's id is among them,
+        there is one more, because that may be the query itself.
         """
         rows = sorted(self.rows.get(query, ()), key=lambda row: (-row[0], math.inf if row[1] is None else row[1]))
         ranks = [row for row in rows if row[1] is not None]
@@ -99,6 +100,8 @@ class TrecRun:
                 self._problems.note(kind, f"{self.place(query, document, line)}, also in line {unique[document][1]}")
             else:
                 unique[document] = score, line
+        if query in list(unique)[:depth]:
+            depth += 1
         if len(unique) > depth:
             kind = f"run rows below the depth of {depth}, left out"
             self._problems.note(kind, f"{self.name}: query {query!r} has {len(unique)}", len(unique) - depth)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from contextlib import nullcontext
 from datetime import datetime, timezone
 
@@ -12,6 +12,7 @@ from rag_rerank.base import Reranker
 from rag_rerank.config import Spec, build
 from rag_rerank.evaluation.probes.report import KindResult, MissedContrast, ProbeReport
 from rag_rerank.evaluation.probes.suite import VERSION, Contrast, suite
+from rag_rerank.execution.progress import Progress, progress_to
 from rag_rerank.types import Candidate, Hit, Ranking
 
 __all__ = ["probe"]
@@ -21,7 +22,7 @@ def probe(
     config: Spec,
     *,
     kinds: Collection[str] | None = None,
-    progress: Callable[[float], None] | None = None,
+    progress: Progress | bool | None = None,
 ) -> ProbeReport:
     """Rank the passages of each contrast, in one call per contrast, and count how often the better one is above.
 
@@ -32,7 +33,7 @@ def probe(
     Args:
         config: A name, a config file, a config node, or a reranker. A reranker built here is closed at the end.
         kinds: Only these kinds of contrasts; ``None`` for all.
-        progress: Called with the share that is done, from 0 to 1.
+        progress: Called with the share that is done, from 0 to 1; ``True`` for a bar on stderr, if that is a terminal.
 
     Raises:
         InputError: A kind is unknown.
@@ -42,11 +43,11 @@ def probe(
     contrasts = suite(kinds)
     reranker = build(config)
     rankings = []
-    with nullcontext() if isinstance(config, Reranker) else reranker:
+    closing = nullcontext() if isinstance(config, Reranker) else reranker
+    with closing, progress_to(progress, f"probing {reranker.label}") as report:
         for done, contrast in enumerate(contrasts, start=1):
             rankings.append(reranker.rerank(contrast.query, _worst_first(contrast)))
-            if progress is not None:
-                progress(done / len(contrasts))
+            report(done / len(contrasts))
     name = os.fspath(config) if isinstance(config, (str, os.PathLike)) else reranker.label
     return _report(name, reranker, contrasts, rankings)
 

@@ -42,11 +42,13 @@ class Example:
         passages: At least one; texts differ. A model can learn from it only if two passages differ in grade or in the
             teacher's score; mining adds such passages.
         source: Name of the `Source` it comes from.
+        id: The query's id, where the source has one: the passage with this id may be the query itself.
     """
 
     query: str
     passages: tuple[Passage, ...]
     source: str
+    id: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

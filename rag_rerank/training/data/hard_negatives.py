@@ -14,10 +14,11 @@ from rag_rerank._lazy import need
 from rag_rerank.base import Reranker
 from rag_rerank.errors import ConfigError, InputError, ModelLoadError
 from rag_rerank.evaluation.data.first_stage import best, bm25
-from rag_rerank.evaluation.data.judged import Problems
+from rag_rerank.evaluation.data.judged import Problems, is_own_document
 from rag_rerank.records.record import digest
 from rag_rerank.training.data.examples import Example, Examples, Passage
 from rag_rerank.training.data.passages import (
+    CorpusText,
     Strategy,
     collect_passages,
     is_relevant,
@@ -54,7 +55,8 @@ def mine(
     """Return the examples, each with negatives after its own passages.
 
     Negatives of a query come from the passages of its source. No negative is relevant to this query in any example, or
-    has the same words as a relevant passage, whatever their case and punctuation. The strategies take turns until there
+    has the same words as a relevant passage or as the query, whatever their case and punctuation, or is the query's own
+    document (`is_own_document`). The strategies take turns until there
     are enough; when one has no more proposals, the others continue.
 
     - ``"bm25"``: sampled from the ``depth`` best by BM25.
@@ -109,12 +111,17 @@ def mine(
     for source in dict.fromkeys(example.source for example in minable.values()):
         same = [example for example in examples.examples if example.source == source]
         corpus = collect_passages(same, (corpora or {}).get(source, {}))
+        by_id: dict[str | None, CorpusText] = {text.id: text for text in corpus}
         places = [place for place, example in minable.items() if example.source == source]
         queries = [minable[place].query for place in places]
         proposals = _proposals(strategies, queries, [text.text for text in corpus], depth, model, bi_encoder, problems)
         for place, by_strategy in zip(places, proposals, strict=True):
             example = minable[place]
-            excluded = {*relevant[text_key(example.query)], *(text_key(passage.text) for passage in example.passages)}
+            key = text_key(example.query)
+            excluded = {key, *relevant[key], *(text_key(passage.text) for passage in example.passages)}
+            own = by_id.get(example.id)
+            if own is not None and is_own_document(own.id, example.query, own.id, own.text):
+                excluded.add(own.key)
             free = {
                 name: [position for position in positions if corpus[position].key not in excluded][skip_top:]
                 for name, positions in by_strategy.items()
@@ -178,7 +185,7 @@ def _proposals(
 
 def _best_by_bm25(queries: Sequence[str], corpus: Sequence[str], depth: int) -> Iterator[list[int]]:
     """Yield for each query the positions of the best passages by BM25, among those that share a word with it."""
-    by_id = {str(i): query for i, query in enumerate(queries)}
+    by_id = {f"query {i}": query for i, query in enumerate(queries)}
     run = bm25(((str(i), text) for i, text in enumerate(corpus)), by_id, depth, Problems())
     return ([int(position) for position, _, _ in run.best(id, depth)] for id in by_id)
 

@@ -127,7 +127,7 @@ def _from_judged(judged: Judged, path: str, name: str | None, licence: str | Non
             place = f"{judged.name}: query {query.id!r}, document {id!r}"
             if id in texts:
                 passage = Passage(text=texts[id], id=id, grade=float(grade), origin=origin)
-                builder.add(name or judged.name, licence, query.text, passage, place)
+                builder.add(name or judged.name, licence, query.text, passage, place, query.id)
             else:
                 problems.note("judged documents without a text among the candidates, left out", place)
     examples = builder.examples()
@@ -167,8 +167,11 @@ class ExampleBuilder:
     problems: Problems
     _passages: dict[tuple[str, str | None, str], dict[str, Passage]] = field(default_factory=dict)
     _places: dict[tuple[str, str | None, str], str] = field(default_factory=dict)
+    _ids: dict[tuple[str, str | None, str], str | None] = field(default_factory=dict)
 
-    def add(self, name: str, licence: str | None, query: str, passage: Passage, place: str) -> None:
+    def add(
+        self, name: str, licence: str | None, query: str, passage: Passage, place: str, query_id: str | None = None
+    ) -> None:
         """Add a passage of a query; ``place`` says where it is."""
         if is_blank(query):
             self.problems.note("passages of a blank query, left out", place)
@@ -178,6 +181,7 @@ class ExampleBuilder:
             return
         passages = self._passages.setdefault((name, licence, query), {})
         self._places.setdefault((name, licence, query), place)
+        self._ids.setdefault((name, licence, query), query_id)
         before = passages.get(passage.text)
         if before is None or _grade(before) < _grade(passage):
             passages[passage.text] = passage
@@ -202,7 +206,8 @@ class ExampleBuilder:
                 self.problems.note("queries without a relevant passage, left out", self._places[name, licence, query])
                 continue
             source = name if len(licences[name]) == 1 else f"{name} ({licence or 'no licence stated'})"
-            example = Example(query=query, passages=tuple(passages.values()), source=source)
+            id = self._ids[name, licence, query]
+            example = Example(query=query, passages=tuple(passages.values()), source=source, id=id)
             examples.append(example)
             by_source.setdefault((source, licence), []).append(example)
         if not examples:

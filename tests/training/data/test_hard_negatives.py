@@ -1,6 +1,7 @@
 """Mined negatives look relevant, are not known to be, and are the same on every run."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,10 @@ from rag_rerank.compose.fallback import Fallback
 from rag_rerank.errors import ConfigError, InputError, ModelLoadError
 from rag_rerank.evaluation.data.first_stage import best
 from rag_rerank.testing import ScriptedReranker
+from rag_rerank.text.words import split_words
 from rag_rerank.training.data.examples import Example, Examples
 from rag_rerank.training.data.hard_negatives import mine
-from rag_rerank.training.data.overlap import split_words
+from rag_rerank.training.data.read import read_examples
 from rag_rerank.training.data.teacher_scores import score_examples
 
 SNAKES = examples(
@@ -254,3 +256,25 @@ def test_passages_that_a_teacher_does_not_score_have_no_score_and_are_counted() 
     result = score_examples(SNAKES, teacher)
     assert {p.teacher for e in result.examples for p in e.passages} == {None}
     assert counts(result) == {f"queries that another reranker than {teacher.label} answered": 4}
+
+
+@pytest.mark.parametrize(
+    ("id", "own", "negatives"),
+    [
+        ("x", "python and more words", {"other python"}),  # the query's id: its own document
+        ("7", "python and more words", {"other python", "python and more words"}),  # a number shared by chance
+        ("7", "How is it; a python keeps warm!", {"other python"}),
+    ],
+)
+def test_a_query_is_no_negative_of_its_own(id: str, own: str, negatives: set[str]) -> None:
+    query = "how is it a python keeps warm"
+    some = examples(example(query, "a warm python"))
+    some = replace(some, examples=tuple(replace(e, id=id) for e in some.examples))
+    result = mine(some, negatives=9, corpora={"made": {id: own, "y": "other python"}})
+    assert {text for text, _ in mined(result)} == negatives
+
+
+def test_the_ids_of_queries_are_read(tmp_path: Path) -> None:
+    file = tmp_path / "judged.jsonl"
+    file.write_text('{"id": "q1", "query": "x", "candidates": ["a", "b"], "relevant": ["1"]}\n', encoding="utf-8")
+    assert [e.id for e in read_examples(file).examples] == ["q1"]
