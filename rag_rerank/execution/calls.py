@@ -149,7 +149,7 @@ class PointwiseCall:
         """Check what the backend returned, and warn where it cut texts; the warning names the caller's line."""
         expected = len(self.texts)
         valid = check_scores(self.reranker, scores, expected)
-        cut = sum(coverage.truncated for coverage in valid.coverage)
+        cut = sum(coverage.truncated and not coverage.estimated for coverage in valid.coverage)
         if cut:
             warnings.warn(
                 f"{self.reranker.label} read only the beginning of {cut} of {expected} texts; hit.coverage says how "
