@@ -188,7 +188,7 @@ class HttpReranker(ApiReranker):
         if self.client is not None or self.async_client is None:
             with suppress(BackendError):  # without a server, the config is all that identifies it
                 self._discover()
-        return {"base_url": self._url(""), "path": self.path or self._row.path, "server": dict(self._server_info.facts)}
+        return {"base_url": self._url(""), "server": dict(self._server_info.facts)}
 
     @property
     def _row(self) -> Dialect:
@@ -304,9 +304,9 @@ class HttpReranker(ApiReranker):
         row, advice = self._row, ""
         if row.keeps_computing:
             advice = (
-                f"{row.title} goes on with a request after that, so it was not sent again. Give a longer timeout, fewer "
-                f"texts a request (max_texts, now {self._request_texts}), or a limit of requests at once "
-                "(limits.concurrency)"
+                f"{row.title} goes on with a request after that, so it was not sent again. Give a longer timeout (now "
+                f"{self.timeout:g} s, and at most retry.budget), fewer texts a request (max_texts, now "
+                f"{self._request_texts}), or a limit of requests at once (limits.concurrency)"
             )
         bounds = 'if they are logits, give answers_on="sigmoid"; if they are cosines, answers_on="similarity"'
         return partial(super()._exchange(query), timeout_advice=advice, bounds_advice=bounds)

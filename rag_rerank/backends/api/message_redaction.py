@@ -11,6 +11,7 @@ __all__ = ["find_message", "redacted_message"]
 
 _MOST_CHARACTERS = 200
 _ECHO = 16  # a run of this many characters of the request is an echo, not chance
+_SHORT_KEY = 8  # characters
 _MESSAGE_FIELDS = ("message", "detail", "error", "msg")
 
 _AFTER_A_LABEL = re.compile(
@@ -65,13 +66,20 @@ def redacted_message(text: str, key: str, inputs: Sequence[str]) -> str:
     """
     line = " ".join(text.split())
     if key:
-        forms = {key, quote(key, safe=""), quote(key), json.dumps(key)[1:-1], repr(key)[1:-1]}
-        for form in sorted(forms, key=len, reverse=True):
-            line = re.sub(re.escape(form), "***", line, flags=re.IGNORECASE)
+        line = _key_pattern(key).sub("***", line)
     line = _AFTER_A_LABEL.sub(lambda match: match[0].removesuffix(match[1]) + "***", line)
     line = _SHAPE_OF_A_KEY.sub("***", line)
     line = _RUN.sub(lambda match: "***" if _is_key(match[0]) else match[0], line)[:_MOST_CHARACTERS]
     return "its message repeats the request and is left out" if _echoes(line, inputs) else line
+
+
+def _key_pattern(key: str) -> re.Pattern[str]:
+    """Return a pattern of the key in every spelling; a short one is masked as a word, since ``K`` is in ``tokens``."""
+    spellings = {key, quote(key, safe=""), quote(key), json.dumps(key)[1:-1], repr(key)[1:-1]}
+    anywhere = "|".join(re.escape(form) for form in sorted(spellings, key=len, reverse=True))
+    if len(key) < _SHORT_KEY:
+        return re.compile(rf"(?<![A-Za-z0-9])(?:{anywhere})(?![A-Za-z0-9])")
+    return re.compile(anywhere, re.IGNORECASE)
 
 
 def _is_key(run: str) -> bool:
