@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import re
 import weakref
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, ClassVar, get_args
@@ -61,7 +61,7 @@ class HttpReranker(ApiReranker):
     the tokens that the answer names, if it names any; where it counts characters instead, our estimate.
 
     TEI, vLLM, Infinity and llama.cpp say what they serve (``/info``, ``/v1/models``, ``/models``); that is read before
-    the first call, and again when it is more than a minute old. Their limits and their window are then kept, their model
+    the first call, and again when it is ten seconds old or an attempt failed. Their limits and their window are then kept, their model
     is in the trace, and what they say is part of the `identity`, so that no cache mixes the scores of two models. Where
     texts are cut and the window is known, a note and the coverage, both by estimate, say how many and how much.
 
@@ -255,11 +255,22 @@ class HttpReranker(ApiReranker):
         return HttpRequest("GET", self._url(self._row.info or self._row.models or ""), exchange.key)
 
     def _send(self, exchange: Exchange, timeout: float) -> Reply:
-        return self._read_reply(exchange, self._exchange_json(exchange, self._rerank_request(exchange), timeout))
+        with self._expiring_info():
+            return self._read_reply(exchange, self._exchange_json(exchange, self._rerank_request(exchange), timeout))
 
     async def _asend(self, exchange: Exchange, timeout: float) -> Reply:
-        response = await self._aexchange_json(exchange, self._rerank_request(exchange), timeout)
-        return self._read_reply(exchange, response)
+        with self._expiring_info():
+            response = await self._aexchange_json(exchange, self._rerank_request(exchange), timeout)
+            return self._read_reply(exchange, response)
+
+    @contextmanager
+    def _expiring_info(self) -> Iterator[None]:
+        """Have the server asked again after a failure: it may be another one then."""
+        try:
+            yield
+        except BackendError:
+            self._server_info_cache.expire()
+            raise
 
     def _exchange_json(self, exchange: Exchange, request: HttpRequest, timeout: float) -> HttpResponse:
         client, timeout = self._client if self.client is None else self.client, min(timeout, self.timeout)

@@ -67,10 +67,18 @@ def redacted_message(text: str, key: str, inputs: Sequence[str]) -> str:
     line = " ".join(text.split())
     if key:
         line = _key_pattern(key).sub("***", line)
-    line = _AFTER_A_LABEL.sub(lambda match: match[0].removesuffix(match[1]) + "***", line)
+    line = _AFTER_A_LABEL.sub(_mask_value, line)
     line = _SHAPE_OF_A_KEY.sub("***", line)
     line = _RUN.sub(lambda match: "***" if _is_key(match[0]) else match[0], line)[:_MOST_CHARACTERS]
     return "its message repeats the request and is left out" if _echoes(line, inputs) else line
+
+
+def _mask_value(match: re.Match[str]) -> str:
+    """Mask what follows a label; "invalid token: token is blocked" and "at token: 512" name no secret."""
+    is_prose = match[0].lower().startswith(("key", "token", "secret")) and ": " in match[0]
+    if is_prose and re.fullmatch(r"[a-z]{1,12}|[0-9]{1,6}", match[1]):
+        return match[0]
+    return match[0].removesuffix(match[1]) + "***"
 
 
 def _key_pattern(key: str) -> re.Pattern[str]:

@@ -15,8 +15,8 @@ from rag_rerank.execution.clock import now
 
 __all__ = ["ServerInfo", "ServerInfoCache"]
 
-_FRESH_SECONDS = 60.0
-"""Seconds after which a server is asked again, which may have been started anew with another model."""
+_FRESH_SECONDS = 10.0
+"""Seconds after which a server is asked again; loading another model takes longer."""
 
 _FACTS = ("id", "model_id", "model_sha", "root", "max_model_len", "max_input_length", "backend", "revision", "dtype")
 _FILE_FACTS = ("n_params", "size", "n_embd", "n_vocab", "vocab_type", "n_ctx_train")
@@ -95,7 +95,7 @@ class ServerInfo:
 
 
 class ServerInfoCache:
-    """The latest `ServerInfo` of a server, which is asked again when it is a minute old or had none to give."""
+    """The latest `ServerInfo` of a server, which is asked again when it is ten seconds old or had none to give."""
 
     def __init__(self) -> None:
         self.info = ServerInfo(final=False)
