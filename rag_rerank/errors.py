@@ -154,8 +154,8 @@ class BackendError(RerankError):
 class TransientError(BackendError):
     """A failure that may pass: retries and Fallback react to this class only.
 
-    ``retry_after``: seconds to wait, if the provider said how long. ``still_busy``: whether the provider goes on with the
-    request although nobody waits for it; then it is not sent again.
+    ``retry_after``: seconds to wait, if the provider said how long. ``still_busy``: whether the provider goes on with
+    the request although nobody waits for it; then it is not sent again.
     """
 
     still_busy: bool = False

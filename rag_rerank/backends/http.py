@@ -61,9 +61,10 @@ class HttpReranker(ApiReranker):
     the tokens that the answer names, if it names any; where it counts characters instead, our estimate.
 
     TEI, vLLM, Infinity and llama.cpp say what they serve (``/info``, ``/v1/models``, ``/models``); that is read before
-    the first call, and again when it is ten seconds old or an attempt failed. Their limits and their window are then kept, their model
-    is in the trace, and what they say is part of the `identity`, so that no cache mixes the scores of two models. Where
-    texts are cut and the window is known, a note and the coverage, both by estimate, say how many and how much.
+    the first call, and again when it is ten seconds old or an attempt failed. Their limits and their window are then
+    kept, their model is in the trace, and what they say is part of the `identity`, so that no cache mixes the scores of
+    two models. Where texts are cut and the window is known, a note and the coverage, both by estimate, say how many and
+    how much.
 
     If another model answers than the one named here, ``degraded``, a note and a `SubstitutionWarning` say so. At TEI,
     whose requests name no model, it is an error, and so is a model that is no reranker.
@@ -199,7 +200,7 @@ class HttpReranker(ApiReranker):
         return self._row.cosine is not None and self.model.startswith(self._row.cosine)
 
     def _url(self, path: str) -> str:
-        """Return the URL of a path of the dialect; a version that ``base_url`` ends with, as for OpenAI, counts once."""
+        """Return the URL of a path of the dialect; a version that ``base_url`` ends with too counts once."""
         base_url, version = self.base_url or self._row.default_url or "", re.match(r"/v\d+(?=/)", path)
         return base_url + (path.removeprefix(version[0]) if version and base_url.endswith(version[0]) else path)
 
@@ -295,20 +296,14 @@ class HttpReranker(ApiReranker):
             raise exchange.http_error(response.status, response.headers, body, kind=kind, advice=advice)
         if isinstance(body, str):
             raise exchange.bad_response("it is not JSON of the expected shape")
-        pairs = read_rows(row.find_rows(body), get_field, row.score)
-        failed = {}
-        if row.failure_score is not None and isinstance(pairs, list):
-            failed = {i: index for i, (index, score) in enumerate(pairs) if as_number(score) == row.failure_score}
-            if len(failed) == len(pairs) > 0:
-                raise exchange.bad_response(f"{row.title} failed on every text, and gave {row.failure_score:g} for each")
-            pairs = [(index, 0.0 if i in failed else score) for i, (index, score) in enumerate(pairs)]
+        pairs, failures = _split_failures(read_rows(row.find_rows(body), get_field, row.score), row.failure_score)
+        if failures and len(failures) == len(exchange.texts):
+            raise exchange.bad_response(f"{row.title} failed on every text, and gave {row.failure_score} for each")
         return Reply(
             pairs,
             row.read_usage(body, response.headers, exchange.query, exchange.texts),
             model=as_name(get_field(body, "model", None)),
-            unscored={
-                index: f"{row.title} failed on it, and gave {row.failure_score:g}" for index in failed.values()
-            },
+            unscored=dict.fromkeys(failures, f"{row.title} failed on it, and gave {row.failure_score}"),
         )
 
     def _exchange(self, query: str) -> partial[Exchange]:
@@ -364,6 +359,14 @@ class HttpReranker(ApiReranker):
             return ()
         room = max(0, most - text_tokens(query))
         return [Coverage(total, min(total, room), estimated=True) for total in map(text_tokens, texts)]
+
+
+def _split_failures(pairs: object, failure_score: float | None) -> tuple[object, set[int]]:
+    """Return rows with 0 in place of the number that says that the server failed on a text, and their indexes."""
+    if failure_score is None or not isinstance(pairs, list):
+        return pairs, set()
+    failures = {i for i, score in pairs if isinstance(i, int) and as_number(score) == failure_score}
+    return [(i, 0.0 if as_number(score) == failure_score else score) for i, score in pairs], failures
 
 
 def _info_timeout() -> float:

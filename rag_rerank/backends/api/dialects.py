@@ -182,13 +182,15 @@ _LET_VLLM_CUT = 'cut the texts, or let vLLM cut them: extra_body={"truncate_prom
 _LET_TEI_CUT = 'cut the texts, or let TEI cut them: extra_body={"truncate": True}'
 _LET_NIM_CUT = 'cut the texts, or let NIM cut them: extra_body={"truncate": "END"}'
 
-_ENLARGE_LLAMACPP = "query and text together must fit in the context: start it with a larger --ctx-size, or cut the texts"
+_ENLARGE_LLAMACPP = (
+    "query and text together must fit in the context: start it with a larger --ctx-size, or cut the texts"
+)
 _FIT_INFINITY = "Infinity takes 122,880 characters of a query or text: cut it, or rank windows of it (type windows)"
 
 DIALECTS: Mapping[Name, Dialect] = MappingProxyType(
     {
-        # Cohere's v2 API elsewhere: Azure AI Foundry, LiteLLM, OpenRouter, vLLM. LiteLLM passes on what the server behind
-        # it counts, and has put tokens in the place of search units.
+        # Cohere's v2 API elsewhere: Azure AI Foundry, LiteLLM, OpenRouter, vLLM. LiteLLM passes on what the server
+        # behind it counts, and has put tokens in the place of search units.
         "cohere": Dialect(title="the gateway", path="/v2/rerank", model="needed"),
         # raw_scores came in October 2024; builds before it ignore it and send the sigmoid. Infinity takes 2,048 texts,
         # but computes them all, also when nobody waits any more; it puts 32 in a batch. It counts characters, unless it

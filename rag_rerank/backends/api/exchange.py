@@ -29,6 +29,7 @@ from rag_rerank.types import Scale
 
 __all__ = ["Exchange", "Reply", "as_count", "as_name", "as_number", "get_field", "read_rows", "seconds_to_wait"]
 
+
 def seconds_to_wait(headers: Mapping[str, str]) -> float | None:
     """Read ``retry-after-ms`` or ``Retry-After`` (seconds, or a date: RFC 9110, 10.2.3); ``None`` without either.
 

@@ -32,14 +32,90 @@ _PIECE = re.compile(r"[A-Za-z0-9]+")
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[0-9]+")
 _NO_WORD = re.compile(r"[^aeiouy]{5}|^[^aeiouy]+$", re.IGNORECASE)
 _SHORT_WORDS = frozenset(
-    "an and any api at auth bad base batch bert by call chat code cpu data does doc docs file for from get gpu has hub id "
-    "in is key kv list llm load long max min mini must name new no node non none not null of on op or out per post rank "
-    "rate request root run set size text than that the this to too top type url use user val was with".split()
+    [
+        "an",
+        "and",
+        "any",
+        "api",
+        "at",
+        "auth",
+        "bad",
+        "base",
+        "batch",
+        "bert",
+        "by",
+        "call",
+        "chat",
+        "code",
+        "cpu",
+        "data",
+        "does",
+        "doc",
+        "docs",
+        "file",
+        "for",
+        "from",
+        "get",
+        "gpu",
+        "has",
+        "hub",
+        "id",
+        "in",
+        "is",
+        "key",
+        "kv",
+        "list",
+        "llm",
+        "load",
+        "long",
+        "max",
+        "min",
+        "mini",
+        "must",
+        "name",
+        "new",
+        "no",
+        "node",
+        "non",
+        "none",
+        "not",
+        "null",
+        "of",
+        "on",
+        "op",
+        "or",
+        "out",
+        "per",
+        "post",
+        "rank",
+        "rate",
+        "request",
+        "root",
+        "run",
+        "set",
+        "size",
+        "text",
+        "than",
+        "that",
+        "the",
+        "this",
+        "to",
+        "too",
+        "top",
+        "type",
+        "url",
+        "use",
+        "user",
+        "val",
+        "was",
+        "with",
+    ]
 )
 _RANDOM = 12  # so many characters in pieces that hold no words make a key
 _NEUTRAL = 6  # a shorter piece says nothing: m3, GGUF, 2025
 _LONGEST_WORD = 18  # letters of the longest words in names
 _MOST_NUMBERS = 2  # in a piece of a name: Qwen3, MiniLM6v2
+
 
 def find_message(body: object, depth: int = 3) -> str:
     """Return the provider's own message: ``message``, ``detail`` or ``error``, also in FastAPI's list of details."""
@@ -100,16 +176,14 @@ def _is_key(run: str) -> bool:
 
 
 def _is_random(piece: str) -> bool:
-    words = _WORD.findall(piece)
+    words: list[str] = _WORD.findall(piece)
     if len(piece) < _NEUTRAL:
         return len(words) > 2  # aB3
-    numbers = sum(word.isdecimal() for word in words)
+    numbers: int = sum(word.isdecimal() for word in words)
     if max(map(len, words)) > _LONGEST_WORD or numbers > _MOST_NUMBERS:
         return True
-    in_words = sum(
-        len(word)
-        for word in words
-        if word.lower() in _SHORT_WORDS or (len(word) >= 5 and not _NO_WORD.search(word))
+    in_words: int = sum(
+        len(word) for word in words if word.lower() in _SHORT_WORDS or (len(word) >= 5 and not _NO_WORD.search(word))
     )
     return in_words < 0.7 * (len(piece) - numbers) and numbers < len(words)
 

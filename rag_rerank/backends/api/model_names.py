@@ -24,7 +24,7 @@ def is_same_model(name: str, other: str) -> bool:
     """Whether two names mean the same model, as far as names can say.
 
     Not counted: the case, a revision (``@main``), a tag (``:latest``), a provider in front (``cohere/rerank-v3.5``,
-    ``hosted_vllm/BAAI/bge-reranker-base``), a folder (``/models/bge-reranker-base``, one of the Hugging Face cache), the
+    ``hosted_vllm/BAAI/bge-reranker-base``), a folder (``/models/bge-reranker-base``, or the Hugging Face cache's), the
     ending and the number format of a file (``-Q8_0.gguf``), a date behind (``rerank-v3.5-2024-12-02``), and the version
     that ``-latest`` stands for. ``BAAI/bge-reranker-base`` and ``me/bge-reranker-base`` are two models.
     """

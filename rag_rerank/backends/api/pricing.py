@@ -13,7 +13,17 @@ from threading import Lock
 from rag_rerank.errors import ConfigError
 from rag_rerank.trace import Usage
 
-__all__ = ["Ledger", "Price", "is_over", "list_price", "pair_tokens", "search_units", "text_tokens", "token_usage", "unit_usage"]
+__all__ = [
+    "Ledger",
+    "Price",
+    "is_over",
+    "list_price",
+    "pair_tokens",
+    "search_units",
+    "text_tokens",
+    "token_usage",
+    "unit_usage",
+]
 
 _UNIT_TEXTS, _UNIT_TOKENS = 100, 500
 """A search unit of Cohere is up to 100 texts; one of more than 500 tokens, with the query, counts as several."""
@@ -92,7 +102,10 @@ def token_usage(count: int | None, query: str, texts: Sequence[str], *, suspect:
         suspect: Whether the server is known for it. Then a number of tokens must also be plausible: no more than one
             for two characters.
     """
-    sums = {sum(len(query) + len(text) for text in texts), sum(len(query.strip()) + len(text.strip()) for text in texts)}
+    sums = {
+        sum(len(query) + len(text) for text in texts),
+        sum(len(query.strip()) + len(text.strip()) for text in texts),
+    }
     if count is None or not (count in sums or (suspect and 2 * count > min(sums))):
         return Usage(tokens=count)
     return Usage(tokens=sum(pair_tokens(query, texts)), estimated=("tokens",))

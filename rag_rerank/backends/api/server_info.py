@@ -73,8 +73,8 @@ class ServerInfo:
 
         Args:
             body: The answer.
-            model: The model that requests name, or nothing. Where the server has several and none has that name, nothing
-                is known of the one that will answer.
+            model: The model that requests name, or nothing. Where the server has several and none has that name,
+                nothing is known of the one that will answer.
         """
         rows = body.get("data") if isinstance(body, Mapping) else None
         if not isinstance(rows, (list, tuple)):

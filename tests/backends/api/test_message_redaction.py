@@ -13,18 +13,41 @@ import pytest
 import rag_rerank
 from rag_rerank.backends.api.message_redaction import redacted_message
 
-NAMES = """
-    ContextWindowExceededError litellm.ContextWindowExceededError UnprocessableEntityError ServiceUnavailableError
-    HostedVllmException ModelNotDeployedError InternalServerErrorException RepositoryNotFoundError
-    org.springframework.web.client.HttpClientErrorException AutoModelForSequenceClassification
-    XLMRobertaForSequenceClassification Qwen3ForSequenceClassification DebertaV2ForSequenceClassification
-    exceed_context_size_error truncate_prompt_tokens --max-num-batched-tokens max_client_batch_size
-    INPUT_MODEL_NOT_FOUND AUTHZ_INSUFFICIENT_BALANCE RATE_CONCURRENCY_LIMIT_EXCEEDED VLLM_CPU_OMP_THREADS_BIND
-    jina-reranker-v2-base-multilingual rerank-multilingual-v3.0 mixedbread-ai/mxbai-rerank-large-v2
-    cross-encoder/ms-marco-MiniLM-L12-v2 nvidia/llama-nemotron-rerank-1b-v2 models--BAAI--bge-reranker-v2-m3
-    ggml-org/Qwen3-Reranker-0.6B-Q8_0-GGUF bge-reranker-v2-m3-Q4_K_M.gguf cohere.rerank-v3-5:0
-    http://127.0.0.1:8000/v1/rerank 2026-11-30T14:12:10.123Z gte-multilingual-reranker-base
-""".split()
+NAMES = [
+    "ContextWindowExceededError",
+    "litellm.ContextWindowExceededError",
+    "UnprocessableEntityError",
+    "ServiceUnavailableError",
+    "HostedVllmException",
+    "ModelNotDeployedError",
+    "InternalServerErrorException",
+    "RepositoryNotFoundError",
+    "org.springframework.web.client.HttpClientErrorException",
+    "AutoModelForSequenceClassification",
+    "XLMRobertaForSequenceClassification",
+    "Qwen3ForSequenceClassification",
+    "DebertaV2ForSequenceClassification",
+    "exceed_context_size_error",
+    "truncate_prompt_tokens",
+    "--max-num-batched-tokens",
+    "max_client_batch_size",
+    "INPUT_MODEL_NOT_FOUND",
+    "AUTHZ_INSUFFICIENT_BALANCE",
+    "RATE_CONCURRENCY_LIMIT_EXCEEDED",
+    "VLLM_CPU_OMP_THREADS_BIND",
+    "jina-reranker-v2-base-multilingual",
+    "rerank-multilingual-v3.0",
+    "mixedbread-ai/mxbai-rerank-large-v2",
+    "cross-encoder/ms-marco-MiniLM-L12-v2",
+    "nvidia/llama-nemotron-rerank-1b-v2",
+    "models--BAAI--bge-reranker-v2-m3",
+    "ggml-org/Qwen3-Reranker-0.6B-Q8_0-GGUF",
+    "bge-reranker-v2-m3-Q4_K_M.gguf",
+    "cohere.rerank-v3-5:0",
+    "http://127.0.0.1:8000/v1/rerank",
+    "2026-11-30T14:12:10.123Z",
+    "gte-multilingual-reranker-base",
+]
 ALPHABETS = {
     "letters and digits": string.ascii_letters + string.digits,
     "hexadecimal": "0123456789abcdef",
