@@ -60,6 +60,8 @@ __all__ = [
     "RequestRejected",
     "RequestTooLarge",
     "RerankError",
+    "ScaleWarning",
+    "SubstitutionWarning",
     "TransientError",
     "TruncationWarning",
     "UnusableKey",
@@ -156,8 +158,11 @@ class BackendError(RerankError):
 class TransientError(BackendError):
     """A failure that may pass: retries and Fallback react to this class only.
 
-    ``retry_after``: seconds to wait, if the provider said how long.
+    ``retry_after``: seconds to wait, if the provider said how long. ``still_busy``: whether the provider goes on with
+    the request although nobody waits for it; then it is not sent again.
     """
+
+    still_busy: bool = False
 
     def __init__(
         self,
@@ -290,6 +295,14 @@ class TruncationWarning(UserWarning):
 
 class CalibrationWarning(UserWarning):
     """Probabilities may be wrong: a map was fitted on another revision of the model, or on little data."""
+
+
+class SubstitutionWarning(UserWarning):
+    """Another model answered than the one that was asked for; ``ranking.degraded`` says which."""
+
+
+class ScaleWarning(UserWarning):
+    """Scores seem to be on another scale than the one that was declared for them."""
 
 
 def did_you_mean(word: str, choices: Iterable[str], *, or_list: bool = True) -> str:

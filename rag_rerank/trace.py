@@ -16,10 +16,12 @@ class Coverage:
     Args:
         total: Tokens in the text, without query, template and special tokens.
         seen: Tokens of the text that the model read; less than ``total`` if the text was cut.
+        estimated: Whether both are estimates of this library, because the model is on a server that does not say them.
     """
 
     total: int
     seen: int
+    estimated: bool = False
 
     @property
     def truncated(self) -> bool:
@@ -28,12 +30,13 @@ class Coverage:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON-ready values."""
-        return {"total": self.total, "seen": self.seen}
+        figures: dict[str, Any] = {"total": self.total, "seen": self.seen}
+        return {**figures, "estimated": True} if self.estimated else figures
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Coverage:
         """Rebuild the object from the values of `to_dict`."""
-        return cls(total=data["total"], seen=data["seen"])
+        return cls(total=data["total"], seen=data["seen"], estimated=data.get("estimated", False))
 
 
 @dataclass(frozen=True, slots=True)

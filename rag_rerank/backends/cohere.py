@@ -14,14 +14,13 @@ from rag_rerank._lazy import forget, load_once, need
 from rag_rerank.backends.api.base import ApiReranker, find_key
 from rag_rerank.backends.api.breaker import Breaker
 from rag_rerank.backends.api.event_loops import PerLoop
-from rag_rerank.backends.api.exchange import Exchange, Reply, as_number, read_rows
+from rag_rerank.backends.api.exchange import Exchange, Reply, as_count, as_name, read_rows
 from rag_rerank.backends.api.http_transport import new_async_client, new_client
 from rag_rerank.backends.api.limiter import Limits
-from rag_rerank.backends.api.pricing import Price, text_tokens
+from rag_rerank.backends.api.pricing import Price, text_tokens, token_usage, unit_usage
 from rag_rerank.backends.api.retry import RetryPolicy
 from rag_rerank.errors import BackendError
 from rag_rerank.execution.http_clients import is_loopback, make_client
-from rag_rerank.trace import Usage
 
 __all__ = ["Breaker", "CohereReranker", "Limits", "Price", "RetryPolicy"]
 
@@ -123,12 +122,13 @@ class CohereReranker(ApiReranker):
 
     def _send(self, exchange: Exchange, timeout: float) -> Reply:
         client = self._client if self.client is None else self.client
-        return _read_reply(exchange.call_sdk(client.rerank, _translate_error, **self._arguments(exchange, timeout)))
+        arguments = self._arguments(exchange, timeout)
+        return _read_reply(exchange, exchange.call_sdk(client.rerank, _translate_error, **arguments))
 
     async def _asend(self, exchange: Exchange, timeout: float) -> Reply:
         client = await self._async_client.get() if self.async_client is None else self.async_client
         arguments = self._arguments(exchange, timeout)
-        return _read_reply(await exchange.acall_sdk(client.rerank, _translate_error, **arguments))
+        return _read_reply(exchange, await exchange.acall_sdk(client.rerank, _translate_error, **arguments))
 
     def _arguments(self, exchange: Exchange, timeout: float) -> dict[str, Any]:
         """Return the arguments of the SDK; ``None`` must be absent, or it would be sent as null."""
@@ -178,17 +178,16 @@ def _translate_error(exchange: Exchange, error: Exception) -> BackendError:
     return exchange.sdk_error(error)
 
 
-def _read_reply(answer: Any) -> Reply:
+def _read_reply(exchange: Exchange, answer: Any) -> Reply:
     results, meta = getattr(answer, "results", None), getattr(answer, "meta", None)
     billed = getattr(meta, "billed_units", None)
-    tokens = as_number(getattr(billed, "input_tokens", None))
+    tokens = as_count(getattr(billed, "input_tokens", None))
     if tokens is None:
-        tokens = as_number(getattr(getattr(meta, "tokens", None), "input_tokens", None))
+        tokens = as_count(getattr(getattr(meta, "tokens", None), "input_tokens", None))
     return Reply(
         rows=read_rows(results, getattr),
-        usage=Usage(
-            search_units=as_number(getattr(billed, "search_units", None)),
-            tokens=None if tokens is None else int(tokens),
-        ),
+        usage=token_usage(None if tokens is None else int(tokens), exchange.query, exchange.texts)
+        + unit_usage(as_count(getattr(billed, "search_units", None)), exchange.query, exchange.texts),
         remarks=tuple(str(remark) for remark in getattr(meta, "warnings", None) or ()),
+        model=as_name(getattr(answer, "model", None)),  # other servers with Cohere's API name it
     )

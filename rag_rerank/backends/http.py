@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import math
+import re
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, ClassVar, get_args
@@ -15,7 +16,7 @@ from rag_rerank.backends.api.base import ApiReranker, find_key, split
 from rag_rerank.backends.api.breaker import Breaker
 from rag_rerank.backends.api.dialects import DIALECTS, Dialect, Name
 from rag_rerank.backends.api.event_loops import PerLoop
-from rag_rerank.backends.api.exchange import Exchange, Reply, get_field, read_rows
+from rag_rerank.backends.api.exchange import Exchange, Reply, as_name, as_number, get_field, read_rows
 from rag_rerank.backends.api.http_transport import (
     HttpRequest,
     HttpResponse,
@@ -27,11 +28,12 @@ from rag_rerank.backends.api.http_transport import (
     translate_error,
 )
 from rag_rerank.backends.api.limiter import Limits
-from rag_rerank.backends.api.pricing import Price
+from rag_rerank.backends.api.pricing import Price, pair_tokens, text_tokens
 from rag_rerank.backends.api.retry import RetryPolicy
 from rag_rerank.backends.api.server_info import ServerInfo, ServerInfoCache
 from rag_rerank.errors import BackendError, ConfigError
 from rag_rerank.execution.deadline import arun_in_thread, seconds_left
+from rag_rerank.trace import Coverage
 from rag_rerank.types import SCALES, Scale
 
 __all__ = ["Breaker", "HttpReranker", "Limits", "Price", "RetryPolicy"]
@@ -48,9 +50,11 @@ class HttpReranker(ApiReranker):
     ========== ======================================== ==================== ======================================
     tei        Text Embeddings Inference: /rerank       sigmoid              32 texts and 2 MB, or the limits that
                                                                              it states; cuts long texts
-    vllm       vLLM: /rerank                            relevance            refuses long texts, unless told to cut
-    infinity   Infinity: /rerank                        sigmoid              2,048 texts; cuts, and does not say so
-    llamacpp   llama-server --reranking: /rerank        sigmoid              refuses texts over its ubatch size
+    vllm       vLLM: /v1/rerank                         relevance            refuses long texts, unless told to cut
+    infinity   Infinity: /rerank                        sigmoid              32 texts, because it computes on after a
+                                                                             timeout; cuts, and does not say so
+    llamacpp   llama-server --reranking: /rerank        sigmoid              refuses texts over its ubatch size;
+                                                                             wrong for BERT cross-encoders
     nim        NVIDIA NIM: /v1/ranking                  sigmoid              512 texts; refuses long texts
     mixedbread Mixedbread: /v1/reranking                relevance            ``MXBAI_API_KEY``; cuts, and does not
                                                                              say so
@@ -61,11 +65,17 @@ class HttpReranker(ApiReranker):
     ========== ======================================== ==================== ======================================
 
     Requests to servers with the scale ``sigmoid`` ask for the logit. It orders the texts and is the ``raw_score``, so
-    no ties arise where the sigmoid is 1. Usage has the tokens that the answer names, if it names any.
+    no ties arise where the sigmoid is 1. If such scores are all in 0..1, a note and a `ScaleWarning` say so. Usage has
+    the tokens that the answer names, if it names any; where it counts characters instead, our estimate.
 
-    TEI says what it serves at ``/info``, which is read once. Its limits are then kept, its model is in the trace, and
-    a note says how many texts seem to be longer than its window. A model that is no reranker, or not the one named
-    here, is an error. If TEI gives no such answer, a note says so.
+    TEI, vLLM, Infinity and llama.cpp say what they serve (``/info``, ``/v1/models``, ``/models``); that is read before
+    the first call, and again when it is ten seconds old or an attempt failed. Their limits and their window are then
+    kept, their model is in the trace, and what they say is part of the `identity`, so that no cache mixes the scores of
+    two models. Where texts are cut and the window is known, a note and the coverage, both by estimate, say how many and
+    how much.
+
+    If another model answers than the one named here, ``degraded``, a note and a `SubstitutionWarning` say so. At TEI,
+    whose requests name no model, it is an error, and so is a model that is no reranker.
 
     Redirects are not followed. The connection and the beginning of an answer may each take ``timeout`` seconds, and the
     whole answer no longer than that; only a server that sends its headers byte by byte can take longer, up to the time
@@ -76,8 +86,8 @@ class HttpReranker(ApiReranker):
         model: The model. Where the server has just one, it may be left out; then nothing can be cached. TEI's
             requests have no such field: a name is compared with what it serves.
         api_key: The key, or ``"${VAR}"``, sent as a bearer token. By default that of the variable above (for
-            ``nim`` ``NVIDIA_API_KEY``); servers that you run need none.
-        base_url: Where the server is. Mixedbread and Jina have their own.
+            ``nim`` ``NVIDIA_API_KEY``), for the provider's own hosts alone; other servers need no key.
+        base_url: Where the server is. Mixedbread and Jina have their own. A ``/v1`` at its end may be left out.
         path: The path to add to ``base_url`` instead of the dialect's (OpenRouter, OpenVINO; NVIDIA's hosted models
             have a URL each, and ``/reranking``). Shown in traces and configs, so it must not hold a key.
         answers_on: The scale of the scores, where it is not the dialect's. llama.cpp gives probabilities, and
@@ -86,6 +96,8 @@ class HttpReranker(ApiReranker):
             October 2024 (``relevance``).
         extra_body: Further fields of each request, such as vLLM's ``truncate_prompt_tokens``.
         max_texts: Texts in one request at most, instead of the dialect's limit.
+        window: Tokens of query and text together that the server's model reads, where the server does not say it
+            (Infinity); for the note and the coverage of texts that it cuts.
         client: An ``httpx.Client`` for proxies, certificates or a transport of your own; you close it.
         async_client: An ``httpx.AsyncClient``, for one event loop.
 
@@ -107,6 +119,7 @@ class HttpReranker(ApiReranker):
     answers_on: Scale | None = None
     extra_body: Mapping[str, Any] = field(default_factory=dict, hash=False)
     max_texts: int | None = None
+    window: int | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -123,8 +136,9 @@ class HttpReranker(ApiReranker):
             raise ConfigError(f"path must start with /, got {self.path!r}", path="path")
         if self.answers_on is not None:
             one_of(self.answers_on, SCALES, "answers_on")
-        if self.max_texts is not None:
-            at_least(self.max_texts, 1, "max_texts")
+        for name in ("max_texts", "window"):
+            if getattr(self, name) is not None:
+                at_least(getattr(self, name), 1, name)
         object.__setattr__(self, "extra_body", row.check_extra(self.extra_body))
 
     @property
@@ -153,7 +167,9 @@ class HttpReranker(ApiReranker):
         Raises:
             UnusableKey: There is none, or a text that is no key.
         """
-        return find_key(self.kind, self.api_key, self._row.keys, optional=self._row.default_url is None)
+        is_provider = self._row.is_provider(self._url(""))
+        variables = self._row.keys if is_provider else ()
+        return find_key(self.kind, self.api_key, variables, optional=not is_provider)
 
     def warm_up(self) -> None:
         """Make the client, and read what the server serves, if its dialect has an endpoint for that."""
@@ -174,7 +190,10 @@ class HttpReranker(ApiReranker):
         await super().aclose()
 
     def _identity_facts(self) -> Mapping[str, Any]:
-        return {"base_url": self._url(""), "path": self.path or self._row.path}
+        if self.client is not None or self.async_client is None:
+            with suppress(BackendError):  # without a server, the config is all that identifies it
+                self._discover()
+        return {"base_url": self._url(""), "server": dict(self._server_info.facts)}
 
     @property
     def _row(self) -> Dialect:
@@ -185,7 +204,9 @@ class HttpReranker(ApiReranker):
         return self._row.cosine is not None and self.model.startswith(self._row.cosine)
 
     def _url(self, path: str) -> str:
-        return f"{self.base_url or self._row.default_url}{path}"
+        """Return the URL of a path of the dialect; a version that ``base_url`` ends with too counts once."""
+        base_url, version = self.base_url or self._row.default_url or "", re.match(r"/v\d+(?=/)", path)
+        return base_url + (path.removeprefix(version[0]) if version and base_url.endswith(version[0]) else path)
 
     def _host(self) -> str:
         return self._url("")
@@ -217,7 +238,7 @@ class HttpReranker(ApiReranker):
             except BackendError as error:
                 self._server_info_cache.note_failure(error)
             else:
-                self._server_info_cache.read(exchange, response, self.model)
+                self._server_info_cache.read(exchange, response, self.model, as_list=self._row.info is None)
 
     async def _adiscover(self) -> None:
         if self._needs_thread:
@@ -229,21 +250,33 @@ class HttpReranker(ApiReranker):
             except BackendError as error:
                 self._server_info_cache.note_failure(error)
             else:
-                self._server_info_cache.read(exchange, response, self.model)
+                self._server_info_cache.read(exchange, response, self.model, as_list=self._row.info is None)
 
     @property
     def _needs_discovery(self) -> bool:
-        return self._row.info is not None and not self._server_info.final and not self._circuit_open
+        says = self._row.info or self._row.models
+        return says is not None and not self._server_info_cache.is_fresh and not self._circuit_open
 
     def _info_request(self, exchange: Exchange) -> HttpRequest:
-        return HttpRequest("GET", self._url(self._row.info or ""), exchange.key)
+        return HttpRequest("GET", self._url(self._row.info or self._row.models or ""), exchange.key)
 
     def _send(self, exchange: Exchange, timeout: float) -> Reply:
-        return self._read_reply(exchange, self._exchange_json(exchange, self._rerank_request(exchange), timeout))
+        with self._expiring_info():
+            return self._read_reply(exchange, self._exchange_json(exchange, self._rerank_request(exchange), timeout))
 
     async def _asend(self, exchange: Exchange, timeout: float) -> Reply:
-        response = await self._aexchange_json(exchange, self._rerank_request(exchange), timeout)
-        return self._read_reply(exchange, response)
+        with self._expiring_info():
+            response = await self._aexchange_json(exchange, self._rerank_request(exchange), timeout)
+            return self._read_reply(exchange, response)
+
+    @contextmanager
+    def _expiring_info(self) -> Iterator[None]:
+        """Have the server asked again after a failure: it may be another one then."""
+        try:
+            yield
+        except BackendError:
+            self._server_info_cache.expire()
+            raise
 
     def _exchange_json(self, exchange: Exchange, request: HttpRequest, timeout: float) -> HttpResponse:
         client, timeout = self._client if self.client is None else self.client, min(timeout, self.timeout)
@@ -257,7 +290,8 @@ class HttpReranker(ApiReranker):
     def _rerank_request(self, exchange: Exchange) -> HttpRequest:
         row = self._row
         body = row.body(self.model, exchange.query, exchange.texts, self.extra_body)
-        return HttpRequest("POST", self._url(self.path or row.path), exchange.key, body)
+        url = self._url("") + self.path if self.path else self._url(row.path)
+        return HttpRequest("POST", url, exchange.key, body)
 
     def _read_reply(self, exchange: Exchange, response: HttpResponse) -> Reply:
         row, body = self._row, response.parsed
@@ -267,22 +301,77 @@ class HttpReranker(ApiReranker):
             raise exchange.http_error(response.status, response.headers, body, kind=kind, advice=advice)
         if isinstance(body, str):
             raise exchange.bad_response("it is not JSON of the expected shape")
-        return Reply(read_rows(row.find_rows(body), get_field, row.score), row.read_usage(body, response.headers))
+        pairs, failures = _split_failures(read_rows(row.find_rows(body), get_field, row.score), row.failure_score)
+        if failures and len(failures) == len(exchange.texts):
+            raise exchange.bad_response(f"{row.title} failed on every text, and gave {row.failure_score} for each")
+        return Reply(
+            pairs,
+            row.read_usage(body, response.headers, exchange.query, exchange.texts),
+            model=as_name(get_field(body, "model", None)),
+            unscored=dict.fromkeys(failures, f"{row.title} failed on it, and gave {row.failure_score}"),
+        )
+
+    def _exchange(self, query: str) -> partial[Exchange]:
+        row, advice = self._row, ""
+        if row.keeps_computing:
+            advice = (
+                f"{row.title} goes on with a request after that, so it was not sent again. Give a longer timeout (now "
+                f"{self.timeout:g} s, and at most retry.budget), fewer texts a request (max_texts, now "
+                f"{self._request_texts}), or a limit of requests at once (limits.concurrency)"
+            )
+        bounds = 'if they are logits, give answers_on="sigmoid"; if they are cosines, answers_on="similarity"'
+        return partial(super()._exchange(query), timeout_advice=advice, bounds_advice=bounds)
+
+    def _find_substitute(self, models: Iterable[str]) -> str | None:
+        if self._row.echoes_model:
+            models = filter(None, [self._server_info.model])
+        model = super()._find_substitute(models)
+        if model is not None:
+            self._server_info_cache.expire()
+        return model
 
     def _split(self, query: str, texts: Sequence[str]) -> list[range]:
         row = self._row
         most_bytes = row.most_bytes - len(as_json(row.body(self.model, query, (), self.extra_body)))
-        weights = [0] * len(texts) if math.isinf(most_bytes) else [len(as_json(text)) + 1 for text in texts]
-        return split(weights, self._request_texts, most_bytes)
+        return split([len(as_json(text)) + 1 for text in texts], self._request_texts, most_bytes)
 
     @property
     def _request_texts(self) -> int:
         """Texts in one request at most."""
         return self.max_texts or self._server_info.most_texts or self._row.most_texts
 
+    @property
+    def _tokens_read(self) -> int | None:
+        """Tokens of query and text together that are read, where the rest is cut; ``None`` if that is not known."""
+        return self._row.read_tokens(self.window or self._server_info.window, self.extra_body)
+
     def _notes(self, query: str, texts: Sequence[str]) -> tuple[str, ...]:
-        cuts = bool(self.extra_body.get("truncate", True))
-        return self._server_info.notes(query, texts, most=self._request_texts, cuts=cuts)
+        row, info = self._row, self._server_info
+        if info.why_unknown is not None and row.info is not None:
+            unknown = f"the server did not say what it serves ({row.info}: {info.why_unknown})"
+            return (f"{unknown}; at most {self._request_texts} texts go in a request",)
+        most = self._tokens_read or row.usual_window
+        longer = sum(tokens > most for tokens in pair_tokens(query, texts)) if most else 0
+        if not longer:
+            return ()
+        cuts = f"and {row.title} cuts them"
+        if self._tokens_read is None:
+            cuts = f"and {row.title} cuts what its model does not read, without a word; give window, the model's"
+        return (f"by estimate {longer} texts with the query are longer than {most} tokens, {cuts}",)
+
+    def _coverage(self, query: str, texts: Sequence[str]) -> Sequence[Coverage]:
+        if (most := self._tokens_read) is None:
+            return ()
+        room = max(0, most - text_tokens(query))
+        return [Coverage(total, min(total, room), estimated=True) for total in map(text_tokens, texts)]
+
+
+def _split_failures(pairs: object, failure_score: float | None) -> tuple[object, set[int]]:
+    """Return rows with 0 in place of the number that says that the server failed on a text, and their indexes."""
+    if failure_score is None or not isinstance(pairs, list):
+        return pairs, set()
+    failures = {i for i, score in pairs if isinstance(i, int) and as_number(score) == failure_score}
+    return [(i, 0.0 if as_number(score) == failure_score else score) for i, score in pairs], failures
 
 
 def _info_timeout() -> float:

@@ -11,7 +11,7 @@ from rag_rerank._lazy import load_once, need
 from rag_rerank.backends.api.base import ApiReranker, split
 from rag_rerank.backends.api.breaker import Breaker
 from rag_rerank.backends.api.event_loops import PerLoop
-from rag_rerank.backends.api.exchange import Exchange, Reply, as_number, get_field, read_rows
+from rag_rerank.backends.api.exchange import Exchange, Reply, as_count, as_name, get_field, read_rows
 from rag_rerank.backends.api.limiter import Limits
 from rag_rerank.backends.api.pricing import Price, pair_tokens
 from rag_rerank.backends.api.retry import RetryPolicy
@@ -180,17 +180,18 @@ def _read_reply(exchange: Exchange, answer: Any) -> Reply:
     if not isinstance(answer, Mapping):
         raise exchange.bad_response("it is not a JSON object")
     usage = answer.get("usage")
-    tokens = as_number(usage.get("total_tokens")) if isinstance(usage, Mapping) else None
+    tokens = as_count(usage.get("total_tokens")) if isinstance(usage, Mapping) else None
     return Reply(
         rows=read_rows(answer.get("data"), get_field),
         usage=Usage(tokens=sum(pair_tokens(exchange.query, exchange.texts)), estimated=("tokens",))
         if tokens is None
         else Usage(tokens=int(tokens)),
+        model=as_name(answer.get("model")),
     )
 
 
 def _read_client_reply(answer: Any) -> Reply:
-    tokens = as_number(getattr(answer, "total_tokens", None))
+    tokens = as_count(getattr(answer, "total_tokens", None))
     return Reply(
         rows=read_rows(getattr(answer, "results", None), getattr),
         usage=Usage(tokens=None if tokens is None else int(tokens)),

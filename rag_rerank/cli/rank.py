@@ -150,8 +150,9 @@ def _row(hit: Hit, first_rank: int) -> tuple[str, ...]:
 
 
 def _share(coverage: Coverage | None) -> str:
-    """Return the share of the tokens that was read, rounded down, so that 100% means all tokens."""
-    return f"{coverage.seen * 100 // coverage.total}%" if coverage and coverage.total else "–"
+    """Return the share of the tokens that was read, rounded down: 100% means all tokens, ``~`` an estimate."""
+    sign = "~" if coverage and coverage.estimated else ""
+    return f"{sign}{coverage.seen * 100 // coverage.total}%" if coverage and coverage.total else "–"
 
 
 def _number(score: float | None) -> str:

@@ -128,7 +128,8 @@ def _row(entry: Entry) -> tuple[str, ...]:
     move = "" if entry.rank is None else f"↑{gain}" if gain > 0 else f"↓{-gain}" if gain < 0 else "="
     share = "–"
     if entry.coverage is not None and entry.coverage.total:
-        share = f"{entry.coverage.seen * 100 // entry.coverage.total}%"
+        sign = "~" if entry.coverage.estimated else ""
+        share = f"{sign}{entry.coverage.seen * 100 // entry.coverage.total}%"
     score = "–" if entry.score is None else f"{entry.score:.4g}"
     rank = "–" if entry.rank is None else str(entry.rank)
     return (rank, str(entry.first_rank), move, score, share, entry.id, entry.dropped or "")
@@ -164,7 +165,8 @@ def _step_text(step_score: StepScore) -> str:
     facts = [f"raw score {step_score.raw_score:.6g} ({step_score.scale}), rank {step_score.rank}"]
     if step_score.coverage is not None:
         cut = "; the rest was cut off" if step_score.coverage.truncated else ""
-        facts.append(f"{step_score.coverage.seen} of {step_score.coverage.total} tokens read{cut}")
+        guess = "by estimate " if step_score.coverage.estimated else ""
+        facts.append(f"{guess}{step_score.coverage.seen} of {step_score.coverage.total} tokens read{cut}")
     if step_score.cached:
         facts.append("from the cache")
     return ", ".join(facts)

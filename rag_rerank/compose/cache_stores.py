@@ -169,7 +169,7 @@ class FileStore:
         if old_uses:
             self._write("UPDATE scores SET used = ? WHERE key = ?", old_uses, notes)
         return {
-            key: StoredScore(score, None if total is None else Coverage(total, read))
+            key: StoredScore(score, None if total is None else Coverage(total, max(read, ~read), estimated=read < 0))
             for key, score, total, read, _ in rows
         }
 
@@ -183,6 +183,8 @@ class FileStore:
         rows = []
         for key, (score, coverage) in scores.items():
             total, read = (coverage.total, coverage.seen) if coverage else (None, None)
+            if coverage and coverage.estimated:
+                read = ~coverage.seen  # below 0; an estimate needs no column of its own
             rows.append((key, score, total, read, now, now))
         self._write("INSERT OR REPLACE INTO scores VALUES (?, ?, ?, ?, ?, ?)", rows, notes)
 

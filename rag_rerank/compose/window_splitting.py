@@ -51,13 +51,15 @@ class SplitText:
                 only the beginning counts.
         """
         count = counted_end = 0
+        estimated = False
         for (start, end), coverage in sorted(read, key=lambda window: window[0]):
+            estimated |= coverage is not None and coverage.estimated
             first, last = self._token(start), self._token(end)
             if coverage is not None and coverage.truncated:
                 last = first + (last - first) * coverage.seen // coverage.total
             count += max(0, last - max(first, counted_end))
             counted_end = max(counted_end, last)
-        return Coverage(len(self._starts), count)
+        return Coverage(len(self._starts), count, estimated=estimated)
 
     def _split(self) -> Iterator[Span]:
         start = done = 0

@@ -153,7 +153,7 @@ class PointwiseCall:
         """
         expected = len(self.texts)
         valid = check_scores(self.reranker, scores, expected)
-        if any(coverage.truncated for coverage in valid.coverage):
+        if any(coverage.truncated and not coverage.estimated for coverage in valid.coverage):
             warn_once(
                 self.reranker,
                 f"{self.reranker.label} read only the beginning of texts that are longer than its window; hit.coverage "

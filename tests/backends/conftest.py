@@ -12,6 +12,8 @@ from support.api.rerank_server import RerankServer
 
 from rag_rerank import Ranking, Reranker
 from rag_rerank.backends.api import limiter
+from rag_rerank.backends.api.retry import RetryPolicy
+from rag_rerank.backends.http import HttpReranker
 from rag_rerank.execution import clock as execution_clock
 
 R = TypeVar("R", bound=Reranker)
@@ -87,6 +89,17 @@ def closing(session_loop: asyncio.AbstractEventLoop) -> Iterator[Callable[[R], R
     yield track
     for reranker in rerankers:
         session_loop.run_until_complete(reranker.aclose())
+
+
+@pytest.fixture
+def make(rerank_server: RerankServer, closing: Callable[[HttpReranker], HttpReranker]) -> Callable[..., HttpReranker]:
+    """Makes a reranker for a dialect of the server, with options of its own."""
+
+    def make_reranker(dialect: Any, **options: Any) -> HttpReranker:
+        defaults = {"model": "m", "base_url": rerank_server.base(dialect), "retry": RetryPolicy(jitter=0)}
+        return closing(HttpReranker(dialect=dialect, **{**defaults, **options}))
+
+    return make_reranker
 
 
 @pytest.fixture(params=["sync", "async"])

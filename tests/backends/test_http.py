@@ -16,6 +16,7 @@ from support.api.wire_formats import tokens
 import rag_rerank
 from rag_rerank import BackendError, BadResponse, RateLimited, RequestRejected, Reranker
 from rag_rerank.backends.api import http_transport
+from rag_rerank.backends.api.pricing import pair_tokens
 from rag_rerank.backends.api.retry import RetryPolicy
 from rag_rerank.backends.http import HttpReranker, Limits, Price
 from rag_rerank.testing import RerankerContract
@@ -75,9 +76,12 @@ def test_usage_is_what_the_answer_tells(dialect: Provider, ask: Ask, rerank_serv
     usage = ask(dialect.reranker(rerank_server)).usage
     if dialect.dialect == "cohere":
         assert (usage.search_units, usage.tokens) == (1, None)
+    elif dialect.dialect == "infinity":  # which counts characters
+        assert (usage.search_units, usage.tokens) == (None, sum(pair_tokens(QUERY, TEXTS)))
     else:
         assert (usage.search_units, usage.tokens) == (None, tokens(QUERY, TEXTS))
-    assert (usage.texts, usage.requests, usage.estimated) == (2, 1, ())
+    estimated = ("tokens",) if dialect.dialect == "infinity" else ()
+    assert (usage.texts, usage.requests, usage.estimated) == (2, 1, estimated)
 
 
 @pytest.mark.parametrize(
@@ -110,7 +114,9 @@ def test_the_model_may_be_left_to_the_server(ask: Ask, rerank_server: RerankServ
     reranker = DIALECTS["vllm"].reranker(rerank_server, model="")
     ranking = ask(reranker)
     assert rerank_server.received[0].body == {"query": QUERY, "documents": list(TEXTS)}
-    assert (ranking.trace.step, ranking.trace.model) == ("http:vllm", None)
+    assert (ranking.trace.step, ranking.trace.model) == ("http:vllm", "m")
+    del rerank_server.models["vllm"]
+    assert ask(HttpReranker(dialect="vllm", base_url=reranker.base_url)).trace.model is None
 
 
 def test_most_texts_can_be_set(ask: Ask, rerank_server: RerankServer) -> None:

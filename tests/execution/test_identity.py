@@ -23,7 +23,7 @@ from rag_rerank.backends.voyage import VoyageReranker
 from rag_rerank.testing import ScriptedReranker
 
 LOCAL = {"model": "minilm", "revision": "f" * 40, "max_length": 64, "on_overflow": "error"}
-API = {"model": "other", "base_url": "https://elsewhere.test"}
+API = {"model": "other", "base_url": "http://127.0.0.1:19"}
 CHANGED: Mapping[str, Mapping[str, Any]] = {
     "auto": LOCAL,
     "cohere": {**API, "max_tokens_per_doc": 100},
@@ -33,6 +33,7 @@ CHANGED: Mapping[str, Mapping[str, Any]] = {
         "path": "/v1/rerank",
         "answers_on": "sigmoid",
         "extra_body": {"use_activation": False},
+        "window": 512,  # no score, but the coverage that a cache keeps with it
     },
     "onnx": {**LOCAL, "precision": "int8", "providers": ("XnnpackExecutionProvider",)},
     "torch": {
@@ -95,7 +96,7 @@ def from_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def default(kind: str) -> PointwiseReranker:
     needed = {
         "auto": {"model": "embedded"},
-        "http": {"dialect": "vllm", "model": "m", "base_url": "https://gpu.test"},
+        "http": {"dialect": "vllm", "model": "m", "base_url": "http://127.0.0.1:9"},
         "onnx": {"model": "embedded"},
         "torch": {"model": "embedded"},
     }

@@ -430,6 +430,8 @@ class Oracle:
             law(len(log) <= policy["attempts"], "no more attempts than the policy allows", trace.step, len(log))
             for one, following in pairwise(log):
                 law(one.kind in PASSING, "only what may pass is tried again", trace.step, one.fault)
+                goes_on = leaf["kind"] == "infinity" and one.kind == "BackendTimeout"
+                law(not goes_on, "a server that goes on with a request gets it once", trace.step)
                 retry_after = FAULTS[one.fault].retry_after if one.fault and one.kind == FAULTS[one.fault].kind else 0.0
                 law(following.start >= (one.end or 0) + retry_after - TINY, "a provider's wait is kept", trace.step)
                 law(following.start <= log[0].start + policy["budget"] + TINY, "no wait beyond the budget", trace.step)

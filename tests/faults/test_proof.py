@@ -102,6 +102,12 @@ def _keys_too(api_call: Any, request: Any) -> Any:
     return retry_if_exception_type((TransientError, AuthenticationError))
 
 
+def _busy_ones_too(api_call: Any, request: Any) -> Any:
+    from tenacity import retry_if_exception_type
+
+    return retry_if_exception_type(TransientError)
+
+
 def _following(client: Any, request: Any, send: Any = httpx.Client.send, **options: Any) -> Any:
     return send(client, request, **{**options, "follow_redirects": True})
 
@@ -119,6 +125,10 @@ MISTAKES: dict[str, list[Any]] = {
     "a wrong key is tried again": [
         "only what may pass is tried again",
         (call.ApiCall, "_retrying", _retrying(retry=_keys_too)),
+    ],
+    "the same work is sent twice": [
+        "a server that goes on with a request gets it once",
+        (call.ApiCall, "_retrying", _retrying(retry=_busy_ones_too)),
     ],
     "a wrong key is hidden": ["a step fails as its parts did", (fallback, "TransientError", BackendError)],
     "a provider's wait is not kept": ["a provider's wait is kept", (exchange, "seconds_to_wait", lambda headers: None)],

@@ -156,6 +156,7 @@ class Wire:
         self.loop = VirtualLoop(self.clock)
         self.slots = [Slot(number) for number in range(SLOTS)]
         self.server = RerankServer()
+        self.server.models = {}  # the leaves name models of their own
         self.elsewhere = RerankServer()
         self.server.rule = self._decide
         self.clients = [httpx.Client(transport=_Threads(self, slot), timeout=5) for slot in self.slots]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 from abc import abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
@@ -16,14 +16,16 @@ from rag_rerank.backends.api.breaker import Breaker
 from rag_rerank.backends.api.call import ApiCall
 from rag_rerank.backends.api.exchange import Exchange, Reply
 from rag_rerank.backends.api.limiter import CallPolicy, KeyLimiter, Limits, limiter_of
+from rag_rerank.backends.api.model_names import is_same_model
 from rag_rerank.backends.api.pricing import Price, list_price, pair_tokens, search_units
 from rag_rerank.backends.api.retry import RetryPolicy
 from rag_rerank.base import PointwiseReranker
-from rag_rerank.errors import ConfigError, UnusableKey
+from rag_rerank.errors import ConfigError, ScaleWarning, SubstitutionWarning, UnusableKey
+from rag_rerank.execution.calls import warn_once
 from rag_rerank.execution.deadline import arun_in_thread, seconds_left
 from rag_rerank.secret import Secret, check_key
 from rag_rerank.text.unicode import is_blank
-from rag_rerank.trace import Usage
+from rag_rerank.trace import Coverage, Usage
 from rag_rerank.types import Scale, Scores
 
 __all__ = ["ApiReranker", "find_key", "split"]
@@ -128,6 +130,14 @@ class ApiReranker(PointwiseReranker):
         """Return notes for the trace on what the provider does to these texts without saying so, such as cutting."""
         return ()
 
+    def _coverage(self, query: str, texts: Sequence[str]) -> Sequence[Coverage]:
+        """Return an estimate of how much of each text is read; empty where nothing is cut or the window is unknown."""
+        return ()
+
+    def _find_substitute(self, models: Iterable[str]) -> str | None:
+        """Return another model than the one asked for among those that answered; ``None`` if there is none."""
+        return next((name for name in models if self.model and not is_same_model(self.model, name)), None)
+
     def score(self, query: str, texts: Sequence[str]) -> Scores:
         """Call the provider; more texts than it takes at once go in several requests, one after the other.
 
@@ -139,14 +149,27 @@ class ApiReranker(PointwiseReranker):
         self._discover()
         call = self._call(query, texts)
         call.run(self._send)
-        return call.scores(self.scale)
+        return self._finish(call, query, texts)
 
     async def ascore(self, query: str, texts: Sequence[str]) -> Scores:
         """Do what `score` does without blocking the event loop."""
         await self._adiscover()
         call = self._call(query, texts)
         await call.arun(self._send_in_thread if self._needs_thread else self._asend)
-        return call.scores(self.scale)
+        return self._finish(call, query, texts)
+
+    def _finish(self, call: ApiCall, query: str, texts: Sequence[str]) -> Scores:
+        """Return the scores of a call, with what makes them doubtful: another model, or another scale."""
+        scores = replace(call.scores(self.scale), coverage=self._coverage(query, texts))
+        if (model := self._find_substitute(call.models)) is not None:
+            reason = f"{self.label} was asked for the model {self.model!r}, and the server answered with {model!r}"
+            warn_once(self, f"{reason}; name that model, or start the server with yours", SubstitutionWarning)
+            scores = replace(scores, notes=(*scores.notes, reason), degraded=(*scores.degraded, reason))
+        if self.scale == "sigmoid" and _look_like_probabilities(scores):
+            reason = f"the scores of {self.label} are all in 0..1, as probabilities are, and were taken for logits"
+            warn_once(self, f'{reason}; if they are none, give answers_on="relevance"', ScaleWarning)
+            scores = replace(scores, notes=(*scores.notes, reason))
+        return scores
 
     def estimate(self, query: str, texts: Sequence[str]) -> Usage:
         """Estimate requests, tokens and cost as ceilings do; blank texts are not sent, and a text is counted once."""
@@ -253,6 +276,15 @@ class ApiReranker(PointwiseReranker):
             UnusableKey: There is none, or a text that is no key.
         """
         return find_key(self.kind, self.api_key, self.key_variables)
+
+
+_ENOUGH_SCORES = 4
+"""Scores that differ, from which on it is not chance that all are in 0..1; logits are spread over -10..10."""
+
+
+def _look_like_probabilities(scores: Scores) -> bool:
+    values = {value for i, value in enumerate(scores.values) if i not in scores.unscored}
+    return len(values) >= _ENOUGH_SCORES and all(0 <= value <= 1 for value in values)
 
 
 def split(weights: Sequence[float], most: int, heaviest: float) -> list[range]:

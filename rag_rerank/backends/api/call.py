@@ -123,6 +123,9 @@ class ApiCall:
         parts: Their positions, divided into requests.
         exchange: Makes the exchange of one request from its texts and the position of the first.
         notes: Notes for the trace that are known before anything is sent.
+
+    Attributes:
+        models: The models that answered, as far as answers named them.
     """
 
     def __init__(
@@ -140,7 +143,9 @@ class ApiCall:
         self._parts = deque(parts)
         self._exchange = exchange
         self._notes = dict.fromkeys(notes)
+        self.models: dict[str, None] = {}
         self._values = [math.nan] * len(texts)
+        self._unscored: dict[int, str] = {}
         self._done: list[Trace] = []
         self._current: ApiRequest | None = None
         publish_partial_trace(self.trace)
@@ -195,6 +200,8 @@ class ApiCall:
                 finally:
                     self._settle(request)
                 self._values[part.start : part.stop] = request.exchange.scores(reply.rows)
+                self._unscored |= {part.start + index: reason for index, reason in reply.unscored.items()}
+                self.models |= {request.exchange.redact(reply.model): None} if reply.model else {}
             except RerankError as error:
                 self._end(request.trace(error=error_text(error)))
                 if not isinstance(error, RequestTooLarge) or len(part) == 1:
@@ -306,7 +313,8 @@ class ApiCall:
         """Put the scores of all requests together, by position."""
         if len(self._done) > 1:
             self._note(f"{len(self._texts)} texts went in {len(self._done)} requests, and the scores were put together")
-        return Scores(self._values, scale, self._usage(), requests=tuple(self._done), notes=tuple(self._notes))
+        facts = {"requests": tuple(self._done), "notes": tuple(self._notes), "unscored": self._unscored}
+        return Scores(self._values, scale, self._usage(), **facts)  # type: ignore[arg-type]
 
     def trace(self) -> Trace:
         """Return the trace node of this call, as of now."""
@@ -340,7 +348,7 @@ class ApiCall:
         policy, cost = self._policy, 0.0
         if request.reply is not None:
             usage = request.reply.usage
-            if usage.tokens is not None and request.ticket is not None:
+            if usage.tokens is not None and "tokens" not in usage.estimated and request.ticket is not None:
                 policy.limiter.correct(request.ticket, usage.tokens)
             request.bill = policy.bill(usage, request.tokens)
             cost = request.bill.cost or 0.0

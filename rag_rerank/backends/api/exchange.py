@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import math
-import re
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
 
+from rag_rerank.backends.api.message_redaction import find_message, redacted_message
 from rag_rerank.errors import (
     AuthenticationError,
     BackendError,
@@ -28,49 +28,7 @@ from rag_rerank.execution.http_clients import client_error
 from rag_rerank.trace import Usage
 from rag_rerank.types import Scale
 
-__all__ = ["Exchange", "Reply", "as_number", "get_field", "read_rows", "seconds_to_wait"]
-
-_MOST_CHARACTERS = 200
-_ECHO = 16  # a run of this many characters of the request is an echo, not chance
-_KEY_LIKE = re.compile(r"bearer\s+\S+|[a-z0-9_]{24,}", re.IGNORECASE)
-_MESSAGE_FIELDS = ("message", "detail", "error", "msg")
-
-
-def find_message(body: object, depth: int = 3) -> str:
-    """Return the provider's own message: ``message``, ``detail`` or ``error``, also in FastAPI's list of details."""
-    if isinstance(body, str):
-        return "" if body.lstrip().startswith("<") else body
-    if isinstance(body, Mapping) and depth:
-        return next((find_message(body[key], depth - 1) for key in _MESSAGE_FIELDS if body.get(key)), "")
-    if isinstance(body, (list, tuple)) and depth:
-        return "; ".join(filter(None, (find_message(part, depth - 1) for part in body)))
-    return ""
-
-
-def redacted_message(text: str, key: str, inputs: Sequence[str]) -> str:
-    """Return a provider's message as errors and traces may show it.
-
-    It becomes one line of at most 200 characters. The key and whatever looks like one are masked. A message that
-    repeats a query or a text, or 16 characters of one, is left out.
-
-    Args:
-        text: The provider's message.
-        key: The key that was sent, or nothing.
-        inputs: The query and the texts that were sent.
-    """
-    line = " ".join(text.split())
-    if key:
-        line = line.replace(key, "***")
-    line = _KEY_LIKE.sub("***", line)[:_MOST_CHARACTERS]
-    return "its message repeats the request and is left out" if _echoes(line, inputs) else line
-
-
-def _echoes(line: str, inputs: Sequence[str]) -> bool:
-    texts = [" ".join(text.split()) for text in inputs]
-    if any(4 <= len(text) < _ECHO and re.search(rf"(?<!\w){re.escape(text)}(?!\w)", line) for text in texts):
-        return True
-    everything = "\0".join(texts)
-    return any(line[i : i + _ECHO] in everything for i in range(len(line) - _ECHO + 1))
+__all__ = ["Exchange", "Reply", "as_count", "as_name", "as_number", "get_field", "read_rows", "seconds_to_wait"]
 
 
 def seconds_to_wait(headers: Mapping[str, str]) -> float | None:
@@ -118,6 +76,12 @@ _ADVICE: Mapping[type[BackendError], str] = {
     RequestTooLarge: "send fewer or shorter texts",
     RequestRejected: "the same request will fail again; check model, options and base_url",
 }
+_GATEWAY_TIMEOUTS = (504, 524)
+"""Statuses by which a gateway says that the server behind it did not answer in time (524: Cloudflare)."""
+
+_MOST_ESCAPED = 12
+"""Bytes that JSON may need for one character: two escaped surrogates."""
+
 _REDIRECT_ADVICE = "redirects are not followed, because the key would go along; set base_url to where the server is now"
 
 
@@ -129,11 +93,15 @@ class Reply:
         rows: Pairs of index and score, as the provider sent them.
         usage: The figures that were billed (or estimated), nothing else.
         remarks: The provider's warnings.
+        model: The model that answered, if the answer names it.
+        unscored: Index -> reason, for texts that the server failed on; their scores in ``rows`` mean nothing.
     """
 
     rows: object
     usage: Usage = field(default_factory=Usage)
     remarks: tuple[str, ...] = ()
+    model: str | None = None
+    unscored: Mapping[int, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +117,9 @@ class Exchange:
         key: The key that is sent, if it is known; never shown.
         scale: The scale that the scores are expected to have.
         label: The name of the reranker in messages; by default backend and model.
+        timeout_advice: How to avoid a timeout, for a server that goes on with a request after it; such a request is not
+            sent again.
+        bounds_advice: What to do where scores are outside of 0..1.
     """
 
     backend: str
@@ -159,6 +130,8 @@ class Exchange:
     key: str = field(default="", repr=False)
     scale: Scale = "relevance"
     label: str = ""
+    timeout_advice: str = ""
+    bounds_advice: str = ""
 
     def call_sdk(self, send: Callable[..., T], translate_error: TranslateError, **arguments: Any) -> T:
         """Call an SDK, and translate what it raises into an error of ours.
@@ -209,7 +182,8 @@ class Exchange:
             if value is None:
                 raise self.bad_response(f"score {_describe(score)} for text {where}, which is not a finite number")
             if self.scale in _BOUNDED and not -_ROUNDING <= value <= 1 + _ROUNDING:
-                raise self.bad_response(f"score {value:g} for text {where}, which is outside 0..1")
+                mend = f"; {self.bounds_advice}" if self.bounds_advice else ""
+                raise self.bad_response(f"score {value:g} for text {where}, which is outside 0..1{mend}")
             scores[index] = value
         missing = [self.first + i for i in range(len(self.texts)) if i not in scores]
         if missing:
@@ -241,21 +215,32 @@ class Exchange:
         if kind is None:
             is_server_error = status is None or status >= 500
             kind = _BY_STATUS.get(status or 0, BackendUnavailable if is_server_error else RequestRejected)
+        is_timeout = status in _GATEWAY_TIMEOUTS and bool(self.timeout_advice)
+        advice = self.timeout_advice if is_timeout else advice
         reason = self.redact(find_message(body))
         text = f"answered {status or 'with an error'}" + (f" ({reason})" if reason else "")
         if advice is None:
             advice = _REDIRECT_ADVICE if status is not None and 300 <= status < 400 else _ADVICE.get(kind)
+        if issubclass(kind, RequestTooLarge) and len(self.texts) == 1:
+            text += f", for text {self.first} alone"
         text += f"; {advice}" if advice else ""
         more = {"retry_after": seconds_to_wait(headers)} if issubclass(kind, TransientError) else {}
-        return self._error(kind, text, status=status, **more)
+        error = self._error(kind, text, status=status, **more)
+        if isinstance(error, TransientError):
+            error.still_busy = is_timeout
+        return error
 
     def wrong_server(self, problem: str) -> BackendError:
         """Return the error for a server that, by its own description, cannot serve the request."""
         return self._error(RequestRejected, self.redact(problem))
 
-    def timeout_error(self) -> BackendError:
-        """Return the error for no answer in time."""
-        return self._error(BackendTimeout, "did not answer in time; a longer timeout or fewer texts may help")
+    def timeout_error(self, *, is_sent: bool = True) -> BackendError:
+        """Return the error for no answer in time; ``is_sent`` is whether the server has the request by now."""
+        still_busy = is_sent and bool(self.timeout_advice)
+        advice = self.timeout_advice if still_busy else "a longer timeout or fewer texts may help"
+        error = BackendTimeout(**self._facts(f"did not answer in time; {advice}"))
+        error.still_busy = still_busy
+        return error
 
     def connection_error(self, error: Exception) -> BackendError:
         """Return the error for a connection that could not be made, or broke."""
@@ -264,6 +249,18 @@ class Exchange:
     def bad_response(self, problem: str, *, status: int | None = None) -> BackendError:
         """Return the error for an answer that cannot be trusted."""
         return self._error(BadResponse, f"gave an answer that cannot be used: {problem}", status=status)
+
+    def long_answer_error(self, most: int) -> BackendError:
+        """Return the error for an answer of more than ``most`` bytes, which may repeat the texts.
+
+        A server that sends that much where the texts cannot be the reason is not asked again with fewer of them.
+        """
+        sent = sum(map(len, (self.query, *self.texts)))
+        problem = f"it is longer than {most // 2**20} MiB"
+        if sent * _MOST_ESCAPED < most:
+            return self.bad_response(problem)
+        text = f"gave an answer that cannot be used: {problem}; if it repeats the texts, send fewer or shorter ones"
+        return self._error(RequestTooLarge, text)
 
     def sdk_error(self, error: Exception) -> BackendError:
         """Return the error for an exception out of the SDK that is not one of its own."""
@@ -284,7 +281,10 @@ class Exchange:
         return type(error).__name__ + (f": {text}" if text else "")
 
     def _error(self, kind: type[BackendError], text: str, **facts: Any) -> BackendError:
-        return kind(f"{self._name} {text}", backend=self.backend, model=self.model, **facts)
+        return kind(**self._facts(text), **facts)
+
+    def _facts(self, text: str) -> dict[str, Any]:
+        return {"message": f"{self._name} {text}", "backend": self.backend, "model": self.model}
 
     @property
     def _name(self) -> str:
@@ -318,6 +318,17 @@ def as_number(value: object) -> float | None:
     except OverflowError:
         return None
     return number if math.isfinite(number) else None
+
+
+def as_count(value: object) -> float | None:
+    """Return a number of tokens or units that a provider sent, or ``None`` for anything that can be none."""
+    number = as_number(value)
+    return number if number is not None and number >= 0 else None
+
+
+def as_name(value: object) -> str | None:
+    """Return a name that a provider sent, or ``None`` for anything else."""
+    return value if isinstance(value, str) and value.strip() else None
 
 
 def _describe(value: object) -> str:

@@ -155,9 +155,9 @@ def translate_error(exchange: Exchange, error: Exception) -> BackendError:
     """Translate an error of httpx into one of ours."""
     httpx = need("httpx", extra="http")
     if isinstance(error, _TooLong):
-        return exchange.bad_response(f"it is longer than {_MOST_BYTES // 2**20} MiB")
+        return exchange.long_answer_error(_MOST_BYTES)
     if isinstance(error, httpx.TimeoutException):
-        return exchange.timeout_error()
+        return exchange.timeout_error(is_sent=not isinstance(error, (httpx.ConnectTimeout, httpx.PoolTimeout)))
     if isinstance(error, httpx.TransportError):
         return exchange.connection_error(error)
     if isinstance(error, httpx.RequestError):  # a body that cannot be decompressed

@@ -13,7 +13,17 @@ from threading import Lock
 from rag_rerank.errors import ConfigError
 from rag_rerank.trace import Usage
 
-__all__ = ["Ledger", "Price", "is_over", "list_price", "pair_tokens", "search_units", "text_tokens"]
+__all__ = [
+    "Ledger",
+    "Price",
+    "is_over",
+    "list_price",
+    "pair_tokens",
+    "search_units",
+    "text_tokens",
+    "token_usage",
+    "unit_usage",
+]
 
 _UNIT_TEXTS, _UNIT_TOKENS = 100, 500
 """A search unit of Cohere is up to 100 texts; one of more than 500 tokens, with the query, counts as several."""
@@ -77,6 +87,42 @@ def search_units(tokens: Sequence[int]) -> int:
     """Return the search units of a request, by the estimated tokens of each text with the query."""
     chunks = sum(max(1, -(-count // _UNIT_TOKENS)) for count in tokens)
     return -(-chunks // _UNIT_TEXTS)
+
+
+def token_usage(count: int | None, query: str, texts: Sequence[str], *, suspect: bool = False) -> Usage:
+    """Return the usage for the tokens that an answer names, or our estimate where that number counts characters.
+
+    Infinity does, and a gateway passes its number on. It is the sum of the characters of each text and the query, white
+    space around them left out.
+
+    Args:
+        count: The number in the answer; ``None`` without one.
+        query: The query.
+        texts: The texts of the request.
+        suspect: Whether the server is known for it. Then a number of tokens must also be plausible: no more than one
+            for two characters.
+    """
+    sums = {
+        sum(len(query) + len(text) for text in texts),
+        sum(len(query.strip()) + len(text.strip()) for text in texts),
+    }
+    if count is None or not (count in sums or (suspect and 2 * count > min(sums))):
+        return Usage(tokens=count)
+    return Usage(tokens=sum(pair_tokens(query, texts)), estimated=("tokens",))
+
+
+def unit_usage(units: float | None, query: str, texts: Sequence[str]) -> Usage:
+    """Return the usage for the search units that an answer names, or our estimate where they must be something else.
+
+    No text has so many chunks that it makes a unit by itself, unless it is very long; some gateways put the number of
+    tokens there. So that an estimate of tokens that is too low does no harm, four times as many units are believed.
+    """
+    if units is None:
+        return Usage()
+    tokens = pair_tokens(query, texts)
+    if units <= sum(max(1, -(-4 * count // _UNIT_TOKENS)) for count in tokens):
+        return Usage(search_units=units)
+    return Usage(search_units=float(search_units(tokens)), estimated=("search_units",))
 
 
 def list_price(backend: str, model: str) -> Price | None:

@@ -20,6 +20,9 @@ __all__ = ["RetryPolicy", "retrying"]
 class RetryPolicy:
     """The rules by which a request is sent again after a failure that may pass (`TransientError`).
 
+    A request that was not answered in time is not sent again to a server that goes on with it (Infinity): it would do
+    the same work twice, and be later with everything else.
+
     The wait doubles from ``first_wait`` up to ``max_wait``. If a provider says how long to wait (``Retry-After``), the
     wait is that long, even beyond ``max_wait``. No wait goes beyond ``budget``, nor beyond the time of the whole call:
     where the next attempt would come too late, the failure is raised at once.
@@ -83,7 +86,7 @@ def retrying(
         return is_last_attempt(state) or not may_wait(state.upcoming_sleep)
 
     return tenacity.Retrying(
-        retry=tenacity.retry_if_exception_type(TransientError),
+        retry=tenacity.retry_if_exception(lambda error: isinstance(error, TransientError) and not error.still_busy),
         wait=wait,
         stop=stop,
         before_sleep=lambda state: on_failure(),

@@ -1,17 +1,26 @@
-"""What a rerank server says about itself: TEI's ``/info``; other servers say nothing."""
+"""What a rerank server says about itself: TEI's ``/info``, and the list of models of OpenAI's API."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from rag_rerank.backends.api.exchange import Exchange
 from rag_rerank.backends.api.http_transport import HttpResponse
-from rag_rerank.backends.api.pricing import pair_tokens
+from rag_rerank.backends.api.model_names import is_same_model
 from rag_rerank.errors import BackendError
+from rag_rerank.execution.clock import now
 
 __all__ = ["ServerInfo", "ServerInfoCache"]
+
+_FRESH_SECONDS = 10.0
+"""Seconds after which a server is asked again; loading another model takes longer."""
+
+_FACTS = ("id", "model_id", "model_sha", "root", "max_model_len", "max_input_length", "backend", "revision", "dtype")
+_FILE_FACTS = ("n_params", "size", "n_embd", "n_vocab", "vocab_type", "n_ctx_train")
+"""Fields of llama.cpp's ``meta``, which tell one file from another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +33,9 @@ class ServerInfo:
         reranks: Whether its model is a reranker; ``None`` where it does not say.
         most_texts: Texts that it takes in one request.
         window: Tokens of query and text together that its model reads.
+        facts: What else tells its model from another, in plain JSON values.
         why_unknown: Why nothing is known, for the trace.
-        final: Whether the server need not be asked again.
+        final: Whether it has answered, so that it is not asked again for a while.
     """
 
     model: str | None = None
@@ -33,6 +43,7 @@ class ServerInfo:
     reranks: bool | None = None
     most_texts: int | None = None
     window: int | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict, hash=False)
     why_unknown: str | None = None
     final: bool = True
 
@@ -53,52 +64,78 @@ class ServerInfo:
             reranks="reranker" in kinds if isinstance(kinds, (Mapping, str)) else None,
             most_texts=min(limits, default=None),
             window=_count(info.get("max_input_length")),
+            facts=_plain_facts(info, _FACTS),
         )
 
-    def notes(self, query: str, texts: Sequence[str], *, most: int, cuts: bool) -> tuple[str, ...]:
-        """Return notes for the trace: that the server is not known, or how many texts seem too long for it.
+    @classmethod
+    def read_list(cls, body: Any, model: str) -> ServerInfo | None:
+        """Read a list of models in OpenAI's format (vLLM, Infinity, llama.cpp); return ``None`` for anything else.
 
         Args:
-            query: The query.
-            texts: The texts.
-            most: How many of them go in a request.
-            cuts: Whether it cuts what is too long, or refuses it.
+            body: The answer.
+            model: The model that requests name, or nothing. Where the server has several and none has that name,
+                nothing is known of the one that will answer.
         """
-        if self.why_unknown is not None:
-            unknown = f"the server did not say what it serves (/info: {self.why_unknown})"
-            return (f"{unknown}; at most {most} texts go in a request",)
-        if self.window is None or not cuts:
-            return ()
-        longer = sum(tokens > self.window for tokens in pair_tokens(query, texts))
-        if not longer:
-            return ()
-        return (f"by estimate {longer} texts with the query are longer than {self.window} tokens, and TEI cuts them",)
+        rows = body.get("data") if isinstance(body, Mapping) else None
+        if not isinstance(rows, (list, tuple)):
+            return None
+        rows = [row for row in rows if isinstance(row, Mapping) and _name(row.get("id"))]
+        by_name = [row for row in rows if model and is_same_model(str(row["id"]), model)]
+        row = by_name[0] if by_name else rows[0] if len(rows) == 1 else None
+        if row is None:
+            return cls()
+        meta = row.get("meta")
+        file_facts = _plain_facts(meta, _FILE_FACTS) if isinstance(meta, Mapping) else {}
+        return cls(
+            model=_name(row.get("id")),
+            revision=_name(row.get("revision")),
+            window=_count(row.get("max_model_len")),
+            facts={**_plain_facts(row, _FACTS), **file_facts},
+        )
 
 
 class ServerInfoCache:
-    """The latest `ServerInfo` of a server; one that may change is read again at the next call."""
+    """The latest `ServerInfo` of a server, which is asked again when it is ten seconds old or had none to give."""
 
     def __init__(self) -> None:
         self.info = ServerInfo(final=False)
+        self._read_at = -math.inf
 
-    def read(self, exchange: Exchange, response: HttpResponse, model: str) -> None:
-        """Note what the server answered; ``model`` is the one that the reranker names, or nothing.
+    @property
+    def is_fresh(self) -> bool:
+        """Whether the server need not be asked now."""
+        return self.info.final and now() < self._read_at + _FRESH_SECONDS
+
+    def expire(self) -> None:
+        """Have the server asked at the next call, because it seems to have changed."""
+        self._read_at = -math.inf
+
+    def read(self, exchange: Exchange, response: HttpResponse, model: str, *, as_list: bool) -> None:
+        """Note what the server answered.
+
+        Args:
+            exchange: The exchange, for errors.
+            response: The answer.
+            model: The model that the reranker names, or nothing.
+            as_list: Whether the answer is a list of models, in which requests choose by name, or TEI's.
 
         Raises:
-            RequestRejected: It serves no reranker, or another model.
+            RequestRejected: TEI, whose requests name no model, serves no reranker, or another model.
         """
-        info = ServerInfo.read(response.parsed) if response.status == 200 else None
+        body = response.parsed if response.status == 200 else None
+        info = ServerInfo.read_list(body, model) if as_list else ServerInfo.read(body)
         if info is None:
             info = ServerInfo(why_unknown=f"answered {response.status}", final=response.status < 500)
         if info.reranks is False:
             raise exchange.wrong_server(f"serves {info.model}, which is no reranker")
-        if model and info.model and info.model != model:
+        if not as_list and model and info.model and not is_same_model(model, info.model):
             raise exchange.wrong_server(f"serves {info.model}; name that model, or leave model out")
-        self.info = info
+        self.info, self._read_at = info, now()
 
     def note_failure(self, error: BackendError) -> None:
-        """Note that the server gave no answer, which may pass."""
-        self.info = ServerInfo(why_unknown=type(error).__name__, final=False)
+        """Note that the server gave no answer, which may pass; what it said before still counts."""
+        if not self.info.final or self.info.why_unknown is not None:
+            self.info = ServerInfo(why_unknown=type(error).__name__, final=False)
 
 
 def _count(value: object) -> int | None:
@@ -107,3 +144,8 @@ def _count(value: object) -> int | None:
 
 def _name(value: object) -> str | None:
     return value if isinstance(value, str) and value else None
+
+
+def _plain_facts(source: Mapping[Any, Any], names: Sequence[str]) -> dict[str, Any]:
+    facts = {name: source.get(name) for name in names}
+    return {name: value for name, value in facts.items() if isinstance(value, (str, int, float))}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from support.api.rerank_server import Answer, RerankServer
 from rag_rerank import AuthenticationError, BadResponse, ConfigError, Secret, build, to_config
 from rag_rerank.backends.api.event_loops import PerLoop
 from rag_rerank.backends.cohere import CohereReranker
+from rag_rerank.backends.http import HttpReranker
 from rag_rerank.backends.voyage import VoyageReranker
 
 VARIABLES = {
@@ -25,6 +27,19 @@ VARIABLES = {
 }
 
 
+PROVIDERS_URL: dict[str, Callable[[], HttpReranker]] = {
+    "http:jina": lambda: HttpReranker(dialect="jina", model="m"),
+    "http:mixedbread": lambda: HttpReranker(dialect="mixedbread", model="m", base_url="https://eu.mixedbread.com"),
+    "http:nim": lambda: HttpReranker(dialect="nim", model="m", base_url="https://ai.api.nvidia.com/v1/retrieval/m"),
+}
+
+
+@pytest.mark.parametrize("name", PROVIDERS_URL)
+def test_a_provider_without_an_sdk_needs_a_key_at_its_own_hosts(name: str) -> None:
+    with pytest.raises(AuthenticationError, match=VARIABLES[name][0]):
+        PROVIDERS_URL[name]().key()
+
+
 def keys(server: RerankServer) -> list[str]:
     return [request.headers["authorization"].removeprefix("Bearer ") for request in server.received]
 
@@ -32,7 +47,7 @@ def keys(server: RerankServer) -> list[str]:
 def test_a_missing_key_is_an_error_that_names_the_variables_before_anything_is_sent(
     provider: Provider, ask: Ask, rerank_server: RerankServer
 ) -> None:
-    if provider.label not in VARIABLES or provider.dialect == "nim":
+    if provider.dialect:  # at the address of the test, a server of one's own
         ask(provider.reranker(rerank_server, api_key=None))
         assert ["authorization" in request.headers for request in rerank_server.received] == [False]
         return
@@ -50,8 +65,28 @@ def test_keys_come_from_the_usual_variables_and_may_be_rotated(
     for name in reversed(VARIABLES.get(provider.label, ())):
         for key in (f"{name}-1", f"{name}-2"):
             monkeypatch.setenv(name, key)
-            ask(reranker)
-            assert keys(rerank_server)[-1] == key
+            if provider.dialect:
+                assert PROVIDERS_URL[provider.label]().key() == key
+            else:
+                ask(reranker)
+                assert keys(rerank_server)[-1] == key
+
+
+@pytest.mark.parametrize("url", [None, "http://localhost:{}", "http://127.0.0.1:{}/v1", "https://jina.ai.gpu.test/v1"])
+def test_a_server_of_ones_own_gets_no_key_from_the_environment_and_needs_none(
+    url: str | None, dialect: Provider, ask: Ask, rerank_server: RerankServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for names in VARIABLES.values():
+        for name in names:
+            monkeypatch.setenv(name, f"secret of {name}".replace(" ", "-"))
+    if url is None:
+        reranker = dialect.reranker(rerank_server, api_key=None)
+        ask(reranker)
+        requests = rerank_server.received + rerank_server.info_requests
+        assert not any("authorization" in request.headers for request in requests)
+    else:
+        reranker = dialect.reranker(rerank_server, api_key=None, base_url=url.format(8000))
+    assert reranker.key() == ""
 
 
 def test_an_empty_variable_counts_as_unset(

@@ -79,7 +79,7 @@ _MESSAGE_FIELDS = {
     "mixedbread": "detail",
     "nim": "detail",
 }
-_LIMITS = {"infinity": 2048, "nim": 512, "tei": 32}
+_LIMITS = {"infinity": 32, "nim": 512, "tei": 32}
 _LOGITS = ("infinity", "llamacpp", "nim", "tei")
 
 
@@ -98,7 +98,7 @@ def _provider_of(dialect: str) -> Provider:
     )
 
 
-_PATHS = {"cohere": "/v2/rerank", "mixedbread": "/v1/reranking", "nim": "/v1/ranking"}
+_PATHS = {"cohere": "/v2/rerank", "mixedbread": "/v1/reranking", "nim": "/v1/ranking", "vllm": "/v1/rerank"}
 DIALECTS = {dialect: _provider_of(dialect) for dialect in get_args(Name)}
 TEI = DIALECTS["tei"]
 

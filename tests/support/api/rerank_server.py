@@ -13,6 +13,7 @@ Scripts and rules are for rerank requests; ``server.info`` is the answer to TEI'
 from __future__ import annotations
 
 import contextlib
+import copy
 import json
 import socket
 import struct
@@ -24,7 +25,7 @@ from types import TracebackType
 from typing import Any
 
 from support.api.scripted_replies import Action, Answer, Drip, Drop, Hang, Received
-from support.api.wire_formats import TEI_INFO, tokens
+from support.api.wire_formats import MODELS, TEI_INFO, tokens
 
 
 class RerankServer:
@@ -35,6 +36,7 @@ class RerankServer:
         received: All rerank requests so far.
         info_requests: All other requests so far.
         info: What TEI says about itself, and obeys: the JSON of ``/info``, or another action.
+        models: What other services list as their models: JSON or an action, by service; 404 for the others.
         rule: Gives the action for a request that no script covers; by default a correct answer.
         request_arrived: Set once a request has arrived.
         connections: How many connections were made so far.
@@ -45,6 +47,7 @@ class RerankServer:
         self.rule: Callable[[Received], Action] = lambda request: Answer()
         self.info_requests: list[Received] = []
         self.info: dict[str, Any] | Action = dict(TEI_INFO)
+        self.models: dict[str, Any] = copy.deepcopy(dict(MODELS))
         self.connections = 0
         self.in_flight = 0
         self.crashes: list[BaseException] = []
@@ -73,6 +76,7 @@ class RerankServer:
         self._script.clear()
         self.received, self.info_requests = [], []
         self.info = dict(TEI_INFO)
+        self.models = copy.deepcopy(dict(MODELS))
         self.rule = lambda request: Answer()
 
     @contextlib.contextmanager
@@ -80,7 +84,8 @@ class RerankServer:
         """Note a request, and give the action for it."""
         if request.method == "GET":
             self.info_requests.append(request)
-            yield Answer(body=self.info) if isinstance(self.info, dict) else self.info
+            info = self.info if request.service == "tei" else self.models.get(request.service, Answer(404))
+            yield Answer(body=info) if isinstance(info, dict) else info
             return
         with self._lock:
             self.received.append(request)

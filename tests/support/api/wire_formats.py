@@ -96,10 +96,26 @@ def _cohere(body: Any, count: int) -> dict[str, Any]:
     return {"id": "r", "meta": {"api_version": {"version": "2"}, "billed_units": {"search_units": units}}}
 
 
+def characters(query: str, texts: Sequence[str]) -> int:
+    """What Infinity counts in place of tokens."""
+    return sum(len(query.strip()) + len(text.strip()) for text in texts)
+
+
+def _infinity(body: Any, count: int) -> dict[str, Any]:
+    count = characters(body["query"], body["documents"])
+    return {
+        "object": "rerank",
+        "model": body.get("model"),
+        "usage": {"prompt_tokens": count, "total_tokens": count},
+        "id": "infinity-3cb1d7cf",
+        "created": 1_796_047_559,
+    }
+
+
 SHAPES: Mapping[str, Shape] = {
     "cohere": Shape(more=_cohere, error=lambda status, words: {"message": words}, most=10_000),
     "infinity": Shape(
-        more=lambda body, count: {"object": "rerank", "usage": {"prompt_tokens": count, "total_tokens": count}},
+        more=_infinity,
         gives=_raw,
         most=2_048,
     ),
@@ -146,6 +162,53 @@ TEI_INFO: Mapping[str, Any] = {
     "sha": None,
     "docker_label": None,
 }
+
+
+MODELS: Mapping[str, Any] = {
+    "infinity": {
+        "data": [
+            {
+                "id": "m",
+                "stats": {"queue_fraction": 0.0, "queue_absolute": 0, "results_pending": 0, "batch_size": 32},
+                "object": "model",
+                "owned_by": "infinity",
+                "created": 1_796_047_559,
+                "backend": "torch",
+                "capabilities": ["rerank"],
+            }
+        ],
+        "object": "list",
+    },
+    "llamacpp": {
+        "models": [{"name": "m", "model": "m", "capabilities": ["completion"]}],
+        "object": "list",
+        "data": [
+            {
+                "id": "m",
+                "object": "model",
+                "created": 1_796_047_559,
+                "owned_by": "llamacpp",
+                "meta": {"vocab_type": 3, "n_vocab": 30_522, "n_ctx_train": 512, "n_embd": 384, "n_params": 22_713_601},
+            }
+        ],
+    },
+    "vllm": {
+        "object": "list",
+        "data": [
+            {
+                "id": "m",
+                "object": "model",
+                "created": 1_796_047_890,
+                "owned_by": "vllm",
+                "root": "/models/m",
+                "parent": None,
+                "max_model_len": 512,
+                "permission": [{"id": "modelperm-b4291b2724d3aef0", "object": "model_permission"}],
+            }
+        ],
+    },
+}
+"""What servers list at ``/models``, by service."""
 
 
 def name_of(path: str) -> str:

@@ -1,0 +1,59 @@
+"""Whether two names mean the same model."""
+
+from __future__ import annotations
+
+import pytest
+
+from rag_rerank.backends.api.model_names import is_same_model
+
+SAME = [
+    ("tiny", "Tiny "),
+    ("rerank-v3.5", "cohere/rerank-v3.5"),
+    ("rerank-v3.5", "rerank-v3.5-2024-12-02"),
+    ("rerank-v3.5", "cohere.rerank-v3-5:0"),
+    ("Cohere-rerank-v4.0-pro", "cohere/rerank-v4.0-pro"),
+    ("qwen3-reranker-0.6b", "qwen3-reranker-0.6b-20250601"),
+    ("jev-latest", "jev-1.14.0"),
+    ("BAAI/bge-reranker-v2-m3", "bge-reranker-v2-m3"),
+    ("BAAI/bge-reranker-v2-m3", "hosted_vllm/BAAI/bge-reranker-v2-m3"),
+    ("BAAI/bge-reranker-v2-m3", "BAAI/bge-reranker-v2-m3@953dc6f"),
+    ("BAAI/bge-reranker-v2-m3", "/models/bge-reranker-v2-m3/"),
+    ("BAAI/bge-reranker-v2-m3", "C:\\models\\bge-reranker-v2-m3"),
+    ("BAAI/bge-reranker-v2-m3", "/root/.cache/huggingface/hub/models--BAAI--bge-reranker-v2-m3/snapshots/953dc6f"),
+    ("bge-reranker-v2-m3", "/m/bge-reranker-v2-m3-Q4_K_M.gguf"),
+    ("bge-reranker-v2-m3", "bge-reranker-v2-m3-f16.gguf"),
+    ("ggml-org/Qwen3-Reranker-0.6B-Q8_0-GGUF", "Qwen3-Reranker-0.6B-Q8_0-GGUF"),
+    ("./small", "/home/me/small"),
+]
+OTHER = [
+    ("rerank-2", "rerank-2.5"),
+    ("rerank-2.5", "rerank-2.5-lite"),
+    ("rerank-v3.5", "rerank-v4.0-fast"),
+    ("rerank-v3.5", "rerank-v3"),
+    ("rerank-english-v3.0", "rerank-multilingual-v3.0"),
+    ("model-v1", "model-v2"),
+    ("zerank-1", "zerank-1-small"),
+    ("bge-reranker-base", "bge-reranker-large"),
+    ("BAAI/bge-reranker-base", "me/bge-reranker-base"),
+    ("ms-marco-MiniLM-L6-v2", "ms-marco-MiniLM-L12-v2"),
+    ("Qwen/Qwen3-Reranker-0.6B", "Qwen/Qwen3-Reranker-4B"),
+    ("m", "/data/other"),
+    ("BAAI/bge-reranker-base", "/root/.cache/huggingface/hub/models--me--bge-reranker-base/snapshots/953dc6f"),
+    ("tiny", "default/not-specified"),
+]
+
+
+@pytest.mark.parametrize(("name", "other"), [*SAME, *((b, a) for a, b in SAME), *((a, a) for a, _ in SAME + OTHER)])
+def test_spellings_of_one_model(name: str, other: str) -> None:
+    assert is_same_model(name, other)
+
+
+@pytest.mark.parametrize(("name", "other"), [*OTHER, *((b, a) for a, b in OTHER)])
+def test_two_models(name: str, other: str) -> None:
+    assert not is_same_model(name, other)
+
+
+@pytest.mark.parametrize("name", ["", "/", "@", ".", "//", "a@", ":", ".gguf", "models--", "a/b/", "\\", "-latest"])
+def test_any_name_can_be_compared(name: str) -> None:
+    assert is_same_model(name, name)
+    assert not is_same_model(name, "bge-reranker-base")
