@@ -117,6 +117,7 @@ class Trace:
         scores: Raw score by candidate id, best first. Empty for a composite whose scores are those of its children.
         unscored: Reason by candidate id, for candidates without a score in this step.
         coverage: Coverage by candidate id, if the backend knows it.
+        query_coverage: How much of the query was read beside the longest text, where it was cut; else ``None``.
         cached: Ids of the candidates whose score came from a cache.
         usage: The cost of the step, children included.
         attempts: How often a request was sent; 0 if this step sends nothing.
@@ -142,6 +143,7 @@ class Trace:
     notes: tuple[str, ...] = ()
     error: str | None = None
     children: tuple[Trace, ...] = ()
+    query_coverage: Coverage | None = None
 
     def walk(self) -> Iterable[Trace]:
         """Yield this node and all below it, parents first."""
@@ -179,6 +181,8 @@ class Trace:
         cut = sum(c.truncated for c in self.coverage.values())
         if cut:
             facts.append(f"{cut} cut")
+        if self.query_coverage is not None:
+            facts.append("query cut")
         if self.attempts > 1:
             facts.append(f"{self.attempts} attempts")
         if self.error:
@@ -196,6 +200,7 @@ class Trace:
             "scores": dict(self.scores),
             "unscored": dict(self.unscored),
             "coverage": {id: c.to_dict() for id, c in self.coverage.items()},
+            "query_coverage": None if self.query_coverage is None else self.query_coverage.to_dict(),
             "cached": list(self.cached),
             "usage": self.usage.to_dict(),
             "failures": list(self.failures),
@@ -205,7 +210,8 @@ class Trace:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Trace:
-        """Rebuild the object from the values of `to_dict`."""
+        """Rebuild the object from the values of `to_dict`; those of former releases lack ``query_coverage``."""
+        query = data.get("query_coverage")
         return replace(
             cls(
                 **{
@@ -217,6 +223,7 @@ class Trace:
                 }
             ),
             coverage={id: Coverage.from_dict(c) for id, c in data["coverage"].items()},
+            query_coverage=None if query is None else Coverage.from_dict(query),
             usage=Usage.from_dict(data["usage"]),
             children=tuple(cls.from_dict(child) for child in data["children"]),
         )
