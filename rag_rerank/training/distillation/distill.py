@@ -74,6 +74,13 @@ class Distillation:
     judged: Figure | None
     run: TrainingRun
 
+    @property
+    def helps(self) -> bool:
+        """Whether the student is better than BM25: on the judged queries, or else at following its teacher."""
+        if self.judged is None or self.judged.before is None:
+            return self.fidelity.follows
+        return self.judged.after > self.judged.before
+
 
 def distil(
     corpus: str | os.PathLike[str],
