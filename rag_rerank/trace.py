@@ -195,22 +195,26 @@ class Trace:
             yield from child._lines(rest + ("└─ " if last else "├─ "), rest + ("   " if last else "│  "))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON-ready values."""
-        return {f.name: getattr(self, f.name) for f in fields(self)} | {
+        """Return plain JSON-ready values; ``query_coverage`` is there only where the query was cut."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)} | {
             "scores": dict(self.scores),
             "unscored": dict(self.unscored),
             "coverage": {id: c.to_dict() for id, c in self.coverage.items()},
-            "query_coverage": None if self.query_coverage is None else self.query_coverage.to_dict(),
             "cached": list(self.cached),
             "usage": self.usage.to_dict(),
             "failures": list(self.failures),
             "notes": list(self.notes),
             "children": [child.to_dict() for child in self.children],
         }
+        if self.query_coverage is None:
+            del values["query_coverage"]
+        else:
+            values["query_coverage"] = self.query_coverage.to_dict()
+        return values
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Trace:
-        """Rebuild the object from the values of `to_dict`; those of former releases lack ``query_coverage``."""
+        """Rebuild the object from the values of `to_dict`."""
         query = data.get("query_coverage")
         return replace(
             cls(

@@ -85,8 +85,8 @@ def read_tokenizer(folder: ModelFolder) -> ModelTokenizer:
     core = load_core(folder)
     settings = settings_of(folder)
     name = _tokenizer_class(settings, folder.config)
-    stated = settings.get("model_input_names")
-    inputs = tuple(stated) if isinstance(stated, list) else _inputs(name)
+    names = settings.get("model_input_names")
+    inputs = tuple(names) if isinstance(names, list) else _inputs(name)
     return ModelTokenizer(
         core=core,
         inputs=inputs,

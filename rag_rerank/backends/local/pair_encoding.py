@@ -211,8 +211,8 @@ class PairTokenizer:
                 query_tokens, text_tokens = shares(len(query_ids), len(encoding), self._room)
                 head = heads.get(query_tokens)
                 if head is None:
-                    head = heads[query_tokens] = self._head(self._kept(query_ids, query_tokens))
-                text_ids = self._kept(encoding.ids, text_tokens)
+                    head = heads[query_tokens] = self._head(self._trim(query_ids, query_tokens))
+                text_ids = self._trim(encoding.ids, text_tokens)
                 lengths.append((len(encoding), text_tokens if text_tokens < len(encoding) else self._room))
                 ids.append(np.array([*head.ids, *text_ids, *self._after.ids], dtype=np.int32))
                 types.append(
@@ -251,7 +251,7 @@ class PairTokenizer:
             [*self._before.types, *[self._query_type] * len(query_ids), *self._between.types],
         )
 
-    def _kept(self, ids: Sequence[int], count: int) -> Sequence[int]:
+    def _trim(self, ids: Sequence[int], count: int) -> Sequence[int]:
         """Return the tokens that are read of a query or text."""
         if count >= len(ids):
             return ids

@@ -184,9 +184,9 @@ class _Prompts:
         whole = self._with_query(longest, texts)
         if 2 * longest <= self.room:
             return whole
-        return [self._shortened(text, prompt) for text, prompt in zip(texts, whole, strict=True)]
+        return [self._shorten(text, prompt) for text, prompt in zip(texts, whole, strict=True)]
 
-    def _shortened(self, text: str, prompt: _Input) -> _Input:
+    def _shorten(self, text: str, prompt: _Input) -> _Input:
         """Return the prompt of a text, with as much of the query as is its share."""
         query, _ = shares(self.query_tokens, prompt.length, self.room)
         return prompt if query >= prompt.query else self._with_query(query, [text])[0]
