@@ -56,6 +56,7 @@ __all__ = [
     "ModelLoadError",
     "ModelUnavailable",
     "Overloaded",
+    "QueryTruncationWarning",
     "RateLimited",
     "RequestRejected",
     "RequestTooLarge",
@@ -123,8 +124,8 @@ class InputError(RerankError, ValueError):
 class InputTooLong(InputError):
     """An input has more tokens than the model reads, and may not be cut.
 
-    Raised for a text with ``on_overflow="error"``, and always for a query that leaves no room for any text:
-    a query is never cut.
+    Raised for a text with ``on_overflow="error"``, for a query with ``on_long_query="error"``, and always for a window
+    without room for a text.
 
     Args:
         message: How long it is, what fits, and how to mend it.
@@ -291,6 +292,10 @@ class BadResponse(BackendError):
 
 class TruncationWarning(UserWarning):
     """Some texts were longer than the model reads and were cut; the coverage of each hit says by how much."""
+
+
+class QueryTruncationWarning(TruncationWarning):
+    """Queries were longer than their share of the window, and were cut; the trace says by how much."""
 
 
 class CalibrationWarning(UserWarning):

@@ -120,6 +120,7 @@ class Trace:
         scores: Raw score by candidate id, best first. Empty for a composite whose scores are those of its children.
         unscored: Reason by candidate id, for candidates without a score in this step.
         coverage: Coverage by candidate id, if the backend knows it.
+        query_coverage: How much of the query was read beside the longest text, where it was cut; else ``None``.
         cached: Ids of the candidates whose score came from a cache.
         usage: The cost of the step, children included.
         attempts: How often a request was sent; 0 if this step sends nothing.
@@ -145,6 +146,7 @@ class Trace:
     notes: tuple[str, ...] = ()
     error: str | None = None
     children: tuple[Trace, ...] = ()
+    query_coverage: Coverage | None = None
 
     def walk(self) -> Iterable[Trace]:
         """Yield this node and all below it, parents first."""
@@ -182,6 +184,8 @@ class Trace:
         cut = sum(c.truncated for c in self.coverage.values())
         if cut:
             facts.append(f"{cut} cut")
+        if self.query_coverage is not None:
+            facts.append("query cut")
         if self.attempts > 1:
             facts.append(f"{self.attempts} attempts")
         if self.error:
@@ -194,8 +198,8 @@ class Trace:
             yield from child._lines(rest + ("└─ " if last else "├─ "), rest + ("   " if last else "│  "))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON-ready values."""
-        return {f.name: getattr(self, f.name) for f in fields(self)} | {
+        """Return plain JSON-ready values; ``query_coverage`` is there only where the query was cut."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)} | {
             "scores": dict(self.scores),
             "unscored": dict(self.unscored),
             "coverage": {id: c.to_dict() for id, c in self.coverage.items()},
@@ -205,10 +209,16 @@ class Trace:
             "notes": list(self.notes),
             "children": [child.to_dict() for child in self.children],
         }
+        if self.query_coverage is None:
+            del values["query_coverage"]
+        else:
+            values["query_coverage"] = self.query_coverage.to_dict()
+        return values
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Trace:
         """Rebuild the object from the values of `to_dict`."""
+        query = data.get("query_coverage")
         return replace(
             cls(
                 **{
@@ -220,6 +230,7 @@ class Trace:
                 }
             ),
             coverage={id: Coverage.from_dict(c) for id, c in data["coverage"].items()},
+            query_coverage=None if query is None else Coverage.from_dict(query),
             usage=Usage.from_dict(data["usage"]),
             children=tuple(cls.from_dict(child) for child in data["children"]),
         )

@@ -96,6 +96,7 @@ class Scores:
         notes: Remarks for the trace, one sentence each.
         cached: Positions of the values that came from a cache.
         unscored: Position -> reason, for texts that got no score.
+        query_coverage: How much of the query was read beside the longest text, where it was cut.
         degraded: Why these are not quite the scores that were asked for; the ranking carries them on. No cache keeps
             such scores.
     """
@@ -109,6 +110,7 @@ class Scores:
     cached: Sequence[int] = ()
     unscored: Mapping[int, str] = field(default_factory=dict, hash=False)
     degraded: tuple[str, ...] = ()
+    query_coverage: Coverage | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,9 +13,11 @@ from rag_rerank.backends.local.base import LocalReranker
 from rag_rerank.backends.local.cpu import cores
 from rag_rerank.backends.local.model_files import ONNX_FILES, ModelFolder
 from rag_rerank.backends.local.onnx_files import choose_graph, graph_note, graphs_in, names_in, onnx_patterns
-from rag_rerank.backends.local.onnx_graphs.build import Precision
-from rag_rerank.backends.local.onnx_graphs.cache import Graph, load_or_build
+from rag_rerank.backends.local.onnx_graphs.build import Precision, activation_note, write_without_activation
+from rag_rerank.backends.local.onnx_graphs.cache import Graph, load_or_build, temporary_folder
+from rag_rerank.backends.local.padding import ROUGH, ignores_padding
 from rag_rerank.backends.local.pair_encoding import PairTokenizer
+from rag_rerank.backends.local.samples import TOLERANCE
 from rag_rerank.errors import BackendError, ConfigError, ModelLoadError
 
 __all__ = ["OnnxReranker"]
@@ -29,9 +31,13 @@ _CPU = "CPUExecutionProvider"
 class OnnxReranker(LocalReranker):
     """A cross-encoder with one relevance logit, run by ONNX Runtime.
 
-    ``raw_score`` is the fp32 logit, ``score`` its float64 sigmoid. Reads BERT, XLM-RoBERTa, DeBERTa-v2 and ModernBERT
+    ``raw_score`` is the fp32 logit, ``score`` its float64 sigmoid; of two logits, ``raw_score`` is the second less the
+    first, and ``score`` is the softmax probability of the second label, that of relevance. Where the graph ends in a
+    sigmoid or softmax, it is left out, so that ``raw_score`` is a logit nevertheless.
+
+    Reads BERT, XLM-RoBERTa, DeBERTa-v2 and ModernBERT
     cross-encoders, and any other whose ONNX file takes ``input_ids``, ``attention_mask`` and optionally
-    ``token_type_ids`` and gives logits of shape (batch, 1).
+    ``token_type_ids`` and gives logits of shape (batch, 1) or (batch, 2).
 
     At first use on a CPU a faster graph of the model is built and cached on disk (see
     `rag_rerank.backends.local.onnx_graphs`). For BERT and RoBERTa models it is rewritten: it has no padding, so that
@@ -45,7 +51,10 @@ class OnnxReranker(LocalReranker):
         revision: Commit, branch or tag on the hub; by default the one that the catalogue pins.
         max_length: Window in tokens, for query, text and special tokens together; by default the model's own.
         on_overflow: ``"truncate"`` reads the beginning of a text that does not fit and says so in its coverage and in
-            one `TruncationWarning` a reranker; ``"error"`` raises `InputTooLong`. A query is never cut.
+            one `TruncationWarning` a reranker; ``"error"`` raises `InputTooLong`.
+        on_long_query: What to do with a query that does not fit: with texts of more than half of the window beside it
+            it gets the other half, as in sentence-transformers. ``"truncate"`` reads its beginning, and says so in the
+            trace, in ``degraded`` and in one `QueryTruncationWarning` a reranker; ``"error"`` raises `InputTooLong`.
         file: The ONNX file within the model, such as ``"onnx/model_quantized.onnx"``; by default ``model.onnx``, at the
             top or below ``onnx/``, else the only one. The trace says which it is, if it has another name.
         precision: What the linear layers compute in. ``"int8"`` is built from the fp32 file; it moves the logits a
@@ -64,7 +73,7 @@ class OnnxReranker(LocalReranker):
     Raises:
         ConfigError: A number below 1, or ``precision="int8"`` without the optimised graph of a CPU.
         ModelLoadError: At first use, when files are absent or are not a cross-encoder with one logit.
-        InputTooLong: See ``on_overflow``.
+        InputTooLong: See ``on_overflow`` and ``on_long_query``.
         Overloaded: See ``max_queue``.
     """
 
@@ -127,12 +136,13 @@ class OnnxEngine:
     def __init__(self, folder: ModelFolder, reranker: OnnxReranker) -> None:
         graph_name = choose_graph(names_in(folder.path), folder.name, reranker.file)
         file = folder.path / graph_name
-        self.tokenizer = PairTokenizer(folder, folder.max_length(reranker.max_length))
+        window = folder.max_length(reranker.max_length)
+        self.tokenizer = PairTokenizer(folder, window, on_long_query=reranker.on_long_query)
         on_cpu = reranker.providers == (_CPU,)
         self.workers = reranker.workers or (max(1, cores() // reranker.threads) if on_cpu else 1)
         self.notes = (*folder.unpinned_note(reranker.revision), *graph_note(graph_name))
         if not reranker._optimizes:
-            self._session = _Session(file, folder.name, reranker)
+            self._open_own_graph(file, folder, reranker)
             return
 
         def open_graph(graph: Path, optimised: Path | None) -> _Session:
@@ -142,11 +152,21 @@ class OnnxEngine:
         self.graph: Graph = load_or_build(folder, file, identity, reranker.precision, open_graph)
         self.notes += self.graph.notes
         self._session = open_graph(self.graph.file, None)
+        self.equal_lengths = self._needs_equal_lengths(ROUGH if reranker.precision == "int8" else TOLERANCE)
 
-    @property
-    def equal_lengths(self) -> bool:
-        """Whether the graph takes batches of inputs of one length only."""
-        return self._session.equal_lengths
+    def _open_own_graph(self, file: Path, folder: ModelFolder, reranker: OnnxReranker) -> None:
+        draft = temporary_folder()
+        without = write_without_activation(file, folder, draft.path / "model.onnx")
+        if without is not None:
+            self._draft = draft  # removed with the engine
+            file, activation = without
+            self.notes += (activation_note(activation),)
+        self._session = _Session(file, folder.name, reranker)
+        self.equal_lengths = self._needs_equal_lengths(TOLERANCE)
+
+    def _needs_equal_lengths(self, tolerance: float) -> bool:
+        """Whether a batch may hold inputs of one length only: without a mask, and where padding changes logits."""
+        return self._session.equal_lengths or not ignores_padding(self.tokenizer, self._session.logits, tolerance)
 
     def logits(self, arrays: Mapping[str, Any], notes: list[str]) -> list[float]:
         """Run one batch."""
@@ -199,7 +219,7 @@ class _Session:
         self.equal_lengths = "attention_mask" not in self._inputs
 
     def logits(self, arrays: Mapping[str, Any]) -> list[float]:
-        """Return one fp32 logit a row."""
+        """Return one fp32 logit a row; of two, the second less the first."""
         import numpy as np
 
         feed = {name: arrays[name].astype(kind, copy=False) for name, kind in self._inputs.items()}
@@ -209,9 +229,14 @@ class _Session:
             raise BackendError(
                 f"ONNX Runtime failed on {self.name}: {error}", backend="onnx", model=self.name
             ) from error
-        if output.size != len(feed["input_ids"]):
-            raise ModelLoadError(f"{self.name} gave {output.shape} numbers for {len(feed['input_ids'])} pairs")
-        logits: list[float] = np.asarray(output, dtype=np.float32).reshape(-1).tolist()
+        rows = len(feed["input_ids"])
+        numbers = np.asarray(output, dtype=np.float32)
+        if numbers.size == 2 * rows:
+            numbers = numbers.reshape(rows, 2)
+            numbers = numbers[:, 1] - numbers[:, 0]
+        if numbers.size != rows:
+            raise ModelLoadError(f"{self.name} gave {output.shape} numbers for {rows} pairs")
+        logits: list[float] = numbers.reshape(-1).tolist()
         return logits
 
     def _check_providers(self, reranker: OnnxReranker) -> None:
@@ -239,7 +264,7 @@ class _Session:
         """Return the name of the output with the logits, or refuse the graph."""
         output = self._session.get_outputs()[0]
         shape = output.shape
-        if len(shape) not in (1, 2) or (len(shape) == 2 and isinstance(shape[1], int) and shape[1] != 1):
+        if len(shape) not in (1, 2) or (len(shape) == 2 and isinstance(shape[1], int) and shape[1] not in (1, 2)):
             raise ModelLoadError(
                 f"{self.name}: its ONNX file gives {output.name!r} of shape {shape}, not one logit a pair; "
                 f"for a model whose head is in other files, run: rag-rerank export {self.name} -o DIR"

@@ -25,8 +25,11 @@ __all__ = ["TorchReranker", "usable_device"]
 class TorchReranker(LocalReranker):
     """A reranker run by PyTorch: a cross-encoder with one logit, or a causal language model with a known prompt.
 
-    ``raw_score`` is the fp32 logit, ``score`` its float64 sigmoid. Cross-encoders are loaded by sentence-transformers,
-    so modular ones work too; the layers of BERT, RoBERTa and XLM-RoBERTa run on packed tokens, without padding (see
+    ``raw_score`` is the fp32 logit, ``score`` its float64 sigmoid; of two logits, ``raw_score`` is the second less the
+    first, and ``score`` is the softmax probability of the second label, that of relevance.
+
+    Cross-encoders are loaded by sentence-transformers, so modular ones work too, and get the inputs that it makes; the
+    layers of BERT, RoBERTa and XLM-RoBERTa run on packed tokens, without padding (see
     `rag_rerank.backends.local.torch_models.packed_attention`). The score of a causal model is the logit of its positive
     answer word less that of its negative one (see `rag_rerank.backends.local.torch_models.prompt_templates`); a causal
     model whose prompt is not known is refused.
@@ -39,7 +42,10 @@ class TorchReranker(LocalReranker):
             one of the model's card, if it has one.
         max_length: Window in tokens, for query, text, prompt and special tokens together; by default the model's own.
         on_overflow: ``"truncate"`` reads the beginning of a text that does not fit and says so in its coverage and in
-            one `TruncationWarning` a reranker; ``"error"`` raises `InputTooLong`. A query or a prompt is never cut.
+            one `TruncationWarning` a reranker; ``"error"`` raises `InputTooLong`. A prompt is never cut.
+        on_long_query: What to do with a query that does not fit: with texts of more than half of the window beside it
+            it gets the other half, as in sentence-transformers. ``"truncate"`` reads its beginning, and says so in the
+            trace, in ``degraded`` and in one `QueryTruncationWarning` a reranker; ``"error"`` raises `InputTooLong`.
         batch_tokens: Token slots in one batch, padding included; bounds memory. By default 2048 on a CPU and 16384 on
             a GPU. A batch that is too large for a GPU's memory is halved, with a note in the trace.
         max_queue: How many calls may be waiting or running on this instance; one more raises `Overloaded`.
@@ -54,7 +60,7 @@ class TorchReranker(LocalReranker):
             model that takes none.
         MissingExtraError: At first use, when torch or sentence-transformers is not installed.
         ModelLoadError: At first use, when files are absent, pickled, without a trained head, or of an unknown kind.
-        InputTooLong: See ``on_overflow``.
+        InputTooLong: See ``on_overflow`` and ``on_long_query``.
         Overloaded: ``max_queue`` calls are waiting or running already.
     """
 
@@ -119,17 +125,22 @@ class TorchEngine:
         self.name = folder.name
         self.device = usable_device(reranker.device)
         dtype = _dtype(reranker.dtype)
-        window = folder.max_length(reranker.max_length)
         template = prompt_templates.template_of(folder, reranker.template)
         self.tokenizer: PromptTokenizer | PairTokenizer
         self.model: CausalModel | CrossEncoderModel
         if template is None:
             if reranker.instruction is not None:
                 raise ConfigError("a cross-encoder takes no instruction", path="instruction")
-            self.tokenizer = PairTokenizer(folder, window)
-            self.model = CrossEncoderModel(folder, self.device, dtype)
+            self.model = CrossEncoderModel(
+                folder, self.device, dtype, max_length=reranker.max_length, on_long_query=reranker.on_long_query
+            )
+            self.tokenizer = self.model.pairs
+            self.equal_lengths = self.model.equal_lengths
         else:
-            self.tokenizer = PromptTokenizer(folder, template, reranker.instruction, window)
+            window = folder.max_length(reranker.max_length)
+            self.tokenizer = PromptTokenizer(
+                folder, template, reranker.instruction, window, on_long_query=reranker.on_long_query
+            )
             self.model = CausalModel(folder, template, self.tokenizer.answers, self.device, dtype)
         on_cpu = torch.device(self.device).type == "cpu"
         plain = on_cpu and self.model.dtype == torch.float32

@@ -116,6 +116,9 @@ def distil(
     Each answer is stored at once. After an error, a ceiling or Ctrl-C, run the same command again to continue without
     paying for an answer twice.
 
+    The exit code is 1 if the student is no better than BM25: on the queries of --validation, or without them, if it
+    follows its teacher worse on queries outside the training.
+
     OUT becomes a folder that "torch:OUT", "onnx:OUT" and "onnx:OUT/int8" load, with a model card and a run record.
     Needs: pip install "rag-rerank[train]".
     """
@@ -162,6 +165,8 @@ def distil(
                 note=print_note,
             )
     click.echo(json.dumps(_as_dict(result, out)) if as_json else _summary(result, out))
+    if not result.helps:
+        ctx.exit(1)
 
 
 def _plan(plan: Plan) -> Iterator[str]:

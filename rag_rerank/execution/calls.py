@@ -11,7 +11,14 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
-from rag_rerank.errors import BadResponse, InputError, InputTooLong, RerankError, TruncationWarning
+from rag_rerank.errors import (
+    BadResponse,
+    InputError,
+    InputTooLong,
+    QueryTruncationWarning,
+    RerankError,
+    TruncationWarning,
+)
 from rag_rerank.execution.clock import now
 from rag_rerank.execution.deadline import PartialTrace, arun_in_thread, or_deadline_error, publish_partial_trace
 from rag_rerank.execution.plan import Call, PlanResult
@@ -137,6 +144,7 @@ class PointwiseCall:
         trace = self.trace(
             scale=scores.scale,
             **scores_of(hits),
+            query_coverage=scores.query_coverage,
             cached=tuple(self.candidates[self.positions[i]].id for i in scores.cached),
             usage=scores.usage,
             attempts=sum(request.attempts for request in scores.requests),
@@ -159,6 +167,13 @@ class PointwiseCall:
                 f"{self.reranker.label} read only the beginning of texts that are longer than its window; hit.coverage "
                 'says how much of each, and on_overflow="error" refuses instead',
                 TruncationWarning,
+            )
+        if valid.query_coverage is not None:
+            warn_once(
+                self.reranker,
+                f"{self.reranker.label} read only the beginning of a query, which is longer than its share of the "
+                'window; the trace says how much, and on_long_query="error" refuses instead',
+                QueryTruncationWarning,
             )
         return valid
 

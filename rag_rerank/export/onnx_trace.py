@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rag_rerank.backends.local.model_files import ModelFolder, read_json
-from rag_rerank.backends.local.pair_encoding import PairTokenizer
+from rag_rerank.backends.local.model_tokenizer import MASK
 from rag_rerank.backends.local.samples import QUERIES, TEXTS
 from rag_rerank.backends.local.torch_models.checkpoint import CrossEncoderModel, quiet
 from rag_rerank.errors import ModelLoadError
@@ -20,36 +20,36 @@ OPSET = 17
 """The first ONNX operator set with LayerNormalization."""
 
 
-def write_tokenizer(folder: ModelFolder, draft: Path, window: int) -> None:
-    """Copy config and tokenizer, converted where there is no ``tokenizer.json``, and declare the window.
+def write_tokenizer(model: CrossEncoderModel, folder: ModelFolder, draft: Path) -> None:
+    """Write config and tokenizer as transformers has loaded them, and declare the window and the model's inputs.
+
+    What a tokenizer gives by default differs between releases of transformers; here it is stated.
 
     Raises:
-        ModelLoadError: No tokenizer can be made from the files.
         OSError: A write failed.
     """
     shutil.copyfile(folder.path / "config.json", draft / "config.json")
-    if (folder.path / "tokenizer.json").is_file():
-        for name in ("tokenizer.json", "tokenizer_config.json"):
-            if (folder.path / name).is_file():
-                shutil.copyfile(folder.path / name, draft / name)
-    else:
-        from transformers import AutoTokenizer
-
-        try:
-            AutoTokenizer.from_pretrained(folder.path, local_files_only=True).save_pretrained(draft)
-        except Exception as error:  # transformers raises many kinds of errors for broken files
-            raise ModelLoadError(f"{folder.name}: no tokenizer can be made from its files: {error}") from error
+    tokenizer = model.module.tokenizer
+    tokenizer.save_pretrained(draft)
     file = draft / "tokenizer_config.json"
-    settings = dict(read_json(file, folder.name)) if file.is_file() else {}
-    file.write_text(json.dumps({**settings, "model_max_length": window}, indent=2), encoding="utf-8")
+    settings = {
+        **read_json(file, folder.name),
+        "model_max_length": model.window,
+        "model_input_names": list(model.inputs),
+        "padding_side": tokenizer.padding_side,
+        "truncation_side": tokenizer.truncation_side,
+        "pad_token_type_id": tokenizer.pad_token_type_id,
+    }
+    file.write_text(json.dumps(settings, indent=2), encoding="utf-8")
 
 
-def write_onnx(model: CrossEncoderModel, tokenizer: PairTokenizer, graph: Path, file: Path, name: str) -> None:
+def write_onnx(model: CrossEncoderModel, graph: Path, file: Path, name: str) -> None:
     """Trace a model into an ONNX file that takes batches of any size and length, and returns ``logits``.
+
+    A model that does not ignore padding gets no mask, which says that its inputs must not be padded.
 
     Args:
         model: The model.
-        tokenizer: Makes its inputs.
         graph: A folder to trace in, which does not exist: the exporter may put weights beside the file.
         file: The file to write.
         name: The model's name, for messages.
@@ -68,19 +68,22 @@ def write_onnx(model: CrossEncoderModel, tokenizer: PairTokenizer, graph: Path, 
             self.cross_encoder = model.module
 
         def forward(self, *inputs: Any) -> Any:
-            return self.cross_encoder(dict(zip(model.inputs, inputs, strict=True)))["scores"]
+            scores = self.cross_encoder(dict(zip(names, inputs, strict=True)))["scores"]
+            return scores if scores.shape[-1] == 1 else scores[:, 1:] - scores[:, :1]
 
-    _, arrays = next(tokenizer.encode(QUERIES[0], TEXTS, "truncate").batch_arrays(10**6))
+    pairs = model.pairs.encode(QUERIES[0], TEXTS, "truncate")
+    arrays = pairs.arrays([1] if model.equal_lengths else range(len(TEXTS)))
+    names = [name for name in model.inputs if name != MASK or not model.equal_lengths]
     try:
         with quiet(), warnings.catch_warnings(), torch.inference_mode():
             warnings.simplefilter("ignore")  # the tracer's warnings: comparing the logits finds its mistakes
             torch.onnx.export(
                 Logits().eval(),
-                tuple(torch.from_numpy(arrays[input]) for input in model.inputs),
+                tuple(torch.from_numpy(arrays[name]) for name in names),
                 str(graph / "model.onnx"),
-                input_names=list(model.inputs),
+                input_names=names,
                 output_names=["logits"],
-                dynamic_axes={**{i: {0: "batch", 1: "sequence"} for i in model.inputs}, "logits": {0: "batch"}},
+                dynamic_axes={**{i: {0: "batch", 1: "sequence"} for i in names}, "logits": {0: "batch"}},
                 opset_version=OPSET,
                 dynamo=False,  # the newer exporter needs onnxscript, and gains nothing for these models
             )

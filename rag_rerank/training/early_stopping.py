@@ -54,13 +54,13 @@ class TrainingState:
     sessions: list[dict[str, Any]] = field(default_factory=list)
     seconds: float = 0.0
 
-    def add(self, step: int, quality: Quality | None) -> bool:
-        """Add a point; return whether it is the best so far."""
+    def add(self, step: int, quality: Quality | None, *, competes: bool = True) -> bool:
+        """Add a point; return whether it is the best so far, if it competes for that."""
         loss = sum(self.losses) / len(self.losses) if self.losses else None
         self.losses.clear()
         ndcg, lift = (None, None) if quality is None else (quality.ndcg, quality.lift)
         self.curve.append(Point(step=step, loss=loss, ndcg=ndcg, lift=lift))
-        if ndcg is None:
+        if ndcg is None or not competes:
             return False
         if self.best is not None and ndcg <= self.best:
             self.stale += 1

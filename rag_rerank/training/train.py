@@ -13,15 +13,17 @@ from typing import Any
 
 from rag_rerank._files import new_folder
 from rag_rerank.compose import Unjudged
+from rag_rerank.errors import InputError
 from rag_rerank.evaluation import Judged
 from rag_rerank.training import trainer
-from rag_rerank.training.base_model import check_extra, load_base, silent
+from rag_rerank.training.base_model import BaseModel, check_extra, load_base, silent
 from rag_rerank.training.checkpoints import Checkpoints
 from rag_rerank.training.data.examples import Examples
 from rag_rerank.training.dataset import TrainingRows, fingerprint
 from rag_rerank.training.early_stopping import TrainingState
 from rag_rerank.training.model_card.card import Card
 from rag_rerank.training.model_folder import complete
+from rag_rerank.training.new_head import check_curve, check_order
 from rag_rerank.training.run_record import TrainingRun, describe_hardware, library_versions
 from rag_rerank.training.settings import TrainingSettings
 from rag_rerank.training.trainer import Progress
@@ -45,6 +47,7 @@ def train(
     calibration: Judged | None = None,
     unjudged: Unjudged = "left out",
     resume: bool = True,
+    new_head: bool = False,
     describe: Callable[[Path, Card], tuple[Card, Mapping[str, Any]]] = lambda checkpoint, card: (card, {}),
     progress: Progress = lambda share, words=None: None,
     note: Callable[[str], None] = lambda words: None,
@@ -56,7 +59,8 @@ def train(
     CPU ends with the same weights, bit by bit.
 
     The best step is the one with the best nDCG@10 on ``validation``, the first of equal ones; the base itself, before
-    the first step, competes. Without a validation the best step is the last one, and nothing stops early.
+    the first step, competes unless its head is new. Without a validation the best step is the last one, and nothing
+    stops early. A new head that learnt nothing is not written (see `rag_rerank.training.new_head`).
 
     Args:
         examples: The training data.
@@ -71,6 +75,8 @@ def train(
         calibration: Judged queries that the calibration map is fitted on; without them there is no map.
         unjudged: How that fit counts candidates without a judgment (`rag_rerank.evaluation.calibrate`).
         resume: Whether to resume from existing checkpoints. ``False`` removes them and starts anew.
+        new_head: Whether the head in the base's files is random, as in a student that was made for this training. The
+            head that an encoder gets is new in any case.
         describe: Called with the best checkpoint and the card before the folder is made; returns the card to write, and
             further keys for the run record.
         progress: Called with the share that is done, and a few words.
@@ -80,7 +86,8 @@ def train(
     Raises:
         ConfigError: ``out`` holds something, a setting does not fit the model or the device, checkpoints are of another
             run, a checkpoint cannot be written, or the loss is not a number; the path of the error says which.
-        InputError: The loss can learn nothing from the examples, or the validation cannot tell orders apart.
+        InputError: The loss can learn nothing from the examples, the validation cannot tell orders apart, or a new head
+            learnt nothing; then the checkpoints are removed, too.
         MissingExtraError: The extra ``train`` is not installed.
         ModelLoadError: The base cannot be loaded.
     """
@@ -94,6 +101,7 @@ def train(
     start_model = load_base(
         base, revision=revision, max_length=settings.max_length, device=settings.device, seed=settings.seed
     )
+    has_new_head = new_head or bool(start_model.new_weights)
     data = fingerprint(examples.examples)
     identity = {
         "layout": _LAYOUT,
@@ -119,7 +127,14 @@ def train(
                     state=state,
                     start=newest,
                     progress=progress,
+                    has_new_head=has_new_head,
                 )
+        if has_new_head:
+            try:
+                _check_new_head(start_model, revision, rows, settings, checkpoints.best(state.best_step), state)
+            except InputError:
+                checkpoints.remove()
+                raise
         run = TrainingRun(
             folder=target,
             base=start_model.name,
@@ -163,6 +178,28 @@ def train(
             note(f"there is no calibration map: {folder.card.calibration}")
         checkpoints.remove()
     return run
+
+
+def _check_new_head(
+    base: BaseModel,
+    revision: str | None,
+    rows: TrainingRows,
+    settings: TrainingSettings,
+    checkpoint: Path,
+    state: TrainingState,
+) -> None:
+    """Refuse a new head that learnt nothing.
+
+    Raises:
+        InputError: It learnt nothing.
+    """
+    if state.best is not None:
+        check_curve(state.curve, state.best_step, base.name, settings)
+        return
+    options: dict[str, Any] = {"max_length": settings.max_length, "device": settings.device, "seed": settings.seed}
+    untrained = load_base(base.name, revision=revision, **options).module
+    trained = load_base(str(checkpoint / "model"), **options).module
+    check_order(untrained, trained, rows, base.name, settings)
 
 
 @contextmanager

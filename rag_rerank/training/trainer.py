@@ -14,15 +14,12 @@ from rag_rerank.training.checkpoints import Checkpoint, Checkpoints
 from rag_rerank.training.dataset import TrainingRows
 from rag_rerank.training.early_stopping import TrainingState
 from rag_rerank.training.settings import TrainingSettings
-from rag_rerank.training.validation import MEASURE, Validation
+from rag_rerank.training.validation import MEASURE, VALIDATION_BATCH, Validation
 
-__all__ = ["VALIDATION_BATCH", "Progress", "TrainingLoop", "run"]
+__all__ = ["Progress", "TrainingLoop", "run"]
 
 Progress = Callable[..., None]
 """Called with the share of the steps that is done, and a few words."""
-
-VALIDATION_BATCH = 64
-"""Pairs in one batch of a validation; it changes time and memory only."""
 
 _MAX_GRADIENT_NORM = 1.0
 """Norm to which a larger gradient is clipped, as in BERT's own training."""
@@ -41,9 +38,13 @@ def run(
     state: TrainingState,
     start: Checkpoint | None,
     progress: Progress,
+    has_new_head: bool = False,
 ) -> None:
-    """Train until the last step or until patience ends, and record the outcome in ``state``."""
-    loop = TrainingLoop(rows, settings, validation, checkpoints, state, progress)
+    """Train until the last step or until patience ends, and record the outcome in ``state``.
+
+    With ``has_new_head`` the base, before the first step, does not compete for the best step.
+    """
+    loop = TrainingLoop(rows, settings, validation, checkpoints, state, progress, has_new_head=has_new_head)
     trainer = loop.build_trainer(base.module, base.device)
     _freeze(base.module, settings.freeze)
     trainer.train(resume_from_checkpoint=str(start.path) if start else None)
@@ -60,7 +61,10 @@ class TrainingLoop:
         checkpoints: Checkpoints,
         state: TrainingState,
         progress: Progress,
+        *,
+        has_new_head: bool = False,
     ) -> None:
+        self.has_new_head = has_new_head
         self.rows = rows
         self.settings = settings
         self.validation = validation
@@ -163,7 +167,7 @@ class TrainingLoop:
     def validate(self, step: int, model: Any) -> bool:
         """Add a point to the curve; return whether it is the best."""
         quality = None if self.validation is None else self.validation.quality(model, batch=VALIDATION_BATCH)
-        return self.state.add(step, quality)
+        return self.state.add(step, quality, competes=step > 0 or not self.has_new_head)
 
     def write_checkpoint(self, step: int, fill: Callable[[Path], None]) -> None:
         """Write a checkpoint; the time since the last one is added to the state."""

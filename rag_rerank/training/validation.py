@@ -15,10 +15,13 @@ from rag_rerank.records.record import digest
 from rag_rerank.training.data.examples import Example, Examples
 from rag_rerank.types import Candidate
 
-__all__ = ["MEASURE", "Quality", "Validation", "held_out_queries"]
+__all__ = ["MEASURE", "VALIDATION_BATCH", "Quality", "Validation", "held_out_queries"]
 
 MEASURE = "nDCG@10"
 """The measure by which the best step is chosen."""
+
+VALIDATION_BATCH = 64
+"""Pairs in one batch of a validation; it changes time and memory only."""
 
 _NAME = "held-out queries"
 

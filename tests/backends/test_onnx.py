@@ -16,10 +16,15 @@ import rag_rerank
 from rag_rerank import (
     BackendError,
     Candidate,
+    ConfigError,
+    Coverage,
     InputTooLong,
     MissingExtraError,
     ModelLoadError,
+    QueryTruncationWarning,
+    Trace,
     TruncationWarning,
+    Windows,
     build,
 )
 from rag_rerank.backends.local.pair_encoding import EncodedPairs, apply_overflow
@@ -119,13 +124,53 @@ def test_overflow_may_be_refused_naming_the_candidate(folder: Path) -> None:
         )
 
 
-@pytest.mark.parametrize("on_overflow", ["truncate", "error"])
-def test_a_query_that_leaves_no_room_is_always_refused(folder: Path, on_overflow: str) -> None:
-    reranker = OnnxReranker(model=str(folder), max_length=16, on_overflow=on_overflow)
-    with pytest.raises(InputTooLong, match="the query has 13 tokens, which leaves no room"):
-        reranker.rerank(words(13), ["x"])
-    with pytest.warns(TruncationWarning) if on_overflow == "truncate" else pytest.raises(InputTooLong):
-        reranker.rerank(words(12), ["x y"])
+@pytest.mark.filterwarnings("ignore:.*read only the beginning of 1 of 1 texts:rag_rerank.TruncationWarning")
+def test_a_long_query_is_read_to_its_share_and_the_ranking_says_so(folder: Path) -> None:
+    reranker = OnnxReranker(model=str(folder), max_length=16)
+    with pytest.warns(QueryTruncationWarning, match="only the beginning of a query") as warnings_seen:
+        for text in ("x", words(3), words(30)):
+            ranking = reranker.rerank(words(900), [text])
+    assert len([w for w in warnings_seen if w.category is QueryTruncationWarning]) == 1
+    assert ranking.trace.query_coverage == Coverage(total=900, seen=7)
+    assert ranking[0].coverage == Coverage(total=30, seen=6)
+    assert any(
+        "the query has 900 tokens; beside the longest text its first 7 were read" in n for n in ranking.trace.notes
+    )
+    assert ranking.degraded == (f"{reranker.label} read only the beginning of the query",)
+    assert "query cut" in ranking.trace.render()
+    assert Trace.from_dict(json.loads(json.dumps(ranking.trace.to_dict()))) == ranking.trace
+
+
+def test_a_query_is_cut_only_beside_a_text_that_does_not_fit(folder: Path) -> None:
+    reranker = OnnxReranker(model=str(folder), max_length=16)
+    ranking = reranker.rerank(words(12), ["x"])
+    assert ranking.trace.query_coverage is None and not ranking.degraded
+    assert Trace.from_dict(ranking.trace.to_dict()) == ranking.trace
+
+
+def test_a_query_may_be_refused(folder: Path) -> None:
+    reranker = OnnxReranker(model=str(folder), max_length=16, on_long_query="error")
+    assert len(reranker.rerank(words(12), ["x"])) == 1
+    with pytest.raises(InputTooLong, match=r"the query has 12 tokens, of which 6 fit .* on_long_query=.truncate"):
+        reranker.rerank(words(12), [words(20)])
+    with pytest.raises(InputTooLong, match="which leaves no room"):
+        reranker.text_limits(words(13))
+    with pytest.raises(ConfigError, match="did you mean 'truncate'") as error:
+        OnnxReranker(model=str(folder), on_long_query="truncated")  # type: ignore[arg-type]
+    assert error.value.path == "on_long_query"
+
+
+def test_a_window_without_room_is_refused(folder: Path) -> None:
+    with pytest.raises(InputTooLong, match="which leaves no room for a text in the window of 4 tokens"):
+        OnnxReranker(model=str(folder), max_length=4).rerank("x", ["y"])
+
+
+def test_windows_of_a_long_text_beside_a_long_query_are_read_whole(folder: Path) -> None:
+    windows = Windows(reranker=OnnxReranker(model=str(folder), max_length=16), overlap=1)
+    with pytest.warns(QueryTruncationWarning):
+        ranking = windows.rerank(words(900), [words(40)])
+    assert ranking[0].coverage == Coverage(total=40, seen=40)
+    assert ranking.degraded
 
 
 def test_a_megabyte_of_text_is_read_to_the_window(folder: Path) -> None:

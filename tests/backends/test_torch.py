@@ -26,6 +26,7 @@ from rag_rerank import (
     InputTooLong,
     MissingExtraError,
     ModelLoadError,
+    QueryTruncationWarning,
     TruncationWarning,
     build,
 )
@@ -130,6 +131,7 @@ def test_several_labels_are_refused() -> None:
 def test_a_tokenizer_that_joins_pairs_without_a_sign_is_refused(tmp_path: Path) -> None:
     folder = copied("bert", tmp_path)
     shutil.copy(tiny_checkpoints.checkpoint("qwen3") / "tokenizer.json", folder)
+    edited(folder / "tokenizer_config.json", tokenizer_class="PreTrainedTokenizerFast", pad_token="<|endoftext|>")
     assert_refused(folder, "puts nothing between query and text")
 
 
@@ -225,11 +227,22 @@ def test_a_missing_extra_names_the_install_command(monkeypatch: pytest.MonkeyPat
         TorchReranker(model=str(tiny_checkpoints.checkpoint("bert"))).warm_up()
 
 
+@pytest.mark.filterwarnings("ignore:.*read only the beginning of 1 of 1 texts:rag_rerank.TruncationWarning")
 @pytest.mark.parametrize(("family", "template"), [("bert", None), ("qwen3", "qwen3")])
-def test_a_query_that_leaves_no_room_is_refused_and_never_cut(family: str, template: str | None) -> None:
-    reranker = TorchReranker(model=str(tiny_checkpoints.checkpoint(family)), template=template, max_length=200)
-    with pytest.raises(InputTooLong, match="leaves no room for a text in the window of 200 tokens"):
-        reranker.rerank(" ".join(LINES), ["warm"])
+def test_a_long_query_is_shortened_or_refused(family: str, template: str | None) -> None:
+    options: dict[str, Any] = {
+        "model": str(tiny_checkpoints.checkpoint(family)),
+        "template": template,
+        "max_length": 300,
+    }
+    query = " ".join(LINES)
+    with pytest.warns(QueryTruncationWarning):
+        ranking = TorchReranker(**options).rerank(query, [query])
+    seen, coverage = ranking.trace.query_coverage, ranking[0].coverage
+    assert seen is not None and seen.truncated and coverage is not None
+    assert 20 < seen.seen <= coverage.seen + 3 and ranking.degraded
+    with pytest.raises(InputTooLong, match=r"on_long_query=.truncate"):
+        TorchReranker(**options, on_long_query="error").rerank(query, [query])
 
 
 @pytest.mark.parametrize(("family", "template", "window"), [("bert", None, 32), ("qwen3", "qwen3", 220)])
@@ -368,10 +381,10 @@ def card(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backend, "CrossEncoderModel", partial(on_the_cpu, CrossEncoderModel))
 
 
-def on_the_cpu(model: Any, *arguments: Any) -> Any:
+def on_the_cpu(model: Any, *arguments: Any, **options: Any) -> Any:
     *before, device, dtype = arguments
     assert device == "cuda"
-    return model(*before, "cpu", dtype)
+    return model(*before, "cpu", dtype, **options)
 
 
 @pytest.mark.parametrize(

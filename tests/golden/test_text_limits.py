@@ -21,11 +21,11 @@ TEXTS = (" ".join(LINES), ODD, *DOCUMENTS, " leading space", "\nleading line", "
 
 
 @cache
-def tokenizer(family: str, window: int) -> Any:
+def tokenizer(family: str, window: int, **options: Any) -> Any:
     folder = ModelFolder(tiny_checkpoints.checkpoint(family), family, None, None)
     if family in tiny_checkpoints.CAUSAL:
-        return PromptTokenizer(folder, TEMPLATES[family], None, window)
-    return PairTokenizer(folder, window)
+        return PromptTokenizer(folder, TEMPLATES[family], None, window, **options)
+    return PairTokenizer(folder, window, **options)
 
 
 def window(family: str) -> int:
@@ -57,6 +57,22 @@ def test_windows_are_read_whole_by_the_model(family: str) -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_query_that_leaves_no_room_is_refused(family: str) -> None:
+def test_a_text_has_half_of_the_room_beside_a_long_query(family: str) -> None:
+    small, query = tokenizer(family, window(family)), QUERIES[0] * 10
+    limit = small.text_limit(query)
+    assert 10 < limit.tokens < 30
+    texts = [text[:end] for text in TEXTS for end in (5, 20, 40, 60, 80, 100, len(text))]
+    inputs = small.encode(query, [valid_unicode(text) for text in texts], "truncate")
+    read_whole = [not coverage.truncated for coverage in inputs.coverage]
+    assert all(whole for text, whole in zip(texts, read_whole, strict=True) if not limit.excess(text))
+    assert not all(read_whole) and inputs.query.truncated
+    assert max(map(len, inputs.ids)) <= small.window
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_query_that_leaves_no_room_and_may_not_be_cut_is_refused(family: str) -> None:
+    small = tokenizer(family, window(family), on_long_query="error")
     with pytest.raises(InputTooLong, match="leaves no room"):
-        tokenizer(family, window(family)).text_limit(QUERIES[0] * 10)
+        small.text_limit(QUERIES[0] * 10)
+    with pytest.raises(InputTooLong, match=r"on_long_query=.truncate"):
+        small.encode(QUERIES[0] * 10, TEXTS[:1], "truncate")

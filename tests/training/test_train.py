@@ -16,7 +16,9 @@ from support.training.toy_language import HELD_OUT, SOURCE, checkpoint, examples
 from rag_rerank.errors import ConfigError, InputError, ModelLoadError
 from rag_rerank.training.data.examples import Example, Examples, Passage
 from rag_rerank.training.dataset import TrainingRows
+from rag_rerank.training.early_stopping import Point
 from rag_rerank.training.model_card.card import Card
+from rag_rerank.training.new_head import check_curve
 from rag_rerank.training.settings import TrainingSettings
 from rag_rerank.training.train import train
 
@@ -54,9 +56,40 @@ def test_every_loss_gets_smaller(run: Any, loss: Any) -> None:
 
 def test_an_encoder_gets_a_new_head_and_the_record_says_so(run: Any, tmp_path: Path) -> None:
     encoder = checkpoint(tmp_path / "encoder", head=False)
-    result = run(examples(16), base=str(encoder))
+    result = run(examples(40), replace(QUICK, epochs=12, learning_rate=3e-3, loss="ranknet"), base=str(encoder))
     assert {"classifier.weight", "classifier.bias"} <= set(result.new_weights)
     assert json.loads((result.folder / "training.json").read_text())["new_weights"] == list(result.new_weights)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"learning_rate": 1e-9}, {"epochs": 0.1, "warmup": 0.5}], ids=["tiny steps", "one step"]
+)
+@pytest.mark.parametrize("validated", [True, False])
+def test_a_new_head_that_learnt_nothing_is_an_error_and_nothing_is_written(
+    run: Any, tmp_path: Path, changes: dict[str, Any], validated: bool
+) -> None:
+    encoder = checkpoint(tmp_path / "encoder", head=False)
+    validation = examples(8, stems=HELD_OUT) if validated else None
+    settings = replace(QUICK, evaluate_every=1, **changes)
+    for _ in range(2):  # the second run starts anew, and does not resume to the same end
+        with pytest.raises(InputError, match="the new one learnt nothing") as error:
+            run(examples(16), settings, base=str(encoder), validation=validation)
+    assert "Nothing is written" in str(error.value)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["encoder"]
+
+
+def test_a_new_head_is_never_kept_as_it_was(run: Any, tmp_path: Path) -> None:
+    encoder = checkpoint(tmp_path / "encoder", head=False)
+    settings = replace(QUICK, epochs=12, learning_rate=3e-3, loss="ranknet", evaluate_every=20)
+    result = run(examples(40), settings, base=str(encoder), validation=examples(30, stems=HELD_OUT, seed=1))
+    assert result.best_step > 0 and result.best.ndcg > result.before.ndcg
+
+
+def test_a_validation_that_random_weights_solve_refuses_nothing() -> None:
+    curve = [Point(step=step, loss=None, ndcg=1.0, lift=0.0) for step in (0, 5)]
+    check_curve(curve, 5, "encoder", QUICK)
+    with pytest.raises(InputError, match=r"0\.9000 after the best step, and 1\.0000 with random weights"):
+        check_curve([curve[0], replace(curve[1], ndcg=0.9)], 5, "encoder", QUICK)
 
 
 def test_frozen_layers_stay_as_they_are_and_the_others_do_not(run: Any, base: str) -> None:

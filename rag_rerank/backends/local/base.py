@@ -11,13 +11,13 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 from queue import Full
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol, get_args
 
-from rag_rerank._checks import at_least
+from rag_rerank._checks import at_least, one_of
 from rag_rerank._lazy import forget, load_once, peek
 from rag_rerank.backends.local.catalogue import parse_model
 from rag_rerank.backends.local.model_files import ModelFiles, ModelFolder, is_cached, locate, model_name
-from rag_rerank.backends.local.pair_encoding import Batch, EncodedPairs, OnOverflow, concatenate
+from rag_rerank.backends.local.pair_encoding import Batch, EncodedPairs, OnLongQuery, OnOverflow, concatenate
 from rag_rerank.backends.local.worker_pool import PoolStats, WorkerPool
 from rag_rerank.base import PointwiseReranker
 from rag_rerank.errors import Overloaded
@@ -53,7 +53,7 @@ class PairEncoder(Protocol):
         """Most tokens of an input."""
 
     def encode(self, query: str, texts: Sequence[str], on_overflow: OnOverflow) -> EncodedPairs:
-        """Join the query with each text; cut texts that do not fit, never the query."""
+        """Join the query with each text; cut what does not fit."""
 
     def text_limit(self, query: str) -> TextLimit:
         """Return how long a text may be beside the query."""
@@ -98,6 +98,7 @@ class LocalReranker(PointwiseReranker):
         revision: Commit, branch or tag on the hub; by default the one that the catalogue pins.
         max_length: Window in tokens, for query, text and the tokens around them; by default the model's own.
         on_overflow: What to do with a text that does not fit.
+        on_long_query: What to do with a query that is longer than its share of the window.
         batch_tokens: Token slots in one batch, padding included; by default the engine's choice.
         max_queue: How many calls may be waiting or running on this instance.
 
@@ -119,6 +120,7 @@ class LocalReranker(PointwiseReranker):
     revision: str | None = None
     max_length: int | None = None
     on_overflow: OnOverflow = "truncate"
+    on_long_query: OnLongQuery = "truncate"
     batch_tokens: int | None = None
     max_queue: int = 256
 
@@ -130,6 +132,7 @@ class LocalReranker(PointwiseReranker):
         for name in ("max_length", "batch_tokens", "max_queue"):
             if (value := getattr(self, name)) is not None:
                 at_least(value, 1, name)
+        one_of(self.on_long_query, get_args(OnLongQuery), "on_long_query")
 
     @property
     def label(self) -> str:
@@ -361,7 +364,22 @@ class ScoringTask:
         work = sum(estimated_tokens(self.query, self.texts, self.engine.tokenizer.window))
         self.reranker._throughput.note(work, seconds / parallel)
         usage = Usage(texts=len(self.texts), tokens=self.inputs.tokens, seconds=seconds)
-        return Scores(values, self.reranker.scale, usage, self.inputs.coverage, notes=tuple(dict.fromkeys(notes)))
+        query = self.inputs.query
+        is_cut = query is not None and query.truncated
+        if query is not None and is_cut:
+            notes.append(
+                f"the query has {query.total} tokens; beside the longest text its first {query.seen} were read, in a "
+                f"window of {self.engine.tokenizer.window}"
+            )
+        return Scores(
+            values,
+            self.reranker.scale,
+            usage,
+            self.inputs.coverage,
+            notes=tuple(dict.fromkeys(notes)),
+            degraded=(f"{self.reranker.label} read only the beginning of the query",) if is_cut else (),
+            query_coverage=query if is_cut else None,
+        )
 
 
 def run_batches(engine: Engine, pairs: Sequence[tuple[ScoringTask, Batch]]) -> list[BatchScores]:

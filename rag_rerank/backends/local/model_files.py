@@ -42,6 +42,19 @@ RECORDS = ("calibration.json", "training.json")
 part of it, and writing one must not disturb those who use the model."""
 
 
+_POSITIONS_AFTER_PADDING = frozenset(
+    {
+        *("camembert", "data2vec-text", "ibert", "layoutlmv3", "lilt", "longformer", "luke", "markuplm", "mpnet"),
+        *("roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod"),
+    }
+)
+"""``model_type`` of the models of transformers that count positions from the padding id + 1, so that as many rows of
+their table of positions are never used. Padding is 1 where the config does not say, and always in MPNet."""
+
+_UNLIMITED = 10**6
+"""From here on a tokenizer's ``model_max_length`` is no limit: transformers writes 1e30 where there is none."""
+
+
 @dataclass(frozen=True)
 class ModelFolder:
     """A folder with the files of a model.
@@ -74,9 +87,14 @@ class ModelFolder:
             ModelLoadError: The limit is more than the model can read.
         """
         longest = self.row.max_length if self.row else self._readable_length()
-        if limit is not None and limit > longest:
-            raise ModelLoadError(f"{self.name} reads at most {longest} tokens; max_length={limit} is beyond that")
-        return limit or longest
+        if longest is None and limit is None:
+            raise ModelLoadError(
+                f"{self.name}: config.json names no max_position_embeddings, and tokenizer_config.json no "
+                "model_max_length; give max_length, such as 512"
+            )
+        if limit is not None and longest is not None and limit > longest:
+            raise beyond_window(self.name, longest, limit)
+        return limit or longest or 0
 
     def unpinned_note(self, revision: str | None) -> tuple[str, ...]:
         """Return a note for the trace where neither the user nor the catalogue names the revision of hub files."""
@@ -85,16 +103,23 @@ class ModelFolder:
             return ()
         return (f"the revision is not pinned; files are of commit {self.revision}",)
 
-    def _readable_length(self) -> int:
+    def _readable_length(self) -> int | None:
         config = self.config
-        positions = config.get("max_position_embeddings")
-        if not isinstance(positions, int):
-            raise ModelLoadError(f"{self.name}: config.json names no max_position_embeddings; give max_length")
-        if config.get("model_type") in ("roberta", "xlm-roberta", "camembert"):
-            positions -= int(config.get("pad_token_id") or 0) + 1  # these count positions from pad_token_id + 1
+        positions = config.get("max_position_embeddings", config.get("n_positions"))
+        if isinstance(positions, int) and config.get("model_type") in _POSITIONS_AFTER_PADDING:
+            pad = config.get("pad_token_id")
+            positions -= (1 if pad is None or config["model_type"] == "mpnet" else int(pad)) + 1
         tokenizer = self.path / "tokenizer_config.json"
         declared = read_json(tokenizer, self.name).get("model_max_length") if tokenizer.is_file() else None
-        return min(positions, int(declared)) if declared else positions
+        limits = [positions] if isinstance(positions, int) and positions > 0 else []
+        if isinstance(declared, (int, float)) and (limits or config.get("model_type")) and 0 < declared < _UNLIMITED:
+            limits.append(int(declared))
+        return min(limits, default=None)
+
+
+def beyond_window(name: str, longest: int, limit: int) -> ModelLoadError:
+    """Return the error for a window that a model cannot read."""
+    return ModelLoadError(f"{name} reads at most {longest} tokens; max_length={limit} is beyond that")
 
 
 def model_name(model: str, revision: str | None = None) -> str:

@@ -1,16 +1,20 @@
 """The inputs of local models: encode query and text as one pair, and batch pairs of similar length.
 
-The ids are those that the model's own tokenizer gives for the pair. Only two things are done differently: the query is
-tokenised once instead of once for each pair, and only the text is ever cut.
+The ids, token types and mask are those that the model's own tokenizer gives for the pair, cut to the window as
+sentence-transformers and Text Embeddings Inference cut it (`shares`). Only one thing is done differently: the query is
+tokenised once instead of once for each pair.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from rag_rerank.backends.local.model_files import ModelFolder, read_json
+from rag_rerank.backends.local.model_files import ModelFolder
+from rag_rerank.backends.local.model_tokenizer import IDS, MASK, TYPES, ModelTokenizer, read_tokenizer
+from rag_rerank.backends.local.samples import QUERIES, TEXTS
 from rag_rerank.errors import InputTooLong, ModelLoadError
 from rag_rerank.text.tokenizers import HuggingFaceTokens, TextLimit
 from rag_rerank.trace import Coverage
@@ -18,9 +22,20 @@ from rag_rerank.trace import Coverage
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
-    from tokenizers import Tokenizer
 
-__all__ = ["Batch", "EncodedPairs", "OnOverflow", "PairTokenizer", "apply_overflow", "concatenate"]
+__all__ = [
+    "Batch",
+    "EncodedPairs",
+    "OnLongQuery",
+    "OnOverflow",
+    "PairTokenizer",
+    "apply_overflow",
+    "concatenate",
+    "no_room",
+    "query_share",
+    "refuse_query",
+    "shares",
+]
 
 _CHUNK_TEXTS = 256
 """Texts given to the tokenizer at once: to free the encodings of ten thousand in one go takes some 80 ms, in which no
@@ -31,6 +46,10 @@ _CHUNK_CHARACTERS = 200_000
 
 OnOverflow = Literal["truncate", "error"]
 """What to do with a text that does not fit: read its beginning and say so, or raise `InputTooLong`."""
+
+OnLongQuery = Literal["truncate", "error"]
+"""What to do with a query that is longer than its share of the window: read its beginning and say so, or raise
+`InputTooLong`."""
 
 
 class Batch(NamedTuple):
@@ -56,12 +75,18 @@ class EncodedPairs:
         types: Token type ids of each pair (0 for the query's part, 1 for the text's, in models that have two types).
         coverage: How much of each text is in its input.
         pad: Id to pad with.
+        pad_type: Token type of padding.
+        pads_left: Whether padding comes first.
+        query: How much of the query is in the input that has the least of it.
     """
 
     ids: Sequence[Sequence[int] | npt.NDArray[np.int32]]
     types: Sequence[Sequence[int] | npt.NDArray[np.uint8]]
     coverage: tuple[Coverage, ...]
     pad: int
+    pad_type: int = 0
+    pads_left: bool = False
+    query: Coverage | None = None
 
     @property
     def tokens(self) -> int:
@@ -95,13 +120,14 @@ class EncodedPairs:
         width = max(len(self.ids[i]) for i in rows)
         ids = np.full((len(rows), width), self.pad, dtype=np.int64)
         mask = np.zeros_like(ids)
-        types = np.zeros_like(ids)
+        types = np.full_like(ids, self.pad_type)
         for row, i in enumerate(rows):
             length = len(self.ids[i])
-            ids[row, :length] = self.ids[i]
-            mask[row, :length] = 1
-            types[row, :length] = self.types[i]
-        return {"input_ids": ids, "attention_mask": mask, "token_type_ids": types}
+            place = slice(width - length, width) if self.pads_left else slice(length)
+            ids[row, place] = self.ids[i]
+            mask[row, place] = 1
+            types[row, place] = self.types[i]
+        return {IDS: ids, MASK: mask, TYPES: types}
 
     def batch_arrays(
         self, tokens: int, *, equal_lengths: bool = False
@@ -121,14 +147,31 @@ def concatenate(batches: Sequence[Mapping[str, npt.NDArray[np.int64]]]) -> Mappi
 
 
 class PairTokenizer:
-    """A model's fast tokenizer for pairs; set up once and never changed, so that threads may share it."""
+    """A model's fast tokenizer for pairs; set up once and never changed, so that threads may share it.
 
-    def __init__(self, folder: ModelFolder, max_length: int) -> None:
-        self._tokenizer = load_tokenizer(folder)
+    Args:
+        folder: The model.
+        max_length: The window in tokens.
+        tokenizer: The tokenizer that transformers has loaded; by default it is read from the files.
+        on_long_query: What to do with a query that is longer than its share.
+
+    Raises:
+        ModelLoadError: It does not join pairs, or not in a way that is known here.
+    """
+
+    def __init__(
+        self,
+        folder: ModelFolder,
+        max_length: int,
+        tokenizer: ModelTokenizer | None = None,
+        on_long_query: OnLongQuery = "truncate",
+    ) -> None:
+        self.model_tokenizer = tokenizer or read_tokenizer(folder)
+        self._tokenizer = self.model_tokenizer.core
         self._tokens = HuggingFaceTokens(self._tokenizer)
         self.window = max_length
         self._name = folder.name
-        self._pad = _pad_id(self._tokenizer, folder)
+        self._on_long_query = on_long_query
         probe = self._tokenizer.encode("a", "b")
         parts = probe.sequence_ids
         if 0 not in parts or 1 not in parts:
@@ -141,51 +184,97 @@ class PairTokenizer:
                 "them that is not known here"
             )
         text_end = len(parts) - parts[::-1].index(1)
-        self._before = _Part(probe.ids[:query], probe.type_ids[:query])
-        self._between = _Part(probe.ids[query_end:text], probe.type_ids[query_end:text])
-        self._after = _Part(probe.ids[text_end:], probe.type_ids[text_end:])
-        self._query_type, self._text_type = probe.type_ids[query], probe.type_ids[text]
+        types = probe.type_ids if TYPES in self.model_tokenizer.inputs else [0] * len(parts)
+        self._before = _Part(probe.ids[:query], types[:query])
+        self._between = _Part(probe.ids[query_end:text], types[query_end:text])
+        self._after = _Part(probe.ids[text_end:], types[text_end:])
+        self._query_type, self._text_type = types[query], types[text]
+        self._room = max_length - len(self._before.ids) - len(self._between.ids) - len(self._after.ids)
+        self._compare_with_library()
 
     def encode(self, query: str, texts: Sequence[str], on_overflow: OnOverflow) -> EncodedPairs:
-        """Join the query with each text; cut texts that do not fit, never the query.
+        """Join the query with each text; where a pair is too long, both get their `shares` of the window.
 
         Raises:
-            InputTooLong: The query leaves no room for a text; or a text does not fit and ``on_overflow="error"``.
+            InputTooLong: The window has no room for a text; a query does not fit and ``on_long_query="error"``; or a
+                text does not fit and ``on_overflow="error"``.
         """
         import numpy as np
 
         query_ids = self._tokenizer.encode(query, add_special_tokens=False).ids
-        head = _Part(
-            [*self._before.ids, *query_ids, *self._between.ids],
-            [*self._before.types, *[self._query_type] * len(query_ids), *self._between.types],
-        )
-        room = self._room(len(query_ids))
+        if self._room < 2:
+            raise no_room(len(query_ids), self.window, self._name)
+        heads: dict[int, _Part] = {}
         lengths, ids, types = [], [], []
         for chunk in _chunks(texts):
             for encoding in self._tokenizer.encode_batch_fast(chunk, add_special_tokens=False):
-                text_ids = encoding.ids[: max(0, room)]
-                lengths.append((len(encoding), room))
+                query_tokens, text_tokens = shares(len(query_ids), len(encoding), self._room)
+                head = heads.get(query_tokens)
+                if head is None:
+                    head = heads[query_tokens] = self._head(self._trim(query_ids, query_tokens))
+                text_ids = self._trim(encoding.ids, text_tokens)
+                lengths.append((len(encoding), text_tokens if text_tokens < len(encoding) else self._room))
                 ids.append(np.array([*head.ids, *text_ids, *self._after.ids], dtype=np.int32))
                 types.append(
                     np.array([*head.types, *[self._text_type] * len(text_ids), *self._after.types], dtype=np.uint8)
                 )
+        query_coverage = Coverage(len(query_ids), min(heads, default=len(query_ids)))
+        if query_coverage.truncated and self._on_long_query == "error":
+            raise refuse_query(query_coverage, self.window, self._name)
         coverage = apply_overflow(lengths, len(query_ids), self.window, self._name, on_overflow)
-        return EncodedPairs(ids, types, coverage, self._pad)
+        settings = self.model_tokenizer
+        return EncodedPairs(
+            ids, types, coverage, settings.pad, settings.pad_type, settings.pads_left, query=query_coverage
+        )
 
     def text_limit(self, query: str) -> TextLimit:
-        """Return how long a text may be beside the query.
+        """Return how long a text may be beside the query, so that it is read whole.
 
         Raises:
-            InputTooLong: The query leaves no room for a text.
+            InputTooLong: The window has no room for a text, or the query leaves none and may not be cut.
         """
         query_tokens = self._tokens.count(query)
-        room = self._room(query_tokens)
-        apply_overflow([(0, room)], query_tokens, self.window, self._name, "truncate")
-        return TextLimit(room, self._tokens)
+        share = query_share(query_tokens, self._room, self._on_long_query)
+        apply_overflow([(0, self._room - share)], query_tokens, self.window, self._name, "truncate")
+        return TextLimit(self._room - share, self._tokens)
 
-    def _room(self, query_tokens: int) -> int:
-        """Return how many tokens of a text fit beside a query of this length."""
-        return self.window - query_tokens - len(self._before.ids) - len(self._between.ids) - len(self._after.ids)
+    def lenient(self) -> PairTokenizer:
+        """Return the same tokenizer, cutting queries whatever the user wants of it: for samples."""
+        tokenizer = copy(self)
+        tokenizer._on_long_query = "truncate"
+        return tokenizer
+
+    def _head(self, query_ids: Sequence[int]) -> _Part:
+        """Return what comes before the text."""
+        return _Part(
+            [*self._before.ids, *query_ids, *self._between.ids],
+            [*self._before.types, *[self._query_type] * len(query_ids), *self._between.types],
+        )
+
+    def _trim(self, ids: Sequence[int], count: int) -> Sequence[int]:
+        """Return the tokens that are read of a query or text."""
+        if count >= len(ids):
+            return ids
+        return ids[len(ids) - count :] if self.model_tokenizer.cuts_left else ids[:count]
+
+    def _compare_with_library(self) -> None:
+        """Compare a joined pair with the one that the tokenizers library joins.
+
+        Raises:
+            ModelLoadError: They differ: the template around a pair depends on its words.
+        """
+        query, text = QUERIES[0], TEXTS[1]
+        pair = self._tokenizer.encode(query, text)
+        query_ids, text_ids = (self._tokenizer.encode(part, add_special_tokens=False).ids for part in (query, text))
+        head = self._head(query_ids)
+        types = [*head.types, *[self._text_type] * len(text_ids), *self._after.types]
+        if [*head.ids, *text_ids, *self._after.ids] != pair.ids or (
+            TYPES in self.model_tokenizer.inputs and types != pair.type_ids
+        ):
+            raise ModelLoadError(
+                f"{self._name}: its tokenizer joins pairs in a way that is not known here; use a model with a template "
+                "such as [CLS] query [SEP] text [SEP]"
+            )
 
 
 def _chunks(texts: Sequence[str]) -> Iterator[list[str]]:
@@ -205,6 +294,49 @@ class _Part:
     types: list[int]
 
 
+def shares(query: int, text: int, room: int) -> tuple[int, int]:
+    """Return how many tokens of a query and of a text are read: the one rule of cutting for all local models.
+
+    It is the strategy ``longest_first`` of the tokenizers library (``truncate_encodings``), which
+    sentence-transformers and Text Embeddings Inference use. What fits is not cut; else the longer of the two gives way,
+    down to half of the room. So a text keeps at least half of it (less a token where it is odd) beside any query, and a
+    query does beside any text.
+
+    Args:
+        query: Tokens of the query.
+        text: Tokens of the text.
+        room: Tokens of the window that both can have.
+    """
+    if query + text <= room:
+        return query, text
+    short = min(query, text)
+    if 2 * short > room:
+        short = room // 2
+    return (short, room - short) if query <= text else (room - short, short)
+
+
+def query_share(query: int, room: int, on_long_query: OnLongQuery) -> int:
+    """Return how many tokens of the room texts must leave to a query, so that they are read whole."""
+    return query if on_long_query == "error" else min(query, room - room // 2)
+
+
+def refuse_query(query: Coverage, window: int, name: str) -> InputTooLong:
+    """Return the error for a query that may not be cut."""
+    return InputTooLong(
+        f"the query has {query.total} tokens, of which {query.seen} fit beside these texts into the window of {window} "
+        f'tokens of {name}; shorten it, allow cutting with on_long_query="truncate", or choose a model with a longer '
+        "window"
+    )
+
+
+def no_room(query: int, window: int, name: str) -> InputTooLong:
+    """Return the error for a window without room for a text."""
+    return InputTooLong(
+        f"the query has {query} tokens, which leaves no room for a text in the window of {window} tokens of {name}; "
+        "shorten the query or choose a model with a longer window"
+    )
+
+
 def apply_overflow(
     lengths: Sequence[tuple[int, int]], query: int, window: int, name: str, on_overflow: OnOverflow
 ) -> tuple[Coverage, ...]:
@@ -218,13 +350,10 @@ def apply_overflow(
         on_overflow: What to do with a text that does not fit.
 
     Raises:
-        InputTooLong: There is room for no token of any text; or some text does not fit and may not be cut.
+        InputTooLong: There is room for no token of some text; or some text does not fit and may not be cut.
     """
     if any(room < 1 for _, room in lengths):
-        raise InputTooLong(
-            f"the query has {query} tokens, which leaves no room for a text in the window of {window} tokens of "
-            f"{name}; shorten the query or choose a model with a longer window"
-        )
+        raise no_room(query, window, name)
     if on_overflow == "error":
         for position, (length, room) in enumerate(lengths):
             if length > room:
@@ -234,39 +363,3 @@ def apply_overflow(
                     position=position,
                 )
     return tuple(Coverage(total=length, seen=min(length, room)) for length, room in lengths)
-
-
-def load_tokenizer(folder: ModelFolder) -> Tokenizer:
-    """Load ``tokenizer.json`` with truncation and padding off.
-
-    Raises:
-        ModelLoadError: The file is absent or not a tokenizer.
-    """
-    from tokenizers import Tokenizer
-
-    file = folder.path / "tokenizer.json"
-    if not file.is_file():
-        raise ModelLoadError(
-            f"{folder.name} has no tokenizer.json; convert it with: rag-rerank export {folder.name} -o DIR"
-        )
-    try:
-        tokenizer = Tokenizer.from_file(str(file))
-    except Exception as error:  # the tokenizers library raises bare Exception
-        raise ModelLoadError(f"{folder.name}: tokenizer.json cannot be read: {error}") from error
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    return tokenizer
-
-
-def _pad_id(tokenizer: Tokenizer, folder: ModelFolder) -> int:
-    """Return the id of the padding token; some models count positions from it."""
-    file = folder.path / "tokenizer_config.json"
-    settings: Mapping[str, Any] = read_json(file, folder.name) if file.is_file() else {}
-    token = settings.get("pad_token")
-    text = token.get("content") if isinstance(token, dict) else token
-    id = tokenizer.token_to_id(text) if isinstance(text, str) else None
-    if id is None:
-        id = folder.config.get("pad_token_id")
-    if not isinstance(id, int):
-        raise ModelLoadError(f"{folder.name}: neither tokenizer_config.json nor config.json names a padding token")
-    return id

@@ -74,6 +74,13 @@ class Distillation:
     judged: Figure | None
     run: TrainingRun
 
+    @property
+    def helps(self) -> bool:
+        """Whether the student is better than BM25: on the judged queries, or else at following its teacher."""
+        if self.judged is None or self.judged.before is None:
+            return self.fidelity.follows
+        return self.judged.after > self.judged.before
+
 
 def distil(
     corpus: str | os.PathLike[str],
@@ -206,11 +213,14 @@ def distil(
             calibration=validation,
             unjudged=unjudged,
             resume=resume,
+            new_head=planned_student.has_new_head,
             describe=description,
             progress=lambda done, words=None: progress(_TEACHER_SHARE + (1 - _TEACHER_SHARE) * done, words),
             note=note,
         )
     assert description.fidelity is not None
+    if description.fidelity.verdict is not None:
+        note(description.fidelity.verdict)
     return Distillation(
         plan=plan,
         teacher_scores=teacher_scores,
@@ -271,9 +281,11 @@ class StudentDescription:
         with build(config) as model:
             self.fidelity = measure_fidelity(model, self.held_out)
             self.judged = None if self.validation is None else _judge(model, self.validation)
+        verdict = self.fidelity.verdict
+        limits = (*card.limits, *([verdict[0].upper() + verdict[1:] + "."] if verdict else []))
         figures = (*([self.judged] if self.judged else []), *_agreement_figures(self.fidelity), *card.figures)
         base = None if self.plan.student.random else self.plan.student.base.name
-        return replace(card, base=base, figures=figures), {"distillation": self._record(self.fidelity)}
+        return replace(card, base=base, figures=figures, limits=limits), {"distillation": self._record(self.fidelity)}
 
     def _record(self, fidelity: Fidelity) -> dict[str, Any]:
         plan, student = self.plan, self.plan.student

@@ -26,6 +26,9 @@ _HEAD = 64
 """Width of an attention head if the width is not the base's: with that and a feed-forward layer of four times the
 width, ``2x128`` is the BERT-Tiny of Turc et al. 2019 (arXiv 1908.08962)."""
 
+_HEADS = ("classifier.weight", "classifier.out_proj.weight")
+"""Names of the last layer in `_KINDS`."""
+
 _TOKENIZER = (
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt", "vocab.json", "merges.txt"),
     *("sentencepiece.bpe.model", "added_tokens.json"),
@@ -58,6 +61,24 @@ class Student:
     def random(self) -> bool:
         """Whether it starts from random weights, and uses only the tokenizer of its base."""
         return self.is_new and self.layers is None
+
+    @property
+    def has_new_head(self) -> bool:
+        """Whether its head starts from random weights: because all do, or because the base has none for one logit.
+
+        Raises:
+            ModelLoadError: The base's weights cannot be read.
+        """
+        if not self.is_new:
+            return False
+        from safetensors import safe_open
+
+        try:
+            with safe_open(self.base / "model.safetensors", framework="pt") as stored:
+                shapes = {name: stored.get_slice(name).get_shape() for name in stored.keys() if name in _HEADS}  # noqa: SIM118
+        except Exception as error:  # a damaged file raises errors of any type
+            raise ModelLoadError(f"{self.base}: model.safetensors cannot be read: {error}") from error
+        return self.random or not any(shape[0] == 1 for shape in shapes.values())
 
     @property
     def megabytes(self) -> tuple[float, float]:

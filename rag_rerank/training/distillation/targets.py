@@ -81,9 +81,25 @@ class Fidelity:
     first_stage: float
     agreement: Agreement
 
+    @property
+    def follows(self) -> bool:
+        """Whether the student is at least as near to its teacher as the first stage, BM25, which costs nothing."""
+        return self.ndcg >= self.first_stage
+
+    @property
+    def verdict(self) -> str | None:
+        """Why the student should not be used; ``None`` if it follows its teacher."""
+        if self.follows:
+            return None
+        return (
+            f"on {self.agreement.queries:,} held-out queries this student follows its teacher worse than BM25 does: do "
+            "not use it, unless judged queries prove it better; distil with more queries, or more passages a query, "
+            "train longer, or take a larger student"
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain values."""
-        return asdict(self)
+        return {**asdict(self), "follows": self.follows}
 
     def __str__(self) -> str:
         """Return one line."""

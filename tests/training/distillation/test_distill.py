@@ -20,7 +20,9 @@ from rag_rerank.errors import ConfigError, InputError
 from rag_rerank.evaluation import Judged, JudgedQuery, write_jsonl
 from rag_rerank.training.distillation.distill import Distillation, distil
 from rag_rerank.training.distillation.plan import Plan
+from rag_rerank.training.distillation.student import plan_student
 from rag_rerank.training.distillation.targets import as_logits, default_loss, judged_by_teacher
+from rag_rerank.training.model_card.card import Card
 from rag_rerank.training.settings import TrainingSettings
 
 QUICK = TrainingSettings(
@@ -129,6 +131,36 @@ def test_one_command_makes_a_student_that_orders_held_out_truth_as_its_teacher_w
         assert hits[0].text == "delka lunka bimka"
     assert judged
     assert not (tmp_path / "student.student").exists() and not (tmp_path / "student.checkpoints").exists()
+
+
+def test_a_student_that_follows_its_teacher_worse_than_bm25_is_flagged(
+    base: Path, tmp_path: Path, cards: list[Card], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chance = random.Random(1)
+    texts = [" ".join(chance.choice(TRAINING) + chance.choice(ENDINGS) for _ in range(6)) for _ in range(120)]
+    corpus, queries = tmp_path / "corpus.jsonl", tmp_path / "queries.txt"
+    corpus.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    queries.write_text("\n".join(" ".join(text.split()[:3]) for text in texts[:60]))
+    command = ["distil", "--corpus", str(corpus), "--queries", str(queries), "--base", str(base), "--student", "1x32"]
+    command += ["--epochs", "1", "--max-length", "32", "--device", "cpu", "--learning-rate", "1e-4"]
+    out = tmp_path / "student"
+    result = CliRunner().invoke(app, [*command, "--teacher", "lexical", "--out", str(out), "--json"])
+    assert result.exit_code == 1, result.output
+    following = json.loads(result.stdout)["following"]
+    assert not following["follows"] and following["ndcg"] < following["first_stage"]
+    verdict = "held-out queries this student follows its teacher worse than BM25 does: do not use it"
+    assert verdict in result.stderr
+    assert any(verdict in limit for limit in cards[0].limits)
+
+
+def test_a_students_random_head_is_not_written_unless_it_learnt(data: Path, base: Path, tmp_path: Path) -> None:
+    head = checkpoint(tmp_path / "encoder", head=False)
+    assert plan_student("1x32", base=head).has_new_head and not plan_student("1x32", base=base).has_new_head
+    assert plan_student("1x64", base=base).has_new_head and not plan_student(str(base)).has_new_head
+    settings = replace(QUICK, epochs=0.2, learning_rate=1e-9)
+    with pytest.raises(InputError, match="the new one learnt nothing"):
+        distil_quickly(data, head, tmp_path / "out", settings=settings)
+    assert not (tmp_path / "out").exists() and (tmp_path / "out.teacher").exists()
 
 
 def distil_quickly(data: Path, base: Path, out: Path, teacher: Any = "ear", **options: Any) -> Distillation:

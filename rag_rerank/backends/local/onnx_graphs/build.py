@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from rag_rerank.backends.local.model_files import ModelFolder
+from rag_rerank.backends.local.onnx_graphs.activation import cut_activation
 from rag_rerank.backends.local.onnx_graphs.cross_encoder import BertWriter, RobertaWriter
 from rag_rerank.backends.local.onnx_graphs.late_interaction import LateInteractionWriter
 from rag_rerank.backends.local.onnx_graphs.quantize import quantize
@@ -18,7 +19,18 @@ from rag_rerank.backends.local.torch_models.late_interaction import MODEL_TYPE
 from rag_rerank.errors import BackendError, InputTooLong, ModelLoadError
 from rag_rerank.rank_correlation import relative_difference
 
-__all__ = ["ARCHITECTURES", "CACHE_VERSION", "OWN_GRAPH", "OpenGraph", "Precision", "Runnable", "build", "rewrite"]
+__all__ = [
+    "ARCHITECTURES",
+    "CACHE_VERSION",
+    "OWN_GRAPH",
+    "OpenGraph",
+    "Precision",
+    "Runnable",
+    "activation_note",
+    "build",
+    "rewrite",
+    "write_without_activation",
+]
 
 ARCHITECTURES: Mapping[str, type[BertWriter] | type[LateInteractionWriter]] = {
     "bert": BertWriter,
@@ -34,7 +46,7 @@ Precision = Literal["fp32", "int8"]
 OWN_GRAPH = "runs its own graph"
 """Beginning of the note that says why the graph of a model could not be rewritten."""
 
-CACHE_VERSION = 4
+CACHE_VERSION = 5
 """Raise it when the same model would give another graph."""
 
 _BATCH_TOKENS = 512
@@ -64,8 +76,12 @@ def build(draft: Path, folder: ModelFolder, file: Path, precision: Precision, op
 
     target, unoptimised = draft / "model.onnx", draft / "between.onnx"
     samples = _samples(folder)
-    own_logits = _logits(open_graph(file, None), samples)
     notes: list[str] = []
+    without = write_without_activation(file, folder, draft / "logits.onnx")
+    if without is not None:
+        file, activation = without
+        notes.append(activation_note(activation))
+    own_logits = _logits(open_graph(file, None), samples)
     try:
         if not samples:
             raise UnsupportedGraph("its window has no room for the samples to compare a faster one on")
@@ -80,6 +96,8 @@ def build(draft: Path, folder: ModelFolder, file: Path, precision: Precision, op
         _remove(target)
         open_graph(unoptimised, target)  # ONNX Runtime writes the optimised graph
         _remove(unoptimised)
+    if without is not None:
+        _remove(file)
     if precision == "int8" and samples:
         logits = _logits(open_graph(target, None), samples)
         largest = max(abs(a - b) for a, b in zip(logits, own_logits, strict=True))
@@ -88,6 +106,37 @@ def build(draft: Path, folder: ModelFolder, file: Path, precision: Precision, op
             f"of a spread of {max(own_logits) - min(own_logits):.2g}"
         )
     return notes
+
+
+def write_without_activation(file: Path, folder: ModelFolder, target: Path) -> tuple[Path, str] | None:
+    """Write a copy of a graph that ends in a sigmoid or softmax, without it.
+
+    Returns:
+        The copy, and the name of the activation; ``None`` where the graph ends in none.
+
+    Raises:
+        ModelLoadError: The file cannot be read, or can give no scores.
+        OSError: The copy cannot be written.
+    """
+    import onnx
+
+    try:
+        graph = onnx.load(file, load_external_data=False)
+    except Exception:  # protobuf's and onnx's errors have no common base class; ONNX Runtime says what is wrong
+        return None
+    if cut_activation(graph, folder.name, folder.config) is None:
+        return None
+    del graph
+    model = _load(file, folder)
+    activation = cut_activation(model, folder.name, folder.config)
+    assert activation is not None
+    _write(model, target)
+    return target, activation
+
+
+def activation_note(activation: str) -> str:
+    """Return the note on an activation that was left out."""
+    return f"the {activation} at the end of its graph is left out, so that raw scores are logits"
 
 
 def rewrite(model: Any, config: Mapping[str, Any]) -> Any:

@@ -24,7 +24,7 @@ from rag_rerank.backends.local.model_files import ModelFolder
 from rag_rerank.backends.local.onnx_graphs.build import CACHE_VERSION, OpenGraph, Precision, build
 from rag_rerank.errors import ConfigError, ModelLoadError
 
-__all__ = ["Graph", "load_or_build"]
+__all__ = ["Graph", "TemporaryFolder", "load_or_build", "temporary_folder"]
 
 _A_DAY = 86_400.0
 
@@ -82,14 +82,22 @@ def load_or_build(folder: ModelFolder, file: Path, identity: str, precision: Pre
             "another folder, or run the model's own graph with optimize=False"
         ) from error
     graph = _find_complete(draft)
-    return Graph(graph.file, (*graph.notes, f"the optimised graph is not kept: {trouble}"), _Cleanup(draft))
+    return Graph(graph.file, (*graph.notes, f"the optimised graph is not kept: {trouble}"), TemporaryFolder(draft))
 
 
-class _Cleanup:
-    """A handle that deletes a folder when it is garbage-collected, at the interpreter's exit at the latest."""
+class TemporaryFolder:
+    """A folder that is deleted when this object is garbage-collected, at the interpreter's exit at the latest."""
 
-    def __init__(self, folder: Path) -> None:
-        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        weakref.finalize(self, shutil.rmtree, path, ignore_errors=True)
+
+
+def temporary_folder() -> TemporaryFolder:
+    """Make a folder for a graph that is not cached."""
+    import tempfile  # needed only at the rare start at which a graph is written
+
+    return TemporaryFolder(Path(tempfile.mkdtemp(prefix="rag-rerank-")))
 
 
 def _runtime_version() -> str:

@@ -4,14 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rag_rerank.backends.local.model_files import ModelFolder
-from rag_rerank.backends.local.pair_encoding import EncodedPairs, OnOverflow, apply_overflow, load_tokenizer
+from rag_rerank.backends.local.model_tokenizer import load_core
+from rag_rerank.backends.local.pair_encoding import (
+    EncodedPairs,
+    OnLongQuery,
+    OnOverflow,
+    apply_overflow,
+    no_room,
+    query_share,
+    refuse_query,
+    shares,
+)
 from rag_rerank.backends.local.torch_models.checkpoint import check_weights, quiet
 from rag_rerank.backends.local.torch_models.prompt_templates import PromptTemplate
 from rag_rerank.errors import ModelLoadError
 from rag_rerank.text.tokenizers import HuggingFaceTokens, TextLimit, Tokens
+from rag_rerank.trace import Coverage
 
 if TYPE_CHECKING:
     import torch
@@ -22,11 +33,19 @@ __all__ = ["CausalModel", "PromptTokenizer"]
 class PromptTokenizer:
     """A tokenizer that puts a query and a text into a template; never changed after loading."""
 
-    def __init__(self, folder: ModelFolder, template: PromptTemplate, instruction: str | None, max_length: int) -> None:
-        self._tokenizer = load_tokenizer(folder)
+    def __init__(
+        self,
+        folder: ModelFolder,
+        template: PromptTemplate,
+        instruction: str | None,
+        max_length: int,
+        on_long_query: OnLongQuery = "truncate",
+    ) -> None:
+        self._tokenizer = load_core(folder)
         self._tokens = HuggingFaceTokens(self._tokenizer)
         self._template = template
         self._instruction = template.instruction_clause(instruction)
+        self._on_long_query = on_long_query
         self.window = max_length
         self._name = folder.name
         self._after = [id for part in template.after for id in self._ids(part)]
@@ -34,39 +53,57 @@ class PromptTokenizer:
         self.answers = [self._answer(word) for word in words]
 
     def encode(self, query: str, texts: Sequence[str], on_overflow: OnOverflow) -> EncodedPairs:
-        """Put the query and each text into the template; cut texts that do not fit, and nothing else.
+        """Put the query and each text into the template; both get their `shares` where they do not fit.
+
+        The template is never cut.
 
         Raises:
-            InputTooLong: The query leaves no room for a text; or a text does not fit and ``on_overflow="error"``.
+            InputTooLong: The window has no room for a text; a query does not fit and ``on_long_query="error"``; or a
+                text does not fit and ``on_overflow="error"``.
         """
-        before, lead = self._start(query)
-        bodies = self._tokenizer.encode_batch([lead + text for text in texts], add_special_tokens=False)
-        heads = [_tokens_within(body.offsets, len(lead)) for body in bodies]
-        room = self.window - len(before) - len(self._after)
-        lengths = [(len(body.ids) - head, room - head) for body, head in zip(bodies, heads, strict=True)]
-        coverage = apply_overflow(lengths, len(self._ids(query)), self.window, self._name, on_overflow)
-        ids = [
-            [*before, *body.ids[: head + c.seen], *self._after]
-            for body, head, c in zip(bodies, heads, coverage, strict=True)
-        ]
-        return EncodedPairs(ids=ids, types=[[0] * len(row) for row in ids], coverage=coverage, pad=0)
+        prompts = _Prompts(self, query)
+        inputs = prompts.inputs(texts)
+        query_coverage = Coverage(prompts.query_tokens, min((i.query for i in inputs), default=prompts.query_tokens))
+        if query_coverage.truncated and self._on_long_query == "error":
+            raise refuse_query(query_coverage, self.window, self._name)
+        lengths = [(i.length, i.room) for i in inputs]
+        coverage = apply_overflow(lengths, prompts.query_tokens, self.window, self._name, on_overflow)
+        ids = [[*i.before, *i.body[: i.head + c.seen], *self._after] for i, c in zip(inputs, coverage, strict=True)]
+        return EncodedPairs(
+            ids=ids, types=[[0] * len(row) for row in ids], coverage=coverage, pad=0, query=query_coverage
+        )
 
     def text_limit(self, query: str) -> TextLimit:
         """Return how long a text may be beside the query; its tokens are counted together with the template's lead.
 
         Raises:
-            InputTooLong: The query leaves no room for a text.
+            InputTooLong: The window has no room for a text, or the query leaves none and may not be cut.
         """
-        before, lead = self._start(query)
-        tokens = self.window - len(before) - self._tokens.count(lead) - len(self._after)
-        apply_overflow([(0, tokens)], self._tokens.count(query), self.window, self._name, "truncate")
-        return TextLimit(tokens, _WithPrefix(self._tokens, lead))
+        prompts = _Prompts(self, query)
+        share = query_share(prompts.query_tokens, prompts.room, self._on_long_query)
+        start = prompts.start(share)
+        tokens = self.window - len(start.ids) - self._tokens.count(start.lead) - len(self._after)
+        apply_overflow([(0, tokens)], prompts.query_tokens, self.window, self._name, "truncate")
+        return TextLimit(tokens, _WithPrefix(self._tokens, start.lead))
 
-    def _start(self, query: str) -> tuple[list[int], str]:
-        """Return the ids before the part of the template with the text, and the beginning of that part."""
+    def start(self, query: str) -> _Start:
+        """Return what comes before a text."""
         fields = {"query": query, "instruction": self._instruction}
         before = [id for part in self._template.before for id in self._ids(part.format(**fields))]
-        return before, self._template.lead.format(**fields)
+        return _Start(before, self._template.lead.format(**fields))
+
+    def query_spans(self, query: str) -> list[tuple[int, int]]:
+        """Return the characters of each token of the query."""
+        return self._tokens.spans(query)
+
+    def bodies(self, lead: str, texts: Sequence[str]) -> list[tuple[list[int], int]]:
+        """Return, for each text, the ids of lead and text together, and how many of them belong to the lead alone."""
+        encodings = self._tokenizer.encode_batch([lead + text for text in texts], add_special_tokens=False)
+        return [(encoding.ids, _tokens_within(encoding.offsets, len(lead))) for encoding in encodings]
+
+    def room(self, start: _Start) -> int:
+        """Return how many tokens fit behind what comes before the lead."""
+        return self.window - len(start.ids) - len(self._after)
 
     def _ids(self, text: str) -> list[int]:
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
@@ -80,6 +117,87 @@ class PromptTokenizer:
                 "this template belongs to another model"
             )
         return ids[0]
+
+
+class _Start(NamedTuple):
+    """What comes before a text: ids, and the beginning of the part that ends with the text."""
+
+    ids: list[int]
+    lead: str
+
+
+class _Input(NamedTuple):
+    """The prompt of one text.
+
+    Args:
+        before: Ids before the lead.
+        body: Ids of lead and text.
+        head: How many of them belong to the lead.
+        length: Tokens of the text.
+        room: How many of them fit.
+        query: How many tokens of the query are in it.
+    """
+
+    before: list[int]
+    body: list[int]
+    head: int
+    length: int
+    room: int
+    query: int
+
+
+class _Prompts:
+    """The prompts of one query; where a text and the query do not fit, the query is rendered shorter.
+
+    Args:
+        tokenizer: The tokenizer.
+        query: The query.
+
+    Attributes:
+        query_tokens: Tokens of the query.
+        room: Tokens of the window for query and text together.
+    """
+
+    def __init__(self, tokenizer: PromptTokenizer, query: str) -> None:
+        self._tokenizer = tokenizer
+        self._query = query
+        self._spans = tokenizer.query_spans(query)
+        self._starts: dict[int, _Start] = {}
+        self.query_tokens = len(self._spans)
+        empty = self.start(0)
+        self.room = tokenizer.room(empty) - tokenizer.bodies(empty.lead, ["x"])[0][1]
+        if self.room < 2:
+            raise no_room(self.query_tokens, tokenizer.window, tokenizer._name)
+
+    def start(self, count: int) -> _Start:
+        """Return what comes before a text, with the first tokens of the query."""
+        start = self._starts.get(count)
+        if start is None:
+            whole = count >= self.query_tokens
+            words = self._query if whole else self._query[: self._spans[count - 1][1] if count else 0]
+            start = self._starts[count] = self._tokenizer.start(words)
+        return start
+
+    def inputs(self, texts: Sequence[str]) -> list[_Input]:
+        """Return the prompt of each text."""
+        longest = min(self.query_tokens, self.room)
+        whole = self._with_query(longest, texts)
+        if 2 * longest <= self.room:
+            return whole
+        return [self._shorten(text, prompt) for text, prompt in zip(texts, whole, strict=True)]
+
+    def _shorten(self, text: str, prompt: _Input) -> _Input:
+        """Return the prompt of a text, with as much of the query as is its share."""
+        query, _ = shares(self.query_tokens, prompt.length, self.room)
+        return prompt if query >= prompt.query else self._with_query(query, [text])[0]
+
+    def _with_query(self, count: int, texts: Sequence[str]) -> list[_Input]:
+        start = self.start(count)
+        room = self._tokenizer.room(start)
+        return [
+            _Input(start.ids, body, head, len(body) - head, room - head, count)
+            for body, head in self._tokenizer.bodies(start.lead, texts)
+        ]
 
 
 @dataclass(frozen=True)

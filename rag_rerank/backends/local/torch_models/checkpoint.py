@@ -6,13 +6,19 @@ import json
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rag_rerank.backends.local.model_files import RECORDS, TORCH_FILES, ModelFolder, read_json
+from rag_rerank.backends.local.model_files import RECORDS, TORCH_FILES, ModelFolder, beyond_window, read_json
+from rag_rerank.backends.local.model_tokenizer import IDS, MASK, TYPES, ModelTokenizer, load_core
+from rag_rerank.backends.local.padding import ROUGH, ignores_padding
+from rag_rerank.backends.local.pair_encoding import OnLongQuery, PairTokenizer
+from rag_rerank.backends.local.samples import TOLERANCE
 from rag_rerank.backends.local.torch_models.late_interaction import MODEL_TYPE, register
 from rag_rerank.backends.local.torch_models.packed_attention import PackedModel
 from rag_rerank.errors import ModelLoadError
+from rag_rerank.rank_correlation import relative_difference
 
 if TYPE_CHECKING:
     import torch
@@ -24,28 +30,57 @@ __all__ = [
     "copy_checkpoint",
     "cross_encoder",
     "has_checkpoint",
+    "library_tokenizer",
     "module_folders",
     "quiet",
+    "readable_window",
 ]
 
+
+_EQUAL = 1e-6
+"""Logits of different texts that differ by less are rounding."""
+
+_TOKENIZER_FILES = ("tokenizer.json", "vocab.*", "*.model", "merges.txt")
+"""Files of which one holds the words of a tokenizer."""
 
 _NOT_THE_MODEL = ("trainer_state.json", *RECORDS)
 """Files beside a checkpoint that are no part of the model."""
 
 
 class CrossEncoderModel:
-    """A cross-encoder with one logit, plain or modular, and the inputs that it takes.
+    """A cross-encoder with one logit or two, plain or modular, and the tokenizer that makes its inputs.
 
-    ``module`` is sentence-transformers' `CrossEncoder`; its activation is never applied. The last layer computes in
-    fp32 whatever the others compute in, so that logits have the precision of fp32. Where the architecture allows it,
-    the layers run on packed tokens (see `PackedModel`); ``layout`` is the note on that for the trace.
+    ``module`` is sentence-transformers' `CrossEncoder`; its activation is never applied. Of two logits, the score is
+    the second less the first: its sigmoid is the softmax probability of the second label, which is the relevant one in
+    every published reranker with two. The last layer computes in fp32 whatever the others compute in, so that logits
+    have the precision of fp32. Where the architecture allows it, the layers run on packed tokens (see `PackedModel`);
+    ``layout`` is the note on that for the trace. ``equal_lengths`` says that inputs must not be padded, because padding
+    would change their logits.
+
+    Args:
+        folder: The model.
+        device: A torch device.
+        dtype: Type that the weights are cast to.
+        max_length: The window in tokens; by default the model's own.
+        on_long_query: What to do with a query that is longer than its share.
+
+    Raises:
+        ModelLoadError: It is no cross-encoder that can be run.
     """
 
-    def __init__(self, folder: ModelFolder, device: str, dtype: Any) -> None:
+    def __init__(
+        self,
+        folder: ModelFolder,
+        device: str,
+        dtype: Any,
+        *,
+        max_length: int | None = None,
+        on_long_query: OnLongQuery = "truncate",
+    ) -> None:
         import torch
 
         self.module = cross_encoder(folder, device, dtype).eval()
-        if self.module.num_labels != 1:
+        if self.module.num_labels not in (1, 2):
             raise ModelLoadError(
                 f"{folder.name} gives {self.module.num_labels} numbers a pair, not one relevance logit"
             )
@@ -61,16 +96,21 @@ class CrossEncoderModel:
         if self.module.default_prompt_name:
             raise ModelLoadError(f"{folder.name} puts a prompt before its texts, which this library does not know")
         _last_layer_in_fp32(self.module, folder.name)
-        segments = (getattr(encoder.config, "type_vocab_size", None) or 0) > 1
-        self.inputs = ("input_ids", "attention_mask", *(("token_type_ids",) if segments else ()))
+        self.tokenizer = library_tokenizer(self.module, folder)
+        self.inputs = self.tokenizer.inputs
+        self.window = readable_window(folder, encoder, max_length)
         self.dtype = encoder.dtype
         self._device = torch.device(device)
         self._packed = PackedModel(encoder) if len(self.module) == 1 and PackedModel.knows(encoder) else None
-        self.layout = (
-            f"tokens packed, {self._packed.attention}"
-            if self._packed
-            else f"inputs padded: no packed layout for {type(encoder).__name__}"
-        )
+        if self._packed:
+            self.tokenizer = replace(self.tokenizer, pads_left=False)  # padding is dropped
+            self.layout = f"tokens packed, {self._packed.attention}"
+        else:
+            self.layout = f"inputs padded: no packed layout for {type(encoder).__name__}"
+        self.pairs = PairTokenizer(folder, self.window, self.tokenizer, on_long_query)
+        self.equal_lengths = self._packed is None and not self._ignores_padding(folder)
+        if self.equal_lengths:
+            self.layout = f"inputs of one length at a time: {type(encoder).__name__} does not ignore padding"
 
     def logits(self, arrays: Mapping[str, Any]) -> torch.Tensor:
         """Return one fp32 logit a row."""
@@ -83,8 +123,94 @@ class CrossEncoderModel:
             scores = self.module(features)["scores"]
         else:
             del features["attention_mask"]
-            scores = self._packed.logits(features, tensors["attention_mask"].sum(dim=1))
-        return scores.float().reshape(-1)
+            scores = self._packed.logits(features, torch.from_numpy(arrays[MASK]).sum(dim=1))
+        scores = scores.float().reshape(len(arrays[IDS]), -1)
+        return scores[:, 0] if scores.shape[1] == 1 else scores[:, 1] - scores[:, 0]
+
+    def _ignores_padding(self, folder: ModelFolder) -> bool:
+        """Whether a pair has the same logit with padding and without; runs two short pairs.
+
+        Raises:
+            ModelLoadError: The model does not run on inputs of some length.
+        """
+        import torch
+
+        if MASK not in self.inputs:
+            return False
+        tolerance = TOLERANCE if self.dtype == torch.float32 else ROUGH
+        logits: list[float] = []
+
+        def run(arrays: Mapping[str, Any]) -> list[float]:
+            batch: list[float] = self.logits(arrays).tolist()
+            logits.extend(batch)
+            return batch
+
+        try:
+            with torch.inference_mode():
+                is_ignored = ignores_padding(self.pairs, run, tolerance)
+        except Exception as error:  # torch raises RuntimeError, IndexError and others
+            raise ModelLoadError(
+                f"{folder.name}: {type(self.module.transformers_model).__name__} does not run on short inputs with "
+                f"this config, so it cannot be served: {error}"
+            ) from error
+        # Architectures whose kernels are not installed give one score to all texts.
+        if logits and relative_difference(max(logits), min(logits)) < _EQUAL:
+            raise ModelLoadError(
+                f"{folder.name}: {type(self.module.transformers_model).__name__} gives different texts the same score "
+                "here; use a model of another architecture"
+            )
+        return is_ignored
+
+
+def library_tokenizer(module: Any, folder: ModelFolder) -> ModelTokenizer:
+    """Return the tokenizer that sentence-transformers has loaded, with truncation and padding off.
+
+    Raises:
+        ModelLoadError: It is not a fast one, or has no padding token.
+    """
+    tokenizer = module.tokenizer
+    core = getattr(tokenizer, "backend_tokenizer", None)
+    if core is None or not hasattr(core, "encode_batch_fast"):
+        raise ModelLoadError(
+            f"{folder.name}: its tokenizer ({type(tokenizer).__name__}) has no fast form, which is needed here; save "
+            "the model with a tokenizer.json"
+        )
+    pad = tokenizer.pad_token_id
+    config = module.transformers_model.config
+    if pad is None:
+        pad = config.pad_token_id
+    if pad is None:
+        raise ModelLoadError(f"{folder.name}: neither tokenizer_config.json nor config.json names a padding token")
+    if config.pad_token_id is None:
+        config.pad_token_id = pad  # causal classifiers look for it to find the last token
+    core.no_truncation()
+    core.no_padding()
+    return ModelTokenizer(
+        core=core,
+        inputs=tuple(name for name in (IDS, MASK, TYPES) if name in tokenizer.model_input_names),
+        pad=pad,
+        pad_type=tokenizer.pad_token_type_id,
+        pads_left=tokenizer.padding_side == "left",
+        cuts_left=tokenizer.truncation_side == "left",
+    )
+
+
+def readable_window(folder: ModelFolder, encoder: Any, limit: int | None) -> int:
+    """Return the window in tokens: the user's limit, or else all that the loaded model can read.
+
+    Raises:
+        ModelLoadError: The limit is more than the model can read, or neither is known.
+    """
+    window = folder.max_length(limit)
+    tables = [module for name, module in encoder.named_modules() if name.rpartition(".")[2] == "position_embeddings"]
+    for table in tables:
+        padding = getattr(table, "padding_idx", None)
+        if isinstance(padding, int):  # positions count from padding + 1
+            readable = table.weight.shape[0] - padding - 1
+            if limit is not None and limit > readable:
+                raise beyond_window(folder.name, readable, limit)
+            window = min(window, readable)
+    return window
 
 
 def cross_encoder(folder: ModelFolder, device: str, dtype: Any, **more: Any) -> Any:
@@ -103,6 +229,8 @@ def cross_encoder(folder: ModelFolder, device: str, dtype: Any, **more: Any) -> 
     from sentence_transformers import CrossEncoder
 
     check_weights(folder)
+    if not any(file for pattern in _TOKENIZER_FILES for file in folder.path.glob(pattern)):
+        load_core(folder)  # transformers would make a tokenizer without words
     if folder.config.get("model_type") == MODEL_TYPE:
         register()
     try:
@@ -117,6 +245,8 @@ def cross_encoder(folder: ModelFolder, device: str, dtype: Any, **more: Any) -> 
                 **more,
             )
     except Exception as error:  # transformers raises many kinds of errors for broken files
+        if (folder.path / "tokenizer.json").is_file():
+            load_core(folder)  # says so if that is the broken file
         raise ModelLoadError(f"{folder.name} cannot be loaded: {error}") from error
 
 
@@ -211,9 +341,13 @@ def check_trained(encoder: Any, folder: Path) -> list[str]:
 def _last_layer_in_fp32(module: Any, name: str) -> None:
     import torch
 
-    layers = [layer for layer in module.modules() if isinstance(layer, torch.nn.Linear) and layer.out_features == 1]
+    count = module.num_labels
+    layers = [layer for layer in module.modules() if isinstance(layer, torch.nn.Linear) and layer.out_features == count]
     if not layers:
-        raise ModelLoadError(f"{name} has no layer with one output, so it gives no relevance logit")
+        raise ModelLoadError(f"{name} has no layer with {count} outputs, so it gives no relevance logit")
+    for part in module:
+        if isinstance(getattr(part, "activation_function", None), torch.nn.Sigmoid) and part is module[-1]:
+            part.activation_function = torch.nn.Identity()  # the score would be the sigmoid of a sigmoid
     if layers[-1].weight.dtype != torch.float32:
         layers[-1].float().register_forward_pre_hook(lambda _, inputs: (inputs[0].float(),))
 
