@@ -284,7 +284,7 @@ def _open_lines(file: Path | None) -> IO[bytes]:
 
     if file is None:
         if sys.stdin is None or sys.stdin.closed:
-            raise InputError("standard input is closed; name a file")
+            raise InputError("standard input is closed; name a file instead of -")
         content = sys.stdin.buffer.read()
         stream = io.BytesIO(content)
         return cast("IO[bytes]", gzip.open(stream, "rb")) if content.startswith(_GZIP) else stream

@@ -206,6 +206,8 @@ def _unknown(name: str) -> str:
     if name.startswith((".", "~", os.sep)) or name.endswith(SUFFIXES) or name.count("/") > 1 or name.endswith("/"):
         what = "config file" if name.endswith(SUFFIXES) else "folder or config file"
         return f"no such {what}: {name!r}{did_you_mean(name, neighbours(name), or_list=False)}"
+    if name.partition(":")[0].casefold() in aliases():
+        return f"{name.partition(':')[0]!r} is a model already, so nothing may follow it, got {name!r}"
     rows = _catalogue().models()
     ids = {short: row.id for row in rows for short in (row.id, row.id.rpartition("/")[2]) if not row.packaged}
     words = {*names(), *aliases(), *ids, *neighbours(name)}

@@ -201,6 +201,12 @@ def test_a_colon_needs_a_model(name: str) -> None:
         build(name)
 
 
+@pytest.mark.parametrize("name", ["embedded:", "minilm:onnx", "MiniLM:x"])
+def test_nothing_follows_an_alias(name: str) -> None:
+    with pytest.raises(ConfigError, match="is a model already, so nothing may follow it"):
+        build(name)
+
+
 def test_a_file_that_is_no_config_is_no_model(folder: Path) -> None:
     (folder / "small" / "model.onnx").write_bytes(b"")
     for name in ("small/model.onnx", "./small/model.onnx"):
