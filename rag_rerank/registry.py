@@ -19,6 +19,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
+from rag_rerank._files import expand_user
 from rag_rerank.errors import ConfigError, did_you_mean
 
 if TYPE_CHECKING:
@@ -195,7 +196,7 @@ def _is_hub_id(name: str) -> bool:
 
 def _unknown(name: str) -> str:
     """Return the message about a name that stands for nothing: the nearest one, or all types and aliases."""
-    here = Path(os.path.expanduser(name))  # noqa: PTH111 - Path.expanduser raises on an unknown user
+    here = expand_user(name)
     if here.is_file():
         return (
             f"{name!r} is no reranker: a config file ends in .yaml, .yml or .json, and a model is named by its folder, "
@@ -221,7 +222,7 @@ def _unknown(name: str) -> str:
 def neighbours(name: str) -> Iterator[str]:
     """Yield the folders and config files beside a path, written as the path is."""
     parent = name.rpartition("/")[0]
-    place = Path(os.path.expanduser(f"{parent}/" if "/" in name else "."))  # noqa: PTH111 - as above
+    place = expand_user(f"{parent}/" if "/" in name else ".")
     try:
         for entry in islice(os.scandir(place), _MOST_NEIGHBOURS):
             if entry.name.endswith(SUFFIXES) or entry.is_dir():

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
+from rag_rerank._files import expand_user
 from rag_rerank._lazy import forget, load_once, peek
 from rag_rerank.backends.local import catalogue
 from rag_rerank.backends.local.base import Engine, LocalReranker
-from rag_rerank.backends.local.model_files import ONNX_FILES, TORCH_FILES, ModelFolder, locate
+from rag_rerank.backends.local.model_files import ONNX_FILES, TORCH_FILES, ModelFolder, list_files
 from rag_rerank.backends.local.worker_pool import PoolStats
 from rag_rerank.backends.onnx import OnnxReranker
 from rag_rerank.backends.torch import TorchReranker
-from rag_rerank.errors import ConfigError, ModelLoadError, did_you_mean
-from rag_rerank.execution.deadline import arun_with_deadline, run_with_deadline
+from rag_rerank.errors import ConfigError, ModelLoadError
+from rag_rerank.execution.deadline import arun_in_thread, arun_with_deadline, run_with_deadline
 from rag_rerank.text.tokenizers import TextLimit
 from rag_rerank.types import Scores
 
@@ -24,9 +24,6 @@ __all__ = ["AutoReranker"]
 
 _GRAPHS = ("onnx/model.onnx", "model.onnx")
 _PICKLED = (".bin", ".pt", ".pth", ".ckpt")
-
-_HUB_SECONDS = 10.0
-"""Most seconds to wait for the hub's list of a model's files."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,10 +105,8 @@ class AutoReranker(LocalReranker):
 
     async def ascore(self, query: str, texts: Sequence[str]) -> Scores:
         """Do what `score` does without blocking the event loop."""
-        import asyncio
-
         if peek(self, "_choice") is None:
-            await arun_with_deadline(self.label, asyncio.to_thread(self._choose))
+            await arun_with_deadline(self.label, arun_in_thread(self._choose))
         backend, note = self._choice
         return _with_note(await backend.ascore(query, texts), note)
 
@@ -155,42 +150,14 @@ class AutoReranker(LocalReranker):
         if row is not None:
             return (OnnxReranker if row.backend == "onnx" else TorchReranker), "the catalogue names it"
         if catalogue.is_folder(self.model):
-            folder = Path(os.path.expanduser(self.model))  # noqa: PTH111 - Path.expanduser raises on an unknown user
+            folder = expand_user(self.model)
             files = (*folder.glob("*"), *folder.glob("onnx/*"))
             return _kind_of([file.relative_to(folder).as_posix() for file in files], self.model, "the folder")
         for kind in (OnnxReranker, TorchReranker):
             if self._with_backend(kind).is_cached():
                 return kind, f"the hub's cache holds its files for {kind.kind}"
-        return _kind_of(self._files_on_hub(), self.model, "the repository")
-
-    def _files_on_hub(self) -> list[str]:
-        """Return the names of the model's files on the hub.
-
-        Raises:
-            ModelLoadError: There is no such model, or the hub cannot be reached.
-        """
-        from huggingface_hub import HfApi
-        from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
-
-        try:
-            return _listed_files(HfApi(), self)
-        except GatedRepoError:
-            pass  # the fetch says it, as for every other model
-        except RepositoryNotFoundError as error:
-            ids = [row.id for row in catalogue.models() if not row.packaged]
-            hint = did_you_mean(self.model, ids, or_list=False)
-            raise ModelLoadError(
-                f"the hub has no model {self.model!r} (or it is private), and no folder has that name{hint}"
-            ) from error
-        except Exception:  # the hub's client lets errors of its HTTP library through; the fetch translates them
-            pass
-        locate(self.model, backend=self.kind, revision=self.revision, patterns=("config.json",), complete=Path.is_dir)
-        return _listed_files(HfApi(), self)
-
-
-def _listed_files(api: Any, reranker: AutoReranker) -> list[str]:
-    info = api.model_info(reranker.model, revision=reranker.revision, timeout=_HUB_SECONDS)
-    return [sibling.rfilename for sibling in info.siblings or ()]
+        files = list_files(self.model, backend=self.kind, revision=self.revision)
+        return _kind_of(files, self.model, "the repository")
 
 
 def _kind_of(files: Sequence[str], name: str, place: str) -> tuple[type[LocalReranker], str]:

@@ -84,15 +84,15 @@ def _parse(name: str) -> Any:
 
     The function of ir-measures that reads names uses ``ast.Num``, which Python 3.14 no longer has.
     """
-    known = need("ir_measures", extra="eval").measures.registry
+    measures = need("ir_measures", extra="eval").measures.registry
     match = _NAME.fullmatch(str(name))
     if match is None:
         raise ConfigError(f"measure {name!r} cannot be read; write it like {MEASURES[0]!r}", path="measures")
     word = match["word"]
-    if word not in known:
+    if word not in measures:
         choices = [f"{word}@{match['cutoff']}" if match["cutoff"] else word for word in _SUPPORTED]
         raise ConfigError(f"unknown measure {name!r}{did_you_mean(name, choices)}", path="measures")
-    measure = known[word]
+    measure = measures[word]
     options = re.fullmatch(r"(rel=(\d+))?", (match["options"] or "").replace(" ", ""))
     if measure.NAME not in _SUPPORTED or options is None:
         raise ConfigError(

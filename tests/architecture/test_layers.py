@@ -38,7 +38,7 @@ MAY_IMPORT = {
     "backends/auto": {*CALL, "backends/local", "backends/onnx", "backends/torch"},
     "backends/lexical": CALL,
     "compose": {*CALL, "records"},
-    "registry": {"base", "errors"},
+    "registry": {"_files", "base", "errors"},
     "config": {*CALL, "registry"},
     "testing": {*CALL, "config"},
     "export": {*CALL, "backends/local", "backends/onnx"},

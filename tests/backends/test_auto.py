@@ -35,7 +35,9 @@ class Hub:
                 model = "/".join(self.path.split("?")[0].removeprefix("/api/models/").split("/")[:2])
                 files = hub.files.get(model)
                 self.send_response(200 if files is not None else 404)
-                body = json.dumps({"id": model, "siblings": [{"rfilename": name} for name in files or ()]}).encode()
+                body = json.dumps(
+                    {"id": model, "sha": "f" * 40, "siblings": [{"rfilename": name} for name in files or ()]}
+                ).encode()
                 if files is None:
                     self.send_header("X-Error-Code", "RepoNotFound")
                 self.send_header("Content-Type", "application/json")

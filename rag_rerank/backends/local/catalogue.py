@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from rag_rerank._checks import path_text
+from rag_rerank._files import expand_user
 from rag_rerank.errors import ConfigError, did_you_mean
 
 __all__ = ["Model", "aliases", "find", "models", "parse_model", "row_of", "row_of_any_case"]
@@ -120,7 +121,7 @@ def parse_model(model: str | os.PathLike[str], revision: str | None) -> tuple[st
 
 def is_folder(name: str) -> bool:
     """Whether a name is that of a folder on this machine."""
-    return bool(name) and Path(os.path.expanduser(name)).is_dir()  # noqa: PTH111 - Path.expanduser raises on an unknown user
+    return bool(name) and expand_user(name).is_dir()
 
 
 def find(name: str) -> Model | None:

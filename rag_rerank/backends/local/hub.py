@@ -19,7 +19,8 @@ from urllib.parse import quote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from rag_rerank._files import expand_user
-from rag_rerank.errors import ConfigError, ModelLoadError, ModelUnavailable, RerankError
+from rag_rerank.backends.local import catalogue
+from rag_rerank.errors import ConfigError, ModelLoadError, ModelUnavailable, RerankError, did_you_mean
 from rag_rerank.execution.clock import now, start_thread, wait_for_any
 from rag_rerank.execution.http_clients import client_error
 
@@ -180,9 +181,10 @@ class HubModel:
             )
         status = getattr(getattr(error, "response", None), "status_code", None)
         if isinstance(error, errors.RepositoryNotFoundError):
+            ids = [row.id for row in catalogue.models() if not row.packaged]
             return ModelLoadError(
                 f"the hub shows no model {self.id}{self._for}: check its name; if it is private, give a token of a "
-                "user who may read it: hf auth login, or HF_TOKEN"
+                f"user who may read it: hf auth login, or HF_TOKEN{did_you_mean(self.id, ids, or_list=False)}"
             )
         if isinstance(error, errors.RevisionNotFoundError):
             return ModelLoadError(
