@@ -135,7 +135,7 @@ class Reranker(ABC):
             checked = as_candidates(query, candidates, top_k)
             with observed(self, query, checked, top_k) as report:
                 ranking = report(self._rank(query, checked))
-            return ranking.top(top_k)
+            return report.with_origin(ranking).top(top_k)
 
     @final
     async def arerank(
@@ -153,7 +153,7 @@ class Reranker(ABC):
             checked = await offloaded_if_many(fixed, as_candidates, query, fixed, top_k)
             with observed(self, query, checked, top_k) as report:
                 ranking = report(await self._arank(query, checked))
-            return ranking.top(top_k)
+            return report.with_origin(ranking).top(top_k)
 
     @abstractmethod
     def _rank(self, query: str, candidates: tuple[Candidate, ...]) -> Ranking:

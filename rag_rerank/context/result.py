@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, overload
 
+from rag_rerank.text.short_repr import short_repr
 from rag_rerank.types import Hit, Scale
 
 __all__ = ["Context", "Dropped", "Piece", "Reason"]
@@ -40,6 +41,8 @@ class Piece:
     tokens: int | None = None
     trimmed: tuple[int, int] | None = None
 
+    __repr__ = short_repr
+
     @property
     def best(self) -> Hit:
         """The hit with the best rank."""
@@ -70,6 +73,8 @@ class Dropped:
     reason: Reason
     detail: str
     duplicate_of: str | None = None
+
+    __repr__ = short_repr
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON-ready values; the hit is named by its id."""
@@ -108,6 +113,39 @@ class Context(Sequence[Hit]):
     tokens: int | None = None
     notes: tuple[str, ...] = ()
     degraded: tuple[str, ...] = ()
+
+    __repr__ = short_repr
+
+    def __str__(self) -> str:
+        return self.text
+
+    def _repr_html_(self) -> str:
+        """Return tables for notebooks: the pieces with what was trimmed or merged, and the other hits with reasons."""
+        from rag_rerank.text.html import section, table
+
+        pieces = (
+            (
+                ", ".join(str(hit.rank) for hit in piece.hits),
+                ", ".join(hit.id for hit in piece.hits),
+                "" if piece.tokens is None else f"{piece.tokens:,}",
+                "" if piece.trimmed is None else "characters {:,} to {:,}".format(*piece.trimmed),
+                piece.text,
+            )
+            for piece in self.pieces
+        )
+        dropped = ((str(drop.hit.rank), drop.hit.id, drop.reason, drop.detail, drop.hit.text) for drop in self.dropped)
+        return section(
+            f"Context of {len(self):,} {'hit' if len(self) == 1 else 'hits'}{self._size_text}",
+            (*(f"Degraded: {reason}" for reason in self.degraded), *(f"Note: {note}" for note in self.notes)),
+            table(("#rank", "id", "#tokens", "trimmed to", "text"), pieces, len(self.pieces), "pieces"),
+            table(("#rank", "id", "dropped by", "because", "text"), dropped, len(self.dropped), "dropped hits"),
+        )
+
+    @property
+    def _size_text(self) -> str:
+        if self.tokens is None:
+            return ""
+        return f": {self.tokens:,} tokens, of {self.tokens_before or 0:,} in all hits"
 
     @property
     def text(self) -> str:
