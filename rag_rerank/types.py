@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args, overload
 
+from rag_rerank._checks import plain
 from rag_rerank.errors import InputError
 from rag_rerank.text.short_repr import short_repr
 from rag_rerank.trace import Coverage, Trace, Usage
@@ -65,9 +66,13 @@ class Candidate:
 
     def __post_init__(self) -> None:
         if not isinstance(self.id, str) or not self.id:
-            raise InputError(f"candidate id must be a non-empty string, got {_describe(self.id)}")
+            hint = f"; write str({self.id})" if isinstance(plain(self.id), int) else ""
+            raise InputError(f"candidate id must be a non-empty string, got {_describe(self.id)}{hint}")
         if not isinstance(self.text, str):
             raise InputError(f"candidate {self.id!r}: text must be a string, got {type(self.text).__name__}")
+        for name, value in (("id", self.id), ("text", self.text)):
+            if type(value) is not str:  # such as that of numpy
+                object.__setattr__(self, name, str.__str__(value))
         if not isinstance(self.metadata, Mapping):
             raise InputError(f"candidate {self.id!r}: metadata must be a mapping, got {type(self.metadata).__name__}")
         if self.score is not None:
@@ -273,7 +278,7 @@ class Ranking(Sequence[Hit]):
         Raises:
             InputError: ``k`` is not a whole number of at least 1.
         """
-        check_top_k(k)
+        k = check_top_k(k)
         return self if k is None or k >= len(self.hits) else replace(self, hits=self.hits[:k])
 
     def to_dict(self) -> dict[str, Any]:
@@ -302,10 +307,18 @@ class Ranking(Sequence[Hit]):
         )
 
 
-def check_top_k(top_k: int | None) -> None:
-    """Raise `InputError` unless ``top_k`` is ``None`` or a whole number of at least 1."""
-    if top_k is not None and (isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1):
-        raise InputError(f"top_k must be a whole number of at least 1, or None for all, got {top_k!r}")
+def check_top_k(top_k: int | None) -> int | None:
+    """Return ``top_k`` as an int, or ``None``.
+
+    Raises:
+        InputError: It is neither ``None`` nor a whole number of at least 1.
+    """
+    number = plain(top_k)
+    if number is None:
+        return None
+    if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+        raise InputError(f"top_k must be a whole number of at least 1, or None for all, got {top_k!r:.80}")
+    return int(number)
 
 
 def check_values(values: Iterable[Any]) -> tuple[float, ...]:
@@ -318,7 +331,7 @@ def check_values(values: Iterable[Any]) -> tuple[float, ...]:
 
 
 def _finite(value: Any, what: str) -> float:
-    if isinstance(value, (str, bytes, bool)):
+    if isinstance(plain(value), (str, bytes, bool)):
         raise InputError(f"{what} must be a number, got {_describe(value)}")
     try:
         number = float(value)

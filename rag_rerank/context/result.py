@@ -31,7 +31,7 @@ class Piece:
     Args:
         text: The text.
         hits: The hits that it is made of, in the order of reading; several where neighbours were merged.
-        tokens: How many tokens the text has by itself; ``None`` without a tokenizer.
+        tokens: How many tokens the text has by itself; ``None`` without a tokenizer and ``max_tokens``.
         trimmed: The characters (first, after the last) that are left of the hit's text, or of its ``display_text``;
             ``None`` for all.
     """
@@ -99,9 +99,11 @@ class Context(Sequence[Hit]):
         dropped: The other hits, in the order of the ranking.
         separator: The text between two pieces.
         scale: The scale of the hits' scores.
-        tokens_before: Tokens of the texts of all hits, joined by the separator; ``None`` without a tokenizer.
-        tokens: Tokens of ``text``; ``None`` without a tokenizer.
-        notes: Options that were not applied, and why, one sentence each.
+        tokens_before: Tokens of the texts of all hits, joined by the separator; ``None`` where nothing is counted.
+        tokens: Tokens of ``text``; ``None`` where nothing is counted.
+        tokens_estimated: Whether all these are estimates, because ``max_tokens`` was set without a tokenizer.
+        notes: What a reader must know of the context, one sentence each: an option that was not applied and why, a best
+            hit that was trimmed or did not fit, counts that are estimates.
         degraded: ``degraded`` of the ranking: why it is not quite what was asked for.
     """
 
@@ -111,6 +113,7 @@ class Context(Sequence[Hit]):
     scale: Scale
     tokens_before: int | None = None
     tokens: int | None = None
+    tokens_estimated: bool = False
     notes: tuple[str, ...] = ()
     degraded: tuple[str, ...] = ()
 
@@ -145,7 +148,8 @@ class Context(Sequence[Hit]):
     def _size_text(self) -> str:
         if self.tokens is None:
             return ""
-        return f": {self.tokens:,} tokens, of {self.tokens_before or 0:,} in all hits"
+        tokens = "estimated tokens" if self.tokens_estimated else "tokens"
+        return f": {self.tokens:,} {tokens}, of {self.tokens_before or 0:,} in all hits"
 
     @property
     def text(self) -> str:
@@ -180,6 +184,7 @@ class Context(Sequence[Hit]):
             "scale": self.scale,
             "tokens_before": self.tokens_before,
             "tokens": self.tokens,
+            "tokens_estimated": self.tokens_estimated,
             "notes": list(self.notes),
             "degraded": list(self.degraded),
         }

@@ -15,6 +15,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from rag_rerank._checks import plain
 from rag_rerank.errors import InputError, RerankError
 from rag_rerank.execution.protocols import CallStarted, Observer, OnCallEnd, OnContext, Ranker
 from rag_rerank.trace import Trace
@@ -89,12 +90,13 @@ def check_tags(tags: Mapping[str, Any]) -> Mapping[str, Any]:
     Raises:
         InputError: A value is not text, a finite number, a truth value or ``None``.
     """
+    tags = {name: plain(value) for name, value in tags.items()}
     for name, value in tags.items():
         if not isinstance(value, (str, int, float, bool, type(None))):
             raise InputError(f"tag {name!r} must be text, a number or a truth value, got {type(value).__name__}")
         if isinstance(value, float) and not math.isfinite(value):
             raise InputError(f"tag {name!r} must be finite, got {value}")
-    return dict(tags)
+    return tags
 
 
 class CallReport:
