@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from rag_rerank._checks import at_least
 from rag_rerank.base import PointwiseReranker
 from rag_rerank.errors import ConfigError
 from rag_rerank.execution.clock import now
-from rag_rerank.text.words import K1, B, terms
+from rag_rerank.text.words import K1, VERSION, B, terms
 from rag_rerank.trace import Coverage, Usage
 from rag_rerank.types import Scale, Scores
 
 __all__ = ["LexicalReranker"]
+
+_NO_MATCH = "no text shares a word with the query, so the texts keep their order"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,8 +24,10 @@ class LexicalReranker(PointwiseReranker):
     """A reranker by shared words: BM25 in Lucene's form (Kamphuis et al., ECIR 2020), computed by bm25s.
 
     Document frequencies are counted over the candidates of the request, so scores compare only within one
-    ranking. Words are runs of letters and digits with their combining marks, composed (NFC) and case-folded; there is
-    no stemming and no stop list, so that the baseline treats every language alike.
+    ranking. Words are runs of letters and digits with their combining marks, composed (NFC) and case-folded; in scripts
+    without spaces, and in Korean, they are single characters and pairs of characters. There is no stemming and no stop
+    list, so that the baseline treats every language alike. Where no text shares a word with the query, the trace has a
+    note.
 
     Args:
         k1: Saturation of term frequency; 0.9 as in Anserini's defaults.
@@ -55,6 +59,9 @@ class LexicalReranker(PointwiseReranker):
         """Why no cache may keep the scores: they depend on all candidates of the request."""
         return "BM25 counts words over the candidates of the request, so a score depends on all of them"
 
+    def _identity_facts(self) -> Mapping[str, Any]:
+        return {"terms": VERSION}
+
     @property
     def knows_text_limit(self) -> bool:
         """True: it reads texts of any length."""
@@ -65,9 +72,10 @@ class LexicalReranker(PointwiseReranker):
         import bm25s
 
         started = now()
-        documents = [terms(text) for text in texts]
+        query_terms = terms(query)
+        documents = [terms(text, query_terms) for text in texts]
         vocabulary = {word for document in documents for word in document}
-        query_words = [word for word in terms(query) if word in vocabulary]
+        query_words = [word for word in query_terms if word in vocabulary]
         values = [0.0] * len(texts)
         if query_words:
             index = bm25s.BM25(method="lucene", k1=self.k1, b=self.b)
@@ -76,4 +84,4 @@ class LexicalReranker(PointwiseReranker):
         seconds = now() - started
         coverage = tuple(Coverage(len(document), len(document)) for document in documents)
         usage = Usage(texts=len(texts), tokens=sum(map(len, documents)), seconds=seconds)
-        return Scores(values, self.scale, usage, coverage)
+        return Scores(values, self.scale, usage, coverage, notes=() if any(values) else (_NO_MATCH,))

@@ -5,10 +5,10 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
-from unicodedata import category
 
 from rag_rerank.errors import InputTooLong
 from rag_rerank.text.tokenizers import TextLimit
+from rag_rerank.text.unicode import in_surrogate_pair, may_cut
 from rag_rerank.trace import Coverage
 
 __all__ = ["Span", "SplitText"]
@@ -16,17 +16,14 @@ __all__ = ["Span", "SplitText"]
 Span = tuple[int, int]
 """Characters of a text: the first, and the one after the last."""
 
-_JOINERS = "\u200c\u200d"
-"""Zero-width joiners: they bind to the character before them, though they are no combining marks."""
-
 
 class SplitText:
     """A text that is longer than some limit: its tokens, its windows, and how much of it was read.
 
     The windows cover the whole text in its order, and each is within every limit. A window is counted by itself,
     because it may have more tokens than the same characters have inside the text. A window ends at white space if
-    there is some in its second half, else between two tokens, but never before a combining mark or inside a
-    surrogate pair.
+    there is some in its second half, else between two tokens, but never inside a surrogate pair, nor inside what a
+    reader sees as one character (a letter with its marks, a family of emoji), unless that alone is too long.
 
     Args:
         text: The text.
@@ -74,20 +71,37 @@ class SplitText:
     def _end(self, start: int) -> int:
         """Return where a window that begins here ends: as far as every limit allows."""
         first = self._token(start)
-        end = max(start + 1, self._place(first + self._limits[0].tokens))
+        end = self._place_before(start, self._place(first + self._limits[0].tokens), len(self._text) + 1)
         while True:
-            end = self._soft_end(start, end)
             excess = max(limit.excess(self._text[start:end]) for limit in self._limits)
             if not excess:
                 return end
-            if end == start + 1:
-                raise InputTooLong(
-                    f"the query leaves {self._limits[0].tokens} tokens for a text, and not even a single character "
-                    "fits; shorten the query or choose a model with a longer window"
-                )
             inside = self._token(end) - first
             fewer = self._place(first + inside - min(excess, (inside + 1) // 2))
-            end = fewer if start < fewer < end else (start + end) // 2
+            end = self._place_before(start, fewer if start < fewer < end else (start + end) // 2, end)
+
+    def _place_before(self, start: int, wanted: int, end: int) -> int:
+        """Return a good place to end a window: before ``end``, and at ``wanted`` or near it.
+
+        Only if a window cannot hold what a reader sees as one character is that one parted.
+
+        Raises:
+            InputTooLong: There is no place: the window has a single character.
+        """
+        wanted = max(wanted, start + 1)
+        backwards, forwards = range(wanted, start, -1), range(wanted + 1, end)
+        place = self._soft_end(start, wanted) if wanted < end else None
+        if place is None:
+            place = next((place for place in forwards if may_cut(self._text, place)), None)
+        if place is None:
+            inside = (place for place in (*backwards, *forwards) if place < end)
+            place = next((place for place in inside if not in_surrogate_pair(self._text, place)), None)
+        if place is None:
+            raise InputTooLong(
+                f"the query leaves {self._limits[0].tokens} tokens for a text, and not even a single character "
+                "fits; shorten the query or choose a model with a longer window"
+            )
+        return place
 
     def _next(self, start: int, end: int) -> int:
         """Return where the next window begins: at the start of a word, where the overlap has one."""
@@ -98,24 +112,19 @@ class SplitText:
             return end
         text = self._text
         for place in range(begin, end):
-            if text[place - 1].isspace() and not text[place].isspace() and self._may_cut(place):
+            if text[place - 1].isspace() and not text[place].isspace() and may_cut(text, place):
                 return place
-        return next((place for place in range(begin, end) if self._may_cut(place)), end)
+        return next((place for place in range(begin, end) if may_cut(text, place)), end)
 
-    def _soft_end(self, start: int, end: int) -> int:
-        """Return the last good place to end a window, at this one or a little before it."""
+    def _soft_end(self, start: int, end: int) -> int | None:
+        """Return the last good place to end a window, at this one or before it; ``None`` if there is none."""
         text = self._text
         if end == len(text):
             return end
         for place in range(end, (start + end) // 2, -1):
-            if (text[place].isspace() or text[place - 1].isspace()) and self._may_cut(place):
+            if (text[place].isspace() or text[place - 1].isspace()) and may_cut(text, place):
                 return place
-        return next((place for place in range(end, start, -1) if self._may_cut(place)), end)
-
-    def _may_cut(self, place: int) -> bool:
-        before, behind = self._text[place - 1], self._text[place]
-        in_surrogate_pair = "\ud800" <= before <= "\udbff" and "\udc00" <= behind <= "\udfff"
-        return not in_surrogate_pair and behind not in _JOINERS and category(behind)[0] != "M"
+        return next((place for place in range(end, start, -1) if may_cut(text, place)), None)
 
     def _token(self, place: int) -> int:
         """Return the first token that begins here or later."""

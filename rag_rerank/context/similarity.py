@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -10,14 +9,12 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
 from rag_rerank.errors import ConfigError
-from rag_rerank.text.words import UNSPACED
+from rag_rerank.text.words import split_words
 
 if TYPE_CHECKING:
     import numpy as np
 
 Similarity = Literal["words"] | Callable[[list[str]], Any]
-
-_WORD = re.compile(rf"[{UNSPACED}]|[^\W{UNSPACED}]+")
 
 
 def normalised_text(text: str) -> str:
@@ -56,7 +53,7 @@ class _Words(SimilarityMeasure):
         numbers: dict[object, int] = {}
         sets = []
         for text in texts:
-            words = _WORD.findall(text.casefold())
+            words = split_words(text)
             sets.append([numbers.setdefault(item, len(numbers)) for item in {*words, *pairwise(words)}])
         self._sizes = np.array([len(items) for items in sets])
         self._items = np.array([item for items in sets for item in items], dtype=np.int64)

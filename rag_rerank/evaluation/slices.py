@@ -11,6 +11,7 @@ from typing import Any
 from rag_rerank.evaluation.data.judged import Judged, JudgedQuery, Problem
 from rag_rerank.evaluation.report import FIRST_STAGE, Comparison, Slice
 from rag_rerank.evaluation.statistics import SAMPLES, SEED, adjusted_p, compare
+from rag_rerank.text.words import count_words
 from rag_rerank.types import Candidate
 
 __all__ = ["FEWEST", "FIRST_RANK", "Fields", "bin_values", "fields", "slices"]
@@ -60,12 +61,12 @@ def fields(judged: Judged) -> Fields:
     raw: dict[str, dict[str, Any]] = {"query length": {}, FIRST_RANK: {}, "text length": {}}
     for query in judged.queries:
         rank, candidate = best[query.id]
-        raw["query length"][query.id] = len(query.text.split())
+        raw["query length"][query.id] = count_words(query.text)
         raw[FIRST_RANK][query.id] = _rank_range(rank)
         for name, value in query.metadata.items():
             raw.setdefault(str(name), {})[query.id] = value
         if candidate is not None:
-            raw["text length"][query.id] = len(candidate.text.split())
+            raw["text length"][query.id] = count_words(candidate.text)
             for name, value in candidate.metadata.items():
                 raw.setdefault(f"document {name}", {})[query.id] = value
     values, unusable = {}, []

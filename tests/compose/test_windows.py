@@ -43,7 +43,7 @@ from rag_rerank.backends.lexical import LexicalReranker
 from rag_rerank.compose.window_splitting import SplitText
 from rag_rerank.testing import RerankerContract, ScriptedReranker
 from rag_rerank.text.tokenizers import HuggingFaceTokens, TextLimit, Tokens, tokens
-from rag_rerank.text.unicode import is_blank
+from rag_rerank.text.unicode import in_surrogate_pair, is_blank, may_cut
 
 Ask = Callable[..., Ranking]
 
@@ -139,6 +139,27 @@ def test_no_window_begins_with_a_combining_mark() -> None:
     spans = SplitText(text, [TextLimit(9, byte_level())], 3).windows
     assert len(spans) > 10
     assert not any(text[start] in "\u0301\u0302\u200d" for start, _ in spans)
+
+
+@settings(max_examples=200)
+@given(
+    text=TEXTS,
+    room=st.integers(4, 12),
+    overlap=st.integers(0, 6),
+    counters=st.sampled_from([(wordpiece, byte_level), (byte_level, wordpiece), (wordpiece,), (byte_level,)]),
+)
+@example(text="\ud83d\ude00lake", room=4, overlap=0, counters=(wordpiece, byte_level))
+@example(text="lake\ud83d\ude00\ud83d\ude00lake", room=4, overlap=2, counters=(wordpiece, byte_level))
+def test_no_window_parts_a_surrogate_pair_or_a_character_that_fits(
+    text: str, room: int, overlap: int, counters: Sequence[Callable[[], Tokens]]
+) -> None:
+    rooms = [TextLimit(room, counter()) for counter in counters]
+    places = [0, *(place for place in range(1, len(text)) if may_cut(text, place)), len(text)]
+    for start, end in SplitText(text, rooms, overlap).windows:
+        for place in (start, end):
+            assert place in (0, len(text)) or not in_surrogate_pair(text, place)
+            parted = [text[a:b] for a, b in pairwise(places) if a < place < b]
+            assert not parted or any(r.excess(parted[0]) for r in rooms)
 
 
 def test_a_character_that_fits_no_window_is_refused() -> None:

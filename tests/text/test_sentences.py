@@ -6,10 +6,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from support.rankings import ranking_of
 
 from rag_rerank import Context, pack
-from rag_rerank.text.sentences import sentences
+from rag_rerank.text.sentences import sentences, trimmed_span
+from rag_rerank.text.unicode import is_blank
 
 DOCUMENT = "Lake Garda is the largest lake in Italy. It is 346 metres deep. Sirmione lies on its southern shore."
 
@@ -125,27 +128,38 @@ def test_the_first_hit_that_does_not_fit_keeps_its_leading_sentences() -> None:
     assert [dropped.reason for dropped in context.dropped] == ["max_tokens"]
 
 
-def test_a_hit_of_which_no_sentence_fits_is_dropped() -> None:
+def test_a_hit_of_which_no_sentence_fits_keeps_its_leading_words() -> None:
     context = pack(ranking_of([DOCUMENT]), max_tokens=39, tokenizer=len, trim="sentences")
+    assert (context.text, context.pieces[0].trimmed) == (DOCUMENT[:33], (0, 33))
+
+
+def test_a_hit_of_which_no_word_fits_keeps_its_leading_characters() -> None:
+    context = pack(ranking_of(["e\u0301" * 30]), max_tokens=5, tokenizer=len, trim="sentences")
+    assert context.text == "e\u0301" * 2
+
+
+def test_a_hit_of_which_not_a_character_fits_is_dropped() -> None:
+    context = pack(ranking_of(["e\u0301" * 30]), max_tokens=1, tokenizer=len, trim="sentences")
     assert (len(context), context.dropped[0].reason) == (0, "max_tokens")
 
 
-def test_blank_lines_at_the_beginning_are_no_sentence() -> None:
+def test_blank_lines_at_the_beginning_are_no_part_of_the_trimmed_text() -> None:
     context = pack(ranking_of(["\n\n" + DOCUMENT]), max_tokens=5, tokenizer=len, trim="sentences")
-    assert (len(context), context.dropped[0].reason) == (0, "max_tokens")
+    assert (context.text, context.pieces[0].trimmed) == ("Lake", (2, 6))
 
 
 THREE = ["Shores differ. ", "It is 346 metres deep. ", "Sirmione lies on its southern shore, on a peninsula."]
 
 
 @pytest.mark.parametrize(
-    ("room", "expected"), [(21, None), (22, THREE[1:2]), (80, THREE[1:]), (40, THREE[:2])], ids=str
+    ("room", "expected"),
+    [(21, "is 346 metres deep."), (22, THREE[1]), (80, THREE[1] + THREE[2]), (40, THREE[0] + THREE[1])],
 )
-def test_the_sentences_around_the_best_window_are_chosen(room: int, expected: list[str] | None) -> None:
+def test_the_sentences_around_the_best_window_are_chosen_or_its_words(room: int, expected: str) -> None:
     ranking = ranking_of(["".join(THREE)])
     ranking = replace(ranking, hits=(replace(ranking[0], window=(21, 30)),))
     context = pack(ranking, max_tokens=room, tokenizer=len, trim="sentences")
-    assert context.text == "".join(expected or []).rstrip()
+    assert context.text == expected.rstrip()
 
 
 @pytest.mark.parametrize(
@@ -160,6 +174,39 @@ def test_the_sentences_around_the_best_window_are_chosen(room: int, expected: li
         ("8,611 m is 3.5 times as much.", ["8,611 m is 3.5 times as much."]),
         ("no end", ["no end"]),
         ("", []),
+        (
+            "K2 is in the U.S. Army base. No. 5 won. Is it No? Yes.",
+            ["K2 is in the U.S. Army base. ", "No. 5 won. ", "Is it No? ", "Yes."],
+        ),
+        (
+            "Version 2.0.1 came. See https://a.b/c.d?x=1. End",
+            ["Version 2.0.1 came. ", "See https://a.b/c.d?x=1. ", "End"],
+        ),
+        ("Wait... what? Yes… No!! End", ["Wait... what? ", "Yes… ", "No!! ", "End"]),
+        ("Am 3. Oktober war es. 1954 war er da.", ["Am 3. Oktober war es. ", "1954 war er da."]),
+        ("Er sagte: „Nein.“ Dann ging er.", ["Er sagte: „Nein.“ ", "Dann ging er."]),
+        ("« Oui ! » Puis non.", ["« Oui ! » ", "Puis non."]),
+        ("see Dr.\n\nNext", ["see Dr.\n\n", "Next"]),
+        ("के2 की ऊँचाई 8611 मीटर है। 1954 में।", ["के2 की ऊँचाई 8611 मीटर है। ", "1954 में।"]),
+        ("یہ ایک ہے۔ دوسرا۔", ["یہ ایک ہے۔ ", "دوسرا۔"]),
+        ("هل هذا صحيح؟ نعم.", ["هل هذا صحيح؟ ", "نعم."]),
+        ("ይህ ነው። ሁለተኛ፧ ሦስት", ["ይህ ነው። ", "ሁለተኛ፧ ", "ሦስት"]),
+        ("Սա է։ Երկրորդ: Երրորդ", ["Սա է։ ", "Երկրորդ: ", "Երրորդ"]),
+        ("ဒါပါ။ ဒုတိယ။", ["ဒါပါ။ ", "ဒုတိယ။"]),
+        ("བོད་ཡིག། གཉིས་པ།", ["བོད་ཡིག། ", "གཉིས་པ།"]),
+        ("Τι είναι; Αυτό.", ["Τι είναι; ", "Αυτό."]),
+        ("One; Two.", ["One; Two."]),
+        ("នេះ។ ពីរ៕ បី", ["នេះ។ ", "ពីរ៕ ", "បី"]),
+        ("กินข้าว ไปเที่ยว", ["กินข้าว ", "ไปเที่ยว"]),
+        ("円周率は３．１４である．次に", ["円周率は３．１４である．", "次に"]),
+        ("- one\n- two\n  more\n* three", ["- one\n", "- two\n  more\n", "* three"]),
+        ("1. First thing\n2. Second thing", ["1. First thing\n", "2. Second thing"]),
+        ("| a | b |\n|---|---|\n| 1 | 2 |", ["| a | b |\n", "|---|---|\n", "| 1 | 2 |"]),
+        ("a\tb\nc\td", ["a\tb\n", "c\td"]),
+        ("a,b,c\n1,2,3", ["a,b,c\n", "1,2,3"]),
+        ("Do:\n```\nx = 1\ny = 2\n```\nDone", ["Do:\n", "```\n", "x = 1\n", "y = 2\n", "```\n", "Done"]),
+        ("int x = 1;\nint y;\nreturn", ["int x = 1;\n", "int y;\n", "return"]),
+        ("# Title\nA text\nover lines", ["# Title\n", "A text\nover lines"]),
     ],
 )
 def test_sentences_end_where_people_would_say(text: str, parts: list[str]) -> None:
@@ -169,3 +216,37 @@ def test_sentences_end_where_people_would_say(text: str, parts: list[str]) -> No
 def test_a_long_row_of_dots_is_looked_at_once() -> None:
     """A search from each of its dots to the end would take hours."""
     assert sentences("." * 1_000_000 + "x. End.") == [(0, 1_000_003), (1_000_003, 1_000_007)]
+
+
+LETTERS = st.characters(exclude_categories=["M", "Cs"])
+SAMPLES = [
+    "- one\n- two",
+    "Mr. X. Y",
+    "高い。山",
+    "ก ข",
+    "e\u0301",
+    "\ud83d\ude00",
+    "👩\u200d💻",
+    "🇩🇪🇫🇷",
+    "| a |\n",
+    "```\n",
+    "\r\n",
+    " ",
+]
+
+
+@given(st.lists(st.sampled_from(SAMPLES) | st.text(max_size=4), max_size=12).map("".join))
+def test_sentences_cover_the_text_without_gaps(text: str) -> None:
+    spans = sentences(text)
+    assert "".join(text[a:b] for a, b in spans) == text
+    assert all(a < b for a, b in spans)
+
+
+@given(st.lists(st.sampled_from(SAMPLES) | st.text(LETTERS, max_size=4), max_size=12).map("".join), st.integers(1, 30))
+def test_a_trimmed_text_is_no_longer_than_there_is_room_and_not_empty_if_a_character_fits(text: str, room: int) -> None:
+    span = trimmed_span(text, None, lambda span: span[1] - span[0] <= room)
+    if span is None:
+        assert is_blank(text) or room < 12
+    else:
+        assert 0 < span[1] - span[0] <= room
+        assert not is_blank(text[slice(*span)])

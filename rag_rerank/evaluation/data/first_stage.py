@@ -27,18 +27,20 @@ def bm25(corpus: Iterable[tuple[str, str]], queries: Mapping[str, str], depth: i
     import bm25s
     import numpy as np
 
+    query_terms = {query: terms(text) for query, text in queries.items()}
+    all_query_terms = {term for of_query in query_terms.values() for term in of_query}
     vocabulary: dict[str, str] = {}  # equal words become one object, to save memory
     words: dict[str, list[str]] = {}
     for document, text in corpus:
-        words[document] = [vocabulary.setdefault(word, word) for word in terms(text)]
+        words[document] = [vocabulary.setdefault(word, word) for word in terms(text, all_query_terms)]
     run = TrecRun("BM25", problems)
     if not vocabulary:
         return run
     documents = list(words)
     index = bm25s.BM25(method="lucene", k1=K1, b=B)
     index.index(list(words.values()), show_progress=False)
-    for query, text in queries.items():
-        query_words = [word for word in terms(text) if word in vocabulary]
+    for query in queries:
+        query_words = [word for word in query_terms[query] if word in vocabulary]
         values = index.get_scores(query_words) if query_words else np.zeros(0)
         for rank, position in enumerate(best(values, depth).tolist(), start=1):
             if values[position] > 0:

@@ -5,12 +5,11 @@ Exact, on hashed shingles: every text is compared with every other, without samp
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from rag_rerank.text.words import UNSPACED, terms
+from rag_rerank.text.words import split_words
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,7 +30,6 @@ __all__ = [
     "find_contained",
     "find_overlaps",
     "find_shared_runs",
-    "split_words",
 ]
 
 NEAR = 0.8
@@ -58,8 +56,6 @@ KINDS: tuple[Kind, ...] = ("exact", "near", "run")
 
 _BLOCK = 4_000_000
 """Rows that are processed together: some hundred megabytes."""
-
-_UNSPACED_CHARACTER = re.compile(f"([{UNSPACED}])")
 
 
 @dataclass
@@ -148,11 +144,6 @@ def _pairs(small: Any, large: Any) -> Pairs:
     import numpy as np
 
     return Pairs(np.array(small, dtype=np.int64), np.array(large, dtype=np.int64), np.ones(len(small)))
-
-
-def split_words(text: str) -> list[str]:
-    """Return the lower-case words of a text as BM25 counts them; in unspaced scripts, each character is a word."""
-    return terms(_UNSPACED_CHARACTER.sub(r" \1 ", text))
 
 
 class Words:

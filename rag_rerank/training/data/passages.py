@@ -8,8 +8,8 @@ from random import Random
 from typing import Literal
 
 from rag_rerank.text.unicode import is_blank
+from rag_rerank.text.words import split_words
 from rag_rerank.training.data.examples import Example, Passage
-from rag_rerank.training.data.overlap import split_words
 
 __all__ = [
     "CorpusText",

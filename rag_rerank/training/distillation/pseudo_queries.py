@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from types import MappingProxyType
 
-from rag_rerank.text.sentences import sentences
+from rag_rerank.text.sentences import QUESTION_MARKS, sentences
 from rag_rerank.text.words import terms
 from rag_rerank.training.distillation.corpus import CorpusDocument
 
@@ -120,13 +120,13 @@ def _headings(document: CorpusDocument) -> Iterator[str]:
 
 def _questions(document: CorpusDocument) -> Iterator[str]:
     """Yield each sentence of the text that ends with a question mark."""
-    yield from (sentence for sentence in _sentences(document) if sentence.endswith(("?", "？")))
+    yield from (sentence for sentence in _sentences(document) if sentence.endswith(QUESTION_MARKS))
 
 
 def _first_sentence(document: CorpusDocument) -> Iterator[str]:
     """Yield the first sentence of the text, unless it is a question, or all of the text."""
     first, *others = _sentences(document) or [""]
-    if others and not first.endswith(("?", "？")):
+    if others and not first.endswith(QUESTION_MARKS):
         yield first
 
 

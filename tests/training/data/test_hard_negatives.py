@@ -16,7 +16,7 @@ from rag_rerank.evaluation.data.first_stage import best
 from rag_rerank.testing import ScriptedReranker
 from rag_rerank.training.data.examples import Example, Examples
 from rag_rerank.training.data.hard_negatives import mine
-from rag_rerank.training.data.overlap import split_words
+from rag_rerank.text.words import split_words
 from rag_rerank.training.data.teacher_scores import score_examples
 
 SNAKES = examples(
