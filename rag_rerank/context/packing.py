@@ -137,11 +137,11 @@ class Packing:
             TACL 2024). ``"source"``: by document, that of the best hit first, and in it by position.
         trim: What to do with a hit that is over ``max_tokens``. ``"best"``: if the best hit is over it by itself, keep
             as many of its sentences as fit: the first ones, or those around its best window where that is known. If
-            not even one sentence fits, keep words, and if no word fits, characters. A note says so, and
-            ``Piece.trimmed`` has the characters that are left. ``"sentences"``: keep also whole sentences of the first
-            other hit that does not fit, if the best one does. ``None``: trim nothing. If the best hit is not in the
-            context, because nothing may be trimmed or not even one character fits, there are a `ContextWarning` and a
-            note; the hits behind it are still considered.
+            not even one sentence fits, keep words, and if no word fits, characters. A heading before the text in
+            ``display_text`` is kept in any case. A note says so, and ``Piece.trimmed`` has the characters that are
+            left. ``"sentences"``: if the best hit fits, keep also whole sentences of the first other one that does not.
+            ``None``: trim nothing. If the best hit is not in the context, because nothing may be trimmed or not even
+            one character fits, there are a `ContextWarning` and a note; the hits behind it are still considered.
 
     Raises:
         ConfigError: A value is out of range, or an option lacks another one that it needs. When packing: the

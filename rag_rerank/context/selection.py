@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Literal
 
 from rag_rerank.context.layout import Arrangement, HitPlace
 from rag_rerank.context.result import Dropped, Piece
 from rag_rerank.context.similarity import SimilarityMeasure, normalised_text
 from rag_rerank.context.token_budget import Budget
-from rag_rerank.text.sentences import Span, longest_beginning, trimmed_span
+from rag_rerank.text.sentences import Span, sentences, trimmed_span
 from rag_rerank.text.unicode import is_blank
 from rag_rerank.types import Hit, Ranking, Scale
-
-SpanChoice = Callable[[str, Span | None, Callable[[Span], bool]], Span | None]
-"""A function that chooses the part of a text that fits; see `trimmed_span`."""
 
 
 def apply_threshold(
@@ -216,42 +213,48 @@ class Selection:
         whole = Piece(text=text, hits=(hit,))
         if self._fits(whole):
             return whole
-        if not self.pieces and not self.dropped:
-            return self._best_in_part(hit, text)
-        if self._trim != "sentences" or any(piece.trimmed for piece in self.pieces):
-            return None
-        return self._trimmed_piece(hit, text, trimmed_span)
+        is_best = not self.pieces and not self.dropped
+        others_too = self._trim == "sentences" and not any(piece.trimmed for piece in self.pieces)
+        part = self._part_within_budget(hit, text) if others_too or (is_best and self._trim is not None) else None
+        if is_best:
+            self._note_best(hit, part, len(text))
+        elif part is not None and not _are_sentences(text, part.trimmed):
+            return None  # words of a lesser hit would only fill the budget
+        return part
 
-    def _best_in_part(self, hit: Hit, text: str) -> Piece | None:
-        """Return what the options let the context keep of the best hit, which is over the budget by itself."""
-        spans = () if self._trim is None else (trimmed_span, longest_beginning)
-        pieces = (self._trimmed_piece(hit, text, span) for span in spans)
-        piece = next((piece for piece in pieces if piece is not None), None)
+    def _note_best(self, hit: Hit, piece: Piece | None, length: int) -> None:
+        """Note what is left of the best hit, which is over the budget by itself."""
+        self.best_is_out = piece is None
         over = f"the best hit, candidate {hit.id!r}, is over max_tokens={self._max_tokens} by itself"
         if piece is not None and piece.trimmed is not None:
             first, end = piece.trimmed
-            self.notes.append(f"{over}: it was trimmed to characters {first} to {end} of {len(text)}")
+            self.notes.append(f"{over}: it was trimmed to characters {first} to {end} of {length}")
         else:
-            self.best_is_out = True
             why = "trim=None lets nothing be trimmed" if self._trim is None else "nothing of its text fits"
             self.notes.append(f"{over}, and is not in the context: {why}")
-        return piece
 
-    def _trimmed_piece(self, hit: Hit, text: str, choose_span: SpanChoice) -> Piece | None:
-        """Return a hit trimmed to the span that is chosen; ``None`` if nothing of its own text is in it."""
+    def _part_within_budget(self, hit: Hit, text: str) -> Piece | None:
+        """Return as much of a hit as fits, and a heading of its display text in any case; ``None`` if nothing fits."""
+        start = max(0, text.find(hit.text))
 
         def part(span: Span) -> Piece:
-            return Piece(text=text[slice(*span)], hits=(hit,), trimmed=span)
+            first, end = (0 if start else span[0]), start + span[1]
+            return Piece(text=text[first:end], hits=(hit,), trimmed=(first, end))
 
         window = hit.window if text == hit.text else None
         everything = (0, len(text))  # may fit as a piece of its own where the merged one does not, and is not trimmed
-        span = choose_span(text, window, lambda span: span != everything and self._fits(part(span)))
-        if span is None:
-            return None
-        start = max(span[0], text.find(hit.text))  # after a heading of the display text
-        return None if is_blank(text[start : span[1]]) else part(span)
+        span = trimmed_span(
+            text[start:], window, lambda span: part(span).trimmed != everything and self._fits(part(span))
+        )
+        return None if span is None else part(span)
 
     def _fits(self, piece: Piece) -> bool:
         if self._budget is None:
             return True
         return self._budget.fits([piece.text for piece in self._arrangement.arrange([*self.pieces, piece])])
+
+
+def _are_sentences(text: str, span: Span | None) -> bool:
+    """Whether a span begins where a sentence begins, and ends where one ends, white space aside."""
+    spans = [(end - len(text[start:end].lstrip()), len(text[:end].rstrip())) for start, end in sentences(text)]
+    return span is not None and any(span[0] == start for start, _ in spans) and any(span[1] == end for _, end in spans)

@@ -217,7 +217,7 @@ def check_timeout(seconds: float | None) -> float | None:
     Raises:
         InputError: It is neither ``None`` nor a finite number of more than 0 seconds.
     """
-    number = plain(seconds)
+    number: float | None = plain(seconds)
     valid = number is None or (
         isinstance(number, (int, float)) and not isinstance(number, bool) and 0 < number <= sys.float_info.max
     )

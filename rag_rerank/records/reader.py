@@ -66,12 +66,12 @@ def read(path: str | PathLike[str], *, bad: Callable[[BadLine], None] | None = N
             is no record. The message begins with the file and the line.
     """
     file = Path(path).expanduser()
-    lines = (lambda: _lines(file)) if file.is_file() else list(_lines(file)).__iter__  # a pipe is read once
+    pipe = None if file.is_file() else list(_lines(file))  # which can be read only once
     contexts: dict[str, list[ContextRecord]] = {}
-    for where, line in chain(lines(), *map(_lines, _newer_files(file))):
+    for where, line in chain(_lines(file) if pipe is None else pipe, *map(_lines, _newer_files(file))):
         if _HEADS[1][:-1] in line[:100] and isinstance(context := _read(where, line), ContextRecord):
             contexts.setdefault(context.call, []).append(context)
-    for where, line in lines():
+    for where, line in _lines(file) if pipe is None else pipe:
         item = _read(where, line)
         if isinstance(item, Record):
             yield replace(item, contexts=(*item.contexts, *contexts.get(item.id, ())))

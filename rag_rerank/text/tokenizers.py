@@ -111,7 +111,7 @@ def _number_of(output: Any) -> int | None:
     """Return how many tokens a function counted or listed; ``None`` where its output is neither."""
     if isinstance(output, Mapping):  # of a tokenizer of transformers
         return _number_of(output.get("input_ids"))
-    shape = getattr(output, "shape", ())
+    shape: Sequence[int] = getattr(output, "shape", ())
     if len(shape) > 0:  # an array of tokens, or a batch of one
         return int(shape[-1]) if math.prod(shape[:-1]) == 1 else None
     if hasattr(output, "__index__") and not isinstance(output, bool):

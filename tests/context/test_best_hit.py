@@ -59,6 +59,11 @@ def test_a_lesser_hit_goes_in_beside_it_and_not_in_its_place() -> None:
     ]
 
 
+def test_a_lesser_hit_is_trimmed_to_whole_sentences_or_not_at_all() -> None:
+    context = pack(ranking_of(["Garda.", LONG]), max_tokens=4, tokenizer=words, trim="sentences")
+    assert (context.text, context.dropped[0].reason) == ("Garda.", "max_tokens")
+
+
 def test_only_the_best_one_is_trimmed_unless_sentences_are_asked_for() -> None:
     ranking = ranking_of(["Garda.", LONG])
     with warnings.catch_warnings():
@@ -83,7 +88,7 @@ def test_it_is_dropped_with_a_warning_and_a_note_when_told_to() -> None:
 
 def test_a_budget_too_small_for_anything_is_an_empty_context_with_a_warning() -> None:
     with pytest.warns(ContextWarning):
-        context = pack(ranking_of(["unbelievable"]), max_tokens=3, tokenizer=len)
+        context = pack(ranking_of(["unbelievable"]), max_tokens=3, tokenizer=lambda text: 4 + len(text))
     assert (context.text, len(context)) == ("", 0)
     assert "nothing of its text fits" in context.notes[0]
 

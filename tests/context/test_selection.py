@@ -30,7 +30,7 @@ def test_a_hit_that_does_not_fit_makes_room_for_smaller_ones_behind_it() -> None
 
 def test_a_budget_smaller_than_every_chunk_is_an_empty_context_with_reasons() -> None:
     with pytest.warns(ContextWarning, match="the best hit is not in the context"):
-        context = pack(ranking_of(["four", "five"]), max_tokens=3, tokenizer=len)
+        context = pack(ranking_of(["four", "five"]), max_tokens=3, tokenizer=len, trim=None)
     assert (context.text, context.tokens, reasons(context)) == ("", 0, {"d1": "max_tokens", "d2": "max_tokens"})
 
 
@@ -150,7 +150,7 @@ def test_a_source_gives_so_many_hits_and_hits_without_one_are_not_counted() -> N
     places = [{"file": "a"}, {"file": "a"}, {}, {"file": "b"}, {}, {"file": "a"}]
     context = pack(ranking_of(list("uvwxyz"), metadata=places), per_source=1, source="file")
     assert ids(context) == ["d1", "d3", "d4", "d5"]
-    assert context.dropped[0].detail == "1 hits of the source 'a' are kept"
+    assert context.dropped[0].detail == "1 hits of its source are kept"
     assert set(reasons(context).values()) == {"per_source"}
 
 

@@ -14,9 +14,9 @@ from rag_rerank.compose.fallback import Fallback
 from rag_rerank.errors import ConfigError, InputError, ModelLoadError
 from rag_rerank.evaluation.data.first_stage import best
 from rag_rerank.testing import ScriptedReranker
+from rag_rerank.text.words import split_words
 from rag_rerank.training.data.examples import Example, Examples
 from rag_rerank.training.data.hard_negatives import mine
-from rag_rerank.text.words import split_words
 from rag_rerank.training.data.teacher_scores import score_examples
 
 SNAKES = examples(

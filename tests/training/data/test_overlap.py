@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rag_rerank.training.data import overlap
 from rag_rerank.text.words import split_words
+from rag_rerank.training.data import overlap
 from rag_rerank.training.data.overlap import Words, find_contained, find_shared_runs
 
 TEXTS = st.lists(st.lists(st.sampled_from("abcd"), max_size=12).map(" ".join), max_size=8)
