@@ -11,7 +11,17 @@ from typing import Any
 
 from rag_rerank.errors import ConfigError, did_you_mean
 
-__all__ = ["at_least", "finite_positive", "number", "one_of", "plain", "plain_fields", "share", "whole_number"]
+__all__ = [
+    "at_least",
+    "check_number",
+    "finite_positive",
+    "number",
+    "one_of",
+    "plain",
+    "plain_fields",
+    "share",
+    "whole_number",
+]
 
 _PLAIN = (str, int, float, bool, type(None))
 
@@ -43,14 +53,14 @@ def plain_fields(instance: Any) -> None:
 
 def one_of(value: object, choices: Collection[str], path: str) -> None:
     """Raise unless a field holds one of these words; the message names the nearest one."""
-    if value not in choices:
+    if not isinstance(value, str) or value not in choices:
         hint = did_you_mean(value, choices) if isinstance(value, str) else f"; known: {', '.join(choices)}"
         raise ConfigError(f"unknown {_field(path)} {value!r:.80}{hint}", path=path)
 
 
 def at_least(value: float, least: float, path: str) -> None:
     """Raise unless a number is at least ``least``."""
-    _must_be_number(value, path)
+    check_number(value, path)
     if not value >= least:
         raise ConfigError(f"{_field(path)} must be at least {least}, got {value}", path=path)
 
@@ -65,14 +75,14 @@ def whole_number(value: object, least: int, path: str) -> int:
 
 def finite_positive(value: float, path: str) -> None:
     """Raise unless a number is finite and more than 0."""
-    _must_be_number(value, path)
+    check_number(value, path)
     if not (value > 0 and math.isfinite(value)):
         raise ConfigError(f"{_field(path)} must be a finite number of more than 0, got {value}", path=path)
 
 
 def share(value: float, path: str) -> None:
     """Raise unless a number is more than 0 and at most 1."""
-    _must_be_number(value, path)
+    check_number(value, path)
     if not 0 < value <= 1:
         raise ConfigError(f"{_field(path)} must be more than 0 and at most 1, got {value}", path=path)
 
@@ -88,9 +98,9 @@ def number(value: object, path: str, least: float = -math.inf, most: float = mat
     return float(own)
 
 
-def _must_be_number(value: object, path: str) -> None:
+def check_number(value: object, path: str) -> None:
     """Raise for what cannot be compared with a number, such as a text."""
-    if not hasattr(value, "__float__"):
+    if not hasattr(value, "__float__") or getattr(value, "shape", ()) != ():
         raise ConfigError(f"{_field(path)} must be a number, got {value!r:.60}", path=path)
 
 

@@ -179,18 +179,21 @@ class Packing:
         number(self.diversity, "diversity", 0, 1)
         if self.min_score is not None:
             number(self.min_score, "min_score")
-        if self.duplicates is not None and self.duplicates != "exact":
+        if self.duplicates is not None and not (isinstance(self.duplicates, str) and self.duplicates == "exact"):
             number(self.duplicates, "duplicates", 0, 1)
             if self.duplicates == 0:
                 raise ConfigError(
                     f"expected a number above 0, got {self.duplicates!r}: every text reaches a similarity of 0",
                     path="duplicates",
                 )
-        if self.similarity != "words" and not callable(self.similarity):
+        if not callable(self.similarity) and not (isinstance(self.similarity, str) and self.similarity == "words"):
             raise ConfigError(f"expected 'words' or a function, got {self.similarity!r:.60}", path="similarity")
         if self.source is not None and not isinstance(self.source, str) and not callable(self.source):
             raise ConfigError(f"expected a metadata key or a function, got {self.source!r:.60}", path="source")
-        for name, value in (("separator", self.separator), ("position", self.position or "")):
+        for name, value in (
+            ("separator", self.separator),
+            ("position", "" if self.position is None else self.position),
+        ):
             if not isinstance(value, str):
                 raise ConfigError(f"expected a string, got {value!r:.60}", path=name)
         self._check_companions()
@@ -224,6 +227,8 @@ class Packing:
         Raises:
             ConfigError: An option is unknown (the message names the nearest one), or a value is wrong.
         """
+        if not isinstance(options, Mapping):
+            raise ConfigError(f"expected a mapping of options, got {type(options).__name__}", path=path)
         names = [f.name for f in fields(cls)]
         for name in options:
             if name not in names:

@@ -90,6 +90,8 @@ def check_tags(tags: Mapping[str, Any]) -> Mapping[str, Any]:
     Raises:
         InputError: A value is not text, a finite number, a truth value or ``None``.
     """
+    if not isinstance(tags, Mapping):
+        raise InputError(f"tags must be a mapping of names to values, got {type(tags).__name__}")
     tags = {name: plain(value) for name, value in tags.items()}
     for name, value in tags.items():
         if not isinstance(value, (str, int, float, bool, type(None))):

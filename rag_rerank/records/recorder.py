@@ -140,7 +140,7 @@ class Recorder:
         self._share = share
         self._texts = texts
         self._bounds = max_bytes, keep
-        self._tags = check_tags(tags or {})
+        self._tags = check_tags({} if tags is None else tags)
         self._inner = inner
 
     def on_call_start(self, call: CallStarted) -> OnCallEnd | None:

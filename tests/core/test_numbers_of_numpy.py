@@ -4,6 +4,7 @@ import json
 import pickle
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from rag_rerank import (
     ConfigError,
     Deadline,
     Ensemble,
+    Fallback,
     InputError,
     Limits,
     Packing,
@@ -150,6 +152,30 @@ def test_tags_of_numpy_are_recorded_as_plain_values(tmp_path: Any) -> None:
 def test_a_number_that_is_none_is_a_config_error(value: Any) -> None:
     with pytest.raises(ConfigError, match="seconds must be a number"):
         Deadline(reranker=build("lexical"), seconds=value)
+
+
+WRONG_CALLS: dict[str, Any] = {
+    "members": lambda value: Fallback(members=value),
+    "stages": lambda value: Cascade(stages=value),
+    "weights": lambda value: Ensemble(members=(build("lexical"), build("embedded")), weights=value),
+    "seconds": lambda value: Deadline(reranker=build("lexical"), seconds=value),
+    "first_wait": lambda value: RetryPolicy(first_wait=value),
+    "to_config": to_config,
+    "load": rag_rerank.load,
+    "tags": lambda value: rag_rerank.recording("r.jsonl", tags=value),
+    "options": Packing.from_dict,
+    **{
+        name: partial(lambda name, value: Packing(**{name: value}), name)
+        for name in ("duplicates", "similarity", "position", "merge", "order", "trim", "separator", "source")
+    },
+}
+
+
+@pytest.mark.parametrize("name", WRONG_CALLS)
+@pytest.mark.parametrize("value", [3j, object(), np.array([1, 2]), {1, 2}, b"x"], ids=lambda v: type(v).__name__)
+def test_a_wrong_argument_is_an_error_of_this_library(name: str, value: Any) -> None:
+    with pytest.raises((ConfigError, InputError)):
+        WRONG_CALLS[name](value)
 
 
 def test_an_id_that_is_a_number_says_how_to_write_it() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from rag_rerank._checks import finite_positive, plain_fields
+from rag_rerank._checks import check_number, finite_positive, plain_fields
 from rag_rerank.errors import ConfigError, TransientError
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ class RetryPolicy:
             raise ConfigError(f"attempts must be a whole number of at least 1, got {self.attempts!r}", path="attempts")
         for name in ("first_wait", "max_wait", "jitter"):
             value = getattr(self, name)
+            check_number(value, name)
             if not (value >= 0 and math.isfinite(value)):
                 raise ConfigError(f"{name} must be at least 0 seconds, got {value}", path=name)
         finite_positive(self.budget, "budget")
