@@ -8,6 +8,7 @@ import pytest
 
 from rag_rerank import Candidate, Coverage, Hit, Ranking, Trace, pack
 from rag_rerank.evaluation import Drift, Regression
+from rag_rerank.evaluation.probes.report import KindResult, ProbeReport
 from rag_rerank.evaluation.report import Data, Evaluation, EvaluationSettings, MeanEstimate, System, Verdict
 from rag_rerank.testing import ScriptedReranker
 from rag_rerank.text.html import ROWS
@@ -112,6 +113,23 @@ def evaluation(name: str) -> Evaluation:
     )
 
 
+def probe_report(name: str) -> ProbeReport:
+    kinds = (KindResult(kind=name, passed=3, total=4, chance=0.5),)
+    return ProbeReport(
+        name=name,
+        label=name,
+        model=None,
+        scale="sigmoid",
+        suite=1,
+        version="",
+        time="",
+        kinds=kinds,
+        missed=(),
+        truncated=2,
+        degraded=1,
+    )
+
+
 def evil_values() -> list[Any]:
     candidate = Candidate(EVIL, EVIL, metadata={EVIL: EVIL})
     ranking = Ranking(
@@ -134,6 +152,7 @@ def evil_values() -> list[Any]:
         pack(ranking),
         pack(ranking, min_score=0.9, min_score_scale="sigmoid"),
         evaluation(EVIL),
+        probe_report(EVIL),
         Drift(falls=(fall,), tested=1, queries=1, notes=(EVIL,)),
     ]
 
@@ -169,3 +188,10 @@ def test_an_evaluation_shows_verdict_and_systems() -> None:
     assert "Do not rerank docs" in table.lines
     assert table.rows[0][:3] == ["system", "nDCG@10", "RR"]
     assert table.rows[1][:3] == ["docs", "0.500 [0.400, 0.600]", ""]
+
+
+def test_a_probe_report_shows_each_kind() -> None:
+    table = Cells(probe_report("negation")._repr_html_())
+    assert table.rows[1][:3] == ["all", "3 of 4", "75%"]
+    assert table.rows[2][0] == "negation"
+    assert "Warning: only the beginning of 2 passages was read." in table.lines
