@@ -74,6 +74,8 @@ def load(path: str | os.PathLike[str]) -> Reranker:
     Raises:
         ConfigError: The file cannot be read or parsed, or its content is wrong; the message names the file.
     """
+    if not isinstance(path, (str, os.PathLike)):
+        raise ConfigError(f"expected the path of a config file, got {type(path).__name__}")
     return _build_file(expand_user(path), {})
 
 
@@ -131,6 +133,8 @@ def to_config(reranker: Reranker) -> dict[str, Any]:
         ConfigError: The reranker holds what no config can express (an injected client, or a ``${VAR}`` in a text that
             is no reference), or its class has no name in the registry.
     """
+    if not isinstance(reranker, Reranker):
+        raise ConfigError(f"expected a reranker, got {type(reranker).__name__}; build() makes one of a config")
     return _node_of(reranker, "")
 
 

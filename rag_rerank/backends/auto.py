@@ -156,8 +156,8 @@ class AutoReranker(LocalReranker):
         for kind in (OnnxReranker, TorchReranker):
             if self._with_backend(kind).is_cached():
                 return kind, f"the hub's cache holds its files for {kind.kind}"
-        files = list_files(self.model, backend=self.kind, revision=self.revision)
-        return _kind_of(files, self.model, "the repository")
+        names = list_files(self.model, backend=self.kind, revision=self.revision)
+        return _kind_of(names, self.model, "the repository")
 
 
 def _kind_of(files: Sequence[str], name: str, place: str) -> tuple[type[LocalReranker], str]:

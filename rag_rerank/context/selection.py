@@ -10,7 +10,7 @@ from rag_rerank.context.layout import Arrangement, HitPlace
 from rag_rerank.context.result import Dropped, Piece
 from rag_rerank.context.similarity import SimilarityMeasure, normalised_text
 from rag_rerank.context.token_budget import Budget
-from rag_rerank.text.sentences import trimmed_span
+from rag_rerank.text.sentences import Span, sentences, trimmed_span
 from rag_rerank.text.unicode import is_blank
 from rag_rerank.types import Hit, Ranking, Scale
 
@@ -143,7 +143,7 @@ class Selection:
         per_source: int | None,
         top_k: int | None,
         max_tokens: int | None,
-        trim: Literal["sentences"] | None,
+        trim: Literal["best", "sentences"] | None,
     ) -> None:
         self._hits = hits
         self._display_text = display_text
@@ -160,6 +160,8 @@ class Selection:
         self._sources: Counter[Hashable] = Counter()
         self.pieces: list[Piece] = []  # one a hit, in the order of selection
         self.dropped: list[Dropped] = []
+        self.notes: list[str] = []
+        self.best_is_out = False  # the first hit is over the budget by itself, and nothing of it is kept
         for position in order:
             self._consider(position)
 
@@ -195,7 +197,7 @@ class Selection:
         """Return the hit as dropped if its source, or the whole context, has its limit of hits; else ``None``."""
         source = self._places[hit.id].source
         if self._per_source is not None and source is not None and self._sources[source] >= self._per_source:
-            detail = f"{self._per_source} hits of the source {source!r:.80} are kept"
+            detail = f"{self._per_source} hits of its source are kept"  # which is metadata, and no matter of records
             return Dropped(hit=hit, reason="per_source", detail=detail)
         if len(self.pieces) == self._top_k:
             return Dropped(hit=hit, reason="top_k", detail=f"{self._top_k} hits are kept")
@@ -211,18 +213,40 @@ class Selection:
         whole = Piece(text=text, hits=(hit,))
         if self._fits(whole):
             return whole
-        if self._trim is None or any(piece.trimmed for piece in self.pieces):
-            return None
+        is_best = not self.pieces and not self.dropped
+        others_too = self._trim == "sentences" and not any(piece.trimmed for piece in self.pieces)
+        part = self._part_within_budget(hit, text) if others_too or (is_best and self._trim is not None) else None
+        if is_best:
+            self._note_best(hit, part, len(text))
+        elif part is not None and len(sentences(text)) > 1 and not _are_sentences(text, part.trimmed):
+            return None  # words of a lesser hit would only fill the budget
+        return part
 
-        def part(span: tuple[int, int]) -> Piece:
-            return Piece(text=text[slice(*span)], hits=(hit,), trimmed=span)
+    def _note_best(self, hit: Hit, piece: Piece | None, length: int) -> None:
+        """Note what is left of the best hit, which is over the budget by itself."""
+        self.best_is_out = piece is None
+        over = f"the best hit, candidate {hit.id!r}, is over max_tokens={self._max_tokens} by itself"
+        if piece is not None and piece.trimmed is not None:
+            first, end = piece.trimmed
+            self.notes.append(f"{over}: it was trimmed to characters {first} to {end} of {length}")
+        else:
+            why = "trim=None lets nothing be trimmed" if self._trim is None else "nothing of its text fits"
+            self.notes.append(f"{over}, and is not in the context: {why}")
+
+    def _part_within_budget(self, hit: Hit, text: str) -> Piece | None:
+        """Return as much of a hit as fits, and a heading of its display text in any case; ``None`` if nothing fits."""
+        start = max(0, text.find(hit.text))
+
+        def part(span: Span) -> Piece:
+            first, end = (0 if start else span[0]), start + span[1]
+            return Piece(text=text[first:end], hits=(hit,), trimmed=(first, end))
 
         window = hit.window if text == hit.text else None
         everything = (0, len(text))  # may fit as a piece of its own where the merged one does not, and is not trimmed
         span = trimmed_span(
-            text,
+            text[start:],
             window,
-            lambda span: span != everything and self._fits(part(span)),
+            lambda span: part(span).trimmed != everything and self._fits(part(span)),
             may_part_words=not self.pieces,  # the end of a budget is no reason to keep a part of a word
         )
         return None if span is None else part(span)
@@ -231,3 +255,9 @@ class Selection:
         if self._budget is None:
             return True
         return self._budget.fits([piece.text for piece in self._arrangement.arrange([*self.pieces, piece])])
+
+
+def _are_sentences(text: str, span: Span | None) -> bool:
+    """Whether a span begins where a sentence begins, and ends where one ends, white space aside."""
+    spans = [(end - len(text[start:end].lstrip()), len(text[:end].rstrip())) for start, end in sentences(text)]
+    return span is not None and any(span[0] == start for start, _ in spans) and any(span[1] == end for _, end in spans)

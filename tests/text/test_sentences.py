@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.rankings import ranking_of
 
-from rag_rerank import Context, pack
+from rag_rerank import Context, ContextWarning, pack
 from rag_rerank.text.sentences import sentences, trimmed_span
 from rag_rerank.text.unicode import is_blank
 
@@ -144,7 +144,8 @@ def test_a_word_of_a_later_hit_is_not_parted() -> None:
 
 
 def test_a_hit_of_which_not_a_character_fits_is_dropped() -> None:
-    context = pack(ranking_of(["e\u0301" * 30]), max_tokens=1, tokenizer=len, trim="sentences")
+    with pytest.warns(ContextWarning):
+        context = pack(ranking_of(["e\u0301" * 30]), max_tokens=1, tokenizer=len, trim="sentences")
     assert (len(context), context.dropped[0].reason) == (0, "max_tokens")
 
 

@@ -127,8 +127,8 @@ def test_a_function_works_but_is_not_dumped_as_something_else() -> None:
 def test_a_wrong_option_is_the_librarys_own_error() -> None:
     with pytest.raises(ConfigError, match=r"^context: unknown option .* did you mean 'max_tokens'"):
         RagRerank("lexical", context={"max_token": 3})
-    with pytest.raises(ConfigError, match=r"^context\.tokenizer: max_tokens needs tokenizer"):
-        RagRerank("lexical", context={"max_tokens": 3})
+    with pytest.raises(ConfigError, match=r"^context\.max_tokens: trim='sentences' needs max_tokens"):
+        RagRerank("lexical", context={"trim": "sentences"})
     with pytest.raises(ValidationError, match="context"):
         RagRerank("lexical", context=3)
 
