@@ -53,7 +53,7 @@ def test_the_budget_counts_what_the_llm_reads_metadata_included() -> None:
     assert out[0].score == 1.0
     assert read(out) == contexts[0].text
     assert len(read(out)) == contexts[0].tokens == 71
-    assert [(drop.hit.id, drop.reason) for drop in contexts[0].dropped] == [("2", "max_tokens")]
+    assert [(drop.hit.id, drop.reason) for drop in contexts[0].dropped] == [("node-2", "max_tokens")]
 
 
 async def test_async_gives_what_sync_gives(events: list[Any]) -> None:
@@ -93,11 +93,11 @@ def test_a_node_without_text_is_left_out_and_reported() -> None:
     image = NodeWithScore(node=ImageNode(image_url="http://127.0.0.1/x.png", metadata={"file": "x.png"}))
     out = rerank(context={}, on_context=contexts.append).postprocess_nodes([image, *chunks()], query_str=QUERY)
     assert len(out) == 3
-    assert [(drop.hit.id, drop.reason) for drop in contexts[0].dropped] == [("0", "blank")]
+    assert [(drop.hit.id, drop.reason) for drop in contexts[0].dropped] == [(image.node_id, "blank")]
 
 
-def test_top_n_is_how_many_the_context_chooses_from() -> None:
-    out = rerank(top_n=2, context={"per_source": 1, "source": "page"}).postprocess_nodes(
+def test_top_k_is_how_many_the_context_chooses_from() -> None:
+    out = rerank(top_k=2, context={"per_source": 1, "source": "page"}).postprocess_nodes(
         [chunks()[0], chunks()[2], chunks()[1]], query_str=QUERY
     )
     assert [node.node_id for node in out] == ["node-0"]
@@ -144,7 +144,7 @@ def test_duplicates_are_found_by_the_text_and_not_by_the_metadata() -> None:
             nodes, query_str=QUERY
         )
         assert [node.node for node in out] == [node.node for node in nodes[:2]]
-        assert [(drop.hit.id, drop.duplicate_of) for drop in contexts[-1].dropped] == [("2", "0")]
+        assert [(drop.hit.id, drop.duplicate_of) for drop in contexts[-1].dropped] == [(nodes[2].node_id, nodes[0].node_id)]
     assert read(out) == contexts[-1].text
     assert title in contexts[-1].text
 

@@ -54,7 +54,7 @@ def test_documents_keep_to_the_budget_and_the_report_says_why_others_are_missing
         "relevance_score_scale": "unbounded",
     }
     assert len("\n\n".join(document.page_content for document in documents)) == contexts[0].tokens == 49
-    assert [(drop.hit.id, drop.reason) for drop in contexts[0].dropped] == [("3", "duplicates"), ("2", "max_tokens")]
+    assert [(drop.hit.id, drop.reason) for drop in contexts[0].dropped] == [("doc-3", "duplicates"), ("doc-2", "max_tokens")]
     assert len(rankings[0]) == 4
 
 
@@ -83,8 +83,8 @@ def test_a_trimmed_document_says_which_characters_are_left() -> None:
     assert document.metadata["trimmed"] == [0, 46]
 
 
-def test_top_n_is_how_many_the_context_chooses_from() -> None:
-    documents = rerank(top_n=2, context={"duplicates": "exact"}).compress_documents(chunks(), QUERY)
+def test_top_k_is_how_many_the_context_chooses_from() -> None:
+    documents = rerank(top_k=2, context={"duplicates": "exact"}).compress_documents(chunks(), QUERY)
     assert [document.id for document in documents] == ["doc-0"]
 
 
