@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -77,7 +77,7 @@ class OnnxReranker(LocalReranker):
     workers: int | None = None
     threads: int = 1
     optimize: bool = True
-    providers: tuple[str, ...] = (_CPU,)
+    providers: Sequence[str] = (_CPU,)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -41,7 +41,7 @@ _MANY = 500
 """Candidates whose checks and sorting together take two milliseconds or more."""
 
 
-def as_candidates(query: str, candidates: Sequence[Candidate | str], top_k: int | None = None) -> tuple[Candidate, ...]:
+def as_candidates(query: str, candidates: Iterable[Candidate | str], top_k: int | None = None) -> tuple[Candidate, ...]:
     """Check the arguments of a call, and give plain strings their position as id.
 
     Raises:

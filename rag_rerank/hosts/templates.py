@@ -18,15 +18,15 @@ Line = tuple[tuple[str, ...], tuple[str, ...]]
 
 @dataclass(frozen=True, slots=True)
 class TextTemplate:
-    """The text that a reranker reads of a document: metadata and content, in the order of a template.
+    r"""The text that a reranker reads of a document: metadata and content, in the order of a template.
 
     A field is a metadata key, or the name of the content. A key with dots is first looked up as it is, then as a path
     into nested metadata. A field that is absent, ``None``, NaN or blank is left out, together with the text around it
     in its line, up to the next field; a line of which nothing is left is left out, too. A list is joined by commas.
 
-    >>> template = TextTemplate.parse("Title: {title}\\n{page_content}", content="page_content")
+    >>> template = TextTemplate.parse("Title: {title}\n{page_content}", content="page_content")
     >>> template.render({"title": "K2"}, "It is high.")
-    ('Title: K2\\nIt is high.', 10)
+    ('Title: K2\nIt is high.', 10)
     >>> template.render({}, "It is high.")
     ('It is high.', 0)
     """
@@ -103,8 +103,8 @@ def _parse_line(line: str) -> Line:
             continue
         key = field.strip()
         if not key or key.isdigit() or form or conversion or set(key) & set("{}[]"):
-            shown = field + (f"!{conversion}" if conversion else "") + (f":{form}" if form else "")
-            raise ConfigError(f"the field {{{shown}}} of the template is no metadata key; write {{title}}")
+            source = field + (f"!{conversion}" if conversion else "") + (f":{form}" if form else "")
+            raise ConfigError(f"the field {{{source}}} of the template is no metadata key; write {{title}}")
         fields.append(key)
         literals.append("")
     return tuple(fields), tuple(literals)
@@ -116,14 +116,18 @@ def _value_text(metadata: Mapping[str, Any], key: str) -> str:
         value = metadata
         for part in key.split("."):
             value = value.get(part) if isinstance(value, Mapping) else None
+    if hasattr(value, "tolist"):  # numpy's arrays and numbers, which data frames leave in metadata
+        value = value.tolist()
     if isinstance(value, (list, tuple)):
         return ", ".join(filter(None, map(_scalar_text, value)))
     return _scalar_text(value)
 
 
 def _scalar_text(value: object) -> str:
-    """Return a value as text; an empty one for what says nothing: ``None``, NaN and blank texts."""
-    if value is None or (isinstance(value, float) and value != value):
-        return ""
-    text = str(value)
+    """Return a value as text; an empty one for what says nothing: ``None``, NaN, pandas' NA and NaT, blank texts."""
+    try:
+        absent = value is None or bool(value != value)
+    except TypeError:  # pandas' NA is neither equal nor different
+        absent = True
+    text = "" if absent else str(value)
     return "" if is_blank(text) else text

@@ -144,7 +144,9 @@ def test_duplicates_are_found_by_the_text_and_not_by_the_metadata() -> None:
             nodes, query_str=QUERY
         )
         assert [node.node for node in out] == [node.node for node in nodes[:2]]
-        assert [(drop.hit.id, drop.duplicate_of) for drop in contexts[-1].dropped] == [(nodes[2].node_id, nodes[0].node_id)]
+        assert [(drop.hit.id, drop.duplicate_of) for drop in contexts[-1].dropped] == [
+            (nodes[2].node_id, nodes[0].node_id)
+        ]
     assert read(out) == contexts[-1].text
     assert title in contexts[-1].text
 

@@ -54,7 +54,10 @@ def test_documents_keep_to_the_budget_and_the_report_says_why_others_are_missing
         "relevance_score_scale": "unbounded",
     }
     assert len("\n\n".join(document.page_content for document in documents)) == contexts[0].tokens == 49
-    assert [(drop.hit.id, drop.reason) for drop in contexts[0].dropped] == [("doc-3", "duplicates"), ("doc-2", "max_tokens")]
+    assert [(drop.hit.id, drop.reason) for drop in contexts[0].dropped] == [
+        ("doc-3", "duplicates"),
+        ("doc-2", "max_tokens"),
+    ]
     assert len(rankings[0]) == 4
 
 

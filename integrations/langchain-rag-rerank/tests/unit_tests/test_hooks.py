@@ -78,7 +78,7 @@ def test_a_sync_call_refuses_a_function_that_turns_out_to_return_a_coroutine() -
     hook = Hook()
     with pytest.raises(ConfigError, match=r"^on_ranking: it is a coroutine function"):  # and no warning is left behind
         RagRerank("lexical", on_ranking=lambda ranking: hook.method(ranking)).compress_documents(DOCUMENTS, "a")
-    with pytest.raises(ConfigError, match="^on_context: "):
+    with pytest.raises(ConfigError, match=r"^on_context: "):
         RagRerank("lexical", context={}, on_context=AsyncMock()).compress_documents(DOCUMENTS, "a")
 
 

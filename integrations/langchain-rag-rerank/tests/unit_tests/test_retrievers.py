@@ -56,7 +56,9 @@ async def test_it_returns_what_the_first_stage_found_best_first(first_stage: Fir
     assert order(expected) == [TEXTS[2], TEXTS[1], TEXTS[0]]
 
 
-async def test_top_k_of_the_call_goes_before_that_of_the_retriever_and_that_before_the_compressors(first_stage: FirstStage) -> None:
+async def test_top_k_of_the_call_goes_before_that_of_the_retriever_and_that_before_the_compressors(
+    first_stage: FirstStage,
+) -> None:
     rerank = RagRerank("lexical", top_k=2)
     assert len(RagRerankRetriever(first_stage, rerank).invoke(QUERY)) == 2
     retriever = RagRerankRetriever(first_stage, rerank, top_k=1)
@@ -104,7 +106,7 @@ def test_its_options_go_before_those_of_a_compressor_which_stays_as_it_was(first
     assert retriever.reranker.reranker is rerank.reranker
     assert (retriever.reranker.score_key, retriever.reranker.text, retriever.reranker.top_k) == (None, ("lang",), 2)
     assert (rerank.score_key, rerank.text) == ("bm25", None)
-    with pytest.raises(ConfigError, match="^text: "):
+    with pytest.raises(ConfigError, match=r"^text: "):
         RagRerankRetriever(first_stage, rerank, text="{title")
 
 
@@ -164,11 +166,11 @@ async def test_a_failed_reranker_fails_the_retriever(first_stage: FirstStage, ru
 def test_a_wrong_option_is_refused(first_stage: FirstStage) -> None:
     with pytest.raises(ConfigError, match="did you mean"):
         RagRerankRetriever(first_stage, "lexicl")
-    with pytest.raises(ConfigError, match="^unknown option 'topk' of RagRerankRetriever; did you mean 'top_k'"):
+    with pytest.raises(ConfigError, match=r"^unknown option 'topk' of RagRerankRetriever; did you mean 'top_k'"):
         RagRerankRetriever(first_stage, "lexical", topk=3)
-    with pytest.raises(ConfigError, match="^k: must be a whole number of at least 1"):
+    with pytest.raises(ConfigError, match=r"^k: must be a whole number of at least 1"):
         RagRerankRetriever(first_stage, "lexical", k=0)
-    with pytest.raises(ConfigError, match="^top_k=3 and k=2 are one option under two names"):
+    with pytest.raises(ConfigError, match=r"^top_k=3 and k=2 are one option under two names"):
         RagRerankRetriever(first_stage, "lexical", top_k=3, k=2)
     with pytest.raises(ConfigError, match=r"^context: unknown option 'max_token' of Packing; did you mean"):
         RagRerankRetriever(first_stage, "lexical", context={"max_token": 3})

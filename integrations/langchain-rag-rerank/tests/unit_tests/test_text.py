@@ -71,7 +71,9 @@ def test_a_template_and_a_list_of_keys(text: Any, expected: str) -> None:
     assert read_by(Document("body", metadata=metadata), text) == expected
 
 
-@pytest.mark.parametrize("absent", [{}, {"title": None}, {"title": ""}, {"title": " \n"}, {"title": math.nan}, {"title": []}])
+@pytest.mark.parametrize(
+    "absent", [{}, {"title": None}, {"title": ""}, {"title": " \n"}, {"title": math.nan}, {"title": []}]
+)
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -204,7 +206,10 @@ def test_trimming_keeps_the_best_window_wherever_the_content_begins_in_what_was_
 def test_a_document_without_text_is_left_out_of_a_context_whatever_its_metadata_score() -> None:
     contexts: list[Context] = []
     rerank = RagRerank("lexical", text="{title}", context={}, on_context=contexts.append)
-    documents = [Document("", id="empty", metadata={"title": "Lake Garda deep"}), Document("x", metadata={"title": "K2"})]
+    documents = [
+        Document("", id="empty", metadata={"title": "Lake Garda deep"}),
+        Document("x", metadata={"title": "K2"}),
+    ]
     assert [document.page_content for document in rerank.compress_documents(documents, QUERY)] == ["x"]
     assert [(drop.hit.id, drop.reason) for drop in contexts[0].dropped] == [("empty", "blank")]
 
