@@ -5,10 +5,40 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Collection
+from dataclasses import fields
+from operator import index
+from typing import Any
 
 from rag_rerank.errors import ConfigError, did_you_mean
 
-__all__ = ["at_least", "finite_positive", "number", "one_of", "share", "whole_number"]
+__all__ = ["at_least", "finite_positive", "number", "one_of", "plain", "plain_fields", "share", "whole_number"]
+
+_PLAIN = (str, int, float, bool, type(None))
+
+
+def plain(value: Any) -> Any:
+    """Return a scalar of numpy, or anything else that is a whole number, as Python's own type; others unchanged."""
+    if type(value) in _PLAIN or isinstance(value, type):
+        return value
+    if getattr(value, "shape", None) == () and hasattr(value, "dtype") and hasattr(value, "item"):
+        return value.item()
+    if hasattr(value, "__index__") and not isinstance(value, (int, float)):
+        try:
+            return index(value)
+        except TypeError:  # an array of several numbers has the method, too
+            return value
+    return value
+
+
+def plain_fields(instance: Any) -> None:
+    """Replace the scalars of numpy in the fields of a frozen dataclass, also inside tuples, by plain values."""
+    for f in fields(instance):
+        if f.metadata.get("live"):  # a client or another object of the caller
+            continue
+        value = getattr(instance, f.name)
+        new = tuple(map(plain, value)) if type(value) is tuple else plain(value)
+        if new is not value:
+            object.__setattr__(instance, f.name, new)
 
 
 def one_of(value: object, choices: Collection[str], path: str) -> None:
@@ -20,36 +50,48 @@ def one_of(value: object, choices: Collection[str], path: str) -> None:
 
 def at_least(value: float, least: float, path: str) -> None:
     """Raise unless a number is at least ``least``."""
+    _must_be_number(value, path)
     if not value >= least:
         raise ConfigError(f"{_field(path)} must be at least {least}, got {value}", path=path)
 
 
-def whole_number(value: object, least: int, path: str) -> None:
-    """Raise unless a value is an integer of at least ``least``; ``True`` and ``1.0`` are not accepted."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+def whole_number(value: object, least: int, path: str) -> int:
+    """Return a whole number of at least ``least`` as an int; raise for anything else, ``True`` and ``1.0`` included."""
+    number = plain(value)
+    if isinstance(number, bool) or not isinstance(number, int) or number < least:
         raise ConfigError(f"must be a whole number of at least {least}, got {value!r:.80}", path=path)
+    return int(number)
 
 
 def finite_positive(value: float, path: str) -> None:
     """Raise unless a number is finite and more than 0."""
+    _must_be_number(value, path)
     if not (value > 0 and math.isfinite(value)):
         raise ConfigError(f"{_field(path)} must be a finite number of more than 0, got {value}", path=path)
 
 
 def share(value: float, path: str) -> None:
     """Raise unless a number is more than 0 and at most 1."""
+    _must_be_number(value, path)
     if not 0 < value <= 1:
         raise ConfigError(f"{_field(path)} must be more than 0 and at most 1, got {value}", path=path)
 
 
 def number(value: object, path: str, least: float = -math.inf, most: float = math.inf) -> float:
     """Return a finite number within bounds as a float; raise for anything else, including a truth value."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= sys.float_info.max:
+    own = plain(value)
+    if isinstance(own, bool) or not isinstance(own, (int, float)) or not abs(own) <= sys.float_info.max:
         raise ConfigError(f"expected a finite number, got {value!r:.60}", path=path)
-    if not least <= value <= most:
+    if not least <= own <= most:
         limits = f"of at least {least:g}" if most == math.inf else f"in {least:g}..{most:g}"
         raise ConfigError(f"expected a number {limits}, got {value!r:.60}", path=path)
-    return float(value)
+    return float(own)
+
+
+def _must_be_number(value: object, path: str) -> None:
+    """Raise for what cannot be compared with a number, such as a text."""
+    if not hasattr(value, "__float__"):
+        raise ConfigError(f"{_field(path)} must be a number, got {value!r:.60}", path=path)
 
 
 def _field(path: str) -> str:

@@ -10,6 +10,7 @@ from functools import partial
 from types import TracebackType
 from typing import Any, ClassVar, final
 
+from rag_rerank._checks import plain_fields
 from rag_rerank.errors import ConfigError
 from rag_rerank.execution.calls import CompositeCall, PointwiseCall, as_candidates, offloaded_if_many
 from rag_rerank.execution.deadline import arun_with_deadline, check_timeout, run_with_deadline, time_limit
@@ -20,7 +21,7 @@ from rag_rerank.execution.plan import Plan
 from rag_rerank.execution.protocols import Observer
 from rag_rerank.text.tokenizers import TextLimit
 from rag_rerank.trace import Usage
-from rag_rerank.types import Candidate, Ranking, Scale, Scores
+from rag_rerank.types import Candidate, Ranking, Scale, Scores, check_top_k
 
 __all__ = ["Composite", "PointwiseReranker", "Reranker"]
 
@@ -46,6 +47,7 @@ class Reranker(ABC):
     name: str | None = None
 
     def __post_init__(self) -> None:
+        plain_fields(self)
         for f in fields(self):
             value = getattr(self, f.name)
             if f.init and isinstance(value, list):  # `children`, `==` and hash need a tuple
@@ -130,12 +132,12 @@ class Reranker(ABC):
             DeadlineExceeded: The time was up before there was an answer.
             RerankError: Anything else that went wrong; see `rag_rerank.errors`.
         """
-        check_timeout(timeout)
-        with time_limit(timeout):
-            checked = as_candidates(query, candidates, top_k)
+        with time_limit(check_timeout(timeout)):
+            checked = as_candidates(query, candidates)
+            query, top_k = str.__str__(query), check_top_k(top_k)
             with observed(self, query, checked, top_k) as report:
                 ranking = report(self._rank(query, checked))
-            return ranking.top(top_k)
+            return report.with_origin(ranking).top(top_k)
 
     @final
     async def arerank(
@@ -147,13 +149,13 @@ class Reranker(ABC):
         timeout: float | None = None,
     ) -> Ranking:
         """Do what `rerank` does without blocking the event loop."""
-        check_timeout(timeout)
-        with time_limit(timeout):
+        with time_limit(check_timeout(timeout)):
             fixed = tuple(candidates) if isinstance(candidates, list) else candidates  # the caller may change a list
-            checked = await offloaded_if_many(fixed, as_candidates, query, fixed, top_k)
+            checked = await offloaded_if_many(fixed, as_candidates, query, fixed)
+            query, top_k = str.__str__(query), check_top_k(top_k)
             with observed(self, query, checked, top_k) as report:
                 ranking = report(await self._arank(query, checked))
-            return ranking.top(top_k)
+            return report.with_origin(ranking).top(top_k)
 
     @abstractmethod
     def _rank(self, query: str, candidates: tuple[Candidate, ...]) -> Ranking:

@@ -29,6 +29,7 @@ A message says what is wrong, where, and how to mend it. No message holds a key 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
@@ -46,6 +47,7 @@ __all__ = [
     "CalibrationWarning",
     "CircuitOpen",
     "ConfigError",
+    "ContextWarning",
     "CostExceeded",
     "DeadlineExceeded",
     "InputError",
@@ -59,6 +61,7 @@ __all__ = [
     "RerankError",
     "TransientError",
     "TruncationWarning",
+    "caller_stacklevel",
     "did_you_mean",
 ]
 
@@ -248,6 +251,19 @@ class TruncationWarning(UserWarning):
 
 class CalibrationWarning(UserWarning):
     """Probabilities may be wrong: a map was fitted on another revision of the model, or on little data."""
+
+
+class ContextWarning(UserWarning):
+    """The best hit is not in the context, because it does not fit; a lesser one may be in its place."""
+
+
+def caller_stacklevel() -> int:
+    """Return the ``stacklevel`` of the first frame outside this package, for a warning; composites nest."""
+    package, levels = __name__.partition(".")[0], 0
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == package:
+        frame, levels = frame.f_back, levels + 1
+    return levels + 1
 
 
 def did_you_mean(word: str, choices: Iterable[str]) -> str:

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, NamedTuple
 
+from rag_rerank.text.short_repr import short_repr
+
 __all__ = ["Coverage", "StepScore", "Trace", "Usage"]
 
 
@@ -25,6 +27,10 @@ class Coverage:
     def truncated(self) -> bool:
         """Whether the model read less than the whole text."""
         return self.seen < self.total
+
+    def __str__(self) -> str:
+        """Return the tokens read of how many, with their share if it is not all."""
+        return f"{self.seen:,} of {self.total:,}" + (f" ({self.seen / self.total:.0%})" if self.truncated else "")
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON-ready values."""
@@ -142,6 +148,32 @@ class Trace:
     notes: tuple[str, ...] = ()
     error: str | None = None
     children: tuple[Trace, ...] = ()
+
+    __repr__ = short_repr
+
+    def _repr_html_(self) -> str:
+        """Return a table of the steps for notebooks."""
+        from rag_rerank.text.html import section, table
+
+        rows = list(self._rows(0))
+        heading = ("step", "#ms", "#scored", "scale", "remarks")
+        title = f"Trace of {self.step}: {self.seconds * 1000:,.0f} ms"
+        return section(title, (), table(heading, rows, len(rows), "steps"))
+
+    def _rows(self, depth: int) -> Iterable[tuple[str, ...]]:
+        """Yield the cells of this step and of those inside."""
+        remarks = [f"failed: {self.error}"] if self.error else []
+        remarks += [self.model] if self.model else []
+        if cut := sum(coverage.truncated for coverage in self.coverage.values()):
+            remarks.append(f"{cut:,} texts cut")
+        remarks += [f"{len(self.unscored):,} not scored"] if self.unscored else []
+        remarks += [f"{len(self.cached):,} from the cache"] if self.cached else []
+        remarks += [f"{self.attempts} attempts"] if self.attempts > 1 else []
+        remarks += [*self.failures, *self.notes]
+        scored = f"{len(self.scores):,}" if self.scores else ""
+        yield ("› " * depth + self.step, f"{self.seconds * 1000:,.0f}", scored, self.scale or "", "; ".join(remarks))
+        for child in self.children:
+            yield from child._rows(depth + 1)
 
     def walk(self) -> Iterable[Trace]:
         """Yield this node and all below it, parents first."""

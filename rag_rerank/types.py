@@ -6,14 +6,16 @@ All are frozen and picklable, and made of plain Python values without third-part
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args, overload
 
+from rag_rerank._checks import plain
 from rag_rerank.errors import InputError
+from rag_rerank.text.short_repr import short_repr
 from rag_rerank.trace import Coverage, Trace, Usage
 
-__all__ = ["SCALES", "Candidate", "Coverage", "Hit", "Ranking", "Scale", "Scores", "Usage", "present"]
+__all__ = ["SCALES", "Candidate", "Coverage", "Hit", "Origin", "Ranking", "Scale", "Scores", "Usage", "present"]
 
 Scale = Literal["calibrated", "sigmoid", "relevance", "similarity", "unbounded"]
 """The meaning of ``Hit.score``.
@@ -64,13 +66,19 @@ class Candidate:
 
     def __post_init__(self) -> None:
         if not isinstance(self.id, str) or not self.id:
-            raise InputError(f"candidate id must be a non-empty string, got {_describe(self.id)}")
+            hint = f"; write str({self.id})" if isinstance(plain(self.id), int) else ""
+            raise InputError(f"candidate id must be a non-empty string, got {_describe(self.id)}{hint}")
         if not isinstance(self.text, str):
             raise InputError(f"candidate {self.id!r}: text must be a string, got {type(self.text).__name__}")
+        for name, value in (("id", self.id), ("text", self.text)):
+            if type(value) is not str:  # such as that of numpy
+                object.__setattr__(self, name, str.__str__(value))
         if not isinstance(self.metadata, Mapping):
             raise InputError(f"candidate {self.id!r}: metadata must be a mapping, got {type(self.metadata).__name__}")
         if self.score is not None:
             object.__setattr__(self, "score", _finite(self.score, f"candidate {self.id!r}: score"))
+
+    __repr__ = short_repr
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON-ready values (as far as ``metadata`` is)."""
@@ -110,6 +118,8 @@ class Scores:
     unscored: Mapping[int, str] = field(default_factory=dict, hash=False)
     degraded: tuple[str, ...] = ()
 
+    __repr__ = short_repr
+
 
 @dataclass(frozen=True, slots=True)
 class Hit:
@@ -133,6 +143,8 @@ class Hit:
     coverage: Coverage | None = None
     unscored: str | None = None
     window: tuple[int, int] | None = None
+
+    __repr__ = short_repr
 
     @property
     def id(self) -> str:
@@ -171,6 +183,26 @@ class Hit:
 
 
 @dataclass(frozen=True, slots=True)
+class Origin:
+    """The call that a ranking comes from.
+
+    Args:
+        ids: The ids of all its candidates, in incoming order.
+        on_context: Functions that take each `Context` that is packed from the ranking: the observers of the call. They
+            belong to this process, and a pickled copy has none.
+    """
+
+    ids: tuple[str, ...]
+    on_context: tuple[Callable[[Any], None], ...] = ()
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (Origin, (self.ids,))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Origin:
+        return self
+
+
+@dataclass(frozen=True, slots=True)
 class Ranking(Sequence[Hit]):
     """The hits of one query, best first; a sequence of `Hit`.
 
@@ -183,6 +215,8 @@ class Ranking(Sequence[Hit]):
         degraded: Why this is not quite what was asked for (a fallback answered, the time was up ...); empty if it is.
         substituted: Whether the scores are another reranker's than the one asked for (a fallback answered, or a member
             of an ensemble is missing), so that a threshold written for it does not apply. ``degraded`` says why.
+        origin: The call that it comes from; ``None`` where it was made by hand or read from `to_dict`. It is no part of
+            the ranking's value: ``==``, ``repr`` and `to_dict` leave it out.
     """
 
     query: str
@@ -192,6 +226,38 @@ class Ranking(Sequence[Hit]):
     usage: Usage = field(default_factory=Usage)
     degraded: tuple[str, ...] = ()
     substituted: bool = False
+    origin: Origin | None = field(default=None, compare=False, repr=False)
+
+    __repr__ = short_repr
+
+    def _repr_html_(self) -> str:
+        """Return a table for notebooks: rank, move from the incoming place, score, coverage, beginning of the text."""
+        from rag_rerank.text.html import move, section, table
+
+        first_ranks = {} if self.origin is None else {id: i for i, id in enumerate(self.origin.ids, start=1)}
+        rows = (
+            (
+                str(hit.rank),
+                move(first_ranks.get(hit.id), hit.rank),
+                f"not scored: {hit.unscored}" if hit.score is None else f"{hit.score:.4g}",
+                "" if hit.coverage is None else str(hit.coverage),
+                hit.id,
+                hit.text,
+            )
+            for hit in self.hits
+        )
+        heading = ("#rank", "#move", f"#score ({self.scale})", "#tokens read", "id", "text")
+        title = f"{len(self.hits):,} {'hit' if len(self.hits) == 1 else 'hits'} for “{self.query}”"
+        return section(title, self._remarks(), table(heading, rows, len(self.hits), "hits"))
+
+    def _remarks(self) -> Iterator[str]:
+        """Yield what a reader must know of the scores: why they are degraded, what was cut, and the notes of steps."""
+        yield from (f"Degraded: {reason}" for reason in self.degraded)
+        if self.substituted:
+            yield "Substituted: the scores are another reranker's, so a threshold for this one does not apply."
+        if cut := sum(hit.coverage.truncated for hit in self.hits if hit.coverage is not None):
+            yield f"Warning: only the beginning of {cut:,} of {len(self.hits):,} texts was read."
+        yield from dict.fromkeys(f"Note: {note}" for step in self.trace.walk() for note in step.notes)
 
     @overload
     def __getitem__(self, index: int) -> Hit: ...
@@ -212,7 +278,7 @@ class Ranking(Sequence[Hit]):
         Raises:
             InputError: ``k`` is not a whole number of at least 1.
         """
-        check_top_k(k)
+        k = check_top_k(k)
         return self if k is None or k >= len(self.hits) else replace(self, hits=self.hits[:k])
 
     def to_dict(self) -> dict[str, Any]:
@@ -241,10 +307,18 @@ class Ranking(Sequence[Hit]):
         )
 
 
-def check_top_k(top_k: int | None) -> None:
-    """Raise `InputError` unless ``top_k`` is ``None`` or a whole number of at least 1."""
-    if top_k is not None and (isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1):
-        raise InputError(f"top_k must be a whole number of at least 1, or None for all, got {top_k!r}")
+def check_top_k(top_k: int | None) -> int | None:
+    """Return ``top_k`` as an int, or ``None``.
+
+    Raises:
+        InputError: It is neither ``None`` nor a whole number of at least 1.
+    """
+    number = plain(top_k)
+    if number is None:
+        return None
+    if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+        raise InputError(f"top_k must be a whole number of at least 1, or None for all, got {top_k!r:.80}")
+    return int(number)
 
 
 def check_values(values: Iterable[Any]) -> tuple[float, ...]:
@@ -257,7 +331,7 @@ def check_values(values: Iterable[Any]) -> tuple[float, ...]:
 
 
 def _finite(value: Any, what: str) -> float:
-    if isinstance(value, (str, bytes, bool)):
+    if isinstance(plain(value), (str, bytes, bool)):
         raise InputError(f"{what} must be a number, got {_describe(value)}")
     try:
         number = float(value)

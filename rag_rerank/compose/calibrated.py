@@ -13,8 +13,7 @@ from rag_rerank.base import Reranker
 from rag_rerank.compose.calibration_map import CalibrationMap
 from rag_rerank.compose.fallback import change_of_scale
 from rag_rerank.compose.wrapper import Wrapper
-from rag_rerank.errors import CalibrationWarning, ConfigError
-from rag_rerank.execution.calls import caller_stacklevel
+from rag_rerank.errors import CalibrationWarning, ConfigError, caller_stacklevel
 from rag_rerank.execution.plan import Call, InThread, Plan, PlanResult
 from rag_rerank.types import Candidate, Hit, Ranking, Scale
 

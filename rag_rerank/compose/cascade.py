@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from rag_rerank._checks import at_least
+from rag_rerank._checks import at_least, plain_fields
 from rag_rerank.base import Composite, Reranker
 from rag_rerank.compose.wrapper import check_reranker
 from rag_rerank.errors import ConfigError
@@ -35,6 +35,7 @@ class Stage:
     depth: int | None = None
 
     def __post_init__(self) -> None:
+        plain_fields(self)
         check_reranker(self.reranker, "reranker")
         if self.depth is not None:
             at_least(self.depth, 1, "depth")

@@ -3,39 +3,97 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from rag_rerank._checks import number, one_of, whole_number
+from rag_rerank._checks import number, one_of, plain_fields, whole_number
 from rag_rerank._lazy import load_once
 from rag_rerank.context.layout import Arrangement, HitPlace, Merge, Order, Source, place
 from rag_rerank.context.result import Context, Piece
 from rag_rerank.context.selection import HitOrder, Selection, apply_threshold
 from rag_rerank.context.similarity import Similarity, similarity_of
 from rag_rerank.context.token_budget import Budget
-from rag_rerank.errors import ConfigError, did_you_mean
-from rag_rerank.text.tokenizers import Tokenizer, Tokens, tokens
+from rag_rerank.errors import ConfigError, ContextWarning, InputError, caller_stacklevel, did_you_mean
+from rag_rerank.text.tokenizers import EstimatedTokens, Tokenizer, Tokens, tokens
 from rag_rerank.types import SCALES, Hit, Ranking, Scale
 
-__all__ = ["Packing", "pack"]
+__all__ = ["Packing", "Trim", "pack"]
+
+Trim = Literal["best", "sentences"]
+
+_BEST_IS_OUT = (
+    "the best hit is not in the context, because it is over max_tokens; context.notes says more, and a larger "
+    "max_tokens or trim='best' keeps it at least in part"
+)
 
 
-def pack(ranking: Ranking, *, display_text: Mapping[str, str] | None = None, **options: Any) -> Context:
+def pack(
+    ranking: Ranking,
+    *,
+    display_text: Mapping[str, str] | None = None,
+    top_k: int | None = None,
+    max_tokens: int | None = None,
+    tokenizer: Tokenizer | None = None,
+    separator: str = "\n\n",
+    min_score: float | None = None,
+    min_score_scale: Scale | None = None,
+    duplicates: Literal["exact"] | float | None = None,
+    similarity: Similarity = "words",
+    diversity: float = 0.0,
+    per_source: int | None = None,
+    source: Source | None = None,
+    position: str | None = None,
+    merge: Merge | None = None,
+    order: Order = "relevance",
+    trim: Trim | None = "best",
+) -> Context:
     """Select the hits of a ranking that go to the LLM.
 
     Args:
         ranking: The ranking.
         display_text: See `Packing.pack`.
-        options: Those of `Packing`.
+        top_k: This and the following are the options of `Packing`.
+        max_tokens: See `Packing`.
+        tokenizer: See `Packing`.
+        separator: See `Packing`.
+        min_score: See `Packing`.
+        min_score_scale: See `Packing`.
+        duplicates: See `Packing`.
+        similarity: See `Packing`.
+        diversity: See `Packing`.
+        per_source: See `Packing`.
+        source: See `Packing`.
+        position: See `Packing`.
+        merge: See `Packing`.
+        order: See `Packing`.
+        trim: See `Packing`.
 
     Raises:
         ConfigError: See `Packing`.
         ModelLoadError: See `Packing`.
         InputError: See `Packing`.
     """
-    return Packing(**options).pack(ranking, display_text=display_text)
+    packing = Packing(
+        top_k=top_k,
+        max_tokens=max_tokens,
+        tokenizer=tokenizer,
+        separator=separator,
+        min_score=min_score,
+        min_score_scale=min_score_scale,
+        duplicates=duplicates,
+        similarity=similarity,
+        diversity=diversity,
+        per_source=per_source,
+        source=source,
+        position=position,
+        merge=merge,
+        order=order,
+        trim=trim,
+    )
+    return packing.pack(ranking, display_text=display_text)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,9 +106,11 @@ class Packing:
     Args:
         top_k: How many hits to keep at most.
         max_tokens: How many tokens ``Context.text`` may have: a hard limit for the joined text. A hit that does not fit
-            is left out, and the next ones are tried; if none fits, the context is empty.
-        tokenizer: What counts tokens: a function from text to a number, a tiktoken name (``"o200k_base"``,
-            ``"gpt-4o"``), or the path of a ``tokenizer.json``. Without ``max_tokens`` it counts, and limits nothing.
+            is left out, and the next ones are tried; for the best hit see ``trim``.
+        tokenizer: What counts tokens: a function from a text to its number of tokens or to their list, a tiktoken name
+            (``"o200k_base"``, ``"gpt-4o"``), or the path of a ``tokenizer.json``. Without it, ``max_tokens`` limits an
+            estimate that is rather too high (`EstimatedTokens`), and a note says so. Without ``max_tokens`` it counts,
+            and limits nothing.
         separator: The text between two pieces.
         min_score: The least score, on the scale ``min_score_scale``. It is not applied, and a note says so, if the
             ranking is on another scale, or if another reranker answered than the one asked for (unless the scale is
@@ -75,14 +135,19 @@ class Packing:
         order: The order of the pieces. ``"relevance"``: best first. ``"edges"``: the best at both ends (ranks 1, 3, 5
             ... 6, 4, 2), because models read the middle of a long context worst (Liu et al., Lost in the middle,
             TACL 2024). ``"source"``: by document, that of the best hit first, and in it by position.
-        trim: ``"sentences"`` keeps whole sentences of the first hit that does not fit: the first ones, or those around
-            the hit's best window where it is known. ``Piece.trimmed`` has the characters that are left.
+        trim: What to do with a hit that is over ``max_tokens``. ``"best"``: if the best hit is over it by itself, keep
+            as many of its sentences as fit: the first ones, or those around its best window where that is known. If
+            not even one sentence fits, keep words, and if no word fits, characters. A note says so, and
+            ``Piece.trimmed`` has the characters that are left. ``"sentences"``: keep also whole sentences of the first
+            other hit that does not fit, if the best one does. ``None``: trim nothing. If the best hit is not in the
+            context, because nothing may be trimmed or not even one character fits, there are a `ContextWarning` and a
+            note; the hits behind it are still considered.
 
     Raises:
         ConfigError: A value is out of range, or an option lacks another one that it needs. When packing: the
             tokenizer is unknown or returned an impossible count, or a function raised.
         ModelLoadError: When packing: the tokenizer's files cannot be loaded.
-        InputError: When packing: a source cannot be hashed.
+        InputError: When packing: it is no ranking, or a source cannot be hashed.
     """
 
     top_k: int | None = None
@@ -99,15 +164,16 @@ class Packing:
     position: str | None = None
     merge: Merge | None = None
     order: Order = "relevance"
-    trim: Literal["sentences"] | None = None
+    trim: Trim | None = "best"
 
     def __post_init__(self) -> None:
+        plain_fields(self)
         for name in ("top_k", "max_tokens", "per_source"):
             value = getattr(self, name)
             if value is not None:
                 whole_number(value, 1, name)
         one_of(self.order, get_args(Order), "order")
-        for name, choices in (("min_score_scale", SCALES), ("merge", get_args(Merge)), ("trim", ("sentences",))):
+        for name, choices in (("min_score_scale", SCALES), ("merge", get_args(Merge)), ("trim", get_args(Trim))):
             if getattr(self, name) is not None:
                 one_of(getattr(self, name), choices, name)
         number(self.diversity, "diversity", 0, 1)
@@ -137,8 +203,7 @@ class Packing:
                 path="min_score_scale" if self.min_score_scale is None else "min_score",
             )
         needs = {
-            "tokenizer": ["max_tokens"] * (self.max_tokens is not None),
-            "max_tokens": ["trim"] * (self.trim is not None),
+            "max_tokens": ["trim='sentences'"] * (self.trim == "sentences"),
             "source": ["per_source"] * (self.per_source is not None)
             + ["merge"] * (self.merge is not None)
             + ["order='source'"] * (self.order == "source"),
@@ -179,7 +244,7 @@ class Packing:
             if isinstance(value, os.PathLike):
                 alone = Path(value).name == os.fspath(value)  # without a slash it would be read as a tiktoken name
                 options[name] = f"./{os.fspath(value)}" if alone else os.fspath(value)
-            elif not isinstance(value, (str, int, float)):
+            elif not isinstance(value, (str, int, float, type(None))):
                 raise ConfigError(f"{type(value).__name__} is a live object, which no config can express", path=name)
         return options
 
@@ -191,7 +256,13 @@ class Packing:
 
     @load_once
     def _tokens(self) -> Tokens | None:
-        return None if self.tokenizer is None else tokens(self.tokenizer)
+        if self.tokenizer is not None:
+            return tokens(self.tokenizer)
+        return None if self.max_tokens is None else EstimatedTokens()
+
+    @property
+    def _estimates(self) -> bool:
+        return self.tokenizer is None and self.max_tokens is not None
 
     def warm_up(self) -> None:
         """Load the tokenizer now, so that a wrong one raises before a reranker is called.
@@ -213,6 +284,7 @@ class Packing:
                 the text. It is what is counted, trimmed (from its beginning) and put into pieces. Blank hits,
                 duplicates and similarities are determined by the texts, because headings would change the similarity.
         """
+        _check_arguments(ranking, display_text)
         display_text = display_text or {}
         hits, dropped, notes = apply_threshold(ranking, self.min_score, self.min_score_scale)
         places = {hit.id: place(hit, self.source, self.position) for hit in hits}
@@ -237,16 +309,24 @@ class Packing:
             pieces = self._with_counts(arrangement.arrange(selection.pieces))
             count = self._count([piece.text for piece in pieces])
             if count is None or self.max_tokens is None or count <= self.max_tokens:
-                return Context(
+                if selection.best_is_out:
+                    warnings.warn(_BEST_IS_OUT, ContextWarning, stacklevel=caller_stacklevel())
+                if self._estimates:
+                    notes.append("the tokens are estimated, because no tokenizer was named; name the one of the LLM")
+                context = Context(
                     pieces=pieces,
                     dropped=tuple(sorted([*dropped, *selection.dropped], key=lambda drop: drop.hit.rank)),
                     separator=self.separator,
                     scale=ranking.scale,
                     tokens_before=self._count([display_text.get(hit.id, hit.text) for hit in ranking]),
                     tokens=count,
-                    notes=(*notes, *self._notes_on_absent_keys(hits, places)),
+                    tokens_estimated=self._estimates,
+                    notes=(*notes, *selection.notes, *self._notes_on_absent_keys(hits, places)),
                     degraded=ranking.degraded,
                 )
+                for report in () if ranking.origin is None else ranking.origin.on_context:
+                    report(context)
+                return context
         raise ConfigError("the function does not count the same text the same each time", path="tokenizer")
 
     def _budget(self, *, strict: bool) -> Budget | None:
@@ -271,3 +351,16 @@ class Packing:
         if hits and self.position is not None and all(at.position is None for at in places.values()):
             notes.append(f"no hit has a whole number under {self.position!r}")
         return notes
+
+
+def _check_arguments(ranking: object, display_text: object) -> None:
+    """Raise `InputError` unless there is a ranking, and the texts to display are a mapping of texts."""
+    if not isinstance(ranking, Ranking):
+        hint = "; await it first" if hasattr(ranking, "__await__") else ""
+        if isinstance(ranking, (Hit, list, tuple)):
+            hint = "; write pack(ranking.top(k)) for the first hits, and pack(reranker.rerank(query, texts)) for texts"
+        raise InputError(f"pack() takes the Ranking that rerank() returns, got {type(ranking).__name__}{hint}")
+    if display_text is None:
+        return
+    if not isinstance(display_text, Mapping) or not all(isinstance(text, str) for text in display_text.values()):
+        raise InputError("display_text must map the ids of hits to texts, such as {hit.id: f'[1] {hit.text}'}")

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, overload
 
+from rag_rerank.text.short_repr import short_repr
 from rag_rerank.types import Hit, Scale
 
 __all__ = ["Context", "Dropped", "Piece", "Reason"]
@@ -30,7 +31,7 @@ class Piece:
     Args:
         text: The text.
         hits: The hits that it is made of, in the order of reading; several where neighbours were merged.
-        tokens: How many tokens the text has by itself; ``None`` without a tokenizer.
+        tokens: How many tokens the text has by itself; ``None`` without a tokenizer and ``max_tokens``.
         trimmed: The characters (first, after the last) that are left of the hit's text, or of its ``display_text``;
             ``None`` for all.
     """
@@ -39,6 +40,8 @@ class Piece:
     hits: tuple[Hit, ...]
     tokens: int | None = None
     trimmed: tuple[int, int] | None = None
+
+    __repr__ = short_repr
 
     @property
     def best(self) -> Hit:
@@ -71,6 +74,8 @@ class Dropped:
     detail: str
     duplicate_of: str | None = None
 
+    __repr__ = short_repr
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON-ready values; the hit is named by its id."""
         return {
@@ -94,9 +99,11 @@ class Context(Sequence[Hit]):
         dropped: The other hits, in the order of the ranking.
         separator: The text between two pieces.
         scale: The scale of the hits' scores.
-        tokens_before: Tokens of the texts of all hits, joined by the separator; ``None`` without a tokenizer.
-        tokens: Tokens of ``text``; ``None`` without a tokenizer.
-        notes: Options that were not applied, and why, one sentence each.
+        tokens_before: Tokens of the texts of all hits, joined by the separator; ``None`` where nothing is counted.
+        tokens: Tokens of ``text``; ``None`` where nothing is counted.
+        tokens_estimated: Whether all these are estimates, because ``max_tokens`` was set without a tokenizer.
+        notes: What a reader must know of the context, one sentence each: an option that was not applied and why, a best
+            hit that was trimmed or did not fit, counts that are estimates.
         degraded: ``degraded`` of the ranking: why it is not quite what was asked for.
     """
 
@@ -106,8 +113,43 @@ class Context(Sequence[Hit]):
     scale: Scale
     tokens_before: int | None = None
     tokens: int | None = None
+    tokens_estimated: bool = False
     notes: tuple[str, ...] = ()
     degraded: tuple[str, ...] = ()
+
+    __repr__ = short_repr
+
+    def __str__(self) -> str:
+        return self.text
+
+    def _repr_html_(self) -> str:
+        """Return tables for notebooks: the pieces with what was trimmed or merged, and the other hits with reasons."""
+        from rag_rerank.text.html import section, table
+
+        pieces = (
+            (
+                ", ".join(str(hit.rank) for hit in piece.hits),
+                ", ".join(hit.id for hit in piece.hits),
+                "" if piece.tokens is None else f"{piece.tokens:,}",
+                "" if piece.trimmed is None else "characters {:,} to {:,}".format(*piece.trimmed),
+                piece.text,
+            )
+            for piece in self.pieces
+        )
+        dropped = ((str(drop.hit.rank), drop.hit.id, drop.reason, drop.detail, drop.hit.text) for drop in self.dropped)
+        return section(
+            f"Context of {len(self):,} {'hit' if len(self) == 1 else 'hits'}{self._size_text}",
+            (*(f"Degraded: {reason}" for reason in self.degraded), *(f"Note: {note}" for note in self.notes)),
+            table(("#rank", "id", "#tokens", "trimmed to", "text"), pieces, len(self.pieces), "pieces"),
+            table(("#rank", "id", "dropped by", "because", "text"), dropped, len(self.dropped), "dropped hits"),
+        )
+
+    @property
+    def _size_text(self) -> str:
+        if self.tokens is None:
+            return ""
+        tokens = "estimated tokens" if self.tokens_estimated else "tokens"
+        return f": {self.tokens:,} {tokens}, of {self.tokens_before or 0:,} in all hits"
 
     @property
     def text(self) -> str:
@@ -142,6 +184,7 @@ class Context(Sequence[Hit]):
             "scale": self.scale,
             "tokens_before": self.tokens_before,
             "tokens": self.tokens,
+            "tokens_estimated": self.tokens_estimated,
             "notes": list(self.notes),
             "degraded": list(self.degraded),
         }

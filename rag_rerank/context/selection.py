@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from typing import Literal
 
 from rag_rerank.context.layout import Arrangement, HitPlace
 from rag_rerank.context.result import Dropped, Piece
 from rag_rerank.context.similarity import SimilarityMeasure, normalised_text
 from rag_rerank.context.token_budget import Budget
-from rag_rerank.text.sentences import trimmed_span
+from rag_rerank.text.sentences import Span, longest_beginning, trimmed_span
 from rag_rerank.text.unicode import is_blank
 from rag_rerank.types import Hit, Ranking, Scale
+
+SpanChoice = Callable[[str, Span | None, Callable[[Span], bool]], Span | None]
+"""A function that chooses the part of a text that fits; see `trimmed_span`."""
 
 
 def apply_threshold(
@@ -143,7 +146,7 @@ class Selection:
         per_source: int | None,
         top_k: int | None,
         max_tokens: int | None,
-        trim: Literal["sentences"] | None,
+        trim: Literal["best", "sentences"] | None,
     ) -> None:
         self._hits = hits
         self._display_text = display_text
@@ -160,6 +163,8 @@ class Selection:
         self._sources: Counter[Hashable] = Counter()
         self.pieces: list[Piece] = []  # one a hit, in the order of selection
         self.dropped: list[Dropped] = []
+        self.notes: list[str] = []
+        self.best_is_out = False  # the first hit is over the budget by itself, and nothing of it is kept
         for position in order:
             self._consider(position)
 
@@ -211,16 +216,40 @@ class Selection:
         whole = Piece(text=text, hits=(hit,))
         if self._fits(whole):
             return whole
-        if self._trim is None or any(piece.trimmed for piece in self.pieces):
+        if not self.pieces and not self.dropped:
+            return self._best_in_part(hit, text)
+        if self._trim != "sentences" or any(piece.trimmed for piece in self.pieces):
             return None
+        return self._trimmed_piece(hit, text, trimmed_span)
 
-        def part(span: tuple[int, int]) -> Piece:
+    def _best_in_part(self, hit: Hit, text: str) -> Piece | None:
+        """Return what the options let the context keep of the best hit, which is over the budget by itself."""
+        spans = () if self._trim is None else (trimmed_span, longest_beginning)
+        pieces = (self._trimmed_piece(hit, text, span) for span in spans)
+        piece = next((piece for piece in pieces if piece is not None), None)
+        over = f"the best hit, candidate {hit.id!r}, is over max_tokens={self._max_tokens} by itself"
+        if piece is not None and piece.trimmed is not None:
+            first, end = piece.trimmed
+            self.notes.append(f"{over}: it was trimmed to characters {first} to {end} of {len(text)}")
+        else:
+            self.best_is_out = True
+            why = "trim=None lets nothing be trimmed" if self._trim is None else "nothing of its text fits"
+            self.notes.append(f"{over}, and is not in the context: {why}")
+        return piece
+
+    def _trimmed_piece(self, hit: Hit, text: str, choose_span: SpanChoice) -> Piece | None:
+        """Return a hit trimmed to the span that is chosen; ``None`` if nothing of its own text is in it."""
+
+        def part(span: Span) -> Piece:
             return Piece(text=text[slice(*span)], hits=(hit,), trimmed=span)
 
         window = hit.window if text == hit.text else None
         everything = (0, len(text))  # may fit as a piece of its own where the merged one does not, and is not trimmed
-        span = trimmed_span(text, window, lambda span: span != everything and self._fits(part(span)))
-        return None if span is None else part(span)
+        span = choose_span(text, window, lambda span: span != everything and self._fits(part(span)))
+        if span is None:
+            return None
+        start = max(span[0], text.find(hit.text))  # after a heading of the display text
+        return None if is_blank(text[start : span[1]]) else part(span)
 
     def _fits(self, piece: Piece) -> bool:
         if self._budget is None:

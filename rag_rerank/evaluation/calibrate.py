@@ -25,10 +25,16 @@ from rag_rerank.compose.calibration_map import (
     interpolate,
     logistic,
 )
-from rag_rerank.errors import CalibrationWarning, ConfigError, InputError, InputTooLong, TruncationWarning
+from rag_rerank.errors import (
+    CalibrationWarning,
+    ConfigError,
+    InputError,
+    InputTooLong,
+    TruncationWarning,
+    caller_stacklevel,
+)
 from rag_rerank.evaluation.data.judged import Judged, JudgedQuery
 from rag_rerank.evaluation.reliability import brier, log_loss, reliability
-from rag_rerank.execution.calls import caller_stacklevel
 from rag_rerank.types import Ranking, present
 
 __all__ = ["Shape", "apply_shape", "calibrate", "fit_shape", "reliability"]

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 
+from rag_rerank._checks import plain
 from rag_rerank._version import __version__
 from rag_rerank.base import Reranker
 from rag_rerank.config import Spec, build
@@ -83,7 +84,9 @@ def evaluate(
         InputError: There is nothing to evaluate, or a number is not a whole number of at least 1.
         MissingExtraError: The extra ``eval`` is not installed.
     """
-    for name, number in (("depth", depth), ("top_k", top_k), ("workers", workers), ("samples", samples)):
+    numbers = {"depth": depth, "top_k": top_k, "workers": workers, "samples": samples}
+    depth, top_k, workers, samples = map(plain, numbers.values())
+    for name, number in zip(numbers, (depth, top_k, workers, samples), strict=True):
         if isinstance(number, bool) or not isinstance(number, int) or number < 1:
             raise InputError(f"{name} must be a whole number of at least 1, got {number!r}")
     if not judged.queries:
@@ -91,7 +94,7 @@ def evaluate(
     all_measures = check_measures((*(measures or MEASURES), TOP_3))
     most_candidates = max(1, *(len(query.candidates) for query in judged.queries))
     settings = EvaluationSettings(
-        measures=all_measures, depth=min(depth, most_candidates), top_k=top_k, samples=samples, seed=seed
+        measures=all_measures, depth=min(depth, most_candidates), top_k=top_k, samples=samples, seed=plain(seed)
     )
     slice_fields = _select_fields(fields(judged), slices)
     rerankers = _rerankers_by_name(configs)

@@ -9,6 +9,7 @@ from rag_rerank.errors import InputError
 from rag_rerank.evaluation.report import Evaluation, MeanEstimate, Outcome
 from rag_rerank.evaluation.slices import FEWEST
 from rag_rerank.evaluation.statistics import ALPHA, estimate, holm, randomisation
+from rag_rerank.text.short_repr import short_repr
 
 __all__ = ["Drift", "Regression", "compare_with_baseline"]
 
@@ -63,6 +64,29 @@ class Drift:
     tested: int
     queries: int
     notes: tuple[str, ...] = ()
+
+    __repr__ = short_repr
+
+    def _repr_html_(self) -> str:
+        """Return a table of the falls for notebooks."""
+        from rag_rerank.text.html import section, table
+
+        rows = (
+            (
+                fall.system,
+                "" if fall.field is None else f"{fall.field}: {fall.value}",
+                fall.measure,
+                f"{fall.before:.3f}",
+                f"{fall.now:.3f}",
+                f"{fall.difference.mean:+.3f} [{fall.difference.low:+.3f}, {fall.difference.high:+.3f}]",
+                f"{fall.p_adjusted:.2g}",
+                f"{fall.queries:,}",
+            )
+            for fall in self.falls
+        )
+        heading = ("system", "slice", "measure", "#before", "#now", "#difference", "#p", "#queries")
+        title = f"{len(self.falls):,} significant falls in {self.tested:,} tests on {self.queries:,} queries"
+        return section(title, self.notes, table(heading, rows, len(self.falls), "falls"))
 
 
 def compare_with_baseline(evaluation: Evaluation, baseline: Evaluation) -> Drift:

@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 
 from rag_rerank.errors import InputError
 from rag_rerank.evaluation.data.judged import Problem
+from rag_rerank.text.short_repr import short_repr
 
 __all__ = [
     "FAILURES",
@@ -134,6 +135,8 @@ class System:
     workers: int = 1
     problems: tuple[Problem, ...] = ()
 
+    __repr__ = short_repr
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Comparison:
@@ -181,6 +184,8 @@ class Slice:
     measures: Mapping[str, Mapping[str, float]]
     comparisons: tuple[Comparison, ...]
 
+    __repr__ = short_repr
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DocumentRanks:
@@ -216,6 +221,8 @@ class Outcome:
     failures: Mapping[str, Failure] = field(default_factory=dict)
     places: tuple[DocumentRanks, ...] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)
+
+    __repr__ = short_repr
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -303,6 +310,36 @@ class Evaluation:
     outcomes: tuple[Outcome, ...]
     stopped: Mapping[str, str] = field(default_factory=dict)
 
+    __repr__ = short_repr
+
+    def _repr_html_(self) -> str:
+        """Return the verdict and a table of the systems for notebooks."""
+        from rag_rerank.text.html import section, table
+
+        measures = self.settings.measures
+        rows = (
+            (
+                system.name,
+                *(_mean_text(system.measures.get(name)) for name in measures),
+                "" if system.p50 is None else f"{system.p50 * 1000:,.0f}",
+                "" if system.cost is None else f"{system.cost:.4g}",
+                "" if system.truncated is None else f"{system.truncated:.0%}",
+                f"{system.errors:,} failed, {system.degraded:,} degraded" if system.errors or system.degraded else "",
+            )
+            for system in self.systems
+        )
+        heading = ("system", *(f"#{name}" for name in measures), "#p50 ms", "#$", "#texts cut", "calls")
+        return section(
+            f"Evaluation on {self.data.name}: {self.data.queries:,} queries",
+            (
+                self.verdict.words,
+                *self.verdict.reasons,
+                *(f"Stopped: {name}: {reason}" for name, reason in self.stopped.items()),
+                *(f"Problem: {problem}" for problem in self.data.problems),
+            ),
+            table(heading, rows, len(self.systems), "systems"),
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON-ready values; the first key names the layout."""
         return {"schema": SCHEMA, **asdict(self)}
@@ -327,3 +364,7 @@ class Evaluation:
             first = error.errors(include_url=False, include_input=False)[0]
             where = ".".join(str(step) for step in first["loc"])
             raise InputError(f"the evaluation cannot be read at {where}: {first['msg']}") from None
+
+
+def _mean_text(estimate: MeanEstimate | None) -> str:
+    return "" if estimate is None else f"{estimate.mean:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]"

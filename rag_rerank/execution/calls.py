@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, ParamSpec, TypeVar
 
-from rag_rerank.errors import BadResponse, InputError, InputTooLong, RerankError, TruncationWarning
+from rag_rerank.errors import BadResponse, InputError, InputTooLong, RerankError, TruncationWarning, caller_stacklevel
+from rag_rerank.execution.candidate_advice import advice_on_candidate, advice_on_candidates
 from rag_rerank.execution.clock import now
 from rag_rerank.execution.deadline import PartialTrace, or_deadline_error, publish_partial_trace
 from rag_rerank.execution.plan import Call, PlanResult
@@ -18,14 +18,13 @@ from rag_rerank.execution.protocols import PointwiseRanker, Ranker
 from rag_rerank.execution.ranking import ranked_hits
 from rag_rerank.text.unicode import is_blank, valid_unicode
 from rag_rerank.trace import Trace, Usage
-from rag_rerank.types import BLANK, Candidate, Hit, Ranking, Scores, check_top_k, check_values
+from rag_rerank.types import BLANK, Candidate, Hit, Ranking, Scores, check_values
 
 __all__ = [
     "CallLog",
     "CompositeCall",
     "PointwiseCall",
     "as_candidates",
-    "caller_stacklevel",
     "check_scores",
     "error_text",
     "offloaded_if_many",
@@ -41,8 +40,8 @@ _MANY = 500
 """Candidates whose checks and sorting together take two milliseconds or more."""
 
 
-def as_candidates(query: str, candidates: Iterable[Candidate | str], top_k: int | None = None) -> tuple[Candidate, ...]:
-    """Check the arguments of a call, and give plain strings their position as id.
+def as_candidates(query: str, candidates: Iterable[Candidate | str]) -> tuple[Candidate, ...]:
+    """Check query and candidates of a call, and give plain strings their position as id.
 
     Raises:
         InputError: See `Reranker.rerank`.
@@ -51,17 +50,14 @@ def as_candidates(query: str, candidates: Iterable[Candidate | str], top_k: int 
         raise InputError(f"the query must be a string, got {type(query).__name__}")
     if is_blank(query):
         raise InputError("the query is blank; there is nothing to be relevant to")
-    check_top_k(top_k)
-    if not isinstance(candidates, Iterable) or isinstance(candidates, Mapping):
-        raise InputError(f"candidates must be a sequence of texts or Candidates, got {type(candidates).__name__}")
-    if isinstance(candidates, (str, bytes)):
-        raise InputError("candidates must be a sequence of texts; got one text, put it into a list")
+    if (advice := advice_on_candidates(candidates)) is not None:
+        raise InputError(f"candidates must be a sequence of texts or Candidates; {advice}")
     checked = []
     position_of: dict[str, int] = {}
     for i, item in enumerate(candidates):
         candidate = Candidate(str(i), item) if isinstance(item, str) else item
         if not isinstance(candidate, Candidate):
-            raise InputError(f"candidates[{i}] must be a string or a Candidate, got {type(item).__name__}")
+            raise InputError(f"candidates[{i}] must be a string or a Candidate, {advice_on_candidate(item)}")
         if candidate.id in position_of:
             raise InputError(
                 f"candidates[{position_of[candidate.id]}] and candidates[{i}] have the same id {candidate.id!r}; "
@@ -284,15 +280,6 @@ def warn_once(reranker: Ranker, message: str, category: type[Warning]) -> None:
     """
     if vars(reranker).setdefault(f"warned of {category.__name__} by process {os.getpid()}", message) is message:
         warnings.warn(message, category, stacklevel=caller_stacklevel())
-
-
-def caller_stacklevel() -> int:
-    """Return the ``stacklevel`` of the first frame outside this package; composites nest."""
-    package, levels = __name__.partition(".")[0], 0
-    frame = sys._getframe(1)
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == package:
-        frame, levels = frame.f_back, levels + 1
-    return levels + 1
 
 
 async def offloaded_if_many(candidates: object, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

@@ -11,6 +11,7 @@ from contextvars import ContextVar, copy_context
 from functools import partial
 from typing import Any, TypeVar
 
+from rag_rerank._checks import plain
 from rag_rerank.errors import DeadlineExceeded, InputError, RerankError, TransientError
 from rag_rerank.execution.clock import now, start_thread, wait_for_any
 from rag_rerank.trace import Trace
@@ -210,13 +211,19 @@ def detached(work: Callable[[], T]) -> Callable[[], T]:
     return partial(context.run, work)
 
 
-def check_timeout(seconds: float | None) -> None:
-    """Raise `InputError` unless a timeout is ``None`` or a finite number of more than 0 seconds."""
-    valid = seconds is None or (
-        isinstance(seconds, (int, float)) and not isinstance(seconds, bool) and 0 < seconds <= sys.float_info.max
+def check_timeout(seconds: float | None) -> float | None:
+    """Return a timeout in plain seconds, or ``None``.
+
+    Raises:
+        InputError: It is neither ``None`` nor a finite number of more than 0 seconds.
+    """
+    number = plain(seconds)
+    valid = number is None or (
+        isinstance(number, (int, float)) and not isinstance(number, bool) and 0 < number <= sys.float_info.max
     )
     if not valid:
         raise InputError(f"timeout must be more than 0 seconds, or None for as long as it takes, got {seconds!r}")
+    return number
 
 
 def _with_grace(seconds: float) -> float:

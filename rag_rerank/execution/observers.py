@@ -1,4 +1,4 @@
-"""Observers: recorders and telemetry, which see each call start and get its outcome.
+"""Observers: recorders and telemetry, which see each call start, get its outcome, and what is packed from it.
 
 An observer never changes a call: its own errors are logged, and go no further.
 """
@@ -8,17 +8,29 @@ from __future__ import annotations
 import logging
 import math
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
+from rag_rerank._checks import plain
 from rag_rerank.errors import InputError, RerankError
-from rag_rerank.execution.protocols import CallStarted, Observer, Ranker
+from rag_rerank.execution.protocols import CallStarted, Observer, OnCallEnd, OnContext, Ranker
 from rag_rerank.trace import Trace
-from rag_rerank.types import Candidate, Ranking
+from rag_rerank.types import Candidate, Origin, Ranking
 
-__all__ = ["add_observer", "check_tags", "current_tags", "observed", "remove_observer", "tagged", "trace_of"]
+__all__ = [
+    "CallReport",
+    "add_observer",
+    "check_tags",
+    "current_tags",
+    "observed",
+    "remove_observer",
+    "tagged",
+    "trace_of",
+]
 
 _log = logging.getLogger("rag_rerank")
 
@@ -78,12 +90,43 @@ def check_tags(tags: Mapping[str, Any]) -> Mapping[str, Any]:
     Raises:
         InputError: A value is not text, a finite number, a truth value or ``None``.
     """
+    tags = {name: plain(value) for name, value in tags.items()}
     for name, value in tags.items():
         if not isinstance(value, (str, int, float, bool, type(None))):
             raise InputError(f"tag {name!r} must be text, a number or a truth value, got {type(value).__name__}")
         if isinstance(value, float) and not math.isfinite(value):
             raise InputError(f"tag {name!r} must be finite, got {value}")
-    return dict(tags)
+    return tags
+
+
+class CallReport:
+    """The report of a running call to its observers.
+
+    Args:
+        candidates: All candidates, in incoming order.
+    """
+
+    __slots__ = ("_candidates", "_on_context", "ranking")
+
+    def __init__(self, candidates: tuple[Candidate, ...]) -> None:
+        self._candidates = candidates
+        self._on_context: tuple[OnContext, ...] = ()
+        self.ranking: Ranking | None = None
+
+    def __call__(self, ranking: Ranking) -> Ranking:
+        """Note the ranking, and return it."""
+        self.ranking = ranking
+        return ranking
+
+    def with_origin(self, ranking: Ranking) -> Ranking:
+        """Return the ranking with the incoming order, and the observers of what is packed from it."""
+        return replace(ranking, origin=Origin(tuple(c.id for c in self._candidates), self._on_context))
+
+    def end(self, on_end: Iterable[OnCallEnd], error: BaseException | None) -> None:
+        """Tell the observers the outcome of the call."""
+        ranking = self.ranking if error is None else None
+        on_context = [_safely(take, ranking, error) for take in on_end]
+        self._on_context = tuple(partial(_safely, take) for take in on_context if take is not None)
 
 
 @contextmanager
@@ -94,20 +137,15 @@ def observed(
     top_k: int | None = None,
     *,
     inner: bool = False,
-) -> Iterator[Callable[[Ranking], Ranking]]:
+) -> Iterator[CallReport]:
     """Report a call to its observers. Yields a function that takes the ranking, and returns it."""
+    report = CallReport(candidates)
     observers = (*_observers, *reranker.observers)
     if not observers:
-        yield _pass_through
+        yield report
         return
     call = CallStarted(reranker, query, candidates, top_k, inner, current_tags())
     on_end = [take for observer in observers if (take := _safely(observer.on_call_start, call)) is not None]
-    rankings: list[Ranking] = []
-
-    def report(ranking: Ranking) -> Ranking:
-        rankings.append(ranking)
-        return ranking
-
     error: BaseException | None = None
     try:
         yield report
@@ -115,12 +153,7 @@ def observed(
         error = raised
         raise
     finally:
-        for take in reversed(on_end):
-            _safely(take, rankings[0] if error is None and rankings else None, error)
-
-
-def _pass_through(ranking: Ranking) -> Ranking:
-    return ranking
+        report.end(reversed(on_end), error)
 
 
 def _safely(function: Callable[..., Any], *args: Any) -> Any:

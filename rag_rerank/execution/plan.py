@@ -13,6 +13,7 @@ from typing import Any, TypeGuard
 
 from rag_rerank.errors import RerankError, TransientError
 from rag_rerank.execution.protocols import Ranker
+from rag_rerank.text.short_repr import short_repr
 from rag_rerank.types import Candidate, Hit, Ranking, Scale
 
 __all__ = ["Call", "InThread", "Outcome", "Parallel", "Plan", "PlanResult", "PlanStep", "is_permanent"]
@@ -33,6 +34,8 @@ class Call:
     query: str
     candidates: tuple[Candidate, ...]
     seconds: float | None = None
+
+    __repr__ = short_repr
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +94,8 @@ class PlanResult:
     notes: tuple[str, ...] = ()
     substituted: bool = False
     own_scores: bool = False
+
+    __repr__ = short_repr
 
 
 Plan = Generator[PlanStep, Any, PlanResult]

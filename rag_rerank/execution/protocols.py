@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
+from rag_rerank.text.short_repr import short_repr
 from rag_rerank.types import Candidate, Ranking, Scale
 
-__all__ = ["CallStarted", "Observer", "OnCallEnd", "PointwiseRanker", "Ranker"]
+if TYPE_CHECKING:
+    from rag_rerank.context.result import Context
+
+__all__ = ["CallStarted", "Observer", "OnCallEnd", "OnContext", "PointwiseRanker", "Ranker"]
 
 
 class Ranker(Protocol):
@@ -69,9 +73,18 @@ class CallStarted:
     inner: bool = False
     tags: Mapping[str, Any] = field(default_factory=dict)
 
+    __repr__ = short_repr
 
-OnCallEnd = Callable[["Ranking | None", "BaseException | None"], None]
-"""Takes the outcome of a call: its ranking over all candidates, or the exception."""
+
+OnContext = Callable[["Context"], None]
+"""Takes a context that was packed from the ranking of a call, after the call and in any thread; maybe several."""
+
+OnCallEnd = Callable[["Ranking | None", "BaseException | None"], "OnContext | None"]
+"""Takes the outcome of a call: its ranking over all candidates, or the exception.
+
+It may return a function that takes each context that is packed from the ranking; that of a call inside a composite is
+never called, because only the ranking of the user's call is packed.
+"""
 
 
 class Observer(Protocol):

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from rag_rerank.text.short_repr import short_repr
 from rag_rerank.trace import Coverage, StepScore, Trace, Usage
 from rag_rerank.types import present
 
@@ -60,6 +61,8 @@ class Entry:
     window: tuple[int, int] | None = None
     dropped: str | None = None
     visits: tuple[StepScore, ...] = ()
+
+    __repr__ = short_repr
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON-ready values."""
@@ -132,6 +135,8 @@ class Record:
     error: str | None = None
     candidates: tuple[Entry, ...] = ()
     trace: Trace
+
+    __repr__ = short_repr
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON-ready values; the first key names the layout."""

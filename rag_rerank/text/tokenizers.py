@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
+import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
+from operator import index
 from pathlib import Path
 from typing import Any, Union
 
@@ -14,16 +17,17 @@ from rag_rerank._lazy import need
 from rag_rerank.errors import ConfigError, ModelLoadError, did_you_mean
 from rag_rerank.text.unicode import valid_unicode
 
-__all__ = ["HuggingFaceTokens", "TextLimit", "Tokenizer", "Tokens", "tokens"]
+__all__ = ["EstimatedTokens", "HuggingFaceTokens", "TextLimit", "Tokenizer", "Tokens", "tokens"]
 
-Tokenizer = Union[str, "os.PathLike[str]", Callable[[str], int], Any]
+Tokenizer = Union[str, "os.PathLike[str]", Callable[[str], int | Sequence[Any]], Any]
 """A tokenizer, or what `tokens` makes one from.
 
-- a callable ``text -> number of tokens``;
+- a callable from a text to its number of tokens, or to its tokens: a list, an array, a ``BatchEncoding``;
 - the name of a tiktoken encoding or of a model that tiktoken knows: ``"o200k_base"``, ``"gpt-4o"``;
 - a Hugging Face ``tokenizer.json``, or a folder that holds one: a path object, or a string that ends in ``.json`` or
   has a slash in it;
-- a ``tiktoken.Encoding``, a ``tokenizers.Tokenizer``, or a fast tokenizer of transformers.
+- a ``tiktoken.Encoding``, a ``tokenizers.Tokenizer``, a tokenizer of transformers, or another object whose ``encode``
+  returns the tokens of a text, such as a ``SentencePieceProcessor``.
 """
 
 Span = tuple[int, int]
@@ -69,36 +73,82 @@ def tokens(spec: Tokenizer, *, path: str = "tokenizer") -> Tokens:
     spec = getattr(spec, "backend_tokenizer", spec)  # inside a fast tokenizer of transformers
     if hasattr(spec, "to_str"):
         return HuggingFaceTokens(_without_truncation(spec.to_str()))
-    if callable(spec):
-        return _Function(spec, path)
+    function = spec if callable(spec) else getattr(spec, "encode", None)
+    if callable(function):
+        return _Function(function, path)
     raise ConfigError(
-        "expected a function from text to a number of tokens, a tiktoken name, or the path of a tokenizer.json, "
-        f"got {type(spec).__name__}",
+        "expected a function from a text to its number of tokens or their list, a tiktoken name, or the path of a "
+        f"tokenizer.json, got {type(spec).__name__}",
         path=path,
     )
 
 
 class _Function(Tokens):
-    def __init__(self, function: Callable[[str], int], path: str) -> None:
+    def __init__(self, function: Callable[[str], object], path: str) -> None:
         self._function = function
         self._path = path
 
     def count(self, text: str) -> int:
         try:
-            counted = self._function(valid_unicode(text))
+            output = self._function(valid_unicode(text))
         except Exception as error:  # the caller's own code can raise anything
             raise ConfigError(
                 f"the function raised {type(error).__name__}; it must take any text", path=self._path
             ) from error
-        if hasattr(type(counted), "__index__") and not isinstance(counted, bool) and int(counted) >= 0:
-            return int(counted)
-        kind = type(counted).__name__
-        value = f"{counted!r} ({kind})" if isinstance(counted, (int, float)) else kind
+        number = _number_of(output)
+        if number is not None and number >= 0:
+            return number
+        kind = type(output).__name__
+        value = f"{output!r} ({kind})" if isinstance(output, (int, float)) else kind
         raise ConfigError(
-            f"the function must return a whole number of tokens, 0 or more; it returned {value} for a text of "
-            f"{len(text)} characters",
+            f"the function must return a whole number of tokens, 0 or more, or a list of them; it returned {value} for "
+            f"a text of {len(text)} characters",
             path=self._path,
         )
+
+
+def _number_of(output: Any) -> int | None:
+    """Return how many tokens a function counted or listed; ``None`` where its output is neither."""
+    if isinstance(output, Mapping):  # of a tokenizer of transformers
+        return _number_of(output.get("input_ids"))
+    shape = getattr(output, "shape", ())
+    if len(shape) > 0:  # an array of tokens, or a batch of one
+        return int(shape[-1]) if math.prod(shape[:-1]) == 1 else None
+    if hasattr(output, "__index__") and not isinstance(output, bool):
+        try:
+            return index(output)
+        except TypeError:  # an array of one number that is not whole
+            return None
+    if isinstance(output, (str, bytes, Set)) or not hasattr(output, "__len__"):
+        return None
+    is_batch = isinstance(output, Sequence) and len(output) > 0 and isinstance(output[0], (list, tuple))
+    return None if is_batch else len(output)
+
+
+class EstimatedTokens(Tokens):
+    """An estimate of the tokens of a text for any LLM, made to be too high rather than too low.
+
+    A run of up to 5 ASCII letters is a token, a longer one has a token for each 4 letters; each 2 digits, each
+    punctuation mark, and white space other than single spaces are a token. A character outside of ASCII is 1 token if
+    UTF-8 has 2 bytes for it, 1.5 with 3 bytes (Chinese, Japanese, Hindi, Thai ...), 3 with 4 bytes (emoji). A tenth is
+    added. docs/context.md has the measured distance to a real tokenizer.
+    """
+
+    def count(self, text: str) -> int:
+        """Return the estimate."""
+        ascii_tokens = sum(_estimate(match[0]) for match in _ASCII_RUN.finditer(text))
+        wide = () if text.isascii() else (c for c in text if c > "\x7f")
+        return math.ceil(1.1 * (ascii_tokens + sum(1 if c < "\u0800" else 1.5 if c <= "\uffff" else 3 for c in wide)))
+
+
+_ASCII_RUN = re.compile(r"[A-Za-z]+|[0-9]+|(?! \S)[ \t-\r\x1c-\x1f]+|[\x00-\x7f](?<! )")
+"""Letters, digits, white space that is not a single space, or any other character but a space."""
+
+
+def _estimate(run: str) -> int:
+    if run.isalpha():
+        return 1 if len(run) <= 5 else math.ceil(len(run) / 4)
+    return math.ceil(len(run) / 2) if run.isdigit() else 1
 
 
 class _Tiktoken(Tokens):

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
-from rag_rerank._checks import one_of, whole_number
+from rag_rerank._checks import one_of, plain_fields, whole_number
 from rag_rerank.errors import ConfigError
 
 __all__ = ["Loss", "Precision", "TrainingSettings"]
@@ -70,6 +70,7 @@ class TrainingSettings:
     precision: Precision = "fp32"
 
     def __post_init__(self) -> None:
+        plain_fields(self)
         one_of(self.loss, get_args(Loss), "loss")
         one_of(self.precision, get_args(Precision), "precision")
         for name, least in (

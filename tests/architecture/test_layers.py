@@ -19,16 +19,17 @@ GROUND = {"_checks", "_files", "_lazy", "_version", "errors", "rank_correlation"
 CALL = {*GROUND, "execution", "base"}
 
 MAY_IMPORT = {
-    **{name: set() for name in ("_version", "pages", "rank_correlation", "trace")},
+    **{name: set() for name in ("_version", "pages", "rank_correlation")},
+    "trace": {"text"},
     "errors": {"trace"},
     **{name: {"errors"} for name in ("_checks", "_files", "_lazy", "secret")},
     "text": {"_lazy", "errors"},
-    "types": {"errors", "text", "trace"},
-    "execution": {"errors", "text", "trace", "types"},
-    "base": {"errors", "execution", "text", "trace", "types"},
+    "types": {"_checks", "errors", "text", "trace"},
+    "execution": {"_checks", "context", "errors", "text", "trace", "types"},
+    "base": {"_checks", "errors", "execution", "text", "trace", "types"},
     "context": GROUND,
-    "records": {*GROUND, "execution"},
-    "telemetry": {*GROUND, "execution"},
+    "records": {*GROUND, "context", "execution"},
+    "telemetry": {*GROUND, "context", "execution"},
     "hosts": {*GROUND, "context"},
     "agreement": {*GROUND, "base"},
     "backends/api": CALL,

@@ -163,11 +163,10 @@ def test_json_has_the_context_with_max_tokens(candidates: str) -> None:
 
 
 def test_a_wrong_tokenizer_is_an_error_before_any_call(candidates: str) -> None:
-    for arguments, message in ((["nowhere/"], "there is no file"), ([], "max_tokens needs tokenizer")):
-        options = ["--tokenizer", *arguments] if arguments else []
-        result = rank(candidates, "--max-tokens", "20", *options, reranker="voyage")  # has no key, and is not reached
-        assert result.exit_code == 2
-        assert message in result.stderr
+    options = ("--max-tokens", "20", "--tokenizer", "nowhere/")
+    result = rank(candidates, *options, reranker="voyage")  # has no key, and is not reached
+    assert result.exit_code == 2
+    assert "there is no file" in result.stderr
 
 
 # rank: JSON

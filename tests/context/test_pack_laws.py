@@ -1,6 +1,7 @@
 """Properties of packing that hold for every ranking, tokenizer and option."""
 
 import hashlib
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -11,8 +12,11 @@ from hypothesis import strategies as st
 from support.rankings import ranking_of
 from support.tiny_tokenizers import EMBEDDED, tiny_encoding
 
-from rag_rerank import Context, Packing, Ranking
+from rag_rerank import Context, ContextWarning, Packing, Ranking
 from rag_rerank.text.tokenizers import Tokens, tokens
+from rag_rerank.text.unicode import is_blank
+
+pytestmark = pytest.mark.filterwarnings("ignore::rag_rerank.ContextWarning")
 
 REAL = tokens(EMBEDDED)
 BYTES = tokens(tiny_encoding())
@@ -62,7 +66,7 @@ options = st.fixed_dictionaries(
         "duplicates": st.sampled_from(["exact", 0.5]),
         "diversity": st.sampled_from([0.3, 1.0]),
         "order": st.sampled_from(["edges", "source"]),
-        "trim": st.just("sentences"),
+        "trim": st.sampled_from(["best", "sentences", None]),
         "per_source": st.integers(1, 2),
         "merge": st.sampled_from(["chunks", "characters"]),
         "min_score": st.just(0.6),
@@ -121,7 +125,8 @@ def test_the_same_ranking_gives_the_same_context(
 def test_packing_the_kept_hits_again_keeps_them(
     ranking: Ranking, options_used: dict[str, Any], tokenizer: Tokens
 ) -> None:
-    options_used = {name: value for name, value in options_used.items() if name not in ("trim", "diversity", "merge")}
+    options_used = {name: value for name, value in options_used.items() if name not in ("diversity", "merge")}
+    options_used["trim"] = None
     first = pack_with(ranking, tokenizer, options_used)
     again = pack_with(replace(ranking, hits=tuple(sorted(first, key=lambda hit: hit.rank))), tokenizer, options_used)
     assert (again.text, again.dropped) == (first.text, ())
@@ -130,7 +135,7 @@ def test_packing_the_kept_hits_again_keeps_them(
 @settings(max_examples=300)
 @given(ranking=rankings(), limit=st.integers(1, 120), tokenizer=st.sampled_from([REAL, BYTES]))
 def test_nothing_that_would_still_fit_is_left_out(ranking: Ranking, limit: int, tokenizer: Tokens) -> None:
-    context = pack_with(ranking, tokenizer, {"max_tokens": limit})
+    context = pack_with(ranking, tokenizer, {"max_tokens": limit, "trim": None})
     for dropped in context.dropped:
         if dropped.reason == "max_tokens":
             hits = sorted([*context, dropped.hit], key=lambda hit: hit.rank)
@@ -165,7 +170,29 @@ def test_a_piece_is_the_text_of_its_hit_or_has_the_characters_left(
             assert piece.text == piece.hits[0].text
         assert piece.tokens == tokenizer.count(piece.text)
         assert all(hit.text in piece.text for hit in piece.hits) or piece.trimmed
-    assert sum(piece.trimmed is not None for piece in context.pieces) <= ("trim" in options_used)
+    assert sum(piece.trimmed is not None for piece in context.pieces) <= (options_used.get("trim", "best") is not None)
+
+
+@settings(max_examples=300)
+@given(ranking=rankings(), options_used=options, tokenizer=tokenizers)
+def test_the_best_hit_is_never_replaced_in_silence(
+    ranking: Ranking, options_used: dict[str, Any], tokenizer: Tokens
+) -> None:
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        context = pack_with(ranking, tokenizer, options_used)
+    other_reasons = {drop.hit.id for drop in context.dropped if drop.reason != "max_tokens"}
+    usable = [hit for hit in ranking if hit.id not in other_reasons and not is_blank(hit.text)]
+    best = usable[0] if usable else None
+    is_out = best is not None and best.id not in {hit.id for hit in context}
+    assert is_out == any(w.category is ContextWarning for w in seen)
+    assert is_out == any("is not in the context" in note for note in context.notes)
+    trimmed = [piece for piece in context.pieces if piece.trimmed is not None]
+    if options_used.get("trim", "best") == "best":
+        assert all(piece.best is best for piece in trimmed)
+        assert bool(trimmed) == any("was trimmed to" in note for note in context.notes)
+    if options_used.get("trim", "best") is None:
+        assert not trimmed
 
 
 @pytest.mark.parametrize("count", [len, unruly])

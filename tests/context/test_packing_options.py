@@ -36,7 +36,6 @@ def test_a_wrong_value_is_refused_with_its_name_and_itself(name: str, value: Any
 @pytest.mark.parametrize(
     ("options", "path"),
     [
-        ({"max_tokens": 100}, "tokenizer"),
         ({"trim": "sentences"}, "max_tokens"),
         ({"per_source": 1}, "source"),
         ({"order": "source"}, "source"),

@@ -126,20 +126,20 @@ def test_the_first_hit_that_does_not_fit_keeps_its_leading_sentences() -> None:
 
 
 def test_a_hit_of_which_no_sentence_fits_is_dropped() -> None:
-    context = pack(ranking_of([DOCUMENT]), max_tokens=39, tokenizer=len, trim="sentences")
-    assert (len(context), context.dropped[0].reason) == (0, "max_tokens")
+    context = pack(ranking_of(["Six.", DOCUMENT]), max_tokens=39, tokenizer=len, trim="sentences")
+    assert (len(context), context.dropped[0].reason) == (1, "max_tokens")
 
 
 def test_blank_lines_at_the_beginning_are_no_sentence() -> None:
-    context = pack(ranking_of(["\n\n" + DOCUMENT]), max_tokens=5, tokenizer=len, trim="sentences")
-    assert (len(context), context.dropped[0].reason) == (0, "max_tokens")
+    context = pack(ranking_of(["Six.", "\n\n" + DOCUMENT]), max_tokens=11, tokenizer=len, trim="sentences")
+    assert (len(context), context.dropped[0].reason) == (1, "max_tokens")
 
 
 THREE = ["Shores differ. ", "It is 346 metres deep. ", "Sirmione lies on its southern shore, on a peninsula."]
 
 
 @pytest.mark.parametrize(
-    ("room", "expected"), [(21, None), (22, THREE[1:2]), (80, THREE[1:]), (40, THREE[:2])], ids=str
+    ("room", "expected"), [(21, ["346 metres deep."]), (22, THREE[1:2]), (80, THREE[1:]), (40, THREE[:2])], ids=str
 )
 def test_the_sentences_around_the_best_window_are_chosen(room: int, expected: list[str] | None) -> None:
     ranking = ranking_of(["".join(THREE)])

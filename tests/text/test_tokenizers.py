@@ -2,6 +2,8 @@
 
 import json
 import math
+from collections import UserDict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,19 @@ from support.tiny_tokenizers import EMBEDDED, tiny_encoding
 from tokenizers import Tokenizer
 
 from rag_rerank.errors import ConfigError, MissingExtraError, ModelLoadError
-from rag_rerank.text.tokenizers import tokens
+from rag_rerank.text.tokenizers import EstimatedTokens, tokens
+
+SAMPLES = [
+    "K2 is the second-highest mountain on Earth, at 8,611 metres above sea level. It lies in the Karakoram range.",
+    "Der K2 ist mit 8611 m Höhe der zweithöchste Berg der Erde; die Erstbesteigung gelang am 31. Juli 1954.",
+    "Чогори — вторая по высоте горная вершина мира, высотой 8611 метров над уровнем моря.",
+    "के2 विश्व का दूसरा सबसे ऊँचा पर्वत है। इसकी ऊँचाई 8,611 मीटर है।",
+    "乔戈里峰海拔8611米,是世界第二高峰,位于喀喇昆仑山脉。",
+    "K2は標高8,611メートルで、世界で二番目に高い山である。",
+    "ยอดเขาเคทูเป็นยอดเขาที่สูงเป็นอันดับสองของโลก",
+    'def height(name: str) -> int:\n    return {"K2": 8611, "Everest": 8849}[name]  # metres\n',
+    "https://example.org/search?q=k2+height&page=3 0x7f3a9c 1e-9 [1, 2, 3]",
+]
 
 
 def test_a_function_counts_by_itself_and_knows_no_places() -> None:
@@ -45,10 +59,75 @@ def test_the_error_names_what_a_function_returned(nonsense: Any, message: str) -
     assert f"it returned {message}" in str(caught.value)
 
 
-def test_words_that_a_function_returns_instead_of_their_number_are_not_quoted() -> None:
-    with pytest.raises(ConfigError, match="it returned list") as caught:
-        tokens(str.split).count("private words")
+def test_what_is_no_number_and_no_list_of_tokens_is_not_quoted() -> None:
+    with pytest.raises(ConfigError, match="it returned set") as caught:
+        tokens(lambda text: set(text.split())).count("private words")
     assert "private" not in str(caught.value)
+
+
+class Encoder:
+    """As a SentencePieceProcessor: not callable, with ``encode``."""
+
+    def encode(self, text: str) -> list[int]:
+        return [1] * len(text.split())
+
+
+LISTS: dict[str, Any] = {
+    "a list of ids": lambda text: [7] * len(text.split()),
+    "a list of words": str.split,
+    "a tuple": lambda text: tuple(text.split()),
+    "an array": lambda text: np.array([7] * len(text.split())),
+    "a batch of one": lambda text: np.array([[7] * len(text.split())]),
+    "a BatchEncoding": lambda text: UserDict(input_ids=[7] * len(text.split()), attention_mask=[1]),
+    "a number in an array": lambda text: np.array(len(text.split())),
+    "get_tokenizer of LlamaIndex": partial(lambda text, allowed_special: text.split(), allowed_special="all"),
+    "an object with encode": Encoder(),
+}
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_a_tokenizer_may_list_the_tokens_instead_of_counting_them(name: str) -> None:
+    number = tokens(LISTS[name]).count("three small words")
+    assert (number, type(number)) == (3, int)
+
+
+@pytest.mark.parametrize(
+    "output",
+    [iter([1]), [[1, 2, 3]], np.zeros((2, 3)), {"ids": [1]}, b"abc", {1, 2}, np.array(1.5), np.True_, object()],
+    ids=lambda output: type(output).__name__,
+)
+def test_an_output_that_is_no_list_of_tokens_is_refused(output: Any) -> None:
+    with pytest.raises(ConfigError, match=r"^tokenizer: the function must .* or a list of them"):
+        tokens(lambda _: output).count("four")
+
+
+def test_the_tokenizer_of_llama_index_is_accepted() -> None:
+    utils = pytest.importorskip("llama_index.core.utils")
+    assert tokens(utils.get_tokenizer()).count("K2 is high.") == len(utils.get_tokenizer()("K2 is high."))
+
+
+ESTIMATE = EstimatedTokens()
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [("", 0), ("K2 is high.", 6), ("a", 2), ("internationally", 5), ("123456", 4), ("世界", 4), ("мир", 4), ("😀", 4)],
+)
+def test_the_estimate_is_the_documented_rule(text: str, number: int) -> None:
+    assert ESTIMATE.count(text) == number
+
+
+def test_the_estimate_is_not_below_a_real_tokenizer() -> None:
+    utils = pytest.importorskip("llama_index.core.utils")
+    real = tokens(utils.get_tokenizer())
+    for text in SAMPLES:
+        assert 0.95 * real.count(text) <= ESTIMATE.count(text) <= 2.5 * real.count(text), text
+    assert real.count(" ".join(SAMPLES)) < ESTIMATE.count(" ".join(SAMPLES))
+
+
+@given(st.text(), st.text())
+def test_the_estimate_grows_with_the_text_and_takes_any(first: str, second: str) -> None:
+    assert ESTIMATE.count(first) <= ESTIMATE.count(first + second) + 1
 
 
 def test_a_function_that_raises_is_named_with_what_it_raised() -> None:

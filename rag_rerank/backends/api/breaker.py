@@ -13,7 +13,7 @@ from collections import deque
 from dataclasses import dataclass
 from threading import Lock
 
-from rag_rerank._checks import finite_positive
+from rag_rerank._checks import finite_positive, plain_fields
 from rag_rerank.errors import BackendTimeout, BackendUnavailable, ConfigError
 from rag_rerank.execution.clock import now
 
@@ -59,6 +59,7 @@ class Breaker:
     seconds: float = 30.0
 
     def __post_init__(self) -> None:
+        plain_fields(self)
         count = self.failures
         if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= _MOST_FAILURES:
             raise ConfigError(

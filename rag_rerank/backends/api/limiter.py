@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, fields
 from itertools import chain
 from threading import Lock
 
+from rag_rerank._checks import plain_fields
 from rag_rerank.backends.api.breaker import Breaker, Circuit
 from rag_rerank.backends.api.pricing import Ledger, Price, is_over
 from rag_rerank.backends.api.retry import RetryPolicy
@@ -61,6 +62,7 @@ class Limits:
     cost_per_process: float | None = None
 
     def __post_init__(self) -> None:
+        plain_fields(self)
         for name in (f.name for f in fields(self)):
             value, is_count = getattr(self, name), not name.startswith("cost")
             if value is None:

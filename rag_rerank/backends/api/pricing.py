@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 from threading import Lock
 
+from rag_rerank._checks import plain_fields
 from rag_rerank.errors import ConfigError
 from rag_rerank.trace import Usage
 
@@ -35,6 +36,7 @@ class Price:
     per_thousand_search_units: float | None = None
 
     def __post_init__(self) -> None:
+        plain_fields(self)
         prices = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) is not None}
         if len(prices) != 1:
             raise ConfigError("give exactly one of per_million_tokens and per_thousand_search_units")

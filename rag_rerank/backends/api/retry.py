@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from rag_rerank._checks import finite_positive
+from rag_rerank._checks import finite_positive, plain_fields
 from rag_rerank.errors import ConfigError, TransientError
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ class RetryPolicy:
     jitter: float = 0.5
 
     def __post_init__(self) -> None:
+        plain_fields(self)
         if isinstance(self.attempts, bool) or not isinstance(self.attempts, int) or self.attempts < 1:
             raise ConfigError(f"attempts must be a whole number of at least 1, got {self.attempts!r}", path="attempts")
         for name in ("first_wait", "max_wait", "jitter"):

@@ -10,6 +10,7 @@ from typing import Any
 
 from rag_rerank.errors import InputError
 from rag_rerank.records.record import digest
+from rag_rerank.text.short_repr import short_repr
 from rag_rerank.text.unicode import is_blank
 from rag_rerank.types import Candidate
 
@@ -54,6 +55,8 @@ class JudgedQuery:
     grades: Mapping[str, int]
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
+    __repr__ = short_repr
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Judged:
@@ -74,6 +77,8 @@ class Judged:
     problems: tuple[Problem, ...] = ()
     sources: tuple[str, ...] = ()
     fingerprint: str = ""
+
+    __repr__ = short_repr
 
 
 _EXAMPLES = 5

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from rag_rerank._checks import whole_number
+from rag_rerank._checks import plain, whole_number
 from rag_rerank.errors import ConfigError, InputError
 from rag_rerank.evaluation.data.collections import BeirFolder, Collection, IrDataset
 from rag_rerank.evaluation.data.first_stage import BM25
@@ -61,6 +61,7 @@ def read(
     for argument, value in (("depth", depth), ("queries", queries), ("relevant", relevant)):
         if value is not None:
             whole_number(value, 1, argument)
+    depth, queries, relevant = plain(depth), plain(queries), plain(relevant)
     problems = Problems()
     judgments = None if qrels is None else read_qrels(Path(qrels), problems)
     path = Path(source)

@@ -9,6 +9,7 @@ from statistics import NormalDist
 from typing import Any
 
 from rag_rerank.evaluation.probes.suite import Contrast
+from rag_rerank.text.short_repr import short_repr
 from rag_rerank.types import Scale
 
 __all__ = ["SCHEMA", "KindResult", "MissedContrast", "ProbeReport"]
@@ -112,6 +113,27 @@ class ProbeReport:
     missed: tuple[MissedContrast, ...]
     truncated: int | None
     degraded: int
+
+    __repr__ = short_repr
+
+    def _repr_html_(self) -> str:
+        """Return a table of the kinds of contrasts for notebooks."""
+        from rag_rerank.text.html import section, table
+
+        rows = [
+            (
+                row.kind,
+                f"{row.passed:,} of {row.total:,}",
+                f"{row.rate:.0%}",
+                "{:.0%} to {:.0%}".format(*row.interval),
+                f"{row.chance:.0%}",
+            )
+            for row in (self.all, *self.kinds)
+        ]
+        lines = [f"Warning: only the beginning of {self.truncated:,} passages was read."] if self.truncated else []
+        lines += [f"Degraded: {self.degraded:,} contrasts"] if self.degraded else []
+        heading = ("kind", "#passed", "#share", "#95 % interval", "#by chance")
+        return section(f"Probes of {self.name} ({self.scale})", lines, table(heading, rows, len(rows), "kinds"))
 
     @property
     def all(self) -> KindResult:
