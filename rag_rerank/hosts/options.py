@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from inspect import Parameter, Signature, signature
-from numbers import Integral
 from typing import Any, TypedDict, get_type_hints
 
+from rag_rerank._checks import whole_number
 from rag_rerank.context import Context, Packing
 from rag_rerank.errors import ConfigError, did_you_mean
 from rag_rerank.types import Ranking
@@ -84,6 +84,4 @@ def resolve_top_k(options: Mapping[str, Any]) -> int | None:
         both = " and ".join(f"{name}={value!r:.40}" for name, value in cutoffs.items())
         raise ConfigError(f"{both} are one option under two names; give top_k alone")
     ((name, value),) = cutoffs.items()
-    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
-        raise ConfigError(f"must be a whole number of at least 1, or None for all, got {value!r:.40}", path=name)
-    return int(value)
+    return whole_number(value, 1, name)

@@ -232,7 +232,7 @@ def test_a_wrong_option_is_refused(options: dict[str, Any]) -> None:
     [
         ({"topn": 3}, "^unknown option 'topn' of RagRerank; did you mean 'top_n'"),
         ({"max_token": 3}, "^unknown option 'max_token' of RagRerank; known: .*context"),
-        ({"top_k": 0}, "^top_k: must be a whole number of at least 1, or None for all, got 0"),
+        ({"top_k": 0}, "^top_k: must be a whole number of at least 1, got 0"),
         ({"top_n": 0}, "^top_n: must be a whole number"),
         ({"k": -1}, "^k: must be a whole number"),
         ({"top_n": 2.5}, "^top_n: must be a whole number"),

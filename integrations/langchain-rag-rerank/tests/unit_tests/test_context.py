@@ -130,10 +130,29 @@ def test_a_function_works_but_is_not_dumped_as_something_else() -> None:
 def test_a_wrong_option_is_the_librarys_own_error() -> None:
     with pytest.raises(ConfigError, match=r"^context: unknown option .* did you mean 'max_tokens'"):
         RagRerank("lexical", context={"max_token": 3})
-    with pytest.raises(ConfigError, match=r"^context\.tokenizer: max_tokens needs tokenizer"):
-        RagRerank("lexical", context={"max_tokens": 3})
+    with pytest.raises(ConfigError, match=r"^context\.max_tokens: must be a whole number of at least 1"):
+        RagRerank("lexical", context={"max_tokens": 0})
     with pytest.raises(ValidationError, match="context"):
         RagRerank("lexical", context=3)
+
+
+def test_without_a_tokenizer_the_budget_is_kept_by_an_estimate_and_a_note_says_so(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    contexts: list[Context] = []
+    context = {"max_tokens": 12, "duplicates": "exact"}
+    documents = rerank(context=context, on_context=contexts.append).compress_documents(chunks(), QUERY)
+    assert [document.id for document in documents] == ["doc-0"]
+    assert contexts[0].tokens is not None and 6 <= contexts[0].tokens <= 12
+    (note,) = contexts[0].notes
+    assert "estimate" in note and f"context: {note}" in caplog.text
+
+
+def test_a_tokenizer_may_return_a_list() -> None:
+    context = {"max_tokens": 10, "tokenizer": str.split}
+    documents = rerank(context=context).compress_documents(chunks(), QUERY)
+    assert [document.id for document in documents] == ["doc-0", "doc-3"]
+    assert sum(len(document.page_content.split()) for document in documents) == 10
 
 
 def test_the_tokenizer_is_loaded_once(monkeypatch: pytest.MonkeyPatch) -> None:
