@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from inspect import Parameter, Signature, signature
 from typing import Any, TypedDict, get_type_hints
 
@@ -49,20 +49,21 @@ def option_signature(init: Callable[..., None], options: type, defaults: Mapping
     return Signature([*(p for p in own if p.kind is not Parameter.VAR_KEYWORD), *spelt_out])
 
 
-def resolve_options(options: Mapping[str, Any], names: Collection[str], owner: str) -> dict[str, Any]:
+def resolve_options(options: Mapping[str, Any], kind: type, owner: type) -> dict[str, Any]:
     """Return the options of an adapter under the names of its fields, with a `Packing` for a mapping.
 
     Args:
         options: What the caller gave.
-        names: The options that there are.
-        owner: The class, for messages.
+        kind: The `typing.TypedDict` of the options.
+        owner: The adapter, a pydantic class; fields that a subclass adds are options too.
 
     Raises:
         ConfigError: An option is unknown, one of ``context`` is wrong, or the cutoff is; see `resolve_top_k`.
     """
+    names = {*get_type_hints(kind), *getattr(owner, "model_fields", ())}
     for name in options:
         if name not in names:
-            raise ConfigError(f"unknown option {name!r} of {owner}{did_you_mean(str(name), names)}")
+            raise ConfigError(f"unknown option {name!r} of {owner.__name__}{did_you_mean(str(name), names)}")
     fields = {name: value for name, value in options.items() if name not in CUTOFFS}
     if isinstance(fields.get("context"), Mapping):
         fields["context"] = Packing.from_dict(fields["context"], path="context")

@@ -126,7 +126,7 @@ class RagRerank(BaseDocumentCompressor):
 
     def __init__(self, reranker: Spec, **options: Unpack[RerankOptions]) -> None:
         # built before pydantic validates, so that a wrong config is a ConfigError, and no error quotes an API key
-        values = resolve_options(options, RerankOptions.__optional_keys__, type(self).__name__)
+        values = resolve_options(options, RerankOptions, type(self))
         _template(values.get("text"))
         super().__init__(**values | {"reranker": build(reranker)})
 

@@ -53,7 +53,7 @@ class RagRerankRetriever(BaseRetriever):
     def __init__(
         self, base_retriever: RetrieverLike, reranker: Spec | RagRerank, **options: Unpack[RetrieverOptions]
     ) -> None:
-        values = resolve_options(options, RetrieverOptions.__optional_keys__, type(self).__name__)
+        values = resolve_options(options, RetrieverOptions, type(self))
         own = {name: values.pop(name) for name in type(self).model_fields if name in values}
         if not isinstance(reranker, RagRerank):
             reranker = RagRerank(reranker, **values)

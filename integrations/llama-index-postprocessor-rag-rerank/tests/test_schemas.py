@@ -5,9 +5,11 @@ from __future__ import annotations
 import inspect
 import json
 
+import pytest
 from jsonschema import Draft202012Validator
 from llama_index.core.bridge.pydantic import BaseModel
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
+from rag_rerank import ConfigError
 
 from llama_index.postprocessor.rag_rerank import RagRerank
 
@@ -46,3 +48,12 @@ def test_the_signature_names_every_option() -> None:
     assert set(parameters) == {"reranker", *options}
     assert set(RagRerank.model_fields) <= set(parameters)
     assert set(BaseNodePostprocessor.model_fields) <= set(parameters)
+
+
+def test_a_subclass_may_have_options_of_its_own() -> None:
+    class Mine(RagRerank):
+        colour: str = "red"
+
+    assert Mine.from_dict(Mine("lexical", top_n=2, colour="blue").to_dict()).colour == "blue"  # type: ignore[call-arg]
+    with pytest.raises(ConfigError, match=r"^unknown option 'color' of Mine; did you mean 'colour'"):
+        Mine("lexical", color="blue")  # type: ignore[call-arg]

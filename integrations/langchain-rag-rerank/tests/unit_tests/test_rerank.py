@@ -359,3 +359,12 @@ def test_whatever_goes_in_comes_out_once_and_unchanged(documents: list[Document]
         assert document == original.model_copy(update={"metadata": {**original.metadata, **marks}})
     scores = [document.metadata["relevance_score"] for document in everything]
     assert scores == sorted(scores, key=lambda score: (score is None, -(score or 0)))
+
+
+def test_a_subclass_may_have_options_of_its_own() -> None:
+    class Mine(RagRerank):
+        colour: str = "red"
+
+    assert Mine("lexical", top_n=2, colour="blue").colour == "blue"  # type: ignore[call-arg]
+    with pytest.raises(ConfigError, match=r"^unknown option 'color' of Mine; did you mean 'colour'"):
+        Mine("lexical", color="blue")  # type: ignore[call-arg]

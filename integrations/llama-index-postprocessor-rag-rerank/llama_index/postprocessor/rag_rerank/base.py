@@ -127,9 +127,8 @@ class RagRerank(BaseNodePostprocessor):
 
     def __init__(self, reranker: Spec, **options: Unpack[RerankOptions]) -> None:
         # built before pydantic validates, so that a wrong config is a ConfigError, and no error quotes an API key
-        names = {*RerankOptions.__optional_keys__, "class_name"}  # the last one is in what `to_dict` writes
-        values = resolve_options(options, names, type(self).__name__)
-        values.pop("class_name", None)
+        own_options = {name: value for name, value in options.items() if name != "class_name"}  # `to_dict` writes it
+        values = resolve_options(own_options, RerankOptions, type(self))
         super().__init__(**values | {"reranker": build(reranker)})
 
     @classmethod
