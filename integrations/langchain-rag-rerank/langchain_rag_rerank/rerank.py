@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields
+from numbers import Integral
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -257,7 +258,7 @@ def _template(text: str | Sequence[str] | None) -> TextTemplate | None:
 def _own_id(document: Document) -> str | None:
     """Return the id of a document, or else the one that its store put into the metadata."""
     for id in (document.id, document.metadata.get("id"), document.metadata.get("_id")):
-        if isinstance(id, (str, int, UUID)) and not isinstance(id, bool) and id != "":
+        if isinstance(id, (str, Integral, UUID)) and not isinstance(id, bool) and id != "":
             return str(id)
     return None
 

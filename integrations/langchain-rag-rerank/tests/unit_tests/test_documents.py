@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+import numpy as np
 import pandas as pd
 import pytest
 from langchain_core.documents import Document
@@ -216,7 +217,7 @@ def test_a_hit_has_the_documents_own_id_or_the_one_that_its_store_left_in_the_me
     documents = [
         Document("a", id="own", metadata={"id": "metadata"}),
         Document("b", metadata={"id": "key"}),
-        Document("c", metadata={"_id": 17}),
+        Document("c", metadata={"_id": np.int64(17)}),
         Document("d", metadata={"id": None, "_id": "point"}),
         Document("e", metadata={"id": True}),
         Document("f", id="", metadata={"id": ["x"]}),
