@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from rag_rerank.errors import InputError
 
-__all__ = ["ids_tag", "take_items", "unique_ids"]
+__all__ = ["make_ids", "tag_ids", "take_items"]
 
 T = TypeVar("T")
 
@@ -32,22 +32,24 @@ def take_items(items: Iterable[T], kind: type[T], name: str, advise: Callable[[o
         raise InputError(f"{name} {what}, got one text; {advise(items)}")
     if isinstance(items, Mapping) or hasattr(items, "columns") or hasattr(type(items), "model_fields"):
         # iterating these gives keys, column names or fields
-        raise InputError(f"{name} {what}, got {_a(items)}; {advise(items)}")
+        raise InputError(f"{name} {what}, got {_describe(items)}; {advise(items)}")
     try:
         iterator = iter(items)
     except TypeError as error:
         hint = "; collect it first, in a list" if hasattr(items, "__aiter__") else ""
         hint = "; await it first" if hasattr(items, "__await__") else hint
-        raise InputError(f"{name} {what}, got {_a(items)}{hint}") from error
+        raise InputError(f"{name} {what}, got {_describe(items)}{hint}") from error
     out = []
     for position, item in enumerate(iterator):
         if not isinstance(item, kind):
-            raise InputError(f"{name}[{position}] must be {_a_word(kind.__name__)}, got {_a(item)}; {advise(item)}")
+            raise InputError(
+                f"{name}[{position}] must be {_with_article(kind.__name__)}, got {_describe(item)}; {advise(item)}"
+            )
         out.append(item)
     return out
 
 
-def unique_ids(own_ids: Sequence[str | None]) -> tuple[str, ...]:
+def make_ids(own_ids: Sequence[str | None]) -> tuple[str, ...]:
     """Return one id an item: its own where no other item has it, else its position in the input.
 
     A position that is another item's own id becomes ``"position 3"``.
@@ -69,7 +71,7 @@ def unique_ids(own_ids: Sequence[str | None]) -> tuple[str, ...]:
     return tuple(ids)
 
 
-def ids_tag(ids: Sequence[str], own_ids: Sequence[str | None]) -> dict[str, str]:
+def tag_ids(ids: Sequence[str], own_ids: Sequence[str | None]) -> dict[str, str]:
     """Return the tag that says, in records, how many ids are positions; no tag where none is."""
     count = sum(id != own_id for id, own_id in zip(ids, own_ids, strict=True))
     if not count:
@@ -77,9 +79,9 @@ def ids_tag(ids: Sequence[str], own_ids: Sequence[str | None]) -> dict[str, str]
     return {"rag_rerank.ids": f"{count} of {len(ids)} are positions: no id of their own, or one that occurs twice"}
 
 
-def _a(item: object) -> str:
-    return "None" if item is None else _a_word(type(item).__name__)
+def _describe(item: object) -> str:
+    return "None" if item is None else _with_article(type(item).__name__)
 
 
-def _a_word(name: str) -> str:
+def _with_article(name: str) -> str:
     return f"{'an' if name[:1].lower() in 'aeio' else 'a'} {name}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import fields
 from inspect import Parameter, Signature, signature
 from typing import Any, TypedDict, get_type_hints
 
@@ -11,10 +12,24 @@ from rag_rerank.context import Context, Packing
 from rag_rerank.errors import ConfigError, did_you_mean
 from rag_rerank.types import Ranking
 
-__all__ = ["HostOptions", "option_signature", "resolve_options", "resolve_top_k"]
+__all__ = ["CONFIG_SCHEMA", "PACKING_SCHEMA", "HostOptions", "make_signature", "resolve_options", "resolve_top_k"]
 
 CUTOFFS = ("top_k", "top_n", "k")
 """The cutoff under all its names: ours, that of LlamaIndex and Cohere, and that of LangChain's vector stores."""
+
+
+CONFIG_SCHEMA: dict[str, Any] = {
+    "anyOf": [{"type": "string"}, {"type": "object"}],
+    "description": "A name, the path of a config file, or a config node; rag_rerank.json_schema() has the details.",
+}
+"""The JSON Schema of a reranker among the fields of an adapter."""
+
+PACKING_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "properties": {option.name: {} for option in fields(Packing)},
+    "additionalProperties": False,
+}
+"""The JSON Schema of ``context`` among the fields of an adapter."""
 
 
 class HostOptions(TypedDict, total=False):
@@ -33,7 +48,7 @@ class HostOptions(TypedDict, total=False):
     on_ranking: Callable[[Ranking], object] | None
 
 
-def option_signature(init: Callable[..., None], options: type, defaults: Mapping[str, Any]) -> Signature:
+def make_signature(init: Callable[..., None], options: type, defaults: Mapping[str, Any]) -> Signature:
     """Return the signature of a constructor with its ``**options`` spelt out, for ``help`` and completion in notebooks.
 
     Args:
@@ -64,12 +79,12 @@ def resolve_options(options: Mapping[str, Any], kind: type, owner: type) -> dict
     for name in options:
         if name not in names:
             raise ConfigError(f"unknown option {name!r} of {owner.__name__}{did_you_mean(str(name), names)}")
-    fields = {name: value for name, value in options.items() if name not in CUTOFFS}
-    if isinstance(fields.get("context"), Mapping):
-        fields["context"] = Packing.from_dict(fields["context"], path="context")
+    values = {name: value for name, value in options.items() if name not in CUTOFFS}
+    if isinstance(values.get("context"), Mapping):
+        values["context"] = Packing.from_dict(values["context"], path="context")
     if any(name in options for name in CUTOFFS):
-        fields["top_k"] = resolve_top_k(options)
-    return fields
+        values["top_k"] = resolve_top_k(options)
+    return values
 
 
 def resolve_top_k(options: Mapping[str, Any]) -> int | None:

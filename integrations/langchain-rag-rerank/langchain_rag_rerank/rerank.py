@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import fields
 from numbers import Integral
 from typing import Annotated, Any
 from uuid import UUID
@@ -31,17 +30,20 @@ from rag_rerank import (
     to_config,
 )
 from rag_rerank.hosts import (
+    CONFIG_SCHEMA,
+    PACKING_SCHEMA,
     HostOptions,
     TextTemplate,
     acall_hooks,
     call_hooks,
     check_sync_hooks,
-    ids_tag,
-    option_signature,
+    log_remarks,
+    make_ids,
+    make_signature,
     pack_hits,
     resolve_options,
+    tag_ids,
     take_items,
-    unique_ids,
     with_text,
 )
 from typing_extensions import TypedDict as SchemaTypedDict
@@ -54,16 +56,6 @@ CONTENT = "page_content"
 
 _HOST = {"rag_rerank.host": "langchain"}
 """The tag of each call: records show where it came from."""
-
-_CONFIG_SCHEMA = {
-    "anyOf": [{"type": "string"}, {"type": "object"}],
-    "description": "A name, the path of a config file, or a config node; rag_rerank.json_schema() has the details.",
-}
-_PACKING_SCHEMA = {
-    "type": "object",
-    "properties": {option.name: {} for option in fields(Packing)},
-    "additionalProperties": False,
-}
 
 
 class RerankInput(SchemaTypedDict):
@@ -115,11 +107,11 @@ class RagRerank(BaseDocumentCompressor):
 
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid", hide_input_in_errors=True)
 
-    reranker: Annotated[Reranker, PlainSerializer(to_config), WithJsonSchema(_CONFIG_SCHEMA)] = Field(frozen=True)
+    reranker: Annotated[Reranker, PlainSerializer(to_config), WithJsonSchema(CONFIG_SCHEMA)] = Field(frozen=True)
     top_k: int | None = Field(default=None, ge=1)
-    context: (
-        Annotated[InstanceOf[Packing], PlainSerializer(Packing.to_dict), WithJsonSchema(_PACKING_SCHEMA)] | None
-    ) = None
+    context: Annotated[InstanceOf[Packing], PlainSerializer(Packing.to_dict), WithJsonSchema(PACKING_SCHEMA)] | None = (
+        None
+    )
     text: str | tuple[str, ...] | None = None
     score_key: str | None = Field(default="relevance_score", min_length=1)
     on_context: SkipJsonSchema[Callable[[Context], object] | None] = Field(default=None, exclude=True, repr=False)
@@ -128,7 +120,7 @@ class RagRerank(BaseDocumentCompressor):
     def __init__(self, reranker: Spec, **options: Unpack[RerankOptions]) -> None:
         # built before pydantic validates, so that a wrong config is a ConfigError, and no error quotes an API key
         values = resolve_options(options, RerankOptions, type(self))
-        _template(values.get("text"))
+        _parse_template(values.get("text"))
         super().__init__(**values | {"reranker": build(reranker)})
 
     def compress_documents(
@@ -140,13 +132,13 @@ class RagRerank(BaseDocumentCompressor):
             InputError: The query is blank, or something is not a document.
             RerankError: The reranker failed.
         """
-        return self.as_runnable().invoke(_request(documents, query), {"callbacks": callbacks})
+        return self.as_runnable().invoke(_make_request(documents, query), {"callbacks": callbacks})
 
     async def acompress_documents(
         self, documents: Iterable[Document], query: str, callbacks: Callbacks | None = None
     ) -> list[Document]:
         """Do what `compress_documents` does without blocking the event loop."""
-        return await self.as_runnable().ainvoke(_request(documents, query), {"callbacks": callbacks})
+        return await self.as_runnable().ainvoke(_make_request(documents, query), {"callbacks": callbacks})
 
     def as_runnable(self) -> Runnable[RerankInput, list[Document]]:
         """Return the same as a step of a chain: ``{"documents": retriever, "query": ...} | rerank.as_runnable()``."""
@@ -158,7 +150,7 @@ class RagRerank(BaseDocumentCompressor):
         with tagged(**call.tags):
             ranking = self.reranker.rerank(call.query, call.candidates, top_k=self.top_k)
             context = call.pack(ranking)
-        _log(ranking, context)
+        log_remarks(logger, ranking, context)
         call_hooks(("on_ranking", self.on_ranking, ranking), ("on_context", self.on_context, context))
         return call.results(ranking, context)
 
@@ -167,13 +159,13 @@ class RagRerank(BaseDocumentCompressor):
         with tagged(**call.tags):
             ranking = await self.reranker.arerank(call.query, call.candidates, top_k=self.top_k)
             context = None if self.context is None else await asyncio.to_thread(call.pack, ranking)
-        _log(ranking, context)
+        log_remarks(logger, ranking, context)
         await acall_hooks(("on_ranking", self.on_ranking, ranking), ("on_context", self.on_context, context))
         return call.results(ranking, context)
 
 
 DEFAULTS = {name: field.default for name, field in RagRerank.model_fields.items()}
-RagRerank.__signature__ = option_signature(RagRerank.__init__, RerankOptions, DEFAULTS)
+RagRerank.__signature__ = make_signature(RagRerank.__init__, RerankOptions, DEFAULTS)
 
 
 class _RerankStep(RunnableLambda[RerankInput, list[Document]]):
@@ -195,10 +187,10 @@ class _Call:
         documents, self.query = _read_request(request)
         self._packing = rerank.context
         self._score_key = rerank.score_key
-        template = _template(rerank.text)
-        own_ids = [_own_id(document) for document in documents]
-        ids = unique_ids(own_ids)
-        self.tags = {**_HOST, **ids_tag(ids, own_ids)}
+        template = _parse_template(rerank.text)
+        own_ids = [_find_id(document) for document in documents]
+        ids = make_ids(own_ids)
+        self.tags = {**_HOST, **tag_ids(ids, own_ids)}
         self._documents = {}
         self._starts = {}
         self.candidates = []
@@ -226,7 +218,7 @@ class _Call:
         """Return what is new in the document of a piece: its text and the metadata that say why."""
         marks: dict[str, Any] = {}
         if len(piece.hits) > 1:
-            marks["merged_ids"] = [_own_id(self._documents[hit.id]) for hit in piece.hits]
+            marks["merged_ids"] = [_find_id(self._documents[hit.id]) for hit in piece.hits]
         if piece.trimmed is not None:
             marks["trimmed"] = list(piece.trimmed)
         return {CONTENT: piece.text, "metadata": marks}
@@ -240,22 +232,14 @@ class _Call:
         return document.model_copy(update={**changes, "metadata": metadata})
 
 
-def _log(ranking: Ranking, context: Context | None) -> None:
-    """Log what documents cannot carry."""
-    for reason in ranking.degraded:
-        logger.warning("degraded ranking: %s", reason)
-    for note in () if context is None else context.notes:
-        logger.warning("context: %s", note)
-
-
-def _template(text: str | Sequence[str] | None) -> TextTemplate | None:
+def _parse_template(text: str | Sequence[str] | None) -> TextTemplate | None:
     try:
         return None if text is None else TextTemplate.parse(text, content=CONTENT)
     except ConfigError as error:
         raise error.under("text") from error.__cause__
 
 
-def _own_id(document: Document) -> str | None:
+def _find_id(document: Document) -> str | None:
     """Return the id of a document, or else the one that its store put into the metadata."""
     for id in (document.id, document.metadata.get("id"), document.metadata.get("_id")):
         if isinstance(id, (str, Integral, UUID)) and not isinstance(id, bool) and id != "":
@@ -263,7 +247,7 @@ def _own_id(document: Document) -> str | None:
     return None
 
 
-def _request(documents: Iterable[Document], query: str) -> RerankInput:
+def _make_request(documents: Iterable[Document], query: str) -> RerankInput:
     return {"documents": take_items(documents, Document, "documents", _advise), "query": query}
 
 

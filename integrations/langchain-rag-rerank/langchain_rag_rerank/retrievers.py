@@ -9,7 +9,7 @@ from langchain_core.documents import Document
 from langchain_core.retrievers import BaseRetriever, RetrieverLike
 from pydantic import ConfigDict, Field, WithJsonSchema
 from rag_rerank import ConfigError, InputError, Spec
-from rag_rerank.hosts import option_signature, resolve_options, resolve_top_k
+from rag_rerank.hosts import make_signature, resolve_options, resolve_top_k
 from typing_extensions import Unpack
 
 from langchain_rag_rerank.rerank import DEFAULTS, RagRerank, RerankOptions
@@ -86,4 +86,4 @@ class RagRerankRetriever(BaseRetriever):
         return self.reranker if top_k is None else self.reranker.model_copy(update={"top_k": top_k})
 
 
-RagRerankRetriever.__signature__ = option_signature(RagRerankRetriever.__init__, RetrieverOptions, DEFAULTS)
+RagRerankRetriever.__signature__ = make_signature(RagRerankRetriever.__init__, RetrieverOptions, DEFAULTS)

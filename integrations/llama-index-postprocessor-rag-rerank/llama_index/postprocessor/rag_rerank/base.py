@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import fields, replace
+from dataclasses import replace
 from math import isfinite
 from typing import Annotated, Any
 
@@ -34,16 +34,19 @@ from rag_rerank import (
     to_config,
 )
 from rag_rerank.hosts import (
+    CONFIG_SCHEMA,
+    PACKING_SCHEMA,
     HostOptions,
     acall_hooks,
     call_hooks,
     check_sync_hooks,
-    ids_tag,
-    option_signature,
+    log_remarks,
+    make_ids,
+    make_signature,
     pack_hits,
     resolve_options,
+    tag_ids,
     take_items,
-    unique_ids,
     with_text,
 )
 from typing_extensions import Unpack
@@ -53,17 +56,6 @@ logger = logging.getLogger(__name__)
 
 _HOST = {"rag_rerank.host": "llama_index"}
 """The tag of each call: records show where it came from, and telemetry makes no second span for it."""
-
-
-_CONFIG_SCHEMA = {
-    "anyOf": [{"type": "string"}, {"type": "object"}],
-    "description": "A name, the path of a config file, or a config node; rag_rerank.json_schema() has the details.",
-}
-_PACKING_SCHEMA = {
-    "type": "object",
-    "properties": {option.name: {} for option in fields(Packing)},
-    "additionalProperties": False,
-}
 
 
 class RerankOptions(HostOptions, total=False):
@@ -108,13 +100,13 @@ class RagRerank(BaseNodePostprocessor):
 
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid", hide_input_in_errors=True)
 
-    reranker: Annotated[Reranker, PlainSerializer(to_config), WithJsonSchema(_CONFIG_SCHEMA)] = Field(
+    reranker: Annotated[Reranker, PlainSerializer(to_config), WithJsonSchema(CONFIG_SCHEMA)] = Field(
         frozen=True, description="What orders the nodes; serialised as its config."
     )
     top_k: int | None = Field(default=None, ge=1, description="How many nodes to return; None for all.")
-    context: (
-        Annotated[InstanceOf[Packing], PlainSerializer(Packing.to_dict), WithJsonSchema(_PACKING_SCHEMA)] | None
-    ) = Field(default=None, description="Which nodes go to the LLM, and within how many tokens.")
+    context: Annotated[InstanceOf[Packing], PlainSerializer(Packing.to_dict), WithJsonSchema(PACKING_SCHEMA)] | None = (
+        Field(default=None, description="Which nodes go to the LLM, and within how many tokens.")
+    )
     metadata_mode: MetadataMode = Field(
         default=MetadataMode.EMBED, description="Which metadata the reranker reads together with a node's text."
     )
@@ -168,7 +160,7 @@ class RagRerank(BaseNodePostprocessor):
             InputError: The query is blank, or something is not a `NodeWithScore`.
             RerankError: The reranker failed.
         """
-        return super().postprocess_nodes(_take(nodes), _bundle(query_bundle), query_str)
+        return super().postprocess_nodes(_take(nodes), _make_bundle(query_bundle), query_str)
 
     async def apostprocess_nodes(
         self,
@@ -177,7 +169,7 @@ class RagRerank(BaseNodePostprocessor):
         query_str: str | None = None,
     ) -> list[NodeWithScore]:
         """Do what `postprocess_nodes` does without blocking the event loop."""
-        return await super().apostprocess_nodes(_take(nodes), _bundle(query_bundle), query_str)
+        return await super().apostprocess_nodes(_take(nodes), _make_bundle(query_bundle), query_str)
 
     def _postprocess_nodes(
         self, nodes: Iterable[NodeWithScore], query_bundle: QueryBundle | None = None
@@ -238,13 +230,13 @@ class RagRerank(BaseNodePostprocessor):
                 if context is not None:
                     facts |= {"dropped": [drop.to_dict() for drop in context.dropped], "notes": list(context.notes)}
                 dispatcher.event(ReRankEndEvent(nodes=out, tags=facts))
-                _log(ranking, context)
+                log_remarks(logger, ranking, context)
                 return out
 
             yield finish
 
 
-RagRerank.__signature__ = option_signature(
+RagRerank.__signature__ = make_signature(
     RagRerank.__init__, RerankOptions, {name: field.default for name, field in RagRerank.model_fields.items()}
 )
 
@@ -257,8 +249,8 @@ class _Call:
         self.nodes = _take(nodes)
         self._packing = rerank.context
         own_ids = [node.node_id for node in self.nodes]
-        ids = unique_ids(own_ids)
-        self.tags = {**_HOST, **ids_tag(ids, own_ids)}
+        ids = make_ids(own_ids)
+        self.tags = {**_HOST, **tag_ids(ids, own_ids)}
         self._by_id = dict(zip(ids, self.nodes, strict=True))
         self.candidates = [
             Candidate(id, _text(node, rerank.metadata_mode), _finite(node.score), node.metadata)
@@ -307,14 +299,6 @@ class _Call:
         return best.model_copy(update={"node": node, "score": piece.best.score})
 
 
-def _log(ranking: Ranking, context: Context | None) -> None:
-    """Log what nodes cannot carry."""
-    for reason in ranking.degraded:
-        logger.warning("degraded ranking: %s", reason)
-    for note in () if context is None else context.notes:
-        logger.warning("context: %s", note)
-
-
 def _take(nodes: Iterable[NodeWithScore]) -> list[NodeWithScore]:
     return take_items(nodes, NodeWithScore, "nodes", _advise)
 
@@ -345,7 +329,7 @@ def _with_place(node: BaseNode) -> dict[str, Any]:
     return {name: value for name, value in place.items() if value is not None} | node.metadata
 
 
-def _bundle(query: QueryBundle | str | None) -> QueryBundle | None:
+def _make_bundle(query: QueryBundle | str | None) -> QueryBundle | None:
     """Return a query as the host's own class; the second argument is often a text."""
     return QueryBundle(query) if isinstance(query, str) else query
 
