@@ -44,7 +44,7 @@ _MEANING: Mapping[Scale, str] = {
     "--max-tokens",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Also choose the texts for a context of at most N tokens; needs --tokenizer.",
+    help="Also choose the texts for a context of at most N tokens, estimated without --tokenizer.",
 )
 @click.option("--tokenizer", metavar="NAME|PATH", help="Tokenizer that counts: a tiktoken name, or a tokenizer.json.")
 @click.option(
@@ -130,12 +130,14 @@ def _context_lines(context: Context | None) -> Iterator[str]:
     if context is None:
         return
     total = len(context) + len(context.dropped)
-    yield f"fits   {len(context)} of {total} texts; {context.tokens:,} of {context.tokens_before:,} tokens"
+    tokens = "estimated tokens" if context.tokens_estimated else "tokens"
+    yield f"fits   {len(context)} of {total} texts; {context.tokens:,} of {context.tokens_before:,} {tokens}"
     ids: dict[str, list[str]] = {}
     for dropped in context.dropped:
         ids.setdefault(dropped.reason, []).append(dropped.hit.id)
     for reason, dropped_ids in ids.items():
         yield f"out    {reason}: {one_line(', '.join(dropped_ids))}"
+    yield from (f"note   {one_line(note)}" for note in context.notes)
 
 
 def _row(hit: Hit, first_rank: int) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -13,6 +13,7 @@ import click
 from rag_rerank._files import check_folder, write
 from rag_rerank.cli.output import example, one_line, table, without_control_characters
 from rag_rerank.errors import InputError
+from rag_rerank.records.context_record import ContextRecord
 from rag_rerank.records.reader import read
 from rag_rerank.records.record import BELOW_TOP_K, Entry, Record, digest
 from rag_rerank.trace import StepScore
@@ -36,16 +37,16 @@ def trace() -> None:
     metavar="TEXT",
     help="Only calls whose query contains TEXT; a query that was recorded as a hash must equal TEXT.",
 )
-@click.option("--id", "id", metavar="ID", help="Only calls with this candidate; explain its score and rank.")
+@click.option("--id", "id", metavar="ID", help="Only calls with this candidate; explain its score, rank and packing.")
 @click.option("--record", metavar="ID", help="Only records whose id begins with ID.")
 @click.option("--last", type=click.IntRange(min=1), metavar="N", help="Only the last N of these calls.")
-@click.option("--json", "as_json", is_flag=True, help="Print the records unchanged, one JSON object per line.")
+@click.option("--json", "as_json", is_flag=True, help="Print the records, with their contexts, as JSON lines.")
 def show(file: str, query: str | None, id: str | None, record: str | None, last: int | None, as_json: bool) -> None:
     """Show the calls that were recorded in FILE.
 
-    Prints for each call the query, what each step did, and the first and the final rank of each candidate. Texts and
-    queries are printed if they were recorded. If only the hash of a query was recorded, --query finds it by its exact
-    text.
+    Prints for each call the query, what each step did, the first and the final rank of each candidate, and whether it
+    was packed into a context for the LLM. Texts and queries are printed if they were recorded. If only the hash of a
+    query was recorded, --query finds it by its exact text.
     """
     matches = _matches(read(file, bad=_warn), query, id, record)
     count = 0
@@ -59,7 +60,10 @@ def show(file: str, query: str | None, id: str | None, record: str | None, last:
     if not count:
         if query is record is id is None:
             raise InputError(f"{file} holds no record; make some with rag_rerank.recording({file!r})")
-        raise InputError(f"{file} holds no record that matches; list all with: rag-rerank trace show {file}")
+        hint = ""
+        if id is not None:
+            hint = "; a candidate without an id of its own has its position in the input, counted from 0"
+        raise InputError(f"{file} holds no record that matches{hint}; list all with: rag-rerank trace show {file}")
 
 
 @trace.command(
@@ -100,8 +104,8 @@ def _page(record: Record) -> Iterator[str]:
     yield "trace"
     yield from (f"  {without_control_characters(line)}" for line in record.trace.render().split("\n"))
     if record.candidates:
-        heading = ("rank", "was", "", "score", "read", "id", "dropped")
-        yield table([heading, *map(_row, record.candidates)], align=">><>><<")
+        heading = ("rank", "was", "", "score", "read", "id", "context" if record.contexts else "dropped")
+        yield table([heading, *(_row(entry, record) for entry in record.candidates)], align=">><>><<")
 
 
 def _head(record: Record) -> Iterator[str]:
@@ -114,6 +118,9 @@ def _head(record: Record) -> Iterator[str]:
     if record.tags:
         yield f"tags      {one_line(', '.join(f'{name}={value}' for name, value in record.tags.items()))}"
     yield from (f"degraded  {one_line(reason)}" for reason in record.degraded)
+    for context in record.contexts:
+        yield f"packed    {_context_text(context)}"
+        yield from (f"note      {one_line(note)}" for note in context.notes)
     if record.error is not None:
         yield f"failed    {one_line(record.error)}"
 
@@ -123,7 +130,21 @@ def _query_text(record: Record) -> str:
     return f"sha256 {record.query_sha256}" if record.query is None else one_line(record.query)
 
 
-def _row(entry: Entry) -> tuple[str, ...]:
+def _context_text(context: ContextRecord) -> str:
+    """Return the size of a context, and how many hits are not in it for each reason."""
+    kept = sum(len(piece["ids"]) for piece in context.pieces)
+    facts = [f"{kept} of {kept + len(context.dropped)} hits, in {len(context.pieces)} pieces"]
+    if context.tokens is not None:
+        estimates = " (estimated)" if context.tokens_estimated else ""
+        facts.append(f"{context.tokens:,} of {context.tokens_before or 0:,} tokens{estimates}")
+    trimmed = sum(piece["trimmed"] is not None for piece in context.pieces)
+    facts += [f"{trimmed} trimmed"] if trimmed else []
+    reasons = Counter(drop["reason"] for drop in context.dropped)
+    facts += [f"{count} dropped by {reason}" for reason, count in reasons.items()]
+    return ", ".join(facts)
+
+
+def _row(entry: Entry, record: Record) -> tuple[str, ...]:
     gain = 0 if entry.rank is None else entry.first_rank - entry.rank
     move = "" if entry.rank is None else f"↑{gain}" if gain > 0 else f"↓{-gain}" if gain < 0 else "="
     share = "–"
@@ -131,13 +152,15 @@ def _row(entry: Entry) -> tuple[str, ...]:
         share = f"{entry.coverage.seen * 100 // entry.coverage.total}%"
     score = "–" if entry.score is None else f"{entry.score:.4g}"
     rank = "–" if entry.rank is None else str(entry.rank)
-    return (rank, str(entry.first_rank), move, score, share, entry.id, entry.dropped or "")
+    end = record.outcome(entry) or entry.dropped or ""
+    return (rank, str(entry.first_rank), move, score, share, entry.id, end)
 
 
 def explain_candidate(record: Record, id: str) -> Iterator[str]:
-    """Explain why a candidate was ranked, why it got its score, and why it has its rank."""
+    """Explain why a candidate was ranked, why it got its score, why it has its rank, and whether the LLM got it."""
     entry = next(entry for entry in record.candidates if entry.id == id)
-    yield f"candidate {one_line(id)}"
+    is_position = id == str(entry.first_rank - 1)
+    yield f"candidate {one_line(id)}{' (its position in the input, counted from 0)' if is_position else ''}"
     if entry.text is not None:
         yield f"text      {one_line(entry.text)}"
     yield f"entered   {_entry_text(entry, len(record.candidates))}"
@@ -151,6 +174,18 @@ def explain_candidate(record: Record, id: str) -> Iterator[str]:
             )
     yield f"score     {_score_text(entry, record)}"
     yield f"rank      {_rank_text(entry, record)}"
+    if record.error is None:
+        yield from _context_lines(entry, record)
+
+
+def _context_lines(entry: Entry, record: Record) -> Iterator[str]:
+    """Yield what became of a candidate in each context that was packed from the ranking."""
+    if record.is_below_top_k(entry):
+        return
+    if not record.contexts:
+        yield "context   not recorded: the ranking was returned, and no context was packed from it"
+    for context in record.contexts:
+        yield f"context   {one_line(context.outcome(entry.id) or 'not among the hits that were packed')}"
 
 
 def _entry_text(entry: Entry, count: int) -> str:
@@ -190,7 +225,7 @@ def _rank_text(entry: Entry, record: Record) -> str:
     if entry.rank is None:
         return "none: the call failed"
     rank = f"{entry.rank} of {len(record.candidates)}, entered at {entry.first_rank}"
-    dropped = [f"not returned: {BELOW_TOP_K} ({record.top_k})"] if entry.dropped == BELOW_TOP_K else []
+    dropped = [f"not returned: {BELOW_TOP_K} ({record.top_k})"] if record.is_below_top_k(entry) else []
     return "; ".join([rank, *_neighbours(entry, record), *dropped])
 
 

@@ -200,7 +200,7 @@ class Selection:
         """Return the hit as dropped if its source, or the whole context, has its limit of hits; else ``None``."""
         source = self._places[hit.id].source
         if self._per_source is not None and source is not None and self._sources[source] >= self._per_source:
-            detail = f"{self._per_source} hits of the source {source!r:.80} are kept"
+            detail = f"{self._per_source} hits of its source are kept"  # which is metadata, and no matter of records
             return Dropped(hit=hit, reason="per_source", detail=detail)
         if len(self.pieces) == self._top_k:
             return Dropped(hit=hit, reason="top_k", detail=f"{self._top_k} hits are kept")

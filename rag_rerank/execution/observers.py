@@ -126,7 +126,7 @@ class CallReport:
         """Tell the observers the outcome of the call."""
         ranking = self.ranking if error is None else None
         on_context = [_safely(take, ranking, error) for take in on_end]
-        self._on_context = tuple(partial(_safely, take) for take in on_context if take is not None)
+        self._on_context = tuple(partial(_safely, take) for take in on_context if callable(take))
 
 
 @contextmanager

@@ -114,10 +114,11 @@ function callDetail(call) {
       list(usage.estimated).length > 0 && fact("estimated", usage.estimated.join(", "))),
     pairs(call.tags).length > 0 && el("p", { class: "line" }, pairs(call.tags).map(([name, value]) => fact(name, String(value)))),
     notices(call),
+    list(call.contexts).map((context) => el("p", { class: "line" }, fact("packed", contextLine(context)))),
     entries.length === 0 ? empty("There were no candidates.") : el("div", { class: "columns" },
       ranked ? rankMoves(call, entries, choose) : empty("The call failed, so there are no ranks."),
       scoreSpread(call, entries, choose)),
-    entries.length > 0 && candidates(entries, choose),
+    entries.length > 0 && candidates(call, entries, choose),
     pairBox,
     el("div", {}, el("h3", {}, "Steps"), call.trace ? el("ul", { class: "steps" }, step(call.trace, call.trace.seconds || 0)) : empty("No steps were recorded.")),
     el("p", { class: "small soft" }, "Call ", bdi(call.id), ", ", moment(call.time), ", rag_rerank ", bdi(call.version)),
@@ -139,6 +140,29 @@ function colourTest(call, entries) {
 }
 const direction = (entry) => (entry.rank < entry.first_rank ? "up" : entry.rank > entry.first_rank ? "down" : "flat");
 const change = (entry) => (!isNumber(entry.rank) ? "" : { up: `▲ ${entry.first_rank - entry.rank}`, down: `▼ ${entry.rank - entry.first_rank}`, flat: "=" }[direction(entry)]);
+// What became of a candidate in a context that was packed from the ranking; null where it is not among those packed.
+function outcome(context, id) {
+  const at = list(context.pieces).findIndex((piece) => list(piece.ids).includes(id));
+  if (at >= 0) {
+    const { ids, trimmed } = context.pieces[at];
+    const others = ids.filter((other) => other !== id);
+    return `piece ${at + 1} of ${context.pieces.length}${others.length ? `, merged with ${others.map((other) => short(other, 60)).join(", ")}` : ""}${trimmed ? `, trimmed to characters ${whole(trimmed[0])} to ${whole(trimmed[1])}` : ""}`;
+  }
+  const drop = list(context.dropped).find((other) => other.id === id);
+  return drop ? `dropped by ${drop.reason}: ${drop.detail}` : null;
+}
+const below = (call, entry) => isNumber(call.top_k) && isNumber(entry.rank) && entry.rank > call.top_k;
+const inContext = (call, context, entry) => outcome(context, entry.id) ?? (below(call, entry) ? "below top_k" : "not among the hits that were packed");
+function contextLine(context) {
+  const [pieces, dropped] = [list(context.pieces), list(context.dropped)];
+  const kept = pieces.reduce((sum, piece) => sum + piece.ids.length, 0);
+  const reasons = new Map();
+  dropped.forEach((drop) => reasons.set(drop.reason, (reasons.get(drop.reason) ?? 0) + 1));
+  return [`${whole(kept)} of ${many(kept + dropped.length, "hit")} in ${many(pieces.length, "piece")}`,
+    isNumber(context.tokens) && `${whole(context.tokens)} of ${many(context.tokens_before, "token")}${context.tokens_estimated ? " (estimated)" : ""}`,
+    ...[...reasons].map(([reason, count]) => `${whole(count)} dropped by ${reason}`), ...list(context.notes)].filter(Boolean).join("; ");
+}
+
 const outline = (entry) => [
   short(entry.id, 60), isNumber(entry.rank) ? `rank ${entry.first_rank} → ${entry.rank}` : `rank ${entry.first_rank} in the first stage`,
   isNumber(entry.score) ? `score ${number(entry.score)}` : null, isNumber(entry.first_score) ? `first-stage score ${number(entry.first_score)}` : null, entry.dropped,
@@ -223,7 +247,8 @@ function scoreSpread(call, entries, choose) {
   });
 }
 
-function candidates(entries, choose) {
+function candidates(call, entries, choose) {
+  const context = list(call.contexts).at(-1);
   const some = (of) => entries.some((entry) => of(entry) !== null && of(entry) !== undefined);
   const texts = some((entry) => entry.text);
   const ranked = some((entry) => entry.rank);
@@ -235,7 +260,8 @@ function candidates(entries, choose) {
     some((entry) => entry.score) && { head: "Score", number: true, cell: (entry) => over(number(entry.score), entry.raw_score), key: (entry) => -entry.score },
     { head: "First stage", number: true, cell: (entry) => over(whole(entry.first_rank), entry.first_score), key: (entry) => entry.first_rank },
     some((entry) => entry.coverage) && { head: "Read", number: true, cell: (entry) => (entry.coverage ? el("span", { class: cut(entry) ? "bad" : "" }, read(entry.coverage)) : "–"), key: (entry) => (entry.coverage ? entry.coverage.seen / entry.coverage.total : null) },
-    some((entry) => entry.dropped) && { head: "Dropped", class: "words", cell: (entry) => (entry.dropped ? bdi(entry.dropped) : "") },
+    context && { head: "Context", class: "words", cell: (entry) => bdi(inContext(call, context, entry)) },
+    !context && some((entry) => entry.dropped) && { head: "Dropped", class: "words", cell: (entry) => (entry.dropped ? bdi(entry.dropped) : "") },
   ].filter(Boolean);
   return el("div", {}, el("h3", {}, "Candidates"), table(columns, entries, { caption: "Small figures: raw score, first-stage score. Choose a candidate to see its steps.", size: 10 }));
 }
@@ -246,13 +272,14 @@ const read = (coverage) => share(coverage.total ? coverage.seen / coverage.total
 function pairDetail(call, entry) {
   const windows = call.trace ? windowsOf(call.trace, String(entry.id)) : [];
   return [
-    el("h3", {}, "Candidate ", bdi(entry.id)),
+    el("h3", {}, "Candidate ", bdi(entry.id), entry.id === String(entry.first_rank - 1) && el("span", { class: "soft" }, " (its position in the input)")),
     facts([
       ["Score", isNumber(entry.score) ? `${number(entry.score)} (${call.scale ?? "scale not recorded"})` : null],
       ["Raw score", isNumber(entry.raw_score) ? number(entry.raw_score) : null],
       ["Entered", `at rank ${whole(entry.first_rank)} of ${whole(list(call.candidates).length)}${isNumber(entry.first_score) ? `, with the first stage's score ${number(entry.first_score)}` : ""}`],
       ["Rank", rankReason(call, entry)],
-      ["Returned", entry.dropped ? `no: ${entry.dropped}` : isNumber(entry.rank) ? "yes" : "no: the call failed"],
+      ["Returned", below(call, entry) ? `no: below top_k (${whole(call.top_k)})` : !isNumber(entry.rank) ? "no: the call failed" : `by the reranker${entry.dropped ? `, without a score: ${entry.dropped}` : ""}`],
+      ...(list(call.contexts).length ? call.contexts.map((context) => ["Context", inContext(call, context, entry)]) : [["Context", isNumber(entry.rank) && !below(call, entry) ? "not recorded: no context was packed from the ranking" : null]]),
       ["Read", entry.coverage ? reading(entry.coverage) : null],
     ]),
     el("div", {}, el("h4", {}, "Text"), textOf(entry)),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from rag_rerank._lazy import load_once
 from rag_rerank.errors import ConfigError
+from rag_rerank.records.context_record import CONTEXT_SCHEMA
 from rag_rerank.records.reader import rotated_name
 from rag_rerank.records.record import SCHEMA
 
@@ -25,8 +26,8 @@ _PATIENCE = 10.0
 REFUSED = (OSError, NotImplementedError)
 """Errors of file systems; filelock raises the latter where there are no locks."""
 
-_HEAD = f'{{"schema": "{SCHEMA}"'.encode()
-"""The beginning of every file that records may be appended to."""
+_HEADS = tuple(f'{{"schema": "{schema}"'.encode() for schema in (SCHEMA, CONTEXT_SCHEMA))
+"""The beginnings of every file that records may be appended to; of a new file the record may be in the one before."""
 
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
 
@@ -65,10 +66,10 @@ class RecordFile:
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             with self._lock, _open(self.path) as file:
-                head = os.read(file, len(_HEAD))
+                head = os.read(file, max(map(len, _HEADS)))
         except REFUSED as error:
             raise ConfigError(f"records cannot be written to {self.path}: {reason(error)}") from error
-        if not _HEAD.startswith(head):
+        if not any(own.startswith(head[: len(own)]) for own in _HEADS):
             raise ConfigError(f"{self.path} holds something else than records as {SCHEMA!r} has them; name a new file")
         self._checked = True
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from rag_rerank.records.context_record import ContextRecord
 from rag_rerank.text.short_repr import short_repr
 from rag_rerank.trace import Coverage, StepScore, Trace, Usage
 from rag_rerank.types import present
@@ -117,6 +118,8 @@ class Record:
         error: Class and message of the error; ``None`` if the call did not fail.
         candidates: One entry a candidate, in the order of the ranking; in incoming order if the call failed.
         trace: The steps, without the scores that the entries have; steps that scored windows stay whole.
+        contexts: The contexts that were packed from the ranking. They are lines of their own in a file, and `read` puts
+            them here; `to_dict` has them only where there are any.
     """
 
     id: str
@@ -135,6 +138,7 @@ class Record:
     error: str | None = None
     candidates: tuple[Entry, ...] = ()
     trace: Trace
+    contexts: tuple[ContextRecord, ...] = ()
 
     __repr__ = short_repr
 
@@ -158,7 +162,22 @@ class Record:
             "error": self.error,
             "candidates": [entry.to_dict() for entry in self.candidates],
             "trace": self.trace.to_dict(),
+            **({"contexts": [context.to_dict() for context in self.contexts]} if self.contexts else {}),
         }
+
+    def outcome(self, entry: Entry) -> str | None:
+        """Say in words what became of a candidate after the call, in the last context; ``None`` if nothing was packed.
+
+        The last one is meant because a ranking that is packed again replaces the context before.
+        """
+        if not self.contexts:
+            return None
+        missing = BELOW_TOP_K if self.is_below_top_k(entry) else "not among the hits that were packed"
+        return self.contexts[-1].outcome(entry.id) or missing
+
+    def is_below_top_k(self, entry: Entry) -> bool:
+        """Whether a candidate was ranked and not returned; ``Entry.dropped`` may have another reason, too."""
+        return self.top_k is not None and entry.rank is not None and entry.rank > self.top_k
 
     def to_line(self) -> bytes:
         """Return the record as a line of a file, with its line feed."""
@@ -177,6 +196,7 @@ class Record:
                 "degraded": tuple(data["degraded"]),
                 "candidates": tuple(Entry.from_dict(entry) for entry in data["candidates"]),
                 "trace": Trace.from_dict(data["trace"]),
+                "contexts": tuple(map(ContextRecord.from_dict, data.get("contexts", ()))),
             }
         )
 
@@ -209,6 +229,9 @@ def _step_score(data: Mapping[str, Any]) -> StepScore:
 
 
 def schema() -> dict[str, Any]:
-    """Return the JSON Schema (2020-12) of one line of a file of records, for checks in other languages."""
+    """Return the JSON Schema (2020-12) of a record, for checks in other languages.
+
+    Its ``$defs`` have ``context``, the schema of the lines whose ``schema`` is ``rag_rerank.context/1``.
+    """
     data: dict[str, Any] = json.loads(Path(__file__).with_name("schema.json").read_text(encoding="utf-8"))
     return data

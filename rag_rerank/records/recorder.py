@@ -8,6 +8,7 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
+from itertools import groupby
 from pathlib import Path
 from random import Random
 from time import time as wall_time
@@ -17,12 +18,14 @@ from uuid import uuid4
 from rag_rerank._checks import at_least
 from rag_rerank._checks import share as check_share
 from rag_rerank._lazy import load_once, peek
+from rag_rerank.context.result import Context
 from rag_rerank.errors import ConfigError
 from rag_rerank.execution.background import BackgroundQueue
 from rag_rerank.execution.clock import now
 from rag_rerank.execution.observers import add_observer, check_tags, remove_observer
-from rag_rerank.execution.protocols import CallStarted, OnCallEnd
+from rag_rerank.execution.protocols import CallStarted, OnCallEnd, OnContext
 from rag_rerank.records.build import record_of
+from rag_rerank.records.context_record import context_record_of
 from rag_rerank.records.file import RecordFile
 from rag_rerank.types import Ranking
 
@@ -55,7 +58,8 @@ def recording(
     """Record every call of this process inside a ``with`` block, as one line of JSON each.
 
     A record holds the query, the result, and the scores of every step for every candidate (`Record`; docs/traces.md
-    lists its keys). Calls that fail are recorded too. Calls inside a composite are steps in its record, and get no
+    lists its keys). What `pack` makes of its ranking is a line of its own, which reading joins to the record. Calls
+    that fail are recorded too. Calls inside a composite are steps in its record, and get no
     records of their own. No call waits for its record: records are built and written afterwards, on another thread.
     Errors there (a full disk) are counted, and logged once. Threads and processes may write to one file. A
     child process does not record, unless it was forked inside the block or opens a block of its own.
@@ -104,7 +108,7 @@ class Counts:
     Args:
         recorded: Calls whose record is in the file.
         skipped: Calls left out by ``share``.
-        losses: Calls whose record could not be written: disk full, file not writable, too many calls waiting.
+        losses: Calls and contexts that could not be written: disk full, file not writable, too many waiting.
         last_loss: Why the last one was lost.
     """
 
@@ -147,8 +151,9 @@ class Recorder:
             return None
         id, time, started = uuid4().hex, wall_time(), now()
 
-        def on_end(ranking: Ranking | None, error: BaseException | None) -> None:
+        def on_end(ranking: Ranking | None, error: BaseException | None) -> OnContext:
             self._writer.offer(EndedCall(call, ranking, error, id, time, now() - started))
+            return lambda context: self._writer.offer(PackedContext(context, id, wall_time()))
 
         return on_end
 
@@ -198,8 +203,17 @@ class EndedCall:
     seconds: float
 
 
+@dataclass(frozen=True, slots=True)
+class PackedContext:
+    """A context that was packed from the ranking of a call: the arguments of `context_record_of`."""
+
+    context: Context
+    call: str
+    time: float
+
+
 class RecordWriter:
-    """The part of a recorder that belongs to one process: its queue of ended calls, and its counts."""
+    """The part of a recorder that belongs to one process: its queue of calls and contexts, and its counts."""
 
     def __init__(self, file: RecordFile, texts: bool, tags: Mapping[str, object]) -> None:
         self.counts = Counts()
@@ -218,31 +232,36 @@ class RecordWriter:
             self.counts = replace(self.counts, skipped=self.counts.skipped + 1)
         return False
 
-    def offer(self, call: EndedCall) -> None:
-        """Queue a call that has ended; it is written soon, unless too many wait."""
-        if not self._queue.offer(call):
+    def offer(self, item: EndedCall | PackedContext) -> None:
+        """Queue a call that has ended, or a context of one; it is written soon, unless too many wait."""
+        if not self._queue.offer(item):
             self._note_loss(f"{_WAITING} calls were waiting to be written")
 
     def flush(self) -> None:
         """Write all waiting calls, on this thread."""
         self._queue.flush()
 
-    def _write(self, calls: list[EndedCall]) -> None:
-        lines = []
-        for call in calls:
-            try:
-                lines.append(self._line(call))
-            except Exception as error:  # from a label, a mapping or a number of the user; its message may hold anything
-                self._note_loss(f"a record could not be made ({type(error).__name__})")
-        losses = self.file.append(lines)
-        for loss in losses:
-            self._note_loss(loss)
-        with self._lock:
-            self.counts = replace(self.counts, recorded=self.counts.recorded + len(lines) - len(losses))
+    def _write(self, items: list[EndedCall | PackedContext]) -> None:
+        for kind, some in groupby(items, key=type):  # in their order: a context comes after its call
+            lines = []
+            for item in some:
+                try:
+                    lines.append(self._line(item))
+                except Exception as error:  # from a label, a mapping or a number of the user; its message may be secret
+                    self._note_loss(f"a record could not be made ({type(error).__name__})")
+            losses = self.file.append(lines)
+            for loss in losses:
+                self._note_loss(loss)
+            if kind is EndedCall:
+                with self._lock:
+                    self.counts = replace(self.counts, recorded=self.counts.recorded + len(lines) - len(losses))
 
-    def _line(self, call: EndedCall) -> bytes:
+    def _line(self, item: EndedCall | PackedContext) -> bytes:
+        time = datetime.fromtimestamp(item.time, timezone.utc).isoformat(timespec="milliseconds")
+        if isinstance(item, PackedContext):
+            return context_record_of(item.context, call=item.call, time=time, texts=self._texts).to_line()
+        call = item
         start = replace(call.start, tags={**self._tags, **call.start.tags}) if self._tags else call.start
-        time = datetime.fromtimestamp(call.time, timezone.utc).isoformat(timespec="milliseconds")
         record = record_of(
             start, call.ranking, call.error, id=call.id, time=time, seconds=call.seconds, texts=self._texts
         )

@@ -7,16 +7,20 @@ https://github.com/Arize-ai/openinference/blob/main/spec/semantic_conventions.md
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
+from rag_rerank.context.result import Context
 from rag_rerank.execution.protocols import CallStarted
 from rag_rerank.trace import Trace, Usage
 from rag_rerank.types import Candidate, Ranking
 
 __all__ = [
     "KIND",
+    "context_attributes",
+    "context_outcomes",
     "document_attributes",
     "outcome_attributes",
     "request_attributes",
@@ -95,6 +99,40 @@ def document_attributes(call: CallStarted, ranking: Ranking | None, *, texts: bo
                 attributes[f"reranker.{side}_documents.{i}.document.{name}"] = value
         if most is not None and len(documents) > most:
             attributes[f"rag_rerank.{side}_documents.not_listed"] = len(documents) - most
+    return attributes
+
+
+def context_outcomes(context: Context) -> dict[str, int]:
+    """Return how many hits are in a context ``whole`` or ``trimmed``, and how many were dropped for each reason."""
+    trimmed = sum(len(piece.hits) for piece in context.pieces if piece.trimmed is not None)
+    reasons = Counter(str(drop.reason) for drop in context.dropped)
+    counts = {"whole": len(context) - trimmed, "trimmed": trimmed, **reasons}
+    return {outcome: count for outcome, count in counts.items() if count}
+
+
+def context_attributes(context: Context, *, texts: bool, most: int | None) -> dict[str, Any]:
+    """Return what was packed from the ranking of a call under ``rag_rerank.context.``.
+
+    Args:
+        context: The context.
+        texts: Whether to add its text.
+        most: How many ids to list of the hits in it, and of the others; ``None`` for all.
+    """
+    attributes: dict[str, Any] = {KIND: "CHAIN"}
+    attributes |= {f"rag_rerank.context.{name}": count for name, count in context_outcomes(context).items()}
+    attributes |= {
+        "rag_rerank.context.pieces": len(context.pieces),
+        "rag_rerank.context.ids": [hit.id for hit in islice(context, most)],
+        "rag_rerank.context.dropped": [f"{drop.hit.id}: {drop.reason}" for drop in islice(context.dropped, most)],
+    }
+    if context.tokens is not None and context.tokens_before is not None:
+        attributes["rag_rerank.context.tokens"] = context.tokens
+        attributes["rag_rerank.context.tokens_before"] = context.tokens_before
+        attributes["rag_rerank.context.tokens_estimated"] = context.tokens_estimated
+    if context.notes:
+        attributes["rag_rerank.context.notes"] = context.notes
+    if texts:
+        attributes |= {"output.value": context.text, "output.mime_type": "text/plain"}
     return attributes
 
 

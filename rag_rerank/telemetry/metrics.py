@@ -5,15 +5,17 @@ Attributes have few values, and are never a text, a query or an id.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from rag_rerank._lazy import need
 from rag_rerank._version import __version__
+from rag_rerank.context.result import Context
 from rag_rerank.execution.clock import now
 from rag_rerank.execution.observers import trace_of
-from rag_rerank.execution.protocols import CallStarted, OnCallEnd
-from rag_rerank.telemetry.attributes import reranker_attributes, tag_attributes
+from rag_rerank.execution.protocols import CallStarted, OnCallEnd, OnContext
+from rag_rerank.telemetry.attributes import context_outcomes, reranker_attributes, tag_attributes
 from rag_rerank.trace import Usage
 from rag_rerank.types import Ranking
 
@@ -58,6 +60,9 @@ class Metrics:
         )
         self._tokens = meter.create_counter("rag_rerank.tokens", unit="{token}", description="Tokens read by models")
         self._cost = meter.create_counter("rag_rerank.cost", unit="{USD}", description="Cost in US dollars")
+        self._hits = meter.create_counter(
+            "rag_rerank.context.hits", unit="{hit}", description="Hits of packed rankings, by what became of them"
+        )
         self._degraded = meter.create_counter(
             "rag_rerank.degraded", unit="{call}", description="Calls whose answer is not quite what was asked for"
         )
@@ -66,7 +71,9 @@ class Metrics:
         """Note the time of the start."""
         return partial(self._on_end, call, now())
 
-    def _on_end(self, call: CallStarted, started: float, ranking: Ranking | None, error: BaseException | None) -> None:
+    def _on_end(
+        self, call: CallStarted, started: float, ranking: Ranking | None, error: BaseException | None
+    ) -> OnContext | None:
         seconds, trace = now() - started, trace_of(ranking, error)
         attributes: dict[str, Any] = reranker_attributes(call, trace) | tag_attributes(call, self.tags)
         if ranking is not None:
@@ -74,12 +81,18 @@ class Metrics:
         failure = {} if error is None else {"error.type": type(error).__name__}
         self._seconds.record(seconds, attributes | {"rag_rerank.inner": call.inner} | failure)
         if call.inner:
-            return
+            return None
         self._candidates.record(len(call.candidates), attributes)
         if trace is not None:
             self._count_usage(trace.usage, attributes)
         if ranking is not None:
             self._count_ranking(ranking, attributes)
+        return partial(self._count_context, attributes)
+
+    def _count_context(self, attributes: Mapping[str, Any], context: Context) -> None:
+        """Count the hits of a context that was packed from the ranking of a call, by what became of them."""
+        for outcome, count in context_outcomes(context).items():
+            self._hits.add(count, {**attributes, "rag_rerank.context.outcome": outcome})
 
     def _count_usage(self, usage: Usage, attributes: dict[str, Any]) -> None:
         """Count the cost of a call, also of a failed one."""

@@ -7,16 +7,19 @@ from collections.abc import Mapping
 from contextlib import suppress
 from contextvars import Token
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from rag_rerank._lazy import need
 from rag_rerank._version import __version__
+from rag_rerank.context.result import Context
 from rag_rerank.errors import RerankError
 from rag_rerank.execution.calls import redacted_error_text
 from rag_rerank.execution.observers import trace_of
-from rag_rerank.execution.protocols import CallStarted, OnCallEnd
+from rag_rerank.execution.protocols import CallStarted, OnCallEnd, OnContext
 from rag_rerank.telemetry.attributes import (
     KIND,
+    context_attributes,
     document_attributes,
     outcome_attributes,
     request_attributes,
@@ -83,7 +86,15 @@ class Spans:
         if open_span.outermost:
             attributes |= tag_attributes(call, self.tags)
         attributes |= outcome_attributes(call, ranking, trace)
-        return {name: valid_unicode(value) if isinstance(value, str) else value for name, value in attributes.items()}
+        return _valid(attributes)
+
+    def add_context(self, parent: Span, context: Context) -> None:
+        """Make a span of a context that was packed from the ranking of a call; the call's own span has ended."""
+        if self._context.get_value(self._context._SUPPRESS_INSTRUMENTATION_KEY):
+            return
+        attributes = _valid(context_attributes(context, texts=self.texts, most=self.max_documents))
+        inside = self._trace.set_span_in_context(parent)
+        self._tracer.start_span("pack context", context=inside, attributes=attributes).end()
 
     def record_error(self, span: Span, error: BaseException) -> None:
         """Add an exception to a span: class and message of this package's errors, and the class of all others.
@@ -111,8 +122,8 @@ class _OpenSpan:
     outermost: bool
     hosted: bool
 
-    def end(self, ranking: Ranking | None, error: BaseException | None) -> None:
-        """Add the attributes, and end the span even if that fails."""
+    def end(self, ranking: Ranking | None, error: BaseException | None) -> OnContext:
+        """Add the attributes, and end the span even if that fails. Return what makes spans of its contexts."""
         with suppress(ValueError):  # an unfinished coroutine is closed by the garbage collector, in any context
             self.token.var.reset(self.token)  # opentelemetry.context.detach would log that as an error
         try:
@@ -123,6 +134,12 @@ class _OpenSpan:
         finally:
             if not self.hosted:
                 self.span.end()
+        return partial(self.spans.add_context, self.span)
+
+
+def _valid(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return attributes without lone surrogates, which no exporter can encode."""
+    return {name: valid_unicode(value) if isinstance(value, str) else value for name, value in attributes.items()}
 
 
 def _traced_by_host(tags: Mapping[str, Any]) -> bool:

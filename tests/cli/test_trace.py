@@ -97,7 +97,8 @@ def test_a_call_is_printed_with_its_steps_and_its_candidates(file: Path, records
             [
                 "step      first: raw score 0 (unbounded), rank 4",
                 "score     none: stopped before stage 2 (depth 3)",
-                "rank      4 of 5, entered at 4; below dc, which has a score; above de, which had no score in first",
+                "rank      4 of 5, entered at 4; below dc, which has a score; above de, which had no score in first; "
+                "not returned: below top_k (2)",
             ],
         ),
         ("de", ["step      first: not scored: blank text", "score     none: blank text"]),

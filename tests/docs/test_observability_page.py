@@ -11,7 +11,19 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from rag_rerank import Candidate, Fallback, PointwiseReranker, RateLimited, Scores, Usage, tagged, telemetry
+from rag_rerank import (
+    Candidate,
+    Cascade,
+    Fallback,
+    PointwiseReranker,
+    RateLimited,
+    Scores,
+    Stage,
+    Usage,
+    pack,
+    tagged,
+    telemetry,
+)
 from rag_rerank.testing import ScriptedReranker
 from rag_rerank.trace import Coverage
 
@@ -26,6 +38,18 @@ class Knowing(ScriptedReranker):
     def score(self, query: str, texts: Any) -> Scores:
         usage = Usage(len(texts), 1, 10, 1.0, 0.1, 1, 0.1, ("cost",))
         return Scores([1.0] * len(texts), "unbounded", usage, [Coverage(9, 9)] * len(texts))
+
+
+def pack_in_every_way() -> None:
+    """Pack so that hits are trimmed and dropped for every reason."""
+    scores = {"x x. x x": 9.0, "y": 8.0, "z": 7.0}
+    candidates = [Candidate(str(i), text, metadata={"doc": "d"}) for i, text in enumerate([*scores, "y", " "])]
+    stages = tuple(Stage(reranker=ScriptedReranker(by_text=scores), depth=depth) for depth in (None, 3))
+    ranking = Cascade(stages=stages).rerank("q", candidates)
+    pack(ranking, max_tokens=2, tokenizer=lambda text: len(text.split()))
+    pack(ranking, duplicates="exact", top_k=2)
+    pack(ranking, per_source=1, source="doc")
+    pack(ranking, min_score=8.5, min_score_scale="unbounded")
 
 
 def section(title: str) -> str:
@@ -49,10 +73,11 @@ def test_all_that_is_told_is_in_the_tables_and_the_tables_tell_nothing_else() ->
             failing: PointwiseReranker = ScriptedReranker(name="f", error=RateLimited("no"))
             Fallback(members=(failing, Knowing())).rerank("q", candidates, top_k=2)
             Knowing().rerank("q", candidates, top_k=2)
+        pack_in_every_way()
     finally:
         telemetry.uninstrument()
     told = {re.sub(r"\.\d+\.", ".N.", name) for span in exporter.get_finished_spans() for name in span.attributes or {}}
-    rows = re.findall(r"^\| (`.+?) \| (?:all|call) \|", section("Spans"), re.MULTILINE)
+    rows = re.findall(r"^\| (`.+?) \| (?:all|call|context) \|", section("Spans"), re.MULTILINE)
     named = set(re.findall(r"`([^`]+)`", " ".join(rows)))
     assert told | {"rag_rerank.cancelled"} == named
     data = reader.get_metrics_data()

@@ -10,7 +10,7 @@ import yaml
 
 import rag_rerank
 from rag_rerank import Trace
-from rag_rerank.records import Entry, Record, schema
+from rag_rerank.records import ContextRecord, Entry, Record, schema
 
 PAGE = Path(__file__).parents[2] / "docs" / "traces.md"
 TEXT = PAGE.read_text(encoding="utf-8")
@@ -33,6 +33,7 @@ def test_the_config_that_is_shown_builds() -> None:
     ("heading", "keys"),
     [
         ("key", ["schema", *(f.name for f in fields(Record))]),
+        ("key of `contexts[]`", ["schema", *(f.name for f in fields(ContextRecord))]),
         ("key of `candidates[]`", [f.name for f in fields(Entry)]),
         ("key of `visits[]`", list(schema()["$defs"]["visit"]["properties"])),
         ("key of `trace`", [f.name for f in fields(Trace)]),

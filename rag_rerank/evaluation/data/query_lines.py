@@ -13,6 +13,7 @@ from rag_rerank.evaluation.data.join import note_unknown
 from rag_rerank.evaluation.data.judged import JudgedQuery, Problems
 from rag_rerank.evaluation.data.lines import name_of, objects
 from rag_rerank.evaluation.data.trec import Qrels, as_grade
+from rag_rerank.records.context_record import CONTEXT_SCHEMA
 from rag_rerank.records.record import SCHEMA, Record, digest
 from rag_rerank.text.unicode import is_blank
 from rag_rerank.types import Candidate
@@ -62,6 +63,8 @@ def _queries(
     """Yield each query with its place in the file."""
     for number, row in objects(file, problems):
         place = f"{file.name}:{number}"
+        if row.get("schema") == CONTEXT_SCHEMA:  # what was packed from a record's ranking
+            continue
         if "schema" in row:
             if row["schema"] != SCHEMA:
                 raise InputError(f"{place}: the layout {row['schema']!r:.60} is not {SCHEMA!r}")
