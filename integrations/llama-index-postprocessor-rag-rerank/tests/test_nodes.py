@@ -10,8 +10,10 @@ from typing import Any, ClassVar
 
 import pandas as pd
 import pytest
+from click.testing import CliRunner
 from llama_index.core.schema import Document, NodeWithScore, QueryBundle, TextNode
 from rag_rerank import Candidate, InputError, PointwiseReranker, Ranking, Scale, Scores, recording
+from rag_rerank.cli import app
 from rag_rerank.records.reader import read
 from rag_rerank.testing import ScriptedReranker
 
@@ -200,3 +202,20 @@ def test_the_end_event_names_nodes_by_their_ids(events: list[Any]) -> None:
     tags = events[-1].tags
     assert set(tags["trace"]["scores"]) == {"n0", "n1", "n2"}
     assert [drop["id"] for drop in tags["dropped"]] == ["n1", "n0"]
+
+
+@pytest.mark.parametrize("world", ["sync", "async"])
+async def test_the_command_line_finds_a_node_by_its_id_and_says_that_it_was_not_packed(
+    tmp_path: Any, world: str
+) -> None:
+    file = tmp_path / "traces.jsonl"
+    rerank = RagRerank("lexical", context={"top_k": 1})
+    with recording(file):
+        if world == "sync":
+            rerank.postprocess_nodes(nodes_of(*TEXTS), query_str=QUERY)
+        else:
+            await rerank.apostprocess_nodes(nodes_of(*TEXTS), query_str=QUERY)
+    explanations = {id: CliRunner().invoke(app, ["trace", "show", str(file), "--id", id]) for id in ("n0", "n1", "n2")}
+    assert {id: result.exit_code for id, result in explanations.items()} == {"n0": 0, "n1": 0, "n2": 0}
+    assert "1 hits are kept" in explanations["n1"].output
+    assert "1 hits are kept" not in explanations["n2"].output

@@ -11,9 +11,12 @@ from typing import Any, ClassVar
 import numpy as np
 import pandas as pd
 import pytest
+from click.testing import CliRunner
 from langchain_core.documents import Document
 from langchain_core.messages import HumanMessage
-from rag_rerank import Candidate, InputError, PointwiseReranker, Ranking, Scale, Scores
+from rag_rerank import Candidate, InputError, PointwiseReranker, Ranking, Scale, Scores, recording
+from rag_rerank.cli import app
+from rag_rerank.records.reader import read
 from rag_rerank.testing import ScriptedReranker
 
 from langchain_rag_rerank import RagRerank
@@ -236,11 +239,8 @@ def test_a_position_that_is_another_documents_id_is_marked() -> None:
 
 
 def test_a_record_says_which_ids_are_positions(tmp_path: Any) -> None:
-    import rag_rerank
-    from rag_rerank.records.reader import read
-
     file = tmp_path / "traces.jsonl"
-    with rag_rerank.recording(file):
+    with recording(file):
         RagRerank("lexical").compress_documents([Document("a", id="x"), Document("b", id="y")], QUERY)
         RagRerank("lexical").compress_documents([Document("a", id="x"), Document("b"), Document("c")], QUERY)
     own, mixed = read(file)
@@ -256,3 +256,14 @@ def test_merged_ids_are_the_documents_own() -> None:
     context = {"merge": "chunks", "source": "page", "position": "at"}
     (document,) = RagRerank("lexical", context=context).compress_documents(documents, "how deep is Lake Garda?")
     assert document.metadata["merged_ids"] == ["c0", "c1"]
+
+
+@pytest.mark.parametrize("text", [None, ["title"]])
+def test_the_command_line_finds_a_document_by_its_id_and_says_that_it_was_not_packed(tmp_path: Any, text: Any) -> None:
+    file = tmp_path / "traces.jsonl"
+    documents = [Document(text, id=f"doc-{i}", metadata={"title": f"T{i}"}) for i, text in enumerate(TEXTS)]
+    with recording(file):
+        RagRerank("lexical", text=text, context={"top_k": 1}).compress_documents(documents, QUERY)
+    first, best = (CliRunner().invoke(app, ["trace", "show", str(file), "--id", f"doc-{i}"]) for i in (1, 2))
+    assert first.exit_code == best.exit_code == 0
+    assert "1 hits are kept" in first.output and "1 hits are kept" not in best.output
