@@ -132,8 +132,8 @@ def _query_text(record: Record) -> str:
 
 def _context_text(context: ContextRecord) -> str:
     """Return the size of a context, and how many hits are not in it for each reason."""
-    kept = sum(len(piece["ids"]) for piece in context.pieces)
-    facts = [f"{kept} of {kept + len(context.dropped)} hits, in {len(context.pieces)} pieces"]
+    hits = sum(len(piece["ids"]) for piece in context.pieces)
+    facts = [f"{hits} of {hits + len(context.dropped)} hits, in {len(context.pieces)} pieces"]
     if context.tokens is not None:
         estimates = " (estimated)" if context.tokens_estimated else ""
         facts.append(f"{context.tokens:,} of {context.tokens_before or 0:,} tokens{estimates}")
