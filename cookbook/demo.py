@@ -109,14 +109,14 @@ def main() -> None:
 
     print_title("2  The same in LlamaIndex: RagRerank as a node postprocessor")
     nodes = [NodeWithScore(node=TextNode(id_=c.id, text=c.text), score=c.score) for c in candidates]
-    reranked = RagRerank("embedded", top_n=3).postprocess_nodes(nodes, query_str=query)
+    reranked = RagRerank("embedded", top_k=3).postprocess_nodes(nodes, query_str=query)
     for rank, node in enumerate(reranked, start=1):
         print_row(rank, node.score, node.node_id, node.node_id, question["relevant"])
     print(f"  same order as directly: {[node.node_id for node in reranked] == direct}")
 
     print_title("3  The same in LangChain: RagRerankRetriever around any retriever")
     first_stage = RunnableLambda(lambda query: [Document(c.text, id=c.id) for c in first_stage_hits(query)])
-    documents = RagRerankRetriever(base_retriever=first_stage, reranker="embedded", k=3).invoke(query)
+    documents = RagRerankRetriever(base_retriever=first_stage, reranker="embedded", top_k=3).invoke(query)
     for rank, document in enumerate(documents, start=1):
         print_row(rank, document.metadata["relevance_score"], document.id, document.id, question["relevant"])
     print(f"  same order as directly: {[document.id for document in documents] == direct}")

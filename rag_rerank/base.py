@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass, fields, is_dataclass
 from functools import partial
@@ -121,7 +121,7 @@ class Reranker(ABC):
     def rerank(
         self,
         query: str,
-        candidates: Sequence[Candidate | str],
+        candidates: Iterable[Candidate | str],
         *,
         top_k: int | None = None,
         timeout: float | None = None,
@@ -157,7 +157,7 @@ class Reranker(ABC):
     async def arerank(
         self,
         query: str,
-        candidates: Sequence[Candidate | str],
+        candidates: Iterable[Candidate | str],
         *,
         top_k: int | None = None,
         timeout: float | None = None,

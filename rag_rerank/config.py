@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, Field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeGuard, Union, get_args, get_origin, get_type_hints
@@ -231,7 +231,7 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
         return None
     source, value = value, _value_of_variable(choices, value, path)
     for choice in choices:
-        if get_origin(choice) is tuple:
+        if get_origin(choice) in (tuple, Sequence):
             if isinstance(value, (list, tuple)):
                 item = get_args(choice)[0]
                 return tuple(_convert(item, v, f"{path}[{i}]") for i, v in enumerate(value))
@@ -365,7 +365,7 @@ def _with_variable(schema: dict[str, Any]) -> dict[str, Any]:
 def _value_schema(hint: Any) -> dict[str, Any]:
     if get_origin(hint) is Union or type(hint).__name__ == "UnionType":
         return {"anyOf": [_value_schema(choice) for choice in get_args(hint)]}
-    if get_origin(hint) is tuple:
+    if get_origin(hint) in (tuple, Sequence):
         return {"type": "array", "items": _value_schema(get_args(hint)[0])}
     if _is_class_below(hint, Reranker):
         return dict(_NODE)

@@ -90,7 +90,7 @@ class OnnxReranker(LocalReranker):
     workers: int | None = None
     threads: int = 1
     optimize: bool = True
-    providers: tuple[str, ...] = (_CPU,)
+    providers: Sequence[str] = (_CPU,)
 
     def __post_init__(self) -> None:
         super().__post_init__()

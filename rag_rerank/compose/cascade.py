@@ -62,7 +62,7 @@ class Cascade(Composite):
 
     kind: ClassVar[str] = "cascade"
 
-    stages: tuple[Stage, ...]
+    stages: Sequence[Stage]
 
     def __post_init__(self) -> None:
         super().__post_init__()

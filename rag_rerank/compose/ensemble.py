@@ -63,10 +63,10 @@ class Ensemble(Composite):
 
     kind: ClassVar[str] = "ensemble"
 
-    members: tuple[Reranker, ...]
+    members: Sequence[Reranker]
     fusion: Literal["rrf", "combsum", "combmnz", "weighted"] = "rrf"
     normalise: Literal["min-max", "z-score", "none"] | None = None
-    weights: tuple[float, ...] | None = None
+    weights: Sequence[float] | None = None
     k: float = 60.0
 
     def __post_init__(self) -> None:

@@ -41,7 +41,7 @@ class Fallback(Composite):
 
     kind: ClassVar[str] = "fallback"
 
-    members: tuple[Reranker, ...]
+    members: Sequence[Reranker]
     on_failure: Literal["error", "first_stage"] = "error"
 
     def __post_init__(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -44,7 +45,7 @@ class Hedge(Composite):
 
     kind: ClassVar[str] = "hedge"
 
-    members: tuple[Reranker, ...]
+    members: Sequence[Reranker]
     after: float
 
     def __post_init__(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -49,7 +49,7 @@ _MANY = 500
 """Candidates whose checks and sorting together take two milliseconds or more."""
 
 
-def as_candidates(query: str, candidates: Sequence[Candidate | str]) -> tuple[Candidate, ...]:
+def as_candidates(query: str, candidates: Iterable[Candidate | str]) -> tuple[Candidate, ...]:
     """Check query and candidates of a call, and give plain strings their position as id.
 
     Raises:

@@ -67,7 +67,7 @@ def test_directly_and_async(config: Path, expected: list[str]) -> None:
 
 def test_in_a_query_engine(config: Path, expected: list[str]) -> None:
     index = VectorStoreIndex([TextNode(text=text) for text in TEXTS], embed_model=MockEmbedding(embed_dim=4))
-    rerank: Any = RagRerank(str(config), top_n=2)
+    rerank: Any = RagRerank(str(config), top_k=2)
     engine = index.as_query_engine(llm=MockLLM(), similarity_top_k=3, node_postprocessors=[rerank])
     responses = [engine.query(QUERY), asyncio.run(engine.aquery(QUERY))]
     for response in responses:
@@ -76,7 +76,7 @@ def test_in_a_query_engine(config: Path, expected: list[str]) -> None:
 
 def test_in_a_chain(config: Path, expected: list[str]) -> None:
     first_stage = RunnableLambda(lambda query: [Document(text) for text in TEXTS])
-    retriever = RagRerankRetriever(first_stage, str(config), k=2)
+    retriever = RagRerankRetriever(first_stage, str(config), top_k=2)
     for documents in (retriever.invoke(QUERY), asyncio.run(retriever.ainvoke(QUERY))):
         assert [document.page_content for document in documents] == expected[:2]
 

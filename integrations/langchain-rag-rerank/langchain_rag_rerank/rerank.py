@@ -4,27 +4,76 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any, TypedDict
+from collections.abc import Callable, Iterable, Sequence
+from numbers import Integral
+from typing import Annotated, Any
+from uuid import UUID
 
 from langchain_core.callbacks import Callbacks
 from langchain_core.documents import BaseDocumentCompressor, Document
 from langchain_core.runnables import Runnable, RunnableLambda
-from pydantic import ConfigDict, Field, InstanceOf, PlainSerializer
-from rag_rerank import Candidate, ConfigError, Context, Packing, Piece, Ranking, Reranker, Spec, build, to_config
+from pydantic import ConfigDict, Field, InstanceOf, PlainSerializer, WithJsonSchema
+from pydantic.json_schema import SkipJsonSchema
+from rag_rerank import (
+    Candidate,
+    ConfigError,
+    Context,
+    Hit,
+    InputError,
+    Packing,
+    Piece,
+    Ranking,
+    Reranker,
+    Spec,
+    build,
+    tagged,
+    to_config,
+)
+from rag_rerank.hosts import (
+    CONFIG_SCHEMA,
+    PACKING_SCHEMA,
+    HostOptions,
+    TextTemplate,
+    acall_hooks,
+    call_hooks,
+    check_sync_hooks,
+    log_remarks,
+    make_ids,
+    make_signature,
+    pack_hits,
+    resolve_options,
+    tag_ids,
+    take_items,
+    with_text,
+)
+from typing_extensions import TypedDict as SchemaTypedDict
+from typing_extensions import Unpack
 
 logger = logging.getLogger(__name__)
 
+CONTENT = "page_content"
+"""The name of a document's text in templates."""
 
-class RerankInput(TypedDict):
+_HOST = {"rag_rerank.host": "langchain"}
+"""The tag of each call: records show where it came from."""
+
+
+class RerankInput(SchemaTypedDict):
     """The input of ``RagRerank.as_runnable()``."""
 
     documents: Sequence[Document]
     query: str
 
 
+class RerankOptions(HostOptions, total=False):
+    """The keyword arguments of `RagRerank`, which has the meaning of each."""
+
+    text: str | Sequence[str] | None
+    score_key: str | None
+
+
 class RagRerank(BaseDocumentCompressor):
-    """A document compressor that orders documents by their relevance to the query.
+    r"""A document compressor that orders documents by their relevance to the query.
 
     It returns copies of the documents, of the same class and with the same id. Their metadata (a shallow copy) has
     ``relevance_score`` and, because a score means nothing without it, ``relevance_score_scale``. A document without a
@@ -33,104 +82,195 @@ class RagRerank(BaseDocumentCompressor):
     Args:
         reranker: A name (``"embedded"``, ``"cohere:rerank-v3.5"``), a config mapping, the path of a config file, or
             a ``rag_rerank.Reranker``.
-        top_n: How many documents to return; ``None`` for all. With ``context``: how many it chooses from.
+        top_k: How many documents to return; ``None`` for all. With ``context``: how many it chooses from. ``top_n``
+            and ``k`` are other names for it.
         context: Which documents go to the LLM: a ``rag_rerank.Packing``, or a mapping of its options
-            (``{"max_tokens": 3000, "tokenizer": "o200k_base", "duplicates": 0.8}``). Merged neighbours become a copy
-            of the best one, with the ids of all in the metadata under ``merged_ids``. A trimmed document has the first
-            and last character that are left under ``trimmed``.
-        score_key: Metadata key of the score; with ``_scale`` behind it, that of the scale. ``None`` writes neither.
+            (``{"max_tokens": 3000, "tokenizer": "o200k_base", "duplicates": 0.8}``). What is counted and trimmed is
+            ``page_content``. Merged neighbours become a copy of the best one, with the ids of all in the metadata under
+            ``merged_ids``. A trimmed document has the first and last character that are left under ``trimmed``.
+        text: What the reranker reads of a document, if not ``page_content`` alone: a template
+            (``"{title}\n{page_content}"``), or metadata keys to read before it (``["title", "section"]``). A key that
+            a document lacks is left out, with the text around it in its line. What is returned does not change.
+        score_key: Metadata key of the score; with ``_scale`` behind it, that of the scale. ``None`` writes neither, so
+            that equal documents stay equal whatever the query.
         on_context: Called with the ``rag_rerank.Context`` of each call, which has the documents that were left out,
-            with reasons. Not serialised.
+            with reasons. A coroutine function is awaited, in async calls. Not serialised.
         on_ranking: Called with the ``rag_rerank.Ranking`` of each call, which has the trace, usage, coverage and
-            degradations. A hit's id is the document's position in the input. Not serialised.
+            degradations. A hit's id is the document's own (``Document.id``, or else ``"id"`` or ``"_id"`` in the
+            metadata) where no other document of the call has it, else its position. Not serialised.
 
     Raises:
-        ConfigError: ``reranker`` cannot be built, or an option of ``context`` is wrong.
-        ValidationError: Another option is unknown or has a wrong value.
+        ConfigError: ``reranker`` cannot be built, an option is unknown or given twice, or ``top_k``, ``text`` or an
+            option of ``context`` is wrong.
+        ValidationError: Another option has a wrong value.
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid", hide_input_in_errors=True)
 
-    reranker: Annotated[Reranker, PlainSerializer(to_config)] = Field(frozen=True)
-    top_n: int | None = Field(default=None, ge=1)
-    context: Annotated[InstanceOf[Packing], PlainSerializer(Packing.to_dict)] | None = None
+    reranker: Annotated[Reranker, PlainSerializer(to_config), WithJsonSchema(CONFIG_SCHEMA)] = Field(frozen=True)
+    top_k: int | None = Field(default=None, ge=1)
+    context: Annotated[InstanceOf[Packing], PlainSerializer(Packing.to_dict), WithJsonSchema(PACKING_SCHEMA)] | None = (
+        None
+    )
+    text: str | tuple[str, ...] | None = None
     score_key: str | None = Field(default="relevance_score", min_length=1)
-    on_context: Callable[[Context], None] | None = Field(default=None, exclude=True, repr=False)
-    on_ranking: Callable[[Ranking], None] | None = Field(default=None, exclude=True, repr=False)
+    on_context: SkipJsonSchema[Callable[[Context], object] | None] = Field(default=None, exclude=True, repr=False)
+    on_ranking: SkipJsonSchema[Callable[[Ranking], object] | None] = Field(default=None, exclude=True, repr=False)
 
-    def __init__(self, reranker: Spec, **options: Any) -> None:
+    def __init__(self, reranker: Spec, **options: Unpack[RerankOptions]) -> None:
         # built before pydantic validates, so that a wrong config is a ConfigError, and no error quotes an API key
-        if isinstance(options.get("context"), Mapping):
-            options["context"] = Packing.from_dict(options["context"], path="context")
-        super().__init__(**options | {"reranker": build(reranker)})
+        values = resolve_options(options, RerankOptions, type(self))
+        _parse_template(values.get("text"))
+        super().__init__(**values | {"reranker": build(reranker)})
 
     def compress_documents(
-        self, documents: Sequence[Document], query: str, callbacks: Callbacks | None = None
+        self, documents: Iterable[Document], query: str, callbacks: Callbacks | None = None
     ) -> list[Document]:
         """Order documents by relevance, best first, in a child run called ``rag_rerank``.
 
         Raises:
-            RerankError: The query is blank, or the reranker failed.
+            InputError: The query is blank, or something is not a document.
+            RerankError: The reranker failed.
         """
-        return self.as_runnable().invoke({"documents": documents, "query": query}, {"callbacks": callbacks})
+        return self.as_runnable().invoke(_make_request(documents, query), {"callbacks": callbacks})
 
     async def acompress_documents(
-        self, documents: Sequence[Document], query: str, callbacks: Callbacks | None = None
+        self, documents: Iterable[Document], query: str, callbacks: Callbacks | None = None
     ) -> list[Document]:
         """Do what `compress_documents` does without blocking the event loop."""
-        return await self.as_runnable().ainvoke({"documents": documents, "query": query}, {"callbacks": callbacks})
+        return await self.as_runnable().ainvoke(_make_request(documents, query), {"callbacks": callbacks})
 
     def as_runnable(self) -> Runnable[RerankInput, list[Document]]:
         """Return the same as a step of a chain: ``{"documents": retriever, "query": ...} | rerank.as_runnable()``."""
-        return RunnableLambda(self._rerank, afunc=self._arerank, name="rag_rerank")
+        return _RerankStep(self._rerank, afunc=self._arerank, name="rag_rerank")
 
     def _rerank(self, request: RerankInput) -> list[Document]:
-        documents = request["documents"]
-        ranking = self.reranker.rerank(request["query"], _candidates(documents), top_k=self.top_n)
-        return self._results(documents, ranking, None if self.context is None else _pack(self.context, ranking))
+        check_sync_hooks(on_ranking=self.on_ranking, on_context=self.on_context)
+        call = _Call(self, request)
+        with tagged(**call.tags):
+            ranking = self.reranker.rerank(call.query, call.candidates, top_k=self.top_k)
+            context = call.pack(ranking)
+        log_remarks(logger, ranking, context)
+        call_hooks(("on_ranking", self.on_ranking, ranking), ("on_context", self.on_context, context))
+        return call.results(ranking, context)
 
     async def _arerank(self, request: RerankInput) -> list[Document]:
-        documents = request["documents"]
-        ranking = await self.reranker.arerank(request["query"], _candidates(documents), top_k=self.top_n)
-        context = None if self.context is None else await asyncio.to_thread(_pack, self.context, ranking)
-        return self._results(documents, ranking, context)
+        call = _Call(self, request)
+        with tagged(**call.tags):
+            ranking = await self.reranker.arerank(call.query, call.candidates, top_k=self.top_k)
+            context = None if self.context is None else await asyncio.to_thread(call.pack, ranking)
+        log_remarks(logger, ranking, context)
+        await acall_hooks(("on_ranking", self.on_ranking, ranking), ("on_context", self.on_context, context))
+        return call.results(ranking, context)
 
-    def _results(self, documents: Sequence[Document], ranking: Ranking, context: Context | None) -> list[Document]:
-        """Return the resulting documents; log and pass to the hooks what documents cannot carry."""
-        for reason in ranking.degraded:
-            logger.warning("degraded ranking: %s", reason)
-        if self.on_ranking is not None:
-            self.on_ranking(ranking)
+
+DEFAULTS = {name: field.default for name, field in RagRerank.model_fields.items()}
+RagRerank.__signature__ = make_signature(RagRerank.__init__, RerankOptions, DEFAULTS)
+
+
+class _RerankStep(RunnableLambda[RerankInput, list[Document]]):
+    """A step that knows its types: LangChain does not resolve annotations that are strings."""
+
+    @property
+    def InputType(self) -> type[RerankInput]:
+        return RerankInput
+
+    @property
+    def OutputType(self) -> type[list[Document]]:
+        return list[Document]
+
+
+class _Call:
+    """The documents of one call as they are when it starts, as candidates, and the way back from hits to documents."""
+
+    def __init__(self, rerank: RagRerank, request: RerankInput) -> None:
+        documents, self.query = _read_request(request)
+        self._packing = rerank.context
+        self._score_key = rerank.score_key
+        template = _parse_template(rerank.text)
+        own_ids = [_find_id(document) for document in documents]
+        ids = make_ids(own_ids)
+        self.tags = {**_HOST, **tag_ids(ids, own_ids)}
+        self._documents = {}
+        self._starts = {}
+        self.candidates = []
+        for id, document in zip(ids, documents, strict=True):
+            document = document.model_copy(update={"metadata": dict(document.metadata)})
+            content = document.page_content
+            text, start = (content, 0) if template is None else template.render(document.metadata, content)
+            self._documents[id], self._starts[id] = document, start
+            self.candidates.append(Candidate(id, text, metadata=document.metadata))
+
+    def pack(self, ranking: Ranking) -> Context | None:
+        """Pack what the LLM will read, which is each document's content, whatever the reranker read."""
+        if self._packing is None:
+            return None
+        hits = [with_text(hit, self._documents[hit.id].page_content, self._starts[hit.id]) for hit in ranking]
+        return pack_hits(self._packing, ranking, hits)
+
+    def results(self, ranking: Ranking, context: Context | None) -> list[Document]:
+        """Return the resulting documents."""
         if context is None:
-            return [self._document(documents, Piece(text=hit.text, hits=(hit,)), ranking) for hit in ranking]
-        for note in context.notes:
-            logger.warning("context: %s", note)
-        if self.on_context is not None:
-            self.on_context(context)
-        return [self._document(documents, piece, ranking) for piece in context.pieces]
+            return [self._document(hit, ranking, {}) for hit in ranking]
+        return [self._document(piece.best, ranking, self._changes(piece)) for piece in context.pieces]
 
-    def _document(self, documents: Sequence[Document], piece: Piece, ranking: Ranking) -> Document:
-        best = documents[int(piece.best.id)]
-        extra: dict[str, Any] = {}
-        if self.score_key is not None:
-            extra = {self.score_key: piece.best.score, f"{self.score_key}_scale": ranking.scale}
+    def _changes(self, piece: Piece) -> dict[str, Any]:
+        """Return what is new in the document of a piece: its text and the metadata that say why."""
+        marks: dict[str, Any] = {}
         if len(piece.hits) > 1:
-            extra["merged_ids"] = [documents[int(hit.id)].id for hit in piece.hits]
+            marks["merged_ids"] = [_find_id(self._documents[hit.id]) for hit in piece.hits]
         if piece.trimmed is not None:
-            extra["trimmed"] = list(piece.trimmed)
-        return best.model_copy(update={"page_content": piece.text, "metadata": {**best.metadata, **extra}})
+            marks["trimmed"] = list(piece.trimmed)
+        return {CONTENT: piece.text, "metadata": marks}
+
+    def _document(self, hit: Hit, ranking: Ranking, changes: dict[str, Any]) -> Document:
+        document = self._documents[hit.id]
+        scores: dict[str, Any] = {}
+        if self._score_key is not None:
+            scores = {self._score_key: hit.score, f"{self._score_key}_scale": ranking.scale}
+        metadata = {**document.metadata, **scores, **changes.get("metadata", {})}
+        return document.model_copy(update={**changes, "metadata": metadata})
 
 
-def _pack(packing: Packing, ranking: Ranking) -> Context:
+def _parse_template(text: str | Sequence[str] | None) -> TextTemplate | None:
     try:
-        return packing.pack(ranking)
+        return None if text is None else TextTemplate.parse(text, content=CONTENT)
     except ConfigError as error:
-        raise error.under("context") from error.__cause__
+        raise error.under("text") from error.__cause__
 
 
-def _candidates(documents: Sequence[Document]) -> list[Candidate]:
-    """Give each document its position as id, because ids may be absent or not unique."""
-    return [
-        Candidate(str(position), document.page_content, metadata=document.metadata)
-        for position, document in enumerate(documents)
-    ]
+def _find_id(document: Document) -> str | None:
+    """Return the id of a document, or else the one that its store put into the metadata."""
+    for id in (document.id, document.metadata.get("id"), document.metadata.get("_id")):
+        if isinstance(id, (str, Integral, UUID)) and not isinstance(id, bool) and id != "":
+            return str(id)
+    return None
+
+
+def _make_request(documents: Iterable[Document], query: str) -> RerankInput:
+    return {"documents": take_items(documents, Document, "documents", _advise), "query": query}
+
+
+def _read_request(request: object) -> tuple[list[Document], str]:
+    if not isinstance(request, dict) or not {"documents", "query"} <= request.keys():
+        keys = f" with the keys {sorted(map(str, request))}" if isinstance(request, dict) else ""
+        raise InputError(
+            f'the step takes {{"documents": [...], "query": "..."}}, got a {type(request).__name__}{keys}; in a chain: '
+            '{"documents": retriever, "query": RunnablePassthrough()} | rerank.as_runnable()'
+        )
+    return take_items(request["documents"], Document, "documents", _advise), request["query"]
+
+
+def _advise(item: object) -> str:
+    """Return how to make documents of something else."""
+    if isinstance(item, str):
+        return "wrap it: Document(page_content=text)"
+    if isinstance(item, Candidate):
+        return "a reranker itself takes candidates: rag_rerank.build(...).rerank(query, candidates)"
+    if hasattr(item, "get_content"):
+        return "LlamaIndex's nodes go to llama_index.postprocessor.rag_rerank.RagRerank"
+    if hasattr(item, "columns"):
+        return 'make documents of its rows: [Document(page_content=text) for text in table["text"]]'
+    if isinstance(item, dict):
+        return "make a document of each: Document(page_content=..., metadata=...)"
+    return "a document is Document(page_content=text, metadata={...})"

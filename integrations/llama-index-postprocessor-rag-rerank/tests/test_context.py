@@ -5,11 +5,15 @@ from __future__ import annotations
 import copy
 import json
 import pickle
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import llama_index.core
 import pytest
+from llama_index.core import set_global_tokenizer
 from llama_index.core.node_parser import SentenceSplitter
 from llama_index.core.schema import Document, ImageNode, MediaResource, MetadataMode, Node, NodeWithScore, TextNode
+from llama_index.core.utils import get_tokenizer
 from pydantic import ValidationError
 from rag_rerank import ConfigError, Context, Packing
 from rag_rerank.testing import ScriptedReranker
@@ -53,7 +57,7 @@ def test_the_budget_counts_what_the_llm_reads_metadata_included() -> None:
     assert out[0].score == 1.0
     assert read(out) == contexts[0].text
     assert len(read(out)) == contexts[0].tokens == 71
-    assert [(drop.hit.id, drop.reason) for drop in contexts[0].dropped] == [("2", "max_tokens")]
+    assert [(drop.hit.id, drop.reason) for drop in contexts[0].dropped] == [("node-2", "max_tokens")]
 
 
 async def test_async_gives_what_sync_gives(events: list[Any]) -> None:
@@ -93,11 +97,11 @@ def test_a_node_without_text_is_left_out_and_reported() -> None:
     image = NodeWithScore(node=ImageNode(image_url="http://127.0.0.1/x.png", metadata={"file": "x.png"}))
     out = rerank(context={}, on_context=contexts.append).postprocess_nodes([image, *chunks()], query_str=QUERY)
     assert len(out) == 3
-    assert [(drop.hit.id, drop.reason) for drop in contexts[0].dropped] == [("0", "blank")]
+    assert [(drop.hit.id, drop.reason) for drop in contexts[0].dropped] == [(image.node_id, "blank")]
 
 
-def test_top_n_is_how_many_the_context_chooses_from() -> None:
-    out = rerank(top_n=2, context={"per_source": 1, "source": "page"}).postprocess_nodes(
+def test_top_k_is_how_many_the_context_chooses_from() -> None:
+    out = rerank(top_k=2, context={"per_source": 1, "source": "page"}).postprocess_nodes(
         [chunks()[0], chunks()[2], chunks()[1]], query_str=QUERY
     )
     assert [node.node_id for node in out] == ["node-0"]
@@ -144,7 +148,9 @@ def test_duplicates_are_found_by_the_text_and_not_by_the_metadata() -> None:
             nodes, query_str=QUERY
         )
         assert [node.node for node in out] == [node.node for node in nodes[:2]]
-        assert [(drop.hit.id, drop.duplicate_of) for drop in contexts[-1].dropped] == [("2", "0")]
+        assert [(drop.hit.id, drop.duplicate_of) for drop in contexts[-1].dropped] == [
+            (nodes[2].node_id, nodes[0].node_id)
+        ]
     assert read(out) == contexts[-1].text
     assert title in contexts[-1].text
 
@@ -165,3 +171,52 @@ def test_a_tokenizer_that_raises_is_named_with_its_place() -> None:
     options = {"max_tokens": 9, "tokenizer": lambda text: 1 // 0}
     with pytest.raises(ConfigError, match=r"^context\.tokenizer: the function raised ZeroDivisionError"):
         rerank(context=options).postprocess_nodes(chunks(), query_str=QUERY)
+
+
+# without a tokenizer, LlamaIndex's own counts
+
+
+@pytest.fixture
+def host_tokenizer(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Any], None]]:
+    monkeypatch.setattr(llama_index.core, "global_tokenizer", None)
+    yield set_global_tokenizer
+
+
+async def test_the_budget_is_counted_by_the_tokenizer_that_the_application_set(
+    host_tokenizer: Callable[[Any], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    contexts: list[Context] = []
+    packing = rerank(context={"max_tokens": 11}, on_context=contexts.append)
+    nodes = chunks(excluded_llm_metadata_keys=["page", "start"])
+    host_tokenizer(str.split)
+    outs = [packing.postprocess_nodes(nodes, query_str=QUERY), await packing.apostprocess_nodes(nodes, query_str=QUERY)]
+    for out, context in zip(outs, contexts, strict=True):
+        assert [node.node_id for node in out] == ["node-0", "node-1"]
+        assert context.tokens == len(read(out).split()) == 10
+        assert context.notes == ()  # nothing is estimated
+    host_tokenizer(list)  # as many as characters; the next call counts with it
+    assert [node.node_id for node in packing.postprocess_nodes(nodes, query_str=QUERY)] == ["node-0"]
+    assert contexts[-1].tokens is not None and contexts[-1].tokens <= 11
+    written = RagRerank("lexical", context=packing.context).to_dict()
+    assert written["context"] == {"max_tokens": 11}
+    assert RagRerank.from_dict(written).context == packing.context == Packing(max_tokens=11)
+
+
+def test_by_default_that_is_the_encoding_of_the_host(host_tokenizer: Callable[[Any], None]) -> None:
+    contexts: list[Context] = []
+    context = Packing(max_tokens=60, trim="sentences")
+    node = NodeWithScore(node=TextNode(text=" ".join(f"Sentence number {i} has words." for i in range(40))))
+    (out,) = rerank(context=context, on_context=contexts.append).postprocess_nodes([node], query_str=QUERY)
+    assert contexts[0].tokens == len(get_tokenizer()(read([out])))
+    assert 50 < contexts[0].tokens <= 60
+
+
+def test_a_tokenizer_of_ones_own_goes_before_that_of_the_host(host_tokenizer: Callable[[Any], None]) -> None:
+    def refuse(text: str) -> list[str]:
+        raise AssertionError("the host's tokenizer is not asked")
+
+    host_tokenizer(refuse)
+    contexts: list[Context] = []
+    for context in ({"max_tokens": 200, "tokenizer": len}, {"duplicates": "exact"}):
+        rerank(context=context, on_context=contexts.append).postprocess_nodes(chunks(), query_str=QUERY)
+    assert (contexts[0].tokens is None, contexts[1].tokens is None) == (False, True)

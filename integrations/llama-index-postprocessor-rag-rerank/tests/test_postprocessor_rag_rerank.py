@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import rag_rerank
 from hypothesis import given
@@ -67,7 +68,7 @@ def test_the_most_relevant_node_comes_first_with_a_plain_float_of_the_new_scale(
 
 
 async def test_async_gives_what_sync_gives() -> None:
-    rerank = RagRerank("lexical", top_n=2)
+    rerank = RagRerank("lexical", top_k=2)
     nodes = nodes_of(*TEXTS)
     assert await rerank.apostprocess_nodes(nodes, query_str=QUERY) == rerank.postprocess_nodes(nodes, query_str=QUERY)
 
@@ -77,9 +78,9 @@ async def test_async_is_native(remote: Any) -> None:
     assert order(ranked) == ["short", "longer"]
 
 
-@pytest.mark.parametrize(("top_n", "count"), [(None, 3), (1, 1), (3, 3), (99, 3)])
-def test_top_n_is_how_many_come_back(top_n: int | None, count: int) -> None:
-    ranked = RagRerank("lexical", top_n=top_n).postprocess_nodes(nodes_of(*TEXTS), query_str=QUERY)
+@pytest.mark.parametrize(("top_k", "count"), [(None, 3), (1, 1), (3, 3), (99, 3)])
+def test_top_k_is_how_many_come_back(top_k: int | None, count: int) -> None:
+    ranked = RagRerank("lexical", top_k=top_k).postprocess_nodes(nodes_of(*TEXTS), query_str=QUERY)
     assert order(ranked) == [TEXTS[2], TEXTS[1], TEXTS[0]][:count]
 
 
@@ -220,10 +221,40 @@ def test_a_wrong_config_is_the_librarys_own_error() -> None:
         RagRerank({"type": "lexical", "k1": "much"})
 
 
-@pytest.mark.parametrize("options", [{"topn": 3}, {"top_n": 0}, {"metadata_mode": "most"}, {"on_ranking": 3}])
+@pytest.mark.parametrize("options", [{"metadata_mode": "most"}, {"on_ranking": 3}])
 def test_a_wrong_option_is_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ValidationError, match=next(iter(options))):
         RagRerank("lexical", **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"topn": 3}, "^unknown option 'topn' of RagRerank; did you mean 'top_n'"),
+        ({"max_token": 3}, "^unknown option 'max_token' of RagRerank; known: .*context"),
+        ({"top_k": 0}, "^top_k: must be a whole number of at least 1, got 0"),
+        ({"top_n": 0}, "^top_n: must be a whole number"),
+        ({"k": -1}, "^k: must be a whole number"),
+        ({"top_n": 2.5}, "^top_n: must be a whole number"),
+        ({"top_k": True}, "^top_k: must be a whole number"),
+        ({"top_k": "3"}, "^top_k: must be a whole number"),
+        ({"top_k": 3, "top_n": 5}, "^top_k=3 and top_n=5 are one option under two names; give top_k alone"),
+        ({"k": 3, "top_n": 3}, "^top_n=3 and k=3 are one option under two names"),
+    ],
+)
+def test_a_wrong_option_of_our_own_is_one_clear_sentence(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        RagRerank("lexical", **options)
+
+
+@pytest.mark.parametrize("name", ["top_k", "top_n", "k"])
+def test_the_cutoff_has_the_names_that_users_of_other_rerankers_know(name: str) -> None:
+    options: Any = {name: np.int64(2)}
+    rerank = RagRerank("lexical", **options, **{other: None for other in ("top_k", "top_n", "k") if other != name})
+    assert type(rerank.top_k) is int
+    assert order(rerank.postprocess_nodes(nodes_of(*TEXTS), query_str=QUERY)) == [TEXTS[2], TEXTS[1]]
+    assert rerank.to_dict()["top_k"] == RagRerank.from_dict(rerank.to_dict()).top_k == 2
+    assert RagRerank.from_dict({"reranker": "lexical", name: 2}).top_k == 2
 
 
 def test_the_reranker_cannot_be_swapped_unseen() -> None:
@@ -245,20 +276,20 @@ def twins(rerank: RagRerank) -> list[RagRerank]:
 
 def test_it_round_trips_with_all_its_options() -> None:
     cascade = {"type": "cascade", "stages": [{"reranker": "lexical", "depth": 50}, {"reranker": {"type": "lexical"}}]}
-    rerank = RagRerank(cascade, top_n=2, metadata_mode=MetadataMode.NONE)
+    rerank = RagRerank(cascade, top_k=2, metadata_mode=MetadataMode.NONE)
     assert json.loads(rerank.to_json()) == {
         "class_name": "RagRerank",
         "reranker": {
             "type": "cascade",
             "stages": [{"reranker": {"type": "lexical"}, "depth": 50}, {"reranker": {"type": "lexical"}}],
         },
-        "top_n": 2,
+        "top_k": 2,
         "context": None,
         "metadata_mode": "none",
     }
     for twin in twins(rerank):
         assert twin.reranker == rerank.reranker
-        assert (twin.top_n, twin.metadata_mode) == (2, MetadataMode.NONE)
+        assert (twin.top_k, twin.metadata_mode) == (2, MetadataMode.NONE)
         assert order(twin.postprocess_nodes(nodes_of(*TEXTS), query_str=QUERY)) == [TEXTS[2], TEXTS[1]]
 
 
@@ -310,14 +341,14 @@ def test_pickling_leaves_a_hook_that_does_not_pickle_out_of_the_copy_and_in_the_
 def test_on_ranking_gets_the_whole_story_of_a_call() -> None:
     rankings: list[Ranking] = []
     nodes = nodes_of(*TEXTS, "")
-    RagRerank("lexical", top_n=2, on_ranking=rankings.append).postprocess_nodes(nodes, query_str=QUERY)
+    RagRerank("lexical", top_k=2, on_ranking=rankings.append).postprocess_nodes(nodes, query_str=QUERY)
     (ranking,) = rankings
     assert ranking.query == QUERY
     assert ranking.scale == "unbounded"
-    assert [nodes[int(hit.id)].get_content() for hit in ranking] == [TEXTS[2], TEXTS[1]]
+    assert [hit.id for hit in ranking] == [nodes[2].node_id, nodes[1].node_id]
     assert [hit.candidate.score for hit in ranking] == [nodes[2].score, nodes[1].score]
     assert ranking.usage.texts == 3
-    assert ranking.trace.unscored == {"3": "blank text"}
+    assert ranking.trace.unscored == {nodes[3].node_id: "blank text"}
     assert all(hit.coverage is not None for hit in ranking)
 
 
@@ -364,7 +395,7 @@ def story(events: list[Any]) -> list[str]:
 
 async def test_events_come_in_pairs_inside_their_own_span(events: list[Any], spans: Any) -> None:
     nodes = nodes_of(*TEXTS)
-    rerank = RagRerank("lexical", top_n=2)
+    rerank = RagRerank("lexical", top_k=2)
     for way in ("_postprocess_nodes", "_apostprocess_nodes"):
         events.clear()
         if way == "_postprocess_nodes":
@@ -387,7 +418,7 @@ def test_the_end_event_has_scale_degradation_and_trace(events: list[Any]) -> Non
     assert rag_rerank.Trace.from_dict(json.loads(json.dumps(tags["trace"]))).step == "lexical"
 
 
-def test_without_top_n_the_start_event_says_how_many_there_are(events: list[Any]) -> None:
+def test_without_top_k_the_start_event_says_how_many_there_are(events: list[Any]) -> None:
     RagRerank("lexical").postprocess_nodes(nodes_of(*TEXTS), query_str=QUERY)
     assert events[0].top_n == 3
 
@@ -410,7 +441,7 @@ def test_callbacks_hear_the_beginning_the_end_and_a_failure() -> None:
     debug = LlamaDebugHandler(print_trace_on_end=False)
     manager = CallbackManager([debug])
     nodes = nodes_of(*TEXTS)
-    ranked = RagRerank("lexical", top_n=1, callback_manager=manager).postprocess_nodes(nodes, query_str=QUERY)
+    ranked = RagRerank("lexical", top_k=1, callback_manager=manager).postprocess_nodes(nodes, query_str=QUERY)
     ((start, end),) = debug.get_event_pairs(CBEventType.RERANKING)
     assert start.payload == {
         EventPayload.NODES: nodes,
@@ -447,17 +478,17 @@ any_nodes = st.lists(
 )
 
 
-@given(nodes=any_nodes, top_n=st.none() | st.integers(1, 9), mode=st.sampled_from(MetadataMode))
+@given(nodes=any_nodes, top_k=st.none() | st.integers(1, 9), mode=st.sampled_from(MetadataMode))
 def test_whatever_goes_in_comes_out_once_and_unchanged(
-    nodes: list[NodeWithScore], top_n: int | None, mode: MetadataMode
+    nodes: list[NodeWithScore], top_k: int | None, mode: MetadataMode
 ) -> None:
     nodes += nodes[:1]
     before = copy.deepcopy(nodes)
-    ranked = RagRerank("lexical", top_n=top_n, metadata_mode=mode).postprocess_nodes(nodes, query_str=QUERY)
+    ranked = RagRerank("lexical", top_k=top_k, metadata_mode=mode).postprocess_nodes(nodes, query_str=QUERY)
     assert nodes == before
     everything = RagRerank("lexical", metadata_mode=mode).postprocess_nodes(nodes, query_str=QUERY)
     assert sorted(id(node.node) for node in everything) == sorted(id(node.node) for node in nodes)
-    assert [id(node.node) for node in ranked] == [id(node.node) for node in everything][:top_n]
+    assert [id(node.node) for node in ranked] == [id(node.node) for node in everything][:top_k]
     scored = [node.score for node in everything if node.score is not None]
     assert scored == sorted(scored, reverse=True)
     for node in everything:

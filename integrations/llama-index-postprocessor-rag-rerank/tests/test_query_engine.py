@@ -52,11 +52,11 @@ def sources(response: Any) -> list[str]:
 
 
 async def test_a_query_engine_answers_from_the_reranked_nodes_sync_and_async(retriever: FirstStage) -> None:
-    for top_n in (None, 2):
-        query_engine = engine(retriever, RagRerank("lexical", top_n=top_n))
+    for top_k in (None, 2):
+        query_engine = engine(retriever, RagRerank("lexical", top_k=top_k))
         answers = [query_engine.query(QUERY), await query_engine.aquery(QUERY)]
         for answer in answers:
-            assert sources(answer) == BEST_FIRST[:top_n]
+            assert sources(answer) == BEST_FIRST[:top_k]
             assert [type(node.score) for node in answer.source_nodes] == [float] * len(answer.source_nodes)
             assert str(answer).index(TEXTS[2]) < str(answer).index(TEXTS[1])  # the mock model repeats its prompt
     assert [node.score for node in retriever.nodes] == [0.5] * 4
@@ -67,7 +67,7 @@ async def test_a_citation_engine_cites_the_reranked_nodes(retriever: FirstStage)
         index=None,  # type: ignore[arg-type]
         retriever=retriever,
         llm=MockLLM(),
-        node_postprocessors=[RagRerank("lexical", top_n=2)],
+        node_postprocessors=[RagRerank("lexical", top_k=2)],
     )
     for answer in (query_engine.query(QUERY), await query_engine.aquery(QUERY)):
         assert [source.split("\n", 1)[1].strip() for source in sources(answer)] == BEST_FIRST[:2]
@@ -123,7 +123,7 @@ def test_one_word_in_the_config_changes_the_reranker(retriever: FirstStage, tmp_
     orders = {}
     for type in ("lexical", "embedded"):
         config.write_text(f"type: {type}\n")
-        orders[type] = sources(engine(retriever, RagRerank(config, top_n=1)).query(QUERY))
+        orders[type] = sources(engine(retriever, RagRerank(config, top_k=1)).query(QUERY))
     assert orders == {"lexical": [TEXTS[2]], "embedded": [TEXTS[2]]}
 
 

@@ -81,7 +81,7 @@ def two_stages() -> Cascade:
 
 async def query(how: str, reranker: Any) -> Any:
     engine = RetrieverQueryEngine.from_args(
-        FirstStage(), llm=MockLLM(), node_postprocessors=[RagRerank(reranker, top_n=2)]
+        FirstStage(), llm=MockLLM(), node_postprocessors=[RagRerank(reranker, top_k=2)]
     )
     return engine.query("q") if how == "sync" else await engine.aquery("q")
 

@@ -54,7 +54,10 @@ def test_documents_keep_to_the_budget_and_the_report_says_why_others_are_missing
         "relevance_score_scale": "unbounded",
     }
     assert len("\n\n".join(document.page_content for document in documents)) == contexts[0].tokens == 49
-    assert [(drop.hit.id, drop.reason) for drop in contexts[0].dropped] == [("3", "duplicates"), ("2", "max_tokens")]
+    assert [(drop.hit.id, drop.reason) for drop in contexts[0].dropped] == [
+        ("doc-3", "duplicates"),
+        ("doc-2", "max_tokens"),
+    ]
     assert len(rankings[0]) == 4
 
 
@@ -83,8 +86,8 @@ def test_a_trimmed_document_says_which_characters_are_left() -> None:
     assert document.metadata["trimmed"] == [0, 46]
 
 
-def test_top_n_is_how_many_the_context_chooses_from() -> None:
-    documents = rerank(top_n=2, context={"duplicates": "exact"}).compress_documents(chunks(), QUERY)
+def test_top_k_is_how_many_the_context_chooses_from() -> None:
+    documents = rerank(top_k=2, context={"duplicates": "exact"}).compress_documents(chunks(), QUERY)
     assert [document.id for document in documents] == ["doc-0"]
 
 
@@ -129,8 +132,29 @@ def test_a_wrong_option_is_the_librarys_own_error() -> None:
         RagRerank("lexical", context={"max_token": 3})
     with pytest.raises(ConfigError, match=r"^context\.max_tokens: trim='sentences' needs max_tokens"):
         RagRerank("lexical", context={"trim": "sentences"})
+    with pytest.raises(ConfigError, match=r"^context\.max_tokens: must be a whole number of at least 1"):
+        RagRerank("lexical", context={"max_tokens": 0})
     with pytest.raises(ValidationError, match="context"):
         RagRerank("lexical", context=3)
+
+
+def test_without_a_tokenizer_the_budget_is_kept_by_an_estimate_and_a_note_says_so(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    contexts: list[Context] = []
+    context = {"max_tokens": 12, "duplicates": "exact"}
+    documents = rerank(context=context, on_context=contexts.append).compress_documents(chunks(), QUERY)
+    assert [document.id for document in documents] == ["doc-0"]
+    assert contexts[0].tokens is not None and 6 <= contexts[0].tokens <= 12
+    (note,) = contexts[0].notes
+    assert "estimate" in note and f"context: {note}" in caplog.text
+
+
+def test_a_tokenizer_may_return_a_list() -> None:
+    context = {"max_tokens": 10, "tokenizer": str.split}
+    documents = rerank(context=context).compress_documents(chunks(), QUERY)
+    assert [document.id for document in documents] == ["doc-0", "doc-3"]
+    assert sum(len(document.page_content.split()) for document in documents) == 10
 
 
 def test_the_tokenizer_is_loaded_once(monkeypatch: pytest.MonkeyPatch) -> None:

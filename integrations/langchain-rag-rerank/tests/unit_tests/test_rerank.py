@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import rag_rerank
 from hypothesis import given
@@ -50,7 +51,7 @@ def test_the_most_relevant_document_comes_first_with_its_score_and_the_scale() -
 
 
 async def test_async_gives_what_sync_gives() -> None:
-    rerank = RagRerank("lexical", top_n=2)
+    rerank = RagRerank("lexical", top_k=2)
     documents = documents_of(*TEXTS)
     assert await rerank.acompress_documents(documents, QUERY) == rerank.compress_documents(documents, QUERY)
 
@@ -60,9 +61,9 @@ async def test_async_is_native(remote: Any) -> None:
     assert order(ranked) == ["short", "longer"]
 
 
-@pytest.mark.parametrize(("top_n", "count"), [(None, 3), (1, 1), (3, 3), (99, 3)])
-def test_top_n_is_how_many_come_back(top_n: int | None, count: int) -> None:
-    ranked = RagRerank("lexical", top_n=top_n).compress_documents(documents_of(*TEXTS), QUERY)
+@pytest.mark.parametrize(("top_k", "count"), [(None, 3), (1, 1), (3, 3), (99, 3)])
+def test_top_k_is_how_many_come_back(top_k: int | None, count: int) -> None:
+    ranked = RagRerank("lexical", top_k=top_k).compress_documents(documents_of(*TEXTS), QUERY)
     assert order(ranked) == [TEXTS[2], TEXTS[1], TEXTS[0]][:count]
 
 
@@ -155,10 +156,38 @@ def test_a_wrong_config_is_the_librarys_own_error() -> None:
         RagRerank({"type": "lexical", "k1": "much"})
 
 
-@pytest.mark.parametrize("options", [{"topn": 3}, {"top_n": 0}, {"score_key": ""}, {"on_ranking": 3}])
+@pytest.mark.parametrize("options", [{"score_key": ""}, {"on_ranking": 3}])
 def test_a_wrong_option_is_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ValidationError, match=next(iter(options))):
         RagRerank("lexical", **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"topn": 3}, "^unknown option 'topn' of RagRerank; did you mean 'top_n'"),
+        ({"max_token": 3}, "^unknown option 'max_token' of RagRerank; known: .*context"),
+        ({"top_k": 0}, "^top_k: must be a whole number of at least 1, got 0"),
+        ({"top_n": 0}, "^top_n: must be a whole number"),
+        ({"k": -1}, "^k: must be a whole number"),
+        ({"top_n": 2.5}, "^top_n: must be a whole number"),
+        ({"top_k": True}, "^top_k: must be a whole number"),
+        ({"top_k": "3"}, "^top_k: must be a whole number"),
+        ({"top_k": 3, "top_n": 5}, "^top_k=3 and top_n=5 are one option under two names; give top_k alone"),
+        ({"k": 3, "top_n": 3}, "^top_n=3 and k=3 are one option under two names"),
+    ],
+)
+def test_a_wrong_option_of_our_own_is_one_clear_sentence(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        RagRerank("lexical", **options)
+
+
+@pytest.mark.parametrize("name", ["top_k", "top_n", "k"])
+def test_the_cutoff_has_the_names_that_users_of_other_rerankers_know(name: str) -> None:
+    options: Any = {name: np.int64(2)}
+    rerank = RagRerank("lexical", **options, **{other: None for other in ("top_k", "top_n", "k") if other != name})
+    assert type(rerank.top_k) is int
+    assert order(rerank.compress_documents(documents_of(*TEXTS), QUERY)) == [TEXTS[2], TEXTS[1]]
 
 
 def test_the_reranker_cannot_be_swapped_unseen() -> None:
@@ -170,9 +199,9 @@ def test_the_reranker_cannot_be_swapped_unseen() -> None:
 
 
 def test_it_round_trips_with_all_its_options() -> None:
-    rerank = RagRerank({"type": "lexical", "k1": 1.5}, top_n=2, score_key="bm25")
+    rerank = RagRerank({"type": "lexical", "k1": 1.5}, top_k=2, score_key="bm25")
     node = {"type": "lexical", "k1": 1.5}
-    dumped: dict[str, Any] = {"reranker": node, "top_n": 2, "context": None, "score_key": "bm25"}
+    dumped: dict[str, Any] = {"reranker": node, "top_k": 2, "context": None, "text": None, "score_key": "bm25"}
     assert rerank.model_dump() == json.loads(rerank.model_dump_json()) == dumped
     for twin in (RagRerank(**dumped), RagRerank.model_validate(dumped), pickle.loads(pickle.dumps(rerank))):
         assert twin == rerank
@@ -210,13 +239,13 @@ def test_an_injected_client_works_but_is_not_serialised_as_something_else(remote
 def test_on_ranking_gets_the_whole_story_of_a_call() -> None:
     rankings: list[Ranking] = []
     documents = documents_of(*TEXTS, "")
-    RagRerank("lexical", top_n=2, on_ranking=rankings.append).compress_documents(documents, QUERY)
+    RagRerank("lexical", top_k=2, on_ranking=rankings.append).compress_documents(documents, QUERY)
     (ranking,) = rankings
     assert ranking.query == QUERY
     assert ranking.scale == "unbounded"
-    assert [documents[int(hit.id)].id for hit in ranking] == ["doc-2", "doc-1"]
+    assert [hit.id for hit in ranking] == ["doc-2", "doc-1"]
     assert ranking.usage.texts == 3
-    assert ranking.trace.unscored == {"3": "blank text"}
+    assert ranking.trace.unscored == {"doc-3": "blank text"}
     assert all(hit.coverage is not None for hit in ranking)
 
 
@@ -259,7 +288,7 @@ def test_a_fallback_that_answered_is_logged_and_changes_the_scale(caplog: pytest
 
 
 async def test_callbacks_see_a_run_of_its_own_with_inputs_and_outputs(runs: Any) -> None:
-    rerank = RagRerank("lexical", top_n=1)
+    rerank = RagRerank("lexical", top_k=1)
     documents = documents_of(*TEXTS)
     without = rerank.compress_documents(documents, QUERY)
     for native, callbacks in ((False, [runs]), (False, CallbackManager([runs])), (True, AsyncCallbackManager([runs]))):
@@ -283,7 +312,7 @@ async def test_a_failed_call_fails_its_run_and_reaches_the_caller(runs: Any) -> 
 
 
 def test_it_is_a_compressor_and_gives_a_runnable() -> None:
-    rerank = RagRerank("lexical", top_n=1)
+    rerank = RagRerank("lexical", top_k=1)
     assert isinstance(rerank, BaseDocumentCompressor)
     runnable = rerank.as_runnable()
     assert order(runnable.invoke({"documents": documents_of(*TEXTS), "query": QUERY})) == [TEXTS[2]]
@@ -306,16 +335,24 @@ any_document = st.builds(
 )
 
 
-@given(documents=st.lists(any_document, min_size=1, max_size=8), top_n=st.none() | st.integers(1, 9))
-def test_whatever_goes_in_comes_out_once_and_unchanged(documents: list[Document], top_n: int | None) -> None:
+def own_id(document: Document) -> str | None:
+    values = (document.id, document.metadata.get("id"), document.metadata.get("_id"))
+    return next((str(value) for value in values if (type(value) is str and value) or type(value) is int), None)
+
+
+@given(documents=st.lists(any_document, min_size=1, max_size=8), top_k=st.none() | st.integers(1, 9))
+def test_whatever_goes_in_comes_out_once_and_unchanged(documents: list[Document], top_k: int | None) -> None:
     documents = [*documents, documents[0]]
     before = copy.deepcopy(documents)
     rankings: list[Ranking] = []
-    ranked = RagRerank("lexical", top_n=top_n, on_ranking=rankings.append).compress_documents(documents, QUERY)
+    ranked = RagRerank("lexical", top_k=top_k, on_ranking=rankings.append).compress_documents(documents, QUERY)
     everything = RagRerank("lexical", on_ranking=rankings.append).compress_documents(documents, QUERY)
     assert documents == before
-    assert ranked == everything[:top_n]
-    positions = [int(hit.id) for hit in rankings[1]]
+    assert ranked == everything[:top_k]
+    ids = [own_id(document) for document in documents]
+    positions = [
+        ids.index(hit.id) if ids.count(hit.id) == 1 else int(hit.id.removeprefix("position ")) for hit in rankings[1]
+    ]
     assert sorted(positions) == list(range(len(documents)))
     for document, position in zip(everything, positions, strict=True):
         original, score = documents[position], document.metadata["relevance_score"]
@@ -325,3 +362,12 @@ def test_whatever_goes_in_comes_out_once_and_unchanged(documents: list[Document]
         assert document == original.model_copy(update={"metadata": {**original.metadata, **marks}})
     scores = [document.metadata["relevance_score"] for document in everything]
     assert scores == sorted(scores, key=lambda score: (score is None, -(score or 0)))
+
+
+def test_a_subclass_may_have_options_of_its_own() -> None:
+    class Mine(RagRerank):
+        colour: str = "red"
+
+    assert Mine("lexical", top_n=2, colour="blue").colour == "blue"  # type: ignore[call-arg]
+    with pytest.raises(ConfigError, match=r"^unknown option 'color' of Mine; did you mean 'colour'"):
+        Mine("lexical", color="blue")  # type: ignore[call-arg]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import pickle
 from typing import Any
 
@@ -11,7 +12,7 @@ from langchain_core.load import dumps
 from langchain_core.retrievers import BaseRetriever
 from langchain_core.runnables import RunnableConfig
 from pydantic import ValidationError
-from rag_rerank import BackendUnavailable, ConfigError, InputError, Ranking, build
+from rag_rerank import BackendUnavailable, ConfigError, Context, InputError, Ranking, build
 from rag_rerank.testing import ScriptedReranker
 
 from langchain_rag_rerank import RagRerank, RagRerankRetriever
@@ -55,15 +56,69 @@ async def test_it_returns_what_the_first_stage_found_best_first(first_stage: Fir
     assert order(expected) == [TEXTS[2], TEXTS[1], TEXTS[0]]
 
 
-async def test_k_of_the_call_goes_before_k_of_the_retriever_and_that_before_top_n(first_stage: FirstStage) -> None:
-    rerank = RagRerank("lexical", top_n=2)
+async def test_top_k_of_the_call_goes_before_that_of_the_retriever_and_that_before_the_compressors(
+    first_stage: FirstStage,
+) -> None:
+    rerank = RagRerank("lexical", top_k=2)
     assert len(RagRerankRetriever(first_stage, rerank).invoke(QUERY)) == 2
-    retriever = RagRerankRetriever(first_stage, rerank, k=1)
+    retriever = RagRerankRetriever(first_stage, rerank, top_k=1)
     assert len(retriever.invoke(QUERY)) == 1
-    assert len(retriever.invoke(QUERY, k=3)) == len(await retriever.ainvoke(QUERY, k=3)) == 3
-    assert (retriever.k, rerank.top_n) == (1, 2)
+    assert len(retriever.invoke(QUERY, top_k=3)) == len(await retriever.ainvoke(QUERY, top_k=3)) == 3
+    assert (retriever.top_k, rerank.top_k) == (1, 2)
     with pytest.raises(InputError):
-        retriever.invoke(QUERY, k=0)
+        retriever.invoke(QUERY, top_k=0)
+
+
+@pytest.mark.parametrize("name", ["top_k", "top_n", "k"])
+async def test_the_cutoff_has_three_names_in_the_constructor_and_in_a_call(first_stage: FirstStage, name: str) -> None:
+    options: Any = {name: 2}
+    assert len(RagRerankRetriever(first_stage, "lexical", **options).invoke(QUERY)) == 2
+    retriever = RagRerankRetriever(first_stage, RagRerank("lexical", **options))
+    assert retriever.reranker.top_k == 2
+    assert len(retriever.invoke(QUERY, **{name: 1})) == len(await retriever.ainvoke(QUERY, **{name: 1})) == 1
+    other = "k" if name == "top_k" else "top_k"
+    with pytest.raises(InputError, match="are one option under two names"):
+        retriever.invoke(QUERY, **{name: 1, other: 1})
+    for wrong in (0, "2", 1.5):
+        with pytest.raises(InputError, match=f"^{name}: must be a whole number"):
+            await retriever.ainvoke(QUERY, **{name: wrong})
+
+
+def test_it_takes_all_options_of_the_compressor(first_stage: FirstStage) -> None:
+    rankings: list[Ranking] = []
+    contexts: list[Context] = []
+    options: Any = {"score_key": None, "text": ["lang"], "context": {"top_k": 1}}
+    hooks: Any = {"on_ranking": rankings.append, "on_context": contexts.append}
+    documents = RagRerankRetriever(first_stage, "lexical", **options, **hooks, tags=["a"]).invoke(QUERY)
+    assert documents == RagRerank("lexical", **options).compress_documents(first_stage.documents, QUERY)
+    assert documents == [first_stage.documents[2]]
+    assert (len(rankings[0]), len(contexts[0])) == (3, 1)
+    assert rankings[0][0].text == f"de\n{TEXTS[2]}"
+
+
+def test_its_options_go_before_those_of_a_compressor_which_stays_as_it_was(first_stage: FirstStage) -> None:
+    class Mine(RagRerank):
+        pass
+
+    rerank = Mine("lexical", score_key="bm25", top_k=2)
+    retriever = RagRerankRetriever(first_stage, rerank, score_key=None, text=["lang"])
+    assert isinstance(retriever.reranker, Mine)
+    assert retriever.reranker.reranker is rerank.reranker
+    assert (retriever.reranker.score_key, retriever.reranker.text, retriever.reranker.top_k) == (None, ("lang",), 2)
+    assert (rerank.score_key, rerank.text) == ("bm25", None)
+    with pytest.raises(ConfigError, match=r"^text: "):
+        RagRerankRetriever(first_stage, rerank, text="{title")
+
+
+def test_both_have_the_options_of_the_compressor_in_their_signature() -> None:
+    compressor = inspect.signature(RagRerank).parameters
+    retriever = inspect.signature(RagRerankRetriever).parameters
+    names = {"top_k", "top_n", "k", "context", "text", "score_key", "on_context", "on_ranking"}
+    assert set(compressor) == {"reranker", *names}
+    assert set(retriever) == {"base_retriever", "reranker", "name", "tags", "metadata", *names}
+    assert compressor["score_key"].default == retriever["score_key"].default == "relevance_score"
+    assert set(RagRerank.model_fields) <= set(compressor)
+    assert set(RagRerankRetriever.model_fields) <= set(retriever)
 
 
 async def test_other_arguments_of_a_call_reach_the_first_stage(first_stage: FirstStage) -> None:
@@ -81,7 +136,7 @@ async def test_nothing_found_is_nothing_reranked() -> None:
 def test_the_options_of_a_rag_rerank_come_along(first_stage: FirstStage) -> None:
     rankings: list[Ranking] = []
     rerank = RagRerank("lexical", score_key="bm25", on_ranking=rankings.append)
-    assert "bm25" in RagRerankRetriever(first_stage, rerank, k=1).invoke(QUERY)[0].metadata
+    assert "bm25" in RagRerankRetriever(first_stage, rerank, top_k=1).invoke(QUERY)[0].metadata
     assert [len(ranking) for ranking in rankings] == [1]
 
 
@@ -111,13 +166,20 @@ async def test_a_failed_reranker_fails_the_retriever(first_stage: FirstStage, ru
 def test_a_wrong_option_is_refused(first_stage: FirstStage) -> None:
     with pytest.raises(ConfigError, match="did you mean"):
         RagRerankRetriever(first_stage, "lexicl")
-    for options in ({"top_k": 3}, {"k": 0}):
-        with pytest.raises(ValidationError):
-            RagRerankRetriever(first_stage, "lexical", **options)
+    with pytest.raises(ConfigError, match=r"^unknown option 'topk' of RagRerankRetriever; did you mean 'top_k'"):
+        RagRerankRetriever(first_stage, "lexical", topk=3)
+    with pytest.raises(ConfigError, match=r"^k: must be a whole number of at least 1"):
+        RagRerankRetriever(first_stage, "lexical", k=0)
+    with pytest.raises(ConfigError, match=r"^top_k=3 and k=2 are one option under two names"):
+        RagRerankRetriever(first_stage, "lexical", top_k=3, k=2)
+    with pytest.raises(ConfigError, match=r"^context: unknown option 'max_token' of Packing; did you mean"):
+        RagRerankRetriever(first_stage, "lexical", context={"max_token": 3})
+    with pytest.raises(ValidationError, match="tags"):
+        RagRerankRetriever(first_stage, "lexical", tags=3)
 
 
 def test_it_copies_pickles_and_never_shows_a_key(first_stage: FirstStage, remote: Any) -> None:
-    retriever = RagRerankRetriever(base_retriever=first_stage, reranker="lexical", k=2, tags=["a"])
+    retriever = RagRerankRetriever(base_retriever=first_stage, reranker="lexical", top_k=2, tags=["a"])
     assert retriever.reranker.reranker == build("lexical")
     for twin in (copy.deepcopy(retriever), pickle.loads(pickle.dumps(retriever))):
         assert twin.invoke(QUERY) == retriever.invoke(QUERY)

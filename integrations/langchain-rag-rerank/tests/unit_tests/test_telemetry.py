@@ -31,7 +31,7 @@ def exporter() -> Iterator[InMemorySpanExporter]:
 @pytest.mark.parametrize("how", ["sync", "async"])
 async def test_a_call_is_one_reranker_span(exporter: InMemorySpanExporter, way: str, how: str) -> None:
     leaf = ScriptedReranker(name="leaf", by_text={"c": 2.0})
-    rerank = RagRerank(Cascade(stages=(Stage(reranker=leaf),)), top_n=1)
+    rerank = RagRerank(Cascade(stages=(Stage(reranker=leaf),)), top_k=1)
     link: Any = rerank.as_runnable()
     if way == "compressor":
         if how == "sync":

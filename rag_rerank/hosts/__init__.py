@@ -1,0 +1,33 @@
+"""What the adapters for hosts (LlamaIndex, LangChain) share, so that each rule about options and texts stands once."""
+
+from rag_rerank.hosts.hooks import acall_hooks, call_hooks, check_sync_hooks, log_remarks
+from rag_rerank.hosts.items import make_ids, tag_ids, take_items
+from rag_rerank.hosts.options import (
+    CONFIG_SCHEMA,
+    PACKING_SCHEMA,
+    HostOptions,
+    make_signature,
+    resolve_options,
+    resolve_top_k,
+)
+from rag_rerank.hosts.packing import pack_hits, with_text
+from rag_rerank.hosts.templates import TextTemplate
+
+__all__ = [
+    "CONFIG_SCHEMA",
+    "PACKING_SCHEMA",
+    "HostOptions",
+    "TextTemplate",
+    "acall_hooks",
+    "call_hooks",
+    "check_sync_hooks",
+    "log_remarks",
+    "make_ids",
+    "make_signature",
+    "pack_hits",
+    "resolve_options",
+    "resolve_top_k",
+    "tag_ids",
+    "take_items",
+    "with_text",
+]

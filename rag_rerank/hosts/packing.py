@@ -1,0 +1,48 @@
+"""Packing for a host: what the reranker read is not always what the LLM will read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from rag_rerank.context import Context, Packing
+from rag_rerank.errors import ConfigError
+from rag_rerank.types import Hit, Ranking
+
+__all__ = ["pack_hits", "with_text"]
+
+
+def with_text(hit: Hit, text: str, start: int | None, metadata: Mapping[str, Any] | None = None) -> Hit:
+    """Return a hit with the text that the host returns, in place of the text that was scored.
+
+    Args:
+        hit: The hit.
+        text: The other text.
+        start: The character of the scored text at which the other one begins; ``None`` if it is not in there. With it,
+            the best window of a long text stays where it is.
+        metadata: Other metadata; ``None`` for the hit's own.
+    """
+    candidate = hit.candidate
+    candidate = replace(candidate, text=text, metadata=candidate.metadata if metadata is None else metadata)
+    if text == hit.text:
+        return replace(hit, candidate=candidate)
+    window = None
+    if start is not None and hit.window is not None:
+        first, last = (min(max(end - start, 0), len(text)) for end in hit.window)
+        window = (first, last) if first < last else None
+    return replace(hit, candidate=candidate, coverage=None, window=window)  # a count of tokens of another text
+
+
+def pack_hits(
+    packing: Packing, ranking: Ranking, hits: Sequence[Hit], display_text: Mapping[str, str] | None = None
+) -> Context:
+    """Pack a ranking with these hits in place of its own; see `Packing.pack`.
+
+    Raises:
+        ConfigError: As `Packing.pack`, with the path of the option ``context``.
+    """
+    try:
+        return packing.pack(replace(ranking, hits=tuple(hits)), display_text=display_text)
+    except ConfigError as error:
+        raise error.under("context") from error.__cause__
