@@ -33,7 +33,7 @@ CHANGED: Mapping[str, Mapping[str, Any]] = {
         "answers_on": "sigmoid",
         "extra_body": {"use_activation": False},
     },
-    "onnx": {**LOCAL, "precision": "int8", "providers": ("XnnpackExecutionProvider",)},
+    "onnx": {**LOCAL, "precision": "int8", "file": "model_other.onnx", "providers": ("XnnpackExecutionProvider",)},
     "torch": {
         **LOCAL,
         "template": "qwen3",
