@@ -35,7 +35,7 @@ CHANGED: Mapping[str, Mapping[str, Any]] = {
         "extra_body": {"use_activation": False},
         "window": 512,  # no score, but the coverage that a cache keeps with it
     },
-    "onnx": {**LOCAL, "precision": "int8", "providers": ("XnnpackExecutionProvider",)},
+    "onnx": {**LOCAL, "precision": "int8", "file": "model_other.onnx", "providers": ("XnnpackExecutionProvider",)},
     "torch": {
         **LOCAL,
         "template": "qwen3",

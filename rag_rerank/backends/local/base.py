@@ -196,6 +196,8 @@ class LocalReranker(PointwiseReranker):
     def _files(self) -> ModelFiles:
         """The files that the engine loads and `identity` covers, found once for both."""
         folder = self.fetch()
+        if folder.revision:  # a commit of the hub, whose files cannot change
+            return ModelFiles(folder, self.files)
         names = [file.relative_to(folder.path).as_posix() for file in folder.path.rglob("*")]
         return ModelFiles(folder, self._patterns(names))
 

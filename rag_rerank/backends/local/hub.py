@@ -145,6 +145,8 @@ class HubModel:
             raise self._unavailable("offline mode is on (HF_HUB_OFFLINE), so the hub is not asked")
         revision = quote(self.revision or "main", safe="")
         url = f"{constants.ENDPOINT}/api/models/{self.id}/revision/{revision}"
+        if urlsplit(url).scheme not in ("http", "https"):
+            raise ConfigError(f"HF_ENDPOINT must look like https://host, got {constants.ENDPOINT!r}")
         since = _silent_since.get((os.getpid(), constants.ENDPOINT))
         if since is not None and now() - since < _PAUSE:
             raise self._unavailable(f"{_host(url)} gave no answer in time {now() - since:.0f} s ago")
@@ -205,6 +207,8 @@ class HubModel:
             )
         host = _host(constants.ENDPOINT)
         reason = f"{host} answered {status}" if status else f"{host} cannot be reached, or failed ({_summary(error)})"
+        if "CERTIFICATE_VERIFY_FAILED" in str(error):
+            reason += " (if your network signs certificates of its own, name them in SSL_CERT_FILE, REQUESTS_CA_BUNDLE)"
         return self._unavailable(reason, status=status)
 
     def _unavailable(self, reason: str, status: int | None = None) -> ModelUnavailable:

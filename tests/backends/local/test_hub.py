@@ -165,6 +165,12 @@ def test_a_hub_that_refuses_connections_is_unavailable(tmp_path: Path, monkeypat
     assert "ModelUnavailable" in rank(with_lexical("onnx:minilm")).degraded[0]
 
 
+def test_an_endpoint_that_is_no_url_is_a_mistake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    point_to("hub.example.com", tmp_path, monkeypatch)
+    with pytest.raises(ConfigError, match=r"HF_ENDPOINT must look like https://host, got 'hub\.example\.com'"):
+        build("onnx:minilm").warm_up()
+
+
 def test_a_name_that_cannot_be_resolved_is_unavailable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*args: object, **options: object) -> None:
         raise socket.gaierror(-2, "Name or service not known")
