@@ -110,13 +110,15 @@ def test_a_path_of_ones_own_takes_the_place_of_the_usual(ask: Ask, rerank_server
     assert rerank_server.received[0].path == "/nim/some/model/reranking"
 
 
-def test_the_model_may_be_left_to_the_server(ask: Ask, rerank_server: RerankServer) -> None:
+def test_the_model_may_be_left_to_the_server(
+    make: Callable[..., HttpReranker], ask: Ask, rerank_server: RerankServer
+) -> None:
     reranker = DIALECTS["vllm"].reranker(rerank_server, model="")
     ranking = ask(reranker)
     assert rerank_server.received[0].body == {"query": QUERY, "documents": list(TEXTS)}
     assert (ranking.trace.step, ranking.trace.model) == ("http:vllm", "m")
     del rerank_server.models["vllm"]
-    assert ask(HttpReranker(dialect="vllm", base_url=reranker.base_url)).trace.model is None
+    assert ask(make("vllm", model="")).trace.model is None
 
 
 def test_most_texts_can_be_set(ask: Ask, rerank_server: RerankServer) -> None:

@@ -170,3 +170,15 @@ def test_vllm_is_asked_at_the_path_that_its_key_guards(
 def test_a_path_of_ones_own_follows_the_base_url_as_it_is(make: Make, ask: Ask, rerank_server: RerankServer) -> None:
     ask(make("vllm", base_url=rerank_server.base("vllm") + "/v1", path="/v1/rerank"))
     assert rerank_server.received[0].path == "/vllm/v1/v1/rerank"
+
+
+def test_no_key_and_no_text_is_shown_as_the_name_of_a_model(make: Make, ask: Ask, rerank_server: RerankServer) -> None:
+    def leak(request: Received) -> Answer:
+        name = f"{request.headers['authorization']} / other"
+        return Answer(body={**request.shape.reply(request.body, list), "model": name})
+
+    rerank_server.rule = leak
+    with pytest.warns(SubstitutionWarning) as caught:
+        ranking = ask(make("vllm", api_key="kEy-7f3aQz0Lw9"))
+    assert "kEy-7f3aQz0Lw9" not in f"{ranking.degraded}{ranking.trace}{caught[0].message}"
+    assert "***" in ranking.degraded[0]

@@ -16,6 +16,7 @@ from rag_rerank.backends.api.breaker import Breaker
 from rag_rerank.backends.api.call import ApiCall
 from rag_rerank.backends.api.exchange import Exchange, Reply
 from rag_rerank.backends.api.limiter import CallPolicy, KeyLimiter, Limits, limiter_of
+from rag_rerank.backends.api.message_redaction import redacted_message
 from rag_rerank.backends.api.model_names import is_same_model
 from rag_rerank.backends.api.pricing import Price, list_price, pair_tokens, search_units
 from rag_rerank.backends.api.retry import RetryPolicy
@@ -161,7 +162,8 @@ class ApiReranker(PointwiseReranker):
     def _finish(self, call: ApiCall, query: str, texts: Sequence[str]) -> Scores:
         """Return the scores of a call, with what makes them doubtful: another model, or another scale."""
         scores = replace(call.scores(self.scale), coverage=self._coverage(query, texts))
-        if (model := self._find_substitute(call.models)) is not None:
+        if (name := self._find_substitute(call.models)) is not None:
+            model = redacted_message(name, self._key(), (query, *texts))
             reason = f"{self.label} was asked for the model {self.model!r}, and the server answered with {model!r}"
             warn_once(self, f"{reason}; name that model, or start the server with yours", SubstitutionWarning)
             scores = replace(scores, notes=(*scores.notes, reason), degraded=(*scores.degraded, reason))

@@ -125,7 +125,7 @@ class ApiCall:
         notes: Notes for the trace that are known before anything is sent.
 
     Attributes:
-        models: The models that answered, as far as answers named them.
+        models: The models that answered, as far as answers named them, in the server's words.
     """
 
     def __init__(
@@ -201,7 +201,7 @@ class ApiCall:
                     self._settle(request)
                 self._values[part.start : part.stop] = request.exchange.scores(reply.rows)
                 self._unscored |= {part.start + index: reason for index, reason in reply.unscored.items()}
-                self.models |= {request.exchange.redact(reply.model): None} if reply.model else {}
+                self.models |= {reply.model: None} if reply.model else {}
             except RerankError as error:
                 self._end(request.trace(error=error_text(error)))
                 if not isinstance(error, RequestTooLarge) or len(part) == 1:

@@ -255,9 +255,9 @@ class Exchange:
 
         A server that sends that much where the texts cannot be the reason is not asked again with fewer of them.
         """
-        size = sum(map(len, (self.query, *self.texts)))
+        characters = sum(map(len, (self.query, *self.texts)))
         problem = f"it is longer than {most // 2**20} MiB"
-        if size * _MOST_ESCAPED < most:
+        if characters * _MOST_ESCAPED < most:
             return self.bad_response(problem)
         text = f"gave an answer that cannot be used: {problem}; if it repeats the texts, send fewer or shorter ones"
         return self._error(RequestTooLarge, text)

@@ -95,7 +95,7 @@ class ServerInfo:
 
 
 class ServerInfoCache:
-    """The latest `ServerInfo` of a server, which is asked again when it is ten seconds old or had none to give."""
+    """The latest `ServerInfo` of a server, which is asked again when it is ten seconds old or there was no answer."""
 
     def __init__(self) -> None:
         self.info = ServerInfo(final=False)
@@ -104,7 +104,8 @@ class ServerInfoCache:
     @property
     def is_fresh(self) -> bool:
         """Whether the server need not be asked now."""
-        return self.info.final and now() < self._read_at + _FRESH_SECONDS
+        is_silent = self.info.why_unknown is not None  # it has no such path, and will have none
+        return self.info.final and (is_silent or now() < self._read_at + _FRESH_SECONDS)
 
     def expire(self) -> None:
         """Have the server asked at the next call, because it seems to have changed."""
