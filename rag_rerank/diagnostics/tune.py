@@ -181,7 +181,7 @@ class _Tuning:
         bench: Bench,
     ) -> None:
         self.original = reranker
-        self.reranker = reranker = replace(reranker, on_overflow="truncate")
+        self.reranker = reranker = replace(reranker, on_overflow="truncate", on_long_query="truncate")
         self.bench = bench
         self.seconds = seconds
         self.measured_seconds = 0.0

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import torch
+from sentence_transformers import CrossEncoder
 from support import tiny_checkpoints
 from support.tiny_checkpoints import DOCUMENTS, LINES, QUERIES
 
@@ -126,6 +127,28 @@ def test_an_answer_that_is_not_one_token_is_refused(tmp_path: Path) -> None:
 
 def test_several_labels_are_refused() -> None:
     assert_refused(tiny_checkpoints.checkpoint("bert", labels=3), "gives 3 numbers a pair, not one relevance logit")
+
+
+def test_a_sigmoid_at_the_end_of_the_modules_is_left_out(tmp_path: Path) -> None:
+    folder = copied("ettin", tmp_path)
+    edited(folder / "4_Dense" / "config.json", activation_function="torch.nn.modules.activation.Sigmoid")
+    library = CrossEncoder(str(folder), device="cpu", activation_fn=torch.nn.Identity(), local_files_only=True)
+    probabilities = library.predict([(QUERIES[0], text) for text in DOCUMENTS[:4]], show_progress_bar=False)
+    assert ((probabilities > 0) & (probabilities < 1)).all()
+    with TorchReranker(model=str(folder)) as reranker:
+        ranking = reranker.rerank(QUERIES[0], DOCUMENTS[:4])
+    scores = [hit.score for hit in sorted(ranking, key=lambda hit: int(hit.id))]
+    assert scores == pytest.approx(probabilities.reshape(-1).tolist(), abs=1e-5)
+
+
+def test_a_head_with_two_labels_scores_by_the_softmax_of_the_second() -> None:
+    folder = tiny_checkpoints.checkpoint("bert", labels=2)
+    library = CrossEncoder(str(folder), device="cpu", local_files_only=True)
+    pairs = [(QUERIES[0], text) for text in DOCUMENTS]
+    expected = library.predict(pairs, apply_softmax=True, show_progress_bar=False)[:, 1]
+    ranking = TorchReranker(model=str(folder)).rerank(QUERIES[0], DOCUMENTS)
+    scores = [hit.score for hit in sorted(ranking, key=lambda hit: int(hit.id))]
+    assert scores == pytest.approx(expected.tolist(), abs=1e-5)
 
 
 def test_a_tokenizer_that_joins_pairs_without_a_sign_is_refused(tmp_path: Path) -> None:

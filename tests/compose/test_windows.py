@@ -30,6 +30,7 @@ from rag_rerank import (
     Fallback,
     InputTooLong,
     PointwiseReranker,
+    QueryTruncationWarning,
     Ranking,
     Reranker,
     Scores,
@@ -208,8 +209,14 @@ def test_a_local_model_reads_long_texts_whole(ask: Ask, embedded: Reranker, pool
 def test_the_window_is_what_the_query_leaves(embedded: Reranker) -> None:
     (short,), (long,) = embedded.text_limits("lake"), embedded.text_limits("how deep is the lake " * 10)
     assert (short.tokens, long.tokens) == (128 - 4 - 1, 128 - 4 - 50)
+    with pytest.warns(QueryTruncationWarning):
+        ranking = Windows(reranker=embedded).rerank("deep " * 200, [LONG])
+    coverage = ranking[0].coverage
+    assert embedded.text_limits("deep " * 200)[0].tokens == (128 - 4) // 2
+    assert ranking.degraded and coverage is not None and not coverage.truncated
+    strict = build({"type": "onnx", "model": "embedded", "max_length": 128, "on_long_query": "error"})
     with pytest.raises(InputTooLong, match="no room"):
-        Windows(reranker=embedded).rerank("deep " * 200, [LONG])
+        Windows(reranker=strict).rerank("deep " * 200, [LONG])
 
 
 def test_fewer_tokens_may_be_asked_for_but_never_more_than_fit(embedded: Reranker) -> None:

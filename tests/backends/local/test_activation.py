@@ -37,6 +37,7 @@ def with_ending(
     graph.node.extend(ending(graph))
     del graph.output[:]
     graph.output.append(helper.make_tensor_value_info("scores", TensorProto.FLOAT, list(shape)))
+    model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
     onnx.checker.check_model(model)
     onnx.save(model, path / "model.onnx")
     return path
@@ -73,6 +74,12 @@ def in_half_precision(graph: Any) -> list[Any]:
     ]
 
 
+def fused(graph: Any) -> list[Any]:
+    weight = constant(graph, "weight", np.ones((1, 1), np.float32))
+    options = {"domain": "com.microsoft", "activation": "Sigmoid", "transB": 1}
+    return [helper.make_node("FusedGemm", ["x", weight], ["scores"], **options)]
+
+
 ENDINGS: dict[str, tuple[Ending, tuple[Any, ...]]] = {
     "sigmoid": (lambda graph: [helper.make_node("Sigmoid", ["x"], ["scores"])], ("batch", 1)),
     "sigmoid, flat": (
@@ -82,6 +89,7 @@ ENDINGS: dict[str, tuple[Ending, tuple[Any, ...]]] = {
         ],
         ("batch",),
     ),
+    "sigmoid, fused": (fused, ("batch", 1)),
     "sigmoid, written out": (written_out, ("batch", 1)),
     "two logits": (lambda graph: two_labels(graph, helper.make_node("Identity", ["two"], ["scores"])), ("batch", 2)),
     "softmax": (lambda graph: two_labels(graph, helper.make_node("Softmax", ["two"], ["scores"])), ("batch", 2)),

@@ -48,6 +48,8 @@ def cut_activation(model: Any, name: str, config: Mapping[str, Any]) -> str | No
         return None
     if node.op_type == "Div":
         return _cut_written_out(node, producers, graph)
+    if node.op_type == "FusedGemm":
+        return _cut_fused(node)
     if node.op_type not in _ACTIVATIONS or node.domain not in ("", "ai.onnx"):
         return None
     activation: str = node.op_type
@@ -82,6 +84,17 @@ def _subtract_other(node: Any, graph: Any) -> None:
     node.op_type = "Sub"
     node.input[:] = [source, swapped]
     del node.attribute[:]
+
+
+def _cut_fused(node: Any) -> str | None:
+    """Do the same for a sigmoid that ONNX Runtime has fused with the last layer."""
+    if not any(a.name == "activation" and a.s == b"Sigmoid" for a in node.attribute):
+        return None
+    others = [a for a in node.attribute if not a.name.startswith("activation")]
+    del node.attribute[:]
+    node.attribute.extend(others)
+    node.op_type, node.domain = "Gemm", ""
+    return "sigmoid"
 
 
 def _cut_written_out(node: Any, producers: Mapping[str, Any], graph: Any) -> str | None:
