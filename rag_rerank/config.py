@@ -262,7 +262,7 @@ def _value_of_variable(choices: tuple[Any, ...], value: Any, path: str) -> Any:
         return text
     if text.lstrip().startswith(("[", "{")):
         return parse_variable(text, value, path)
-    if any(get_origin(choice) is tuple for choice in choices):
+    if any(get_origin(choice) in (tuple, Sequence) for choice in choices):
         return [part.strip() for part in text.split(",")]
     return text
 

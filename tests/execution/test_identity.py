@@ -22,7 +22,10 @@ from rag_rerank.backends.torch import TorchReranker
 from rag_rerank.backends.voyage import VoyageReranker
 from rag_rerank.testing import ScriptedReranker
 
-LOCAL = {"model": "minilm", "revision": "f" * 40, "max_length": 64, "on_overflow": "error"}
+LOCAL = {
+    **{"model": "minilm", "revision": "f" * 40, "max_length": 64},
+    **{"on_overflow": "error", "on_long_query": "error"},
+}
 API = {"model": "other", "base_url": "http://127.0.0.1:19"}
 CHANGED: Mapping[str, Mapping[str, Any]] = {
     "auto": LOCAL,
