@@ -53,11 +53,13 @@ from rag_rerank.errors import (
     ModelLoadError,
     Overloaded,
     RateLimited,
+    ReadabilityWarning,
     RequestRejected,
     RequestTooLarge,
     RerankError,
     TransientError,
     TruncationWarning,
+    UnreadableText,
 )
 from rag_rerank.execution.observers import tagged
 from rag_rerank.execution.plan import Call, InThread, Parallel, Plan, PlanResult
@@ -111,6 +113,7 @@ __all__ = [
     "Price",
     "Ranking",
     "RateLimited",
+    "ReadabilityWarning",
     "Recorded",
     "RequestRejected",
     "RequestTooLarge",
@@ -128,6 +131,7 @@ __all__ = [
     "Trace",
     "TransientError",
     "TruncationWarning",
+    "UnreadableText",
     "Usage",
     "Windows",
     "Wrapper",

@@ -15,6 +15,7 @@
         │   ├── BackendUnavailable       no connection, or 5xx
         │   ├── CircuitOpen              a provider failed repeatedly, and gets no requests for a while
         │   ├── CostExceeded             the request would exceed a cost limit
+        │   ├── UnreadableText           a query or a text in a script or language that the model cannot read
         │   ├── Overloaded               a local reranker has its maximum of waiting and running calls
         │   ├── DeadlineExceeded         (TimeoutError) the time limit of a call is over
         │   └── AllFailed                every member of a composite failed; .errors
@@ -54,11 +55,13 @@ __all__ = [
     "ModelLoadError",
     "Overloaded",
     "RateLimited",
+    "ReadabilityWarning",
     "RequestRejected",
     "RequestTooLarge",
     "RerankError",
     "TransientError",
     "TruncationWarning",
+    "UnreadableText",
     "did_you_mean",
 ]
 
@@ -206,6 +209,13 @@ class Overloaded(TransientError):
     """
 
 
+class UnreadableText(TransientError):
+    """The query or a text is in a script or a language that the model cannot read, and ``on_unreadable`` is "error".
+
+    It is a `TransientError`, although waiting does not help, so that a Fallback goes on to a model for that language.
+    """
+
+
 class DeadlineExceeded(TransientError, TimeoutError):
     """The time limit of a call, from ``timeout`` or from a `Deadline`, is over.
 
@@ -244,6 +254,10 @@ class BadResponse(BackendError):
 
 class TruncationWarning(UserWarning):
     """Some texts were longer than the model reads and were cut; the coverage of each hit says by how much."""
+
+
+class ReadabilityWarning(UserWarning):
+    """A model met a query or texts that it cannot read; the trace of each ranking says how much of them."""
 
 
 class CalibrationWarning(UserWarning):

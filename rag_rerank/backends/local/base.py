@@ -11,12 +11,27 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 from queue import Full
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol, get_args
 
-from rag_rerank._checks import at_least
+from rag_rerank._checks import at_least, one_of
 from rag_rerank._lazy import forget, load_once, peek
-from rag_rerank.backends.local.model_files import ModelFiles, ModelFolder, is_cached, locate, model_name
+from rag_rerank.backends.local.model_files import (
+    ModelFiles,
+    ModelFolder,
+    is_cached,
+    languages_of,
+    locate,
+    model_name,
+)
 from rag_rerank.backends.local.pair_encoding import Batch, EncodedPairs, OnOverflow, concatenate
+from rag_rerank.backends.local.readability import (
+    OnUnreadable,
+    Readability,
+    ReadabilityCheck,
+    Reading,
+    read,
+    warn_of_unreadable,
+)
 from rag_rerank.backends.local.worker_pool import PoolStats, WorkerPool
 from rag_rerank.base import PointwiseReranker
 from rag_rerank.errors import Overloaded
@@ -39,6 +54,10 @@ _FIRST_TEXTS = 16
 
 class PairEncoder(Protocol):
     """A tokenizer that makes one input of a query and a text."""
+
+    @property
+    def text_tokenizer(self) -> Any:
+        """The ``tokenizers.Tokenizer`` of a text alone, without truncation and padding."""
 
     @property
     def window(self) -> int:
@@ -90,15 +109,20 @@ class LocalReranker(PointwiseReranker):
         revision: Commit, branch or tag on the hub; by default the one that the catalogue pins.
         max_length: Window in tokens, for query, text and the tokens around them; by default the model's own.
         on_overflow: What to do with a text that does not fit.
+        on_unreadable: What to do with a query or a text in a script or language that the model cannot read:
+            ``"first_stage"``, ``"score"`` or ``"error"``. By default ``"first_stage"`` for a model whose `languages` are
+            known, else ``"score"``. See `rag_rerank.backends.local.readability`.
         batch_tokens: Token slots in one batch, padding included; by default the engine's choice.
         max_queue: How many calls may be waiting or running on this instance.
 
     Raises:
         ConfigError: A number below 1.
+        UnreadableText: See ``on_unreadable``.
         Overloaded: ``max_queue`` calls are waiting or running already.
     """
 
     fields_without_effect: ClassVar[frozenset[str]] = PointwiseReranker.fields_without_effect | {
+        "on_unreadable",
         "batch_tokens",
         "max_queue",
     }
@@ -111,6 +135,7 @@ class LocalReranker(PointwiseReranker):
     revision: str | None = None
     max_length: int | None = None
     on_overflow: OnOverflow = "truncate"
+    on_unreadable: OnUnreadable | None = None
     batch_tokens: int | None = None
     max_queue: int = 256
 
@@ -119,6 +144,8 @@ class LocalReranker(PointwiseReranker):
         for name in ("max_length", "batch_tokens", "max_queue"):
             if (value := getattr(self, name)) is not None:
                 at_least(value, 1, name)
+        if self.on_unreadable is not None:
+            one_of(self.on_unreadable, get_args(OnUnreadable), "on_unreadable")
 
     @staticmethod
     @abstractmethod
@@ -139,6 +166,24 @@ class LocalReranker(PointwiseReranker):
     def model_id(self) -> str:
         """Model id with the pinned revision."""
         return model_name(self.model, self.revision)
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """Codes of the languages that the model was made for, or ``("multilingual",)``; empty if they are not known.
+
+        They are those of the catalogue or, for a folder, of its model card; no files are fetched.
+        """
+        return languages_of(self.model)
+
+    def readability(self, texts: Sequence[str]) -> list[Readability]:
+        """Return how well the model reads each text, which may be a query; loads the model."""
+        _ = self._runtime
+        return self._readability.of_texts(texts)
+
+    @load_once
+    def _readability(self) -> ReadabilityCheck:
+        engine, _ = self._runtime
+        return ReadabilityCheck(engine.tokenizer.text_tokenizer, self.languages)
 
     def fetch(self) -> ModelFolder:
         """Find the model's files, and fetch into the hub's cache those that are not there; nothing is loaded.
@@ -204,7 +249,7 @@ class LocalReranker(PointwiseReranker):
                 wait_for_any([answer], max(seconds, 0.0))
                 if not answer.done():
                     raise deadline_error(self.label)
-            return answer.result()
+            return warn_of_unreadable(self, answer.result())
         except BaseException:
             answer.cancel()  # if the wait was interrupted, the answer is not needed
             raise
@@ -217,7 +262,8 @@ class LocalReranker(PointwiseReranker):
 
         if peek(self, "_runtime") is None:
             await arun_with_deadline(self.label, asyncio.to_thread(self.warm_up))
-        return await arun_with_deadline(self.label, asyncio.wrap_future(self._submit(query, texts)))
+        scores = await arun_with_deadline(self.label, asyncio.wrap_future(self._submit(query, texts)))
+        return warn_of_unreadable(self, scores)
 
     def texts_within(self, query: str, texts: Sequence[str], seconds: float) -> int:
         """Estimate how many of the texts this model can score in the time, beside the calls that it serves now.
@@ -244,6 +290,7 @@ class LocalReranker(PointwiseReranker):
         that are being answered.
         """
         runtime = forget(self, "_runtime")
+        forget(self, "_readability")
         forget(self, "_model_identity")
         forget(self, "_files")
         if runtime is not None:
@@ -292,6 +339,7 @@ class ScoringTask:
     """
 
     inputs: EncodedPairs
+    reading: Reading
 
     def __init__(self, reranker: LocalReranker, engine: Engine, query: str, texts: Sequence[str]) -> None:
         self.reranker = reranker
@@ -300,15 +348,26 @@ class ScoringTask:
         self.texts = texts
 
     def split(self) -> list[Batch]:
-        """Tokenise, and return the batches."""
-        self.inputs = self.engine.tokenizer.encode(self.query, self.texts, self.reranker.on_overflow)
+        """Tokenise what the model can read, and return the batches.
+
+        Raises:
+            UnreadableText: Something cannot be read, and ``on_unreadable="error"``.
+        """
+        self.reading = read(
+            self.reranker, self.reranker._readability, self.reranker.on_unreadable, self.query, self.texts
+        )
+        if not self.reading.texts:
+            self.inputs = EncodedPairs((), (), (), 0)
+            return []
+        with self.reading.map_error_position():
+            self.inputs = self.engine.tokenizer.encode(self.query, self.reading.texts, self.reranker.on_overflow)
         tokens = self.reranker.batch_tokens or self.engine.batch_tokens
         return self.inputs.batches(tokens, equal_lengths=self.engine.equal_lengths)
 
     def finish(self, results: Sequence[tuple[Batch, BatchScores]], seconds: float, waited: float) -> Scores:
         """Return the logits in the order of the texts."""
-        values = [0.0] * len(self.texts)
-        notes = list(self.engine.notes)
+        values = [0.0] * len(self.inputs.ids)
+        notes = [*self.engine.notes, *self.reading.notes]
         for batch, scores in results:
             notes += scores.notes
             for row, logit in zip(batch.rows, scores.logits, strict=True):
@@ -316,10 +375,12 @@ class ScoringTask:
         if waited >= 0.01:
             notes.append(f"waited {waited:.2f} s for other calls")
         parallel = max(1, min(self.engine.workers, len(results)))
-        work = sum(estimated_tokens(self.query, self.texts, self.engine.tokenizer.window))
-        self.reranker._throughput.note(work, seconds / parallel)
-        usage = Usage(texts=len(self.texts), tokens=self.inputs.tokens, seconds=seconds)
-        return Scores(values, self.reranker.scale, usage, self.inputs.coverage, notes=tuple(dict.fromkeys(notes)))
+        if results:
+            work = sum(estimated_tokens(self.query, self.reading.texts, self.engine.tokenizer.window))
+            self.reranker._throughput.note(work, seconds / parallel)
+        usage = Usage(texts=len(values), tokens=self.inputs.tokens, seconds=seconds)
+        scores = Scores(values, self.reranker.scale, usage, self.inputs.coverage, notes=tuple(dict.fromkeys(notes)))
+        return self.reading.of_all_texts(scores)
 
 
 def run_batches(engine: Engine, pairs: Sequence[tuple[ScoringTask, Batch]]) -> list[BatchScores]:

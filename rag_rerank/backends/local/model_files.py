@@ -17,8 +17,9 @@ from typing import Any
 from rag_rerank._files import sha256_of
 from rag_rerank.backends.local import catalogue
 from rag_rerank.errors import ModelLoadError
+from rag_rerank.text.languages import parse_languages
 
-__all__ = ["ONNX_FILES", "RECORDS", "TORCH_FILES", "ModelFiles", "ModelFolder", "is_cached", "locate", "model_name"]
+__all__ = ["ONNX_FILES", "RECORDS", "TORCH_FILES", "ModelFiles", "ModelFolder", "is_cached", "languages_of", "locate", "model_name"]
 
 ONNX_FILES = ("onnx/model.onnx", "onnx/model.onnx_data", "model.onnx", "model.onnx_data", "*.json")
 """What the ``onnx`` backend reads from a repository."""
@@ -91,6 +92,28 @@ def model_name(model: str, revision: str | None = None) -> str:
     row = catalogue.row_of(model)
     commit = revision or (row.revision if row else None)
     return f"{row.id if row else model}{f'@{commit[:12]}' if commit else ''}"
+
+
+def languages_of(model: str) -> tuple[str, ...]:
+    """Return the languages of a model, as codes or ``("multilingual",)``, without access to the network.
+
+    They are those of the catalogue, or of the model card of a local folder (``language`` at the top of its README.md);
+    empty where neither names them.
+    """
+    row = catalogue.row_of(model)
+    if row is not None:
+        return parse_languages(row.languages)
+    card = Path(os.path.expanduser(model), "README.md")  # noqa: PTH111 - Path.expanduser raises on an unknown user
+    if not card.is_file():
+        return ()
+    import yaml
+
+    _, _, rest = card.read_text(encoding="utf-8", errors="replace").partition("---\n")
+    try:
+        data = yaml.safe_load(rest.partition("\n---")[0])
+    except yaml.YAMLError:
+        return ()
+    return parse_languages(data.get("language")) if isinstance(data, dict) else ()
 
 
 def locate(

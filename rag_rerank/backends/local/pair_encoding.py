@@ -124,7 +124,7 @@ class PairTokenizer:
     """A model's fast tokenizer for pairs; set up once and never changed, so that threads may share it."""
 
     def __init__(self, folder: ModelFolder, max_length: int) -> None:
-        self._tokenizer = load_tokenizer(folder)
+        self._tokenizer = self.text_tokenizer = load_tokenizer(folder)
         self._tokens = HuggingFaceTokens(self._tokenizer)
         self.window = max_length
         self._name = folder.name

@@ -23,7 +23,7 @@ class PromptTokenizer:
     """A tokenizer that puts a query and a text into a template; never changed after loading."""
 
     def __init__(self, folder: ModelFolder, template: PromptTemplate, instruction: str | None, max_length: int) -> None:
-        self._tokenizer = load_tokenizer(folder)
+        self._tokenizer = self.text_tokenizer = load_tokenizer(folder)
         self._tokens = HuggingFaceTokens(self._tokenizer)
         self._template = template
         self._instruction = template.instruction_clause(instruction)
