@@ -45,6 +45,12 @@ class OnnxReranker(LocalReranker):
         max_length: Window in tokens, for query, text and special tokens together; by default the model's own.
         on_overflow: ``"truncate"`` reads the beginning of a text that does not fit and says so in its coverage and in
             one `TruncationWarning` a call; ``"error"`` raises `InputTooLong`. A query is never cut.
+        on_unreadable: What to do with a query or a text in a script or a language that the model cannot read:
+            ``"first_stage"`` leaves it without a score, and the whole list in its incoming order if that is the query,
+            one of the first three texts, or a third of all; ``"score"`` scores it all the same; both say so in
+            ``ranking.degraded``, in a note, and in one `ReadabilityWarning` a reranker. ``"error"`` raises
+            `UnreadableText`, so that a `Fallback` goes on to another model. By default ``"first_stage"`` for a model
+            whose languages are known (catalogue, or ``language`` in the README.md of a folder), else ``"score"``.
         precision: What the linear layers compute in. ``"int8"`` is built from the fp32 file; it moves the logits a
             little (``rag-rerank models --check`` measures by how much) and gives the same scores with and without the
             int8 instructions of newer processors.
@@ -62,6 +68,7 @@ class OnnxReranker(LocalReranker):
         ConfigError: A number below 1, or ``precision="int8"`` without the optimised graph of a CPU.
         ModelLoadError: At first use, when files are absent or are not a cross-encoder with one logit.
         InputTooLong: See ``on_overflow``.
+        UnreadableText: See ``on_unreadable``.
         Overloaded: See ``max_queue``.
     """
 

@@ -320,8 +320,10 @@ class PieceTable:
     def _content(self, id: int) -> tuple[int, int]:
         """Return the number of letters in a piece, and its flags."""
         piece = self._tokenizer.id_to_token(id)
+        if id in self._unknown:
+            return 0, _UNKNOWN
         if id in self._special or piece is None:
-            return 0, _UNKNOWN if id in self._unknown else 0
+            return 0, 0
         if _BYTE.fullmatch(piece):
             return _letters_in_bytes(bytes([int(piece[3:5], 16)])), _BYTES
         flags = _BEGINS if self._whole_words or piece.startswith(_WORD_BEGINS) else 0
