@@ -27,8 +27,8 @@ _LEAST_WORDS = 2
 """Different function words of a language that are needed: one is a name or a loan (die, la, no)."""
 
 _LEAST_SHARE = 0.15
-"""Function words of a language, less those of the model's languages, as a share of all words. English has 0.4 of its
-own; see docs/models.md for the false alarms and the misses at this value."""
+"""Function words of a language, less those of the model's languages, as a share of all words; prose in English has 0.4
+of its own. docs/models.md has the false alarms and the misses."""
 
 
 class LatinWords(NamedTuple):
