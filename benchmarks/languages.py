@@ -5,8 +5,8 @@
 COLLECTIONS is a folder with one folder a collection, as `rag_rerank.evaluation.read` takes them; each has a run of its
 first stage. Three tables:
 
-- the check, on all queries and their candidates: how many queries stay in the first stage's order, and how many texts of
-  the others have no score. For collections in the model's language these are false alarms, for the others hits;
+- the check, on all queries and their candidates: how many queries stay in the first stage's order, and how many texts
+  of the others have no score. For collections in the model's language these are false alarms, for the others hits;
 - nDCG@10 on the first ``--queries`` of them: the first stage, the model with ``on_unreadable="first_stage"``, and with
   ``"score"``, each with the change against the first stage and its 95 % bootstrap interval;
 - with ``--mixed``, lists in two languages: in each list of a collection in the model's language, a share of the
@@ -76,7 +76,8 @@ class Model:
 
     def __init__(self, name: str) -> None:
         (self.checked, self.unchecked) = (
-            rag_rerank.build({"type": "onnx", "model": name, "on_unreadable": mode}) for mode in ("first_stage", "score")
+            rag_rerank.build({"type": "onnx", "model": name, "on_unreadable": mode})
+            for mode in ("first_stage", "score")
         )
         self._known: dict[str, Readability] = {}
 
@@ -142,7 +143,9 @@ def _order(
     candidates: Sequence[Candidate], scores: Scores, foreign: dict[str, bool], rule: Callable[[Scores], Scores]
 ) -> list[str]:
     unscored = {i: UNREADABLE_TEXT for i, candidate in enumerate(candidates) if foreign[candidate.id]}
-    return [hit.id for hit in ranked_hits(candidates, rule(replace(scores, unscored=unscored)), range(len(candidates)), {})]
+    return [
+        hit.id for hit in ranked_hits(candidates, rule(replace(scores, unscored=unscored)), range(len(candidates)), {})
+    ]
 
 
 def _none_beside_one(scores: Scores) -> Scores:

@@ -70,7 +70,10 @@ def test_the_order_of_the_first_stage_stays(tree: str) -> None:
 
 def test_a_cascade_keeps_the_order_of_its_readable_first_stage() -> None:
     first = {"type": "lexical"}
-    with build(first) as lexical, build({"type": "cascade", "stages": [{"reranker": first}, {"reranker": EMBEDDED}]}) as both:
+    with (
+        build(first) as lexical,
+        build({"type": "cascade", "stages": [{"reranker": first}, {"reranker": EMBEDDED}]}) as both,
+    ):
         assert ids_of(both.rerank(QUERY, TEXTS)) == ids_of(lexical.rerank(QUERY, TEXTS))
 
 
@@ -101,9 +104,21 @@ def calibrated() -> Reranker:
 
 def test_a_cache_decides_on_the_whole_list_and_keeps_what_was_read() -> None:
     query = "how many people live in the city?"
-    english = ["The bridge is old.", "Two million people live in the city.", "The museum is open.", "The port is in the south."]
+    english = [
+        "The bridge is old.",
+        "Two million people live in the city.",
+        "The museum is open.",
+        "The port is in the south.",
+    ]
     for other in (LATIN["de"], OTHER_SCRIPTS["zh"][1]):
-        lists = [english, [*english, other], [other, *english], [*english[:1], other, other], [other], [*english, other]]
+        lists = [
+            english,
+            [*english, other],
+            [other, *english],
+            [*english[:1], other, other],
+            [other],
+            [*english, other],
+        ]
         with build(EMBEDDED) as plain, build({"type": "cached", "reranker": EMBEDDED}) as cached:
             for texts in lists:
                 expected, ranking = plain.rerank(query, texts), cached.rerank(query, texts)

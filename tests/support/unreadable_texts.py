@@ -1,4 +1,4 @@
-"""Short texts in many languages and scripts, about a city and its inhabitants: a query, and a passage with its answer."""
+"""Short texts in many languages and scripts about a city and its inhabitants: a query, and a passage."""
 
 OTHER_SCRIPTS = {
     "ru": ("Сколько жителей в городе Казани?", "Город расположен на берегу реки и насчитывает более миллиона жителей."),
@@ -29,7 +29,7 @@ LATIN = {
     "nl": "De stad ligt aan de oever van de rivier en heeft meer dan twee miljoen inwoners.",
     "sv": "Staden ligger vid flodens strand och har mer än två miljoner invånare.",
     "pl": "Miasto leży nad brzegiem rzeki i liczy ponad dwa miliony mieszkańców, ale nie jest to stolica.",
-    "tr": "Şehir nehrin kıyısında yer alır ve iki milyondan fazla nüfusa sahiptir, en büyük sanayi merkezlerinden biri.",
+    "tr": "Şehir nehrin kıyısında yer alır ve iki milyondan fazla nüfusa sahiptir, en büyük merkezlerden biri.",
     "vi": "Thành phố nằm bên bờ sông và có hơn hai triệu dân, nhưng cũng là nơi văn hóa giữ vai trò lớn.",
     "id": "Kota ini terletak di tepi sungai dan memiliki lebih dari dua juta penduduk.",
     "fi": "Kaupunki sijaitsee joen rannalla, ja siinä on yli kaksi miljoonaa asukasta, mutta se ei ole pääkaupunki.",
@@ -37,8 +37,8 @@ LATIN = {
     "ro": "Orașul este situat pe malul râului și are mai mult de două milioane de locuitori.",
     "sw": "Mji huo uko kando ya mto na una wakazi zaidi ya milioni mbili, lakini pia ni mahali pa utamaduni.",
     "hi-Latn": "Yah shahar nadi ke kinare basa hua hai aur yahan do million se zyada log rehte hain.",
-    "transliterated": "Gorod raspolozhen na beregu reki i naschityvayet bolee dvukh millionov zhiteley; v proshlom veke "
-    "stal glavnym promyshlennym tsentrom strany.",
+    "transliterated": "Gorod raspolozhen na beregu reki i naschityvayet bolee dvukh millionov zhiteley; "
+    "v proshlom veke stal glavnym promyshlennym tsentrom strany.",
 }
 
 ENGLISH = (
@@ -64,7 +64,7 @@ ENGLISH = (
     "β-catenin and TGF-β1 in α-SMA expression",
     "4-(2-hydroxyethyl)-1-piperazineethanesulfonic acid",
     "pizza 🍕 near me",
-    "Chromosome numbers of Utricularia aurea Lour., Utricularia caerulea L. and Utricularia stellaris L.f. are reported.",
+    "Chromosome numbers of Utricularia aurea Lour., Utricularia caerulea L. and Utricularia stellaris L.f. are new.",
     "The city lies on the river; its German name is Die Stadt am Fluss, and it is known for the museum.",
 )
 """English queries and texts that look odd: names, code, typing errors, numbers, loans, other scripts in between."""

@@ -53,11 +53,11 @@ _FIRST_TEXTS = 16
 
 
 class PairEncoder(Protocol):
-    """A tokenizer that makes one input of a query and a text."""
+    """A tokenizer that makes one input of a query and a text.
 
-    @property
-    def text_tokenizer(self) -> Any:
-        """The ``tokenizers.Tokenizer`` of a text alone, without truncation and padding."""
+    If it has a ``text_tokenizer``, a ``tokenizers.Tokenizer`` without truncation and padding, it is checked what the
+    model can read.
+    """
 
     @property
     def window(self) -> int:
@@ -110,8 +110,8 @@ class LocalReranker(PointwiseReranker):
         max_length: Window in tokens, for query, text and the tokens around them; by default the model's own.
         on_overflow: What to do with a text that does not fit.
         on_unreadable: What to do with a query or a text in a script or language that the model cannot read:
-            ``"first_stage"``, ``"score"`` or ``"error"``. By default ``"first_stage"`` for a model whose `languages` are
-            known, else ``"score"``. See `rag_rerank.backends.local.readability`.
+            ``"first_stage"``, ``"score"`` or ``"error"``. By default ``"first_stage"`` for a model whose `languages`
+            are known, else ``"score"``. See `rag_rerank.backends.local.readability`.
         batch_tokens: Token slots in one batch, padding included; by default the engine's choice.
         max_queue: How many calls may be waiting or running on this instance.
 
@@ -183,7 +183,7 @@ class LocalReranker(PointwiseReranker):
     @load_once
     def _readability(self) -> ReadabilityCheck:
         engine, _ = self._runtime
-        return ReadabilityCheck(engine.tokenizer.text_tokenizer, self.languages)
+        return ReadabilityCheck(getattr(engine.tokenizer, "text_tokenizer", None), self.languages)
 
     def fetch(self) -> ModelFolder:
         """Find the model's files, and fetch into the hub's cache those that are not there; nothing is loaded.
@@ -379,8 +379,8 @@ class ScoringTask:
             work = sum(estimated_tokens(self.query, self.reading.texts, self.engine.tokenizer.window))
             self.reranker._throughput.note(work, seconds / parallel)
         usage = Usage(texts=len(values), tokens=self.inputs.tokens, seconds=seconds)
-        scores = Scores(values, self.reranker.scale, usage, self.inputs.coverage, notes=tuple(dict.fromkeys(notes)))
-        return self.reading.of_all_texts(scores)
+        answer = Scores(values, self.reranker.scale, usage, self.inputs.coverage, notes=tuple(dict.fromkeys(notes)))
+        return self.reading.of_all_texts(answer)
 
 
 def run_batches(engine: Engine, pairs: Sequence[tuple[ScoringTask, Batch]]) -> list[BatchScores]:

@@ -19,7 +19,17 @@ from rag_rerank.backends.local import catalogue
 from rag_rerank.errors import ModelLoadError
 from rag_rerank.text.languages import parse_languages
 
-__all__ = ["ONNX_FILES", "RECORDS", "TORCH_FILES", "ModelFiles", "ModelFolder", "is_cached", "languages_of", "locate", "model_name"]
+__all__ = [
+    "ONNX_FILES",
+    "RECORDS",
+    "TORCH_FILES",
+    "ModelFiles",
+    "ModelFolder",
+    "is_cached",
+    "languages_of",
+    "locate",
+    "model_name",
+]
 
 ONNX_FILES = ("onnx/model.onnx", "onnx/model.onnx_data", "model.onnx", "model.onnx_data", "*.json")
 """What the ``onnx`` backend reads from a repository."""

@@ -37,16 +37,16 @@ if TYPE_CHECKING:
 __all__ = ["MULTILINGUAL", "OnUnreadable", "Readability", "ReadabilityCheck", "Reading", "read", "warn_of_unreadable"]
 
 OnUnreadable = Literal["first_stage", "score", "error"]
-"""What to do with a query or a text that the model cannot read: leave it without a score, so that the order of the first
-stage stays; score it, and say so; or raise `UnreadableText`."""
+"""What to do with a query or a text that the model cannot read: leave it without a score, so that the order of the
+first stage stays; score it, and say so; or raise `UnreadableText`."""
 
 MULTILINGUAL = "multilingual"
 """In place of languages: the model was made for all that its vocabulary can write, in bytes if need be."""
 
 _LEAST_READ = 0.7
 """Share of the letters that must be read, or be in the scripts of the model's languages. Over 38,000 texts and 6,000
-queries in English, code among them, the embedded model reads no less than 0.67 of a text and, beside acronyms, 0.86 of a
-query; of 960 texts and 4,760 queries in Russian, Arabic, Hindi and Thai, one text and 12 queries have more
+queries in English, code among them, the embedded model reads no less than 0.67 of a text and, beside acronyms, 0.86 of
+a query; of 960 texts and 4,760 queries in Russian, Arabic, Hindi and Thai, one text and 12 queries have more
 (docs/models.md)."""
 
 _LEAST_LETTERS = 3
@@ -58,6 +58,10 @@ _MOST_PIECES = 2.2
 
 _LEAST_OWN = 0.12
 """Share of function words of the model's languages; 95 % of the passages of English prose have more than 0.2."""
+
+_LEAST_VOCABULARY = 5000
+"""Pieces of a vocabulary that is made of words, where the model's languages are not known. Smaller ones are made of
+letters or bytes on purpose (ByT5 has 384); those of words have 20,000 and more."""
 
 _LEAST_WORDS = 12
 """Words that are needed to judge by pieces a word."""
@@ -88,7 +92,7 @@ class ReadabilityCheck:
     """A check of queries and texts against a model's vocabulary and languages; threads may share it.
 
     Args:
-        tokenizer: The model's ``tokenizers.Tokenizer``, without truncation and padding.
+        tokenizer: The model's ``tokenizers.Tokenizer``, without truncation and padding; ``None`` for no check.
         languages: Codes of the model's languages, or ``("multilingual",)``; empty where they are not known.
     """
 
@@ -97,7 +101,7 @@ class ReadabilityCheck:
 
     def of_texts(self, texts: Sequence[str]) -> list[Readability]:
         """Return how well each text is read."""
-        if MULTILINGUAL in self.languages:
+        if not self._applies:
             return [Readability(1.0, None, True)] * len(texts)
         samples = [_sample(text) for text in texts]
         encodings = self.tokenizer.encode_batch_fast(samples, add_special_tokens=False)
@@ -122,6 +126,12 @@ class ReadabilityCheck:
             own = function_words(self.languages)
             return "unknown" if sum(word in own for word in words) < _LEAST_OWN * len(words) else None
         return language
+
+    @cached_property
+    def _applies(self) -> bool:
+        if MULTILINGUAL in self.languages or self.tokenizer is None:
+            return False
+        return bool(self.languages) or self.tokenizer.get_vocab_size() >= _LEAST_VOCABULARY
 
     @cached_property
     def _knows_words(self) -> bool:
@@ -225,7 +235,9 @@ _SCORED_ANYWAY = "scored, although the model cannot read it"
 def _facts(query: Readability, texts: Sequence[Readability]) -> str:
     """Return the numbers: the letters that the vocabulary reads, and languages."""
     share = sum(text.share for text in texts) / len(texts)
-    facts = [f"its vocabulary reads {query.share:.0%} of the letters of the query and {share:.0%} of those of the texts"]
+    facts = [
+        f"its vocabulary reads {query.share:.0%} of the letters of the query and {share:.0%} of those of the texts"
+    ]
     if query.language:
         facts.append(f"language of the query: {query.language}")
     if languages := Counter(text.language for text in texts if text.language):
@@ -357,7 +369,7 @@ _BYTE = re.compile("<0x[0-9A-F]{2}>")
 
 def _letters_in_bytes(content: bytes) -> int:
     """Count the characters of several bytes that begin here, as UTF-8 marks them, and ASCII letters."""
-    return sum(byte >= 0xC0 or chr(byte).isalpha() and byte < 0x80 for byte in content)
+    return sum(byte >= 0xC0 or (chr(byte).isalpha() and byte < 0x80) for byte in content)
 
 
 def _is_ideograph(char: str) -> bool:

@@ -1,5 +1,6 @@
 import asyncio
 import json
+import shutil
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -48,9 +49,7 @@ def test_another_script_keeps_the_order_of_the_first_stage(embedded: Reranker, l
     assert ids_of(ranking) == ["0", "2", "3", "1"]
     assert [hit.score for hit in ranking] == [None] * 4
     assert [hit.unscored for hit in ranking] == ["the model cannot read the query"] * 3 + ["blank text"]
-    assert ranking.degraded == (
-        "not reranked, in the order of the first stage: the model cannot read the query",
-    )
+    assert ranking.degraded == ("not reranked, in the order of the first stage: the model cannot read the query",)
     assert ranking.substituted
     assert ranking.usage.texts == 0
 
@@ -65,9 +64,7 @@ def test_texts_in_another_script_keep_the_order_of_the_first_stage(embedded: Rer
 
 
 @pytest.mark.parametrize("language", LATIN)
-def test_another_language_in_latin_script_keeps_the_order_of_the_first_stage(
-    embedded: Reranker, language: str
-) -> None:
+def test_another_language_in_latin_script_keeps_the_order_of_the_first_stage(embedded: Reranker, language: str) -> None:
     ranking = embedded.rerank(QUERY, [TEXTS[0], LATIN[language], LATIN[language], TEXTS[1]])
     assert ids_of(ranking) == ["0", "1", "2", "3"]
     assert ranking.degraded
@@ -127,9 +124,9 @@ def test_one_warning_a_reranker(asynchronous: bool) -> None:
 
 
 def test_score_scores_all_the_same_and_says_so() -> None:
-    with rag_rerank.build({"type": "onnx", "model": "embedded", "on_unreadable": "score"}) as reranker:
-        with pytest.warns(ReadabilityWarning, match="scores them all the same"):
-            ranking = reranker.rerank(OTHER_SCRIPTS["ru"][0], [OTHER_SCRIPTS["ru"][1], TEXTS[0]])
+    scoring = {"type": "onnx", "model": "embedded", "on_unreadable": "score"}
+    with rag_rerank.build(scoring) as reranker, pytest.warns(ReadabilityWarning, match="scores them all the same"):
+        ranking = reranker.rerank(OTHER_SCRIPTS["ru"][0], [OTHER_SCRIPTS["ru"][1], TEXTS[0]])
     assert all(hit.score is not None for hit in ranking)
     assert ranking.degraded == ("scored, although the model cannot read it: the query",)
 
@@ -137,7 +134,7 @@ def test_score_scores_all_the_same_and_says_so() -> None:
 def test_error_raises_and_a_fallback_goes_on() -> None:
     strict = {"type": "onnx", "model": "embedded", "on_unreadable": "error"}
     with rag_rerank.build(strict) as reranker:
-        with pytest.raises(UnreadableText, match="1 of 2 texts .*choose a model for that language"):
+        with pytest.raises(UnreadableText, match=r"1 of 2 texts .*choose a model for that language"):
             reranker.rerank(QUERY, [TEXTS[0], OTHER_SCRIPTS["ar"][1]])
         assert reranker.rerank(QUERY, TEXTS).degraded == ()
     with rag_rerank.build({"type": "fallback", "members": [strict, "lexical"]}) as reranker:
@@ -183,12 +180,29 @@ def test_languages_come_from_the_catalogue_or_the_model_card(tmp_path: Path) -> 
         assert OnnxReranker(model=str(tmp_path)).languages == languages, text
 
 
-def test_a_model_of_unknown_languages_scores_what_its_vocabulary_does_not_read() -> None:
-    folder = str(tiny_checkpoints.onnx_export("bert"))
-    with OnnxReranker(model=folder) as reranker, pytest.warns(ReadabilityWarning):
-        ranking = reranker.rerank("yes", ["yes", "ქალაქი მდინარის ნაპირზე"])
+def test_a_model_of_unknown_languages_scores_what_its_vocabulary_does_not_read(tmp_path: Path) -> None:
+    folder = shutil.copytree(EMBEDDED, tmp_path / "model", ignore=shutil.ignore_patterns("README.md"))
+    with OnnxReranker(model=str(folder)) as reranker, pytest.warns(ReadabilityWarning):
+        ranking = reranker.rerank(QUERY, [TEXTS[0], OTHER_SCRIPTS["ka"][1]])
+        assert reranker.rerank(QUERY, [LATIN["de"]] * 2).degraded == ()
     assert all(hit.score is not None for hit in ranking)
     assert ranking.degraded == ("scored, although the model cannot read it: 1 of 2 texts",)
+
+
+def test_a_folder_whose_card_names_languages_keeps_the_order_of_the_first_stage(tmp_path: Path) -> None:
+    folder = shutil.copytree(EMBEDDED, tmp_path / "model")
+    with OnnxReranker(model=str(folder)) as reranker:
+        assert reranker.rerank(QUERY, [LATIN["de"], TEXTS[1]])[0].id == "0"
+        (folder / "README.md").write_text("---\nlanguage: [en, de]\n---\n")
+    with OnnxReranker(model=str(folder)) as reranker:
+        assert reranker.rerank(QUERY, [LATIN["de"], TEXTS[1]])[0].id == "1"
+
+
+def test_a_vocabulary_of_letters_is_no_sign_of_anything_where_no_languages_are_known() -> None:
+    folder = str(tiny_checkpoints.onnx_export("bert"))
+    with OnnxReranker(model=folder) as reranker:
+        ranking = reranker.rerank("yes", ["yes", OTHER_SCRIPTS["ka"][1]])
+    assert (ranking.degraded, ranking.trace.notes) == ((), ())
 
 
 # --- vocabularies of all kinds
