@@ -110,12 +110,11 @@ class ReadabilityCheck:
     def _readability(self, text: str, ids: Sequence[int]) -> Readability:
         pieces = self._pieces.pieces_of(text, ids)
         share = pieces.read / pieces.letters if pieces.letters else 1.0
-        if pieces.read and pieces.letters - pieces.read < _LEAST_LETTERS:
-            known = True
-        else:  # letters one by one, in a script that the model was made for, are acronyms, or how its vocabulary is
-            known = max(share, share_in_scripts(text, self.languages) if share < _LEAST_READ else 0.0) >= _LEAST_READ
-        language = self._foreign_language(text, pieces) if known and self._knows_words else None
-        return Readability(share, language, known and language is None)
+        reads_letters = share >= _LEAST_READ or 0 < pieces.read > pieces.letters - _LEAST_LETTERS
+        if not reads_letters:  # one by one, in a script of the model's languages: acronyms, or how its vocabulary is
+            reads_letters = share_in_scripts(text, self.languages) >= _LEAST_READ
+        language = self._foreign_language(text, pieces) if reads_letters and self._knows_words else None
+        return Readability(share, language, reads_letters and language is None)
 
     def _foreign_language(self, text: str, pieces: Pieces) -> str | None:
         words, share = latin_words(text)
@@ -170,12 +169,12 @@ class Reading:
     def of_all_texts(self, scores: Scores) -> Scores:
         """Return scores of the texts that are scored as scores of all texts."""
         if not self.unscored:
-            return replace(scores, degraded=self.degraded)
+            return replace(scores, degraded=(*scores.degraded, *self.degraded))
         count = len(self.rows) + len(self.unscored)
         values, coverage = [0.0] * count, [Coverage(total=0, seen=0)] * count
-        for position, value, seen in zip(self.rows, scores.values, scores.coverage, strict=True):
-            values[position], coverage[position] = value, seen
-        return replace(scores, values=values, coverage=coverage, unscored=self.unscored, degraded=self.degraded)
+        for position, value, one_coverage in zip(self.rows, scores.values, scores.coverage, strict=True):
+            values[position], coverage[position] = value, one_coverage
+        return replace(scores, values=values, coverage=coverage, unscored=self.unscored)
 
     @contextmanager
     def map_error_position(self) -> Iterator[None]:
@@ -350,10 +349,10 @@ class PieceTable:
                 text = content.decode()
             except UnicodeDecodeError:
                 return _letters_in_bytes(content), flags | _BYTES
-        found = [char for char in text if char.isalpha()]
-        if len(found) == 1 and not _is_ideograph(found[0]):
+        letters = [char for char in text if char.isalpha()]
+        if len(letters) == 1 and not _is_ideograph(letters[0]):
             flags |= _LETTER
-        return len(found), flags
+        return len(letters), flags
 
 
 _BEGINS, _ENDS, _LETTER, _BYTES, _UNKNOWN = 1, 2, 4, 8, 16
