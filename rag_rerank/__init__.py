@@ -56,6 +56,7 @@ from rag_rerank.errors import (
     Overloaded,
     QueryTruncationWarning,
     RateLimited,
+    ReadabilityWarning,
     RequestRejected,
     RequestTooLarge,
     RerankError,
@@ -63,6 +64,7 @@ from rag_rerank.errors import (
     SubstitutionWarning,
     TransientError,
     TruncationWarning,
+    UnreadableText,
     UnusableKey,
 )
 from rag_rerank.execution.observers import tagged
@@ -120,6 +122,7 @@ __all__ = [
     "QueryTruncationWarning",
     "Ranking",
     "RateLimited",
+    "ReadabilityWarning",
     "Recorded",
     "RequestRejected",
     "RequestTooLarge",
@@ -139,6 +142,7 @@ __all__ = [
     "Trace",
     "TransientError",
     "TruncationWarning",
+    "UnreadableText",
     "UnusableKey",
     "Usage",
     "Windows",

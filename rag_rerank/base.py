@@ -62,7 +62,11 @@ class Reranker(ABC):
             value = getattr(self, f.name)
             if f.init and isinstance(value, list):  # `children`, `==` and hash need a tuple
                 object.__setattr__(self, f.name, tuple(value))
-            needs_list = f.init and str(f.type).startswith(("tuple[", "Sequence[")) and not (value is None and "None" in str(f.type))
+            needs_list = (
+                f.init
+                and str(f.type).startswith(("tuple[", "Sequence["))
+                and not (value is None and "None" in str(f.type))
+            )
             if needs_list and not isinstance(value, (list, tuple)):
                 raise ConfigError(f"expected a list, got {type(value).__name__}", path=f.name)
 

@@ -15,6 +15,7 @@
         │   ├── BackendUnavailable       no connection, or 5xx
         │   ├── CircuitOpen              a provider failed repeatedly, and gets no requests for a while
         │   ├── CostExceeded             the request would exceed a cost limit
+        │   ├── UnreadableText           a query or a text in a script or language that the model cannot read
         │   ├── Overloaded               a local reranker has its maximum of waiting and running calls
         │   ├── ModelUnavailable         (ModelLoadError) files not here, and the hub cannot be asked now; .reason
         │   ├── DeadlineExceeded         (TimeoutError) the time limit of a call is over
@@ -60,6 +61,7 @@ __all__ = [
     "Overloaded",
     "QueryTruncationWarning",
     "RateLimited",
+    "ReadabilityWarning",
     "RequestRejected",
     "RequestTooLarge",
     "RerankError",
@@ -67,6 +69,7 @@ __all__ = [
     "SubstitutionWarning",
     "TransientError",
     "TruncationWarning",
+    "UnreadableText",
     "UnusableKey",
     "caller_stacklevel",
     "did_you_mean",
@@ -246,6 +249,13 @@ class ModelUnavailable(TransientError, ModelLoadError):
         super().__init__(message, backend=backend, model=model, status=status)
 
 
+class UnreadableText(TransientError):
+    """The query or a text is in a script or a language that the model cannot read, and ``on_unreadable`` is "error".
+
+    It is a `TransientError`, although waiting does not help, so that a Fallback goes on to a model for that language.
+    """
+
+
 class DeadlineExceeded(TransientError, TimeoutError):
     """The time limit of a call, from ``timeout`` or from a `Deadline`, is over.
 
@@ -299,6 +309,10 @@ class TruncationWarning(UserWarning):
 
 class QueryTruncationWarning(TruncationWarning):
     """Queries were longer than their share of the window, and were cut; the trace says by how much."""
+
+
+class ReadabilityWarning(UserWarning):
+    """A model met a query or texts that it cannot read; the trace of each ranking says how much of them."""
 
 
 class CalibrationWarning(UserWarning):

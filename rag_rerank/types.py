@@ -33,6 +33,12 @@ SCALES: tuple[Scale, ...] = get_args(Scale)
 BLANK = "blank text"
 """Why a text with nothing to read has no score."""
 
+UNREADABLE_TEXT = "a text that the model cannot read"
+"""Why a text in a script or a language that is unknown to the model has no score."""
+
+UNREADABLE_QUERY = "the model cannot read the query"
+"""Why no text has a score where it is the query that the model cannot read."""
+
 
 def present(raw: float, scale: Scale) -> float:
     """Return the presented score of a raw score: the float64 sigmoid of a logit, else the number itself."""

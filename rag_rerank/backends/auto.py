@@ -10,7 +10,8 @@ from typing import ClassVar
 from rag_rerank._files import expand_user
 from rag_rerank._lazy import forget, load_once, peek
 from rag_rerank.backends.local import catalogue
-from rag_rerank.backends.local.base import Engine, LocalReranker
+from rag_rerank.backends.local.base import LocalReranker
+from rag_rerank.backends.local.engine import Engine
 from rag_rerank.backends.local.model_files import ONNX_FILES, TORCH_FILES, ModelFolder, list_files
 from rag_rerank.backends.local.worker_pool import PoolStats
 from rag_rerank.backends.onnx import OnnxReranker

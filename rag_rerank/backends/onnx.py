@@ -55,6 +55,12 @@ class OnnxReranker(LocalReranker):
         on_long_query: What to do with a query that does not fit: with texts of more than half of the window beside it
             it gets the other half, as in sentence-transformers. ``"truncate"`` reads its beginning, and says so in the
             trace, in ``degraded`` and in one `QueryTruncationWarning` a reranker; ``"error"`` raises `InputTooLong`.
+        on_unreadable: What to do with a query or a text in a script or a language that the model cannot read:
+            ``"first_stage"`` leaves it without a score, and the whole list in its incoming order if that is the query,
+            one of the first three texts, or a third of all; ``"score"`` scores it all the same; both say so in
+            ``ranking.degraded``, in a note, and in one `ReadabilityWarning` a reranker. ``"error"`` raises
+            `UnreadableText`, so that a `Fallback` goes on to another model. By default ``"first_stage"`` for a model
+            whose languages are known (catalogue, or ``language`` in the README.md of a folder), else ``"score"``.
         file: The ONNX file within the model, such as ``"onnx/model_quantized.onnx"``; by default ``model.onnx``, at the
             top or below ``onnx/``, else the only one. The trace says which it is, if it has another name.
         precision: What the linear layers compute in. ``"int8"`` is built from the fp32 file; it moves the logits a
@@ -74,6 +80,7 @@ class OnnxReranker(LocalReranker):
         ConfigError: A number below 1, or ``precision="int8"`` without the optimised graph of a CPU.
         ModelLoadError: At first use, when files are absent or are not a cross-encoder with one logit.
         InputTooLong: See ``on_overflow`` and ``on_long_query``.
+        UnreadableText: See ``on_unreadable``.
         Overloaded: See ``max_queue``.
     """
 

@@ -46,6 +46,12 @@ class TorchReranker(LocalReranker):
         on_long_query: What to do with a query that does not fit: with texts of more than half of the window beside it
             it gets the other half, as in sentence-transformers. ``"truncate"`` reads its beginning, and says so in the
             trace, in ``degraded`` and in one `QueryTruncationWarning` a reranker; ``"error"`` raises `InputTooLong`.
+        on_unreadable: What to do with a query or a text in a script or a language that the model cannot read:
+            ``"first_stage"`` leaves it without a score, and the whole list in its incoming order if that is the query,
+            one of the first three texts, or a third of all; ``"score"`` scores it all the same; both say so in
+            ``ranking.degraded``, in a note, and in one `ReadabilityWarning` a reranker. ``"error"`` raises
+            `UnreadableText`, so that a `Fallback` goes on to another model. By default ``"first_stage"`` for a model
+            whose languages are known (catalogue, or ``language`` in the README.md of a folder), else ``"score"``.
         batch_tokens: Token slots in one batch, padding included; bounds memory. By default 2048 on a CPU and 16384 on
             a GPU. A batch that is too large for a GPU's memory is halved, with a note in the trace.
         max_queue: How many calls may be waiting or running on this instance; one more raises `Overloaded`.
@@ -61,6 +67,7 @@ class TorchReranker(LocalReranker):
         MissingExtraError: At first use, when torch or sentence-transformers is not installed.
         ModelLoadError: At first use, when files are absent, pickled, without a trained head, or of an unknown kind.
         InputTooLong: See ``on_overflow`` and ``on_long_query``.
+        UnreadableText: See ``on_unreadable``.
         Overloaded: ``max_queue`` calls are waiting or running already.
     """
 

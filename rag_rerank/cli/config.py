@@ -30,7 +30,8 @@ def check(spec: str) -> None:
     """Check a config file or a name, and show what it describes.
 
     No model is loaded, nothing is downloaded, no provider is called. Prints the tree of rerankers, with what each one
-    is missing on this machine (an optional package, a key), and the config in its normal form, without keys.
+    is missing on this machine (an optional package, a key), the languages of local models, and the config in its normal
+    form, without keys.
     """
     reranker = build(spec)
     click.echo("\n".join(_tree(reranker)))
@@ -46,10 +47,19 @@ def schema() -> None:
 
 def _tree(reranker: Reranker, first: str = "", rest: str = "") -> Iterator[str]:
     missing = "; ".join(_missing(reranker))
-    yield f"{first}{reranker.label}{f'  ({missing})' if missing else ''}"
+    yield first + reranker.label + "".join(f"  ({fact})" for fact in (missing, _languages(reranker)) if fact)
     for i, child in enumerate(reranker.children, start=1):
         last = i == len(reranker.children)
         yield from _tree(child, rest + ("└─ " if last else "├─ "), rest + ("   " if last else "│  "))
+
+
+def _languages(reranker: Reranker) -> str:
+    """Return the languages that a local model was made for; nothing for other rerankers."""
+    from rag_rerank.backends.local.base import LocalReranker
+
+    if not isinstance(reranker, LocalReranker):
+        return ""
+    return f"languages: {', '.join(reranker.languages) or 'not known'}"
 
 
 def _missing(reranker: Reranker) -> Iterator[str]:

@@ -100,6 +100,8 @@ class Calibrated(Wrapper):
         ready: _Ready = peek(self, "_ready") or (yield InThread(lambda: self._ready))
         ranking: Ranking = yield Call(self.reranker, query, candidates)
         fitted = ready.map.fitted
+        if all(hit.raw_score is None for hit in ranking):  # the first stage's order: there is nothing to calibrate
+            return PlanResult(ranking.hits, self.scale, notes=ready.notes, substituted=ranking.substituted)
         if ranking.substituted or ranking.scale != fitted.scale:
             change = change_of_scale(self.scale, ranking.scale)
             reason = f"not calibrated, since another reranker answered than {self.reranker.label}{change}"

@@ -13,7 +13,7 @@ from rag_rerank.compose.wrapper import Wrapper
 from rag_rerank.errors import DeadlineExceeded, TransientError
 from rag_rerank.execution.deadline import Limit, seconds_left
 from rag_rerank.execution.plan import Call, Plan, PlanResult
-from rag_rerank.execution.ranking import best_first, blank_last, in_first_stage_order, renumber
+from rag_rerank.execution.ranking import best_first, blank_last, in_first_stage_order
 from rag_rerank.execution.throughput import Throughput, estimated_tokens
 from rag_rerank.types import Candidate, Hit, Ranking
 
@@ -150,4 +150,4 @@ class Deadline(Wrapper):
 def _rank_together(hits: Sequence[Hit]) -> tuple[Hit, ...]:
     """Rank the hits of several rounds, given round by round, like those of one; ties keep the incoming order."""
     scored = [hit for hit in hits if hit.raw_score is not None]
-    return renumber((*best_first(scored), *(hit for hit in hits if hit.raw_score is None)))
+    return blank_last((*best_first(scored), *(hit for hit in hits if hit.raw_score is None)))

@@ -8,7 +8,8 @@ from statistics import median, quantiles
 from time import perf_counter
 from typing import Any, Protocol
 
-from rag_rerank.backends.local.base import Engine, LocalReranker, ScoringTask
+from rag_rerank.backends.local.base import LocalReranker, ScoringTask
+from rag_rerank.backends.local.engine import Engine
 from rag_rerank.backends.local.worker_pool import WorkerPool
 from rag_rerank.diagnostics.sample_texts import SampleQuestion
 

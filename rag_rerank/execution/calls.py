@@ -24,7 +24,7 @@ from rag_rerank.execution.clock import now
 from rag_rerank.execution.deadline import PartialTrace, arun_in_thread, or_deadline_error, publish_partial_trace
 from rag_rerank.execution.plan import Call, PlanResult
 from rag_rerank.execution.protocols import PointwiseRanker, Ranker
-from rag_rerank.execution.ranking import ranked_hits
+from rag_rerank.execution.ranking import keep_first_stage, ranked_hits
 from rag_rerank.text.unicode import is_blank, valid_unicode
 from rag_rerank.trace import Trace, Usage
 from rag_rerank.types import BLANK, Candidate, Hit, Ranking, Scores, check_values
@@ -136,7 +136,7 @@ class PointwiseCall:
 
     def ranking(self, scores: Scores | None) -> Ranking:
         """Rank by scores from `check`; ``None`` where there was nothing to score."""
-        scores = Scores((), self.reranker.scale) if scores is None else scores
+        scores = Scores((), self.reranker.scale) if scores is None else keep_first_stage(scores)
         hits = ranked_hits(self.candidates, scores, self.positions, self.unscored)
         trace = self.trace(
             scale=scores.scale,
@@ -149,7 +149,8 @@ class PointwiseCall:
             notes=self.notes + scores.notes,
             children=scores.requests if len(scores.requests) > 1 else (),
         )
-        return Ranking(self.query_as_given, hits, scores.scale, trace, scores.usage, scores.degraded)
+        none_scored = bool(scores.unscored) and len(scores.unscored) == len(self.texts)
+        return Ranking(self.query_as_given, hits, scores.scale, trace, scores.usage, scores.degraded, none_scored)
 
     def check(self, scores: Scores | None) -> Scores:
         """Check what the backend returned, and warn where it cuts texts, once a reranker.

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from rag_rerank.text.unicode import is_blank
-from rag_rerank.types import BLANK, Candidate, Hit, Scores, present
+from rag_rerank.types import BLANK, UNREADABLE_QUERY, UNREADABLE_TEXT, Candidate, Hit, Scores, present
 
-__all__ = ["best_first", "blank_last", "in_first_stage_order", "ranked_hits", "renumber"]
+__all__ = ["best_first", "blank_last", "in_first_stage_order", "keep_first_stage", "ranked_hits", "renumber"]
+
+_FIRST = 3
+"""Texts at the head of the list whose loss costs most: see docs/models.md for what this rule gains and loses on lists
+in two languages."""
+
+_MOST_UNREADABLE = 1 / 3
+"""Share of unreadable texts from which on the scores of the others order too little of the list."""
 
 
 def ranked_hits(
@@ -40,6 +48,29 @@ def ranked_hits(
         Hit(rank, None, None, candidates[i], None, reason) for rank, (i, reason) in enumerate(left_out, len(hits) + 1)
     ]
     return tuple(hits)
+
+
+def keep_first_stage(scores: Scores) -> Scores:
+    """Drop all scores of a call where a model cannot read too much of it, and say so in ``degraded``.
+
+    A text without a score comes last. If that happened to the first stage's best texts, or to many, because the model
+    cannot read them, the ranking would be worse than none.
+    """
+    unreadable = [i for i, reason in scores.unscored.items() if reason in (UNREADABLE_QUERY, UNREADABLE_TEXT)]
+    if not unreadable:
+        return scores
+    count = len(scores.values)
+    what = f"{len(unreadable)} of {count} texts"
+    if UNREADABLE_QUERY in scores.unscored.values():
+        what = "the query"
+    elif len(unreadable) < _MOST_UNREADABLE * count and min(unreadable) >= _FIRST:
+        return replace(scores, degraded=(*scores.degraded, f"without a score: the model cannot read {what}"))
+    reason = f"not reranked, in the order of the first stage: the model cannot read {what}"
+    unscored = {i: scores.unscored.get(i, _BESIDE_UNREADABLE) for i in range(count)}
+    return replace(scores, unscored=unscored, degraded=(*scores.degraded, reason))
+
+
+_BESIDE_UNREADABLE = "not reranked, beside texts that the model cannot read"
 
 
 def best_first(scored: Iterable[Hit]) -> list[Hit]:

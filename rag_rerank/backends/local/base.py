@@ -11,13 +11,29 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 from queue import Full
-from typing import Any, ClassVar, NamedTuple, Protocol, get_args
+from typing import Any, ClassVar, get_args
 
 from rag_rerank._checks import at_least, one_of
 from rag_rerank._lazy import forget, load_once, peek
 from rag_rerank.backends.local.catalogue import parse_model
-from rag_rerank.backends.local.model_files import ModelFiles, ModelFolder, is_cached, locate, model_name
+from rag_rerank.backends.local.engine import BatchScores, Engine
+from rag_rerank.backends.local.model_files import (
+    ModelFiles,
+    ModelFolder,
+    is_cached,
+    languages_of,
+    locate,
+    model_name,
+)
 from rag_rerank.backends.local.pair_encoding import Batch, EncodedPairs, OnLongQuery, OnOverflow, concatenate
+from rag_rerank.backends.local.readability import (
+    OnUnreadable,
+    Readability,
+    ReadabilityCheck,
+    Reading,
+    read,
+    warn_of_unreadable,
+)
 from rag_rerank.backends.local.worker_pool import PoolStats, WorkerPool
 from rag_rerank.base import PointwiseReranker
 from rag_rerank.errors import Overloaded
@@ -36,54 +52,13 @@ from rag_rerank.text.unicode import valid_unicode
 from rag_rerank.trace import Usage
 from rag_rerank.types import Scale, Scores
 
-__all__ = ["Engine", "LocalReranker", "ScoringTask", "run_batches"]
+__all__ = ["LocalReranker", "ScoringTask", "run_batches"]
 
 _TARGET_TOKENS = 128
 """Tokens that keep a core busy: the rate of an AVX2 core is 15 % lower at 45 tokens, and no higher at 512."""
 
 _FIRST_TEXTS = 16
 """Texts to try a model with where a deadline needs to know how many fit, and the model has not scored any yet."""
-
-
-class PairEncoder(Protocol):
-    """A tokenizer that makes one input of a query and a text."""
-
-    @property
-    def window(self) -> int:
-        """Most tokens of an input."""
-
-    def encode(self, query: str, texts: Sequence[str], on_overflow: OnOverflow) -> EncodedPairs:
-        """Join the query with each text; cut what does not fit."""
-
-    def text_limit(self, query: str) -> TextLimit:
-        """Return how long a text may be beside the query."""
-
-
-class Engine(Protocol):
-    """A loaded model."""
-
-    @property
-    def tokenizer(self) -> PairEncoder:
-        """The encoder of the model's inputs."""
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """Notes on the model for each trace."""
-
-    @property
-    def batch_tokens(self) -> int:
-        """Token slots in one batch, where the user names none."""
-
-    @property
-    def equal_lengths(self) -> bool:
-        """Whether all inputs of a batch must have the same length."""
-
-    @property
-    def workers(self) -> int:
-        """The greatest number of threads that run `logits` at the same time."""
-
-    def logits(self, arrays: Mapping[str, Any], notes: list[str]) -> Sequence[float]:
-        """Return one fp32 logit a row, as plain floats; add notes for the trace to ``notes``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,15 +74,20 @@ class LocalReranker(PointwiseReranker):
         max_length: Window in tokens, for query, text and the tokens around them; by default the model's own.
         on_overflow: What to do with a text that does not fit.
         on_long_query: What to do with a query that is longer than its share of the window.
+        on_unreadable: What to do with a query or a text in a script or language that the model cannot read:
+            ``"first_stage"``, ``"score"`` or ``"error"``. By default ``"first_stage"`` for a model whose `languages`
+            are known, else ``"score"``. See `rag_rerank.backends.local.readability`.
         batch_tokens: Token slots in one batch, padding included; by default the engine's choice.
         max_queue: How many calls may be waiting or running on this instance.
 
     Raises:
         ConfigError: A number below 1.
+        UnreadableText: See ``on_unreadable``.
         Overloaded: ``max_queue`` calls are waiting or running already.
     """
 
     fields_without_effect: ClassVar[frozenset[str]] = PointwiseReranker.fields_without_effect | {
+        "on_unreadable",
         "batch_tokens",
         "max_queue",
     }
@@ -121,6 +101,7 @@ class LocalReranker(PointwiseReranker):
     max_length: int | None = None
     on_overflow: OnOverflow = "truncate"
     on_long_query: OnLongQuery = "truncate"
+    on_unreadable: OnUnreadable | None = None
     batch_tokens: int | None = None
     max_queue: int = 256
 
@@ -133,6 +114,8 @@ class LocalReranker(PointwiseReranker):
             if (value := getattr(self, name)) is not None:
                 at_least(value, 1, name)
         one_of(self.on_long_query, get_args(OnLongQuery), "on_long_query")
+        if self.on_unreadable is not None:
+            one_of(self.on_unreadable, get_args(OnUnreadable), "on_unreadable")
 
     @property
     def label(self) -> str:
@@ -166,6 +149,24 @@ class LocalReranker(PointwiseReranker):
     def model_id(self) -> str:
         """Model id with the pinned revision."""
         return model_name(self.model, self.revision)
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """Codes of the languages that the model was made for, or ``("multilingual",)``; empty if they are not known.
+
+        They are those of the catalogue or, for a folder, of its model card; no files are fetched.
+        """
+        return languages_of(self.model)
+
+    def readability(self, texts: Sequence[str]) -> list[Readability]:
+        """Return how well the model reads each text, which may be a query; loads the model."""
+        _ = self._runtime
+        return self._readability.of_texts(texts)
+
+    @load_once
+    def _readability(self) -> ReadabilityCheck:
+        engine, _ = self._runtime
+        return ReadabilityCheck(getattr(engine.tokenizer, "text_tokenizer", None), self.languages)
 
     def fetch(self) -> ModelFolder:
         """Find the model's files, and fetch into the hub's cache those that are not there; nothing is loaded.
@@ -243,7 +244,7 @@ class LocalReranker(PointwiseReranker):
                 wait_for_any([answer], max(seconds, 0.0))
                 if not answer.done():
                     raise deadline_error(self.label)
-            return answer.result()
+            return warn_of_unreadable(self, answer.result())
         except BaseException:
             answer.cancel()  # if the wait was interrupted, the answer is not needed
             raise
@@ -257,7 +258,8 @@ class LocalReranker(PointwiseReranker):
         if peek(self, "_runtime") is None:
             current_listener()(0.0, f"loading {self.label}")
             await arun_with_deadline(self.label, arun_in_thread(self.warm_up))
-        return await arun_with_deadline(self.label, asyncio.wrap_future(self._submit(query, texts)))
+        scores = await arun_with_deadline(self.label, asyncio.wrap_future(self._submit(query, texts)))
+        return warn_of_unreadable(self, scores)
 
     def texts_within(self, query: str, texts: Sequence[str], seconds: float) -> int:
         """Estimate how many of the texts this model can score in the time, beside the calls that it serves now.
@@ -284,6 +286,7 @@ class LocalReranker(PointwiseReranker):
         that are being answered.
         """
         runtime = forget(self, "_runtime")
+        forget(self, "_readability")
         forget(self, "_model_identity")
         forget(self, "_files")
         if runtime is not None:
@@ -314,13 +317,6 @@ class LocalReranker(PointwiseReranker):
             ) from None
 
 
-class BatchScores(NamedTuple):
-    """The scores of one batch: a logit for each of its rows, and notes for the trace."""
-
-    logits: list[float]
-    notes: tuple[str, ...]
-
-
 class ScoringTask:
     """One call, as a task of the worker pool.
 
@@ -332,6 +328,7 @@ class ScoringTask:
     """
 
     inputs: EncodedPairs
+    reading: Reading
 
     def __init__(self, reranker: LocalReranker, engine: Engine, query: str, texts: Sequence[str]) -> None:
         self.reranker = reranker
@@ -342,8 +339,19 @@ class ScoringTask:
         self._scored = 0
 
     def split(self) -> list[Batch]:
-        """Tokenise, and return the batches."""
-        self.inputs = self.engine.tokenizer.encode(self.query, self.texts, self.reranker.on_overflow)
+        """Tokenise what the model can read, and return the batches.
+
+        Raises:
+            UnreadableText: Something cannot be read, and ``on_unreadable="error"``.
+        """
+        self.reading = read(
+            self.reranker, self.reranker._readability, self.reranker.on_unreadable, self.query, self.texts
+        )
+        if not self.reading.texts:
+            self.inputs = EncodedPairs((), (), (), 0)
+            return []
+        with self.reading.map_error_position():
+            self.inputs = self.engine.tokenizer.encode(self.query, self.reading.texts, self.reranker.on_overflow)
         tokens = self.reranker.batch_tokens or self.engine.batch_tokens
         return self.inputs.batches(tokens, equal_lengths=self.engine.equal_lengths)
 
@@ -354,8 +362,8 @@ class ScoringTask:
 
     def finish(self, results: Sequence[tuple[Batch, BatchScores]], seconds: float, waited: float) -> Scores:
         """Return the logits in the order of the texts."""
-        values = [0.0] * len(self.texts)
-        notes = list(self.engine.notes)
+        values = [0.0] * len(self.inputs.ids)
+        notes = [*self.engine.notes, *self.reading.notes]
         for batch, scores in results:
             notes += scores.notes
             for row, logit in zip(batch.rows, scores.logits, strict=True):
@@ -363,9 +371,10 @@ class ScoringTask:
         if waited >= 0.01:
             notes.append(f"waited {waited:.2f} s for other calls")
         parallel = max(1, min(self.engine.workers, len(results)))
-        work = sum(estimated_tokens(self.query, self.texts, self.engine.tokenizer.window))
-        self.reranker._throughput.note(work, seconds / parallel)
-        usage = Usage(texts=len(self.texts), tokens=self.inputs.tokens, seconds=seconds)
+        if results:
+            work = sum(estimated_tokens(self.query, self.reading.texts, self.engine.tokenizer.window))
+            self.reranker._throughput.note(work, seconds / parallel)
+        usage = Usage(texts=len(values), tokens=self.inputs.tokens, seconds=seconds)
         query = self.inputs.query
         is_cut = query is not None and query.truncated
         if query is not None and is_cut:
@@ -373,7 +382,7 @@ class ScoringTask:
                 f"the query has {query.total} tokens; beside the longest text its first {query.seen} were read, in a "
                 f"window of {self.engine.tokenizer.window}"
             )
-        return Scores(
+        answer = Scores(
             values,
             self.reranker.scale,
             usage,
@@ -382,6 +391,7 @@ class ScoringTask:
             degraded=(f"{self.reranker.label} read only the beginning of the query",) if is_cut else (),
             query_coverage=query if is_cut else None,
         )
+        return self.reading.of_all_texts(answer)
 
 
 def run_batches(engine: Engine, pairs: Sequence[tuple[ScoringTask, Batch]]) -> list[BatchScores]:

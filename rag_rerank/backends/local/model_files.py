@@ -18,6 +18,7 @@ from rag_rerank._files import expand_user, sha256_of
 from rag_rerank.backends.local import catalogue
 from rag_rerank.backends.local.hub import HubModel
 from rag_rerank.errors import ModelLoadError
+from rag_rerank.text.languages import parse_languages
 
 __all__ = [
     "ONNX_FILES",
@@ -26,6 +27,7 @@ __all__ = [
     "ModelFiles",
     "ModelFolder",
     "is_cached",
+    "languages_of",
     "list_files",
     "locate",
     "model_name",
@@ -131,6 +133,28 @@ def model_name(model: str, revision: str | None = None) -> str:
     pinned = row.revision[:12] if row and row.revision else None
     commit = pinned if revision is None or (row and revision == row.revision) else revision
     return f"{row.id if row else model}{f'@{commit}' if commit else ''}"
+
+
+def languages_of(model: str) -> tuple[str, ...]:
+    """Return the languages of a model, as codes or ``("multilingual",)``, without access to the network.
+
+    They are those of the catalogue, or of the model card of a local folder (``language`` at the top of its README.md);
+    empty where neither names them.
+    """
+    row = catalogue.row_of(model)
+    if row is not None:
+        return parse_languages(row.languages)
+    card = expand_user(model) / "README.md"
+    if not card.is_file():
+        return ()
+    import yaml
+
+    _, _, rest = card.read_text(encoding="utf-8", errors="replace").partition("---\n")
+    try:
+        data = yaml.safe_load(rest.partition("\n---")[0])
+    except yaml.YAMLError:
+        return ()
+    return parse_languages(data.get("language")) if isinstance(data, dict) else ()
 
 
 def locate(

@@ -167,7 +167,7 @@ class PairTokenizer:
         on_long_query: OnLongQuery = "truncate",
     ) -> None:
         self.model_tokenizer = tokenizer or read_tokenizer(folder)
-        self._tokenizer = self.model_tokenizer.core
+        self._tokenizer = self.text_tokenizer = self.model_tokenizer.core
         self._tokens = HuggingFaceTokens(self._tokenizer)
         self.window = max_length
         self._name = folder.name

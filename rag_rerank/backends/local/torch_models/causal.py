@@ -41,7 +41,7 @@ class PromptTokenizer:
         max_length: int,
         on_long_query: OnLongQuery = "truncate",
     ) -> None:
-        self._tokenizer = load_core(folder)
+        self._tokenizer = self.text_tokenizer = load_core(folder)
         self._tokens = HuggingFaceTokens(self._tokenizer)
         self._template = template
         self._instruction = template.instruction_clause(instruction)

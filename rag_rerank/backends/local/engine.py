@@ -1,0 +1,63 @@
+"""What a loaded local model is for the code that runs calls: a tokenizer, notes, and logits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+from rag_rerank.backends.local.pair_encoding import EncodedPairs, OnOverflow
+from rag_rerank.text.tokenizers import TextLimit
+
+__all__ = ["BatchScores", "Engine", "PairEncoder"]
+
+
+class PairEncoder(Protocol):
+    """A tokenizer that makes one input of a query and a text.
+
+    If it has a ``text_tokenizer``, a ``tokenizers.Tokenizer`` without truncation and padding, it is checked what the
+    model can read.
+    """
+
+    @property
+    def window(self) -> int:
+        """Most tokens of an input."""
+
+    def encode(self, query: str, texts: Sequence[str], on_overflow: OnOverflow) -> EncodedPairs:
+        """Join the query with each text; cut what does not fit."""
+
+    def text_limit(self, query: str) -> TextLimit:
+        """Return how long a text may be beside the query."""
+
+
+class Engine(Protocol):
+    """A loaded model."""
+
+    @property
+    def tokenizer(self) -> PairEncoder:
+        """The encoder of the model's inputs."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Notes on the model for each trace."""
+
+    @property
+    def batch_tokens(self) -> int:
+        """Token slots in one batch, where the user names none."""
+
+    @property
+    def equal_lengths(self) -> bool:
+        """Whether all inputs of a batch must have the same length."""
+
+    @property
+    def workers(self) -> int:
+        """The greatest number of threads that run `logits` at the same time."""
+
+    def logits(self, arrays: Mapping[str, Any], notes: list[str]) -> Sequence[float]:
+        """Return one fp32 logit a row, as plain floats; add notes for the trace to ``notes``."""
+
+
+class BatchScores(NamedTuple):
+    """The scores of one batch: a logit for each of its rows, and notes for the trace."""
+
+    logits: list[float]
+    notes: tuple[str, ...]
