@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from rag_rerank.agreement import Agreement, compare
-from rag_rerank.backends.local.base import Engine, LocalReranker
+from rag_rerank.backends.local.base import LocalReranker
+from rag_rerank.backends.local.engine import Engine
 from rag_rerank.backends.local.cpu import cores
 from rag_rerank.backends.local.samples import TOLERANCE
 from rag_rerank.backends.onnx import OnnxReranker

@@ -17,14 +17,7 @@ from rag_rerank._checks import at_least, one_of
 from rag_rerank._lazy import forget, load_once, peek
 from rag_rerank.backends.local.catalogue import parse_model
 from rag_rerank.backends.local.engine import BatchScores, Engine
-from rag_rerank.backends.local.model_files import (
-    ModelFiles,
-    ModelFolder,
-    is_cached,
-    languages_of,
-    locate,
-    model_name,
-)
+from rag_rerank.backends.local.model_files import ModelFiles, ModelFolder, is_cached, languages_of, locate, model_name
 from rag_rerank.backends.local.pair_encoding import Batch, EncodedPairs, OnLongQuery, OnOverflow, concatenate
 from rag_rerank.backends.local.readability import (
     OnUnreadable,
