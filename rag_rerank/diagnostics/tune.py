@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 from rag_rerank.agreement import Agreement, compare
 from rag_rerank.backends.local.base import LocalReranker
-from rag_rerank.backends.local.engine import Engine
 from rag_rerank.backends.local.cpu import cores
+from rag_rerank.backends.local.engine import Engine
 from rag_rerank.backends.local.samples import TOLERANCE
 from rag_rerank.backends.onnx import OnnxReranker
 from rag_rerank.backends.torch import TorchReranker
