@@ -102,7 +102,14 @@ def check(
 
 
 def _check(reranker: OnnxReranker, questions: Sequence[SampleQuestion], progress: Progress, bench: Bench) -> Check:
-    plain = replace(reranker, precision="fp32", optimize=True, on_overflow="truncate", on_long_query="truncate")
+    plain = replace(
+        reranker,
+        precision="fp32",
+        optimize=True,
+        on_overflow="truncate",
+        on_long_query="truncate",
+        on_unreadable="score",
+    )
     graphs = (replace(plain, optimize=False), plain, replace(plain, precision="int8"))
     total = len(graphs) * (len(questions) + _ROUNDS)
     done = 0

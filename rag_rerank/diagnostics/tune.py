@@ -182,7 +182,9 @@ class _Tuning:
         bench: Bench,
     ) -> None:
         self.original = reranker
-        self.reranker = reranker = replace(reranker, on_overflow="truncate", on_long_query="truncate")
+        self.reranker = reranker = replace(
+            reranker, on_overflow="truncate", on_long_query="truncate", on_unreadable="score"
+        )
         self.bench = bench
         self.seconds = seconds
         self.measured_seconds = 0.0

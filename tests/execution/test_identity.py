@@ -24,7 +24,7 @@ from rag_rerank.testing import ScriptedReranker
 
 LOCAL = {
     **{"model": "minilm", "revision": "f" * 40, "max_length": 64},
-    **{"on_overflow": "error", "on_long_query": "error"},
+    **{"on_overflow": "error", "on_long_query": "error", "on_unreadable": "score"},
 }
 API = {"model": "other", "base_url": "http://127.0.0.1:19"}
 CHANGED: Mapping[str, Mapping[str, Any]] = {

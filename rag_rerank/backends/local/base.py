@@ -80,7 +80,6 @@ class LocalReranker(PointwiseReranker):
     """
 
     fields_without_effect: ClassVar[frozenset[str]] = PointwiseReranker.fields_without_effect | {
-        "on_unreadable",
         "batch_tokens",
         "max_queue",
     }

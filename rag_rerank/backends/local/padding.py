@@ -10,10 +10,14 @@ from rag_rerank.backends.local.samples import QUERIES, TEXTS, TOLERANCE
 from rag_rerank.errors import InputTooLong
 from rag_rerank.rank_correlation import relative_difference
 
-__all__ = ["ROUGH", "ignores_padding"]
+__all__ = ["COARSE", "ROUGH", "ignores_padding"]
 
 ROUGH = 0.05
-"""Tolerance for models that compute in half precision or int8."""
+"""Tolerance for models that compute in fp16 or int8."""
+
+COARSE = 0.25
+"""Tolerance for bf16, whose numbers have 8 bits: a small random ModernBERT differs by 0.12 with other shapes of a batch.
+A smaller effect of padding cannot be told from rounding there."""
 
 _TEXTS = 2
 """A short text and one of a sentence: little work, and padding enough to show."""

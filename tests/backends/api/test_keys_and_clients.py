@@ -143,10 +143,14 @@ def test_what_is_no_key_is_a_config_error_wherever_it_stands_and_nothing_is_sent
     monkeypatch.setenv("MY_KEY", key)
     for name in VARIABLES.get(provider.label, ()):
         monkeypatch.setenv(name, key)
-    for api_key in ("${MY_KEY}", *([None] if provider.label in VARIABLES else [])):
+    reads_environment = provider.label in VARIABLES and provider.label not in PROVIDERS_URL  # on 127.0.0.1
+    for api_key in ("${MY_KEY}", *([None] if reads_environment else [])):
         with pytest.raises(ConfigError, match=r"^the key in \w+ ") as caught:
             ask(provider.reranker(rerank_server, api_key=api_key))
         assert KEY not in str(caught.value)
+    if provider.label in PROVIDERS_URL:
+        with pytest.raises(ConfigError, match=r"^the key in \w+ "):
+            PROVIDERS_URL[provider.label]().key()
     assert rerank_server.received == []
 
 
@@ -157,7 +161,7 @@ def test_an_empty_reference_is_no_key_and_only_a_server_of_your_own_may_go_witho
     monkeypatch.setenv("MY_KEY", "")
     reranker = provider.reranker(rerank_server, api_key=key)
     assert to_config(reranker)["api_key"] == key
-    if key == "${MY_KEY:-}" and (provider.label not in VARIABLES or provider.dialect == "nim"):
+    if key == "${MY_KEY:-}" and (provider.label not in VARIABLES or provider.label in PROVIDERS_URL):
         ask(reranker)
         assert "authorization" not in rerank_server.received[0].headers
         return

@@ -268,17 +268,28 @@ def test_what_would_be_read_wrongly_is_left_alone_with_a_note(tmp_path: Path, mi
 
 
 @pytest.mark.parametrize("labels", [2, 3])
-def test_a_head_of_more_than_one_number_is_refused(tmp_path: Path, labels: int) -> None:
+def test_of_a_head_of_two_numbers_the_second_less_the_first_is_the_logit_and_more_are_refused(
+    tmp_path: Path, labels: int
+) -> None:
     def widened(model: Any) -> None:
         graph = model.graph
         names = {tensor.name: tensor for tensor in graph.initializer}
         for name in ("cross_encoder.0.model.classifier.weight", "cross_encoder.0.model.classifier.bias"):
             values = numpy_helper.to_array(names[name])
-            names[name].CopyFrom(numpy_helper.from_array(np.repeat(values, labels, axis=0), name))
+            rows = np.concatenate([values * factor for factor in (1, 3, 2)[:labels]])
+            names[name].CopyFrom(numpy_helper.from_array(rows, name))
         graph.output[0].type.tensor_type.shape.dim[1].dim_value = labels
 
-    with pytest.raises(ModelLoadError, match="not one logit a pair"):
-        OnnxReranker(model=str(changed_copy(tmp_path / "m", "bert", widened))).warm_up()
+    folder = changed_copy(tmp_path / "m", "bert", widened)
+    if labels > 2:
+        with pytest.raises(ModelLoadError, match="not one logit a pair"):
+            OnnxReranker(model=str(folder)).warm_up()
+        return
+    one = OnnxReranker(model=str(changed_copy(tmp_path / "one", "bert", lambda model: None)), optimize=False)
+    expected = [2 * value for value in one.score(QUERIES[0], DOCUMENTS[:4]).values]
+    for optimize in (False, True):
+        values = OnnxReranker(model=str(folder), optimize=optimize).score(QUERIES[0], DOCUMENTS[:4]).values
+        assert values == pytest.approx(expected, abs=1e-4)
 
 
 def test_the_comparison_finds_every_array_that_is_a_little_wrong(

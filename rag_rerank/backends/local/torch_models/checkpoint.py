@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from rag_rerank.backends.local.model_files import RECORDS, TORCH_FILES, ModelFolder, beyond_window, read_json
 from rag_rerank.backends.local.model_tokenizer import IDS, MASK, TYPES, ModelTokenizer, load_core
-from rag_rerank.backends.local.padding import ROUGH, ignores_padding
+from rag_rerank.backends.local.padding import COARSE, ROUGH, ignores_padding
 from rag_rerank.backends.local.pair_encoding import OnLongQuery, PairTokenizer
 from rag_rerank.backends.local.samples import TOLERANCE
 from rag_rerank.backends.local.torch_models.late_interaction import MODEL_TYPE, register
@@ -137,7 +137,7 @@ class CrossEncoderModel:
 
         if MASK not in self.inputs:
             return False
-        tolerance = TOLERANCE if self.dtype == torch.float32 else ROUGH
+        tolerance = {torch.float16: ROUGH, torch.bfloat16: COARSE}.get(self.dtype, TOLERANCE)
         logits: list[float] = []
 
         def run(arrays: Mapping[str, Any]) -> list[float]:
