@@ -16,7 +16,7 @@ ROUGH = 0.05
 """Tolerance for models that compute in fp16 or int8."""
 
 COARSE = 0.25
-"""Tolerance for bf16, whose numbers have 8 bits: a small random ModernBERT differs by 0.12 with other shapes of a batch.
+"""Tolerance for bf16, whose numbers have 8 bits: a small random ModernBERT differs by 0.12 in a batch of another shape.
 A smaller effect of padding cannot be told from rounding there."""
 
 _TEXTS = 2
