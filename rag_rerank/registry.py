@@ -184,9 +184,15 @@ def _find_type(word: str) -> str | None:
 def _fields_after(type_name: str, rest: str) -> tuple[str, ...]:
     """Return the fields whose values may follow a type; one with a fixed set of values may be left out."""
     kind = resolve(type_name)
+    choices = _choices_after(type_name)
+    return kind.label_fields if not choices or rest.partition(":")[0] in choices else kind.label_fields[1:]
+
+
+def _choices_after(type_name: str) -> tuple[str, ...]:
+    """Return the fixed set of values of the first field that may follow a type, if it has one: the dialects of http."""
+    kind = resolve(type_name)
     first, *others = kind.label_fields
-    choices = get_args(get_type_hints(kind)[first]) if others else ()
-    return kind.label_fields if not choices or rest.partition(":")[0] in choices else tuple(others)
+    return get_args(get_type_hints(kind)[first]) if others else ()
 
 
 def _is_hub_id(name: str) -> bool:
@@ -207,6 +213,9 @@ def _unknown(name: str) -> str:
     if name.startswith((".", "~", os.sep)) or name.endswith(SUFFIXES) or name.count("/") > 1 or name.endswith("/"):
         what = "config file" if name.endswith(SUFFIXES) else "folder or config file"
         return f"no such {what}: {name!r}{did_you_mean(name, neighbours(name), or_list=False)}"
+    word, _, model = name.partition(":")
+    if word.casefold() in _choices_after("http"):
+        return f"{word!r} is a dialect of http; write 'http:{word.casefold()}:{model or 'MODEL'}'"
     if name.partition(":")[0].casefold() in aliases():
         return f"{name.partition(':')[0]!r} is a model already, so nothing may follow it, got {name!r}"
     rows = _catalogue().models()

@@ -190,6 +190,16 @@ def test_a_wrong_name_gets_the_nearest_right_one(name: str, nearest: str) -> Non
         assert f"did you mean {nearest!r}?" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "spec"), [("jina:jina-reranker-v3", "http:jina:jina-reranker-v3"), ("TEI", "http:tei:MODEL")]
+)
+def test_the_name_of_a_server_or_provider_without_a_type_of_its_own_gets_the_spec_to_write(
+    name: str, spec: str
+) -> None:
+    with pytest.raises(ConfigError, match=f"is a dialect of http; write '{spec}'"):
+        build(name)
+
+
 def test_a_wrong_path_object_gets_the_nearest_one_too() -> None:
     with pytest.raises(ConfigError, match=r"no such folder or config file: './smal'; did you mean './small'\?"):
         build(Path("smal"))
