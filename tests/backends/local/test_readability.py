@@ -149,9 +149,9 @@ def test_a_wrong_mode_is_refused() -> None:
         OnnxReranker(on_unreadable="skip")  # type: ignore[arg-type]
 
 
-def test_the_mode_changes_no_score_and_no_identity() -> None:
+def test_the_mode_decides_which_texts_have_a_score_so_it_is_part_of_the_identity() -> None:
     first, other = OnnxReranker(model="embedded"), OnnxReranker(model="embedded", on_unreadable="score")
-    assert first.identity == other.identity
+    assert first.identity != other.identity
 
 
 def test_an_error_of_a_text_names_the_right_candidate() -> None:
