@@ -9,10 +9,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
-from operator import index
 from pathlib import Path
 from typing import Any, Union
 
+from rag_rerank._checks import plain
 from rag_rerank._files import expand_user
 from rag_rerank._lazy import need
 from rag_rerank.errors import ConfigError, ModelLoadError, ModelUnavailable, did_you_mean
@@ -115,11 +115,9 @@ def _number_of(output: Any) -> int | None:
     shape: Sequence[int] = getattr(output, "shape", ())
     if len(shape) > 0:  # an array of tokens, or a batch of one
         return int(shape[-1]) if math.prod(shape[:-1]) == 1 else None
-    if hasattr(output, "__index__") and not isinstance(output, bool):
-        try:
-            return index(output)
-        except TypeError:  # an array of one number that is not whole
-            return None
+    number = plain(output)
+    if isinstance(number, int) and not isinstance(number, bool):
+        return number
     if isinstance(output, (str, bytes, Set)) or not hasattr(output, "__len__"):
         return None
     is_batch = isinstance(output, Sequence) and len(output) > 0 and isinstance(output[0], (list, tuple))

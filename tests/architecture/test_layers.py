@@ -24,7 +24,7 @@ MAY_IMPORT = {
     "errors": {"trace"},
     **{name: {"errors"} for name in ("_checks", "_files", "_lazy")},
     "secret": {"_files", "errors"},
-    "text": {"_files", "_lazy", "errors"},
+    "text": {"_checks", "_files", "_lazy", "errors"},
     "types": {"_checks", "errors", "text", "trace"},
     "execution": {"_checks", "context", "errors", "text", "trace", "types"},
     "base": {"_checks", "errors", "execution", "text", "trace", "types"},
