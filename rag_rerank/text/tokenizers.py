@@ -118,7 +118,7 @@ def _number_of(output: Any) -> int | None:
     number = plain(output)
     if isinstance(number, int) and not isinstance(number, bool):
         return number
-    if isinstance(output, (str, bytes, Set)) or not hasattr(output, "__len__"):
+    if number is not output or isinstance(output, (str, bytes, Set)) or not hasattr(output, "__len__"):
         return None
     is_batch = isinstance(output, Sequence) and len(output) > 0 and isinstance(output[0], (list, tuple))
     return None if is_batch else len(output)

@@ -45,6 +45,7 @@ def cases(draw: st.DrawFn) -> tuple[dict[str, dict[str, int]], dict[str, list[st
     return grades, orders
 
 
+@pytest.mark.filterwarnings("ignore:.*removed in Python 3.14:DeprecationWarning")  # of the reference
 @given(cases(), st.integers(1, 3))
 def test_every_value_is_that_of_pytrec_eval_and_of_ir_measures(
     case: tuple[dict[str, dict[str, int]], dict[str, list[str]]], relevant: int
