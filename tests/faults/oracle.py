@@ -233,7 +233,8 @@ class Oracle:
             values = _fused(node, [(w, a) for (w, _), a in zip(weighted, answers, strict=True)], ids)
             if _has_scores(values, trace):
                 scored = list(trace.scores.items())
-                unscored = [(i, None) for i in ids if i not in values]
+                without = sorted((i for i in ids if i not in values), key=lambda i: i in answers[0].blank)
+                unscored = [(i, None) for i in without]
                 matching.append(
                     ExpectedRanking(
                         (*scored, *unscored),
