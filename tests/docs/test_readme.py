@@ -11,7 +11,9 @@ import yaml
 import rag_rerank
 from rag_rerank import ConfigError
 
-README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def blocks(language: str) -> list[str]:
@@ -27,7 +29,9 @@ def test_python_blocks_run_in_turn(
     namespace: dict[str, object] = {}
     for block in blocks("python"):
         exec(compile(block, "README.md", "exec"), namespace)
-    assert capsys.readouterr().out.count("K2 is 8,611 m high.") == 3
+    output = capsys.readouterr().out
+    assert output.count("K2 is 8,611 m high.") == 3
+    assert f"It prints `{output.splitlines()[0]}` first" in README
     assert namespace["reranker"] == rag_rerank.build("embedded")
 
 
@@ -35,6 +39,23 @@ def test_yaml_blocks_are_configs() -> None:
     for block in blocks("yaml"):
         reranker = rag_rerank.build(yaml.safe_load(block))
         assert rag_rerank.build(rag_rerank.to_config(reranker)) == reranker
+
+
+@pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=lambda page: page.stem)
+def test_configs_in_the_docs_can_be_built(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in re.findall(r"\$\{([A-Z_]+)\}", page.read_text(encoding="utf-8")):
+        monkeypatch.setenv(name, "7")
+    for block in re.findall(r"```yaml\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL):
+        config = yaml.safe_load(block)
+        if isinstance(config, dict) and "type" in config:
+            rag_rerank.build(config)
+
+
+def test_the_readme_is_short_and_its_links_lead_somewhere() -> None:
+    assert README.count("\n") <= 150
+    for page in (ROOT / "README.md", *DOCS.glob("*.md")):
+        for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+            assert target.startswith("http") or (page.parent / target).exists(), f"{page.name}: {target}"
 
 
 def test_the_error_message_in_the_text_is_the_one_that_a_mistake_gives() -> None:
@@ -55,7 +76,7 @@ def test_the_rank_command_runs() -> None:
 
 
 def test_every_name_in_the_table_of_backends_exists() -> None:
-    table = README.split("## Backends")[1].split("##")[0]
-    table_names = set(re.findall(r"`([a-z0-9-]+)`", table.split("**Not verified")[0]))
+    page = (DOCS / "backends.md").read_text(encoding="utf-8")
+    table_names = set(re.findall(r"`([a-z0-9-]+)`", page.split("**Not verified")[0]))
     existing = {*rag_rerank.registry.names(), *rag_rerank.registry.aliases()}
     assert table_names - {"type"} <= existing, table_names - existing
