@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
 
@@ -29,14 +30,18 @@ def config() -> None:
 def check(spec: str) -> None:
     """Check a config file or a name, and show what it describes.
 
-    No model is loaded, nothing is downloaded, no provider is called. Prints the tree of rerankers, with what each one
-    is missing on this machine (an optional package, a key), the languages of local models, and the config in its normal
-    form, without keys.
+    No model is loaded, nothing is downloaded, no provider is called. Prints the tree of rerankers with the languages of
+    local models, the config in its normal form, without keys, and all that this machine lacks: packages, keys, files of
+    models. Exit code 1 if something is missing.
     """
     reranker = build(spec)
     click.echo("\n".join(_tree(reranker)))
     click.echo()
     click.echo(config_text(reranker), nl=False)
+    if missing := dict.fromkeys(_all_missing(reranker)):
+        click.echo("\nMissing on this machine:")
+        click.echo("\n".join(f"- {problem}" for problem in missing))
+        sys.exit(1)
 
 
 @config.command(epilog=example("config schema > rerank.schema.json"))
@@ -46,40 +51,59 @@ def schema() -> None:
 
 
 def _tree(reranker: Reranker, first: str = "", rest: str = "") -> Iterator[str]:
-    missing = "; ".join(_missing(reranker))
-    yield first + reranker.label + "".join(f"  ({fact})" for fact in (missing, _languages(reranker)) if fact)
+    yield first + reranker.label + "".join(f"  ({fact})" for fact in _facts(reranker))
     for i, child in enumerate(reranker.children, start=1):
         last = i == len(reranker.children)
         yield from _tree(child, rest + ("└─ " if last else "├─ "), rest + ("   " if last else "│  "))
 
 
-def _languages(reranker: Reranker) -> str:
-    """Return the languages that a local model was made for; nothing for other rerankers."""
+def _facts(reranker: Reranker) -> Iterator[str]:
+    """Yield what the tree says of a local model: the backend that its files choose, and its languages."""
+    from rag_rerank.backends.auto import AutoReranker
     from rag_rerank.backends.local.base import LocalReranker
 
-    if not isinstance(reranker, LocalReranker):
+    if isinstance(reranker, AutoReranker) and (kind := _kind(reranker)):
+        yield f"by its files: {kind}"
+    if isinstance(reranker, LocalReranker):
+        yield f"languages: {', '.join(reranker.languages) or 'not known'}"
+
+
+def _kind(reranker: Reranker) -> str:
+    """Return the type of a reranker, and of ``auto`` the one that its files choose; empty if they are not here."""
+    from rag_rerank.backends.auto import AutoReranker
+
+    if not isinstance(reranker, AutoReranker):
+        return reranker.kind
+    try:
+        return reranker.backend.kind if reranker.is_cached() else ""
+    except ModelLoadError:
         return ""
-    return f"languages: {', '.join(reranker.languages) or 'not known'}"
+
+
+def _all_missing(reranker: Reranker) -> Iterator[str]:
+    """Yield what a reranker and those inside it need, and this machine does not have."""
+    yield from (f"{reranker.label}: {problem}" for problem in _missing(reranker))
+    for child in reranker.children:
+        yield from _all_missing(child)
 
 
 def _missing(reranker: Reranker) -> Iterator[str]:
-    """Yield what a reranker needs and this machine does not have."""
     from rag_rerank.backends.api.base import ApiReranker
-    from rag_rerank.backends.auto import AutoReranker
+    from rag_rerank.backends.local.base import LocalReranker
 
-    kind = reranker.kind
-    if isinstance(reranker, AutoReranker):
-        try:
-            kind = reranker.backend.kind if reranker.is_cached() else ""
-        except ModelLoadError as error:
-            yield str(error)
-        else:
-            yield f"by its files: {kind}" if kind else "its files are not here; they decide between onnx and torch"
-    package, extra = registry.EXTRAS.get(kind, (None, None))
+    package, extra = registry.EXTRAS.get(_kind(reranker), (None, None))
     if package is not None and find_spec(package) is None:
-        yield f'not installed here: pip install "rag-rerank[{extra}]"'
+        yield f'{package} is not installed; pip install "rag-rerank[{extra}]"'
     if isinstance(reranker, ApiReranker):
         try:
             reranker.key()
         except UnusableKey as error:
+            yield str(error)
+    if isinstance(reranker, LocalReranker):
+        try:
+            if not reranker.is_cached():
+                yield f"its files are not here; rag-rerank pull {reranker.label}"
+            elif not reranker.complete(reranker.fetch().path):  # a folder; no hub is asked
+                yield f"its folder lacks files that {_kind(reranker)} reads"
+        except ModelLoadError as error:
             yield str(error)

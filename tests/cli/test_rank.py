@@ -472,8 +472,8 @@ def test_config_check_draws_the_tree_and_the_normal_form(write: Write, monkeypat
         "r.yaml",
     )
     result = run("config", "check", file)
-    assert result.exit_code == 0
-    tree, normal = result.stdout.split("\n\n")
+    assert result.exit_code == 1
+    tree, normal, missing = result.stdout.split("\n\n")
     assert [line.split("  (")[0] for line in tree.splitlines()] == [
         "fallback",
         "├─ cohere:rerank-v3.5",
@@ -482,7 +482,10 @@ def test_config_check_draws_the_tree_and_the_normal_form(write: Write, monkeypat
         "   ├─ lexical",
         "   └─ onnx:embedded",
     ]
-    assert "${MY_KEY}, which is not set" in tree
+    assert missing == (
+        "Missing on this machine:\n- cohere:rerank-v3.5: the config refers to ${MY_KEY}, which is not set in the "
+        "environment; set it to your key\n"
+    )
     assert "as-it-is" not in result.output
     again = run("config", "check", write(normal, "again.yaml"))
     assert again.stdout.split("\n\n")[1] == normal
@@ -493,7 +496,27 @@ def test_config_check_names_the_extra_that_is_not_installed(write: Write, monkey
     monkeypatch.setattr("rag_rerank.cli.config.find_spec", lambda name: name)
     assert "not installed" not in run("config", "check", file).stdout
     monkeypatch.setattr("rag_rerank.cli.config.find_spec", lambda name: None)
-    assert 'torch:minilm  (not installed here: pip install "rag-rerank[torch]")' in run("config", "check", file).stdout
+    result = run("config", "check", file)
+    assert '- torch:minilm: sentence_transformers is not installed; pip install "rag-rerank[torch]"' in result.stdout
+    assert result.exit_code == 1
+
+
+def test_config_check_tells_all_that_is_missing_at_once(
+    write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "empty"))
+    monkeypatch.delenv("VOYAGE_API_KEY", raising=False)
+    (tmp_path / "bare").mkdir()
+    members = ["voyage", "minilm", f"onnx:{tmp_path}/bare", "someone/else", "embedded", "minilm"]
+    result = run("config", "check", write(json.dumps({"type": "fallback", "members": members}), "r.json"))
+    assert result.exit_code == 1
+    problems = result.stdout.split("Missing on this machine:\n")[1].splitlines()
+    assert [problem.split(": ")[0] for problem in problems] == [
+        *("- voyage:rerank-2.5", "- onnx:minilm", f"- onnx:{tmp_path}/bare", "- auto:someone/else")
+    ]
+    assert "rag-rerank pull onnx:minilm" in problems[1]
+    assert "lacks files that onnx reads" in problems[2]
+    assert run("config", "check", "embedded").exit_code == 0
 
 
 def test_config_check_says_where_a_file_is_wrong(write: Write) -> None:
