@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, ClassVar
@@ -15,8 +14,8 @@ from rag_rerank._version import __version__
 from rag_rerank.base import PointwiseReranker
 from rag_rerank.compose.cache_stores import FileStore, MemoryStore, Store, StoredScore
 from rag_rerank.compose.wrapper import WrapsReranker, check_reranker
-from rag_rerank.errors import BadResponse, ConfigError, InputTooLong
-from rag_rerank.execution.calls import check_scores
+from rag_rerank.errors import BadResponse, ConfigError
+from rag_rerank.execution.calls import check_scores, map_error_position
 from rag_rerank.execution.deadline import arun_in_thread
 from rag_rerank.trace import Usage
 from rag_rerank.types import Scores
@@ -118,7 +117,7 @@ class Cached(WrapsReranker, PointwiseReranker):
         lookup = _Lookup(self, query, texts)
         if not lookup.missing:
             return lookup.scores(Scores((), self.scale))
-        with lookup.map_error_position():
+        with map_error_position(lookup.missing_positions):
             answer = self.reranker.score(query, lookup.missing)
         return lookup.scores(answer)
 
@@ -127,7 +126,7 @@ class Cached(WrapsReranker, PointwiseReranker):
         lookup = await arun_in_thread(partial(_Lookup, self, query, texts))
         if not lookup.missing:
             return lookup.scores(Scores((), self.scale))
-        with lookup.map_error_position():
+        with map_error_position(lookup.missing_positions):
             answer = await self.reranker.ascore(query, lookup.missing)
         return await arun_in_thread(partial(lookup.scores, answer))
 
@@ -174,17 +173,12 @@ class _Lookup:
         for position, key in enumerate(self._keys):
             if key not in self._stored:
                 self._missing.setdefault(key, position)
-        self.missing = [texts[position] for position in self._missing.values()]
+        self.missing = [texts[position] for position in self.missing_positions]
 
-    @contextmanager
-    def map_error_position(self) -> Iterator[None]:
-        """Turn the position in an error of the reranker, one among the missing texts, into that among all texts."""
-        try:
-            yield
-        except InputTooLong as error:
-            if error.position is not None:
-                error.position = list(self._missing.values())[error.position]
-            raise
+    @property
+    def missing_positions(self) -> list[int]:
+        """The positions of the `missing` texts among all texts."""
+        return list(self._missing.values())
 
     def scores(self, answer: Scores) -> Scores:
         """Store the reranker's scores of the `missing` texts, and return the scores of all texts.
@@ -204,7 +198,7 @@ class _Lookup:
         coverage = [score.coverage for score in scores if score.coverage is not None]
         if coverage and len(coverage) < len(scores):
             raise self._bad_response("returned the coverage of some texts only")
-        positions = list(self._missing.values())
+        positions = self.missing_positions
         cached = sorted({*range(len(self._keys))} - {*positions})
         if cached:
             self._notes.append(f"{len(cached)} of {len(self._keys)} scores came from the cache")

@@ -36,6 +36,7 @@ __all__ = [
     "as_candidates",
     "check_scores",
     "error_text",
+    "map_error_position",
     "offloaded_if_many",
     "redacted_error_text",
     "scores_of",
@@ -291,6 +292,21 @@ def error_text(error: BaseException) -> str:
 def redacted_error_text(error: BaseException | None) -> str:
     """Return an error as a record may keep it: only the class of a foreign one, whose message may hold anything."""
     return error_text(error) if isinstance(error, RerankError) else type(error).__name__
+
+
+@contextmanager
+def map_error_position(positions: Sequence[int]) -> Iterator[None]:
+    """Turn the position in an `InputTooLong`, one among the texts that were passed on, into that among all texts.
+
+    Args:
+        positions: The positions of the texts that were passed on, among all texts.
+    """
+    try:
+        yield
+    except InputTooLong as error:
+        if error.position is not None:
+            error.position = positions[error.position]
+        raise
 
 
 def warn_once(reranker: Ranker, message: str, category: type[Warning]) -> None:

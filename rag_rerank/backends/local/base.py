@@ -30,6 +30,7 @@ from rag_rerank.backends.local.readability import (
 from rag_rerank.backends.local.worker_pool import PoolStats, WorkerPool
 from rag_rerank.base import PointwiseReranker
 from rag_rerank.errors import Overloaded
+from rag_rerank.execution.calls import map_error_position
 from rag_rerank.execution.clock import wait_for_any
 from rag_rerank.execution.deadline import (
     arun_in_thread,
@@ -342,7 +343,7 @@ class ScoringTask:
         if not self.reading.texts:
             self.inputs = EncodedPairs((), (), (), 0)
             return []
-        with self.reading.map_error_position():
+        with map_error_position(self.reading.rows):
             self.inputs = self.engine.tokenizer.encode(self.query, self.reading.texts, self.reranker.on_overflow)
         tokens = self.reranker.batch_tokens or self.engine.batch_tokens
         return self.inputs.batches(tokens, equal_lengths=self.engine.equal_lengths)

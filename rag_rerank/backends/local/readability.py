@@ -11,13 +11,12 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from rag_rerank.errors import InputTooLong, ReadabilityWarning, UnreadableText
+from rag_rerank.errors import ReadabilityWarning, UnreadableText
 from rag_rerank.execution.calls import warn_once
 from rag_rerank.execution.protocols import PointwiseRanker
 from rag_rerank.text.languages import (
@@ -175,16 +174,6 @@ class Reading:
         for position, value, one_coverage in zip(self.rows, scores.values, scores.coverage, strict=True):
             values[position], coverage[position] = value, one_coverage
         return replace(scores, values=values, coverage=coverage, unscored=self.unscored)
-
-    @contextmanager
-    def map_error_position(self) -> Iterator[None]:
-        """Turn the position in an error, one among the texts that are scored, into that among all texts."""
-        try:
-            yield
-        except InputTooLong as error:
-            if error.position is not None:
-                error.position = self.rows[error.position]
-            raise
 
 
 def read(
