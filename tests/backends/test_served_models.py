@@ -83,7 +83,7 @@ def test_a_server_that_repeats_the_name_is_asked_what_it_serves(
         "bge-reranker-base",
         "/models/bge-reranker-base/",
         "hosted_vllm/BAAI/bge-reranker-base",
-        "/root/.cache/huggingface/hub/models--BAAI--bge-reranker-base/snapshots/2cfc18c9",
+        "/srv/hub/models--BAAI--bge-reranker-base/snapshots/2cfc18c9",
         None,
         "",
         7,

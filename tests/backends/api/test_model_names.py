@@ -19,11 +19,11 @@ SAME = [
     ("BAAI/bge-reranker-v2-m3", "BAAI/bge-reranker-v2-m3@953dc6f"),
     ("BAAI/bge-reranker-v2-m3", "/models/bge-reranker-v2-m3/"),
     ("BAAI/bge-reranker-v2-m3", "C:\\models\\bge-reranker-v2-m3"),
-    ("BAAI/bge-reranker-v2-m3", "/root/.cache/huggingface/hub/models--BAAI--bge-reranker-v2-m3/snapshots/953dc6f"),
+    ("BAAI/bge-reranker-v2-m3", "/srv/hub/models--BAAI--bge-reranker-v2-m3/snapshots/953dc6f"),
     ("bge-reranker-v2-m3", "/m/bge-reranker-v2-m3-Q4_K_M.gguf"),
     ("bge-reranker-v2-m3", "bge-reranker-v2-m3-f16.gguf"),
     ("ggml-org/Qwen3-Reranker-0.6B-Q8_0-GGUF", "Qwen3-Reranker-0.6B-Q8_0-GGUF"),
-    ("./small", "/home/me/small"),
+    ("./small", "/srv/small"),
 ]
 OTHER = [
     ("rerank-2", "rerank-2.5"),
@@ -38,7 +38,7 @@ OTHER = [
     ("ms-marco-MiniLM-L6-v2", "ms-marco-MiniLM-L12-v2"),
     ("Qwen/Qwen3-Reranker-0.6B", "Qwen/Qwen3-Reranker-4B"),
     ("m", "/data/other"),
-    ("BAAI/bge-reranker-base", "/root/.cache/huggingface/hub/models--me--bge-reranker-base/snapshots/953dc6f"),
+    ("BAAI/bge-reranker-base", "/srv/hub/models--me--bge-reranker-base/snapshots/953dc6f"),
     ("tiny", "default/not-specified"),
 ]
 
