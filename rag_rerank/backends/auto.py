@@ -13,6 +13,7 @@ from rag_rerank.backends.local import catalogue
 from rag_rerank.backends.local.base import LocalReranker
 from rag_rerank.backends.local.engine import Engine
 from rag_rerank.backends.local.model_files import ONNX_FILES, TORCH_FILES, ModelFolder, list_files
+from rag_rerank.backends.local.readability import Readability
 from rag_rerank.backends.local.worker_pool import PoolStats
 from rag_rerank.backends.onnx import OnnxReranker
 from rag_rerank.backends.torch import TorchReranker
@@ -89,6 +90,10 @@ class AutoReranker(LocalReranker):
     def text_limits(self, query: str) -> tuple[TextLimit, ...]:
         """Return how long a text may be beside the query in the model's window; loads the model."""
         return self.backend.text_limits(query)
+
+    def readability(self, texts: Sequence[str]) -> list[Readability]:
+        """Return how well the chosen backend's model reads each text; loads the model."""
+        return self.backend.readability(texts)
 
     @property
     def stats(self) -> PoolStats | None:

@@ -180,6 +180,14 @@ def test_without_a_hub_the_error_says_what_to_do() -> None:
         build("someone/x").rerank(QUERY, TEXTS)
 
 
+def test_readability_loads_the_backend_and_nothing_beside_it(folder: Path) -> None:
+    texts = ["how tall is K2?", "высота горы"]
+    with build(folder) as auto, OnnxReranker(model=str(folder)) as onnx:
+        assert isinstance(auto, AutoReranker)
+        assert auto.readability(texts) == onnx.readability(texts)
+        assert auto.stats is not None and auto.backend.stats is not None
+
+
 def test_identity_and_maps_are_those_of_the_backend(folder: Path) -> None:
     auto, onnx = build(folder), OnnxReranker(model=str(folder))
     assert auto.identity == onnx.identity
