@@ -12,7 +12,7 @@ PROJECTS := pyproject.toml $(wildcard integrations/*/pyproject.toml)
 # The PyTorch version that the golden tests were run with; other versions of Python get the newest one.
 TORCH = $(shell $(BIN)/python -c 'import sys; print("torch==2.13.0" if sys.version_info[:2] == (3, 11) else "torch")')
 
-.PHONY: demo test check faults install bench clean
+.PHONY: demo test check docs faults install bench clean
 
 demo: $(VENV)/.demo  ## BM25, then the embedded reranker, on real text; no torch, no key, no network
 	$(BIN)/python cookbook/demo.py
@@ -25,7 +25,10 @@ check: $(VENV)/.all  ## style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-faults: $(VENV)/.all  ## the promises of docs/reliability.md, checked over $(CASES) random trees and faults
+docs: $(VENV)/.docs  ## the documentation site, into site/; a warning is an error
+	$(BIN)/python -m mkdocs build --strict
+
+faults: $(VENV)/.all  ## the promises of docs/explanation/reliability.md, checked over $(CASES) random trees and faults
 	$(BIN)/python tests/faults/run.py --cases $(CASES)
 
 install: $(VENV)/.all  ## everything, torch included
@@ -45,6 +48,10 @@ $(VENV)/.pip:
 
 $(VENV)/.demo: $(VENV)/.pip $(PROJECTS)
 	$(BIN)/python -m pip install --quiet -e . $(ADAPTERS)
+	touch $@
+
+$(VENV)/.docs: $(VENV)/.pip $(PROJECTS)
+	$(BIN)/python -m pip install --quiet -e . $(ADAPTERS) --group docs
 	touch $@
 
 $(VENV)/.all: $(VENV)/.pip $(PROJECTS)

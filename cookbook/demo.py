@@ -100,7 +100,7 @@ def main() -> None:
     print(f"  rank in {same}, and was not found by BM25 in {absent}.")
     print(f"  Mean reciprocal rank {mean[0]:.3f} -> {mean[1]:.3f}.")
     print("\n  How to read this: embedded is a small model. It compares words in their context and was not trained on")
-    print("  judged pairs. docs/models.md has its figures. Measure on your own text.")
+    print("  judged pairs. docs/explanation/embedded-model.md has its figures. Measure on your own text.")
 
     question = max(zip(ranks, sample, strict=True), key=lambda pair: pair[0][0] or 0)[1]
     query, candidates = question["text"], first_stage_hits(question["text"])

@@ -26,15 +26,15 @@ WEIGHTS = {
     "covered": 1.0,
 }
 """Set by hand, in round numbers: the mean over the development collections hardly moves when one is halved or doubled
-(``docs/models.md``). Weights fitted on the training text were worse there: its queries are headings and questions about
-single sentences."""
+(``docs/explanation/embedded-model.md``). Weights fitted on the training text were worse there: its queries are headings
+and questions about single sentences."""
 
 COMMON = 0.3
 """Added to every word piece's weight, so that each counts."""
 
 WINDOW = 512
 """All positions of the weights. The encoder's own card says 256; with this head longer texts rank better if they are
-read to the end (``docs/models.md``), though not by the cosine alone."""
+read to the end (``docs/explanation/embedded-model.md``), though not by the cosine alone."""
 
 
 def main() -> None:

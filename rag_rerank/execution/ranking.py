@@ -11,8 +11,8 @@ from rag_rerank.types import BLANK, UNREADABLE_QUERY, UNREADABLE_TEXT, Candidate
 __all__ = ["best_first", "blank_last", "in_first_stage_order", "keep_first_stage", "ranked_hits", "renumber"]
 
 _FIRST = 3
-"""Texts at the head of the list whose loss costs most: see docs/models.md for what this rule gains and loses on lists
-in two languages."""
+"""Texts at the head of the list whose loss costs most: see docs/explanation/languages.md for what this rule gains and
+loses on lists in two languages."""
 
 _MOST_UNREADABLE = 1 / 3
 """Share of unreadable texts from which on the scores of the others order too little of the list."""

@@ -28,7 +28,7 @@ _LEAST_WORDS = 2
 
 _LEAST_SHARE = 0.15
 """Function words of a language, less those of the model's languages, as a share of all words; prose in English has 0.4
-of its own. docs/models.md has the false alarms and the misses."""
+of its own. docs/explanation/languages.md has the false alarms and the misses."""
 
 
 class LatinWords(NamedTuple):

@@ -130,7 +130,7 @@ class EstimatedTokens(Tokens):
     A run of up to 5 ASCII letters is a token, a longer one has a token for each 4 letters; each 2 digits, each
     punctuation mark, and white space other than single spaces are a token. A character outside of ASCII is 1 token if
     UTF-8 has 2 bytes for it, 1.5 with 3 bytes (Chinese, Japanese, Hindi, Thai ...), 3 with 4 bytes (emoji). A tenth is
-    added. docs/context.md has the measured distance to a real tokenizer.
+    added. docs/how-to/budget.md has the measured distance to a real tokenizer.
     """
 
     def count(self, text: str) -> int:

@@ -46,14 +46,14 @@ _LEAST_READ = 0.7
 """Share of the letters that must be read, or be in the scripts of the model's languages. Over 38,000 texts and 6,000
 queries in English, code among them, the embedded model reads no less than 0.67 of a text and, beside acronyms, 0.86 of
 a query; of 960 texts and 4,760 queries in Russian, Arabic, Hindi and Thai, one text and 12 queries have more
-(docs/models.md)."""
+(docs/explanation/languages.md)."""
 
 _LEAST_LETTERS = 3
 """Letters that are not read, at least, for a verdict on a text of which something is read: an acronym has fewer."""
 
 _MOST_PIECES = 2.2
 """Pieces a word, where next to none of the words is a function word of the model's languages. With `_LEAST_OWN`, 2 of
-38,000 English texts reach it, both of them code, and 80 to 98 % of transliterated ones (docs/models.md)."""
+38,000 English texts reach it, both of them code, and 80 to 98 % of transliterated ones (docs/explanation/languages.md)."""
 
 _LEAST_OWN = 0.12
 """Share of function words of the model's languages; 95 % of the passages of English prose have more than 0.2."""

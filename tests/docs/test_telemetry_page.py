@@ -1,4 +1,4 @@
-"""docs/observability.md names each option, attribute and metric, and nothing else."""
+"""docs/how-to/telemetry.md names each option, attribute and metric, and nothing else."""
 
 import inspect
 import re
@@ -27,7 +27,7 @@ from rag_rerank import (
 from rag_rerank.testing import ScriptedReranker
 from rag_rerank.trace import Coverage
 
-PAGE = (Path(__file__).parents[2] / "docs" / "observability.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "how-to" / "telemetry.md").read_text(encoding="utf-8")
 
 
 class Knowing(ScriptedReranker):

@@ -1,4 +1,4 @@
-"""What docs/context.md shows is what comes out."""
+"""What docs/how-to/budget.md shows is what comes out."""
 
 import doctest
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import get_args
 
 from rag_rerank.context import Reason
 
-PAGE = Path(__file__).parents[2] / "docs" / "context.md"
+PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "budget.md"
 
 
 def test_the_examples_give_what_they_show() -> None:

@@ -1,4 +1,4 @@
-"""What docs/traces.md shows is what comes out, and its tables name every key."""
+"""What docs/how-to/records.md shows is what comes out, and its tables name every key."""
 
 import doctest
 import re
@@ -12,7 +12,7 @@ import rag_rerank
 from rag_rerank import Trace
 from rag_rerank.records import ContextRecord, Entry, Record, schema
 
-PAGE = Path(__file__).parents[2] / "docs" / "traces.md"
+PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "records.md"
 TEXT = PAGE.read_text(encoding="utf-8")
 
 

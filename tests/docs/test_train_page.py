@@ -1,4 +1,4 @@
-"""docs/training.md is true: its commands parse, its Python names exist, its messages are in the package."""
+"""docs/how-to/train.md is true: its commands parse, its Python names exist, its messages are in the package."""
 
 import ast
 import importlib
@@ -18,7 +18,7 @@ from rag_rerank.training.losses import FROM_TEACHER
 from rag_rerank.training.settings import TrainingSettings
 
 ROOT = Path(__file__).parents[2]
-PAGE = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "how-to" / "train.md").read_text(encoding="utf-8")
 NAMES = ("train", "distil")
 
 
