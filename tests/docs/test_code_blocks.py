@@ -22,14 +22,12 @@ import re
 import shutil
 import subprocess
 import sys
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from support.doc_pages import PAGES, REASONS, ROOT, SAMPLES, Block, page_name, read_blocks
+from support.doc_pages import PAGES, REASONS, SAMPLES, Block, page_name, read_blocks
 
 import rag_rerank
 

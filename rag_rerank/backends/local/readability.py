@@ -53,7 +53,8 @@ _LEAST_LETTERS = 3
 
 _MOST_PIECES = 2.2
 """Pieces a word, where next to none of the words is a function word of the model's languages. With `_LEAST_OWN`, 2 of
-38,000 English texts reach it, both of them code, and 80 to 98 % of transliterated ones (docs/explanation/languages.md)."""
+38,000 English texts reach it, both of them code, and 80 to 98 % of transliterated ones
+(docs/explanation/languages.md)."""
 
 _LEAST_OWN = 0.12
 """Share of function words of the model's languages; 95 % of the passages of English prose have more than 0.2."""
