@@ -58,8 +58,8 @@ def recording(
     """Record every call of this process inside a ``with`` block, as one line of JSON each.
 
     A record holds the query, the result, and the scores of every step for every candidate (`Record`;
-    docs/how-to/records.md lists its keys). What `pack` makes of its ranking is a line of its own, which reading joins
-    to the record. Calls that fail are recorded too. Calls inside a composite are steps in its record, and get no
+    docs/reference/records.md lists its keys). What `pack` makes of its ranking is a line of its own, which reading
+    joins to the record. Calls that fail are recorded too. Calls inside a composite are steps in its record, and get no
     records of their own. No call waits for its record: records are built and written afterwards, on another thread.
     Errors there (a full disk) are counted, and logged once. Threads and processes may write to one file. A child
     process does not record, unless it was forked inside the block or opens a block of its own.

@@ -1,32 +1,22 @@
-"""What docs/how-to/records.md shows is what comes out, and its tables name every key."""
+"""The tables of the reference of records name every key, and those of the page on recording every option."""
 
-import doctest
+import inspect
 import re
 from dataclasses import fields
 from pathlib import Path
 
 import pytest
-import yaml
 
 import rag_rerank
 from rag_rerank import Trace
+from rag_rerank.compose.recorded import Recorded
 from rag_rerank.records import ContextRecord, Entry, Record, schema
 
-PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "records.md"
-TEXT = PAGE.read_text(encoding="utf-8")
+DOCS = Path(__file__).parents[2] / "docs"
 
 
-def test_the_examples_give_what_they_show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    tried = doctest.testfile(str(PAGE), module_relative=False, encoding="utf-8", verbose=False)
-    assert tried.attempted > 4
-    assert tried.failed == 0
-
-
-def test_the_config_that_is_shown_builds() -> None:
-    (block,) = re.findall(r"```yaml\n(.*?)```", TEXT, flags=re.DOTALL)
-    reranker = rag_rerank.build(yaml.safe_load(block))
-    assert rag_rerank.build(rag_rerank.to_config(reranker)) == reranker
+def first_column(table: str) -> list[str]:
+    return [line.split("`")[1] for line in table.splitlines() if line.startswith("| `")]
 
 
 @pytest.mark.parametrize(
@@ -40,5 +30,18 @@ def test_the_config_that_is_shown_builds() -> None:
     ],
 )
 def test_the_tables_name_every_key_in_its_order(heading: str, keys: list[str]) -> None:
-    table = TEXT.split(f"| {heading} | meaning |")[1].split("\n\n")[0]
-    assert [line.split("`")[1] for line in table.splitlines() if line.startswith("| `")] == keys
+    text = (DOCS / "reference" / "records.md").read_text(encoding="utf-8")
+    assert first_column(text.split(f"| {heading} | meaning |")[1].split("\n\n")[0]) == keys
+
+
+def test_the_table_of_options_names_each_with_its_default() -> None:
+    text = (DOCS / "how-to" / "records.md").read_text(encoding="utf-8")
+    table = text.split("| option | default | meaning |")[1].split("\n\n")[0]
+    assert first_column(table) == list(inspect.signature(rag_rerank.recording).parameters)
+    own = {f.name: f.default for f in fields(Recorded) if f.name not in {"reranker", "name"}}
+    defaults = dict(re.findall(r"^\| `(\w+)` \| (.*?) +\|", table, re.MULTILINE))
+    assert own.keys() == defaults.keys() - {"tags"}
+    for name in ("share", "keep"):
+        assert float(defaults[name]) == own[name]
+    assert defaults["texts"] == str(own["texts"]).lower()
+    assert defaults["max_bytes"] == f"{own['max_bytes'] // 2**20} MiB"
