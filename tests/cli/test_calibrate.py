@@ -94,7 +94,7 @@ def test_unjudged_candidates_count_only_with_the_option(tmp_path: Path) -> None:
     out = tmp_path / "map.json"
     result = calibrate(data, "--config", "lexical", "-o", str(out))
     assert (result.exit_code, out.exists()) == (2, False)
-    assert 'with "not relevant" for unjudged' in result.stderr
+    assert 'choose "not relevant" as the value of unjudged' in result.stderr
     arguments = ("--unjudged", "not relevant", "--method", "isotonic", "--relevant", "1", "--depth", "8")
     assert calibrate(data, "--config", "lexical", "-o", str(out), *arguments).exit_code == 0
     score_map = CalibrationMap.load(out)
