@@ -193,7 +193,7 @@ _TRAINING_HELP: dict[str, tuple[Any, str | None, str]] = {
     "loss": (
         click.Choice(get_args(Loss)),
         None,
-        "Loss to minimise. bce and lambda learn from grades, margin-mse from a teacher's scores, the others from both.",
+        "Loss to minimise. bce and lambda learn from grades, margin-mse from a teacher, the others from either.",
     ),
     "epochs": (float, "N", "Use each query N times; 2.5 ends in the middle of the third pass."),
     "batch": (int, "N", "Queries in one training step."),
