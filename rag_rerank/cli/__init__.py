@@ -17,25 +17,31 @@ from typing import Any
 import click
 
 from rag_rerank._version import __version__
+from rag_rerank.cli.options import CommandGroup
+from rag_rerank.cli.output import example
 from rag_rerank.errors import CalibrationWarning, RerankError, TruncationWarning
 
 __all__ = ["app", "main"]
 
-_COMMANDS = {
-    "calibrate": "calibrate:calibrate",
-    "config": "config:config",
-    "distil": "distil:distil",
-    "eval": "evaluate:evaluate_configs",
-    "export": "models:export",
-    "models": "models:models",
-    "probe": "probe:probe",
-    "pull": "models:pull",
-    "rank": "rank:rank",
-    "trace": "trace:trace",
-    "train": "train:train",
-    "tune": "tune:tune",
+_GROUPS = {
+    "Use a reranker": {"rank": "rank:rank", "config": "config:config"},
+    "Measure": {
+        "eval": "evaluate:evaluate_configs",
+        "calibrate": "calibrate:calibrate",
+        "probe": "probe:probe",
+        "tune": "tune:tune",
+    },
+    "See what happened": {"trace": "trace:trace"},
+    "Manage models": {"models": "models:models", "pull": "models:pull", "export": "models:export"},
+    "Train a model": {"train": "train:train", "distil": "distil:distil"},
 }
-"""Name of a command -> ``"module:function"`` in this package, imported on first use."""
+"""Heading -> names of its commands, each with its ``"module:function"`` in this package, imported on first use."""
+
+_COMMANDS = {name: target for commands in _GROUPS.values() for name, target in commands.items()}
+
+
+_START = "rank -r embedded -q 'Who voices Po?' passages.jsonl"
+"""The first command that a new user can run."""
 
 
 class _Failure(click.ClickException):
@@ -44,7 +50,7 @@ class _Failure(click.ClickException):
     exit_code = 2
 
 
-class _App(click.Group):
+class _App(CommandGroup):
     """A group that turns the library's errors and Ctrl-C into exit codes, and warnings into lines on stderr."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -56,6 +62,14 @@ class _App(click.Group):
         module, _, function = _COMMANDS[cmd_name].partition(":")
         command: click.Command = getattr(importlib.import_module(f"{__name__}.{module}"), function)
         return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        width = max(map(len, _COMMANDS))
+        for heading, names in _GROUPS.items():
+            with formatter.section(heading):
+                commands = ((name, self.get_command(ctx, name)) for name in names)
+                rows = [(name.ljust(width), command.get_short_help_str(70)) for name, command in commands if command]
+                formatter.write_dl(rows)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -84,10 +98,14 @@ def _warnings_as_lines() -> Iterator[None]:
         yield
 
 
-@click.group(cls=_App, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=_App,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog=f"{example(_START)}\n\nrag-rerank COMMAND --help explains a command and shows how to call it.",
+)
 @click.version_option(__version__, prog_name="rag-rerank")
 def app() -> None:
-    """Order candidate texts by their relevance to a query, with local models or rerank APIs."""
+    """Rerank texts: order them by their relevance to a query, with local models or rerank APIs."""
 
 
 def main() -> None:

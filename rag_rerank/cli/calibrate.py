@@ -9,8 +9,19 @@ from typing import Literal, get_args
 import click
 
 from rag_rerank._files import check_folder
-from rag_rerank.cli.config_edit import check_new_config, config_text, write_config
-from rag_rerank.cli.options import depth_option, grade_option, print_note, reranker_option, unjudged_option
+from rag_rerank.cli.config_edit import check_new_config, config_text
+from rag_rerank.cli.config_edit import write_config as write_new_config
+from rag_rerank.cli.options import (
+    PATH,
+    depth_option,
+    grade_option,
+    max_queries_option,
+    print_note,
+    qrels_option,
+    reranker_option,
+    run_option,
+    unjudged_option,
+)
 from rag_rerank.cli.output import bar, example, one_line, table
 from rag_rerank.compose import Calibrated, CalibrationMap, FitQuality
 from rag_rerank.compose.calibration_map import Method, Unjudged
@@ -28,40 +39,34 @@ _BISECTIONS = 200
 
 
 @click.command(
-    short_help="Fit a map from scores to probabilities.",
-    epilog=example("calibrate judged.jsonl --config minilm -o map.json --write calibrated.yaml"),
+    short_help="Turn scores into probabilities of relevance, for a threshold.",
+    epilog=example(
+        "calibrate judged.jsonl -c embedded --unjudged 'not relevant' \\\n-o map.json --write-config calibrated.yaml"
+    ),
 )
 @click.argument("sources", metavar="SOURCE...", nargs=-1, required=True)
 @reranker_option
-@click.option(
-    "-o",
-    "--out",
-    type=click.Path(path_type=Path),
-    required=True,
-    metavar="FILE",
-    help="Write the map to this JSON file.",
-)
-@click.option(
-    "--write", type=click.Path(path_type=Path), metavar="FILE", help="Also write a new config file with the map."
-)
-@click.option("--run", metavar="FILE", help="TREC run of the first stage; for one SOURCE.")
-@click.option("--qrels", metavar="FILE", help="Use these judgments instead of the SOURCE's own; for one SOURCE.")
+@click.option("-o", "--out", type=PATH, required=True, metavar="OUT", help="Write the map to this JSON file.")
+@click.option("--write-config", type=PATH, metavar="OUT", help="Also write a new config file that uses the map.")
+@run_option
+@qrels_option
 @depth_option
-@click.option("--queries", type=click.IntRange(min=1), metavar="N", help="Use only the first N queries of each SOURCE.")
+@max_queries_option
 @grade_option
 @click.option(
     "--method",
     type=click.Choice(("auto", *get_args(Method))),
     default="auto",
     show_default=True,
-    help="A sigmoid (platt), steps (isotonic), or steps only where they are significantly better (auto).",
+    help="Shape of the map: a smooth curve (platt) or steps (isotonic). auto takes steps only if they are "
+    "significantly better.",
 )
 @unjudged_option
 def calibrate(
     sources: Sequence[str],
     spec: str,
     out: Path,
-    write: Path | None,
+    write_config: Path | None,
     run: str | None,
     qrels: str | None,
     depth: int,
@@ -70,13 +75,19 @@ def calibrate(
     method: Method | Literal["auto"],
     unjudged: Unjudged,
 ) -> None:
-    """Fit a map from a reranker's scores to probabilities of relevance, on judged queries.
+    """Turn a reranker's scores into probabilities of relevance, so that a threshold means the same for every model.
 
-    SOURCE is a BEIR folder, a JSONL file or ir_datasets:NAME, as for `eval`; several are fitted together. Use the
-    candidates that the reranker will get in production: those of your first stage, at your depth.
+    Scores the candidates of judged queries, fits a map from scores to probabilities, and writes it to a file. Use the
+    candidates that the reranker gets in production: those of your first stage, at your depth.
 
-    A config that is already calibrated is fitted again. Each query is scored once; to keep the scores for the next
-    fit, put `type: cached` with a path around the reranker. An existing map file is replaced.
+    SOURCE holds judged queries, in any form that `eval` reads. Several are fitted together; --run and --qrels work with
+    one only.
+
+    If your data lists only the relevant texts, add --unjudged "not relevant".
+
+    An existing map file is replaced. A reranker that is already calibrated gets a new map.
+
+    Needs: pip install "rag-rerank[eval]" (not for --method platt)
     """
     from rag_rerank import evaluation  # slow to import; other commands do not need it
 
@@ -86,8 +97,8 @@ def calibrate(
     if isinstance(reranker, Calibrated):
         reranker = reranker.reranker
     check_folder(out)
-    if write is not None:
-        check_new_config(reranker, spec, write)
+    if write_config is not None:
+        check_new_config(reranker, spec, write_config)
     judged = [
         evaluation.read(s, run=run, qrels=qrels, depth=depth, queries=queries, relevant=relevant) for s in sources
     ]
@@ -97,11 +108,11 @@ def calibrate(
         score_map = evaluation.calibrate(reranker, judged, method=method, unjudged=unjudged, progress=progress)
     score_map.save(out)
     calibrated = Calibrated(reranker=reranker, map=str(out))
-    if write is not None:
-        write_config(write, config_text(calibrated, write.suffix), calibrated)
+    if write_config is not None:
+        write_new_config(write_config, config_text(calibrated, write_config.suffix), calibrated)
     click.echo("\n".join(_page(score_map)))
     click.echo(f"\n{out}: written\n")
-    click.echo(f"{write}: written" if write is not None else config_text(calibrated).rstrip("\n"))
+    click.echo(f"{write_config}: written" if write_config is not None else config_text(calibrated).rstrip("\n"))
 
 
 def _page(score_map: CalibrationMap) -> Iterator[str]:

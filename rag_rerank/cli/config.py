@@ -12,7 +12,7 @@ import click
 from rag_rerank import registry
 from rag_rerank.base import Reranker
 from rag_rerank.cli.config_edit import config_text
-from rag_rerank.cli.options import reranker_argument
+from rag_rerank.cli.options import CommandGroup, reranker_argument
 from rag_rerank.cli.output import example
 from rag_rerank.config import build, json_schema
 from rag_rerank.errors import ModelLoadError, UnusableKey
@@ -20,7 +20,7 @@ from rag_rerank.errors import ModelLoadError, UnusableKey
 __all__ = ["config"]
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def config() -> None:
     """Check a config file, or print its schema."""
 

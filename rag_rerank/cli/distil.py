@@ -13,14 +13,18 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rag_rerank.cli.options import (
+    PATH,
+    RERANKER,
     command_line,
     grade_option,
+    json_option,
     print_note,
     resume_hint,
     resume_option,
     training_options,
     training_settings,
     unjudged_option,
+    workers_option,
 )
 from rag_rerank.cli.output import bar, example, one_line
 from rag_rerank.config import build
@@ -43,44 +47,71 @@ _TERMS = "{teacher} calls a provider. Its terms may forbid training a model on i
 
 
 @click.command(
-    short_help="Train a small model to rank as another reranker does.",
+    short_help="Train a small model to rank as a larger reranker does.",
     epilog=example(
-        "distil --teacher cohere:rerank-v3.5 --student 3x384 --base all-MiniLM-L6-v2 --corpus docs.jsonl -o small"
+        "distil --teacher cohere:rerank-v3.5 --student 3x384 \\\n"
+        "--base all-MiniLM-L6-v2 --corpus passages.jsonl --ceiling 5 -o small"
     ),
 )
-@click.option("--teacher", required=True, metavar="NAME|FILE", help="The reranker to learn from; any config.")
+@click.option("--teacher", required=True, metavar=RERANKER, help="The reranker to learn from: a name or a config file.")
 @click.option(
-    "--student", required=True, metavar="SHAPE|DIR", help="Layers x width, such as 3x384; or a checkpoint folder."
-)
-@click.option("--base", metavar="DIR", help="Checkpoint that gives a SHAPE its first weights.")
-@click.option("--corpus", required=True, metavar="FILE|DIR", help="Passages: JSONL, a BEIR folder, or plain lines.")
-@click.option("--queries", metavar="FILE", help="Your users' queries; by default generated from the passages.")
-@click.option(
-    "-o", "--out", required=True, metavar="DIR", type=click.Path(path_type=Path), help="Write the model to this folder."
+    "--student",
+    required=True,
+    metavar="SHAPE|FOLDER",
+    help="The model to train: layers x width, such as 3x384, or the folder of a model.",
 )
 @click.option(
-    "--depth", type=click.IntRange(min=2), default=16, show_default=True, help="Passages to score for each query."
+    "--base", metavar="FOLDER", help="Model that gives a SHAPE its tokenizer and, if it can, its first weights."
 )
 @click.option(
-    "--max-pairs", type=click.IntRange(min=2), metavar="N", help="Maximum number of pairs for the teacher to score."
+    "--corpus",
+    required=True,
+    metavar="FILE|FOLDER",
+    help="Your passages: JSONL with text, one passage per line, or a BEIR folder.",
 )
-@click.option("--ceiling", type=click.FloatRange(min=0), metavar="USD", help="Maximum total cost of the teacher.")
-@click.option("--yes", is_flag=True, help="Call a provider without asking for confirmation.")
 @click.option(
-    "--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Queries to score at the same time."
+    "--queries",
+    metavar="FILE",
+    show_default="made from the passages",
+    help="Your users' queries: one per line, or JSONL.",
 )
-@click.option("--records", metavar="DIR", help="Folder of the teacher's stored answers.  [default: OUT.teacher]")
+@click.option("-o", "--out", required=True, type=PATH, metavar="OUT", help="Write the model to this new folder.")
+@click.option(
+    "--depth",
+    type=click.IntRange(min=2),
+    metavar="N",
+    default=16,
+    show_default=True,
+    help="The teacher scores N passages for each query.",
+)
+@click.option(
+    "--max-pairs",
+    type=click.IntRange(min=2),
+    metavar="N",
+    show_default="no limit",
+    help="The teacher scores at most N pairs of query and passage in all.",
+)
+@click.option(
+    "--ceiling",
+    type=click.FloatRange(min=0),
+    metavar="USD",
+    show_default="no limit",
+    help="Spend at most this many dollars on the teacher.",
+)
+@click.option("--yes", is_flag=True, help="Call a provider without asking you first.")
+@workers_option
+@click.option("--records", metavar="FOLDER", show_default="OUT.teacher", help="Folder of the teacher's stored answers.")
 @click.option(
     "--validation",
     metavar="SOURCE",
-    help="Judged queries of the same corpus, as for `eval`; the result is measured on them.",
+    help="Measure the result on these judged queries of the same corpus (SOURCE as for `eval`).",
 )
 @grade_option
 @unjudged_option
-@click.option("--licence", metavar="ID", help="Licence of the corpus for the model card, such as cc-by-4.0.")
+@click.option("--licence", metavar="ID", help="Licence of the corpus, such as cc-by-4.0, for the model card.")
 @partial(training_options, computed_defaults=_COMPUTED_DEFAULTS)
 @resume_option
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
+@json_option
 @click.pass_context
 def distil(
     ctx: click.Context,
@@ -105,22 +136,22 @@ def distil(
     as_json: bool,
     **training_values: Any,
 ) -> None:
-    """Train a small model to order the passages of your corpus as another reranker does.
+    """Train a small model to rank the passages of your corpus as a larger reranker does.
 
-    For each query, BM25 finds passages, the teacher scores them, and the student learns the scores. The teacher may be
-    a provider's model: the expected cost is printed, and confirmation asked for, before the first call. With --ceiling,
-    no more than that is spent.
+    For each query, BM25 finds passages, the teacher scores them, and the student learns these scores.
 
-    A provider's terms may forbid training a model on its scores. Check them first.
+    If the teacher is a provider, its expected cost is printed and you are asked before the first call. Its terms may
+    forbid training a model on its scores: check them first.
 
-    Each answer is stored at once. After an error, a ceiling or Ctrl-C, run the same command again to continue without
-    paying for an answer twice.
+    Every answer is stored at once. After an error, the --ceiling or Ctrl-C, run the same command again to continue; no
+    answer is paid for twice.
 
-    The exit code is 1 if the student is no better than BM25: on the queries of --validation, or without them, if it
-    follows its teacher worse on queries outside the training.
+    OUT becomes a folder that torch:OUT, onnx:OUT and onnx:OUT/int8 load, with a model card.
 
-    OUT becomes a folder that "torch:OUT", "onnx:OUT" and "onnx:OUT/int8" load, with a model card and a run record.
-    Needs: pip install "rag-rerank[train]".
+    Exit code 1 if the student does not help: on the queries of --validation it is no better than BM25; or, without
+    them, it follows its teacher worse than BM25 does.
+
+    Needs: pip install "rag-rerank[train]"
     """
     from rag_rerank.evaluation import read  # both slow to import; other commands do not need them
     from rag_rerank.training.distillation import distill

@@ -11,7 +11,18 @@ from typing import TYPE_CHECKING
 import click
 
 from rag_rerank._files import cache_folder, check_folder, parse_json, write
-from rag_rerank.cli.options import depth_option, grade_option, rerankers_option
+from rag_rerank.cli.options import (
+    COUNT,
+    PATH,
+    depth_option,
+    grade_option,
+    json_option,
+    max_queries_option,
+    qrels_option,
+    rerankers_option,
+    run_option,
+    workers_option,
+)
 from rag_rerank.cli.output import bar, example
 from rag_rerank.errors import InputError
 
@@ -26,50 +37,60 @@ _REGRESSION, _NOT_EVALUATED = 1, 2
 
 @click.command(
     "eval",
-    short_help="Measure whether reranking helps on judged queries.",
-    epilog=example("eval judged.jsonl --config minilm --config cohere:rerank-v3.5 --html report.html"),
+    short_help="Find out on judged queries whether reranking helps you.",
+    epilog=example(
+        "eval judged.jsonl -c embedded",
+        "eval judged.jsonl -c embedded -c lexical --html report.html",
+    ),
 )
 @rerankers_option
-@click.option("--run", metavar="FILE", help="TREC run of the first stage over the corpus.")
-@click.option("--qrels", metavar="FILE", help="Use these judgments instead of SOURCE's own.")
+@run_option
+@qrels_option
 @depth_option
 @click.option(
-    "--top-k", type=click.IntRange(min=1), default=10, show_default=True, help="Hits that would go to the LLM."
+    "--top-k",
+    type=COUNT,
+    metavar="K",
+    default=10,
+    show_default=True,
+    help="How many hits you would pass to the LLM.",
 )
 @click.option(
     "--measure",
     "measures",
     multiple=True,
-    metavar="NAME",
-    help="Measure, as ir-measures writes it (nDCG@10); repeatable. The verdict is based on the first one.",
+    metavar="MEASURE",
+    show_default="nDCG@10 and five others",
+    help="A measure in the notation of ir-measures, such as nDCG@10. Repeatable; the first one decides the verdict.",
 )
 @click.option(
     "--slice",
     "slices",
     multiple=True,
     metavar="FIELD",
-    help="Slice by this metadata field of queries or documents; repeatable. By default all suitable fields.",
+    show_default="all suitable fields",
+    help="Report groups of queries by this metadata field of queries or documents. Repeatable.",
 )
-@click.option("--queries", type=click.IntRange(min=1), metavar="N", help="Use only the first N judged queries.")
+@max_queries_option
 @grade_option
-@click.option("--records", metavar="FOLDER", help="Folder of stored answers; by default in the user's cache.")
 @click.option(
-    "--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Queries to run at the same time."
+    "--records",
+    metavar="FOLDER",
+    show_default="in your cache",
+    help="Folder of stored answers; an answer that is there is not computed again.",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Random seed of bootstrap and randomisation test.")
-@click.option("--html", type=click.Path(path_type=Path), metavar="FILE", help="Also write a self-contained HTML page.")
+@workers_option
 @click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Also write the JSON object to a file, as a baseline for --against.",
+    "--seed", type=int, metavar="N", default=0, show_default=True, help="Random seed of intervals and p values."
 )
+@click.option("--html", type=PATH, metavar="OUT", help="Also write the report as an HTML page.")
+@click.option("--out", type=PATH, metavar="OUT", help="Also write the JSON object to this file, for --against.")
 @click.option(
     "--against",
     metavar="FILE",
-    help="Compare with the JSON object of an earlier run; exit code 1 if a slice got worse.",
+    help="Compare with an earlier --out file; exit with code 1 if something got significantly worse.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
+@json_option
 @click.argument("source", metavar="SOURCE")
 def evaluate_configs(
     source: str,
@@ -90,17 +111,28 @@ def evaluate_configs(
     against: str | None,
     as_json: bool,
 ) -> None:
-    """Measure whether reranking helps on judged queries, by how much, at what cost, and with which config.
+    """Find out on judged queries whether reranking helps you, by how much, and at what cost.
 
-    SOURCE is a BEIR folder, optionally with a TREC run; a JSONL file of queries with candidates and relevant ids; a
-    recording with texts, together with --qrels; or ir_datasets:NAME. A config is a name or a file, as for `rank`.
+    Compares each reranker with the order of your first stage. The last lines of the report are the verdict: which
+    reranker to use, with how many candidates and hits, or not to rerank.
 
-    All answers of rerankers are stored: an interrupted run continues when the same command runs again, and a repeated
-    run calls no reranker. Needs: pip install "rag-rerank[eval]".
+    SOURCE is one of these:
 
-    Exit codes: 0; 1 if --against finds a slice that got significantly worse; 2 for errors, and if a config could not
-    be evaluated.
-    """
+    \b
+    - a JSONL file, one query per line:
+      {"query": "...", "candidates": ["...", {"id": "k2", "text": "..."}],
+       "relevant": ["k2"]}
+    - a folder in BEIR's format, optionally with a TREC run
+    - a file of recorded calls with texts; needs --qrels
+    - ir_datasets:NAME
+
+    Every answer of a reranker is stored. If the run is interrupted, run the same command again to continue.
+
+    Exit code: 0; 1 if --against finds something significantly worse; 2 for an error, or if a reranker could not be
+    evaluated.
+
+    Needs: pip install "rag-rerank[eval]"
+    """  # noqa: D301 - click keeps the lines after a backspace as they are
     from rag_rerank import evaluation  # slow to import; other commands do not need it
     from rag_rerank.cli.evaluation_tables import page, regression_page
 

@@ -15,7 +15,7 @@ from rag_rerank.backends.local.base import LocalReranker
 from rag_rerank.backends.onnx import OnnxReranker
 from rag_rerank.cli.candidates import read_question
 from rag_rerank.cli.config_edit import find_parts
-from rag_rerank.cli.options import reranker_argument
+from rag_rerank.cli.options import PATH, json_option, reranker_argument, texts_options
 from rag_rerank.cli.output import bar, example, table
 from rag_rerank.config import build
 from rag_rerank.diagnostics.check import Check, check
@@ -28,25 +28,28 @@ SCHEMA = 1
 """Version of the JSON objects; it grows when a field changes its meaning or is removed."""
 
 
-@click.command(epilog=example("models --check minilm"))
+@click.command(
+    short_help="List the known models, or check those on this machine.",
+    epilog=example(
+        "models", "models --check embedded", "models --check minilm --texts passages.jsonl -q 'Who voices Po?'"
+    ),
+)
 @click.argument("names", metavar="[MODEL]...", nargs=-1)
-@click.option("--check", "with_check", is_flag=True, help="Compare the optimised graphs of models with the originals.")
-@click.option("--texts", metavar="FILE|-", help="Check on these texts, in the formats of `rank`; needs --query.")
-@click.option("-q", "--query", help="The query for --texts.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
+@click.option("--check", "with_check", is_flag=True, help="Compare the optimised form of each MODEL with the original.")
+@texts_options
+@json_option
 @click.pass_context
 def models(
     ctx: click.Context, names: tuple[str, ...], with_check: bool, texts: str | None, query: str | None, as_json: bool
 ) -> None:
-    """List the known models, or check those on this machine.
+    """List the known models with their licence, size, languages and window (longest input in tokens).
 
-    Any other cross-encoder works too: by its id on the hub ("org/name") or by its folder.
-    "window" is the longest input in tokens, query and text together; "revision" is the commit that is loaded.
+    Other cross-encoders work too: name them by their id on the Hugging Face hub, or by their folder.
 
-    --check compares, on real text, the optimised graph that runs for each MODEL (a name, a hub id or a folder, with
-    ONNX files) with the model's own graph, and int8 with fp32: scores, order and speed. Without MODEL it checks
-    "embedded" and all known models in the local cache. Nothing is downloaded. The exit code is 1 if an optimised graph
-    does not give its model's logits.
+    With --check, real texts are scored with the optimised form of each MODEL, which is what runs by default, and with
+    its original form. The table compares scores, order and speed; it also compares int8 with fp32. MODEL is a name, a
+    hub id or a folder with ONNX files. Without MODEL, "embedded" and all known models in the local cache are checked.
+    Nothing is downloaded. Exit code 1 if an optimised form gives other scores than its original.
     """
     if with_check:
         ctx.exit(0 if _check_models(names, read_question(texts, query), as_json=as_json) else 1)
@@ -65,15 +68,18 @@ def models(
             click.echo(f"{row.alias or row.id}: {row.note}")
 
 
-@click.command(epilog=example("pull minilm"))
+@click.command(
+    short_help="Download a model, for use without a network.", epilog=example("pull minilm", "pull rerank.yaml")
+)
 @reranker_argument
 def pull(spec: str) -> None:
-    """Download a model's files for offline use.
+    """Download a model's files, for use without a network.
 
-    They go into the hub's cache, at the pinned revision. NAME is a name or an id of `rag-rerank models`, or any id on
-    the hub ("org/name", also with "@revision"; "onnx:org/name" and "torch:org/name" choose the backend, which
-    otherwise follows from the files). For a config FILE, the files of all its local models are downloaded. Progress
-    goes to stderr.
+    RERANKER is a name from `rag-rerank models`, a hub id (org/model or org/model@revision), or a config file. Of
+    a config file, all local models are downloaded.
+
+    The files go into the cache of the Hugging Face hub. Known models are downloaded at their pinned revision. Prints
+    where the files are.
     """
     parts = find_parts(build(spec), LocalReranker)  # type: ignore[type-abstract]
     rerankers = [reranker for _, reranker in parts]
@@ -84,24 +90,32 @@ def pull(spec: str) -> None:
         click.echo(f"{reranker.label}  {folder.path}")
 
 
-@click.command(epilog=example("export BAAI/bge-reranker-base -o exported"))
-@click.argument("source", metavar="MODEL|FOLDER")
-@click.option(
-    "-o", "--out", required=True, metavar="DIR", type=click.Path(path_type=Path), help="Write the model to this folder."
+@click.command(
+    short_help="Convert a model to ONNX, to run it without torch.",
+    epilog=example("export BAAI/bge-reranker-base -o exported"),
 )
-@click.option("--revision", help="Commit, branch or tag on the hub; by default the pinned one of the catalogue.")
+@click.argument("source", metavar="MODEL")
+@click.option("-o", "--out", required=True, type=PATH, metavar="OUT", help="Write the model to this new folder.")
+@click.option(
+    "--revision",
+    metavar="NAME",
+    show_default="the pinned one of a known model",
+    help="Commit, branch or tag of the model on the hub.",
+)
 @click.option(
     "--weights",
     type=click.Choice(["fp32", "int8"]),
     default="fp32",
     show_default=True,
-    help="Storage of the weight matrices; int8 takes a quarter of the size and changes the logits a little.",
+    help="How to store the weights. int8 needs a quarter of the space and changes scores slightly.",
 )
 def export(source: str, out: Path, revision: str | None, weights: Literal["fp32", "int8"]) -> None:
-    """Write a model as ONNX, to run it without torch.
+    """Convert a model to ONNX, to run it without torch.
 
-    Creates DIR; "rag-rerank rank --reranker onnx:DIR" runs it. The ONNX logits are compared with the torch logits
-    before anything is written to DIR. Needs: pip install "rag-rerank[torch]".
+    MODEL is a name from `rag-rerank models`, a hub id, or a folder with a safetensors cross-encoder. Before OUT is
+    written, the scores of both forms are compared. To use the result, name it as onnx:OUT.
+
+    Needs: pip install "rag-rerank[torch]"
     """
     from rag_rerank.export import export as export_model
 

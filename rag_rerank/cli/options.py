@@ -1,4 +1,4 @@
-"""Options that several commands share, and functions for their values."""
+"""Options that several commands share, functions for their values, and the group that holds commands."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields
 from functools import wraps
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, get_args
 
@@ -14,30 +15,66 @@ from click.core import ParameterSource
 
 from rag_rerank.cli.output import one_line
 from rag_rerank.compose import Unjudged
+from rag_rerank.errors import did_you_mean
 from rag_rerank.training.settings import Loss, Precision, TrainingSettings
 
 __all__ = [
+    "COUNT",
+    "PATH",
+    "RERANKER",
+    "CommandGroup",
     "command_line",
     "depth_option",
     "grade_option",
+    "json_option",
+    "max_queries_option",
     "print_note",
+    "qrels_option",
     "reranker_argument",
     "reranker_option",
     "rerankers_option",
     "resume_hint",
     "resume_option",
+    "run_option",
+    "texts_options",
     "training_options",
     "training_settings",
     "unjudged_option",
+    "workers_option",
 ]
 
 _RERANKER = ("-r", "--reranker", "-c", "--config")
 """How every command takes a reranker: by name or by config file, which are interchangeable."""
 
-_METAVAR = "NAME|FILE"
-_NAMES = "a name (minilm, org/name, ./folder, cohere:rerank-v3.5) or a config file"
+RERANKER = "RERANKER"
+"""Metavar of a value that names a reranker."""
 
-reranker_option = click.option(*_RERANKER, "spec", required=True, metavar=_METAVAR, help=f"The reranker: {_NAMES}.")
+_NAMES = "a name (embedded, minilm, org/model, ./folder, cohere:rerank-v3.5) or a config file (.yaml, .yml, .json)"
+
+COUNT = click.IntRange(min=1)
+"""A whole number from 1."""
+
+PATH = click.Path(path_type=Path)
+"""A path that a command writes to."""
+
+
+class CommandGroup(click.Group):
+    """A group of commands that suggests the nearest name for a misspelt one."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the command for the first word.
+
+        Raises:
+            click.UsageError: There is no such command.
+        """
+        if self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
+            ctx.fail(f"no command {args[0]!r}{did_you_mean(args[0], self.list_commands(ctx))}")
+        return super().resolve_command(ctx, args)
+
+
+reranker_option = click.option(*_RERANKER, "spec", required=True, metavar=RERANKER, help=f"The reranker: {_NAMES}.")
 """The reranker; the command gets it as ``spec``."""
 
 rerankers_option = click.option(
@@ -45,27 +82,48 @@ rerankers_option = click.option(
     "specs",
     required=True,
     multiple=True,
-    metavar=_METAVAR,
-    help=f"The reranker: {_NAMES}; repeatable.",
+    metavar=RERANKER,
+    help=f"The reranker: {_NAMES}. Repeat the option to compare several.",
 )
 """One reranker or several; the command gets them as ``specs``."""
 
+run_option = click.option(
+    "--run", metavar="FILE", help="Take the candidates from this TREC run file. Only for a folder or ir_datasets:NAME."
+)
+"""The ranking of the first stage; the command gets it as ``run``."""
+
+qrels_option = click.option(
+    "--qrels", metavar="FILE", help="Take the judgments from this qrels file (TREC or BEIR), not from SOURCE."
+)
+"""The judgments; the command gets them as ``qrels``."""
+
 depth_option = click.option(
     "--depth",
-    type=click.IntRange(min=1),
+    type=COUNT,
+    metavar="N",
     default=100,
     show_default=True,
-    help="Maximum number of candidates per query.",
+    help="Use at most N candidates for each query: the best of the first stage.",
 )
 """How many candidates of a query are read; the command gets it as ``depth``."""
 
+max_queries_option = click.option(
+    "--max-queries",
+    "queries",
+    type=COUNT,
+    metavar="N",
+    show_default="all",
+    help="Use only the first N judged queries of each SOURCE.",
+)
+"""How many queries are read; the command gets it as ``queries``."""
+
 grade_option = click.option(
     "--relevant",
-    type=click.IntRange(min=1),
+    type=COUNT,
     default=1,
     show_default=True,
     metavar="GRADE",
-    help="Smallest grade at which a document counts as relevant.",
+    help="Lowest grade that counts as relevant.",
 )
 """The smallest grade of a relevant document; the command gets it as ``relevant``."""
 
@@ -74,14 +132,47 @@ unjudged_option = click.option(
     type=click.Choice(get_args(Unjudged)),
     default="left out",
     show_default=True,
-    help="How the calibration map treats candidates without a judgment.",
+    help="For calibration: leave candidates without a judgment out, or count them as not relevant.",
 )
 """How candidates without a judgment are treated; the command gets it as ``unjudged``."""
 
+workers_option = click.option(
+    "--workers",
+    type=COUNT,
+    metavar="N",
+    default=1,
+    show_default=True,
+    help="Run N queries at the same time. More than 1 helps only with providers.",
+)
+"""How many queries run at the same time; the command gets it as ``workers``."""
+
 resume_option = click.option(
-    "--resume/--no-resume", default=True, show_default=True, help="Continue from existing checkpoints, or start again."
+    "--resume/--no-resume",
+    default=True,
+    show_default=True,
+    help="Continue an interrupted training from its checkpoints, or start again.",
 )
 """Whether to continue from checkpoints; the command gets it as ``resume``."""
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
+"""Whether to print JSON; the command gets it as ``as_json``."""
+
+_TEXTS = (
+    click.option(
+        "--texts",
+        metavar="FILE|-",
+        show_default="texts of the package",
+        help="Use your own texts, from a file as for `rank`. Needs --query.",
+    ),
+    click.option("-q", "--query", metavar="TEXT", help="The query for --texts."),
+)
+
+
+def texts_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the texts that it measures on, which it gets as ``texts`` and ``query``."""
+    for option in reversed(_TEXTS):
+        command = option(command)
+    return command
 
 
 def reranker_argument(command: Callable[..., None]) -> Callable[..., None]:
@@ -93,27 +184,31 @@ def reranker_argument(command: Callable[..., None]) -> Callable[..., None]:
             raise click.UsageError("name one reranker: as the argument, or with -r")
         command(*args, spec=argument or option, **values)
 
-    help_text = f"The reranker, instead of the argument: {_NAMES}."
-    with_option = click.option(*_RERANKER, "option", metavar=_METAVAR, help=help_text)(with_reranker)
-    return click.argument("argument", metavar=_METAVAR, required=False)(with_option)
+    help_text = f"The reranker, if it is not the argument: {_NAMES}."
+    with_option = click.option(*_RERANKER, "option", metavar=RERANKER, help=help_text)(with_reranker)
+    return click.argument("argument", metavar=f"[{RERANKER}]", required=False)(with_option)
 
 
 _TRAINING_HELP: dict[str, tuple[Any, str | None, str]] = {
-    "loss": (click.Choice(get_args(Loss)), None, "The loss that training minimises."),
-    "epochs": (float, "N", "Passes over the queries; may be a fraction."),
-    "batch": (int, "N", "Queries in one step."),
-    "learning_rate": (float, "RATE", "Peak learning rate."),
-    "warmup": (float, "SHARE", "Share of the steps in which the learning rate rises."),
-    "weight_decay": (float, "RATE", "Weight decay of AdamW, on matrices only."),
-    "max_length": (int, "TOKENS", "Longest input of the model: query and passage together."),
-    "passages": (int, "N", "Maximum number of passages per query in one step."),
-    "evaluate_every": (int, "STEPS", "Steps between two validations."),
-    "patience": (int, "N", "Stop after this many validations without a better one; 0: never stop early."),
-    "checkpoint_every": (int, "STEPS", "Steps between two checkpoints."),
-    "seed": (int, "N", "Random seed of splitting, mining, order, dropout and a new head."),
-    "freeze": (int, "LAYERS", "Do not train this many of the lowest layers, nor the embeddings; 0: train all."),
-    "device": (str, "NAME", "Where to train: auto, cpu, cuda."),
-    "precision": (click.Choice(get_args(Precision)), None, "bf16 is faster on GPUs that support it."),
+    "loss": (
+        click.Choice(get_args(Loss)),
+        None,
+        "Loss to minimise. bce and lambda learn from grades, margin-mse from a teacher, the others from either.",
+    ),
+    "epochs": (float, "N", "Use each query N times; 2.5 ends in the middle of the third pass."),
+    "batch": (int, "N", "Queries in one training step."),
+    "learning_rate": (float, "RATE", "Highest learning rate of AdamW."),
+    "warmup": (float, "SHARE", "Share of the steps, from 0 to 1, in which the learning rate rises from 0."),
+    "weight_decay": (float, "RATE", "Weight decay of AdamW, applied to matrices only."),
+    "max_length": (int, "TOKENS", "Maximum length of query and passage together, in tokens."),
+    "passages": (int, "N", "Maximum number of passages for each query in one step."),
+    "evaluate_every": (int, "STEPS", "Validate after every STEPS steps."),
+    "patience": (int, "N", "Stop after N validations in a row without a better result; 0 never stops early."),
+    "checkpoint_every": (int, "STEPS", "Store a checkpoint after every STEPS steps."),
+    "seed": (int, "N", "Random seed. On a CPU, the same seed and data give the same model."),
+    "freeze": (int, "LAYERS", "Keep the embeddings and the lowest LAYERS layers as they are; 0 trains everything."),
+    "device": (str, "NAME", "Device to train on: auto, cpu, cuda, mps."),
+    "precision": (click.Choice(get_args(Precision)), None, "Number format; bf16 is faster on GPUs that support it."),
 }
 """Type, metavar and help of each field of `TrainingSettings`."""
 

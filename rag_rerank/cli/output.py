@@ -49,9 +49,14 @@ def _cut(text: str, width: int) -> str:
     return text if len(text) <= width else text[: width - 1] + "…"
 
 
-def example(command: str) -> str:
-    """Return the end of a command's help: one example, on a line that click does not wrap."""
-    return f"\b\nExample:\n  rag-rerank {command}"
+def example(*commands: str) -> str:
+    """Return the end of a command's help: examples, on lines that click does not wrap.
+
+    Args:
+        commands: Each without ``rag-rerank``; a backslash and a line feed continue it on the next line.
+    """
+    lines = [f"  rag-rerank {command}".replace("\n", "\n      ") for command in commands]
+    return "\n".join(["\b", "Example:" if len(commands) == 1 else "Examples:", *lines])
 
 
 def bar(label: str) -> AbstractContextManager[Progress]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rag_rerank.cli.options import rerankers_option
+from rag_rerank.cli.options import json_option, rerankers_option
 from rag_rerank.cli.output import bar, example, one_line, table
 from rag_rerank.errors import TruncationWarning
 
@@ -27,28 +27,31 @@ _NAME_WIDTH = 24
 
 
 @click.command(
-    short_help="Show which contrasts rerankers cannot see.",
-    epilog=example("probe --config minilm --config lexical --kind negation"),
+    short_help="Show what rerankers miss: negation, numbers, names ...",
+    epilog=example("probe -c lexical -c embedded --kind negation", "probe -c minilm --failures 0"),
 )
 @rerankers_option
-@click.option("--kind", "kinds", multiple=True, metavar="KIND", help="Use only contrasts of this kind; repeatable.")
+@click.option(
+    "--kind", "kinds", multiple=True, metavar="KIND", show_default="all", help="Use only this kind. Repeatable."
+)
 @click.option(
     "--failures",
     type=click.IntRange(min=0),
+    metavar="N",
     default=1,
     show_default=True,
-    help="Failed contrasts to print for each kind and config.",
+    help="Show at most N missed contrasts for each kind and reranker.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, with all failed contrasts.")
+@json_option
 def probe(specs: tuple[str, ...], kinds: tuple[str, ...], failures: int, as_json: bool) -> None:
-    """Show which contrasts between passages rerankers do not recognise.
+    """Show what rerankers miss, on hand-written contrasts in English.
 
-    Runs rerankers on a small hand-written suite of contrasts in English: a query, a passage that answers it and one or
-    two that do not, of kinds such as negation, numbers or entity. A contrast passes if the better passage ranks above
-    all worse ones; a tie does not pass. Each contrast is one call with two or three short passages.
+    A contrast is a query, a passage that answers it, and one or two that do not. It passes if the better passage ranks
+    above the worse ones; a tie does not pass. There are 19 kinds, such as negation, numbers and entity, with 15
+    contrasts each.
 
-    The suite is meant for inspection, not for training, nor for choosing between models that are a point apart: a kind
-    has fifteen contrasts, and the 95 % interval beside each rate shows how uncertain it is.
+    A rate has a wide 95 % interval, because 15 contrasts are few: a kind shows what a model cannot do, not which of two
+    similar models is better. Do not train on the contrasts.
     """
     reports = [_report(spec, kinds) for spec in dict.fromkeys(specs)]
     if as_json:

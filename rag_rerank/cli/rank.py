@@ -10,7 +10,7 @@ from typing import get_args
 import click
 
 from rag_rerank.cli.candidates import Format, read_candidates
-from rag_rerank.cli.options import reranker_option
+from rag_rerank.cli.options import COUNT, json_option, reranker_option
 from rag_rerank.cli.output import example, one_line, table
 from rag_rerank.config import build
 from rag_rerank.context import Context, Packing
@@ -33,30 +33,44 @@ _MEANING: Mapping[Scale, str] = {
 """What a score on each scale means, in words for the table."""
 
 
-@click.command(epilog=example('rank --reranker minilm --query "how tall is K2?" passages.jsonl'))
+@click.command(
+    epilog=example(
+        "rank -r embedded -q 'Who voices Po?' -k 3 passages.jsonl",
+        "rank -r embedded -q 'Who voices Po?' \\\n--max-tokens 500 passages.jsonl",
+    )
+)
 @reranker_option
-@click.option("-q", "--query", required=True, help="The query that the texts are ranked for.")
-@click.option("-k", "--top-k", type=click.IntRange(min=1), metavar="K", help="Print only the best K texts.")
+@click.option("-q", "--query", required=True, metavar="TEXT", help="The query to rank the texts for.")
+@click.option("-k", "--top-k", type=COUNT, metavar="K", show_default="all", help="Print only the best K texts.")
 @click.option(
-    "--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="Time limit of the whole call."
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    show_default="no limit",
+    help="Stop with an error after this many seconds, loading included.",
 )
 @click.option(
     "--max-tokens",
-    type=click.IntRange(min=1),
+    type=COUNT,
     metavar="N",
-    help="Also choose the texts for a context of at most N tokens, estimated without --tokenizer.",
+    help="Also choose the best texts that fit into N tokens, for the prompt of an LLM.",
 )
-@click.option("--tokenizer", metavar="NAME|PATH", help="Tokenizer that counts: a tiktoken name, or a tokenizer.json.")
+@click.option(
+    "--tokenizer",
+    metavar="NAME|FILE",
+    show_default="estimated",
+    help="Count tokens with this tokenizer: a name of tiktoken (o200k_base), or a tokenizer.json.",
+)
 @click.option(
     "--format",
     "layout",
     type=click.Choice(get_args(Format)),
     default="auto",
     show_default=True,
-    help="Format of FILE: a JSON array, JSON lines or plain lines; auto looks at its beginning.",
+    help="Format of FILE: a JSON array, JSON lines, or one text per line. auto decides by the content.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
-@click.option("--trace", "show_trace", is_flag=True, help="Also print what each step did, to stderr.")
+@json_option
+@click.option("--trace", "show_trace", is_flag=True, help="Also print to stderr what each step of the reranker did.")
 @click.argument("file", metavar="FILE|-")
 def rank(
     spec: str,
@@ -72,20 +86,19 @@ def rank(
 ) -> None:
     """Order texts by their relevance to a query.
 
-    FILE holds a JSON array of candidates, or one candidate per line; it may be gzip, and - reads standard input. A
-    candidate is plain text, or a JSON object with "text" (or "contents", "content", "body", "page_content") and
-    optionally "id" (or "_id", "doc_id"), "title", "score" (of the first stage) and "metadata". Blank lines are skipped;
-    the default id is the position, counted from 0.
+    FILE holds the texts, plain or gzip; - reads standard input. It has one of these formats:
 
-    NAME is for example "embedded", "lexical", "minilm" (see `rag-rerank models`), any model's id on the hub
-    ("BAAI/bge-reranker-v2-m3"), a folder ("./small") or "cohere:rerank-v3.5". A config file ends in .yaml, .yml or
-    .json.
+    \b
+    - one text per line
+    - one JSON object per line, with "text" and optionally "id", "title", "score"
+      (of the first stage) and "metadata"
+    - a JSON array of such objects, or of texts
 
-    The JSON object has "schema" (1), "query", "scale", "hits", "usage", "degraded", "substituted" and "trace". A hit
-    has "rank", "score", "raw_score", "candidate" (as it was read), "coverage" (tokens "total" and "seen"), "unscored"
-    and "window" (characters of the best window of a long text). --max-tokens and --tokenizer add "context": its text,
-    its pieces, and the reason for each dropped hit.
-    """
+    A text without an id gets its position as id, counted from 0.
+
+    The table shows each text's new rank, its old rank, its score, and how much of it the model read. A score orders the
+    texts of one call; it is not a probability.
+    """  # noqa: D301 - click keeps the lines after a backspace as they are
     candidates = read_candidates(file, layout)
     packing = None
     if max_tokens is not None or tokenizer is not None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 from rag_rerank._files import check_folder, write
+from rag_rerank.cli.options import COUNT, PATH, CommandGroup
 from rag_rerank.cli.output import example, one_line, table, without_control_characters
 from rag_rerank.errors import InputError
 from rag_rerank.records.context_record import ContextRecord
@@ -24,29 +25,36 @@ _SCALE_TEXTS = {"sigmoid": "the sigmoid of", "calibrated": "a fitted probability
 """How a score on this scale comes from the raw score; on the other scales the two are the same number."""
 
 
-@click.group(short_help="Show recorded calls, on the terminal or as a page.")
+@click.group(cls=CommandGroup, short_help="Show recorded calls, on the terminal or as an HTML page.")
 def trace() -> None:
-    """Show recorded calls: why a text was a candidate, why it got its score, and why it has its rank."""
+    """Show recorded calls: why a text has its score and its rank, and whether the LLM got it.
+
+    Record calls in Python with rag_rerank.recording("traces.jsonl"), or in a config with type: recorded.
+    """
 
 
-@trace.command(short_help="Show recorded calls on the terminal.", epilog=example("trace show traces.jsonl --last 1"))
+@trace.command(
+    short_help="Show recorded calls on the terminal.",
+    epilog=example("trace show traces.jsonl --last 1", "trace show traces.jsonl --last 1 --id c2090"),
+)
 @click.argument("file", metavar="FILE")
 @click.option(
     "-q",
     "--query",
     metavar="TEXT",
-    help="Only calls whose query contains TEXT; a query that was recorded as a hash must equal TEXT.",
+    help="Only calls whose query contains TEXT. If only the query's hash was recorded, give the whole query.",
 )
-@click.option("--id", "id", metavar="ID", help="Only calls with this candidate; explain its score, rank and packing.")
+@click.option("--id", "id", metavar="ID", help="Only calls with this candidate; explain its score and its rank.")
 @click.option("--record", metavar="ID", help="Only records whose id begins with ID.")
-@click.option("--last", type=click.IntRange(min=1), metavar="N", help="Only the last N of these calls.")
-@click.option("--json", "as_json", is_flag=True, help="Print the records, with their contexts, as JSON lines.")
+@click.option("--last", type=COUNT, metavar="N", show_default="all", help="Only the last N of these calls.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per record instead of text.")
 def show(file: str, query: str | None, id: str | None, record: str | None, last: int | None, as_json: bool) -> None:
     """Show the calls that were recorded in FILE.
 
-    Prints for each call the query, what each step did, the first and the final rank of each candidate, and whether it
-    was packed into a context for the LLM. Texts and queries are printed if they were recorded. If only the hash of a
-    query was recorded, --query finds it by its exact text.
+    For each call it shows the query, what each step did, and for each candidate its first rank, its final rank, its
+    score, and whether it was packed into the context for the LLM.
+
+    Texts and queries are shown only if they were recorded.
     """
     matches = _matches(read(file, bad=_warn), query, id, record)
     count = 0
@@ -67,15 +75,16 @@ def show(file: str, query: str | None, id: str | None, record: str | None, last:
 
 
 @trace.command(
-    short_help="Write an HTML page of recorded calls.", epilog=example("trace report traces.jsonl -o report.html")
+    short_help="Write recorded calls as an HTML page.", epilog=example("trace report traces.jsonl -o report.html")
 )
 @click.argument("file", metavar="FILE")
-@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), metavar="PAGE", help="The page to write.")
+@click.option("-o", "--out", required=True, type=PATH, metavar="OUT", help="Write the page to this file.")
 def report(file: str, out: Path) -> None:
-    """Write a page of the calls that were recorded in FILE: rank changes, scores, and the steps of every candidate.
+    """Write the calls that were recorded in FILE as an HTML page.
 
-    The page is one HTML file that loads nothing from elsewhere. It contains the texts if the records do. For a long
-    file, it contains only the last calls and says how many it left out.
+    The page shows how each candidate moved, its scores, and its way through the steps. It loads nothing from elsewhere.
+    It contains the texts only if they were recorded. If FILE is long, the page has the last calls, and says how many it
+    left out.
     """
     from rag_rerank.pages.page import trace_page  # other commands do not need it
 

@@ -14,8 +14,13 @@ import click
 from rag_rerank._files import new_folder
 from rag_rerank.base import PointwiseReranker, Reranker
 from rag_rerank.cli.options import (
+    COUNT,
+    PATH,
+    RERANKER,
     command_line,
+    json_option,
     print_note,
+    qrels_option,
     resume_hint,
     resume_option,
     training_options,
@@ -41,62 +46,66 @@ _MINING_METHODS = ("bm25", "bi-encoder", "model", "random")
 
 
 @click.command(
-    short_help="Train a cross-encoder on your own data.",
-    epilog=example("train pairs.jsonl --base minilm --mine bm25 --hold-out 0.1 -o mine"),
+    short_help="Train a reranker on your own queries.",
+    epilog=example(
+        "train pairs.jsonl --base minilm --mine bm25 \\\n--hold-out 0.1 -o mine",
+        "train train.jsonl --base minilm --validation judged.jsonl -o mine",
+    ),
 )
 @click.argument("sources", metavar="SOURCE...", nargs=-1, required=True)
-@click.option("--base", required=True, metavar="MODEL|DIR", help="Model to start from: a cross-encoder or an encoder.")
 @click.option(
-    "-o", "--out", required=True, type=click.Path(path_type=Path), metavar="DIR", help="Write the model to this folder."
+    "--base", required=True, metavar="MODEL", help="Model to start from: a name, a hub id or a folder with safetensors."
 )
-@click.option("--licence", metavar="ID", help="Licence of SOURCEs that do not name their own.")
-@click.option("--qrels", metavar="FILE", help="Feedback for records, or other judgments; for one SOURCE.")
-@click.option("--model-licence", metavar="ID", help="Licence of the trained weights, for the model card.")
+@click.option("-o", "--out", required=True, type=PATH, metavar="OUT", help="Write the model to this new folder.")
+@click.option("--licence", metavar="ID", help="Licence of SOURCEs that do not name their own, such as cc-by-4.0.")
+@qrels_option
+@click.option("--model-licence", metavar="ID", help="Licence of the trained model, for its model card.")
 @click.option(
     "--mine",
     "mining_methods",
     multiple=True,
     type=click.Choice(_MINING_METHODS),
-    help="Find negatives by this method; repeatable.",
+    help="Find passages that look relevant but are not (hard negatives), by this method. Repeatable.",
 )
 @click.option(
-    "--negatives", type=click.IntRange(min=1), default=7, show_default=True, help="Negatives to mine for each query."
+    "--negatives", type=COUNT, metavar="N", default=7, show_default=True, help="Negatives to mine for each query."
 )
-@click.option("--encoder", metavar="MODEL|DIR", help="The bi-encoder for --mine bi-encoder.")
-@click.option("--model", metavar="NAME|FILE", help="The reranker for --mine model.")
+@click.option("--encoder", metavar="MODEL", help="Embedding model for --mine bi-encoder.")
+@click.option("--model", metavar=RERANKER, help="Reranker for --mine model.")
 @click.option(
     "--filter-teacher",
-    metavar="NAME|FILE",
-    help="Drop mined passages that this reranker finds relevant, and store its scores on the others.",
+    metavar=RERANKER,
+    help="Drop mined passages that this reranker finds relevant. Its scores are kept for losses that learn from them.",
 )
-@click.option("--validation", metavar="SOURCE", help="Judged queries for validation and calibration, as for `eval`.")
+@click.option("--validation", metavar="SOURCE", help="Validate on these judged queries (SOURCE as for `eval`).")
 @click.option(
     "--hold-out",
     type=float,
     metavar="SHARE",
-    help="Validate on this share of the SOURCEs instead, and do not train on it.",
+    help="Validate on this share of the training data, from 0 to 1, and do not train on it.",
 )
 @click.option(
     "--depth",
     type=click.IntRange(min=2),
+    metavar="N",
     default=50,
     show_default=True,
-    help="Maximum number of candidates per validation query.",
+    help="Use at most N candidates for each validation query.",
 )
 @unjudged_option
 @click.option(
-    "--shared-corpus", is_flag=True, help="Training and validation use the same corpus, so they may share texts."
+    "--shared-corpus", is_flag=True, help="Let training and validation share passages; only their queries must differ."
 )
 @click.option(
     "--against-leaks",
     "evaluations",
     multiple=True,
     metavar="SOURCE",
-    help="Do not train on any text of this evaluation collection; repeatable.",
+    help="Leave out of the training every text of this evaluation data. Repeatable.",
 )
 @training_options
 @resume_option
-@click.option("--json", "as_json", is_flag=True, help="Print the run record instead of a summary.")
+@json_option
 @click.pass_context
 def train(
     ctx: click.Context,
@@ -122,17 +131,26 @@ def train(
     as_json: bool,
     **training_values: Any,
 ) -> None:
-    """Train a cross-encoder on your own queries, and write it to a folder that all local backends load.
+    """Train a reranker on your own queries, and write it to a folder that every local backend loads.
 
-    SOURCE is a JSONL file of pairs (query, positive, optionally negatives), a BEIR folder, ir_datasets:NAME, or
-    records with texts, together with --qrels for your users' feedback. Several are trained on together.
+    SOURCE is one of these; several are trained on together:
 
-    With a validation, the step with the best nDCG@10 is written, training stops early, and scores are calibrated. The
-    queries of --validation and all text of --against-leaks are left out of the training; the model card reports it.
+    \b
+    - a JSONL file of pairs, one per line:
+      {"query": "...", "positive": "...", "negatives": ["..."]}
+    - judged queries, in any form that `eval` reads
+    - a file of recorded calls with texts, and your users' feedback in --qrels
 
-    Checkpoints are in DIR.checkpoints during training; scores of --filter-teacher and --model stay in DIR.scores. After
-    Ctrl-C, a kill or a full disk, run the same command again to continue. Needs: pip install "rag-rerank[train]".
-    """
+    With --validation or --hold-out, the model is validated during training: the step with the best nDCG@10 is written,
+    training stops early, and scores are calibrated.
+
+    Queries of --validation and texts of --against-leaks are left out of the training; the model card lists them.
+
+    If training is interrupted, run the same command again to continue: checkpoints are in OUT.checkpoints, and the
+    scores of --filter-teacher and --model in OUT.scores.
+
+    Needs: pip install "rag-rerank[train]"
+    """  # noqa: D301 - click keeps the lines after a backspace as they are
     from rag_rerank.evaluation import read  # these are slow to import; other commands do not need them
     from rag_rerank.training import validation as training_validation
     from rag_rerank.training.base_model import find_base

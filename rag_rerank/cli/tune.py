@@ -22,7 +22,7 @@ from rag_rerank.cli.config_edit import (
     with_replaced,
     write_config,
 )
-from rag_rerank.cli.options import print_note, reranker_argument
+from rag_rerank.cli.options import PATH, json_option, print_note, reranker_argument, texts_options
 from rag_rerank.cli.output import bar, example, table
 from rag_rerank.config import build, to_config
 from rag_rerank.diagnostics.sample_texts import SampleQuestion, skewed_question
@@ -37,35 +37,32 @@ SCHEMA = 1
 
 
 @click.command(
-    short_help="Measure which settings of local models are fastest here.",
-    epilog=example("tune pipeline.yaml --write"),
+    short_help="Find the fastest settings of local models on this machine.",
+    epilog=example("tune embedded", "tune rerank.yaml --write"),
 )
 @reranker_argument
-@click.option(
-    "-o", "--out", type=click.Path(path_type=Path), metavar="FILE", help="Write the tuned config to a new file."
-)
-@click.option("--write", is_flag=True, help="Change the config FILE in place; comments in YAML stay.")
-@click.option("--texts", metavar="FILE|-", help="Measure on these texts, in the formats of `rank`; needs --query.")
-@click.option("-q", "--query", help="The query for --texts.")
+@click.option("-o", "--out", type=PATH, metavar="OUT", help="Write the tuned config to this new file.")
+@click.option("--write", is_flag=True, help="Change the config file RERANKER in place; YAML comments stay.")
+@texts_options
 @click.option(
     "--seconds",
     type=click.FloatRange(min=1),
+    metavar="SECONDS",
     default=60,
     show_default=True,
-    help="About how long to measure each model, loading not counted.",
+    help="About how long to measure each model, without loading.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
+@json_option
 def tune(
     spec: str, out: Path | None, write: bool, texts: str | None, query: str | None, seconds: float, as_json: bool
 ) -> None:
-    """Measure which settings of the local models are fastest on this machine.
+    """Find the fastest settings of the local models in RERANKER on this machine.
 
-    Measures each local model in NAME or FILE: "workers" and "threads" (onnx) and "batch_tokens" (onnx and torch, on a
-    CPU), one call at a time, on your own texts or on 100 texts of different lengths that ship with the package. The
-    present setting stays unless another one is faster by more than the spread and gives the same scores. The effect of
-    precision: int8 is printed, but int8 is never chosen.
+    Measures "workers" and "threads" (onnx) and "batch_tokens" (onnx, and torch on a CPU), one call at a time. A setting
+    is changed only if another one is faster by more than the noise and gives the same scores. The effect of precision:
+    int8 is printed, but int8 is never chosen.
 
-    Without --out or --write, the tuned config is printed. Run it while the machine is otherwise idle.
+    Without --out or --write, the tuned config is printed. Close other programs while this runs.
     """
     file = Path(spec)
     if write and (out is not None or file.suffix not in (".yaml", ".yml", ".json")):

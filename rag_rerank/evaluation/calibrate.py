@@ -186,7 +186,9 @@ def _check_size(groups: Sequence[_Group]) -> None:
     good = sum(relevant)
     counts = f"{good} relevant and {len(relevant) - good} other judged candidates of {len(groups)} queries"
     if min(good, len(relevant) - good) < _FEWEST or len(groups) < _FOLDS:
-        hint = "" if len(relevant) > good else '; with "not relevant" for unjudged, all others count as such'
+        hint = ""
+        if len(relevant) == good:
+            hint = '; if your data lists only the relevant texts, choose "not relevant" as the value of unjudged'
         raise InputError(f"too little to calibrate on: {counts}; needs {_FEWEST} of each, and {_FOLDS} queries{hint}")
     if min(good, len(relevant) - good) < _FEW:
         _warn(f"fitted on {counts}; with less than {_FEW} of each the probabilities are rough")

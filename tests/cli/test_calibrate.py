@@ -64,7 +64,7 @@ def test_it_writes_a_map_and_says_how_good_it_is_and_what_to_put_into_a_config(d
 
 def test_write_makes_a_config_that_ranks_with_probabilities(data: str, tmp_path: Path) -> None:
     out, config = tmp_path / "map.json", tmp_path / "new.yaml"
-    result = calibrate(data, "--config", "lexical", "-o", str(out), "--write", str(config))
+    result = calibrate(data, "--config", "lexical", "-o", str(out), "--write-config", str(config))
     assert result.stdout.endswith(f"{config}: written\n")
     ranking = build(str(config)).rerank("warm dragon", ["a warm dragon", "a lake"])
     assert ranking.scale == "calibrated"
@@ -73,7 +73,7 @@ def test_write_makes_a_config_that_ranks_with_probabilities(data: str, tmp_path:
 
 def test_a_calibrated_config_is_fitted_anew(data: str, tmp_path: Path) -> None:
     out, config = tmp_path / "map.json", tmp_path / "new.json"
-    calibrate(data, "--config", "lexical", "-o", str(out), "--write", str(config), "--queries", "30")
+    calibrate(data, "--config", "lexical", "-o", str(out), "--write-config", str(config), "--max-queries", "30")
     before = CalibrationMap.load(out)
     assert calibrate(data, "--config", str(config), "-o", str(out)).exit_code == 0
     after = CalibrationMap.load(out)
@@ -94,7 +94,7 @@ def test_unjudged_candidates_count_only_with_the_option(tmp_path: Path) -> None:
     out = tmp_path / "map.json"
     result = calibrate(data, "--config", "lexical", "-o", str(out))
     assert (result.exit_code, out.exists()) == (2, False)
-    assert 'with "not relevant" for unjudged' in result.stderr
+    assert 'choose "not relevant" as the value of unjudged' in result.stderr
     arguments = ("--unjudged", "not relevant", "--method", "isotonic", "--relevant", "1", "--depth", "8")
     assert calibrate(data, "--config", "lexical", "-o", str(out), *arguments).exit_code == 0
     score_map = CalibrationMap.load(out)
@@ -102,7 +102,7 @@ def test_unjudged_candidates_count_only_with_the_option(tmp_path: Path) -> None:
 
 
 def test_little_data_is_a_note_on_stderr(data: str, tmp_path: Path) -> None:
-    result = calibrate(data, "--config", "lexical", "-o", str(tmp_path / "map.json"), "--queries", "10")
+    result = calibrate(data, "--config", "lexical", "-o", str(tmp_path / "map.json"), "--max-queries", "10")
     assert result.exit_code == 0
     assert "Warning: fitted on" in result.stderr and "less than 100 of each" in result.stderr
 
@@ -110,7 +110,7 @@ def test_little_data_is_a_note_on_stderr(data: str, tmp_path: Path) -> None:
 def test_an_existing_config_is_not_overwritten_and_nothing_is_scored_for_it(data: str, tmp_path: Path) -> None:
     config = tmp_path / "there.yaml"
     config.write_text("lexical\n")
-    result = calibrate(data, "--config", "lexical", "-o", str(tmp_path / "map.json"), "--write", str(config))
+    result = calibrate(data, "--config", "lexical", "-o", str(tmp_path / "map.json"), "--write-config", str(config))
     assert result.exit_code == 2 and "exists already" in result.stderr
     assert not (tmp_path / "map.json").exists()
     assert config.read_text() == "lexical\n"
@@ -139,7 +139,7 @@ def test_a_missing_package_is_an_error_before_anything_is_scored(
 
 def test_a_map_that_does_not_fit_any_more_warns_when_ranking(data: str, tmp_path: Path) -> None:
     out, config, texts = tmp_path / "map.json", tmp_path / "new.yaml", tmp_path / "texts.txt"
-    calibrate(data, "--config", "lexical", "-o", str(out), "--write", str(config))
+    calibrate(data, "--config", "lexical", "-o", str(out), "--write-config", str(config))
     config.write_text(config.read_text().replace("type: lexical", "type: lexical\n  k1: 2.0"))
     texts.write_text("a warm dragon\n")
     result = CliRunner().invoke(app, ["rank", "-r", str(config), "-q", "warm", str(texts)], catch_exceptions=False)

@@ -89,7 +89,7 @@ def test_answers_are_stored_in_the_users_cache_and_the_second_run_calls_no_reran
 def test_queries_depth_relevant_and_slice_do_what_they_say(data: str) -> None:
     report = json.loads(
         run(
-            data, "-c", "oracle", "--queries", "15", "--depth", "4", "--relevant", "2", "--slice", "kind", "--json"
+            data, "-c", "oracle", "--max-queries", "15", "--depth", "4", "--relevant", "2", "--slice", "kind", "--json"
         ).stdout
     )
     assert report["data"]["queries"] == 15

@@ -1,4 +1,4 @@
-"""docs/how-to/train.md is true: its commands parse, its Python names exist, its messages are in the package."""
+"""The pages on training are true: commands parse, Python names exist, messages are in the package."""
 
 import ast
 import importlib
@@ -18,7 +18,9 @@ from rag_rerank.training.losses import FROM_TEACHER
 from rag_rerank.training.settings import TrainingSettings
 
 ROOT = Path(__file__).parents[2]
-PAGE = (ROOT / "docs" / "how-to" / "train.md").read_text(encoding="utf-8")
+PAGE = "\n".join(
+    (ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("how-to/train.md", "reference/training.md")
+)
 NAMES = ("train", "distil")
 
 
@@ -36,7 +38,7 @@ def cells(table: str) -> list[list[str]]:
 
 
 def commands() -> list[list[str]]:
-    lines = "\n".join(blocks("")).replace("\\\n", " ").splitlines()
+    lines = "\n".join(blocks("bash")).replace("\\\n", " ").splitlines()
     in_blocks = [line for line in lines if line.startswith("rag-rerank ")]
     inline = re.findall(r"`(rag-rerank \w+ -[^`]+|rag-rerank \w+ \w+\.\w+[^`]+)`", PAGE)
     return [shlex.split(line) for line in (*in_blocks, *inline)]
@@ -74,7 +76,8 @@ def test_options_in_the_table_of_one_command_belong_to_it_alone(only: str) -> No
 
 
 def test_the_default_beside_an_option_is_its_default() -> None:
-    for name, tables in (("train", PAGE.split("| only `distil` |")[0]), ("distil", PAGE.split("| only `distil` |")[1])):
+    settings = section("Settings")
+    for name, tables in zip(NAMES, settings.split("| only `distil` |"), strict=True):
         options = {one.opts[-1]: one for one in COMMANDS[name].params if isinstance(one, click.Option)}
         defaults = [pair for row in cells(tables) for pair in re.findall(r"`(--[a-z-]+) ([\d.e-]+|auto|fp32)`", row[0])]
         assert defaults

@@ -194,7 +194,7 @@ def test_too_few_of_either_kind_are_refused_with_their_number(of: int) -> None:
 def test_only_relevant_judgments_are_refused_with_the_way_out() -> None:
     world = World(60)
     queries = tuple(replace(q, grades={t: g for t, g in q.grades.items() if g}) for q in world.judged.queries)
-    with pytest.raises(InputError, match='with "not relevant" for unjudged'):
+    with pytest.raises(InputError, match='choose "not relevant" as the value of unjudged'):
         calibrate(world.reranker(), replace(world.judged, queries=queries))
 
 
