@@ -269,7 +269,9 @@ def draw_request() -> str:
             x = left + lane * (lane_width + gap) + 6
             middle, box_y = x + lane_width / 2 - 6, top + (height - box_height) / 2
             if last_x is not None:
-                body.append(arrow("request", f"M{last_x + lane_width - 12:g},{top + height / 2:g} L{x:g},{top + height / 2:g}"))
+                body.append(
+                    arrow("request", f"M{last_x + lane_width - 12:g},{top + height / 2:g} L{x:g},{top + height / 2:g}")
+                )
             elif before is not None:
                 x1, y1 = before
                 bend = f"C{x1:g},{y1 + 14:g} {middle:g},{box_y - 14:g} {middle:g},{box_y:g}"

@@ -68,7 +68,11 @@ def described(name: str, thing: Any, heading: str = "###") -> str:
         signature = str(inspect.signature(thing)) if callable(thing) else ""
     except (TypeError, ValueError):
         signature = ""
-    docstring = textwrap.indent(inspect.getdoc(thing) or "", "    ") if callable(thing) or inspect.isdatadescriptor(thing) else ""
+    docstring = (
+        textwrap.indent(inspect.getdoc(thing) or "", "    ")
+        if callable(thing) or inspect.isdatadescriptor(thing)
+        else ""
+    )
     short = re.sub(r"\s+", " ", signature)
     return f"{heading} `{name}{short}`\n\n{docstring}\n"
 

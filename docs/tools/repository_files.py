@@ -114,7 +114,9 @@ def notebook_page(notebook: dict[str, Any], name: str) -> tuple[str, dict[str, b
             parts.append(fenced(source, "python"))
             for output in cell.get("outputs", ()):
                 parts.append(shown_output(output, f"{name}-{len(images) + 1}", images))
-    parts.append(f"This page is the notebook `cookbook/{name}.ipynb` with its saved outputs. It runs offline, from a clone.")
+    parts.append(
+        f"This page is the notebook `cookbook/{name}.ipynb` with its saved outputs. It runs offline, from a clone."
+    )
     return "\n\n".join(part for part in parts if part) + "\n", images
 
 
