@@ -32,7 +32,7 @@ STYLE = """
   .diagram text { fill: var(--ink); }
   .diagram text.soft { fill: var(--soft); font-size: 12px; }
   .diagram text.head { font-weight: 600; }
-  .diagram text.code { font-family: ui-monospace, SFMono-Regular, Menlo, "DejaVu Sans Mono", monospace; font-size: 12px; }
+  .diagram text.code { font: 12px ui-monospace, SFMono-Regular, Menlo, "DejaVu Sans Mono", monospace; }
   .diagram path { fill: none; stroke: var(--line); stroke-width: 1.3; }
   .diagram .tip { fill: var(--line); stroke: none; }
 """.strip("\n")
@@ -82,7 +82,7 @@ HOUSE: tuple[tuple[tuple[int, Box], ...], ...] = (
     ((42, Box("context/", "from a ranking to the prompt", ("context",))),),
     ((42, Box("types, trace, text, errors", "data and ground", GROUND)),),
 )
-"""The boxes of the house, row by row, each with its middle in percent; an arrow leads from a box to one further down."""
+"""The boxes of the house, row by row, each with its middle in percent; arrows lead to boxes further down."""
 
 WAYS = {("integrations/", "hosts/"): 1.2, ("training/", "agreement.py"): 80, ("cli/", "diagnostics/"): 75}
 """Where, in percent, an arrow that passes a row of boxes goes through that row."""

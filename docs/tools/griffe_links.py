@@ -1,7 +1,7 @@
 """A Griffe extension: names in single backticks of docstrings become links to their place in the API reference.
 
-A docstring writes ``code`` in double backticks, and `Name` or `Class.method` in single ones. Names of the public modules
-and of the members of the class at hand are linked; others become code.
+A docstring writes ``code`` in double backticks, and `Name` or `Class.method` in single ones. Names of the public
+modules and of the members of the class at hand are linked; others become code.
 """
 
 from __future__ import annotations

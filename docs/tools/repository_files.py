@@ -1,6 +1,6 @@
 """A MkDocs hook: files of the repository outside ``docs/`` become pages of the site, and links to them lead there.
 
-Pages link to ``../CONTRIBUTING.md`` or ``../cookbook/01_first_rerank.ipynb``, as they must where the repository is read.
+Pages link to ``../CONTRIBUTING.md`` or ``../cookbook/01_first_rerank.ipynb``, so that the links work in the repository.
 On the site these links lead to the pages that `PAGES` and the notebooks become. Notebooks show their saved outputs;
 nothing is executed.
 """
@@ -112,11 +112,10 @@ def notebook_page(notebook: dict[str, Any], name: str) -> tuple[str, dict[str, b
             parts.append(source)
         elif cell["cell_type"] == "code" and source:
             parts.append(fenced(source, "python"))
-            for output in cell.get("outputs", ()):
-                parts.append(shown_output(output, f"{name}-{len(images) + 1}", images))
-    parts.append(
-        f"This page is the notebook `cookbook/{name}.ipynb` with its saved outputs. It runs offline, from a clone."
-    )
+            parts.extend(
+                shown_output(output, f"{name}-{len(images) + 1}", images) for output in cell.get("outputs", ())
+            )
+    parts.append(f"This page is the notebook `cookbook/{name}.ipynb` with its saved outputs. It runs offline.")
     return "\n\n".join(part for part in parts if part) + "\n", images
 
 

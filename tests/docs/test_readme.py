@@ -1,6 +1,7 @@
 """The README is short, and the messages and names that it shows are real; its blocks run in test_code_blocks."""
 
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ def test_the_readme_is_short() -> None:
 
 
 def test_it_shows_each_way_in_with_its_output() -> None:
-    for before, after in zip(BLOCKS, BLOCKS[1:], strict=False):
+    for before, after in pairwise(BLOCKS):
         if before.language == "python" and "print(" in before.code:
             assert after.language == "output", f"line {before.line}: no output is shown"
     shown = "".join(block.code for block in BLOCKS if block.language == "python")
