@@ -1,8 +1,7 @@
 """A MkDocs hook: ``llms.txt``, ``llms-full.txt``, and each page as Markdown beside its HTML.
 
 ``llms.txt`` follows llmstxt.org: a heading, a quotation that says what the project is, and one section for each section
-of the navigation, with a link and one line for each page: the page's ``description``, or the first sentence of its first
-paragraph.
+of the navigation, with a link and one line for each page: its ``description``, or else the first sentence of its text.
 """
 
 from __future__ import annotations
