@@ -1,8 +1,8 @@
 """Plans: what a composite does, written once as a generator and run by both drivers (see `driver`).
 
 A plan yields steps and returns a `PlanResult`. A `Call` gives it a `Ranking`; if the call fails, its error is raised
-at the ``yield``, where ordinary ``try`` and ``except`` see it. `Parallel` gives it one `Outcome` for each call. `InThread`
-gives it the return value of a function.
+at the ``yield``, where ordinary ``try`` and ``except`` see it. `Parallel` gives it one `Outcome` for each call.
+`InThread` gives it the return value of a function.
 """
 
 from __future__ import annotations
