@@ -43,7 +43,7 @@ class Block:
 
 def page_name(page: Path) -> str:
     """Return a page's path below the root, for messages."""
-    return page.relative_to(ROOT).as_posix()
+    return page.relative_to(ROOT).as_posix() if page.is_relative_to(ROOT) else page.name
 
 
 def read_blocks(page: Path) -> list[Block]:
