@@ -24,6 +24,7 @@ PAGES = {
     "CONTRIBUTING.md": "contributing.md",
     "CHANGELOG.md": "changelog.md",
     "benchmarks/README.md": "benchmarks.md",
+    "cookbook/README.md": "cookbook/index.md",
     "cookbook/data/README.md": "cookbook/data.md",
     "integrations/langchain-rag-rerank/README.md": "reference/langchain-adapter.md",
     "integrations/llama-index-postprocessor-rag-rerank/README.md": "reference/llama-index-adapter.md",
@@ -76,9 +77,12 @@ def convert_links(markdown: str, source: str, page: str) -> str:
 
     def convert(match: re.Match[str]) -> str:
         target, hash_sign, anchor = match["target"].partition("#")
-        goal = None if not target or re.match(r"[a-z]+:|/", target) else resolve(target, source)
-        if goal is None:
+        if not target or re.match(r"[a-z]+:|/", target):
             return match[0]
+        goal = resolve(target, source)
+        if goal is None:  # a file that the site does not have: its name stays
+            exists = (ROOT / source).parent.joinpath(target).exists()
+            return match["start"].removesuffix("](").lstrip("![") if exists else match[0]
         relative = posixpath.relpath(goal, posixpath.dirname(page) or ".")
         return f"{match['start']}{relative}{hash_sign}{anchor}{match['end']}"
 
