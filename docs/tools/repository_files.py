@@ -132,7 +132,8 @@ def shown_output(output: dict[str, Any], name: str, images: dict[str, bytes]) ->
         if kind in data:
             image = data[kind].encode() if suffix == "svg" else base64.b64decode(data[kind])
             images[f"{name}.{suffix}"] = image
-            return f"![{html.escape(data.get('text/plain', 'output of the cell').splitlines()[0])}]({name}.{suffix})"
+            words = " ".join(data.get("text/plain", "output of the cell").split()).translate({91: "(", 93: ")"})
+            return f"![{html.escape(words)}]({name}.{suffix})"
     if "text/html" in data:
         lines = (line.strip() for line in data["text/html"].splitlines())
         return '<div class="output">' + " ".join(line for line in lines if line) + "</div>"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import re
 from collections import Counter
 from pathlib import Path
@@ -173,4 +174,11 @@ def test_a_notebook_shows_its_saved_outputs(site: Path) -> None:
     for notebook in ROOT.glob("cookbook/*.ipynb"):
         page = site / "cookbook" / notebook.stem / "index.html"
         assert page.is_file(), f"{notebook.name} has no page"
-        assert page.read_text(encoding="utf-8").count("<pre>") > 4
+        outputs = [out for cell in json.loads(notebook.read_text("utf-8"))["cells"] for out in cell.get("outputs", ())]
+        kinds = [set(output.get("data", ())) for output in outputs]
+        shown = page.read_text(encoding="utf-8")
+        images = sum(bool(kind & {"image/png", "image/svg+xml", "image/jpeg"}) for kind in kinds)
+        tables = sum("text/html" in kind and not any(name.startswith("image/") for name in kind) for kind in kinds)
+        assert len(re.findall(rf'<img alt="[^"]{{9,}}" src="\.\./{notebook.stem}-\d+\.\w+"', shown)) == images
+        assert shown.count('<div class="output">') == tables
+        assert shown.count("<pre>") >= len(outputs) - images - tables
