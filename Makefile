@@ -12,7 +12,7 @@ PROJECTS := pyproject.toml $(wildcard integrations/*/pyproject.toml)
 # The PyTorch version that the golden tests were run with; other versions of Python get the newest one.
 TORCH = $(shell $(BIN)/python -c 'import sys; print("torch==2.13.0" if sys.version_info[:2] == (3, 11) else "torch")')
 
-.PHONY: demo test check docs faults install bench clean
+.PHONY: demo test check docs pictures faults install bench clean
 
 demo: $(VENV)/.demo  ## BM25, then the embedded reranker, on real text; no torch, no key, no network
 	$(BIN)/python cookbook/demo.py
@@ -26,7 +26,12 @@ check: $(VENV)/.all  ## style and types
 	$(BIN)/mypy
 
 docs: $(VENV)/.docs  ## the documentation site, into site/; a warning is an error
-	$(BIN)/python -m mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
+pictures: $(VENV)/.all  ## diagrams, tables and pictures of the pages; the pictures need chromium on the PATH
+	$(BIN)/python docs/tools/diagrams.py
+	$(BIN)/python docs/tools/catalogue_table.py
+	$(BIN)/python docs/tools/pictures.py
 
 faults: $(VENV)/.all  ## the promises of docs/explanation/reliability.md, checked over $(CASES) random trees and faults
 	$(BIN)/python tests/faults/run.py --cases $(CASES)
@@ -39,7 +44,7 @@ bench:  ## speed beside that of peers, each in an environment of its own; needs 
 	$(BENCH)/env/torch/bin/python -m benchmarks.speed render
 
 clean:
-	rm -rf $(VENV) build dist
+	rm -rf $(VENV) build dist site
 
 $(VENV)/.pip:
 	$(PYTHON) -m venv $(VENV)
@@ -56,7 +61,7 @@ $(VENV)/.docs: $(VENV)/.pip $(PROJECTS)
 
 $(VENV)/.all: $(VENV)/.pip $(PROJECTS)
 	$(BIN)/python -m pip install --quiet "$(TORCH)"
-	$(BIN)/python -m pip install --quiet -e ".[all]" $(ADAPTERS) --group dev --group cookbook \
+	$(BIN)/python -m pip install --quiet -e ".[all]" $(ADAPTERS) --group dev --group docs --group cookbook \
 		--group integrations/llama-index-postprocessor-rag-rerank/pyproject.toml:dev \
 		--group integrations/langchain-rag-rerank/pyproject.toml:test
 	touch $@

@@ -4,6 +4,7 @@ import gzip
 import json
 import re
 import warnings
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 with warnings.catch_warnings():
@@ -18,9 +19,17 @@ def chunks() -> dict[str, str]:
     return {row["id"]: row["text"] for row in _rows("chunks.jsonl.gz")}
 
 
-def questions() -> list[dict]:
-    """Return questions with ``id``, ``text`` and ``relevant``, the ids of the passages that hold an answer."""
-    return _rows("questions.jsonl.gz")
+def questions(every: int = 1) -> list[dict]:
+    """Return questions with ``id``, ``text`` and ``relevant``, the ids of the passages that hold an answer.
+
+    With ``every=10`` these are the first, the eleventh, and so on: a sample that nobody chose, from the whole file.
+    """
+    return _rows("questions.jsonl.gz")[::every]
+
+
+def first_relevant_rank(ids: Iterable[str], relevant: Collection[str]) -> int | None:
+    """Return the rank, from 1, of the first passage that holds an answer; ``None`` if there is none."""
+    return next((rank for rank, id in enumerate(ids, start=1) if id in relevant), None)
 
 
 class Bm25:

@@ -9,7 +9,7 @@ import tempfile
 import textwrap
 from pathlib import Path
 
-from corpus import Bm25, chunks, questions
+from corpus import Bm25, chunks, first_relevant_rank, questions
 from langchain_core.documents import Document
 from langchain_core.runnables import RunnableLambda
 from langchain_rag_rerank import RagRerankRetriever
@@ -34,37 +34,31 @@ def first_stage_hits(query: str) -> list[Candidate]:
     return [Candidate(id, TEXTS[id], score) for id, score in BM25.search(query, DEPTH)]
 
 
-def first_relevant_rank(ids: list[str], relevant: list[str]) -> int | None:
-    """Return the rank, from 1, of the first passage that was judged relevant."""
-    return next((rank for rank, id in enumerate(ids, start=1) if id in relevant), None)
-
-
 def print_title(text: str) -> None:
     """Print the title of a section."""
     print(f"\n\n{text}\n{'=' * len(text)}\n")
 
 
 def print_row(rank: int, score: float, note: str, id: str, relevant: list[str]) -> None:
-    """Print one passage of a ranking, with a star if it was judged relevant."""
+    """Print one passage of a ranking, with a star if people found the answer in it."""
     mark = "*" if id in relevant else " "
-    print(f"    {mark} {rank}  {score:7.3f}  {note:17}  {textwrap.shorten(TEXTS[id], 80, placeholder=' ...')}")
+    print(f"    {mark} {rank:2}  {score:7.3f}  {note:6}  {textwrap.shorten(TEXTS[id], 90, placeholder=' ...')}")
 
 
 def print_question(question: dict, candidates: list[Candidate], ranking: Ranking) -> None:
     """Print a question with its best three passages before and after reranking."""
     bm25_ranks = {candidate.id: rank for rank, candidate in enumerate(candidates, start=1)}
     print(f"  {question['text']}")
-    print("    before: BM25")
+    print("    before, by BM25:")
     for rank, candidate in enumerate(candidates[:3], start=1):
         print_row(rank, candidate.score, "", candidate.id, question["relevant"])
-    print(f"    after: embedded ({ranking.scale})")
+    print("    after, by embedded:")
     for hit in ranking.top(3):
-        percent = hit.coverage.seen * 100 // hit.coverage.total
-        print_row(hit.rank, hit.score, f"was {bm25_ranks[hit.id]:2}, read {percent}%", hit.id, question["relevant"])
+        print_row(hit.rank, hit.score, f"was {bm25_ranks[hit.id]:2}", hit.id, question["relevant"])
     orders = ([*bm25_ranks], [hit.id for hit in ranking])
     before, after = (first_relevant_rank(ids, question["relevant"]) for ids in orders)
-    move = f"{before} -> {after}" if before else f"not among the {DEPTH} that BM25 found, so no reranker can show it"
-    print(f"    judged passage (*): {move};  {len(ranking)} passages in {ranking.trace.seconds * 1000:.0f} ms\n")
+    move = f"rank {before} -> {after}" if before else f"not among the {DEPTH} of BM25, so no reranker can find it"
+    print(f"    The passage with the answer (*): {move}.  ({ranking.trace.seconds * 1000:.0f} ms)\n")
 
 
 def rerank_directly(reranker: rag_rerank.Reranker, sample: list[dict]) -> list[tuple[int | None, int | None]]:
@@ -86,40 +80,46 @@ def rerank_directly(reranker: rag_rerank.Reranker, sample: list[dict]) -> list[t
 def main() -> None:
     """Run the demo."""
     sample = questions()[:QUESTIONS]
-    print_title(f"1  Directly: BM25 finds {DEPTH} of {len(TEXTS):,} Wikipedia passages, embedded reranks them")
-    print("  You see the first two questions of the file, whatever their result. Then you see the first two questions")
-    print("  whose judged passage BM25 found, but not at rank 1.\n")
+    print_title(f"1  Rerank: BM25 finds {DEPTH} of {len(TEXTS):,} passages of Wikipedia, embedded puts them in order")
+    print("  embedded is the small model that ships with the package: no download, no key, no torch.")
+    print("  You see the first two questions of the file, whatever comes out, and then the first two whose answer BM25")
+    print("  finds, but not at rank 1. A star (*) marks a passage in which people found the answer.")
+    print("  Each line has rank, score, rank before, and the beginning of the passage.\n")
     reranker = rag_rerank.build("embedded")
     reranker.warm_up()
     ranks = rerank_directly(reranker, sample)
     both = [(before, after) for before, after in ranks if before and after]
     up, down = sum(after < before for before, after in both), sum(after > before for before, after in both)
     mean = [sum(1 / rank for rank in column if rank) / len(ranks) for column in zip(*ranks, strict=True)]
-    same, absent = len(both) - up - down, len(ranks) - len(both)
-    print(f"  The first {len(ranks)} questions: the judged passage moved up in {up}, moved down in {down}, kept its")
-    print(f"  rank in {same}, and was not found by BM25 in {absent}.")
-    print(f"  Mean reciprocal rank {mean[0]:.3f} -> {mean[1]:.3f}.")
-    print("\n  How to read this: embedded is a small model. It compares words in their context and was not trained on")
-    print("  judged pairs. docs/explanation/embedded-model.md has its figures. Measure on your own text.")
+    print(f"  The first {len(ranks)} questions. The passage with the answer")
+    print(f"    moved up:           {up:2}")
+    print(f"    moved down:         {down:2}")
+    print(f"    kept its rank:      {len(both) - up - down:2}")
+    print(f"    not found by BM25:  {len(ranks) - len(both):2}")
+    print(f"  Mean reciprocal rank (1 means: always first): {mean[0]:.3f} before, {mean[1]:.3f} after.")
+    print(
+        "\n  Scores order the passages of one question. They are no probabilities: 0.24 for a perfect answer is normal."
+    )
+    print("  Other models and other texts give other results: measure on yours (docs/how-to/evaluate.md).")
 
     question = max(zip(ranks, sample, strict=True), key=lambda pair: pair[0][0] or 0)[1]
     query, candidates = question["text"], first_stage_hits(question["text"])
     direct = [hit.id for hit in reranker.rerank(query, candidates, top_k=3)]
-    print(f"\n  The next sections use the question whose judged passage BM25 ranked lowest:\n  {query}")
+    print(f"\n  Parts 2 to 4 use the question whose answer BM25 ranks lowest:\n  {query}")
 
-    print_title("2  The same in LlamaIndex: RagRerank as a node postprocessor")
+    print_title("2  The same in LlamaIndex: RagRerank is a node postprocessor")
     nodes = [NodeWithScore(node=TextNode(id_=c.id, text=c.text), score=c.score) for c in candidates]
     reranked = RagRerank("embedded", top_k=3).postprocess_nodes(nodes, query_str=query)
     for rank, node in enumerate(reranked, start=1):
-        print_row(rank, node.score, node.node_id, node.node_id, question["relevant"])
-    print(f"  same order as directly: {[node.node_id for node in reranked] == direct}")
+        print_row(rank, node.score, "", node.node_id, question["relevant"])
+    print(f"  The same order as in part 1: {[node.node_id for node in reranked] == direct}")
 
-    print_title("3  The same in LangChain: RagRerankRetriever around any retriever")
+    print_title("3  The same in LangChain: RagRerankRetriever goes around any retriever")
     first_stage = RunnableLambda(lambda query: [Document(c.text, id=c.id) for c in first_stage_hits(query)])
     documents = RagRerankRetriever(base_retriever=first_stage, reranker="embedded", top_k=3).invoke(query)
     for rank, document in enumerate(documents, start=1):
-        print_row(rank, document.metadata["relevance_score"], document.id, document.id, question["relevant"])
-    print(f"  same order as directly: {[document.id for document in documents] == direct}")
+        print_row(rank, document.metadata["relevance_score"], "", document.id, question["relevant"])
+    print(f"  The same order as in part 1: {[document.id for document in documents] == direct}")
 
     print_title("4  To change the reranker, change one word in a file")
     with tempfile.TemporaryDirectory() as folder:
@@ -127,11 +127,17 @@ def main() -> None:
         for word in ("embedded", "lexical"):
             file.write_text(f"type: {word}\n")
             ranking = rag_rerank.load(file).rerank(query, candidates, top_k=1)
-            print(f"  type: {word:20} scale {ranking.scale}")
-            print_row(1, ranking[0].score, ranking[0].id, ranking[0].id, question["relevant"])
-    print('  type: cohere:rerank-v3.5   needs CO_API_KEY and: pip install "rag-rerank[cohere]"')
-    print('  type: voyage:rerank-2.5    needs VOYAGE_API_KEY and: pip install "rag-rerank[voyage]"')
-    print("  type: minilm               downloads the model at first use, or with: rag-rerank pull minilm")
+            print(f"  type: {word:20} scale of the scores: {ranking.scale}")
+            print_row(1, ranking[0].score, "", ranking[0].id, question["relevant"])
+    print('  type: cohere:rerank-v3.5   needs the environment variable CO_API_KEY, and the extra "cohere"')
+    print('  type: voyage:rerank-2.5    needs the environment variable VOYAGE_API_KEY, and the extra "voyage"')
+    print("  type: minilm               downloads a model at its first use, or before with: rag-rerank pull minilm")
+    print("\n  (lexical is BM25 over the candidates, without a model: a baseline, not a recommendation.)")
+
+    print_title("Where to go on")
+    print("  README.md         ten lines each for Python, LlamaIndex and LangChain")
+    print("  docs/tutorial.md  from nothing to a reranked RAG system in ten minutes")
+    print("  cookbook/         eight notebooks with charts")
 
 
 if __name__ == "__main__":

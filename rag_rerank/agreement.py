@@ -15,15 +15,15 @@ __all__ = ["Agreement", "agreement", "compare"]
 
 @dataclass(frozen=True, kw_only=True)
 class Agreement:
-    """The agreement of two rerankers' raw scores of the same texts.
+    """How far the raw scores of two rerankers agree, on the same texts.
 
     Args:
         queries: How many queries were compared.
         pairs: How many query-text pairs.
         tau: Kendall's tau-b between the two orders of a query's texts, mean over queries: 1 for the same order.
         top_10: Share of the first's ten best texts that are among the second's ten best, mean over queries.
-        moved: Largest absolute difference between two raw scores of one pair.
-        relative: The same, each difference divided by the first's score where that is beyond -1..1.
+        moved: Largest absolute difference between the two raw scores of a pair.
+        relative: Largest such difference after each is divided by the size of the first's score, where that is above 1.
         spread: Largest minus smallest raw score of the first.
     """
 
@@ -62,7 +62,7 @@ def agreement(a: Reranker, b: Reranker, queries: Sequence[tuple[str, Sequence[st
 
 
 def compare(first: Sequence[Sequence[float]], second: Sequence[Sequence[float]]) -> Agreement:
-    """Compare raw scores: one row a query, texts in the same order on both sides.
+    """Compare raw scores: one row for each query, with the texts in the same order on both sides.
 
     Raises:
         InputError: There is no score.

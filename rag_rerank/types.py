@@ -55,7 +55,7 @@ class Candidate:
     """A text that the first stage proposed for a query.
 
     Args:
-        id: Unique within one call.
+        id: Not empty, and unique within one call.
         text: What the reranker reads.
         score: The first stage's score, if any; never mixed into the reranker's.
         metadata: Any data of the caller; passed on unchanged.
@@ -101,11 +101,11 @@ class Scores:
     """The scores that a backend returns for a list of texts, in the order of the texts.
 
     Args:
-        values: One raw score a text: an fp32 logit, or the provider's number. Larger is more relevant. The value of a
-            text in ``unscored`` is ignored.
+        values: One raw score for each text, in their order: an fp32 logit, or the provider's number. Larger is more
+            relevant. The value of a text in ``unscored`` is ignored.
         scale: The scale of the presented scores.
         usage: The cost of the scoring.
-        coverage: One entry a text; empty where the backend does not know it.
+        coverage: One entry for each text; empty where the backend does not know it.
         requests: One trace node for each request or batch worth showing.
         notes: Remarks for the trace, one sentence each.
         cached: Positions of the values that came from a cache.
@@ -165,7 +165,7 @@ class Hit:
         return self.candidate.text
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON-ready values."""
+        """Return plain JSON-ready values; `from_dict` rebuilds the hit from them."""
         return {
             "rank": self.rank,
             "score": self.score,

@@ -67,8 +67,8 @@ def evaluate(
             for a bar on stderr, if that is a terminal.
         workers: Queries that run at a time. Use more than one for providers only; the seconds are then those under
             load.
-        samples: Bootstrap and randomisation samples.
-        seed: Their seed.
+        samples: How many samples the bootstrap and the randomisation test draw.
+        seed: The seed of both.
 
     Returns:
         The evaluation. Repeated calls give the same evaluation except for ``time`` and rerankers that are not

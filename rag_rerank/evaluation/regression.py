@@ -19,7 +19,7 @@ class Regression:
     """A system that is significantly worse than it was.
 
     Args:
-        system: Its name.
+        system: The name of the system.
         field: Field of the slice; ``None`` for all queries.
         value: Value of the slice; ``None`` for all queries.
         measure: The measure.

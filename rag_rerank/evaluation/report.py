@@ -50,7 +50,13 @@ FAILURES: tuple[Failure, ...] = get_args(Failure)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MeanEstimate:
-    """A mean over queries with its 95 % interval (bootstrap over queries)."""
+    """A mean over queries with its 95 % interval (bootstrap over queries).
+
+    Args:
+        mean: The mean of the queries that were evaluated.
+        low: The lower end of the interval.
+        high: The upper end of the interval.
+    """
 
     mean: float
     low: float
@@ -59,7 +65,15 @@ class MeanEstimate:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Bin:
-    """Judged candidates with neighbouring scores: how many, their mean score, and the share that is relevant."""
+    """Judged candidates with neighbouring scores.
+
+    Args:
+        low: The least score of the bin.
+        high: The upper end of the bin.
+        count: How many candidates are in it.
+        score: Their mean score.
+        relevant: The share of them that is relevant, from 0 to 1.
+    """
 
     low: float
     high: float
@@ -83,7 +97,12 @@ class Reliability:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Depth:
-    """The measures of a system if only the first ``depth`` candidates enter it; the others follow in their order."""
+    """The measures of a system if only the first candidates enter it; the others follow in the first stage's order.
+
+    Args:
+        depth: How many candidates of each query enter.
+        measures: Measure -> mean over queries.
+    """
 
     depth: int
     measures: Mapping[str, MeanEstimate]
@@ -99,7 +118,7 @@ class System:
         config: Config that builds it; ``None`` for the first stage and for rerankers no config can express.
         scale: Scale of its scores.
         measures: Measure -> mean over queries.
-        p50: Median seconds a query; ``None`` for the first stage.
+        p50: Median seconds per query; ``None`` for the first stage.
         p95: Seconds that 95 % of the queries do not exceed (nearest rank).
         texts: Texts that were scored.
         tokens: Tokens read by the model, where known.

@@ -1,8 +1,8 @@
 """Plans: what a composite does, written once as a generator and run by both drivers (see `driver`).
 
 A plan yields steps and returns a `PlanResult`. A `Call` gives it a `Ranking`; if the call fails, its error is raised
-at the ``yield``, where ordinary ``try`` and ``except`` see it. `Parallel` gives it one `Outcome` a call. `InThread`
-gives it the return value of a function.
+at the ``yield``, where ordinary ``try`` and ``except`` see it. `Parallel` gives it one `Outcome` for each call.
+`InThread` gives it the return value of a function.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Parallel:
-    """A step of a plan: run these calls side by side; the plan is sent one `Outcome` a call, in the order of the calls.
+    """A step of a plan: run these calls side by side; the plan is sent one `Outcome` for each call.
 
     Args:
         calls: At least one.

@@ -1,4 +1,4 @@
-"""Records of calls: one JSON object a call, for inspection, evaluation and training."""
+"""Records of calls: one JSON object for each call, for inspection, evaluation and training."""
 
 from rag_rerank.records.context_record import ContextRecord
 from rag_rerank.records.reader import BadLine, files, read

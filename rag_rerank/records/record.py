@@ -34,13 +34,13 @@ class Entry:
     """One candidate of a recorded call.
 
     Args:
-        id: Its id.
+        id: The candidate's id.
         sha256: SHA-256 of its text, in hexadecimal.
         text: The text; ``None`` where texts are not recorded.
         metadata: The caller's metadata in plain JSON; ``None`` where texts are not recorded.
-        first_rank: Its place in the incoming order, from 1.
+        first_rank: Its place in the incoming order; 1 for the first.
         first_score: The first stage's score, if any.
-        rank: Its place in the ranking; ``None`` if the call failed.
+        rank: Its place in the ranking; 1 for the best, ``None`` if the call failed.
         score: The presented score, on the record's ``scale``.
         raw_score: The score that decided the rank.
         coverage: How much of the text was read.
@@ -111,12 +111,12 @@ class Record:
         tags: The user's tags of the call; see `rag_rerank.tagged`.
         top_k: How many hits were asked for; ``None`` for all.
         scale: The scale of the entries' scores; ``None`` if the call failed.
-        seconds: Wall time of the call.
-        usage: Its cost.
+        seconds: Wall time of the call, in seconds.
+        usage: The cost of the call.
         degraded: Why the ranking is not quite what was asked for.
         substituted: Whether the scores are another reranker's.
         error: Class and message of the error; ``None`` if the call did not fail.
-        candidates: One entry a candidate, in the order of the ranking; in incoming order if the call failed.
+        candidates: One entry for each candidate, in the order of the ranking; in incoming order if the call failed.
         trace: The steps, without the scores that the entries have; steps that scored windows stay whole.
         contexts: The contexts that were packed from the ranking. They are lines of their own in a file, and `read` puts
             them here; `to_dict` has them only where there are any.

@@ -4,7 +4,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from support.built_site import site
 from support.doc_services import write_hub_cache
+
+__all__ = ["hub_cache", "site"]
 
 
 @pytest.fixture(scope="session")

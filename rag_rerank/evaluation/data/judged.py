@@ -51,7 +51,7 @@ class JudgedQuery:
     """A query with its candidates and its judgments.
 
     Args:
-        id: Its id.
+        id: The id of the query.
         text: The query.
         candidates: The candidates in the first stage's order; empty where it found nothing (the query still counts).
         grades: Grade by document id, of all judged documents, candidates or not; a higher grade is more relevant,
@@ -73,7 +73,7 @@ class Judged:
     """Judged queries of one collection.
 
     Args:
-        name: Its name in reports.
+        name: The name of the collection in reports.
         queries: Queries with at least one judgment.
         relevant: Lowest grade of a relevant document, for measures that know only two grades.
         problems: What was left out or corrected while reading.
