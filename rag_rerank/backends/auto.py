@@ -51,7 +51,7 @@ class AutoReranker(LocalReranker):
     kind: ClassVar[str] = "auto"
     files: ClassVar[tuple[str, ...]] = tuple(dict.fromkeys((*ONNX_FILES, *TORCH_FILES)))
 
-    model: str = ""
+    model: catalogue.ModelName = ""
 
     def __post_init__(self) -> None:
         if not self.model:

@@ -98,7 +98,7 @@ def calibrate(
     score_map.save(out)
     calibrated = Calibrated(reranker=reranker, map=str(out))
     if write is not None:
-        write_config(write, config_text(calibrated, write.suffix), calibrated)
+        write_config(write, config_text(calibrated, write), calibrated)
     click.echo("\n".join(_page(score_map)))
     click.echo(f"\n{out}: written\n")
     click.echo(f"{write}: written" if write is not None else config_text(calibrated).rstrip("\n"))

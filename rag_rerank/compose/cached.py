@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any, ClassVar
 
 from rag_rerank._checks import at_least, finite_positive
+from rag_rerank._files import FilePath
 from rag_rerank._lazy import forget, load_once
 from rag_rerank._version import __version__
 from rag_rerank.base import PointwiseReranker
@@ -56,7 +57,7 @@ class Cached(WrapsReranker, PointwiseReranker):
     kind: ClassVar[str] = "cached"
 
     reranker: PointwiseReranker
-    path: str | None = None
+    path: FilePath | None = None
     max_entries: int = 100_000
     ttl: float | None = None
 

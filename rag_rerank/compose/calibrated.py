@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NamedTuple
 
+from rag_rerank._files import FilePath
 from rag_rerank._lazy import load_once, peek
 from rag_rerank.base import Reranker
 from rag_rerank.compose.calibration_map import CalibrationMap
@@ -46,7 +47,7 @@ class Calibrated(Wrapper):
 
     kind: ClassVar[str] = "calibrated"
 
-    map: str | CalibrationMap
+    map: FilePath | CalibrationMap
 
     def __post_init__(self) -> None:
         super().__post_init__()

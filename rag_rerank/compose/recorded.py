@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 from typing import ClassVar
 
+from rag_rerank._files import FilePath
 from rag_rerank._lazy import load_once, peek
 from rag_rerank.compose.wrapper import Wrapper
 from rag_rerank.execution.deadline import arun_in_thread
@@ -42,7 +43,7 @@ class Recorded(Wrapper):
 
     kind: ClassVar[str] = "recorded"
 
-    file: str
+    file: FilePath
     share: float = 1.0
     texts: bool = False
     max_bytes: int = MAX_BYTES

@@ -16,7 +16,7 @@ from rag_rerank.compose.wrapper import Wrapper
 from rag_rerank.errors import ConfigError
 from rag_rerank.execution.plan import Call, InThread, Plan, PlanResult
 from rag_rerank.execution.ranking import best_first, renumber
-from rag_rerank.text.tokenizers import TextLimit, Tokens, tokens
+from rag_rerank.text.tokenizers import TextLimit, TokenizerName, Tokens, tokens
 from rag_rerank.text.unicode import is_blank
 from rag_rerank.trace import Coverage
 from rag_rerank.types import Candidate, Hit, Ranking, Scale, present
@@ -74,7 +74,7 @@ class Windows(Wrapper):
     overlap: int = 32
     pool: Literal["max", "mean", "top"] = "max"
     top_m: int | None = None
-    tokenizer: str | None = None
+    tokenizer: TokenizerName | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -19,9 +19,9 @@ GROUND = {"_checks", "_files", "_lazy", "_version", "errors", "rank_correlation"
 CALL = {*GROUND, "execution", "base"}
 
 MAY_IMPORT = {
-    **{name: set() for name in ("_version", "pages", "rank_correlation")},
+    **{name: set() for name in ("_version", "documentation", "pages", "rank_correlation")},
     "trace": {"text"},
-    "errors": {"trace"},
+    "errors": {"documentation", "trace"},
     **{name: {"errors"} for name in ("_checks", "_files", "_lazy")},
     "secret": {"_files", "errors"},
     "text": {"_checks", "_files", "_lazy", "errors"},
@@ -40,8 +40,8 @@ MAY_IMPORT = {
     "backends/auto": {*CALL, "backends/local", "backends/onnx", "backends/torch"},
     "backends/lexical": CALL,
     "compose": {*CALL, "records"},
-    "registry": {"_files", "base", "errors"},
-    "config": {*CALL, "registry"},
+    "registry": {"_files", "base", "documentation", "errors"},
+    "config": {*CALL, "documentation", "registry"},
     "testing": {*CALL, "config"},
     "export": {*CALL, "backends/local", "backends/onnx"},
     "diagnostics": {*CALL, "agreement", "backends/local", "backends/onnx", "backends/torch"},
@@ -51,7 +51,7 @@ MAY_IMPORT = {
         *("config", "evaluation", "export", "records", "registry"),
     },
     "cli": {
-        "backends/auto",
+        *("backends/auto", "documentation"),
         *(*CALL, "agreement", "backends/api", "backends/local", "backends/onnx", "backends/torch", "compose", "config"),
         *("context", "diagnostics", "evaluation", "export", "pages", "records", "registry", "training"),
     },

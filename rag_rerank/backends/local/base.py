@@ -15,7 +15,7 @@ from typing import Any, ClassVar, get_args
 
 from rag_rerank._checks import at_least, one_of
 from rag_rerank._lazy import forget, load_once, peek
-from rag_rerank.backends.local.catalogue import parse_model
+from rag_rerank.backends.local.catalogue import ModelName, parse_model
 from rag_rerank.backends.local.engine import BatchScores, Engine
 from rag_rerank.backends.local.model_files import ModelFiles, ModelFolder, is_cached, languages_of, locate, model_name
 from rag_rerank.backends.local.pair_encoding import Batch, EncodedPairs, OnLongQuery, OnOverflow, concatenate
@@ -89,7 +89,7 @@ class LocalReranker(PointwiseReranker):
     files: ClassVar[Sequence[str]]
     """Patterns of the files that the backend reads from a repository."""
 
-    model: str = "minilm"
+    model: ModelName = "minilm"
     revision: str | None = None
     max_length: int | None = None
     on_overflow: OnOverflow = "truncate"
