@@ -26,6 +26,7 @@ check: $(VENV)/.all  ## style and types
 	$(BIN)/mypy
 
 docs: $(VENV)/.docs  ## the documentation site, into site/; a warning is an error
+	$(BIN)/python docs/generate.py --check
 	$(BIN)/python -m mkdocs build --strict
 
 faults: $(VENV)/.all  ## the promises of docs/explanation/reliability.md, checked over $(CASES) random trees and faults

@@ -50,7 +50,7 @@ def choices_of(hint: Any) -> tuple[Any, ...]:
     return get_args(hint) if is_union else (hint,)
 
 
-def is_class_below(hint: Any, parent: type[Any]) -> TypeGuard[type[Any]]:
+def is_class_below(hint: Any, parent: type[Any] | tuple[type[Any], ...]) -> TypeGuard[type[Any]]:
     """Whether an annotation is a subclass; for Python 3.10 ``Mapping[str, Any]`` is a class, but not here."""
     return isinstance(hint, type) and get_origin(hint) is None and issubclass(hint, parent)
 

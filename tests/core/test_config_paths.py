@@ -65,9 +65,9 @@ def test_other_models_mean_what_they_mean_elsewhere(model: str, folder: Path) ->
         ({"type": "cached", "reranker": "minilm", "path": "scores.db"}, "path", "conf/scores.db"),
         ({"type": "recorded", "reranker": "minilm", "file": "./calls.jsonl"}, "file", "conf/calls.jsonl"),
         ({"type": "calibrated", "reranker": "minilm", "map": "maps/m.json"}, "map", "conf/maps/m.json"),
-        ({"type": "windows", "reranker": "minilm", "tokens": 99, "tokenizer": "./tok.json"}, "tokenizer", "conf/tok.json"),
+        ({"type": "windows", "reranker": "minilm", "tokens": 99, "tokenizer": "./t.json"}, "tokenizer", "conf/t.json"),
     ],
-)  # fmt: skip
+)
 def test_every_field_that_is_a_path_starts_from_the_file(node: Any, field: str, value: str, folder: Path) -> None:
     assert getattr(read(folder, node), field) == f"{folder}/{value}"
     assert getattr(build(node), field) == node[field]  # a mapping in Python keeps the working directory
