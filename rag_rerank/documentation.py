@@ -5,10 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-__all__ = ["PAGES", "SITE", "TYPES", "page_of_type", "page_url"]
+__all__ = ["BUDGET", "PAGES", "RECORDS", "SITE", "THRESHOLDS", "TYPES", "page_of_type", "page_url"]
 
 SITE = "https://rag-rerank.readthedocs.io/en/stable/"
 """Where the site is; ``site_url`` in mkdocs.yml and ``Documentation`` in pyproject.toml are the same."""
+
+BUDGET = "how-to/budget/"
+RECORDS = "how-to/records/"
+THRESHOLDS = "how-to/thresholds/"
+"""Pages that a `ConfigError` about a part of the library links to."""
+
+TYPES = "reference/rerankers/"
+"""The page with all types."""
 
 PAGES: Mapping[str, str] = MappingProxyType(
     {
@@ -18,10 +26,10 @@ PAGES: Mapping[str, str] = MappingProxyType(
         "BackendUnavailable": "explanation/reliability/",
         "BadResponse": "how-to/servers/",
         "BillingError": "how-to/providers/",
-        "CalibrationWarning": "how-to/thresholds/",
+        "CalibrationWarning": THRESHOLDS,
         "CircuitOpen": "reference/rerankers/#breaker",
         "ConfigError": "reference/config/",
-        "ContextWarning": "how-to/budget/",
+        "ContextWarning": BUDGET,
         "CostExceeded": "reference/rerankers/#limits",
         "DeadlineExceeded": "reference/rerankers/#deadline",
         "InputTooLong": "how-to/long-documents/",
@@ -40,10 +48,6 @@ PAGES: Mapping[str, str] = MappingProxyType(
     }
 )
 """Class of an error or a warning -> the page that says more. A class that is not here has the page of its base."""
-
-
-TYPES = "reference/rerankers/"
-"""The page with all types."""
 
 
 def page_url(page: str) -> str:

@@ -14,10 +14,11 @@ from rag_rerank.base import Reranker
 from rag_rerank.cli.config_edit import config_text
 from rag_rerank.cli.options import reranker_argument
 from rag_rerank.cli.output import example
+from rag_rerank.compose import Calibrated, CalibrationMap, Windows
 from rag_rerank.config import build, json_schema
 from rag_rerank.config.fields import page_of
 from rag_rerank.documentation import page_url
-from rag_rerank.errors import ModelLoadError, UnusableKey
+from rag_rerank.errors import ConfigError, ModelLoadError, UnusableKey
 
 __all__ = ["config"]
 
@@ -110,6 +111,7 @@ def _missing(reranker: Reranker) -> Iterator[str]:
     from rag_rerank.backends.api.base import ApiReranker
     from rag_rerank.backends.local.base import LocalReranker
 
+    yield from _missing_files(reranker)
     package, extra = registry.EXTRAS.get(_kind(reranker), (None, None))
     if package is not None and find_spec(package) is None:
         yield f'{package} is not installed; pip install "rag-rerank[{extra}]"'
@@ -126,3 +128,19 @@ def _missing(reranker: Reranker) -> Iterator[str]:
                 yield f"its folder lacks files that {_kind(reranker)} reads"
         except ModelLoadError as error:
             yield str(error)
+
+
+def _missing_files(reranker: Reranker) -> Iterator[str]:
+    """Yield what is wrong with the calibration map or the tokenizer of a composite."""
+    from rag_rerank.text.tokenizers import is_tokenizer_file, tokens
+
+    try:
+        if isinstance(reranker, Calibrated) and not isinstance(reranker.map, CalibrationMap):
+            CalibrationMap.load(reranker.map)
+        if isinstance(reranker, Windows) and reranker.tokenizer is not None:
+            if is_tokenizer_file(reranker.tokenizer):
+                tokens(reranker.tokenizer)
+            elif find_spec("tiktoken") is None:
+                yield 'tiktoken is not installed; pip install "rag-rerank[tiktoken]"'
+    except (ConfigError, ModelLoadError) as error:
+        yield str(error)

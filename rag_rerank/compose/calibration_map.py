@@ -14,6 +14,7 @@ from typing import Any, Literal, get_args
 
 from rag_rerank._checks import number, one_of, whole_number
 from rag_rerank._files import parse_json, write
+from rag_rerank.documentation import THRESHOLDS
 from rag_rerank.errors import ConfigError, did_you_mean
 from rag_rerank.types import SCALES, Scale
 
@@ -218,13 +219,15 @@ class CalibrationMap:
         try:
             data = parse_json(file.read_bytes())
         except OSError as error:
-            raise ConfigError(f"cannot read the calibration map: {error.strerror or error}", path=str(file)) from error
+            raise ConfigError(
+                f"cannot read the calibration map: {error.strerror or error}", path=str(file), page=THRESHOLDS
+            ) from error
         except ValueError as error:
-            raise ConfigError(f"not valid JSON: {error}", path=str(file)) from error
+            raise ConfigError(f"not valid JSON: {error}", path=str(file), page=THRESHOLDS) from error
         try:
             return cls.from_dict(data)
         except ConfigError as error:
-            raise ConfigError(str(error), path=str(file)) from error
+            raise ConfigError(str(error), path=str(file), page=THRESHOLDS) from error
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the map as a JSON file of a few kilobytes, in one step; an existing file is replaced.

@@ -18,7 +18,16 @@ from rag_rerank._lazy import need
 from rag_rerank.errors import ConfigError, ModelLoadError, ModelUnavailable, did_you_mean
 from rag_rerank.text.unicode import valid_unicode
 
-__all__ = ["EstimatedTokens", "HuggingFaceTokens", "TextLimit", "Tokenizer", "TokenizerName", "Tokens", "tokens"]
+__all__ = [
+    "EstimatedTokens",
+    "HuggingFaceTokens",
+    "TextLimit",
+    "Tokenizer",
+    "TokenizerName",
+    "Tokens",
+    "is_tokenizer_file",
+    "tokens",
+]
 
 Tokenizer = Union[str, "os.PathLike[str]", Callable[[str], int | Sequence[Any]], Any]
 """A tokenizer, or what `tokens` makes one from.
@@ -32,12 +41,12 @@ Tokenizer = Union[str, "os.PathLike[str]", Callable[[str], int | Sequence[Any]],
 """
 
 
-def _is_path(spec: str) -> bool:
+def is_tokenizer_file(spec: str) -> bool:
     """Whether a text names a file or a folder, and no encoding of tiktoken."""
     return spec.endswith(".json") or any(mark in spec for mark in {"/", os.sep})
 
 
-TokenizerName = Annotated[str, ConfigPath(lambda spec, folder: _is_path(spec))]
+TokenizerName = Annotated[str, ConfigPath(lambda spec, folder: is_tokenizer_file(spec))]
 """The type of a config field that is a tokenizer: a tiktoken name, or the path of a ``tokenizer.json``."""
 
 Span = tuple[int, int]
@@ -74,7 +83,7 @@ def tokens(spec: Tokenizer, *, path: str = "tokenizer") -> Tokens:
     if isinstance(spec, os.PathLike):
         return HuggingFaceTokens(_without_truncation(_definition(Path(spec), path)))
     if isinstance(spec, str):
-        if _is_path(spec):
+        if is_tokenizer_file(spec):
             return HuggingFaceTokens(_without_truncation(_definition(expand_user(spec), path)))
         return _Tiktoken(_encoding(spec, path))
     if hasattr(spec, "encode_ordinary"):

@@ -13,8 +13,10 @@ from click.testing import CliRunner
 
 from rag_rerank import (
     AllFailed,
+    CalibrationMap,
     ConfigError,
     CostExceeded,
+    Packing,
     RerankError,
     Stage,
     TruncationWarning,
@@ -22,10 +24,11 @@ from rag_rerank import (
     build,
     documentation,
     errors,
+    recording,
     registry,
 )
 from rag_rerank.cli import app
-from rag_rerank.documentation import PAGES, SITE, page_of_type
+from rag_rerank.documentation import BUDGET, PAGES, RECORDS, SITE, THRESHOLDS, page_of_type
 from rag_rerank.errors import RerankWarning
 
 ROOT = Path(__file__).parents[2]
@@ -49,7 +52,9 @@ def anchors(text: str) -> set[str]:
     return slugs | {own for _, own in headings}
 
 
-@pytest.mark.parametrize("page", sorted({*PAGES.values(), *map(page_of_type, (*registry.BUILT_IN, "Stage"))}))
+@pytest.mark.parametrize(
+    "page", sorted({*PAGES.values(), BUDGET, RECORDS, *map(page_of_type, (*registry.BUILT_IN, "Stage"))})
+)
 def test_each_page_and_each_section_exists(page: str) -> None:
     path, _, anchor = page.partition("#")
     file = ROOT / "docs" / f"{path.rstrip('/')}.md"
@@ -88,6 +93,19 @@ def test_an_error_about_a_type_links_to_its_section() -> None:
     assert page({"type": "lexical", "b": "high"}) == "reference/rerankers/#lexical"
     assert page({"type": "cohere", "api_key": "your-api-key"}) == "how-to/providers/"
     assert page("nothing") == "reference/rerankers/"
+
+
+def test_errors_about_records_contexts_and_maps_link_to_their_pages(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        Packing(source=3)  # type: ignore[arg-type]
+    assert caught.value.page == BUDGET
+    with pytest.raises(ConfigError) as caught:
+        CalibrationMap.load(tmp_path / "none.json")
+    assert caught.value.page == THRESHOLDS
+    (tmp_path / "other").write_text("something else\n")
+    with pytest.raises(ConfigError) as caught, recording(tmp_path / "other"):
+        pass
+    assert caught.value.page == RECORDS
 
 
 def test_errors_in_a_file_keep_their_page(tmp_path: Path) -> None:
