@@ -26,6 +26,7 @@ check: $(VENV)/.all  ## style and types
 	$(BIN)/mypy
 
 docs: $(VENV)/.docs  ## the documentation site, into site/; a warning is an error
+	$(BIN)/python docs/generate.py --check
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 pictures: $(VENV)/.all  ## diagrams, tables and pictures of the pages; the pictures need chromium on the PATH

@@ -9,6 +9,7 @@
 
 import logging
 
+from rag_rerank._files import FilePath
 from rag_rerank._version import __version__ as __version__
 from rag_rerank.backends.api.breaker import Breaker
 from rag_rerank.backends.api.limiter import Limits
@@ -102,6 +103,7 @@ __all__ = [
     "Dropped",
     "Ensemble",
     "Fallback",
+    "FilePath",
     "Hedge",
     "Hit",
     "InThread",

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, NoReturn, cast
+from typing import IO, TYPE_CHECKING, Annotated, Any, NoReturn, cast
 
 from rag_rerank.errors import ConfigError, InputError, RerankError
 
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from yaml import MappingNode
 
 __all__ = [
+    "ConfigPath",
+    "FilePath",
     "absolute_path",
     "cache_folder",
     "check_folder",
@@ -22,6 +24,7 @@ __all__ = [
     "new_folder",
     "parse_json",
     "parse_yaml",
+    "path_from",
     "read_lines",
     "sha256_of",
     "write",
@@ -47,6 +50,41 @@ def expand_user(path: str | os.PathLike[str]) -> Path:
     if expanded.split(os.sep, 1)[0] == "~":
         raise ConfigError(f"{os.fspath(path)}: there is no home directory; set HOME, or name the path in full")
     return Path(expanded)
+
+
+def path_from(folder: str | os.PathLike[str], path: str) -> str:
+    """Return a path, written as seen from a folder, in full; an absolute one and one in a home directory as it is.
+
+    It ends as the path was written: ``..`` stays, because a link before it would lead elsewhere without it. An empty
+    folder is the working directory, from which a path is as it was written.
+    """
+    expanded = os.path.expanduser(path)  # noqa: PTH111 - as `expand_user`
+    if not os.fspath(folder) or Path(expanded).is_absolute() or expanded.split(os.sep, 1)[0] == "~":
+        return path
+    return str(Path(folder) / path)  # without the "." of "./small"
+
+
+class ConfigPath:
+    """The mark of a config field that holds a path: ``Annotated[str, ConfigPath()]``.
+
+    In a config file such a path is relative to the file's folder, and `rag_rerank.load` makes it absolute. A config
+    that is a mapping in Python keeps its paths; they are relative to the working directory.
+
+    Args:
+        means_path: Whether a text of the field is a path, for a field that may hold something else: called with the
+            text and the folder of the config file. By default every text is one.
+    """
+
+    def __init__(self, means_path: Callable[[str, str], bool] = lambda text, folder: True) -> None:
+        self._means_path = means_path
+
+    def resolve(self, text: str, folder: str) -> str:
+        """Return the text of a field in a config file in this folder, with its path in full."""
+        return path_from(folder, text) if text.strip() and self._means_path(text, folder) else text
+
+
+FilePath = Annotated[str, ConfigPath()]
+"""The type of a config field that is the path of a file or a folder; relative to the config file that names it."""
 
 
 def absolute_path(path: str | os.PathLike[str]) -> Path:

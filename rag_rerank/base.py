@@ -38,11 +38,11 @@ class Reranker(ABC):
     """An object that orders candidates by their relevance to a query.
 
     Every reranker is a frozen dataclass whose fields are its config: ``build(to_config(r)) == r``. The constructor
-    loads nothing; weights and connections come with the first call or with `warm_up`. Threads and event loops may
-    share an instance. It pickles as its config.
+    loads nothing; weights and connections come with the first call or with `warm_up`. Threads and event loops may share
+    an instance. It pickles as its config.
 
     Args:
-        name: Label in traces; by default the registry name and the model.
+        name: The name in traces, records and messages. By default the type and the model, such as ``onnx:minilm``.
     """
 
     kind: ClassVar[str]

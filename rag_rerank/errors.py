@@ -27,7 +27,8 @@
         │   └── RequestTooLarge          413, or a documented size limit
         └── BadResponse                  an invalid answer: wrong count, an index twice, NaN, not JSON
 
-A message says what is wrong, where, and how to mend it. No message holds a key or a document's text.
+A message says what is wrong, where, and how to mend it. No message holds a key or a document's text. Where a page of
+the documentation says more, ``.url`` is its address; a traceback shows it in a line of its own.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
+
+from rag_rerank.documentation import PAGES, page_url
 
 if TYPE_CHECKING:
     from rag_rerank.trace import Trace
@@ -65,6 +68,7 @@ __all__ = [
     "RequestRejected",
     "RequestTooLarge",
     "RerankError",
+    "RerankWarning",
     "ScaleWarning",
     "SubstitutionWarning",
     "TransientError",
@@ -80,9 +84,25 @@ class RerankError(Exception):
     """Base of all errors of this library.
 
     ``trace`` is the tree of what was done before the call failed, or ``None`` if it failed before the first step.
+    ``page`` is the page of the documentation that says more, such as ``"how-to/fallback/"``; empty where none does.
     """
 
     trace: Trace | None = None
+    page: str = ""
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        cls.page = PAGES.get(cls.__name__, cls.page)
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*args)
+        if self.page:
+            self.__notes__ = [f"More: {self.url}"]  # what `add_note` of Python 3.11 writes to; older ones ignore it
+
+    @property
+    def url(self) -> str | None:
+        """The address of ``page``; ``None`` where no page says more."""
+        return page_url(self.page) if self.page else None
 
 
 class ConfigError(RerankError, ValueError):
@@ -91,19 +111,23 @@ class ConfigError(RerankError, ValueError):
     Args:
         message: What is wrong and how to mend it.
         path: Its place in the config: ``stages[1].reranker``. Empty at the root.
+        page: The page that says more, if it is not that of the class.
     """
 
-    def __init__(self, message: str, *, path: str = "") -> None:
+    def __init__(self, message: str, *, path: str = "", page: str = "") -> None:
         self.message = message
         self.path = path
+        if page:
+            self.page = page
         super().__init__(f"{path}: {message}" if path else message)
 
-    def under(self, parent: str) -> ConfigError:
-        """Return the same error with its path below a parent; the error itself if the parent is the root."""
-        if not parent:
+    def under(self, parent: str, *, page: str = "") -> ConfigError:
+        """Return the same error with its path below a parent, and with a page unless it has one of its own."""
+        own_page = self.page if self.page != ConfigError.page else ""
+        if not parent and (own_page or not page):
             return self
-        joiner = "" if not self.path or self.path.startswith("[") else "."
-        error = type(self)(self.message, path=f"{parent}{joiner}{self.path}")
+        joiner = "." if parent and self.path and not self.path.startswith("[") else ""
+        error = type(self)(self.message, path=f"{parent}{joiner}{self.path}", page=own_page or page)
         error.__cause__ = self.__cause__
         return error
 
@@ -282,8 +306,8 @@ class UnusableKey(AuthenticationError, ConfigError):
     Nothing was sent. It is a `ConfigError` too, because the mistake is in the config or in the environment.
     """
 
-    def __init__(self, message: str, *, path: str = "", backend: str | None = None) -> None:
-        ConfigError.__init__(self, message, path=path)
+    def __init__(self, message: str, *, path: str = "", page: str = "", backend: str | None = None) -> None:
+        ConfigError.__init__(self, message, path=path, page=page)
         self.backend, self.model, self.status = backend, None, None
 
 
@@ -303,7 +327,29 @@ class BadResponse(BackendError):
     """An invalid answer: too few or too many scores, an index twice or out of range, NaN, not JSON."""
 
 
-class TruncationWarning(UserWarning):
+class RerankWarning(UserWarning):
+    """Base of the warnings of this library. A warning ends with the address of the page that says more.
+
+    ``page`` is that page, such as ``"how-to/budget/"``.
+    """
+
+    page: str = ""
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        cls.page = PAGES.get(cls.__name__, cls.page)
+
+    def __init__(self, message: str = "") -> None:
+        link = f" ({page_url(self.page)})" if self.page else ""
+        super().__init__(message if message.endswith(link) else message + link)  # a copy is made of the whole text
+
+    @property
+    def url(self) -> str | None:
+        """The address of ``page``; ``None`` where no page says more."""
+        return page_url(self.page) if self.page else None
+
+
+class TruncationWarning(RerankWarning):
     """Some texts were longer than the model reads and were cut; the coverage of each hit says by how much."""
 
 
@@ -311,23 +357,23 @@ class QueryTruncationWarning(TruncationWarning):
     """Queries were longer than their share of the window, and were cut; the trace says by how much."""
 
 
-class ReadabilityWarning(UserWarning):
+class ReadabilityWarning(RerankWarning):
     """A model met a query or texts that it cannot read; the trace of each ranking says how much of them."""
 
 
-class CalibrationWarning(UserWarning):
+class CalibrationWarning(RerankWarning):
     """Probabilities may be wrong: a map was fitted on another revision of the model, or on little data."""
 
 
-class SubstitutionWarning(UserWarning):
+class SubstitutionWarning(RerankWarning):
     """Another model answered than the one that was asked for; ``ranking.degraded`` says which."""
 
 
-class ScaleWarning(UserWarning):
+class ScaleWarning(RerankWarning):
     """Scores seem to be on another scale than the one that was declared for them."""
 
 
-class ContextWarning(UserWarning):
+class ContextWarning(RerankWarning):
     """The best hit is not in the context, because it does not fit; a lesser one may be in its place."""
 
 

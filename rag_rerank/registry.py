@@ -19,7 +19,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
-from rag_rerank._files import expand_user
+from rag_rerank._files import expand_user, path_from
+from rag_rerank.documentation import TYPES
 from rag_rerank.errors import ConfigError, did_you_mean
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ def aliases() -> Mapping[str, str]:
     return by_name
 
 
-def parse_name(name: str) -> dict[str, Any]:
+def parse_name(name: str, folder: str = "") -> dict[str, Any]:
     """Return the config node that a name stands for.
 
     A name is one of these, the first that fits; its case does not matter, unless it is a folder's:
@@ -116,6 +117,10 @@ def parse_name(name: str) -> dict[str, Any]:
     - a folder, or any other hub id (``org/name``, ``org/name@revision``): ``auto`` chooses the backend by the files;
     - a model of Cohere, Voyage or Jina, as its provider writes it: ``rerank-v3.5``;
     - a composite around one reranker as its label shows it: ``cached(lexical)``.
+
+    Args:
+        name: The name.
+        folder: The folder that relative paths start from: that of the config file. By default the working directory.
 
     Raises:
         ConfigError: It is none of these, and no single word, of which `resolve` says the same; the message names the
@@ -131,26 +136,26 @@ def parse_name(name: str) -> dict[str, Any]:
         if not rest.strip():
             raise ConfigError(f"unknown {fields[0]} '': {name!r} ends after the colon; write {type_name}:MODEL")
         return {"type": type_name, **dict(zip(fields, rest.split(":", len(fields) - 1), strict=False))}
-    if catalogue.row_of(name) is None and catalogue.is_folder(name):
+    if catalogue.row_of(name) is None and catalogue.is_folder(path_from(folder, name)):
         return {"type": "auto", "model": name}
     row = catalogue.row_of_any_case(name.partition("@")[0])
     if row is not None:
         return {"type": row.backend, "model": name}
-    if _is_hub_id(name) and not Path(name).is_file():
+    if _is_hub_id(name) and not Path(path_from(folder, name)).is_file():
         return {"type": "auto", "model": name}
     for pattern, prefix in _MODELS_OF_PROVIDERS.items():
         if re.fullmatch(pattern, name):
-            return parse_name(f"{prefix}:{name}")
+            return parse_name(f"{prefix}:{name}", folder)
     wrapper = _WRAPPER.fullmatch(name)
     if wrapper and (type_name := _find_type(wrapper[1])):
         return {"type": type_name, "reranker": wrapper[2]}
     if re.fullmatch(r"[\w-]+", name):
         return {"type": name}  # `resolve` says what it is like
-    raise ConfigError(_unknown(name))
+    raise ConfigError(_unknown(name, folder), page=TYPES)
 
 
-def resolve(name: str) -> type[Reranker]:
-    """Return the class that a ``type`` names.
+def resolve(name: str, folder: str = "") -> type[Reranker]:
+    """Return the class that a ``type`` names; ``folder`` is that of the config file, for the message.
 
     Raises:
         ConfigError: The name is unknown (the message names the nearest one), or a plugin cannot be loaded.
@@ -162,7 +167,7 @@ def resolve(name: str) -> type[Reranker]:
         return built_in
     plugin = _plugins().get(name)
     if plugin is None:
-        raise ConfigError(_unknown(name))
+        raise ConfigError(_unknown(name, folder), page=TYPES)
     return _load(plugin)
 
 
@@ -200,10 +205,14 @@ def _is_hub_id(name: str) -> bool:
     return bool(_catalogue().HUB_ID.fullmatch(model)) and ("@" not in name or bool(revision))
 
 
-def _unknown(name: str) -> str:
+def _unknown(name: str, folder: str) -> str:
     """Return the message about a name that stands for nothing: the nearest one, or all types and aliases."""
-    here = expand_user(name)
-    if here.is_file():
+    if folder and not Path(path_from(folder, name)).exists() and Path(name).exists():
+        return (
+            f"{name!r} is in the working directory; paths in a config file are relative to the file, and there is no "
+            f"{path_from(folder, name)}. Name it as seen from there, or in full"
+        )
+    if expand_user(path_from(folder, name)).is_file():
         return (
             f"{name!r} is no reranker: a config file ends in .yaml, .yml or .json, and a model is named by its folder, "
             f"{name.rpartition('/')[0] or '.'!r}"
@@ -212,7 +221,8 @@ def _unknown(name: str) -> str:
         return f"{name!r} is an address; did you mean {match[1]!r}?"
     if name.startswith((".", "~", os.sep)) or name.endswith(SUFFIXES) or name.count("/") > 1 or name.endswith("/"):
         what = "config file" if name.endswith(SUFFIXES) else "folder or config file"
-        return f"no such {what}: {name!r}{did_you_mean(name, neighbours(name), or_list=False)}"
+        where = f" in {folder}" if folder and path_from(folder, name) != name else ""
+        return f"no such {what}: {name!r}{where}{did_you_mean(name, neighbours(name, folder), or_list=False)}"
     word, _, model = name.partition(":")
     if word.casefold() in _choices_after("http"):
         return f"{word!r} is a dialect of http; write 'http:{word.casefold()}:{model or 'MODEL'}'"
@@ -220,7 +230,7 @@ def _unknown(name: str) -> str:
         return f"{name.partition(':')[0]!r} is a model already, so nothing may follow it, got {name!r}"
     rows = _catalogue().models()
     ids = {short: row.id for row in rows for short in (row.id, row.id.rpartition("/")[2]) if not row.packaged}
-    words = {*names(), *aliases(), *ids, *neighbours(name)}
+    words = {*names(), *aliases(), *ids, *neighbours(name, folder)}
     hint = did_you_mean(name, words, or_list=False) or did_you_mean(name.partition(":")[0], words, or_list=False)
     for short, id in ids.items():
         hint = hint.replace(f"{short!r}", f"{id!r}")
@@ -228,10 +238,10 @@ def _unknown(name: str) -> str:
     return f"unknown type {name.partition(':')[0]!r}{ending}"
 
 
-def neighbours(name: str) -> Iterator[str]:
+def neighbours(name: str, folder: str = "") -> Iterator[str]:
     """Yield the folders and config files beside a path, written as the path is."""
     parent = name.rpartition("/")[0]
-    place = expand_user(f"{parent}/" if "/" in name else ".")
+    place = expand_user(path_from(folder, f"{parent}/" if "/" in name else "."))
     try:
         for entry in islice(os.scandir(place), _MOST_NEIGHBOURS):
             if entry.name.endswith(SUFFIXES) or entry.is_dir():

@@ -135,7 +135,7 @@ def mask_values(error: ConfigError, texts: Mapping[Any, str]) -> ConfigError:
             message = message.replace(value, source) if len(value) >= _SHORTEST_SECRET else message
     if message == error.message:
         return error
-    masked = type(error)(message, path=error.path)
+    masked = type(error)(message, path=error.path, page=error.page)
     masked.__cause__ = None
     return masked
 

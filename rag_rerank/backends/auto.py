@@ -37,11 +37,11 @@ class AutoReranker(LocalReranker):
     holds decides; only if there is nothing, the hub is asked for the list of files. Each trace has a note with the
     choice and its reason, and `backend` is the reranker that it means. Scores, identity and errors are that one's.
 
-    Options that only one of the two backends has go with the name of that backend (``onnx:org/name``); `build`
-    chooses it by the option.
+    Options that only one of the two backends has go with the name of that backend (``onnx:org/name``); `build` chooses
+    it by the option.
 
     Args:
-        model: Hub id (also ``"org/name@revision"``) or folder.
+        model: The model: a hub id (also ``org/name@revision``), or a folder.
 
     Raises:
         ConfigError: No model is named.
@@ -51,7 +51,7 @@ class AutoReranker(LocalReranker):
     kind: ClassVar[str] = "auto"
     files: ClassVar[tuple[str, ...]] = tuple(dict.fromkeys((*ONNX_FILES, *TORCH_FILES)))
 
-    model: str = ""
+    model: catalogue.ModelName = ""
 
     def __post_init__(self) -> None:
         if not self.model:

@@ -29,29 +29,29 @@ _DOCUMENT_TOKENS = 4096  # what the API reads of a text where max_tokens_per_doc
 
 @dataclass(frozen=True, kw_only=True)
 class CohereReranker(ApiReranker):
-    """A reranker that calls a rerank model of Cohere, at Cohere or at another server with its v2 API.
+    """A rerank model of Cohere, at Cohere or at another server with its v2 API.
 
-    Scores are Cohere's relevance, 0 to 1: their order means something; ratios and thresholds do not carry over from
-    one model to another. A score outside 0..1 by more than rounding is refused as a `BadResponse`. Usage has the
-    search units or tokens that the answer says were billed, and nothing where it says nothing.
+    Scores are Cohere's relevance, 0 to 1: their order means something; ratios and thresholds do not carry over from one
+    model to another. A score outside 0..1 by more than rounding is refused as a `BadResponse`. Usage has the search
+    units or tokens that the answer says were billed, and nothing where it says nothing.
 
-    Up to 1,000 texts go in one request, as the SDK's documentation advises (the API's limit is 10,000). The API
-    reads only the first ``max_tokens_per_doc`` tokens of each text and does not say so; a note in the trace says how
-    many texts seem to be longer.
+    Up to 1,000 texts go in one request, as the SDK's documentation advises (the API's limit is 10,000). The API reads
+    only the first ``max_tokens_per_doc`` tokens of each text and does not say so; a note in the trace says how many
+    texts seem to be longer.
 
     The SDK's own retries are off. It waits ``timeout`` seconds for each connection, write and read. Unless clients are
     injected, they are made on first use, one for all threads and one for each event loop; the latter closes with its
     loop, or at `aclose`.
 
     Args:
-        model: ``rerank-v3.5``, ``rerank-v4.0-pro``, ``rerank-v5.0-fast`` ...; at Azure, the deployment's name.
-        api_key: The key, or ``"${VAR}"`` for the environment variable that holds it. By default ``CO_API_KEY``,
-            then ``COHERE_API_KEY``, read at every call.
-        base_url: Server, without ``/v2/rerank``, which the SDK adds (Azure: ``https://HOST/providers/cohere``). By
-            default ``CO_API_URL``, then Cohere's own.
-        max_tokens_per_doc: How much of each text is read, in the model's tokens; ``None`` leaves it to the API,
-            which reads 4096.
-        priority: Cohere's priority of the request; lower numbers are served earlier, 0 is its default.
+        model: The model's id: ``rerank-v3.5``, ``rerank-v4.0-pro``, ``rerank-v5.0-fast`` ... At Azure it is the
+            deployment's name.
+        api_key: The key, or ``${VAR}`` for the environment variable that holds it. By default ``CO_API_KEY``, then
+            ``COHERE_API_KEY``, read at every call.
+        base_url: The address of the server, without ``/v2/rerank``, which the SDK adds (Azure:
+            ``https://HOST/providers/cohere``). By default ``CO_API_URL``, then Cohere's own.
+        max_tokens_per_doc: How much of each text the API reads, in the model's tokens. By default it reads 4096.
+        priority: Cohere's priority of the request: lower numbers are served earlier. Cohere's default is 0.
         client: A ``cohere.ClientV2`` or another client with its ``rerank``, such as ``cohere.BedrockClientV2``.
         async_client: A ``cohere.AsyncClientV2``, for one event loop.
     """

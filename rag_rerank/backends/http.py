@@ -43,26 +43,7 @@ _INFO_SECONDS = 2.0  # a server that has not answered /info by then gets the req
 
 @dataclass(frozen=True, kw_only=True)
 class HttpReranker(ApiReranker):
-    """A reranker that calls a rerank server without an SDK, in the server's own dialect.
-
-    ========== ======================================== ==================== ======================================
-    dialect    server, and what is added to base_url    scale                limits and peculiarities
-    ========== ======================================== ==================== ======================================
-    tei        Text Embeddings Inference: /rerank       sigmoid              32 texts and 2 MB, or the limits that
-                                                                             it states; cuts long texts
-    vllm       vLLM: /v1/rerank                         relevance            refuses long texts, unless told to cut
-    infinity   Infinity: /rerank                        sigmoid              32 texts, because it computes on after a
-                                                                             timeout; cuts, and does not say so
-    llamacpp   llama-server --reranking: /rerank        sigmoid              refuses texts over its ubatch size;
-                                                                             wrong for BERT cross-encoders
-    nim        NVIDIA NIM: /v1/ranking                  sigmoid              512 texts; refuses long texts
-    mixedbread Mixedbread: /v1/reranking                relevance            ``MXBAI_API_KEY``; cuts, and does not
-                                                                             say so
-    jina       Jina AI: /rerank                         relevance;           ``JINA_API_KEY``
-                                                        v3: similarity
-    cohere     gateways with Cohere's v2 API:           relevance            for Cohere itself, use type ``cohere``
-               /v2/rerank
-    ========== ======================================== ==================== ======================================
+    """A rerank server without an SDK, called in its own wire format: TEI, vLLM, Infinity, Jina, Mixedbread and others.
 
     Requests to servers with the scale ``sigmoid`` ask for the logit. It orders the texts and is the ``raw_score``, so
     no ties arise where the sigmoid is 1. If such scores are all in 0..1, a note and a `ScaleWarning` say so. Usage has
@@ -82,22 +63,39 @@ class HttpReranker(ApiReranker):
     of the call. Proxies are those of the environment (none for a server on this machine), or of the injected client.
 
     Args:
-        dialect: The server's wire format; see above.
-        model: The model. Where the server has just one, it may be left out; then nothing can be cached. TEI's
-            requests have no such field: a name is compared with what it serves.
-        api_key: The key, or ``"${VAR}"``, sent as a bearer token. By default that of the variable above (for
-            ``nim`` ``NVIDIA_API_KEY``), for the provider's own hosts alone; other servers need no key.
-        base_url: Where the server is. Mixedbread and Jina have their own. A ``/v1`` at its end may be left out.
+        dialect: The wire format of the server. It decides the path that is added to ``base_url``, the scale of the
+            scores, and how many texts go in one request (1,000 where nothing is said).
+
+            - ``"tei"``: Text Embeddings Inference, ``/rerank``; scale ``sigmoid``. 32 texts and 2 MB a request, or the
+              limits that the server states. It cuts long texts.
+            - ``"vllm"``: vLLM, ``/v1/rerank``; scale ``relevance``. It refuses long texts, unless told to cut.
+            - ``"infinity"``: Infinity, ``/rerank``; scale ``sigmoid``. 32 texts a request, because it computes on after
+              a timeout. It cuts long texts, and does not say so.
+            - ``"llamacpp"``: llama-server ``--reranking``, ``/rerank``; scale ``sigmoid``. It refuses texts over its
+              ubatch size, and is wrong for BERT cross-encoders.
+            - ``"nim"``: NVIDIA NIM, ``/v1/ranking``; scale ``sigmoid``. 512 texts a request. It refuses long texts.
+            - ``"mixedbread"``: Mixedbread, ``/v1/reranking``; scale ``relevance``; key in ``MXBAI_API_KEY``. It cuts
+              long texts, and does not say so.
+            - ``"jina"``: Jina AI, ``/rerank``; scale ``relevance``, of v3 ``similarity``; key in ``JINA_API_KEY``.
+            - ``"cohere"``: Gateways with Cohere's v2 API, ``/v2/rerank``; scale ``relevance``. For Cohere itself, use
+              type ``cohere``.
+        model: The model's id. Where the server has just one, it may be left out; then nothing can be cached. TEI's
+            requests have no such field: the id is compared with what it serves.
+        api_key: The key, or ``${VAR}`` for the environment variable that holds it; sent as a bearer token. By default
+            the variable of the dialect (for ``nim`` ``NVIDIA_API_KEY``), for the provider's own hosts alone; other
+            servers need no key.
+        base_url: The address of the server, such as ``http://gpu-box:8080``. Mixedbread and Jina have their own. A
+            ``/v1`` at its end may be left out.
         path: The path to add to ``base_url`` instead of the dialect's (OpenRouter, OpenVINO; NVIDIA's hosted models
-            have a URL each, and ``/reranking``). Shown in traces and configs, so it must not hold a key.
-        answers_on: The scale of the scores, where it is not the dialect's. llama.cpp gives probabilities, and
-            no logits, for Qwen3-Reranker (``relevance``); vLLM gives cosines for embedding models (``similarity``),
-            and logits with ``extra_body={"use_activation": False}`` (``sigmoid``); Infinity gives no logits before
-            October 2024 (``relevance``).
+            have a URL each, and ``/reranking``). Traces and configs show it, so it must not hold a key.
+        answers_on: The scale of the scores, where it is not the dialect's. llama.cpp gives probabilities, and no
+            logits, for Qwen3-Reranker (``relevance``); vLLM gives cosines for embedding models (``similarity``), and
+            logits with ``extra_body: {use_activation: false}`` (``sigmoid``); Infinity gives no logits before October
+            2024 (``relevance``).
         extra_body: Further fields of each request, such as vLLM's ``truncate_prompt_tokens``.
-        max_texts: Texts in one request at most, instead of the dialect's limit.
-        window: Tokens of query and text together that the server's model reads, where the server does not say it
-            (Infinity); for the note and the coverage of texts that it cuts.
+        max_texts: How many texts go in one request at most, instead of the dialect's limit.
+        window: How many tokens of query and text together the server's model reads, where the server does not say it
+            (Infinity). It is used for the note and the coverage of texts that the server cuts.
         client: An ``httpx.Client`` for proxies, certificates or a transport of your own; you close it.
         async_client: An ``httpx.AsyncClient``, for one event loop.
 

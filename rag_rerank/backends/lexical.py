@@ -21,17 +21,19 @@ _NO_MATCH = "no text shares a word with the query, so the texts keep their order
 
 @dataclass(frozen=True, kw_only=True)
 class LexicalReranker(PointwiseReranker):
-    """A reranker by shared words: BM25 in Lucene's form (Kamphuis et al., ECIR 2020), computed by bm25s.
+    """A reranker by shared words, without a model: BM25, as a baseline or as a first stage.
 
-    Document frequencies are counted over the candidates of the request, so scores compare only within one
-    ranking. Words are runs of letters and digits with their combining marks, composed (NFC) and case-folded; in scripts
-    without spaces, and in Korean, they are single characters and pairs of characters. There is no stemming and no stop
-    list, so that the baseline treats every language alike. Where no text shares a word with the query, the trace has a
-    note.
+    It is BM25 in Lucene's form (Kamphuis et al., ECIR 2020), computed by bm25s. Document frequencies are counted over
+    the candidates of the request, so scores compare only within one ranking. Words are runs of letters and digits with
+    their combining marks, composed (NFC) and case-folded; in scripts without spaces, and in Korean, they are single
+    characters and pairs of characters. There is no stemming and no stop list, so that the baseline treats every
+    language alike. Where no text shares a word with the query, the trace has a note.
 
     Args:
-        k1: Saturation of term frequency; 0.9 as in Anserini's defaults.
-        b: Length normalisation, 0 to 1; 0.4 as in Anserini's defaults.
+        k1: How soon further occurrences of a word stop counting: the saturation of term frequency, at least 0. The
+            default, 0.9, is Anserini's.
+        b: How much a long text is discounted: the length normalisation, from 0 (not at all) to 1 (fully). The default,
+            0.4, is Anserini's.
 
     Raises:
         ConfigError: ``k1`` below 0, or ``b`` outside 0..1.

@@ -29,15 +29,15 @@ _CPU = "CPUExecutionProvider"
 
 @dataclass(frozen=True, kw_only=True)
 class OnnxReranker(LocalReranker):
-    """A cross-encoder with one relevance logit, run by ONNX Runtime.
+    """A cross-encoder run by ONNX Runtime: on a CPU without torch, or on other hardware that ONNX Runtime supports.
 
     ``raw_score`` is the fp32 logit, ``score`` its float64 sigmoid; of two logits, ``raw_score`` is the second less the
     first, and ``score`` is the softmax probability of the second label, that of relevance. Where the graph ends in a
     sigmoid or softmax, it is left out, so that ``raw_score`` is a logit nevertheless.
 
-    Reads BERT, XLM-RoBERTa, DeBERTa-v2 and ModernBERT
-    cross-encoders, and any other whose ONNX file takes ``input_ids``, ``attention_mask`` and optionally
-    ``token_type_ids`` and gives logits of shape (batch, 1) or (batch, 2).
+    It reads BERT, XLM-RoBERTa, DeBERTa-v2 and ModernBERT cross-encoders, and any other whose ONNX file takes
+    ``input_ids``, ``attention_mask`` and optionally ``token_type_ids`` and gives logits of shape (batch, 1) or (batch,
+    2).
 
     At first use on a CPU a faster graph of the model is built and cached on disk (see
     `rag_rerank.backends.local.onnx_graphs`). For BERT and RoBERTa models it is rewritten: it has no padding, so that
@@ -46,35 +46,25 @@ class OnnxReranker(LocalReranker):
     Runtime optimises the model's own graph, and a note in the trace says so.
 
     Args:
-        model: Alias (``"minilm"``), hub id, or a folder with an ONNX file (also below ``onnx/``), ``config.json``
-            and ``tokenizer.json``. ``rag-rerank export`` makes such a folder from a safetensors checkpoint.
-        revision: Commit, branch or tag on the hub; by default the one that the catalogue pins.
-        max_length: Window in tokens, for query, text and special tokens together; by default the model's own.
-        on_overflow: ``"truncate"`` reads the beginning of a text that does not fit and says so in its coverage and in
-            one `TruncationWarning` a reranker; ``"error"`` raises `InputTooLong`.
-        on_long_query: What to do with a query that does not fit: with texts of more than half of the window beside it
-            it gets the other half, as in sentence-transformers. ``"truncate"`` reads its beginning, and says so in the
-            trace, in ``degraded`` and in one `QueryTruncationWarning` a reranker; ``"error"`` raises `InputTooLong`.
-        on_unreadable: What to do with a query or a text in a script or a language that the model cannot read:
-            ``"first_stage"`` leaves it without a score, and the whole list in its incoming order if that is the query,
-            one of the first three texts, or a third of all; ``"score"`` scores it all the same; both say so in
-            ``ranking.degraded``, in a note, and in one `ReadabilityWarning` a reranker. ``"error"`` raises
-            `UnreadableText`, so that a `Fallback` goes on to another model. By default ``"first_stage"`` for a model
-            whose languages are known (catalogue, or ``language`` in the README.md of a folder), else ``"score"``.
-        file: The ONNX file within the model, such as ``"onnx/model_quantized.onnx"``; by default ``model.onnx``, at the
+        model: The model: an alias (``minilm``), a hub id (also ``org/name@revision``), or a folder with an ONNX file
+            (also below ``onnx/``), ``config.json`` and ``tokenizer.json``. ``rag-rerank export`` makes such a folder
+            from a safetensors checkpoint.
+        file: The ONNX file within the model, such as ``onnx/model_quantized.onnx``. By default ``model.onnx``, at the
             top or below ``onnx/``, else the only one. The trace says which it is, if it has another name.
-        precision: What the linear layers compute in. ``"int8"`` is built from the fp32 file; it moves the logits a
-            little (``rag-rerank models --check`` measures by how much) and gives the same scores with and without the
-            int8 instructions of newer processors.
-        batch_tokens: Token slots in one batch, padding included; bounds memory. By default 512.
-        max_queue: How many calls may be waiting or running on this instance; one more raises `Overloaded`.
-        workers: How many batches are computed in parallel, for all calls together; by default the physical cores that
+        precision: What the linear layers compute in.
+
+            - ``"fp32"``: 32-bit numbers. This is the default.
+            - ``"int8"``: 8-bit numbers, built from the fp32 file. It moves the logits a little (``rag-rerank models
+              --check`` measures by how much), and gives the same scores with and without the int8 instructions of newer
+              processors.
+        batch_tokens: How many tokens one batch has at most, padding included; it bounds the memory. By default 512.
+            ``rag-rerank tune`` measures ``workers``, ``threads`` and ``batch_tokens`` on your machine.
+        workers: How many batches are computed in parallel, for all calls together. By default the physical cores that
             this process may use, divided by ``threads``.
-        threads: Threads of ONNX Runtime within one batch. ``rag-rerank tune`` measures ``workers``, ``threads`` and
-            ``batch_tokens`` on your machine.
-        optimize: ``False`` runs the model's own graph.
-        providers: Execution providers of ONNX Runtime, first choice first. With another than the CPU's, the model's own
-            graph is run, one batch at a time unless ``workers`` says otherwise; ``threads`` matters on a CPU only.
+        threads: How many threads ONNX Runtime uses within one batch.
+        optimize: Whether to build the faster graph of the model. False runs the model's own graph.
+        providers: The execution providers of ONNX Runtime, first choice first. With another than the CPU's, the model's
+            own graph is run, one batch at a time unless ``workers`` says otherwise; ``threads`` matters on a CPU only.
 
     Raises:
         ConfigError: A number below 1, or ``precision="int8"`` without the optimised graph of a CPU.

@@ -35,31 +35,24 @@ class TorchReranker(LocalReranker):
     model whose prompt is not known is refused.
 
     Args:
-        model: Alias (``"minilm"``), hub id, or a folder with ``config.json``, ``tokenizer.json`` and safetensors.
-        revision: Commit, branch or tag on the hub; by default the one that the catalogue pins.
-        template: Prompt of a causal model that is not in the catalogue: ``"mxbai-v2"``, ``"qwen3"`` or ``"bge-gemma"``.
-        instruction: What relevance means here, in words, for causal models that take an instruction; by default the
-            one of the model's card, if it has one.
-        max_length: Window in tokens, for query, text, prompt and special tokens together; by default the model's own.
-        on_overflow: ``"truncate"`` reads the beginning of a text that does not fit and says so in its coverage and in
-            one `TruncationWarning` a reranker; ``"error"`` raises `InputTooLong`. A prompt is never cut.
-        on_long_query: What to do with a query that does not fit: with texts of more than half of the window beside it
-            it gets the other half, as in sentence-transformers. ``"truncate"`` reads its beginning, and says so in the
-            trace, in ``degraded`` and in one `QueryTruncationWarning` a reranker; ``"error"`` raises `InputTooLong`.
-        on_unreadable: What to do with a query or a text in a script or a language that the model cannot read:
-            ``"first_stage"`` leaves it without a score, and the whole list in its incoming order if that is the query,
-            one of the first three texts, or a third of all; ``"score"`` scores it all the same; both say so in
-            ``ranking.degraded``, in a note, and in one `ReadabilityWarning` a reranker. ``"error"`` raises
-            `UnreadableText`, so that a `Fallback` goes on to another model. By default ``"first_stage"`` for a model
-            whose languages are known (catalogue, or ``language`` in the README.md of a folder), else ``"score"``.
-        batch_tokens: Token slots in one batch, padding included; bounds memory. By default 2048 on a CPU and 16384 on
-            a GPU. A batch that is too large for a GPU's memory is halved, with a note in the trace.
-        max_queue: How many calls may be waiting or running on this instance; one more raises `Overloaded`.
-        device: ``"auto"`` takes ``cuda``, else ``mps``, else ``cpu``; or any name of a torch device. The trace names
-            it, unless it is the CPU in fp32.
-        dtype: What the model computes in, whatever its file holds; ``"auto"`` for the file's own. The last layer and
-            the logits are fp32 in any case. The default is fp32 on GPUs too, so that scores do not depend on the
-            machine. Whether CUDA may round fp32 products to TF32 follows torch's own setting, which is off by default.
+        model: The model: an alias (``minilm``), a hub id (also ``org/name@revision``), or a folder with
+            ``config.json``, ``tokenizer.json`` and safetensors.
+        template: The prompt of a causal model that is not in the catalogue: ``mxbai-v2``, ``qwen3`` or ``bge-gemma``.
+            By default that of the catalogue.
+        instruction: What relevance means here, in words, for causal models that take an instruction. By default the
+            instruction of the model's card, if it has one.
+        batch_tokens: How many tokens one batch has at most, padding included; it bounds the memory. By default 2048 on
+            a CPU and 16384 on a GPU. A batch that is too large for a GPU's memory is halved, with a note in the trace.
+        device: The device: ``auto`` takes ``cuda``, else ``mps``, else ``cpu``; or any name of a torch device. The
+            trace names it, unless it is the CPU in fp32.
+        dtype: What the model computes in, whatever its file holds. The last layer and the logits are fp32 in any case.
+            Whether CUDA may round fp32 products to TF32 follows torch's own setting, which is off by default.
+
+            - ``"float32"``: 32-bit numbers, on GPUs too, so that scores do not depend on the machine. This is the
+              default.
+            - ``"bfloat16"``: 16-bit numbers with the range of float32.
+            - ``"float16"``: 16-bit numbers with a smaller range, and more digits than bfloat16.
+            - ``"auto"``: What the model's file holds.
 
     Raises:
         ConfigError: A number below 1, an unknown template, a device that is unknown or absent, or an instruction for a

@@ -31,26 +31,27 @@ _FILL = 0.5  # share of a request that is filled: numbers and code have up to tw
 
 @dataclass(frozen=True, kw_only=True)
 class VoyageReranker(ApiReranker):
-    """A reranker that calls a rerank model of Voyage AI.
+    """A rerank model of Voyage AI.
 
-    Scores are Voyage's relevance, 0 to 1, not comparable between models. A score outside 0..1 by more than rounding
-    is refused as a `BadResponse`. Usage has the tokens that the answer says were billed, else our estimate, marked
-    as estimated.
+    Scores are Voyage's relevance, 0 to 1, not comparable between models. A score outside 0..1 by more than rounding is
+    refused as a `BadResponse`. Usage has the tokens that the answer says were billed, else our estimate, marked as
+    estimated.
 
     Up to 1,000 texts go in one request, fewer where they would pass the limit of tokens in one request (600,000;
-    300,000 for the first generation). Voyage counts the query once for each text; the texts' tokens are estimated
-    here, and a request is filled to half of the limit. A request that is still too large is halved.
+    300,000 for the first generation). Voyage counts the query once for each text; the texts' tokens are estimated here,
+    and a request is filled to half of the limit. A request that is still too large is halved.
 
     The SDK's own retries are off. In threads it keeps connections of its own; an event loop has one session of ours,
     which closes with the loop or at `aclose`, unless you have set ``voyageai.aiosession``.
 
     Args:
-        model: ``rerank-2.5``, ``rerank-2.5-lite``, ``rerank-3`` ...
-        api_key: The key, or ``"${VAR}"`` for the environment variable that holds it. By default
-            ``VOYAGE_API_KEY``, read at every call.
-        base_url: Server with its ``/v1``; by default Voyage's own, or MongoDB's for a key that starts with ``al-``.
+        model: The model's id: ``rerank-2.5``, ``rerank-2.5-lite``, ``rerank-3`` ...
+        api_key: The key, or ``${VAR}`` for the environment variable that holds it. By default ``VOYAGE_API_KEY``, read
+            at every call.
+        base_url: The address of the server with its ``/v1``. By default Voyage's own, or MongoDB's for a key that
+            starts with ``al-``.
         truncation: Whether Voyage cuts a query or a text that is longer than the model's window. It does so without
-            saying it; a note in the trace says how many texts seem to be longer. If false, such a text is refused.
+            saying it; a note in the trace says how many texts seem to be longer. If false, Voyage refuses such a text.
         client: A ``voyageai.Client``. Its own ``timeout`` counts, and it must not retry (``max_retries`` 0 or 1).
         async_client: A ``voyageai.AsyncClient``, on the same conditions.
 

@@ -1,7 +1,7 @@
 """The command line, ``rag-rerank``: rank, evaluate, calibrate, probe, train, show records, manage models and configs.
 
-Results go to stdout; warnings, traces and errors go to stderr. An error of the library prints one line and exits with
-code 2, as does a wrong option; Ctrl-C exits with code 130.
+Results go to stdout; warnings, traces and errors go to stderr. An error of the library prints one line, with a link to
+the page that says more below it, and exits with code 2, as does a wrong option; Ctrl-C exits with code 130.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import io
 import sys
 import warnings
 from collections.abc import Iterator
-from typing import Any
+from typing import IO, Any
 
 import click
 
@@ -45,9 +45,18 @@ _START = "rank -r embedded -q 'Who voices Po?' passages.jsonl"
 
 
 class _Failure(click.ClickException):
-    """An error of the library, printed as one line."""
+    """An error of the library, printed as one line, and below it the page that says more."""
 
     exit_code = 2
+
+    def __init__(self, error: RerankError) -> None:
+        super().__init__(" ".join(str(error).split()))
+        self.url = error.url
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        super().show(file)
+        if self.url:
+            click.echo(f"More: {self.url}", file=file, err=file is None)
 
 
 class _App(CommandGroup):
@@ -76,7 +85,7 @@ class _App(CommandGroup):
             with _warnings_as_lines():
                 return super().invoke(ctx)
         except RerankError as error:
-            raise _Failure(" ".join(str(error).split())) from error
+            raise _Failure(error) from error
         except KeyboardInterrupt:
             ctx.exit(130)
 

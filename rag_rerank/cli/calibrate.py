@@ -109,7 +109,7 @@ def calibrate(
     score_map.save(out)
     calibrated = Calibrated(reranker=reranker, map=str(out))
     if write_config is not None:
-        write_new_config(write_config, config_text(calibrated, write_config.suffix), calibrated)
+        write_new_config(write_config, config_text(calibrated, write_config), calibrated)
     click.echo("\n".join(_page(score_map)))
     click.echo(f"\n{out}: written\n")
     click.echo(f"{write_config}: written" if write_config is not None else config_text(calibrated).rstrip("\n"))

@@ -14,15 +14,18 @@ from rag_rerank.base import Reranker
 from rag_rerank.cli.config_edit import config_text
 from rag_rerank.cli.options import CommandGroup, reranker_argument
 from rag_rerank.cli.output import example
+from rag_rerank.compose import Calibrated, CalibrationMap, Windows
 from rag_rerank.config import build, json_schema
-from rag_rerank.errors import ModelLoadError, UnusableKey
+from rag_rerank.config.fields import page_of
+from rag_rerank.documentation import page_url
+from rag_rerank.errors import ConfigError, ModelLoadError, UnusableKey
 
 __all__ = ["config"]
 
 
 @click.group(cls=CommandGroup)
 def config() -> None:
-    """Check a config file, or print its schema."""
+    """Check a config file, or print the JSON Schema of config files."""
 
 
 @config.command(epilog=example("config check reranker.yaml"))
@@ -30,23 +33,32 @@ def config() -> None:
 def check(spec: str) -> None:
     """Check a config file or a name, and show what it describes.
 
-    No model is loaded, nothing is downloaded, no provider is called. Prints the tree of rerankers with the languages of
-    local models, the config in its normal form, without keys, and all that this machine lacks: packages, keys, files of
-    models. Exit code 1 if something is missing.
+    No model is loaded, nothing is downloaded, no provider is called. It prints the tree of rerankers, with the
+    languages of local models; the config without defaults and without keys; what this machine lacks (packages, keys,
+    files of models); and for each type in the config the address of its section in the documentation.
+
+    The exit code is 0 if nothing is missing, 1 if something is missing, and 2 if the config is wrong.
     """
     reranker = build(spec)
     click.echo("\n".join(_tree(reranker)))
     click.echo()
     click.echo(config_text(reranker), nl=False)
-    if missing := dict.fromkeys(_all_missing(reranker)):
+    missing = list(dict.fromkeys(_all_missing(reranker)))
+    if missing:
         click.echo("\nMissing on this machine:")
         click.echo("\n".join(f"- {problem}" for problem in missing))
-        sys.exit(1)
+    if links := dict.fromkeys(_links(reranker)):
+        click.echo("\nMore on each type:")
+        click.echo("\n".join(f"- {link}" for link in links))
+    sys.exit(1 if missing else 0)
 
 
 @config.command(epilog=example("config schema > rerank.schema.json"))
 def schema() -> None:
-    """Print the JSON Schema of config files, for editors."""
+    """Print the JSON Schema of config files, with which an editor explains and completes keys.
+
+    Write it to a file, and begin your YAML config with this line: # yaml-language-server: $schema=rerank.schema.json
+    """
     click.echo(json.dumps(json_schema(), indent=2))
 
 
@@ -66,6 +78,14 @@ def _facts(reranker: Reranker) -> Iterator[str]:
         yield f"by its files: {kind}"
     if isinstance(reranker, LocalReranker):
         yield f"languages: {', '.join(reranker.languages) or 'not known'}"
+
+
+def _links(reranker: Reranker) -> Iterator[str]:
+    """Yield the address of the section on each type in a tree; types of other distributions have none."""
+    if page := page_of(type(reranker)):
+        yield page_url(page)
+    for child in reranker.children:
+        yield from _links(child)
 
 
 def _kind(reranker: Reranker) -> str:
@@ -91,6 +111,7 @@ def _missing(reranker: Reranker) -> Iterator[str]:
     from rag_rerank.backends.api.base import ApiReranker
     from rag_rerank.backends.local.base import LocalReranker
 
+    yield from _missing_files(reranker)
     package, extra = registry.EXTRAS.get(_kind(reranker), (None, None))
     if package is not None and find_spec(package) is None:
         yield f'{package} is not installed; pip install "rag-rerank[{extra}]"'
@@ -107,3 +128,19 @@ def _missing(reranker: Reranker) -> Iterator[str]:
                 yield f"its folder lacks files that {_kind(reranker)} reads"
         except ModelLoadError as error:
             yield str(error)
+
+
+def _missing_files(reranker: Reranker) -> Iterator[str]:
+    """Yield what is wrong with the calibration map or the tokenizer of a composite."""
+    from rag_rerank.text.tokenizers import is_tokenizer_file, tokens
+
+    try:
+        if isinstance(reranker, Calibrated) and not isinstance(reranker.map, CalibrationMap):
+            CalibrationMap.load(reranker.map)
+        if isinstance(reranker, Windows) and reranker.tokenizer is not None:
+            if is_tokenizer_file(reranker.tokenizer):
+                tokens(reranker.tokenizer)
+            elif find_spec("tiktoken") is None:
+                yield 'tiktoken is not installed; pip install "rag-rerank[tiktoken]"'
+    except (ConfigError, ModelLoadError) as error:
+        yield str(error)

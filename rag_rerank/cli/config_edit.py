@@ -12,7 +12,9 @@ from typing import Any, TypeVar
 
 from rag_rerank._files import check_folder, parse_json, write
 from rag_rerank.base import Reranker
-from rag_rerank.config import load, to_config
+from rag_rerank.config import to_config
+from rag_rerank.config.build import build_text
+from rag_rerank.config.dump import file_config, with_absolute_paths
 from rag_rerank.errors import ConfigError
 from rag_rerank.secret import Secret
 
@@ -65,13 +67,17 @@ def check_new_config(reranker: Reranker, spec: str, out: Path | None, *, instead
     check_folder(out)
 
 
-def config_text(reranker: Reranker, suffix: str = ".yaml") -> str:
-    """Return the text of a new config file with this ending: JSON or YAML."""
-    if suffix == ".json":
-        return json.dumps(to_config(reranker), indent=2, ensure_ascii=False) + "\n"
+def config_text(reranker: Reranker, file: Path | None = None) -> str:
+    """Return the text of a config: for a new file, or YAML for the terminal.
+
+    Paths in the folder of the file, or in the working directory for the terminal, are relative to it.
+    """
+    node = file_config(reranker, file or Path("terminal.yaml"))
+    if file is not None and file.suffix == ".json":
+        return json.dumps(node, indent=2, ensure_ascii=False) + "\n"
     import yaml
 
-    return yaml.safe_dump(to_config(reranker), sort_keys=False, allow_unicode=True)
+    return yaml.safe_dump(node, sort_keys=False, allow_unicode=True)
 
 
 def write_config(file: Path, content: str, expected: Reranker) -> None:
@@ -85,7 +91,8 @@ def write_config(file: Path, content: str, expected: Reranker) -> None:
 
 def _check_draft(draft: Path, file: Path, expected: Reranker) -> None:
     try:
-        same = load(draft) == expected
+        draft_reranker = build_text(draft.read_text(encoding="utf-8-sig"), file)
+        same = with_absolute_paths(draft_reranker) == with_absolute_paths(expected)
     except ConfigError as error:
         raise ConfigError(f"{file} is left as it is: the edited file could not be read ({error.message})") from error
     if not same:

@@ -77,7 +77,7 @@ def tune(
         if changes:
             write_config(file, edit(file, changes), tuned)
     elif out is not None:
-        write_config(out, config_text(tuned, out.suffix), tuned)
+        write_config(out, config_text(tuned, out), tuned)
     if as_json:
         models = [{"place": place_text(place), **report.to_dict()} for place, report in reports.items()]
         click.echo(json.dumps({"schema": SCHEMA, "models": models, "config": None if write else to_config(tuned)}))

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any, ClassVar
 
 from rag_rerank._checks import at_least, finite_positive
+from rag_rerank._files import FilePath
 from rag_rerank._lazy import forget, load_once
 from rag_rerank._version import __version__
 from rag_rerank.base import PointwiseReranker
@@ -25,29 +26,29 @@ __all__ = ["Cached"]
 
 @dataclass(frozen=True, kw_only=True)
 class Cached(WrapsReranker, PointwiseReranker):
-    """A reranker that is called only for scores that are not stored yet.
+    """A reranker whose scores are stored, so that a pair of query and text is scored once.
 
     A stored score is used for the same query, the same text, and a reranker with the same `identity` and release of
-    this package. The identity covers the commit or the content of the model's files and every setting that can change
-    a score. So different models, revisions, precisions, windows and prompts can share one cache, and never get each
+    this package. The identity covers the commit or the content of the model's files and every setting that can change a
+    score. So different models, revisions, precisions, windows and prompts can share one cache, and never get each
     other's scores. The store holds hashes, scores and coverages, and no text.
 
     ``usage.texts`` counts the texts that were scored now. ``usage.cached`` counts the others: those whose scores were
     stored, and further copies of a text within one call.
 
-    A provider can change a model without changing its name, which no identity can detect: choose a ``ttl`` with that
-    in mind. Scores of local models agree up to rounding (1e-4 on a logit) between machines, threads and batches; a
-    cache keeps those that came first.
+    A provider can change a model without changing its name, which no identity can detect: choose ``ttl`` with that in
+    mind. Scores of local models agree up to rounding (1e-4 on a logit) between machines, threads and batches; a cache
+    keeps those that came first.
 
     Args:
-        reranker: A pointwise reranker whose scores depend on the pair alone: a local model or an API. For cascades
-            and fallbacks, cache their members.
-        path: A file on a local disk that threads and processes share; ``None`` keeps scores in memory until `close`.
-            A file that cannot be used raises at first use; if it cannot be written for a moment (disk full), the
-            trace has a note, and nothing else changes.
-        max_entries: How many scores are stored; those used least recently are removed first. An entry takes about 200
-            bytes of a file, or 400 bytes of memory.
-        ttl: Seconds after which a text is scored again; ``None`` for never.
+        reranker: A reranker whose scores depend on the query and the text alone: a local model or a provider. For
+            cascades and fallbacks, cache their members.
+        path: The file that holds the scores, on a local disk; threads and processes may share it. By default scores are
+            kept in memory until `close`. A file that cannot be used raises at first use; if it cannot be written for a
+            moment (disk full), the trace has a note, and nothing else changes.
+        max_entries: How many scores are stored at most. Those used least recently are removed first. An entry takes
+            about 200 bytes of a file, or 400 bytes of memory.
+        ttl: Seconds after which a text is scored again. By default never.
 
     Raises:
         ConfigError: The reranker cannot be cached, or a value is not allowed.
@@ -56,7 +57,7 @@ class Cached(WrapsReranker, PointwiseReranker):
     kind: ClassVar[str] = "cached"
 
     reranker: PointwiseReranker
-    path: str | None = None
+    path: FilePath | None = None
     max_entries: int = 100_000
     ttl: float | None = None
 

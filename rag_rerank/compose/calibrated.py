@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NamedTuple
 
+from rag_rerank._files import FilePath
 from rag_rerank._lazy import load_once, peek
 from rag_rerank.base import Reranker
 from rag_rerank.compose.calibration_map import CalibrationMap
@@ -27,18 +28,19 @@ class Calibrated(Wrapper):
     ``hit.score`` is the map's probability for the reranker's raw score, on the scale ``calibrated``. ``hit.raw_score``
     stays the reranker's, so that equal probabilities do not become ties.
 
-    A probability is right for candidates like those of the fit: from a similar first stage, at a similar depth, with
-    a similar share of relevant ones (``map.fitted.prior``).
+    A probability is right for candidates like those of the fit: from a similar first stage, at a similar depth, with a
+    similar share of relevant ones (``map.fitted.prior``).
 
     A map belongs to one reranker. It is refused for a reranker with another scale. If the scale is the same but the
     model, its revision or a setting is not, a `CalibrationWarning` says so once per instance and process, and so does
     every trace. An answer of another reranker (``ranking.substituted``) is never mapped: it keeps its own scale, and
-    the ranking is degraded. So make each member of a `Fallback` or `Hedge` ``Calibrated`` with a map of its own; then
-    a threshold holds for every member's answer.
+    the ranking is degraded. So make each member of a `Fallback` or `Hedge` ``Calibrated`` with a map of its own; then a
+    threshold holds for every member's answer.
 
     Args:
         reranker: The reranker that the map was fitted for.
-        map: A map, or the path of a JSON file with one, which is read at first use.
+        map: The path of the JSON file with the map, as ``rag-rerank calibrate`` writes it; it is read at first use. In
+            Python also a `CalibrationMap`.
 
     Raises:
         ConfigError: The reranker is calibrated already, its scale is not the map's, or the map's file cannot be used.
@@ -46,7 +48,7 @@ class Calibrated(Wrapper):
 
     kind: ClassVar[str] = "calibrated"
 
-    map: str | CalibrationMap
+    map: FilePath | CalibrationMap
 
     def __post_init__(self) -> None:
         super().__post_init__()

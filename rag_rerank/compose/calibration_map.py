@@ -14,6 +14,7 @@ from typing import Any, Literal, get_args
 
 from rag_rerank._checks import number, one_of, whole_number
 from rag_rerank._files import parse_json, write
+from rag_rerank.documentation import THRESHOLDS
 from rag_rerank.errors import ConfigError, did_you_mean
 from rag_rerank.types import SCALES, Scale
 
@@ -46,9 +47,9 @@ class FitQuality:
     """The quality of numbers as probabilities of relevance, measured on judged pairs.
 
     Args:
-        ece: Expected calibration error, 0 to 1; see `rag_rerank.evaluation.reliability`.
-        brier: Mean squared distance of probability and truth, 0 to 1.
-        log_loss: Mean of ``-ln`` of the probability that the numbers give to the true outcome.
+        ece: The expected calibration error, 0 to 1; see `rag_rerank.evaluation.reliability`.
+        brier: The mean squared distance of probability and truth, 0 to 1.
+        log_loss: The mean of ``-ln`` of the probability that the numbers give to the true outcome.
     """
 
     ece: float
@@ -65,21 +66,21 @@ class Provenance:
     """The origin of a map: what it was fitted on, and how well it fits.
 
     Args:
-        reranker: Label of the reranker.
-        model: Its model with the revision; ``None`` where it has none.
-        scale: Scale of its scores; the map takes raw scores of this scale only.
-        identity: `Reranker.identity`: a hash of everything that decides its scores.
-        data: Name of the judged data.
-        fingerprint: SHA-256 of the data.
+        reranker: The label of the reranker.
+        model: Its model with the revision; empty where it has none.
+        scale: The scale of its scores; the map takes raw scores of this scale only.
+        identity: The `Reranker.identity`: a hash of everything that decides its scores.
+        data: The name of the judged data.
+        fingerprint: The SHA-256 of the data.
         relevant: The least grade of a relevant document, in each collection.
         unjudged: What the fit did with candidates that nobody judged.
-        queries: Queries with a judged candidate.
-        pairs: Candidates that the map was fitted on.
-        prior: Share of relevant ones among them. Probabilities are right where this share is the same.
-        before: Quality of the presented scores as probabilities; ``None`` on a scale that is not 0 to 1.
-        after: Quality of the map's probabilities, out of fold: each query with a map fitted on the other queries.
-        version: Release of this package.
-        date: Day of the fit, ``YYYY-MM-DD`` (UTC).
+        queries: The number of queries with a judged candidate.
+        pairs: The number of candidates that the map was fitted on.
+        prior: The share of relevant ones among them. Probabilities are right where this share is the same.
+        before: The quality of the presented scores as probabilities; absent on a scale that is not 0 to 1.
+        after: The quality of the map's probabilities, out of fold: each query with a map fitted on the other queries.
+        version: The release of this package.
+        date: The day of the fit, ``YYYY-MM-DD`` (UTC).
     """
 
     reranker: str
@@ -133,13 +134,16 @@ class CalibrationMap:
     ``rag-rerank calibrate`` and `rag_rerank.evaluation.calibrate.calibrate` fit one; `Calibrated` applies it.
 
     Args:
-        method: ``"platt"``: ``1 / (1 + exp(-(slope * raw + intercept)))`` (Platt, 1999). ``"isotonic"``: straight lines
-            between ``scores`` and ``probabilities``, constant beyond the ends (Zadrozny and Elkan, KDD 2002).
-        fitted: What it was fitted on.
-        slope: For ``"platt"``: more than 0.
-        intercept: For ``"platt"``.
-        scores: For ``"isotonic"``: raw scores, rising.
-        probabilities: For ``"isotonic"``: one for each score, never falling.
+        method: The form of the map.
+
+            - ``"platt"``: ``1 / (1 + exp(-(slope * raw + intercept)))`` (Platt, 1999).
+            - ``"isotonic"``: Straight lines between ``scores`` and ``probabilities``, constant beyond the ends
+              (Zadrozny and Elkan, KDD 2002).
+        fitted: What the map was fitted on.
+        slope: The slope of ``"platt"``, more than 0.
+        intercept: The intercept of ``"platt"``.
+        scores: The raw scores of ``"isotonic"``, rising.
+        probabilities: The probabilities of ``"isotonic"``, one for each score, never falling.
 
     Raises:
         ConfigError: The values make no rising map to probabilities.
@@ -215,13 +219,15 @@ class CalibrationMap:
         try:
             data = parse_json(file.read_bytes())
         except OSError as error:
-            raise ConfigError(f"cannot read the calibration map: {error.strerror or error}", path=str(file)) from error
+            raise ConfigError(
+                f"cannot read the calibration map: {error.strerror or error}", path=str(file), page=THRESHOLDS
+            ) from error
         except ValueError as error:
-            raise ConfigError(f"not valid JSON: {error}", path=str(file)) from error
+            raise ConfigError(f"not valid JSON: {error}", path=str(file), page=THRESHOLDS) from error
         try:
             return cls.from_dict(data)
         except ConfigError as error:
-            raise ConfigError(str(error), path=str(file)) from error
+            raise ConfigError(str(error), path=str(file), page=THRESHOLDS) from error
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the map as a JSON file of a few kilobytes, in one step; an existing file is replaced.

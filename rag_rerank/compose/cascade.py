@@ -20,12 +20,12 @@ __all__ = ["Cascade", "Stage"]
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """One stage of a cascade.
+    """One stage of a `Cascade`: a reranker, and how many candidates it gets.
 
     Args:
-        reranker: What orders the candidates that enter.
-        depth: How many candidates enter at most: the best of the stage before, or the first of the incoming order
-            for the first stage. ``None`` sets no bound.
+        reranker: The reranker of this stage.
+        depth: How many candidates enter this stage at most: the best of the stage before, or the first of the incoming
+            order in the first stage. By default all enter. Use a small number where a text costs time or money.
 
     Raises:
         ConfigError: ``depth`` is below 1, or ``reranker`` is no reranker.
@@ -43,18 +43,18 @@ class Stage:
 
 @dataclass(frozen=True, kw_only=True)
 class Cascade(Composite):
-    """Several rerankers in turn, each on fewer candidates than the one before (multi-stage ranking).
+    """Several rerankers in turn, each on fewer candidates than the one before: a fast one first, a better one last.
 
-    The ranking is the last stage's, on its scale. All candidates are in it: those that did not enter a stage follow
-    without a score, in the order that they had when they stopped. (Their scores of earlier stages are on another
-    scale; the trace has them.) If a stage scores nothing (its `Deadline` was over, or all members of a
-    `Fallback` failed), all its candidates go on in their order.
+    This is multi-stage ranking. The ranking is that of the last stage, on its scale. It has all candidates: those that
+    did not enter a stage follow without a score, in the order that they had when they stopped. (Their scores of earlier
+    stages are on another scale; the trace has them.) A stage may score nothing, because its `Deadline` was over or all
+    members of its `Fallback` failed. Then all its candidates go on to the next stage, in their order.
 
-    Only the depth can be chosen. A bound on the difference of scores, as in Cambazoglu et al. (WSDM 2010), was
-    measured on trec-dl19 and nq-qed and was no better than a depth of the same cost (benchmarks/README.md).
+    Only the depth of a stage can be chosen. A bound on the difference of scores, as in Cambazoglu et al. (WSDM 2010),
+    was measured on trec-dl19 and nq-qed and was no better than a depth of the same cost (benchmarks/README.md).
 
     Args:
-        stages: At least one.
+        stages: The stages in their order, at least one.
 
     Raises:
         ConfigError: There is no stage, or something else than a stage.

@@ -28,25 +28,27 @@ _LATE = 2.0
 
 @dataclass(frozen=True, kw_only=True)
 class Deadline(Wrapper):
-    """A reranker with a limit on its total time, with all retries, fallbacks, hedges and waits inside.
+    """A reranker with a limit on its total time, with all retries, fallbacks, hedges and waits inside it.
 
     If a call has a shorter limit already (``rerank(..., timeout=)``, or a deadline around this one), that limit counts,
     and raises when it ends; ``"partial"`` fits its scoring into it. A `DeadlineExceeded` of a deadline inside is a
     failure like any other: it is raised.
 
-    ``on_late="partial"`` scores as many candidates as fit into the time, in incoming order; the others follow without a
-    score. It tries at least one. How many fit is estimated from the times of earlier calls: a local model uses its own
-    throughput and the calls that it is working on, every other reranker the calls of this deadline. If a score depends
-    on the query and its text alone, candidates go in several rounds, each as large as fits into most of the time left.
-    The scores of earlier rounds are then kept if a later one is late or fails with a transient error. Other rerankers
-    get one round.
+    ``"partial"`` scores at least one candidate. How many fit into the time is estimated from earlier calls: a local
+    model uses its own throughput and the calls that it is working on; for every other reranker the calls of this
+    deadline count. If a score depends on the query and its text alone, candidates go in several rounds, each as large
+    as fits into most of the time left. The scores of earlier rounds are then kept if a later one is late or fails with
+    a transient error. Other rerankers get one round.
 
     Args:
         reranker: The reranker that must answer in time.
-        seconds: The time limit.
-        on_late: What to do when the time is up: ``"error"`` raises `DeadlineExceeded`, on which a `Fallback` around
-            this moves on; ``"first_stage"`` returns the candidates in incoming order without scores; ``"partial"``
-            scores what fits. The last two are marked in ``ranking.degraded``.
+        seconds: The time limit of a call, in seconds.
+        on_late: What to do when the time is up. The last two are marked in ``ranking.degraded``.
+
+            - ``"error"``: Raise `DeadlineExceeded`, on which a `Fallback` around this one calls its next member.
+            - ``"first_stage"``: Return the candidates in the incoming order without scores. This is the default.
+            - ``"partial"``: Score as many candidates as fit into the time, in the incoming order; the others follow
+              without a score.
 
     Raises:
         ConfigError: ``seconds`` is not a finite number of more than 0, ``on_late`` is none of the three, or

@@ -26,34 +26,34 @@ _MANY = 2000
 
 @dataclass(frozen=True, kw_only=True)
 class Ensemble(Composite):
-    """Several rerankers, called side by side, whose rankings are fused into one on the scale ``unbounded``.
+    """Several rerankers that each rank all candidates at the same time; their rankings are fused into one.
 
-    ``fusion`` is the formula:
-
-    - ``"rrf"``: reciprocal rank fusion, the sum of ``weight / (k + rank)`` (Cormack, Clarke and Buettcher, SIGIR
-      2009). It uses ranks only, so the members' scales do not matter.
-    - ``"combsum"``: the sum of the normalised scores (Fox and Shaw, TREC-2, 1994).
-    - ``"combmnz"``: that sum times the number of members that scored the candidate (same paper). It would favour
-      candidates with few scores if scores could be below 0, so it takes scores of at least 0 only.
-    - ``"weighted"``: the sum of ``weight * normalised score``.
-
-    ``normalise`` is applied to a member's scores before they are added:
-
-    - ``"min-max"``: raw scores to 0..1 within the call; all 0.5 where they are equal (Lee, SIGIR 1997).
-    - ``"z-score"``: raw scores to mean 0 and standard deviation 1 within the call; all 0 where they are equal.
-    - ``"none"``: the presented scores unchanged, for members that all answer on one scale.
+    The scores of the fused ranking are on the scale ``unbounded``: they compare within one call only.
 
     A candidate without a score from some member gets that member's lowest one; with ``"rrf"`` it gets nothing from that
-    member. A candidate that no member scored has no score and comes last.
-
-    A member that fails with a transient error is left out, and the ranking is degraded; any other failure is raised.
+    member. A candidate that no member scored has no score and comes last. A member that fails with a transient error is
+    left out, and ``ranking.degraded`` says so; any other failure is raised.
 
     Args:
-        members: At least two.
-        fusion: The formula.
-        normalise: For all fusions but ``"rrf"``; ``None`` means ``"min-max"`` for them.
-        weights: One a member, not negative, some positive; for ``"weighted"`` (needed) and ``"rrf"``.
-        k: The constant of reciprocal rank fusion; 60 is the paper's.
+        members: The rerankers, at least two.
+        fusion: The formula that makes one score of the members' ranks or scores.
+
+            - ``"rrf"``: Reciprocal rank fusion, the sum of ``weight / (k + rank)`` (Cormack, Clarke and Buettcher,
+              SIGIR 2009). It uses ranks only, so the members' scales do not matter.
+            - ``"combsum"``: The sum of the normalised scores (Fox and Shaw, TREC-2, 1994).
+            - ``"combmnz"``: That sum times the number of members that scored the candidate (same paper). It would
+              favour candidates with few scores if scores could be below 0, so it takes scores of at least 0 only.
+            - ``"weighted"``: The sum of ``weight * normalised score``.
+        normalise: What is done with a member's scores before they are added. For all fusions but ``"rrf"``; by default
+            ``"min-max"`` for them.
+
+            - ``"min-max"``: Raw scores to 0..1 within the call; all 0.5 where they are equal (Lee, SIGIR 1997).
+            - ``"z-score"``: Raw scores to mean 0 and standard deviation 1 within the call; all 0 where they are equal.
+            - ``"none"``: The presented scores unchanged, for members that all answer on one scale.
+        weights: One number a member, not negative, and at least one above 0. ``"weighted"`` needs them; ``"rrf"`` takes
+            them, and counts all members equally by default.
+        k: The constant of reciprocal rank fusion. A larger one brings the weights of high and low ranks closer
+            together. The default, 60, is the paper's.
 
     Raises:
         ConfigError: Too few members, members on different scales whose scores would be added unchanged, an option that

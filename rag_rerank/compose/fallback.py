@@ -20,19 +20,23 @@ __all__ = ["Fallback"]
 
 @dataclass(frozen=True, kw_only=True)
 class Fallback(Composite):
-    """Several rerankers, called in turn until one answers.
+    """Several rerankers, called in turn until one answers: a reserve for a provider that may be unavailable.
 
-    Only a `TransientError` (timeout, rate limit, unavailable) moves on to the next member: a wrong key or a rejected
-    request is a mistake that a fallback would hide. An answer of any but the first member is marked in
-    ``ranking.degraded``, with the reason and with the change of scale, if there is one.
+    Only a `TransientError` (a timeout, a rate limit, a provider that cannot be reached) leads to the next member. A
+    wrong key or a rejected request is raised, because it is a mistake that a fallback would hide. If another member
+    than the first one answers, ``ranking.degraded`` says which, why, and on which scale its scores are if it is another
+    one.
 
     All members share the time of a call. Put a `Deadline` around a member that may hang, so that time is left for the
     next one.
 
     Args:
-        members: The preferred one first; at least two, or one with ``on_failure="first_stage"``.
-        on_failure: What to do when all members have failed: ``"error"`` raises, ``"first_stage"`` returns the
-            candidates in incoming order without scores, marked as degraded.
+        members: The rerankers, the preferred one first: at least two, or one with ``on_failure: first_stage``.
+        on_failure: What to do when all members have failed.
+
+            - ``"error"``: Raise `AllFailed`.
+            - ``"first_stage"``: Return the candidates in the incoming order without scores, and say so in
+              ``ranking.degraded``.
 
     Raises:
         ConfigError: There are too few members, one is no reranker, or ``on_failure`` is neither of the two.

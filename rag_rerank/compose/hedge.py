@@ -19,23 +19,24 @@ __all__ = ["Hedge"]
 
 @dataclass(frozen=True, kw_only=True)
 class Hedge(Composite):
-    """Several providers: if the first does not answer in some time, the next is called too; the first answer wins.
+    """Several providers, of which the next is called too if the first is slow; the first answer is used.
 
-    This is the hedged request of Dean and Barroso ("The Tail at Scale", CACM 56(2), 2013): with ``after`` near the
-    95th percentile of the first member's latency, about one call in twenty is sent twice, and the slowest calls become
+    This is the hedged request of Dean and Barroso ("The Tail at Scale", CACM 56(2), 2013). Set ``after`` near the 95th
+    percentile of the first member's latency: then about one call in twenty is sent twice, and the slowest calls become
     as fast as the faster of two. If a member fails with a transient error, the next one is called at once.
 
-    The call that loses is abandoned: it starts no further retry, and is cancelled if it runs on an event loop. A
-    provider may bill it nevertheless. Members must be providers, because a local model that lost would keep this
-    machine busy.
+    The call whose answer is not used is abandoned: it starts no further retry, and is cancelled if it runs on an event
+    loop. A provider may bill it nevertheless. Members must be providers, because a local model whose answer is not used
+    would keep this machine busy.
 
     An answer of another model than the first member's, or of the same model with other settings, is marked in
     ``ranking.degraded``. A permanent failure of the first member (a wrong key) is raised, even if another one answers.
     A permanent failure of another member is marked as degraded, because there is no hedge then.
 
     Args:
-        members: At least two, the preferred one first, each of them a provider or made of providers.
-        after: Seconds without an answer, after which the next member is called too.
+        members: The rerankers, the preferred one first: at least two, each of them a provider or made of providers.
+        after: Seconds to wait for an answer before the next member is called too. There is no default: measure your
+            provider's latency, and take a number near its 95th percentile.
 
     Raises:
         ConfigError: There are fewer than two members, one of them works on this machine, or ``after`` is not a finite

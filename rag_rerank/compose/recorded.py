@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 from typing import ClassVar
 
+from rag_rerank._files import FilePath
 from rag_rerank._lazy import load_once, peek
 from rag_rerank.compose.wrapper import Wrapper
 from rag_rerank.execution.deadline import arun_in_thread
@@ -22,19 +23,22 @@ __all__ = ["Recorded"]
 class Recorded(Wrapper):
     """A reranker that writes a record of each of its calls to a file.
 
-    It is `rag_rerank.recording` as a part of a config. At the top it records the user's calls; inside a composite it
-    records the composite's calls of it (``top_k`` is then ``None``, because the user's cutoff is not known there).
-    Records are written after the call, on another thread; errors there are counted, logged once, and change no answer.
-    `close` writes what still waits.
+    It is `rag_rerank.recording` as a part of a config. At the top it records the user's calls. Inside a composite it
+    records the calls that the composite makes of it; ``top_k`` is then ``None``, because the user's cutoff is not known
+    there. Records are written after the call, on another thread; errors there are counted, logged once, and change no
+    answer. `close` writes the records that still wait.
 
     Args:
         reranker: The reranker that answers.
         file: The file that records are appended to; threads and processes may share it. If it cannot be written, the
             first call raises.
-        share: Share of the calls that are recorded, chosen at random: more than 0, at most 1.
-        texts: Whether to record the query, the texts and the metadata of candidates too, and not only hashes.
-        max_bytes: The largest size of the file; before it would be exceeded, the file becomes ``FILE.1``.
-        keep: How many such older files are kept.
+        share: The share of the calls that are recorded, chosen at random: more than 0, at most 1. The default, 1,
+            records every call; lower it where there are more calls than you want to keep.
+        texts: Whether to record the query, the texts and the metadata of candidates. By default only their hashes are
+            recorded.
+        max_bytes: The largest size of the file in bytes. Before it would be exceeded, the file becomes ``FILE.1``, and
+            a new one begins.
+        keep: How many such older files are kept; the oldest is deleted.
 
     Raises:
         ConfigError: ``reranker`` is no reranker, or a value is not allowed.
@@ -42,7 +46,7 @@ class Recorded(Wrapper):
 
     kind: ClassVar[str] = "recorded"
 
-    file: str
+    file: FilePath
     share: float = 1.0
     texts: bool = False
     max_bytes: int = MAX_BYTES

@@ -30,7 +30,7 @@ _log = logging.getLogger("rag_rerank")
 
 @dataclass(frozen=True, kw_only=True)
 class Shadow(Wrapper):
-    """A reranker that answers, and another one that then ranks a share of the same calls, for comparison.
+    """A reranker that answers, and another one that ranks a share of the same calls afterwards, for comparison.
 
     The other reranker runs on a thread of its own, one call after the other, once the answer is there. It cannot change
     or delay the answer: neither its errors nor its time have an effect, and the time limit of the caller does not apply
@@ -42,9 +42,10 @@ class Shadow(Wrapper):
     Args:
         reranker: The reranker that answers.
         other: The reranker to compare with it.
-        share: Share of the calls that are compared, chosen at random: more than 0, at most 1.
-        timeout: Time limit of the other reranker, in seconds a call.
-        max_waiting: How many calls may wait while one is being compared; further ones are skipped and counted.
+        share: The share of the calls that are compared, chosen at random: more than 0, at most 1. There is no default,
+            because each compared call costs the time and the money of the other reranker.
+        timeout: The time limit of the other reranker, in seconds a call.
+        max_waiting: How many calls may wait while one is being compared. Further ones are skipped and counted.
         keep: How many reports are kept; the oldest go first.
         on_report: Called with each report, on the thread of the comparison. Its errors are logged and counted.
 

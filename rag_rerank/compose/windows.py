@@ -16,7 +16,7 @@ from rag_rerank.compose.wrapper import Wrapper
 from rag_rerank.errors import ConfigError
 from rag_rerank.execution.plan import Call, InThread, Plan, PlanResult
 from rag_rerank.execution.ranking import best_first, renumber
-from rag_rerank.text.tokenizers import TextLimit, Tokens, tokens
+from rag_rerank.text.tokenizers import TextLimit, TokenizerName, Tokens, tokens
 from rag_rerank.text.unicode import is_blank
 from rag_rerank.trace import Coverage
 from rag_rerank.types import Candidate, Hit, Ranking, Scale, present
@@ -34,33 +34,31 @@ _MANY = 2000
 class Windows(Wrapper):
     """A reranker that reads long texts whole: it splits them into overlapping windows, and pools the windows' scores.
 
-    Each window goes to the reranker as a candidate of its own. Texts that fit go to it unchanged. The raw scores of a
-    text's windows are pooled into one (logits on the scale ``sigmoid``, so a mean is a mean of log-odds):
-
-    - ``"max"``: the best window's score, MaxP of Dai and Callan (SIGIR 2019).
-    - ``"mean"``: the mean over all windows; lowers a long text with a single relevant passage.
-    - ``"top"``: the mean over the best ``top_m`` windows, or over all where there are fewer.
-
-    The scale stays the reranker's. ``hit.window`` is the place of the best window in the text, for all three pools.
-    ``hit.coverage`` counts the tokens of the whole text that were read, each once. A window without a score (a deadline
-    passed, a cascade stopped before it) is left out of the pool and lowers the coverage. If no window of a text has a
-    score, the text has none either, and gives its first window's reason. Blank windows are not scored and do not lower
-    the coverage.
+    Each window goes to the reranker as a candidate of its own. Texts that fit go to it unchanged. The scale stays the
+    reranker's. ``hit.window`` is the place of the best window in the text, for all three pools. ``hit.coverage`` counts
+    the tokens of the whole text that were read, each once. A window without a score (a deadline passed, a cascade
+    stopped before it) is left out of the pool and lowers the coverage. If no window of a text has a score, the text has
+    none either, and gives its first window's reason. Blank windows are not scored and do not lower the coverage.
 
     How much text fits beside a query is known for local models, for ``lexical``, and for composites and caches made of
-    these only; all members of a composite are loaded for it at the first call. With providers, give a tokenizer and a
-    number of tokens that surely fits their context window. If a local model with a shorter window is in one composite
-    with a provider, it truncates, and reports it as usual.
+    these only; all members of a composite are loaded for it at the first call. With providers, give ``tokenizer``, and
+    in ``tokens`` a number that surely fits their context window. If a local model with a shorter window is in one
+    composite with a provider, it truncates, and reports it as usual.
 
     Args:
-        reranker: What scores the windows.
-        tokens: Tokens of a window; never more than the reranker can read. ``None`` for as many as fit.
-        overlap: Tokens that two neighbouring windows share at most. The default is the length of a long sentence, so
-            that a sentence cut by one window is whole in the next. Never more than half of a window.
-        pool: How the scores of the windows become one.
-        top_m: How many windows count with ``pool="top"``; 3 by default.
-        tokenizer: What counts ``tokens``: a tiktoken name, or the path of a ``tokenizer.json``. ``None`` for the
-            reranker's own.
+        reranker: The reranker that scores the windows.
+        tokens: The length of a window in tokens; never more than the reranker can read. By default as many as fit.
+        overlap: How many tokens two neighbouring windows share at most; never more than half of a window. The default,
+            32, is the length of a long sentence, so that a sentence cut by one window is whole in the next.
+        pool: How the raw scores of a text's windows become one score. (Those of the scale ``sigmoid`` are logits, so a
+            mean is a mean of log-odds.)
+
+            - ``"max"``: The score of the best window: MaxP of Dai and Callan (SIGIR 2019). This is the default.
+            - ``"mean"``: The mean over all windows. It lowers a long text with a single relevant passage.
+            - ``"top"``: The mean over the best ``top_m`` windows, or over all where there are fewer.
+        top_m: How many windows count with ``pool: top``. By default 3.
+        tokenizer: The tokenizer that counts ``tokens``: a tiktoken name (extra ``tiktoken``), or the path of a
+            ``tokenizer.json``. By default the reranker's own; name one where the reranker has none, as providers.
 
     Raises:
         ConfigError: It is not known how much text fits, a number or ``pool`` is not allowed, or the reranker is
@@ -74,7 +72,7 @@ class Windows(Wrapper):
     overlap: int = 32
     pool: Literal["max", "mean", "top"] = "max"
     top_m: int | None = None
-    tokenizer: str | None = None
+    tokenizer: TokenizerName | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -8,6 +8,7 @@ from numbers import Integral
 from typing import Literal
 
 from rag_rerank.context.result import Piece
+from rag_rerank.documentation import BUDGET
 from rag_rerank.errors import ConfigError, InputError
 from rag_rerank.types import Candidate, Hit
 
@@ -50,7 +51,7 @@ def _call_source(candidate: Candidate, source: Callable[[Candidate], Hashable]) 
     try:
         return source(candidate)
     except Exception as error:  # the caller's own code may raise anything
-        raise ConfigError(f"the function raised {type(error).__name__}", path="source") from error
+        raise ConfigError(f"the function raised {type(error).__name__}", path="source", page=BUDGET) from error
 
 
 def _as_int(value: object) -> int | None:

@@ -16,6 +16,7 @@ from rag_rerank.context.result import Context, Piece
 from rag_rerank.context.selection import HitOrder, Selection, apply_threshold
 from rag_rerank.context.similarity import Similarity, similarity_of
 from rag_rerank.context.token_budget import Budget
+from rag_rerank.documentation import BUDGET
 from rag_rerank.errors import ConfigError, ContextWarning, InputError, caller_stacklevel, did_you_mean
 from rag_rerank.text.tokenizers import EstimatedTokens, Tokenizer, Tokens, tokens
 from rag_rerank.types import SCALES, Hit, Ranking, Scale
@@ -185,17 +186,22 @@ class Packing:
                 raise ConfigError(
                     f"expected a number above 0, got {self.duplicates!r}: every text reaches a similarity of 0",
                     path="duplicates",
+                    page=BUDGET,
                 )
         if not callable(self.similarity) and not (isinstance(self.similarity, str) and self.similarity == "words"):
-            raise ConfigError(f"expected 'words' or a function, got {self.similarity!r:.60}", path="similarity")
+            raise ConfigError(
+                f"expected 'words' or a function, got {self.similarity!r:.60}", path="similarity", page=BUDGET
+            )
         if self.source is not None and not isinstance(self.source, str) and not callable(self.source):
-            raise ConfigError(f"expected a metadata key or a function, got {self.source!r:.60}", path="source")
+            raise ConfigError(
+                f"expected a metadata key or a function, got {self.source!r:.60}", path="source", page=BUDGET
+            )
         for name, value in (
             ("separator", self.separator),
             ("position", "" if self.position is None else self.position),
         ):
             if not isinstance(value, str):
-                raise ConfigError(f"expected a string, got {value!r:.60}", path=name)
+                raise ConfigError(f"expected a string, got {value!r:.60}", path=name, page=BUDGET)
         self._check_companions()
 
     def _check_companions(self) -> None:
@@ -204,6 +210,7 @@ class Packing:
                 "min_score and min_score_scale go together: 0.5 means something else on every scale, so say which one "
                 "the threshold was written for (a ranking's is ranking.scale)",
                 path="min_score_scale" if self.min_score_scale is None else "min_score",
+                page=BUDGET,
             )
         needs = {
             "max_tokens": ["trim='sentences'"] * (self.trim == "sentences"),
@@ -214,7 +221,7 @@ class Packing:
         }
         for name, options in needs.items():
             if options and getattr(self, name) is None:
-                raise ConfigError(f"{options[0]} needs {name}", path=name)
+                raise ConfigError(f"{options[0]} needs {name}", path=name, page=BUDGET)
 
     @classmethod
     def from_dict(cls, options: Mapping[str, Any], *, path: str = "") -> Packing:
@@ -228,11 +235,13 @@ class Packing:
             ConfigError: An option is unknown (the message names the nearest one), or a value is wrong.
         """
         if not isinstance(options, Mapping):
-            raise ConfigError(f"expected a mapping of options, got {type(options).__name__}", path=path)
+            raise ConfigError(f"expected a mapping of options, got {type(options).__name__}", path=path, page=BUDGET)
         names = [f.name for f in fields(cls)]
         for name in options:
             if name not in names:
-                raise ConfigError(f"unknown option {name!r} of Packing{did_you_mean(str(name), names)}", path=path)
+                raise ConfigError(
+                    f"unknown option {name!r} of Packing{did_you_mean(str(name), names)}", path=path, page=BUDGET
+                )
         try:
             return cls(**options)
         except ConfigError as error:
@@ -250,7 +259,9 @@ class Packing:
                 alone = Path(value).name == os.fspath(value)  # without a slash it would be read as a tiktoken name
                 options[name] = f"./{os.fspath(value)}" if alone else os.fspath(value)
             elif not isinstance(value, (str, int, float, type(None))):
-                raise ConfigError(f"{type(value).__name__} is a live object, which no config can express", path=name)
+                raise ConfigError(
+                    f"{type(value).__name__} is a live object, which no config can express", path=name, page=BUDGET
+                )
         return options
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Packing:
@@ -332,7 +343,7 @@ class Packing:
                 for report in () if ranking.origin is None else ranking.origin.on_context:
                     report(context)
                 return context
-        raise ConfigError("the function does not count the same text the same each time", path="tokenizer")
+        raise ConfigError("the function does not count the same text the same each time", path="tokenizer", page=BUDGET)
 
     def _budget(self, *, strict: bool) -> Budget | None:
         if self._tokens is None or self.max_tokens is None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
+from rag_rerank.documentation import BUDGET
 from rag_rerank.errors import ConfigError
 from rag_rerank.text.words import split_words
 
@@ -80,12 +81,13 @@ class _Vectors(SimilarityMeasure):
         try:
             vectors = np.asarray(embed(list(texts)), dtype=np.float64)
         except Exception as error:  # the caller's own code may raise anything
-            raise ConfigError(f"the function raised {type(error).__name__}", path="similarity") from error
+            raise ConfigError(f"the function raised {type(error).__name__}", path="similarity", page=BUDGET) from error
         if vectors.ndim != 2 or len(vectors) != len(texts) or not np.isfinite(vectors).all():
             raise ConfigError(
                 f"the function must return one vector of finite numbers for each of {len(texts)} texts, got an array "
                 f"of shape {vectors.shape}",
                 path="similarity",
+                page=BUDGET,
             )
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
         self._vectors = vectors / np.where(lengths > 0, lengths, 1)

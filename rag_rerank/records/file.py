@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rag_rerank._lazy import load_once
+from rag_rerank.documentation import RECORDS
 from rag_rerank.errors import ConfigError
 from rag_rerank.records.context_record import CONTEXT_SCHEMA
 from rag_rerank.records.reader import rotated_name
@@ -68,9 +69,11 @@ class RecordFile:
             with self._lock, _open(self.path) as file:
                 head = os.read(file, max(map(len, _HEADS)))
         except REFUSED as error:
-            raise ConfigError(f"records cannot be written to {self.path}: {reason(error)}") from error
+            raise ConfigError(f"records cannot be written to {self.path}: {reason(error)}", page=RECORDS) from error
         if not any(own.startswith(head[: len(own)]) for own in _HEADS):
-            raise ConfigError(f"{self.path} holds something else than records as {SCHEMA!r} has them; name a new file")
+            raise ConfigError(
+                f"{self.path} holds something else than records as {SCHEMA!r} has them; name a new file", page=RECORDS
+            )
         self._checked = True
 
     def append(self, lines: Sequence[bytes]) -> list[str]:

@@ -19,6 +19,7 @@ from rag_rerank._checks import share as check_share
 from rag_rerank._files import absolute_path
 from rag_rerank._lazy import load_once, peek
 from rag_rerank.context.result import Context
+from rag_rerank.documentation import RECORDS
 from rag_rerank.errors import ConfigError
 from rag_rerank.execution.background import BackgroundQueue
 from rag_rerank.execution.clock import now
@@ -95,7 +96,7 @@ def recording(
 def check_options(file: object, share: float, max_bytes: int, keep: int) -> None:
     """Raise `ConfigError` unless these can be options of a recorder."""
     if not isinstance(file, (str, os.PathLike)) or not str(file).strip():
-        raise ConfigError(f"file must be the path of a file, got {file!r:.80}", path="file")
+        raise ConfigError(f"file must be the path of a file, got {file!r:.80}", path="file", page=RECORDS)
     check_share(share, "share")
     at_least(max_bytes, 1, "max_bytes")
     at_least(keep, 1, "keep")

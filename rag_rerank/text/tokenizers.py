@@ -10,15 +10,24 @@ from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from pathlib import Path
-from typing import Any, Union
+from typing import Annotated, Any, Union
 
 from rag_rerank._checks import plain
-from rag_rerank._files import expand_user
+from rag_rerank._files import ConfigPath, expand_user
 from rag_rerank._lazy import need
 from rag_rerank.errors import ConfigError, ModelLoadError, ModelUnavailable, did_you_mean
 from rag_rerank.text.unicode import valid_unicode
 
-__all__ = ["EstimatedTokens", "HuggingFaceTokens", "TextLimit", "Tokenizer", "Tokens", "tokens"]
+__all__ = [
+    "EstimatedTokens",
+    "HuggingFaceTokens",
+    "TextLimit",
+    "Tokenizer",
+    "TokenizerName",
+    "Tokens",
+    "is_tokenizer_file",
+    "tokens",
+]
 
 Tokenizer = Union[str, "os.PathLike[str]", Callable[[str], int | Sequence[Any]], Any]
 """A tokenizer, or what `tokens` makes one from.
@@ -30,6 +39,15 @@ Tokenizer = Union[str, "os.PathLike[str]", Callable[[str], int | Sequence[Any]],
 - a ``tiktoken.Encoding``, a ``tokenizers.Tokenizer``, a tokenizer of transformers, or another object whose ``encode``
   returns the tokens of a text, such as a ``SentencePieceProcessor``.
 """
+
+
+def is_tokenizer_file(spec: str) -> bool:
+    """Whether a text names a file or a folder, and no encoding of tiktoken."""
+    return spec.endswith(".json") or any(mark in spec for mark in {"/", os.sep})
+
+
+TokenizerName = Annotated[str, ConfigPath(lambda spec, folder: is_tokenizer_file(spec))]
+"""The type of a config field that is a tokenizer: a tiktoken name, or the path of a ``tokenizer.json``."""
 
 Span = tuple[int, int]
 """The first character, and the one after the last."""
@@ -65,8 +83,7 @@ def tokens(spec: Tokenizer, *, path: str = "tokenizer") -> Tokens:
     if isinstance(spec, os.PathLike):
         return HuggingFaceTokens(_without_truncation(_definition(Path(spec), path)))
     if isinstance(spec, str):
-        is_path = spec.endswith(".json") or any(mark in spec for mark in {"/", os.sep})
-        if is_path:
+        if is_tokenizer_file(spec):
             return HuggingFaceTokens(_without_truncation(_definition(expand_user(spec), path)))
         return _Tiktoken(_encoding(spec, path))
     if hasattr(spec, "encode_ordinary"):

@@ -144,8 +144,9 @@ def test_an_answer_by_a_fallback_is_noted(
 def test_a_call_that_is_not_done_in_time_is_an_error_of_one_line(candidates: str) -> None:
     result = rank(candidates, "--timeout", "1e-6", reranker="embedded")
     assert result.exit_code == 2
-    assert result.stdout == "" and result.stderr.count("\n") == 1
-    assert result.stderr.startswith("Error: ") and "1e-06 s" in result.stderr
+    message, link = result.stderr.splitlines()
+    assert result.stdout == "" and link.endswith("reference/rerankers/#deadline")
+    assert message.startswith("Error: ") and "1e-06 s" in message
 
 
 def test_the_size_of_the_context_and_the_dropped_ids_are_printed(candidates: str) -> None:
@@ -396,12 +397,13 @@ def test_null_means_absent_for_what_is_optional(write: Write) -> None:
         (["export", "./nowhere", "-o", "{file}"], "exists already"),
     ],
 )
-def test_an_error_is_one_line_and_exit_code_2(candidates: str, arguments: list[str], message: str) -> None:
+def test_an_error_is_one_line_a_link_and_exit_code_2(candidates: str, arguments: list[str], message: str) -> None:
     result = run(*(argument.format(file=candidates) for argument in arguments))
     assert result.exit_code == 2
     assert result.stdout == ""
-    assert result.stderr.startswith("Error: ") and result.stderr.count("\n") == 1
-    assert message in result.stderr
+    line, *link = result.stderr.splitlines()
+    assert line.startswith("Error: ") and message in line
+    assert len(link) <= 1 and all(text.startswith("More: https://") for text in link)
 
 
 @pytest.mark.parametrize(
@@ -423,7 +425,7 @@ def test_a_failed_call_prints_its_trace_on_request(
     node = {"type": "cohere", "base_url": rerank_server.url, "retry": {"attempts": 1}}
     result = rank(candidates, "--trace", reranker=write(json.dumps(node), "r.json"))
     assert result.exit_code == 2
-    trace, error = result.stderr.splitlines()[0], result.stderr.splitlines()[-1]
+    trace, error = result.stderr.splitlines()[0], result.stderr.splitlines()[-2]
     assert trace.startswith("cohere:rerank-v3.5") and "failed: BackendUnavailable" in trace
     assert error.startswith("Error: ")
 
@@ -473,7 +475,10 @@ def test_config_check_draws_the_tree_and_the_normal_form(write: Write, monkeypat
     )
     result = run("config", "check", file)
     assert result.exit_code == 1
-    tree, normal, missing = result.stdout.split("\n\n")
+    tree, normal, missing, links = result.stdout.split("\n\n")
+    assert [line.rpartition("#")[2] for line in links.splitlines()[1:]] == [
+        *("fallback", "cohere", "voyage", "cascade", "lexical", "onnx")
+    ]
     assert [line.split("  (")[0] for line in tree.splitlines()] == [
         "fallback",
         "├─ cohere:rerank-v3.5",
@@ -484,7 +489,7 @@ def test_config_check_draws_the_tree_and_the_normal_form(write: Write, monkeypat
     ]
     assert missing == (
         "Missing on this machine:\n- cohere:rerank-v3.5: the config refers to ${MY_KEY}, which is not set in the "
-        "environment; set it to your key\n"
+        "environment; set it to your key"
     )
     assert "as-it-is" not in result.output
     again = run("config", "check", write(normal, "again.yaml"))
@@ -510,13 +515,33 @@ def test_config_check_tells_all_that_is_missing_at_once(
     members = ["voyage", "minilm", f"onnx:{tmp_path}/bare", "someone/else", "embedded", "minilm"]
     result = run("config", "check", write(json.dumps({"type": "fallback", "members": members}), "r.json"))
     assert result.exit_code == 1
-    problems = result.stdout.split("Missing on this machine:\n")[1].splitlines()
+    problems = result.stdout.split("Missing on this machine:\n")[1].split("\n\n")[0].splitlines()
     assert [problem.split(": ")[0] for problem in problems] == [
         *("- voyage:rerank-2.5", "- onnx:minilm", f"- onnx:{tmp_path}/bare", "- auto:someone/else")
     ]
     assert "rag-rerank pull onnx:minilm" in problems[1]
     assert "lacks files that onnx reads" in problems[2]
     assert run("config", "check", "embedded").exit_code == 0
+
+
+def test_config_check_tells_of_missing_maps_and_tokenizers(
+    write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    windows = {"type": "windows", "reranker": "embedded", "tokens": 100}
+    members = [
+        {"type": "calibrated", "reranker": "embedded", "map": "no-map.json"},
+        {**windows, "tokenizer": "./no-tokenizer.json"},
+        {**windows, "tokenizer": "gpt-4o"},
+    ]
+    file = write(json.dumps({"type": "fallback", "members": members}), "r.json")
+    monkeypatch.setattr("rag_rerank.cli.config.find_spec", lambda name: None if name == "tiktoken" else name)
+    result = run("config", "check", file)
+    folder = Path(file).parent
+    problems = result.stdout.split("Missing on this machine:\n")[1].split("\n\n")[0].splitlines()
+    assert result.exit_code == 1 and len(problems) == 3
+    assert f"{folder}/no-map.json" in problems[0] and problems[0].startswith("- calibrated(onnx:embedded): ")
+    assert f"{folder}/no-tokenizer.json" in problems[1]
+    assert 'pip install "rag-rerank[tiktoken]"' in problems[2]
 
 
 def test_config_check_says_where_a_file_is_wrong(write: Write) -> None:
@@ -555,7 +580,8 @@ def test_the_process_answers_as_the_module_and_knows_its_version(candidates: str
 def test_the_process_ends_with_one_line_and_code_2_and_no_traceback(candidates: str) -> None:
     result = process("rank", "-r", "onnx:./nowhere", "-q", QUERY, candidates)
     assert result.returncode == 2
-    assert result.stderr == b"Error: no such folder: ./nowhere" + os.linesep.encode()
+    message, link = result.stderr.decode().splitlines()
+    assert message == "Error: no such folder: ./nowhere" and link.startswith("More: https://")
 
 
 def test_a_terminal_without_the_letters_gets_question_marks(candidates: str) -> None:

@@ -15,6 +15,7 @@ from rag_rerank.backends.local import catalogue
 from rag_rerank.backends.onnx import OnnxReranker
 from rag_rerank.cli import app, config_edit, models
 from rag_rerank.cli.config_edit import edit, write_config
+from rag_rerank.config.build import build_text
 from rag_rerank.diagnostics import check as checks
 from rag_rerank.diagnostics import tune
 from rag_rerank.diagnostics.sample_texts import questions
@@ -187,11 +188,11 @@ def test_a_draft_is_read_by_nobody_who_may_not_read_the_file(tmp_path: Path, mon
     file.chmod(0o600)
     modes = []
 
-    def load_(draft: Path) -> object:
-        modes.append(draft.stat().st_mode & 0o777)
-        return load(draft)
+    def build_(text: str, file: Path) -> object:
+        modes.extend(draft.stat().st_mode & 0o777 for draft in tmp_path.glob(".c-*.yaml"))
+        return build_text(text, file)
 
-    monkeypatch.setattr(config_edit, "load", load_)
+    monkeypatch.setattr(config_edit, "build_text", build_)
     write_config(file, "tinybert\n", build("tinybert"))
     assert modes == [0o600]
 
@@ -267,9 +268,10 @@ def test_a_folder_is_tuned_as_the_backend_that_its_files_choose(
     file = tmp_path / "c.yaml"
     file.write_bytes(mark + content.encode())
     assert run("tune", str(file), "--write").exit_code == 0
-    assert load(file) == OnnxReranker(model="./small", **SET)
+    assert load(file) == OnnxReranker(model=str(tmp_path / "small"), **SET)
+    assert "./small" in file.read_text()
     assert run("tune", "-r", "small", "-o", "new.yaml").exit_code == 0
-    assert load("new.yaml") == OnnxReranker(model="small", **SET)
+    assert load("new.yaml") == OnnxReranker(model=str(tmp_path / "small"), **SET)
 
 
 def test_equal_models_are_measured_once_and_all_changed(machine: FakeBench, tmp_path: Path) -> None:

@@ -253,7 +253,10 @@ def test_the_schema_knows_the_same_names_in_a_node_as_build() -> None:
     for name in ("lexical", "embedded", "minilm", "bge", "cohere:rerank-v3.5", "onnx:org/name"):
         kind = build({"type": name}).kind
         types = definitions[kind]["properties"]["type"]["anyOf"]
-        assert any(name in t.get("enum", ()) or ("pattern" in t and re.search(t["pattern"], name)) for t in types), name
+        assert any(
+            name in (*t.get("enum", ()), t.get("const")) or ("pattern" in t and re.search(t["pattern"], name))
+            for t in types
+        ), name
     assert len(definitions["lexical"]["properties"]["type"]["anyOf"]) == 1  # "lexical:x" is nothing: it has no model
 
 
@@ -277,7 +280,8 @@ def test_a_broken_plugin_is_named(monkeypatch: pytest.MonkeyPatch, target: str, 
 
 def test_the_schema_has_a_definition_for_every_name_and_no_live_field() -> None:
     schema = json_schema()
-    assert set(schema["$defs"]) == {"reranker", *registry.names()}
+    values = {"Stage", "Limits", "RetryPolicy", "Breaker", "Price", "CalibrationMap", "Provenance", "FitQuality"}
+    assert set(schema["$defs"]) == {"reranker", *registry.names(), *values}
     cohere = schema["$defs"]["cohere"]
     assert "client" not in cohere["properties"] and cohere["additionalProperties"] is False
     assert schema["$defs"]["cascade"]["required"] == ["type", "stages"]

@@ -43,6 +43,8 @@ NAMES: dict[str, Reranker] = {
     "rerank-v3.5": CohereReranker(model="rerank-v3.5"),
     "rerank-2.5": VoyageReranker(model="rerank-2.5"),
     "http:jina:jina-reranker-v2": HttpReranker(dialect="jina", model="jina-reranker-v2"),
+}
+FOLDERS: dict[str, Reranker] = {
     "./small": AutoReranker(model="./small"),
     "small": AutoReranker(model="small"),
 }
@@ -72,16 +74,26 @@ def test_a_name_means_the_same_as_text_as_type_and_in_a_file(name: str, folder: 
     assert build(to_config(expected)) == expected
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", FOLDERS)
+def test_a_folder_means_the_same_as_text_and_as_type_and_is_named_in_full_in_a_file(name: str, folder: Path) -> None:
+    expected = FOLDERS[name]
+    in_full = AutoReranker(model=str(folder / "small"))
+    (folder / "name.yaml").write_text(json.dumps(name))
+    (folder / "type.yaml").write_text(json.dumps({"type": name}))
+    assert build(name) == build({"type": name}) == build(to_config(expected)) == expected
+    assert load("name.yaml") == load("type.yaml") == in_full
+
+
+@pytest.mark.parametrize("name", [*NAMES, *FOLDERS])
 def test_a_name_means_the_same_on_the_command_line(name: str) -> None:
     result = CliRunner().invoke(app, ["config", "check", name], catch_exceptions=False)
     assert result.exit_code in (0, 1), result.output  # 1 where this machine lacks the model or a key
-    assert result.stdout.splitlines()[0].split("  ")[0] == NAMES[name].label
+    assert result.stdout.splitlines()[0].split("  ")[0] == {**NAMES, **FOLDERS}[name].label
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, *FOLDERS])
 def test_what_traces_print_is_a_name(name: str) -> None:
-    reranker = NAMES[name]
+    reranker = {**NAMES, **FOLDERS}[name]
     assert build(reranker.label) == reranker
     assert isinstance(reranker, PointwiseReranker)
     if reranker.model_id is not None:

@@ -37,16 +37,18 @@ class ApiReranker(PointwiseReranker):
     """A reranker that calls a provider; a backend implements `_send` and `_asend`, for one request each.
 
     Args:
-        model: Model id at the provider.
-        api_key: The key, or ``"${VAR}"`` for the environment variable that holds it, read at every call. Without
+        model: The model's id at the provider.
+        api_key: The key, or ``${VAR}`` for the environment variable that holds it, which is read at every call. Without
             it, the provider's usual variables are read. Two rerankers that differ only in their keys are equal.
-        base_url: Where the server is; ``None`` for the provider's own.
-        timeout: Seconds to wait for the answer to one request.
-        retry: When a request is sent again.
-        limits: The most requests, tokens, places and dollars; see `Limits`.
-        breaker: When nothing is sent to a failing provider for a while; see `Breaker`. ``None`` for never.
-        price: What the provider charges, for ``usage.cost`` and ceilings. By default that of ``prices.json``, which
-            holds at the provider's own server only and makes ``usage.cost`` an estimate.
+        base_url: The address of the server. By default the provider's own.
+        timeout: Seconds to wait for the answer to one request. The time of a whole call, with all its requests and
+            retries, is limited by ``timeout`` of ``rerank`` or by a `Deadline`.
+        retry: When and how often a request is sent again after a failure that may pass.
+        limits: The most requests, tokens and dollars; the library keeps them before it sends anything. By default there
+            are none.
+        breaker: When nothing is sent to a failing provider for a while. By default never.
+        price: What the provider charges, for ``usage.cost`` and for the limits of cost. By default the list price that
+            this release knows, which holds at the provider's own server only and makes ``usage.cost`` an estimate.
         client: A client of the provider's SDK to use instead of a new one; its owner configures and closes it.
         async_client: The same for ``arerank``; without it, ``arerank`` calls ``client`` on a worker thread.
 

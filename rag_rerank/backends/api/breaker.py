@@ -30,26 +30,26 @@ _LONGER = 2.0
 class Breaker:
     """A circuit breaker: after some failures in a row nothing is sent for a while; then one request is the probe.
 
-    While the circuit is open, calls raise `CircuitOpen` before anything is sent, so that a Fallback moves on at once
-    instead of waiting for one more timeout. Once ``seconds`` have passed since the last failure, one request is sent as
-    the probe; the others are still refused. An answer to it closes the circuit, a failure keeps it open for another
-    ``seconds``, and after a probe that was cancelled or lost the next request is the probe.
+    While the circuit is open, calls raise `CircuitOpen` before anything is sent, so that a `Fallback` calls its next
+    member at once instead of waiting for one more timeout. Once ``seconds`` have passed since the last failure, one
+    request is sent as the probe; the others are still refused. An answer to it closes the circuit, a failure keeps it
+    open for another ``seconds``, and after a probe that was cancelled or lost the next request is the probe.
 
     Failures are timeouts, broken connections and server errors (`BackendTimeout`, `BackendUnavailable`). An answer of
     429 or 401 is no failure: the provider works. Attempts are counted, not calls, those of all rerankers of this
-    process with the same provider, server and key; an answer to any of them resets the count. An open circuit ends
-    the attempts of a call.
+    process with the same provider, server and key; an answer to any of them resets the count. An open circuit ends the
+    attempts of a call.
 
-    A timeout says little about requests that wait longer: it counts for requests that have at most twice the time
-    that it had, by their ``timeout`` and by the time of their call. So callers with little time cannot shut out the
-    others from a provider that is only too slow for them.
+    A timeout says little about requests that wait longer: it counts for requests that have at most twice the time that
+    it had, by their ``timeout`` and by the time of their call. So callers with little time cannot shut out the others
+    from a provider that is only too slow for them.
 
     No reranker has a breaker by default. Alone, it turns slow failures into quick ones, also where one more attempt
     would have been answered; use it for a member of a `Fallback`, where another member can answer.
 
     Args:
-        failures: Failures in a row that open the circuit; at most 1,000.
-        seconds: How long it stays open after the last of them.
+        failures: How many failures in a row open the circuit; at most 1,000.
+        seconds: How many seconds it stays open after the last of them.
 
     Raises:
         ConfigError: ``failures`` is no whole number from 1 to 1,000, or ``seconds`` is not finite and more than 0.

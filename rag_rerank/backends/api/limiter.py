@@ -24,12 +24,12 @@ __all__ = ["CallPolicy", "KeyLimiter", "Limits", "QueueTicket", "limiter_of"]
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """Limits that are kept here, before anything is sent; all are off by default.
+    """Limits of a provider that are kept on this machine, before anything is sent; all are off by default.
 
     They count per key: all rerankers of this process with the same provider, server and key are counted together, in
     threads and on event loops alike; with an injected client, whose key is not known here, each reranker counts for
-    itself. Where such rerankers name different limits, each keeps its own: it sends only while all of them together
-    are below its numbers. So a background job with a smaller number leaves capacity to the others.
+    itself. Where such rerankers name different limits, each keeps its own: it sends only while all of them together are
+    below its numbers. So a background job with a smaller number leaves capacity to the others.
 
     A request starts only if, with it, no more than the limit started in the last 60 seconds (a sliding window: the
     whole minute's number may start at once, and then nothing for a minute). Requests that must wait share one queue,
@@ -44,12 +44,12 @@ class Limits:
     they are not counted here.
 
     Args:
-        requests_per_minute: Requests started in any 60 seconds at most.
-        tokens_per_minute: Tokens of them at most. Estimated before sending, the query once for each text, and
-            corrected when the answer says what was read. A request with more tokens than that is halved.
-        concurrency: Requests in flight at the same time at most.
-        cost_per_call: US dollars for one call of ``rerank`` at most.
-        cost_per_process: US dollars that this process spends with this key at most.
+        requests_per_minute: How many requests start in any 60 seconds at most. Set it to your provider's rate limit.
+        tokens_per_minute: How many tokens these requests have at most. Tokens are estimated before sending, the query
+            once for each text, and corrected when the answer says what was read. A request with more tokens is halved.
+        concurrency: How many requests are in flight at the same time at most.
+        cost_per_call: How many US dollars one call of ``rerank`` costs at most.
+        cost_per_process: How many US dollars this process spends with this key at most.
 
     Raises:
         ConfigError: A value is not more than 0, is not finite, or counts something and is not a whole number.

@@ -32,11 +32,11 @@ _UNIT_TEXTS, _UNIT_TOKENS = 100, 500
 
 @dataclass(frozen=True, kw_only=True)
 class Price:
-    """The price of a provider, in US dollars. Give exactly one of the two.
+    """The price of a provider, in US dollars. Give exactly one of the two keys.
 
     Args:
-        per_million_tokens: For 1,000,000 tokens, the query counted once for each text.
-        per_thousand_search_units: For 1,000 search units, each of up to 100 texts of up to 500 tokens.
+        per_million_tokens: US dollars for 1,000,000 tokens, the query counted once for each text.
+        per_thousand_search_units: US dollars for 1,000 search units, each of up to 100 texts of up to 500 tokens.
 
     Raises:
         ConfigError: None or both are given, or a value is negative or not finite.

@@ -18,7 +18,7 @@ __all__ = ["RetryPolicy", "retrying"]
 
 @dataclass(frozen=True, kw_only=True)
 class RetryPolicy:
-    """The rules by which a request is sent again after a failure that may pass (`TransientError`).
+    """When and how often a request is sent again after a failure that may pass (`TransientError`).
 
     A request that was not answered in time is not sent again to a server that goes on with it (Infinity): it would do
     the same work twice, and be later with everything else.
@@ -28,9 +28,9 @@ class RetryPolicy:
     where the next attempt would come too late, the failure is raised at once.
 
     Args:
-        attempts: How often a request is sent at most, the first time included; 1 for no retries.
-        first_wait: Seconds before the second attempt.
-        max_wait: Most seconds between two attempts, unless the provider asks for more.
+        attempts: How often a request is sent at most, the first time included. Use 1 for no retries.
+        first_wait: Seconds to wait before the second attempt.
+        max_wait: Seconds to wait between two attempts at most, unless the provider asks for more.
         budget: Seconds for one request with all its attempts and waits. It also cuts the timeout of an attempt.
         jitter: A random number of seconds, up to this many, is added to every wait, so that many clients do not come
             back together.

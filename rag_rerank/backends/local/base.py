@@ -11,24 +11,21 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 from queue import Full
-from typing import Any, ClassVar, get_args
+from typing import Any, ClassVar
 
-from rag_rerank._checks import at_least, one_of
 from rag_rerank._lazy import forget, load_once, peek
-from rag_rerank.backends.local.catalogue import parse_model
 from rag_rerank.backends.local.engine import BatchScores, Engine
 from rag_rerank.backends.local.model_files import ModelFiles, ModelFolder, is_cached, languages_of, locate, model_name
-from rag_rerank.backends.local.pair_encoding import Batch, EncodedPairs, OnLongQuery, OnOverflow, concatenate
+from rag_rerank.backends.local.pair_encoding import Batch, EncodedPairs, concatenate
 from rag_rerank.backends.local.readability import (
-    OnUnreadable,
     Readability,
     ReadabilityCheck,
     Reading,
     read,
     warn_of_unreadable,
 )
+from rag_rerank.backends.local.settings import LocalSettings
 from rag_rerank.backends.local.worker_pool import PoolStats, WorkerPool
-from rag_rerank.base import PointwiseReranker
 from rag_rerank.errors import Overloaded
 from rag_rerank.execution.calls import map_error_position
 from rag_rerank.execution.clock import wait_for_any
@@ -56,23 +53,11 @@ _FIRST_TEXTS = 16
 
 
 @dataclass(frozen=True, kw_only=True)
-class LocalReranker(PointwiseReranker):
+class LocalReranker(LocalSettings):
     """A reranker with a model on this machine; a backend implements `files`, `complete` and `_engine`.
 
     Concurrent calls of one instance share its workers fairly (see `rag_rerank.backends.local.fair_queue`): a small call
     overtakes a large one, equal calls are answered in the order in which they came. A cancelled call frees its place.
-
-    Args:
-        model: Alias of the catalogue, hub id (also ``"org/name@revision"``), or folder.
-        revision: Commit, branch or tag on the hub; by default the one that the catalogue pins.
-        max_length: Window in tokens, for query, text and the tokens around them; by default the model's own.
-        on_overflow: What to do with a text that does not fit.
-        on_long_query: What to do with a query that is longer than its share of the window.
-        on_unreadable: What to do with a query or a text in a script or language that the model cannot read:
-            ``"first_stage"``, ``"score"`` or ``"error"``. By default ``"first_stage"`` for a model whose `languages`
-            are known, else ``"score"``. See `rag_rerank.backends.local.readability`.
-        batch_tokens: Token slots in one batch, padding included; by default the engine's choice.
-        max_queue: How many calls may be waiting or running on this instance.
 
     Raises:
         ConfigError: A number below 1.
@@ -80,35 +65,10 @@ class LocalReranker(PointwiseReranker):
         Overloaded: ``max_queue`` calls are waiting or running already.
     """
 
-    fields_without_effect: ClassVar[frozenset[str]] = PointwiseReranker.fields_without_effect | {
-        "batch_tokens",
-        "max_queue",
-    }
     enforces_deadline: ClassVar[bool] = True
 
     files: ClassVar[Sequence[str]]
     """Patterns of the files that the backend reads from a repository."""
-
-    model: str = "minilm"
-    revision: str | None = None
-    max_length: int | None = None
-    on_overflow: OnOverflow = "truncate"
-    on_long_query: OnLongQuery = "truncate"
-    on_unreadable: OnUnreadable | None = None
-    batch_tokens: int | None = None
-    max_queue: int = 256
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        model, revision = parse_model(self.model, self.revision)
-        object.__setattr__(self, "model", model)
-        object.__setattr__(self, "revision", revision)
-        for name in ("max_length", "batch_tokens", "max_queue"):
-            if (value := getattr(self, name)) is not None:
-                at_least(value, 1, name)
-        one_of(self.on_long_query, get_args(OnLongQuery), "on_long_query")
-        if self.on_unreadable is not None:
-            one_of(self.on_unreadable, get_args(OnUnreadable), "on_unreadable")
 
     @property
     def label(self) -> str:

@@ -9,13 +9,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from rag_rerank._checks import path_text
-from rag_rerank._files import expand_user
+from rag_rerank._files import ConfigPath, expand_user, path_from
 from rag_rerank.errors import ConfigError, did_you_mean
 
-__all__ = ["Model", "aliases", "find", "models", "parse_model", "row_of", "row_of_any_case"]
+__all__ = [
+    "Model",
+    "ModelName",
+    "aliases",
+    "find",
+    "is_folder",
+    "models",
+    "parse_model",
+    "row_of",
+    "row_of_any_case",
+]
 
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 """An owner and a name, as the hub writes its ids."""
@@ -122,6 +132,30 @@ def parse_model(model: str | os.PathLike[str], revision: str | None) -> tuple[st
 def is_folder(name: str) -> bool:
     """Whether a name is that of a folder on this machine."""
     return bool(name) and expand_user(name).is_dir()
+
+
+def means_folder(name: str, folder: str) -> bool:
+    """Whether a model in a config file in this folder is a folder, and no name of the catalogue or of the hub.
+
+    Raises:
+        ConfigError: It could be a name of the hub, and is a folder in the working directory, but not beside the file.
+    """
+    if row_of(name):
+        return False
+    model = name.partition("@")[0]
+    is_path = name.startswith((".", "~", os.sep)) or ("/" in name and not HUB_ID.fullmatch(model))
+    if is_path or is_folder(path_from(folder, name)):
+        return True
+    if row_of_any_case(model) is None and is_folder(name):
+        raise ConfigError(
+            f"{name!r} is a folder in the working directory; paths in a config file are relative to the file, and "
+            f"{path_from(folder, name)} is no folder. Name it as seen from there, or in full"
+        )
+    return False
+
+
+ModelName = Annotated[str, ConfigPath(means_folder)]
+"""The type of a config field that is a model: an alias, a hub id, or a folder."""
 
 
 def find(name: str) -> Model | None:
