@@ -98,14 +98,16 @@ def draw_shares(axes: Axes, rows: Mapping[str, Mapping[str, int]], colours: Mapp
 def draw_intervals(
     axes: Axes, rows: Mapping[str, tuple[float, float, float]], colours: Mapping[str, str] | None = None
 ) -> None:
-    """Draw one point a row, with its interval: name -> (mean, low, high)."""
+    """Draw one point a row, with its interval: name -> (mean, low, high). Differences (some below 0) get their sign."""
+    number = "{:+.3f}" if any(low < 0 for _, low, _ in rows.values()) else "{:.3f}"
     for y, (name, (mean, low, high)) in enumerate(rows.items()):
         colour = (colours or {}).get(name, BLUE)
         axes.plot([low, high], [y, y], color=colour, lw=2.5, solid_capstyle="round")
         axes.plot(mean, y, "o", color=colour, ms=7)
-        axes.annotate(f"{mean:.3f}", (mean, y), (0, 7), textcoords="offset points", ha="center", color=colour)
+        axes.annotate(number.format(mean), (mean, y), (0, 7), textcoords="offset points", ha="center", color=colour)
     axes.set_yticks(range(len(rows)), list(rows))
     axes.set_ylim(len(rows) - 0.5, -0.6)
+    axes.locator_params(axis="x", nbins=6)
     axes.grid(axis="x")
 
 
