@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import Field, fields
 from functools import cache
 from typing import Annotated, Any, NamedTuple, TypeGuard, Union, get_args, get_origin, get_type_hints
@@ -56,7 +56,7 @@ def is_class_below(hint: Any, parent: type[Any] | tuple[type[Any], ...]) -> Type
 
 
 @cache
-def _path_marks(kind: Hashable) -> dict[str, ConfigPath]:
+def _path_marks(kind: type[Any]) -> dict[str, ConfigPath]:
     hints = get_type_hints(kind, include_extras=True)
     return {name: mark for name, hint in hints.items() for mark in _marks_in(hint)}
 
@@ -78,7 +78,7 @@ def with_full_paths(kind: type[Any], name: str, value: Any, folder: str) -> Any:
         value: The value.
         folder: The folder; empty to return the value as it is.
     """
-    mark = _path_marks(kind).get(name) if folder else None
+    mark = _path_marks(kind).get(name) if folder else None  # type: ignore[arg-type]
     if mark is None or value is None:
         return value
     if isinstance(value, (tuple, list)):

@@ -146,6 +146,7 @@ def test_a_folder_of_the_working_directory_is_no_silent_substitute(folder: Path)
         with pytest.raises(ConfigError, match=r"relative to the file, and .*conf/(mine|owner/name)") as error:
             read(folder, {"type": name})
         assert repr(name) in str(error.value)
+    assert read(folder, "owner/name@main") == AutoReranker(model="owner/name", revision="main")
     with pytest.raises(ConfigError, match=r"stages\[0\].reranker.model: 'owner/name' is a folder in the working dir"):
         read(folder, {"type": "cascade", "stages": [{"reranker": {"type": "onnx", "model": "owner/name"}}]})
 
@@ -170,6 +171,19 @@ def test_the_scores_and_the_identity_of_a_model_do_not_depend_on_where_it_is_nam
         assert reranker.identity == same.identity
         texts = ["K2 is 8,611 m high.", "Lake Garda is 346 m deep."]
         assert [hit.score for hit in reranker.rerank("k2", texts)] == [hit.score for hit in same.rerank("k2", texts)]
+
+
+def test_a_config_behind_a_link_is_edited_in_place_and_keeps_its_relative_paths(folder: Path) -> None:
+    from rag_rerank.cli.config_edit import edit, write_config
+
+    (folder / "work" / "small").mkdir()
+    file, link = folder / "conf" / "c.yaml", folder / "work" / "link.yaml"
+    file.write_text("type: onnx\nmodel: ./small  # mine\n")
+    link.symlink_to(file)
+    write_config(link, edit(link, {(): {"threads": 2}}), OnnxReranker(model=f"{folder}/work/small", threads=2))
+    assert file.read_text() == "type: onnx\nmodel: ./small  # mine\nthreads: 2\n"
+    with pytest.raises(ConfigError, match="would describe another reranker"):
+        write_config(link, edit(link, {(): {"threads": 3}}), OnnxReranker(model=f"{folder}/conf/small", threads=3))
 
 
 def test_the_command_line_ranks_with_a_model_beside_the_config(folder: Path) -> None:

@@ -149,7 +149,8 @@ def means_folder(name: str, folder: str) -> bool:
     if row_of_any_case(model) is None and is_folder(name):
         raise ConfigError(
             f"{name!r} is a folder in the working directory; paths in a config file are relative to the file, and "
-            f"{path_from(folder, name)} is no folder. Name it as seen from there, or in full"
+            f"{path_from(folder, name)} is no folder. Name the folder as seen from there, or in full; name a model of "
+            f"the hub with its revision: {name}@main"
         )
     return False
 
