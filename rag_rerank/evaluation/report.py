@@ -69,7 +69,7 @@ class Bin:
 
     Args:
         low: The least score of the bin.
-        high: The upper end of the bin.
+        high: The greatest score of the bin.
         count: How many candidates are in it.
         score: Their mean score.
         relevant: The share of them that is relevant, from 0 to 1.

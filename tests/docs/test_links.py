@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from support.built_site import ADDRESS, read_page, resolve
-from support.doc_pages import DOCS, ROOT
+from support.doc_pages import DOCS, ROOT, slug
 
 FILES = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "benchmarks/README.md")),
@@ -36,12 +36,6 @@ def text_of(file: Path) -> str:
         text = "\n\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
     text = re.sub(r"^( *)(```+).*?^\1\2 *$", "", text, flags=re.DOTALL | re.MULTILINE)
     return re.sub(r"(`+)(?!`).*?(?<!`)\1(?!`)", lambda match: "code" if "\n\n" not in match[0] else match[0], text)
-
-
-def slug(heading: str) -> str:
-    """Return the anchor of a heading, as the site and code hosts make it."""
-    plain = re.sub(r"!?\[([^\]]*)\]\([^)]*\)", r"\1", heading)
-    return re.sub(r"[\s-]+", "-", re.sub(r"[^\w\s-]", "", plain).strip().lower())
 
 
 @cache

@@ -46,6 +46,12 @@ def page_name(page: Path) -> str:
     return page.relative_to(ROOT).as_posix() if page.is_relative_to(ROOT) else page.name
 
 
+def slug(heading: str) -> str:
+    """Return the anchor of a heading, as the site and code hosts make it."""
+    plain = re.sub(r"!?\[([^\]]*)\]\([^)]*\)", r"\1", heading)
+    return re.sub(r"[\s-]+", "-", re.sub(r"[^\w\s-]", "", plain).strip().lower())
+
+
 def read_blocks(page: Path) -> list[Block]:
     """Return the code blocks of a page, in order."""
     text = "\n" + page.read_text(encoding="utf-8")
