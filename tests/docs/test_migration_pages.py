@@ -6,6 +6,7 @@ Each test needs the library that its page is about, and is skipped without it.
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -77,6 +78,39 @@ def write_flashrank_model(folder: Path) -> None:
     settings = json.loads((folder / "tokenizer_config.json").read_text())
     tokens = {name: token for name, token in settings.items() if name.endswith("_token")}
     (folder / "special_tokens_map.json").write_text(json.dumps(tokens))
+
+
+@pytest.mark.parametrize("page", PACKAGES)
+def test_every_new_line_of_the_tables_builds(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import langchain_rag_rerank
+    from langchain_core.embeddings import DeterministicFakeEmbedding
+    from langchain_core.runnables import RunnableLambda
+    from llama_index.postprocessor import rag_rerank as llama_index_rag_rerank
+
+    import rag_rerank
+
+    adapter = langchain_rag_rerank.RagRerank if page == "langchain" else llama_index_rag_rerank.RagRerank
+    names = {
+        "build": rag_rerank.build,
+        "RagRerank": adapter,
+        "RagRerankRetriever": langchain_rag_rerank.RagRerankRetriever,
+        "e": DeterministicFakeEmbedding(size=4),
+        "r": RunnableLambda(lambda query: []),
+        "c": langchain_rag_rerank.RagRerank("lexical"),
+        "url": "http://127.0.0.1:8080",
+        "name": "org/model",
+    }
+    text = (DOCS / "migrate" / f"{page}.md").read_text(encoding="utf-8")
+    table = text.partition("## Old line, new line")[2].partition("\n## ")[0]
+    cells = [line.split(" | ", maxsplit=1)[1] for line in table.splitlines() if line.startswith("| ")]
+    lines = [line for cell in cells for line in re.findall(r"`((?:RagRerank(?:Retriever)?|build)\(.*?)`", cell)]
+    lines += [f"RagRerank('lexical', {line})" for cell in cells for line in re.findall(r"`(context=\{.*?)`", cell)]
+    assert len(lines) >= 5
+    for folder in ("folder", "models/tinybert"):
+        (tmp_path / folder).mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    for line in lines:
+        eval(line, names)
 
 
 @pytest.fixture
