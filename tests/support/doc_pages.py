@@ -17,6 +17,7 @@ REASONS = {
     "installs packages",
     "needs a clone",
     "needs a GPU",
+    "needs the other library",
     "needs the internet",
     "takes minutes",
     "an excerpt",

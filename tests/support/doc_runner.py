@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +26,31 @@ SECONDS = 300
 """For one block; it is an error in the page, not a measurement."""
 
 
-def run_page(page: Path, tmp_path: Path, server: RerankServer, hub_cache: Callable[[], Path]) -> None:
-    """Run a page's blocks in ``tmp_path / "page"``."""
+def run_page(
+    page: Path,
+    tmp_path: Path,
+    server: RerankServer,
+    hub_cache: Callable[[], Path],
+    *,
+    also: Collection[str] = (),
+    then: str = "",
+) -> None:
+    """Run a page's blocks in ``tmp_path / "page"``.
+
+    Args:
+        page: The page.
+        tmp_path: An empty folder.
+        server: Answers for all providers and servers.
+        hub_cache: Returns the folder of the hub's cache.
+        also: Blocks that are not run for these reasons are run nevertheless.
+        then: Python code that is run after the last block, in the same namespace.
+    """
     blocks = read_blocks(page)
     with_models = needs_hub_models(blocks)
     if with_models and not has_torch():
         pytest.skip("the page runs models of the hub, and the checkpoints in their place are written with torch")
     folder = tmp_path / "page"
-    shutil.copytree(SAMPLES, folder)
+    shutil.copytree(SAMPLES, folder, dirs_exist_ok=True)
     environment = page_environment(server, hub_cache() if with_models else tmp_path / "empty")
     printed = ""
     with PageProcess(folder, environment) as process:
@@ -43,12 +60,14 @@ def run_page(page: Path, tmp_path: Path, server: RerankServer, hub_cache: Callab
             if block.title:
                 (folder / block.title).parent.mkdir(parents=True, exist_ok=True)
                 (folder / block.title).write_text(block.code, encoding="utf-8")
-            if block.not_run:
+            if block.not_run and block.not_run not in also:
                 assert block.not_run in REASONS, f"{place}: no reason {block.not_run!r}"
             elif block.language == "output":
                 check_output(block.code, printed, place)
             else:
                 printed = run(block, process, place)
+        if then:
+            process.send("code", then, f"{page_name(page)}, afterwards")
 
 
 class PageProcess(contextlib.AbstractContextManager["PageProcess"]):

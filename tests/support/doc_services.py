@@ -26,7 +26,7 @@ from rag_rerank.backends.local import catalogue
 SERVED = "BAAI/bge-reranker-v2-m3"
 """The model that servers of one's own say they have."""
 
-HUB_MODELS = ("minilm", "bge-base", "bge", "mxbai")
+HUB_MODELS = ("minilm", "tinybert", "bge-base", "bge", "mxbai")
 """Aliases of the models in the cache."""
 
 _SITE = Path(__file__).parent / "doc_site"
@@ -85,6 +85,7 @@ def write_hub_cache(home: Path) -> None:
 
     folders = {
         "minilm": (checkpoint("bert"), onnx_export("bert")),
+        "tinybert": (checkpoint("bert"), onnx_export("bert")),
         "bge-base": (checkpoint("xlm-roberta"), onnx_export("xlm-roberta")),
         "bge": (checkpoint("xlm-roberta", positions=8192),),
         "mxbai": (checkpoint("mxbai-v2", positions=8192),),
