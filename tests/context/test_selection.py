@@ -171,7 +171,7 @@ def test_a_source_that_cannot_be_compared_is_an_input_error_with_the_candidate()
 
 
 def test_a_function_for_the_source_that_raises_is_a_config_error() -> None:
-    with pytest.raises(ConfigError, match=r"^source: the function raised KeyError$"):
+    with pytest.raises(ConfigError, match=r"^source: the function raised KeyError(?m:$)"):
         pack(ranking_of(["a"]), per_source=1, source=lambda candidate: candidate.metadata["file"])
 
 

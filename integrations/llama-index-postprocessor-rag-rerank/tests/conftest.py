@@ -46,7 +46,9 @@ def _scores(texts: Sequence[str]) -> Scores:
 def remote(monkeypatch: pytest.MonkeyPatch) -> type[RemoteReranker]:
     """Return a registered class of the kind of an API backend."""
     resolve = registry.resolve
-    monkeypatch.setattr(registry, "resolve", lambda name: RemoteReranker if name == "remote" else resolve(name))
+    monkeypatch.setattr(
+        registry, "resolve", lambda name, folder="": RemoteReranker if name == "remote" else resolve(name)
+    )
     return RemoteReranker
 
 

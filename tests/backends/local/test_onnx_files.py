@@ -82,7 +82,7 @@ def test_model_onnx_is_run_where_it_is_beside_others_and_nothing_is_noted(quanti
 def test_several_other_graphs_are_listed_and_file_chooses_one(quantized: Path, tmp_path: Path) -> None:
     graphs = {"onnx/model_quantized.onnx": quantized, "onnx/model_fp32.onnx": onnx_export("bert") / "model.onnx"}
     folder = folder_with(tmp_path / "m", graphs)
-    with pytest.raises(ModelLoadError, match=r"the key file.*onnx/model_fp32.onnx, onnx/model_quantized.onnx$"):
+    with pytest.raises(ModelLoadError, match=r"the key file.*onnx/model_fp32.onnx, onnx/model_quantized.onnx(?m:$)"):
         OnnxReranker(model=str(folder)).warm_up()
     for file in ("onnx/model_fp32.onnx", "model_fp32.onnx"):
         chosen = OnnxReranker(model=str(folder), file=file)
@@ -131,7 +131,7 @@ def test_the_only_graph_on_the_hub_is_fetched_and_then_read_offline(
 
 def test_only_the_chosen_graph_is_fetched_from_the_hub(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
     hub.files["onnx/model_fp32.onnx"] = (onnx_export("bert") / "model.onnx").read_bytes()
-    with pytest.raises(ModelLoadError, match=r"the key file.*onnx/model_fp32.onnx, onnx/model_quantized.onnx$"):
+    with pytest.raises(ModelLoadError, match=r"the key file.*onnx/model_fp32.onnx, onnx/model_quantized.onnx(?m:$)"):
         rank(build(f"onnx:{MODEL}"))
     rank(OnnxReranker(model=MODEL, file="model_fp32.onnx"))
     assert not any(path.endswith("model_quantized.onnx") for path in hub.paths)
