@@ -12,7 +12,7 @@ PROJECTS := pyproject.toml $(wildcard integrations/*/pyproject.toml)
 # The PyTorch version that the golden tests were run with; other versions of Python get the newest one.
 TORCH = $(shell $(BIN)/python -c 'import sys; print("torch==2.13.0" if sys.version_info[:2] == (3, 11) else "torch")')
 
-.PHONY: demo test check docs pictures faults install bench clean
+.PHONY: demo test check docs generate pictures faults install bench clean
 
 demo: $(VENV)/.demo  ## BM25, then the embedded reranker, on real text; no torch, no key, no network
 	$(BIN)/python cookbook/demo.py
@@ -26,12 +26,12 @@ check: $(VENV)/.all  ## style and types
 	$(BIN)/mypy
 
 docs: $(VENV)/.docs  ## the documentation site, into site/; a warning is an error
-	$(BIN)/python docs/generate.py --check
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
-pictures: $(VENV)/.all  ## diagrams, tables and pictures of the pages; the pictures need chromium on the PATH
-	$(BIN)/python docs/tools/diagrams.py
-	$(BIN)/python docs/tools/catalogue_table.py
+generate: $(VENV)/.all  ## the reference pages, tables and diagrams that are made from the code
+	$(BIN)/python docs/tools/generate.py
+
+pictures: $(VENV)/.all  ## the pictures of the pages, taken from real calls with chromium
 	$(BIN)/python docs/tools/pictures.py
 
 faults: $(VENV)/.all  ## the promises of docs/explanation/reliability.md, checked over $(CASES) random trees and faults

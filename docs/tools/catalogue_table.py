@@ -1,4 +1,4 @@
-"""Write the table of known models into ``docs/reference/models.md``: ``python docs/tools/catalogue_table.py``.
+"""The table of known models in ``docs/reference/models.md``.
 
 Its data is ``rag_rerank/backends/local/catalogue.json``; the table stands between two comments of the page.
 """
@@ -38,12 +38,3 @@ def with_table(page: str) -> str:
     before, _, rest = page.partition(BEGIN)
     _, _, after = rest.partition(END)
     return f"{before}{BEGIN}\n\n{catalogue_table()}\n{END}{after}"
-
-
-def main() -> None:
-    """Write the table."""
-    PAGE.write_text(with_table(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
-
-
-if __name__ == "__main__":
-    main()

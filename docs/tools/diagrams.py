@@ -1,4 +1,4 @@
-"""Draw the diagrams of the documentation: ``python docs/tools/diagrams.py`` writes them into ``docs/images``.
+"""The diagrams of the documentation, drawn as SVG.
 
 - ``where.svg``: where rag-rerank stands in a RAG system; drawn by hand.
 - ``house.svg``: the folders of the package. The arrows are computed from `MAY_IMPORT` of
@@ -295,14 +295,3 @@ def draw_request() -> str:
 
 
 DIAGRAMS: dict[str, Any] = {"where.svg": draw_where, "house.svg": draw_house, "request.svg": draw_request}
-
-
-def main() -> None:
-    """Write all diagrams."""
-    IMAGES.mkdir(exist_ok=True)
-    for name, draw in DIAGRAMS.items():
-        (IMAGES / name).write_text(draw(), encoding="utf-8")
-
-
-if __name__ == "__main__":
-    main()

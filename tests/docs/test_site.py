@@ -14,15 +14,15 @@ from support.built_site import ADDRESS, read_page, resolve
 from support.doc_pages import DOCS, ROOT, Block, read_blocks, slug
 
 TASKS = {
-    "rerank my own list": "tutorial.md",
+    "rerank my own list": "tutorial.md#3-the-same-in-python",
     "use it in LlamaIndex": "how-to/llama-index.md",
     "use it in LangChain": "how-to/langchain.md",
     "swap to Voyage": "how-to/providers.md",
-    "use a local model from the hub": "how-to/choose-a-model.md",
-    "use a TEI server": "how-to/servers.md",
+    "use a local model from the hub": "how-to/choose-a-model.md#use-any-model-of-the-hub-or-a-folder",
+    "use a TEI server": "how-to/servers.md#tei",
     "fit a budget of 3,000 tokens": "how-to/budget.md",
-    "fall back to another model": "how-to/fallback.md",
-    "answer within a deadline": "how-to/fallback.md",
+    "fall back to another model": "how-to/fallback.md#if-a-provider-fails-use-another",
+    "answer within a deadline": "how-to/fallback.md#keep-a-time-limit",
     "see why a chunk was dropped": "how-to/records.md",
     "watch it in OpenTelemetry": "how-to/telemetry.md",
     "know whether it helps on my queries": "how-to/evaluate.md",

@@ -1,6 +1,4 @@
-"""Write the part of ``docs/reference/cli.md`` that comes from the commands themselves.
-
-    python docs/generate_cli.py
+"""The part of ``docs/reference/cli.md`` that comes from the commands themselves.
 
 Everything between `BEGIN` and `END` is replaced: the overview, and for each command its text, usage, options and
 examples, all from click.
@@ -19,10 +17,10 @@ from rag_rerank.cli import app
 
 __all__ = ["BEGIN", "END", "PAGE", "generated_part", "page_with"]
 
-PAGE = Path(__file__).parent / "reference" / "cli.md"
+PAGE = Path(__file__).parents[1] / "reference" / "cli.md"
 
-BEGIN = "<!-- begin: written by docs/generate_cli.py -->"
-END = "<!-- end: written by docs/generate_cli.py -->"
+BEGIN = "<!-- begin: written by make generate -->"
+END = "<!-- end: written by make generate -->"
 
 
 def generated_part() -> str:
@@ -112,12 +110,3 @@ def _cell(text: str) -> str:
     """Return a text in which nothing is Markdown but code: words with dashes in front are options."""
     text = text.replace("|", "\\|").replace("<", "&lt;").replace("*", "\\*")
     return re.sub(r"(?<![\w`-])(--[a-z][a-z-]*)", r"`\1`", text)
-
-
-def main() -> None:
-    """Write the page."""
-    PAGE.write_text(page_with(generated_part(), PAGE.read_text(encoding="utf-8")), encoding="utf-8")
-
-
-if __name__ == "__main__":
-    main()

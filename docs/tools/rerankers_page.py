@@ -1,14 +1,9 @@
-"""Write the pages of the documentation that are made from docstrings: ``reference/rerankers.md``.
-
-``python docs/generate.py`` writes the page; with ``--check`` it only says whether the page is up to date, and exits
-with 1 if it is not.
-"""
+"""The page ``docs/reference/rerankers.md``, made from docstrings: every type and every key."""
 
 from __future__ import annotations
 
 import json
 import re
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import MISSING, Field
 from pathlib import Path
@@ -21,7 +16,7 @@ from rag_rerank.config.fields import choices_of, config_fields, is_class_below, 
 from rag_rerank.config.schema import nested_classes
 from rag_rerank.secret import Secret
 
-DOCS = Path(__file__).parent
+DOCS = Path(__file__).parents[1]
 PAGE = DOCS / "reference" / "rerankers.md"
 
 GROUPS = {
@@ -99,7 +94,7 @@ EXTRAS = {
 """What each extra of pyproject.toml is for."""
 
 INTRO = """\
-<!-- Made by `python docs/generate.py` from the docstrings; change those. -->
+<!-- Made by `make generate` from the docstrings; change those. -->
 
 # Every type and every key
 
@@ -235,19 +230,3 @@ def _extras() -> Iterator[str]:
     yield "## Extras"
     yield 'An extra installs the packages that a type or a command needs: `pip install "rag-rerank[cohere,eval]"`.'
     yield "\n".join(["| extra | needed for |", "|---|---|", *(f"| `{name}` | {EXTRAS[name]} |" for name in names)])
-
-
-def main() -> int:
-    """Write the page, or check it."""
-    text = render()
-    if "--check" in sys.argv[1:]:
-        if PAGE.read_text(encoding="utf-8") == text:
-            return 0
-        print(f"{PAGE.relative_to(DOCS.parent)} is not up to date; run: python docs/generate.py", file=sys.stderr)
-        return 1
-    PAGE.write_text(text, encoding="utf-8")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
