@@ -19,7 +19,7 @@ import click
 from rag_rerank._version import __version__
 from rag_rerank.cli.options import CommandGroup
 from rag_rerank.cli.output import example
-from rag_rerank.errors import CalibrationWarning, RerankError, TruncationWarning
+from rag_rerank.errors import RerankError, RerankWarning
 
 __all__ = ["app", "main"]
 
@@ -101,8 +101,7 @@ def _warnings_as_lines() -> Iterator[None]:
             click.echo(f"Warning: {message}", err=True)
 
     with warnings.catch_warnings():
-        for category in (CalibrationWarning, TruncationWarning):
-            warnings.simplefilter("always", category)
+        warnings.simplefilter("always", RerankWarning)
         warnings.showwarning = print_once  # type: ignore[assignment]
         yield
 
