@@ -1,0 +1,123 @@
+"""Exact similarities of query tokens to the tokens of many texts, and their maxima, without a loop over texts.
+
+All tokens of all texts are one matrix, so that a call is one matrix product; the tokens of a text are a segment of its
+columns, and ``ufunc.reduceat`` takes a maximum or a sum of every segment at once.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rag_rerank.backends.local.late_interaction.precision import restore
+from rag_rerank.backends.local.late_interaction.text_vectors import JoinedRows
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    Floats = npt.NDArray[np.float32]
+
+__all__ = ["LEAST", "Segments", "max_sim", "similarities"]
+
+LEAST = -1e4
+"""Similarity to no token at all: below any cosine, and finite."""
+
+_BLOCK_TOKENS = 2048
+"""Tokens whose vectors are restored to fp32 at once: 3 MB of 384 numbers each, which stay in a core's share of the
+cache until they are multiplied."""
+
+
+class Segments:
+    """The columns of each text in a matrix of similarities; a text may have none.
+
+    Args:
+        counts: How many columns each text has.
+    """
+
+    def __init__(self, counts: npt.NDArray[np.intp]) -> None:
+        import numpy as np
+
+        self.counts = counts
+        self._full = np.flatnonzero(counts)
+        ends = np.cumsum(counts)
+        self._starts = (ends - counts)[self._full]
+        self.total = int(ends[-1]) if len(ends) else 0
+
+    def maxima(self, columns: npt.NDArray[np.float32], empty: float) -> Floats:
+        """Return the maximum of each row over each text's columns, of shape (rows, texts)."""
+        import numpy as np
+
+        return self._reduce(np.maximum, columns, empty)
+
+    def sums(self, columns: npt.NDArray[np.float32]) -> Floats:
+        """Return the sum of each row over each text's columns."""
+        import numpy as np
+
+        return self._reduce(np.add, columns, 0.0)
+
+    def first_places(self, matches: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+        """Return row and column of the first match in each row and text; texts without columns have none."""
+        import numpy as np
+
+        if not len(self._starts):
+            return np.empty(0, dtype=np.intp), np.empty(0, dtype=np.intp)
+        places = np.where(matches, np.arange(self.total), self.total)
+        first = np.minimum.reduceat(places, self._starts, axis=1)
+        rows, _ = np.nonzero(first < self.total)
+        return rows, first[first < self.total]
+
+    def of_texts(self, values: npt.NDArray[np.float32]) -> Floats:
+        """Return a value of each text as one of each of its columns."""
+        import numpy as np
+
+        return np.repeat(values, self.counts, axis=-1)
+
+    def _reduce(self, operator: np.ufunc, columns: npt.NDArray[np.float32], empty: float) -> Floats:
+        import numpy as np
+
+        result = np.full((len(columns), len(self.counts)), empty, dtype=np.float32)
+        if len(self._starts) and len(columns):
+            reduced = operator.reduceat(columns, self._starts, axis=1)
+            result[:, self._full] = reduced
+        return result
+
+
+def similarities(query: Floats, rows: JoinedRows) -> Floats:
+    """Return the product of each query vector with each vector of the rows, of shape (query tokens, tokens).
+
+    Args:
+        query: Vectors of the query, of shape (query tokens, width).
+        rows: The texts.
+    """
+    import numpy as np
+
+    layout, total = rows.layout, len(rows.vectors)
+    if layout.precision == "fp32":
+        products: Floats = query @ restore(rows.vectors, layout.width, "fp32")[0].T
+        return products
+    products = np.empty((len(query), total), dtype=np.float32)
+    for start in range(0, total, _BLOCK_TOKENS):
+        block = slice(start, start + _BLOCK_TOKENS)
+        numbers, factors = restore(rows.vectors[block], layout.width, layout.precision)
+        np.matmul(query, numbers.T, out=products[:, block])
+        if factors is not None:
+            products[:, block] *= factors
+    return products
+
+
+def max_sim(query: Floats, rows: JoinedRows, *, mean: bool = False) -> npt.NDArray[np.float64]:
+    """Return the sum over the query's vectors of their largest similarity to each text's (MaxSim).
+
+    Khattab and Zaharia, "ColBERT: Efficient and Effective Passage Search via Contextualized Late Interaction over
+    BERT", SIGIR 2020. A text without a vector has a similarity of 0 to each, as zero vectors would.
+
+    Args:
+        query: Unit vectors of the query.
+        rows: The texts.
+        mean: Divide by the number of the query's vectors.
+    """
+    import numpy as np
+
+    largest = Segments(rows.counts).maxima(similarities(query, rows), empty=0.0)
+    total: npt.NDArray[np.float64] = largest.sum(axis=0, dtype=np.float64)
+    return total / max(len(query), 1) if mean else total

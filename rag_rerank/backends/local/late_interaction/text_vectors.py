@@ -1,0 +1,175 @@
+"""What is kept of one text: its token vectors, what the signals need beside them, and facts for the trace.
+
+A row is one text as bytes: a header of fixed size, the code of the text's language, the token ids, the mean vector, and
+the vectors. Rows of one engine have the same layout, so that those of a call are joined without a look at each number.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rag_rerank.backends.local.late_interaction.precision import VectorPrecision, bytes_per_vector, round_vectors
+from rag_rerank.backends.local.readability import Readability
+from rag_rerank.trace import Coverage
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    Floats = npt.NDArray[np.float32]
+    Bytes = npt.NDArray[np.uint8]
+    Ids = npt.NDArray[np.int32]
+
+__all__ = ["ROW_VERSION", "JoinedRows", "RowFacts", "RowLayout", "TextVectors"]
+
+ROW_VERSION = 1
+"""Part of every key: raise it when a row has another layout or other content."""
+
+_HEADER = struct.Struct("<BBHIIIf4x")
+"""Version, bytes of the language's code, flags, vectors kept, tokens of the text, tokens read, share of letters read;
+24 bytes, so that what follows begins at a multiple of four."""
+
+_READABLE = 1
+_LANGUAGE_BYTES = 16
+"""Bytes for the code of a language; the longest in use has 9."""
+
+
+@dataclass(frozen=True)
+class TextVectors:
+    """What is kept of one text, before it is rounded.
+
+    Args:
+        vectors: Unit vectors of its compared tokens, of shape (tokens, width).
+        ids: Ids of these tokens; empty where the model's score does not need them.
+        mean: Unit vector of the sum of all its token vectors; empty where the score does not need it.
+        coverage: How much of the text is read.
+        readability: How well the model reads it.
+    """
+
+    vectors: Floats
+    ids: Ids
+    mean: Floats
+    coverage: Coverage
+    readability: Readability
+
+
+@dataclass(frozen=True)
+class RowFacts:
+    """The facts about a text in its row: how much of it is read, how well, and how many vectors are kept."""
+
+    coverage: Coverage
+    readability: Readability
+    count: int
+
+
+@dataclass(frozen=True)
+class RowLayout:
+    """How the rows of one engine are laid out.
+
+    Args:
+        width: Numbers in a vector.
+        precision: What each is rounded to.
+        with_signals: Whether token ids and the mean vector are kept.
+        vocabulary: Number of token ids; up to 65,536 of them take two bytes each.
+    """
+
+    width: int
+    precision: VectorPrecision
+    with_signals: bool
+    vocabulary: int = 2**31
+
+    def to_bytes(self, text: TextVectors) -> bytes:
+        """Return a text as a row."""
+        share, language, readable = text.readability
+        code = (language or "").encode()[:_LANGUAGE_BYTES]
+        header = _HEADER.pack(
+            ROW_VERSION,
+            len(code),
+            _READABLE if readable else 0,
+            len(text.vectors),
+            text.coverage.total,
+            text.coverage.seen,
+            share,
+        )
+        parts = [header, code.ljust(_LANGUAGE_BYTES, b"\0")]
+        if self.with_signals:
+            parts += [text.ids.astype(self._id_type).tobytes(), text.mean.astype(self._mean_type).tobytes()]
+        parts.append(round_vectors(text.vectors, self.precision).tobytes())
+        return b"".join(parts)
+
+    def facts(self, row: bytes | memoryview) -> RowFacts | None:
+        """Return the facts about a text, or ``None`` for bytes that are no row of this layout."""
+        if len(row) < _HEADER.size + _LANGUAGE_BYTES:
+            return None
+        version, language_bytes, flags, count, total, seen, share = _HEADER.unpack_from(row)
+        if version != ROW_VERSION or len(row) != self._size(count):
+            return None
+        code = bytes(row[_HEADER.size : _HEADER.size + language_bytes]).decode("ascii", "replace")
+        return RowFacts(Coverage(total, seen), Readability(share, code or None, bool(flags & _READABLE)), count)
+
+    def join(self, rows: Sequence[bytes | memoryview], counts: Sequence[int]) -> JoinedRows:
+        """Join rows; ``counts`` says how many vectors each has."""
+        import numpy as np
+
+        start = _HEADER.size + _LANGUAGE_BYTES
+        ids: Ids = np.empty(0, dtype=np.int32)
+        means: Floats = np.empty((len(rows), 0), dtype=np.float32)
+        if self.with_signals:
+            views = [memoryview(row) for row in rows]
+            ends = [start + 4 * count for count in counts]
+            ids = np.frombuffer(b"".join([view[start:end] for view, end in zip(views, ends, strict=True)]), dtype="<i4")
+            mean_bytes = 4 * self.width
+            joined = b"".join([view[end : end + mean_bytes] for view, end in zip(views, ends, strict=True)])
+            means = np.frombuffer(joined, dtype="<f4").reshape(len(rows), self.width)
+            starts = [end + mean_bytes for end in ends]
+        else:
+            starts = [start] * len(rows)
+        size = bytes_per_vector(self.width, self.precision)
+        vectors: Bytes = np.empty((sum(counts), size), dtype=np.uint8)
+        np.concatenate(
+            [np.frombuffer(row, np.uint8, offset=first) for row, first in zip(rows, starts, strict=True)],
+            out=vectors.reshape(-1),
+        )
+        return JoinedRows(self, np.asarray(counts, dtype=np.intp), vectors, ids, means)
+
+    @property
+    def _id_bytes(self) -> int:
+        return 2 if self.vocabulary <= 2**16 else 4
+
+    @property
+    def _id_type(self) -> str:
+        return f"<u{self._id_bytes}"
+
+    @property
+    def _mean_bytes(self) -> int:
+        return self.width * (4 if self.precision == "fp32" else 2)
+
+    @property
+    def _mean_type(self) -> str:
+        return "<f4" if self.precision == "fp32" else "<f2"
+
+    def _size(self, count: int) -> int:
+        beside = self._id_bytes * count + self._mean_bytes if self.with_signals else 0
+        return _HEADER.size + _LANGUAGE_BYTES + beside + count * bytes_per_vector(self.width, self.precision)
+
+
+@dataclass(frozen=True)
+class JoinedRows:
+    """The rows of several texts, one after the other.
+
+    Args:
+        layout: Their layout.
+        counts: How many vectors each text has.
+        vectors: All vectors, as rows of bytes (see `round_vectors`).
+        ids: Their token ids.
+        means: The mean vector of each text.
+    """
+
+    layout: RowLayout
+    counts: npt.NDArray[np.intp]
+    vectors: Bytes
+    ids: Ids
+    means: Floats
