@@ -119,11 +119,13 @@ class RowLayout:
         means: Floats = np.empty((len(rows), 0), dtype=np.float32)
         if self.with_signals:
             views = [memoryview(row) for row in rows]
-            ends = [start + 4 * count for count in counts]
-            ids = np.frombuffer(b"".join([view[start:end] for view, end in zip(views, ends, strict=True)]), dtype="<i4")
-            mean_bytes = 4 * self.width
+            ends = [start + self._id_bytes * count for count in counts]
+            joined = b"".join([view[start:end] for view, end in zip(views, ends, strict=True)])
+            ids = np.frombuffer(joined, self._id_type).astype(np.int32, copy=False)
+            mean_bytes = self._mean_bytes
             joined = b"".join([view[end : end + mean_bytes] for view, end in zip(views, ends, strict=True)])
-            means = np.frombuffer(joined, dtype="<f4").reshape(len(rows), self.width)
+            means = np.frombuffer(joined, self._mean_type).astype(np.float32, copy=False)
+            means = means.reshape(len(rows), self.width)
             starts = [end + mean_bytes for end in ends]
         else:
             starts = [start] * len(rows)
