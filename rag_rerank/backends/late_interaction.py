@@ -50,19 +50,19 @@ class IndexReport:
 
     Args:
         texts: How many texts were given.
-        added: How many were encoded and put into the store.
-        kept: How many were in the store already.
+        new: How many were encoded now.
+        in_store: How many were in the store already.
         blank: How many are blank; they are never scored.
         unreadable: How many the model cannot read; see ``on_unreadable``.
         cut: How many are longer than the model reads.
-        bytes: Bytes that were added.
+        bytes: Bytes of the new ones.
         tokens: Tokens that were encoded.
         store: What the store holds now.
     """
 
     texts: int
-    added: int
-    kept: int
+    new: int
+    in_store: int
     blank: int
     unreadable: int
     cut: int
@@ -200,10 +200,10 @@ class LateInteractionReranker(LocalReranker):
             UnreadableText: A text cannot be read, and ``on_unreadable="error"``.
             Overloaded: ``max_queue`` calls are waiting or running already.
         """
-        given = list(texts)
-        candidates = as_candidates("index", given)
-        named = bool(given) and isinstance(given[0], Candidate)
-        done: list[IndexedTexts] = []
+        items = list(texts)
+        candidates = as_candidates("index", items)
+        has_ids = bool(items) and isinstance(items[0], Candidate)
+        reports: list[IndexedTexts] = []
         blank = 0
         with progress_to(progress, f"indexing with {self.label}") as tell:
             for start in range(0, len(candidates), _CHUNK):
@@ -211,18 +211,18 @@ class LateInteractionReranker(LocalReranker):
                 part = [candidate for candidate in chunk if not is_blank(candidate.text)]
                 blank += len(chunk) - len(part)
                 if part:
-                    done.append(self._index_chunk(part, named=named))
+                    reports.append(self._index_chunk(part, has_ids=has_ids))
                 share = min(start + _CHUNK, len(candidates))
                 tell(share / len(candidates), f"{share} of {len(candidates)} texts")
         return IndexReport(
             texts=len(candidates),
-            added=sum(len(one.added) for one in done),
-            kept=sum(one.kept for one in done),
+            new=sum(len(one.new) for one in reports),
+            in_store=sum(one.in_store for one in reports),
             blank=blank,
-            unreadable=sum(one.unreadable for one in done),
-            cut=sum(one.cut for one in done),
-            bytes=sum(one.bytes for one in done),
-            tokens=sum(one.tokens for one in done),
+            unreadable=sum(one.unreadable for one in reports),
+            cut=sum(one.cut for one in reports),
+            bytes=sum(one.bytes for one in reports),
+            tokens=sum(one.tokens for one in reports),
             store=self.store_stats,
         )
 
@@ -302,9 +302,9 @@ class LateInteractionReranker(LocalReranker):
         engine, pool = self._runtime
         return self._accept(pool, ComparisonTask(self._settings_of_call(engine), engine, self._store, query, texts))
 
-    def _index_chunk(self, candidates: Sequence[Candidate], *, named: bool) -> IndexedTexts:
+    def _index_chunk(self, candidates: Sequence[Candidate], *, has_ids: bool) -> IndexedTexts:
         engine, pool = self._runtime
-        ids = [candidate.id for candidate in candidates] if named else []
+        ids = [candidate.id for candidate in candidates] if has_ids else []
         texts = [valid_unicode(candidate.text) for candidate in candidates]
         task = IndexTask(self._settings_of_call(engine), engine, self._store, texts, ids)
         return self._accept(pool, task).result()

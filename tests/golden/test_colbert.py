@@ -14,13 +14,15 @@ from support.tiny_colbert import CHECKPOINTS, colbert
 
 from rag_rerank import build
 from rag_rerank.backends.late_interaction import LateInteractionReranker
+from rag_rerank.backends.local.late_interaction.engine import EngineSettings, LateInteractionEngine, Runtime
+from rag_rerank.backends.local.late_interaction.precision import restore
 from rag_rerank.backends.local.late_interaction.token_pooling import pool_tokens
+from rag_rerank.backends.local.model_files import ModelFiles, ModelFolder
+from rag_rerank.backends.local.readability import Readability
 
 ASKED = (*QUERIES, "yes", "[MASK] [Q] the lake", " ".join(LINES[:3]), "[unused0] K2?")
 TEXTS = (*DOCUMENTS, "[MASK] [D] lake", "!?.", " ".join(LINES), "[unused1] K2, the lake.")
-RUNTIMES = [(name, "torch") for name in CHECKPOINTS] + [
-    (name, "onnx") for name in ("colbertv2", "answerai-small", "pylate-bert", "native-bert")
-]
+RUNTIMES: list[tuple[str, Runtime]] = [(name, runtime) for name in CHECKPOINTS for runtime in ("onnx", "torch")]
 
 
 @cache
@@ -36,6 +38,23 @@ def reranker(name: str, **settings: Any) -> LateInteractionReranker:
     return made
 
 
+def engine_of(name: str, runtime: Runtime) -> LateInteractionEngine:
+    folder = ModelFolder(colbert(name), name, None, None)
+    settings = EngineSettings(
+        max_length=None,
+        query_length=None,
+        on_long_query="truncate",
+        precision="fp32",
+        pool=1,
+        runtime=runtime,
+        workers=None,
+        threads=1,
+        revision=None,
+        languages=(),
+    )
+    return LateInteractionEngine(ModelFiles(folder, LateInteractionReranker.files), folder, settings)
+
+
 @pytest.mark.filterwarnings("ignore::rag_rerank.errors.TruncationWarning")
 @pytest.mark.filterwarnings("ignore::rag_rerank.errors.QueryTruncationWarning")
 @pytest.mark.parametrize(("name", "runtime"), RUNTIMES)
@@ -48,14 +67,17 @@ def test_scores_are_those_of_sentence_transformers(name: str, runtime: str) -> N
         assert ours.score(query, TEXTS).values == pytest.approx(row.tolist(), abs=1e-4), "from the store"
 
 
-@pytest.mark.parametrize("name", CHECKPOINTS)
-def test_vectors_are_those_of_sentence_transformers(name: str) -> None:
-    engine = reranker(name)._engine
+@pytest.mark.parametrize(("name", "runtime"), RUNTIMES)
+def test_vectors_are_those_of_sentence_transformers(name: str, runtime: Runtime) -> None:
+    engine = engine_of(name, runtime)
     for text, expected in zip(TEXTS, reference(name).encode_document(list(TEXTS)), strict=True):
         inputs = engine.tokenizer.encode_texts([text], "truncate")
         (vectors,) = engine.token_vectors(inputs.arrays([0]))
-        kept = engine._scaled(vectors[engine._compared(inputs.ids[0], engine.conventions.skips_in_texts)])
-        np.testing.assert_allclose(kept, expected.numpy(), atol=1e-4)
+        row = engine.row(np.asarray(inputs.ids[0]), vectors, inputs.coverage[0], Readability(1.0, None, True))
+        facts = engine.layout.facts(row)
+        assert facts is not None and facts.coverage == inputs.coverage[0]
+        vectors, _ = restore(engine.layout.join([row], [facts.count]).vectors, engine.layout.width, "fp32")
+        np.testing.assert_allclose(vectors, expected.numpy(), atol=1e-4)
     for query, expected in zip(ASKED, reference(name).encode_query(list(ASKED)), strict=True):
         encoded = engine.tokenizer.encode_query(query)
         (vectors,) = engine.token_vectors(encoded.arrays())

@@ -139,21 +139,21 @@ class LateInteractionEngine:
         import numpy as np
 
         if self.head is not None:
-            compared = self.head.compared(ids)
+            compared = self.head.is_compared(ids)
             text = TextVectors(unit(vectors[compared]), ids[compared], unit(vectors.sum(axis=0)), coverage, readability)
         else:
             nothing = np.empty(0, dtype=np.float32)
-            kept = self._scaled(vectors[self._compared(ids, self.conventions.skips_in_texts)])
+            compact = self._scaled(vectors[self._is_compared(ids, self.conventions.skips_in_texts)])
             if self.pool > 1:
-                kept = pool_tokens(kept, self.pool)
-            text = TextVectors(kept, np.empty(0, dtype=np.int32), nothing, coverage, readability)
+                compact = pool_tokens(compact, self.pool)
+            text = TextVectors(compact, np.empty(0, dtype=np.int32), nothing, coverage, readability)
         return self.layout.to_bytes(text)
 
     def query_side(self, query: EncodedQuery, vectors: Floats) -> QuerySide | Floats:
         """Return what is compared of a query, of the vectors of all its tokens."""
         if self.head is not None:
             return self.head.query_side(query.ids, vectors)
-        return self._scaled(vectors[self._compared(query.ids, self.conventions.skips_in_queries)])
+        return self._scaled(vectors[self._is_compared(query.ids, self.conventions.skips_in_queries)])
 
     def scores(
         self, query: QuerySide | Floats, rows: Sequence[bytes | memoryview], counts: Sequence[int]
@@ -163,12 +163,12 @@ class LateInteractionEngine:
         start = tokens = 0
         for position, count in enumerate((*counts, _BLOCK_TOKENS + 1)):
             if position > start and tokens + count > _BLOCK_TOKENS:
-                joined = self.layout.join(rows[start:position], counts[start:position])
+                block = self.layout.join(rows[start:position], counts[start:position])
                 if isinstance(query, QuerySide):
                     assert self.head is not None
-                    scores += self.head.scores(query, joined).tolist()
+                    scores += self.head.scores(query, block).tolist()
                 else:
-                    scores += max_sim(query, joined, mean=self.conventions.mean).tolist()
+                    scores += max_sim(query, block, mean=self.conventions.mean).tolist()
                 start, tokens = position, 0
             tokens += count
         return scores
@@ -220,7 +220,7 @@ class LateInteractionEngine:
         arrays = self.tokenizer.encode_texts(["a"], "truncate").arrays([0])
         return int(self.token_vectors(arrays).shape[-1])
 
-    def _compared(self, ids: npt.NDArray[np.int32], skips: bool) -> npt.NDArray[np.bool_]:
+    def _is_compared(self, ids: npt.NDArray[np.int32], skips: bool) -> npt.NDArray[np.bool_]:
         import numpy as np
 
         return ~np.isin(ids, self._skipped) if skips and self._skipped else np.ones(len(ids), dtype=bool)

@@ -8,13 +8,13 @@ from threading import Lock
 
 from rag_rerank.backends.local.late_interaction.store import StoreStats
 
-__all__ = ["MAX_BYTES", "MemoryStore"]
+__all__ = ["MAX_BYTES", "MemoryVectorStore"]
 
 MAX_BYTES = 64 * 2**20
 """Bytes of rows by default: those of some 450 texts of 100 tokens of the embedded model in fp32, or 1,700 in int8."""
 
 
-class MemoryStore:
+class MemoryVectorStore:
     """Rows in memory, for the threads of one process.
 
     Args:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from rag_rerank._checks import plain_fields, whole_number
 from rag_rerank.backends.local.late_interaction.disk_store import MAX_BYTES, DiskStore
 from rag_rerank.backends.local.late_interaction.memory_store import MAX_BYTES as MEMORY_BYTES
-from rag_rerank.backends.local.late_interaction.memory_store import MemoryStore
+from rag_rerank.backends.local.late_interaction.memory_store import MemoryVectorStore
 from rag_rerank.backends.local.late_interaction.store import VectorStore
 from rag_rerank.errors import ConfigError
 
@@ -52,5 +52,5 @@ def open_store(settings: StoreSettings) -> VectorStore:
         ConfigError: A folder cannot be used.
     """
     if settings.path is None:
-        return MemoryStore(settings.max_bytes or MEMORY_BYTES)
+        return MemoryVectorStore(settings.max_bytes or MEMORY_BYTES)
     return DiskStore(settings.path, max_bytes=settings.max_bytes or MAX_BYTES, read_only=settings.read_only)

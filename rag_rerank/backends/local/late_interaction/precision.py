@@ -73,21 +73,21 @@ def restore(rows: npt.NDArray[np.uint8], width: int, precision: VectorPrecision)
     import numpy as np
 
     if precision in ("fp32", "fp16"):
-        kept: Any = rows.view("<f4" if precision == "fp32" else "<f2")
-        return kept.astype(np.float32, copy=False), None
+        numbers: Any = rows.view("<f4" if precision == "fp32" else "<f2")
+        return numbers.astype(np.float32, copy=False), None
     if precision == "int8":
         factors: Floats = np.ascontiguousarray(rows[:, :4]).view("<f4")[:, 0]
         return rows[:, 4:].view(np.int8).astype(np.float32), factors
     groups = -(-width // GROUP)
     factors16 = np.ascontiguousarray(rows[:, : 2 * groups]).view("<f2").astype(np.float32)
     packed = rows[:, 2 * groups :]
-    numbers = np.empty((len(rows), groups * GROUP), dtype=np.float32)
-    numbers[:, 0::2] = packed & 15
-    numbers[:, 1::2] = packed >> 4
-    numbers -= 8
-    grouped = numbers.reshape(len(rows), groups, GROUP)
+    steps = np.empty((len(rows), groups * GROUP), dtype=np.float32)
+    steps[:, 0::2] = packed & 15
+    steps[:, 1::2] = packed >> 4
+    steps -= 8
+    grouped = steps.reshape(len(rows), groups, GROUP)
     grouped *= factors16[..., None]
-    return numbers[:, :width], None
+    return steps[:, :width], None
 
 
 def _as_bytes(numbers: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:

@@ -58,7 +58,7 @@ class SignalHead:
     bias: float
     special_ids: tuple[int, ...]
 
-    def compared(self, ids: npt.NDArray[np.int32]) -> npt.NDArray[np.bool_]:
+    def is_compared(self, ids: npt.NDArray[np.int32]) -> npt.NDArray[np.bool_]:
         """Return which tokens are compared."""
         import numpy as np
 
@@ -68,7 +68,7 @@ class SignalHead:
         """Return what the signals need of a query, of the ids and vectors of all its tokens."""
         import numpy as np
 
-        compared = self.compared(ids)
+        compared = self.is_compared(ids)
         piece = self.continues[ids]
         split = np.maximum(piece, np.append(piece[1:], np.float32(0)))
         return QuerySide(unit(tokens[compared]), ids[compared], split[compared], unit(tokens.sum(axis=0)))
@@ -125,14 +125,14 @@ def _largest(similar: Floats, segments: Segments) -> tuple[Floats, Floats]:
     """Return the mean of the `BEST` largest similarities of each query token in each text, and the largest."""
     import numpy as np
 
-    left, total = similar, np.zeros((len(similar), len(segments.counts)), dtype=np.float32)
+    rest, total = similar, np.zeros((len(similar), len(segments.counts)), dtype=np.float32)
     first: Floats = segments.maxima(similar, empty=LEAST)
     best = first
     for rank in range(BEST):
         total += np.where(segments.counts > rank, best, np.float32(0))
         if rank + 1 < BEST:
-            left = left.copy() if rank == 0 else left
-            left[segments.first_places(left == segments.of_texts(best))] = LEAST
-            best = segments.maxima(left, empty=LEAST)
+            rest = rest.copy() if rank == 0 else rest
+            rest[segments.first_places(rest == segments.of_texts(best))] = LEAST
+            best = segments.maxima(rest, empty=LEAST)
     mean: Floats = total / np.clip(segments.counts, 1, BEST).astype(np.float32)
     return mean, first.clip(min=-1)

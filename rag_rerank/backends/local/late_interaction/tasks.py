@@ -94,8 +94,8 @@ class TextRows:
         queries = [] if query is None else [query]
         verdicts = check.of_texts([*queries, *self.missing.values()])
         self.verdicts = dict(zip(self.missing, verdicts[len(queries) :], strict=True))
-        known = {key: facts.readability for key, facts in self.facts.items()} | self.verdicts
-        return [*verdicts[: len(queries)], *(known[key] for key in self.keys)]
+        by_key = {key: facts.readability for key, facts in self.facts.items()} | self.verdicts
+        return [*verdicts[: len(queries)], *(by_key[key] for key in self.keys)]
 
     def encode(self, positions: Sequence[int], on_overflow: OnOverflow) -> None:
         """Tokenise the texts at these positions that have no row yet.
@@ -128,9 +128,9 @@ class TextRows:
             rows[key] = self.engine.row(ids, of_text[: len(ids)], inputs.coverage[row], self.verdicts[key])  # type: ignore[arg-type]
         return rows
 
-    def keep(self, made: Sequence[dict[bytes, bytes]], ids: Sequence[str] = ()) -> None:
-        """Add rows that were made, and put them into the store; a folder keeps them under ids, if there are some."""
-        rows = {key: row for part in made for key, row in part.items()}
+    def keep(self, new_rows: Sequence[dict[bytes, bytes]], ids: Sequence[str] = ()) -> None:
+        """Add rows of this call, and put them into the store; a folder keeps them under ids, if there are some."""
+        rows = {key: row for part in new_rows for key, row in part.items()}
         self.rows |= rows
         if ids and isinstance(self.store, DiskStore):
             self.store.put(rows, {id: key for id, key in zip(ids, self.keys, strict=True) if key in self.rows})
@@ -266,16 +266,16 @@ class IndexedTexts:
     """What was done with some texts.
 
     Args:
-        added: Keys of the rows that were made and put into the store.
-        kept: How many texts had a row already.
+        new: Keys of the rows that were made and put into the store.
+        in_store: How many texts had a row already.
         unreadable: How many texts the model cannot read, so that they have no row.
         cut: How many texts are longer than the model reads.
         bytes: Bytes of the rows that were made.
         tokens: Tokens that were encoded.
     """
 
-    added: tuple[bytes, ...]
-    kept: int
+    new: tuple[bytes, ...]
+    in_store: int
     unreadable: int
     cut: int
     bytes: int
@@ -334,14 +334,14 @@ class IndexTask:
         self, results: Sequence[tuple[VectorBatch, dict[bytes, bytes]]], seconds: float, waited: float
     ) -> IndexedTexts:
         """Keep new rows, and return what was done."""
-        made = [rows for _, rows in results]
-        self.rows.keep(made, self.ids)
+        new_rows = [rows for _, rows in results]
+        self.rows.keep(new_rows, self.ids)
         facts = [self.rows.facts[key] for key in self.rows.keys if key in self.rows.facts]
         return IndexedTexts(
-            added=tuple(self.rows.encoded),
-            kept=sum(key not in self.rows.missing for key in self.rows.keys),
+            new=tuple(self.rows.encoded),
+            in_store=sum(key not in self.rows.missing for key in self.rows.keys),
             unreadable=self.unreadable,
             cut=sum(fact.coverage.truncated for fact in facts),
-            bytes=sum(len(row) for rows in made for row in rows.values()),
+            bytes=sum(len(row) for rows in new_rows for row in rows.values()),
             tokens=self.rows.inputs.tokens,
         )

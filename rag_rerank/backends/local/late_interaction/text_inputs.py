@@ -180,9 +180,9 @@ def _prepare(tokenizer: Any, conventions: Conventions) -> None:
     vocabulary = tokenizer.get_vocab(with_added_tokens=True)
     for marker in conventions.markers:
         words = marker.split(None, 1)
-        known = next((piece for piece in (marker, *words[:1]) if words and piece in vocabulary), None)
-        if known is not None and tokenizer.encode(known, add_special_tokens=False).tokens != [known]:
-            tokenizer.add_special_tokens([AddedToken(known, normalized=False, special=True)])
+        word = next((piece for piece in (marker, *words[:1]) if words and piece in vocabulary), None)
+        if word is not None and tokenizer.encode(word, add_special_tokens=False).tokens != [word]:
+            tokenizer.add_special_tokens([AddedToken(word, normalized=False, special=True)])
     if conventions.lower_case:
         own = tokenizer.normalizer
         tokenizer.normalizer = Sequence([Lowercase(), own] if own is not None else [Lowercase()])

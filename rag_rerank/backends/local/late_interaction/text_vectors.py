@@ -1,7 +1,7 @@
 """What is kept of one text: its token vectors, what the signals need beside them, and facts for the trace.
 
 A row is one text as bytes: a header of fixed size, the code of the text's language, the token ids, the mean vector, and
-the vectors. Rows of one engine have the same layout, so that those of a call are joined without a look at each number.
+the vectors. Rows of one engine have the same layout, so that those of a call are content without a look at each number.
 """
 
 from __future__ import annotations
@@ -104,11 +104,11 @@ class RowLayout:
         """Return the facts about a text, or ``None`` for bytes that are no row of this layout."""
         if len(row) < _HEADER.size + _LANGUAGE_BYTES:
             return None
-        version, language_bytes, flags, count, total, seen, share = _HEADER.unpack_from(row)
+        version, language_bytes, flags, count, total, length, share = _HEADER.unpack_from(row)
         if version != ROW_VERSION or len(row) != self._size(count):
             return None
         code = bytes(row[_HEADER.size : _HEADER.size + language_bytes]).decode("ascii", "replace")
-        return RowFacts(Coverage(total, seen), Readability(share, code or None, bool(flags & _READABLE)), count)
+        return RowFacts(Coverage(total, length), Readability(share, code or None, bool(flags & _READABLE)), count)
 
     def join(self, rows: Sequence[bytes | memoryview], counts: Sequence[int]) -> JoinedRows:
         """Join rows; ``counts`` says how many vectors each has."""
@@ -120,11 +120,11 @@ class RowLayout:
         if self.with_signals:
             views = [memoryview(row) for row in rows]
             ends = [start + self._id_bytes * count for count in counts]
-            joined = b"".join([view[start:end] for view, end in zip(views, ends, strict=True)])
-            ids = np.frombuffer(joined, self._id_type).astype(np.int32, copy=False)
+            content = b"".join([view[start:end] for view, end in zip(views, ends, strict=True)])
+            ids = np.frombuffer(content, self._id_type).astype(np.int32, copy=False)
             mean_bytes = self._mean_bytes
-            joined = b"".join([view[end : end + mean_bytes] for view, end in zip(views, ends, strict=True)])
-            means = np.frombuffer(joined, self._mean_type).astype(np.float32, copy=False)
+            content = b"".join([view[end : end + mean_bytes] for view, end in zip(views, ends, strict=True)])
+            means = np.frombuffer(content, self._mean_type).astype(np.float32, copy=False)
             means = means.reshape(len(rows), self.width)
             starts = [end + mean_bytes for end in ends]
         else:

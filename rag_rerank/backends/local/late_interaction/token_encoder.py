@@ -41,8 +41,13 @@ class TokenEncoder(Protocol):
         """Return the vector of each token, of shape (batch, sequence, hidden)."""
 
 
-def encoder_weights(folder: ModelFolder, conventions: Conventions) -> EncoderWeights:
+def encoder_weights(folder: ModelFolder, conventions: Conventions, marker: str = MARKER) -> EncoderWeights:
     """Read the weights of an encoder and of the head beside it, from safetensors or else from an ONNX file.
+
+    Args:
+        folder: The model.
+        conventions: Says where in it the encoder is.
+        marker: End of a name that every such encoder has.
 
     Raises:
         UnsupportedGraph: They are in several files, or cannot be read.
@@ -50,10 +55,10 @@ def encoder_weights(folder: ModelFolder, conventions: Conventions) -> EncoderWei
     """
     file = folder.path / conventions.encoder / "model.safetensors"
     if file.is_file():
-        return SafetensorsWeights(read_tensors(file))
+        return SafetensorsWeights(read_tensors(file), marker)
     if graphs_in(names_in(folder.path)):
         graph = choose_graph(names_in(folder.path), folder.name, None)
-        return Weights(load_graph(folder.path / graph, folder), MARKER)
+        return Weights(load_graph(folder.path / graph, folder), marker)
     raise UnsupportedGraph("its weights are not in one file model.safetensors")
 
 
@@ -89,7 +94,8 @@ class OnnxEncoder:
 
         def write(draft: Path) -> list[str]:
             write_graph(
-                writer(encoder_weights(folder, conventions), config, masked=masked).write(), draft / "model.onnx"
+                writer(encoder_weights(folder, conventions, writer.marker), config, masked=masked).write(),
+                draft / "model.onnx",
             )
             return []
 

@@ -69,8 +69,8 @@ def _clusters(vectors: Floats, count: int) -> npt.NDArray[np.intp]:
         squared[second], squared[:, second] = np.inf, np.inf
         sizes[first] += sizes[second]
         labels[labels == second] = first
-        changed = np.flatnonzero((nearest == first) | (nearest == second) | (np.arange(total) == first))
-        nearest[changed] = squared[changed].argmin(axis=1)
+        stale = np.flatnonzero((nearest == first) | (nearest == second) | (np.arange(total) == first))
+        nearest[stale] = squared[stale].argmin(axis=1)
         closer = squared[:, first] < squared[np.arange(total), nearest]
         nearest[closer] = first
     names = np.unique(labels)

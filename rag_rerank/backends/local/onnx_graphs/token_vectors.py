@@ -6,12 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from rag_rerank.backends.local.onnx_graphs.encoder import EncoderWriter
-from rag_rerank.backends.local.onnx_graphs.weights import EncoderWeights, UnsupportedGraph
+from rag_rerank.backends.local.onnx_graphs.modernbert import ModernBertWriter
+from rag_rerank.backends.local.onnx_graphs.weights import MARKER, EncoderWeights, UnsupportedGraph
 from rag_rerank.backends.local.torch_models.late_interaction import MODEL_TYPE
 
-__all__ = ["OUTPUT", "WRITERS", "TokenVectorsWriter"]
-
-OUTPUT = "token_vectors"
+__all__ = ["WRITERS", "TokenVectorsWriter"]
 
 
 class TokenVectorsWriter(EncoderWriter):
@@ -28,6 +27,9 @@ class TokenVectorsWriter(EncoderWriter):
     Raises:
         UnsupportedGraph: Something in the config is not supported.
     """
+
+    marker = MARKER
+    output = "token_vectors"
 
     def __init__(self, weights: EncoderWeights, config: Mapping[str, Any], *, masked: bool = False) -> None:
         super().__init__(weights, config)
@@ -46,10 +48,14 @@ class TokenVectorsWriter(EncoderWriter):
         tokens = self.embeddings(self.node("Slice", numbers, "positions here"))
         for layer in range(self.layers):
             tokens = self.layer(tokens, layer, mask=mask)
-        self.node("Reshape", [tokens, "by row"], OUTPUT)
+        self.node("Reshape", [tokens, "by row"], self.output)
         inputs = ["input_ids", *(["attention_mask"] if self.masked else [])]
-        return self.model(inputs, OUTPUT, "sequence", self.hidden)
+        return self.model(inputs, self.output, "sequence", self.hidden)
 
 
-WRITERS: Mapping[str, type[TokenVectorsWriter]] = {"bert": TokenVectorsWriter, MODEL_TYPE: TokenVectorsWriter}
+WRITERS: Mapping[str, type[TokenVectorsWriter] | type[ModernBertWriter]] = {
+    "bert": TokenVectorsWriter,
+    "modernbert": ModernBertWriter,
+    MODEL_TYPE: TokenVectorsWriter,
+}
 """``model_type`` of a transformers config -> the class that writes the graph of its encoder."""
