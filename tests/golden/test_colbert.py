@@ -76,7 +76,8 @@ def test_vectors_are_those_of_sentence_transformers(name: str, runtime: Runtime)
         row = engine.row(np.asarray(inputs.ids[0]), vectors, inputs.coverage[0], Readability(1.0, None, True))
         facts = engine.layout.facts(row)
         assert facts is not None and facts.coverage == inputs.coverage[0]
-        vectors, _ = restore(engine.layout.join([row], [facts.count]).vectors, engine.layout.width, "fp32")
+        joined = engine.layout.join([row], [facts.count])
+        vectors, _ = restore(joined.factors, joined.numbers, engine.layout.width, "fp32")
         np.testing.assert_allclose(vectors, expected.numpy(), atol=1e-4)
     for query, expected in zip(ASKED, reference(name).encode_query(list(ASKED)), strict=True):
         encoded = engine.tokenizer.encode_query(query)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rag_rerank.backends.local.late_interaction.products import products
 from rag_rerank.backends.local.model_files import ModelFolder, read_json
 from rag_rerank.backends.local.onnx_graphs.safetensors_weights import read_tensors
 from rag_rerank.backends.local.onnx_graphs.weights import UnsupportedGraph
@@ -266,7 +267,7 @@ class Projection:
     """A linear layer that all token vectors go through.
 
     Args:
-        weight: Of shape (inputs, outputs).
+        weight: Of shape (outputs, inputs).
         bias: What is added; ``None`` for nothing.
         activation: ``"Identity"``, ``"Tanh"`` or ``"ReLU"``.
         residual: What the inputs are multiplied by before they are added to the result; ``None`` where they are not
@@ -282,7 +283,8 @@ class Projection:
         """Return the vectors that come out."""
         import numpy as np
 
-        out: Floats = vectors @ self.weight
+        flat = vectors.reshape(-1, vectors.shape[-1])
+        out = products(flat, self.weight)
         if self.bias is not None:
             out += self.bias
         if self.activation == "Tanh":
@@ -290,8 +292,10 @@ class Projection:
         elif self.activation == "ReLU":
             out = np.maximum(out, 0)
         if isinstance(self.residual, str):
-            return out + vectors
-        return out if self.residual is None else out + vectors @ self.residual
+            out = out + flat
+        elif self.residual is not None:
+            out = out + products(flat, self.residual)
+        return out.reshape(*vectors.shape[:-1], len(self.weight))
 
 
 def read_projections(folder: ModelFolder, conventions: Conventions) -> list[Projection]:
@@ -302,7 +306,7 @@ def read_projections(folder: ModelFolder, conventions: Conventions) -> list[Proj
     """
     try:
         if conventions.projects_inline:
-            return [Projection(read_tensors(folder.path / "model.safetensors")["linear.weight"].T, None)]
+            return [Projection(read_tensors(folder.path / "model.safetensors")["linear.weight"], None)]
         return [_projection(folder, folder.path / place) for place in conventions.projections]
     except KeyError as error:
         raise ModelLoadError(f"{folder.name} has no weight {error} for the vectors of its tokens") from None
@@ -319,5 +323,5 @@ def _projection(folder: ModelFolder, place: Path) -> Projection:
         raise ModelLoadError(f"{folder.name}: the activation {name} of {place.name} is not known here")
     residual: Floats | str | None = None
     if config.get("use_residual"):
-        residual = tensors["residual.weight"].T if "residual.weight" in tensors else "inputs"
-    return Projection(tensors["linear.weight"].T, tensors.get("linear.bias"), activation, residual)
+        residual = tensors.get("residual.weight", "inputs")
+    return Projection(tensors["linear.weight"], tensors.get("linear.bias"), activation, residual)

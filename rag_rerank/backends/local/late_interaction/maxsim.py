@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rag_rerank.backends.local.late_interaction.precision import restore
+from rag_rerank.backends.local.late_interaction.products import products
 from rag_rerank.backends.local.late_interaction.text_vectors import JoinedRows
 
 if TYPE_CHECKING:
@@ -21,10 +22,6 @@ __all__ = ["LEAST", "Segments", "max_sim", "similarities"]
 
 LEAST = -1e4
 """Similarity to no token at all: below any cosine, and finite."""
-
-_BLOCK_TOKENS = 2048
-"""Tokens whose vectors are restored to fp32 at once: 3 MB of 384 numbers each, which stay in a core's share of the
-cache until they are multiplied."""
 
 
 class Segments:
@@ -91,18 +88,12 @@ def similarities(query: Floats, rows: JoinedRows) -> Floats:
     """
     import numpy as np
 
-    layout, total = rows.layout, len(rows.vectors)
-    if layout.precision == "fp32":
-        products: Floats = query @ restore(rows.vectors, layout.width, "fp32")[0].T
-        return products
-    products = np.empty((len(query), total), dtype=np.float32)
-    for start in range(0, total, _BLOCK_TOKENS):
-        block = slice(start, start + _BLOCK_TOKENS)
-        numbers, factors = restore(rows.vectors[block], layout.width, layout.precision)
-        np.matmul(query, numbers.T, out=products[:, block])
-        if factors is not None:
-            products[:, block] *= factors
-    return products
+    layout = rows.layout
+    numbers, factors = restore(rows.factors, rows.numbers, layout.width, layout.precision)
+    similar: Floats = np.ascontiguousarray(products(numbers, query).T)
+    if factors is not None:
+        similar *= factors
+    return similar
 
 
 def max_sim(query: Floats, rows: JoinedRows, *, mean: bool = False) -> npt.NDArray[np.float64]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rag_rerank.backends.local.late_interaction.maxsim import LEAST, Segments, similarities
+from rag_rerank.backends.local.late_interaction.products import products
 from rag_rerank.backends.local.late_interaction.text_vectors import JoinedRows
 from rag_rerank.backends.local.torch_models.late_interaction import BEST, K1, LENGTH, SOFT, B
 
@@ -90,7 +91,7 @@ class SignalHead:
         back = similar.max(axis=0, initial=LEAST)[None].clip(min=-1)
         signals = np.stack(
             [
-                rows.means @ query.mean,
+                products(rows.means, query.mean[None])[:, 0],
                 _mean(few, np.ones_like(weights)),
                 _mean(largest, weights),
                 _mean(same_similarity, weights),
@@ -99,7 +100,7 @@ class SignalHead:
                 segments.sums(back)[0] / np.maximum(lengths, _SMALL),
             ]
         )
-        logits: npt.NDArray[np.float64] = self.weight.astype(np.float64) @ signals + self.bias
+        logits: npt.NDArray[np.float64] = (self.weight[:, None].astype(np.float64) * signals).sum(axis=0) + self.bias
         return logits
 
 

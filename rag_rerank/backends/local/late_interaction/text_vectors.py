@@ -97,8 +97,7 @@ class RowLayout:
         parts = [header, code.ljust(_LANGUAGE_BYTES, b"\0")]
         if self.with_signals:
             parts += [text.ids.astype(self._id_type).tobytes(), text.mean.astype(self._mean_type).tobytes()]
-        parts.append(round_vectors(text.vectors, self.precision).tobytes())
-        return b"".join(parts)
+        return b"".join([*parts, *round_vectors(text.vectors, self.precision)])
 
     def facts(self, row: bytes | memoryview) -> RowFacts | None:
         """Return the facts about a text, or ``None`` for bytes that are no row of this layout."""
@@ -114,28 +113,28 @@ class RowLayout:
         """Join rows; ``counts`` says how many vectors each has."""
         import numpy as np
 
-        start = _HEADER.size + _LANGUAGE_BYTES
+        views, place = [memoryview(row) for row in rows], _HEADER.size + _LANGUAGE_BYTES
+        factor_bytes, number_bytes = bytes_per_vector(self.width, self.precision)
+        total = sum(counts)
+
+        def part(bytes_a_vector: int, beside: int = 0) -> bytes:
+            """Return the next part of all rows."""
+            nonlocal starts
+            ends = [start + bytes_a_vector * count + beside for start, count in zip(starts, counts, strict=True)]
+            content = b"".join([view[start:end] for view, start, end in zip(views, starts, ends, strict=True)])
+            starts = ends
+            return content
+
+        starts = [place] * len(rows)
         ids: Ids = np.empty(0, dtype=np.int32)
         means: Floats = np.empty((len(rows), 0), dtype=np.float32)
         if self.with_signals:
-            views = [memoryview(row) for row in rows]
-            ends = [start + self._id_bytes * count for count in counts]
-            content = b"".join([view[start:end] for view, end in zip(views, ends, strict=True)])
-            ids = np.frombuffer(content, self._id_type).astype(np.int32, copy=False)
-            mean_bytes = self._mean_bytes
-            content = b"".join([view[end : end + mean_bytes] for view, end in zip(views, ends, strict=True)])
-            means = np.frombuffer(content, self._mean_type).astype(np.float32, copy=False)
+            ids = np.frombuffer(part(self._id_bytes), self._id_type).astype(np.int32, copy=False)
+            means = np.frombuffer(part(0, self._mean_bytes), self._mean_type).astype(np.float32, copy=False)
             means = means.reshape(len(rows), self.width)
-            starts = [end + mean_bytes for end in ends]
-        else:
-            starts = [start] * len(rows)
-        size = bytes_per_vector(self.width, self.precision)
-        vectors: Bytes = np.empty((sum(counts), size), dtype=np.uint8)
-        np.concatenate(
-            [np.frombuffer(row, np.uint8, offset=first) for row, first in zip(rows, starts, strict=True)],
-            out=vectors.reshape(-1),
-        )
-        return JoinedRows(self, np.asarray(counts, dtype=np.intp), vectors, ids, means)
+        factors = np.frombuffer(part(factor_bytes), np.uint8).reshape(total, factor_bytes)
+        numbers = np.frombuffer(part(number_bytes), np.uint8).reshape(total, number_bytes)
+        return JoinedRows(self, np.asarray(counts, dtype=np.intp), factors, numbers, ids, means)
 
     @property
     def _id_bytes(self) -> int:
@@ -155,7 +154,7 @@ class RowLayout:
 
     def _size(self, count: int) -> int:
         beside = self._id_bytes * count + self._mean_bytes if self.with_signals else 0
-        return _HEADER.size + _LANGUAGE_BYTES + beside + count * bytes_per_vector(self.width, self.precision)
+        return _HEADER.size + _LANGUAGE_BYTES + beside + count * sum(bytes_per_vector(self.width, self.precision))
 
 
 @dataclass(frozen=True)
@@ -165,13 +164,15 @@ class JoinedRows:
     Args:
         layout: Their layout.
         counts: How many vectors each text has.
-        vectors: All vectors, as rows of bytes (see `round_vectors`).
+        factors: The factors of all vectors, as rows of bytes (see `round_vectors`).
+        numbers: The numbers of all vectors, likewise.
         ids: Their token ids.
         means: The mean vector of each text.
     """
 
     layout: RowLayout
     counts: npt.NDArray[np.intp]
-    vectors: Bytes
+    factors: Bytes
+    numbers: Bytes
     ids: Ids
     means: Floats

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from rag_rerank.backends.local.late_interaction.products import products
+
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
@@ -48,7 +50,7 @@ def _clusters(vectors: Floats, count: int) -> npt.NDArray[np.intp]:
     import numpy as np
 
     total = len(vectors)
-    squared = (1 - vectors.astype(np.float64) @ vectors.T).clip(0, 2) ** 2
+    squared = (1 - products(vectors, vectors).astype(np.float64)).clip(0, 2) ** 2
     np.fill_diagonal(squared, np.inf)
     sizes = np.ones(total)
     labels = np.arange(total)
