@@ -11,12 +11,12 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 from queue import Full
-from typing import Any, ClassVar, TypeVar, get_args
+from typing import Any, ClassVar, TypeVar, cast, get_args
 
 from rag_rerank._checks import at_least, one_of
 from rag_rerank._lazy import forget, load_once, peek
 from rag_rerank.backends.local.catalogue import parse_model
-from rag_rerank.backends.local.engine import BatchScores, Engine
+from rag_rerank.backends.local.engine import BatchScores, Engine, LoadedModel
 from rag_rerank.backends.local.model_files import ModelFiles, ModelFolder, is_cached, languages_of, locate, model_name
 from rag_rerank.backends.local.pair_encoding import Batch, EncodedPairs, OnLongQuery, OnOverflow, concatenate
 from rag_rerank.backends.local.readability import (
@@ -132,7 +132,7 @@ class LocalReranker(PointwiseReranker):
 
     @property
     @abstractmethod
-    def _engine(self) -> Engine:
+    def _engine(self) -> LoadedModel:
         """The model, loaded at first use."""
 
     @property
@@ -290,15 +290,15 @@ class LocalReranker(PointwiseReranker):
         return Throughput()
 
     @load_once
-    def _runtime(self) -> tuple[Engine, WorkerPool]:
+    def _runtime(self) -> tuple[LoadedModel, WorkerPool]:
         """The loaded model, and its workers."""
         engine = self._engine
-        run = partial(run_batches, engine)
+        run = partial(run_batches, cast(Engine, engine))
         return engine, WorkerPool(run, workers=engine.workers, limit=self.max_queue, target_tokens=TARGET_TOKENS)
 
     def _submit(self, query: str, texts: Sequence[str]) -> Future[Scores]:
         engine, pool = self._runtime
-        return self._accept(pool, ScoringTask(self, engine, query, texts))
+        return self._accept(pool, ScoringTask(self, cast(Engine, engine), query, texts))
 
     def _accept(self, pool: WorkerPool, task: Task[T]) -> Future[T]:
         """Give a task to the workers."""

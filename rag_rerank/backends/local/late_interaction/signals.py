@@ -126,7 +126,8 @@ def _largest(similar: Floats, segments: Segments) -> tuple[Floats, Floats]:
     """Return the mean of the `BEST` largest similarities of each query token in each text, and the largest."""
     import numpy as np
 
-    rest, total = similar, np.zeros((len(similar), len(segments.counts)), dtype=np.float32)
+    rest = similar
+    total: Floats = np.zeros((len(similar), len(segments.counts)), dtype=np.float32)
     first: Floats = segments.maxima(similar, empty=LEAST)
     best = first
     for rank in range(BEST):

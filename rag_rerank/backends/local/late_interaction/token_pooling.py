@@ -39,7 +39,8 @@ def pool_tokens(vectors: Floats, factor: int) -> Floats:
     np.add.at(sums, labels, others)
     pooled: Floats = np.concatenate([first, sums])
     lengths = np.sqrt((pooled * pooled).sum(axis=1, keepdims=True))
-    return pooled / np.maximum(lengths, np.float32(1e-12))
+    units: Floats = pooled / np.maximum(lengths, np.float32(1e-12))
+    return units
 
 
 def _clusters(vectors: Floats, count: int) -> npt.NDArray[np.intp]:
