@@ -136,5 +136,5 @@ def _largest(similar: Floats, segments: Segments) -> tuple[Floats, Floats]:
             rest = rest.copy() if rank == 0 else rest
             rest[segments.first_places(rest == segments.of_texts(best))] = LEAST
             best = segments.maxima(rest, empty=LEAST)
-    mean: Floats = total / np.clip(segments.counts, 1, BEST).astype(np.float32)
-    return mean, first.clip(min=-1)
+    counts: Floats = np.clip(segments.counts, 1, BEST).astype(np.float32)
+    return total / counts, first.clip(min=-1)

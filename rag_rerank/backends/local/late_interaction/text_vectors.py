@@ -115,7 +115,7 @@ class RowLayout:
 
         views, place = [memoryview(row) for row in rows], _HEADER.size + _LANGUAGE_BYTES
         factor_bytes, number_bytes = bytes_per_vector(self.width, self.precision)
-        total = sum(counts)
+        total, starts = sum(counts), [place] * len(rows)
 
         def part(bytes_a_vector: int, beside: int = 0) -> bytes:
             """Return the next part of all rows."""
@@ -125,7 +125,6 @@ class RowLayout:
             starts = ends
             return content
 
-        starts = [place] * len(rows)
         ids: Ids = np.empty(0, dtype=np.int32)
         means: Floats = np.empty((len(rows), 0), dtype=np.float32)
         if self.with_signals:
