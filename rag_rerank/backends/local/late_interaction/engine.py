@@ -46,8 +46,8 @@ __all__ = ["EngineSettings", "LateInteractionEngine", "Runtime"]
 Runtime = Literal["auto", "onnx", "torch"]
 """What runs the encoder."""
 
-_BLOCK_TOKENS = 32_768
-"""Tokens of texts that are compared at once: 50 MB of vectors with 384 numbers."""
+_BLOCK_TOKENS = 8192
+"""Tokens of texts that are compared at once: 13 MB of vectors with 384 numbers, and tables that fit into a cache."""
 
 
 @dataclass(frozen=True, kw_only=True)

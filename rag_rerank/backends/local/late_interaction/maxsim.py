@@ -52,22 +52,19 @@ class Segments:
 
         return self._reduce(np.add, columns, 0.0)
 
-    def first_places(self, matches: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-        """Return row and column of the first match in each row and text; texts without columns have none."""
+    def without_maxima(self, columns: Floats, maxima: Floats) -> Floats:
+        """Return a copy with `LEAST` in place of the maximum of each row and text; of equal ones, of the first."""
         import numpy as np
 
-        if not len(self._starts):
-            return np.empty(0, dtype=np.intp), np.empty(0, dtype=np.intp)
-        places = np.where(matches, np.arange(self.total), self.total)
-        first = np.minimum.reduceat(places, self._starts, axis=1)
-        rows, _ = np.nonzero(first < self.total)
-        return rows, first[first < self.total]
-
-    def of_texts(self, values: npt.NDArray[np.float32]) -> Floats:
-        """Return a value of each text as one of each of its columns."""
-        import numpy as np
-
-        return np.repeat(values, self.counts, axis=-1)
+        rest = columns.copy()
+        matches = columns == np.repeat(maxima, self.counts, axis=1)
+        if np.count_nonzero(matches) > len(columns) * len(self._starts):  # some are equal
+            places = np.where(matches, np.arange(self.total), self.total)
+            first = np.minimum.reduceat(places, self._starts, axis=1)
+            matches = np.zeros_like(matches)
+            matches[np.arange(len(columns))[:, None], first] = True
+        rest[matches] = LEAST
+        return rest
 
     def _reduce(self, operator: np.ufunc, columns: npt.NDArray[np.float32], empty: float) -> Floats:
         import numpy as np

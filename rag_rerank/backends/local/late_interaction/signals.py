@@ -132,9 +132,8 @@ def _largest(similar: Floats, segments: Segments) -> tuple[Floats, Floats]:
     best = first
     for rank in range(BEST):
         total += np.where(segments.counts > rank, best, np.float32(0))
-        if rank + 1 < BEST:
-            rest = rest.copy() if rank == 0 else rest
-            rest[segments.first_places(rest == segments.of_texts(best))] = LEAST
+        if rank + 1 < BEST and segments.total:
+            rest = segments.without_maxima(rest, best)
             best = segments.maxima(rest, empty=LEAST)
     counts: Floats = np.clip(segments.counts, 1, BEST).astype(np.float32)
     return total / counts, first.clip(min=-1)
