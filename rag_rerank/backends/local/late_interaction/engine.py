@@ -143,7 +143,7 @@ class LateInteractionEngine:
             text = TextVectors(unit(vectors[compared]), ids[compared], unit(vectors.sum(axis=0)), coverage, readability)
         else:
             nothing = np.empty(0, dtype=np.float32)
-            compact = self._scaled(vectors[self._is_compared(ids, self.conventions.skips_in_texts)])
+            compact = self._normalize(vectors[self._is_compared(ids, self.conventions.skips_in_texts)])
             if self.pool > 1:
                 compact = pool_tokens(compact, self.pool)
             text = TextVectors(compact, np.empty(0, dtype=np.int32), nothing, coverage, readability)
@@ -153,7 +153,7 @@ class LateInteractionEngine:
         """Return what is compared of a query, of the vectors of all its tokens."""
         if self.head is not None:
             return self.head.query_side(query.ids, vectors)
-        return self._scaled(vectors[self._is_compared(query.ids, self.conventions.skips_in_queries)])
+        return self._normalize(vectors[self._is_compared(query.ids, self.conventions.skips_in_queries)])
 
     def scores(
         self, query: QuerySide | Floats, rows: Sequence[bytes | memoryview], counts: Sequence[int]
@@ -225,7 +225,7 @@ class LateInteractionEngine:
 
         return ~np.isin(ids, self._skipped) if skips and self._skipped else np.ones(len(ids), dtype=bool)
 
-    def _scaled(self, vectors: Floats) -> Floats:
+    def _normalize(self, vectors: Floats) -> Floats:
         return unit(vectors) if self.conventions.normalizes else vectors
 
 
