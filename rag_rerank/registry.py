@@ -53,6 +53,7 @@ BUILT_IN: Mapping[str, str] = MappingProxyType(
         "fallback": "rag_rerank.compose.fallback:Fallback",
         "hedge": "rag_rerank.compose.hedge:Hedge",
         "http": "rag_rerank.backends.http:HttpReranker",
+        "late_interaction": "rag_rerank.backends.late_interaction:LateInteractionReranker",
         "lexical": "rag_rerank.backends.lexical:LexicalReranker",
         "onnx": "rag_rerank.backends.onnx:OnnxReranker",
         "recorded": "rag_rerank.compose.recorded:Recorded",

@@ -11,7 +11,7 @@ from rag_rerank._files import expand_user
 from rag_rerank._lazy import forget, load_once, peek
 from rag_rerank.backends.local import catalogue
 from rag_rerank.backends.local.base import LocalReranker
-from rag_rerank.backends.local.engine import Engine
+from rag_rerank.backends.local.engine import LoadedModel
 from rag_rerank.backends.local.model_files import ONNX_FILES, TORCH_FILES, ModelFolder, list_files
 from rag_rerank.backends.local.readability import Readability
 from rag_rerank.backends.local.worker_pool import PoolStats
@@ -133,7 +133,7 @@ class AutoReranker(LocalReranker):
             choice[0].close()
 
     @property
-    def _engine(self) -> Engine:
+    def _engine(self) -> LoadedModel:
         return self.backend._engine
 
     def _identity(self, version: str | None = None) -> str:

@@ -15,6 +15,7 @@ from rag_rerank.backends.local.model_files import ONNX_FILES, ModelFolder
 from rag_rerank.backends.local.onnx_files import choose_graph, graph_note, graphs_in, names_in, onnx_patterns
 from rag_rerank.backends.local.onnx_graphs.build import Precision, activation_note, write_without_activation
 from rag_rerank.backends.local.onnx_graphs.cache import Graph, load_or_build, temporary_folder
+from rag_rerank.backends.local.onnx_graphs.session import session_options
 from rag_rerank.backends.local.padding import ROUGH, ignores_padding
 from rag_rerank.backends.local.pair_encoding import PairTokenizer
 from rag_rerank.backends.local.samples import TOLERANCE
@@ -193,16 +194,10 @@ class _Session:
         import onnxruntime
 
         self.name = name
-        levels = onnxruntime.GraphOptimizationLevel
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3  # errors only: they reach the user as exceptions
-        options.intra_op_num_threads = reranker.threads if reranker.providers == (_CPU,) else 0
-        options.enable_cpu_mem_arena = False  # it would keep the memory of the largest batch so far
-        options.enable_mem_pattern = False  # batches have different shapes
-        if is_ready:
-            options.graph_optimization_level = levels.ORT_DISABLE_ALL
+        threads = reranker.threads if reranker.providers == (_CPU,) else 0
+        options = session_options(threads, is_ready=is_ready)
         if optimised is not None:
-            options.graph_optimization_level = levels.ORT_ENABLE_EXTENDED
+            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
             options.optimized_model_filepath = str(optimised)
             for key, value in _WEIGHTS_BESIDE.items():
                 options.add_session_config_entry(key, value.format(optimised.name))

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from statistics import median, quantiles
 from time import perf_counter
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from rag_rerank.backends.local.base import LocalReranker, ScoringTask
 from rag_rerank.backends.local.engine import Engine
@@ -103,7 +103,8 @@ class LoadedBench:
 
     def _runtime(self, reranker: LocalReranker) -> tuple[Engine, WorkerPool]:
         key = _without_batch_tokens(reranker)
-        return self._loaded.setdefault(key, key)._runtime
+        engine, pool = self._loaded.setdefault(key, key)._runtime
+        return cast(Engine, engine), pool
 
 
 def _without_batch_tokens(reranker: LocalReranker) -> LocalReranker:

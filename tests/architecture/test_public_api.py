@@ -40,6 +40,12 @@ EXAMPLES = {
     "fallback": {"type": "fallback", "members": ["cohere:rerank-v3.5", "embedded"]},
     "hedge": {"type": "hedge", "members": ["cohere:rerank-v3.5", "voyage:rerank-2.5"], "after": 0.3},
     "http": {"type": "http", "dialect": "tei", "base_url": "http://gpu-box:8080", "extra_body": {"truncate": False}},
+    "late_interaction": {
+        "type": "late_interaction",
+        "model": "embedded",
+        "store": {"path": "~/vectors", "max_bytes": 1000},
+        "precision": "int8",
+    },
     "lexical": {"type": "lexical", "k1": 1.2, "b": 0.75, "name": "bm25"},
     "onnx": {"type": "onnx", "model": "minilm"},
     "recorded": {"type": "recorded", "reranker": "embedded", "file": "~/traces.jsonl", "share": 0.01, "texts": True},

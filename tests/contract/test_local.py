@@ -26,6 +26,24 @@ class TestEmbedded(RerankerContract):
         return embedded
 
 
+@pytest.fixture(scope="module")
+def late_interaction() -> Reranker:
+    return build("late_interaction:embedded")
+
+
+class TestLateInteraction(RerankerContract):
+    @pytest.fixture
+    def reranker(self, late_interaction: Reranker) -> Reranker:
+        return late_interaction
+
+
+class TestLateInteractionInAFolder(RerankerContract):
+    @pytest.fixture
+    def reranker(self, tmp_path: Path) -> Reranker:
+        store = {"path": str(tmp_path / "vectors")}
+        return build({"type": "late_interaction", "store": store, "precision": "int8"})
+
+
 class TestScripted(RerankerContract):
     in_registry = False
 

@@ -1,9 +1,10 @@
 """The contract of rerankers, for the torch backend: a cross-encoder and a causal reranker."""
 
 import pytest
-from support import tiny_checkpoints
+from support import tiny_checkpoints, tiny_colbert
 
 from rag_rerank import Reranker
+from rag_rerank.backends.late_interaction import LateInteractionReranker
 from rag_rerank.backends.torch import TorchReranker
 from rag_rerank.testing import RerankerContract
 
@@ -30,3 +31,16 @@ class TestCausal(RerankerContract):
     @pytest.fixture
     def reranker(self, causal: Reranker) -> Reranker:
         return causal
+
+
+@pytest.fixture(scope="module")
+def colbert() -> Reranker:
+    return LateInteractionReranker(
+        model=str(tiny_colbert.colbert("gte-modern")), runtime="torch", query_length=40, pool=2
+    )
+
+
+class TestColbert(RerankerContract):
+    @pytest.fixture
+    def reranker(self, colbert: Reranker) -> Reranker:
+        return colbert

@@ -11,10 +11,10 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 from queue import Full
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar, cast
 
 from rag_rerank._lazy import forget, load_once, peek
-from rag_rerank.backends.local.engine import BatchScores, Engine
+from rag_rerank.backends.local.engine import BatchScores, Engine, LoadedModel
 from rag_rerank.backends.local.model_files import ModelFiles, ModelFolder, is_cached, languages_of, locate, model_name
 from rag_rerank.backends.local.pair_encoding import Batch, EncodedPairs, concatenate
 from rag_rerank.backends.local.readability import (
@@ -25,7 +25,7 @@ from rag_rerank.backends.local.readability import (
     warn_of_unreadable,
 )
 from rag_rerank.backends.local.settings import LocalSettings
-from rag_rerank.backends.local.worker_pool import PoolStats, WorkerPool
+from rag_rerank.backends.local.worker_pool import PoolStats, Task, WorkerPool
 from rag_rerank.errors import Overloaded
 from rag_rerank.execution.calls import map_error_position
 from rag_rerank.execution.clock import wait_for_any
@@ -43,12 +43,14 @@ from rag_rerank.text.unicode import valid_unicode
 from rag_rerank.trace import Usage
 from rag_rerank.types import Scale, Scores
 
-__all__ = ["LocalReranker", "ScoringTask", "run_batches"]
+__all__ = ["FIRST_TEXTS", "TARGET_TOKENS", "LocalReranker", "ScoringTask", "run_batches"]
 
-_TARGET_TOKENS = 128
+T = TypeVar("T")
+
+TARGET_TOKENS = 128
 """Tokens that keep a core busy: the rate of an AVX2 core is 15 % lower at 45 tokens, and no higher at 512."""
 
-_FIRST_TEXTS = 16
+FIRST_TEXTS = 16
 """Texts to try a model with where a deadline needs to know how many fit, and the model has not scored any yet."""
 
 
@@ -90,7 +92,7 @@ class LocalReranker(LocalSettings):
 
     @property
     @abstractmethod
-    def _engine(self) -> Engine:
+    def _engine(self) -> LoadedModel:
         """The model, loaded at first use."""
 
     @property
@@ -178,8 +180,7 @@ class LocalReranker(LocalSettings):
     @property
     def stats(self) -> PoolStats | None:
         """The numbers of calls that wait and run on this instance now; ``None`` while no model is loaded."""
-        runtime = peek(self, "_runtime")
-        stats: PoolStats | None = runtime and runtime[1].stats
+        stats: PoolStats | None = (runtime := peek(self, "_runtime")) and runtime[1].stats
         return stats
 
     def score(self, query: str, texts: Sequence[str]) -> Scores:
@@ -221,12 +222,12 @@ class LocalReranker(LocalSettings):
         """
         runtime = peek(self, "_runtime")
         if runtime is None:
-            return _FIRST_TEXTS
+            return FIRST_TEXTS
         engine, pool = runtime
         estimate = self._throughput.texts_within(
             estimated_tokens(query, texts, engine.tokenizer.window), seconds / (1 + pool.stats.calls)
         )
-        return _FIRST_TEXTS if estimate is None else estimate
+        return FIRST_TEXTS if estimate is None else estimate
 
     def warm_up(self) -> None:
         """Load tokenizer and model."""
@@ -235,13 +236,11 @@ class LocalReranker(LocalSettings):
     def close(self) -> None:
         """Answer the calls that have been accepted, and release the model; a later call loads it again.
 
-        A backend forgets its `_engine` before it calls this, so that a new call does not share the engine of the calls
-        that are being answered.
+        A backend forgets its `_engine` before it calls this, so that new calls do not share it with those answered now.
         """
         runtime = forget(self, "_runtime")
-        forget(self, "_readability")
-        forget(self, "_model_identity")
-        forget(self, "_files")
+        for name in ("_readability", "_model_identity", "_files"):
+            forget(self, name)
         if runtime is not None:
             runtime[1].close()
 
@@ -251,16 +250,20 @@ class LocalReranker(LocalSettings):
         return Throughput()
 
     @load_once
-    def _runtime(self) -> tuple[Engine, WorkerPool]:
+    def _runtime(self) -> tuple[LoadedModel, WorkerPool]:
         """The loaded model, and its workers."""
         engine = self._engine
-        run = partial(run_batches, engine)
-        return engine, WorkerPool(run, workers=engine.workers, limit=self.max_queue, target_tokens=_TARGET_TOKENS)
+        run = partial(run_batches, cast(Engine, engine))
+        return engine, WorkerPool(run, workers=engine.workers, limit=self.max_queue, target_tokens=TARGET_TOKENS)
 
     def _submit(self, query: str, texts: Sequence[str]) -> Future[Scores]:
         engine, pool = self._runtime
+        return self._accept(pool, ScoringTask(self, cast(Engine, engine), query, texts))
+
+    def _accept(self, pool: WorkerPool, task: Task[T]) -> Future[T]:
+        """Give a task to the workers."""
         try:
-            return pool.submit(ScoringTask(self, engine, query, texts))
+            return pool.submit(task)
         except Full:
             raise Overloaded(
                 f"{self.label} has {self.max_queue} calls waiting or running; call again later, raise max_queue, or "

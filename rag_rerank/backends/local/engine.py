@@ -8,11 +8,11 @@ from typing import Any, NamedTuple, Protocol
 from rag_rerank.backends.local.pair_encoding import EncodedPairs, OnOverflow
 from rag_rerank.text.tokenizers import TextLimit
 
-__all__ = ["BatchScores", "Engine", "PairEncoder"]
+__all__ = ["BatchScores", "Engine", "InputTokenizer", "LoadedModel", "PairEncoder"]
 
 
-class PairEncoder(Protocol):
-    """A tokenizer that makes one input of a query and a text.
+class InputTokenizer(Protocol):
+    """A tokenizer that makes a model's inputs.
 
     If it has a ``text_tokenizer``, a ``tokenizers.Tokenizer`` without truncation and padding, it is checked what the
     model can read.
@@ -22,19 +22,23 @@ class PairEncoder(Protocol):
     def window(self) -> int:
         """Most tokens of an input."""
 
-    def encode(self, query: str, texts: Sequence[str], on_overflow: OnOverflow) -> EncodedPairs:
-        """Join the query with each text; cut what does not fit."""
-
     def text_limit(self, query: str) -> TextLimit:
         """Return how long a text may be beside the query."""
 
 
-class Engine(Protocol):
-    """A loaded model."""
+class PairEncoder(InputTokenizer, Protocol):
+    """A tokenizer that makes one input of a query and a text."""
+
+    def encode(self, query: str, texts: Sequence[str], on_overflow: OnOverflow) -> EncodedPairs:
+        """Join the query with each text; cut what does not fit."""
+
+
+class LoadedModel(Protocol):
+    """What calls need to know of a loaded model, whatever it computes."""
 
     @property
-    def tokenizer(self) -> PairEncoder:
-        """The encoder of the model's inputs."""
+    def tokenizer(self) -> InputTokenizer:
+        """The maker of the model's inputs."""
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -50,7 +54,15 @@ class Engine(Protocol):
 
     @property
     def workers(self) -> int:
-        """The greatest number of threads that run `logits` at the same time."""
+        """The greatest number of threads that run the model at the same time."""
+
+
+class Engine(LoadedModel, Protocol):
+    """A loaded model that gives a logit for each pair of query and text."""
+
+    @property
+    def tokenizer(self) -> PairEncoder:
+        """The encoder of the model's inputs."""
 
     def logits(self, arrays: Mapping[str, Any], notes: list[str]) -> Sequence[float]:
         """Return one fp32 logit a row, as plain floats; add notes for the trace to ``notes``."""

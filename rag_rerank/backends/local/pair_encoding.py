@@ -35,6 +35,7 @@ __all__ = [
     "query_share",
     "refuse_query",
     "shares",
+    "token_chunks",
 ]
 
 _CHUNK_TEXTS = 256
@@ -206,7 +207,7 @@ class PairTokenizer:
             raise no_room(len(query_ids), self.window, self._name)
         heads: dict[int, _Part] = {}
         lengths, ids, types = [], [], []
-        for chunk in _chunks(texts):
+        for chunk in token_chunks(texts):
             for encoding in self._tokenizer.encode_batch_fast(chunk, add_special_tokens=False):
                 query_tokens, text_tokens = shares(len(query_ids), len(encoding), self._room)
                 head = heads.get(query_tokens)
@@ -277,7 +278,7 @@ class PairTokenizer:
             )
 
 
-def _chunks(texts: Sequence[str]) -> Iterator[list[str]]:
+def token_chunks(texts: Sequence[str]) -> Iterator[list[str]]:
     """Divide texts into lists to tokenise at once; no text is divided."""
     start = characters = 0
     for position, text in enumerate(texts):

@@ -33,7 +33,16 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-__all__ = ["MULTILINGUAL", "OnUnreadable", "Readability", "ReadabilityCheck", "Reading", "read", "warn_of_unreadable"]
+__all__ = [
+    "MULTILINGUAL",
+    "OnUnreadable",
+    "Readability",
+    "ReadabilityCheck",
+    "Reading",
+    "decide",
+    "read",
+    "warn_of_unreadable",
+]
 
 OnUnreadable = Literal["first_stage", "score", "error"]
 """What to do with a query or a text that the model cannot read: leave it without a score, so that the order of the
@@ -197,13 +206,25 @@ def read(
         UnreadableText: The query or a text cannot be read, and ``on_unreadable`` is "error".
     """
     query_readability, *of_texts = check.of_texts([query, *texts])
+    return decide(reranker, check.languages, on_unreadable, query_readability, of_texts, texts)
+
+
+def decide(
+    reranker: PointwiseRanker,
+    model_languages: Sequence[str],
+    on_unreadable: OnUnreadable | None,
+    query_readability: Readability,
+    of_texts: Sequence[Readability],
+    texts: Sequence[str],
+) -> Reading:
+    """Do what `read` does, with the verdicts on query and texts at hand."""
     unreadable = [i for i, readability in enumerate(of_texts) if not readability.readable]
     if query_readability.readable and not unreadable:
         return Reading(range(len(texts)), texts)
     what = "the query" if not query_readability.readable else f"{len(unreadable)} of {len(texts)} texts"
-    languages = f", which was made for: {', '.join(check.languages)}" if check.languages else ""
+    languages = f", which was made for: {', '.join(model_languages)}" if model_languages else ""
     note = f"not readable by {reranker.label}{languages}: {what} ({_facts(query_readability, of_texts)})"
-    mode = on_unreadable or ("first_stage" if check.languages else "score")
+    mode = on_unreadable or ("first_stage" if model_languages else "score")
     if mode == "error":
         raise UnreadableText(
             f"{note}; choose a model for that language, or let on_unreadable keep the order of the first stage",

@@ -12,7 +12,7 @@ from rag_rerank.backends.local.onnx_graphs.activation import cut_activation
 from rag_rerank.backends.local.onnx_graphs.cross_encoder import BertWriter, RobertaWriter
 from rag_rerank.backends.local.onnx_graphs.late_interaction import LateInteractionWriter
 from rag_rerank.backends.local.onnx_graphs.quantize import quantize
-from rag_rerank.backends.local.onnx_graphs.weights import UnsupportedGraph
+from rag_rerank.backends.local.onnx_graphs.weights import MARKER, UnsupportedGraph, Weights
 from rag_rerank.backends.local.pair_encoding import EncodedPairs, PairTokenizer
 from rag_rerank.backends.local.samples import QUERIES, TEXTS, TOLERANCE
 from rag_rerank.backends.local.torch_models.late_interaction import MODEL_TYPE
@@ -28,7 +28,9 @@ __all__ = [
     "Runnable",
     "activation_note",
     "build",
+    "load_graph",
     "rewrite",
+    "write_graph",
     "write_without_activation",
 ]
 
@@ -85,14 +87,14 @@ def build(draft: Path, folder: ModelFolder, file: Path, precision: Precision, op
     try:
         if not samples:
             raise UnsupportedGraph("its window has no room for the samples to compare a faster one on")
-        _write(rewrite(_load(file, folder), folder.config), target)
+        write_graph(rewrite(load_graph(file, folder), folder.config), target)
         _check(own_logits, target, samples, open_graph)
         if precision == "int8":
-            _write(quantize(onnx.load(target), flat=True), target)
+            write_graph(quantize(onnx.load(target), flat=True), target)
     except UnsupportedGraph as reason:
         notes.append(f"{OWN_GRAPH}: {reason}")
-        own = _load(file, folder)
-        _write(_quantize_own(own, folder) if precision == "int8" else own, unoptimised)
+        own = load_graph(file, folder)
+        write_graph(_quantize_own(own, folder) if precision == "int8" else own, unoptimised)
         _remove(target)
         open_graph(unoptimised, target)  # ONNX Runtime writes the optimised graph
         _remove(unoptimised)
@@ -127,10 +129,10 @@ def write_without_activation(file: Path, folder: ModelFolder, target: Path) -> t
     if cut_activation(graph, folder.name, folder.config) is None:
         return None
     del graph
-    model = _load(file, folder)
+    model = load_graph(file, folder)
     activation = cut_activation(model, folder.name, folder.config)
     assert activation is not None
-    _write(model, target)
+    write_graph(model, target)
     return target, activation
 
 
@@ -158,7 +160,7 @@ def rewrite(model: Any, config: Mapping[str, Any]) -> Any:
         raise UnsupportedGraph(f"no faster graph is known for {kind}")
     if config.get("hidden_act") != "gelu" or config.get("position_embedding_type", "absolute") != "absolute":
         raise UnsupportedGraph("its activation or its kind of positions is not known")
-    return writer(model, config).write()
+    return writer(Weights(model, MARKER), config).write()
 
 
 def _samples(folder: ModelFolder) -> list[EncodedPairs]:
@@ -201,7 +203,7 @@ def _quantize_own(own_model: Any, folder: ModelFolder) -> Any:
         raise ModelLoadError(f"{folder.name} cannot be computed in int8: {reason}; use fp32") from reason
 
 
-def _load(file: Path, folder: ModelFolder) -> Any:
+def load_graph(file: Path, folder: ModelFolder) -> Any:
     """Load a model with its weights, also where files beside it are links, as in the hub's cache."""
     import onnx
     from onnx.external_data_helper import ExternalDataInfo, uses_external_data
@@ -222,7 +224,7 @@ def _load(file: Path, folder: ModelFolder) -> Any:
         raise ModelLoadError(f"{folder.name}: {file.name} cannot be read: {error}") from error
 
 
-def _write(model: Any, file: Path) -> None:
+def write_graph(model: Any, file: Path) -> None:
     """Write a model with its weights in a file beside it; the model object is unusable afterwards."""
     import onnx
 

@@ -14,6 +14,7 @@ import os
 import shutil
 import time
 import weakref
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,7 @@ from rag_rerank.backends.local.model_files import ModelFolder
 from rag_rerank.backends.local.onnx_graphs.build import CACHE_VERSION, OpenGraph, Precision, build
 from rag_rerank.errors import ConfigError, ModelLoadError
 
-__all__ = ["Graph", "TemporaryFolder", "load_or_build", "temporary_folder"]
+__all__ = ["Graph", "TemporaryFolder", "find_or_make", "load_or_build", "temporary_folder"]
 
 _A_DAY = 86_400.0
 
@@ -60,7 +61,22 @@ def load_or_build(folder: ModelFolder, file: Path, identity: str, precision: Pre
         ModelLoadError: The file cannot be read or has nothing to compute in int8, or the graph cannot be written.
     """
     model = hashlib.sha256(f"{identity} {file.relative_to(folder.path).as_posix()}".encode()).hexdigest()[:32]
-    key = f"{model}-{precision}-{CACHE_VERSION}-ort{_runtime_version()}"
+    return find_or_make(folder, f"{model}-{precision}", lambda draft: build(draft, folder, file, precision, open_graph))
+
+
+def find_or_make(folder: ModelFolder, name: str, write: Callable[[Path], list[str]]) -> Graph:
+    """Return a graph from the cache, or make it now.
+
+    Args:
+        folder: The model.
+        name: Its name in the cache, which all that decides the graph must change, but for the versions of this package
+            and of ONNX Runtime.
+        write: Writes ``model.onnx`` into a folder, and returns notes on it for the trace.
+
+    Raises:
+        ModelLoadError: The graph cannot be written.
+    """
+    key = f"{name}-{CACHE_VERSION}-ort{_runtime_version()}"
     cache, trouble = _cache()
     graph = None if cache is None else _find(cache / key)
     if graph is not None:
@@ -70,7 +86,7 @@ def load_or_build(folder: ModelFolder, file: Path, identity: str, precision: Pre
     try:
         draft = Path(tempfile.mkdtemp(prefix="rag-rerank-")) if trouble or cache is None else _draft(cache)
         try:
-            _write_report(draft, folder, build(draft, folder, file, precision, open_graph))
+            _write_report(draft, folder, write(draft))
             if not trouble and cache is not None:
                 return _put_in_place(draft, cache / key)
         except BaseException:

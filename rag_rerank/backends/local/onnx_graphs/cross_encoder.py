@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rag_rerank.backends.local.onnx_graphs.encoder import EncoderWriter
-from rag_rerank.backends.local.onnx_graphs.weights import UnsupportedGraph
+from rag_rerank.backends.local.onnx_graphs.weights import EncoderWeights, UnsupportedGraph
 
 __all__ = ["BertWriter", "RobertaWriter"]
 
@@ -21,8 +21,8 @@ class BertWriter(EncoderWriter):
     inner = "pooler.dense", False
     outer = "classifier", True
 
-    def __init__(self, model: Any, config: Mapping[str, Any]) -> None:
-        super().__init__(model, config)
+    def __init__(self, weights: EncoderWeights, config: Mapping[str, Any]) -> None:
+        super().__init__(weights, config)
         self.segments = (config.get("type_vocab_size") or 1) > 1
         self.pad: int = config.get("pad_token_id") or 0
 

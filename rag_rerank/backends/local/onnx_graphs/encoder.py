@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from rag_rerank.backends.local.onnx_graphs.weights import Norm, UnsupportedGraph, Weights
+from rag_rerank.backends.local.onnx_graphs.weights import EncoderWeights, Norm, UnsupportedGraph
 from rag_rerank.backends.local.onnx_graphs.writer import Writer
 
 __all__ = ["EncoderWriter"]
@@ -20,13 +20,13 @@ class EncoderWriter(Writer):
     """A writer for encoders; tokens are a matrix of shape (batch * sequence, hidden), rows one after the other.
 
     Args:
-        model: The exported ONNX model, weights loaded.
+        weights: The weights of the model.
         config: The transformers config of the model.
     """
 
-    def __init__(self, model: Any, config: Mapping[str, Any]) -> None:
+    def __init__(self, weights: EncoderWeights, config: Mapping[str, Any]) -> None:
         super().__init__()
-        self.weights = Weights(model, "embeddings.word_embeddings.weight")
+        self.weights = weights
         self.hidden, self.heads, self.layers = (
             _count(config, name) for name in ("hidden_size", "num_attention_heads", "num_hidden_layers")
         )
@@ -46,7 +46,7 @@ class EncoderWriter(Writer):
         """Return the layer norm of ``x``, with the model's epsilon."""
         return self.norm(x, norm, name, self.epsilon)
 
-    def layer(self, tokens: str, number: int, *, first_only: bool = False, apart: str = "") -> str:
+    def layer(self, tokens: str, number: int, *, first_only: bool = False, apart: str = "", mask: str = "") -> str:
         """Return the output of a layer.
 
         Args:
@@ -54,13 +54,15 @@ class EncoderWriter(Writer):
             number: Its number, from 0.
             first_only: Whether the output is needed for the first token of each row only.
             apart: Bias added to the attention scores, of shape (batch, 1, sequence, sequence); none where empty.
+            mask: 1 for tokens that may be attended to, int32 of shape (batch, sequence); all may where empty.
         """
         source, name = f"encoder.layer.{number}", f"layer {number}"
         queries = tokens
         if first_only:
             self.node("Reshape", [tokens, "by row"], f"{name} rows")
             queries = self.node("Gather", [f"{name} rows", self.integer("first", 0)], f"{name} first", axis=1)
-        attended = self.attention(queries, tokens, f"{source}.attention.self", name, first_only, apart)
+        masks = (mask, apart) if apart else (mask,) if mask else ()
+        attended = self.attention(queries, tokens, f"{source}.attention.self", name, first_only, masks)
         output = self.weights.dense(f"{source}.attention.output.dense")
         mixed = self.dense(attended, output, f"{name} mixed", few=first_only)
         self.node("Add", [mixed, queries], f"{name} attention")
@@ -75,7 +77,9 @@ class EncoderWriter(Writer):
         last = self.weights.norm(f"{source}.output.LayerNorm")
         return self.layer_norm(f"{name} feed-forward", last, f"tokens {number + 1}")
 
-    def attention(self, queries: str, tokens: str, source: str, name: str, first_only: bool, apart: str) -> str:
+    def attention(
+        self, queries: str, tokens: str, source: str, name: str, first_only: bool, masks: tuple[str, ...]
+    ) -> str:
         """Return the attention output of the query tokens over all tokens of their row."""
         import numpy as np
 
@@ -87,7 +91,7 @@ class EncoderWriter(Writer):
             shape = self.integers("one token a row", -1, 1, self.hidden) if few else "by row"
             shaped.append(self.node("Reshape", [product, shape], f"{name} {part}"))
         bias = self.constant(f"{name} biases", np.concatenate([layer.bias for layer in parts.values()]))
-        inputs = [*shaped, bias, *(["", apart] if apart else [])]
+        inputs = [*shaped, bias, *masks]
         attended = self.node("MultiHeadAttention", inputs, f"{name} heads", "com.microsoft", num_heads=self.heads)
         return self.node("Reshape", [attended, "flat"], f"{name} attended")
 

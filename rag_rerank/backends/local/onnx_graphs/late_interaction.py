@@ -12,7 +12,7 @@ from math import exp
 from typing import Any
 
 from rag_rerank.backends.local.onnx_graphs.encoder import EncoderWriter
-from rag_rerank.backends.local.onnx_graphs.weights import UnsupportedGraph
+from rag_rerank.backends.local.onnx_graphs.weights import EncoderWeights, UnsupportedGraph
 from rag_rerank.backends.local.torch_models.late_interaction import BEST, K1, LENGTH, NEVER, SIGNALS, SOFT, B
 
 __all__ = ["LateInteractionWriter"]
@@ -23,8 +23,8 @@ _SMALL = 1e-6
 class LateInteractionWriter(EncoderWriter):
     """A writer for the model that `rag_rerank.backends.local.torch_models.late_interaction` defines."""
 
-    def __init__(self, model: Any, config: Mapping[str, Any]) -> None:
-        super().__init__(model, config)
+    def __init__(self, weights: EncoderWeights, config: Mapping[str, Any]) -> None:
+        super().__init__(weights, config)
         special = config.get("special_ids")
         if not isinstance(special, list) or not all(isinstance(id, int) for id in special):
             raise UnsupportedGraph(f"its config gives {special!r} as special_ids")

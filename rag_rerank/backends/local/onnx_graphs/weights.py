@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     import numpy as np
@@ -12,7 +12,10 @@ if TYPE_CHECKING:
 
     Array = npt.NDArray[np.float32]
 
-__all__ = ["Constants", "Dense", "Norm", "UnsupportedGraph", "Weights"]
+__all__ = ["MARKER", "Constants", "Dense", "EncoderWeights", "Norm", "UnsupportedGraph", "Weights"]
+
+MARKER = "embeddings.word_embeddings.weight"
+"""End of a name that every encoder of the BERT family has; the part before it is the prefix of all its names."""
 
 
 class UnsupportedGraph(Exception):
@@ -33,6 +36,23 @@ class Norm:
 
     gamma: Array
     beta: Array
+
+
+class EncoderWeights(Protocol):
+    """The weights of an encoder and of the head beside it, by the names that its modules have in PyTorch."""
+
+    def array(self, name: str, *, head: bool = False) -> Array:
+        """Return a weight of the encoder, or of the head beside it, in fp32.
+
+        Raises:
+            UnsupportedGraph: There is none of that name.
+        """
+
+    def dense(self, name: str, *, head: bool = False) -> Dense:
+        """Return a linear layer."""
+
+    def norm(self, name: str) -> Norm:
+        """Return a layer norm."""
 
 
 class Constants:

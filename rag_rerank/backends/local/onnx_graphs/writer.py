@@ -20,13 +20,16 @@ class Writer:
         self.nodes: list[Any] = []
         self.constants: dict[str, Any] = {}
 
-    def model(self, inputs: list[str]) -> Any:
-        """Return the whole as a model, from int64 ``inputs`` of shape (batch, sequence) to ``logits`` of (batch, 1)."""
+    def model(self, inputs: list[str], output: str = "logits", *shape: int | str) -> Any:
+        """Return the whole as a model, from int64 ``inputs`` of shape (batch, sequence).
+
+        The output is fp32, of shape (batch, 1) unless ``shape`` says how it goes on after the batch.
+        """
         from onnx import TensorProto, helper
 
         infos = [helper.make_tensor_value_info(n, TensorProto.INT64, ["batch", "sequence"]) for n in inputs]
-        output = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 1])
-        graph = helper.make_graph(self.nodes, "cross_encoder", infos, [output], list(self.constants.values()))
+        info = helper.make_tensor_value_info(output, TensorProto.FLOAT, ["batch", *(shape or (1,))])
+        graph = helper.make_graph(self.nodes, "encoder", infos, [info], list(self.constants.values()))
         opsets = [helper.make_opsetid(domain, version) for domain, version in OPSETS.items()]
         return helper.make_model(graph, opset_imports=opsets, ir_version=_IR_VERSION, producer_name="rag_rerank")
 

@@ -1,0 +1,148 @@
+"""Reranking from kept vectors beside the same model without them: ratios in one run, stages, and bytes a text.
+
+    python benchmarks/instant.py [--candidates 100 1000] [--rounds 20] [--precision fp32 int8] [--model embedded]
+
+Candidates are real Wikipedia passages in lengths as a retriever returns them (median 85 words). Each round asks every
+system once, in turn, with another question, so that all systems see the same moments of the machine; the first round is
+not counted. Times are medians of wall time, with the middle 90 % beside them; a ratio is the median over rounds of the
+ratio in that round. `stages` divides the time of a call from kept vectors:
+
+- query: the encoder, for the query alone;
+- join: rows of the store -> arrays;
+- compare: products, maxima and signals;
+- rest: all else, from `rerank` to the ranking: keys, look-ups, threads, sorting, the trace.
+
+Run it on an idle machine: it prints the load average, and the ratios of a busy one mean little.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median, quantiles
+from time import perf_counter
+from typing import Any
+
+from rag_rerank import Candidate, Reranker, build
+from rag_rerank.backends.local.late_interaction import engine as engine_module
+from rag_rerank.backends.local.late_interaction.text_vectors import RowLayout
+from rag_rerank.diagnostics.sample_texts import questions, skewed_question
+
+UNCACHED = "without a store"
+
+
+def systems(model: str, precisions: list[str], folder: Path) -> Iterator[tuple[str, Reranker]]:
+    """Yield the systems by name: the model without kept vectors, then each precision in memory and in a folder."""
+    yield UNCACHED, build(model)
+    for precision in precisions:
+        node = {"type": "late_interaction", "model": model, "precision": precision}
+        yield f"{precision}, memory", build({**node, "store": {"max_bytes": 8 * 2**30}})
+        yield f"{precision}, folder", build({**node, "store": {"path": str(folder / precision)}})
+
+
+@contextmanager
+def stage_times(times: dict[str, float]) -> Iterator[None]:
+    """Add the seconds of the stages of each call to ``times`` while this block runs."""
+    places = {
+        "query": (engine_module.LateInteractionEngine, "token_vectors"),
+        "join": (RowLayout, "join"),
+        "scores": (engine_module.LateInteractionEngine, "scores"),
+    }
+    originals = {name: getattr(*place) for name, place in places.items()}
+
+    def timed(name: str) -> Callable[..., Any]:
+        def work(*args: Any, **options: Any) -> Any:
+            started = perf_counter()
+            try:
+                return originals[name](*args, **options)
+            finally:
+                times[name] = times.get(name, 0.0) + perf_counter() - started
+
+        return work
+
+    try:
+        for name, place in places.items():
+            setattr(*place, timed(name))
+        yield
+    finally:
+        for name, place in places.items():
+            setattr(*place, originals[name])
+
+
+def seconds_of(reranker: Reranker, query: str, candidates: list[Candidate]) -> float:
+    started = perf_counter()
+    reranker.rerank(query, candidates)
+    return perf_counter() - started
+
+
+def spread(values: list[float]) -> str:
+    """Return the median in milliseconds, and the middle 90 %."""
+    low, *_, high = quantiles(values, n=20) if len(values) > 1 else (values[0], values[0])
+    return f"{1000 * median(values):9.2f} ms [{1000 * low:.2f}, {1000 * high:.2f}]"
+
+
+def measure(count: int, rounds: int, rerankers: dict[str, Reranker]) -> None:
+    texts = skewed_question(count).texts
+    candidates = [Candidate(str(i), text) for i, text in enumerate(texts)]
+    queries = [question.query for question in questions()]
+    for name, reranker in rerankers.items():
+        if name != UNCACHED:
+            report = reranker.index(texts)  # type: ignore[attr-defined]
+            kilobytes = report.store.bytes_per_text / 1000
+            print(f"{name:16} {report.store.texts} texts kept, {kilobytes:.1f} kB each")
+    times: dict[str, list[float]] = {name: [] for name in rerankers}
+    stages: dict[str, list[dict[str, float]]] = {name: [] for name in rerankers}
+    for number in range(rounds + 1):
+        order = list(rerankers.items())[:: 1 if number % 2 else -1]
+        for name, reranker in order:
+            of_call: dict[str, float] = {}
+            with stage_times(of_call):
+                seconds = seconds_of(reranker, queries[number % len(queries)], candidates)
+            if number:
+                times[name].append(seconds)
+                stages[name].append({**of_call, "whole": seconds})
+    print(f"\n{count} candidates, {rounds} rounds")
+    for name, values in times.items():
+        ratio = median(slow / fast for slow, fast in zip(times[UNCACHED], values, strict=True))
+        print(f"{name:16} {spread(values)}   1/{ratio:.0f}")
+        if name != UNCACHED:
+            print(f"{'':16} {stage_line(stages[name])}")
+    print()
+
+
+def stage_line(stages: list[dict[str, float]]) -> str:
+    """Return the medians of the stages in milliseconds."""
+    parts = {
+        "query": [one.get("query", 0.0) for one in stages],
+        "join": [one.get("join", 0.0) for one in stages],
+        "compare": [one.get("scores", 0.0) - one.get("join", 0.0) for one in stages],
+        "rest": [one["whole"] - one.get("query", 0.0) - one.get("scores", 0.0) for one in stages],
+    }
+    return ", ".join(f"{name} {1000 * median(values):.2f}" for name, values in parts.items())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--candidates", type=int, nargs="+", default=[100, 1000])
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--precision", nargs="+", default=["fp32", "int8"])
+    parser.add_argument("--model", default="embedded")
+    options = parser.parse_args()
+    warnings.simplefilter("ignore")
+    print(f"{platform.machine()}, {os.cpu_count()} cores, load average {os.getloadavg()[0]:.1f}")
+    with tempfile.TemporaryDirectory() as folder:
+        rerankers = dict(systems(options.model, options.precision, Path(folder)))
+        for count in options.candidates:
+            measure(count, options.rounds, rerankers)
+        for reranker in rerankers.values():
+            reranker.close()
+
+
+if __name__ == "__main__":
+    main()

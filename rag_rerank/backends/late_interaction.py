@@ -1,0 +1,310 @@
+"""Late interaction: texts are encoded once and kept, so that a question costs its own encoding and a comparison."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import ClassVar, get_args
+
+from rag_rerank._checks import at_least, one_of
+from rag_rerank._files import expand_user
+from rag_rerank._lazy import forget, load_once, peek
+from rag_rerank.backends.local.base import FIRST_TEXTS, TARGET_TOKENS, LocalReranker
+from rag_rerank.backends.local.catalogue import is_folder, row_of
+from rag_rerank.backends.local.late_interaction.engine import EngineSettings, LateInteractionEngine, Runtime
+from rag_rerank.backends.local.late_interaction.opening import StoreSettings, open_store
+from rag_rerank.backends.local.late_interaction.precision import VectorPrecision
+from rag_rerank.backends.local.late_interaction.store import StoreStats, VectorStore
+from rag_rerank.backends.local.late_interaction.tasks import (
+    CallSettings,
+    ComparisonTask,
+    IndexedTexts,
+    IndexTask,
+    run_batches,
+)
+from rag_rerank.backends.local.model_files import TORCH_FILES, read_json
+from rag_rerank.backends.local.onnx_files import graphs_in, names_in
+from rag_rerank.backends.local.torch_models.checkpoint import has_checkpoint
+from rag_rerank.backends.local.torch_models.late_interaction import MODEL_TYPE
+from rag_rerank.backends.local.worker_pool import WorkerPool
+from rag_rerank.errors import ConfigError
+from rag_rerank.execution.calls import as_candidates
+from rag_rerank.execution.progress import Progress, progress_to
+from rag_rerank.execution.throughput import estimated_tokens
+from rag_rerank.text.unicode import is_blank, valid_unicode
+from rag_rerank.types import Candidate, Scale, Scores
+
+__all__ = ["IndexReport", "LateInteractionReranker"]
+
+_POOLS = (1, 2, 4)
+_CHUNK = 512
+"""Texts that are indexed at once, and in the store together afterwards."""
+
+
+@dataclass(frozen=True, slots=True)
+class IndexReport:
+    """What `LateInteractionReranker.index` has done.
+
+    Args:
+        texts: How many texts were given.
+        new: How many were encoded now.
+        in_store: How many were in the store already.
+        blank: How many are blank; they are never scored.
+        unreadable: How many the model cannot read; see ``on_unreadable``.
+        cut: How many are longer than the model reads.
+        bytes: Bytes of the new ones.
+        tokens: Tokens that were encoded.
+        store: What the store holds now.
+    """
+
+    texts: int
+    new: int
+    in_store: int
+    blank: int
+    unreadable: int
+    cut: int
+    bytes: int
+    tokens: int
+    store: StoreStats
+
+
+@dataclass(frozen=True, kw_only=True)
+class LateInteractionReranker(LocalReranker):
+    """A model that reads query and text apart and then compares their tokens: vectors of texts are made once and kept.
+
+    A text is encoded at first sight, or ahead by `index`. Later questions over it cost the encoding of the query and a
+    comparison. Two kinds of model work this way:
+
+    - ``embedded``, and models that ``rag-rerank train`` makes from it: ``raw_score`` is the logit, the same as with the
+      ``onnx`` backend wherever neither cuts anything (within 1e-5 at ``precision="fp32"``); ``score`` is its sigmoid.
+    - ColBERT models, in the formats of sentence-transformers, PyLate and Stanford's ColBERT: both scores are MaxSim,
+      the sum over the query's vectors of their largest cosine to one of the text. The sum grows with the query, so
+      scores of different queries do not compare, and the scale is ``unbounded``.
+
+    Query and text do not share a window. A text is cut to the same length beside every query, so its vectors and its
+    coverage do not depend on the query.
+
+    A row in the store is found by a SHA-256 over the model's files, the cut, the precision, the pooling, and the text.
+    So a changed model or text is encoded anew, and never gets the vectors of another. The trace has a note on how many
+    texts came from the store; ``usage.tokens`` counts what was encoded in this call.
+
+    Args:
+        model: ``"embedded"``, the hub id of a ColBERT model (also ``"org/name@revision"``), or a folder.
+        revision: Commit, branch or tag on the hub; by default the one that the catalogue pins.
+        store: ``"memory"``, or ``{path: FOLDER, max_bytes: N}`` for a folder that processes share. Without ``path`` it
+            is memory with another bound than 64 MiB.
+        precision: What each number of a kept vector is rounded to. ``"fp32"`` takes 4 bytes, ``"fp16"`` 2, ``"int8"``
+            1 and 4 for each vector, ``"int4"`` half a byte and 2 for each 16 numbers.
+        pool: How many similar tokens of a text share a vector, on average; for ColBERT models only.
+        max_length: Most tokens of a text, with its marker and special tokens; by default the model's own.
+        query_length: Most tokens of a query, likewise; by default the ColBERT model's own, or half of the window.
+        on_overflow: ``"truncate"`` reads the beginning of a text that does not fit and says so in its coverage and in
+            one `TruncationWarning` a reranker; ``"error"`` raises `InputTooLong`.
+        on_long_query: ``"truncate"`` reads the beginning of a query that is too long, and says so in the trace, in
+            ``degraded`` and in one `QueryTruncationWarning` a reranker; ``"error"`` raises `InputTooLong`.
+        on_unreadable: What to do with a query or a text in a script or a language that the model cannot read; see
+            `rag_rerank.backends.onnx.OnnxReranker`.
+        batch_tokens: Token slots in one batch, padding included; by default 512 with ONNX Runtime, 2048 with PyTorch.
+        max_queue: How many calls may be waiting or running on this instance; one more raises `Overloaded`.
+        runtime: What runs the encoder. ``"auto"`` takes ONNX Runtime where the architecture is known (BERT), which
+            needs no torch, else PyTorch; the trace says which.
+        workers: How many batches are encoded in parallel by ONNX Runtime, for all calls together; by default the
+            physical cores that this process may use, divided by ``threads``.
+        threads: Threads of ONNX Runtime within one batch.
+
+    Raises:
+        ConfigError: A value is not allowed, the store cannot be used, or ``pool`` is set for ``embedded``.
+        ModelLoadError: At first use, when files are absent or are not a late-interaction model.
+        MissingExtraError: At first use, when the model needs torch, or a folder needs lmdb, and it is not installed.
+        InputTooLong: See ``on_overflow`` and ``on_long_query``.
+        UnreadableText: See ``on_unreadable``.
+        Overloaded: See ``max_queue``.
+    """
+
+    kind: ClassVar[str] = "late_interaction"
+    files: ClassVar[tuple[str, ...]] = (*TORCH_FILES, "artifact.metadata")
+    fields_without_effect: ClassVar[frozenset[str]] = LocalReranker.fields_without_effect | {
+        "store",
+        "workers",
+        "threads",
+    }
+
+    model: str = "embedded"
+    store: str | StoreSettings = "memory"
+    precision: VectorPrecision = "fp32"
+    pool: int = 1
+    query_length: int | None = None
+    runtime: Runtime = "auto"
+    workers: int | None = None
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not isinstance(self.store, StoreSettings):
+            if isinstance(self.store, Mapping):
+                raise ConfigError("in Python, write StoreSettings(path=..., max_bytes=...)", path="store")
+            one_of(self.store, ("memory",), "store")
+        one_of(self.precision, get_args(VectorPrecision), "precision")
+        one_of(self.runtime, get_args(Runtime), "runtime")
+        if self.pool not in _POOLS:
+            raise ConfigError(f"pool is one of {', '.join(map(str, _POOLS))}, got {self.pool!r:.40}", path="pool")
+        for name in ("query_length", "workers", "threads"):
+            if (value := getattr(self, name)) is not None:
+                at_least(value, 1, name)
+        if self.pool > 1 and self._has_signals:
+            raise ConfigError(
+                f"{self.model} scores word by word, and pooled vectors stand for several words; leave pool out",
+                path="pool",
+            )
+
+    @property
+    def scale(self) -> Scale:
+        """Sigmoid for ``embedded`` and models made from it; unbounded for ColBERT models."""
+        return "sigmoid" if self._has_signals else "unbounded"
+
+    @property
+    def _has_signals(self) -> bool:
+        """Whether the score is that of the head that `MODEL_TYPE` defines, and not MaxSim. Loads nothing."""
+        row = row_of(self.model)
+        if row is not None:
+            return row.architecture == MODEL_TYPE
+        if not is_folder(self.model) or not (config := expand_user(self.model) / "config.json").is_file():
+            return False
+        return read_json(config, self.model).get("model_type") == MODEL_TYPE
+
+    @staticmethod
+    def complete(folder: Path) -> bool:
+        """Whether a folder holds a tokenizer, a config, and weights."""
+        names = names_in(folder)
+        modules = (folder / "modules.json").is_file() and any(folder.rglob("*.safetensors"))
+        return (folder / "tokenizer.json").is_file() and (has_checkpoint(folder) or modules or bool(graphs_in(names)))
+
+    def _patterns(self, names: Collection[str]) -> Sequence[str]:
+        has_safetensors = any(name.endswith(".safetensors") for name in names)
+        return self.files if has_safetensors else (*self.files, "*.onnx", "*.onnx_data")
+
+    def index(self, texts: Iterable[str | Candidate], progress: Progress | bool | None = None) -> IndexReport:
+        """Encode texts ahead and put their vectors into the store; texts that are there already are skipped.
+
+        What is in the store stays there when this is interrupted, so calling it again goes on where it was.
+
+        Args:
+            texts: Texts, or candidates. In a folder, the rows of candidates are kept under their ids.
+            progress: A function that is called with the share that is done and a few words, or ``True`` for a bar.
+
+        Raises:
+            InputTooLong: A text does not fit, and ``on_overflow="error"``.
+            UnreadableText: A text cannot be read, and ``on_unreadable="error"``.
+            Overloaded: ``max_queue`` calls are waiting or running already.
+        """
+        items = list(texts)
+        candidates = as_candidates("index", items)
+        has_ids = bool(items) and isinstance(items[0], Candidate)
+        reports: list[IndexedTexts] = []
+        blank = 0
+        with progress_to(progress, f"indexing with {self.label}") as tell:
+            for start in range(0, len(candidates), _CHUNK):
+                chunk = candidates[start : start + _CHUNK]
+                part = [candidate for candidate in chunk if not is_blank(candidate.text)]
+                blank += len(chunk) - len(part)
+                if part:
+                    reports.append(self._index_chunk(part, has_ids=has_ids))
+                share = min(start + _CHUNK, len(candidates))
+                tell(share / len(candidates), f"{share} of {len(candidates)} texts")
+        return IndexReport(
+            texts=len(candidates),
+            new=sum(len(one.new) for one in reports),
+            in_store=sum(one.in_store for one in reports),
+            blank=blank,
+            unreadable=sum(one.unreadable for one in reports),
+            cut=sum(one.cut for one in reports),
+            bytes=sum(one.bytes for one in reports),
+            tokens=sum(one.tokens for one in reports),
+            store=self.store_stats,
+        )
+
+    @property
+    def store_stats(self) -> StoreStats:
+        """What the store holds now; opens it."""
+        return self._store.stats
+
+    def texts_within(self, query: str, texts: Sequence[str], seconds: float) -> int:
+        """Estimate how many of the texts can be scored in the time; those in the store cost next to nothing."""
+        runtime = peek(self, "_runtime")
+        if runtime is None:
+            return FIRST_TEXTS
+        engine, pool = runtime
+        rows = self._store.get([engine.key(text) for text in texts])
+        tokens = estimated_tokens(query, texts, engine.tokenizer.window)
+        works = [0.0 if row is not None else work for row, work in zip(rows, tokens, strict=True)]
+        estimate = self._throughput.texts_within(works, seconds / (1 + pool.stats.calls))
+        if estimate is not None:
+            return estimate
+        first = next((place for place, row in enumerate(rows) if row is None), len(texts))
+        return max(first, FIRST_TEXTS)
+
+    def close(self) -> None:
+        """Answer the calls that have been accepted, and release model and store; a later call loads them again."""
+        forget(self, "_engine")
+        super().close()
+        store = forget(self, "_store")
+        if store is not None:
+            store.close()
+
+    @load_once
+    def _engine(self) -> LateInteractionEngine:
+        files = self._files
+        with files.reading() as folder:
+            return LateInteractionEngine(
+                files,
+                folder,
+                EngineSettings(
+                    max_length=self.max_length,
+                    query_length=self.query_length,
+                    on_long_query=self.on_long_query,
+                    precision=self.precision,
+                    pool=self.pool,
+                    runtime=self.runtime,
+                    workers=self.workers,
+                    threads=self.threads,
+                    revision=self.revision,
+                    languages=self.languages,
+                ),
+            )
+
+    @load_once
+    def _store(self) -> VectorStore:
+        return open_store(self.store if isinstance(self.store, StoreSettings) else StoreSettings())
+
+    @load_once
+    def _runtime(self) -> tuple[LateInteractionEngine, WorkerPool]:
+        """The loaded model, and its workers."""
+        engine = self._engine
+        _ = self._store
+        run = partial(run_batches, engine)
+        return engine, WorkerPool(run, workers=engine.workers, limit=self.max_queue, target_tokens=TARGET_TOKENS)
+
+    def _settings_of_call(self, engine: LateInteractionEngine) -> CallSettings:
+        return CallSettings(
+            self,
+            self.scale,
+            self._readability,
+            self._throughput,
+            self.on_overflow,
+            self.on_unreadable,
+            self.batch_tokens or engine.batch_tokens,
+        )
+
+    def _submit(self, query: str, texts: Sequence[str]) -> Future[Scores]:
+        engine, pool = self._runtime
+        return self._accept(pool, ComparisonTask(self._settings_of_call(engine), engine, self._store, query, texts))
+
+    def _index_chunk(self, candidates: Sequence[Candidate], *, has_ids: bool) -> IndexedTexts:
+        engine, pool = self._runtime
+        ids = [candidate.id for candidate in candidates] if has_ids else []
+        texts = [valid_unicode(candidate.text) for candidate in candidates]
+        task = IndexTask(self._settings_of_call(engine), engine, self._store, texts, ids)
+        return self._accept(pool, task).result()

@@ -1,0 +1,248 @@
+"""A loaded late-interaction model: it turns a text into a row to keep, and compares a query with rows."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from rag_rerank._lazy import need
+from rag_rerank.backends.local.late_interaction.checkpoint import (
+    Conventions,
+    Projection,
+    read_conventions,
+    read_projections,
+)
+from rag_rerank.backends.local.late_interaction.maxsim import max_sim
+from rag_rerank.backends.local.late_interaction.precision import VectorPrecision
+from rag_rerank.backends.local.late_interaction.signals import QuerySide, SignalHead, unit
+from rag_rerank.backends.local.late_interaction.text_inputs import EncodedQuery, TextTokenizer
+from rag_rerank.backends.local.late_interaction.text_vectors import ROW_VERSION, RowLayout, TextVectors
+from rag_rerank.backends.local.late_interaction.token_encoder import (
+    OnnxEncoder,
+    TokenEncoder,
+    TorchEncoder,
+    encoder_weights,
+)
+from rag_rerank.backends.local.late_interaction.token_pooling import pool_tokens
+from rag_rerank.backends.local.model_files import ModelFiles, ModelFolder
+from rag_rerank.backends.local.onnx_graphs.weights import EncoderWeights, UnsupportedGraph
+from rag_rerank.backends.local.pair_encoding import OnLongQuery
+from rag_rerank.backends.local.readability import Readability
+from rag_rerank.backends.local.torch_models.late_interaction import MODEL_TYPE, SIGNALS
+from rag_rerank.errors import ConfigError, ModelLoadError
+from rag_rerank.trace import Coverage
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    Floats = npt.NDArray[np.float32]
+
+__all__ = ["EngineSettings", "LateInteractionEngine", "Runtime"]
+
+Runtime = Literal["auto", "onnx", "torch"]
+"""What runs the encoder."""
+
+_BLOCK_TOKENS = 8192
+"""Tokens of texts that are compared at once: 13 MB of vectors with 384 numbers, and tables that fit into a cache."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineSettings:
+    """What an engine is loaded with; see `rag_rerank.backends.late_interaction.LateInteractionReranker`."""
+
+    max_length: int | None
+    query_length: int | None
+    on_long_query: OnLongQuery
+    precision: VectorPrecision
+    pool: int
+    runtime: Runtime
+    workers: int | None
+    threads: int
+    revision: str | None
+    languages: tuple[str, ...]
+
+
+class LateInteractionEngine:
+    """A loaded tokenizer, encoder and head; any number of threads may use them at the same time.
+
+    Args:
+        files: The files of the model.
+        settings: What the user wants of it.
+
+    Raises:
+        ConfigError: Pooling is set for a model whose score needs each token.
+        ModelLoadError: The files are absent or of another kind of model.
+    """
+
+    def __init__(self, files: ModelFiles, folder: ModelFolder, settings: EngineSettings) -> None:
+        self.name = folder.name
+        has_signals = folder.config.get("model_type") == MODEL_TYPE
+        if has_signals and settings.pool > 1:
+            raise ConfigError(
+                f"{folder.name} scores word by word, and pooled vectors stand for several words; leave pool out, or "
+                "choose a ColBERT model",
+                path="pool",
+            )
+        self.conventions = Conventions() if has_signals else read_conventions(folder)
+        text_length, query_length = self._lengths(folder, settings)
+        self.tokenizer = TextTokenizer(
+            folder,
+            self.conventions,
+            text_length=text_length,
+            query_length=query_length,
+            on_long_query=settings.on_long_query,
+        )
+        self.head = _signal_head(folder, self.conventions) if has_signals else None
+        self.projections: Sequence[Projection] = () if has_signals else read_projections(folder, self.conventions)
+        self._skipped = self.tokenizer.ids_of(self.conventions.skipped)
+        self.encoder, notes = self._encoder(files, folder, settings)
+        self.notes = (*folder.unpinned_note(settings.revision), *notes, *self.encoder.notes)
+        self.workers, self.equal_lengths = self.encoder.workers, self.encoder.equal_lengths
+        self.batch_tokens = self.encoder.batch_tokens
+        self.pool = settings.pool
+        self.layout = RowLayout(
+            self._width(),
+            settings.precision,
+            has_signals,
+            self.tokenizer.text_tokenizer.get_vocab_size(with_added_tokens=True),
+        )
+        facts = {
+            "row": ROW_VERSION,
+            "files": files.identity,
+            "runtime": type(self.encoder).__name__,
+            "window": text_length,
+            "precision": settings.precision,
+            "pool": settings.pool,
+            "languages": settings.languages,
+        }
+        self._seed = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
+
+    def key(self, text: str) -> bytes:
+        """Return the key of a text's row: a SHA-256 over all that decides it."""
+        digest = self._seed.copy()
+        digest.update(text.encode("utf-8"))
+        return digest.digest()
+
+    def token_vectors(self, arrays: Mapping[str, Any]) -> Floats:
+        """Return the vector of each token of a batch, as it is compared but for its length."""
+        vectors = self.encoder.token_vectors(arrays)
+        for projection in self.projections:
+            vectors = projection(vectors)
+        return vectors
+
+    def row(self, ids: npt.NDArray[np.int32], vectors: Floats, coverage: Coverage, readability: Readability) -> bytes:
+        """Return the row of a text, of the ids and vectors of all its tokens."""
+        import numpy as np
+
+        if self.head is not None:
+            compared = self.head.is_compared(ids)
+            text = TextVectors(unit(vectors[compared]), ids[compared], unit(vectors.sum(axis=0)), coverage, readability)
+        else:
+            nothing = np.empty(0, dtype=np.float32)
+            compact = self._normalize(vectors[self._is_compared(ids, self.conventions.skips_in_texts)])
+            if self.pool > 1:
+                compact = pool_tokens(compact, self.pool)
+            text = TextVectors(compact, np.empty(0, dtype=np.int32), nothing, coverage, readability)
+        return self.layout.to_bytes(text)
+
+    def query_side(self, query: EncodedQuery, vectors: Floats) -> QuerySide | Floats:
+        """Return what is compared of a query, of the vectors of all its tokens."""
+        if self.head is not None:
+            return self.head.query_side(query.ids, vectors)
+        return self._normalize(vectors[self._is_compared(query.ids, self.conventions.skips_in_queries)])
+
+    def scores(
+        self, query: QuerySide | Floats, rows: Sequence[bytes | memoryview], counts: Sequence[int]
+    ) -> list[float]:
+        """Return the raw score of each row, which has so many vectors."""
+        scores: list[float] = []
+        start = tokens = 0
+        for position, count in enumerate((*counts, _BLOCK_TOKENS + 1)):
+            if position > start and tokens + count > _BLOCK_TOKENS:
+                block = self.layout.join(rows[start:position], counts[start:position])
+                if isinstance(query, QuerySide):
+                    assert self.head is not None
+                    scores += self.head.scores(query, block).tolist()
+                else:
+                    scores += max_sim(query, block, mean=self.conventions.mean).tolist()
+                start, tokens = position, 0
+            tokens += count
+        return scores
+
+    def _lengths(self, folder: ModelFolder, settings: EngineSettings) -> tuple[int, int]:
+        """Return the most tokens of a text and of a query, special tokens included."""
+        conventions, window = self.conventions, folder.max_length(settings.max_length)
+        if conventions.window is not None and settings.max_length is None:
+            window = min(window, conventions.window)
+        text = settings.max_length or min(conventions.text_length or window, window)
+        expansion = conventions.expansion
+        own = (expansion.length if expansion and expansion.is_fixed else conventions.query_length) or window
+        if self.conventions == Conventions():
+            own = (window + 1) // 2  # the share that it has beside any text where both share the window
+        query = settings.query_length or own
+        if query > window:
+            raise ConfigError(f"{folder.name} reads at most {window} tokens, got {query}", path="query_length")
+        if expansion is not None and query < expansion.length:
+            raise ConfigError(
+                f"{folder.name} fills queries up to {expansion.length} tokens, so it cannot read fewer, got {query}",
+                path="query_length",
+            )
+        return text, query
+
+    def _encoder(
+        self, files: ModelFiles, folder: ModelFolder, settings: EngineSettings
+    ) -> tuple[TokenEncoder, tuple[str, ...]]:
+        """Return the encoder, and a note on what runs it, where that was not the user's choice."""
+        reason = ""
+        if settings.runtime != "torch":
+            try:
+                encoder = OnnxEncoder(
+                    folder, self.conventions, files.identity, workers=settings.workers, threads=settings.threads
+                )
+                return encoder, () if settings.runtime == "onnx" else ("auto means onnx here: its graph is known",)
+            except UnsupportedGraph as unsupported:
+                reason = str(unsupported)
+                if settings.runtime == "onnx":
+                    raise ModelLoadError(
+                        f"{folder.name} cannot be run without torch: {reason}; choose runtime: torch"
+                    ) from unsupported
+        need("torch", extra="torch")
+        need("transformers", extra="torch")
+        encoder_of_torch = TorchEncoder(folder, self.conventions, takes_types=self.tokenizer.takes_types)
+        return encoder_of_torch, (f"auto means torch here: {reason}",) if reason else ()
+
+    def _width(self) -> int:
+        """Return how many numbers a vector has, of the vectors of one short text."""
+        arrays = self.tokenizer.encode_texts(["a"], "truncate").arrays([0])
+        return int(self.token_vectors(arrays).shape[-1])
+
+    def _is_compared(self, ids: npt.NDArray[np.int32], skips: bool) -> npt.NDArray[np.bool_]:
+        import numpy as np
+
+        return ~np.isin(ids, self._skipped) if skips and self._skipped else np.ones(len(ids), dtype=bool)
+
+    def _normalize(self, vectors: Floats) -> Floats:
+        return unit(vectors) if self.conventions.normalizes else vectors
+
+
+def _signal_head(folder: ModelFolder, conventions: Conventions) -> SignalHead:
+    """Read the head of a model with signals.
+
+    Raises:
+        ModelLoadError: It cannot be read, or is another one.
+    """
+    special = folder.config.get("special_ids")
+    try:
+        weights: EncoderWeights = encoder_weights(folder, conventions)
+        head = weights.dense("classifier", head=True)
+        token_weights = weights.array("token_weights.weight", head=True)[:, 0]
+        continues = weights.array("continues", head=True)
+    except UnsupportedGraph as error:
+        raise ModelLoadError(f"{folder.name}: the head of its score cannot be read: {error}") from error
+    if head.weight.shape != (len(SIGNALS), 1) or not isinstance(special, list):
+        raise ModelLoadError(f"{folder.name}: its head is of another version of this model")
+    return SignalHead(token_weights, continues, head.weight[:, 0], float(head.bias[0]), tuple(special))

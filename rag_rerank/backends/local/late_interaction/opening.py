@@ -1,0 +1,56 @@
+"""Which store a config means, and how it is opened."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from rag_rerank._checks import plain_fields, whole_number
+from rag_rerank.backends.local.late_interaction.disk_store import MAX_BYTES, DiskStore
+from rag_rerank.backends.local.late_interaction.memory_store import MAX_BYTES as MEMORY_BYTES
+from rag_rerank.backends.local.late_interaction.memory_store import MemoryVectorStore
+from rag_rerank.backends.local.late_interaction.store import VectorStore
+from rag_rerank.errors import ConfigError
+
+__all__ = ["StoreSettings", "open_store"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoreSettings:
+    """Where the vectors of texts are kept.
+
+    Args:
+        path: A folder on a local disk that threads and processes share; ``None`` keeps vectors in memory until `close`.
+        max_bytes: Bytes of vectors at most; by default 64 MiB in memory, and 4 GiB in a folder. In memory, those used
+            least recently make room.
+        read_only: Open a folder without ever changing it.
+
+    Raises:
+        ConfigError: A value is out of its range, or ``read_only`` is set without a folder.
+    """
+
+    path: str | None = None
+    max_bytes: int | None = None
+    read_only: bool = False
+
+    def __post_init__(self) -> None:
+        plain_fields(self)
+        if self.path is not None:
+            object.__setattr__(self, "path", os.fspath(self.path))
+            if not self.path.strip():
+                raise ConfigError("the path is blank; leave it out to keep vectors in memory", path="path")
+        elif self.read_only:
+            raise ConfigError("only a folder can be read_only; name its path", path="read_only")
+        if self.max_bytes is not None:
+            whole_number(self.max_bytes, 1, "max_bytes")
+
+
+def open_store(settings: StoreSettings) -> VectorStore:
+    """Open the store.
+
+    Raises:
+        ConfigError: A folder cannot be used.
+    """
+    if settings.path is None:
+        return MemoryVectorStore(settings.max_bytes or MEMORY_BYTES)
+    return DiskStore(settings.path, max_bytes=settings.max_bytes or MAX_BYTES, read_only=settings.read_only)

@@ -1,0 +1,210 @@
+"""The inputs of late interaction: a query and each text alone, with markers, cut to lengths of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from rag_rerank.backends.local.late_interaction.checkpoint import Conventions
+from rag_rerank.backends.local.model_files import ModelFolder
+from rag_rerank.backends.local.model_tokenizer import IDS, MASK, TYPES, ModelTokenizer, read_tokenizer, settings_of
+from rag_rerank.backends.local.pair_encoding import EncodedPairs, OnLongQuery, OnOverflow, token_chunks
+from rag_rerank.errors import InputTooLong, ModelLoadError
+from rag_rerank.text.tokenizers import HuggingFaceTokens, TextLimit
+from rag_rerank.trace import Coverage
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+__all__ = ["EncodedQuery", "TextTokenizer", "refuse_text"]
+
+
+@dataclass(frozen=True)
+class EncodedQuery:
+    """The input of a query.
+
+    Args:
+        ids: Its token ids.
+        mask: 1 for tokens that other tokens read; 0 for tokens that only fill a query up.
+        coverage: How much of the query is in it.
+    """
+
+    ids: npt.NDArray[np.int32]
+    mask: npt.NDArray[np.int64]
+    coverage: Coverage
+
+    def arrays(self) -> Mapping[str, npt.NDArray[np.int64]]:
+        """Return the input as a batch of one."""
+        import numpy as np
+
+        ids = self.ids.astype(np.int64)[None]
+        return {IDS: ids, MASK: self.mask[None], TYPES: np.zeros_like(ids)}
+
+
+class TextTokenizer:
+    """A model's fast tokenizer for single texts; set up once and never changed, so that threads may share it.
+
+    Args:
+        folder: The folder with the tokenizer.
+        conventions: What the checkpoint does with queries and texts.
+        text_length: Most tokens of a text, marker and special tokens included.
+        query_length: Most tokens of a query, likewise.
+        on_long_query: What to do with a longer query.
+
+    Raises:
+        ModelLoadError: A length leaves no room for a token.
+    """
+
+    def __init__(
+        self,
+        folder: ModelFolder,
+        conventions: Conventions,
+        *,
+        text_length: int,
+        query_length: int,
+        on_long_query: OnLongQuery = "truncate",
+    ) -> None:
+        self.model_tokenizer: ModelTokenizer = read_tokenizer(folder)
+        self._tokenizer = self.model_tokenizer.core
+        _prepare(self._tokenizer, conventions)
+        self.text_tokenizer = self._tokenizer
+        self.window, self.query_length = text_length, query_length
+        self._tokens = HuggingFaceTokens(self._tokenizer)
+        self._name = folder.name
+        self._conventions = conventions
+        self._on_long_query = on_long_query
+        probe = self._tokenizer.encode("a")
+        specials = probe.special_tokens_mask
+        if 0 not in specials:
+            raise ModelLoadError(f"{folder.name}: its tokenizer reads nothing of the letter a")
+        start, end = specials.index(0), len(specials) - specials[::-1].index(0)
+        self._before, self._after = probe.ids[:start], probe.ids[end:]
+        around = len(self._before) + len(self._after)
+        self._prompts = {text: self._ids(text) for text in (conventions.query_prompt, conventions.text_prompt)}
+        self._text_room = text_length - around
+        self._query_room = query_length - around
+        for room, prompt, name in (
+            (self._text_room, conventions.text_prompt, "max_length"),
+            (self._query_room, conventions.query_prompt, "query_length"),
+        ):
+            if room - len(self._prompts[prompt]) < 1:
+                raise ModelLoadError(f"{folder.name}: {name} leaves no room for a token beside markers; raise it")
+        self._filler = _filler(self._tokenizer, conventions, folder)
+
+    @property
+    def takes_types(self) -> bool:
+        """Whether the model gets token types."""
+        return TYPES in self.model_tokenizer.inputs
+
+    def encode_query(self, query: str) -> EncodedQuery:
+        """Return the input of a query; a longer one is cut, and a shorter one filled up where the model does so.
+
+        Raises:
+            InputTooLong: It does not fit, and ``on_long_query="error"``.
+        """
+        import numpy as np
+
+        content, coverage = self._cut(query, self._conventions.query_prompt, self._query_room)
+        if coverage.truncated and self._on_long_query == "error":
+            raise InputTooLong(
+                f"the query has {coverage.total} tokens, of which {self._name} reads {coverage.seen}; shorten it, "
+                'raise query_length, or allow cutting with on_long_query="truncate"'
+            )
+        ids = [*self._before, *content, *self._after]
+        expansion, count = self._conventions.expansion, len(ids)
+        attends = expansion is not None and expansion.attends
+        ids += [self._filler] * ((expansion.length if expansion else 0) - count)
+        mask = np.ones(len(ids), dtype=np.int64)
+        if not attends:
+            mask[count:] = 0
+        return EncodedQuery(np.array(ids, dtype=np.int32), mask, coverage)
+
+    def encode_texts(self, texts: Sequence[str], on_overflow: OnOverflow) -> EncodedPairs:
+        """Return the inputs of texts; a longer one is cut.
+
+        Raises:
+            InputTooLong: A text does not fit, and ``on_overflow="error"``.
+        """
+        import numpy as np
+
+        prompt, room = self._conventions.text_prompt, self._text_room
+        skipped = len(self._prompts[prompt])
+        ids, coverage = [], []
+        for chunk in token_chunks(texts):
+            prompted = [prompt + text for text in chunk] if prompt else chunk
+            for encoding in self._tokenizer.encode_batch_fast(prompted, add_special_tokens=False):
+                content = encoding.ids
+                total = max(len(content) - skipped, 0)
+                coverage.append(Coverage(total, min(total, room - skipped)))
+                if on_overflow == "error" and coverage[-1].truncated:
+                    raise refuse_text(coverage[-1], self._name, len(coverage) - 1)
+                ids.append(np.array([*self._before, *content[:room], *self._after], dtype=np.int32))
+        types = [np.zeros(len(row), dtype=np.uint8) for row in ids]
+        return EncodedPairs(ids, types, tuple(coverage), self.model_tokenizer.pad)
+
+    def text_limit(self, query: str) -> TextLimit:
+        """Return how long a text may be; that is the same beside every query."""
+        return TextLimit(self._text_room - len(self._prompts[self._conventions.text_prompt]), self._tokens)
+
+    def ids_of(self, words: Sequence[str]) -> tuple[int, ...]:
+        """Return the ids of words of the vocabulary; words that are none are left out."""
+        ids = (self._tokenizer.token_to_id(word) for word in words)
+        return tuple(id for id in ids if id is not None)
+
+    def _cut(self, text: str, prompt: str, room: int) -> tuple[list[int], Coverage]:
+        content, skipped = self._ids(prompt + text), len(self._prompts[prompt])
+        total = max(len(content) - skipped, 0)
+        return content[:room], Coverage(total, min(total, room - skipped))
+
+    def _ids(self, text: str) -> list[int]:
+        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
+        return ids
+
+
+def refuse_text(coverage: Coverage, name: str, position: int) -> InputTooLong:
+    """Return the error for a text that may not be cut."""
+    return InputTooLong(
+        f"the text has {coverage.total} tokens, and {name} reads {coverage.seen} of a text; split the text, or allow "
+        'cutting with on_overflow="truncate"',
+        position=position,
+    )
+
+
+def _prepare(tokenizer: Any, conventions: Conventions) -> None:
+    """Let markers be one token each, and lower-case inputs where the checkpoint does."""
+    from tokenizers import AddedToken
+    from tokenizers.normalizers import Lowercase, Sequence
+
+    vocabulary = tokenizer.get_vocab(with_added_tokens=True)
+    for marker in conventions.markers:
+        words = marker.split(None, 1)
+        word = next((piece for piece in (marker, *words[:1]) if words and piece in vocabulary), None)
+        if word is not None and tokenizer.encode(word, add_special_tokens=False).tokens != [word]:
+            tokenizer.add_special_tokens([AddedToken(word, normalized=False, special=True)])
+    if conventions.lower_case:
+        own = tokenizer.normalizer
+        tokenizer.normalizer = Sequence([Lowercase(), own] if own is not None else [Lowercase()])
+
+
+def _filler(tokenizer: Any, conventions: Conventions, folder: ModelFolder) -> int:
+    """Return the id of the token that fills queries up; 0 where none does.
+
+    Raises:
+        ModelLoadError: The tokenizer does not know it.
+    """
+    if conventions.expansion is None:
+        return 0
+    settings = settings_of(folder)
+    names = [conventions.expansion.token]
+    if names == [None]:
+        for role in ("mask_token", "eos_token"):
+            token = settings.get(role)
+            names.append(token.get("content") if isinstance(token, dict) else token)
+        names.append("[MASK]")
+    id = next((id for name in names if name and (id := tokenizer.token_to_id(name)) is not None), None)
+    if id is None:
+        raise ModelLoadError(f"{folder.name} fills queries up with a token that its tokenizer does not know: {names}")
+    filler: int = id
+    return filler
