@@ -244,6 +244,11 @@ class LateInteractionReranker(LocalReranker):
         return store.delete(ids)
 
     @property
+    def store_folder(self) -> Path | None:
+        """The folder that keeps the vectors; ``None`` for memory. Opens the store."""
+        return self._store.path if isinstance(self._store, DiskStore) else None
+
+    @property
     def store_stats(self) -> StoreStats:
         """What the store holds now; opens it."""
         return self._store.stats

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from rag_rerank.base import Reranker
@@ -30,6 +31,10 @@ class TextIndex(Protocol):
     @property
     def store_stats(self) -> Any:
         """What the store holds."""
+
+    @property
+    def store_folder(self) -> Path | None:
+        """The folder of the store; ``None`` for memory."""
 
 
 def find_indexes(reranker: Reranker) -> list[TextIndex]:
