@@ -24,7 +24,7 @@ from rag_rerank.errors import RerankError, RerankWarning
 __all__ = ["app", "main"]
 
 _GROUPS = {
-    "Use a reranker": {"rank": "rank:rank", "config": "config:config"},
+    "Use a reranker": {"rank": "rank:rank", "index": "index:index", "config": "config:config"},
     "Measure": {
         "eval": "evaluate:evaluate_configs",
         "calibrate": "calibrate:calibrate",
