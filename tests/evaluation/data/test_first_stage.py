@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from rag_rerank.cli.evaluation_tables import page
+from rag_rerank.cli.evaluate import page
 from rag_rerank.evaluation import evaluate
 from rag_rerank.evaluation.data.read import read
 
