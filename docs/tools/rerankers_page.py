@@ -20,7 +20,7 @@ DOCS = Path(__file__).parents[1]
 PAGE = DOCS / "reference" / "rerankers.md"
 
 GROUPS = {
-    "Models on this machine": ("onnx", "torch", "auto", "lexical"),
+    "Models on this machine": ("onnx", "torch", "auto", "late_interaction", "lexical"),
     "Providers and servers": ("cohere", "voyage", "http"),
     "Composites": (
         *("cascade", "fallback", "deadline", "windows", "cached"),
@@ -69,6 +69,7 @@ dialect: tei
 base_url: ${TEI_URL:-http://127.0.0.1:8080}
 model: BAAI/bge-reranker-v2-m3
 """,
+    "late_interaction": "type: late_interaction\nmodel: embedded\nprecision: int8\nstore: {path: vectors}",
     "lexical": "type: lexical\nk1: 1.2\nb: 0.75",
     "onnx": "type: onnx\nmodel: minilm\nmax_length: 256\nprecision: int8",
     "recorded": "type: recorded\nreranker: embedded\nfile: calls.jsonl\nshare: 0.1",
@@ -89,6 +90,7 @@ EXTRAS = {
     "datasets": "judged queries of ir_datasets",
     "train": "`rag-rerank train` and `distil`",
     "otel": "spans and metrics of OpenTelemetry",
+    "store": "a folder of vectors for [`late_interaction`](#late_interaction), and `rag-rerank index`",
     "all": "all of these",
 }
 """What each extra of pyproject.toml is for."""

@@ -14,7 +14,7 @@ from rag_rerank._checks import at_least, one_of
 from rag_rerank._files import expand_user
 from rag_rerank._lazy import forget, load_once, peek
 from rag_rerank.backends.local.base import FIRST_TEXTS, TARGET_TOKENS, LocalReranker
-from rag_rerank.backends.local.catalogue import is_folder, row_of
+from rag_rerank.backends.local.catalogue import ModelName, is_folder, row_of
 from rag_rerank.backends.local.late_interaction.disk_store import DiskStore
 from rag_rerank.backends.local.late_interaction.engine import EngineSettings, LateInteractionEngine, Runtime
 from rag_rerank.backends.local.late_interaction.opening import StoreSettings, open_store
@@ -134,7 +134,7 @@ class LateInteractionReranker(LocalReranker):
         "threads",
     }
 
-    model: str = "embedded"
+    model: ModelName = "embedded"
     store: str | StoreSettings = "memory"
     precision: VectorPrecision = "fp32"
     pool: int = 1

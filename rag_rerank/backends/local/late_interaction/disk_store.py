@@ -85,8 +85,9 @@ class DiskStore:
         """
         with self._transaction(write=True) as (transaction, tables):
             table = _Table(transaction, tables, self.max_bytes, self.path)
+            named = set() if ids is None else set(ids.values())
             for key, row in rows.items():
-                table.add(key, row, is_required=ids is not None and key in ids.values())
+                table.add(key, row, is_required=key in named)
             for name, key in (ids or {}).items():
                 table.assign(_id_bytes(name), key)
 
@@ -98,11 +99,11 @@ class DiskStore:
 
     def keep_only(self, keys: Iterable[bytes]) -> int:
         """Delete all rows with other keys, as those of another model; return how many were deleted."""
-        is_required = set(keys)
+        current = set(keys)
         with self._transaction(write=True) as (transaction, tables):
             table = _Table(transaction, tables, self.max_bytes, self.path)
             with transaction.cursor(tables[_ROWS]) as cursor:
-                others = [key for key in cursor.iternext(values=False) if key not in is_required]
+                others = [key for key in cursor.iternext(values=False) if key not in current]
             for key in others:
                 table.remove(key)
             return len(others)

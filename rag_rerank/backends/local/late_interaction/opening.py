@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 
 from rag_rerank._checks import plain_fields, whole_number
+from rag_rerank._files import FilePath
 from rag_rerank.backends.local.late_interaction.disk_store import MAX_BYTES, DiskStore
 from rag_rerank.backends.local.late_interaction.memory_store import MAX_BYTES as MEMORY_BYTES
 from rag_rerank.backends.local.late_interaction.memory_store import MemoryVectorStore
@@ -29,7 +30,7 @@ class StoreSettings:
         ConfigError: A value is out of its range, or ``read_only`` is set without a folder.
     """
 
-    path: str | None = None
+    path: FilePath | None = None
     max_bytes: int | None = None
     read_only: bool = False
 
