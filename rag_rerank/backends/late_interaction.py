@@ -6,14 +6,16 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
-from typing import ClassVar, get_args
+from typing import Any, ClassVar, get_args
 
 from rag_rerank._checks import at_least, one_of
 from rag_rerank._files import expand_user
 from rag_rerank._lazy import forget, load_once, peek
 from rag_rerank.backends.local.base import FIRST_TEXTS, TARGET_TOKENS, LocalReranker
 from rag_rerank.backends.local.catalogue import is_folder, row_of
+from rag_rerank.backends.local.late_interaction.disk_store import DiskStore
 from rag_rerank.backends.local.late_interaction.engine import EngineSettings, LateInteractionEngine, Runtime
 from rag_rerank.backends.local.late_interaction.opening import StoreSettings, open_store
 from rag_rerank.backends.local.late_interaction.precision import VectorPrecision
@@ -49,7 +51,7 @@ class IndexReport:
     """What `LateInteractionReranker.index` has done.
 
     Args:
-        texts: How many texts were given.
+        texts: How many texts were given, equal ones without an id counted once.
         new: How many were encoded now.
         in_store: How many were in the store already.
         blank: How many are blank; they are never scored.
@@ -192,7 +194,8 @@ class LateInteractionReranker(LocalReranker):
         What is in the store stays there when this is interrupted, so calling it again goes on where it was.
 
         Args:
-            texts: Texts, or candidates. In a folder, the rows of candidates are kept under their ids.
+            texts: Texts, or candidates. A folder keeps the vectors of a candidate under its id: with another text under
+                the same id they replace the old ones. A text alone has its SHA-256 as id.
             progress: A function that is called with the share that is done and a few words, or ``True`` for a bar.
 
         Raises:
@@ -200,9 +203,7 @@ class LateInteractionReranker(LocalReranker):
             UnreadableText: A text cannot be read, and ``on_unreadable="error"``.
             Overloaded: ``max_queue`` calls are waiting or running already.
         """
-        items = list(texts)
-        candidates = as_candidates("index", items)
-        has_ids = bool(items) and isinstance(items[0], Candidate)
+        candidates = as_candidates("index", _with_ids(texts))
         reports: list[IndexedTexts] = []
         blank = 0
         with progress_to(progress, f"indexing with {self.label}") as tell:
@@ -211,7 +212,7 @@ class LateInteractionReranker(LocalReranker):
                 part = [candidate for candidate in chunk if not is_blank(candidate.text)]
                 blank += len(chunk) - len(part)
                 if part:
-                    reports.append(self._index_chunk(part, has_ids=has_ids))
+                    reports.append(self._index_chunk(part))
                 share = min(start + _CHUNK, len(candidates))
                 tell(share / len(candidates), f"{share} of {len(candidates)} texts")
         return IndexReport(
@@ -225,6 +226,27 @@ class LateInteractionReranker(LocalReranker):
             tokens=sum(one.tokens for one in reports),
             store=self.store_stats,
         )
+
+    def delete(self, ids: Iterable[str]) -> int:
+        """Delete candidates that were indexed, by their ids; a text that another id names stays.
+
+        Returns:
+            How many of the ids were there.
+
+        Raises:
+            ConfigError: The store is memory, which keeps no ids, or is read-only.
+        """
+        store = self._store
+        if not isinstance(store, DiskStore):
+            raise ConfigError(
+                "vectors in memory have no ids; keep them in a folder, or close the reranker", path="store"
+            )
+        return store.delete(ids)
+
+    @property
+    def store_folder(self) -> Path | None:
+        """The folder that keeps the vectors; ``None`` for memory. Opens the store."""
+        return self._store.path if isinstance(self._store, DiskStore) else None
 
     @property
     def store_stats(self) -> StoreStats:
@@ -302,9 +324,23 @@ class LateInteractionReranker(LocalReranker):
         engine, pool = self._runtime
         return self._accept(pool, ComparisonTask(self._settings_of_call(engine), engine, self._store, query, texts))
 
-    def _index_chunk(self, candidates: Sequence[Candidate], *, has_ids: bool) -> IndexedTexts:
+    def _index_chunk(self, candidates: Sequence[Candidate]) -> IndexedTexts:
         engine, pool = self._runtime
-        ids = [candidate.id for candidate in candidates] if has_ids else []
+        ids = [candidate.id for candidate in candidates]
         texts = [valid_unicode(candidate.text) for candidate in candidates]
         task = IndexTask(self._settings_of_call(engine), engine, self._store, texts, ids)
         return self._accept(pool, task).result()
+
+
+def _with_ids(texts: Iterable[str | Candidate]) -> Iterable[str | Candidate]:
+    """Return texts without an id as candidates whose id is the SHA-256 of the text; all others as they are."""
+    if isinstance(texts, str):
+        return texts  # refused by the check of candidates
+    items: dict[int | str, Any] = {}
+    for position, item in enumerate(texts):
+        if isinstance(item, str):
+            id = f"sha256:{sha256(item.encode('utf-8', 'surrogatepass')).hexdigest()}"
+            items.setdefault(id, Candidate(id, item))
+        else:
+            items[position] = item
+    return list(items.values())

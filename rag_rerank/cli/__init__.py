@@ -27,6 +27,7 @@ _COMMANDS = {
     "distil": "distil:distil",
     "eval": "evaluate:evaluate_configs",
     "export": "models:export",
+    "index": "index:index",
     "models": "models:models",
     "probe": "probe:probe",
     "pull": "models:pull",

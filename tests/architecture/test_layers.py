@@ -31,7 +31,7 @@ MAY_IMPORT = {
     "context": GROUND,
     "records": {*GROUND, "context", "execution"},
     "telemetry": {*GROUND, "context", "execution"},
-    "hosts": {*GROUND, "context"},
+    "hosts": {*CALL, "context"},
     "agreement": {*GROUND, "base"},
     "backends/api": CALL,
     "backends/local": CALL,
@@ -53,7 +53,7 @@ MAY_IMPORT = {
     "cli": {
         "backends/auto",
         *(*CALL, "agreement", "backends/api", "backends/local", "backends/onnx", "backends/torch", "compose", "config"),
-        *("context", "diagnostics", "evaluation", "export", "pages", "records", "registry", "training"),
+        *("context", "diagnostics", "evaluation", "export", "hosts", "pages", "records", "registry", "training"),
     },
     "__main__": {"cli"},
     "__init__": {*CALL, "backends/api", "compose", "config", "context", "records"},

@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from numbers import Integral
 from typing import Annotated, Any
-from uuid import UUID
 
 from langchain_core.callbacks import Callbacks
 from langchain_core.documents import BaseDocumentCompressor, Document
@@ -16,7 +14,6 @@ from pydantic import ConfigDict, Field, InstanceOf, PlainSerializer, WithJsonSch
 from pydantic.json_schema import SkipJsonSchema
 from rag_rerank import (
     Candidate,
-    ConfigError,
     Context,
     Hit,
     InputError,
@@ -33,7 +30,6 @@ from rag_rerank.hosts import (
     CONFIG_SCHEMA,
     PACKING_SCHEMA,
     HostOptions,
-    TextTemplate,
     acall_hooks,
     call_hooks,
     check_sync_hooks,
@@ -49,10 +45,10 @@ from rag_rerank.hosts import (
 from typing_extensions import TypedDict as SchemaTypedDict
 from typing_extensions import Unpack
 
-logger = logging.getLogger(__name__)
+from langchain_rag_rerank.documents import CONTENT, advise, find_id, parse_template, read_text
+from langchain_rag_rerank.indexer import RagRerankIndexer
 
-CONTENT = "page_content"
-"""The name of a document's text in templates."""
+logger = logging.getLogger(__name__)
 
 _HOST = {"rag_rerank.host": "langchain"}
 """The tag of each call: records show where it came from."""
@@ -120,7 +116,7 @@ class RagRerank(BaseDocumentCompressor):
     def __init__(self, reranker: Spec, **options: Unpack[RerankOptions]) -> None:
         # built before pydantic validates, so that a wrong config is a ConfigError, and no error quotes an API key
         values = resolve_options(options, RerankOptions, type(self))
-        _parse_template(values.get("text"))
+        parse_template(values.get("text"))
         super().__init__(**values | {"reranker": build(reranker)})
 
     def compress_documents(
@@ -139,6 +135,14 @@ class RagRerank(BaseDocumentCompressor):
     ) -> list[Document]:
         """Do what `compress_documents` does without blocking the event loop."""
         return await self.as_runnable().ainvoke(_make_request(documents, query), {"callbacks": callbacks})
+
+    def indexer(self) -> RagRerankIndexer:
+        """Return a document transformer that encodes documents ahead, as this compressor reads them.
+
+        Raises:
+            ConfigError: Nothing in the reranker keeps vectors; see the type ``late_interaction``.
+        """
+        return RagRerankIndexer(self.reranker, text=self.text)
 
     def as_runnable(self) -> Runnable[RerankInput, list[Document]]:
         """Return the same as a step of a chain: ``{"documents": retriever, "query": ...} | rerank.as_runnable()``."""
@@ -187,8 +191,8 @@ class _Call:
         documents, self.query = _read_request(request)
         self._packing = rerank.context
         self._score_key = rerank.score_key
-        template = _parse_template(rerank.text)
-        own_ids = [_find_id(document) for document in documents]
+        template = parse_template(rerank.text)
+        own_ids = [find_id(document) for document in documents]
         ids = make_ids(own_ids)
         self.tags = {**_HOST, **tag_ids(ids, own_ids)}
         self._documents = {}
@@ -196,8 +200,7 @@ class _Call:
         self.candidates = []
         for id, document in zip(ids, documents, strict=True):
             document = document.model_copy(update={"metadata": dict(document.metadata)})
-            content = document.page_content
-            text, start = (content, 0) if template is None else template.render(document.metadata, content)
+            text, start = read_text(template, document)
             self._documents[id], self._starts[id] = document, start
             self.candidates.append(Candidate(id, text, metadata=document.metadata))
 
@@ -218,7 +221,7 @@ class _Call:
         """Return what is new in the document of a piece: its text and the metadata that say why."""
         marks: dict[str, Any] = {}
         if len(piece.hits) > 1:
-            marks["merged_ids"] = [_find_id(self._documents[hit.id]) for hit in piece.hits]
+            marks["merged_ids"] = [find_id(self._documents[hit.id]) for hit in piece.hits]
         if piece.trimmed is not None:
             marks["trimmed"] = list(piece.trimmed)
         return {CONTENT: piece.text, "metadata": marks}
@@ -232,23 +235,8 @@ class _Call:
         return document.model_copy(update={**changes, "metadata": metadata})
 
 
-def _parse_template(text: str | Sequence[str] | None) -> TextTemplate | None:
-    try:
-        return None if text is None else TextTemplate.parse(text, content=CONTENT)
-    except ConfigError as error:
-        raise error.under("text") from error.__cause__
-
-
-def _find_id(document: Document) -> str | None:
-    """Return the id of a document, or else the one that its store put into the metadata."""
-    for id in (document.id, document.metadata.get("id"), document.metadata.get("_id")):
-        if isinstance(id, (str, Integral, UUID)) and not isinstance(id, bool) and id != "":
-            return str(id)
-    return None
-
-
 def _make_request(documents: Iterable[Document], query: str) -> RerankInput:
-    return {"documents": take_items(documents, Document, "documents", _advise), "query": query}
+    return {"documents": take_items(documents, Document, "documents", advise), "query": query}
 
 
 def _read_request(request: object) -> tuple[list[Document], str]:
@@ -258,19 +246,4 @@ def _read_request(request: object) -> tuple[list[Document], str]:
             f'the step takes {{"documents": [...], "query": "..."}}, got a {type(request).__name__}{keys}; in a chain: '
             '{"documents": retriever, "query": RunnablePassthrough()} | rerank.as_runnable()'
         )
-    return take_items(request["documents"], Document, "documents", _advise), request["query"]
-
-
-def _advise(item: object) -> str:
-    """Return how to make documents of something else."""
-    if isinstance(item, str):
-        return "wrap it: Document(page_content=text)"
-    if isinstance(item, Candidate):
-        return "a reranker itself takes candidates: rag_rerank.build(...).rerank(query, candidates)"
-    if hasattr(item, "get_content"):
-        return "LlamaIndex's nodes go to llama_index.postprocessor.rag_rerank.RagRerank"
-    if hasattr(item, "columns"):
-        return 'make documents of its rows: [Document(page_content=text) for text in table["text"]]'
-    if isinstance(item, dict):
-        return "make a document of each: Document(page_content=..., metadata=...)"
-    return "a document is Document(page_content=text, metadata={...})"
+    return take_items(request["documents"], Document, "documents", advise), request["query"]

@@ -86,7 +86,7 @@ class DiskStore:
         with self._transaction(write=True) as (transaction, tables):
             table = _Table(transaction, tables, self.max_bytes, self.path)
             for key, row in rows.items():
-                table.add(key, row, wanted=ids is not None and key in ids.values())
+                table.add(key, row, has_id=ids is not None and key in ids.values())
             for name, key in (ids or {}).items():
                 table.assign(_id_bytes(name), key)
 
@@ -98,11 +98,11 @@ class DiskStore:
 
     def keep_only(self, keys: Iterable[bytes]) -> int:
         """Delete all rows with other keys, as those of another model; return how many were deleted."""
-        wanted = set(keys)
+        names = set(keys)
         with self._transaction(write=True) as (transaction, tables):
             table = _Table(transaction, tables, self.max_bytes, self.path)
             with transaction.cursor(tables[_ROWS]) as cursor:
-                others = [key for key in cursor.iternext(values=False) if key not in wanted]
+                others = [key for key in cursor.iternext(values=False) if key not in names]
             for key in others:
                 table.remove(key)
             return len(others)
@@ -156,20 +156,20 @@ class _Table:
     max_bytes: int
     path: Path
 
-    def add(self, key: bytes, row: bytes, *, wanted: bool) -> None:
-        """Keep a row; one without an id (not ``wanted``) only if there is room."""
+    def add(self, key: bytes, row: bytes, *, has_id: bool) -> None:
+        """Keep a row; one without an id (not ``has_id``) only if there is room."""
         rows = self.tables[_ROWS]
         if len(key) != KEY_BYTES:
             raise ValueError(f"a key has {KEY_BYTES} bytes, not {len(key)}")
         if self.transaction.get(key, db=rows) is not None:
             return
         if not self._has_room(len(row)):
-            if wanted:
+            if has_id:
                 raise _full(self.path, self.max_bytes)
             return
         self.transaction.put(key, row, db=rows)
         self._count(len(row))
-        if not wanted:
+        if not has_id:
             with self.transaction.cursor(self.tables[_ARRIVALS]) as cursor:
                 last = _number(cursor.key()) if cursor.last() else 0
             self.transaction.put(_bytes(last + 1), key, db=self.tables[_ARRIVALS])

@@ -51,6 +51,8 @@ from rag_rerank.hosts import (
 )
 from typing_extensions import Unpack
 
+from llama_index.postprocessor.rag_rerank.indexer import RagRerankIndexer, node_text
+
 dispatcher = get_dispatcher(__name__)
 logger = logging.getLogger(__name__)
 
@@ -146,6 +148,14 @@ class RagRerank(BaseNodePostprocessor):
         if "context" not in state["__dict__"]:
             raise ConfigError("it holds a live object, which cannot be pickled", path="context")
         return state
+
+    def indexer(self) -> RagRerankIndexer:
+        """Return a step for an ``IngestionPipeline`` that encodes nodes ahead, as this postprocessor reads them.
+
+        Raises:
+            ConfigError: Nothing in the reranker keeps vectors; see the type ``late_interaction``.
+        """
+        return RagRerankIndexer(self.reranker, self.metadata_mode)
 
     def postprocess_nodes(
         self,
@@ -253,7 +263,7 @@ class _Call:
         self.tags = {**_HOST, **tag_ids(ids, own_ids)}
         self._by_id = dict(zip(ids, self.nodes, strict=True))
         self.candidates = [
-            Candidate(id, _text(node, rerank.metadata_mode), _finite(node.score), node.metadata)
+            Candidate(id, node_text(node, rerank.metadata_mode), _finite(node.score), node.metadata)
             for id, node in self._by_id.items()
         ]
 
@@ -270,10 +280,10 @@ class _Call:
         hits, display_text = [], {}
         for hit in ranking:
             node = self._by_id[hit.id]
-            text = _text(node, MetadataMode.NONE)
+            text = node_text(node, MetadataMode.NONE)
             start = len(hit.text) - len(text) if hit.text.endswith(text) else None  # metadata come first
             hits.append(with_text(hit, text, start, _with_place(node.node)))
-            display_text[hit.id] = text if packing.merge else _text(node, MetadataMode.LLM)
+            display_text[hit.id] = text if packing.merge else node_text(node, MetadataMode.LLM)
         return pack_hits(packing, ranking, hits, display_text)
 
     def results(self, ranking: Ranking, context: Context | None) -> list[NodeWithScore]:
@@ -316,11 +326,6 @@ def _advise(item: object) -> str:
     if hasattr(item, "columns"):
         return 'make nodes of its rows: [NodeWithScore(node=TextNode(text=text)) for text in table["text"]]'
     return "a node is NodeWithScore(node=TextNode(text=text, metadata={...}), score=...)"
-
-
-def _text(node: NodeWithScore, mode: MetadataMode) -> str:
-    """Return text and metadata; an empty text for a node without text, whose metadata alone says too little."""
-    return node.get_content(mode) if node.get_content(MetadataMode.NONE).strip() else ""
 
 
 def _with_place(node: BaseNode) -> dict[str, Any]:

@@ -1,0 +1,110 @@
+"""``rag-rerank index``: encode a corpus ahead, for rerankers that keep the vectors of texts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, get_args
+
+import click
+
+from rag_rerank._files import read_lines
+from rag_rerank.cli.candidates import Format, read_candidates
+from rag_rerank.cli.options import reranker_option
+from rag_rerank.cli.output import bar, example, table
+from rag_rerank.config import build
+from rag_rerank.errors import ConfigError, InputError
+from rag_rerank.hosts import find_indexes
+
+__all__ = ["index"]
+
+SCHEMA = 1
+"""Version of the JSON object; it grows when a field changes its meaning or is removed."""
+
+
+@click.command(epilog=example("index --config rerank.yaml passages.jsonl"))
+@reranker_option
+@click.option(
+    "--delete",
+    "ids_file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Delete the texts whose ids stand in FILE, one per line, before anything is added.",
+)
+@click.option("--stats", is_flag=True, help="Only print what the store holds.")
+@click.option(
+    "--format",
+    "layout",
+    type=click.Choice(get_args(Format)),
+    default="auto",
+    show_default=True,
+    help="Format of CORPUS: a JSON array, JSON lines or plain lines; auto looks at its beginning.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
+@click.argument("corpus", metavar="[CORPUS|-]", required=False)
+def index(spec: str, ids_file: Path | None, stats: bool, layout: Format, as_json: bool, corpus: str | None) -> None:
+    """Encode the texts of a corpus ahead, so that questions over them are answered at once.
+
+    The config has a reranker of the type late_interaction whose store is a folder. CORPUS is read as by `rag-rerank
+    rank`. A text that is in the store already is skipped, so an index that was interrupted goes on where it was. A text
+    that comes again under the same id with other words replaces the old one.
+    """
+    if corpus is None and ids_file is None and not stats:
+        raise click.UsageError("name a CORPUS to add, or --delete FILE, or --stats.")
+    reports: list[dict[str, Any]] = []
+    candidates = [] if corpus is None or stats else read_candidates(corpus, layout)
+    ids = [] if ids_file is None or stats else _read_ids(ids_file)
+    for part in find_indexes(build(spec)):
+        if part.store_folder is None:
+            raise ConfigError(
+                f"{part.label} keeps vectors in memory, which ends with this command; write store: {{path: FOLDER}}",
+                path="store",
+            )
+        report: dict[str, Any] = {"reranker": part.label, "folder": str(part.store_folder)}
+        if ids:
+            report["deleted"] = part.delete(ids)
+        if candidates:
+            with bar(f"indexing with {part.label}") as tell:
+                done = part.index(candidates, progress=tell)
+            report |= {name: getattr(done, name) for name in ("texts", "new", "in_store", "blank", "unreadable", "cut")}
+        store = part.store_stats
+        report["store"] = {"texts": store.texts, "bytes": store.bytes, "max_bytes": store.max_bytes}
+        reports.append(report)
+        part.close()
+    if as_json:
+        click.echo(json.dumps({"schema": SCHEMA, "indexes": reports}))
+    else:
+        click.echo("\n\n".join(_text(report) for report in reports))
+
+
+def _read_ids(file: Path) -> list[str]:
+    """Return the ids in a file, one per line; blank lines are skipped."""
+    try:
+        return [id for _, line in read_lines(file) if (id := line.decode().strip())]
+    except UnicodeDecodeError as error:
+        raise InputError(f"{file} is not UTF-8; save it as UTF-8") from error
+
+
+def _text(report: dict[str, Any]) -> str:
+    """Return a report as a table."""
+    words = {
+        "deleted": "ids deleted",
+        "texts": "texts read",
+        "new": "encoded now",
+        "in_store": "in the store before",
+        "blank": "blank, never scored",
+        "unreadable": "the model cannot read",
+        "cut": "longer than the model reads; the rest is cut",
+    }
+    store = report["store"]
+    rows = [
+        (f"{report[name]:,}", meaning)
+        for name, meaning in words.items()
+        if report.get(name) or (name == "new" and name in report)
+    ]
+    size = store["bytes"] / max(store["texts"], 1)
+    rows += [
+        (f"{store['texts']:,}", "texts in the store"),
+        (f"{store['bytes']:,}", f"bytes, {size:,.0f} a text, {store['max_bytes']:,} at most"),
+    ]
+    return table([("", f"{report['reranker']}, {report['folder']}"), *rows], align="><")

@@ -1,0 +1,85 @@
+"""The rerankers that keep vectors of texts, found in any reranker, so that an ingestion can fill their stores."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from rag_rerank.base import Reranker
+from rag_rerank.errors import ConfigError
+from rag_rerank.types import Candidate
+
+__all__ = ["TextIndex", "find_indexes", "index_texts"]
+
+
+@runtime_checkable
+class TextIndex(Protocol):
+    """A reranker that encodes texts ahead (type ``late_interaction``)."""
+
+    @property
+    def label(self) -> str:
+        """Its name."""
+
+    def index(self, texts: Iterable[str | Candidate], progress: Any = None) -> Any:
+        """Encode texts and keep their vectors; return a report."""
+
+    def delete(self, ids: Iterable[str]) -> int:
+        """Delete the vectors of candidates by id; return how many ids were there."""
+
+    @property
+    def store_stats(self) -> Any:
+        """What the store holds."""
+
+    @property
+    def store_folder(self) -> Path | None:
+        """The folder of the store; ``None`` for memory."""
+
+
+def find_indexes(reranker: Reranker) -> list[TextIndex]:
+    """Return the rerankers that keep vectors, in the tree of a reranker.
+
+    Raises:
+        ConfigError: There is none, or it reads windows of the texts, which are made at each call.
+    """
+    indexes = list(_walk(reranker))
+    if not indexes:
+        raise ConfigError(
+            f"{reranker.label} keeps no vectors, so there is nothing to index; use the type late_interaction"
+        )
+    return indexes
+
+
+def index_texts(reranker: Reranker, own_ids: Sequence[str | None], texts: Sequence[str]) -> None:
+    """Encode texts ahead, for each reranker in the tree that keeps vectors.
+
+    Args:
+        reranker: Any reranker.
+        own_ids: The id of each item. A text goes without one where it is ``None``, ``""`` or that of two items: its
+            position would be another item's in the next call.
+        texts: The texts.
+
+    Raises:
+        ConfigError: See `find_indexes`.
+    """
+    counts = Counter(own_ids)
+    items = [
+        Candidate(own_id, text) if own_id and counts[own_id] == 1 else text
+        for own_id, text in zip(own_ids, texts, strict=True)
+    ]
+    for index in find_indexes(reranker):
+        index.index(items)
+
+
+def _walk(reranker: Reranker) -> Iterator[TextIndex]:
+    if isinstance(reranker, TextIndex):
+        yield reranker
+    for child in reranker.children:
+        inside = list(_walk(child))
+        if inside and reranker.kind == "windows":
+            raise ConfigError(
+                f"{reranker.label} cuts texts into windows at each call, so {inside[0].label} inside it cannot be "
+                "filled ahead; split the texts before you index them"
+            )
+        yield from inside
