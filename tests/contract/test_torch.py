@@ -36,7 +36,7 @@ class TestCausal(RerankerContract):
 @pytest.fixture(scope="module")
 def colbert() -> Reranker:
     return LateInteractionReranker(
-        model=str(tiny_colbert.colbert("gte-modern")), runtime="torch", query_length=40, pool=2
+        model=str(tiny_colbert.colbert("gte-modern")), runtime="torch", max_length=512, query_length=60, pool=2
     )
 
 

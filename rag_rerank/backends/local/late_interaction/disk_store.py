@@ -87,7 +87,7 @@ class DiskStore:
             table = _Table(transaction, tables, self.max_bytes, self.path)
             named = set() if ids is None else set(ids.values())
             for key, row in rows.items():
-                table.add(key, row, is_required=key in named)
+                table.add(key, row, has_id=key in named)
             for name, key in (ids or {}).items():
                 table.assign(_id_bytes(name), key)
 
@@ -157,20 +157,20 @@ class _Table:
     max_bytes: int
     path: Path
 
-    def add(self, key: bytes, row: bytes, *, is_required: bool) -> None:
-        """Keep a row; one without an id (not ``is_required``) only if there is room."""
+    def add(self, key: bytes, row: bytes, *, has_id: bool) -> None:
+        """Keep a row; one without an id (not ``has_id``) only if there is room."""
         rows = self.tables[_ROWS]
         if len(key) != KEY_BYTES:
             raise ValueError(f"a key has {KEY_BYTES} bytes, not {len(key)}")
         if self.transaction.get(key, db=rows) is not None:
             return
         if not self._has_room(len(row)):
-            if is_required:
+            if has_id:
                 raise _full(self.path, self.max_bytes)
             return
         self.transaction.put(key, row, db=rows)
         self._count(len(row))
-        if not is_required:
+        if not has_id:
             with self.transaction.cursor(self.tables[_ARRIVALS]) as cursor:
                 last = _number(cursor.key()) if cursor.last() else 0
             self.transaction.put(_bytes(last + 1), key, db=self.tables[_ARRIVALS])
