@@ -75,10 +75,9 @@ class IndexReport:
 
 @dataclass(frozen=True, kw_only=True)
 class LateInteractionReranker(LocalReranker):
-    """A model that reads query and text apart and then compares their tokens: vectors of texts are made once and kept.
+    """A model whose vectors of texts are made once and kept: a question costs its own encoding and a comparison.
 
-    A text is encoded at first sight, or ahead by `index`. Later questions over it cost the encoding of the query and a
-    comparison. Two kinds of model work this way:
+    A text is encoded at first sight, or ahead by `index`. Two kinds of model work this way:
 
     - ``embedded``, and models that ``rag-rerank train`` makes from it: ``raw_score`` is the logit, the same as with the
       ``onnx`` backend wherever neither cuts anything (within 1e-5 at ``precision="fp32"``); ``score`` is its sigmoid.
@@ -94,28 +93,34 @@ class LateInteractionReranker(LocalReranker):
     texts came from the store; ``usage.tokens`` counts what was encoded in this call.
 
     Args:
-        model: ``"embedded"``, the hub id of a ColBERT model (also ``"org/name@revision"``), or a folder.
-        revision: Commit, branch or tag on the hub; by default the one that the catalogue pins.
-        store: ``"memory"``, or ``{path: FOLDER, max_bytes: N}`` for a folder that processes share. Without ``path`` it
-            is memory with another bound than 64 MiB.
-        precision: What each number of a kept vector is rounded to. ``"fp32"`` takes 4 bytes, ``"fp16"`` 2, ``"int8"``
-            1 and 4 for each vector, ``"int4"`` half a byte and 2 for each 16 numbers.
-        pool: How many similar tokens of a text share a vector, on average; for ColBERT models only.
-        max_length: Most tokens of a text, with its marker and special tokens; by default the model's own.
-        query_length: Most tokens of a query, likewise; by default the ColBERT model's own, or half of the window.
-        on_overflow: ``"truncate"`` reads the beginning of a text that does not fit and says so in its coverage and in
-            one `TruncationWarning` a reranker; ``"error"`` raises `InputTooLong`.
-        on_long_query: ``"truncate"`` reads the beginning of a query that is too long, and says so in the trace, in
-            ``degraded`` and in one `QueryTruncationWarning` a reranker; ``"error"`` raises `InputTooLong`.
-        on_unreadable: What to do with a query or a text in a script or a language that the model cannot read; see
-            `rag_rerank.backends.onnx.OnnxReranker`.
-        batch_tokens: Token slots in one batch, padding included; by default 512 with ONNX Runtime, 2048 with PyTorch.
-        max_queue: How many calls may be waiting or running on this instance; one more raises `Overloaded`.
-        runtime: What runs the encoder. ``"auto"`` takes ONNX Runtime where the architecture is known (BERT), which
-            needs no torch, else PyTorch; the trace says which.
-        workers: How many batches are encoded in parallel by ONNX Runtime, for all calls together; by default the
-            physical cores that this process may use, divided by ``threads``.
-        threads: Threads of ONNX Runtime within one batch.
+        model: The model: ``embedded``, the hub id of a ColBERT model (also ``org/name@revision``), or a folder.
+        store: Where vectors are kept: ``memory`` (64 MiB; those used least recently make room), or ``{path: FOLDER}``
+            for a folder that processes share and that stays. `StoreSettings` has its other keys.
+        precision: What each number of a kept vector is rounded to. Fewer bytes mean more texts in the store.
+
+            - ``"fp32"``: 4 bytes. This is the default.
+            - ``"fp16"``: 2 bytes.
+            - ``"int8"``: 1 byte, and 4 bytes for each vector.
+            - ``"int4"``: Half a byte, and 2 bytes for each 16 numbers.
+        pool: How many similar tokens of a text share a vector, on average: 1, 2 or 4. More needs less space, and
+            changes the scores. For ColBERT models only, because ``embedded`` scores word by word.
+        max_length: The most tokens of a text, with its marker and special tokens. By default the model's own.
+        query_length: The most tokens of a query, likewise. By default the ColBERT model's own, or half of the window.
+        on_long_query: What to do with a query of more than ``query_length`` tokens.
+
+            - ``"truncate"``: Read its beginning. The trace, ``ranking.degraded`` and one `QueryTruncationWarning` a
+              reranker say so.
+            - ``"error"``: Raise `InputTooLong`.
+        batch_tokens: How many tokens one batch has at most, padding included; it bounds the memory. By default 512 with
+            ONNX Runtime, and 2048 with PyTorch.
+        runtime: What runs the encoder.
+
+            - ``"auto"``: ONNX Runtime where the architecture is known (BERT), else PyTorch. The trace says which.
+            - ``"onnx"``: ONNX Runtime, which needs no torch.
+            - ``"torch"``: PyTorch.
+        workers: How many batches ONNX Runtime encodes in parallel, for all calls together. By default the physical
+            cores that this process may use, divided by ``threads``.
+        threads: How many threads ONNX Runtime uses within one batch.
 
     Raises:
         ConfigError: A value is not allowed, the store cannot be used, or ``pool`` is set for ``embedded``.

@@ -280,7 +280,17 @@ def test_a_broken_plugin_is_named(monkeypatch: pytest.MonkeyPatch, target: str, 
 
 def test_the_schema_has_a_definition_for_every_name_and_no_live_field() -> None:
     schema = json_schema()
-    values = {"Stage", "Limits", "RetryPolicy", "Breaker", "Price", "CalibrationMap", "Provenance", "FitQuality"}
+    values = {
+        "StoreSettings",
+        "Stage",
+        "Limits",
+        "RetryPolicy",
+        "Breaker",
+        "Price",
+        "CalibrationMap",
+        "Provenance",
+        "FitQuality",
+    }
     assert set(schema["$defs"]) == {"reranker", *registry.names(), *values}
     cohere = schema["$defs"]["cohere"]
     assert "client" not in cohere["properties"] and cohere["additionalProperties"] is False

@@ -85,9 +85,9 @@ class DiskStore:
         """
         with self._transaction(write=True) as (transaction, tables):
             table = _Table(transaction, tables, self.max_bytes, self.path)
-            named = set() if ids is None else set(ids.values())
+            keys_with_id = set() if ids is None else set(ids.values())
             for key, row in rows.items():
-                table.add(key, row, has_id=key in named)
+                table.add(key, row, has_id=key in keys_with_id)
             for name, key in (ids or {}).items():
                 table.assign(_id_bytes(name), key)
 

@@ -21,10 +21,12 @@ class StoreSettings:
     """Where the vectors of texts are kept.
 
     Args:
-        path: A folder on a local disk that threads and processes share; ``None`` keeps vectors in memory until `close`.
-        max_bytes: Bytes of vectors at most; by default 64 MiB in memory, and 4 GiB in a folder. In memory, those used
-            least recently make room.
-        read_only: Open a folder without ever changing it.
+        path: A folder on a local disk, which threads and processes share. Without it, vectors are kept in memory until
+            the reranker is closed.
+        max_bytes: The most bytes of vectors. By default 64 MiB in memory, where those used least recently make room,
+            and 4 GiB in a folder, where texts that were never indexed make room, the oldest first.
+        read_only: Whether to open a folder without ever changing it, such as one on a read-only file system. Texts that
+            are not in it are encoded at each call.
 
     Raises:
         ConfigError: A value is out of its range, or ``read_only`` is set without a folder.
