@@ -17,6 +17,8 @@ from rag_rerank.backends.local.base import FIRST_TEXTS, TARGET_TOKENS, LocalRera
 from rag_rerank.backends.local.catalogue import ModelName, is_folder, row_of
 from rag_rerank.backends.local.late_interaction.disk_store import DiskStore
 from rag_rerank.backends.local.late_interaction.engine import EngineSettings, LateInteractionEngine, Runtime
+from rag_rerank.backends.local.late_interaction.explanation.alignment import ExplanationTask
+from rag_rerank.backends.local.late_interaction.explanation.explanation import Explanation
 from rag_rerank.backends.local.late_interaction.opening import StoreSettings, open_store
 from rag_rerank.backends.local.late_interaction.precision import VectorPrecision
 from rag_rerank.backends.local.late_interaction.store import StoreStats, VectorStore
@@ -32,7 +34,7 @@ from rag_rerank.backends.local.onnx_files import graphs_in, names_in
 from rag_rerank.backends.local.torch_models.checkpoint import has_checkpoint
 from rag_rerank.backends.local.torch_models.late_interaction import MODEL_TYPE
 from rag_rerank.backends.local.worker_pool import WorkerPool
-from rag_rerank.errors import ConfigError
+from rag_rerank.errors import ConfigError, InputError
 from rag_rerank.execution.calls import as_candidates
 from rag_rerank.execution.progress import Progress, progress_to
 from rag_rerank.execution.throughput import estimated_tokens
@@ -231,6 +233,28 @@ class LateInteractionReranker(LocalReranker):
             tokens=sum(one.tokens for one in reports),
             store=self.store_stats,
         )
+
+    def explain(self, query: str, text: str | Candidate) -> Explanation:
+        """Say which token of a text answers which token of a query, and what that adds to the score.
+
+        The score is the one that `rerank` gives the text. The text's vectors come from the store, or go into it.
+
+        Args:
+            query: The query.
+            text: A text, or a candidate.
+
+        Raises:
+            InputError: The query or the text is blank.
+            UnreadableText: The model cannot read the query or the text, so that `rerank` gives no score.
+            InputTooLong: See ``on_overflow`` and ``on_long_query``.
+            Overloaded: ``max_queue`` calls are waiting or running already.
+        """
+        (candidate,) = as_candidates(query, [text])
+        if is_blank(candidate.text):
+            raise InputError("the text is blank, so it has no score to explain")
+        engine, pool = self._runtime
+        task = ExplanationTask(self._settings_of_call(engine), engine, self._store, query, candidate.text)
+        return self._accept(pool, task).result()
 
     def delete(self, ids: Iterable[str]) -> int:
         """Delete candidates that were indexed, by their ids; a text that another id names stays.

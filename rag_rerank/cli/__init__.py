@@ -24,14 +24,14 @@ from rag_rerank.errors import RerankError, RerankWarning
 __all__ = ["app", "main"]
 
 _GROUPS = {
-    "Use a reranker": {"rank": "rank:rank", "index": "index:index", "config": "config:config"},
+    "Use a reranker": {"rank": "rank:rank", "index": "late_interaction:index", "config": "config:config"},
     "Measure": {
         "eval": "evaluate:evaluate_configs",
         "calibrate": "calibrate:calibrate",
         "probe": "probe:probe",
         "tune": "tune:tune",
     },
-    "See what happened": {"trace": "trace:trace"},
+    "See what happened": {"trace": "trace:trace", "explain": "late_interaction:explain"},
     "Manage models": {"models": "models:models", "pull": "models:pull", "export": "models:export"},
     "Train a model": {"train": "train:train", "distil": "distil:distil"},
 }

@@ -28,6 +28,7 @@ __all__ = [
     "grade_option",
     "json_option",
     "max_queries_option",
+    "optional_reranker_option",
     "print_note",
     "qrels_option",
     "reranker_argument",
@@ -76,6 +77,14 @@ class CommandGroup(click.Group):
 
 reranker_option = click.option(*_RERANKER, "spec", required=True, metavar=RERANKER, help=f"The reranker: {_NAMES}.")
 """The reranker; the command gets it as ``spec``."""
+
+
+def optional_reranker_option(default: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Return the option for a command that has a reranker of its own; the command gets it as ``spec``."""
+    return click.option(
+        *_RERANKER, "spec", default=default, show_default=True, metavar=RERANKER, help=f"The reranker: {_NAMES}."
+    )
+
 
 rerankers_option = click.option(
     *_RERANKER,

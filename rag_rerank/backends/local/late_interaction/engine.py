@@ -134,16 +134,29 @@ class LateInteractionEngine:
             vectors = projection(vectors)
         return vectors
 
+    def is_compared(self, ids: npt.NDArray[np.int32], *, of_query: bool) -> npt.NDArray[np.bool_]:
+        """Return which tokens of a query or of a text are compared."""
+        import numpy as np
+
+        if self.head is not None:
+            return self.head.is_compared(ids)
+        skips = self.conventions.skips_in_queries if of_query else self.conventions.skips_in_texts
+        return ~np.isin(ids, self._skipped) if skips and self._skipped else np.ones(len(ids), dtype=bool)
+
+    def normalize(self, vectors: Floats) -> Floats:
+        """Return vectors as they are compared: at unit length, unless the checkpoint compares them as they are."""
+        return unit(vectors) if self.conventions.normalizes else vectors
+
     def row(self, ids: npt.NDArray[np.int32], vectors: Floats, coverage: Coverage, readability: Readability) -> bytes:
         """Return the row of a text, of the ids and vectors of all its tokens."""
         import numpy as np
 
         if self.head is not None:
-            compared = self.head.is_compared(ids)
+            compared = self.is_compared(ids, of_query=False)
             text = TextVectors(unit(vectors[compared]), ids[compared], unit(vectors.sum(axis=0)), coverage, readability)
         else:
             nothing = np.empty(0, dtype=np.float32)
-            compact = self._normalize(vectors[self._is_compared(ids, self.conventions.skips_in_texts)])
+            compact = self.normalize(vectors[self.is_compared(ids, of_query=False)])
             if self.pool > 1:
                 compact = pool_tokens(compact, self.pool)
             text = TextVectors(compact, np.empty(0, dtype=np.int32), nothing, coverage, readability)
@@ -153,7 +166,7 @@ class LateInteractionEngine:
         """Return what is compared of a query, of the vectors of all its tokens."""
         if self.head is not None:
             return self.head.query_side(query.ids, vectors)
-        return self._normalize(vectors[self._is_compared(query.ids, self.conventions.skips_in_queries)])
+        return self.normalize(vectors[self.is_compared(query.ids, of_query=True)])
 
     def scores(
         self, query: QuerySide | Floats, rows: Sequence[bytes | memoryview], counts: Sequence[int]
@@ -219,14 +232,6 @@ class LateInteractionEngine:
         """Return how many numbers a vector has, of the vectors of one short text."""
         arrays = self.tokenizer.encode_texts(["a"], "truncate").arrays([0])
         return int(self.token_vectors(arrays).shape[-1])
-
-    def _is_compared(self, ids: npt.NDArray[np.int32], skips: bool) -> npt.NDArray[np.bool_]:
-        import numpy as np
-
-        return ~np.isin(ids, self._skipped) if skips and self._skipped else np.ones(len(ids), dtype=bool)
-
-    def _normalize(self, vectors: Floats) -> Floats:
-        return unit(vectors) if self.conventions.normalizes else vectors
 
 
 def _signal_head(folder: ModelFolder, conventions: Conventions) -> SignalHead:

@@ -78,6 +78,14 @@ class SignalHead:
         """Return the logit of each text."""
         import numpy as np
 
+        signals = self.signals(query, rows)
+        logits: npt.NDArray[np.float64] = (self.weight[:, None].astype(np.float64) * signals).sum(axis=0) + self.bias
+        return logits
+
+    def signals(self, query: QuerySide, rows: JoinedRows) -> npt.NDArray[np.float64]:
+        """Return the signals of each text, of shape (signals, texts)."""
+        import numpy as np
+
         segments = Segments(rows.counts)
         similar = similarities(query.vectors, rows)
         lengths = rows.counts.astype(np.float32)
@@ -89,7 +97,7 @@ class SignalHead:
         saturated = count * np.float32(K1 + 1) / (count + np.float32(K1) * (1 - B + B * lengths / LENGTH))
         hard = _mean(np.exp(-SOFT * largest), np.ones_like(weights)).clip(min=np.exp(-SOFT))
         back = similar.max(axis=0, initial=LEAST)[None].clip(min=-1)
-        signals = np.stack(
+        return np.stack(
             [
                 products(rows.means, query.mean[None])[:, 0],
                 _mean(few, np.ones_like(weights)),
@@ -100,8 +108,6 @@ class SignalHead:
                 segments.sums(back)[0] / np.maximum(lengths, _SMALL),
             ]
         )
-        logits: npt.NDArray[np.float64] = (self.weight[:, None].astype(np.float64) * signals).sum(axis=0) + self.bias
-        return logits
 
 
 def unit(vectors: Floats) -> Floats:

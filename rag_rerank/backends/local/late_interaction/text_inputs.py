@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rag_rerank.backends.local.late_interaction.checkpoint import Conventions
 from rag_rerank.backends.local.model_files import ModelFolder
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-__all__ = ["EncodedQuery", "TextTokenizer", "refuse_text"]
+__all__ = ["EncodedQuery", "InputToken", "TextTokenizer", "refuse_text"]
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,24 @@ class EncodedQuery:
 
         ids = self.ids.astype(np.int64)[None]
         return {IDS: ids, MASK: self.mask[None], TYPES: np.zeros_like(ids)}
+
+
+class InputToken(NamedTuple):
+    """A token of an input, and where it stands in the query or text.
+
+    Args:
+        id: Its id.
+        piece: How the vocabulary writes it.
+        start: Its first code point in the query or text; -1 for a token that is not of it: a special token, a marker.
+        end: The code point after its last one; -1 likewise.
+        is_filler: Whether it only fills a short query up.
+    """
+
+    id: int
+    piece: str
+    start: int
+    end: int
+    is_filler: bool = False
 
 
 class TextTokenizer:
@@ -144,6 +162,17 @@ class TextTokenizer:
         types = [np.zeros(len(row), dtype=np.uint8) for row in ids]
         return EncodedPairs(ids, types, tuple(coverage), self.model_tokenizer.pad)
 
+    def query_tokens(self, query: str) -> list[InputToken]:
+        """Return the tokens of the input of a query, those that fill it up included."""
+        tokens = self._tokens_of(query, self._conventions.query_prompt, self._query_room)
+        expansion = self._conventions.expansion
+        count = (expansion.length if expansion else 0) - len(tokens)
+        return tokens + [self._outside(self._filler, is_filler=True)] * count
+
+    def text_tokens(self, text: str) -> list[InputToken]:
+        """Return the tokens of the input of a text."""
+        return self._tokens_of(text, self._conventions.text_prompt, self._text_room)
+
     def text_limit(self, query: str) -> TextLimit:
         """Return how long a text may be; that is the same beside every query."""
         return TextLimit(self._text_room - len(self._prompts[self._conventions.text_prompt]), self._tokens)
@@ -152,6 +181,18 @@ class TextTokenizer:
         """Return the ids of words of the vocabulary; words that are none are left out."""
         ids = (self._tokenizer.token_to_id(word) for word in words)
         return tuple(id for id in ids if id is not None)
+
+    def _tokens_of(self, text: str, prompt: str, room: int) -> list[InputToken]:
+        encoding = self._tokenizer.encode(prompt + text, add_special_tokens=False)
+        skipped = len(self._prompts[prompt])
+        tokens = [self._outside(id) for id in (*self._before, *encoding.ids[:room][:skipped])]
+        for id, (start, end) in list(zip(encoding.ids, encoding.offsets, strict=True))[skipped:room]:
+            start, end = max(start - len(prompt), 0), max(end - len(prompt), 0)
+            tokens.append(InputToken(id, self._tokenizer.id_to_token(id), start, end))
+        return tokens + [self._outside(id) for id in self._after]
+
+    def _outside(self, id: int, *, is_filler: bool = False) -> InputToken:
+        return InputToken(id, self._tokenizer.id_to_token(id), -1, -1, is_filler)
 
     def _cut(self, text: str, prompt: str, room: int) -> tuple[list[int], Coverage]:
         content, skipped = self._ids(prompt + text), len(self._prompts[prompt])

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     Floats = npt.NDArray[np.float32]
 
-__all__ = ["pool_tokens"]
+__all__ = ["pool_tokens", "pooled_places"]
 
 
 def pool_tokens(vectors: Floats, factor: int) -> Floats:
@@ -30,17 +30,26 @@ def pool_tokens(vectors: Floats, factor: int) -> Floats:
     """
     import numpy as np
 
-    first, others = vectors[:1], vectors[1:]
-    count = max(len(others) // factor, 1)
-    if factor == 1 or count >= len(others):
+    places = pooled_places(vectors, factor)
+    count = int(places.max(initial=-1)) + 1
+    if count == len(vectors):
         return vectors
-    labels = _clusters(others, count)
-    sums = np.zeros((count, vectors.shape[1]), dtype=np.float32)
-    np.add.at(sums, labels, others)
-    pooled: Floats = np.concatenate([first, sums])
+    pooled: Floats = np.zeros((count, vectors.shape[1]), dtype=np.float32)
+    np.add.at(pooled, places, vectors)
     lengths = np.sqrt((pooled * pooled).sum(axis=1, keepdims=True))
     units: Floats = pooled / np.maximum(lengths, np.float32(1e-12))
     return units
+
+
+def pooled_places(vectors: Floats, factor: int) -> npt.NDArray[np.intp]:
+    """Return, for each vector, the place of the one of `pool_tokens` that it becomes a part of."""
+    import numpy as np
+
+    others = vectors[1:]
+    count = max(len(others) // factor, 1)
+    if factor == 1 or count >= len(others):
+        return np.arange(len(vectors))
+    return np.append(0, 1 + _clusters(others, count))
 
 
 def _clusters(vectors: Floats, count: int) -> npt.NDArray[np.intp]:

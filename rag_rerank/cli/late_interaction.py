@@ -1,4 +1,4 @@
-"""``rag-rerank index``: encode a corpus ahead, for rerankers that keep the vectors of texts."""
+"""``rag-rerank index`` and ``explain``: encode a corpus ahead of all questions, and see which words matched."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from typing import Any, get_args
 
 import click
 
-from rag_rerank._files import read_lines
+from rag_rerank._files import check_folder, read_lines, write
+from rag_rerank.backends.local.late_interaction.explanation.heat_map import page
 from rag_rerank.cli.candidates import Format, read_candidates
-from rag_rerank.cli.options import reranker_option
+from rag_rerank.cli.options import PATH, optional_reranker_option, reranker_option
 from rag_rerank.cli.output import bar, example, table
 from rag_rerank.config import build
 from rag_rerank.errors import ConfigError, InputError
-from rag_rerank.hosts import find_indexes
+from rag_rerank.hosts import find_explainers, find_indexes
 
-__all__ = ["index"]
+__all__ = ["explain", "index"]
 
 SCHEMA = 1
 """Version of the JSON object; it grows when a field changes its meaning or is removed."""
@@ -75,6 +76,56 @@ def index(spec: str, ids_file: Path | None, stats: bool, layout: Format, as_json
         click.echo(json.dumps({"schema": SCHEMA, "indexes": reports}))
     else:
         click.echo("\n\n".join(_text(report) for report in reports))
+
+
+@click.command(
+    epilog=example(
+        "explain -q 'how high is K2?' 'K2 is 8,611 m high.'",
+        "explain -q 'how high is K2?' --html why.html - < passage.txt",
+    )
+)
+@optional_reranker_option("late_interaction:embedded")
+@click.option("-q", "--query", required=True, metavar="TEXT", help="The query.")
+@click.option("--html", type=PATH, metavar="OUT", help="Also write the explanation as an HTML page with a heat map.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
+@click.option("--similarities", is_flag=True, help="With --json: add the similarity of each pair of tokens.")
+@click.argument("text", metavar="TEXT|-")
+def explain(spec: str, query: str, html: Path | None, as_json: bool, similarities: bool, text: str) -> None:
+    """See which words of a text answer which words of a query.
+
+    For each token of the query it shows the token of TEXT that is most similar to it, and what makes the score. The
+    reranker is of the type late_interaction, or has such rerankers in it: each is explained. - reads TEXT from standard
+    input.
+    """
+    if similarities and not as_json:
+        raise click.UsageError("--similarities needs --json")
+    explainers = find_explainers(build(spec))
+    if html is not None:
+        check_folder(html)
+    if text == "-":
+        text = _read_text()
+    explanations = []
+    for explainer in explainers:
+        explanations.append(explainer.explain(query, text))
+        explainer.close()
+    if html is not None:
+        body = "".join(explanation._repr_html_() for explanation in explanations)
+        write(html, page(f"Explanation of {', '.join(one.label for one in explainers)}", body).encode())
+    if as_json:
+        parts = [explanation.to_dict(similarities=similarities) for explanation in explanations]
+        click.echo(json.dumps({"schema": SCHEMA, "explanations": parts}))
+    else:
+        click.echo("\n\n".join(map(str, explanations)))
+    if html is not None:
+        click.echo(f"{html}: written", err=as_json)
+
+
+def _read_text() -> str:
+    """Return the text on standard input."""
+    try:
+        return click.get_binary_stream("stdin").read().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError("standard input is not UTF-8") from error
 
 
 def _read_ids(file: Path) -> list[str]:
