@@ -123,9 +123,9 @@ def explain(spec: str, query: str, html: Path | None, as_json: bool, similaritie
 def _read_text() -> str:
     """Return the text on standard input."""
     try:
-        return click.get_binary_stream("stdin").read().decode("utf-8-sig")
+        return b"\n".join(line for _, line in read_lines(None)).decode()
     except UnicodeDecodeError as error:
-        raise InputError("standard input is not UTF-8") from error
+        raise InputError("standard input is not UTF-8; save it as UTF-8") from error
 
 
 def _read_ids(file: Path) -> list[str]:

@@ -36,8 +36,8 @@ def find_explainers(reranker: Reranker) -> list[Explainer]:
     explainers = list(dict.fromkeys(_walk(reranker)))
     if not explainers:
         raise ConfigError(
-            f"{reranker.label} cannot say which words matched; use the type late_interaction with the model embedded "
-            "or a ColBERT model"
+            f"{reranker.label} cannot say which words matched; use late_interaction:embedded, or the type "
+            "late_interaction with a ColBERT model"
         )
     return explainers
 

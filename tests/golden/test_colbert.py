@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from functools import cache
 from typing import Any
 
@@ -110,3 +111,15 @@ def test_pooled_and_rounded_vectors_keep_about_the_same_scores_in_fewer_bytes(se
     assert after != before
     assert np.corrcoef(before, after)[0, 1] > 0.9
     assert rounded.store_stats.bytes < 0.8 * exact.store_stats.bytes
+
+
+@pytest.mark.parametrize("name", CHECKPOINTS)
+def test_the_similarities_of_an_explanation_are_those_of_sentence_transformers(name: str) -> None:
+    model, ours = reference(name), reranker(name)
+    for query, text in itertools.product(ASKED, TEXTS):
+        (of_query,), (of_text,) = model.encode_query([query]), model.encode_document([text])
+        expected = (of_query @ of_text.T).numpy()
+        explanation = ours.explain(query, text)
+        assert np.array(explanation.similarities).shape == expected.shape
+        np.testing.assert_allclose(explanation.similarities, expected, atol=1e-4)
+        assert [match.similarity for match in explanation.matches] == pytest.approx(expected.max(axis=1), abs=1e-4)

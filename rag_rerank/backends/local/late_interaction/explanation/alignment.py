@@ -100,7 +100,7 @@ class ExplanationTask:
         text_tokens = self._compared_tokens(of_query=False)
         vectors = query_side.vectors if isinstance(query_side, QuerySide) else query_side
         similar = similarities(vectors, row)
-        notes = [*scores.degraded, *call.reading.notes]
+        notes = [*call.reading.degraded, *call.reading.notes]
         if facts.coverage.truncated:
             notes.append(
                 f"the text has {facts.coverage.total} tokens, of which the first {facts.coverage.seen} were read"

@@ -25,7 +25,7 @@ _COLOUR, _STRONGEST = "40, 140, 220", 0.65
 
 _LINE = "margin: 4px 0"
 _RULE = "border-bottom: 1px solid rgba(128, 128, 128, 0.35)"
-_WRAP = {"right": "white-space: nowrap", "start": "overflow-wrap: anywhere; min-width: 4.5em"}
+_WRAP = {"right": "white-space: nowrap", "start": "overflow-wrap: anywhere; min-width: 5em"}
 _SCROLL = "overflow-x: auto; max-width: 100%; margin: 8px 0"
 
 _PAGE = """<!doctype html>
@@ -129,8 +129,9 @@ def bar_table(heading: Sequence[str], rows: Iterable[Sequence[str]], bars: Seque
 
 
 def heat_map(rows: Sequence[str], columns: Sequence[str], values: Sequence[Sequence[float]]) -> str:
-    """Return a table with a shaded cell for each value; where there are many columns, those with the best value
-    of a row are shown, and those with a value far above the mean of its row.
+    """Return a table with a shaded cell for each value.
+
+    Of many columns it shows those with the best value of a row, and those with a value far above the mean of its row.
 
     Args:
         rows: The name of each row.
