@@ -61,11 +61,8 @@ def measure(model: str, judged: Judged, count: int) -> tuple[list[float], list[f
     ]
     texts = list(dict.fromkeys(c.text for query in queries for c in query.candidates if c.text.strip()))
     fill(rerankers, texts)  # type: ignore[arg-type]
-    orders = [{query.id: [c.id for c in query.candidates] for query in queries}]
-    for reranker in rerankers:
-        orders.append(
-            {query.id: [hit.id for hit in reranker.rerank(query.text, query.candidates)] for query in queries}
-        )
+    first = {query.id: [c.id for c in query.candidates] for query in queries}
+    orders = [first, *(order(reranker, queries) for reranker in rerankers)]
     quality = [fmean(ndcg(judged, one)) for one in orders]
     same = [fmean(one[id][:10] == orders[1][id][:10] for id in one) for one in orders[1:]]
     sizes = [reranker.store_stats.bytes_per_text for reranker in rerankers]  # type: ignore[attr-defined]
