@@ -1,17 +1,23 @@
-"""``rag-rerank index`` and ``explain``: encode a corpus ahead of all questions, and see which words matched."""
+"""``rag-rerank index`` and ``explain``: encode texts ahead, and see which words matched."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import click
 
 from rag_rerank._files import check_folder, read_lines, write
 from rag_rerank.backends.local.late_interaction.explanation.heat_map import page
 from rag_rerank.cli.candidates import Format, read_candidates
-from rag_rerank.cli.options import PATH, optional_reranker_option, reranker_option
+from rag_rerank.cli.options import (
+    PATH,
+    format_option,
+    json_option,
+    optional_reranker_option,
+    reranker_option,
+)
 from rag_rerank.cli.output import bar, example, table
 from rag_rerank.config import build
 from rag_rerank.errors import ConfigError, InputError
@@ -23,38 +29,35 @@ SCHEMA = 1
 """Version of the JSON object; it grows when a field changes its meaning or is removed."""
 
 
-@click.command(epilog=example("index --config rerank.yaml passages.jsonl"))
+@click.command(
+    short_help="Encode texts ahead, so that questions over them are answered at once.",
+    epilog=example("index -r index.yaml passages.jsonl", "index -r index.yaml --stats"),
+)
 @reranker_option
 @click.option(
     "--delete",
     "ids_file",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="Delete the texts whose ids stand in FILE, one per line, before anything is added.",
+    help="Delete the texts whose ids stand in this file, one per line, before anything is added.",
 )
-@click.option("--stats", is_flag=True, help="Only print what the store holds.")
-@click.option(
-    "--format",
-    "layout",
-    type=click.Choice(get_args(Format)),
-    default="auto",
-    show_default=True,
-    help="Format of CORPUS: a JSON array, JSON lines or plain lines; auto looks at its beginning.",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
-@click.argument("corpus", metavar="[CORPUS|-]", required=False)
-def index(spec: str, ids_file: Path | None, stats: bool, layout: Format, as_json: bool, corpus: str | None) -> None:
-    """Encode the texts of a corpus ahead, so that questions over them are answered at once.
+@click.option("--stats", is_flag=True, help="Only print what the index holds.")
+@format_option
+@json_option
+@click.argument("file", metavar="[FILE|-]", required=False)
+def index(spec: str, ids_file: str | None, stats: bool, layout: Format, as_json: bool, file: str | None) -> None:
+    """Encode texts ahead, so that questions over them are answered at once.
 
-    The config has a reranker of the type late_interaction whose store is a folder. CORPUS is read as by `rag-rerank
-    rank`. A text that is in the store already is skipped, so an index that was interrupted goes on where it was. A text
-    that comes again under the same id with other words replaces the old one.
+    RERANKER is a config with a reranker of the type late_interaction whose store is a folder. FILE is read as by
+    rag-rerank rank.
+
+    A text that is in the index already is skipped, so a command that was interrupted goes on where it was. A text that
+    comes again under the same id with other words replaces the old one.
     """
-    if corpus is None and ids_file is None and not stats:
-        raise click.UsageError("name a CORPUS to add, or --delete FILE, or --stats.")
+    if file is None and ids_file is None and not stats:
+        raise click.UsageError("name a FILE to add, or --delete FILE, or --stats.")
     reports: list[dict[str, Any]] = []
-    candidates = [] if corpus is None or stats else read_candidates(corpus, layout)
-    ids = [] if ids_file is None or stats else _read_ids(ids_file)
+    candidates = [] if file is None or stats else read_candidates(file, layout)
+    ids = [] if ids_file is None or stats else _read_ids(Path(ids_file))
     for part in find_indexes(build(spec)):
         if part.store_folder is None:
             raise ConfigError(
@@ -87,7 +90,7 @@ def index(spec: str, ids_file: Path | None, stats: bool, layout: Format, as_json
 @optional_reranker_option("late_interaction:embedded")
 @click.option("-q", "--query", required=True, metavar="TEXT", help="The query.")
 @click.option("--html", type=PATH, metavar="OUT", help="Also write the explanation as an HTML page with a heat map.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
+@json_option
 @click.option("--similarities", is_flag=True, help="With --json: add the similarity of each pair of tokens.")
 @click.argument("text", metavar="TEXT|-")
 def explain(spec: str, query: str, html: Path | None, as_json: bool, similarities: bool, text: str) -> None:

@@ -13,6 +13,7 @@ from typing import Any, get_args
 import click
 from click.core import ParameterSource
 
+from rag_rerank.cli.candidates import Format
 from rag_rerank.cli.output import one_line
 from rag_rerank.compose import Unjudged
 from rag_rerank.errors import did_you_mean
@@ -25,6 +26,7 @@ __all__ = [
     "CommandGroup",
     "command_line",
     "depth_option",
+    "format_option",
     "grade_option",
     "json_option",
     "max_queries_option",
@@ -162,6 +164,16 @@ resume_option = click.option(
     help="Continue an interrupted training from its checkpoints, or start again.",
 )
 """Whether to continue from checkpoints; the command gets it as ``resume``."""
+
+format_option = click.option(
+    "--format",
+    "layout",
+    type=click.Choice(get_args(Format)),
+    default="auto",
+    show_default=True,
+    help="Format of FILE: a JSON array, JSON lines, or one text per line. auto decides by the content.",
+)
+"""How candidates stand in a file; the command gets it as ``layout``."""
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
 """Whether to print JSON; the command gets it as ``as_json``."""

@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from typing import get_args
 
 import click
 
 from rag_rerank.cli.candidates import Format, read_candidates
-from rag_rerank.cli.options import COUNT, json_option, reranker_option
+from rag_rerank.cli.options import COUNT, format_option, json_option, reranker_option
 from rag_rerank.cli.output import example, one_line, table
 from rag_rerank.config import build
 from rag_rerank.context import Context, Packing
@@ -61,14 +60,7 @@ _MEANING: Mapping[Scale, str] = {
     show_default="estimated",
     help="Count tokens with this tokenizer: a name of tiktoken (o200k_base), or a tokenizer.json.",
 )
-@click.option(
-    "--format",
-    "layout",
-    type=click.Choice(get_args(Format)),
-    default="auto",
-    show_default=True,
-    help="Format of FILE: a JSON array, JSON lines, or one text per line. auto decides by the content.",
-)
+@format_option
 @json_option
 @click.option("--trace", "show_trace", is_flag=True, help="Also print to stderr what each step of the reranker did.")
 @click.argument("file", metavar="FILE|-")

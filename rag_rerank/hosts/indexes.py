@@ -32,6 +32,9 @@ class TextIndex(Protocol):
     def store_stats(self) -> Any:
         """What the store holds."""
 
+    def close(self) -> None:
+        """Release the store."""
+
     @property
     def store_folder(self) -> Path | None:
         """The folder of the store; ``None`` for memory."""

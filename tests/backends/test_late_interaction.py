@@ -186,6 +186,20 @@ def test_texts_are_indexed_ahead_and_skipped_the_second_time(tmp_path: Path) -> 
     assert LateInteractionReranker().index([]).texts == 0
 
 
+def test_a_folder_that_may_only_be_read_takes_no_score_away(tmp_path: Path) -> None:
+    path = str(tmp_path / "vectors")
+    with LateInteractionReranker(store=StoreSettings(path=path)) as writer:
+        writer.index(TEXTS[:2])
+    with LateInteractionReranker(store=StoreSettings(path=path, read_only=True)) as reader:
+        scores = reader.score(QUERY, TEXTS[:3])
+        assert "2 of 3 texts from the store" in scores.notes
+        assert any(note.startswith("texts that were encoded now are not kept: ") for note in scores.notes)
+        assert scores.values == pytest.approx(build("embedded").score(QUERY, TEXTS[:3]).values, abs=1e-5)
+        assert reader.store_stats.texts == 2
+        with pytest.raises(ConfigError, match="read_only"):
+            reader.index(TEXTS[:3])
+
+
 def test_indexing_refuses_what_it_may_not_cut_or_cannot_read() -> None:
     with pytest.raises(InputTooLong, match="600 tokens"):
         LateInteractionReranker(on_overflow="error").index(["a lake", " ".join(["lake"] * 600)])

@@ -21,7 +21,19 @@ VALUES = {
 """What a value may be called."""
 
 OWN_WORDS = {
-    *("--out", "--query", "--top-k", "--depth", "--validation", "--records", "--licence", "--json", "--base", "--seed"),
+    *(
+        "--out",
+        "--query",
+        "--top-k",
+        "--depth",
+        "--validation",
+        "--records",
+        "--licence",
+        "--json",
+        "--base",
+        "--seed",
+        "--html",
+    ),
 }
 """Options whose words differ between commands, because what they do there differs."""
 

@@ -63,7 +63,7 @@ def test_ids_are_deleted(folder: Path) -> None:
 
 
 def test_without_work_or_without_a_folder_it_says_what_to_do(folder: Path) -> None:
-    assert "name a CORPUS" in run(code=2)
+    assert "name a FILE" in run(code=2)
     (folder / "rerank.yaml").write_text("type: late_interaction\n")
     assert "keeps vectors in memory" in run("corpus.jsonl", code=2)
     (folder / "rerank.yaml").write_text("type: lexical\n")

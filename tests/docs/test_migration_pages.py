@@ -203,7 +203,7 @@ def test_partner_compressors_lose_ids(package: str, run_code: Run) -> None:
         import {package}
         from langchain_rag_rerank import RagRerank
         if "{package}" == "langchain_cohere":
-            theirs = {package}.CohereRerank(model="rerank-v3.5", top_n=3, base_url=os.environ["CO_API_URL"])
+            theirs = {package}.CohereRerank(model="rerank-v3.5", top_n=3, base_url=os.environ["DOC_SERVER"])
         else:
             theirs = {package}.VoyageAIRerank(model="rerank-2.5", top_k=3)
         ours = RagRerank("cohere:rerank-v3.5" if "{package}" == "langchain_cohere" else "voyage:rerank-2.5", top_k=3)
@@ -222,7 +222,7 @@ def test_partner_postprocessors_give_the_same_order(package: str, run_code: Run)
         from llama_index.postprocessor import {package}
         from llama_index.postprocessor.rag_rerank import RagRerank
         if "{package}" == "cohere_rerank":
-            theirs = {package}.CohereRerank(model="rerank-v3.5", top_n=3, base_url=os.environ["CO_API_URL"])
+            theirs = {package}.CohereRerank(model="rerank-v3.5", top_n=3, base_url=os.environ["DOC_SERVER"])
         else:
             theirs = {package}.VoyageAIRerank(model="rerank-2.5", top_n=3)
         ours = RagRerank("cohere:rerank-v3.5" if "{package}" == "cohere_rerank" else "voyage:rerank-2.5", top_k=3)

@@ -59,7 +59,6 @@ def page_environment(server: RerankServer, home: Path) -> dict[str, str]:
         **{name: value for name, value in kept.items() if name not in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE")},
         **_KEYS,
         **{f"{name}_URL": server.base(dialect) for name, dialect in dialects.items()},
-        "CO_API_URL": server.url,
         "DOC_SERVER": server.url,
         "HF_HOME": str(home),
         "HF_HUB_OFFLINE": "1",

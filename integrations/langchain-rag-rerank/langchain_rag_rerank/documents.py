@@ -45,7 +45,7 @@ def advise(item: object) -> str:
     return "a document is Document(page_content=text, metadata={...})"
 
 
-def read_text(template: TextTemplate | None, document: Document) -> tuple[str, int]:
-    """Return what the reranker reads, and where the document's own text begins in it."""
+def read_text(template: TextTemplate | None, document: Document) -> tuple[str, int | None]:
+    """Return what the reranker reads, and where the document's own text begins in it, if it is all there."""
     content = document.page_content
     return (content, 0) if template is None else template.render(document.metadata, content)

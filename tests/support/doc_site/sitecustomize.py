@@ -1,8 +1,9 @@
 """What every Python process of a page does first: providers without a variable for their URL are at `DOC_SERVER`, and
 no other machine can be reached.
 
-Cohere's SDK reads ``CO_API_URL``. Voyage's SDK and the dialects with a provider of their own (Jina, Mixedbread) have
-their URL in code, which is changed when their module is imported; a process that does not use them imports nothing.
+The SDKs of Cohere and Voyage, and the dialects with a provider of their own (Jina, Mixedbread), have their URL in code,
+which is changed when their module is imported; a process that does not use them imports nothing. (Cohere's SDK also
+reads ``CO_API_URL``; with that, list prices would not be known.)
 """
 
 import dataclasses
@@ -14,6 +15,10 @@ import sys
 import types
 
 SERVER = os.environ["DOC_SERVER"]
+
+
+def change_cohere(module):
+    module.ClientEnvironment.PRODUCTION._value_ = SERVER
 
 
 def change_voyage(module):
@@ -28,7 +33,11 @@ def change_dialects(module):
     module.DIALECTS = types.MappingProxyType(rows)
 
 
-CHANGES = {"voyageai.util": change_voyage, "rag_rerank.backends.api.dialects": change_dialects}
+CHANGES = {
+    "cohere.environment": change_cohere,
+    "voyageai.util": change_voyage,
+    "rag_rerank.backends.api.dialects": change_dialects,
+}
 
 
 class Changer(importlib.abc.MetaPathFinder):

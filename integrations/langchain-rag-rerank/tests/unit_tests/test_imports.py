@@ -1,6 +1,6 @@
 from langchain_rag_rerank import __all__
 
-EXPECTED_ALL = ["RagRerank", "RagRerankRetriever"]
+EXPECTED_ALL = ["RagRerank", "RagRerankIndexer", "RagRerankRetriever"]
 
 
 def test_all_imports() -> None:

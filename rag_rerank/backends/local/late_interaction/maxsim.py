@@ -56,7 +56,7 @@ class Segments:
         """Return a copy with `LEAST` in place of the maximum of each row and text; of equal ones, of the first."""
         import numpy as np
 
-        rest = columns.copy()
+        rest: Floats = columns.copy()
         matches = columns == np.repeat(maxima, self.counts, axis=1)
         if np.count_nonzero(matches) > len(columns) * len(self._starts):  # some are equal
             places = np.where(matches, np.arange(self.total), self.total)

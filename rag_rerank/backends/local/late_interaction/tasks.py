@@ -13,7 +13,7 @@ from rag_rerank.backends.local.late_interaction.text_inputs import EncodedQuery,
 from rag_rerank.backends.local.late_interaction.text_vectors import RowFacts
 from rag_rerank.backends.local.pair_encoding import EncodedPairs, OnOverflow, concatenate
 from rag_rerank.backends.local.readability import OnUnreadable, Readability, ReadabilityCheck, Reading, decide
-from rag_rerank.errors import UnreadableText
+from rag_rerank.errors import ConfigError, UnreadableText
 from rag_rerank.execution.calls import map_error_position
 from rag_rerank.execution.progress import current_listener
 from rag_rerank.execution.protocols import PointwiseRanker
@@ -129,17 +129,21 @@ class TextRows:
         return rows
 
     def keep(self, new_rows: Sequence[dict[bytes, bytes]], ids: Sequence[str] = ()) -> None:
-        """Add rows of this call, and put them into the store; a folder keeps them under ids, if there are some."""
+        """Add rows of this call, and put them into the store; a folder keeps them under ids, if there are some.
+
+        Raises:
+            ConfigError: The store cannot keep them.
+        """
         rows = {key: row for part in new_rows for key, row in part.items()}
         self.rows |= rows
-        if ids and isinstance(self.store, DiskStore):
-            self.store.put(rows, {id: key for id, key in zip(ids, self.keys, strict=True) if key in self.rows})
-        elif rows:
-            self.store.put(rows)
         for key, row in rows.items():
             facts = self.engine.layout.facts(row)
             assert facts is not None
             self.facts[key] = facts
+        if ids and isinstance(self.store, DiskStore):
+            self.store.put(rows, {id: key for id, key in zip(ids, self.keys, strict=True) if key in self.rows})
+        elif rows:
+            self.store.put(rows)
 
 
 @dataclass(frozen=True)
@@ -229,7 +233,10 @@ class ComparisonTask:
         if not reading.texts:
             empty = Scores([], self.settings.scale, Usage(seconds=seconds), notes=tuple(dict.fromkeys(notes)))
             return reading.of_all_texts(empty)
-        self.rows.keep([result for batch, result in results if batch.rows])
+        try:
+            self.rows.keep([result for batch, result in results if batch.rows])
+        except ConfigError as error:  # a disk that is full, or a folder that may only be read, takes no score away
+            notes.append(f"texts that were encoded now are not kept: {error}")
         (query,) = (result for batch, result in results if not batch.rows)
         keys = [self.rows.keys[position] for position in reading.rows]
         facts = [self.rows.facts[key] for key in keys]

@@ -202,9 +202,9 @@ def _as_read(tokens: Iterable[InputToken], text: str, valid: str) -> Iterator[Ex
         if token.start < 0:
             yield ExplainedToken(token.piece, None, None, "filler" if token.is_filler else "marker")
             continue
-        read = valid[token.start : token.end]
-        start = token.end - len(read.lstrip()) if read.strip() else token.start
-        end = start + len(valid[start : token.end].rstrip()) if read.strip() else token.end
+        stretch = valid[token.start : token.end]
+        start = token.end - len(stretch.lstrip()) if stretch.strip() else token.start
+        end = start + len(valid[start : token.end].rstrip()) if stretch.strip() else token.end
         yield ExplainedToken(valid[start:end], place_of[start], place_of[end])
 
 

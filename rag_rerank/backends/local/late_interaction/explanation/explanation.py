@@ -191,8 +191,10 @@ class Explanation:
 
     def _repr_html_(self) -> str:
         """Return the text with its matches shaded, the best matches, a heat map and the signals, for notebooks."""
-        asked = [row for token, row in zip(self.query_tokens, self.similarities, strict=True) if token.kind == "text"]
-        strongest = [max(column) for column in zip(*asked, strict=True)] if asked else []
+        of_words = [
+            row for token, row in zip(self.query_tokens, self.similarities, strict=True) if token.kind == "text"
+        ]
+        strongest = [max(column) for column in zip(*of_words, strict=True)] if of_words else []
         spans = [
             (token.start, token.end, value)
             for token, value in zip(self.text_tokens, strongest, strict=False)

@@ -140,13 +140,13 @@ def heat_map(rows: Sequence[str], columns: Sequence[str], values: Sequence[Seque
     """
     if not rows or not columns:
         return ""
-    shown = range(min(len(rows), ROWS))
-    means = [sum(values[row]) / len(columns) for row in shown]
-    stands_out = [max(values[row][column] - means[row] for row in shown) for column in range(len(columns))]
-    best = {max(range(len(columns)), key=values[row].__getitem__) for row in shown}
+    visible = range(min(len(rows), ROWS))
+    means = [sum(values[row]) / len(columns) for row in visible]
+    stands_out = [max(values[row][column] - means[row] for row in visible) for column in range(len(columns))]
+    best = {max(range(len(columns)), key=values[row].__getitem__) for row in visible}
     ranked = sorted(range(len(columns)), key=lambda column: (column not in best, -stands_out[column]))
     places = sorted(ranked[:COLUMNS])
-    shades = Shades(values[row][column] for row in shown for column in places)
+    shades = Shades(values[row][column] for row in visible for column in places)
     name = "writing-mode: vertical-rl; text-align: end; font-weight: normal; padding: 4px 0; max-height: 9em"
     head = "".join(
         f'<th scope="col" style="{name}; overflow: hidden" dir="auto">{_escape(columns[place])}</th>'
@@ -154,7 +154,7 @@ def heat_map(rows: Sequence[str], columns: Sequence[str], values: Sequence[Seque
     )
     lines = []
     side = "text-align: start; font-weight: normal; padding-right: 8px; white-space: nowrap"
-    for row in shown:
+    for row in visible:
         cells = "".join(
             f'<td style="text-align: center; font-size: 10px; min-width: 22px; {shades.style(values[row][place])}"'
             f' title="{_escape(rows[row])} × {_escape(columns[place])}">{round(100 * values[row][place])}</td>'
