@@ -137,7 +137,7 @@ def main() -> None:
     print_title("Where to go on")
     print("  README.md         ten lines each for Python, LlamaIndex and LangChain")
     print("  docs/tutorial.md  from nothing to a reranked RAG system in ten minutes")
-    print("  cookbook/         eight notebooks with charts")
+    print("  cookbook/         nine notebooks with charts")
 
 
 if __name__ == "__main__":

@@ -41,7 +41,7 @@ from rag_rerank.execution.throughput import estimated_tokens
 from rag_rerank.text.unicode import is_blank, valid_unicode
 from rag_rerank.types import Candidate, Scale, Scores
 
-__all__ = ["IndexReport", "LateInteractionReranker"]
+__all__ = ["Explanation", "IndexReport", "LateInteractionReranker"]
 
 _POOLS = (1, 2, 4)
 _CHUNK = 512

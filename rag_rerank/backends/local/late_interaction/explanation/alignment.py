@@ -101,13 +101,9 @@ class ExplanationTask:
         vectors = query_side.vectors if isinstance(query_side, QuerySide) else query_side
         similar = similarities(vectors, row)
         notes = [*call.reading.degraded, *call.reading.notes]
-        if facts.coverage.truncated:
-            notes.append(
-                f"the text has {facts.coverage.total} tokens, of which the first {facts.coverage.seen} were read"
-            )
-        if scores.query_coverage is not None:
-            total, seen = scores.query_coverage.total, scores.query_coverage.seen
-            notes.append(f"the query has {total} tokens, of which the first {seen} were read")
+        for name, coverage in (("text", facts.coverage), ("query", call.query_input.coverage)):
+            if coverage.truncated:
+                notes.append(f"the {name} has {coverage.total} tokens, of which the first {coverage.seen} were read")
         best = similar.argmax(axis=1) if similar.shape[1] else None
         if unpooled is not None and best is not None:
             own = engine.normalize(unpooled[engine.is_compared(self._whole_text.ids[0], of_query=False)])  # type: ignore[arg-type]

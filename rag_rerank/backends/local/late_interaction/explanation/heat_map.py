@@ -153,14 +153,13 @@ def heat_map(rows: Sequence[str], columns: Sequence[str], values: Sequence[Seque
         for place in places
     )
     lines = []
-    side = "text-align: start; font-weight: normal; padding-right: 8px; white-space: nowrap"
+    side = "text-align: start; font: 14px sans-serif; padding-right: 8px; white-space: nowrap"
     for row in visible:
         cells = "".join(
-            f'<td style="text-align: center; font-size: 10px; min-width: 22px; {shades.style(values[row][place])}"'
-            f' title="{_escape(rows[row])} × {_escape(columns[place])}">{round(100 * values[row][place])}</td>'
-            for place in places
-        )
-        lines.append(f'<tr><th scope="row" style="{side}" dir="auto">{_escape(rows[row])}</th>{cells}</tr>')
+            f'<td style="{shades.style(values[row][place])}">{round(100 * values[row][place])}</td>' for place in places
+        ).replace(' style=""', "")
+        name_cell = f'<th scope="row" style="{side}" dir="auto">{_escape(rows[row])}</th>'
+        lines.append(f"<tr>{name_cell}{cells}</tr>")
     facts = [f"All similarities in hundredths, {shades}."]
     if len(columns) > COLUMNS:
         facts.append(
@@ -169,7 +168,9 @@ def heat_map(rows: Sequence[str], columns: Sequence[str], values: Sequence[Seque
     if len(rows) > ROWS:
         facts.append(f"The first {ROWS} of {len(rows):,} tokens of the query.")
     legend = f'<p style="{_LINE}; font-size: 85%">{" ".join(facts)}</p>'
-    table = f"<thead><tr><td></td>{head}</tr></thead><tbody>{''.join(lines)}</tbody>"
+    widths = f'<colgroup><col><col span="{len(places)}" style="width: 24px"></colgroup>'
+    body = f'<tbody style="text-align: center; font-size: 10px">{"".join(lines)}</tbody>'
+    table = f"{widths}<thead><tr><td></td>{head}</tr></thead>{body}"
     return f'<div style="{_SCROLL}"><table style="border-collapse: collapse">{table}</table></div>{legend}'
 
 
