@@ -154,6 +154,12 @@ def test_what_was_cut_is_told() -> None:
     assert "more characters" in explanation._repr_html_() and explanation.notes[0] in str(explanation)
 
 
+def test_repaired_characters_are_told() -> None:
+    explanation = embedded().explain("lake \ud800", "Lake Garda \udfff")
+    assert sum("lone surrogates" in note for note in explanation.notes) == 2
+    assert embedded().explain("lake", "Lake Garda").notes == ()
+
+
 def test_what_has_no_score_has_no_explanation() -> None:
     reranker = embedded()
     with pytest.raises(InputError, match="the text is blank"):

@@ -101,6 +101,9 @@ class ExplanationTask:
         vectors = query_side.vectors if isinstance(query_side, QuerySide) else query_side
         similar = similarities(vectors, row)
         notes = [*call.reading.degraded, *call.reading.notes]
+        for name, original, valid in (("query", self.query, self._valid_query), ("text", self.text, self._valid_text)):
+            if valid is not original:
+                notes.append(f"the {name} held lone surrogates, which were read as U+FFFD")
         for name, coverage in (("text", facts.coverage), ("query", call.query_input.coverage)):
             if coverage.truncated:
                 notes.append(f"the {name} has {coverage.total} tokens, of which the first {coverage.seen} were read")

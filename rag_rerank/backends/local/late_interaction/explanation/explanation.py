@@ -240,7 +240,7 @@ class Explanation:
     def _match_rows(self) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
         """Return the heading and the rows of the best matches; a heading that begins with # is over numbers."""
         beside = ("#weight",) if self.signals else ("#adds",)
-        rows = []
+        rows: list[tuple[str, ...]] = []
         for match in self._shown_matches:
             answer = "no token to compare" if match.text is None else match.text.text
             number = "" if match.similarity is None else f"{match.similarity:.2f}"

@@ -153,7 +153,7 @@ def heat_map(rows: Sequence[str], columns: Sequence[str], values: Sequence[Seque
         for place in places
     )
     lines = []
-    side = "text-align: start; font: 14px sans-serif; padding-right: 8px; white-space: nowrap"
+    side = "text-align: start; font-weight: normal; padding-right: 8px; white-space: nowrap"
     for row in visible:
         cells = "".join(
             f'<td style="{shades.style(values[row][place])}">{round(100 * values[row][place])}</td>' for place in places
