@@ -188,11 +188,11 @@ class TextTokenizer:
         tokens = [self._outside(id) for id in (*self._before, *encoding.ids[:room][:skipped])]
         for id, (start, end) in list(zip(encoding.ids, encoding.offsets, strict=True))[skipped:room]:
             start, end = max(start - len(prompt), 0), max(end - len(prompt), 0)
-            tokens.append(InputToken(id, self._tokenizer.id_to_token(id), start, end))
+            tokens.append(InputToken(id, self._tokenizer.id_to_token(id) or "", start, end))
         return tokens + [self._outside(id) for id in self._after]
 
     def _outside(self, id: int, *, is_filler: bool = False) -> InputToken:
-        return InputToken(id, self._tokenizer.id_to_token(id), -1, -1, is_filler)
+        return InputToken(id, self._tokenizer.id_to_token(id) or "", -1, -1, is_filler)
 
     def _cut(self, text: str, prompt: str, room: int) -> tuple[list[int], Coverage]:
         content, skipped = self._ids(prompt + text), len(self._prompts[prompt])
