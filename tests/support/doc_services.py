@@ -59,6 +59,7 @@ def page_environment(server: RerankServer, home: Path) -> dict[str, str]:
         **{name: value for name, value in kept.items() if name not in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE")},
         **_KEYS,
         **{f"{name}_URL": server.base(dialect) for name, dialect in dialects.items()},
+        "COLUMNS": "120",  # the width of tables on the command line
         "DOC_SERVER": server.url,
         "HF_HOME": str(home),
         "HF_HUB_OFFLINE": "1",
