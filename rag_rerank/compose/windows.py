@@ -16,11 +16,11 @@ from rag_rerank.compose.calibrated import calibrates
 from rag_rerank.compose.wrapper import Wrapper
 from rag_rerank.errors import ConfigError, InputTooLong
 from rag_rerank.execution.plan import Call, InThread, Plan, PlanResult
-from rag_rerank.execution.ranking import best_first, renumber
+from rag_rerank.execution.ranking import best_first, renumber, shift_spans
 from rag_rerank.text.tokenizers import TextLimit, TokenizerName, Tokens, tokens
 from rag_rerank.text.unicode import in_surrogate_pair, is_blank, may_cut
 from rag_rerank.trace import Coverage
-from rag_rerank.types import Candidate, Hit, Ranking, Scale, present
+from rag_rerank.types import Candidate, Hit, Ranking, RelevantSpan, Scale, present
 
 __all__ = ["SplitText", "Windows"]
 
@@ -195,6 +195,7 @@ class Windows(Wrapper):
             candidate=item.candidate,
             coverage=item.coverage({window: hit.coverage for _, window, hit in scored}),
             window=(start + inner[0], start + inner[1]),
+            spans=_joined_spans(scored, len(item.candidate.text)),
         )
 
 
@@ -221,6 +222,17 @@ def _candidate_windows(candidate: Candidate, limits: Sequence[TextLimit], overla
     windows = tuple((start, end) for start, end in split.windows if not is_blank(text[start:end]))
     parts = (replace(candidate, id=f"{candidate.id}{mark}{i}", text=text[a:b]) for i, (a, b) in enumerate(windows, 1))
     return _CandidateWindows(candidate, tuple(parts), windows, split)
+
+
+def _joined_spans(scored: Iterable[tuple[float, Span, Hit]], length: int) -> tuple[RelevantSpan, ...]:
+    """Return the spans of all windows, at their places in the text; where two overlap, the more relevant one stays."""
+    spans = [span for _, (start, _), hit in scored for span in shift_spans(hit.spans, start, length)]
+    kept: list[RelevantSpan] = []  # in text order
+    for span in sorted(spans, key=lambda span: -span.raw_score):
+        place = bisect_left(kept, span.start, key=lambda other: other.end - 1)
+        if place == len(kept) or span.end <= kept[place].start:
+            kept.insert(place, span)
+    return tuple(kept)
 
 
 def _notes(split: Sequence[_CandidateWindows], ranking: Ranking) -> tuple[str, ...]:
