@@ -93,7 +93,7 @@ def _xquad(file: Path | None) -> dict[str, tuple[str, tuple[Places, ...]]]:
 
 
 def _selqa(folder: Path, depth: int, count: int, seed: int) -> Iterator[Question]:
-    """Yield questions over whole sections, whose sentences are joined again: the best of BM25 among its own and 50 others."""
+    """Yield questions over sections, whose sentences are joined again: the best of BM25 among its own and 50 others."""
 
     def rows(name: str) -> Iterator[dict[str, str]]:
         return map(json.loads, (folder / name).read_text(encoding="utf-8").splitlines())

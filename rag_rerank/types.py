@@ -279,9 +279,15 @@ class Ranking(Sequence[Hit]):
     __repr__ = short_repr
 
     def _repr_html_(self) -> str:
-        """Return a table for notebooks: rank, move from the incoming place, score, coverage, beginning of the text."""
-        from rag_rerank.text.html import move, section, table
+        """Return a table for notebooks: rank, move from the incoming place, score, coverage, beginning of the text.
 
+        Where hits have spans, the relevant sentences are marked, by the rule of ``pack(trim="relevant")``.
+        """
+        from rag_rerank.text.html import MarkedText, move, section, table
+        from rag_rerank.text.relevance import relevant
+
+        relevant_of = relevant({hit.id: hit.spans for hit in self.hits if hit.spans})
+        marks = {id: sorted((span.start, span.end) for span in spans) for id, spans in relevant_of.items()}
         first_ranks = {} if self.origin is None else {id: i for i, id in enumerate(self.origin.ids, start=1)}
         rows = (
             (
@@ -290,7 +296,7 @@ class Ranking(Sequence[Hit]):
                 f"not scored: {hit.unscored}" if hit.score is None else f"{hit.score:.4g}",
                 "" if hit.coverage is None else str(hit.coverage),
                 hit.id,
-                hit.text,
+                MarkedText(hit.text, marks[hit.id]) if hit.id in marks else hit.text,
             )
             for hit in self.hits
         )

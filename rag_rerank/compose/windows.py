@@ -227,12 +227,12 @@ def _candidate_windows(candidate: Candidate, limits: Sequence[TextLimit], overla
 def _joined_spans(scored: Iterable[tuple[float, Span, Hit]], length: int) -> tuple[RelevantSpan, ...]:
     """Return the spans of all windows, at their places in the text; where two overlap, the more relevant one stays."""
     spans = [span for _, (start, _), hit in scored for span in shift_spans(hit.spans, start, length)]
-    kept: list[RelevantSpan] = []  # in text order
+    disjoint: list[RelevantSpan] = []  # in text order
     for span in sorted(spans, key=lambda span: -span.raw_score):
-        place = bisect_left(kept, span.start, key=lambda other: other.end - 1)
-        if place == len(kept) or span.end <= kept[place].start:
-            kept.insert(place, span)
-    return tuple(kept)
+        place = bisect_left(disjoint, span.start, key=lambda other: other.end - 1)
+        if place == len(disjoint) or span.end <= disjoint[place].start:
+            disjoint.insert(place, span)
+    return tuple(disjoint)
 
 
 def _notes(split: Sequence[_CandidateWindows], ranking: Ranking) -> tuple[str, ...]:

@@ -22,10 +22,10 @@ def relevant_by_hit(
     text, in which the spans are places.
     """
     usable = [hit for hit in hits if hit.text in display_text.get(hit.id, hit.text)]
-    chosen = relevant({hit.id: hit.spans for hit in usable if hit.spans})
-    without = len(hits) - len(chosen)
+    by_hit = relevant({hit.id: hit.spans for hit in usable if hit.spans})
+    without = len(hits) - len(by_hit)
     notes = [f"{without} of {len(hits)} hits have no relevant spans, so no sentence of theirs is left out"]
-    return chosen, notes if without else []
+    return by_hit, notes if without else []
 
 
 def check_spans(ranking: Ranking) -> None:
@@ -63,5 +63,5 @@ def piece_of(hit: Hit, text: str, places: Iterable[Span]) -> Piece:
     if len(parts) == 1 and is_blank(text[: parts[0][0]]) and is_blank(text[parts[0][1] :]):
         return Piece(text=text, hits=(hit,))
     gaps = tuple(parts) if len(parts) > 1 else ()
-    joined = MARK.join(text[first:end] for first, end in parts)
-    return Piece(text=joined, hits=(hit,), trimmed=(parts[0][0], parts[-1][1]), parts=gaps)
+    joined_text = MARK.join(text[first:end] for first, end in parts)
+    return Piece(text=joined_text, hits=(hit,), trimmed=(parts[0][0], parts[-1][1]), parts=gaps)

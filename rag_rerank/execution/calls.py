@@ -184,17 +184,17 @@ class PointwiseCall:
         Raises:
             BadResponse: A span is not within its text, or begins before the end of the one before.
         """
-        checked = []
+        valid_spans = []
         for position, text, of_text in zip(self.positions, self.texts, spans, strict=True):
             ends = [0, *(span.end for span in of_text)]
             if ends[-1] > len(text) or any(span.start < end for span, end in zip(of_text, ends, strict=False)):
-                raise _bad_response(self.reranker, f" gave spans that overlap or leave the text {len(checked)}")
-            given = self.candidates[position].text
-            if len(given) > len(text):
-                places = places_before_repair(given)
+                raise _bad_response(self.reranker, f" gave spans that overlap or leave the text {len(valid_spans)}")
+            original = self.candidates[position].text
+            if len(original) > len(text):
+                places = places_before_repair(original)
                 of_text = tuple(replace(s, start=places[s.start], end=places[s.end]) for s in of_text)
-            checked.append(tuple(of_text))
-        return checked
+            valid_spans.append(tuple(of_text))
+        return valid_spans
 
 
 def _bad_response(reranker: PointwiseRanker, problem: str) -> BadResponse:

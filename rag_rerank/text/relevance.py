@@ -40,8 +40,8 @@ def relevant(spans: Mapping[str, Sequence[S]]) -> dict[str, list[S]]:
     scores = [span.raw_score for of_text in spans.values() for span in of_text]
     low, high = min(scores, default=0.0), max(scores, default=0.0)
     limit = low * (1 - _SHARE) + high * _SHARE  # a product each, because the difference may overflow
-    chosen = {}
+    by_text = {}
     for id, of_text in spans.items():
         falling = sorted(of_text, key=lambda span: (-span.raw_score, span.start))
-        chosen[id] = [span for i, span in enumerate(falling) if i == 0 or span.raw_score >= limit]
-    return chosen
+        by_text[id] = [span for i, span in enumerate(falling) if i == 0 or span.raw_score >= limit]
+    return by_text

@@ -83,7 +83,7 @@ def _node(rng: random.Random, depth: int, trouble: float, lasting: bool) -> Node
 
     if depth <= 1 or rng.random() < (0.08 if depth == DEPTH else 0.35):
         return _leaf(rng, trouble, lasting)
-    kind = rng.choice(("fallback", "hedge", "ensemble", "cascade", "deadline", "cached", "windows", "shadow", "spans"))
+    kind = rng.choice(("fallback", "hedge", "ensemble", "cascade", "deadline", "cached", "windows", "shadow"))
     if kind == "fallback":
         return {"type": kind, "members": below(2, 3), "on_failure": rng.choice(("error", "error", "first_stage"))}
     if kind == "hedge":
@@ -107,10 +107,9 @@ def _node(rng: random.Random, depth: int, trouble: float, lasting: bool) -> Node
     if kind == "shadow":
         first, other = below(2, 2)
         share, seconds = rng.choice((0.5, 1.0)), round(rng.uniform(1, 9), 2)
+        if seconds > 5:  # no draw of its own, so that the other cases of a seed stay as they were
+            return {"type": "spans", "reranker": first, "by": other, "top_k": int(seconds) - 4}
         return {"type": kind, "reranker": first, "other": other, "share": share, "timeout": seconds}
-    if kind == "spans":
-        first, by = below(2, 2)
-        return {"type": kind, "reranker": first, "by": by, "top_k": rng.choice((1, 2, 5, 20))}
     return {"type": "cached", "reranker": _leaf(rng, trouble, lasting)}
 
 
