@@ -184,7 +184,7 @@ class PointwiseCall:
         Raises:
             BadResponse: A span is not within its text, or begins before the end of the one before.
         """
-        valid_spans = []
+        valid_spans: list[tuple[RelevantSpan, ...]] = []
         for position, text, of_text in zip(self.positions, self.texts, spans, strict=True):
             ends = [0, *(span.end for span in of_text)]
             if ends[-1] > len(text) or any(span.start < end for span, end in zip(of_text, ends, strict=False)):

@@ -119,7 +119,7 @@ def test_a_display_text_without_the_text_is_whole() -> None:
 
 
 def test_without_any_spans_the_error_says_how_to_get_them() -> None:
-    with pytest.raises(ConfigError, match=r"trim: .*type: spans.*how-to/spans"):
+    with pytest.raises(ConfigError, match=r"(?s)trim: .*type: spans.*how-to/spans"):
         pack(ranking_of([LAKE]), trim="relevant")
 
 
