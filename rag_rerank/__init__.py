@@ -26,6 +26,7 @@ from rag_rerank.compose import (
     Fallback,
     Hedge,
     Recorded,
+    RelevantSpans,
     Shadow,
     ShadowReport,
     ShadowSummary,
@@ -73,7 +74,7 @@ from rag_rerank.execution.plan import Call, InThread, Parallel, Plan, PlanResult
 from rag_rerank.records.recorder import recording
 from rag_rerank.secret import Secret
 from rag_rerank.trace import Coverage, Trace, Usage
-from rag_rerank.types import Candidate, Hit, Ranking, Scale, Scores
+from rag_rerank.types import Candidate, Hit, Ranking, RelevantSpan, Scale, Scores
 
 __all__ = [
     "AllFailed",
@@ -126,6 +127,8 @@ __all__ = [
     "RateLimited",
     "ReadabilityWarning",
     "Recorded",
+    "RelevantSpan",
+    "RelevantSpans",
     "RequestRejected",
     "RequestTooLarge",
     "RerankError",

@@ -58,6 +58,7 @@ BUILT_IN: Mapping[str, str] = MappingProxyType(
         "onnx": "rag_rerank.backends.onnx:OnnxReranker",
         "recorded": "rag_rerank.compose.recorded:Recorded",
         "shadow": "rag_rerank.compose.shadow:Shadow",
+        "spans": "rag_rerank.compose.relevant_spans:RelevantSpans",
         "torch": "rag_rerank.backends.torch:TorchReranker",
         "voyage": "rag_rerank.backends.voyage:VoyageReranker",
         "windows": "rag_rerank.compose.windows:Windows",

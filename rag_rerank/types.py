@@ -15,7 +15,10 @@ from rag_rerank.errors import InputError
 from rag_rerank.text.short_repr import short_repr
 from rag_rerank.trace import Coverage, Trace, Usage
 
-__all__ = ["SCALES", "Candidate", "Coverage", "Hit", "Origin", "Ranking", "Scale", "Scores", "Usage", "present"]
+__all__ = [
+    *("SCALES", "Candidate", "Coverage", "Hit", "Origin", "Ranking", "RelevantSpan", "Scale", "Scores", "Usage"),
+    "present",
+]
 
 Scale = Literal["calibrated", "sigmoid", "relevance", "similarity", "unbounded"]
 """The meaning of ``Hit.score``.
@@ -97,6 +100,36 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
+class RelevantSpan:
+    """A stretch of a text, as a rule a sentence, and how relevant it is by itself.
+
+    Args:
+        start: Its first character, counted in code points of the text.
+        end: The character after its last.
+        score: The presented score, on the scale of whatever scored it: of ``by`` in `RelevantSpans`.
+        raw_score: The number behind it, as ``Hit.raw_score``. Larger is more relevant.
+
+    Raises:
+        InputError: It is empty or begins before the text, or a score is not a finite number.
+    """
+
+    start: int
+    end: int
+    score: float
+    raw_score: float
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.start < self.end:
+            raise InputError(f"a span begins in the text and is not empty, got {self.start!r} to {self.end!r}")
+        for name in ("score", "raw_score"):
+            object.__setattr__(self, name, _finite(getattr(self, name), f"span: {name}"))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON-ready values; ``RelevantSpan(**values)`` rebuilds the span from them."""
+        return {"start": self.start, "end": self.end, "score": self.score, "raw_score": self.raw_score}
+
+
+@dataclass(frozen=True, slots=True)
 class Scores:
     """The scores that a backend returns for a list of texts, in the order of the texts.
 
@@ -113,6 +146,7 @@ class Scores:
         query_coverage: How much of the query was read beside the longest text, where it was cut.
         degraded: Why these are not quite the scores that were asked for; the ranking carries them on. No cache keeps
             such scores.
+        spans: The relevant spans of each text, in text order and without overlaps; empty where nobody asked for them.
     """
 
     values: Sequence[float]
@@ -125,6 +159,7 @@ class Scores:
     unscored: Mapping[int, str] = field(default_factory=dict, hash=False)
     degraded: tuple[str, ...] = ()
     query_coverage: Coverage | None = None
+    spans: Sequence[tuple[RelevantSpan, ...]] = ()
 
     __repr__ = short_repr
 
@@ -142,6 +177,8 @@ class Hit:
         unscored: Why there is no score (``"blank text"``), or ``None``.
         window: The best window of a long text (`Windows`), as characters ``text[start:end]``; ``None`` where the text
             was not split.
+        spans: How relevant each sentence is by itself (`RelevantSpans`), in text order, without overlaps; empty where
+            nobody asked for it.
     """
 
     rank: int
@@ -151,6 +188,7 @@ class Hit:
     coverage: Coverage | None = None
     unscored: str | None = None
     window: tuple[int, int] | None = None
+    spans: tuple[RelevantSpan, ...] = ()
 
     __repr__ = short_repr
 
@@ -174,6 +212,7 @@ class Hit:
             "coverage": None if self.coverage is None else self.coverage.to_dict(),
             "unscored": self.unscored,
             "window": None if self.window is None else list(self.window),
+            "spans": [span.to_dict() for span in self.spans],
         }
 
     @classmethod
@@ -186,6 +225,7 @@ class Hit:
                 "candidate": Candidate.from_dict(data["candidate"]),
                 "coverage": None if coverage is None else Coverage.from_dict(coverage),
                 "window": None if window is None else tuple(window),
+                "spans": tuple(RelevantSpan(**span) for span in data.get("spans", ())),
             }
         )
 
@@ -239,9 +279,15 @@ class Ranking(Sequence[Hit]):
     __repr__ = short_repr
 
     def _repr_html_(self) -> str:
-        """Return a table for notebooks: rank, move from the incoming place, score, coverage, beginning of the text."""
-        from rag_rerank.text.html import move, section, table
+        """Return a table for notebooks: rank, move from the incoming place, score, coverage, beginning of the text.
 
+        Where hits have spans, the relevant sentences are marked, by the rule of ``pack(trim="relevant")``.
+        """
+        from rag_rerank.text.html import MarkedText, move, section, table
+        from rag_rerank.text.relevance import relevant
+
+        relevant_of = relevant({hit.id: hit.spans for hit in self.hits if hit.spans})
+        marks = {id: sorted((span.start, span.end) for span in spans) for id, spans in relevant_of.items()}
         first_ranks = {} if self.origin is None else {id: i for i, id in enumerate(self.origin.ids, start=1)}
         rows = (
             (
@@ -250,7 +296,7 @@ class Ranking(Sequence[Hit]):
                 f"not scored: {hit.unscored}" if hit.score is None else f"{hit.score:.4g}",
                 "" if hit.coverage is None else str(hit.coverage),
                 hit.id,
-                hit.text,
+                MarkedText(hit.text, marks[hit.id]) if hit.id in marks else hit.text,
             )
             for hit in self.hits
         )

@@ -23,7 +23,7 @@ GROUPS = {
     "Models on this machine": ("onnx", "torch", "auto", "late_interaction", "lexical"),
     "Providers and servers": ("cohere", "voyage", "http"),
     "Composites": (
-        *("cascade", "fallback", "deadline", "windows", "cached"),
+        *("cascade", "fallback", "deadline", "windows", "spans", "cached"),
         *("calibrated", "recorded", "ensemble", "hedge", "shadow"),
     ),
 }
@@ -74,6 +74,7 @@ model: BAAI/bge-reranker-v2-m3
     "onnx": "type: onnx\nmodel: minilm\nmax_length: 256\nprecision: int8",
     "recorded": "type: recorded\nreranker: embedded\nfile: calls.jsonl\nshare: 0.1",
     "shadow": "type: shadow\nreranker: embedded\nother: minilm\nshare: 0.05",
+    "spans": "type: spans\nreranker: minilm\nby: embedded\ntop_k: 5",
     "torch": "type: torch\nmodel: mxbai\ndevice: auto\ndtype: bfloat16",
     "voyage": "type: voyage\nmodel: rerank-2.5\napi_key: ${VOYAGE_API_KEY}\nretry:\n  attempts: 2",
     "windows": "type: windows\nreranker: embedded\noverlap: 32\npool: max",

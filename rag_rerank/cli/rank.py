@@ -15,7 +15,8 @@ from rag_rerank.config import build
 from rag_rerank.context import Context, Packing
 from rag_rerank.errors import RerankError
 from rag_rerank.execution.progress import progress_bar, progress_listener
-from rag_rerank.types import Candidate, Coverage, Hit, Ranking, Scale
+from rag_rerank.trace import Coverage
+from rag_rerank.types import Candidate, Hit, Ranking, Scale
 
 __all__ = ["rank"]
 

@@ -9,6 +9,7 @@ from rag_rerank.compose.ensemble import Ensemble
 from rag_rerank.compose.fallback import Fallback
 from rag_rerank.compose.hedge import Hedge
 from rag_rerank.compose.recorded import Recorded
+from rag_rerank.compose.relevant_spans import RelevantSpans
 from rag_rerank.compose.shadow import Shadow
 from rag_rerank.compose.shadow_report import ShadowReport, ShadowSummary
 from rag_rerank.compose.windows import Windows
@@ -26,6 +27,7 @@ __all__ = [
     "Hedge",
     "Provenance",
     "Recorded",
+    "RelevantSpans",
     "Shadow",
     "ShadowReport",
     "ShadowSummary",

@@ -33,6 +33,9 @@ class Cached(WrapsReranker, PointwiseReranker):
     score. So different models, revisions, precisions, windows and prompts can share one cache, and never get each
     other's scores. The store holds hashes, scores and coverages, and no text.
 
+    Relevant spans are not kept, and a note in the trace says so where the reranker gives some. Put `RelevantSpans`
+    around the cache instead.
+
     ``usage.texts`` counts the texts that were scored now. ``usage.cached`` counts the others: those whose scores were
     stored, and further copies of a text within one call.
 
@@ -199,6 +202,8 @@ class _Lookup:
         coverage = [score.coverage for score in scores if score.coverage is not None]
         if coverage and len(coverage) < len(scores):
             raise self._bad_response("returned the coverage of some texts only")
+        if answer.spans:
+            self._notes.append(f"{self._reranker.label} gave relevant spans, and a cache keeps none")
         positions = self.missing_positions
         cached = sorted({*range(len(self._keys))} - {*positions})
         if cached:
@@ -207,6 +212,7 @@ class _Lookup:
             answer,
             values=[score.score for score in scores],
             coverage=coverage,
+            spans=(),
             usage=answer.usage + Usage(cached=len(cached)),
             notes=(*answer.notes, *self._notes),
             cached=sorted((*cached, *(positions[i] for i in answer.cached))),

@@ -161,6 +161,8 @@ def fuse(
 ) -> tuple[Hit, ...]:
     """Rank the candidates by all rankings together; see `Ensemble` for the formulas.
 
+    A hit has the relevant spans of the first member that gives some.
+
     Args:
         candidates: All of them, in incoming order, which breaks ties.
         weighted_rankings: Weight and ranking of each member that answered.
@@ -188,7 +190,9 @@ def fuse(
     where = [i for i, candidate in enumerate(candidates) if count[candidate.id]]
     values = [total[candidates[i].id] for i in where]
     unscored = {i: reasons[candidate.id] for i, candidate in enumerate(candidates) if not count[candidate.id]}
-    return ranked_hits(candidates, Scores(values, "unbounded"), where, unscored)
+    spans = {hit.id: hit.spans for _, ranking in reversed(weighted_rankings) for hit in ranking if hit.spans}
+    scores = Scores(values, "unbounded", spans=[spans.get(candidates[i].id, ()) for i in where] if spans else ())
+    return ranked_hits(candidates, scores, where, unscored)
 
 
 def _reciprocal_ranks(hits: Sequence[Hit], k: float) -> dict[str, float]:

@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args
 from rag_rerank._checks import number, one_of, plain_fields, whole_number
 from rag_rerank._lazy import load_once
 from rag_rerank.context.layout import Arrangement, HitPlace, Merge, Order, Source, place
+from rag_rerank.context.relevant_parts import check_spans, relevant_by_hit
 from rag_rerank.context.result import Context, Piece
 from rag_rerank.context.selection import HitOrder, Selection, apply_threshold
 from rag_rerank.context.similarity import Similarity, similarity_of
@@ -19,11 +20,11 @@ from rag_rerank.context.token_budget import Budget
 from rag_rerank.documentation import BUDGET
 from rag_rerank.errors import ConfigError, ContextWarning, InputError, caller_stacklevel, did_you_mean
 from rag_rerank.text.tokenizers import EstimatedTokens, Tokenizer, Tokens, tokens
-from rag_rerank.types import SCALES, Hit, Ranking, Scale
+from rag_rerank.types import SCALES, Hit, Ranking, RelevantSpan, Scale
 
 __all__ = ["Packing", "Trim", "pack"]
 
-Trim = Literal["best", "sentences"]
+Trim = Literal["best", "sentences", "relevant"]
 
 _BEST_IS_OUT = (
     "the best hit is not in the context, because it is over max_tokens; context.notes says more, and a larger "
@@ -141,6 +142,11 @@ class Packing:
             not even one sentence fits, keep words, and if no word fits, characters. A heading before the text in
             ``display_text`` is kept in any case. A note says so, and ``Piece.trimmed`` has the characters that are
             left. ``"sentences"``: if the best hit fits, keep also whole sentences of the first other one that does not.
+            ``"relevant"``: keep of each hit only the sentences that answer the query, in their order, with ``" … "`` in
+            place of those between them, so that more hits fit. It needs ``hit.spans``: see `RelevantSpans`. A sentence
+            is relevant if it is the best of its hit, or if its raw score lies in the upper half of the range of all
+            sentences. If they do not fit, the most relevant ones that do are kept, and of the best hit at least words
+            of its best sentence. A hit without spans is kept whole, or as with ``"best"``.
             ``None``: trim nothing. If the best hit is not in the context, because nothing may be trimmed or not even
             one character fits, there are a `ContextWarning` and a note; the hits behind it are still considered.
 
@@ -302,7 +308,12 @@ class Packing:
         """
         _check_arguments(ranking, display_text)
         display_text = display_text or {}
+        relevant: dict[str, list[RelevantSpan]] = {}
         hits, dropped, notes = apply_threshold(ranking, self.min_score, self.min_score_scale)
+        if self.trim == "relevant":
+            check_spans(ranking)
+            relevant, more_notes = relevant_by_hit(hits, display_text)
+            notes += more_notes
         places = {hit.id: place(hit, self.source, self.position) for hit in hits}
         needs_similarity = self.diversity > 0 or self.duplicates not in (None, "exact")
         similarity = similarity_of([hit.text for hit in hits], self.similarity) if needs_similarity and hits else None
@@ -321,6 +332,7 @@ class Packing:
                 top_k=self.top_k,
                 max_tokens=self.max_tokens,
                 trim=self.trim,
+                relevant=relevant,
             )
             pieces = self._with_counts(arrangement.arrange(selection.pieces))
             count = self._count([piece.text for piece in pieces])

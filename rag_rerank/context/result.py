@@ -9,7 +9,7 @@ from typing import Any, Literal, overload
 from rag_rerank.text.short_repr import short_repr
 from rag_rerank.types import Hit, Scale
 
-__all__ = ["Context", "Dropped", "Piece", "Reason"]
+__all__ = ["MARK", "Context", "Dropped", "Piece", "Reason"]
 
 Reason = Literal["blank", "min_score", "unscored", "duplicates", "per_source", "top_k", "max_tokens"]
 """Why a hit is not in the context: the option that excludes it, or what it lacks.
@@ -24,6 +24,10 @@ Reason = Literal["blank", "min_score", "unscored", "duplicates", "per_source", "
 """
 
 
+MARK = " … "
+"""What stands in a piece in place of sentences that were left out."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Piece:
     """One text of the context, as the LLM reads it.
@@ -34,12 +38,15 @@ class Piece:
         tokens: How many tokens the text has by itself; ``None`` without a tokenizer and ``max_tokens``.
         trimmed: The characters (first, after the last) that are left of the hit's text, or of its ``display_text``;
             ``None`` for all.
+        parts: With ``trim="relevant"``, the parts within ``trimmed`` that are left, in text order; `text` joins them
+            with ``" … "``. Empty where all between the two ends is left.
     """
 
     text: str
     hits: tuple[Hit, ...]
     tokens: int | None = None
     trimmed: tuple[int, int] | None = None
+    parts: tuple[tuple[int, int], ...] = ()
 
     __repr__ = short_repr
 
@@ -48,6 +55,13 @@ class Piece:
         """The hit with the best rank."""
         return min(self.hits, key=lambda hit: hit.rank)
 
+    @property
+    def trimmed_text(self) -> str:
+        """In words, which characters are left; empty for all."""
+        if self.trimmed is None:
+            return ""
+        return "characters " + ", ".join(f"{first:,} to {end:,}" for first, end in self.parts or (self.trimmed,))
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON-ready values; hits are named by their ids."""
         return {
@@ -55,6 +69,7 @@ class Piece:
             "ids": [hit.id for hit in self.hits],
             "tokens": self.tokens,
             "trimmed": None if self.trimmed is None else list(self.trimmed),
+            "parts": [list(part) for part in self.parts],
         }
 
 
@@ -131,7 +146,7 @@ class Context(Sequence[Hit]):
                 ", ".join(str(hit.rank) for hit in piece.hits),
                 ", ".join(hit.id for hit in piece.hits),
                 "" if piece.tokens is None else f"{piece.tokens:,}",
-                "" if piece.trimmed is None else "characters {:,} to {:,}".format(*piece.trimmed),
+                piece.trimmed_text,
                 piece.text,
             )
             for piece in self.pieces

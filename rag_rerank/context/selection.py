@@ -7,12 +7,13 @@ from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Literal
 
 from rag_rerank.context.layout import Arrangement, HitPlace
+from rag_rerank.context.relevant_parts import piece_of
 from rag_rerank.context.result import Dropped, Piece
 from rag_rerank.context.similarity import SimilarityMeasure, normalised_text
 from rag_rerank.context.token_budget import Budget
-from rag_rerank.text.sentences import Span, sentences, trimmed_span
+from rag_rerank.text.sentences import Span, largest, sentences, trimmed_span
 from rag_rerank.text.unicode import is_blank
-from rag_rerank.types import Hit, Ranking, Scale
+from rag_rerank.types import Hit, Ranking, RelevantSpan, Scale
 
 
 def apply_threshold(
@@ -128,6 +129,7 @@ class Selection:
         top_k: See `Packing`.
         max_tokens: See `Packing`.
         trim: See `Packing`.
+        relevant: Hit's id -> its relevant sentences, the most relevant first; empty for all other values of ``trim``.
     """
 
     def __init__(
@@ -143,7 +145,8 @@ class Selection:
         per_source: int | None,
         top_k: int | None,
         max_tokens: int | None,
-        trim: Literal["best", "sentences"] | None,
+        trim: Literal["best", "sentences", "relevant"] | None,
+        relevant: Mapping[str, Sequence[RelevantSpan]],
     ) -> None:
         self._hits = hits
         self._display_text = display_text
@@ -156,6 +159,7 @@ class Selection:
         self._top_k = top_k
         self._max_tokens = max_tokens
         self._trim = trim
+        self._relevant = relevant
         self._texts: dict[str, Hit] = {}
         self._sources: Counter[Hashable] = Counter()
         self.pieces: list[Piece] = []  # one a hit, in the order of selection
@@ -210,6 +214,8 @@ class Selection:
     def _piece_within_budget(self, hit: Hit) -> Piece | None:
         """Return a hit as a piece, trimmed if the options allow it and it is needed; ``None`` where it does not fit."""
         text = self._display_text.get(hit.id, hit.text)
+        if relevant := self._relevant.get(hit.id):
+            return self._relevant_piece(hit, text, relevant)
         whole = Piece(text=text, hits=(hit,))
         if self._fits(whole):
             return whole
@@ -221,6 +227,32 @@ class Selection:
         elif part is not None and len(sentences(text)) > 1 and not _are_sentences(text, part.trimmed):
             return None  # words of a lesser hit would only fill the budget
         return part
+
+    def _relevant_piece(self, hit: Hit, text: str, spans: Sequence[RelevantSpan]) -> Piece | None:
+        """Return the relevant sentences of a hit, or the most relevant ones that fit; ``None`` if none does."""
+        places = [(span.start, span.end) for span in spans]
+        count = largest(len(places), lambda count: self._fits(piece_of(hit, text, places[:count])))
+        piece = piece_of(hit, text, places[:count]) if count else None
+        if count == len(places) or self.pieces or self.dropped:
+            return piece
+        if piece is None:
+            piece = self._words_of_best_sentence(hit, text, places[0])
+        self.best_is_out = piece is None
+        over = f"the relevant sentences of the best hit, candidate {hit.id!r}, are over max_tokens={self._max_tokens}"
+        if piece is None:
+            self.notes.append(f"{over}, and it is not in the context: nothing of them fits")
+        else:
+            self.notes.append(f"{over}: it was trimmed to {count or 'a part of one'} of {len(places)}")
+        return piece
+
+    def _words_of_best_sentence(self, hit: Hit, text: str, sentence: Span) -> Piece | None:
+        start, end = sentence
+
+        def part(span: Span) -> Piece:
+            return piece_of(hit, text, [(start + span[0], start + span[1])])
+
+        span = trimmed_span(hit.text[start:end], None, lambda span: self._fits(part(span)))
+        return None if span is None else part(span)
 
     def _note_best(self, hit: Hit, piece: Piece | None, length: int) -> None:
         """Note what is left of the best hit, which is over the budget by itself."""

@@ -25,9 +25,9 @@ from rag_rerank.execution.deadline import PartialTrace, arun_in_thread, or_deadl
 from rag_rerank.execution.plan import Call, PlanResult
 from rag_rerank.execution.protocols import PointwiseRanker, Ranker
 from rag_rerank.execution.ranking import keep_first_stage, ranked_hits
-from rag_rerank.text.unicode import is_blank, valid_unicode
+from rag_rerank.text.unicode import is_blank, places_before_repair, valid_unicode
 from rag_rerank.trace import Trace, Usage
-from rag_rerank.types import BLANK, Candidate, Hit, Ranking, Scores, check_values
+from rag_rerank.types import BLANK, Candidate, Hit, Ranking, RelevantSpan, Scores, check_values
 
 __all__ = [
     "CallLog",
@@ -160,6 +160,8 @@ class PointwiseCall:
         """
         expected = len(self.texts)
         valid = check_scores(self.reranker, scores, expected)
+        if valid.spans:
+            valid = replace(valid, spans=self._checked_spans(valid.spans))
         if any(coverage.truncated and not coverage.estimated for coverage in valid.coverage):
             warn_once(
                 self.reranker,
@@ -176,6 +178,28 @@ class PointwiseCall:
             )
         return valid
 
+    def _checked_spans(self, spans: Sequence[tuple[RelevantSpan, ...]]) -> list[tuple[RelevantSpan, ...]]:
+        """Return spans at their places in the candidates' texts; a surrogate pair is one character for the backend.
+
+        Raises:
+            BadResponse: A span is not within its text, or begins before the end of the one before.
+        """
+        valid_spans: list[tuple[RelevantSpan, ...]] = []
+        for position, text, of_text in zip(self.positions, self.texts, spans, strict=True):
+            ends = [0, *(span.end for span in of_text)]
+            if ends[-1] > len(text) or any(span.start < end for span, end in zip(of_text, ends, strict=False)):
+                raise _bad_response(self.reranker, f" gave spans that overlap or leave the text {len(valid_spans)}")
+            original = self.candidates[position].text
+            if len(original) > len(text):
+                places = places_before_repair(original)
+                of_text = tuple(replace(s, start=places[s.start], end=places[s.end]) for s in of_text)
+            valid_spans.append(tuple(of_text))
+        return valid_spans
+
+
+def _bad_response(reranker: PointwiseRanker, problem: str) -> BadResponse:
+    return BadResponse(f"{reranker.label}{problem}", backend=reranker.kind, model=getattr(reranker, "model", None))
+
 
 def check_scores(reranker: PointwiseRanker, scores: Scores | None, expected: int) -> Scores:
     """Return the scores in plain floats: as many as texts, and each finite.
@@ -183,15 +207,14 @@ def check_scores(reranker: PointwiseRanker, scores: Scores | None, expected: int
     Raises:
         BadResponse: The backend returned something else.
     """
-
-    def bad_response(problem: str) -> BadResponse:
-        return BadResponse(f"{reranker.label}{problem}", backend=reranker.kind, model=getattr(reranker, "model", None))
-
+    bad_response = partial(_bad_response, reranker)
     if not isinstance(scores, Scores):
         raise bad_response(f" gave {type(scores).__name__} instead of Scores")
     if len(scores.values) != expected or (scores.coverage and len(scores.coverage) != expected):
         counts = f"{len(scores.values)} scores and {len(scores.coverage)} coverages"
         raise bad_response(f" gave {counts} for {expected} texts")
+    if scores.spans and len(scores.spans) != expected:
+        raise bad_response(f" gave the spans of {len(scores.spans)} texts for {expected} texts")
     if not all(position in range(expected) and reason for position, reason in scores.unscored.items()):
         raise bad_response(f" left texts at positions {sorted(scores.unscored)} of {expected} without a score")
     try:

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from rag_rerank.text.unicode import is_blank
-from rag_rerank.types import BLANK, UNREADABLE_QUERY, UNREADABLE_TEXT, Candidate, Hit, Scores, present
+from rag_rerank.types import BLANK, UNREADABLE_QUERY, UNREADABLE_TEXT, Candidate, Hit, RelevantSpan, Scores, present
 
-__all__ = ["best_first", "blank_last", "in_first_stage_order", "keep_first_stage", "ranked_hits", "renumber"]
+__all__ = [
+    "best_first",
+    "blank_last",
+    "in_first_stage_order",
+    "keep_first_stage",
+    "ranked_hits",
+    "renumber",
+    "shift_spans",
+]
 
 _FIRST = 3
 """Texts at the head of the list whose loss costs most: see docs/explanation/languages.md for what this rule gains and
@@ -40,6 +48,7 @@ def ranked_hits(
             raw_score=scores.values[i],
             candidate=candidates[where[i]],
             coverage=scores.coverage[i] if scores.coverage else None,
+            spans=scores.spans[i] if scores.spans else (),
         )
         for rank, i in enumerate((i for i in _falling(scores.values) if i not in scores.unscored), start=1)
     ]
@@ -87,7 +96,7 @@ def _falling(values: Sequence[float]) -> list[int]:
 def renumber(hits: Iterable[Hit]) -> tuple[Hit, ...]:
     """Give hits the ranks 1, 2, 3 ... in their order."""
     return tuple(
-        Hit(rank, hit.score, hit.raw_score, hit.candidate, hit.coverage, hit.unscored, hit.window)
+        Hit(rank, hit.score, hit.raw_score, hit.candidate, hit.coverage, hit.unscored, hit.window, hit.spans)
         for rank, hit in enumerate(hits, start=1)
     )
 
@@ -100,3 +109,11 @@ def blank_last(hits: Iterable[Hit]) -> tuple[Hit, ...]:
 def in_first_stage_order(candidates: Iterable[Candidate], reason: str) -> tuple[Hit, ...]:
     """Return candidates as hits without a score, in incoming order, with blank texts at the end."""
     return blank_last(Hit(0, None, None, c, None, BLANK if is_blank(c.text) else reason) for c in candidates)
+
+
+def shift_spans(spans: Iterable[RelevantSpan], by: int, length: int) -> Iterator[RelevantSpan]:
+    """Yield spans at their places in another text: ``by`` characters later, as far as they are in its ``length``."""
+    for span in spans:
+        start, end = max(0, span.start + by), min(length, span.end + by)
+        if start < end:
+            yield replace(span, start=start, end=end)

@@ -8,7 +8,8 @@ from typing import Any
 
 from rag_rerank.context import Context, Packing
 from rag_rerank.errors import ConfigError
-from rag_rerank.types import Hit, Ranking
+from rag_rerank.execution.ranking import shift_spans
+from rag_rerank.types import Hit, Ranking, RelevantSpan
 
 __all__ = ["pack_hits", "with_text"]
 
@@ -20,7 +21,7 @@ def with_text(hit: Hit, text: str, start: int | None, metadata: Mapping[str, Any
         hit: The hit.
         text: The other text.
         start: The character of the scored text at which the other one begins; ``None`` if it is not in there. With it,
-            the best window of a long text stays where it is.
+            the best window of a long text and the relevant spans stay where they are.
         metadata: Other metadata; ``None`` for the hit's own.
     """
     candidate = hit.candidate
@@ -28,10 +29,15 @@ def with_text(hit: Hit, text: str, start: int | None, metadata: Mapping[str, Any
     if text == hit.text:
         return replace(hit, candidate=candidate)
     window = None
+    spans: tuple[RelevantSpan, ...] = ()
     if start is not None and hit.window is not None:
         first, last = (min(max(end - start, 0), len(text)) for end in hit.window)
         window = (first, last) if first < last else None
-    return replace(hit, candidate=candidate, coverage=None, window=window)  # a count of tokens of another text
+    if start is not None:
+        spans = tuple(shift_spans(hit.spans, -start, len(text)))
+    return replace(
+        hit, candidate=candidate, coverage=None, window=window, spans=spans
+    )  # a count of tokens of another text
 
 
 def pack_hits(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -30,7 +30,8 @@ class ContextRecord:
         tokens_estimated: Whether both are estimates.
         notes: The notes of the context.
         pieces: The pieces in the order of reading: ``ids`` of the hits in it, ``tokens``, ``trimmed`` (the characters
-            that are left, ``None`` for all) and ``text`` (``None`` where texts are not recorded).
+            that are left, ``None`` for all), ``parts`` (the parts of them that are left, where something between them
+            is not) and ``text`` (``None`` where texts are not recorded).
         dropped: The other hits that were packed: ``id``, ``rank``, ``reason``, ``detail`` and ``duplicate_of``.
     """
 
@@ -55,7 +56,7 @@ class ContextRecord:
                 return (
                     f"piece {place} of {len(self.pieces)}"
                     + (f", merged with {', '.join(others)}" if others else "")
-                    + (f", trimmed to characters {trimmed[0]} to {trimmed[1]}" if trimmed is not None else "")
+                    + (f", trimmed to characters {_places(piece['parts'] or [trimmed])}" if trimmed is not None else "")
                 )
         for drop in self.dropped:
             if drop["id"] == id:
@@ -85,7 +86,11 @@ _DROPPED_KEYS = ("id", "rank", "reason", "detail", "duplicate_of")
 
 
 def _rest(piece: Mapping[str, Any]) -> dict[str, Any]:
-    return {"tokens": piece["tokens"], "trimmed": piece["trimmed"]}
+    return {"tokens": piece["tokens"], "trimmed": piece["trimmed"], "parts": list(piece.get("parts", ()))}
+
+
+def _places(parts: Iterable[Sequence[int]]) -> str:
+    return ", ".join(f"{first} to {end}" for first, end in parts)
 
 
 def context_record_of(context: Context, *, call: str, time: str, texts: bool = False) -> ContextRecord:

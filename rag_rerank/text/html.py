@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from html import escape
 from itertools import islice
+from typing import NamedTuple
 from unicodedata import category
 
 from rag_rerank.text.unicode import valid_unicode
 
-__all__ = ["ROWS", "move", "section", "table"]
+__all__ = ["ROWS", "MarkedText", "move", "section", "table"]
 
 ROWS = 30
 """Rows of a table that are shown; the others are counted."""
@@ -24,6 +25,18 @@ _CELL = "padding: 2px 8px; vertical-align: top; border-bottom: 1px solid rgba(12
 _LINE = "margin: 2px 0"
 
 
+class MarkedText(NamedTuple):
+    """A text whose important parts are marked in a cell; where it is long, much of the rest is left out.
+
+    Args:
+        text: The text.
+        parts: The parts to mark, each the first character and the one after the last, in text order.
+    """
+
+    text: str
+    parts: Sequence[tuple[int, int]]
+
+
 def section(title: str, lines: Iterable[str], *tables: str) -> str:
     """Return a title, a few lines, and tables of `table`; title and lines are plain text and are escaped."""
     visible = list(lines)
@@ -34,7 +47,7 @@ def section(title: str, lines: Iterable[str], *tables: str) -> str:
     return f"<div>{''.join([*parts, *tables])}</div>"
 
 
-def table(heading: Sequence[str], rows: Iterable[Sequence[str]], count: int, noun: str) -> str:
+def table(heading: Sequence[str], rows: Iterable[Sequence[str | MarkedText]], count: int, noun: str) -> str:
     """Return a table of plain text, which is escaped; nothing if there is no row.
 
     Args:
@@ -64,8 +77,23 @@ def move(before: int | None, after: int) -> str:
     return f"▲ {before - after}" if before > after else f"▼ {after - before}" if before < after else "="
 
 
-def _cell(tag: str, text: str, side: str) -> str:
-    return f'<{tag} style="{_CELL}; text-align: {side}" dir="auto">{_escape(text)}</{tag}>'
+def _cell(tag: str, text: str | MarkedText, side: str) -> str:
+    inside = _escape(text) if isinstance(text, str) else _escape_marked(text)
+    return f'<{tag} style="{_CELL}; text-align: {side}" dir="auto">{inside}</{tag}>'
+
+
+def _escape_marked(marked: MarkedText) -> str:
+    """Return the marked parts of a text with what stands around them, as HTML; of a long rest only some words."""
+    html, rest, done = [], 2 * _TEXT, 0
+    for start, end in marked.parts:
+        between = marked.text[done:start]
+        if len(between) > _TEXT // 2:
+            between = f"{between[: _TEXT // 4]} … {between[-_TEXT // 4 :]}" if done else f"… {between[-_TEXT // 4 :]}"
+        html += [_escape(between), f"<mark>{_escape(marked.text[start:end])}</mark>"]
+        done, rest = end, rest - len(between) - (end - start)
+        if rest <= 0:
+            break
+    return " ".join(filter(None, [*html, _escape(marked.text[done:], _TEXT // 4)]))
 
 
 def _escape(text: str, limit: int = _TEXT) -> str:

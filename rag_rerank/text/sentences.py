@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from rag_rerank.text.unicode import is_blank, may_cut
 from rag_rerank.text.words import UNSPACED
 
-__all__ = ["QUESTION_MARKS", "Span", "sentences", "trimmed_span"]
+__all__ = ["QUESTION_MARKS", "Span", "largest", "sentences", "trimmed_span"]
 
 Span = tuple[int, int]
 """The first character, and the one after the last."""
@@ -110,7 +110,7 @@ def _is_abbreviation(text: str, start: int, place: int, end: int) -> bool:
         return True
     if _BEFORE_NUMBER.search(before):
         return behind[:1].isdigit()
-    return before[-1].isdigit() and _GERMAN_MONTH.match(behind) is not None
+    return before[-1:].isdigit() and _GERMAN_MONTH.match(behind) is not None
 
 
 def trimmed_span(
@@ -145,10 +145,10 @@ def _longest_run(text: str, spans: Sequence[Span], start: int, fits: Callable[[S
         part = text[spans[a][0] : spans[b - 1][1]]
         return spans[a][0] + len(part) - len(part.lstrip()), spans[a][0] + len(part.rstrip())
 
-    after = _largest(len(spans) - first, lambda count: fits(run(first, first + count)))
+    after = largest(len(spans) - first, lambda count: fits(run(first, first + count)))
     if not after:
         return None
-    before = _largest(first, lambda count: fits(run(first - count, first + after)))
+    before = largest(first, lambda count: fits(run(first - count, first + after)))
     return run(first - before, first + after)
 
 
@@ -164,7 +164,7 @@ def _characters(text: str) -> list[Span]:
     return list(zip([0, *ends], [*ends, len(text)], strict=True))
 
 
-def _largest(limit: int, fits: Callable[[int], bool]) -> int:
+def largest(limit: int, fits: Callable[[int], bool]) -> int:
     """Return the largest number in 0..limit that fits, by bisection; 0 counts as fitting."""
     low, high = 0, limit
     while low < high:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from unicodedata import category, combining
 
-__all__ = ["in_surrogate_pair", "is_blank", "may_cut", "valid_unicode"]
+__all__ = ["in_surrogate_pair", "is_blank", "may_cut", "places_before_repair", "valid_unicode"]
 
 _BOUND_TO_NEXT = frozenset("\u200d\u0600\u0601\u0602\u0603\u0604\u0605\u06dd\u070f\u0890\u0891\u08e2\u0d4e")
 """A joiner, and Unicode's class Prepend in the first plane."""
@@ -31,6 +31,12 @@ def valid_unicode(text: str) -> str:
     except UnicodeEncodeError:
         return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return text
+
+
+def places_before_repair(text: str) -> list[int]:
+    """Return for each place in ``valid_unicode(text)``, its end included, the place in the text itself."""
+    places = [i for i in range(len(text)) if i == 0 or not in_surrogate_pair(text, i)]
+    return [*places, len(text)]
 
 
 def in_surrogate_pair(text: str, place: int) -> bool:

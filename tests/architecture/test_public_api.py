@@ -50,6 +50,7 @@ EXAMPLES = {
     "onnx": {"type": "onnx", "model": "minilm"},
     "recorded": {"type": "recorded", "reranker": "embedded", "file": "~/traces.jsonl", "share": 0.01, "texts": True},
     "shadow": {"type": "shadow", "reranker": "embedded", "other": "cohere:rerank-v3.5", "share": 0.01, "keep": 100},
+    "spans": {"type": "spans", "reranker": "embedded", "by": "lexical", "top_k": 5},
     "torch": {"type": "torch", "model": "minilm"},
     "voyage": {"type": "voyage", "model": "rerank-2.5"},
     "windows": {"type": "windows", "reranker": "embedded", "tokens": 100, "overlap": 20, "pool": "top", "top_m": 2},

@@ -42,7 +42,7 @@ from rag_rerank import (
     to_config,
 )
 from rag_rerank.backends.lexical import LexicalReranker
-from rag_rerank.compose.window_splitting import SplitText
+from rag_rerank.compose.windows import SplitText
 from rag_rerank.testing import RerankerContract, ScriptedReranker
 from rag_rerank.text.tokenizers import HuggingFaceTokens, TextLimit, Tokens, tokens
 from rag_rerank.text.unicode import in_surrogate_pair, is_blank, may_cut

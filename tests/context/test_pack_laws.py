@@ -4,6 +4,7 @@ import hashlib
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -12,7 +13,8 @@ from hypothesis import strategies as st
 from support.rankings import ranking_of
 from support.tiny_tokenizers import EMBEDDED, tiny_encoding
 
-from rag_rerank import Context, ContextWarning, Packing, Ranking
+from rag_rerank import Context, ContextWarning, Packing, Ranking, RelevantSpan
+from rag_rerank.text.sentences import sentences
 from rag_rerank.text.tokenizers import Tokens, tokens
 from rag_rerank.text.unicode import is_blank
 
@@ -55,7 +57,20 @@ def rankings(draw: st.DrawFn) -> Ranking:
     scored = draw(st.integers(0, len(passages)))
     scores = [1 - i / 20 if i < scored else None for i in range(len(passages))]
     places = [{"doc": draw(st.sampled_from("abc")), "chunk": draw(st.integers(0, 3))} for _ in passages]
-    return ranking_of(passages, scores=scores, metadata=places)
+    ranking = ranking_of(passages, scores=scores, metadata=places, degraded=("so that nobody must ask for spans",))
+    if not draw(st.booleans()):
+        return ranking
+    numbers = st.floats(-5, 5)
+    hits = (
+        replace(hit, spans=tuple(RelevantSpan(a, b, (raw := draw(numbers)), raw) for a, b in spans_in(hit.text)))
+        for hit in ranking
+    )
+    return replace(ranking, hits=tuple(hits))
+
+
+def spans_in(text: str) -> list[tuple[int, int]]:
+    spans = [(end - len(text[start:end].lstrip()), len(text[:end].rstrip())) for start, end in sentences(text)]
+    return [(a, b) for a, b in spans if a < b and not is_blank(text[a:b])]
 
 
 options = st.fixed_dictionaries(
@@ -66,7 +81,7 @@ options = st.fixed_dictionaries(
         "duplicates": st.sampled_from(["exact", 0.5]),
         "diversity": st.sampled_from([0.3, 1.0]),
         "order": st.sampled_from(["edges", "source"]),
-        "trim": st.sampled_from(["best", "sentences", None]),
+        "trim": st.sampled_from(["best", "sentences", "relevant", None]),
         "per_source": st.integers(1, 2),
         "merge": st.sampled_from(["chunks", "characters"]),
         "min_score": st.just(0.6),
@@ -164,13 +179,19 @@ def test_a_piece_is_the_text_of_its_hit_or_has_the_characters_left(
     assert context.text == context.separator.join(piece.text for piece in context.pieces)
     for piece in context.pieces:
         if piece.trimmed is not None:
-            start, end = piece.trimmed
-            assert piece.text == piece.hits[0].text[start:end] != piece.hits[0].text
+            text = piece.hits[0].text
+            parts = piece.parts or (piece.trimmed,)
+            assert piece.text == " … ".join(text[start:end] for start, end in parts) != text
+            assert (parts[0][0], parts[-1][1]) == piece.trimmed
+            assert all(a < b for a, b in parts) and all(b < a for (_, b), (a, _) in pairwise(parts))
         elif len(piece.hits) == 1:
             assert piece.text == piece.hits[0].text
         assert piece.tokens == tokenizer.count(piece.text)
         assert all(hit.text in piece.text for hit in piece.hits) or piece.trimmed
-    assert sum(piece.trimmed is not None for piece in context.pieces) <= (options_used.get("trim", "best") is not None)
+    if options_used.get("trim", "best") != "relevant":
+        trimmed = sum(piece.trimmed is not None for piece in context.pieces)
+        assert trimmed <= (options_used.get("trim", "best") is not None)
+        assert not any(piece.parts for piece in context.pieces)
 
 
 @settings(max_examples=300)

@@ -120,4 +120,6 @@ def test_the_report_is_plain_json() -> None:
 
     context = pack(ranking_of(["One. Two. Three.", "b"]), max_tokens=9, tokenizer=len, trim="sentences")
     assert json.loads(json.dumps(context.to_dict())) == context.to_dict()
-    assert context.to_dict()["pieces"] == [{"text": "One. Two.", "ids": ["d1"], "tokens": 9, "trimmed": [0, 9]}]
+    assert context.to_dict()["pieces"] == [
+        {"text": "One. Two.", "ids": ["d1"], "tokens": 9, "trimmed": [0, 9], "parts": []}
+    ]

@@ -7,7 +7,17 @@ import pytest
 from support.calibration_maps import STEPS, map_for
 from support.slow_rerankers import Timed
 
-from rag_rerank import BackendUnavailable, Calibrated, Deadline, Ensemble, Fallback, Hedge, Recorded, Reranker
+from rag_rerank import (
+    BackendUnavailable,
+    Calibrated,
+    Deadline,
+    Ensemble,
+    Fallback,
+    Hedge,
+    Recorded,
+    RelevantSpans,
+    Reranker,
+)
 from rag_rerank.backends.lexical import LexicalReranker
 from rag_rerank.testing import RerankerContract, ScriptedReranker
 
@@ -31,6 +41,27 @@ class TestPartialDeadline(RerankerContract):
     def reranker(self) -> Reranker:
         scripted = ScriptedReranker(by_text=dict.fromkeys(self.texts[:3], 2.5), answers_on="sigmoid")
         return Deadline(reranker=scripted, seconds=30.0, on_late="partial")
+
+
+class TestRelevantSpans(RerankerContract):
+    @pytest.fixture
+    def reranker(self) -> Reranker:
+        return RelevantSpans(reranker=LexicalReranker(), by=LexicalReranker(b=0.75), top_k=3)
+
+
+class TestRelevantSpansByTheSameReranker(RerankerContract):
+    @pytest.fixture
+    def reranker(self) -> Reranker:
+        return RelevantSpans(reranker=LexicalReranker())
+
+
+class TestRelevantSpansWhoseScorerIsDown(RerankerContract):
+    in_registry = False
+
+    @pytest.fixture
+    def reranker(self) -> Reranker:
+        down = ScriptedReranker(name="down", error=BackendUnavailable("gone"))
+        return RelevantSpans(reranker=LexicalReranker(), by=down)
 
 
 class TestRecorded(RerankerContract):

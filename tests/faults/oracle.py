@@ -289,6 +289,44 @@ class Oracle:
         (child,) = trace.children
         return self._judge(node["reranker"], child, ids, limited)
 
+    def _spans(self, node: Node, trace: Any, ids: Sequence[str], limited: bool) -> Outcomes:
+        outcomes = self._judge(node["reranker"], trace.children[0], ids, limited)
+        if isinstance(outcomes, ExpectedError):
+            return outcomes
+        mark = "#"
+        while any(mark in i for i in ids):
+            mark += "#"
+        matching, failures, before = [], [], Counter(self.read)
+        after: Counter[str] | None = None
+        for answer in outcomes or ():
+            best = [i for i, raw in answer.hits if raw is not None][: node["top_k"]]
+            if not best:
+                law(len(trace.children) == 1, "without a scored hit no sentence is asked for", trace.step)
+                matching.append(answer)
+                continue
+            law(len(trace.children) == 2, "the sentences of the best hits are asked for", trace.step)
+            sentences = [f"{i}{mark}1" for i in best]  # no text has a full stop
+            self.texts |= {f"{i}{mark}1": self.texts[i].strip() for i in best}
+            self.read = Counter(before)
+            try:
+                by = self._judge(node["by"], trace.children[1], sentences, limited)
+            except Violation:
+                if len(outcomes or ()) == 1:
+                    raise
+                continue
+            after = self.read
+            if isinstance(by, ExpectedError):
+                if by.kind not in PASSING:
+                    failures.append(by)
+                else:
+                    matching.append(replace(answer, degraded=True))
+            else:
+                degraded = any(one.degraded for one in by or ())
+                matching.append(replace(answer, degraded=answer.degraded or degraded))
+        self.read = after or before
+        law(bool(matching or failures), "the sentences are those of the best hits", trace.step)
+        return failures[0] if failures else matching
+
     def _windows(self, node: Node, trace: Any, ids: Sequence[str], limited: bool) -> Outcomes:
         windows = self._divided(node, ids)
         (child,) = trace.children

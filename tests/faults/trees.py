@@ -12,7 +12,19 @@ from typing import Any, ClassVar, get_args
 from faults.wire import FAULTS, SLOTS, Slot, Wire
 
 import rag_rerank
-from rag_rerank import Cached, Cascade, Deadline, Ensemble, Fallback, Hedge, Reranker, Shadow, Stage, Windows
+from rag_rerank import (
+    Cached,
+    Cascade,
+    Deadline,
+    Ensemble,
+    Fallback,
+    Hedge,
+    RelevantSpans,
+    Reranker,
+    Shadow,
+    Stage,
+    Windows,
+)
 from rag_rerank.backends.api.breaker import Breaker
 from rag_rerank.backends.api.dialects import Name
 from rag_rerank.backends.api.limiter import Limits
@@ -95,6 +107,8 @@ def _node(rng: random.Random, depth: int, trouble: float, lasting: bool) -> Node
     if kind == "shadow":
         first, other = below(2, 2)
         share, seconds = rng.choice((0.5, 1.0)), round(rng.uniform(1, 9), 2)
+        if seconds > 5:  # no draw of its own, so that the other cases of a seed stay as they were
+            return {"type": "spans", "reranker": first, "by": other, "top_k": int(seconds) - 4}
         return {"type": kind, "reranker": first, "other": other, "share": share, "timeout": seconds}
     return {"type": "cached", "reranker": _leaf(rng, trouble, lasting)}
 
@@ -151,6 +165,8 @@ def parts(node: Node) -> Iterator[Node]:
         yield node["reranker"]
     if "other" in node:
         yield node["other"]
+    if "by" in node:
+        yield node["by"]
     yield from node.get("members", ())
     yield from node.get("stages", ())
 
@@ -246,6 +262,8 @@ def build_tree(node: Node, wire: Wire) -> Reranker:
     if node["type"] == "shadow":
         share, seconds = node["share"], node["timeout"]
         return Shadow(name=name, reranker=inside[0], other=inside[1], share=share, timeout=seconds)
+    if node["type"] == "spans":
+        return RelevantSpans(name=name, reranker=inside[0], by=inside[1], top_k=node["top_k"])
     assert node["type"] == "cached"
     return Cached(name=name, reranker=inside[0])  # type: ignore[arg-type]
 
@@ -315,7 +333,7 @@ def _cuts(node: Node) -> Iterator[Node]:
                 yield {**node, place: [*node[place][:i], inner, *node[place][i + 1 :]]}
             for cut in _cuts(part):
                 yield {**node, place: [*node[place][:i], cut, *node[place][i + 1 :]]}
-    for place in ("reranker", "other"):
+    for place in ("reranker", "other", "by"):
         if place in node:
             if node["type"] != "cached":
                 for inner in parts(node[place]):

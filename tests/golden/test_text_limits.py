@@ -12,7 +12,7 @@ from rag_rerank.backends.local.model_files import ModelFolder
 from rag_rerank.backends.local.pair_encoding import PairTokenizer
 from rag_rerank.backends.local.torch_models.causal import PromptTokenizer
 from rag_rerank.backends.local.torch_models.prompt_templates import TEMPLATES
-from rag_rerank.compose.window_splitting import SplitText
+from rag_rerank.compose.windows import SplitText
 from rag_rerank.text.unicode import valid_unicode
 
 FAMILIES = (*tiny_checkpoints.ENCODERS, *tiny_checkpoints.CAUSAL)

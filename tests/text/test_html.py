@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from rag_rerank import Candidate, Coverage, Hit, Ranking, Trace, pack
+from rag_rerank import Candidate, Coverage, Hit, Ranking, RelevantSpan, Trace, pack
 from rag_rerank.evaluation import Drift, Regression
 from rag_rerank.evaluation.probes.report import KindResult, ProbeReport
 from rag_rerank.evaluation.report import Data, Evaluation, EvaluationSettings, MeanEstimate, System, Verdict
@@ -195,3 +195,16 @@ def test_a_probe_report_shows_each_kind() -> None:
     assert table.rows[1][:3] == ["all", "3 of 4", "75%"]
     assert table.rows[2][0] == "negation"
     assert "Warning: only the beginning of 2 passages was read." in table.lines
+
+
+def test_relevant_sentences_are_marked_and_a_long_rest_is_left_out() -> None:
+    filler = "Nothing to see <here>. " * 40
+    text = f"{filler}Garda is 346 m deep. {filler}"
+    start = len(filler)
+    spans = (RelevantSpan(0, 22, 0.1, -5.0), RelevantSpan(start, start + 20, 0.9, 5.0))
+    html = Ranking(
+        "q", (Hit(1, 0.5, 0.0, Candidate("a", text), spans=spans),), "sigmoid", Trace(step="s")
+    )._repr_html_()
+    assert html.count("<mark>") == 1 and "<mark>Garda is 346 m deep.</mark>" in html
+    assert "<here>" not in html and "…" in html
+    assert len(html) < 2_500

@@ -256,3 +256,7 @@ def test_a_trimmed_text_is_no_longer_than_there_is_room_and_not_empty_if_a_chara
     else:
         assert 0 < span[1] - span[0] <= room
         assert not is_blank(text[slice(*span)])
+
+
+def test_a_full_stop_that_stands_alone_ends_a_sentence() -> None:
+    assert sentences("One. . Two") == [(0, 5), (5, 7), (7, 10)]

@@ -83,7 +83,8 @@ class RagRerank(BaseDocumentCompressor):
         context: Which documents go to the LLM: a ``rag_rerank.Packing``, or a mapping of its options
             (``{"max_tokens": 3000, "tokenizer": "o200k_base", "duplicates": 0.8}``). What is counted and trimmed is
             ``page_content``. Merged neighbours become a copy of the best one, with the ids of all in the metadata under
-            ``merged_ids``. A trimmed document has the first and last character that are left under ``trimmed``.
+            ``merged_ids``. A trimmed document has the first and last character that are left under ``trimmed``; if
+            something between them is left out (``"trim": "relevant"``), ``trimmed_parts`` has each part that is left.
         text: What the reranker reads of a document, if not ``page_content`` alone: a template
             (``"{title}\n{page_content}"``), or metadata keys to read before it (``["title", "section"]``). A key that
             a document lacks is left out, with the text around it in its line. What is returned does not change.
@@ -224,6 +225,8 @@ class _Call:
             marks["merged_ids"] = [find_id(self._documents[hit.id]) for hit in piece.hits]
         if piece.trimmed is not None:
             marks["trimmed"] = list(piece.trimmed)
+        if piece.parts:
+            marks["trimmed_parts"] = [list(part) for part in piece.parts]
         return {CONTENT: piece.text, "metadata": marks}
 
     def _document(self, hit: Hit, ranking: Ranking, changes: dict[str, Any]) -> Document:

@@ -92,6 +92,18 @@ def test_a_trimmed_node_says_which_characters_are_left_and_the_original_stays(ki
     assert (node.get_content(), node.metadata) == (TEXT, {})
 
 
+def test_a_node_with_its_relevant_sentences_says_which_parts_are_left() -> None:
+    text = "Lake Garda is 346 m deep. It has boats. Nobody asked about fish. How deep lake Garda is, is well known."
+    node = TextNode(text=text, metadata={"page": "garda"})
+    postprocessor = RagRerank({"type": "spans", "reranker": "lexical"}, context={"trim": "relevant"})
+    (out,) = postprocessor.postprocess_nodes([NodeWithScore(node=node)], query_str="how deep is lake Garda?")
+    before, parts = node.get_content(MetadataMode.LLM), out.metadata["trimmed_parts"]
+    assert read([out]) == " … ".join(before[first:end] for first, end in parts)
+    assert read([out]).startswith("page: garda") and "boats" not in read([out])
+    assert out.metadata["trimmed"] == [0, parts[-1][1]]
+    assert "trimmed_parts" not in out.get_content(MetadataMode.EMBED)
+
+
 def test_a_node_without_text_is_left_out_and_reported() -> None:
     contexts: list[Context] = []
     image = NodeWithScore(node=ImageNode(image_url="http://127.0.0.1/x.png", metadata={"file": "x.png"}))

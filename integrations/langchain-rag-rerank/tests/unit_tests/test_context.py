@@ -86,6 +86,17 @@ def test_a_trimmed_document_says_which_characters_are_left() -> None:
     assert document.metadata["trimmed"] == [0, 46]
 
 
+def test_a_document_with_its_relevant_sentences_says_which_parts_are_left() -> None:
+    text = "Lake Garda is 346 m deep. It has boats. Nobody asked about fish. How deep lake Garda is, is well known."
+    reranker = {"type": "spans", "reranker": "lexical"}
+    rerank = RagRerank(reranker, context={"trim": "relevant"})
+    (document,) = rerank.compress_documents([Document(text)], "how deep is lake Garda?")
+    parts = document.metadata["trimmed_parts"]
+    assert document.page_content == " … ".join(text[first:end] for first, end in parts)
+    assert document.metadata["trimmed"] == [parts[0][0], parts[-1][1]] == [0, len(text)]
+    assert "boats" not in document.page_content
+
+
 def test_top_k_is_how_many_the_context_chooses_from() -> None:
     documents = rerank(top_k=2, context={"duplicates": "exact"}).compress_documents(chunks(), QUERY)
     assert [document.id for document in documents] == ["doc-0"]

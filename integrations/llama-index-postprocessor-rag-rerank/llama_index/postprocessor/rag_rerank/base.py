@@ -86,7 +86,8 @@ class RagRerank(BaseNodePostprocessor):
             node's own ``"ref_doc_id"`` and ``"start_char_idx"``, beside the metadata. A node whose text changes is
             returned as a copy of the best node, with the new text and no metadata for the LLM. The copy's metadata has
             the ids of merged neighbours under ``merged_ids``, or under ``trimmed`` the first and last character that
-            are left of what the LLM would have read.
+            are left of what the LLM would have read; if something between them is left out (``"trim": "relevant"``),
+            ``trimmed_parts`` has each part that is left.
         metadata_mode: Which metadata the reranker reads together with a node's text.
         on_context: Called with the ``rag_rerank.Context`` of each call, which has the nodes that were left out, with
             reasons. A coroutine function is awaited, in async calls. Not serialised.
@@ -302,6 +303,8 @@ class _Call:
                 extra["merged_ids"] = [self._by_id[hit.id].node_id for hit in piece.hits]
             if piece.trimmed is not None:
                 extra["trimmed"] = list(piece.trimmed)
+            if piece.parts:
+                extra["trimmed_parts"] = [list(part) for part in piece.parts]
             node = node.model_copy(update={"metadata": {**node.metadata, **extra}})
             node.set_content(piece.text)
             node.excluded_llm_metadata_keys = [*node.metadata]
