@@ -43,9 +43,9 @@ class RagRerankIndexer(TransformComponent):
 
     def __init__(self, reranker: Spec, metadata_mode: MetadataMode | str = MetadataMode.EMBED, **extra: Any) -> None:
         extra.pop("class_name", None)  # `to_dict` writes it
-        reranker = build(reranker)
-        find_indexes(reranker)
-        super().__init__(reranker=reranker, metadata_mode=metadata_mode, **extra)
+        values: dict[str, Any] = {"reranker": build(reranker), "metadata_mode": metadata_mode, **extra}
+        find_indexes(values["reranker"])
+        super().__init__(**values)
 
     @classmethod
     def class_name(cls) -> str:
