@@ -38,7 +38,7 @@ class Piece:
         tokens: How many tokens the text has by itself; ``None`` without a tokenizer and ``max_tokens``.
         trimmed: The characters (first, after the last) that are left of the hit's text, or of its ``display_text``;
             ``None`` for all.
-        parts: With ``trim="relevant"``, the parts within ``trimmed`` that are left, in text order; `text` joins them
+        parts: With ``trim="relevant"``, the parts within ``trimmed`` that are left, in text order; ``text`` joins them
             with ``" … "``. Empty where all between the two ends is left.
     """
 
