@@ -84,7 +84,7 @@ def index(spec: str, ids_file: str | None, stats: bool, layout: Format, as_json:
 @click.command(
     epilog=example(
         "explain -q 'how high is K2?' 'K2 is 8,611 m high.'",
-        "explain -q 'how high is K2?' --html why.html 'K2 is 8,611 m high.'",
+        "explain -q 'how high is K2?' --html why.html \\\n'K2 is 8,611 m high.'",
     )
 )
 @optional_reranker_option("late_interaction:embedded")

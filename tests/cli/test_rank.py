@@ -183,7 +183,8 @@ def test_json_is_one_object_of_schema_1_with_everything_in_it(candidates: str) -
     ranking = Ranking.from_dict(output)
     assert [hit.id for hit in ranking] == ["k2", "garda", "17"]
     assert output["hits"][1]["candidate"] == LINES[0]
-    assert sorted(output["hits"][0]) == ["candidate", "coverage", "rank", "raw_score", "score", "unscored", "window"]
+    keys = ["candidate", "coverage", "rank", "raw_score", "score", "spans", "unscored", "window"]
+    assert sorted(output["hits"][0]) == keys
     assert len(ranking.trace.scores) == 3 and list(ranking.trace.unscored) == ["2"]
     assert result.stderr.startswith("lexical  ")
 

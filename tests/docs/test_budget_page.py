@@ -7,6 +7,7 @@ import pytest
 
 from rag_rerank.context import Reason
 from rag_rerank.context.layout import Merge, Order
+from rag_rerank.context.packing import Trim
 
 PAGE = (Path(__file__).parents[2] / "docs" / "how-to" / "budget.md").read_text(encoding="utf-8")
 
@@ -17,7 +18,7 @@ PAGE = (Path(__file__).parents[2] / "docs" / "how-to" / "budget.md").read_text(e
         ("| reason |", get_args(Reason)),
         ("| `merge` |", get_args(Merge)),
         ("| `order` |", get_args(Order)),
-        ("| `trim` |", ("best", "sentences", "None")),
+        ("| `trim` |", (*get_args(Trim), "None")),
     ],
 )
 def test_a_table_has_a_row_for_each_value(heading: str, values: tuple[str, ...]) -> None:
