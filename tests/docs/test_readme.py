@@ -53,7 +53,7 @@ def test_the_front_page_of_the_site_begins_like_the_readme() -> None:
 def test_every_name_in_the_tables_of_backends_exists() -> None:
     page = (DOCS / "reference" / "backends.md").read_text(encoding="utf-8")
     rows = "\n".join(line for line in page.splitlines() if line.startswith("| `") and "`type`" not in line)
-    table_names = set(re.findall(r"`([a-z0-9-]+)`", rows))
+    table_names = set(re.findall(r"`([a-z0-9_-]+)`", rows))
     existing = {*rag_rerank.registry.names(), *rag_rerank.registry.aliases()}
     assert table_names - existing == set()
     assert set(rag_rerank.registry.names()) <= table_names
