@@ -16,6 +16,7 @@ from rag_rerank.backends.api.pricing import Price
 from rag_rerank.backends.api.retry import RetryPolicy
 from rag_rerank.backends.cohere import CohereReranker
 from rag_rerank.backends.local import base, model_files
+from rag_rerank.backends.local.late_interaction.opening import StoreSettings
 from rag_rerank.backends.local.model_files import ModelFolder, locate
 from rag_rerank.backends.onnx import OnnxReranker
 from rag_rerank.backends.torch import TorchReranker
@@ -38,6 +39,7 @@ CHANGED: Mapping[str, Mapping[str, Any]] = {
         "extra_body": {"use_activation": False},
         "window": 512,  # no score, but the coverage that a cache keeps with it
     },
+    "late_interaction": {**LOCAL, "precision": "int8", "pool": 2, "query_length": 32, "runtime": "torch"},
     "onnx": {**LOCAL, "precision": "int8", "file": "model_other.onnx", "providers": ("XnnpackExecutionProvider",)},
     "torch": {
         **LOCAL,
@@ -62,6 +64,7 @@ NEUTRAL: Mapping[str, Any] = {
     "price": Price(per_million_tokens=1.0),
     "priority": 3,
     "retry": RetryPolicy(attempts=1),
+    "store": StoreSettings(max_bytes=7),
     "threads": 2,
     "timeout": 3.0,
     "workers": 7,
@@ -100,6 +103,7 @@ def default(kind: str) -> PointwiseReranker:
     needed = {
         "auto": {"model": "embedded"},
         "http": {"dialect": "vllm", "model": "m", "base_url": "http://127.0.0.1:9"},
+        "late_interaction": {"model": "bge-base"},  # nothing is loaded; embedded would take no pooling
         "onnx": {"model": "embedded"},
         "torch": {"model": "embedded"},
     }
