@@ -147,7 +147,8 @@ before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 started = perf_counter()
 store = DiskStore(sys.argv[1], max_bytes=2**34)
 opened = perf_counter()
-rows = store.get([hashlib.sha256(str(i * 997).encode()).digest() for i in range(100)])
+step = int(sys.argv[2]) // 100
+rows = store.get([hashlib.sha256(str(i * step).encode()).digest() for i in range(100)])
 read = perf_counter()
 assert all(rows)
 after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -167,9 +168,7 @@ def measure_opening(count: int) -> None:
         print(f"{store.stats.texts} rows, {store.stats.bytes / 1e9:.2f} GB", flush=True)
         store.close()
         for _ in range(3):
-            print(
-                subprocess.run([sys.executable, "-c", OPENING, folder], capture_output=True, text=True).stdout, end=""
-            )
+            subprocess.run([sys.executable, "-c", OPENING, folder, str(count)], check=True)
 
 
 def measure_indexing(count: int, encoder: str, model: str) -> None:
