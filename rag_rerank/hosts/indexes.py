@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, cast
 
 from rag_rerank.base import Reranker
 from rag_rerank.errors import ConfigError
@@ -14,7 +14,6 @@ from rag_rerank.types import Candidate
 __all__ = ["TextIndex", "find_indexes", "index_texts"]
 
 
-@runtime_checkable
 class TextIndex(Protocol):
     """A reranker that encodes texts ahead (type ``late_interaction``)."""
 
@@ -46,7 +45,7 @@ def find_indexes(reranker: Reranker) -> list[TextIndex]:
     Raises:
         ConfigError: There is none, or it reads windows of the texts, which are made at each call.
     """
-    indexes = list(_walk(reranker))
+    indexes = list(dict.fromkeys(_walk(reranker)))
     if not indexes:
         raise ConfigError(
             f"{reranker.label} keeps no vectors, so there is nothing to index; use the type late_interaction"
@@ -76,8 +75,8 @@ def index_texts(reranker: Reranker, own_ids: Sequence[str | None], texts: Sequen
 
 
 def _walk(reranker: Reranker) -> Iterator[TextIndex]:
-    if isinstance(reranker, TextIndex):
-        yield reranker
+    if hasattr(type(reranker), "index"):  # asking the object itself would open its store
+        yield cast(TextIndex, reranker)
     for child in reranker.children:
         inside = list(_walk(child))
         if inside and reranker.kind == "windows":

@@ -71,3 +71,10 @@ def test_windows_are_refused(tmp_path: Path) -> None:
 def test_what_is_no_document_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="must be a list or another iterable of Document"):
         RagRerankIndexer(config(tmp_path)).transform_documents("text")  # type: ignore[arg-type]
+
+
+def test_the_store_is_opened_at_first_use(tmp_path: Path) -> None:
+    indexer = RagRerankIndexer(config(tmp_path / "vectors"))
+    assert not (tmp_path / "vectors").exists()
+    indexer.transform_documents(DOCUMENTS)
+    assert (tmp_path / "vectors").is_dir()
