@@ -1,9 +1,8 @@
 """What the adapters for hosts (LlamaIndex, LangChain) share, so that each rule about options and texts stands once."""
 
-from rag_rerank.hosts.explainers import find_explainers
 from rag_rerank.hosts.hooks import acall_hooks, call_hooks, check_sync_hooks, log_remarks
-from rag_rerank.hosts.indexes import find_indexes, index_texts
 from rag_rerank.hosts.items import make_ids, tag_ids, take_items
+from rag_rerank.hosts.late_interaction import find_explainers, find_indexes, index_texts
 from rag_rerank.hosts.options import (
     CONFIG_SCHEMA,
     PACKING_SCHEMA,

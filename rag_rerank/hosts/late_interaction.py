@@ -1,9 +1,9 @@
-"""The rerankers that keep vectors of texts, found in any reranker, so that an ingestion can fill their stores."""
+"""The late-interaction rerankers in any reranker: to fill their stores ahead, and to explain their scores."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -11,7 +11,7 @@ from rag_rerank.base import Reranker
 from rag_rerank.errors import ConfigError
 from rag_rerank.types import Candidate
 
-__all__ = ["TextIndex", "find_indexes", "index_texts"]
+__all__ = ["Explainer", "TextIndex", "find_explainers", "find_indexes", "index_texts"]
 
 
 class TextIndex(Protocol):
@@ -39,13 +39,28 @@ class TextIndex(Protocol):
         """The folder of the store; ``None`` for memory."""
 
 
+class Explainer(Protocol):
+    """A reranker that explains its scores (type ``late_interaction``)."""
+
+    @property
+    def label(self) -> str:
+        """Its name."""
+
+    def explain(self, query: str, text: str | Candidate) -> Any:
+        """Return which token of the text answers which token of the query."""
+
+    def close(self) -> None:
+        """Release what it holds."""
+
+
 def find_indexes(reranker: Reranker) -> list[TextIndex]:
     """Return the rerankers that keep vectors, in the tree of a reranker.
 
     Raises:
         ConfigError: There is none, or it reads windows of the texts, which are made at each call.
     """
-    indexes = list(dict.fromkeys(_walk(reranker)))
+    _refuse_windows(reranker)
+    indexes = [cast(TextIndex, part) for part in _with_method(reranker, "index")]
     if not indexes:
         raise ConfigError(
             f"{reranker.label} keeps no vectors, so there is nothing to index; use the type late_interaction"
@@ -74,14 +89,34 @@ def index_texts(reranker: Reranker, own_ids: Sequence[str | None], texts: Sequen
         index.index(items)
 
 
-def _walk(reranker: Reranker) -> Iterator[TextIndex]:
-    if hasattr(type(reranker), "index"):  # asking the object itself would open its store
-        yield cast(TextIndex, reranker)
+def find_explainers(reranker: Reranker) -> list[Explainer]:
+    """Return the rerankers in the tree of a reranker that explain their scores.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    explainers = [cast(Explainer, part) for part in _with_method(reranker, "explain")]
+    if not explainers:
+        raise ConfigError(
+            f"{reranker.label} cannot say which words matched; use late_interaction:embedded, or the type "
+            "late_interaction with a ColBERT model"
+        )
+    return explainers
+
+
+def _with_method(reranker: Reranker, name: str) -> list[Reranker]:
+    """Return the rerankers in a tree whose class has a method, each once; asking the object could open its store."""
+    own = [reranker] if hasattr(type(reranker), name) else []
+    return list(dict.fromkeys([*own, *(part for child in reranker.children for part in _with_method(child, name))]))
+
+
+def _refuse_windows(reranker: Reranker) -> None:
+    """Raise if windows are made of the texts before a reranker that keeps vectors reads them."""
     for child in reranker.children:
-        inside = list(_walk(child))
+        _refuse_windows(child)
+        inside = _with_method(child, "index")
         if inside and reranker.kind == "windows":
             raise ConfigError(
                 f"{reranker.label} cuts texts into windows at each call, so {inside[0].label} inside it cannot be "
                 "filled ahead; split the texts before you index them"
             )
-        yield from inside
