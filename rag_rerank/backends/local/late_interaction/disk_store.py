@@ -97,17 +97,6 @@ class DiskStore:
             table = _Table(transaction, tables, self.max_bytes, self.path)
             return sum(table.unassign(_id_bytes(name)) for name in ids)
 
-    def keep_only(self, keys: Iterable[bytes]) -> int:
-        """Delete all rows with other keys, as those of another model; return how many were deleted."""
-        current = set(keys)
-        with self._transaction(write=True) as (transaction, tables):
-            table = _Table(transaction, tables, self.max_bytes, self.path)
-            with transaction.cursor(tables[_ROWS]) as cursor:
-                others = [key for key in cursor.iternext(values=False) if key not in current]
-            for key in others:
-                table.remove(key)
-            return len(others)
-
     @property
     def stats(self) -> StoreStats:
         """What the folder holds now."""

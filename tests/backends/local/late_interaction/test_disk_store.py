@@ -116,12 +116,6 @@ def test_ids_of_any_length_and_alphabet(store: DiskStore) -> None:
     assert store.delete(names) == len(names)
 
 
-def test_rows_of_other_keys_can_be_deleted(store: DiskStore) -> None:
-    store.put({key(name): row(name) for name in "abc"}, ids={"1": key("c")})
-    assert store.keep_only([key("a"), key("b")]) == 1
-    assert (store.stats.texts, store.ids) == (2, 0)
-
-
 def test_a_child_of_fork_opens_the_folder_for_itself(store: DiskStore) -> None:
     store.put({key("a"): row("a")})
 
