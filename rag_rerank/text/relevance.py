@@ -23,8 +23,8 @@ class ScoredSpan(Protocol):
 S = TypeVar("S", bound=ScoredSpan)
 
 _SHARE = 0.5
-"""Where the limit lies between the least and the most relevant sentence of the ranking, by raw score. Chosen by
-measurement: benchmarks/spans.py."""
+"""Where the limit lies between the least and the most relevant sentence of the ranking, by raw score. Set in advance;
+docs/how-to/spans.md has what it keeps and what it cuts."""
 
 
 def relevant(spans: Mapping[str, Sequence[S]]) -> dict[str, list[S]]:
