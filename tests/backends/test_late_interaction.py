@@ -38,22 +38,24 @@ ODD = ["[SEP]", "a", "[CLS] [SEP]", "a a a a", "no", "lake [SEP] lake lake"]
 
 
 @pytest.fixture(scope="module")
-def kept() -> LateInteractionReranker:
+def late_reranker() -> LateInteractionReranker:
     made: LateInteractionReranker = build("late_interaction:embedded")
     return made
 
 
 @pytest.mark.parametrize("query", [QUERY, "[SEP]", "a", "zzzyx qqq", "the the lake [SEP] lake"])
 @pytest.mark.parametrize("texts", [TEXTS[:40], ODD], ids=["passages", "odd"])
-def test_scores_are_those_of_the_onnx_backend(kept: LateInteractionReranker, query: str, texts: list[str]) -> None:
+def test_scores_are_those_of_the_onnx_backend(
+    late_reranker: LateInteractionReranker, query: str, texts: list[str]
+) -> None:
     expected = build("embedded").score(query, texts)
     for _ in ("encoded", "from the store"):
-        scores = kept.score(query, texts)
+        scores = late_reranker.score(query, texts)
         assert scores.values == pytest.approx(expected.values, abs=1e-5)
         assert scores.coverage == expected.coverage
         assert scores.scale == "sigmoid"
     order = [hit.id for hit in build("embedded").rerank(query, texts)]
-    assert [hit.id for hit in kept.rerank(query, texts)] == order
+    assert [hit.id for hit in late_reranker.rerank(query, texts)] == order
 
 
 def test_a_model_without_onnx_file_is_read_from_its_safetensors() -> None:
@@ -118,14 +120,14 @@ def test_a_changed_model_does_not_get_the_old_rows(tmp_path: Path) -> None:
         assert "0 of 1 texts from the store" in two.score(QUERY, TEXTS[:1]).notes
 
 
-def test_a_long_text_is_cut_to_the_same_length_beside_every_query(kept: LateInteractionReranker) -> None:
+def test_a_long_text_is_cut_to_the_same_length_beside_every_query(late_reranker: LateInteractionReranker) -> None:
     long = " ".join(["lake"] * 600)
     with pytest.warns(TruncationWarning):
         ranking = LateInteractionReranker().rerank("lake", [long])
     assert ranking[0].coverage == Coverage(total=600, seen=510)
-    limits = kept.text_limits("lake"), kept.text_limits(" ".join(["deep"] * 100))
+    limits = late_reranker.text_limits("lake"), late_reranker.text_limits(" ".join(["deep"] * 100))
     assert [limit.tokens for (limit,) in limits] == [510, 510]
-    assert Windows(reranker=kept).rerank("lake", [long])[0].window is not None
+    assert Windows(reranker=late_reranker).rerank("lake", [long])[0].window is not None
 
 
 @pytest.mark.parametrize("stored", [False, True])

@@ -57,13 +57,13 @@ def parts(hit: Hit) -> list[tuple[str, float]]:
     return [(hit.text[span.start : span.end], span.raw_score) for span in hit.spans]
 
 
-def bare(ranking: Ranking) -> list[Hit]:
+def hits_without_spans(ranking: Ranking) -> list[Hit]:
     return [replace(hit, spans=()) for hit in ranking]
 
 
 def test_the_sentences_of_the_best_hits_have_scores_and_nothing_else_changes(ask: Ask) -> None:
     ranking = ask(RelevantSpans(reranker=OUTER, by=INNER, top_k=2))
-    assert bare(ranking) == list(ask(OUTER))
+    assert hits_without_spans(ranking) == list(ask(OUTER))
     assert parts(ranking[0]) == [("Lakes are deep.", -1.0), ("Garda is 346 m deep.", 1.0), ("Boats sail.", -1.0)]
     assert parts(ranking[1]) == [("K2 is high.", -1.0)]
     assert ranking[2].spans == ()
@@ -121,7 +121,7 @@ def test_blank_texts_and_hits_without_a_score_have_no_spans(ask: Ask) -> None:
 def test_a_scorer_that_is_unavailable_degrades_and_a_wrong_key_is_raised(ask: Ask) -> None:
     down = ScriptedReranker(error=BackendUnavailable("gone"), name="down")
     ranking = ask(RelevantSpans(reranker=OUTER, by=down))
-    assert bare(ranking) == list(ask(OUTER))
+    assert hits_without_spans(ranking) == list(ask(OUTER))
     assert ranking.degraded == ("without relevant spans: down failed (BackendUnavailable)",)
     assert ranking.trace.children[1].error is not None
     with pytest.raises(AuthenticationError):
