@@ -113,8 +113,8 @@ def _missing(reranker: Reranker) -> Iterator[str]:
 
     yield from _missing_files(reranker)
     package, extra = registry.EXTRAS.get(_kind(reranker), (None, None))
-    if package is not None and find_spec(package) is None:
-        yield f'{package} is not installed; pip install "rag-rerank[{extra}]"'
+    if package is not None:
+        yield from _missing_package(package, extra)
     if isinstance(reranker, ApiReranker):
         try:
             reranker.key()
@@ -131,7 +131,9 @@ def _missing(reranker: Reranker) -> Iterator[str]:
 
 
 def _missing_files(reranker: Reranker) -> Iterator[str]:
-    """Yield what is wrong with the calibration map or the tokenizer of a composite."""
+    """Yield what is wrong with the calibration map, the tokenizer or the store that a reranker names."""
+    from rag_rerank.backends.late_interaction import LateInteractionReranker
+    from rag_rerank.backends.local.late_interaction.opening import StoreSettings
     from rag_rerank.text.tokenizers import is_tokenizer_file, tokens
 
     try:
@@ -140,7 +142,15 @@ def _missing_files(reranker: Reranker) -> Iterator[str]:
         if isinstance(reranker, Windows) and reranker.tokenizer is not None:
             if is_tokenizer_file(reranker.tokenizer):
                 tokens(reranker.tokenizer)
-            elif find_spec("tiktoken") is None:
-                yield 'tiktoken is not installed; pip install "rag-rerank[tiktoken]"'
+            else:
+                yield from _missing_package("tiktoken", "tiktoken")
+        store = reranker.store if isinstance(reranker, LateInteractionReranker) else None
+        if isinstance(store, StoreSettings) and store.path is not None:
+            yield from _missing_package("lmdb", "store")
     except (ConfigError, ModelLoadError) as error:
         yield str(error)
+
+
+def _missing_package(package: str, extra: str | None) -> Iterator[str]:
+    if find_spec(package) is None:
+        yield f'{package} is not installed; pip install "rag-rerank[{extra}]"'

@@ -54,7 +54,7 @@ MAY_IMPORT = {
         *("config", "evaluation", "export", "records", "registry"),
     },
     "cli": {
-        "backends/auto",
+        *("backends/auto", "backends/late_interaction"),
         *(*CALL, "agreement", "backends/api", "backends/local", "backends/onnx", "backends/torch", "compose", "config"),
         *("context", "diagnostics", "evaluation", "export", "hosts", "pages", "records", "registry", "training"),
     },

@@ -545,6 +545,17 @@ def test_config_check_tells_of_missing_maps_and_tokenizers(
     assert 'pip install "rag-rerank[tiktoken]"' in problems[2]
 
 
+def test_config_check_tells_that_a_folder_of_vectors_needs_its_package(
+    write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rag_rerank.cli.config.find_spec", lambda name: None if name == "lmdb" else name)
+    in_memory = run("config", "check", write('{"type": "late_interaction"}', "memory.json"))
+    assert in_memory.exit_code == 0
+    in_folder = run("config", "check", write('{"type": "late_interaction", "store": {"path": "v"}}', "folder.json"))
+    assert in_folder.exit_code == 1
+    assert 'lmdb is not installed; pip install "rag-rerank[store]"' in in_folder.stdout
+
+
 def test_config_check_says_where_a_file_is_wrong(write: Write) -> None:
     result = run("config", "check", write('{"type": "cascade", "stages": [{"reranker": "embeded"}]}', "r.json"))
     assert result.exit_code == 2
