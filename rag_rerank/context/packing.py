@@ -175,6 +175,13 @@ class Packing:
 
     def __post_init__(self) -> None:
         plain_fields(self)
+        try:
+            self._check_values()
+            self._check_companions()
+        except ConfigError as error:
+            raise error.under("", page=BUDGET) from error.__cause__
+
+    def _check_values(self) -> None:
         for name in ("top_k", "max_tokens", "per_source"):
             value = getattr(self, name)
             if value is not None:
@@ -192,23 +199,17 @@ class Packing:
                 raise ConfigError(
                     f"expected a number above 0, got {self.duplicates!r}: every text reaches a similarity of 0",
                     path="duplicates",
-                    page=BUDGET,
                 )
         if not callable(self.similarity) and not (isinstance(self.similarity, str) and self.similarity == "words"):
-            raise ConfigError(
-                f"expected 'words' or a function, got {self.similarity!r:.60}", path="similarity", page=BUDGET
-            )
+            raise ConfigError(f"expected 'words' or a function, got {self.similarity!r:.60}", path="similarity")
         if self.source is not None and not isinstance(self.source, str) and not callable(self.source):
-            raise ConfigError(
-                f"expected a metadata key or a function, got {self.source!r:.60}", path="source", page=BUDGET
-            )
+            raise ConfigError(f"expected a metadata key or a function, got {self.source!r:.60}", path="source")
         for name, value in (
             ("separator", self.separator),
             ("position", "" if self.position is None else self.position),
         ):
             if not isinstance(value, str):
-                raise ConfigError(f"expected a string, got {value!r:.60}", path=name, page=BUDGET)
-        self._check_companions()
+                raise ConfigError(f"expected a string, got {value!r:.60}", path=name)
 
     def _check_companions(self) -> None:
         if (self.min_score is None) != (self.min_score_scale is None):
@@ -216,7 +217,6 @@ class Packing:
                 "min_score and min_score_scale go together: 0.5 means something else on every scale, so say which one "
                 "the threshold was written for (a ranking's is ranking.scale)",
                 path="min_score_scale" if self.min_score_scale is None else "min_score",
-                page=BUDGET,
             )
         needs = {
             "max_tokens": ["trim='sentences'"] * (self.trim == "sentences"),
@@ -227,7 +227,7 @@ class Packing:
         }
         for name, options in needs.items():
             if options and getattr(self, name) is None:
-                raise ConfigError(f"{options[0]} needs {name}", path=name, page=BUDGET)
+                raise ConfigError(f"{options[0]} needs {name}", path=name)
 
     @classmethod
     def from_dict(cls, options: Mapping[str, Any], *, path: str = "") -> Packing:
