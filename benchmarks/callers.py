@@ -1,6 +1,6 @@
 """Many callers at once on one local reranker: throughput against one batch caller, latency, stalls of the event loop.
 
-    python benchmarks/callers.py --model embedded --callers 1 4 16 64
+    python benchmarks/callers.py --model onnx:embedded --callers 1 4 16 64
 
 The work is the same for every row: ``--calls`` calls of ``--candidates`` texts of skewed length (lognormal, fixed
 seed). The callers take the calls from one list, each starting the next as soon as it has an answer; the batch caller
@@ -141,7 +141,7 @@ def without_forward_passes(reranker: Reranker) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="embedded", help="name, or config file, of a local reranker")
+    parser.add_argument("--model", default="onnx:embedded", help="name, or config file, of a local reranker")
     parser.add_argument("--callers", type=int, nargs="+", default=[1, 4, 16, 64])
     parser.add_argument("--calls", type=int, default=64)
     parser.add_argument("--candidates", type=int, default=20)

@@ -50,7 +50,7 @@ UNCACHED = "without a store"
 
 def systems(model: str, precisions: list[str], folder: Path) -> Iterator[tuple[str, Reranker]]:
     """Yield the systems by name: the model without kept vectors, then each precision in memory and in a folder."""
-    yield UNCACHED, build(model)
+    yield UNCACHED, build({"type": "late_interaction", "model": model, "store": None})
     for precision in precisions:
         node = {"type": "late_interaction", "model": model, "precision": precision}
         yield f"{precision}, memory", build({**node, "store": {"max_bytes": 8 * 2**30}})

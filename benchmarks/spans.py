@@ -50,7 +50,7 @@ def main() -> None:
     answers = {"nq-qed": options.qed, "xquad-en": options.xquad}
     print("| collection | sentences by | kept | cut | first sentences: kept | cut |")
     budget_rows = []
-    embedded = build("late_interaction:embedded")  # the scores of embedded; each text is encoded once
+    embedded = build("embedded")
     for name in options.collection or COLLECTIONS:
         folder = options.collections / name
         if not folder.is_dir() or (name in answers and answers[name] is None):

@@ -78,8 +78,9 @@ EXTRAS: Mapping[str, tuple[str, str]] = MappingProxyType(
 
 PLUGIN_GROUP = "rag_rerank.rerankers"
 
-MODEL_TYPES = ("auto", "onnx", "torch")
-"""The types that run a model by its hub id or folder. The first that has all the fields of a node is meant."""
+MODEL_TYPES = ("auto", "onnx", "torch", "late_interaction")
+"""The types that run a model by its hub id or folder. The first that has all the fields of a node is meant, and of a
+folder with a late-interaction model ``late_interaction`` before the types of cross-encoders."""
 
 SUFFIXES = (".yaml", ".yml", ".json")
 """Endings of config files."""

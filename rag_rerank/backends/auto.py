@@ -9,10 +9,12 @@ from typing import ClassVar
 
 from rag_rerank._files import expand_user
 from rag_rerank._lazy import forget, load_once, peek
+from rag_rerank.backends.late_interaction import LateInteractionReranker
 from rag_rerank.backends.local import catalogue
 from rag_rerank.backends.local.base import LocalReranker
 from rag_rerank.backends.local.engine import LoadedModel
-from rag_rerank.backends.local.model_files import ONNX_FILES, TORCH_FILES, ModelFolder, list_files
+from rag_rerank.backends.local.late_interaction.checkpoint import is_late_interaction, may_be_late_interaction
+from rag_rerank.backends.local.model_files import ModelFolder, list_files, locate
 from rag_rerank.backends.local.readability import Readability
 from rag_rerank.backends.local.worker_pool import PoolStats
 from rag_rerank.backends.onnx import OnnxReranker
@@ -20,25 +22,31 @@ from rag_rerank.backends.torch import TorchReranker
 from rag_rerank.errors import ConfigError, ModelLoadError
 from rag_rerank.execution.deadline import arun_in_thread, arun_with_deadline, run_with_deadline
 from rag_rerank.text.tokenizers import TextLimit
-from rag_rerank.types import Scores
+from rag_rerank.types import Scale, Scores
 
 __all__ = ["AutoReranker"]
 
 _GRAPHS = ("onnx/model.onnx", "model.onnx")
 _PICKLED = (".bin", ".pt", ".pth", ".ckpt")
 
+_BACKENDS: tuple[type[LocalReranker], ...] = (LateInteractionReranker, OnnxReranker, TorchReranker)
+_SETTINGS = ("config.json", "config_sentence_transformers.json")
+_LATE = "{} has a late-interaction model"
+
 
 @dataclass(frozen=True, kw_only=True)
 class AutoReranker(LocalReranker):
-    """A model by its hub id or folder; its files decide whether ``onnx`` or ``torch`` runs it.
+    """A model by its hub id or folder; its files decide whether ``late_interaction``, ``onnx`` or ``torch`` runs it.
 
     `build` makes one for a hub id that is not in the catalogue, and for a folder. The choice is made at first use: the
-    catalogue's backend, else ``onnx`` where there is an ONNX graph, else ``torch``. What a folder or the hub's cache
-    holds decides; only if there is nothing, the hub is asked for the list of files. Each trace has a note with the
-    choice and its reason, and `backend` is the reranker that it means. Scores, identity and errors are that one's.
+    catalogue's backend, else ``late_interaction`` for a model that reads query and text apart (ColBERT models, and
+    those trained from ``embedded``), else ``onnx`` where there is an ONNX graph, else ``torch``. What a folder or the
+    hub's cache holds decides; only if there is nothing, the hub is asked for the list of files, and for the model's
+    settings where the list leaves it open. Each trace has a note with the choice and its reason, and `backend` is the
+    reranker that it means. Scores, identity and errors are that one's.
 
-    Options that only one of the two backends has go with the name of that backend (``onnx:org/name``); `build` chooses
-    it by the option.
+    Options that only one of the backends has go with the name of that backend (``onnx:org/name``); `build` chooses it
+    by the option.
 
     Args:
         model: The model: a hub id (also ``org/name@revision``), or a folder.
@@ -49,7 +57,7 @@ class AutoReranker(LocalReranker):
     """
 
     kind: ClassVar[str] = "auto"
-    files: ClassVar[tuple[str, ...]] = tuple(dict.fromkeys((*ONNX_FILES, *TORCH_FILES)))
+    files: ClassVar[tuple[str, ...]] = tuple(dict.fromkeys((*OnnxReranker.files, *LateInteractionReranker.files)))
 
     model: catalogue.ModelName = ""
 
@@ -61,7 +69,24 @@ class AutoReranker(LocalReranker):
     @staticmethod
     def complete(folder: Path) -> bool:
         """Whether a folder holds all that one of the backends needs."""
-        return OnnxReranker.complete(folder) or TorchReranker.complete(folder)
+        return any(kind.complete(folder) for kind in _BACKENDS)
+
+    @staticmethod
+    def of_folder(folder: Path) -> type[LocalReranker]:
+        """Return the backend that the files of a folder choose.
+
+        Raises:
+            ModelLoadError: They choose none.
+        """
+        return _kind_of_folder(folder, str(folder))[0]
+
+    @property
+    def scale(self) -> Scale:
+        """The scale of the backend; sigmoid as long as the model's files are not on this machine."""
+        try:
+            return self.backend.scale if peek(self, "_choice") or self.is_cached() else super().scale
+        except ModelLoadError:  # calls raise it
+            return super().scale
 
     @property
     def backend(self) -> LocalReranker:
@@ -85,7 +110,7 @@ class AutoReranker(LocalReranker):
 
     def is_cached(self) -> bool:
         """Whether `fetch` would find the model's files without asking the hub."""
-        return any(self._with_backend(kind).is_cached() for kind in (OnnxReranker, TorchReranker))
+        return any(self._with_backend(kind).is_cached() for kind in _BACKENDS)
 
     def text_limits(self, query: str) -> tuple[TextLimit, ...]:
         """Return how long a text may be beside the query in the model's window; loads the model."""
@@ -154,16 +179,32 @@ class AutoReranker(LocalReranker):
     def _kind_and_reason(self) -> tuple[type[LocalReranker], str]:
         row = catalogue.row_of(self.model)
         if row is not None:
-            return (OnnxReranker if row.backend == "onnx" else TorchReranker), "the catalogue names it"
+            return next(kind for kind in _BACKENDS if kind.kind == row.backend), "the catalogue names it"
         if catalogue.is_folder(self.model):
-            folder = expand_user(self.model)
-            files = (*folder.glob("*"), *folder.glob("onnx/*"))
-            return _kind_of([file.relative_to(folder).as_posix() for file in files], self.model, "the folder")
-        for kind in (OnnxReranker, TorchReranker):
-            if self._with_backend(kind).is_cached():
+            return _kind_of_folder(expand_user(self.model), self.model)
+        for kind in _BACKENDS:
+            reranker = self._with_backend(kind)
+            if reranker.is_cached() and is_late_interaction(reranker.fetch().path) == (kind is LateInteractionReranker):
                 return kind, f"the hub's cache holds its files for {kind.kind}"
         names = list_files(self.model, backend=self.kind, revision=self.revision)
+        if may_be_late_interaction(names) and is_late_interaction(self._fetch_settings().path):
+            return LateInteractionReranker, _LATE.format("the repository")
         return _kind_of(names, self.model, "the repository")
+
+    def _fetch_settings(self) -> ModelFolder:
+        """Fetch the small files that say what kind of model it is."""
+        return locate(self.model, backend=self.kind, revision=self.revision, patterns=_SETTINGS, complete=_has_settings)
+
+
+def _has_settings(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in _SETTINGS)
+
+
+def _kind_of_folder(folder: Path, name: str) -> tuple[type[LocalReranker], str]:
+    if is_late_interaction(folder):
+        return LateInteractionReranker, _LATE.format("the folder")
+    files = (*folder.glob("*"), *folder.glob("onnx/*"))
+    return _kind_of([file.relative_to(folder).as_posix() for file in files], name, "the folder")
 
 
 def _kind_of(files: Sequence[str], name: str, place: str) -> tuple[type[LocalReranker], str]:

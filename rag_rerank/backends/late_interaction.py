@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, ClassVar, get_args
+from typing import Any, ClassVar
 
-from rag_rerank._checks import at_least, one_of
-from rag_rerank._files import expand_user
+from rag_rerank._checks import one_of
 from rag_rerank._lazy import forget, load_once, peek
 from rag_rerank.backends.local.base import FIRST_TEXTS, TARGET_TOKENS, LocalReranker
-from rag_rerank.backends.local.catalogue import ModelName, is_folder, row_of
-from rag_rerank.backends.local.late_interaction.disk_store import DiskStore
-from rag_rerank.backends.local.late_interaction.engine import EngineSettings, LateInteractionEngine, Runtime
+from rag_rerank.backends.local.catalogue import HUB_ID, ModelName, is_folder, row_of
+from rag_rerank.backends.local.late_interaction.engine import EngineSettings, LateInteractionEngine
 from rag_rerank.backends.local.late_interaction.explanation.alignment import ExplanationTask
 from rag_rerank.backends.local.late_interaction.explanation.explanation import Explanation
 from rag_rerank.backends.local.late_interaction.opening import StoreSettings, open_store
-from rag_rerank.backends.local.late_interaction.precision import VectorPrecision
 from rag_rerank.backends.local.late_interaction.store import StoreStats, VectorStore
 from rag_rerank.backends.local.late_interaction.tasks import (
     CallSettings,
@@ -39,11 +35,10 @@ from rag_rerank.execution.calls import as_candidates
 from rag_rerank.execution.progress import Progress, progress_to
 from rag_rerank.execution.throughput import estimated_tokens
 from rag_rerank.text.unicode import is_blank, valid_unicode
-from rag_rerank.types import Candidate, Scale, Scores
+from rag_rerank.types import Candidate, Scale
 
 __all__ = ["Explanation", "IndexReport", "LateInteractionReranker"]
 
-_POOLS = (1, 2, 4)
 _CHUNK = 512
 """Texts that are indexed at once, and in the store together afterwards."""
 
@@ -76,7 +71,7 @@ class IndexReport:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LateInteractionReranker(LocalReranker):
+class LateInteractionReranker(LocalReranker, EngineSettings):
     """A model whose vectors of texts are made once and kept: a question costs its own encoding and a comparison.
 
     A text is encoded at first sight, or ahead by `index`. Two kinds of model work this way:
@@ -96,18 +91,10 @@ class LateInteractionReranker(LocalReranker):
 
     Args:
         model: The model: ``embedded``, the hub id of a ColBERT model (also ``org/name@revision``), or a folder.
-        store: Where vectors are kept: ``memory`` (64 MiB; those used least recently make room), or ``{path: FOLDER}``
-            for a folder that processes share and that stays. `StoreSettings` has its other keys.
-        precision: What each number of a kept vector is rounded to. Fewer bytes mean more texts in the store.
-
-            - ``"fp32"``: 4 bytes. This is the default.
-            - ``"fp16"``: 2 bytes.
-            - ``"int8"``: 1 byte, and 4 bytes for each vector.
-            - ``"int4"``: Half a byte, and 2 bytes for each 16 numbers.
-        pool: How many similar tokens of a text share a vector, on average: 1, 2 or 4. More needs less space, and
-            changes the scores. For ColBERT models only, because ``embedded`` scores word by word.
+        store: Where vectors are kept: ``memory`` (at most 64 MiB; those used least recently make room), or ``{path:
+            FOLDER}`` for a folder that processes share and that stays. `StoreSettings` has its other keys. ``null``
+            keeps none, so that each call encodes its texts; the scores are the same.
         max_length: The most tokens of a text, with its marker and special tokens. By default the model's own.
-        query_length: The most tokens of a query, likewise. By default the ColBERT model's own, or half of the window.
         on_long_query: What to do with a query of more than ``query_length`` tokens.
 
             - ``"truncate"``: Read its beginning. The trace, ``ranking.degraded`` and one `QueryTruncationWarning` a
@@ -115,14 +102,6 @@ class LateInteractionReranker(LocalReranker):
             - ``"error"``: Raise `InputTooLong`.
         batch_tokens: How many tokens one batch has at most, padding included; it bounds the memory. By default 512 with
             ONNX Runtime, and 2048 with PyTorch.
-        runtime: What runs the encoder.
-
-            - ``"auto"``: ONNX Runtime where the architecture is known (BERT), else PyTorch. The trace says which.
-            - ``"onnx"``: ONNX Runtime, which needs no torch.
-            - ``"torch"``: PyTorch.
-        workers: How many batches ONNX Runtime encodes in parallel, for all calls together. By default the physical
-            cores that this process may use, divided by ``threads``.
-        threads: How many threads ONNX Runtime uses within one batch.
 
     Raises:
         ConfigError: A value is not allowed, the store cannot be used, or ``pool`` is set for ``embedded``.
@@ -142,27 +121,14 @@ class LateInteractionReranker(LocalReranker):
     }
 
     model: ModelName = "embedded"
-    store: str | StoreSettings = "memory"
-    precision: VectorPrecision = "fp32"
-    pool: int = 1
-    query_length: int | None = None
-    runtime: Runtime = "auto"
-    workers: int | None = None
-    threads: int = 1
+    store: str | StoreSettings | None = "memory"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not isinstance(self.store, StoreSettings):
+        if self.store is not None and not isinstance(self.store, StoreSettings):
             if isinstance(self.store, Mapping):
                 raise ConfigError("in Python, write StoreSettings(path=..., max_bytes=...)", path="store")
             one_of(self.store, ("memory",), "store")
-        one_of(self.precision, get_args(VectorPrecision), "precision")
-        one_of(self.runtime, get_args(Runtime), "runtime")
-        if self.pool not in _POOLS:
-            raise ConfigError(f"pool is one of {', '.join(map(str, _POOLS))}, got {self.pool!r:.40}", path="pool")
-        for name in ("query_length", "workers", "threads"):
-            if (value := getattr(self, name)) is not None:
-                at_least(value, 1, name)
         if self.pool > 1 and self._has_signals:
             raise ConfigError(
                 f"{self.model} scores word by word, and pooled vectors stand for several words; leave pool out",
@@ -180,9 +146,10 @@ class LateInteractionReranker(LocalReranker):
         row = row_of(self.model)
         if row is not None:
             return row.architecture == MODEL_TYPE
-        if not is_folder(self.model) or not (config := expand_user(self.model) / "config.json").is_file():
+        if not is_folder(self.model) and not (HUB_ID.fullmatch(self.model) and self.is_cached()):
             return False
-        return read_json(config, self.model).get("model_type") == MODEL_TYPE
+        config = self.fetch().path / "config.json"
+        return config.is_file() and read_json(config, self.model).get("model_type") == MODEL_TYPE
 
     @staticmethod
     def complete(folder: Path) -> bool:
@@ -209,7 +176,10 @@ class LateInteractionReranker(LocalReranker):
             InputTooLong: A text does not fit, and ``on_overflow="error"``.
             UnreadableText: A text cannot be read, and ``on_unreadable="error"``.
             Overloaded: ``max_queue`` calls are waiting or running already.
+            ConfigError: Nothing is kept (``store: null``), or the store is full or read-only.
         """
+        if self.store is None:
+            raise ConfigError("store is null, so no vectors are kept; choose memory or a folder", path="store")
         candidates = as_candidates("index", _with_ids(texts))
         reports: list[IndexedTexts] = []
         blank = 0
@@ -265,17 +235,12 @@ class LateInteractionReranker(LocalReranker):
         Raises:
             ConfigError: The store is memory, which keeps no ids, or is read-only.
         """
-        store = self._store
-        if not isinstance(store, DiskStore):
-            raise ConfigError(
-                "vectors in memory have no ids; keep them in a folder, or close the reranker", path="store"
-            )
-        return store.delete(ids)
+        return self._store.delete(ids)
 
     @property
     def store_folder(self) -> Path | None:
         """The folder that keeps the vectors; ``None`` for memory. Opens the store."""
-        return self._store.path if isinstance(self._store, DiskStore) else None
+        return self._store.path
 
     @property
     def store_stats(self) -> StoreStats:
@@ -309,26 +274,11 @@ class LateInteractionReranker(LocalReranker):
     def _engine(self) -> LateInteractionEngine:
         files = self._files
         with files.reading() as folder:
-            return LateInteractionEngine(
-                files,
-                folder,
-                EngineSettings(
-                    max_length=self.max_length,
-                    query_length=self.query_length,
-                    on_long_query=self.on_long_query,
-                    precision=self.precision,
-                    pool=self.pool,
-                    runtime=self.runtime,
-                    workers=self.workers,
-                    threads=self.threads,
-                    revision=self.revision,
-                    languages=self.languages,
-                ),
-            )
+            return LateInteractionEngine(files, folder, self)
 
     @load_once
     def _store(self) -> VectorStore:
-        return open_store(self.store if isinstance(self.store, StoreSettings) else StoreSettings())
+        return open_store(StoreSettings() if isinstance(self.store, str) else self.store)
 
     @load_once
     def _runtime(self) -> tuple[LateInteractionEngine, WorkerPool]:
@@ -338,7 +288,7 @@ class LateInteractionReranker(LocalReranker):
         run = partial(run_batches, engine)
         return engine, WorkerPool(run, workers=engine.workers, limit=self.max_queue, target_tokens=TARGET_TOKENS)
 
-    def _settings_of_call(self, engine: LateInteractionEngine) -> CallSettings:
+    def _settings_of_call(self, engine: LateInteractionEngine, batch_tokens: int | None = None) -> CallSettings:
         return CallSettings(
             self,
             self.scale,
@@ -346,12 +296,12 @@ class LateInteractionReranker(LocalReranker):
             self._throughput,
             self.on_overflow,
             self.on_unreadable,
-            self.batch_tokens or engine.batch_tokens,
+            batch_tokens or self.batch_tokens or engine.batch_tokens,
         )
 
-    def _submit(self, query: str, texts: Sequence[str]) -> Future[Scores]:
-        engine, pool = self._runtime
-        return self._accept(pool, ComparisonTask(self._settings_of_call(engine), engine, self._store, query, texts))
+    def _task(self, query: str, texts: Sequence[str], batch_tokens: int | None = None) -> ComparisonTask:
+        engine, _ = self._runtime
+        return ComparisonTask(self._settings_of_call(engine, batch_tokens), engine, self._store, query, texts)
 
     def _index_chunk(self, candidates: Sequence[Candidate]) -> IndexedTexts:
         engine, pool = self._runtime

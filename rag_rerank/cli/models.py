@@ -10,6 +10,8 @@ from typing import Literal
 
 import click
 
+from rag_rerank.backends.auto import AutoReranker
+from rag_rerank.backends.late_interaction import LateInteractionReranker
 from rag_rerank.backends.local import catalogue
 from rag_rerank.backends.local.base import LocalReranker
 from rag_rerank.backends.onnx import OnnxReranker
@@ -47,9 +49,10 @@ def models(
     Other cross-encoders work too: name them by their id on the Hugging Face hub, or by their folder.
 
     With --check, real texts are scored with the optimised form of each MODEL, which is what runs by default, and with
-    its original form. The table compares scores, order and speed; it also compares int8 with fp32. MODEL is a name, a
-    hub id or a folder with ONNX files. Without MODEL, "embedded" and all known models in the local cache are checked.
-    Nothing is downloaded. Exit code 1 if an optimised form gives other scores than its original.
+    its original form. The table compares scores, order and speed; it also compares int8 with fp32: of the linear
+    layers, or of the vectors of late_interaction. MODEL is a name, a hub id or a folder with ONNX files. Without MODEL,
+    "embedded" and all known models in the local cache are checked. Nothing is downloaded. Exit code 1 if an optimised
+    form gives other scores than its original.
     """
     if with_check:
         ctx.exit(0 if _check_models(names, read_question(texts, query), as_json=as_json) else 1)
@@ -163,7 +166,7 @@ def _check_models(names: Sequence[str], user_question: SampleQuestion | None, *,
     return all(row.passed for row in checks)
 
 
-def _cached_model(name: str) -> OnnxReranker:
+def _cached_model(name: str) -> OnnxReranker | LateInteractionReranker:
     part = build(name)
     if not isinstance(part, LocalReranker):
         raise ConfigError(f"{name} is no local model, so there is no graph to check; name one, such as minilm")
@@ -173,13 +176,18 @@ def _cached_model(name: str) -> OnnxReranker:
             f"{reranker.model_id} has no complete ONNX files in the local cache, and a check downloads nothing; "
             f"download them with: rag-rerank pull {reranker.kind}:{reranker.model}, or make them with rag-rerank export"
         )
-    return reranker
+    backend = part.backend if isinstance(part, AutoReranker) else part
+    return backend if isinstance(backend, LateInteractionReranker) else reranker
 
 
-def _all_cached_models() -> Iterator[OnnxReranker]:
-    rows = (row for row in catalogue.models() if row.backend == "onnx")
-    rerankers = (OnnxReranker(model=row.alias or row.id) for row in rows)
-    return (reranker for reranker in rerankers if reranker.is_cached())
+def _all_cached_models() -> Iterator[OnnxReranker | LateInteractionReranker]:
+    rows = (row for row in catalogue.models() if row.packaged or row.backend == "onnx")
+    rerankers = (build(row.alias or row.id) for row in rows)
+    return (
+        reranker
+        for reranker in rerankers
+        if isinstance(reranker, (LateInteractionReranker, OnnxReranker)) and reranker.is_cached()
+    )
 
 
 def _check_page(checks: Sequence[Check], sample: Sequence[SampleQuestion], *, is_own_text: bool) -> str:

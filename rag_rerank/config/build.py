@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import MISSING, is_dataclass
 from pathlib import Path
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from rag_rerank import registry
 from rag_rerank._checks import path_text
-from rag_rerank._files import absolute_path, expand_user, parse_json, parse_yaml
+from rag_rerank._files import absolute_path, expand_user, parse_json, parse_yaml, path_from
 from rag_rerank.base import Reranker
 from rag_rerank.config.fields import (
     ROOT,
@@ -23,7 +24,7 @@ from rag_rerank.config.fields import (
     with_full_paths,
 )
 from rag_rerank.documentation import TYPES
-from rag_rerank.errors import ConfigError, did_you_mean
+from rag_rerank.errors import ConfigError, ModelLoadError, did_you_mean
 from rag_rerank.secret import Secret, expand, expand_inside, has_reference, mask_values, parse_variable
 
 __all__ = ["Spec", "build", "build_text", "load"]
@@ -160,9 +161,9 @@ def _build(spec: Any, place: Place, options: Mapping[str, Any] | None = None) ->
         texts = {name: node["type"]} if name != node["type"] else {}
         raise mask_values(error, texts).under(place.path) from error.__cause__
     arguments = {**{key: value.replace("$", "$$") for key, value in short.items()}, **arguments}
-    if kind.kind == "auto":
-        kind = _kind_with_fields(kind, arguments)
     from_python = {*options, *(short if "type" in options else ())}
+    if kind.kind == "auto":
+        kind = _kind_with_fields(kind, arguments, "" if "model" in from_python else place.folder)
     reranker: Reranker = _make(kind, arguments, place, from_python)
     return reranker
 
@@ -187,12 +188,21 @@ def _node_of_text(spec: Any, place: Place) -> Mapping[str, Any]:
     return {"type": spec}
 
 
-def _kind_with_fields(kind: type[Any], arguments: Mapping[str, Any]) -> type[Any]:
-    """Return ``auto``, or the first of its backends that has all these fields, where ``auto`` lacks one."""
-    for candidate in map(registry.resolve, registry.MODEL_TYPES):
-        if arguments.keys() <= {f.name for f in config_fields(candidate)}:
-            return candidate
-    return kind
+def _kind_with_fields(kind: type[Any], arguments: Mapping[str, Any], folder: str) -> type[Any]:
+    """Return ``auto``, or one of its backends where ``auto`` lacks a field.
+
+    It is the first that has all these fields; of several, the one that the files of a local folder choose.
+    """
+    fitting = [
+        candidate
+        for candidate in map(registry.resolve, registry.MODEL_TYPES)
+        if arguments.keys() <= {f.name for f in config_fields(candidate)}
+    ]
+    if len(fitting) > 1 and kind not in fitting and isinstance(model := arguments.get("model"), str):
+        path = expand_user(path_from(folder, expand(model)))
+        with suppress(ModelLoadError):  # if something is wrong with the folder, its first use says what
+            return next((c for c in fitting if path.is_dir() and c is kind.of_folder(path)), fitting[0])
+    return next(iter(fitting), kind)
 
 
 def _make(kind: type[Any], arguments: Any, place: Place, from_python: Collection[str] = ()) -> Any:

@@ -6,11 +6,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from statistics import median, quantiles
 from time import perf_counter
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
-from rag_rerank.backends.local.base import LocalReranker, ScoringTask
-from rag_rerank.backends.local.engine import Engine
-from rag_rerank.backends.local.worker_pool import WorkerPool
+from rag_rerank.backends.local.base import LocalReranker
+from rag_rerank.backends.local.engine import LoadedModel
 from rag_rerank.diagnostics.sample_texts import SampleQuestion
 
 __all__ = ["Bench", "LoadedBench", "Timing", "interleave"]
@@ -62,7 +61,7 @@ def interleave(runs: Sequence[Callable[[], float]], rounds: int) -> list[Timing]
 class Bench(Protocol):
     """The interface through which rerankers are run and timed."""
 
-    def engine(self, reranker: LocalReranker) -> Engine:
+    def engine(self, reranker: LocalReranker) -> LoadedModel:
         """Return the model with these settings, loaded now if it is not loaded yet."""
 
     def run(self, reranker: LocalReranker, question: SampleQuestion) -> tuple[float, Sequence[float]]:
@@ -84,15 +83,16 @@ class LoadedBench:
     def __exit__(self, *_: object) -> None:
         self.keep(())
 
-    def engine(self, reranker: LocalReranker) -> Engine:
+    def engine(self, reranker: LocalReranker) -> LoadedModel:
         """Return the model with these settings, loaded now if it is not loaded yet."""
-        return self._runtime(reranker)[0]
+        return self._with_model(reranker)._runtime[0]
 
     def run(self, reranker: LocalReranker, question: SampleQuestion) -> tuple[float, Sequence[float]]:
         """Score the texts; return the seconds without loading, and the logits."""
-        engine, pool = self._runtime(reranker)
+        loaded = self._with_model(reranker)
+        _, pool = loaded._runtime
         started = perf_counter()
-        scores = pool.submit(ScoringTask(reranker, engine, question.query, question.texts)).result()
+        scores = pool.submit(loaded._task(question.query, question.texts, reranker.batch_tokens)).result()
         return perf_counter() - started, scores.values
 
     def keep(self, rerankers: Iterable[LocalReranker]) -> None:
@@ -101,10 +101,10 @@ class LoadedBench:
         for key in [key for key in self._loaded if key not in needed]:
             self._loaded.pop(key).close()
 
-    def _runtime(self, reranker: LocalReranker) -> tuple[Engine, WorkerPool]:
+    def _with_model(self, reranker: LocalReranker) -> LocalReranker:
+        """Return the instance that holds the model for these settings."""
         key = _without_batch_tokens(reranker)
-        engine, pool = self._loaded.setdefault(key, key)._runtime
-        return cast(Engine, engine), pool
+        return self._loaded.setdefault(key, key)
 
 
 def _without_batch_tokens(reranker: LocalReranker) -> LocalReranker:

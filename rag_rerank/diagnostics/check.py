@@ -1,4 +1,4 @@
-"""Check on real text that a model's optimised graph gives the logits of its own, and how far int8 agrees with fp32."""
+"""Check on real text that a model, as it runs, gives the logits of its own graph, and how far int8 agrees with fp32."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from rag_rerank.agreement import Agreement, compare
+from rag_rerank.backends.late_interaction import LateInteractionReranker
+from rag_rerank.backends.local.base import LocalReranker
 from rag_rerank.backends.local.onnx_graphs.build import OWN_GRAPH
 from rag_rerank.backends.local.samples import TOLERANCE
 from rag_rerank.backends.onnx import OnnxReranker
@@ -29,7 +31,8 @@ class Check:
         written_anew: Whether its graph could be rewritten; otherwise ONNX Runtime optimised the model's own.
         reason: Why it could not, as the note in the trace says; empty where it could.
         optimised: The optimised fp32 graph, compared with the model's own.
-        int8: The optimised int8 graph, compared with the optimised fp32 graph.
+        int8: The optimised int8 graph, compared with the optimised fp32 graph. For ``late_interaction``, vectors of
+            texts in int8, compared with those in fp32.
         own_time: Wall time of the model's own graph for the texts of the first query.
         fp32_time: The same of the optimised fp32 graph.
         int8_time: The same of the optimised int8 graph.
@@ -71,7 +74,7 @@ class Check:
 
 
 def check(
-    reranker: OnnxReranker,
+    reranker: OnnxReranker | LateInteractionReranker,
     queries: Sequence[tuple[str, Sequence[str]]],
     *,
     progress: Progress | bool | None = None,
@@ -79,10 +82,11 @@ def check(
 ) -> Check:
     """Score the same texts with a model's own graph, its optimised graph, and its int8 graph, and compare.
 
-    All three are timed in turn on the texts of the first query. Texts that do not fit are cut.
+    All three are timed in turn on the texts of the first query. Texts that do not fit are cut; for
+    ``late_interaction``, which cuts elsewhere, they are left out.
 
     Args:
-        reranker: Names the model; its ``precision`` and ``optimize`` do not matter.
+        reranker: Names the model; its ``precision``, ``optimize`` and ``store`` do not matter.
         queries: Pairs of a query and its texts. Blank texts are left out, and so is a query that is blank.
         progress: Called with the share that is done, from 0 to 1; ``True`` for a bar on stderr, if that is a terminal.
         bench: Runs the rerankers; by default in this process.
@@ -101,20 +105,20 @@ def check(
             return _check(reranker, questions, show, loaded_bench)
 
 
-def _check(reranker: OnnxReranker, questions: Sequence[SampleQuestion], progress: Progress, bench: Bench) -> Check:
-    plain = replace(
-        reranker,
-        precision="fp32",
-        optimize=True,
-        on_overflow="truncate",
-        on_long_query="truncate",
-        on_unreadable="score",
-    )
-    graphs = (replace(plain, optimize=False), plain, replace(plain, precision="int8"))
+def _check(
+    reranker: OnnxReranker | LateInteractionReranker,
+    questions: Sequence[SampleQuestion],
+    progress: Progress,
+    bench: Bench,
+) -> Check:
+    graphs = _graphs(reranker)
+    plain = graphs[1]
+    if isinstance(reranker, LateInteractionReranker):
+        questions = _read_whole(graphs[0], questions)
     total = len(graphs) * (len(questions) + _ROUNDS)
     done = 0
 
-    def run(graph: OnnxReranker, question: SampleQuestion) -> tuple[float, Sequence[float]]:
+    def run(graph: LocalReranker, question: SampleQuestion) -> tuple[float, Sequence[float]]:
         nonlocal done
         done += 1
         progress(done / total)
@@ -133,3 +137,35 @@ def _check(reranker: OnnxReranker, questions: Sequence[SampleQuestion], progress
         fp32_time=times[1],
         int8_time=times[2],
     )
+
+
+def _graphs(reranker: OnnxReranker | LateInteractionReranker) -> tuple[LocalReranker, LocalReranker, LocalReranker]:
+    """Return the model's own graph, the model as it runs in fp32, and in int8; none refuses anything."""
+    tolerant: dict[str, Any] = {
+        "on_overflow": "truncate",
+        "on_long_query": "truncate",
+        "on_unreadable": "score",
+    }
+    if isinstance(reranker, LateInteractionReranker):
+        late = replace(reranker, store=None, precision="fp32", **tolerant)
+        same = {name: getattr(reranker, name) for name in ("model", "revision", "max_length")}
+        return OnnxReranker(**same, optimize=False, **tolerant), late, replace(late, precision="int8")
+    plain = replace(reranker, precision="fp32", optimize=True, **tolerant)
+    return replace(plain, optimize=False), plain, replace(plain, precision="int8")
+
+
+def _read_whole(own: LocalReranker, questions: Sequence[SampleQuestion]) -> list[SampleQuestion]:
+    """Return the questions with the texts that fit into one window with their query.
+
+    Raises:
+        InputError: There are none.
+    """
+    whole = []
+    with replace(own) as counter:
+        for query, texts in questions:
+            limits = counter.text_limits(query)
+            fitting = tuple(text for text in texts if not any(limit.excess(text) for limit in limits))
+            whole += [SampleQuestion(query, fitting)] if fitting else []
+    if not whole:
+        raise InputError("no text fits into the window with its query; check with shorter texts")
+    return whole

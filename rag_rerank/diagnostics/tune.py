@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from rag_rerank.agreement import Agreement, compare
+from rag_rerank.backends.late_interaction import LateInteractionReranker
 from rag_rerank.backends.local.base import LocalReranker
 from rag_rerank.backends.local.cpu import cores
-from rag_rerank.backends.local.engine import Engine
+from rag_rerank.backends.local.engine import LoadedModel
 from rag_rerank.backends.local.samples import TOLERANCE
 from rag_rerank.backends.onnx import OnnxReranker
 from rag_rerank.backends.torch import TorchReranker
@@ -117,7 +118,11 @@ class Report:
 _THREADS = (1, 2, 4)
 """Threads of one batch to try, beside all cores."""
 
-_BUDGETS = {"onnx": (128, 256, 512, 1024, 2048), "torch": (512, 1024, 2048, 4096, 8192)}
+_BUDGETS = {
+    "onnx": (128, 256, 512, 1024, 2048),
+    "late_interaction": (128, 256, 512, 1024, 2048),
+    "torch": (512, 1024, 2048, 4096, 8192),
+}
 """Token slots of one batch to try."""
 
 _ROUNDS = (5, 15)
@@ -141,8 +146,9 @@ def tune(
     First layouts (``workers`` times ``threads`` within the cores) are compared, then budgets (``batch_tokens``) at the
     best layout, then the best setting with the present one. In each comparison all settings run in turn, in rounds,
     after a run that does not count; a setting is better only if its median is smaller by more than the larger of the
-    two spreads and its scores are the same. For ``torch`` only ``batch_tokens`` is compared. As many copies of the
-    model are loaded at a time as there are layouts, at least three.
+    two spreads and its scores are the same. For ``torch`` only ``batch_tokens`` is compared. A ``late_interaction``
+    reranker is measured without its store, in fp32: what costs time is to encode texts. As many copies of the model are
+    loaded at a time as there are layouts, at least three.
 
     Args:
         reranker: A local reranker on a CPU. It is not changed, and its loaded model is not used.
@@ -182,6 +188,8 @@ class _Tuning:
         bench: Bench,
     ) -> None:
         self.original = reranker
+        if isinstance(reranker, LateInteractionReranker):
+            reranker = replace(reranker, store=None, precision="fp32")
         self.reranker = reranker = replace(
             reranker, on_overflow="truncate", on_long_query="truncate", on_unreadable="score"
         )
@@ -270,9 +278,11 @@ class _Tuning:
         return _thin_out(question, max(_FEWEST_TEXTS, int(len(question.texts) * run_seconds / (expected or 1e-9))))
 
 
-def _check_on_cpu(reranker: LocalReranker, engine: Engine) -> None:
+def _check_on_cpu(reranker: LocalReranker, engine: LoadedModel) -> None:
     if isinstance(reranker, OnnxReranker):
         device = "cpu" if reranker.providers == ("CPUExecutionProvider",) else ", ".join(reranker.providers)
+    elif isinstance(reranker, LateInteractionReranker):
+        device = "cpu"
     elif isinstance(reranker, TorchReranker):
         device = str(getattr(engine, "device", "cpu"))
     else:
@@ -281,9 +291,9 @@ def _check_on_cpu(reranker: LocalReranker, engine: Engine) -> None:
         raise ConfigError(f"{reranker.label} computes on {device}; tune measures settings of a CPU only")
 
 
-def _present(reranker: LocalReranker, engine: Engine) -> Setting:
+def _present(reranker: LocalReranker, engine: LoadedModel) -> Setting:
     budget = reranker.batch_tokens or engine.batch_tokens
-    if isinstance(reranker, OnnxReranker):
+    if isinstance(reranker, (LateInteractionReranker, OnnxReranker)):
         return Setting(engine.workers, reranker.threads, budget)
     return Setting(None, None, budget)
 

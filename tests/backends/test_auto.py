@@ -14,6 +14,7 @@ import pytest
 import rag_rerank
 from rag_rerank import ConfigError, ModelLoadError, Reranker, build, to_config
 from rag_rerank.backends.auto import AutoReranker
+from rag_rerank.backends.late_interaction import LateInteractionReranker
 from rag_rerank.backends.onnx import OnnxReranker
 from rag_rerank.testing import RerankerContract
 
@@ -111,12 +112,12 @@ def test_a_folder_is_scored_by_the_backend_of_its_files_and_the_trace_says_why(f
     reranker = build(folder)
     assert to_config(reranker) == {"type": "auto", "model": str(folder)}
     rankings = [reranker.rerank(QUERY, TEXTS), asyncio.run(reranker.arerank(QUERY, TEXTS))]
-    expected = OnnxReranker(model=str(folder)).rerank(QUERY, TEXTS)
+    expected = LateInteractionReranker(model=str(folder)).rerank(QUERY, TEXTS)
     for ranking in rankings:
         assert [(hit.id, hit.raw_score) for hit in ranking] == [(hit.id, hit.raw_score) for hit in expected]
         assert ranking.trace.step == f"auto:{folder}"
-        assert "auto means onnx here: the folder has an ONNX graph" in ranking.trace.notes
-        assert set(expected.trace.notes) < set(ranking.trace.notes)
+        assert "auto means late_interaction here: the folder has a late-interaction model" in ranking.trace.notes
+        assert ranking.scale == reranker.scale == "sigmoid"
 
 
 def test_a_folder_with_safetensors_only_is_run_by_torch() -> None:
@@ -165,7 +166,8 @@ def test_the_cache_decides_before_the_hub(cache: Path, hub: Hub) -> None:
     reranker = build("someone/cached")
     assert isinstance(reranker, AutoReranker) and reranker.is_cached()
     ranking = reranker.rerank(QUERY, TEXTS)
-    assert "auto means onnx here: the hub's cache holds its files for onnx" in ranking.trace.notes
+    note = "auto means late_interaction here: the hub's cache holds its files for late_interaction"
+    assert note in ranking.trace.notes and ranking.scale == reranker.scale == "sigmoid"
     assert ranking.trace.model == "someone/cached"
     assert hub.asked == []
 
@@ -189,9 +191,9 @@ def test_readability_loads_the_backend_and_nothing_beside_it(folder: Path) -> No
 
 
 def test_identity_and_maps_are_those_of_the_backend(folder: Path) -> None:
-    auto, onnx = build(folder), OnnxReranker(model=str(folder))
-    assert auto.identity == onnx.identity
-    assert build("cached", reranker=auto).identity == build("cached", reranker=onnx).identity
+    auto, backend = build(folder), LateInteractionReranker(model=str(folder))
+    assert auto.identity == backend.identity
+    assert build("cached", reranker=auto).identity == build("cached", reranker=backend).identity
 
 
 def test_it_pickles_closes_and_loads_again(folder: Path) -> None:
@@ -205,7 +207,7 @@ def test_it_pickles_closes_and_loads_again(folder: Path) -> None:
 
 
 def test_a_type_in_the_catalogue_needs_no_files() -> None:
-    for name, kind in (("bge", "torch"), ("minilm", "onnx")):
+    for name, kind in (("bge", "torch"), ("minilm", "onnx"), ("embedded", "late_interaction")):
         reranker = build({"type": "auto", "model": name})
         assert isinstance(reranker, AutoReranker) and reranker.backend.kind == kind
 

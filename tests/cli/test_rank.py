@@ -106,7 +106,7 @@ def test_a_long_text_is_cut_to_one_line_with_an_ellipsis(write: Write) -> None:
 def test_a_cut_text_is_a_warning_on_stderr_and_a_share_in_the_table(write: Write) -> None:
     file = write("K2 is tall. " * 400 + "\nshort", "plain.txt")
     result = rank(file, reranker="embedded")
-    assert result.stderr.startswith("Warning: onnx:embedded read only the beginning of texts")
+    assert result.stderr.startswith("Warning: late_interaction:embedded read only the beginning of texts")
     assert result.stderr.count("\n") == 1
     cut = next(row for row in result.stdout.splitlines() if "K2 is tall" in row)
     assert result.stdout.count("100%") == 1  # the short one is read whole
@@ -478,7 +478,7 @@ def test_config_check_draws_the_tree_and_the_normal_form(write: Write, monkeypat
     assert result.exit_code == 1
     tree, normal, missing, links = result.stdout.split("\n\n")
     assert [line.rpartition("#")[2] for line in links.splitlines()[1:]] == [
-        *("fallback", "cohere", "voyage", "cascade", "lexical", "onnx")
+        *("fallback", "cohere", "voyage", "cascade", "lexical", "late_interaction")
     ]
     assert [line.split("  (")[0] for line in tree.splitlines()] == [
         "fallback",
@@ -486,7 +486,7 @@ def test_config_check_draws_the_tree_and_the_normal_form(write: Write, monkeypat
         "├─ voyage:rerank-2.5",
         "└─ cascade",
         "   ├─ lexical",
-        "   └─ onnx:embedded",
+        "   └─ late_interaction:embedded",
     ]
     assert missing == (
         "Missing on this machine:\n- cohere:rerank-v3.5: the config refers to ${MY_KEY}, which is not set in the "
@@ -540,7 +540,9 @@ def test_config_check_tells_of_missing_maps_and_tokenizers(
     folder = Path(file).parent
     problems = result.stdout.split("Missing on this machine:\n")[1].split("\n\n")[0].splitlines()
     assert result.exit_code == 1 and len(problems) == 3
-    assert f"{folder}/no-map.json" in problems[0] and problems[0].startswith("- calibrated(onnx:embedded): ")
+    assert f"{folder}/no-map.json" in problems[0] and problems[0].startswith(
+        "- calibrated(late_interaction:embedded): "
+    )
     assert f"{folder}/no-tokenizer.json" in problems[1]
     assert 'pip install "rag-rerank[tiktoken]"' in problems[2]
 
@@ -568,7 +570,7 @@ def test_config_schema_is_the_one_of_the_library() -> None:
 
 def test_pull_of_a_packaged_model_says_where_it_is() -> None:
     label, path = run("pull", "embedded").stdout.split()
-    assert label == "onnx:embedded"
+    assert label == "late_interaction:embedded"
     assert (Path(path) / "model.onnx").is_file()
 
 

@@ -131,7 +131,8 @@ def test_windows_and_cached_scores_are_named(tmp_path: Path) -> None:
         reranker.rerank("how tall is K2?", texts)
     output = run(file, "--id", "0").stdout
     assert re.search(
-        r"window    0#1 in cached\(onnx:embedded\): raw score .*, (\d+) of \1 tokens read, from the cache", output
+        r"window    0#1 in cached\(late_interaction:embedded\): raw score .*, (\d+) of \1 tokens read, from the cache",
+        output,
     )
     assert re.search(r"score     .* given by windows\(.*\); window: characters 0 to \d+", output)
     assert "window    " not in run(file, "--id", "1").stdout

@@ -11,6 +11,7 @@ from support.fake_bench import FakeBench, best_at
 
 import rag_rerank
 from rag_rerank import ConfigError, Fallback, build, load
+from rag_rerank.backends.late_interaction import LateInteractionReranker
 from rag_rerank.backends.local import catalogue
 from rag_rerank.backends.onnx import OnnxReranker
 from rag_rerank.cli import app, config_edit, models
@@ -227,14 +228,14 @@ def test_without_a_file_the_tables_and_the_config_are_printed() -> None:
     result = run("tune", "embedded")
     assert result.exit_code == 0, result.output
     title, layouts, budgets, facts, config = result.stdout.split("\n\n")
-    assert title == "onnx:embedded: 100 texts a call"
+    assert title == "late_interaction:embedded: 100 texts a call"
     assert [row.split()[:2] for row in layouts.splitlines()[1:]] == [["1", "4"], ["2", "2"], ["4", "1"]]
     assert layouts.splitlines()[3].endswith("present")
     assert budgets.splitlines()[2].split() == ["2", "2", "256", "25.0", "ms", "0.0", "ms", "chosen"]
     assert "choice  workers: 2, threads: 2, batch_tokens: 256: 4.00x as fast (25.0 ms against 100.0 ms" in facts
-    assert "scores  the same" in facts and "int8    for information" in facts
-    assert config == "type: onnx\nmodel: embedded\nbatch_tokens: 256\nworkers: 2\nthreads: 2\n"
-    assert "measuring onnx:embedded" in result.stderr
+    assert "scores  the same" in facts
+    assert config == "type: late_interaction\nmodel: embedded\nbatch_tokens: 256\nworkers: 2\nthreads: 2\n"
+    assert "measuring late_interaction:embedded" in result.stderr
 
 
 def test_a_new_file_is_written_and_an_old_one_is_not_overwritten(tmp_path: Path) -> None:
@@ -268,10 +269,10 @@ def test_a_folder_is_tuned_as_the_backend_that_its_files_choose(
     file = tmp_path / "c.yaml"
     file.write_bytes(mark + content.encode())
     assert run("tune", str(file), "--write").exit_code == 0
-    assert load(file) == OnnxReranker(model=str(tmp_path / "small"), **SET)
+    assert load(file) == LateInteractionReranker(model=str(tmp_path / "small"), **SET)
     assert "./small" in file.read_text()
     assert run("tune", "-r", "small", "-o", "new.yaml").exit_code == 0
-    assert load("new.yaml") == OnnxReranker(model=str(tmp_path / "small"), **SET)
+    assert load("new.yaml") == LateInteractionReranker(model=str(tmp_path / "small"), **SET)
 
 
 def test_equal_models_are_measured_once_and_all_changed(machine: FakeBench, tmp_path: Path) -> None:

@@ -497,7 +497,7 @@ def test_it_is_built_from_a_config() -> None:
     node = {"type": "windows", "reranker": "embedded", "tokens": 100, "pool": "top", "top_m": 2}
     reranker = build(node)
     assert build(json.loads(json.dumps(to_config(reranker)))) == reranker
-    assert reranker.scale == "sigmoid" and reranker.label == "windows(onnx:embedded)"
+    assert reranker.scale == "sigmoid" and reranker.label == "windows(late_interaction:embedded)"
 
 
 class TestWindowsOfAModel(RerankerContract):

@@ -11,6 +11,7 @@ import pytest
 
 from rag_rerank import Cascade, ConfigError, Fallback, Secret, Stage, build, json_schema, load, registry, to_config
 from rag_rerank.backends.cohere import CohereReranker
+from rag_rerank.backends.late_interaction import LateInteractionReranker
 from rag_rerank.backends.lexical import LexicalReranker
 from rag_rerank.backends.onnx import OnnxReranker
 from rag_rerank.testing import ScriptedReranker
@@ -52,7 +53,8 @@ def test_a_tree_is_built_from_yaml_and_written_back(tmp_path: Path) -> None:
     [
         ("lexical", LexicalReranker()),
         ("minilm", OnnxReranker(model="minilm")),
-        ("embedded", OnnxReranker(model="embedded")),
+        ("embedded", LateInteractionReranker(model="embedded")),
+        ("onnx:embedded", OnnxReranker(model="embedded")),
         ("onnx:BAAI/bge-reranker-base", OnnxReranker(model="BAAI/bge-reranker-base")),
         ({"type": "minilm", "max_length": 256}, OnnxReranker(model="minilm", max_length=256)),
         ({"type": "onnx", "model": "minilm", "name": "first"}, OnnxReranker(model="minilm", name="first")),

@@ -14,6 +14,7 @@ from rag_rerank import ConfigError, ModelLoadError, PointwiseReranker, Reranker,
 from rag_rerank.backends.auto import AutoReranker
 from rag_rerank.backends.cohere import CohereReranker
 from rag_rerank.backends.http import HttpReranker
+from rag_rerank.backends.late_interaction import LateInteractionReranker
 from rag_rerank.backends.lexical import LexicalReranker
 from rag_rerank.backends.onnx import OnnxReranker
 from rag_rerank.backends.torch import TorchReranker
@@ -37,7 +38,8 @@ NAMES: dict[str, Reranker] = {
     "MiniLM": OnnxReranker(model="minilm"),
     "ONNX:MiniLM": OnnxReranker(model="minilm"),
     "Lexical": LexicalReranker(),
-    "late-minilm-v1": OnnxReranker(model="late-minilm-v1"),
+    "late-minilm-v1": LateInteractionReranker(model="late-minilm-v1"),
+    "onnx:embedded": OnnxReranker(model="embedded"),
     "someone/cross-encoder": AutoReranker(model="someone/cross-encoder"),
     "someone/cross-encoder@refs/pr/1": AutoReranker(model="someone/cross-encoder", revision="refs/pr/1"),
     "rerank-v3.5": CohereReranker(model="rerank-v3.5"),
@@ -252,8 +254,9 @@ def test_names_do_not_depend_on_where_a_model_is(folder: Path) -> None:
     """The same folder by every name: equal scores, equal identity."""
     shutil.copytree(EMBEDDED, folder / "copy")
     texts = ["K2 is tall", "a lake"]
-    expected = OnnxReranker(model="./copy").rerank("how tall?", texts)
-    for spec in ("./copy", "copy", Path("copy"), os.fspath(folder / "copy"), "onnx:./copy", {"type": "./copy"}):
+    expected = LateInteractionReranker(model="./copy").rerank("how tall?", texts)
+    in_full = os.fspath(folder / "copy")
+    for spec in ("./copy", "copy", Path("copy"), in_full, "late_interaction:./copy", {"type": "./copy"}):
         with build(spec) as reranker:
             assert [hit.raw_score for hit in reranker.rerank("how tall?", texts)] == [h.raw_score for h in expected]
-            assert reranker.identity == OnnxReranker(model="./copy").identity
+            assert reranker.identity == LateInteractionReranker(model="./copy").identity

@@ -23,7 +23,7 @@ def four_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rag_rerank.diagnostics.tune, "cores", lambda: 4)
 
 
-def tuned(bench: FakeBench, reranker: Any = "embedded", **options: Any) -> Report:
+def tuned(bench: FakeBench, reranker: Any = "onnx:embedded", **options: Any) -> Report:
     return tune(build(reranker), "a query", TEXTS, bench=bench, **options)
 
 
@@ -32,7 +32,7 @@ def test_the_fastest_layout_and_budget_are_chosen() -> None:
     assert report.present.setting == Setting(4, 1, 512)
     assert report.chosen.setting == Setting(2, 2, 256)
     assert report.changes == {"workers": 2, "threads": 2, "batch_tokens": 256}
-    assert report.tuned == build({"type": "embedded", "workers": 2, "threads": 2, "batch_tokens": 256})
+    assert report.tuned == build({"type": "onnx:embedded", "workers": 2, "threads": 2, "batch_tokens": 256})
     assert report.gain == pytest.approx(4)
     assert report.chosen.exact
 
@@ -47,7 +47,7 @@ def test_layouts_fill_the_cores_and_budgets_are_tried_at_the_best_of_them_only()
 def test_only_what_changes_is_set(threads: int, budget: int, changes: dict[str, int]) -> None:
     report = tuned(FakeBench(best_at(threads, budget)))
     assert report.changes == changes
-    assert report.tuned == build({"type": "embedded", **changes})
+    assert report.tuned == build({"type": "onnx:embedded", **changes})
 
 
 def test_a_gain_within_the_spread_changes_nothing() -> None:
@@ -95,7 +95,7 @@ def test_int8_is_shown_and_never_chosen() -> None:
 @pytest.mark.parametrize("field", [{"precision": "int8"}, {"optimize": False}])
 def test_int8_is_not_measured_where_it_is_there_already_or_cannot_be(field: dict[str, Any]) -> None:
     bench = FakeBench(best_at(1, 512))
-    assert tuned(bench, {"type": "embedded", **field}).int8 is None
+    assert tuned(bench, {"type": "onnx:embedded", **field}).int8 is None
     assert {(r.precision, r.optimize) for r, _ in bench.ran} == {  # type: ignore[attr-defined]
         (field.get("precision", "fp32"), field.get("optimize", True))
     }
@@ -123,7 +123,7 @@ def test_of_torch_the_budget_alone_is_tuned() -> None:
 def test_what_does_not_compute_on_a_cpu_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     bench = FakeBench(best_at(1, 512))
     with pytest.raises(ConfigError, match="computes on CUDAExecutionProvider"):
-        tuned(bench, {"type": "embedded", "providers": ["CUDAExecutionProvider"]})
+        tuned(bench, {"type": "onnx:embedded", "providers": ["CUDAExecutionProvider"]})
     monkeypatch.setattr(bench, "engine", lambda r: SimpleNamespace(batch_tokens=512, device="cuda"))
     with pytest.raises(ConfigError, match="torch:minilm computes on cuda"):
         tuned(bench, "torch:minilm")
@@ -147,7 +147,7 @@ def test_more_time_gives_more_rounds_within_bounds() -> None:
 
 def test_neither_the_overflow_rule_nor_the_name_is_touched_and_texts_are_cut_while_measuring() -> None:
     bench = FakeBench(best_at(2, 512))
-    report = tuned(bench, {"type": "embedded", "on_overflow": "error", "name": "mine"})
+    report = tuned(bench, {"type": "onnx:embedded", "on_overflow": "error", "name": "mine"})
     assert (report.tuned.on_overflow, report.tuned.name) == ("error", "mine")
     assert {reranker.on_overflow for reranker, _ in bench.ran} == {"truncate"}
 
@@ -160,7 +160,7 @@ def test_no_more_copies_are_loaded_than_meet_in_one_comparison() -> None:
 
 def test_texts_are_measured_as_a_reranker_reads_them() -> None:
     bench = FakeBench(best_at(2, 256))
-    tune(build("embedded"), "a \ud800", ["b \udfff", "\u200b", "c"], bench=bench)
+    tune(build("onnx:embedded"), "a \ud800", ["b \udfff", "\u200b", "c"], bench=bench)
     assert {question for _, question in bench.ran} == {SampleQuestion("a \ufffd", ("b \ufffd", "c"))}
 
 
@@ -182,7 +182,7 @@ def test_the_report_is_plain_data() -> None:
 )
 def test_nothing_to_measure_is_an_error(query: str, texts: list[str], seconds: float) -> None:
     with pytest.raises(InputError):
-        tune(build("embedded"), query, texts, seconds=seconds)
+        tune(build("onnx:embedded"), query, texts, seconds=seconds)
 
 
 def test_rounds_are_interleaved_and_every_other_one_runs_backwards() -> None:
@@ -206,7 +206,7 @@ def test_spread_is_the_middle_half_and_decides_what_is_faster() -> None:
 
 def test_the_models_themselves_are_run_and_give_the_scores_that_they_give_elsewhere() -> None:
     question = SampleQuestion(questions()[0].query, ("yes", "no", *skewed_question().texts[:2]))
-    reranker: Any = build({"type": "embedded", "name": "mine"})
+    reranker: Any = build({"type": "onnx:embedded", "name": "mine"})
     report = tune(reranker, *question, seconds=0.01)
     assert report.texts == 4
     assert all(row.exact for row in (*report.layouts, *report.budgets, report.chosen))

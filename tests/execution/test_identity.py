@@ -39,7 +39,7 @@ CHANGED: Mapping[str, Mapping[str, Any]] = {
         "extra_body": {"use_activation": False},
         "window": 512,  # no score, but the coverage that a cache keeps with it
     },
-    "late_interaction": {**LOCAL, "precision": "int8", "pool": 2, "query_length": 32, "runtime": "torch"},
+    "late_interaction": {**LOCAL, "precision": "fp16", "pool": 2, "query_length": 32, "runtime": "torch"},
     "onnx": {**LOCAL, "precision": "int8", "file": "model_other.onnx", "providers": ("XnnpackExecutionProvider",)},
     "torch": {
         **LOCAL,

@@ -15,7 +15,7 @@ from support.tiny_colbert import CHECKPOINTS, colbert
 
 from rag_rerank import build
 from rag_rerank.backends.late_interaction import LateInteractionReranker
-from rag_rerank.backends.local.late_interaction.engine import EngineSettings, LateInteractionEngine, Runtime
+from rag_rerank.backends.local.late_interaction.engine import LateInteractionEngine, Runtime
 from rag_rerank.backends.local.late_interaction.precision import restore
 from rag_rerank.backends.local.late_interaction.token_pooling import pool_tokens
 from rag_rerank.backends.local.model_files import ModelFiles, ModelFolder
@@ -34,25 +34,20 @@ def reference(name: str) -> Any:
 @cache
 def reranker(name: str, **settings: Any) -> LateInteractionReranker:
     made: LateInteractionReranker = build(
-        {"type": "late_interaction", "model": str(colbert(name)), "on_unreadable": "score", **settings}
+        {
+            "type": "late_interaction",
+            "model": str(colbert(name)),
+            "on_unreadable": "score",
+            "precision": "fp32",
+            **settings,
+        }
     )
     return made
 
 
 def engine_of(name: str, runtime: Runtime) -> LateInteractionEngine:
     folder = ModelFolder(colbert(name), name, None, None)
-    settings = EngineSettings(
-        max_length=None,
-        query_length=None,
-        on_long_query="truncate",
-        precision="fp32",
-        pool=1,
-        runtime=runtime,
-        workers=None,
-        threads=1,
-        revision=None,
-        languages=(),
-    )
+    settings = LateInteractionReranker(model=str(colbert(name)), precision="fp32", runtime=runtime)
     return LateInteractionEngine(ModelFiles(folder, LateInteractionReranker.files), folder, settings)
 
 
@@ -86,9 +81,9 @@ def test_vectors_are_those_of_sentence_transformers(name: str, runtime: Runtime)
         np.testing.assert_allclose(engine.query_side(encoded, vectors), expected.numpy(), atol=1e-4)
 
 
-def test_the_runtime_is_named() -> None:
+def test_onnx_runtime_as_the_normal_choice_needs_no_note() -> None:
     notes = reranker("colbertv2").score(QUERIES[0], TEXTS[:1]).notes
-    assert "auto means onnx here: its graph is known" in notes
+    assert not any(note.startswith("auto means") for note in notes)
 
 
 @pytest.mark.parametrize("factor", [2, 4])

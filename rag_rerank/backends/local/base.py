@@ -257,8 +257,14 @@ class LocalReranker(LocalSettings):
         return engine, WorkerPool(run, workers=engine.workers, limit=self.max_queue, target_tokens=TARGET_TOKENS)
 
     def _submit(self, query: str, texts: Sequence[str]) -> Future[Scores]:
-        engine, pool = self._runtime
-        return self._accept(pool, ScoringTask(self, cast(Engine, engine), query, texts))
+        _, pool = self._runtime
+        return self._accept(pool, self._task(query, texts))
+
+    def _task(self, query: str, texts: Sequence[str], batch_tokens: int | None = None) -> Task[Scores]:
+        """Return a call as a task of the worker pool; ``batch_tokens`` replaces that of this reranker."""
+        engine, _ = self._runtime
+        tokens = batch_tokens or self.batch_tokens or engine.batch_tokens
+        return ScoringTask(self, cast(Engine, engine), query, texts, tokens)
 
     def _accept(self, pool: WorkerPool, task: Task[T]) -> Future[T]:
         """Give a task to the workers."""
@@ -277,20 +283,24 @@ class ScoringTask:
     """One call, as a task of the worker pool.
 
     Args:
-        reranker: Says how texts are cut, and how large a batch is.
+        reranker: Says how texts are cut.
         engine: The loaded model.
         query: Query of the call.
         texts: Its texts.
+        batch_tokens: Token slots in one batch.
     """
 
     inputs: EncodedPairs
     reading: Reading
 
-    def __init__(self, reranker: LocalReranker, engine: Engine, query: str, texts: Sequence[str]) -> None:
+    def __init__(
+        self, reranker: LocalReranker, engine: Engine, query: str, texts: Sequence[str], batch_tokens: int
+    ) -> None:
         self.reranker = reranker
         self.engine = engine
         self.query = query
         self.texts = texts
+        self.batch_tokens = batch_tokens
         self._tell = current_listener()  # workers are outside the context of the call
         self._scored = 0
 
@@ -308,8 +318,7 @@ class ScoringTask:
             return []
         with map_error_position(self.reading.rows):
             self.inputs = self.engine.tokenizer.encode(self.query, self.reading.texts, self.reranker.on_overflow)
-        tokens = self.reranker.batch_tokens or self.engine.batch_tokens
-        return self.inputs.batches(tokens, equal_lengths=self.engine.equal_lengths)
+        return self.inputs.batches(self.batch_tokens, equal_lengths=self.engine.equal_lengths)
 
     def note_batch(self, rows: int) -> None:
         """Tell the call's listener that some more texts are scored; several workers may call it."""

@@ -46,7 +46,8 @@ class Model:
         max_length: Longest input in tokens: query, text, template and special tokens together.
         languages: Languages it was trained for, as its card says.
         licence: SPDX identifier, or the licence's name.
-        backend: Which backend an alias means: ``"onnx"`` where the hub has an ONNX file, else ``"torch"``.
+        backend: Which backend an alias means: ``"late_interaction"`` for models that read query and text apart, else
+            ``"onnx"`` where the hub has an ONNX file, else ``"torch"``.
         alias: One-word name, or ``None``.
         template: Name of the prompt template of a causal model; ``None`` for cross-encoders.
         packaged: Whether the files ship inside this package.

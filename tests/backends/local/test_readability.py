@@ -95,7 +95,9 @@ def test_scores_are_those_of_the_texts_alone(embedded: Reranker) -> None:
 
 def test_the_note_has_the_numbers(embedded: Reranker) -> None:
     (note,) = embedded.rerank(OTHER_SCRIPTS["ru"][0], [LATIN["de"], TEXTS[0]]).trace.notes
-    assert note.startswith("not readable by onnx:embedded, which was made for: en: the query (its vocabulary reads 1")
+    assert note.startswith(
+        "not readable by late_interaction:embedded, which was made for: en: the query (its vocabulary reads 1"
+    )
     assert note.endswith("of texts: de (1))")
 
 
@@ -119,7 +121,7 @@ def test_one_warning_a_reranker(asynchronous: bool) -> None:
             rank(reranker)
             rank(reranker)
         (warning,) = [w for w in caught if w.category is ReadabilityWarning]
-        assert "onnx:embedded cannot read" in str(warning.message)
+        assert "late_interaction:embedded cannot read" in str(warning.message)
         assert not any(char.isdigit() for char in str(warning.message))
 
 

@@ -8,7 +8,7 @@ tokens are not compared, and which linear layers the encoder's vectors go throug
 from __future__ import annotations
 
 import string
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from rag_rerank.backends.local.late_interaction.products import products
 from rag_rerank.backends.local.model_files import ModelFolder, read_json
 from rag_rerank.backends.local.onnx_graphs.safetensors_weights import read_tensors
 from rag_rerank.backends.local.onnx_graphs.weights import UnsupportedGraph
+from rag_rerank.backends.local.torch_models.late_interaction import MODEL_TYPE
 from rag_rerank.errors import ModelLoadError
 
 if TYPE_CHECKING:
@@ -25,11 +26,21 @@ if TYPE_CHECKING:
 
     Floats = npt.NDArray[np.float32]
 
-__all__ = ["Conventions", "Expansion", "Projection", "is_colbert", "read_conventions", "read_projections"]
+__all__ = [
+    "Conventions",
+    "Expansion",
+    "Projection",
+    "is_late_interaction",
+    "may_be_late_interaction",
+    "read_conventions",
+    "read_projections",
+]
 
 _SETTINGS, _MODULES = "config_sentence_transformers.json", "modules.json"
 _METADATA = "artifact.metadata"
 _STANFORD = "HF_ColBERT"
+_EXPORT = "rag_rerank.json"
+"""A file that ``rag-rerank export`` and ``rag-rerank train`` write beside a model."""
 
 _PYLATE_KEYS = (
     *("query_length", "document_length", "query_expansion", "do_query_expansion", "attend_to_expansion_tokens"),
@@ -102,11 +113,26 @@ class Conventions:
     mean: bool = False
 
 
-def is_colbert(folder: ModelFolder) -> bool:
-    """Whether a folder holds a checkpoint of one of the three formats."""
-    if (folder.path / _MODULES).is_file():
-        return True
-    return _STANFORD in (folder.config.get("architectures") or ())
+def is_late_interaction(folder: Path) -> bool:
+    """Whether a folder holds a late-interaction model, as its settings say; weights need not be there.
+
+    Raises:
+        ModelLoadError: Its settings cannot be read.
+    """
+    config, settings = (
+        read_json(file, str(folder)) if (file := folder / name).is_file() else {} for name in ("config.json", _SETTINGS)
+    )
+    return (
+        config.get("model_type") == MODEL_TYPE
+        or _STANFORD in (config.get("architectures") or ())
+        or settings.get("model_type") in ("MultiVectorEncoder", "ColBERT")
+        or any(key in settings for key in _PYLATE_KEYS)
+    )
+
+
+def may_be_late_interaction(names: Collection[str]) -> bool:
+    """Whether a repository with these files may hold a late-interaction model; its settings decide."""
+    return any(name in names for name in (_METADATA, _SETTINGS, _EXPORT))
 
 
 def read_conventions(folder: ModelFolder) -> Conventions:

@@ -6,8 +6,9 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from rag_rerank._checks import at_least, one_of
 from rag_rerank._lazy import need
 from rag_rerank.backends.local.late_interaction.checkpoint import (
     Conventions,
@@ -27,10 +28,10 @@ from rag_rerank.backends.local.late_interaction.token_encoder import (
     encoder_weights,
 )
 from rag_rerank.backends.local.late_interaction.token_pooling import pool_tokens
-from rag_rerank.backends.local.model_files import ModelFiles, ModelFolder
+from rag_rerank.backends.local.model_files import ModelFiles, ModelFolder, languages_of
 from rag_rerank.backends.local.onnx_graphs.weights import EncoderWeights, UnsupportedGraph
-from rag_rerank.backends.local.pair_encoding import OnLongQuery
 from rag_rerank.backends.local.readability import Readability
+from rag_rerank.backends.local.settings import LocalSettings
 from rag_rerank.backends.local.torch_models.late_interaction import MODEL_TYPE, SIGNALS
 from rag_rerank.errors import ConfigError, ModelLoadError
 from rag_rerank.trace import Coverage
@@ -46,24 +47,55 @@ __all__ = ["EngineSettings", "LateInteractionEngine", "Runtime"]
 Runtime = Literal["auto", "onnx", "torch"]
 """What runs the encoder."""
 
+_POOLS = (1, 2, 4)
+
 _BLOCK_TOKENS = 8192
 """Tokens of texts that are compared at once: 13 MB of vectors with 384 numbers, and tables that fit into a cache."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class EngineSettings:
-    """What an engine is loaded with; see `rag_rerank.backends.late_interaction.LateInteractionReranker`."""
+class EngineSettings(LocalSettings):
+    """The settings that an engine is loaded with.
 
-    max_length: int | None
-    query_length: int | None
-    on_long_query: OnLongQuery
-    precision: VectorPrecision
-    pool: int
-    runtime: Runtime
-    workers: int | None
-    threads: int
-    revision: str | None
-    languages: tuple[str, ...]
+    Args:
+        precision: What each number of a vector is rounded to, at first sight and from the store alike. Fewer bytes mean
+            more texts in the store.
+
+            - ``"fp32"``: 4 bytes.
+            - ``"fp16"``: 2 bytes.
+            - ``"int8"``: 1 byte, and 4 bytes for each vector. This is the default.
+            - ``"int4"``: Half a byte, and 2 bytes for each 16 numbers.
+        pool: How many similar tokens of a text share a vector, on average: 1, 2 or 4. More needs less space, and
+            changes the scores. For ColBERT models only, because ``embedded`` scores word by word.
+        query_length: The most tokens of a query, with its marker and special tokens. By default the ColBERT model's
+            own, or half of the window.
+        runtime: What runs the encoder.
+
+            - ``"auto"``: ONNX Runtime where the architecture is known (BERT and ModernBERT), else PyTorch, of which the
+              trace has a note.
+            - ``"onnx"``: ONNX Runtime, which needs no torch.
+            - ``"torch"``: PyTorch.
+        workers: How many batches ONNX Runtime encodes in parallel, for all calls together. By default the physical
+            cores that this process may use, divided by ``threads``.
+        threads: How many threads ONNX Runtime uses within one batch.
+    """
+
+    precision: VectorPrecision = "int8"
+    pool: int = 1
+    query_length: int | None = None
+    runtime: Runtime = "auto"
+    workers: int | None = None
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        one_of(self.precision, get_args(VectorPrecision), "precision")
+        one_of(self.runtime, get_args(Runtime), "runtime")
+        if self.pool not in _POOLS:
+            raise ConfigError(f"pool is one of {', '.join(map(str, _POOLS))}, got {self.pool!r:.40}", path="pool")
+        for name in ("query_length", "workers", "threads"):
+            if (value := getattr(self, name)) is not None:
+                at_least(value, 1, name)
 
 
 class LateInteractionEngine:
@@ -71,6 +103,7 @@ class LateInteractionEngine:
 
     Args:
         files: The files of the model.
+        folder: The folder that they are in.
         settings: What the user wants of it.
 
     Raises:
@@ -117,7 +150,7 @@ class LateInteractionEngine:
             "window": text_length,
             "precision": settings.precision,
             "pool": settings.pool,
-            "languages": settings.languages,
+            "languages": languages_of(settings.model),
         }
         self._seed = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
 
@@ -209,14 +242,14 @@ class LateInteractionEngine:
     def _encoder(
         self, files: ModelFiles, folder: ModelFolder, settings: EngineSettings
     ) -> tuple[TokenEncoder, tuple[str, ...]]:
-        """Return the encoder, and a note on what runs it, where that was not the user's choice."""
+        """Return the encoder, and a note on why torch runs it, where that was not the user's choice."""
         reason = ""
         if settings.runtime != "torch":
             try:
                 encoder = OnnxEncoder(
                     folder, self.conventions, files.identity, workers=settings.workers, threads=settings.threads
                 )
-                return encoder, () if settings.runtime == "onnx" else ("auto means onnx here: its graph is known",)
+                return encoder, ()
             except UnsupportedGraph as unsupported:
                 reason = str(unsupported)
                 if settings.runtime == "onnx":

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from threading import Lock
 
 from rag_rerank.backends.local.late_interaction.store import StoreStats
+from rag_rerank.errors import ConfigError
 
 __all__ = ["MAX_BYTES", "MemoryVectorStore"]
 
@@ -18,8 +19,10 @@ class MemoryVectorStore:
     """Rows in memory, for the threads of one process.
 
     Args:
-        max_bytes: Bytes of rows at most. A row that is larger is not kept.
+        max_bytes: Bytes of rows at most. A row that is larger is not kept, so 0 keeps nothing.
     """
+
+    path: None = None
 
     def __init__(self, max_bytes: int = MAX_BYTES) -> None:
         self.max_bytes = max_bytes
@@ -38,8 +41,8 @@ class MemoryVectorStore:
                 rows.append(row)
         return rows
 
-    def put(self, rows: Mapping[bytes, bytes]) -> None:
-        """Keep rows under their keys; a key that is there already keeps its row."""
+    def put(self, rows: Mapping[bytes, bytes], ids: Mapping[str, bytes] | None = None) -> None:
+        """Keep rows under their keys, and no ids; a key that is there already keeps its row."""
         with self._lock:
             for key, row in rows.items():
                 if len(row) > self.max_bytes or key in self._rows:
@@ -49,6 +52,14 @@ class MemoryVectorStore:
                 while self._bytes > self.max_bytes:
                     _, oldest = self._rows.popitem(last=False)
                     self._bytes -= len(oldest)
+
+    def delete(self, ids: Iterable[str]) -> int:
+        """Refuse to delete.
+
+        Raises:
+            ConfigError: Always, because there are no ids here.
+        """
+        raise ConfigError("vectors in memory have no ids; keep them in a folder, or close the reranker", path="store")
 
     @property
     def stats(self) -> StoreStats:

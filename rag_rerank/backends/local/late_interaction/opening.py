@@ -48,12 +48,14 @@ class StoreSettings:
             whole_number(self.max_bytes, 1, "max_bytes")
 
 
-def open_store(settings: StoreSettings) -> VectorStore:
-    """Open the store.
+def open_store(settings: StoreSettings | None) -> VectorStore:
+    """Open the store; without settings, one that keeps nothing.
 
     Raises:
         ConfigError: A folder cannot be used.
     """
+    if settings is None:
+        return MemoryVectorStore(max_bytes=0)
     if settings.path is None:
         return MemoryVectorStore(settings.max_bytes or MEMORY_BYTES)
     return DiskStore(settings.path, max_bytes=settings.max_bytes or MAX_BYTES, read_only=settings.read_only)

@@ -7,8 +7,9 @@ found under a key is always right, and a changed model or text can never hit.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 __all__ = ["KEY_BYTES", "StoreStats", "VectorStore"]
@@ -40,6 +41,10 @@ class StoreStats:
 class VectorStore(Protocol):
     """A store of the vectors of texts; any number of threads may use one at the same time."""
 
+    @property
+    def path(self) -> Path | None:
+        """The folder that it is in; ``None`` for memory."""
+
     def get(self, keys: Sequence[bytes]) -> list[bytes | memoryview | None]:
         """Return the row of each key, in the order of the keys; ``None`` where there is none.
 
@@ -47,8 +52,23 @@ class VectorStore(Protocol):
         holds it.
         """
 
-    def put(self, rows: Mapping[bytes, bytes]) -> None:
-        """Keep rows under their keys, within the bound of the store; a key that is there already keeps one row."""
+    def put(self, rows: Mapping[bytes, bytes], ids: Mapping[str, bytes] | None = None) -> None:
+        """Keep rows under their keys, within the bound of the store; a key that is there already keeps one row.
+
+        Args:
+            rows: Rows by key.
+            ids: The key of each id, for `delete`; a store without ids leaves them out.
+
+        Raises:
+            ConfigError: The rows cannot be kept.
+        """
+
+    def delete(self, ids: Iterable[str]) -> int:
+        """Delete ids, and the rows that no other id names; return how many of the ids were there.
+
+        Raises:
+            ConfigError: The store keeps no ids, or may not be changed.
+        """
 
     @property
     def stats(self) -> StoreStats:

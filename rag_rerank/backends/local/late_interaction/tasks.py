@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from rag_rerank.backends.local.late_interaction.disk_store import DiskStore
 from rag_rerank.backends.local.late_interaction.engine import LateInteractionEngine
 from rag_rerank.backends.local.late_interaction.store import VectorStore
 from rag_rerank.backends.local.late_interaction.text_inputs import EncodedQuery, refuse_text
@@ -140,10 +139,9 @@ class TextRows:
             facts = self.engine.layout.facts(row)
             assert facts is not None
             self.facts[key] = facts
-        if ids and isinstance(self.store, DiskStore):
-            self.store.put(rows, {id: key for id, key in zip(ids, self.keys, strict=True) if key in self.rows})
-        elif rows:
-            self.store.put(rows)
+        keys = {id: key for id, key in zip(ids, self.keys, strict=True) if key in self.rows} if ids else None
+        if rows or keys:
+            self.store.put(rows, keys)
 
 
 @dataclass(frozen=True)
