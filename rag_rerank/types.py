@@ -79,10 +79,10 @@ class Candidate:
             raise InputError(f"candidate id must be a non-empty string, got {_describe(self.id)}{hint}")
         if not isinstance(self.text, str):
             raise InputError(f"candidate {self.id!r}: text must be a string, got {type(self.text).__name__}")
-        for name, value in (("id", self.id), ("text", self.text)):
-            if type(value) is not str:  # such as that of numpy
-                object.__setattr__(self, name, str.__str__(value))
-        if not isinstance(self.metadata, Mapping):
+        if type(self.id) is not str or type(self.text) is not str:  # such as that of numpy
+            object.__setattr__(self, "id", str.__str__(self.id))
+            object.__setattr__(self, "text", str.__str__(self.text))
+        if type(self.metadata) is not dict and not isinstance(self.metadata, Mapping):
             raise InputError(f"candidate {self.id!r}: metadata must be a mapping, got {type(self.metadata).__name__}")
         if self.score is not None:
             object.__setattr__(self, "score", _finite(self.score, f"candidate {self.id!r}: score"))
@@ -385,6 +385,8 @@ def check_values(values: Iterable[Any]) -> tuple[float, ...]:
 
 
 def _finite(value: Any, what: str) -> float:
+    if type(value) is float and math.isfinite(value):
+        return value
     if isinstance(plain(value), (str, bytes, bool)):
         raise InputError(f"{what} must be a number, got {_describe(value)}")
     try:

@@ -301,9 +301,9 @@ class CompositeCall:
 def scores_of(hits: Sequence[Hit]) -> dict[str, Any]:
     """Return the facts of a trace node about hits: scores, reasons for no score, and how much of each text was read."""
     return {
-        "scores": {hit.id: hit.raw_score for hit in hits if hit.raw_score is not None},
-        "unscored": {hit.id: hit.unscored for hit in hits if hit.unscored is not None},
-        "coverage": {hit.id: hit.coverage for hit in hits if hit.coverage is not None},
+        "scores": {hit.candidate.id: hit.raw_score for hit in hits if hit.raw_score is not None},
+        "unscored": {hit.candidate.id: hit.unscored for hit in hits if hit.unscored is not None},
+        "coverage": {hit.candidate.id: hit.coverage for hit in hits if hit.coverage is not None},
     }
 
 

@@ -90,7 +90,7 @@ def best_first(scored: Iterable[Hit]) -> list[Hit]:
 
 def _falling(values: Sequence[float]) -> list[int]:
     """Return positions by falling value; ties keep their order. Nothing else in the package sorts by score."""
-    return sorted(range(len(values)), key=lambda i: -values[i])
+    return sorted(range(len(values)), key=values.__getitem__, reverse=True)
 
 
 def renumber(hits: Iterable[Hit]) -> tuple[Hit, ...]:

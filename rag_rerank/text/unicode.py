@@ -26,6 +26,8 @@ def is_blank(text: str) -> bool:
 
 def valid_unicode(text: str) -> str:
     """Return valid Unicode: surrogate pairs are joined, lone surrogates become U+FFFD; valid text stays as it is."""
+    if text.isascii():
+        return text
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:

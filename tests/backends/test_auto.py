@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,16 +24,20 @@ QUERY, TEXTS = "how tall is K2?", ["Lake Garda is deep", "K2 is 8,611 m tall"]
 
 
 class Hub:
-    """A hub on 127.0.0.1 that lists files; ``asked`` has the paths of its requests."""
+    """A hub on 127.0.0.1 that lists files and has the contents of some; ``asked`` has the paths of its requests."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.files: dict[str, list[str]] = {}
+        self.contents: dict[str, bytes] = {}
         self.asked: list[str] = []
         hub = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 hub.asked.append(self.path)
+                if "/resolve/" in self.path:
+                    self.send_file(hub.contents[self.path.rpartition("/")[2]])
+                    return
                 model = "/".join(self.path.split("?")[0].removeprefix("/api/models/").split("/")[:2])
                 files = hub.files.get(model)
                 self.send_response(200 if files is not None else 404)
@@ -47,6 +52,15 @@ class Hub:
                 self.wfile.write(body)
 
             do_HEAD = do_GET
+
+            def send_file(self, content: bytes) -> None:
+                self.send_response(200)
+                self.send_header("ETag", f'"{len(content)}"')
+                self.send_header("X-Repo-Commit", "f" * 40)
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                if self.command == "GET":
+                    self.wfile.write(content)
 
             def log_message(self, *_: object) -> None:
                 pass
@@ -158,6 +172,38 @@ def test_files_decide_in_a_folder_and_on_the_hub(files: list[str], kind: str | N
         else:
             assert reranker.backend.kind == kind
     assert len([path for path in hub.asked if path.startswith("/api/models/someone/made")]) == 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "kind"),
+    [
+        ({"model_type": "ColBERT"}, "late_interaction"),
+        ({"model_type": "MultiVectorEncoder"}, "late_interaction"),
+        ({"query_length": 32, "document_length": 180}, "late_interaction"),
+        ({"model_type": "CrossEncoder"}, "torch"),
+    ],
+    ids=str,
+)
+def test_the_settings_of_a_hub_model_tell_late_interaction(settings: dict[str, Any], kind: str, hub: Hub) -> None:
+    names = ["modules.json", "config.json", "config_sentence_transformers.json", "model.safetensors"]
+    hub.files["someone/late"] = names
+    hub.contents = {"config.json": b'{"model_type": "bert"}', names[2]: json.dumps(settings).encode()}
+    reranker = build("someone/late")
+    assert isinstance(reranker, AutoReranker) and reranker.scale == "sigmoid"  # nothing is known of it yet
+    assert reranker.backend.kind == kind
+    assert reranker.scale == ("unbounded" if kind == "late_interaction" else "sigmoid")
+    fetched = {path.rpartition("/")[2] for path in hub.asked if "/resolve/" in path}
+    assert fetched == {"config.json", "config_sentence_transformers.json"}, "weights wait for the first call"
+
+
+@pytest.mark.parametrize("name", ["colbertv2", "lateon", "gte-modern"])
+def test_a_folder_with_a_colbert_model_is_run_as_late_interaction(name: str) -> None:
+    pytest.importorskip("sentence_transformers")
+    from support.tiny_colbert import colbert
+
+    reranker = build(colbert(name))
+    assert isinstance(reranker, AutoReranker) and reranker.scale == "unbounded"
+    assert reranker.backend == LateInteractionReranker(model=str(colbert(name)))
 
 
 def test_the_cache_decides_before_the_hub(cache: Path, hub: Hub) -> None:

@@ -5,8 +5,9 @@ import json
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+import numpy as np
 import pytest
 from support.tiny_colbert import colbert
 from support.unreadable_texts import OTHER_SCRIPTS
@@ -27,6 +28,7 @@ from rag_rerank import (
 )
 from rag_rerank.backends.late_interaction import LateInteractionReranker
 from rag_rerank.backends.local.late_interaction.opening import StoreSettings
+from rag_rerank.backends.local.late_interaction.precision import VectorPrecision
 from rag_rerank.errors import Overloaded
 from rag_rerank.execution.progress import progress_listener
 
@@ -39,8 +41,7 @@ ODD = ["[SEP]", "a", "[CLS] [SEP]", "a a a a", "no", "lake [SEP] lake lake"]
 
 @pytest.fixture(scope="module")
 def late_reranker() -> LateInteractionReranker:
-    made: LateInteractionReranker = build("late_interaction:embedded")
-    return made
+    return LateInteractionReranker(precision="fp32")
 
 
 @pytest.mark.parametrize("query", [QUERY, "[SEP]", "a", "zzzyx qqq", "the the lake [SEP] lake"])
@@ -48,13 +49,13 @@ def late_reranker() -> LateInteractionReranker:
 def test_scores_are_those_of_the_onnx_backend(
     late_reranker: LateInteractionReranker, query: str, texts: list[str]
 ) -> None:
-    expected = build("embedded").score(query, texts)
+    expected = build("onnx:embedded").score(query, texts)
     for _ in ("encoded", "from the store"):
         scores = late_reranker.score(query, texts)
         assert scores.values == pytest.approx(expected.values, abs=1e-5)
         assert scores.coverage == expected.coverage
         assert scores.scale == "sigmoid"
-    order = [hit.id for hit in build("embedded").rerank(query, texts)]
+    order = [hit.id for hit in build("onnx:embedded").rerank(query, texts)]
     assert [hit.id for hit in late_reranker.rerank(query, texts)] == order
 
 
@@ -80,6 +81,45 @@ def test_texts_are_encoded_once_and_told_of() -> None:
     assert third.values == second.values and first.values[:2] == pytest.approx(second.values[:2], abs=1e-6)
     stats = reranker.store_stats
     assert stats.texts == 3 and stats.bytes_per_text * 3 == stats.bytes <= (stats.max_bytes or 0)
+
+
+def test_plain_embedded_keeps_vectors_within_64_mib() -> None:
+    passages = TEXTS[:30]
+    with build("embedded") as reranker:
+        assert isinstance(reranker, LateInteractionReranker) and reranker.precision == "int8"
+        first, second = (reranker.rerank(query, passages) for query in (QUERY, "Who voices the character of Po?"))
+        assert "30 of 30 texts from the store" in second.trace.notes
+        assert (second.usage.tokens or 0) < 15 < 1000 < (first.usage.tokens or 0)
+        assert reranker.store_stats.max_bytes == 64 * 2**20
+
+
+@pytest.mark.parametrize("precision", get_args(VectorPrecision))
+def test_a_score_is_the_same_at_first_sight_from_the_store_and_without_one(precision: VectorPrecision) -> None:
+    passages = TEXTS[:20]
+    with LateInteractionReranker(precision=precision) as keeping:
+        first, again = (keeping.score(QUERY, passages) for _ in range(2))
+        assert "20 of 20 texts from the store" in again.notes
+    with LateInteractionReranker(precision=precision, store=None) as forgetting:
+        without = [forgetting.score(QUERY, passages) for _ in range(2)]
+        assert all("0 of 20 texts from the store" in scores.notes for scores in without)
+        assert keeping.identity == forgetting.identity
+    assert first.values == again.values == without[0].values == without[1].values
+
+
+def test_int8_moves_scores_by_less_than_the_documentation_says() -> None:
+    with LateInteractionReranker() as rounded, LateInteractionReranker(precision="fp32") as exact:
+        scores = [reranker.score(QUERY, TEXTS) for reranker in (rounded, exact)]
+    moved = np.abs(np.subtract(scores[0].values, scores[1].values))
+    assert 0 < moved.mean() < 0.001 and moved.max() <= 0.003
+
+
+def test_without_a_store_nothing_can_be_indexed_and_the_config_says_so() -> None:
+    node = {"type": "late_interaction", "model": "embedded", "store": None}
+    reranker = build(node)
+    assert to_config(reranker) == node and build(to_config(reranker)) == reranker
+    with pytest.raises(ConfigError, match="store is null, so no vectors are kept") as caught:
+        reranker.index(TEXTS[:1])  # type: ignore[attr-defined]
+    assert caught.value.path == "store"
 
 
 def test_what_the_store_has_no_room_for_is_encoded_again() -> None:
@@ -183,7 +223,7 @@ def test_texts_are_indexed_ahead_and_skipped_the_second_time(tmp_path: Path) -> 
         assert another.index(candidates).in_store == 11
         scores = another.score(QUERY, TEXTS[:10])
         assert "10 of 10 texts from the store" in scores.notes
-        assert scores.values == pytest.approx(build("embedded").score(QUERY, TEXTS[:10]).values, abs=1e-5)
+        assert scores.values == pytest.approx(build("onnx:embedded").score(QUERY, TEXTS[:10]).values, abs=0.003)
     assert LateInteractionReranker().index(["a lake", "a lake", "a river"]).new == 2
     assert LateInteractionReranker().index([]).texts == 0
 
@@ -196,7 +236,7 @@ def test_a_folder_that_may_only_be_read_takes_no_score_away(tmp_path: Path) -> N
         scores = reader.score(QUERY, TEXTS[:3])
         assert "2 of 3 texts from the store" in scores.notes
         assert any(note.startswith("texts that were encoded now are not kept: ") for note in scores.notes)
-        assert scores.values == pytest.approx(build("embedded").score(QUERY, TEXTS[:3]).values, abs=1e-5)
+        assert scores.values == pytest.approx(build("onnx:embedded").score(QUERY, TEXTS[:3]).values, abs=0.003)
         assert reader.store_stats.texts == 2
         with pytest.raises(ConfigError, match="read_only"):
             reader.index(TEXTS[:3])

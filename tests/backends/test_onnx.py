@@ -266,7 +266,7 @@ def test_a_provider_that_is_not_there_is_refused_instead_of_replaced(folder: Pat
 
 def test_a_window_beyond_the_model_is_refused() -> None:
     with pytest.raises(ModelLoadError, match="reads at most 512 tokens; max_length=513"):
-        build({"type": "embedded", "max_length": 513}).warm_up()
+        build({"type": "onnx:embedded", "max_length": 513}).warm_up()
 
 
 def test_rule_of_overflow() -> None:
@@ -279,7 +279,7 @@ def test_the_embedded_model_knows_an_answer_from_a_topic() -> None:
         "Berlin is well known for its museums.",
         "Berlin had a population of 3,520,031 registered inhabitants in an area of 891.82 square kilometers.",
     ]
-    ranking = build("embedded").rerank("How many people live in Berlin?", texts)
+    ranking = build("onnx:embedded").rerank("How many people live in Berlin?", texts)
     assert [hit.id for hit in ranking] == ["2", "1", "0"]
     assert ranking.scale == "sigmoid" and ranking[0].score > 0.2 > 0.1 > ranking[1].score
     assert ranking.trace.model == "late-minilm-v1"
@@ -289,7 +289,8 @@ def test_torch_is_not_needed(monkeypatch: pytest.MonkeyPatch) -> None:
     import sys
 
     monkeypatch.setitem(sys.modules, "torch", None)
-    assert len(build("embedded").rerank("how warm?", ["warm"])) == 1
+    for name in ("embedded", "onnx:embedded"):
+        assert len(build(name).rerank("how warm?", ["warm"])) == 1
     with pytest.raises(MissingExtraError, match=r'pip install "rag-rerank\[cohere\]"'):
         from rag_rerank._lazy import need
 

@@ -167,7 +167,7 @@ def test_it_is_a_type_of_a_config() -> None:
     config = {"type": "spans", "reranker": "embedded", "by": "lexical", "top_k": 3}
     assert to_config(build(config)) == {
         "type": "spans",
-        "reranker": {"type": "onnx", "model": "embedded"},
+        "reranker": {"type": "late_interaction", "model": "embedded"},
         "by": {"type": "lexical"},
         "top_k": 3,
     }

@@ -10,6 +10,7 @@ import pytest
 
 from rag_rerank import InputError, ModelLoadError, build
 from rag_rerank.agreement import agreement, compare
+from rag_rerank.backends.late_interaction import LateInteractionReranker
 from rag_rerank.backends.local.samples import QUERIES, TEXTS
 from rag_rerank.backends.onnx import OnnxReranker
 from rag_rerank.diagnostics.check import check
@@ -47,6 +48,16 @@ def test_the_embedded_models_optimised_graph_gives_its_own_logits_and_int8_the_s
     assert 0 < result.int8.moved < 0.2 * result.int8.spread
     assert result.int8.tau > 0.7
     assert len(result.own_time.seconds) == len(result.fp32_time.seconds) == len(result.int8_time.seconds) == 5
+
+
+def test_what_plain_embedded_runs_gives_the_logits_of_its_own_graph() -> None:
+    long = SampleQuestion(QUERIES[0], ("lake " * 505, *TEXTS))
+    result = check(LateInteractionReranker(), [long, *sample()[1:]])
+    assert result.passed and result.written_anew
+    assert result.optimised.pairs == len(TEXTS) * len(QUERIES)  # the long text does not fit beside its query
+    assert 0 < result.int8.moved < 0.01 < result.int8.spread
+    with pytest.raises(InputError, match="no text fits"):
+        check(LateInteractionReranker(), [SampleQuestion("q", ("lake " * 505,))])
 
 
 @pytest.mark.parametrize(

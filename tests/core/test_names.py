@@ -250,6 +250,18 @@ def test_an_unknown_hub_id_builds_without_a_connection_and_fails_at_use(monkeypa
         reranker.rerank("q", ["a"])
 
 
+@pytest.mark.parametrize(
+    ("options", "kind"),
+    [({"workers": 2}, "late_interaction"), ({"store": None}, "late_interaction"), ({"optimize": False}, "onnx")],
+    ids=str,
+)
+def test_options_go_to_the_backend_that_the_folder_chooses(options: dict[str, Any], kind: str, folder: Path) -> None:
+    shutil.copytree(EMBEDDED, folder / "configs" / "late")
+    (folder / "configs" / "c.json").write_text(json.dumps({"type": "./late", **options}))
+    assert load("configs/c.json").kind == build("configs/late", **options).kind == kind
+    assert build("someone/model", workers=2).kind == "onnx"  # the first with this option
+
+
 def test_names_do_not_depend_on_where_a_model_is(folder: Path) -> None:
     """The same folder by every name: equal scores, equal identity."""
     shutil.copytree(EMBEDDED, folder / "copy")

@@ -219,6 +219,18 @@ def test_the_models_themselves_are_run_and_give_the_scores_that_they_give_elsewh
         assert bench.run(small, question)[1] == list(reranker.score(*question).values)
 
 
+def test_kept_vectors_do_not_make_a_setting_look_fast() -> None:
+    bench = FakeBench(best_at(2, 256))
+    report = tuned(bench, {"type": "embedded", "precision": "int4"})
+    assert {(reranker.store, reranker.precision) for reranker, _ in bench.ran} == {(None, "fp32")}  # type: ignore[attr-defined]
+    assert report.tuned == build({"type": "embedded", "precision": "int4", **report.changes})
+    assert report.changes and report.int8 is None
+    question = SampleQuestion(questions()[0].query, ("yes", "no", *skewed_question().texts[:2]))
+    with LoadedBench() as real:
+        late: Any = build({"type": "embedded", "store": None})
+        assert real.run(replace(late, batch_tokens=128), question)[1] == list(late.score(*question).values)
+
+
 def test_the_packaged_text_is_real_and_skewed() -> None:
     assert [len(question.texts) for question in questions()] == [40] * 6
     assert len({text for question in questions() for text in question.texts}) > 200

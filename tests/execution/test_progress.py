@@ -82,7 +82,7 @@ def test_the_library_shows_a_bar_if_asked(work: str, stderr: Stream, monkeypatch
 def test_a_local_model_tells_how_many_texts_are_scored() -> None:
     seen: list[tuple[float, str]] = []
     texts = [f"text {'word ' * (i % 7)}" for i in range(40)]
-    with build({"type": "embedded", "batch_tokens": 64}) as reranker:
+    with build({"type": "onnx:embedded", "batch_tokens": 64}) as reranker:
         with progress_listener(lambda share, words: seen.append((share, words))):
             reranker.rerank("which word?", texts)
         reranker.rerank("which word?", texts)  # nobody listens

@@ -247,7 +247,7 @@ def test_the_embedded_model_ranks_alike_in_int8() -> None:
         "A bearded dragon needs a warm spot of about forty degrees.",
         "The city's inhabitants number some three and a half million.",
     ]
-    expected = build("embedded").score(query, texts).values
+    expected = build("onnx:embedded").score(query, texts).values
     output = build({"type": "onnx", "model": "late-minilm-v1", "precision": "int8"}).score(query, texts).values
     assert np.abs(np.subtract(output, expected)).max() < 0.05 * (max(expected) - min(expected))
     assert np.argmax(output) == np.argmax(expected) == 0

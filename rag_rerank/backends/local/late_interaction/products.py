@@ -7,6 +7,7 @@ worker of the pool has one core, so its products do too.
 
 from __future__ import annotations
 
+import os
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +32,7 @@ def products(rows: npt.NDArray[Any], others: Floats) -> Floats:
     """
     import numpy as np
 
-    session, others = _session(rows.dtype.name), np.ascontiguousarray(others)
+    session, others = _session(rows.dtype.name, os.getpid()), np.ascontiguousarray(others)
     result: Floats = np.empty((len(rows), len(others)), dtype=np.float32)
     for start in range(0, len(rows) if len(others) else 0, _BLOCK_ROWS):
         block = slice(start, start + _BLOCK_ROWS)
@@ -40,8 +41,8 @@ def products(rows: npt.NDArray[Any], others: Floats) -> Floats:
 
 
 @cache
-def _session(kind: str) -> Any:
-    """Return a session that multiplies rows of a type."""
+def _session(kind: str, process: int) -> Any:
+    """Return a session that multiplies rows of a type; after a fork, that of the parent process cannot be used."""
     import onnxruntime
     from onnx import TensorProto, helper
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from rag_rerank.backends.local.late_interaction.precision import VectorPrecision, bytes_per_vector, round_vectors
@@ -104,9 +105,10 @@ class RowLayout:
         if len(row) < _HEADER.size + _LANGUAGE_BYTES:
             return None
         version, language_bytes, flags, count, total, length, share = _HEADER.unpack_from(row)
-        if version != ROW_VERSION or len(row) != self._size(count):
+        empty, each = self._sizes
+        if version != ROW_VERSION or len(row) != empty + count * each:
             return None
-        code = bytes(row[_HEADER.size : _HEADER.size + language_bytes]).decode("ascii", "replace")
+        code = str(row[_HEADER.size : _HEADER.size + language_bytes], "ascii", "replace")
         return RowFacts(Coverage(total, length), Readability(share, code or None, bool(flags & _READABLE)), count)
 
     def join(self, rows: Sequence[bytes | memoryview], counts: Sequence[int]) -> JoinedRows:
@@ -151,9 +153,11 @@ class RowLayout:
     def _mean_type(self) -> str:
         return "<f4" if self.precision == "fp32" else "<f2"
 
-    def _size(self, count: int) -> int:
-        beside = self._id_bytes * count + self._mean_bytes if self.with_signals else 0
-        return _HEADER.size + _LANGUAGE_BYTES + beside + count * sum(bytes_per_vector(self.width, self.precision))
+    @cached_property
+    def _sizes(self) -> tuple[int, int]:
+        """The bytes of a row without vectors, and those that each vector adds."""
+        beside, ids = (self._mean_bytes, self._id_bytes) if self.with_signals else (0, 0)
+        return _HEADER.size + _LANGUAGE_BYTES + beside, ids + sum(bytes_per_vector(self.width, self.precision))
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,7 @@ def raw_score(reranker: LateInteractionReranker, query: str, text: str) -> float
 
 @pytest.mark.parametrize("precision", ["fp32", "int8", "int4"])
 def test_the_signals_of_the_embedded_model_add_up_to_the_score_of_rerank(precision: str) -> None:
-    reranker, reference = embedded(precision=precision), build("embedded").score(QUERY, TEXTS).values
+    reranker, reference = embedded(precision=precision), build("onnx:embedded").score(QUERY, TEXTS).values
     for text, expected in zip(TEXTS, reference, strict=True):
         hit = reranker.rerank(QUERY, [text])[0]
         explanation = reranker.explain(QUERY, text)
