@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.hub_server import MODEL, HubServer, point_to
 
 import rag_rerank
 from rag_rerank import ConfigError, ModelLoadError, Reranker, build, to_config
@@ -24,20 +25,16 @@ QUERY, TEXTS = "how tall is K2?", ["Lake Garda is deep", "K2 is 8,611 m tall"]
 
 
 class Hub:
-    """A hub on 127.0.0.1 that lists files and has the contents of some; ``asked`` has the paths of its requests."""
+    """A hub on 127.0.0.1 that lists files; ``asked`` has the paths of its requests."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.files: dict[str, list[str]] = {}
-        self.contents: dict[str, bytes] = {}
         self.asked: list[str] = []
         hub = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 hub.asked.append(self.path)
-                if "/resolve/" in self.path:
-                    self.send_file(hub.contents[self.path.rpartition("/")[2]])
-                    return
                 model = "/".join(self.path.split("?")[0].removeprefix("/api/models/").split("/")[:2])
                 files = hub.files.get(model)
                 self.send_response(200 if files is not None else 404)
@@ -52,15 +49,6 @@ class Hub:
                 self.wfile.write(body)
 
             do_HEAD = do_GET
-
-            def send_file(self, content: bytes) -> None:
-                self.send_response(200)
-                self.send_header("ETag", f'"{len(content)}"')
-                self.send_header("X-Repo-Commit", "f" * 40)
-                self.send_header("Content-Length", str(len(content)))
-                self.end_headers()
-                if self.command == "GET":
-                    self.wfile.write(content)
 
             def log_message(self, *_: object) -> None:
                 pass
@@ -184,16 +172,21 @@ def test_files_decide_in_a_folder_and_on_the_hub(files: list[str], kind: str | N
     ],
     ids=str,
 )
-def test_the_settings_of_a_hub_model_tell_late_interaction(settings: dict[str, Any], kind: str, hub: Hub) -> None:
-    names = ["modules.json", "config.json", "config_sentence_transformers.json", "model.safetensors"]
-    hub.files["someone/late"] = names
-    hub.contents = {"config.json": b'{"model_type": "bert"}', names[2]: json.dumps(settings).encode()}
-    reranker = build("someone/late")
-    assert isinstance(reranker, AutoReranker) and reranker.scale == "sigmoid"  # nothing is known of it yet
-    assert reranker.backend.kind == kind
-    assert reranker.scale == ("unbounded" if kind == "late_interaction" else "sigmoid")
-    fetched = {path.rpartition("/")[2] for path in hub.asked if "/resolve/" in path}
-    assert fetched == {"config.json", "config_sentence_transformers.json"}, "weights wait for the first call"
+def test_the_settings_of_a_hub_model_tell_late_interaction(
+    settings: dict[str, Any], kind: str, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = {
+        "config.json": b'{"model_type": "bert"}',
+        "config_sentence_transformers.json": json.dumps(settings).encode(),
+    }
+    with HubServer({**small, "modules.json": b"[]", "model.safetensors": b"never fetched"}) as hub:
+        point_to(hub.url, cache, monkeypatch)
+        reranker = build(MODEL)
+        assert isinstance(reranker, AutoReranker) and reranker.scale == "sigmoid"  # nothing is known of it yet
+        assert hub.paths == []
+        assert reranker.backend.kind == kind
+    fetched = {path.rpartition("/")[2] for path in hub.paths if "/resolve/" in path}
+    assert fetched == set(small), "weights wait for the first call"
 
 
 @pytest.mark.parametrize("name", ["colbertv2", "lateon", "gte-modern"])
