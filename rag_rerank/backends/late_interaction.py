@@ -143,6 +143,9 @@ class LateInteractionReranker(LocalReranker, EngineSettings):
     @property
     def _has_signals(self) -> bool:
         """Whether the score is that of the head that `MODEL_TYPE` defines, and not MaxSim. Loads nothing."""
+        engine: LateInteractionEngine | None = peek(self, "_engine")
+        if engine is not None:
+            return engine.head is not None
         row = row_of(self.model)
         if row is not None:
             return row.architecture == MODEL_TYPE
