@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from math import ceil, log2, log10
 
-from rag_rerank.evaluation.depth_curve import TOLERANCE
+from rag_rerank.evaluation.depth_curve import MEAN_LOSS, TOLERANCE
 from rag_rerank.evaluation.measures import TOP_3
 from rag_rerank.evaluation.report import (
     FIRST_STAGE,
@@ -241,8 +241,8 @@ def _no_gains(gains: Sequence[Comparison], needed: Mapping[str, int]) -> Iterato
 def _disagreement(gain: Comparison, family: Sequence[Comparison]) -> Iterator[str]:
     """Yield why the interval and the test of a difference do not say the same, where they do not."""
     excludes_zero, significant = gain.difference.low > 0 or gain.difference.high < 0, gain.p_adjusted < ALPHA
-    changed = gain.helped + gain.hurt
-    if excludes_zero == significant or changed + gain.unchanged < FEWEST:
+    changes = gain.helped + gain.hurt
+    if excludes_zero == significant or changes + gain.unchanged < FEWEST:
         return  # of fewer queries, another reason says that intervals mean little
     if significant:
         yield (
@@ -255,8 +255,8 @@ def _disagreement(gain: Comparison, family: Sequence[Comparison]) -> Iterator[st
             f"corrected for {len(family)} systems, and the interval is not. The test decides."
         )
     else:
-        only = f"only {changed} of {changed + gain.unchanged} queries" if gain.unchanged else f"{changed} queries"
-        smallest = f" (with {changed}, the smallest p is {2 / 2**changed:.3f})" if 2 / 2**changed >= ALPHA else ""
+        only = f"only {changes} of {changes + gain.unchanged} queries" if gain.unchanged else f"{changes} queries"
+        smallest = f" (with {changes}, the smallest p is {2 / 2**changes:.3f})" if 2 / 2**changes >= ALPHA else ""
         yield (
             f"Its interval excludes 0 although it is not proven: {only} change{smallest}. An interval computed from so "
             "few changes is too narrow, and the test decides."
@@ -302,10 +302,14 @@ def _sizes(system: System, settings: EvaluationSettings, depth: int, top_k: int)
     if system.p50 is not None and system.p95 is not None:
         yield f"A query takes {_seconds(system.p50)} (median), {_seconds(system.p95)} at the 95th percentile."
     if depth < settings.depth:
+        measure, means = settings.measures[0], {point.depth: point.measures for point in system.depths}
+        best = max(means, key=lambda step: means[step][measure].mean, default=settings.depth)
         yield (
-            f"Reranking {depth} candidates instead of {settings.depth} loses less than {TOLERANCE:g} in "
-            f"{settings.measures[0]} (upper end of the 95 % interval)."
+            f"Reranking {depth} candidates loses less than {TOLERANCE:g} in {measure} against the best depth, {best} "
+            "(upper end of the 95 % interval)."
         )
+        if best < settings.depth and (fall := means[best][measure].mean - means[max(means)][measure].mean) > MEAN_LOSS:
+            yield f"Beyond {best} candidates it gets worse: {measure} falls by {fall:.3f} up to {settings.depth}."
     if top_k < settings.top_k:
         few = "hit has" if top_k == 1 else f"{top_k} hits have"
         yield f"Its first {few} the recall of the first stage's first {settings.top_k}, within {TOLERANCE:g}."

@@ -81,10 +81,10 @@ def test_a_recommendation_says_how_much_for_how_many_queries_with_which_depth_an
     assert "95 % interval +" in advice.words and "Lift at top-3: nDCG@3 +" in reasons
     assert " queries get better, 0 worse, " in reasons
     assert "A query takes 123 ms (median), 247 ms at the 95th percentile." in reasons
-    assert "Reranking 20 candidates instead of 30 loses less than 0.01 in nDCG@10" in reasons
+    assert "Reranking 20 candidates loses less than 0.01 in nDCG@10 against the best depth, 30 (upper end" in reasons
     assert "Its first 3 hits have the recall of the first stage's first 5, within 0.01." in reasons
     whole = verdict(**arguments)
-    assert (whole.depth, whole.top_k) == (30, 5) and "instead of 30" not in " ".join(whole.reasons)
+    assert (whole.depth, whole.top_k) == (30, 5) and "the best depth" not in " ".join(whole.reasons)
 
 
 def test_a_slice_that_falls_is_named_in_the_words() -> None:
