@@ -48,7 +48,7 @@ def main() -> None:
     parser.add_argument("--simulations", type=int, default=5_000)
     options = parser.parse_args()
 
-    print(f"| verdict on 50 queries, {options.seeds} seeds | reranking recommended |\n|---|---|")
+    print(f"| verdict on 50 queries, {options.seeds} seeds | recommended | refused | not decided |\n|---|---|---|---|")
     for name, (quality, rerankers) in CASES.items():
         verdicts = []
         for seed in range(options.seeds):
@@ -56,7 +56,10 @@ def main() -> None:
             verdicts.append(decide(judged, rerankers(judged, seed), samples=10_000))
         winners = sorted({one.system for one in verdicts if one.system is not None})
         systems = f" ({', '.join(winners)})" if winners else ""
-        print(f"| {name} | {sum(one.rerank for one in verdicts)}{systems} |", flush=True)
+        answers = [one.rerank for one in verdicts]
+        print(
+            f"| {name} | {answers.count(True)}{systems} | {answers.count(False)} | {answers.count(None)} |", flush=True
+        )
 
     print(f"\n| 95 % interval, {options.simulations} simulations | zeros | n = 30 | n = 50 | n = 150 |")
     print("|---|---|---|---|---|")

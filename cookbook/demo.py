@@ -7,6 +7,7 @@ Needs no network, no key and no torch. The passages and questions are real (see 
 
 import tempfile
 import textwrap
+from math import ceil
 from pathlib import Path
 
 from corpus import Bm25, chunks, first_relevant_rank, questions
@@ -77,6 +78,17 @@ def rerank_directly(reranker: rag_rerank.Reranker, sample: list[dict]) -> list[t
     return ranks
 
 
+def print_chart(ranks: list[tuple[int | None, int | None]]) -> None:
+    """Print how many judged passages stood at each rank, before and after reranking; a full bar is all of them."""
+    groups = [(1, 1), (2, 2), (3, 3), (4, 5), (6, 10), (11, DEPTH)]
+    rows = [(f"{low}" if low == high else f"{low}-{high}", range(low, high + 1)) for low, high in groups]
+    print(f"    {'rank':>6}   {'before, by BM25':43} after, by embedded")
+    for label, places in rows:
+        before, after = (sum(rank in places for rank in column) for column in zip(*ranks, strict=True))
+        bars = ["#" * ceil(40 * count / len(ranks)) for count in (before, after)]
+        print(f"    {label:>6}   {before:2} {bars[0]:40} {after:2} {bars[1]}".rstrip())
+
+
 def main() -> None:
     """Run the demo."""
     sample = questions()[:QUESTIONS]
@@ -91,11 +103,10 @@ def main() -> None:
     both = [(before, after) for before, after in ranks if before and after]
     up, down = sum(after < before for before, after in both), sum(after > before for before, after in both)
     mean = [sum(1 / rank for rank in column if rank) / len(ranks) for column in zip(*ranks, strict=True)]
-    print(f"  The first {len(ranks)} questions. The passage with the answer")
-    print(f"    moved up:           {up:2}")
-    print(f"    moved down:         {down:2}")
-    print(f"    kept its rank:      {len(both) - up - down:2}")
-    print(f"    not found by BM25:  {len(ranks) - len(both):2}")
+    print(f"  The first {len(ranks)} questions: at which rank the passage with the answer stands.\n")
+    print_chart(ranks)
+    print(f"\n  It moved up in {up} questions, down in {down}, and kept its rank in {len(both) - up - down}.")
+    print(f"  In {len(ranks) - len(both)}, BM25 did not find it among its {DEPTH}.")
     print(f"  Mean reciprocal rank (1 means: always first): {mean[0]:.3f} before, {mean[1]:.3f} after.")
     print(
         "\n  Scores order the passages of one question. They are no probabilities: 0.24 for a perfect answer is normal."

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import fsum
 
 from rag_rerank.evaluation.data.judged import Judged, JudgedQuery
 from rag_rerank.evaluation.measures import per_query
 from rag_rerank.evaluation.report import Depth
 from rag_rerank.evaluation.statistics import SAMPLES, SEED, estimate
 
-__all__ = ["TOLERANCE", "Curve", "curve", "order", "smallest_top_k"]
+__all__ = ["MEAN_LOSS", "TOLERANCE", "Curve", "curve", "order", "smallest_top_k"]
+
+MEAN_LOSS = 0.005
+"""What fewer candidates may lose on average, in a measure that goes from 0 to 1."""
 
 TOLERANCE = 0.01
 """A loss that is too small to matter: 0.01 of a measure that goes from 0 to 1."""
@@ -30,8 +34,8 @@ class Curve:
 
     Args:
         depths: The points by rising depth; at the last one all candidates enter.
-        enough: The smallest of these depths at which the loss in the first measure, against all candidates, is surely
-            below `TOLERANCE`: the upper end of the interval of the paired loss is below it.
+        enough: The smallest of these depths that loses little in the first measure against the best of them: at most
+            `MEAN_LOSS` on average, and surely less than `TOLERANCE` (the upper end of the interval of the paired loss).
     """
 
     depths: tuple[Depth, ...]
@@ -64,10 +68,9 @@ def curve(
     for step in (*(step for step in _STEPS if step < most), most):
         orders = {query.id: order(query, scores.get(query.id, {}), step) for query in judged.queries}
         values[step] = per_query(judged, orders, measures)
-    whole = values[most][measures[0]]
-    losses = {
-        step: [whole[query] - by_measure[measures[0]][query] for query in whole] for step, by_measure in values.items()
-    }
+    first = {step: by_measure[measures[0]] for step, by_measure in values.items()}
+    best = max(first.values(), key=lambda by_query: fsum(by_query.values()))
+    losses = {step: [best[query] - by_query[query] for query in best] for step, by_query in first.items()}
     return Curve(
         depths=tuple(
             Depth(
@@ -76,7 +79,11 @@ def curve(
             )
             for step, by_measure in values.items()
         ),
-        enough=next(step for step, loss in losses.items() if _is_small(loss, samples, seed)),
+        enough=next(
+            step
+            for step, loss in losses.items()
+            if fsum(loss) <= MEAN_LOSS * len(loss) and _is_small(loss, samples, seed)
+        ),
     )
 
 

@@ -292,21 +292,23 @@ class EvaluationSettings:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Verdict:
-    """The recommendation.
+    """The recommendation: rerank, do not, or judge more queries first.
 
     Args:
-        rerank: Whether to rerank here.
+        rerank: Whether to rerank here; ``None`` where these queries do not decide it.
         system: With which system; ``None`` for none.
         depth: How many candidates should enter.
         top_k: How many hits to keep.
+        more_queries: About how many further queries would decide it; ``None`` where it is decided.
         words: The same in a sentence.
         reasons: Why, one sentence each.
     """
 
-    rerank: bool
+    rerank: bool | None
     system: str | None = None
     depth: int | None = None
     top_k: int | None = None
+    more_queries: int | None = None
     words: str
     reasons: tuple[str, ...] = ()
 

@@ -53,7 +53,8 @@ function verdict({ verdict: advice, data, systems, stopped }) {
     ].filter(Boolean).join("; ")]).filter(([, words]) => words).map(([name, words]) => `${short(name, 60)}: ${words}.`),
   ].filter(Boolean);
   const bullets = (lines) => el("ul", {}, lines.map((line) => el("li", {}, bdi(line))));
-  return el("section", { class: `verdict card ${advice.rerank ? "" : "no"}`, "aria-label": "Verdict" },
+  const answer = { true: "", false: "no" }[advice.rerank] ?? "undecided";
+  return el("section", { class: `verdict card ${answer}`, "aria-label": "Verdict" },
     el("p", { class: "words" }, bdi(advice.words)),
     list(advice.reasons).length > 0 && [el("h3", {}, "Why"), bullets(advice.reasons)],
     notes.length > 0 && [el("h3", {}, "Note"), bullets(notes)]);

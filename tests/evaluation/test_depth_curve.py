@@ -72,6 +72,18 @@ def test_a_loss_that_may_be_larger_than_the_tolerance_is_not_enough() -> None:
     assert TOLERANCE == 0.01
 
 
+def test_a_reranker_that_gets_worse_with_more_candidates_is_measured_against_its_best_depth() -> None:
+    """The relevant document stands at rank 4; from rank 31 on, half of the queries have one that scores higher."""
+    judged = deep([3] * 60)
+    scores = {
+        q.id: {c.id: 1.0 if i == 3 else 2.0 if i == 35 and n % 2 else 0.0 for i, c in enumerate(q.candidates)}
+        for n, q in enumerate(judged.queries)
+    }
+    depth_curve = curve(judged, scores, ("nDCG@10",))
+    assert [round(point.measures["nDCG@10"].mean, 3) for point in depth_curve.depths] == [1.0, 1.0, 1.0, 1.0, 0.815]
+    assert depth_curve.enough == 5
+
+
 def test_fewer_hits_are_kept_only_if_they_surely_find_as_much() -> None:
     judged = collection(1, queries=40, candidates=24)
     assert smallest_top_k(judged, first_stage(judged), oracle(judged), 10, samples=500) < 10
