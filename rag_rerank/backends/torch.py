@@ -17,6 +17,7 @@ from rag_rerank.backends.local.torch_models import prompt_templates
 from rag_rerank.backends.local.torch_models.causal import CausalModel, PromptTokenizer
 from rag_rerank.backends.local.torch_models.checkpoint import CrossEncoderModel, has_checkpoint
 from rag_rerank.errors import BackendError, ConfigError
+from rag_rerank.execution.instruction import check_field
 
 __all__ = ["TorchReranker", "usable_device"]
 
@@ -40,7 +41,7 @@ class TorchReranker(LocalReranker):
         template: The prompt of a causal model that is not in the catalogue: ``mxbai-v2``, ``qwen3`` or ``bge-gemma``.
             By default that of the catalogue.
         instruction: What relevance means here, in words, for causal models that take an instruction. By default the
-            instruction of the model's card, if it has one.
+            instruction of the model's card, if it has one. ``rerank(..., instruction=)`` replaces it for one call.
         batch_tokens: How many tokens one batch has at most, padding included; it bounds the memory. By default 2048 on
             a CPU and 16384 on a GPU. A batch that is too large for a GPU's memory is halved, with a note in the trace.
         device: The device: ``auto`` takes ``cuda``, else ``mps``, else ``cpu``; or any name of a torch device. The
@@ -76,14 +77,19 @@ class TorchReranker(LocalReranker):
         super().__post_init__()
         if self.template is not None:
             prompt_templates.template(self.template)
-        if self.instruction is not None and not self.instruction.strip():
-            raise ConfigError("the instruction is blank; leave it out for the default", path="instruction")
+        check_field(self.instruction)
 
     @property
     def template_id(self) -> str | None:
         """Name of the prompt, where the model is a causal one."""
         row = row_of(self.model)
         return self.template or (row.template if row else None)
+
+    @property
+    def takes_instruction(self) -> bool:
+        """Whether the prompt of the model has a place for an instruction."""
+        name = self.template_id
+        return name is not None and prompt_templates.template(name).clause is not None
 
     @staticmethod
     def complete(folder: Path) -> bool:

@@ -21,6 +21,7 @@ from rag_rerank.backends.local.pair_encoding import (
 from rag_rerank.backends.local.torch_models.checkpoint import check_weights, quiet
 from rag_rerank.backends.local.torch_models.prompt_templates import PromptTemplate
 from rag_rerank.errors import ModelLoadError
+from rag_rerank.execution.instruction import instruction_or
 from rag_rerank.text.tokenizers import HuggingFaceTokens, TextLimit, Tokens
 from rag_rerank.trace import Coverage
 
@@ -44,7 +45,8 @@ class PromptTokenizer:
         self._tokenizer = self.text_tokenizer = load_core(folder)
         self._tokens = HuggingFaceTokens(self._tokenizer)
         self._template = template
-        self._instruction = template.instruction_clause(instruction)
+        self._instruction = instruction
+        template.instruction_clause(instruction)  # raises where the model takes none
         self._on_long_query = on_long_query
         self.window = max_length
         self._name = folder.name
@@ -88,7 +90,8 @@ class PromptTokenizer:
 
     def start(self, query: str) -> _Start:
         """Return what comes before a text."""
-        fields = {"query": query, "instruction": self._instruction}
+        instruction = self._instruction if self._template.clause is None else instruction_or(self._instruction)
+        fields = {"query": query, "instruction": self._template.instruction_clause(instruction)}
         before = [id for part in self._template.before for id in self._ids(part.format(**fields))]
         return _Start(before, self._template.lead.format(**fields))
 
