@@ -16,6 +16,7 @@ from rag_rerank.backends.local.pair_encoding import PairTokenizer
 from rag_rerank.backends.local.torch_models import prompt_templates
 from rag_rerank.backends.local.torch_models.causal import CausalModel, PromptTokenizer
 from rag_rerank.backends.local.torch_models.checkpoint import CrossEncoderModel, has_checkpoint
+from rag_rerank.backends.local.torch_models.shipped_prompt import ShippedPrompt, ships_prompt
 from rag_rerank.errors import BackendError, ConfigError
 from rag_rerank.execution.instruction import check_field
 
@@ -131,7 +132,8 @@ class TorchEngine:
         self.name = folder.name
         self.device = usable_device(reranker.device)
         dtype = _dtype(reranker.dtype)
-        template = prompt_templates.template_of(folder, reranker.template)
+        shipped = ShippedPrompt.of(folder) if reranker.template is None and ships_prompt(folder) else None
+        template = shipped.template if shipped else prompt_templates.template_of(folder, reranker.template)
         self.tokenizer: PromptTokenizer | PairTokenizer
         self.model: CausalModel | CrossEncoderModel
         if template is None:
@@ -144,10 +146,18 @@ class TorchEngine:
             self.equal_lengths = self.model.equal_lengths
         else:
             window = folder.max_length(reranker.max_length)
-            self.tokenizer = PromptTokenizer(
-                folder, template, reranker.instruction, window, on_long_query=reranker.on_long_query
+            prompts = PromptTokenizer(
+                folder,
+                template,
+                reranker.instruction,
+                window,
+                on_long_query=reranker.on_long_query,
+                answers=shipped.answers if shipped else None,
             )
-            self.model = CausalModel(folder, template, self.tokenizer.answers, self.device, dtype)
+            if shipped:
+                shipped.check(folder, lambda query, text: prompts.encode(query, [text], "error").ids[0])
+            self.tokenizer = prompts
+            self.model = CausalModel(folder, template, prompts.answers, self.device, dtype)
         on_cpu = torch.device(self.device).type == "cpu"
         plain = on_cpu and self.model.dtype == torch.float32
         self.notes = (*folder.unpinned_note(reranker.revision), *(() if plain else (self._device_note(),)))

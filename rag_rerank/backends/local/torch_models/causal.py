@@ -32,7 +32,16 @@ __all__ = ["CausalModel", "PromptTokenizer"]
 
 
 class PromptTokenizer:
-    """A tokenizer that puts a query and a text into a template; never changed after loading."""
+    """A tokenizer that puts a query and a text into a template; never changed after loading.
+
+    Args:
+        folder: The model.
+        template: The prompt.
+        instruction: What relevance means; by default the template's own instruction.
+        max_length: The window in tokens.
+        on_long_query: What to do with a query that is longer than its share.
+        answers: Ids of the positive and the negative answer word; by default those of the template's words.
+    """
 
     def __init__(
         self,
@@ -41,6 +50,7 @@ class PromptTokenizer:
         instruction: str | None,
         max_length: int,
         on_long_query: OnLongQuery = "truncate",
+        answers: Sequence[int] | None = None,
     ) -> None:
         self._tokenizer = self.text_tokenizer = load_core(folder)
         self._tokens = HuggingFaceTokens(self._tokenizer)
@@ -52,7 +62,7 @@ class PromptTokenizer:
         self._name = folder.name
         self._after = [id for part in template.after for id in self._ids(part)]
         words = (template.positive, template.negative) if template.negative else (template.positive,)
-        self.answers = [self._answer(word) for word in words]
+        self.answers = [self._answer(word) for word in words] if answers is None else [*answers]
 
     def encode(self, query: str, texts: Sequence[str], on_overflow: OnOverflow) -> EncodedPairs:
         """Put the query and each text into the template; both get their `shares` where they do not fit.
