@@ -155,7 +155,7 @@ class TorchEngine:
                 answers=shipped.answers if shipped else None,
             )
             if shipped:
-                shipped.check(folder, lambda query, text: prompts.encode(query, [text], "error").ids[0])
+                shipped.check(folder, lambda query, text: [*map(int, prompts.encode(query, [text], "error").ids[0])])
             self.tokenizer = prompts
             self.model = CausalModel(folder, template, prompts.answers, self.device, dtype)
         on_cpu = torch.device(self.device).type == "cpu"

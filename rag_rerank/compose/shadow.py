@@ -147,11 +147,6 @@ class _Comparisons:
         with self._lock:
             self._unheard += 1
 
-    @property
-    def takes_instruction(self) -> bool:
-        """Whether the reranker that answers takes one; the other one is told, too, if it does."""
-        return self.reranker.takes_instruction
-
     def reports(self) -> tuple[ShadowReport, ...]:
         """Return the reports that are kept."""
         with self._lock:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from support.tiny_checkpoints import PAIRS, _causal, _qwen_tokenizer, _write_tokenizer, checkpoint
 
-__all__ = ["FAMILIES", "FLAT", "STRUCTURED", "Family", "shipped"]
+__all__ = ["FAMILIES", "FLAT", "STRUCTURED", "Family", "shipped", "with_vision"]
 
 FLAT = """\
 {%- set instruction = messages | selectattr("role", "eq", "system") | map(attribute="content") | first \
@@ -127,3 +127,29 @@ def shipped(name: str, **options: Any) -> Path:
         weight.copy_((1 + weight) * scale - 1 if adds_one else weight * scale)
     model.save_pretrained(str(parent / "reranker"), create_model_card=False)
     return parent / "reranker"
+
+
+@cache
+def with_vision(name: str) -> Path:
+    """Return the same kind of checkpoint with a vision part beside the language model, as Qwen3.5 is published."""
+    import json
+
+    import torch
+    from transformers import Qwen3_5Config, Qwen3_5ForConditionalGeneration
+
+    source = shipped(name)
+    folder = source.parent / "with-vision"
+    shutil.copytree(source, folder)
+    (folder / "model.safetensors").unlink()
+    text = json.loads((source / "config.json").read_text(encoding="utf-8"))
+    sizes = {"depth": 1, "hidden_size": 32, "intermediate_size": 32, "num_heads": 2, "out_hidden_size": 32}
+    patches = {"patch_size": 4, "spatial_merge_size": 2, "temporal_patch_size": 2, "num_position_embeddings": 16}
+    config = Qwen3_5Config(text_config=text, vision_config={**sizes, **patches}, tie_word_embeddings=True)
+    torch.manual_seed(0)
+    model = Qwen3_5ForConditionalGeneration(config)
+    with torch.no_grad():
+        for parameter in model.model.language_model.parameters():
+            if parameter.dim() > 1:
+                parameter.normal_(0, 0.3)
+    model.save_pretrained(folder)
+    return folder

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 from langchain_core.callbacks import Callbacks
 from langchain_core.documents import BaseDocumentCompressor, Document
@@ -193,8 +193,8 @@ class _RerankStep(RunnableLambda[InstructedInput, list[Document]]):
     """A step that knows its types: LangChain does not resolve annotations that are strings."""
 
     @property
-    def InputType(self) -> type[RerankInput]:
-        return RerankInput
+    def InputType(self) -> type[InstructedInput]:
+        return cast(type[InstructedInput], RerankInput)
 
     @property
     def OutputType(self) -> type[list[Document]]:
@@ -205,7 +205,7 @@ class _InstructedStep(_RerankStep):
     """The step of a reranker that follows instructions: graphs and tools show that it takes one."""
 
     @property
-    def InputType(self) -> type[RerankInput]:
+    def InputType(self) -> type[InstructedInput]:
         return InstructedInput
 
 
