@@ -83,7 +83,7 @@ class ShippedPrompt:
 
         lead, after = _frame(folder, render)
         if after and not after.startswith(tuple(tokenizer.get_added_vocab())):
-            raise _joined(folder)
+            raise _boundary_error(folder)
 
         def whole_ids(query: str, text: str) -> list[int]:
             ids: list[int] = tokenizer(render(query, text), add_special_tokens=False)["input_ids"]
@@ -106,10 +106,10 @@ class ShippedPrompt:
         """
         for query, text in _PROBES:
             if ids_of(query, text) != self.whole_ids(query, text):
-                raise _joined(folder)
+                raise _boundary_error(folder)
 
 
-def _joined(folder: ModelFolder) -> ModelLoadError:
+def _boundary_error(folder: ModelFolder) -> ModelLoadError:
     return ModelLoadError(
         f"{folder.name}: its chat template has words of its own right behind the text, which can become one token with "
         "it, so that the text cannot be cut without changing the prompt; this library does not run such a model"
