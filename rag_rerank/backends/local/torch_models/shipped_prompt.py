@@ -62,10 +62,10 @@ class ShippedPrompt:
             tokenizer = AutoTokenizer.from_pretrained(folder.path, local_files_only=True, trust_remote_code=False)
         except Exception as error:  # transformers raises many kinds of errors for broken files
             raise ModelLoadError(f"{folder.name}: its tokenizer cannot be loaded: {error}") from error
-        stored = _stored(folder, "sentence_bert_config.json")
-        options = stored.get("processing_kwargs", {}).get("chat_template", {})
+        settings = _read_settings(folder, "sentence_bert_config.json")
+        options = settings.get("processing_kwargs", {}).get("chat_template", {})
         options = {name: value for name, value in options.items() if name not in _NOT_RENDERING}
-        is_flat = stored.get("modality_config", {}).get("message", {}).get("format", "flat") == "flat"
+        is_flat = settings.get("modality_config", {}).get("message", {}).get("format", "flat") == "flat"
         system = _system_prompt(folder)
 
         def message(role: str, text: str) -> dict[str, Any]:
@@ -135,7 +135,7 @@ def _frame(folder: ModelFolder, render: Callable[[str, str], str]) -> tuple[str,
 
 def _answers(folder: ModelFolder) -> tuple[int, ...]:
     part = next(m["path"] for m in _modules(folder) if m["type"].endswith(".LogitScore"))
-    ids = _stored(folder, f"{part}/config.json")
+    ids = _read_settings(folder, f"{part}/config.json")
     positive, negative = ids.get("true_token_id"), ids.get("false_token_id")
     if not isinstance(positive, int):
         raise ModelLoadError(f"{folder.name}: {part}/config.json does not name the token whose logit is the score")
@@ -144,16 +144,16 @@ def _answers(folder: ModelFolder) -> tuple[int, ...]:
 
 def _system_prompt(folder: ModelFolder) -> str | None:
     """Return the prompt that sentence-transformers gives as the system message, if one is the default."""
-    stored = _stored(folder, "config_sentence_transformers.json")
-    name = stored.get("default_prompt_name")
-    prompt: str | None = stored.get("prompts", {}).get(name) if name else None
+    settings = _read_settings(folder, "config_sentence_transformers.json")
+    name = settings.get("default_prompt_name")
+    prompt: str | None = settings.get("prompts", {}).get(name) if name else None
     return prompt or None
 
 
-def _stored(folder: ModelFolder, name: str) -> Mapping[str, Any]:
+def _read_settings(folder: ModelFolder, name: str) -> Mapping[str, Any]:
     file = folder.path / name
-    stored: Mapping[str, Any] = read_json(file, folder.name) if file.is_file() else {}
-    return stored
+    settings: Mapping[str, Any] = read_json(file, folder.name) if file.is_file() else {}
+    return settings
 
 
 def _modules(folder: ModelFolder) -> list[Mapping[str, str]]:
