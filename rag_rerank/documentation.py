@@ -5,12 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-__all__ = ["BUDGET", "PAGES", "RECORDS", "SITE", "SPANS", "THRESHOLDS", "TYPES", "page_of_type", "page_url"]
+__all__ = [
+    "BUDGET",
+    "INSTRUCTIONS",
+    "PAGES",
+    "RECORDS",
+    "SITE",
+    "SPANS",
+    "THRESHOLDS",
+    "TYPES",
+    "page_of_type",
+    "page_url",
+]
 
 SITE = "https://rag-rerank.readthedocs.io/en/stable/"
 """Where the site is; ``site_url`` in mkdocs.yml and ``Documentation`` in pyproject.toml are the same."""
 
 BUDGET = "how-to/budget/"
+INSTRUCTIONS = "how-to/instructions/"
 RECORDS = "how-to/records/"
 SPANS = "how-to/spans/"
 THRESHOLDS = "how-to/thresholds/"

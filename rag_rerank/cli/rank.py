@@ -43,6 +43,12 @@ _MEANING: Mapping[Scale, str] = {
 @click.option("-q", "--query", required=True, metavar="TEXT", help="The query to rank the texts for.")
 @click.option("-k", "--top-k", type=COUNT, metavar="K", show_default="all", help="Print only the best K texts.")
 @click.option(
+    "--instruction",
+    metavar="TEXT",
+    show_default="the one of the config",
+    help="What relevance means here, in words, for a reranker that follows instructions.",
+)
+@click.option(
     "--timeout",
     type=click.FloatRange(min=0, min_open=True),
     metavar="SECONDS",
@@ -69,6 +75,7 @@ def rank(
     spec: str,
     query: str,
     top_k: int | None,
+    instruction: str | None,
     timeout: float | None,
     max_tokens: int | None,
     tokenizer: str | None,
@@ -100,7 +107,9 @@ def rank(
     with build(spec) as reranker:
         try:
             with progress_bar(f"ranking {len(candidates):,} texts") as progress, progress_listener(progress):
-                ranking: Ranking = reranker.rerank(query, candidates, top_k=top_k, timeout=timeout)
+                ranking: Ranking = reranker.rerank(
+                    query, candidates, top_k=top_k, timeout=timeout, instruction=instruction
+                )
                 progress(1.0)
         except RerankError as error:
             if show_trace and error.trace is not None:

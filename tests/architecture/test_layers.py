@@ -29,7 +29,7 @@ MAY_IMPORT = {
     "secret": {"_files", "errors"},
     "text": {"_checks", "_files", "_lazy", "errors"},
     "types": {"_checks", "errors", "text", "trace"},
-    "execution": {"_checks", "context", "errors", "text", "trace", "types"},
+    "execution": {"_checks", "context", "documentation", "errors", "text", "trace", "types"},
     "base": {"_checks", "errors", "execution", "text", "trace", "types"},
     "context": GROUND,
     "records": {*GROUND, "context", "execution"},

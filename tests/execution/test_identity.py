@@ -48,7 +48,7 @@ CHANGED: Mapping[str, Mapping[str, Any]] = {
         "device": "meta",
         "dtype": "bfloat16",
     },
-    "voyage": {**API, "truncation": False},
+    "voyage": {**API, "truncation": False, "instruction": "find what keeps a dragon warm"},
 }
 """Fields that can change a score, with another value than the default; all others are ``fields_without_effect``."""
 
