@@ -14,6 +14,7 @@ from rag_rerank.base import Reranker
 from rag_rerank.compose.calibration_map import CalibrationMap
 from rag_rerank.compose.fallback import change_of_scale
 from rag_rerank.compose.wrapper import Wrapper
+from rag_rerank.documentation import SCORES
 from rag_rerank.errors import CalibrationWarning, ConfigError, caller_stacklevel
 from rag_rerank.execution.plan import Call, InThread, Plan, PlanResult
 from rag_rerank.types import Candidate, Hit, Ranking, Scale
@@ -43,7 +44,8 @@ class Calibrated(Wrapper):
             Python also a `CalibrationMap`.
 
     Raises:
-        ConfigError: The reranker is calibrated already, its scale is not the map's, or the map's file cannot be used.
+        ConfigError: The reranker is calibrated already, it gives places and no scores, its scale is not the map's, or
+            the map's file cannot be used.
     """
 
     kind: ClassVar[str] = "calibrated"
@@ -54,6 +56,12 @@ class Calibrated(Wrapper):
         super().__post_init__()
         if self.reranker.scale == "calibrated":
             raise ConfigError(f"{self.reranker.label} gives probabilities already", path="reranker")
+        if self.reranker.scale == "rank":
+            raise ConfigError(
+                f"{self.reranker.label} gives places and no scores, and a place is no measure of relevance",
+                path="reranker",
+                page=SCORES,
+            )
         if isinstance(self.map, CalibrationMap):
             self._check_scale(self.map)
         elif not isinstance(self.map, (str, os.PathLike)):
