@@ -28,12 +28,10 @@ Scale = Literal["calibrated", "sigmoid", "relevance", "similarity", "unbounded",
 - ``relevance``: a provider's number in 0..1; not comparable between models.
 - ``similarity``: a cosine or a dot product.
 - ``unbounded``: any real number (BM25, fused scores); only the order means something.
-- ``rank``: a place in the ranking of this call, because the model orders texts and gives no scores: 1 for the first of n,
-  ``1 - 1/n`` for the second, and so on. The first has 1 even if no text is relevant, so no threshold applies.
+- ``rank``: a place, because the model gives no scores: 1 for the first of n, ``1 - 1/n`` for the second ...
 """
 
 SCALES: tuple[Scale, ...] = get_args(Scale)
-
 
 BLANK = "blank text"
 """Why a text with nothing to read has no score."""

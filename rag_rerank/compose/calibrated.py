@@ -19,7 +19,7 @@ from rag_rerank.errors import CalibrationWarning, ConfigError, caller_stacklevel
 from rag_rerank.execution.plan import Call, InThread, Plan, PlanResult
 from rag_rerank.types import Candidate, Hit, Ranking, Scale
 
-__all__ = ["Calibrated", "calibrates", "model_of"]
+__all__ = ["Calibrated", "calibrates", "check_has_scores", "model_of"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,12 +56,7 @@ class Calibrated(Wrapper):
         super().__post_init__()
         if self.reranker.scale == "calibrated":
             raise ConfigError(f"{self.reranker.label} gives probabilities already", path="reranker")
-        if self.reranker.scale == "rank":
-            raise ConfigError(
-                f"{self.reranker.label} gives places and no scores, and a place is no measure of relevance",
-                path="reranker",
-                page=SCORES,
-            )
+        check_has_scores(self.reranker)
         if isinstance(self.map, CalibrationMap):
             self._check_scale(self.map)
         elif not isinstance(self.map, (str, os.PathLike)):
@@ -127,6 +122,16 @@ class _Ready(NamedTuple):
 
 
 _REFIT = "Fit one for it: rag-rerank calibrate JUDGED --config CONFIG -o map.json"
+
+
+def check_has_scores(reranker: Reranker) -> None:
+    """Raise `ConfigError` for a reranker that gives places and no scores, from which no probability follows."""
+    if reranker.scale == "rank":
+        raise ConfigError(
+            f"{reranker.label} gives places and no scores, and the first place says nothing of relevance",
+            path="reranker",
+            page=SCORES,
+        )
 
 
 def calibrates(reranker: Reranker) -> bool:

@@ -220,8 +220,7 @@ class Packing:
             )
         if self.min_score_scale == "rank":
             raise ConfigError(
-                "a ranking on the scale 'rank' has places and no scores, and its first text has 1 even if none is "
-                "relevant; limit the number of texts with top_k, or use a reranker with scores",
+                "a ranking on the scale 'rank' has no scores, only places; limit the number of texts with top_k",
                 path="min_score_scale",
                 page=SCORES,
             )

@@ -34,9 +34,9 @@ def default_loss(scale: Scale) -> Loss:
     """Return the loss that fits a teacher's scale.
 
     If differences between scores mean something, margin-MSE (Hofstätter et al. 2020, arXiv 2010.02666) imitates them.
-    In unbounded scores (fused ranks, BM25) and in places only the order means something, and the differences are arbitrary; from them
-    the student learns the teacher's distribution over a query's passages (listwise: its cross-entropy differs from the
-    Kullback-Leibler divergence by a constant).
+    In unbounded scores (fused ranks, BM25) and in places only the order means something, and the differences are
+    arbitrary; from them the student learns the teacher's distribution over a query's passages (listwise: its
+    cross-entropy differs from the Kullback-Leibler divergence by a constant).
     """
     return "listwise" if scale in ("unbounded", "rank") else "margin-mse"
 

@@ -1,0 +1,42 @@
+"""The windows that a listwise ranking slides over a list, from its end to its beginning."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+__all__ = ["certain_places", "count_windows", "slide"]
+
+
+def slide(count: int, window: int, stride: int) -> Iterator[range]:
+    """Yield the windows of one pass over ``count`` places, the last one first.
+
+    Each overlaps the one after it by ``window - stride`` places, so that the best of a window are carried towards the
+    beginning, as in RankGPT (Sun et al., arXiv 2304.09542). The first place is always in the last window: a window
+    that would begin before it is cut.
+    """
+    end = count
+    while count > 1:
+        start = max(0, end - window)
+        yield range(start, end)
+        if start == 0:
+            return
+        end -= stride
+
+
+def count_windows(count: int, window: int, stride: int) -> int:
+    """Return how many windows one pass over ``count`` places has."""
+    if count < 2:
+        return 0
+    return 1 if count <= window else 1 + -(-(count - window) // stride)
+
+
+def certain_places(count: int, window: int, stride: int, passes: int) -> int:
+    """Return how many places, from the first on, are right after so many passes if every window is ordered rightly.
+
+    The first pass carries the best ``window - stride`` to the front, and each further pass as many more, but no more
+    than ``stride``, because the places that are right already take part of every overlap.
+    """
+    if count <= window:
+        return count
+    carried = window - stride
+    return min(count, carried + (passes - 1) * min(stride, carried))
