@@ -375,7 +375,7 @@ def test_cost_is_that_of_the_tokens_that_the_answer_names(ask: Ask, rerank_serve
 def test_a_ceiling_of_cost_counts_the_windows_to_come(ask: Ask, rerank_server: RerankServer, make_llm: Any) -> None:
     price = Price(per_million_tokens=2.0, per_million_output_tokens=10.0)
     cost = make_llm(price=price).estimate(QUERY, MANY).cost
-    with pytest.raises(CostExceeded, match="limits.cost_per_call"):
+    with pytest.raises(CostExceeded, match=r"limits\.cost_per_call"):
         ask(make_llm(price=price, limits=Limits(cost_per_call=cost / 2)), MANY)
     assert not rerank_server.received
     assert len(ask(make_llm(price=price, limits=Limits(cost_per_call=cost * 2)), MANY)) == 60

@@ -1,7 +1,7 @@
 """The wire format of a chat endpoint whose model is a perfect judge of the prompts of the ``llm`` reranker.
 
-The judge reads the prompt as a model would: it finds the query and the passages by their markers, and compares texts with
-the query by `relevance`. It knows nothing of the code that wrote the prompt.
+The judge reads the prompt as a model would: it finds the query and the passages by their markers, and compares texts
+with the query by `relevance`. It knows nothing of the code that wrote the prompt.
 """
 
 from __future__ import annotations
@@ -96,7 +96,8 @@ class ChatShape(Shape):
         rows: Rows = [
             {"index": i, "relevance_score": relevance(question.query, text)} for i, text in enumerate(question.passages)
         ]
-        scores = [row["relevance_score"] for row in change(rows)]
+        by_index = {row["index"]: row["relevance_score"] for row in change(rows)}
+        scores = [by_index[i] for i in range(len(rows))]
         text, logprobs = answer_of(question, scores)
         return completion(body, text, logprobs if self.gives_logprobs and body.get("logprobs") else None)
 

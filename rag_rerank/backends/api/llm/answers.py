@@ -133,14 +133,14 @@ def read_yes_no(completion: Completion) -> float | None:
         return None
     for likeliest in completion.logprobs:
         shares = {"yes": 0.0, "no": 0.0}
-        listed = [math.exp(min(value, 0.0)) for value in likeliest.values() if not math.isnan(value)]
+        probabilities = [math.exp(min(value, 0.0)) for value in likeliest.values() if not math.isnan(value)]
         for token, value in likeliest.items():
             word = token.strip().strip("\"'.,*`").lower()
             if word in shares and not math.isnan(value):
                 shares[word] += math.exp(min(value, 0.0))
         if not any(shares.values()):
             continue
-        bound = max(min([*listed, 1.0 - min(sum(listed), 1.0)]), 1e-12)
+        bound = max(min([*probabilities, 1.0 - min(sum(probabilities), 1.0)]), 1e-12)
         yes, no = shares["yes"] or bound, shares["no"] or bound
         return yes / (yes + no)
     raise Unusable("neither yes nor no is among its likeliest tokens")

@@ -160,8 +160,8 @@ def token_logprobs(tokens: object) -> tuple[Mapping[str, float], ...]:
     places = []
     for token in tokens:
         likeliest = field_of(token, "top_logprobs")
-        listed = [*(likeliest if isinstance(likeliest, (list, tuple)) else ()), token]
-        pairs = ((field_of(one, "token"), as_number(field_of(one, "logprob"))) for one in listed)
+        candidates = [*(likeliest if isinstance(likeliest, (list, tuple)) else ()), token]
+        pairs = ((field_of(one, "token"), as_number(field_of(one, "logprob"))) for one in candidates)
         places.append({name: value for name, value in pairs if isinstance(name, str) and value is not None})
     return tuple(place for place in places if place)
 

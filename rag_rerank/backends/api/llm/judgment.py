@@ -220,20 +220,20 @@ class Pairwise(Strategy):
     def plan(self) -> Prompts:
         """Compare neighbours from the end to the beginning, once for each place of the top."""
         order = list(range(len(self.texts)))
-        judgment, known = Judgment(_values(order)), dict[tuple[int, int], bool]()
+        judgment, swaps = Judgment(_values(order)), dict[tuple[int, int], bool]()
         unsure = failures = 0
         for place in range(min(self.top, len(order) - 1)):
             for i in range(len(order) - 2, place - 1, -1):
                 first, second = order[i], order[i + 1]
-                if (first, second) not in known:
+                if (first, second) not in swaps:
                     answers = yield [self._prompt(first, second), self._prompt(second, first)]
                     choices = [answer for answer in answers if isinstance(answer, str)]
                     judgment.answers += len(choices)
                     failures += len(answers) - len(choices)
                     unsure += choices in (["A", "A"], ["B", "B"])
-                    swaps = choices == ["B", "A"]
-                    known[first, second], known[second, first] = swaps, choices == ["A", "B"]
-                if known[first, second]:
+                    is_swap = choices == ["B", "A"]
+                    swaps[first, second], swaps[second, first] = is_swap, choices == ["A", "B"]
+                if swaps[first, second]:
                     order[i], order[i + 1] = second, first
         judgment.values = _values(order)
         if unsure:

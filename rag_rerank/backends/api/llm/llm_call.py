@@ -182,9 +182,10 @@ class LlmCall(ApiCall):
                 self._run_side_by_side(calls, send)
                 answers = [call.answer for call in calls]
         except StopIteration as end:
-            self._finish(end.value)
+            judgment: Judgment = end.value
         except (RerankError, NoLogprobs) as failure:
             raise self._error(failure) from None
+        self._finish(judgment)
 
     async def arun(self, send: Callable[[Exchange, float], Awaitable[Reply]]) -> None:
         """Do what `run` does without blocking the event loop."""
@@ -195,9 +196,10 @@ class LlmCall(ApiCall):
                 await self._arun_side_by_side(calls, send)
                 answers = [call.answer for call in calls]
         except StopIteration as end:
-            self._finish(end.value)
+            judgment: Judgment = end.value
         except (RerankError, NoLogprobs) as failure:
             raise self._error(failure) from None
+        self._finish(judgment)
 
     def _calls(self, prompts: Sequence[Prompt]) -> list[PromptCall]:
         """Return the calls of some prompts; the trace has them from here on."""

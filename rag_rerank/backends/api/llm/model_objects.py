@@ -68,9 +68,9 @@ def _functions_of(llm: Any) -> tuple[Callable[..., Any], Callable[[Exchange, Any
 
 def _call_langchain(llm: Any, prompt: Prompt, *, asynchronous: bool) -> Any:
     """Call a LangChain chat model, or another runnable that takes messages; return its answer, or an awaitable."""
-    bound = llm.bind(logprobs=True, top_logprobs=TOP_LOGPROBS) if prompt.ask == "yes_no" else llm
+    model = llm.bind(logprobs=True, top_logprobs=TOP_LOGPROBS) if prompt.ask == "yes_no" else llm
     messages = [("system", prompt.system), ("human", prompt.user)]
-    return (bound.ainvoke if asynchronous else bound.invoke)(messages)
+    return (model.ainvoke if asynchronous else model.invoke)(messages)
 
 
 def _read_langchain(exchange: Exchange, answer: Any) -> Completion:

@@ -82,8 +82,8 @@ def fit_texts(
         most_of_one = share if most_of_one is None else min(share, most_of_one)
     spaced = [spaced_control_tokens(text) for text in texts]
     notes = []
-    if changed := sum(new != old for new, old in zip(spaced, texts, strict=True)):
-        notes.append(f"{changed} texts held control tokens of chat templates, which were spaced")
+    if count := sum(new != old for new, old in zip(spaced, texts, strict=True)):
+        notes.append(f"{count} texts held control tokens of chat templates, which were spaced")
     totals = [text_tokens(text) for text in spaced]
     coverage: tuple[Coverage, ...] = ()
     longer = [i for i, total in enumerate(totals) if most_of_one is not None and total > most_of_one]
