@@ -7,7 +7,7 @@ import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from rag_rerank._checks import at_least, number, one_of, whole_number
 from rag_rerank._lazy import forget, load_once
@@ -55,7 +55,8 @@ class LlmReranker(ApiReranker):
     text can end its own marker, and no answer can add or lose a text. A model may still obey a text that gives orders.
 
     Args:
-        model: The model's id at the endpoint: ``gpt-4o-mini``, ``qwen3:8b`` ... With ``llm``, the name in traces.
+        model: The model's id at the endpoint: ``gpt-4o-mini``, ``qwen3:8b`` ... In Python it may also be a chat model of
+            LangChain or an LLM of LlamaIndex, as ``llm``. Beside ``llm``, it is the name in traces.
         mode: How the model is asked.
 
             - ``"listwise"``: To order a window of texts, which slides over the list from its end (RankGPT, arXiv
@@ -82,8 +83,8 @@ class LlmReranker(ApiReranker):
               This is the default.
             - ``"logprobs"``: The probability of the token "yes" among "yes" and "no".
             - ``"grade"``: A grade of 0 to 3, divided by 3. Equal grades keep the incoming order.
-        instruction: What relevance means here, in words. It replaces the sentence "A passage is relevant if it helps to
-            answer the query."
+        instruction: What relevance means here, in words. By default a passage is relevant if it helps to answer the
+            query.
         context: How many tokens the model reads and writes at most. Tokens are estimated as a quarter of the UTF-8
             bytes. By default nothing is known, and a window that the endpoint refuses as too long is halved.
         max_text_tokens: How many tokens of each text a prompt holds at most. By default all.
@@ -117,7 +118,10 @@ class LlmReranker(ApiReranker):
     model_optional: ClassVar[bool] = True
     fields_without_effect: ClassVar[frozenset[str]] = ApiReranker.fields_without_effect | {"parallel"}
 
-    model: str = ""
+    if TYPE_CHECKING:
+        model: Any = ""  # or a model object, which no config can hold
+    else:
+        model: str = ""
     timeout: float = 60.0
     retry: RetryPolicy = field(default_factory=lambda: RetryPolicy(budget=180.0))
     mode: Literal["listwise", "pointwise", "pairwise"] = "listwise"
@@ -139,9 +143,14 @@ class LlmReranker(ApiReranker):
     llm: Any = field(default=None, repr=False, compare=False, metadata={"live": True})
 
     def __post_init__(self) -> None:
+        if not isinstance(self.model, str) and self.llm is None:
+            object.__setattr__(self, "llm", self.model)
+            object.__setattr__(self, "model", "")
         super().__post_init__()
         if self.llm is not None:
             self._check_object()
+        if self.instruction is not None and is_blank(self.instruction):
+            raise ConfigError("instruction is blank; leave it out, or say what relevance means", path="instruction")
         if not self.model:
             raise ConfigError("name the model, as the endpoint calls it", path="model")
         one_of(self.mode, ("listwise", "pointwise", "pairwise"), "mode")

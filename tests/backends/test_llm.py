@@ -463,6 +463,7 @@ def test_the_url_of_the_environment_is_used(rerank_server: RerankServer, monkeyp
         ({"context": 0}, "context"),
         ({"score_by": "guess"}, "score_by"),
         ({"response_format": "xml"}, "response_format"),
+        ({"instruction": " "}, "instruction is blank"),
         ({"llm": object()}, "llm: expected a chat model of LangChain or an LLM of LlamaIndex, got object"),
         ({"price": Price(per_thousand_search_units=1.0), "model": ""}, "model"),
     ],

@@ -127,6 +127,14 @@ def test_a_chat_model_of_langchain_orders_the_texts(blocks: bool) -> None:
         assert (ranking.trace.step, ranking.trace.model, ranking.degraded) == ("llm:judge-1", "judge-1", ())
 
 
+def test_an_object_can_be_given_as_the_model() -> None:
+    reranker = LlmReranker(model=JudgingChatModel())
+    assert reranker == LlmReranker(llm=JudgingChatModel())
+    assert (reranker.model, [hit.id for hit in reranker.rerank(QUERY, TEXTS)]) == ("judge-1", BEST)
+    with pytest.raises(ConfigError, match="llm: expected a chat model of LangChain or an LLM of LlamaIndex, got int"):
+        LlmReranker(model=3)
+
+
 def test_log_probabilities_of_an_object_are_asked_for_on_request() -> None:
     for ranking in both(LlmReranker(llm=JudgingChatModel(), mode="pointwise", score_by="logprobs")):
         assert [hit.id for hit in ranking] == BEST

@@ -338,7 +338,7 @@ def _on_wire(leaf: Node, wire: Wire, slot: Slot) -> Reranker:
     if leaf["kind"] == "cohere-sdk":
         return CohereOnWire(**options, wire=wire, slot=slot.number)
     if leaf["kind"] == "chat-sdk":
-        return LlmOnWire(**options, parallel=1, wire=wire, slot=slot.number)
+        return LlmOnWire(**options, window=1_000, parallel=1, wire=wire, slot=slot.number)
     client, async_client = wire.clients[slot.number], wire.aclients[slot.number]
     return HttpReranker(
         **options,
