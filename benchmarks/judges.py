@@ -2,13 +2,13 @@
 
     python benchmarks/judges.py [--noise 0.3 0.6] [--queries 40]
 
-A judge is a server on 127.0.0.1 that knows the judgments of `docs/samples/judged.jsonl`. Its opinion of a text is 1 if the
-text is relevant and 0 if not, plus Gaussian noise of a known standard deviation, drawn anew each time a request holds
-the text. The same judge answers as a rerank API (Cohere's wire), as a decision model (System One, where this release
-has the type), and as a language model in each mode; it also scores in this process, as a local model. So all systems
-know the same, and differ in how they ask, how much of an opinion their answers carry, and what they cost.
+A judge is a server on 127.0.0.1 that knows the judgments of `docs/samples/judged.jsonl`. Its opinion of a text is 1 if
+the text is relevant and 0 if not, plus Gaussian noise of a known standard deviation, drawn anew each time a request
+holds the text. The same judge answers as a rerank API (Cohere's wire), as a decision model (System One, where this
+release has the type), and as a language model in each mode; it also scores in this process, as a local model. So all
+systems know the same, and differ in how they ask, how much of an opinion their answers carry, and what they cost.
 
-Real models are not like that: their errors on a text are the same at each reading, so that asking again helps them less.
+Real models are not like that: their errors on a text repeat at each reading, so that asking again helps them less.
 Prices are assumptions, and named in the table's head; the tokens of a prompt are counted as words by the judge.
 """
 

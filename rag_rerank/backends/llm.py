@@ -17,15 +17,15 @@ from rag_rerank.backends.api.event_loops import PerLoop
 from rag_rerank.backends.api.exchange import Exchange, Reply
 from rag_rerank.backends.api.limiter import Limits
 from rag_rerank.backends.api.llm import clients
-from rag_rerank.backends.api.llm.completion import Completion
 from rag_rerank.backends.api.llm.judgment import Listwise, Pairwise, Pointwise, Strategy
-from rag_rerank.backends.api.llm.llm_call import LlmCall, LlmExchange
+from rag_rerank.backends.api.llm.llm_call import LlmCall, LlmExchange, prompt_of, reply_of
 from rag_rerank.backends.api.llm.model_objects import aask_object, ask_object, framework_of, model_name_of
 from rag_rerank.backends.api.llm.prompts import TEMPLATES, Prompt
 from rag_rerank.backends.api.llm.text_budget import PromptTexts, fit_texts
 from rag_rerank.backends.api.pricing import Price
 from rag_rerank.backends.api.retry import RetryPolicy
-from rag_rerank.errors import ConfigError
+from rag_rerank.errors import ConfigError, TruncationWarning
+from rag_rerank.execution.calls import warn_once
 from rag_rerank.execution.http_clients import make_client
 from rag_rerank.execution.instruction import instruction_or
 from rag_rerank.text.unicode import is_blank
@@ -55,8 +55,8 @@ class LlmReranker(ApiReranker):
     text can end its own marker, and no answer can add or lose a text. A model may still obey a text that gives orders.
 
     Args:
-        model: The model's id at the endpoint: ``gpt-4o-mini``, ``qwen3:8b`` ... In Python it may also be a chat model of
-            LangChain or an LLM of LlamaIndex, as ``llm``. Beside ``llm``, it is the name in traces.
+        model: The model's id at the endpoint: ``gpt-4o-mini``, ``qwen3:8b`` ... In Python it may also be a chat model
+            of LangChain or an LLM of LlamaIndex, as ``llm``. Beside ``llm``, it is the name in traces.
         mode: How the model is asked.
 
             - ``"listwise"``: To order a window of texts, which slides over the list from its end (RankGPT, arXiv
@@ -282,14 +282,24 @@ class LlmReranker(ApiReranker):
         prompt_texts = self._prompt_texts(query, texts)
         call = self._llm_call(query, prompt_texts)
         call.run(self._send)
-        return replace(self._finish(call, query, texts), coverage=prompt_texts.coverage)
+        return self._with_coverage(self._finish(call, query, texts), prompt_texts)
 
     async def ascore(self, query: str, texts: Sequence[str]) -> Scores:
         """Do what `score` does without blocking the event loop."""
         prompt_texts = self._prompt_texts(query, texts)
         call = self._llm_call(query, prompt_texts)
         await call.arun(self._send_in_thread if self._needs_thread else self._asend)
-        return replace(self._finish(call, query, texts), coverage=prompt_texts.coverage)
+        return self._with_coverage(self._finish(call, query, texts), prompt_texts)
+
+    def _with_coverage(self, scores: Scores, prompt_texts: PromptTexts) -> Scores:
+        if prompt_texts.coverage:
+            warn_once(
+                self,
+                f"{self.label} sent only the beginning of texts that are longer than a prompt allows; hit.coverage "
+                'says how much of each, and on_overflow="error" refuses instead',
+                TruncationWarning,
+            )
+        return replace(scores, coverage=prompt_texts.coverage)
 
     def estimate(self, query: str, texts: Sequence[str]) -> Usage:
         """Tell requests, tokens and cost before anything is sent, if every answer can be used.
@@ -352,23 +362,23 @@ class LlmReranker(ApiReranker):
         return None if own_names else super()._find_substitute(models)
 
     def _send(self, exchange: Exchange, timeout: float) -> Reply:
-        prompt = _prompt_of(exchange)
+        prompt = prompt_of(exchange)
         if self.llm is not None:
-            return _reply(ask_object(exchange, self.llm, prompt, timeout))
+            return reply_of(ask_object(exchange, self.llm, prompt, timeout))
         client = self._client if self.client is None else clients.without_retries(self.client)
         arguments = self._arguments(prompt, exchange.key, timeout)
         answer = exchange.call_sdk(client.chat.completions.create, clients.openai_error, **arguments)
-        return _reply(clients.read_chat_completion(exchange, answer))
+        return reply_of(clients.read_chat_completion(exchange, answer))
 
     async def _asend(self, exchange: Exchange, timeout: float) -> Reply:
-        prompt = _prompt_of(exchange)
+        prompt = prompt_of(exchange)
         if self.llm is not None:
-            return _reply(await aask_object(exchange, self.llm, prompt, timeout))
+            return reply_of(await aask_object(exchange, self.llm, prompt, timeout))
         own = self.async_client is None
         client = await self._async_client.get() if own else clients.without_retries(self.async_client)
         arguments = self._arguments(prompt, exchange.key, timeout)
         answer = await exchange.acall_sdk(client.chat.completions.create, clients.openai_error, **arguments)
-        return _reply(clients.read_chat_completion(exchange, answer))
+        return reply_of(clients.read_chat_completion(exchange, answer))
 
     def _arguments(self, prompt: Prompt, key: str, timeout: float) -> dict[str, Any]:
         arguments = clients.openai_arguments(
@@ -384,12 +394,3 @@ class LlmReranker(ApiReranker):
             authorization = f"Bearer {key}" if key else clients.openai_sdk().Omit()
             arguments["extra_headers"] = {"Authorization": authorization}
         return arguments
-
-
-def _prompt_of(exchange: Exchange) -> Prompt:
-    assert isinstance(exchange, LlmExchange) and exchange.prompt is not None
-    return exchange.prompt
-
-
-def _reply(completion: Completion) -> Reply:
-    return Reply(rows=completion, usage=completion.usage, model=completion.model)

@@ -40,7 +40,7 @@ from rag_rerank import (
 )
 from rag_rerank.backends.lexical import LexicalReranker
 from rag_rerank.backends.llm import Limits, LlmReranker, Price, RetryPolicy
-from rag_rerank.errors import UnusableKey
+from rag_rerank.errors import TruncationWarning, UnusableKey
 from rag_rerank.execution.instruction import call_instruction
 from rag_rerank.testing import RerankerContract, ScriptedReranker
 
@@ -325,7 +325,8 @@ def test_windows_shrink_to_the_context_and_texts_are_cut(ask: Ask, rerank_server
     assert max(len(request.texts) for request in rerank_server.received) < 20
     assert "by context=2000, a prompt holds" in notes(ranking)
     longer = [*MANY[:5], "warm " * 5000]
-    ranking = ask(make_llm(context=2000), longer)
+    with pytest.warns(TruncationWarning, match="sent only the beginning of texts"):
+        ranking = ask(make_llm(context=2000), longer)
     coverage = {hit.id: hit.coverage for hit in ranking}
     assert coverage["5"] is not None and coverage["5"].truncated and coverage["5"].estimated
     assert coverage["0"] is not None and not coverage["0"].truncated
@@ -336,7 +337,23 @@ def test_windows_shrink_to_the_context_and_texts_are_cut(ask: Ask, rerank_server
         ask(make_llm(context=2000, on_overflow="error"), longer)
     with pytest.raises(InputTooLong, match="the query leaves"):
         ask(make_llm(context=400), MANY[:3])
-    assert ask(make_llm(max_text_tokens=3), MANY[:3])[0].coverage.truncated  # type: ignore[union-attr]
+    with pytest.warns(TruncationWarning):
+        assert ask(make_llm(max_text_tokens=3), MANY[:3])[0].coverage.truncated  # type: ignore[union-attr]
+
+
+def test_an_endpoint_that_cuts_prompts_without_a_word_is_told(
+    ask: Ask, rerank_server: RerankServer, make_llm: Any
+) -> None:
+    def rule(request: Received) -> Answer:
+        body = completion(request.body, '{"ranking": [2, 1, ', finish="length")
+        return Answer(body={**body, "usage": {**body["usage"], "prompt_tokens": 50}})
+
+    assert "may have cut" not in notes(ask(make_llm(), MANY[:3]))
+    rerank_server.rule = rule
+    ranking = ask(make_llm(), MANY[:3])
+    assert "the endpoint read 50 tokens where about" in notes(ranking)
+    assert "an answer ends at a limit of length" in notes(ranking)
+    assert ids(ranking) == ["1", "0", "2"]
 
 
 def test_the_instruction_says_what_relevance_means(ask: Ask, rerank_server: RerankServer, make_llm: Any) -> None:

@@ -140,8 +140,8 @@ def read_yes_no(completion: Completion) -> float | None:
                 shares[word] += math.exp(min(value, 0.0))
         if not any(shares.values()):
             continue
-        bound = max(min([*probabilities, 1.0 - min(sum(probabilities), 1.0)]), 1e-12)
-        yes, no = shares["yes"] or bound, shares["no"] or bound
+        most = max(min([*probabilities, 1.0 - min(sum(probabilities), 1.0)]), 1e-12)
+        yes, no = shares["yes"] or most, shares["no"] or most
         return yes / (yes + no)
     raise Unusable("neither yes nor no is among its likeliest tokens")
 

@@ -50,7 +50,6 @@ class Judgment:
         notes: Notes for the trace.
         degraded: Why this is not quite what was asked for.
         answers: How many prompts had a usable answer.
-        graded: Whether the texts were graded, because the endpoint gives no log-probabilities.
     """
 
     values: list[float]
@@ -58,7 +57,6 @@ class Judgment:
     notes: list[str] = field(default_factory=list)
     degraded: list[str] = field(default_factory=list)
     answers: int = 0
-    graded: bool = False
 
 
 Prompts = Generator[list[Prompt], list[Any], Judgment]
@@ -137,7 +135,7 @@ class Listwise(Strategy):
             order = list(everything)
             if number:
                 random.Random(f"{self.seed}/{number}").shuffle(order)
-            sortings.append(self._slide(order, f", order {number + 1}" if self.shuffles else "", judgment, []))
+            sortings.append(self._slide(order, f", order {number + 1}" if self.shuffles else "", judgment))
         rankings = yield from _side_by_side(sortings)
         if len(rankings) == 1:
             judgment.values = _values(rankings[0])
@@ -166,8 +164,10 @@ class Listwise(Strategy):
             tolerant=len(inside) > 2,
         )
 
-    def _slide(self, order: list[int], name: str, judgment: Judgment, failures: list[str]) -> Sorting:
-        window, stride, asked, repaired, repairs = self.window, self.stride, 0, 0, 0
+    def _slide(self, order: list[int], name: str, judgment: Judgment) -> Sorting:
+        window, stride = self.window, self.stride
+        windows = repaired_answers = repairs = 0
+        failures: list[str] = []
         for number in range(1, self.passes + 1):
             end = len(order)
             while True:
@@ -182,23 +182,24 @@ class Listwise(Strategy):
                     continue
                 if isinstance(answer, RequestRejected):
                     raise answer
-                asked += 1
+                windows += 1
                 if isinstance(answer, Permutation):
                     judgment.answers += 1
                     order[start:end] = [inside[i] for i in answer.order]
-                    repaired, repairs = repaired + bool(answer.repairs), repairs + answer.repairs
+                    repaired_answers += bool(answer.repairs)
+                    repairs += answer.repairs
                 else:
                     failures.append(answer.reason)
                 if start == 0:
                     break
                 end -= stride
-        if repaired:
+        if repaired_answers:
             judgment.notes.append(
-                f"{repaired} of {asked} answers{name} were repaired to a permutation ({repairs} repairs)"
+                f"{repaired_answers} of {windows} answers{name} were repaired to a permutation ({repairs} repairs)"
             )
         if failures:
             reasons = ", ".join(dict.fromkeys(failures))
-            judgment.degraded.append(f"{len(failures)} of {asked} windows{name} kept their order: {reasons}")
+            judgment.degraded.append(f"{len(failures)} of {windows} windows{name} kept their order: {reasons}")
         return order
 
 
@@ -284,7 +285,6 @@ class Pointwise(Strategy):
             if first is None or isinstance(first, RequestRejected):
                 if not self.grade:
                     raise NoLogprobs
-                judgment.graded = True
                 why = "gives no token log-probabilities" if first is None else "refuses to give token log-probabilities"
                 judgment.notes.append(f"the endpoint {why}, so the texts were graded 0 to 3")
             else:

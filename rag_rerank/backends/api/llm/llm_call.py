@@ -16,6 +16,7 @@ from rag_rerank.backends.api.call import ApiCall, ApiRequest, Send, Wait
 from rag_rerank.backends.api.exchange import Exchange, Reply
 from rag_rerank.backends.api.limiter import CallPolicy
 from rag_rerank.backends.api.llm.answers import Unusable
+from rag_rerank.backends.api.llm.completion import Completion
 from rag_rerank.backends.api.llm.judgment import Judgment, NoAnswer, NoLogprobs, Strategy
 from rag_rerank.backends.api.llm.prompts import Prompt
 from rag_rerank.errors import RequestRejected, RerankError
@@ -25,7 +26,10 @@ from rag_rerank.execution.deadline import deadline_error, publish_partial_trace,
 from rag_rerank.trace import Trace, Usage
 from rag_rerank.types import Scale, Scores
 
-__all__ = ["LlmCall", "LlmExchange", "PromptCall"]
+__all__ = ["LlmCall", "LlmExchange", "PromptCall", "prompt_of", "reply_of"]
+
+_LEAST_SHARE = 0.4
+"""Share of our estimate below which the tokens of an answer are told: no tokenizer needs so few for prose."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +41,17 @@ class LlmExchange(Exchange):
     """
 
     prompt: Prompt | None = field(default=None, repr=False)
+
+
+def prompt_of(exchange: Exchange) -> Prompt:
+    """Return the prompt of an exchange."""
+    assert isinstance(exchange, LlmExchange) and exchange.prompt is not None
+    return exchange.prompt
+
+
+def reply_of(completion: Completion) -> Reply:
+    """Return the reply that carries a completion."""
+    return Reply(rows=completion, usage=completion.usage, model=completion.model)
 
 
 def no_exchange(texts: Sequence[str], first: int) -> Exchange:
@@ -55,6 +70,7 @@ class PromptCall(ApiCall):
 
     Attributes:
         answer: What the prompt's ``read`` returned, `NoAnswer`, or the error of a tolerant prompt.
+        tokens_sent: Estimated tokens of the prompts whose answers say how many tokens were read.
     """
 
     def __init__(
@@ -65,6 +81,7 @@ class PromptCall(ApiCall):
         self._exchange_of = exchange
         self._owner = owner
         self.answer: Any = None
+        self.tokens_sent = 0
 
     def _requests(self) -> Generator[Wait | Send, Any, None]:
         prompts = (self._prompt, self._prompt.again)
@@ -93,6 +110,9 @@ class PromptCall(ApiCall):
                 self._end(request.trace(error=error_text(error)))
                 raise
             self.models |= {reply.model: None} if reply.model else {}
+            self.tokens_sent += prompt.tokens if reply.usage.tokens is not None else 0
+            if getattr(reply.rows, "cut_off", False) and prompt.ask != "yes_no":
+                self._note("an answer ends at a limit of length, and was read as far as it goes")
             try:
                 self.answer = prompt.read(reply.rows)  # type: ignore[arg-type]
             except Unusable as problem:
@@ -274,6 +294,12 @@ class LlmCall(ApiCall):
             reasons = dict.fromkeys(call.answer.reason for call in self._prompts if isinstance(call.answer, NoAnswer))
             raise self._error(self._bad_response(f"{', '.join(reasons)}; so it was with every request"))
         self.judgment = judgment
+        estimate, billed = sum(call.tokens_sent for call in self._prompts), self._usage().tokens
+        if billed is not None and billed < _LEAST_SHARE * estimate:
+            self._note(
+                f"the endpoint read {billed:,} tokens where about {estimate:,} were sent, so it may have cut "
+                "the prompts; give context, the tokens that it reads"
+            )
         for call in self._prompts:
             self.models |= call.models
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-__all__ = ["certain_places", "count_windows", "slide"]
+__all__ = ["count_windows", "slide"]
 
 
 def slide(count: int, window: int, stride: int) -> Iterator[range]:
@@ -28,15 +28,3 @@ def count_windows(count: int, window: int, stride: int) -> int:
     if count < 2:
         return 0
     return 1 if count <= window else 1 + -(-(count - window) // stride)
-
-
-def certain_places(count: int, window: int, stride: int, passes: int) -> int:
-    """Return how many places, from the first on, are right after so many passes if every window is ordered rightly.
-
-    The first pass carries the best ``window - stride`` to the front, and each further pass as many more, but no more
-    than ``stride``, because the places that are right already take part of every overlap.
-    """
-    if count <= window:
-        return count
-    carried = window - stride
-    return min(count, carried + (passes - 1) * min(stride, carried))

@@ -6,7 +6,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rag_rerank.backends.api.llm.judgment import Listwise, Pairwise
-from rag_rerank.backends.api.llm.windows import certain_places, count_windows, slide
+from rag_rerank.backends.api.llm.windows import count_windows, slide
+
+
+def certain_places(count: int, window: int, stride: int, passes: int) -> int:
+    """Return how many places, from the first on, are right after so many passes if every window is ordered rightly.
+
+    The first pass carries the best ``window - stride`` to the front, and each further pass as many more, but no more
+    than ``stride``, because the places that are right already take part of every overlap.
+    """
+    if count <= window:
+        return count
+    carried = window - stride
+    return min(count, carried + (passes - 1) * min(stride, carried))
+
 
 SIZES = st.tuples(st.integers(2, 12), st.integers(1, 11)).filter(lambda pair: pair[1] < pair[0])
 
