@@ -354,7 +354,7 @@ class LlmReranker(ApiReranker):
                 prompt=prompt,
             )
 
-        return LlmCall(self._policy, query, prompt_texts.texts, strategy, exchange, self.parallel, prompt_texts.notes)
+        return LlmCall(self._policy, prompt_texts.texts, strategy, exchange, self.parallel, prompt_texts.notes)
 
     def _find_substitute(self, models: Iterable[str]) -> str | None:
         """Return another model than the one asked for; an object and a deployment at Azure have names of their own."""

@@ -389,6 +389,17 @@ def test_cost_is_that_of_the_tokens_that_the_answer_names(ask: Ask, rerank_serve
     assert Ranking.from_dict(json.loads(json.dumps(ranking.to_dict()))) == ranking
 
 
+def test_a_cost_that_the_answer_names_is_taken(ask: Ask, rerank_server: RerankServer, make_llm: Any) -> None:
+    def rule(request: Received) -> Answer:
+        body = completion(request.body, '{"ranking": [2, 1]}')
+        return Answer(body={**body, "usage": {**body["usage"], "cost": 0.125}})  # as OpenRouter does
+
+    rerank_server.rule = rule
+    for options in ({}, {"price": Price(per_million_tokens=2.0)}):
+        usage = ask(make_llm(**options)).usage
+        assert (usage.cost, usage.estimated) == (0.125, ())
+
+
 def test_a_ceiling_of_cost_counts_the_windows_to_come(ask: Ask, rerank_server: RerankServer, make_llm: Any) -> None:
     price = Price(per_million_tokens=2.0, per_million_output_tokens=10.0)
     cost = make_llm(price=price).estimate(QUERY, MANY).cost

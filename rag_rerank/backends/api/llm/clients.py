@@ -167,9 +167,13 @@ def token_logprobs(tokens: object) -> tuple[Mapping[str, float], ...]:
 
 
 def token_usage_of(usage: object, input_field: str, output_field: str) -> Usage:
-    """Return the tokens that an answer names."""
+    """Return the tokens that an answer names, and the US dollars, which OpenRouter names."""
     tokens, output = as_count(field_of(usage, input_field)), as_count(field_of(usage, output_field))
-    return Usage(tokens=None if tokens is None else int(tokens), output_tokens=None if output is None else int(output))
+    return Usage(
+        tokens=None if tokens is None else int(tokens),
+        output_tokens=None if output is None else int(output),
+        cost=as_count(field_of(usage, "cost")),
+    )
 
 
 def field_of(item: object, name: str) -> object:

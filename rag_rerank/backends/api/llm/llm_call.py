@@ -159,8 +159,7 @@ class LlmCall(ApiCall):
 
     Args:
         policy: The limits, retries and prices of the requests.
-        query: The query of the call.
-        texts: Its texts.
+        texts: The texts of the call.
         strategy: Asks the prompts.
         exchange: Makes the exchange of a prompt.
         parallel: How many prompts are asked side by side at most.
@@ -173,7 +172,6 @@ class LlmCall(ApiCall):
     def __init__(
         self,
         policy: CallPolicy,
-        query: str,
         texts: Sequence[str],
         strategy: Strategy,
         exchange: Callable[[Prompt], LlmExchange],
@@ -181,7 +179,8 @@ class LlmCall(ApiCall):
         notes: Sequence[str] = (),
     ) -> None:
         self._prompts: list[PromptCall] = []
-        super().__init__(policy, query, texts, (), no_exchange, notes)
+        super().__init__(policy, "", (), (), no_exchange, notes)
+        self._count = len(texts)
         self._strategy = strategy
         self._exchange_of = exchange
         self._parallel = parallel
@@ -320,7 +319,7 @@ class LlmCall(ApiCall):
         return Scores(
             self.judgment.values,
             scale,
-            replace(self._usage(), texts=len(self._texts)),
+            replace(self._usage(), texts=self._count),
             requests=self._requests_so_far(),
             notes=self._all_notes(),
             unscored=self.judgment.unscored,
