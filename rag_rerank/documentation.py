@@ -10,6 +10,7 @@ __all__ = [
     "INSTRUCTIONS",
     "PAGES",
     "RECORDS",
+    "SCORES",
     "SITE",
     "SPANS",
     "THRESHOLDS",
@@ -24,6 +25,7 @@ SITE = "https://rag-rerank.readthedocs.io/en/stable/"
 BUDGET = "how-to/budget/"
 INSTRUCTIONS = "how-to/instructions/"
 RECORDS = "how-to/records/"
+SCORES = "explanation/scores/"
 SPANS = "how-to/spans/"
 THRESHOLDS = "how-to/thresholds/"
 """Pages that a `ConfigError` about a part of the library links to."""
@@ -53,7 +55,7 @@ PAGES: Mapping[str, str] = MappingProxyType(
         "RateLimited": "reference/rerankers/#limits",
         "ReadabilityWarning": "explanation/languages/",
         "RequestRejected": "how-to/providers/",
-        "ScaleWarning": "explanation/scores/",
+        "ScaleWarning": SCORES,
         "SubstitutionWarning": "how-to/fallback/",
         "TruncationWarning": "how-to/long-documents/",
         "UnreadableText": "explanation/languages/",

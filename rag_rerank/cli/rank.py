@@ -29,6 +29,7 @@ _MEANING: Mapping[Scale, str] = {
     "relevance": "the provider's own relevance, 0 to 1; not comparable between models",
     "similarity": "a similarity of vectors",
     "unbounded": "unbounded: only the order means something",
+    "rank": "the place alone: 1 for the first text even if none is relevant",
 }
 """What a score on each scale means, in words for the table."""
 

@@ -14,12 +14,13 @@ from rag_rerank.base import Reranker
 from rag_rerank.compose.calibration_map import CalibrationMap
 from rag_rerank.compose.fallback import change_of_scale
 from rag_rerank.compose.wrapper import Wrapper
+from rag_rerank.documentation import SCORES
 from rag_rerank.errors import CalibrationWarning, ConfigError, caller_stacklevel
 from rag_rerank.execution.instruction import instruction_or, without_call_instruction
 from rag_rerank.execution.plan import Call, InThread, Plan, PlanResult
 from rag_rerank.types import Candidate, Hit, Ranking, Scale
 
-__all__ = ["Calibrated", "calibrates", "model_of"]
+__all__ = ["Calibrated", "calibrates", "check_has_scores", "model_of"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +45,8 @@ class Calibrated(Wrapper):
             Python also a `CalibrationMap`.
 
     Raises:
-        ConfigError: The reranker is calibrated already, its scale is not the map's, or the map's file cannot be used.
+        ConfigError: The reranker is calibrated already, it gives places and no scores, its scale is not the map's, or
+            the map's file cannot be used.
     """
 
     kind: ClassVar[str] = "calibrated"
@@ -55,6 +57,7 @@ class Calibrated(Wrapper):
         super().__post_init__()
         if self.reranker.scale == "calibrated":
             raise ConfigError(f"{self.reranker.label} gives probabilities already", path="reranker")
+        check_has_scores(self.reranker)
         if isinstance(self.map, CalibrationMap):
             self._check_scale(self.map)
         elif not isinstance(self.map, (str, os.PathLike)):
@@ -124,6 +127,16 @@ class _Ready(NamedTuple):
 
 
 _REFIT = "Fit one for it: rag-rerank calibrate JUDGED --config CONFIG -o map.json"
+
+
+def check_has_scores(reranker: Reranker) -> None:
+    """Raise `ConfigError` for a reranker that gives places and no scores, from which no probability follows."""
+    if reranker.scale == "rank":
+        raise ConfigError(
+            f"{reranker.label} gives places and no scores, and the first place says nothing of relevance",
+            path="reranker",
+            page=SCORES,
+        )
 
 
 def calibrates(reranker: Reranker) -> bool:

@@ -8,6 +8,7 @@ const scales = {
   relevance: "relevance: the provider's own number, 0 to 1",
   similarity: "similarity: a cosine or dot product",
   unbounded: "unbounded: only the order has a meaning",
+  rank: "rank: the place alone, no score",
 };
 
 start(() => "Trace report", ({ overview, calls }) => {
