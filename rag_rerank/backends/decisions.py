@@ -43,7 +43,8 @@ from rag_rerank.backends.api.limiter import Limits
 from rag_rerank.backends.api.model_names import is_same_model
 from rag_rerank.backends.api.pricing import Price, list_price, text_tokens
 from rag_rerank.backends.api.retry import RetryPolicy
-from rag_rerank.errors import ConfigError, InputTooLong
+from rag_rerank.errors import ConfigError, InputTooLong, TruncationWarning
+from rag_rerank.execution.calls import warn_once
 from rag_rerank.execution.instruction import instruction_or
 from rag_rerank.trace import Coverage
 from rag_rerank.types import Scores
@@ -161,8 +162,13 @@ class DecisionsReranker(HttpApiReranker):
             raise ConfigError(f"path must start with /, got {self.path!r}", path="path")
         if self.instruction is not None and not self.instruction.strip():
             raise ConfigError("instruction is blank; leave it out, or say what relevance means", path="instruction")
-        if self._decision_model is None:
-            self._check_provider()
+        if self._decision_model is not None:
+            return
+        self._row.check_settings(self.wire, self.base_url)
+        if not self.model:
+            object.__setattr__(self, "model", self._row.default_model)
+        if not self.model:
+            raise ConfigError("give model: the name of a decision model that the server has", path="model")
 
     def _take_model(self, model: Any) -> None:
         """Keep an object that was given as the model, and its name in place of it."""
@@ -176,23 +182,6 @@ class DecisionsReranker(HttpApiReranker):
             raise ConfigError("give the decision model or a client, not both", path="client")
         object.__setattr__(self, "client", model)
         object.__setattr__(self, "model", str(model.model))
-
-    def _check_provider(self) -> None:
-        row = self._row
-        if self.provider is not None and self.wire not in (None, row.wire):
-            raise ConfigError(
-                f"{row.title} has the wire format {row.wire!r}; leave wire out, or, for your own server, provider",
-                path="wire",
-            )
-        if self.base_url is None and row.default_url is None:
-            raise ConfigError(
-                f"provider {self.provider!r} needs base_url, where your server or account is: {row.example_url}",
-                path="base_url",
-            )
-        if not self.model:
-            object.__setattr__(self, "model", row.default_model)
-        if not self.model:
-            raise ConfigError("give model: the name of a decision model that the server has", path="model")
 
     @property
     def takes_instruction(self) -> bool:
@@ -335,10 +324,15 @@ class DecisionsReranker(HttpApiReranker):
         return tokens
 
     def _notes(self, query: str, texts: Sequence[str]) -> tuple[str, ...]:
+        notes, room = [], self._budget(query, self._instruction()).text_tokens
+        if cut := sum(text_tokens(text) > room for text in texts):
+            notes.append(f"{cut} texts have by estimate more than {room} tokens, and only their beginning was sent")
         requests = len(self._split(query, texts))
-        if self.ask == "pair" or requests == 1:
-            return ()
-        return (f"the texts are judged in {requests} requests, and a score depends on the other texts of its request",)
+        if self.ask != "pair" and requests > 1:
+            notes.append(
+                f"the texts are judged in {requests} requests, and a score depends on the other texts of its request"
+            )
+        return tuple(notes)
 
     def _coverage(self, query: str, texts: Sequence[str]) -> Sequence[Coverage]:
         room = self._budget(query, self._instruction()).text_tokens
@@ -357,6 +351,11 @@ class DecisionsReranker(HttpApiReranker):
 
     def _finish(self, call: ApiCall, query: str, texts: Sequence[str]) -> Scores:
         scores = super()._finish(call, query, texts)
+        if any(coverage.truncated for coverage in scores.coverage):
+            advice = (
+                "raise state_tokens if the model reads more, rank windows of the texts (type windows), or shorten them"
+            )
+            warn_once(self, f"{self.label} was sent only the beginning of long texts; {advice}", TruncationWarning)
         refused = sum(reason == REFUSAL for reason in scores.unscored.values())
         if not refused:
             return scores

@@ -13,6 +13,8 @@ from types import MappingProxyType
 from typing import Literal
 from urllib.parse import urlsplit
 
+from rag_rerank.errors import ConfigError
+
 __all__ = ["PROVIDERS", "SERVERS", "DecisionProvider", "ProviderName", "WireName", "find_provider", "join_url"]
 
 ProviderName = Literal[
@@ -79,6 +81,19 @@ class DecisionProvider:
         """Whether a base URL is the provider's own, and not a server of the user's."""
         host = (urlsplit(url).hostname or "").rstrip(".")
         return any(host == name or host.endswith(f".{name}") for name in self.hosts)
+
+    def check_settings(self, wire: WireName | None, base_url: str | None) -> None:
+        """Raise a `ConfigError` for another wire format than its own, or where it needs a base URL and has none."""
+        if wire not in (None, self.wire):
+            raise ConfigError(
+                f"{self.title} has the wire format {self.wire!r}; leave wire out, or, for your own server, provider",
+                path="wire",
+            )
+        if base_url is None and self.default_url is None:
+            raise ConfigError(
+                f"provider {self.name!r} needs base_url, where your server or account is: {self.example_url}",
+                path="base_url",
+            )
 
 
 SERVERS: Mapping[WireName, DecisionProvider] = MappingProxyType(

@@ -43,7 +43,7 @@ def _systemone_question(question: Question) -> dict[str, Any]:
 
 def _systemone_body(model: str, questionnaire: Questionnaire) -> dict[str, Any]:
     questions = {question.name: _systemone_question(question) for question in questionnaire.questions}
-    return {"model": model, "state": questionnaire.state, "questions": questions}
+    return {"state": questionnaire.state, "model": model, "questions": questions}
 
 
 def _systemone_answers(questionnaire: Questionnaire, body: object) -> Mapping[str, object]:
