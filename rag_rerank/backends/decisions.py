@@ -336,8 +336,8 @@ class DecisionsReranker(HttpApiReranker):
 
     def _coverage(self, query: str, texts: Sequence[str]) -> Sequence[Coverage]:
         room = self._budget(query, self._instruction()).text_tokens
-        lengths = ((text_tokens(text), text_tokens(cut_text(text, room))) for text in texts)
-        return [Coverage(total, seen, estimated=True) for total, seen in lengths]
+        sizes = ((text_tokens(text), text_tokens(cut_text(text, room))) for text in texts)
+        return [Coverage(total, part, estimated=True) for total, part in sizes]
 
     def _exchange(self, query: str) -> partial[Any]:
         facts: dict[str, Any] = {"key": self._key(), "scale": self.scale, "label": self.label}
@@ -356,10 +356,10 @@ class DecisionsReranker(HttpApiReranker):
                 "raise state_tokens if the model reads more, rank windows of the texts (type windows), or shorten them"
             )
             warn_once(self, f"{self.label} was sent only the beginning of long texts; {advice}", TruncationWarning)
-        refused = sum(reason == REFUSAL for reason in scores.unscored.values())
-        if not refused:
+        refusals = sum(reason == REFUSAL for reason in scores.unscored.values())
+        if not refusals:
             return scores
-        reason = f"{self.label} refused to judge {refused} of {len(texts)} texts, which have no score"
+        reason = f"{self.label} refused to judge {refusals} of {len(texts)} texts, which have no score"
         return replace(scores, degraded=(*scores.degraded, reason))
 
     def _send(self, exchange: Exchange, timeout: float) -> Reply:

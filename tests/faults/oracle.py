@@ -16,7 +16,7 @@ from statistics import mean, pstdev
 from typing import Any
 
 from faults.trees import Node, model_of, parts, walk
-from faults.wire import FAULTS, GIVEN_UP, LOGITS, Attempt
+from faults.wire import FAULTS, GIVEN_UP, LOGITS, Attempt, service_of
 
 OURS = {"RateLimited": "limits", "RequestTooLarge": "limits", "CircuitOpen": "breaker"}
 """The errors that a leaf may raise before anything is sent, and the option that each needs."""
@@ -502,7 +502,7 @@ def _local_refusal(leaf: Node, trace: Any) -> str | None:
 
 def _key_group(leaf: Node) -> tuple[str, int]:
     """Return what leaves that share a key at a server have in common."""
-    return leaf["kind"], leaf["key_group"]
+    return service_of(leaf["kind"]), leaf["key_group"]
 
 
 def _check_circuit(leaf: Node, attempt: Attempt, shared: Sequence[Attempt]) -> None:
@@ -532,7 +532,8 @@ def _alike(one: Node, other: Node) -> bool:
     leaves = [node["reranker"] if node["type"] == "cached" else node for node in (one, other)]
     if one["type"] != other["type"] or any(leaf["type"] != "leaf" for leaf in leaves):
         return False
-    return leaves[0]["kind"] == leaves[1]["kind"] and model_of(leaves[0]) == model_of(leaves[1])
+    same_company = leaves[0]["kind"] not in ("openai", "systemone") or leaves[0]["most"] == leaves[1]["most"]
+    return same_company and leaves[0]["kind"] == leaves[1]["kind"] and model_of(leaves[0]) == model_of(leaves[1])
 
 
 def _scale(node: Node) -> str:

@@ -61,12 +61,12 @@ def plan_requests(tokens: Sequence[int], budget: RequestBudget) -> list[range]:
         tokens: Tokens of each passage, none more than ``budget.text_tokens``.
         budget: What one request may hold.
     """
-    ranges = _filled(tokens, budget, budget.most_texts)
-    even = _filled(tokens, budget, -(-len(tokens) // len(ranges)))
+    ranges = _fill_requests(tokens, budget, budget.most_texts)
+    even = _fill_requests(tokens, budget, -(-len(tokens) // len(ranges)))
     return even if len(even) == len(ranges) else ranges
 
 
-def _filled(tokens: Sequence[int], budget: RequestBudget, most_texts: int) -> list[range]:
+def _fill_requests(tokens: Sequence[int], budget: RequestBudget, most_texts: int) -> list[range]:
     ranges, start, total = [], 0, 0
     for i, count in enumerate(tokens):
         if i > start and (i - start == most_texts or not budget.holds(i - start + 1, total + count)):
@@ -82,4 +82,5 @@ def cut_text(text: str, tokens: int) -> str:
         return text
     beginning = text.encode()[: 4 * tokens].decode(errors="ignore")
     words = beginning.rpartition(" ")[0]
-    return words if 2 * len(words) > len(beginning) else beginning
+    is_word_cut = not text[len(beginning)].isspace()
+    return words if is_word_cut and 2 * len(words) > len(beginning) else beginning
