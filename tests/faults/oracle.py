@@ -16,7 +16,7 @@ from statistics import mean, pstdev
 from typing import Any
 
 from faults.trees import Node, model_of, parts, walk
-from faults.wire import FAULTS, GIVEN_UP, LOGITS, Attempt, service_of
+from faults.wire import FAULTS, GIVEN_UP, LOGITS, Attempt
 
 OURS = {"RateLimited": "limits", "RequestTooLarge": "limits", "CircuitOpen": "breaker"}
 """The errors that a leaf may raise before anything is sent, and the option that each needs."""
@@ -502,7 +502,7 @@ def _local_refusal(leaf: Node, trace: Any) -> str | None:
 
 def _key_group(leaf: Node) -> tuple[str, int]:
     """Return what leaves that share a key at a server have in common."""
-    return service_of(leaf["kind"]), leaf["key_group"]
+    return leaf["kind"].removesuffix("-pair"), leaf["key_group"]
 
 
 def _check_circuit(leaf: Node, attempt: Attempt, shared: Sequence[Attempt]) -> None:
