@@ -269,7 +269,9 @@ class DecisionsReranker(HttpApiReranker):
         return {**facts, "base_url": self._base_url, "path": urlsplit(self._url).path}
 
     def _instruction(self) -> str | None:
-        return instruction_or(self.instruction)
+        """Return what relevance means in this call; a blank instruction of the call asks the usual question."""
+        words = instruction_or(self.instruction)
+        return words if words and words.strip() else None
 
     def _questionnaire(self, exchange: Exchange) -> Questionnaire:
         assert isinstance(exchange, DecisionExchange)

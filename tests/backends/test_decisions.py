@@ -502,6 +502,10 @@ def test_an_instruction_says_what_relevance_means(way: str, ask: Ask, rerank_ser
     assert all(body["state"]["relevance"] == words for body in bodies[:third])
     assert all("`relevance`" in question["instructions"] for question in bodies[0]["questions"].values())
     assert "relevance" not in bodies[-1]["state"]
+    rerank_server.received.clear()
+    with call_instruction(" "):
+        ask(configured)
+    assert rerank_server.received[0].body == bodies[-third]
 
 
 @pytest.mark.parametrize(

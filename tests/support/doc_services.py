@@ -1,7 +1,7 @@
 """What the code of a page finds where a reader has providers, servers and the hub: stand-ins on this machine.
 
-- Keys of Cohere, Voyage, Jina, Mixedbread, TypeSafe, OpenAI and OpenRouter, and those providers themselves: a `RerankServer`, to which
-  `support.doc_site` sends the clients. No other machine can be reached.
+- Keys of Cohere, Voyage, Jina, Mixedbread, TypeSafe, OpenAI and OpenRouter, and those providers themselves: a
+  `RerankServer`, to which `support.doc_site` sends the clients. No other machine can be reached.
 - Ollama at its usual address, with any decision model; ``SYSTEMONE_URL`` is the same server.
 - ``TEI_URL``, ``VLLM_URL``, ``INFINITY_URL``, ``LLAMACPP_URL``, ``NIM_URL`` and ``GATEWAY_URL``: the same server in
   those dialects. All say that they serve `SERVED`.
