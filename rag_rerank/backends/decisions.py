@@ -256,6 +256,7 @@ class DecisionsReranker(HttpApiReranker):
         path = self.path or self._row.path.replace("{model}", quote(self._sent_model, safe=""))
         return join_url(self._base_url, path)
 
+    @property
     def _list_price(self) -> Price | None:
         if self._decision_model is not None or not self._row.is_own_host(self._base_url):
             return None
@@ -389,4 +390,4 @@ class DecisionsReranker(HttpApiReranker):
 
     def _request(self, exchange: Exchange, questionnaire: Questionnaire) -> HttpRequest:
         body = self._wire.body(self._sent_model, questionnaire)
-        return HttpRequest("POST", self._url, exchange.key, body, self._row.key_header)
+        return HttpRequest("POST", self._url, self._row.headers_with(exchange.key), body)

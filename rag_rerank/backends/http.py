@@ -15,7 +15,7 @@ from rag_rerank.backends.api.base import ApiReranker, find_key, split
 from rag_rerank.backends.api.breaker import Breaker
 from rag_rerank.backends.api.dialects import DIALECTS, Dialect, Name
 from rag_rerank.backends.api.exchange import Exchange, Reply, as_name, as_number, get_field, read_rows
-from rag_rerank.backends.api.http_base import HttpApiReranker
+from rag_rerank.backends.api.http_base import HttpApiReranker, bearer_header
 from rag_rerank.backends.api.http_transport import HttpRequest, HttpResponse, as_json
 from rag_rerank.backends.api.limiter import Limits
 from rag_rerank.backends.api.pricing import Price, pair_tokens, text_tokens
@@ -225,7 +225,7 @@ class HttpReranker(HttpApiReranker):
         return says is not None and not self._server_info_cache.is_fresh and not self._circuit_open
 
     def _info_request(self, exchange: Exchange) -> HttpRequest:
-        return HttpRequest("GET", self._url(self._row.info or self._row.models or ""), exchange.key)
+        return HttpRequest("GET", self._url(self._row.info or self._row.models or ""), bearer_header(exchange.key))
 
     def _send(self, exchange: Exchange, timeout: float) -> Reply:
         with self._expiring_info():
@@ -249,7 +249,7 @@ class HttpReranker(HttpApiReranker):
         row = self._row
         body = row.body(self.model, exchange.query, exchange.texts, self.extra_body)
         url = self._url("") + self.path if self.path else self._url(row.path)
-        return HttpRequest("POST", url, exchange.key, body)
+        return HttpRequest("POST", url, bearer_header(exchange.key), body)
 
     def _read_reply(self, exchange: Exchange, response: HttpResponse) -> Reply:
         row, body = self._row, response.parsed

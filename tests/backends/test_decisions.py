@@ -412,7 +412,7 @@ def test_what_may_pass_is_tried_again_after_the_time_that_the_server_names(
 def test_an_error_names_the_request_and_shows_neither_key_nor_text(ask: Ask, rerank_server: RerankServer) -> None:
     message = {"detail": [{"loc": ["body"], "msg": f"Bearer {KEY} sent {TEXTS[0]}", "type": "x"}]}
     headers = {"x-typesafe-request-id": "req_01HZX", "x-request-id": "req_abc"}
-    rerank_server.then(Answer(422, headers, message), Answer(422, {"x-request-id": f"<{KEY}>"}, message))
+    rerank_server.then(Answer(422, headers, message), Answer(422, {"x-request-id": f"req_{KEY}"}, message))
     for words in ("(request req_abc)", ""):
         with pytest.raises(RequestRejected) as caught:
             ask(DECISIONS["systemone"].reranker(rerank_server))

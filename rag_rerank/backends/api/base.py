@@ -265,7 +265,7 @@ class ApiReranker(PointwiseReranker):
     def _price(self) -> Price | None:
         if self.price is not None:
             return self.price
-        price = self._list_price()
+        price = self._list_price
         if price is None and self.limits.limits_cost:
             raise ConfigError(
                 f"a ceiling of cost needs a price, and none is known for {self.label} at this server; give price",
@@ -273,8 +273,9 @@ class ApiReranker(PointwiseReranker):
             )
         return price
 
+    @property
     def _list_price(self) -> Price | None:
-        """Return the list price at the provider's own server; ``None`` elsewhere, and where it is not known."""
+        """The price at the provider's own server; ``None`` where it is not known, and at other servers."""
         elsewhere = self._has_foreign_client or self._host() is not None
         return None if elsewhere else list_price(self.kind, self.model)
 

@@ -230,7 +230,7 @@ class Exchange:
         if issubclass(kind, RequestTooLarge) and len(self.texts) == 1:
             text += f", for text {self.first} alone"
         text += f"; {advice}" if advice else ""
-        if _REQUEST_ID.fullmatch(request_id) and request_id != self.key:
+        if _REQUEST_ID.fullmatch(request_id) and not (self.key and self.key in request_id):
             text += f" (request {request_id})"
         more = {"retry_after": seconds_to_wait(headers)} if issubclass(kind, TransientError) else {}
         error = self._error(kind, text, status=status, **more)

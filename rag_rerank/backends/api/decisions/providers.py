@@ -82,6 +82,12 @@ class DecisionProvider:
         host = (urlsplit(url).hostname or "").rstrip(".")
         return any(host == name or host.endswith(f".{name}") for name in self.hosts)
 
+    def headers_with(self, key: str) -> dict[str, str]:
+        """Return the headers of a request with a key; nothing without one."""
+        if not key:
+            return {}
+        return {"authorization": f"Bearer {key}"} if self.key_header is None else {self.key_header: key}
+
     def check_settings(self, wire: WireName | None, base_url: str | None) -> None:
         """Raise a `ConfigError` for another wire format than its own, or where it needs a base URL and has none."""
         if wire not in (None, self.wire):
