@@ -13,12 +13,10 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Generator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from rag_rerank.backends.api.exchange import Exchange, Reply
 from rag_rerank.backends.api.limiter import CallPolicy, QueueTicket
-from rag_rerank.backends.api.pricing import pair_tokens
 from rag_rerank.backends.api.retry import retrying
 from rag_rerank.errors import RateLimited, RequestTooLarge, RerankError
 from rag_rerank.execution.calls import error_text
@@ -118,8 +116,8 @@ class ApiCall:
 
     Args:
         policy: The limits, retries and prices of the requests.
-        query: The query of the call.
-        texts: Its texts.
+        texts: The texts of the call.
+        tokens: By estimate, the tokens of each text with all that is read for it.
         parts: Their positions, divided into requests.
         exchange: Makes the exchange of one request from its texts and the position of the first.
         notes: Notes for the trace that are known before anything is sent.
@@ -131,15 +129,15 @@ class ApiCall:
     def __init__(
         self,
         policy: CallPolicy,
-        query: str,
         texts: Sequence[str],
+        tokens: Sequence[int],
         parts: Sequence[range],
         exchange: Callable[[Sequence[str], int], Exchange],
         notes: Sequence[str] = (),
     ) -> None:
         self._policy = policy
-        self._query = query
         self._texts = texts
+        self._tokens = tokens
         self._parts = deque(parts)
         self._exchange = exchange
         self._notes = dict.fromkeys(notes)
@@ -332,10 +330,6 @@ class ApiCall:
             notes=tuple(self._notes),
             children=requests if len(requests) > 1 else (),
         )
-
-    @cached_property
-    def _tokens(self) -> list[int]:
-        return pair_tokens(self._query, self._texts)
 
     def _next_request(self) -> ApiRequest:
         part = self._parts.popleft()

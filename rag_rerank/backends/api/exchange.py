@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import re
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -78,6 +79,9 @@ _ADVICE: Mapping[type[BackendError], str] = {
 }
 _GATEWAY_TIMEOUTS = (504, 524)
 """Statuses by which a gateway says that the server behind it did not answer in time (524: Cloudflare)."""
+
+_REQUEST_ID = re.compile(r"[\w.-]{1,64}")
+"""Ids as they may be shown: a header can hold anything."""
 
 _MOST_ESCAPED = 12
 """Bytes that JSON may need for one character: two escaped surrogates."""
@@ -200,6 +204,7 @@ class Exchange:
         *,
         kind: type[BackendError] | None = None,
         advice: str | None = None,
+        request_id: str = "",
     ) -> BackendError:
         """Return the error for an answer that carries no scores.
 
@@ -209,6 +214,7 @@ class Exchange:
             body: Its body, parsed where it was JSON.
             kind: The error class, where the provider's message says more than the status.
             advice: How to mend it, where the class alone does not say it.
+            request_id: The provider's own name of the request, by which its support finds it.
         """
         if status is not None and status < 300:
             return self.bad_response("it is not JSON of the expected shape", status=status)
@@ -224,6 +230,8 @@ class Exchange:
         if issubclass(kind, RequestTooLarge) and len(self.texts) == 1:
             text += f", for text {self.first} alone"
         text += f"; {advice}" if advice else ""
+        if _REQUEST_ID.fullmatch(request_id) and not (self.key and self.key in request_id):
+            text += f" (request {request_id})"
         more = {"retry_after": seconds_to_wait(headers)} if issubclass(kind, TransientError) else {}
         error = self._error(kind, text, status=status, **more)
         if isinstance(error, TransientError):
