@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, NamedTuple
@@ -15,7 +16,7 @@ from rag_rerank.backends.local.verification.tolerance import Precision, Range, a
 from rag_rerank.base import Reranker
 from rag_rerank.diagnostics.disagreement import likely_causes
 from rag_rerank.diagnostics.order_questions import FEW, order_questions
-from rag_rerank.errors import VerificationError
+from rag_rerank.errors import TruncationWarning, VerificationError
 from rag_rerank.trace import Usage
 
 __all__ = ["ScoreComparison", "Status", "Verification", "estimated_usage", "verify"]
@@ -43,7 +44,7 @@ class ScoreComparison:
         source: Where the score was published; empty for a question of this package, which has no published score.
         published: The number, as printed; ``None`` where only the order counts and no number was published.
         here: The score here, as that number would show it.
-        allowed: What agrees with the number, on its own scale.
+        range: What agrees with the number, on its own scale.
         agrees: Whether it does; ``None`` where the value decides nothing.
         difference: How far the raw score is from the published one; ``None`` where it has no logit.
     """
@@ -53,14 +54,14 @@ class ScoreComparison:
     source: str
     published: float | None
     here: float
-    allowed: Range | None
+    range: Range | None
     agrees: bool | None
     difference: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON-ready values; an end without a bound is ``null``."""
-        ends = None if self.allowed is None else [end if math.isfinite(end) else None for end in self.allowed]
-        return {f.name: getattr(self, f.name) for f in fields(self)} | {"allowed": ends}
+        ends = None if self.range is None else [end if math.isfinite(end) else None for end in self.range]
+        return {f.name: getattr(self, f.name) for f in fields(self)} | {"range": ends}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -242,7 +243,9 @@ def _ask(reranker: Reranker, count: int | None) -> tuple[list[_Scored], int, Usa
 
 
 def _raw_scores(reranker: Reranker, query: str, texts: Sequence[str]) -> tuple[tuple[float, ...], int, Usage]:
-    ranking = reranker.rerank(query, list(texts))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", TruncationWarning)  # the outcome says how many texts were cut
+        ranking = reranker.rerank(query, list(texts))
     scores = {int(hit.id): math.nan if hit.raw_score is None else hit.raw_score for hit in ranking}
     cut = sum(hit.coverage is not None and hit.coverage.truncated for hit in ranking)
     return tuple(scores[i] for i in range(len(texts))), cut, ranking.usage
@@ -260,8 +263,8 @@ def _outcome(
     ranges_of: dict[tuple[str, str], list[Range]] = {}
     for row in rows:
         if by_value and row.reference and row.reference.decides_by_value:
-            for text, allowed in zip(row.texts, row.ranges, strict=True):
-                ranges_of.setdefault((row.query, text), []).append(allowed)
+            for text, score_range in zip(row.texts, row.ranges, strict=True):
+                ranges_of.setdefault((row.query, text), []).append(score_range)
     contradictory = {pair for pair, ranges in ranges_of.items() if not all(a.meets(b) for a in ranges for b in ranges)}
     comparisons = [
         comparison for row in rows for comparison in _comparisons(row, ranges_of, contradictory, by_value=by_value)
@@ -287,24 +290,24 @@ def _comparisons(
     by_value: bool,
 ) -> Iterator[ScoreComparison]:
     reference = row.reference
-    for i, (text, here, allowed) in enumerate(zip(row.texts, row.here, row.ranges, strict=True)):
+    for i, (text, here, score_range) in enumerate(zip(row.texts, row.here, row.ranges, strict=True)):
         if reference is None:
             yield ScoreComparison(
-                query=row.query, text=text, source="", published=None, here=here, allowed=None, agrees=None
+                query=row.query, text=text, source="", published=None, here=here, range=None, agrees=None
             )
             continue
         agrees, pair = None, (row.query, text)
         if by_value and reference.decides_by_value:
-            agrees = any(r.holds(here) for r in ranges_of[pair]) if pair in contradictory else allowed.holds(here)
+            agrees = any(r.holds(here) for r in ranges_of[pair]) if pair in contradictory else score_range.holds(here)
         expected = row.expected[i]
-        show = [as_published(x, reference.kind, reference.shift) for x in (here, *allowed)]
+        show = [as_published(x, reference.kind, reference.shift) for x in (here, *score_range)]
         yield ScoreComparison(
             query=row.query,
             text=text,
             source=reference.source,
             published=reference.values[i],
             here=show[0],
-            allowed=Range(*show[1:]),
+            range=Range(*show[1:]),
             agrees=agrees,
             difference=abs(here - expected) if math.isfinite(expected) else None,
         )

@@ -203,7 +203,7 @@ class LocalReranker(LocalSettings):
                 wait_for_any([answer], max(seconds, 0.0))
                 if not answer.done():
                     raise deadline_error(self.label)
-            return self._checked(answer.result())
+            return self._finish_answer(answer.result())
         except BaseException:
             answer.cancel()  # if the wait was interrupted, the answer is not needed
             raise
@@ -218,9 +218,9 @@ class LocalReranker(LocalSettings):
             current_listener()(0.0, f"loading {self.label}")
             await arun_with_deadline(self.label, arun_in_thread(self.warm_up))
         scores = await arun_with_deadline(self.label, asyncio.wrap_future(self._submit(query, texts)))
-        return self._checked(scores)
+        return self._finish_answer(scores)
 
-    def _checked(self, scores: Scores) -> Scores:
+    def _finish_answer(self, scores: Scores) -> Scores:
         """Return the scores of a call with a note on the verification; warn of what the model could not read."""
         notes = (*scores.notes, *self._verification_notes)
         return warn_of_unreadable(self, replace(scores, notes=notes) if self._verification_notes else scores)

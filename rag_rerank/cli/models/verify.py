@@ -8,11 +8,10 @@ from pathlib import Path
 
 import click
 
-from rag_rerank.backends.api.base import ApiReranker
 from rag_rerank.backends.local.base import LocalReranker
 from rag_rerank.backends.local.verification.reference_scores import ReferenceScores, read_reference_scores
 from rag_rerank.base import Reranker
-from rag_rerank.cli.options import PATH, json_option, reranker_argument
+from rag_rerank.cli.options import json_option, reranker_argument
 from rag_rerank.cli.output import bar, example, one_line, table
 from rag_rerank.config import build
 from rag_rerank.diagnostics.verification import ScoreComparison, Verification, estimated_usage
@@ -37,15 +36,14 @@ _QUERY, _TEXT = 26, 38
 @reranker_argument
 @click.option(
     "--scores",
-    type=PATH,
     metavar="FILE",
     show_default="the published ones",
     help="Compare with the scores in this JSON file. Only for one model.",
 )
-@click.option("--yes", is_flag=True, help="Ask providers too. Each question is a request, which may be billed.")
+@click.option("--yes", is_flag=True, help="Call a provider without asking you first.")
 @json_option
 @click.pass_context
-def verify(ctx: click.Context, spec: str, scores: Path | None, yes: bool, as_json: bool) -> None:
+def verify(ctx: click.Context, spec: str, scores: str | None, yes: bool, as_json: bool) -> None:
     """Check that models give their published scores on this machine.
 
     Each model of RERANKER is loaded by its normal path, and scores the pairs of query and text for which model cards
@@ -61,14 +59,13 @@ def verify(ctx: click.Context, spec: str, scores: Path | None, yes: bool, as_jso
     leaves = _models_of(build(spec))
     if not leaves:
         raise ConfigError(f"{spec} runs no model, so there is nothing to verify; name one, such as minilm")
-    references = None if scores is None else read_reference_scores(scores)
+    references = None if scores is None else read_reference_scores(Path(scores))
     if references and len(leaves) > 1:
         raise ConfigError(f"--scores goes with one model, and {spec} has {len(leaves)}; name that model")
-    if not yes and (billed := [leaf for leaf in leaves if _may_be_billed(leaf)]):
-        raise ConfigError(
-            f"providers would be asked, which may be billed: {'; '.join(_cost(leaf, references) for leaf in billed)}; "
-            "add --yes to ask them"
-        )
+    if billed := [leaf for leaf in leaves if _may_be_billed(leaf)]:
+        click.echo("\n".join(_cost(leaf, references) for leaf in billed), err=True)
+        if not yes:
+            click.confirm("Call it?" if len(billed) == 1 else "Call them?", abort=True, err=True)
     outcomes: list[Verification | tuple[Reranker, RerankError]] = []
     for leaf in leaves:
         try:
@@ -122,13 +119,14 @@ def _may_be_billed(leaf: Reranker) -> bool:
     Raises:
         UnusableKey: A provider has no key.
     """
-    return not isinstance(leaf, LocalReranker) and not (isinstance(leaf, ApiReranker) and not leaf.key())
+    key = getattr(leaf, "key", None)
+    return not isinstance(leaf, LocalReranker) and (key is None or bool(key()))
 
 
 def _cost(leaf: Reranker, references: Sequence[ReferenceScores] | None) -> str:
     usage = estimated_usage(leaf, references)
-    price = "at a price that is not known here" if usage.cost is None else f"for about ${usage.cost:.2g}"
-    return f"{leaf.label}, {usage.texts} texts {price}"
+    price = "the price is not known here" if usage.cost is None else f"about ${usage.cost:.2g}"
+    return f"{leaf.label} would score {usage.texts} texts in a few requests, which may be billed: {price}"
 
 
 def _to_dict(outcome: Verification | tuple[Reranker, RerankError]) -> dict[str, object]:
@@ -156,10 +154,8 @@ def _summary(outcome: Verification) -> str:
         return f"{head}: no published score is known; asked plain questions, {orders}"
     if outcome.status == "order":
         return f"{head}: verified by order; {orders}"
-    return (
-        f"{head}: verified; {outcome.values} of {outcome.values} values agree, within "
-        f"{outcome.largest_difference:.2g} at most, and {orders}"
-    )
+    within = "" if outcome.largest_difference is None else f", within {outcome.largest_difference:.2g} at most"
+    return f"{head}: verified; {outcome.values} of {outcome.values} values agree{within}, and {orders}"
 
 
 def _page(outcome: Verification | tuple[Reranker, RerankError]) -> str:
@@ -184,16 +180,16 @@ def _cells(number: int, row: ScoreComparison, sources: Sequence[str]) -> tuple[s
     verdict = {True: "agrees", False: "DIFFERS", None: "order only"}[row.agrees]
     return (
         str(number),
-        _shortened(row.query, _QUERY),
-        _shortened(row.text, _TEXT),
+        _shorten(row.query, _QUERY),
+        _shorten(row.text, _TEXT),
         "" if row.published is None else f"{row.published:.5g}",
         f"{row.here:.5g}",
-        "" if row.allowed is None or row.agrees is None else f"{row.allowed.low:.4g} .. {row.allowed.high:.4g}",
+        "" if row.range is None or row.agrees is None else f"{row.range.low:.4g} .. {row.range.high:.4g}",
         verdict,
         f"[{sources.index(row.source) + 1}]" if row.source else "",
     )
 
 
-def _shortened(text: str, width: int) -> str:
+def _shorten(text: str, width: int) -> str:
     line = one_line(text)
     return line if len(line) <= width else line[: width - 1] + "…"

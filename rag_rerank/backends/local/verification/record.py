@@ -52,7 +52,8 @@ class VerificationRecord:
         """The note for the trace."""
         if not self.values:
             return f"verified: the order of {self.scores} reference scores is the published one"
-        return f"verified: {self.scores} reference scores agree, within {self.largest_difference:.2g} at most"
+        within = "" if self.largest_difference is None else f", within {self.largest_difference:.2g} at most"
+        return f"verified: {self.scores} reference scores agree{within}"
 
 
 def library_versions() -> dict[str, str]:

@@ -136,14 +136,14 @@ def _read(content: Any, source: str = "") -> Iterator[tuple[Sequence[str], Refer
 
 
 def _scores_of(row: Mapping[str, Any], content: Mapping[str, Any], source: str) -> ReferenceScores:
-    known = ("models", "pairs", "query", "texts", "values", "kind", "precision", "source", "trust", *_OPTIONS)
+    keys = ("models", "pairs", "query", "texts", "values", "kind", "precision", "source", "trust", *_OPTIONS)
     for key in row:
-        if key not in known:
-            raise ConfigError(f"unknown key {key!r}{did_you_mean(key, known)}")
+        if key not in keys:
+            raise ConfigError(f"unknown key {key!r}{did_you_mean(key, keys)}")
     query, texts = content["pairs"][row["pairs"]] if "pairs" in row else (row["query"], row["texts"])
-    for name, allowed in (("kind", get_args(Kind)), ("precision", get_args(Precision)), ("trust", get_args(Trust))):
-        if row.get(name, allowed[0]) not in allowed:
-            raise ConfigError(f"expected one of {', '.join(allowed)}, got {row[name]!r}", path=name)
+    for name, choices in (("kind", get_args(Kind)), ("precision", get_args(Precision)), ("trust", get_args(Trust))):
+        if row.get(name, choices[0]) not in choices:
+            raise ConfigError(f"expected one of {', '.join(choices)}, got {row[name]!r}", path=name)
     values = tuple(map(float, row["values"]))
     if not texts or len(values) != len(texts) or not all(map(math.isfinite, values)):
         raise ConfigError(f"{len(texts)} texts need as many finite values", path="values")
@@ -152,14 +152,14 @@ def _scores_of(row: Mapping[str, Any], content: Mapping[str, Any], source: str) 
     options = {name: row[name] for name in _OPTIONS if name in row}
     if (decimals := options.pop("decimals", None)) is not None:
         options["rounding"] = 0.5 * 10.0**-decimals
-    named = content.get("sources", {}).get(row.get("source"))
+    origin = content.get("sources", {}).get(row.get("source"))
     return ReferenceScores(
         query=query,
         texts=tuple(texts),
         values=values,
         kind=row["kind"],
         precision=row.get("precision", "fp32"),
-        source=named["url"] if named else row.get("source", source),
+        source=origin["url"] if origin else row.get("source", source),
         trust=row.get("trust", "high"),
         **options,
     )
