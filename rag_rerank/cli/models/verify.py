@@ -23,7 +23,7 @@ __all__ = ["verify", "verify_pulled"]
 SCHEMA = 1
 """Version of the JSON object; it grows when a field changes its meaning or is removed."""
 
-_QUERY, _TEXT = 26, 38
+_QUERY, _TEXT = 20, 30
 """Width of the two columns with text, so that a line has at most 120 characters."""
 
 
