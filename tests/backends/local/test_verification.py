@@ -122,7 +122,10 @@ def test_the_trace_says_verified_after_a_verification_and_not_before(copy: Path)
         ranking = asyncio.run(reranker.arerank("how tall is K2?", ["K2 is 8,611 m high."]))
     assert note in ranking.trace.notes
     with build(str(copy)) as automatic:
-        assert note in automatic.rerank("how tall is K2?", ["K2 is 8,611 m high."]).trace.notes
+        assert verify(automatic, published_scores("embedded")).status == "verified"
+    with build(str(copy)) as automatic:
+        trace = automatic.rerank("how tall is K2?", ["K2 is 8,611 m high."]).trace
+    assert any(line.startswith("verified: 17 ") for line in trace.notes)
 
 
 def test_settings_that_decide_nothing_about_loading_keep_it(copy: Path) -> None:
