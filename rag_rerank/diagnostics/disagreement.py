@@ -58,7 +58,7 @@ def _causes_by_numbers(published: Sequence[float], here: Sequence[float], has_pr
         yield "a sigmoid is applied twice: the scores here are probabilities, and the published ones are logits"
     elif pstdev(here) < _FLAT * pstdev(published):
         yield "the head is not the trained one: the scores hardly differ from each other"
-        yield f"{inputs}: a model that is not asked as in its training gives flat scores"
+        yield f"{inputs}, so that the model reads something else than in its training"
     elif kendall_tau_b(published, here) >= _SAME_ORDER:
         shift = fmean(h - p for p, h in zip(published, here, strict=True))
         if _largest(h - p - shift for p, h in zip(published, here, strict=True)) <= near:
