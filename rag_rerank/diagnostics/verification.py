@@ -211,7 +211,7 @@ def _plain_form(reranker: LocalReranker, instruction: str | None) -> LocalRerank
 
 def _precision_of(reranker: LocalReranker) -> Precision:
     """Return the number format that a local model computes in, as far as its settings say it."""
-    word = getattr(reranker, "dtype", None) or getattr(reranker, "precision", "fp32")
+    word = str(getattr(reranker, "dtype", None) or getattr(reranker, "precision", "fp32"))
     file = str(getattr(reranker, "file", None) or "").lower()
     if any(mark in file for mark in _QUANTIZED):
         return "int8"

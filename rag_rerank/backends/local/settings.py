@@ -92,7 +92,7 @@ class LocalSettings(PointwiseReranker):
     def verification_name(self) -> str:
         """The model's id, or its folder in full, under which the records of its verifications are kept."""
         folder = expand_user(self.model)
-        return str(folder.resolve()) if folder.is_dir() else self.model_id.partition("@")[0]
+        return str(folder.resolve()) if folder.is_dir() else str(self.model_id).partition("@")[0]
 
     @property
     def verification_key(self) -> str:

@@ -33,6 +33,8 @@ Use = Literal["cpu", "gpu", "api", "multilingual", "long", "commercial"]
 
 _MANY = "multilingual"
 _WIDTH = 120
+_HEADING = ("name", "kind", "weights", "window", "languages", "licence", "GPU", "quality")
+_API_HEADING = ("name", "window", "languages", "list price", "quality")
 _LONG = 4096
 """Tokens of a window that is called long."""
 
@@ -71,8 +73,8 @@ def models(
     """List the known models, and what helps to choose one.
 
     For models on this machine: how they read query and text, weights, window (longest input in tokens), languages,
-    licence, whether a GPU is advised (GPU: yes), and published quality. For models of providers: window, languages, list price and
-    published quality. Only figures of quality with the same word can be compared. --json adds ids and revisions.
+    licence, whether a GPU is advised (GPU: yes), and published quality. For models of providers: window, languages,
+    list price and published quality. Only figures with the same word can be compared. --json adds ids and revisions.
 
     Other cross-encoders work too: name them by their id on the Hugging Face hub, or by their folder.
 
@@ -88,11 +90,11 @@ def models(
     if names or texts is not None or query is not None:
         raise ConfigError("MODEL, --texts and --query go with --check; add it, or leave them out")
     rows = [row for row in catalogue.models() if all(_suits(row, use) for use in uses)]
-    listed = [row for row in listed_models() if all(_listed_suits(row, use) for use in uses)]
+    api_rows = [row for row in listed_models() if all(_api_model_suits(row, use) for use in uses)]
     if as_json:
-        click.echo(json.dumps(_as_dict(rows, listed), indent=2))
+        click.echo(json.dumps(_as_dict(rows, api_rows), indent=2))
         return
-    click.echo(_lists(rows, listed))
+    click.echo(_lists(rows, api_rows))
 
 
 def _suits(row: catalogue.Model, use: Use) -> bool:
@@ -107,7 +109,7 @@ def _suits(row: catalogue.Model, use: Use) -> bool:
     }[use]
 
 
-def _listed_suits(row: ListedModel, use: Use) -> bool:
+def _api_model_suits(row: ListedModel, use: Use) -> bool:
     """Whether a provider's model suits a use; the provider's terms allow commercial use."""
     return {
         "cpu": False,
@@ -119,27 +121,26 @@ def _listed_suits(row: ListedModel, use: Use) -> bool:
     }[use]
 
 
-def _as_dict(rows: Sequence[catalogue.Model], listed: Sequence[ListedModel]) -> dict[str, object]:
+def _as_dict(rows: Sequence[catalogue.Model], api_rows: Sequence[ListedModel]) -> dict[str, object]:
     local = [
         asdict(row)
         | {"commercial": row.commercial, "kind": row.kind, "gpu_advised": row.gpu_advised, "quality": row.quality}
         for row in rows
     ]
-    return {"schema": SCHEMA, "models": local, "api_models": [asdict(row) for row in listed], "measures": measures()}
+    return {"schema": SCHEMA, "models": local, "api_models": [asdict(row) for row in api_rows], "measures": measures()}
 
 
-def _lists(rows: Sequence[catalogue.Model], listed: Sequence[ListedModel]) -> str:
-    parts = []
+def _lists(rows: Sequence[catalogue.Model], api_rows: Sequence[ListedModel]) -> str:
+    parts = list[str]()
     if rows:
-        heading = ("name", "kind", "weights", "window", "languages", "licence", "GPU", "quality")
-        parts.append(table([heading, *map(_model_cells, rows)], align="<<>><<<<"))
-    if listed:
-        heading = ("name", "window", "languages", "list price", "quality")
-        parts.append(table([heading, *map(_listed_cells, listed)], align="<><<<"))
+        parts.append(table([_HEADING, *map(_model_cells, rows)], align="<<>><<<<"))
+    if api_rows:
+        parts.append(table([_API_HEADING, *map(_api_cells, api_rows)], align="<><<<"))
     if not parts:
         return "no known model suits all of these uses"
-    shown = {next(iter(row.quality)) for row in (*rows, *listed) if row.quality}
-    explained = {name: f"{facts['title']} ({facts['source']})" for name, facts in measures().items() if name in shown}
+    figures = [row.quality for row in rows] + [row.quality for row in api_rows]
+    measure_names = {next(iter(quality)) for quality in figures if quality}
+    explained = {name: f"{row['title']} ({row['source']})" for name, row in measures().items() if name in measure_names}
     names_of: dict[str, list[str]] = {}
     for row in rows:
         names_of.setdefault(row.note, []).append(row.alias or row.id)
@@ -160,7 +161,7 @@ def _model_cells(row: catalogue.Model) -> tuple[str, ...]:
     return (name, row.kind, weights, f"{row.max_length:,}", row.languages, licence, gpu, _quality(row.quality))
 
 
-def _listed_cells(row: ListedModel) -> tuple[str, ...]:
+def _api_cells(row: ListedModel) -> tuple[str, ...]:
     tokens, units = row.price.per_million_tokens, row.price.per_thousand_search_units
     price = f"${tokens:g} a million tokens" if tokens is not None else f"${units:g} a thousand searches"
     window = "" if row.window is None else f"{row.window:,}"

@@ -146,7 +146,8 @@ def _print_error(outcome: Verification | tuple[Reranker, RerankError]) -> None:
 
 def _summary(outcome: Verification) -> str:
     """Return one line on what was compared."""
-    head = outcome.label if outcome.model in (None, outcome.label) else f"{outcome.label} ({outcome.model})"
+    model = outcome.model or ""
+    head = outcome.label if outcome.label.endswith(model) else f"{outcome.label} ({model})"
     orders = f"{outcome.orders - len(outcome.wrong_orders)} of {outcome.orders} orders are right"
     if outcome.status == "differs":
         return f"{head}: DIFFERS from the published scores"
