@@ -71,7 +71,7 @@ import rag_rerank
 for model in "minilm", "bge-base", "bge", "mxbai", "BAAI/bge-reranker-v2-m3":
     print(len(rag_rerank.build(model).rerank("how high is K2?", ["K2", "a lake"])))
 """
-    run_text(python(code, "2\n2\n2\n2\n2") + "\n```bash\nrag-rerank pull mxbai\n```\n")
+    run_text(python(code, "2\n2\n2\n2\n2") + "\n```bash\nrag-rerank pull mxbai --no-verify\n```\n")
 
 
 @pytest.mark.parametrize(
