@@ -22,7 +22,8 @@ from rag_rerank.execution.deadline import (
     time_limit,
 )
 from rag_rerank.execution.driver import adrive, drive
-from rag_rerank.execution.identity import identity_hash
+from rag_rerank.execution.identity import identity_hash, plain_facts
+from rag_rerank.execution.instruction import call_instruction, check_instruction, instruction_or
 from rag_rerank.execution.observers import observed
 from rag_rerank.execution.plan import Plan
 from rag_rerank.execution.protocols import Observer
@@ -87,6 +88,11 @@ class Reranker(ABC):
         return bool(self.children) and all(child.remote for child in self.children)
 
     @property
+    def takes_instruction(self) -> bool:
+        """Whether it follows an instruction, in the field ``instruction`` or in a call: for a composite, one inside."""
+        return any(child.takes_instruction for child in self.children)
+
+    @property
     def knows_text_limit(self) -> bool:
         """Whether `text_limits` knows how long a text may be. Loads nothing."""
         return bool(self.children) and all(child.knows_text_limit for child in self.children)
@@ -129,6 +135,7 @@ class Reranker(ABC):
         *,
         top_k: int | None = None,
         timeout: float | None = None,
+        instruction: str | None = None,
     ) -> Ranking:
         """Order candidates by relevance, best first.
 
@@ -138,19 +145,22 @@ class Reranker(ABC):
             top_k: How many hits to return; ``None`` for all.
             timeout: Seconds for the whole call, with all retries, fallbacks and waits inside it; ``None`` for no
                 limit. With `Deadline`, a late call can do something other than raise.
+            instruction: What relevance means here, in words: ``"prefer the latest guideline"``. It replaces the field
+                ``instruction`` of each reranker that has one; a note in the trace names those that take none.
 
         Returns:
             A ranking of new hits around the caller's own candidate objects. No candidates give an empty ranking
             without a call to the backend; blank texts are not scored and come last.
 
         Raises:
-            InputError: The query is blank, ids occur twice, something is not a string, ``top_k`` is below 1, or
-                ``timeout`` is not more than 0.
+            InputError: The query or the instruction is blank, ids occur twice, something is not a string, ``top_k`` is
+                below 1, or ``timeout`` is not more than 0.
+            ConfigError: There is an instruction, and no reranker inside takes one; see `takes_instruction`.
             DeadlineExceeded: The time was up before there was an answer.
             RerankError: Anything else that went wrong; see `rag_rerank.errors`.
         """
         check_interpreter()
-        with time_limit(check_timeout(timeout)):
+        with time_limit(check_timeout(timeout)), call_instruction(check_instruction(self, instruction)):
             checked = as_candidates(query, candidates)
             query, top_k = str.__str__(query), check_top_k(top_k)
             with observed(self, query, checked, top_k) as report:
@@ -165,10 +175,11 @@ class Reranker(ABC):
         *,
         top_k: int | None = None,
         timeout: float | None = None,
+        instruction: str | None = None,
     ) -> Ranking:
         """Do what `rerank` does without blocking the event loop."""
         check_interpreter()
-        with time_limit(check_timeout(timeout)):
+        with time_limit(check_timeout(timeout)), call_instruction(check_instruction(self, instruction)):
             fixed = tuple(candidates) if isinstance(candidates, list) else candidates  # the caller may change a list
             checked = await offloaded_if_many(fixed, as_candidates, query, fixed)
             query, top_k = str.__str__(query), check_top_k(top_k)
@@ -211,16 +222,21 @@ class Reranker(ABC):
     def _identity(self, version: str | None = None) -> str:
         """Return the `identity`; with a version, one that changes with the release of this package as well."""
         try:
-            facts = _plain({**self._settings, **self._identity_facts()})
+            facts = plain_facts({**self._settings, **self._identity_facts()}, Reranker)
         except TypeError as error:
             raise ConfigError(f"{self.label} has no identity: {error}") from error
         return identity_hash(type(self), self.scale, facts, version=version)
 
     @property
     def _settings(self) -> dict[str, Any]:
-        """The fields that may change a score: all but live objects and those in ``fields_without_effect``."""
+        """The fields that may change a score: all but live objects and those in ``fields_without_effect``.
+
+        Within a call, its instruction stands in place of that of the config.
+        """
         counted = (f for f in fields(self) if f.init and not f.metadata.get("live"))
-        return {f.name: getattr(self, f.name) for f in counted if f.name not in self.fields_without_effect}
+        settings = {f.name: getattr(self, f.name) for f in counted if f.name not in self.fields_without_effect}
+        words = instruction_or(None) if self.takes_instruction else None
+        return settings if words is None or self.children else {**settings, "instruction": words}
 
     def _identity_facts(self) -> Mapping[str, Any]:
         """Return further facts that decide a score; a fact under a field's name replaces the field."""
@@ -381,18 +397,3 @@ def _rerankers(values: Any) -> Iterator[Reranker]:
             yield from _rerankers(value)
         elif is_dataclass(value) and not isinstance(value, type):
             yield from _rerankers(getattr(value, f.name) for f in fields(value))
-
-
-def _plain(value: object) -> Any:
-    """Return a fact of an identity in plain JSON values; a reranker is its identity."""
-    if value is None or isinstance(value, (str, int, float)):
-        return value
-    if isinstance(value, Reranker):
-        return value.identity
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if is_dataclass(value) and not isinstance(value, type):
-        return {f.name: _plain(getattr(value, f.name)) for f in fields(value)}
-    raise TypeError(f"an identity consists of plain values, and {type(value).__name__} is not one")

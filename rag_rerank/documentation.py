@@ -5,13 +5,27 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-__all__ = ["BUDGET", "PAGES", "RECORDS", "SITE", "SPANS", "THRESHOLDS", "TYPES", "page_of_type", "page_url"]
+__all__ = [
+    "BUDGET",
+    "INSTRUCTIONS",
+    "PAGES",
+    "RECORDS",
+    "SCORES",
+    "SITE",
+    "SPANS",
+    "THRESHOLDS",
+    "TYPES",
+    "page_of_type",
+    "page_url",
+]
 
 SITE = "https://rag-rerank.readthedocs.io/en/stable/"
 """Where the site is; ``site_url`` in mkdocs.yml and ``Documentation`` in pyproject.toml are the same."""
 
 BUDGET = "how-to/budget/"
+INSTRUCTIONS = "how-to/instructions/"
 RECORDS = "how-to/records/"
+SCORES = "explanation/scores/"
 SPANS = "how-to/spans/"
 THRESHOLDS = "how-to/thresholds/"
 """Pages that a `ConfigError` about a part of the library links to."""
@@ -41,7 +55,7 @@ PAGES: Mapping[str, str] = MappingProxyType(
         "RateLimited": "reference/rerankers/#limits",
         "ReadabilityWarning": "explanation/languages/",
         "RequestRejected": "how-to/providers/",
-        "ScaleWarning": "explanation/scores/",
+        "ScaleWarning": SCORES,
         "SubstitutionWarning": "how-to/fallback/",
         "TruncationWarning": "how-to/long-documents/",
         "UnreadableText": "explanation/languages/",

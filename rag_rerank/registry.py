@@ -55,6 +55,7 @@ BUILT_IN: Mapping[str, str] = MappingProxyType(
         "http": "rag_rerank.backends.http:HttpReranker",
         "late_interaction": "rag_rerank.backends.late_interaction:LateInteractionReranker",
         "lexical": "rag_rerank.backends.lexical:LexicalReranker",
+        "llm": "rag_rerank.backends.llm:LlmReranker",
         "onnx": "rag_rerank.backends.onnx:OnnxReranker",
         "recorded": "rag_rerank.compose.recorded:Recorded",
         "shadow": "rag_rerank.compose.shadow:Shadow",
@@ -70,6 +71,7 @@ EXTRAS: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
         "cohere": ("cohere", "cohere"),
         "http": ("httpx", "http"),
+        "llm": ("openai", "llm"),
         "torch": ("sentence_transformers", "torch"),
         "voyage": ("voyageai", "voyage"),
     }

@@ -23,6 +23,7 @@ from typing import Any, ClassVar
 from rag_rerank.base import PointwiseReranker, Reranker
 from rag_rerank.config import build, to_config
 from rag_rerank.errors import ConfigError, InputError
+from rag_rerank.execution.instruction import call_instruction
 from rag_rerank.trace import Usage
 from rag_rerank.types import Candidate, Ranking, Scale, Scores
 
@@ -176,6 +177,18 @@ class RerankerContract:
             ("q", ["x"], {"top_k": 1.5}),
         ):
             assert _raises(InputError, lambda q=query, c=candidates, o=options: reranker.rerank(q, c, **o))
+
+    def test_an_instruction_is_followed_or_refused(self, reranker: Reranker) -> None:
+        assert _raises(InputError, lambda: self.ask(reranker, instruction=" "))
+        if not reranker.takes_instruction:
+            assert _raises(ConfigError, lambda: self.ask(reranker, instruction="prefer warm places"))
+            return
+        ranking = self.ask(reranker, instruction="prefer warm places")
+        assert sorted(hit.id for hit in ranking) == sorted(hit.id for hit in self.ask(reranker))
+        if getattr(reranker, "why_not_cacheable", "composite") is None:
+            with call_instruction("prefer warm places"):
+                identity = reranker.identity
+            assert identity != reranker.identity
 
     def test_async_gives_the_same_ranking(self, reranker: Reranker) -> None:
         async def ask() -> Ranking:

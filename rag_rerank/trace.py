@@ -58,6 +58,7 @@ class Usage:
         cached: Texts whose score came from a cache.
         seconds: Time of scoring, summed over steps: more than the wall time if steps run in parallel.
         estimated: Names of the figures that are estimates of this library; the others were counted here or billed.
+        output_tokens: Tokens that a language model wrote; ``None`` for models that write nothing.
     """
 
     texts: int = 0
@@ -68,6 +69,7 @@ class Usage:
     cached: int = 0
     seconds: float = 0.0
     estimated: tuple[str, ...] = ()
+    output_tokens: int | None = None
 
     def __add__(self, other: Usage) -> Usage:
         sums = {
@@ -83,8 +85,11 @@ class Usage:
         return sum(usages, start=cls())
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON-ready values."""
-        return {f.name: getattr(self, f.name) for f in fields(self)} | {"estimated": list(self.estimated)}
+        """Return plain JSON-ready values; ``output_tokens`` is there only where a model wrote something."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)} | {"estimated": list(self.estimated)}
+        if self.output_tokens is None:
+            del values["output_tokens"]
+        return values
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Usage:

@@ -20,7 +20,7 @@ __all__ = [
     "present",
 ]
 
-Scale = Literal["calibrated", "sigmoid", "relevance", "similarity", "unbounded"]
+Scale = Literal["calibrated", "sigmoid", "relevance", "similarity", "unbounded", "rank"]
 """The meaning of ``Hit.score``.
 
 - ``calibrated``: a probability of relevance, fitted on judgments.
@@ -28,10 +28,10 @@ Scale = Literal["calibrated", "sigmoid", "relevance", "similarity", "unbounded"]
 - ``relevance``: a provider's number in 0..1; not comparable between models.
 - ``similarity``: a cosine or a dot product.
 - ``unbounded``: any real number (BM25, fused scores); only the order means something.
+- ``rank``: a place, because the model gives no scores: 1 for the first of n, ``1 - 1/n`` for the second ...
 """
 
 SCALES: tuple[Scale, ...] = get_args(Scale)
-
 
 BLANK = "blank text"
 """Why a text with nothing to read has no score."""

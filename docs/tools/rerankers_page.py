@@ -21,7 +21,7 @@ PAGE = DOCS / "reference" / "rerankers.md"
 
 GROUPS = {
     "Models on this machine": ("onnx", "torch", "auto", "late_interaction", "lexical"),
-    "Providers and servers": ("cohere", "voyage", "http"),
+    "Providers and servers": ("cohere", "voyage", "http", "llm"),
     "Composites": (
         *("cascade", "fallback", "deadline", "windows", "spans", "cached"),
         *("calibrated", "recorded", "ensemble", "hedge", "shadow"),
@@ -71,6 +71,13 @@ model: BAAI/bge-reranker-v2-m3
 """,
     "late_interaction": "type: late_interaction\nmodel: embedded\nprecision: int8\nstore: {path: vectors}",
     "lexical": "type: lexical\nk1: 1.2\nb: 0.75",
+    "llm": """
+type: llm
+base_url: ${LLM_URL:-http://127.0.0.1:11434/v1}   # Ollama
+model: qwen3:8b
+window: 20
+stride: 10
+""",
     "onnx": "type: onnx\nmodel: minilm\nmax_length: 256\nprecision: int8",
     "recorded": "type: recorded\nreranker: embedded\nfile: calls.jsonl\nshare: 0.1",
     "shadow": "type: shadow\nreranker: embedded\nother: minilm\nshare: 0.05",
@@ -85,6 +92,7 @@ EXTRAS = {
     "cohere": "type [`cohere`](#cohere)",
     "voyage": "type [`voyage`](#voyage)",
     "http": "type [`http`](#http)",
+    "llm": "type [`llm`](#llm) with an OpenAI-compatible endpoint",
     "torch": "type [`torch`](#torch), and other models that `auto` runs with it; `rag-rerank export`",
     "tiktoken": "tokenizers by name, such as `gpt-4o`, in `pack` and in [`windows`](#windows)",
     "eval": "`rag-rerank eval` and `calibrate`",

@@ -104,6 +104,11 @@ class AutoReranker(LocalReranker):
         template: str | None = choice and choice[0].template_id
         return template
 
+    @property
+    def takes_instruction(self) -> bool:
+        """Whether the catalogue knows a prompt of the model with a place for an instruction."""
+        return self._with_backend(TorchReranker).takes_instruction
+
     def fetch(self) -> ModelFolder:
         """Find the files that the chosen backend reads, and fetch those that are not there; nothing is loaded."""
         return self.backend.fetch()

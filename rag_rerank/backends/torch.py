@@ -16,7 +16,9 @@ from rag_rerank.backends.local.pair_encoding import PairTokenizer
 from rag_rerank.backends.local.torch_models import prompt_templates
 from rag_rerank.backends.local.torch_models.causal import CausalModel, PromptTokenizer
 from rag_rerank.backends.local.torch_models.checkpoint import CrossEncoderModel, has_checkpoint
+from rag_rerank.backends.local.torch_models.shipped_prompt import ShippedPrompt, ships_prompt
 from rag_rerank.errors import BackendError, ConfigError
+from rag_rerank.execution.instruction import check_field
 
 __all__ = ["TorchReranker", "usable_device"]
 
@@ -40,7 +42,7 @@ class TorchReranker(LocalReranker):
         template: The prompt of a causal model that is not in the catalogue: ``mxbai-v2``, ``qwen3`` or ``bge-gemma``.
             By default that of the catalogue.
         instruction: What relevance means here, in words, for causal models that take an instruction. By default the
-            instruction of the model's card, if it has one.
+            instruction of the model's card, if it has one. ``rerank(..., instruction=)`` replaces it for one call.
         batch_tokens: How many tokens one batch has at most, padding included; it bounds the memory. By default 2048 on
             a CPU and 16384 on a GPU. A batch that is too large for a GPU's memory is halved, with a note in the trace.
         device: The device: ``auto`` takes ``cuda``, else ``mps``, else ``cpu``; or any name of a torch device. The
@@ -76,14 +78,19 @@ class TorchReranker(LocalReranker):
         super().__post_init__()
         if self.template is not None:
             prompt_templates.template(self.template)
-        if self.instruction is not None and not self.instruction.strip():
-            raise ConfigError("the instruction is blank; leave it out for the default", path="instruction")
+        check_field(self.instruction)
 
     @property
     def template_id(self) -> str | None:
         """Name of the prompt, where the model is a causal one."""
         row = row_of(self.model)
         return self.template or (row.template if row else None)
+
+    @property
+    def takes_instruction(self) -> bool:
+        """Whether the prompt of the model has a place for an instruction."""
+        name = self.template_id
+        return name is not None and prompt_templates.template(name).clause is not None
 
     @staticmethod
     def complete(folder: Path) -> bool:
@@ -125,7 +132,8 @@ class TorchEngine:
         self.name = folder.name
         self.device = usable_device(reranker.device)
         dtype = _dtype(reranker.dtype)
-        template = prompt_templates.template_of(folder, reranker.template)
+        shipped = ShippedPrompt.of(folder) if reranker.template is None and ships_prompt(folder) else None
+        template = shipped.template if shipped else prompt_templates.template_of(folder, reranker.template)
         self.tokenizer: PromptTokenizer | PairTokenizer
         self.model: CausalModel | CrossEncoderModel
         if template is None:
@@ -138,10 +146,18 @@ class TorchEngine:
             self.equal_lengths = self.model.equal_lengths
         else:
             window = folder.max_length(reranker.max_length)
-            self.tokenizer = PromptTokenizer(
-                folder, template, reranker.instruction, window, on_long_query=reranker.on_long_query
+            prompts = PromptTokenizer(
+                folder,
+                template,
+                reranker.instruction,
+                window,
+                on_long_query=reranker.on_long_query,
+                answers=shipped.answers if shipped else None,
             )
-            self.model = CausalModel(folder, template, self.tokenizer.answers, self.device, dtype)
+            if shipped:
+                shipped.check(folder, lambda query, text: [*map(int, prompts.encode(query, [text], "error").ids[0])])
+            self.tokenizer = prompts
+            self.model = CausalModel(folder, template, prompts.answers, self.device, dtype)
         on_cpu = torch.device(self.device).type == "cpu"
         plain = on_cpu and self.model.dtype == torch.float32
         self.notes = (*folder.unpinned_note(reranker.revision), *(() if plain else (self._device_note(),)))

@@ -17,13 +17,16 @@ from rag_rerank.backends.api.pricing import Price, pair_tokens
 from rag_rerank.backends.api.retry import RetryPolicy
 from rag_rerank.errors import BackendError, ConfigError, RequestTooLarge
 from rag_rerank.execution.http_clients import is_loopback, make_client
+from rag_rerank.execution.instruction import check_field, instruction_or
 from rag_rerank.trace import Usage
+from rag_rerank.types import Scores
 
 __all__ = ["Breaker", "Limits", "Price", "RetryPolicy", "VoyageReranker"]
 
 # tokens of query and text together that a model reads, and tokens of one request; from Voyage's reference
 _DEFAULT_WINDOW = 32_000
 _WINDOWS = {"rerank-2": 16_000, "rerank-2-lite": 8_000, "rerank-1": 8_000, "rerank-lite-1": 4_000}
+_WITHOUT_INSTRUCTION = frozenset(_WINDOWS)  # the generations before 2.5 read it as part of the question
 _DEFAULT_REQUEST_TOKENS = 600_000
 _REQUEST_TOKENS = {"rerank-1": 300_000, "rerank-lite-1": 300_000}
 _FILL = 0.5  # share of a request that is filled: numbers and code have up to twice the tokens of our estimate
@@ -52,11 +55,14 @@ class VoyageReranker(ApiReranker):
             starts with ``al-``.
         truncation: Whether Voyage cuts a query or a text that is longer than the model's window. It does so without
             saying it; a note in the trace says how many texts seem to be longer. If false, Voyage refuses such a text.
+        instruction: What relevance means here, in words. ``rerank(..., instruction=)`` replaces it for one call. Voyage
+            reads it in the text of the query, as "INSTRUCTION, new line, Query: QUERY", and bills it with the query,
+            once for each text. Models before ``rerank-2.5`` take none.
         client: A ``voyageai.Client``. Its own ``timeout`` counts, and it must not retry (``max_retries`` 0 or 1).
         async_client: A ``voyageai.AsyncClient``, on the same conditions.
 
     Raises:
-        ConfigError: Also for a client that retries.
+        ConfigError: Also for a client that retries, and for an instruction to a model that takes none.
     """
 
     kind: ClassVar[str] = "voyage"
@@ -65,9 +71,13 @@ class VoyageReranker(ApiReranker):
 
     model: str = "rerank-2.5"
     truncation: bool = True
+    instruction: str | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_field(self.instruction)
+        if self.instruction is not None and not self.takes_instruction:
+            raise ConfigError(f"{self.model} takes no instruction; rerank-2.5 and later do", path="instruction")
         for name in ("client", "async_client"):
             retries = getattr(getattr(self, name), "max_retries", 0)
             if retries not in (0, 1):
@@ -76,6 +86,27 @@ class VoyageReranker(ApiReranker):
                     "make the client with max_retries=0",
                     path=name,
                 )
+
+    @property
+    def takes_instruction(self) -> bool:
+        """Whether the model is of a generation that follows instructions."""
+        return self.model not in _WITHOUT_INSTRUCTION
+
+    def score(self, query: str, texts: Sequence[str]) -> Scores:
+        """Call Voyage, with the instruction in the query."""
+        return super().score(self._query_with_instruction(query), texts)
+
+    async def ascore(self, query: str, texts: Sequence[str]) -> Scores:
+        """Do what `score` does without blocking the event loop."""
+        return await super().ascore(self._query_with_instruction(query), texts)
+
+    def estimate(self, query: str, texts: Sequence[str]) -> Usage:
+        """Estimate requests, tokens and cost, those of the instruction included."""
+        return super().estimate(self._query_with_instruction(query), texts)
+
+    def _query_with_instruction(self, query: str) -> str:
+        words = instruction_or(self.instruction) if self.takes_instruction else None
+        return query if words is None else f"{words}\nQuery: {query}"
 
     def warm_up(self) -> None:
         """Import the SDK; nothing is sent."""

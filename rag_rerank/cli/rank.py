@@ -29,6 +29,7 @@ _MEANING: Mapping[Scale, str] = {
     "relevance": "the provider's own relevance, 0 to 1; not comparable between models",
     "similarity": "a similarity of vectors",
     "unbounded": "unbounded: only the order means something",
+    "rank": "the place alone: 1 for the first text even if none is relevant",
 }
 """What a score on each scale means, in words for the table."""
 
@@ -42,6 +43,12 @@ _MEANING: Mapping[Scale, str] = {
 @reranker_option
 @click.option("-q", "--query", required=True, metavar="TEXT", help="The query to rank the texts for.")
 @click.option("-k", "--top-k", type=COUNT, metavar="K", show_default="all", help="Print only the best K texts.")
+@click.option(
+    "--instruction",
+    metavar="TEXT",
+    show_default="the one of the config",
+    help="What relevance means here, in words, for a reranker that follows instructions.",
+)
 @click.option(
     "--timeout",
     type=click.FloatRange(min=0, min_open=True),
@@ -69,6 +76,7 @@ def rank(
     spec: str,
     query: str,
     top_k: int | None,
+    instruction: str | None,
     timeout: float | None,
     max_tokens: int | None,
     tokenizer: str | None,
@@ -100,7 +108,9 @@ def rank(
     with build(spec) as reranker:
         try:
             with progress_bar(f"ranking {len(candidates):,} texts") as progress, progress_listener(progress):
-                ranking: Ranking = reranker.rerank(query, candidates, top_k=top_k, timeout=timeout)
+                ranking: Ranking = reranker.rerank(
+                    query, candidates, top_k=top_k, timeout=timeout, instruction=instruction
+                )
                 progress(1.0)
         except RerankError as error:
             if show_trace and error.trace is not None:

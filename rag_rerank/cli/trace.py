@@ -120,6 +120,8 @@ def _page(record: Record) -> Iterator[str]:
 def _head(record: Record) -> Iterator[str]:
     yield f"record    {record.id}"
     yield f"query     {_query_text(record)}"
+    if record.instruction_sha256 is not None:
+        yield f"instruction  {one_line(record.instruction or f'sha256 {record.instruction_sha256}')}"
     yield f"time      {record.time}  ({record.seconds * 1000:,.0f} ms)"
     yield f"reranker  {one_line(record.reranker)}"
     if record.scale is not None:

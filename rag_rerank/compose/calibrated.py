@@ -14,11 +14,13 @@ from rag_rerank.base import Reranker
 from rag_rerank.compose.calibration_map import CalibrationMap
 from rag_rerank.compose.fallback import change_of_scale
 from rag_rerank.compose.wrapper import Wrapper
+from rag_rerank.documentation import SCORES
 from rag_rerank.errors import CalibrationWarning, ConfigError, caller_stacklevel
+from rag_rerank.execution.instruction import instruction_or, without_call_instruction
 from rag_rerank.execution.plan import Call, InThread, Plan, PlanResult
 from rag_rerank.types import Candidate, Hit, Ranking, Scale
 
-__all__ = ["Calibrated", "calibrates", "model_of"]
+__all__ = ["Calibrated", "calibrates", "check_has_scores", "model_of"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +45,8 @@ class Calibrated(Wrapper):
             Python also a `CalibrationMap`.
 
     Raises:
-        ConfigError: The reranker is calibrated already, its scale is not the map's, or the map's file cannot be used.
+        ConfigError: The reranker is calibrated already, it gives places and no scores, its scale is not the map's, or
+            the map's file cannot be used.
     """
 
     kind: ClassVar[str] = "calibrated"
@@ -54,6 +57,7 @@ class Calibrated(Wrapper):
         super().__post_init__()
         if self.reranker.scale == "calibrated":
             raise ConfigError(f"{self.reranker.label} gives probabilities already", path="reranker")
+        check_has_scores(self.reranker)
         if isinstance(self.map, CalibrationMap):
             self._check_scale(self.map)
         elif not isinstance(self.map, (str, os.PathLike)):
@@ -83,7 +87,9 @@ class Calibrated(Wrapper):
 
     @load_once
     def _ready(self) -> _Ready:
-        if self._map.fitted.identity == self.reranker.identity:
+        with without_call_instruction():  # the answer is kept for all calls
+            identity = self.reranker.identity
+        if self._map.fitted.identity == identity:
             return _Ready(self._map, ())
         doubt = _doubt(self._map, self.reranker)
         warnings.warn(f"{self.label}: {doubt}", CalibrationWarning, stacklevel=caller_stacklevel())
@@ -101,14 +107,16 @@ class Calibrated(Wrapper):
     def _plan(self, query: str, candidates: tuple[Candidate, ...]) -> Plan:
         ready: _Ready = peek(self, "_ready") or (yield InThread(lambda: self._ready))
         ranking: Ranking = yield Call(self.reranker, query, candidates)
-        fitted = ready.map.fitted
+        fitted, notes = ready.map.fitted, ready.notes
+        if not notes and instruction_or(None) is not None and self.reranker.identity != fitted.identity:
+            notes = (f"the map was fitted without the instruction of this call; probabilities may be off. {_REFIT}",)
         if all(hit.raw_score is None for hit in ranking):  # the first stage's order: there is nothing to calibrate
-            return PlanResult(ranking.hits, self.scale, notes=ready.notes, substituted=ranking.substituted)
+            return PlanResult(ranking.hits, self.scale, notes=notes, substituted=ranking.substituted)
         if ranking.substituted or ranking.scale != fitted.scale:
             change = change_of_scale(self.scale, ranking.scale)
             reason = f"not calibrated, since another reranker answered than {self.reranker.label}{change}"
-            return PlanResult(ranking.hits, ranking.scale, (reason,), ready.notes, substituted=True)
-        return PlanResult(tuple(_calibrate(hit, ready.map) for hit in ranking), self.scale, notes=ready.notes)
+            return PlanResult(ranking.hits, ranking.scale, (reason,), notes, substituted=True)
+        return PlanResult(tuple(_calibrate(hit, ready.map) for hit in ranking), self.scale, notes=notes)
 
 
 class _Ready(NamedTuple):
@@ -119,6 +127,16 @@ class _Ready(NamedTuple):
 
 
 _REFIT = "Fit one for it: rag-rerank calibrate JUDGED --config CONFIG -o map.json"
+
+
+def check_has_scores(reranker: Reranker) -> None:
+    """Raise `ConfigError` for a reranker that gives places and no scores, from which no probability follows."""
+    if reranker.scale == "rank":
+        raise ConfigError(
+            f"{reranker.label} gives places and no scores, and the first place says nothing of relevance",
+            path="reranker",
+            page=SCORES,
+        )
 
 
 def calibrates(reranker: Reranker) -> bool:

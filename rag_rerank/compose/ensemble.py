@@ -13,7 +13,7 @@ from rag_rerank.base import Composite, Reranker
 from rag_rerank.compose.wrapper import check_reranker
 from rag_rerank.errors import AllFailed, ConfigError, RerankError, TransientError
 from rag_rerank.execution.plan import Call, InThread, Outcome, Parallel, Plan, PlanResult, is_permanent
-from rag_rerank.execution.ranking import ranked_hits
+from rag_rerank.execution.ranking import ranked_hits, reciprocal_ranks
 from rag_rerank.types import Candidate, Hit, Ranking, Scale, Scores
 
 __all__ = ["Ensemble"]
@@ -176,7 +176,8 @@ def fuse(
     for (weight, _), hits in zip(weighted_rankings, scored, strict=True):
         for hit in hits:
             count[hit.id] += 1
-        addends = _reciprocal_ranks(hits, k) if fusion == "rrf" else _normalised_scores(hits, total, normalise)
+        ids = [hit.id for hit in hits]
+        addends = reciprocal_ranks(ids, k) if fusion == "rrf" else _normalised_scores(hits, total, normalise)
         for id, addend in addends.items():
             total[id] += weight * addend
     if fusion == "combmnz":
@@ -193,10 +194,6 @@ def fuse(
     spans = {hit.id: hit.spans for _, ranking in reversed(weighted_rankings) for hit in ranking if hit.spans}
     scores = Scores(values, "unbounded", spans=[spans.get(candidates[i].id, ()) for i in where] if spans else ())
     return ranked_hits(candidates, scores, where, unscored)
-
-
-def _reciprocal_ranks(hits: Sequence[Hit], k: float) -> dict[str, float]:
-    return {hit.id: 1.0 / (k + rank) for rank, hit in enumerate(hits, start=1)}
 
 
 def _normalised_scores(hits: Sequence[Hit], ids: Mapping[str, float], normalise: str) -> dict[str, float]:

@@ -11,7 +11,8 @@ from typing import ClassVar, NamedTuple
 from rag_rerank._checks import at_least
 from rag_rerank.base import Reranker
 from rag_rerank.compose.wrapper import Wrapper, check_reranker
-from rag_rerank.errors import TransientError
+from rag_rerank.documentation import SCORES
+from rag_rerank.errors import ConfigError, TransientError
 from rag_rerank.execution.plan import Call, InThread, Plan, PlanResult
 from rag_rerank.text.sentences import Span, sentences
 from rag_rerank.text.unicode import is_blank
@@ -41,7 +42,8 @@ class RelevantSpans(Wrapper):
         top_k: How many hits get spans at most, from the best one on. Each costs as many texts as it has sentences.
 
     Raises:
-        ConfigError: One of the two is no reranker, or ``top_k`` is below 1.
+        ConfigError: One of the two is no reranker, the sentences would get places and no scores, or ``top_k`` is below
+            1.
     """
 
     kind: ClassVar[str] = "spans"
@@ -53,6 +55,13 @@ class RelevantSpans(Wrapper):
         super().__post_init__()
         if self.by is not None:
             check_reranker(self.by, "by")
+        if (self.by or self.reranker).scale == "rank":
+            raise ConfigError(
+                f"{(self.by or self.reranker).label} gives places and no scores, so that half of the sentences would "
+                "count as relevant whatever they say; name a reranker with scores",
+                path="by",
+                page=SCORES,
+            )
         at_least(self.top_k, 1, "top_k")
 
     def estimate(self, query: str, texts: Sequence[str]) -> Usage:

@@ -72,6 +72,11 @@ class Shadow(Wrapper):
         at_least(self.max_waiting, 0, "max_waiting")
         at_least(self.keep, 1, "keep")
 
+    @property
+    def takes_instruction(self) -> bool:
+        """Whether the reranker that answers takes one; the other one is told, too, if it does."""
+        return self.reranker.takes_instruction
+
     def reports(self) -> tuple[ShadowReport, ...]:
         """Return the reports that are kept, oldest first."""
         return self._comparisons.reports()

@@ -14,6 +14,7 @@ from rag_rerank._checks import at_least, one_of
 from rag_rerank._lazy import load_once
 from rag_rerank.compose.calibrated import calibrates
 from rag_rerank.compose.wrapper import Wrapper
+from rag_rerank.documentation import SCORES
 from rag_rerank.errors import ConfigError, InputTooLong
 from rag_rerank.execution.plan import Call, InThread, Plan, PlanResult
 from rag_rerank.execution.ranking import best_first, renumber, shift_spans
@@ -85,6 +86,12 @@ class Windows(Wrapper):
             raise ConfigError(
                 "a window's probability is not its text's; put Calibrated around Windows, with a map fitted on both",
                 path="reranker",
+            )
+        if self.reranker.scale == "rank" and self.pool != "max":
+            raise ConfigError(
+                f"{self.reranker.label} gives places and no scores, and the mean of places is none; use pool 'max'",
+                path="pool",
+                page=SCORES,
             )
         at_least(self.overlap, 0, "overlap")
         if self.tokens is not None and self.tokens < max(1, 2 * self.overlap):

@@ -17,7 +17,7 @@ from rag_rerank.context.result import Context, Piece
 from rag_rerank.context.selection import HitOrder, Selection, apply_threshold
 from rag_rerank.context.similarity import Similarity, similarity_of
 from rag_rerank.context.token_budget import Budget
-from rag_rerank.documentation import BUDGET
+from rag_rerank.documentation import BUDGET, SCORES
 from rag_rerank.errors import ConfigError, ContextWarning, InputError, caller_stacklevel, did_you_mean
 from rag_rerank.text.tokenizers import EstimatedTokens, Tokenizer, Tokens, tokens
 from rag_rerank.types import SCALES, Hit, Ranking, RelevantSpan, Scale
@@ -217,6 +217,12 @@ class Packing:
                 "min_score and min_score_scale go together: 0.5 means something else on every scale, so say which one "
                 "the threshold was written for (a ranking's is ranking.scale)",
                 path="min_score_scale" if self.min_score_scale is None else "min_score",
+            )
+        if self.min_score_scale == "rank":
+            raise ConfigError(
+                "a ranking on the scale 'rank' has no scores, only places; limit the number of texts with top_k",
+                path="min_score_scale",
+                page=SCORES,
             )
         needs = {
             "max_tokens": ["trim='sentences'"] * (self.trim == "sentences"),

@@ -15,7 +15,7 @@ from rag_rerank._checks import one_of
 from rag_rerank._lazy import need
 from rag_rerank._version import __version__
 from rag_rerank.base import Reranker
-from rag_rerank.compose.calibrated import calibrates, model_of
+from rag_rerank.compose.calibrated import calibrates, check_has_scores, model_of
 from rag_rerank.compose.calibration_map import (
     CalibrationMap,
     FitQuality,
@@ -90,7 +90,7 @@ def calibrate(
             is a terminal.
 
     Raises:
-        ConfigError: The reranker is already calibrated.
+        ConfigError: The reranker is already calibrated, or gives places and no scores.
         MissingExtraError: scikit-learn is not installed, and ``method`` is not ``"platt"``.
         InputError: There are too few judged candidates of either kind or too few queries, or the scores do not rise
             with relevance.
@@ -101,6 +101,7 @@ def calibrate(
     one_of(unjudged, get_args(Unjudged), "unjudged")
     if calibrates(reranker):
         raise ConfigError(f"{reranker.label} is calibrated already; calibrate the reranker inside", path="reranker")
+    check_has_scores(reranker)
     if method != "platt":
         need("sklearn.isotonic", extra="eval")  # before anything is scored and paid for
     collections = (judged,) if isinstance(judged, Judged) else tuple(judged)

@@ -22,6 +22,7 @@ from rag_rerank.errors import (
 from rag_rerank.execution.candidate_advice import advice_on_candidate, advice_on_candidates
 from rag_rerank.execution.clock import now
 from rag_rerank.execution.deadline import PartialTrace, arun_in_thread, or_deadline_error, publish_partial_trace
+from rag_rerank.execution.instruction import notes_on_instruction
 from rag_rerank.execution.plan import Call, PlanResult
 from rag_rerank.execution.protocols import PointwiseRanker, Ranker
 from rag_rerank.execution.ranking import keep_first_stage, ranked_hits
@@ -94,6 +95,7 @@ class PointwiseCall:
         self.notes = ((f"{repaired} texts held lone surrogates, which were read as U+FFFD",) if repaired else ()) + (
             ("the query held lone surrogates, which were read as U+FFFD",) if self.query is not query else ()
         )
+        self.notes += notes_on_instruction(reranker)
         self.partial_trace = PartialTrace()
         publish_partial_trace(self.unfinished_trace)
 

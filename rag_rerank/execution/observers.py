@@ -17,6 +17,7 @@ from typing import Any
 
 from rag_rerank._checks import plain
 from rag_rerank.errors import InputError, RerankError
+from rag_rerank.execution.instruction import instruction_or
 from rag_rerank.execution.protocols import CallStarted, Observer, OnCallEnd, OnContext, Ranker
 from rag_rerank.trace import Trace
 from rag_rerank.types import Candidate, Origin, Ranking
@@ -146,7 +147,7 @@ def observed(
     if not observers:
         yield report
         return
-    call = CallStarted(reranker, query, candidates, top_k, inner, current_tags())
+    call = CallStarted(reranker, query, candidates, top_k, inner, current_tags(), instruction_or(None))
     on_end = [take for observer in observers if (take := _safely(observer.on_call_start, call)) is not None]
     error: BaseException | None = None
     try:

@@ -29,6 +29,10 @@ class Ranker(Protocol):
         """Whether providers do all the work."""
 
     @property
+    def takes_instruction(self) -> bool:
+        """Whether it follows an instruction."""
+
+    @property
     def observers(self) -> tuple[Observer, ...]:
         """The observers of this reranker's calls alone."""
 
@@ -64,6 +68,7 @@ class CallStarted:
         top_k: How many hits the caller wants; ``None`` for all, and for calls inside a composite.
         inner: Whether a composite calls, and not the user.
         tags: The user's tags of the call; see `rag_rerank.tagged`.
+        instruction: The instruction of the user's call; ``None`` where it has none of its own.
     """
 
     reranker: Ranker
@@ -72,6 +77,7 @@ class CallStarted:
     top_k: int | None = None
     inner: bool = False
     tags: Mapping[str, Any] = field(default_factory=dict)
+    instruction: str | None = None
 
     __repr__ = short_repr
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 from rag_rerank.text.unicode import is_blank
 from rag_rerank.types import BLANK, UNREADABLE_QUERY, UNREADABLE_TEXT, Candidate, Hit, RelevantSpan, Scores, present
@@ -11,12 +12,16 @@ from rag_rerank.types import BLANK, UNREADABLE_QUERY, UNREADABLE_TEXT, Candidate
 __all__ = [
     "best_first",
     "blank_last",
+    "falling",
     "in_first_stage_order",
     "keep_first_stage",
     "ranked_hits",
+    "reciprocal_ranks",
     "renumber",
     "shift_spans",
 ]
+
+T = TypeVar("T")
 
 _FIRST = 3
 """Texts at the head of the list whose loss costs most: see docs/explanation/languages.md for what this rule gains and
@@ -50,7 +55,7 @@ def ranked_hits(
             coverage=scores.coverage[i] if scores.coverage else None,
             spans=scores.spans[i] if scores.spans else (),
         )
-        for rank, i in enumerate((i for i in _falling(scores.values) if i not in scores.unscored), start=1)
+        for rank, i in enumerate((i for i in falling(scores.values) if i not in scores.unscored), start=1)
     ]
     left_out = sorted(unscored.items(), key=lambda item: (item[1] == BLANK, item[0]))
     hits += [
@@ -85,10 +90,10 @@ _BESIDE_UNREADABLE = "not reranked, beside texts that the model cannot read"
 def best_first(scored: Iterable[Hit]) -> list[Hit]:
     """Return hits, all of which have a score, by falling raw score; ties keep their order."""
     hits = tuple(scored)
-    return [hits[i] for i in _falling([hit.raw_score or 0.0 for hit in hits])]
+    return [hits[i] for i in falling([hit.raw_score or 0.0 for hit in hits])]
 
 
-def _falling(values: Sequence[float]) -> list[int]:
+def falling(values: Sequence[float]) -> list[int]:
     """Return positions by falling value; ties keep their order. Nothing else in the package sorts by score."""
     return sorted(range(len(values)), key=values.__getitem__, reverse=True)
 
@@ -99,6 +104,14 @@ def renumber(hits: Iterable[Hit]) -> tuple[Hit, ...]:
         Hit(rank, hit.score, hit.raw_score, hit.candidate, hit.coverage, hit.unscored, hit.window, hit.spans)
         for rank, hit in enumerate(hits, start=1)
     )
+
+
+def reciprocal_ranks(ranking: Iterable[T], k: float) -> dict[T, float]:
+    """Return ``1 / (k + rank)`` for each item of a ranking: its share in reciprocal rank fusion.
+
+    The shares of several rankings are added (Cormack, Clarke and Buettcher, SIGIR 2009).
+    """
+    return {item: 1.0 / (k + rank) for rank, item in enumerate(ranking, start=1)}
 
 
 def blank_last(hits: Iterable[Hit]) -> tuple[Hit, ...]:

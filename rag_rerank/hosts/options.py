@@ -8,11 +8,21 @@ from inspect import Parameter, Signature, signature
 from typing import Any, TypedDict, get_type_hints
 
 from rag_rerank._checks import whole_number
+from rag_rerank.base import Reranker
 from rag_rerank.context import Context, Packing
 from rag_rerank.errors import ConfigError, did_you_mean
+from rag_rerank.execution.instruction import check_field, check_instruction
 from rag_rerank.types import Ranking
 
-__all__ = ["CONFIG_SCHEMA", "PACKING_SCHEMA", "HostOptions", "make_signature", "resolve_options", "resolve_top_k"]
+__all__ = [
+    "CONFIG_SCHEMA",
+    "PACKING_SCHEMA",
+    "HostOptions",
+    "check_instruction_option",
+    "make_signature",
+    "resolve_options",
+    "resolve_top_k",
+]
 
 CUTOFFS = ("top_k", "top_n", "k")
 """The cutoff under all its names: ours, that of LlamaIndex and Cohere, and that of LangChain's vector stores."""
@@ -36,6 +46,7 @@ class HostOptions(TypedDict, total=False):
     """The keyword arguments of every adapter.
 
     - ``top_k``: how many to return; ``top_n`` and ``k`` are other names for it.
+    - ``instruction``: what relevance means here, in words; see `rag_rerank.Reranker.rerank`.
     - ``context``: which of them go to the LLM.
     - ``on_context``, ``on_ranking``: called with the context and the ranking of each call.
     """
@@ -43,6 +54,7 @@ class HostOptions(TypedDict, total=False):
     top_k: int | None
     top_n: int | None
     k: int | None
+    instruction: str | None
     context: Packing | Mapping[str, Any] | None
     on_context: Callable[[Context], object] | None
     on_ranking: Callable[[Ranking], object] | None
@@ -85,6 +97,19 @@ def resolve_options(options: Mapping[str, Any], kind: type, owner: type) -> dict
     if any(name in options for name in CUTOFFS):
         values["top_k"] = resolve_top_k(options)
     return values
+
+
+def check_instruction_option(reranker: Reranker, instruction: str | None) -> None:
+    """Check the option ``instruction`` of an adapter.
+
+    Raises:
+        ConfigError: It is blank or not a string, or no reranker inside takes an instruction.
+    """
+    check_field(instruction)
+    try:
+        check_instruction(reranker, instruction)
+    except ConfigError as error:
+        raise error.under("instruction") from None
 
 
 def resolve_top_k(options: Mapping[str, Any]) -> int | None:

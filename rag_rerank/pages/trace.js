@@ -8,6 +8,7 @@ const scales = {
   relevance: "relevance: the provider's own number, 0 to 1",
   similarity: "similarity: a cosine or dot product",
   unbounded: "unbounded: only the order has a meaning",
+  rank: "rank: the place alone, no score",
 };
 
 start(() => "Trace report", ({ overview, calls }) => {
@@ -112,6 +113,7 @@ function callDetail(call) {
     el("p", { class: "line" }, fact("by", short(call.reranker, 90)), fact("in", duration(call.seconds)), fact("top_k", isNumber(call.top_k) ? whole(call.top_k) : "all"),
       fact("tokens", whole(usage.tokens)), fact("cost", money(usage.cost)), usage.cached > 0 && fact("from cache", whole(usage.cached)),
       list(usage.estimated).length > 0 && fact("estimated", usage.estimated.join(", "))),
+    call.instruction_sha256 && el("p", { class: "line" }, fact("instruction", call.instruction ?? `not recorded · ${short(call.instruction_sha256, 12)}`)),
     pairs(call.tags).length > 0 && el("p", { class: "line" }, pairs(call.tags).map(([name, value]) => fact(name, String(value)))),
     notices(call),
     list(call.contexts).map((context) => el("p", { class: "line" }, fact("packed", contextLine(context)))),

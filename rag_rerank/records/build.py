@@ -36,7 +36,7 @@ def record_of(
         id: A unique id.
         time: The time of its start, ISO 8601 in UTC.
         seconds: Its wall time.
-        texts: Whether the record has the query, the texts and the metadata.
+        texts: Whether the record has the query, the instruction, the texts and the metadata.
     """
     trace = trace_of(ranking, error) or _bare_trace(call, error, seconds)
     record = Record(
@@ -46,6 +46,8 @@ def record_of(
         reranker=call.reranker.label,
         query=call.query if texts else None,
         query_sha256=digest(call.query),
+        instruction=call.instruction if texts else None,
+        instruction_sha256=None if call.instruction is None else digest(call.instruction),
         tags=dict(call.tags),
         top_k=call.top_k,
         seconds=seconds,

@@ -108,6 +108,9 @@ class Record:
         reranker: Label of the reranker.
         query: The query; ``None`` where texts are not recorded.
         query_sha256: SHA-256 of the query, in hexadecimal.
+        instruction: The instruction of the call; ``None`` where it has none of its own, or texts are not recorded.
+        instruction_sha256: SHA-256 of that instruction, in hexadecimal. `to_dict` has both keys only where there is
+            one.
         tags: The user's tags of the call; see `rag_rerank.tagged`.
         top_k: How many hits were asked for; ``None`` for all.
         scale: The scale of the entries' scores; ``None`` if the call failed.
@@ -128,6 +131,8 @@ class Record:
     reranker: str
     query: str | None = None
     query_sha256: str
+    instruction: str | None = None
+    instruction_sha256: str | None = None
     tags: Mapping[str, Any] = field(default_factory=dict)
     top_k: int | None = None
     scale: str | None = None
@@ -152,6 +157,11 @@ class Record:
             "reranker": self.reranker,
             "query": self.query,
             "query_sha256": self.query_sha256,
+            **(
+                {"instruction": self.instruction, "instruction_sha256": self.instruction_sha256}
+                if self.instruction_sha256 is not None
+                else {}
+            ),
             "tags": dict(self.tags),
             "top_k": self.top_k,
             "scale": self.scale,

@@ -77,6 +77,8 @@ def request_attributes(call: CallStarted, trace: Trace | None, *, texts: bool) -
         attributes["reranker.top_k"] = call.top_k
     if texts:
         attributes |= {"reranker.query": call.query, "input.value": call.query, "input.mime_type": "text/plain"}
+        if call.instruction is not None:
+            attributes["rag_rerank.instruction"] = call.instruction
     return attributes
 
 

@@ -47,6 +47,12 @@ EXAMPLES = {
         "precision": "int8",
     },
     "lexical": {"type": "lexical", "k1": 1.2, "b": 0.75, "name": "bm25"},
+    "llm": {
+        "type": "llm",
+        "model": "qwen3:8b",
+        "base_url": "http://127.0.0.1:11434/v1",
+        "price": {"per_million_tokens": 0},
+    },
     "onnx": {"type": "onnx", "model": "minilm"},
     "recorded": {"type": "recorded", "reranker": "embedded", "file": "~/traces.jsonl", "share": 0.01, "texts": True},
     "shadow": {"type": "shadow", "reranker": "embedded", "other": "cohere:rerank-v3.5", "share": 0.01, "keep": 100},

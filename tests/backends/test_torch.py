@@ -238,6 +238,60 @@ def test_an_instruction_for_a_model_that_takes_none_is_a_config_error(family: st
         reranker.warm_up()
 
 
+OWN_CODE = {
+    "jina-reranker-v1": ("bert", "jinaai/jina-bert-v2-implementation--modeling_bert.JinaBertForSequenceClassification"),
+    "jina-reranker-v2": (
+        "xlm-roberta",
+        "jinaai/xlm-roberta-flash-implementation--modeling_xlm_roberta.XLMRobertaForSequenceClassification",
+    ),
+    "gte-multilingual-reranker": ("new", "Alibaba-NLP/new-impl--modeling.NewForSequenceClassification"),
+    "llama-nemotron-rerank": ("llama_bidirec", "llama_bidirectional_model.LlamaBidirectionalForSequenceClassification"),
+}
+"""What the configs of models say whose code is in a repository; their weights have other names than BERT's."""
+
+
+@pytest.mark.parametrize("name", OWN_CODE)
+def test_a_model_with_code_of_its_own_is_refused_and_the_code_never_runs(name: str, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    model_type, code = OWN_CODE[name]
+    folder = Path(shutil.copytree(tiny_checkpoints.checkpoint("xlm-roberta"), tmp_path / name))
+    config = json.loads((folder / "config.json").read_text())
+    own = {"model_type": model_type, "auto_map": {"AutoModelForSequenceClassification": code}}
+    (folder / "config.json").write_text(json.dumps({**config, **own}))
+    weights = load_file(folder / "model.safetensors")
+    save_file({f"{key}.own": value for key, value in weights.items()}, folder / "model.safetensors", {"format": "pt"})
+    for module in ("llama_bidirectional_model", "configuration"):
+        (folder / f"{module}.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w').close()")
+    with pytest.raises(ModelLoadError, match="needs Python code of its own") as caught:
+        TorchReranker(model=str(folder)).warm_up()
+    assert code in str(caught.value) and "http" in str(caught.value)
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("family", ["bert", "xlm-roberta", "modernbert", "ettin"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_layers_that_sentence_transformers_keeps_in_fp32_are_recognised(
+    family: str, dtype: str, tmp_path: Path
+) -> None:
+    import torch
+    from sentence_transformers import CrossEncoder
+
+    module = CrossEncoder(str(tiny_checkpoints.checkpoint(family)), device="cpu", local_files_only=True)
+    linear = {name: layer for name, layer in module.named_modules() if isinstance(layer, torch.nn.Linear)}
+    heads = [name for name, layer in linear.items() if layer.out_features == 1]
+    module.set_keep_in_fp32_modules(heads)
+    module.save_pretrained(str(tmp_path / family), create_model_card=False)
+    stored = json.loads((tmp_path / family / "config_sentence_transformers.json").read_text())
+    assert stored["keep_in_fp32_modules"] == heads
+    kept, plain = (
+        TorchReranker(model=str(folder), dtype=dtype).score("which lake is deep?", tiny_checkpoints.DOCUMENTS).values
+        for folder in (tmp_path / family, tiny_checkpoints.checkpoint(family))
+    )
+    assert kept == pytest.approx(plain, abs=1e-5)
+    assert len(set(kept)) == len(tiny_checkpoints.DOCUMENTS)
+
+
 def test_an_unknown_device_is_a_config_error() -> None:
     with pytest.raises(ConfigError, match="no device 'warp'"):
         TorchReranker(model=str(tiny_checkpoints.checkpoint("bert")), device="warp").warm_up()

@@ -13,6 +13,7 @@ from support.api.wire_formats import tokens
 
 from rag_rerank import AuthenticationError, Reranker, build, to_config
 from rag_rerank.backends.voyage import VoyageReranker
+from rag_rerank.execution.instruction import call_instruction
 from rag_rerank.testing import RerankerContract
 
 
@@ -42,6 +43,23 @@ def test_options_are_sent(ask: Ask, rerank_server: RerankServer) -> None:
     ask(VOYAGE.reranker(rerank_server, model="rerank-2.5-lite", truncation=False))
     (request,) = rerank_server.received
     assert (request.body["model"], request.body["truncation"]) == ("rerank-2.5-lite", False)
+
+
+def test_an_instruction_stands_before_the_query_and_is_billed_with_it(ask: Ask, rerank_server: RerankServer) -> None:
+    reranker = VOYAGE.reranker(rerank_server, instruction="Prefer lizards.")
+    ask(reranker)
+    with call_instruction("Prefer {birds}."):
+        ask(reranker)
+    ask(VOYAGE.reranker(rerank_server))
+    assert [request.body["query"] for request in rerank_server.received] == [
+        f"Prefer lizards.\nQuery: {QUERY}",
+        f"Prefer {{birds}}.\nQuery: {QUERY}",
+        QUERY,
+    ]
+    assert all("instruction" not in request.body for request in rerank_server.received)
+    plain = VOYAGE.reranker(rerank_server).estimate(QUERY, TEXTS).tokens
+    assert plain is not None
+    assert reranker.estimate(QUERY, TEXTS).tokens == plain + 2 * 5  # a quarter of the bytes, for each text
 
 
 def test_a_slash_behind_the_base_url_does_no_harm(ask: Ask, rerank_server: RerankServer) -> None:

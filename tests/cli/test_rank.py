@@ -79,6 +79,22 @@ def test_the_table_names_ranks_moves_scores_coverage_and_scale(candidates: str) 
     assert "4 candidates in" in facts and "tokens" in facts
 
 
+def test_an_instruction_that_nothing_takes_is_an_error(candidates: str) -> None:
+    result = run("rank", "-r", "lexical", "-q", QUERY, "--instruction", "find lakes", candidates)
+    assert result.exit_code == 2
+    assert "lexical takes no instruction" in result.stderr
+
+
+def test_an_instruction_is_sent(
+    candidates: str, write: Write, rerank_server: RerankServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VOYAGE_API_KEY", "key")
+    config = write(json.dumps({"type": "voyage", "base_url": rerank_server.voyage_url}), "voyage.json")
+    result = rank("--instruction", "find lakes", candidates, reranker=config)
+    assert result.exit_code == 0, result.output
+    assert rerank_server.received[0].body["query"] == f"find lakes\nQuery: {QUERY}"
+
+
 def test_an_unchanged_rank_is_an_equals_sign(write: Write) -> None:
     assert rank(write("K2 K2\nGarda", "plain.txt")).stdout.splitlines()[1].split()[:3] == ["1", "1", "="]
 

@@ -35,6 +35,10 @@ class Knowing(ScriptedReranker):
 
     model = "m"
 
+    @property
+    def takes_instruction(self) -> bool:
+        return True
+
     def score(self, query: str, texts: Any) -> Scores:
         usage = Usage(len(texts), 1, 10, 1.0, 0.1, 1, 0.1, ("cost",))
         return Scores([1.0] * len(texts), "unbounded", usage, [Coverage(9, 9)] * len(texts))
@@ -72,7 +76,7 @@ def test_all_that_is_told_is_in_the_tables_and_the_tables_tell_nothing_else() ->
             candidates = [Candidate("a", "x", 1.0, {"m": 1}), Candidate("b", "y"), Candidate("c", "z")]
             failing: PointwiseReranker = ScriptedReranker(name="f", error=RateLimited("no"))
             Fallback(members=(failing, Knowing())).rerank("q", candidates, top_k=2)
-            Knowing().rerank("q", candidates, top_k=2)
+            Knowing().rerank("q", candidates, top_k=2, instruction="find m")
         pack_in_every_way()
     finally:
         telemetry.uninstrument()

@@ -284,6 +284,9 @@ def test_probabilities_are_not_calibrated_again_and_words_are_checked() -> None:
     world = World(20)
     with pytest.raises(ConfigError, match="calibrated already"):
         calibrate(Calibrated(reranker=world.reranker(), map=map_for(world.reranker())), world.judged)
+    with pytest.raises(ConfigError, match="gives places and no scores") as caught:
+        calibrate(ScriptedReranker(answers_on="rank"), world.judged)
+    assert caught.value.url is not None and caught.value.url.endswith("explanation/scores/")
     with pytest.raises(ConfigError, match="unknown method 'plat'; did you mean 'platt'"):
         calibrate(world.reranker(), world.judged, method="plat")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="unknown unjudged 'guess'"):

@@ -40,6 +40,24 @@ CHANGED: Mapping[str, Mapping[str, Any]] = {
         "window": 512,  # no score, but the coverage that a cache keeps with it
     },
     "late_interaction": {**LOCAL, "precision": "fp16", "pool": 2, "query_length": 32, "runtime": "torch"},
+    "llm": {
+        **API,
+        "mode": "pairwise",
+        "window": 30,
+        "stride": 5,
+        "passes": 2,
+        "shuffles": 1,
+        "top": 3,
+        "score_by": "grade",
+        "instruction": "find what keeps a dragon warm",
+        "context": 8_000,
+        "max_text_tokens": 100,
+        "on_overflow": "error",
+        "temperature": None,
+        "seed": 7,
+        "response_format": "json_schema",
+        "extra_body": {"reasoning_effort": "low"},
+    },
     "onnx": {**LOCAL, "precision": "int8", "file": "model_other.onnx", "providers": ("XnnpackExecutionProvider",)},
     "torch": {
         **LOCAL,
@@ -48,7 +66,7 @@ CHANGED: Mapping[str, Mapping[str, Any]] = {
         "device": "meta",
         "dtype": "bfloat16",
     },
-    "voyage": {**API, "truncation": False},
+    "voyage": {**API, "truncation": False, "instruction": "find what keeps a dragon warm"},
 }
 """Fields that can change a score, with another value than the default; all others are ``fields_without_effect``."""
 
@@ -60,6 +78,7 @@ NEUTRAL: Mapping[str, Any] = {
     "max_queue": 7,
     "max_texts": 7,
     "name": "other",
+    "parallel": 7,
     "optimize": False,
     "price": Price(per_million_tokens=1.0),
     "priority": 3,
@@ -104,6 +123,7 @@ def default(kind: str) -> PointwiseReranker:
         "auto": {"model": "embedded"},
         "http": {"dialect": "vllm", "model": "m", "base_url": "http://127.0.0.1:9"},
         "late_interaction": {"model": "bge-base"},  # nothing is loaded; embedded would take no pooling
+        "llm": {"model": "m"},
         "onnx": {"model": "embedded"},
         "torch": {"model": "embedded"},
     }

@@ -15,8 +15,8 @@ from itertools import pairwise
 from statistics import mean, pstdev
 from typing import Any
 
-from faults.trees import Node, model_of, parts, walk
-from faults.wire import FAULTS, GIVEN_UP, LOGITS, Attempt
+from faults.trees import Node, model_of, scale_of, walk
+from faults.wire import FAULTS, GIVEN_UP, Attempt
 
 OURS = {"RateLimited": "limits", "RequestTooLarge": "limits", "CircuitOpen": "breaker"}
 """The errors that a leaf may raise before anything is sent, and the option that each needs."""
@@ -163,12 +163,15 @@ class Oracle:
         leaf = node if node["type"] == "leaf" else node["reranker"]
         readable = [i for i in ids if i not in self.blank]
         expected = {i: self.score(leaf["name"], self.query, self.texts[i]) for i in readable}
+        if leaf["kind"] == "chat-sdk":  # it says an order, and no scores
+            order = sorted(readable, key=lambda i: -expected[i])
+            expected = {i: 1 - place / len(order) for place, i in enumerate(order)}
         law(dict(trace.scores) == expected, "each score is the server's for that text", trace.scores, expected)
         law(set(trace.unscored) == set(ids) - set(readable), "blank texts alone have no score", trace.unscored)
         best = sorted(readable, key=lambda i: -expected[i])
         law(list(trace.scores) == best, "best first, ties as they came", list(trace.scores), best)
         hits = [(i, expected[i]) for i in best] + [(i, None) for i in ids if i not in expected]
-        return [ExpectedRanking(tuple(hits), _scale(leaf), self.blank & set(ids))]
+        return [ExpectedRanking(tuple(hits), scale_of(leaf), self.blank & set(ids))]
 
     _cached = _leaf
 
@@ -190,7 +193,7 @@ class Oracle:
             ]
         law(failed == len(node["members"]), "a fallback gives up only when all have failed", trace.step)
         if node["on_failure"] == "first_stage":
-            return [self._unranked(ids, _scale(node))]
+            return [self._unranked(ids, scale_of(node))]
         return ExpectedError("AllFailed")
 
     def _hedge(self, node: Node, trace: Any, ids: Sequence[str], limited: bool) -> Outcomes:
@@ -379,7 +382,7 @@ class Oracle:
         outcomes = self._judge(node["reranker"], child, ids, True)
         over = trace.seconds >= node["seconds"] - 0.002
         if outcomes == ExpectedError("DeadlineExceeded") and node["on_late"] == "first_stage" and over:
-            return [self._unranked(ids, _scale(node))]
+            return [self._unranked(ids, scale_of(node))]
         return outcomes
 
     def _partial(self, node: Node, trace: Any, ids: list[str]) -> Outcomes:
@@ -436,7 +439,7 @@ class Oracle:
         if len(rounds) > 1:
             scored = sorted((hit for hit in hits if hit[1] is not None), key=lambda hit: -(hit[1] or 0.0))
             hits = [*scored, *(hit for hit in hits if hit[1] is None)]
-        scale = rounds[0].scale if rounds else _scale(node)
+        scale = rounds[0].scale if rounds else scale_of(node)
         if waiting:
             blank |= self.blank & set(waiting)
             hits = sorted([*hits, *((i, None) for i in waiting)], key=lambda hit: hit[0] in blank)
@@ -533,15 +536,6 @@ def _alike(one: Node, other: Node) -> bool:
     if one["type"] != other["type"] or any(leaf["type"] != "leaf" for leaf in leaves):
         return False
     return leaves[0]["kind"] == leaves[1]["kind"] and model_of(leaves[0]) == model_of(leaves[1])
-
-
-def _scale(node: Node) -> str:
-    if node["type"] == "ensemble":
-        return "unbounded"
-    if node["type"] == "leaf":
-        return "sigmoid" if node["kind"] in LOGITS else "relevance"
-    inside = list(parts(node))
-    return _scale(inside[-1] if node["type"] == "cascade" else inside[0])
 
 
 def _choices(options: Sequence[Sequence[ExpectedRanking]]) -> list[list[ExpectedRanking]]:

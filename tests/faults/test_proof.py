@@ -15,6 +15,7 @@ from faults.wire import FAULTS, Wire
 
 from rag_rerank import base
 from rag_rerank.backends.api import breaker, call, exchange, limiter
+from rag_rerank.backends.api.llm import judgment
 from rag_rerank.compose import ensemble, fallback, hedge, windows
 from rag_rerank.errors import AuthenticationError, BackendError, TransientError
 from rag_rerank.execution import calls, deadline
@@ -154,12 +155,16 @@ MISTAKES: dict[str, list[Any]] = {
     "an abandoned call goes on": ["every request is in the trace", (deadline.Limit, "revoke", lambda self: None)],
     "a key is shown": ["no key is shown", (exchange.Exchange, "redact", lambda self, text: text)],
     "a redirect is followed": ["a step fails as its parts did", (httpx.Client, "send", _following)],
+    "a language model's order is turned around": [
+        "each score is the server's for that text",
+        (judgment, "_values", lambda order: [order.index(i) / len(order) for i in range(len(order))]),
+    ],
     "ranks count from two": [
         "fused scores are those of the formula",
         (
             ensemble,
-            "_reciprocal_ranks",
-            lambda hits, k: {hit.id: 1 / (k + rank) for rank, hit in enumerate(hits, start=2)},
+            "reciprocal_ranks",
+            lambda ids, k: {id: 1 / (k + rank) for rank, id in enumerate(ids, start=2)},
         ),
     ],
     "the best two windows count": ["a text's score is that of its windows", (windows, "_TOP_M", 2)],

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, get_args
 
-from faults.wire import FAULTS, SLOTS, Slot, Wire
+from faults.wire import FAULTS, LOGITS, SLOTS, Slot, Wire
 
 import rag_rerank
 from rag_rerank import (
@@ -31,6 +31,7 @@ from rag_rerank.backends.api.limiter import Limits
 from rag_rerank.backends.api.retry import RetryPolicy
 from rag_rerank.backends.cohere import CohereReranker
 from rag_rerank.backends.http import HttpReranker
+from rag_rerank.backends.llm import LlmReranker
 
 Node = dict[str, Any]
 Case = dict[str, Any]
@@ -45,7 +46,7 @@ WORDS = (
 
 LASTING = ("400", "401", "402", "403", "413", "echo, 400", "echo, 401", "redirect")
 DEPTH = 4
-KINDS = ("cohere-sdk", *get_args(Name))
+KINDS = ("chat-sdk", "cohere-sdk", *get_args(Name))
 
 
 def random_case(seed: int, number: int) -> Case:
@@ -103,19 +104,26 @@ def _node(rng: random.Random, depth: int, trouble: float, lasting: bool) -> Node
     if kind == "windows":
         pool, size = rng.choice(("max", "mean", "top")), rng.randint(2, 5)
         overlap = rng.randint(0, size // 2)
-        return {"type": kind, "reranker": below(1, 1)[0], "tokens": size, "overlap": overlap, "pool": pool}
+        (reranker,) = below(1, 1)
+        pool = "max" if scale_of(reranker) == "rank" else pool
+        return {"type": kind, "reranker": reranker, "tokens": size, "overlap": overlap, "pool": pool}
     if kind == "shadow":
         first, other = below(2, 2)
         share, seconds = rng.choice((0.5, 1.0)), round(rng.uniform(1, 9), 2)
-        if seconds > 5:  # no draw of its own, so that the other cases of a seed stay as they were
+        if (
+            seconds > 5 and scale_of(other) != "rank"
+        ):  # no draw of its own, so that the other cases of a seed stay as they were
             return {"type": "spans", "reranker": first, "by": other, "top_k": int(seconds) - 4}
         return {"type": kind, "reranker": first, "other": other, "share": share, "timeout": seconds}
-    return {"type": "cached", "reranker": _leaf(rng, trouble, lasting)}
+    leaf = _leaf(rng, trouble, lasting)
+    return leaf if scale_of(leaf) == "rank" else {"type": "cached", "reranker": leaf}
 
 
 def _leaf(rng: random.Random, trouble: float, lasting: bool) -> Node:
     kind = rng.choice(KINDS)
     names = [name for name in FAULTS if lasting or name not in LASTING]
+    if kind == "chat-sdk":  # an answer that lacks something is repaired, and one that is too large is not halved
+        names = [name for name in names if not name.startswith("rows: ") and name not in ("413", "redirect")]
     if kind == "cohere-sdk":
         names = [name for name in names if name != "redirect"]  # an own client of the SDK follows them, without the key
     burst = rng.random() < 0.3
@@ -157,6 +165,16 @@ def _limits(rng: random.Random) -> dict[str, int]:
 
 def _seconds(rng: random.Random) -> float:
     return round(rng.choice((0.01, 0.05, 0.1, 0.3, 0.3, 1.0, 3.0)) * rng.uniform(0.5, 2), 3)
+
+
+def scale_of(node: Node) -> str:
+    """Return the scale of a node's normal answer."""
+    if node["type"] == "ensemble":
+        return "unbounded"
+    if node["type"] == "leaf":
+        return "rank" if node["kind"] == "chat-sdk" else "sigmoid" if node["kind"] in LOGITS else "relevance"
+    inside = list(parts(node))
+    return scale_of(inside[-1] if node["type"] == "cascade" else inside[0])
 
 
 def parts(node: Node) -> Iterator[Node]:
@@ -210,11 +228,29 @@ class CohereOnWire(CohereReranker):
         return sdk_client(self.wire, kind, self.slot)
 
 
+@dataclass(frozen=True, kw_only=True)
+class LlmOnWire(LlmReranker):
+    """The reranker that asks a language model, with the slot's connections under OpenAI's SDK."""
+
+    kind: ClassVar[str] = "llm"
+    fields_without_effect: ClassVar[frozenset[str]] = LlmReranker.fields_without_effect | {"slot"}
+
+    wire: Any = field(default=None, repr=False, compare=False, metadata={"live": True})
+    slot: int = 0
+
+    def _new_client(self, kind: str) -> Any:
+        return chat_client(self.wire, kind, self.slot)
+
+
 class _Shared:
     """An SDK client that is not closed with its reranker."""
 
     def __init__(self, client: Any) -> None:
-        self.rerank = client.rerank
+        self.rerank = getattr(client, "rerank", None)
+        self.chat = getattr(client, "chat", None)
+
+    def close(self) -> None:
+        pass
 
     def __exit__(self, *details: Any) -> None:
         pass
@@ -231,6 +267,25 @@ def sdk_client(wire: Wire, kind: str, slot: int) -> Any:
         client = (wire.aclients if kind.startswith("Async") else wire.clients)[slot]
         sdk = getattr(cohere, kind)(api_key=KEY, base_url=f"{wire.server.url}/cohere", httpx_client=client, timeout=5)
         wire.sdk_clients[kind, slot] = _Shared(sdk)
+    return wire.sdk_clients[kind, slot]
+
+
+class _SharedAsync(_Shared):
+    """The same for an event loop."""
+
+    async def close(self) -> None:  # type: ignore[override]
+        pass
+
+
+def chat_client(wire: Wire, kind: str, slot: int) -> Any:
+    """Return OpenAI's client of a slot; one serves all cases."""
+    if (kind, slot) not in wire.sdk_clients:
+        import openai
+
+        is_async = kind.startswith("Async")
+        client = (wire.aclients if is_async else wire.clients)[slot]
+        sdk = getattr(openai, kind)(api_key="-", base_url=f"{wire.server.url}/chat", http_client=client, max_retries=0)
+        wire.sdk_clients[kind, slot] = (_SharedAsync if is_async else _Shared)(sdk)
     return wire.sdk_clients[kind, slot]
 
 
@@ -282,6 +337,8 @@ def _on_wire(leaf: Node, wire: Wire, slot: Slot) -> Reranker:
     }
     if leaf["kind"] == "cohere-sdk":
         return CohereOnWire(**options, wire=wire, slot=slot.number)
+    if leaf["kind"] == "chat-sdk":
+        return LlmOnWire(**options, window=1_000, parallel=1, wire=wire, slot=slot.number)
     client, async_client = wire.clients[slot.number], wire.aclients[slot.number]
     return HttpReranker(
         **options,

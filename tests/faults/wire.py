@@ -145,7 +145,7 @@ class Slot:
 
 def self_timed(service: str) -> bool:
     """Whether the reranker itself limits the time of an answer that comes in pieces; httpx limits each piece."""
-    return service not in ("cohere-sdk", "voyage-sdk")
+    return service not in ("chat-sdk", "cohere-sdk", "voyage-sdk")
 
 
 class Wire:

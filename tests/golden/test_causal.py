@@ -6,6 +6,7 @@ Upstream pads on the left, computes all logits of the vocabulary and picks one o
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from multiprocessing.pool import ThreadPool
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from rag_rerank.backends.local.model_files import ModelFolder
 from rag_rerank.backends.local.torch_models.causal import PromptTokenizer
 from rag_rerank.backends.local.torch_models.prompt_templates import TEMPLATES
 from rag_rerank.backends.torch import TorchReranker
+from rag_rerank.execution.instruction import call_instruction
 
 FAMILIES = tuple(tiny_checkpoints.CAUSAL)
 INSTRUCTED = ("mxbai-v2", "qwen3")
@@ -167,6 +169,39 @@ def test_an_instruction_is_read(family: str) -> None:
     np.testing.assert_allclose(reranker.score(QUERIES[0], DOCUMENTS).values, expected, rtol=0, atol=1e-4)
     plain = TorchReranker(model=str(tiny_checkpoints.checkpoint(family)), template=family)
     assert np.abs(np.array(plain.score(QUERIES[0], DOCUMENTS).values) - expected).max() > 0.1
+
+
+@pytest.mark.parametrize("family", INSTRUCTED)
+def test_calls_side_by_side_follow_their_own_instructions(family: str) -> None:
+    instructions = ["Find passages about animals", None, "Find {places}", "Find passages about animals"]
+    model = str(tiny_checkpoints.checkpoint(family))
+    with TorchReranker(model=model, template=family, instruction="Find {places}") as reranker, ThreadPool(4) as pool:
+        reranker.warm_up()
+
+        def ask(instruction: str | None) -> list[float | None]:
+            ranking = reranker.rerank(QUERIES[0], DOCUMENTS, instruction=instruction)
+            scores = {hit.id: hit.raw_score for hit in ranking}
+            return [scores[str(i)] for i in range(len(DOCUMENTS))]
+
+        for instruction, values in zip(instructions, pool.map(ask, instructions), strict=True):
+            ids = upstream_ids(family, QUERIES[0], DOCUMENTS, instruction or "Find {places}")
+            np.testing.assert_allclose(values, upstream_logits(family, ids), rtol=0, atol=1e-4)
+
+
+def test_an_instruction_of_the_call_passes_by_a_prompt_without_one() -> None:
+    reranker = TorchReranker(model=str(tiny_checkpoints.checkpoint("bge-gemma")), template="bge-gemma")
+    before = reranker.score(QUERIES[0], DOCUMENTS).values
+    with call_instruction("Find passages about animals"):
+        assert reranker.score(QUERIES[0], DOCUMENTS).values == before
+
+
+@pytest.mark.parametrize("family", INSTRUCTED)
+def test_an_instruction_of_the_call_takes_room_from_the_text(family: str) -> None:
+    reranker = TorchReranker(model=str(tiny_checkpoints.checkpoint(family)), template=family, max_length=WINDOW)
+    (plain,) = reranker.text_limits(QUERIES[0])
+    with call_instruction("Find passages about all kinds of animals. " * 3):
+        (limit,) = reranker.text_limits(QUERIES[0])
+    assert limit.tokens < plain.tokens
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -4,6 +4,7 @@
   `support.doc_site` sends the clients. No other machine can be reached.
 - ``TEI_URL``, ``VLLM_URL``, ``INFINITY_URL``, ``LLAMACPP_URL``, ``NIM_URL`` and ``GATEWAY_URL``: the same server in
   those dialects. All say that they serve `SERVED`.
+- ``LLM_URL``: the same server as a chat endpoint, whose model is a judge of shared words.
 - The hub's cache, with random checkpoints under the ids and pinned commits of `HUB_MODELS`; the hub itself is off.
   Their scores mean nothing: they show that a page's code runs.
 """
@@ -59,6 +60,7 @@ def page_environment(server: RerankServer, home: Path) -> dict[str, str]:
         **{name: value for name, value in kept.items() if name not in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE")},
         **_KEYS,
         **{f"{name}_URL": server.base(dialect) for name, dialect in dialects.items()},
+        "LLM_URL": server.base("chat"),
         "COLUMNS": "120",  # the width of tables on the command line
         "DOC_SERVER": server.url,
         "HF_HOME": str(home),

@@ -156,6 +156,7 @@ ARCHITECTURES: Mapping[str, Architecture] = {
         _unigram_class("DebertaV2Tokenizer", ("[PAD]", "[CLS]", "[SEP]", "[UNK]"), ("[MASK]",)),
         {"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "position_buckets": 16, "type_vocab_size": 2},
     ),
+    "gte": Architecture("gte", _xlm, {"type_vocab_size": 1, "pad_token_id": 1}),
     "modernbert": Architecture(
         "modernbert", generic_tokenizer, {"pad_token_id": 0, "cls_token_id": 2, "sep_token_id": 3}
     ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 from langchain_core.callbacks import Callbacks
 from langchain_core.documents import BaseDocumentCompressor, Document
@@ -32,6 +32,7 @@ from rag_rerank.hosts import (
     HostOptions,
     acall_hooks,
     call_hooks,
+    check_instruction_option,
     check_sync_hooks,
     log_remarks,
     make_ids,
@@ -42,8 +43,8 @@ from rag_rerank.hosts import (
     take_items,
     with_text,
 )
+from typing_extensions import NotRequired, Unpack
 from typing_extensions import TypedDict as SchemaTypedDict
-from typing_extensions import Unpack
 
 from langchain_rag_rerank.documents import CONTENT, advise, find_id, parse_template, read_text
 from langchain_rag_rerank.indexer import RagRerankIndexer
@@ -59,6 +60,12 @@ class RerankInput(SchemaTypedDict):
 
     documents: Sequence[Document]
     query: str
+
+
+class InstructedInput(RerankInput):
+    """The same where the reranker follows instructions: one here replaces that of the `RagRerank` for one call."""
+
+    instruction: NotRequired[str | None]
 
 
 class RerankOptions(HostOptions, total=False):
@@ -80,6 +87,9 @@ class RagRerank(BaseDocumentCompressor):
             a ``rag_rerank.Reranker``.
         top_k: How many documents to return; ``None`` for all. With ``context``: how many it chooses from. ``top_n``
             and ``k`` are other names for it.
+        instruction: What relevance means here, in words, for a reranker that follows instructions; ``None`` for the one
+            of its config. A call can have its own: ``retriever.invoke(query, instruction=...)``, or
+            ``{"documents": ..., "query": ..., "instruction": ...}`` as the input of `as_runnable`.
         context: Which documents go to the LLM: a ``rag_rerank.Packing``, or a mapping of its options
             (``{"max_tokens": 3000, "tokenizer": "o200k_base", "duplicates": 0.8}``). What is counted and trimmed is
             ``page_content``. Merged neighbours become a copy of the best one, with the ids of all in the metadata under
@@ -97,8 +107,8 @@ class RagRerank(BaseDocumentCompressor):
             metadata) where no other document of the call has it, else its position. Not serialised.
 
     Raises:
-        ConfigError: ``reranker`` cannot be built, an option is unknown or given twice, or ``top_k``, ``text`` or an
-            option of ``context`` is wrong.
+        ConfigError: ``reranker`` cannot be built, an option is unknown or given twice, ``top_k``, ``text`` or an option
+            of ``context`` is wrong, or there is an instruction and nothing in the reranker takes one.
         ValidationError: Another option has a wrong value.
     """
 
@@ -106,6 +116,7 @@ class RagRerank(BaseDocumentCompressor):
 
     reranker: Annotated[Reranker, PlainSerializer(to_config), WithJsonSchema(CONFIG_SCHEMA)] = Field(frozen=True)
     top_k: int | None = Field(default=None, ge=1)
+    instruction: str | None = None
     context: Annotated[InstanceOf[Packing], PlainSerializer(Packing.to_dict), WithJsonSchema(PACKING_SCHEMA)] | None = (
         None
     )
@@ -118,7 +129,9 @@ class RagRerank(BaseDocumentCompressor):
         # built before pydantic validates, so that a wrong config is a ConfigError, and no error quotes an API key
         values = resolve_options(options, RerankOptions, type(self))
         parse_template(values.get("text"))
-        super().__init__(**values | {"reranker": build(reranker)})
+        value = build(reranker)
+        check_instruction_option(value, values.get("instruction"))
+        super().__init__(**values | {"reranker": value})
 
     def compress_documents(
         self, documents: Iterable[Document], query: str, callbacks: Callbacks | None = None
@@ -145,24 +158,27 @@ class RagRerank(BaseDocumentCompressor):
         """
         return RagRerankIndexer(self.reranker, text=self.text)
 
-    def as_runnable(self) -> Runnable[RerankInput, list[Document]]:
+    def as_runnable(self) -> Runnable[InstructedInput, list[Document]]:
         """Return the same as a step of a chain: ``{"documents": retriever, "query": ...} | rerank.as_runnable()``."""
-        return _RerankStep(self._rerank, afunc=self._arerank, name="rag_rerank")
+        kind = _InstructedStep if self.reranker.takes_instruction else _RerankStep
+        return kind(self._rerank, afunc=self._arerank, name="rag_rerank")
 
-    def _rerank(self, request: RerankInput) -> list[Document]:
+    def _rerank(self, request: InstructedInput) -> list[Document]:
         check_sync_hooks(on_ranking=self.on_ranking, on_context=self.on_context)
         call = _Call(self, request)
         with tagged(**call.tags):
-            ranking = self.reranker.rerank(call.query, call.candidates, top_k=self.top_k)
+            ranking = self.reranker.rerank(call.query, call.candidates, top_k=self.top_k, instruction=call.instruction)
             context = call.pack(ranking)
         log_remarks(logger, ranking, context)
         call_hooks(("on_ranking", self.on_ranking, ranking), ("on_context", self.on_context, context))
         return call.results(ranking, context)
 
-    async def _arerank(self, request: RerankInput) -> list[Document]:
+    async def _arerank(self, request: InstructedInput) -> list[Document]:
         call = _Call(self, request)
         with tagged(**call.tags):
-            ranking = await self.reranker.arerank(call.query, call.candidates, top_k=self.top_k)
+            ranking = await self.reranker.arerank(
+                call.query, call.candidates, top_k=self.top_k, instruction=call.instruction
+            )
             context = None if self.context is None else await asyncio.to_thread(call.pack, ranking)
         log_remarks(logger, ranking, context)
         await acall_hooks(("on_ranking", self.on_ranking, ranking), ("on_context", self.on_context, context))
@@ -173,23 +189,32 @@ DEFAULTS = {name: field.default for name, field in RagRerank.model_fields.items(
 RagRerank.__signature__ = make_signature(RagRerank.__init__, RerankOptions, DEFAULTS)
 
 
-class _RerankStep(RunnableLambda[RerankInput, list[Document]]):
+class _RerankStep(RunnableLambda[InstructedInput, list[Document]]):
     """A step that knows its types: LangChain does not resolve annotations that are strings."""
 
     @property
-    def InputType(self) -> type[RerankInput]:
-        return RerankInput
+    def InputType(self) -> type[InstructedInput]:
+        return cast(type[InstructedInput], RerankInput)
 
     @property
     def OutputType(self) -> type[list[Document]]:
         return list[Document]
 
 
+class _InstructedStep(_RerankStep):
+    """The step of a reranker that follows instructions: graphs and tools show that it takes one."""
+
+    @property
+    def InputType(self) -> type[InstructedInput]:
+        return InstructedInput
+
+
 class _Call:
     """The documents of one call as they are when it starts, as candidates, and the way back from hits to documents."""
 
-    def __init__(self, rerank: RagRerank, request: RerankInput) -> None:
-        documents, self.query = _read_request(request)
+    def __init__(self, rerank: RagRerank, request: InstructedInput) -> None:
+        documents, self.query, own_instruction = _read_request(request)
+        self.instruction = rerank.instruction if own_instruction is None else own_instruction
         self._packing = rerank.context
         self._score_key = rerank.score_key
         template = parse_template(rerank.text)
@@ -238,15 +263,16 @@ class _Call:
         return document.model_copy(update={**changes, "metadata": metadata})
 
 
-def _make_request(documents: Iterable[Document], query: str) -> RerankInput:
+def _make_request(documents: Iterable[Document], query: str) -> InstructedInput:
     return {"documents": take_items(documents, Document, "documents", advise), "query": query}
 
 
-def _read_request(request: object) -> tuple[list[Document], str]:
+def _read_request(request: object) -> tuple[list[Document], str, str | None]:
     if not isinstance(request, dict) or not {"documents", "query"} <= request.keys():
         keys = f" with the keys {sorted(map(str, request))}" if isinstance(request, dict) else ""
         raise InputError(
             f'the step takes {{"documents": [...], "query": "..."}}, got a {type(request).__name__}{keys}; in a chain: '
             '{"documents": retriever, "query": RunnablePassthrough()} | rerank.as_runnable()'
         )
-    return take_items(request["documents"], Document, "documents", advise), request["query"]
+    documents = take_items(request["documents"], Document, "documents", advise)
+    return documents, request["query"], request.get("instruction")

@@ -33,11 +33,11 @@ class RagRerankRetriever(BaseRetriever):
         reranker: A `RagRerank` with its options, or what its constructor takes: a name, a config mapping, the path of
             a config file, or a ``rag_rerank.Reranker``.
         top_k: How many documents to return; ``None`` for the ``top_k`` of the `RagRerank`. ``top_n`` and ``k`` are
-            other names for it. Can be set for a single call: ``retriever.invoke(query, top_k=3)``. Other keyword
-            arguments of a call go to the first stage.
-        options: All other options of `RagRerank` (``context``, ``text``, ``score_key``, ``on_ranking``,
-            ``on_context``), which go before those of a `RagRerank` in ``reranker``; and ``name``, ``tags`` and
-            ``metadata`` as in every retriever.
+            other names for it. Can be set for a single call: ``retriever.invoke(query, top_k=3)``. So can
+            ``instruction``. Other keyword arguments of a call go to the first stage.
+        options: All other options of `RagRerank` (``instruction``, ``context``, ``text``, ``score_key``,
+            ``on_ranking``, ``on_context``), which go before those of a `RagRerank` in ``reranker``; and ``name``,
+            ``tags`` and ``metadata`` as in every retriever.
 
     Raises:
         ConfigError: As `RagRerank`.
@@ -77,13 +77,14 @@ class RagRerankRetriever(BaseRetriever):
         return await rerank.acompress_documents(documents, query, callbacks=run_manager.get_child())
 
     def _for_call(self, options: dict[str, Any]) -> RagRerank:
-        """Return the reranker with the cutoff of one call, which is taken from its options; nothing else changes."""
+        """Return the reranker with cutoff and instruction of one call, which are taken from its options."""
         cutoffs = {name: options.pop(name, None) for name in ("top_k", "top_n", "k")}
         try:
             top_k = resolve_top_k(cutoffs) or self.top_k
         except ConfigError as error:  # an argument of a call is no config
             raise InputError(str(error)) from None
-        return self.reranker if top_k is None else self.reranker.model_copy(update={"top_k": top_k})
+        own = {"top_k": top_k, "instruction": options.pop("instruction", None)}
+        return self.reranker.model_copy(update={name: value for name, value in own.items() if value is not None})
 
 
 RagRerankRetriever.__signature__ = make_signature(RagRerankRetriever.__init__, RetrieverOptions, DEFAULTS)

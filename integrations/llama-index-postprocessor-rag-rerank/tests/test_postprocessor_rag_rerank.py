@@ -284,6 +284,7 @@ def test_it_round_trips_with_all_its_options() -> None:
             "stages": [{"reranker": {"type": "lexical"}, "depth": 50}, {"reranker": {"type": "lexical"}}],
         },
         "top_k": 2,
+        "instruction": None,
         "context": None,
         "metadata_mode": "none",
     }

@@ -44,8 +44,8 @@ def test_a_model_that_holds_it_has_a_schema_and_reads_back_what_it_wrote() -> No
 
 def test_the_signature_names_every_option() -> None:
     parameters = inspect.signature(RagRerank).parameters
-    options = {"top_k", "top_n", "k", "context", "metadata_mode", "on_context", "on_ranking", "callback_manager"}
-    assert set(parameters) == {"reranker", *options}
+    options = {"top_k", "top_n", "k", "instruction", "context", "metadata_mode", "on_context", "on_ranking"}
+    assert set(parameters) == {"reranker", "callback_manager", *options}
     assert set(RagRerank.model_fields) <= set(parameters)
     assert set(BaseNodePostprocessor.model_fields) <= set(parameters)
 

@@ -262,8 +262,7 @@ class ApiCall:
             raise deadline_error(policy.label)
         policy.raise_if_open(policy.open_for(request.seconds_left()))
         if request.reserved is None:  # once for all attempts
-            later = [self._tokens[part.start : part.stop] for part in self._parts]
-            request.reserved = policy.reserve(request.tokens, later, self._usage().cost or 0.0)
+            request.reserved = self._reserve(request)
         ticket = request.ticket = policy.ticket(sum(request.tokens))
         limiter.enqueue(ticket)
         try:
@@ -289,6 +288,11 @@ class ApiCall:
             limiter.release(ticket, was_sent=False)
             raise
         return ticket
+
+    def _reserve(self, request: ApiRequest) -> float:
+        """Set the estimated cost of a request aside where there is a ceiling for it and for the rest of the call."""
+        later = [self._tokens[part.start : part.stop] for part in self._parts]
+        return self._policy.reserve(request.tokens, later, self._usage().cost or 0.0)
 
     def _send(self, request: ApiRequest, ticket: QueueTicket) -> Generator[Send, Any, Reply]:
         """Send a request once, and tell the limiter how it ended."""
@@ -351,7 +355,7 @@ class ApiCall:
             if usage.tokens is not None and "tokens" not in usage.estimated and request.ticket is not None:
                 policy.limiter.correct(request.ticket, usage.tokens)
             request.bill = policy.bill(usage, request.tokens)
-            cost = request.bill.cost or 0.0
+            cost = usage.cost or request.bill.cost or 0.0
         policy.limiter.ledger.settle(request.reserved or 0.0, cost)
         self._note(*request.notes)
 

@@ -8,6 +8,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, fields
+from functools import partial
 from itertools import chain
 from threading import Lock
 
@@ -258,6 +259,7 @@ class CallPolicy:
         breaker: When nothing is sent to a failing provider; ``None`` for never.
         price: What the provider charges; ``None`` if that is not known.
         price_is_listed: Whether the price is that of our table, which may be out of date.
+        output_tokens: Tokens of an answer, by estimate; 0 where answers are not billed.
     """
 
     label: str
@@ -270,6 +272,7 @@ class CallPolicy:
     breaker: Breaker | None = None
     price: Price | None = None
     price_is_listed: bool = False
+    output_tokens: int = 0
 
     def open_for(self, seconds: float) -> float | None:
         """Return how long the circuit stays open for a request with so much time; ``None`` where it is closed."""
@@ -304,7 +307,8 @@ class CallPolicy:
         if not self.limits.limits_cost:
             return 0.0
         assert self.price is not None
-        cost, later_cost = self.price.estimate(tokens), sum(map(self.price.estimate, later))
+        estimate = partial(self.price.estimate, output_tokens=self.output_tokens)
+        cost, later_cost = estimate(tokens), sum(map(estimate, later))
         if is_over(cost_so_far + cost + later_cost, self.limits.cost_per_call):
             raise self._cost_error("this call", "cost_per_call", cost_so_far, cost + later_cost)
         past_cost = self.limiter.ledger.reserve(cost, later_cost, self.limits.cost_per_process)
@@ -313,13 +317,16 @@ class CallPolicy:
         return cost
 
     def bill(self, usage: Usage, tokens: Sequence[int]) -> Usage:
-        """Return what an answer cost, as far as the price is known; an estimate where the answer does not say it."""
-        if self.price is None:
+        """Return what an answer cost, as far as the price is known; an estimate where the answer does not say it.
+
+        An answer that names its cost needs no bill.
+        """
+        if self.price is None or usage.cost is not None:
             return Usage()
         billed = self.price.billed_cost(usage)
         is_estimate = self.price_is_listed or billed is None or bool(usage.estimated)
         return Usage(
-            cost=self.price.estimate(tokens) if billed is None else billed,
+            cost=self.price.estimate(tokens, self.output_tokens) if billed is None else billed,
             estimated=("cost",) if is_estimate else (),
         )
 

@@ -32,42 +32,56 @@ _UNIT_TEXTS, _UNIT_TOKENS = 100, 500
 
 @dataclass(frozen=True, kw_only=True)
 class Price:
-    """The price of a provider, in US dollars. Give exactly one of the two keys.
+    """The price of a provider, in US dollars. Give exactly one of the first two keys.
 
     Args:
-        per_million_tokens: US dollars for 1,000,000 tokens, the query counted once for each text.
+        per_million_tokens: US dollars for 1,000,000 tokens that a model reads. A rerank API counts the query once for
+            each text.
         per_thousand_search_units: US dollars for 1,000 search units, each of up to 100 texts of up to 500 tokens.
+        per_million_output_tokens: US dollars for 1,000,000 tokens that a language model writes, beside
+            ``per_million_tokens``. By default they cost nothing.
 
     Raises:
-        ConfigError: None or both are given, or a value is negative or not finite.
+        ConfigError: None or both of the first two are given, ``per_million_output_tokens`` stands beside search units,
+            or a value is negative or not finite.
     """
 
     per_million_tokens: float | None = None
     per_thousand_search_units: float | None = None
+    per_million_output_tokens: float | None = None
 
     def __post_init__(self) -> None:
         plain_fields(self)
-        prices = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) is not None}
-        if len(prices) != 1:
+        if (self.per_million_tokens is None) == (self.per_thousand_search_units is None):
             raise ConfigError("give exactly one of per_million_tokens and per_thousand_search_units")
-        ((name, value),) = prices.items()
-        number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if not (number and value >= 0 and math.isfinite(value)):
-            raise ConfigError(f"{name} must be finite and at least 0 dollars, got {value!r}", path=name)
+        if self.per_million_output_tokens is not None and self.per_million_tokens is None:
+            raise ConfigError(
+                "tokens that are written are billed beside per_million_tokens only", path="per_million_output_tokens"
+            )
+        for name, value in ((f.name, getattr(self, f.name)) for f in fields(self)):
+            number = isinstance(value, (int, float)) and not isinstance(value, bool)
+            if value is not None and not (number and value >= 0 and math.isfinite(value)):
+                raise ConfigError(f"{name} must be finite and at least 0 dollars, got {value!r}", path=name)
 
     def billed_cost(self, usage: Usage) -> float | None:
         """Return the cost of what an answer says was billed; ``None`` where it says nothing."""
         if self.per_million_tokens is not None:
-            return None if usage.tokens is None else usage.tokens * self.per_million_tokens / 1_000_000
+            if usage.tokens is None:
+                return None
+            return self._token_cost(usage.tokens, usage.output_tokens or 0)
         assert self.per_thousand_search_units is not None
         return None if usage.search_units is None else usage.search_units * self.per_thousand_search_units / 1_000
 
-    def estimate(self, tokens: Sequence[int]) -> float:
-        """Return the cost of a request, by the estimated tokens of each text with the query."""
+    def estimate(self, tokens: Sequence[int], output_tokens: int = 0) -> float:
+        """Return the cost of a request, by the estimated tokens of each text with the query, and of the answer."""
         if self.per_million_tokens is not None:
-            return sum(tokens) * self.per_million_tokens / 1_000_000
+            return self._token_cost(sum(tokens), output_tokens)
         assert self.per_thousand_search_units is not None
         return search_units(tokens) * self.per_thousand_search_units / 1_000
+
+    def _token_cost(self, tokens: int, output_tokens: int) -> float:
+        cost = tokens * (self.per_million_tokens or 0.0) + output_tokens * (self.per_million_output_tokens or 0.0)
+        return cost / 1_000_000
 
 
 def text_tokens(text: str) -> int:

@@ -36,6 +36,7 @@ from rag_rerank.execution.deadline import (
     run_with_deadline,
     seconds_left,
 )
+from rag_rerank.execution.instruction import call_instruction, instruction_or
 from rag_rerank.execution.progress import current_listener
 from rag_rerank.execution.throughput import Throughput, estimated_tokens
 from rag_rerank.text.tokenizers import TextLimit
@@ -302,6 +303,7 @@ class ScoringTask:
         self.texts = texts
         self.batch_tokens = batch_tokens
         self._tell = current_listener()  # workers are outside the context of the call
+        self._instruction = instruction_or(None)
         self._scored = 0
 
     def split(self) -> list[Batch]:
@@ -316,7 +318,7 @@ class ScoringTask:
         if not self.reading.texts:
             self.inputs = EncodedPairs((), (), (), 0)
             return []
-        with map_error_position(self.reading.rows):
+        with map_error_position(self.reading.rows), call_instruction(self._instruction):
             self.inputs = self.engine.tokenizer.encode(self.query, self.reading.texts, self.reranker.on_overflow)
         return self.inputs.batches(self.batch_tokens, equal_lengths=self.engine.equal_lengths)
 

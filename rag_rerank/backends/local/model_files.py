@@ -36,8 +36,8 @@ __all__ = [
 ONNX_FILES = ("onnx/model.onnx", "onnx/model.onnx_data", "model.onnx", "model.onnx_data", "*.json")
 """What the ``onnx`` backend reads from a repository."""
 
-TORCH_FILES = ("*.safetensors", "*.json", "*.txt", "*.model")
-"""What the ``torch`` backend reads from a repository: never pickled weights, never code."""
+TORCH_FILES = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja")
+"""What the ``torch`` backend reads from a repository: never pickled weights, never code (a chat template is text)."""
 
 RECORDS = ("calibration.json", "training.json")
 """Files beside a model that decide no score: a calibration map is fitted for the identity of the model, so it cannot be

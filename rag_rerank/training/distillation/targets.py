@@ -34,11 +34,11 @@ def default_loss(scale: Scale) -> Loss:
     """Return the loss that fits a teacher's scale.
 
     If differences between scores mean something, margin-MSE (Hofstätter et al. 2020, arXiv 2010.02666) imitates them.
-    In unbounded scores (fused ranks, BM25) only the order means something, and the differences are arbitrary; from them
-    the student learns the teacher's distribution over a query's passages (listwise: its cross-entropy differs from the
-    Kullback-Leibler divergence by a constant).
+    In unbounded scores (fused ranks, BM25) and in places only the order means something, and the differences are
+    arbitrary; from them the student learns the teacher's distribution over a query's passages (listwise: its
+    cross-entropy differs from the Kullback-Leibler divergence by a constant).
     """
-    return "listwise" if scale == "unbounded" else "margin-mse"
+    return "listwise" if scale in ("unbounded", "rank") else "margin-mse"
 
 
 def as_logits(examples: Examples, scale: Scale) -> Examples:
@@ -47,7 +47,7 @@ def as_logits(examples: Examples, scale: Scale) -> Examples:
     - ``sigmoid``: the raw score is a logit already.
     - ``relevance``, ``calibrated``: numbers in 0..1 become their logits, so that 0.90 and 0.99 differ as much as 0.01
       and 0.10; a number nearer than 0.0001 to either end is moved to that distance.
-    - ``similarity``, ``unbounded``, and numbers beyond 0..1: mean 0 and standard deviation 3 over all pairs.
+    - ``similarity``, ``unbounded``, ``rank``, and numbers beyond 0..1: mean 0 and standard deviation 3 over all pairs.
     """
     scores = [score for example in examples.examples for score in _scores(example)]
     if scale == "sigmoid":

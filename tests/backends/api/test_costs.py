@@ -42,6 +42,9 @@ def priced(provider: Provider, server: RerankServer, **options: Any) -> Any:
         {"per_million_tokens": float("nan")},
         {"per_thousand_search_units": float("inf")},
         {"per_thousand_search_units": True},
+        {"per_million_output_tokens": 1.0},
+        {"per_thousand_search_units": 1.0, "per_million_output_tokens": 1.0},
+        {"per_million_tokens": 1.0, "per_million_output_tokens": -1.0},
     ],
 )
 def test_an_invalid_price_is_refused(wrong: Any) -> None:

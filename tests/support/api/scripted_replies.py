@@ -6,7 +6,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from support.api.chat_wire import CHAT
 from support.api.wire_formats import SHAPES, Rows, Shape, name_of
+
+SHAPES["chat"] = CHAT
 
 
 @dataclass(frozen=True)

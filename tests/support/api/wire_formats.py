@@ -112,7 +112,7 @@ def _infinity(body: Any, count: int) -> dict[str, Any]:
     }
 
 
-SHAPES: Mapping[str, Shape] = {
+SHAPES: dict[str, Shape] = {
     "cohere": Shape(more=_cohere, error=lambda status, words: {"message": words}, most=10_000),
     "infinity": Shape(
         more=_infinity,

@@ -258,7 +258,8 @@ def test_scores_become_logits_and_keep_their_order() -> None:
     assert logits([4.0, -4.0, 1.0, 0.0], "sigmoid") == [4.0, -4.0, 1.0, 0.0]
     assert logits([0.9, 0.1, 0.5, 1.0], "relevance") == pytest.approx([2.197, -2.197, 0.0, 9.21], abs=1e-3)
     assert logits([3.0, 5.0, 3.0, 5.0], "unbounded") == pytest.approx([-3.0, 3.0, -3.0, 3.0])
-    assert [default_loss(scale) for scale in ("sigmoid", "relevance", "unbounded")] == [*["margin-mse"] * 2, "listwise"]
+    losses = [default_loss(scale) for scale in ("sigmoid", "relevance", "unbounded", "rank")]
+    assert losses == [*["margin-mse"] * 2, *["listwise"] * 2]
 
 
 def test_grades_are_the_teachers_order_and_ties_are_equal() -> None:

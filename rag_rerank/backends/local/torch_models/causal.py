@@ -21,6 +21,7 @@ from rag_rerank.backends.local.pair_encoding import (
 from rag_rerank.backends.local.torch_models.checkpoint import check_weights, quiet
 from rag_rerank.backends.local.torch_models.prompt_templates import PromptTemplate
 from rag_rerank.errors import ModelLoadError
+from rag_rerank.execution.instruction import instruction_or
 from rag_rerank.text.tokenizers import HuggingFaceTokens, TextLimit, Tokens
 from rag_rerank.trace import Coverage
 
@@ -31,7 +32,16 @@ __all__ = ["CausalModel", "PromptTokenizer"]
 
 
 class PromptTokenizer:
-    """A tokenizer that puts a query and a text into a template; never changed after loading."""
+    """A tokenizer that puts a query and a text into a template; never changed after loading.
+
+    Args:
+        folder: The model.
+        template: The prompt.
+        instruction: What relevance means; by default the template's own instruction.
+        max_length: The window in tokens.
+        on_long_query: What to do with a query that is longer than its share.
+        answers: Ids of the positive and the negative answer word; by default those of the template's words.
+    """
 
     def __init__(
         self,
@@ -40,17 +50,19 @@ class PromptTokenizer:
         instruction: str | None,
         max_length: int,
         on_long_query: OnLongQuery = "truncate",
+        answers: Sequence[int] | None = None,
     ) -> None:
         self._tokenizer = self.text_tokenizer = load_core(folder)
         self._tokens = HuggingFaceTokens(self._tokenizer)
         self._template = template
-        self._instruction = template.instruction_clause(instruction)
+        self._instruction = instruction
+        template.instruction_clause(instruction)  # raises where the model takes none
         self._on_long_query = on_long_query
         self.window = max_length
         self._name = folder.name
         self._after = [id for part in template.after for id in self._ids(part)]
         words = (template.positive, template.negative) if template.negative else (template.positive,)
-        self.answers = [self._answer(word) for word in words]
+        self.answers = [self._answer(word) for word in words] if answers is None else [*answers]
 
     def encode(self, query: str, texts: Sequence[str], on_overflow: OnOverflow) -> EncodedPairs:
         """Put the query and each text into the template; both get their `shares` where they do not fit.
@@ -88,7 +100,8 @@ class PromptTokenizer:
 
     def start(self, query: str) -> _Start:
         """Return what comes before a text."""
-        fields = {"query": query, "instruction": self._instruction}
+        instruction = self._instruction if self._template.clause is None else instruction_or(self._instruction)
+        fields = {"query": query, "instruction": self._template.instruction_clause(instruction)}
         before = [id for part in self._template.before for id in self._ids(part.format(**fields))]
         return _Start(before, self._template.lead.format(**fields))
 

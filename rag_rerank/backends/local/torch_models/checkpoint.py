@@ -34,6 +34,7 @@ __all__ = [
     "module_folders",
     "quiet",
     "readable_window",
+    "refuse_own_code",
 ]
 
 
@@ -89,6 +90,7 @@ class CrossEncoderModel:
             raise ModelLoadError(f"{folder.name} has no transformer, so it is no cross-encoder")
         missing = check_trained(encoder, folder.path / module_folders(folder)[0])
         if missing:
+            refuse_own_code(folder)
             raise ModelLoadError(
                 f"{folder.name} lacks trained weights, which would be random: {', '.join(missing[:5])}; "
                 "is it a reranker?"
@@ -245,9 +247,26 @@ def cross_encoder(folder: ModelFolder, device: str, dtype: Any, **more: Any) -> 
                 **more,
             )
     except Exception as error:  # transformers raises many kinds of errors for broken files
+        refuse_own_code(folder, error)
         if (folder.path / "tokenizer.json").is_file():
             load_core(folder)  # says so if that is the broken file
         raise ModelLoadError(f"{folder.name} cannot be loaded: {error}") from error
+
+
+def refuse_own_code(folder: ModelFolder, error: Exception | None = None) -> None:
+    """Raise if a model that could not be loaded has an architecture whose code is in its own repository.
+
+    Raises:
+        ModelLoadError: It has.
+    """
+    code = folder.config.get("auto_map")
+    names = sorted({str(name) for name in code.values()}) if isinstance(code, dict) else []
+    if names:
+        raise ModelLoadError(
+            f"{folder.name} needs Python code of its own ({', '.join(names)}), which this library never runs; serve it "
+            "with an inference server that has this architecture (vLLM, Text Embeddings Inference) and call it with "
+            "the type http, or use its provider's API"
+        ) from error
 
 
 def has_checkpoint(folder: Path) -> bool:

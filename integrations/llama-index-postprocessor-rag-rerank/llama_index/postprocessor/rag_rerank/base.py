@@ -39,6 +39,7 @@ from rag_rerank.hosts import (
     HostOptions,
     acall_hooks,
     call_hooks,
+    check_instruction_option,
     check_sync_hooks,
     log_remarks,
     make_ids,
@@ -79,6 +80,9 @@ class RagRerank(BaseNodePostprocessor):
             a ``rag_rerank.Reranker``.
         top_k: How many nodes to return; ``None`` for all. With ``context``: how many it chooses from. ``top_n`` and
             ``k`` are other names for it.
+        instruction: What relevance means here, in words, for a reranker that follows instructions; ``None`` for the one
+            of its config. For another instruction, make another postprocessor of the same reranker:
+            ``RagRerank(rerank.reranker, instruction=...)`` loads nothing again.
         context: Which nodes go to the LLM: a ``rag_rerank.Packing``, or a mapping of its options
             (``{"max_tokens": 3000, "tokenizer": "o200k_base", "duplicates": 0.8}``). Tokens are counted for what the
             LLM reads, text and metadata; with ``merge``, for the text alone. Without a ``tokenizer``, LlamaIndex's own
@@ -96,8 +100,8 @@ class RagRerank(BaseNodePostprocessor):
             its position. Not serialised.
 
     Raises:
-        ConfigError: ``reranker`` cannot be built, an option is unknown or given twice, or ``top_k`` or an option of
-            ``context`` is wrong.
+        ConfigError: ``reranker`` cannot be built, an option is unknown or given twice, ``top_k`` or an option of
+            ``context`` is wrong, or there is an instruction and nothing in the reranker takes one.
         ValidationError: Another option has a wrong value.
     """
 
@@ -107,6 +111,9 @@ class RagRerank(BaseNodePostprocessor):
         frozen=True, description="What orders the nodes; serialised as its config."
     )
     top_k: int | None = Field(default=None, ge=1, description="How many nodes to return; None for all.")
+    instruction: str | None = Field(
+        default=None, description="What relevance means here, in words; None for the one of the reranker's config."
+    )
     context: Annotated[InstanceOf[Packing], PlainSerializer(Packing.to_dict), WithJsonSchema(PACKING_SCHEMA)] | None = (
         Field(default=None, description="Which nodes go to the LLM, and within how many tokens.")
     )
@@ -124,7 +131,9 @@ class RagRerank(BaseNodePostprocessor):
         # built before pydantic validates, so that a wrong config is a ConfigError, and no error quotes an API key
         own_options = {name: value for name, value in options.items() if name != "class_name"}  # `to_dict` writes it
         values = resolve_options(own_options, RerankOptions, type(self))
-        super().__init__(**values | {"reranker": build(reranker)})
+        value = build(reranker)
+        check_instruction_option(value, values.get("instruction"))
+        super().__init__(**values | {"reranker": value})
 
     @classmethod
     def class_name(cls) -> str:
@@ -191,7 +200,9 @@ class RagRerank(BaseNodePostprocessor):
             return []
         with self._call_events(call) as finish:
             with tagged(**call.tags):
-                ranking = self.reranker.rerank(call.query.query_str, call.candidates, top_k=self.top_k)
+                ranking = self.reranker.rerank(
+                    call.query.query_str, call.candidates, top_k=self.top_k, instruction=self.instruction
+                )
                 context = call.pack(ranking)
             out = finish(ranking, context)
         call_hooks(("on_ranking", self.on_ranking, ranking), ("on_context", self.on_context, context))
@@ -206,7 +217,9 @@ class RagRerank(BaseNodePostprocessor):
             return []
         with self._call_events(call) as finish:
             with tagged(**call.tags):
-                ranking = await self.reranker.arerank(call.query.query_str, call.candidates, top_k=self.top_k)
+                ranking = await self.reranker.arerank(
+                    call.query.query_str, call.candidates, top_k=self.top_k, instruction=self.instruction
+                )
                 context = None if self.context is None else await asyncio.to_thread(call.pack, ranking)
             out = finish(ranking, context)
         await acall_hooks(("on_ranking", self.on_ranking, ranking), ("on_context", self.on_context, context))
