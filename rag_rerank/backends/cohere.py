@@ -175,8 +175,8 @@ class CohereReranker(ApiReranker):
         if self.relevant_spans:
             _check_takes_spans(rerank)
             limits = self.relevant_spans if isinstance(self.relevant_spans, SpanLimits) else SpanLimits()
-            given = {"threshold": limits.threshold, "max_spans": limits.max_spans}
-            options["relevant_spans"] = {"mode": "enabled", **{k: v for k, v in given.items() if v is not None}}
+            values = {"threshold": limits.threshold, "max_spans": limits.max_spans}
+            options["relevant_spans"] = {"mode": "enabled", **{k: v for k, v in values.items() if v is not None}}
         return {
             "model": self.model,
             "query": exchange.query,

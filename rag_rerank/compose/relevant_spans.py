@@ -86,8 +86,8 @@ class RelevantSpans(Wrapper):
         notes: list[str] = []
         try:
             if self.by is not None and _gives_spans(self.by) and best:
-                told: Ranking = yield Call(self.by, query, tuple(hit.candidate for hit in best), spans=True)
-                best = [hit for hit in told if hit.raw_score is not None]
+                of_whole_texts: Ranking = yield Call(self.by, query, tuple(hit.candidate for hit in best), spans=True)
+                best = [hit for hit in of_whole_texts if hit.raw_score is not None]
             elif self.by is not None:
                 best = [replace(hit, spans=None) for hit in best]  # those of the reranker that ranks
             spans = yield from self._complete(query, candidates, best, notes)
