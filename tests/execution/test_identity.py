@@ -30,7 +30,7 @@ LOCAL = {
 API = {"model": "other", "base_url": "http://127.0.0.1:19"}
 CHANGED: Mapping[str, Mapping[str, Any]] = {
     "auto": LOCAL,
-    "cohere": {**API, "max_tokens_per_doc": 100},
+    "cohere": {**API, "max_tokens_per_doc": 100, "relevant_spans": True},
     "decisions": {
         **API,
         "provider": "ollama",

@@ -23,7 +23,7 @@ from rag_rerank.execution.calls import error_text
 from rag_rerank.execution.clock import asleep, now, sleep, wait_for_any
 from rag_rerank.execution.deadline import deadline_error, publish_partial_trace, seconds_left, time_is_up
 from rag_rerank.trace import Trace, Usage
-from rag_rerank.types import Scale, Scores
+from rag_rerank.types import RelevantSpan, Scale, Scores
 
 if TYPE_CHECKING:
     from tenacity import Retrying
@@ -144,6 +144,7 @@ class ApiCall:
         self.models: dict[str, None] = {}
         self._values = [math.nan] * len(texts)
         self._unscored: dict[int, str] = {}
+        self._spans: dict[int, tuple[RelevantSpan, ...]] = {}
         self._done: list[Trace] = []
         self._current: ApiRequest | None = None
         publish_partial_trace(self.trace)
@@ -199,6 +200,7 @@ class ApiCall:
                     self._settle(request)
                 self._values[part.start : part.stop] = request.exchange.scores(reply.rows)
                 self._unscored |= {part.start + index: reason for index, reason in reply.unscored.items()}
+                self._spans |= {part.start + index: spans for index, spans in reply.spans.items()}
                 self.models |= {reply.model: None} if reply.model else {}
             except RerankError as error:
                 self._end(request.trace(error=error_text(error)))
@@ -316,7 +318,8 @@ class ApiCall:
         if len(self._done) > 1:
             self._note(f"{len(self._texts)} texts went in {len(self._done)} requests, and the scores were put together")
         facts = {"requests": tuple(self._done), "notes": tuple(self._notes), "unscored": self._unscored}
-        return Scores(self._values, scale, self._usage(), **facts)  # type: ignore[arg-type]
+        spans = [self._spans.get(i) for i in range(len(self._texts))] if self._spans else ()
+        return Scores(self._values, scale, self._usage(), spans=spans, **facts)  # type: ignore[arg-type]
 
     def trace(self) -> Trace:
         """Return the trace node of this call, as of now."""

@@ -27,9 +27,12 @@ from rag_rerank.errors import (
 )
 from rag_rerank.execution.http_clients import client_error
 from rag_rerank.trace import Usage
-from rag_rerank.types import Scale
+from rag_rerank.types import RelevantSpan, Scale
 
-__all__ = ["Exchange", "Reply", "as_count", "as_name", "as_number", "get_field", "read_rows", "seconds_to_wait"]
+__all__ = [
+    *("Exchange", "Reply", "as_count", "as_name", "as_number", "describe", "get_field", "read_rows"),
+    "seconds_to_wait",
+]
 
 
 def seconds_to_wait(headers: Mapping[str, str]) -> float | None:
@@ -99,6 +102,7 @@ class Reply:
         remarks: The provider's warnings.
         model: The model that answered, if the answer names it.
         unscored: Index -> reason, for texts that the server failed on; their scores in ``rows`` mean nothing.
+        spans: Index -> relevant spans, checked; empty where the provider says nothing of any text.
     """
 
     rows: object
@@ -106,6 +110,7 @@ class Reply:
     remarks: tuple[str, ...] = ()
     model: str | None = None
     unscored: Mapping[int, str] = field(default_factory=dict)
+    spans: Mapping[int, tuple[RelevantSpan, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,23 +183,31 @@ class Exchange:
         scores: dict[int, float] = {}
         for index, score in rows:
             if isinstance(index, bool) or not isinstance(index, int) or not 0 <= index < len(self.texts):
-                raise self.bad_response(f"index {_describe(index)} for {len(self.texts)} texts")
+                raise self.bad_response(f"index {describe(index)} for {len(self.texts)} texts")
             where = self.first + index
             if index in scores:
                 raise self.bad_response(f"two scores for text {where}")
-            value = as_number(score)
-            if value is None:
-                raise self.bad_response(f"score {_describe(score)} for text {where}, which is not a finite number")
-            if self.scale in _BOUNDED and not -_ROUNDING <= value <= 1 + _ROUNDING:
-                mend = f"; {self.bounds_advice}" if self.bounds_advice else ""
-                raise self.bad_response(f"score {value:g} for text {where}, which is outside 0..1{mend}")
-            scores[index] = value
+            scores[index] = self.score(score, f"text {where}")
         missing = [self.first + i for i in range(len(self.texts)) if i not in scores]
         if missing:
             raise self.bad_response(
                 f"no score for {len(missing)} of {len(self.texts)} texts, the first is text {missing[0]}"
             )
         return [scores[i] for i in range(len(self.texts))]
+
+    def score(self, score: object, of_what: str) -> float:
+        """Return a score that the provider sent.
+
+        Raises:
+            BadResponse: It is not a finite number, within 0..1 where the scale is.
+        """
+        value = as_number(score)
+        if value is None:
+            raise self.bad_response(f"score {describe(score)} for {of_what}, which is not a finite number")
+        if self.scale in _BOUNDED and not -_ROUNDING <= value <= 1 + _ROUNDING:
+            mend = f"; {self.bounds_advice}" if self.bounds_advice else ""
+            raise self.bad_response(f"score {value:g} for {of_what}, which is outside 0..1{mend}")
+        return value
 
     def http_error(
         self,
@@ -339,5 +352,6 @@ def as_name(value: object) -> str | None:
     return value if isinstance(value, str) and value.strip() else None
 
 
-def _describe(value: object) -> str:
+def describe(value: object) -> str:
+    """Return what a provider sent as a message may show it: a number, else its type."""
     return f"{value!r:.20}" if isinstance(value, (int, float, type(None))) else f"of type {type(value).__name__}"
