@@ -385,9 +385,7 @@ def check_values(values: Iterable[Any]) -> tuple[float, ...]:
 
 
 def _finite(value: Any, what: str) -> float:
-    if type(value) is float and math.isfinite(value):
-        return value
-    if isinstance(plain(value), (str, bytes, bool)):
+    if type(value) is not float and isinstance(plain(value), (str, bytes, bool)):
         raise InputError(f"{what} must be a number, got {_describe(value)}")
     try:
         number = float(value)
