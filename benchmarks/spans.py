@@ -5,7 +5,10 @@
 COLLECTIONS is a folder with selqa-test, nq-qed and xquad-en in BEIR's form; what is absent is skipped. The places of
 the answers in nq-qed and xquad-en are in files of google-research-datasets/QED and google-deepmind/xquad on GitHub.
 
-Each question has ten candidates, one of which holds the answer. They are ranked, and their sentences are scored. "Kept"
+Each question has ten candidates, one of which holds the answer. `embedded` ranks them. ``--by`` says what scores the
+sentences: ``vectors``, `embedded` by the token vectors of whole texts; ``sentences``, `embedded` with each sentence
+as a text of its own; or the name of another reranker. ``--half`` takes every second question of the sample: what was
+chosen on ``tune`` is reported on ``report``. "Kept"
 is the share of questions whose answer is whole in the context: for selqa-test the whole answer sentence, else the
 answer's words, both in the text that is known to hold it. "Cut" is the share of the tokens of all ten texts that is
 gone. "First sentences" keeps of each text as many sentences from its beginning as have at least the tokens of its
@@ -23,7 +26,18 @@ from pathlib import Path
 from answer_places import Question, read_questions
 
 import rag_rerank
-from rag_rerank import Context, ContextWarning, Hit, Ranking, RelevantSpans, Reranker, TruncationWarning, build, pack
+from rag_rerank import (
+    Cached,
+    Context,
+    ContextWarning,
+    Hit,
+    Ranking,
+    RelevantSpans,
+    TruncationWarning,
+    build,
+    pack,
+)
+from rag_rerank.backends.late_interaction import LateInteractionReranker
 from rag_rerank.text.sentences import sentences
 from rag_rerank.text.tokenizers import tokens
 
@@ -31,6 +45,7 @@ EMBEDDED = Path(rag_rerank.__file__).parent / "models" / "late-minilm-v1"
 COLLECTIONS = ("xquad-en", "selqa-test", "nq-qed")
 BUDGETS = (100, 200, 400, 800)
 TRIMS = ("best", "sentences", "relevant")
+HALVES = {"all": slice(None), "tune": slice(0, None, 2), "report": slice(1, None, 2)}
 
 count_tokens = lru_cache(maxsize=None)(tokens(EMBEDDED).count)
 
@@ -40,7 +55,8 @@ def main() -> None:
     parser.add_argument("collections", type=Path)
     parser.add_argument("--qed", type=Path, help="qed-dev.jsonlines")
     parser.add_argument("--xquad", type=Path, help="xquad.en.json")
-    parser.add_argument("--by", action="append", help="name of a reranker; by default embedded and lexical")
+    parser.add_argument("--by", action="append", help="by default vectors, sentences and lexical")
+    parser.add_argument("--half", choices=("all", "tune", "report"), default="all")
     parser.add_argument("--queries", type=int, default=200)
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--collection", action="append", help="by default all three")
@@ -57,7 +73,8 @@ def main() -> None:
             print(f"{name} is skipped: no collection, or no answers")
             continue
         questions = read_questions(folder, answers.get(name), count=options.queries, depth=10, seed=options.seed)
-        for by in options.by or ("embedded", "lexical"):
+        questions = questions[HALVES[options.half]]
+        for by in options.by or ("vectors", "sentences", "lexical"):
             rankings = list(rank_all(questions, embedded, by))
             print(
                 f"| {name}, {len(questions)} questions | {by} | {' | '.join(trade_off(questions, rankings))} |",
@@ -71,9 +88,10 @@ def main() -> None:
     print("\n".join(budget_rows))
 
 
-def rank_all(questions: Sequence[Question], embedded: Reranker, by: str) -> Iterator[Ranking]:
+def rank_all(questions: Sequence[Question], embedded: LateInteractionReranker, by: str) -> Iterator[Ranking]:
     """Yield the ranking of each question by `embedded`, with the spans of all hits by a reranker."""
-    reranker = RelevantSpans(reranker=embedded, by=None if by == "embedded" else build(by))
+    scorers = {"vectors": None, "sentences": Cached(reranker=embedded)}  # a cache has no token vectors
+    reranker = RelevantSpans(reranker=embedded, by=scorers[by] if by in scorers else build(by))
     for question in questions:
         yield reranker.rerank(question.text, question.candidates)
 

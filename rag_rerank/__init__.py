@@ -68,6 +68,7 @@ from rag_rerank.errors import (
     TruncationWarning,
     UnreadableText,
     UnusableKey,
+    VerificationError,
 )
 from rag_rerank.execution.observers import tagged
 from rag_rerank.execution.plan import Call, InThread, Parallel, Plan, PlanResult
@@ -150,6 +151,7 @@ __all__ = [
     "UnreadableText",
     "UnusableKey",
     "Usage",
+    "VerificationError",
     "Windows",
     "Wrapper",
     "build",

@@ -1,4 +1,7 @@
-"""Checks of config values: each raises a `ConfigError` that names the field, the rule and the value."""
+"""Checks of values: each raises a `ConfigError` that names the field, the rule and the value.
+
+`finite` is for the data of a call, and raises an `InputError`.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +14,13 @@ from operator import index
 from pathlib import Path
 from typing import Any
 
-from rag_rerank.errors import ConfigError, did_you_mean
+from rag_rerank.errors import ConfigError, InputError, did_you_mean
 
 __all__ = [
     "at_least",
     "check_number",
+    "describe",
+    "finite",
     "finite_positive",
     "number",
     "one_of",
@@ -105,6 +110,30 @@ def check_number(value: object, path: str) -> None:
     """Raise for what cannot be compared with a number, such as a text."""
     if not hasattr(value, "__float__") or getattr(value, "shape", ()) != ():
         raise ConfigError(f"{_field(path)} must be a number, got {value!r:.60}", path=path)
+
+
+def finite(value: Any, what: str) -> float:
+    """Return a number of a call as a finite float; ``what`` names it in the message.
+
+    Raises:
+        InputError: It is no number, or not finite.
+    """
+    if type(value) is float and math.isfinite(value):
+        return value
+    if isinstance(plain(value), (str, bytes, bool)):
+        raise InputError(f"{what} must be a number, got {describe(value)}")
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise InputError(f"{what} must be a number, got {describe(value)}") from error
+    if not math.isfinite(number):
+        raise InputError(f"{what} must be finite, got {number}")
+    return number
+
+
+def describe(value: object) -> str:
+    """Return a value as a message shows it: of a long text, only what it is."""
+    return f"{type(value).__name__}" if isinstance(value, (str, bytes)) and len(value) > 40 else f"{value!r:.60}"
 
 
 def path_text(path: str | os.PathLike[str]) -> str:

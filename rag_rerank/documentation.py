@@ -60,6 +60,7 @@ PAGES: Mapping[str, str] = MappingProxyType(
         "TruncationWarning": "how-to/long-documents/",
         "UnreadableText": "explanation/languages/",
         "UnusableKey": "how-to/providers/",
+        "VerificationError": "how-to/verify/",
     }
 )
 """Class of an error or a warning -> the page that says more. A class that is not here has the page of its base."""

@@ -6,6 +6,7 @@
     ├── ConfigError (ValueError)         a wrong argument or file; starts with its path: stages[1].reranker.depth
     ├── MissingExtraError (ImportError)  an optional package is absent; names the install command
     ├── ModelLoadError                   weights absent, wrong revision, untrained head, unsafe or unreadable file
+    ├── VerificationError                a model gives other scores than those that were published for it
     ├── InputError (ValueError)          a query, a candidate or a cutoff that cannot be used as given
     │   └── InputTooLong                 more tokens than the model reads, and cutting was not allowed
     └── BackendError                     the model or the provider failed; .backend .model .status
@@ -75,12 +76,28 @@ __all__ = [
     "TruncationWarning",
     "UnreadableText",
     "UnusableKey",
+    "VerificationError",
     "caller_stacklevel",
     "did_you_mean",
 ]
 
 
-class RerankError(Exception):
+class _HasPage:
+    """A class whose ``page`` is that of its name in `PAGES`, else that of its base."""
+
+    page: str = ""
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        cls.page = PAGES.get(cls.__name__, cls.page)
+
+    @property
+    def url(self) -> str | None:
+        """The address of ``page``; ``None`` where no page says more."""
+        return page_url(self.page) if self.page else None
+
+
+class RerankError(_HasPage, Exception):
     """Base of all errors of this library.
 
     ``trace`` is the tree of what was done before the call failed, or ``None`` if it failed before the first step.
@@ -88,21 +105,11 @@ class RerankError(Exception):
     """
 
     trace: Trace | None = None
-    page: str = ""
-
-    def __init_subclass__(cls) -> None:
-        super().__init_subclass__()
-        cls.page = PAGES.get(cls.__name__, cls.page)
 
     def __init__(self, *args: object) -> None:
         super().__init__(*args)
         if self.page:
             self.__notes__ = [f"More: {self.url}"]  # what `add_note` of Python 3.11 writes to; older ones ignore it
-
-    @property
-    def url(self) -> str | None:
-        """The address of ``page``; ``None`` where no page says more."""
-        return page_url(self.page) if self.page else None
 
 
 class ConfigError(RerankError, ValueError):
@@ -145,6 +152,10 @@ class MissingExtraError(RerankError, ImportError):
 
 class ModelLoadError(RerankError):
     """A model that cannot be loaded: files absent or unreadable, an unsafe format, or a head that was never trained."""
+
+
+class VerificationError(RerankError):
+    """A model gives other scores than those published for it; the message has both numbers and the likely causes."""
 
 
 class InputError(RerankError, ValueError):
@@ -327,26 +338,15 @@ class BadResponse(BackendError):
     """An invalid answer: too few or too many scores, an index twice or out of range, NaN, not JSON."""
 
 
-class RerankWarning(UserWarning):
+class RerankWarning(_HasPage, UserWarning):
     """Base of the warnings of this library. A warning ends with the address of the page that says more.
 
     ``page`` is that page, such as ``"how-to/budget/"``.
     """
 
-    page: str = ""
-
-    def __init_subclass__(cls) -> None:
-        super().__init_subclass__()
-        cls.page = PAGES.get(cls.__name__, cls.page)
-
     def __init__(self, message: str = "") -> None:
         link = f" ({page_url(self.page)})" if self.page else ""
         super().__init__(message if message.endswith(link) else message + link)  # a copy is made of the whole text
-
-    @property
-    def url(self) -> str | None:
-        """The address of ``page``; ``None`` where no page says more."""
-        return page_url(self.page) if self.page else None
 
 
 class TruncationWarning(RerankWarning):

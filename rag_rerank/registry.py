@@ -49,6 +49,7 @@ BUILT_IN: Mapping[str, str] = MappingProxyType(
         "cascade": "rag_rerank.compose.cascade:Cascade",
         "cohere": "rag_rerank.backends.cohere:CohereReranker",
         "deadline": "rag_rerank.compose.deadline:Deadline",
+        "decisions": "rag_rerank.backends.decisions:DecisionsReranker",
         "ensemble": "rag_rerank.compose.ensemble:Ensemble",
         "fallback": "rag_rerank.compose.fallback:Fallback",
         "hedge": "rag_rerank.compose.hedge:Hedge",
@@ -70,6 +71,7 @@ BUILT_IN: Mapping[str, str] = MappingProxyType(
 EXTRAS: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
         "cohere": ("cohere", "cohere"),
+        "decisions": ("httpx", "http"),
         "http": ("httpx", "http"),
         "llm": ("openai", "llm"),
         "torch": ("sentence_transformers", "torch"),
@@ -117,7 +119,9 @@ def parse_name(name: str, folder: str = "") -> dict[str, Any]:
 
     A name is one of these, the first that fits; its case does not matter, unless it is a folder's:
 
-    - a type: ``lexical``; with a model, ``onnx:minilm`` or ``cohere:rerank-v3.5``; for ``http``, a dialect and a model;
+    - a type: ``lexical``; with a model, ``onnx:minilm`` or ``cohere:rerank-v3.5``; for ``http``, a dialect and a model,
+      for ``decisions``, a provider and a model;
+    - a provider of decision models alone: ``ollama:nimble``, which is ``decisions:ollama:nimble``;
     - an alias, an id or a former id of the catalogue, also with ``@revision``: the catalogue names the backend;
     - a folder, or any other hub id (``org/name``, ``org/name@revision``): ``auto`` chooses the backend by the files;
     - a model of Cohere, Voyage or Jina, as its provider writes it: ``rerank-v3.5``;
@@ -141,6 +145,8 @@ def parse_name(name: str, folder: str = "") -> dict[str, Any]:
         if not rest.strip():
             raise ConfigError(f"unknown {fields[0]} '': {name!r} ends after the colon; write {type_name}:MODEL")
         return {"type": type_name, **dict(zip(fields, rest.split(":", len(fields) - 1), strict=False))}
+    if kind.casefold() in _provider_words():
+        return parse_name(f"decisions:{kind.casefold()}{colon}{rest}", folder)
     if catalogue.row_of(name) is None and catalogue.is_folder(path_from(folder, name)):
         return {"type": "auto", "model": name}
     row = catalogue.row_of_any_case(name.partition("@")[0])
@@ -180,6 +186,12 @@ def _catalogue() -> Any:
     return importlib.import_module("rag_rerank.backends.local.catalogue")
 
 
+def _provider_words() -> Mapping[str, str]:
+    """Return the providers whose name alone names a reranker, and what each stands for."""
+    rows: Mapping[str, Any] = importlib.import_module("rag_rerank.backends.api.decisions.providers").PROVIDERS
+    return {word: f"decisions:{word}" for word, row in rows.items() if row.is_word}
+
+
 def _find_type(word: str) -> str | None:
     """Return the type that a word names, in any case; plugins are read only for a word that could be one of theirs."""
     for name in (word, word.casefold()):
@@ -202,7 +214,16 @@ def _choices_after(type_name: str) -> tuple[str, ...]:
     """Return the fixed set of values of the first field that may follow a type, if it has one: the dialects of http."""
     kind = resolve(type_name)
     first, *others = kind.label_fields
-    return get_args(get_type_hints(kind)[first]) if others else ()
+    return tuple(_words_of(get_type_hints(kind)[first])) if others else ()
+
+
+def _words_of(hint: Any) -> Iterator[str]:
+    """Yield the words that a field may hold, by its annotation; it may be optional."""
+    for choice in get_args(hint):
+        if isinstance(choice, str):
+            yield choice
+        else:
+            yield from _words_of(choice)
 
 
 def _is_hub_id(name: str) -> bool:
@@ -235,7 +256,7 @@ def _unknown(name: str, folder: str) -> str:
         return f"{name.partition(':')[0]!r} is a model already, so nothing may follow it, got {name!r}"
     rows = _catalogue().models()
     ids = {short: row.id for row in rows for short in (row.id, row.id.rpartition("/")[2]) if not row.packaged}
-    words = {*names(), *aliases(), *ids, *neighbours(name, folder)}
+    words = {*names(), *aliases(), *_provider_words(), *ids, *neighbours(name, folder)}
     hint = did_you_mean(name, words, or_list=False) or did_you_mean(name.partition(":")[0], words, or_list=False)
     for short, id in ids.items():
         hint = hint.replace(f"{short!r}", f"{id!r}")

@@ -10,13 +10,23 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args, overload
 
-from rag_rerank._checks import plain
+from rag_rerank._checks import describe, finite, plain
 from rag_rerank.errors import InputError
+from rag_rerank.text.relevance import RelevantSpan, relevant
 from rag_rerank.text.short_repr import short_repr
 from rag_rerank.trace import Coverage, Trace, Usage
 
 __all__ = [
-    *("SCALES", "Candidate", "Coverage", "Hit", "Origin", "Ranking", "RelevantSpan", "Scale", "Scores", "Usage"),
+    "SCALES",
+    "Candidate",
+    "Coverage",
+    "Hit",
+    "Origin",
+    "Ranking",
+    "RelevantSpan",
+    "Scale",
+    "Scores",
+    "Usage",
     "present",
 ]
 
@@ -76,7 +86,7 @@ class Candidate:
     def __post_init__(self) -> None:
         if not isinstance(self.id, str) or not self.id:
             hint = f"; write str({self.id})" if isinstance(plain(self.id), int) else ""
-            raise InputError(f"candidate id must be a non-empty string, got {_describe(self.id)}{hint}")
+            raise InputError(f"candidate id must be a non-empty string, got {describe(self.id)}{hint}")
         if not isinstance(self.text, str):
             raise InputError(f"candidate {self.id!r}: text must be a string, got {type(self.text).__name__}")
         if type(self.id) is not str or type(self.text) is not str:  # such as that of numpy
@@ -85,7 +95,7 @@ class Candidate:
         if type(self.metadata) is not dict and not isinstance(self.metadata, Mapping):
             raise InputError(f"candidate {self.id!r}: metadata must be a mapping, got {type(self.metadata).__name__}")
         if self.score is not None:
-            object.__setattr__(self, "score", _finite(self.score, f"candidate {self.id!r}: score"))
+            object.__setattr__(self, "score", finite(self.score, f"candidate {self.id!r}: score"))
 
     __repr__ = short_repr
 
@@ -97,36 +107,6 @@ class Candidate:
     def from_dict(cls, data: Mapping[str, Any]) -> Candidate:
         """Rebuild a candidate from `to_dict`."""
         return cls(**data)
-
-
-@dataclass(frozen=True, slots=True)
-class RelevantSpan:
-    """A stretch of a text, as a rule a sentence, and how relevant it is by itself.
-
-    Args:
-        start: Its first character, counted in code points of the text.
-        end: The character after its last.
-        score: The presented score, on the scale of whatever scored it: of ``by`` in `RelevantSpans`.
-        raw_score: The number behind it, as ``Hit.raw_score``. Larger is more relevant.
-
-    Raises:
-        InputError: It is empty or begins before the text, or a score is not a finite number.
-    """
-
-    start: int
-    end: int
-    score: float
-    raw_score: float
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.start < self.end:
-            raise InputError(f"a span begins in the text and is not empty, got {self.start!r} to {self.end!r}")
-        for name in ("score", "raw_score"):
-            object.__setattr__(self, name, _finite(getattr(self, name), f"span: {name}"))
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON-ready values; ``RelevantSpan(**values)`` rebuilds the span from them."""
-        return {"start": self.start, "end": self.end, "score": self.score, "raw_score": self.raw_score}
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +126,8 @@ class Scores:
         query_coverage: How much of the query was read beside the longest text, where it was cut.
         degraded: Why these are not quite the scores that were asked for; the ranking carries them on. No cache keeps
             such scores.
-        spans: The relevant spans of each text, in text order and without overlaps; empty where nobody asked for them.
+        spans: The relevant spans of each text, in text order and without overlaps; see ``Hit.spans`` for ``None`` and
+            ``()``. Without entries where nobody asked for spans.
     """
 
     values: Sequence[float]
@@ -159,7 +140,7 @@ class Scores:
     unscored: Mapping[int, str] = field(default_factory=dict, hash=False)
     degraded: tuple[str, ...] = ()
     query_coverage: Coverage | None = None
-    spans: Sequence[tuple[RelevantSpan, ...]] = ()
+    spans: Sequence[tuple[RelevantSpan, ...] | None] = ()
 
     __repr__ = short_repr
 
@@ -177,8 +158,9 @@ class Hit:
         unscored: Why there is no score (``"blank text"``), or ``None``.
         window: The best window of a long text (`Windows`), as characters ``text[start:end]``; ``None`` where the text
             was not split.
-        spans: How relevant each sentence is by itself (`RelevantSpans`), in text order, without overlaps; empty where
-            nobody asked for it.
+        spans: Its relevant spans, in text order, without overlaps. ``()`` means that the reranker looked for some and
+            says that nothing in the text is relevant; ``None`` that nobody says anything, as a rule because nobody
+            asked (see `RelevantSpans`).
     """
 
     rank: int
@@ -188,7 +170,7 @@ class Hit:
     coverage: Coverage | None = None
     unscored: str | None = None
     window: tuple[int, int] | None = None
-    spans: tuple[RelevantSpan, ...] = ()
+    spans: tuple[RelevantSpan, ...] | None = None
 
     __repr__ = short_repr
 
@@ -212,20 +194,20 @@ class Hit:
             "coverage": None if self.coverage is None else self.coverage.to_dict(),
             "unscored": self.unscored,
             "window": None if self.window is None else list(self.window),
-            "spans": [span.to_dict() for span in self.spans],
+            "spans": None if self.spans is None else [span.to_dict() for span in self.spans],
         }
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Hit:
         """Rebuild a hit from `to_dict`."""
-        coverage, window = data["coverage"], data["window"]
+        coverage, window, spans = data["coverage"], data["window"], data.get("spans")
         return cls(
             **{
                 **data,
                 "candidate": Candidate.from_dict(data["candidate"]),
                 "coverage": None if coverage is None else Coverage.from_dict(coverage),
                 "window": None if window is None else tuple(window),
-                "spans": tuple(RelevantSpan(**span) for span in data.get("spans", ())),
+                "spans": None if spans is None else tuple(RelevantSpan(**span) for span in spans),
             }
         )
 
@@ -284,9 +266,8 @@ class Ranking(Sequence[Hit]):
         Where hits have spans, the relevant sentences are marked, by the rule of ``pack(trim="relevant")``.
         """
         from rag_rerank.text.html import MarkedText, move, section, table
-        from rag_rerank.text.relevance import relevant
 
-        relevant_of = relevant({hit.id: hit.spans for hit in self.hits if hit.spans})
+        relevant_of = relevant({hit.id: hit.spans for hit in self.hits if hit.spans is not None})
         marks = {id: sorted((span.start, span.end) for span in spans) for id, spans in relevant_of.items()}
         first_ranks = {} if self.origin is None else {id: i for i, id in enumerate(self.origin.ids, start=1)}
         rows = (
@@ -381,20 +362,4 @@ def check_values(values: Iterable[Any]) -> tuple[float, ...]:
     Raises:
         InputError: Some value is not a finite number; the message names its position.
     """
-    return tuple(_finite(value, f"score {i}") for i, value in enumerate(values))
-
-
-def _finite(value: Any, what: str) -> float:
-    if type(value) is not float and isinstance(plain(value), (str, bytes, bool)):
-        raise InputError(f"{what} must be a number, got {_describe(value)}")
-    try:
-        number = float(value)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise InputError(f"{what} must be a number, got {_describe(value)}") from error
-    if not math.isfinite(number):
-        raise InputError(f"{what} must be finite, got {number}")
-    return number
-
-
-def _describe(value: object) -> str:
-    return f"{type(value).__name__}" if isinstance(value, (str, bytes)) and len(value) > 40 else f"{value!r:.60}"
+    return tuple(finite(value, f"score {i}") for i, value in enumerate(values))

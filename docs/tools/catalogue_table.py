@@ -5,32 +5,38 @@ Its data is ``rag_rerank/backends/local/catalogue.json``; the table stands betwe
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
+
+from rag_rerank.backends.local.catalogue import Model, models
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "reference" / "models.md"
-CATALOGUE = ROOT / "rag_rerank" / "backends" / "local" / "catalogue.json"
 
 BEGIN, END = "<!-- begin of the catalogue -->", "<!-- end of the catalogue -->"
-HEAD = ("alias", "model", "`type`", "million parameters", "window (tokens)", "languages", "licence", "revision")
+HEAD = (
+    *("alias", "model", "`type`", "kind", "million parameters", "window (tokens)", "languages", "licence", "GPU"),
+    *("quality", "revision"),
+)
+ALIGN = ("---", "---", "---", "---", "---:", "---:", "---", "---", "---", "---", "---")
 
 
 def catalogue_table() -> str:
     """Return the table: one row a model, in the order of the catalogue."""
-    models = json.loads(CATALOGUE.read_text(encoding="utf-8"))["models"]
-    rows = [HEAD, ("---", "---", "---", "---:", "---:", "---", "---", "---"), *map(row, models)]
+    rows = [HEAD, ALIGN, *map(row, models())]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in rows) + "\n"
 
 
-def row(model: dict[str, Any]) -> tuple[str, ...]:
+def row(model: Model) -> tuple[str, ...]:
     """Return the cells of one model."""
-    name = f"`{model['id']}`" + (", in the package" if model.get("packaged") else "")
-    revision = f"`{model['revision'][:12]}`" if model["revision"] else ""
-    parameters, window = f"{model['parameters']:,}", f"{model['max_length']:,}"
-    alias = f"`{model['alias']}`" if model.get("alias") else ""
-    return alias, name, f"`{model['backend']}`", parameters, window, model["languages"], model["licence"], revision
+    name = f"`{model.id}`" + (", in the package" if model.packaged else "")
+    revision = f"`{model.revision[:12]}`" if model.revision else ""
+    parameters, window = f"{model.parameters:,}", f"{model.max_length:,}"
+    alias = f"`{model.alias}`" if model.alias else ""
+    licence = model.licence if model.commercial else f"{model.licence} (non-commercial)"
+    gpu = "advised" if model.gpu_advised else ""
+    quality = next((f"{value:.3f} `{name}`" for name, value in model.quality.items()), "")
+    kind, backend = model.kind, f"`{model.backend}`"
+    return alias, name, backend, kind, parameters, window, model.languages, licence, gpu, quality, revision
 
 
 def with_table(page: str) -> str:

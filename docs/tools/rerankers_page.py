@@ -21,7 +21,7 @@ PAGE = DOCS / "reference" / "rerankers.md"
 
 GROUPS = {
     "Models on this machine": ("onnx", "torch", "auto", "late_interaction", "lexical"),
-    "Providers and servers": ("cohere", "voyage", "http", "llm"),
+    "Providers and servers": ("cohere", "voyage", "http", "decisions", "llm"),
     "Composites": (
         *("cascade", "fallback", "deadline", "windows", "spans", "cached"),
         *("calibrated", "recorded", "ensemble", "hedge", "shadow"),
@@ -52,6 +52,7 @@ limits:
   cost_per_process: 5
 """,
     "deadline": "type: deadline\nreranker: bge-base\nseconds: 0.8\non_late: partial",
+    "decisions": "type: decisions\nprovider: typesafe\nmodel: jev-1.14.0\nask: rubric\ntimeout: 5",
     "ensemble": "type: ensemble\nmembers: [embedded, lexical]\nfusion: weighted\nweights: [2, 1]",
     "fallback": """
 type: fallback
@@ -91,7 +92,7 @@ stride: 10
 EXTRAS = {
     "cohere": "type [`cohere`](#cohere)",
     "voyage": "type [`voyage`](#voyage)",
-    "http": "type [`http`](#http)",
+    "http": "types [`http`](#http) and [`decisions`](#decisions)",
     "llm": "type [`llm`](#llm) with an OpenAI-compatible endpoint",
     "torch": "type [`torch`](#torch), and other models that `auto` runs with it; `rag-rerank export`",
     "tiktoken": "tokenizers by name, such as `gpt-4o`, in `pack` and in [`windows`](#windows)",

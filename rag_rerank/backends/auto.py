@@ -98,6 +98,11 @@ class AutoReranker(LocalReranker):
         return self._choice[0]
 
     @property
+    def resolved(self) -> LocalReranker:
+        """The reranker that runs the model, chosen at first use."""
+        return self.backend
+
+    @property
     def template_id(self) -> str | None:
         """Name of the prompt, once the backend is chosen."""
         choice = peek(self, "_choice")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -11,22 +10,13 @@ from functools import partial
 from typing import Any, ClassVar, get_args
 
 from rag_rerank._checks import at_least, one_of
-from rag_rerank._lazy import forget, load_once, need
+from rag_rerank._lazy import forget, load_once
 from rag_rerank.backends.api.base import ApiReranker, find_key, split
 from rag_rerank.backends.api.breaker import Breaker
 from rag_rerank.backends.api.dialects import DIALECTS, Dialect, Name
-from rag_rerank.backends.api.event_loops import PerLoop
 from rag_rerank.backends.api.exchange import Exchange, Reply, as_name, as_number, get_field, read_rows
-from rag_rerank.backends.api.http_transport import (
-    HttpRequest,
-    HttpResponse,
-    as_json,
-    asend,
-    new_async_client,
-    new_client,
-    send,
-    translate_error,
-)
+from rag_rerank.backends.api.http_base import HttpApiReranker, bearer_header
+from rag_rerank.backends.api.http_transport import HttpRequest, HttpResponse, as_json
 from rag_rerank.backends.api.limiter import Limits
 from rag_rerank.backends.api.pricing import Price, pair_tokens, text_tokens
 from rag_rerank.backends.api.retry import RetryPolicy
@@ -42,7 +32,7 @@ _INFO_SECONDS = 2.0  # a server that has not answered /info by then gets the req
 
 
 @dataclass(frozen=True, kw_only=True)
-class HttpReranker(ApiReranker):
+class HttpReranker(HttpApiReranker):
     """A rerank server without an SDK, called in its own wire format: TEI, vLLM, Infinity, Jina, Mixedbread and others.
 
     Requests to servers with the scale ``sigmoid`` ask for the logit. It orders the texts and is the ``raw_score``, so
@@ -96,8 +86,6 @@ class HttpReranker(ApiReranker):
         max_texts: How many texts go in one request at most, instead of the dialect's limit.
         window: How many tokens of query and text together the server's model reads, where the server does not say it
             (Infinity). It is used for the note and the coverage of texts that the server cuts.
-        client: An ``httpx.Client`` for proxies, certificates or a transport of your own; you close it.
-        async_client: An ``httpx.AsyncClient``, for one event loop.
 
     Raises:
         ConfigError: Also for a server of your own without ``base_url``, or a model that must be named.
@@ -107,7 +95,6 @@ class HttpReranker(ApiReranker):
     label_fields: ClassVar[tuple[str, ...]] = ("dialect", "model")
     key_variables: ClassVar[tuple[str, ...]] = ()
     most_texts: ClassVar[int] = 1_000
-    bare_clients: ClassVar[bool] = True
     model_optional: ClassVar[bool] = True
     fields_without_effect: ClassVar[frozenset[str]] = ApiReranker.fields_without_effect | {"max_texts"}
 
@@ -171,21 +158,14 @@ class HttpReranker(ApiReranker):
 
     def warm_up(self) -> None:
         """Make the client, and read what the server serves, if its dialect has an endpoint for that."""
-        if not self._has_client:
-            _ = self._client
+        super().warm_up()
         if self.client is not None or self.async_client is None:
             self._discover()
 
     def close(self) -> None:
         """Close the client that threads share, unless it was injected, and forget what the server said."""
-        if client := forget(self, "_client"):
-            client.close()
+        super().close()
         forget(self, "_server_info_cache")
-
-    async def aclose(self) -> None:
-        """Close the clients of the running event loop and of the threads, except injected ones."""
-        await self._async_client.aclose()
-        await super().aclose()
 
     def _identity_facts(self) -> Mapping[str, Any]:
         if self.client is not None or self.async_client is None:
@@ -208,17 +188,6 @@ class HttpReranker(ApiReranker):
 
     def _host(self) -> str:
         return self._url("")
-
-    @load_once
-    def _client(self) -> Any:
-        client = new_client(self._url(""), self.label)
-        weakref.finalize(self, client.close)
-        return client
-
-    @load_once
-    def _async_client(self) -> PerLoop[Any]:
-        make = partial(new_async_client, self._url(""), self.label)
-        return PerLoop(load=_httpx, make=make, close=lambda client: client.aclose())
 
     @load_once
     def _server_info_cache(self) -> ServerInfoCache:
@@ -256,7 +225,7 @@ class HttpReranker(ApiReranker):
         return says is not None and not self._server_info_cache.is_fresh and not self._circuit_open
 
     def _info_request(self, exchange: Exchange) -> HttpRequest:
-        return HttpRequest("GET", self._url(self._row.info or self._row.models or ""), exchange.key)
+        return HttpRequest("GET", self._url(self._row.info or self._row.models or ""), bearer_header(exchange.key))
 
     def _send(self, exchange: Exchange, timeout: float) -> Reply:
         with self._expiring_info():
@@ -276,20 +245,11 @@ class HttpReranker(ApiReranker):
             self._server_info_cache.expire()
             raise
 
-    def _exchange_json(self, exchange: Exchange, request: HttpRequest, timeout: float) -> HttpResponse:
-        client, timeout = self._client if self.client is None else self.client, min(timeout, self.timeout)
-        return exchange.call_sdk(send, translate_error, client=client, request=request, timeout=timeout)
-
-    async def _aexchange_json(self, exchange: Exchange, request: HttpRequest, timeout: float) -> HttpResponse:
-        client = await self._async_client.get() if self.async_client is None else self.async_client
-        timeout = min(timeout, self.timeout)
-        return await exchange.acall_sdk(asend, translate_error, client=client, request=request, timeout=timeout)
-
     def _rerank_request(self, exchange: Exchange) -> HttpRequest:
         row = self._row
         body = row.body(self.model, exchange.query, exchange.texts, self.extra_body)
         url = self._url("") + self.path if self.path else self._url(row.path)
-        return HttpRequest("POST", url, exchange.key, body)
+        return HttpRequest("POST", url, bearer_header(exchange.key), body)
 
     def _read_reply(self, exchange: Exchange, response: HttpResponse) -> Reply:
         row, body = self._row, response.parsed
@@ -374,7 +334,3 @@ def _split_failures(pairs: object, failure_score: float | None) -> tuple[object,
 
 def _info_timeout() -> float:
     return max(min(_INFO_SECONDS, seconds_left()), 0.05)
-
-
-def _httpx() -> Any:
-    return need("httpx", extra="http")

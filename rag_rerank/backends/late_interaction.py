@@ -141,6 +141,11 @@ class LateInteractionReranker(LocalReranker, EngineSettings):
         return "sigmoid" if self._has_signals else "unbounded"
 
     @property
+    def scores_sentences(self) -> bool:
+        """Whether `RelevantSpans` gets the scores of sentences from kept vectors: not if several tokens share one."""
+        return self.pool == 1
+
+    @property
     def _has_signals(self) -> bool:
         """Whether the score is that of the head that `MODEL_TYPE` defines, and not MaxSim. Loads nothing."""
         engine: LateInteractionEngine | None = peek(self, "_engine")

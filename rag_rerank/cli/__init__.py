@@ -32,7 +32,12 @@ _GROUPS = {
         "tune": "tune:tune",
     },
     "See what happened": {"trace": "trace:trace", "explain": "late_interaction:explain"},
-    "Manage models": {"models": "models:models", "pull": "models:pull", "export": "models:export"},
+    "Manage models": {
+        "models": "models.listing:models",
+        "pull": "models.files:pull",
+        "verify": "models.verify:verify",
+        "export": "models.files:export",
+    },
     "Train a model": {"train": "train:train", "distil": "distil:distil"},
 }
 """Heading -> names of its commands, each with its ``"module:function"`` in this package, imported on first use."""

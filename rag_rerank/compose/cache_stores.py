@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import threading
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from rag_rerank._files import absolute_path
 from rag_rerank.errors import ConfigError
+from rag_rerank.text.relevance import RelevantSpan
 from rag_rerank.trace import Coverage
 
 if TYPE_CHECKING:
@@ -33,21 +35,26 @@ _AT_ONCE = 900
 _SMALLEST = 512
 """Bytes of the smallest database."""
 
-_APPLICATION_ID, _LAYOUT = 0x52524B43, 1  # "RRKC"
+_APPLICATION_ID, _LAYOUT = 0x52524B43, 2  # "RRKC"
 
 _TABLES = (
     "CREATE TABLE scores (key BLOB PRIMARY KEY, score REAL NOT NULL, total INTEGER, seen INTEGER, made REAL NOT NULL, "
-    "used REAL NOT NULL) WITHOUT ROWID",
+    "used REAL NOT NULL, spans TEXT) WITHOUT ROWID",
     "CREATE INDEX by_use ON scores (used)",
     f"PRAGMA application_id = {_APPLICATION_ID}",
 )
 
 
+_ADD_SPANS = "ALTER TABLE scores ADD COLUMN spans TEXT"
+"""What layout 1 lacks."""
+
+
 class StoredScore(NamedTuple):
-    """The raw score of a text, and its coverage where that is known."""
+    """The raw score of a text, and its coverage and its relevant spans where they are known."""
 
     score: float
     coverage: Coverage | None
+    spans: tuple[RelevantSpan, ...] | None = None
 
 
 class Store(Protocol):
@@ -159,7 +166,7 @@ class FileStore:
                 for start in range(0, len(keys), _AT_ONCE):
                     batch = keys[start : start + _AT_ONCE]
                     rows += connection.execute(
-                        "SELECT key, score, total, seen, used FROM scores "
+                        "SELECT key, score, total, seen, spans, used FROM scores "
                         f"WHERE key IN ({','.join('?' * len(batch))}) AND made BETWEEN ? AND ?",
                         (*batch, *_valid_times(self._ttl, now)),
                     )
@@ -169,8 +176,12 @@ class FileStore:
         if old_uses:
             self._write("UPDATE scores SET used = ? WHERE key = ?", old_uses, notes)
         return {
-            key: StoredScore(score, None if total is None else Coverage(total, max(read, ~read), estimated=read < 0))
-            for key, score, total, read, _ in rows
+            key: StoredScore(
+                score,
+                None if total is None else Coverage(total, max(read, ~read), estimated=read < 0),
+                None if spans is None else tuple(RelevantSpan(*span) for span in json.loads(spans)),
+            )
+            for key, score, total, read, spans, _ in rows
         }
 
     def put(self, scores: Mapping[bytes, StoredScore], notes: list[str]) -> None:
@@ -181,12 +192,13 @@ class FileStore:
         """
         now = clock()
         rows = []
-        for key, (score, coverage) in scores.items():
+        for key, (score, coverage, spans) in scores.items():
             total, read = (coverage.total, coverage.seen) if coverage else (None, None)
             if coverage and coverage.estimated:
                 read = ~coverage.seen  # below 0; an estimate needs no column of its own
-            rows.append((key, score, total, read, now, now))
-        self._write("INSERT OR REPLACE INTO scores VALUES (?, ?, ?, ?, ?, ?)", rows, notes)
+            content = None if spans is None else json.dumps([list(span.to_dict().values()) for span in spans])
+            rows.append((key, score, total, read, now, now, content))
+        self._write("INSERT OR REPLACE INTO scores VALUES (?, ?, ?, ?, ?, ?, ?)", rows, notes)
 
     def close(self) -> None:
         """Close this process's connection; calls that still run find and store nothing more."""
@@ -268,6 +280,8 @@ class FileStore:
                 connection.execute(statement)
         elif owner != _APPLICATION_ID:
             raise ConfigError(f"{self._path} is a database of something else; name another file", path="path")
+        elif layout == _LAYOUT - 1:
+            connection.execute(_ADD_SPANS)
         elif layout != _LAYOUT:
             raise ConfigError(
                 f"{self._path} is a score cache of another version of rag_rerank; name another file, or delete this "

@@ -18,6 +18,7 @@ from rag_rerank.compose.wrapper import WrapsReranker, check_reranker
 from rag_rerank.errors import BadResponse, ConfigError
 from rag_rerank.execution.calls import check_scores, map_error_position
 from rag_rerank.execution.deadline import arun_in_thread
+from rag_rerank.execution.plan import span_request
 from rag_rerank.trace import Usage
 from rag_rerank.types import Scores
 
@@ -31,10 +32,10 @@ class Cached(WrapsReranker, PointwiseReranker):
     A stored score is used for the same query, the same text, and a reranker with the same `identity` and release of
     this package. The identity covers the commit or the content of the model's files and every setting that can change a
     score. So different models, revisions, precisions, windows and prompts can share one cache, and never get each
-    other's scores. The store holds hashes, scores and coverages, and no text.
+    other's scores. The store holds hashes, scores, coverages and relevant spans, and no text.
 
-    Relevant spans are not kept, and a note in the trace says so where the reranker gives some. Put `RelevantSpans`
-    around the cache instead.
+    Relevant spans are stored where the reranker always gives them with its scores, as `CohereReranker` does with
+    ``relevant_spans``. `RelevantSpans` belongs around the cache: the sentences that it scores are stored as texts.
 
     ``usage.texts`` counts the texts that were scored now. ``usage.cached`` counts the others: those whose scores were
     stored, and further copies of a text within one call.
@@ -121,7 +122,7 @@ class Cached(WrapsReranker, PointwiseReranker):
         lookup = _Lookup(self, query, texts)
         if not lookup.missing:
             return lookup.scores(Scores((), self.scale))
-        with map_error_position(lookup.missing_positions):
+        with map_error_position(lookup.missing_positions), span_request(wanted=False):
             answer = self.reranker.score(query, lookup.missing)
         return lookup.scores(answer)
 
@@ -130,7 +131,7 @@ class Cached(WrapsReranker, PointwiseReranker):
         lookup = await arun_in_thread(partial(_Lookup, self, query, texts))
         if not lookup.missing:
             return lookup.scores(Scores((), self.scale))
-        with map_error_position(lookup.missing_positions):
+        with map_error_position(lookup.missing_positions), span_request(wanted=False):
             answer = await self.reranker.ascore(query, lookup.missing)
         return await arun_in_thread(partial(lookup.scores, answer))
 
@@ -192,7 +193,9 @@ class _Lookup:
         """
         answer = self._check(answer)
         new = {
-            key: StoredScore(value, answer.coverage[i] if answer.coverage else None)
+            key: StoredScore(
+                value, answer.coverage[i] if answer.coverage else None, answer.spans[i] if answer.spans else None
+            )
             for i, (key, value) in enumerate(zip(self._missing, answer.values, strict=True))
         }
         unscored = {key: answer.unscored[i] for i, key in enumerate(self._missing) if i in answer.unscored}
@@ -202,8 +205,6 @@ class _Lookup:
         coverage = [score.coverage for score in scores if score.coverage is not None]
         if coverage and len(coverage) < len(scores):
             raise self._bad_response("returned the coverage of some texts only")
-        if answer.spans:
-            self._notes.append(f"{self._reranker.label} gave relevant spans, and a cache keeps none")
         positions = self.missing_positions
         cached = sorted({*range(len(self._keys))} - {*positions})
         if cached:
@@ -212,7 +213,7 @@ class _Lookup:
             answer,
             values=[score.score for score in scores],
             coverage=coverage,
-            spans=(),
+            spans=[score.spans for score in scores] if any(score.spans is not None for score in scores) else (),
             usage=answer.usage + Usage(cached=len(cached)),
             notes=(*answer.notes, *self._notes),
             cached=sorted((*cached, *(positions[i] for i in answer.cached))),

@@ -161,7 +161,7 @@ def fuse(
 ) -> tuple[Hit, ...]:
     """Rank the candidates by all rankings together; see `Ensemble` for the formulas.
 
-    A hit has the relevant spans of the first member that gives some.
+    A hit has the relevant spans of the first member that says something about them.
 
     Args:
         candidates: All of them, in incoming order, which breaks ties.
@@ -191,8 +191,10 @@ def fuse(
     where = [i for i, candidate in enumerate(candidates) if count[candidate.id]]
     values = [total[candidates[i].id] for i in where]
     unscored = {i: reasons[candidate.id] for i, candidate in enumerate(candidates) if not count[candidate.id]}
-    spans = {hit.id: hit.spans for _, ranking in reversed(weighted_rankings) for hit in ranking if hit.spans}
-    scores = Scores(values, "unbounded", spans=[spans.get(candidates[i].id, ()) for i in where] if spans else ())
+    spans = {
+        hit.id: hit.spans for _, ranking in reversed(weighted_rankings) for hit in ranking if hit.spans is not None
+    }
+    scores = Scores(values, "unbounded", spans=[spans.get(candidates[i].id) for i in where] if spans else ())
     return ranked_hits(candidates, scores, where, unscored)
 
 

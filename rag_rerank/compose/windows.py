@@ -135,7 +135,8 @@ class Windows(Wrapper):
 
     def _plan(self, query: str, candidates: tuple[Candidate, ...]) -> Plan:
         split: list[_CandidateWindows] = yield InThread(partial(self._split, query, candidates))
-        ranking: Ranking = yield Call(self.reranker, query, tuple(w for item in split for w in item.candidates))
+        windows = tuple(window for item in split for window in item.candidates)
+        ranking: Ranking = yield Call(self.reranker, query, windows, spans=False)  # windows part sentences
         pool = partial(self._pool_all, split, ranking)
         return (yield InThread(pool)) if len(ranking) > _MANY else pool()
 
@@ -231,9 +232,15 @@ def _candidate_windows(candidate: Candidate, limits: Sequence[TextLimit], overla
     return _CandidateWindows(candidate, tuple(parts), windows, split)
 
 
-def _joined_spans(scored: Iterable[tuple[float, Span, Hit]], length: int) -> tuple[RelevantSpan, ...]:
-    """Return the spans of all windows, at their places in the text; where two overlap, the more relevant one stays."""
-    spans = [span for _, (start, _), hit in scored for span in shift_spans(hit.spans, start, length)]
+def _joined_spans(scored: Iterable[tuple[float, Span, Hit]], length: int) -> tuple[RelevantSpan, ...] | None:
+    """Return the spans of all windows, at their places in the text; where two overlap, the more relevant one stays.
+
+    ``None`` where those of no window are known.
+    """
+    known = [(start, hit.spans) for _, (start, _), hit in scored if hit.spans is not None]
+    if not known:
+        return None
+    spans = [span for start, of_window in known for span in shift_spans(of_window, start, length)]
     disjoint: list[RelevantSpan] = []  # in text order
     for span in sorted(spans, key=lambda span: -span.raw_score):
         place = bisect_left(disjoint, span.start, key=lambda other: other.end - 1)

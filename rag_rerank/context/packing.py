@@ -146,7 +146,9 @@ class Packing:
             place of those between them, so that more hits fit. It needs ``hit.spans``: see `RelevantSpans`. A sentence
             is relevant if it is the best of its hit, or if its raw score lies in the upper half of the range of all
             sentences. If they do not fit, the most relevant ones that do are kept, and of the best hit at least words
-            of its best sentence. A hit without spans is kept whole, or as with ``"best"``.
+            of its best sentence. Where the reranker decides itself what is relevant (``RelevantSpan.is_relevant``),
+            its word counts; a hit in which it finds nothing is left out. A hit whose spans are ``None`` is kept whole,
+            or as with ``"best"``.
             ``None``: trim nothing. If the best hit is not in the context, because nothing may be trimmed or not even
             one character fits, there are a `ContextWarning` and a note; the hits behind it are still considered.
 

@@ -16,13 +16,13 @@ from rag_rerank.types import Hit, Ranking, RelevantSpan
 def relevant_by_hit(
     hits: Sequence[Hit], display_text: Mapping[str, str]
 ) -> tuple[dict[str, list[RelevantSpan]], list[str]]:
-    """Return the relevant sentences of each hit that has spans, the most relevant first, and notes on the others.
+    """Return the relevant sentences of each hit whose spans are known, the most relevant first, and notes on the rest.
 
-    A hit has none, and is kept as a whole, where it has no spans or where its ``display_text`` does not contain its
-    text, in which the spans are places.
+    A hit is kept as a whole where its spans are not known, or where its ``display_text`` does not contain its text, in
+    which the spans are places.
     """
     usable = [hit for hit in hits if hit.text in display_text.get(hit.id, hit.text)]
-    by_hit = relevant({hit.id: hit.spans for hit in usable if hit.spans})
+    by_hit = relevant({hit.id: hit.spans for hit in usable if hit.spans is not None})
     without = len(hits) - len(by_hit)
     notes = [f"{without} of {len(hits)} hits have no relevant spans, so no sentence of theirs is left out"]
     return by_hit, notes if without else []
@@ -33,7 +33,7 @@ def check_spans(ranking: Ranking) -> None:
 
     A ranking that is degraded may lack them for another reason, which it gives.
     """
-    if any(hit.spans for hit in ranking) or ranking.degraded or all(is_blank(hit.text) for hit in ranking):
+    if any(hit.spans is not None for hit in ranking) or ranking.degraded or all(is_blank(hit.text) for hit in ranking):
         return
     raise ConfigError(
         "'relevant' needs the relevant spans of the hits, and no hit has any; put {type: spans, reranker: ...} around "

@@ -129,7 +129,8 @@ class Selection:
         top_k: See `Packing`.
         max_tokens: See `Packing`.
         trim: See `Packing`.
-        relevant: Hit's id -> its relevant sentences, the most relevant first; empty for all other values of ``trim``.
+        relevant: Hit's id -> its relevant sentences, the most relevant first; empty for all other values of ``trim``. A
+            hit without one is dropped.
     """
 
     def __init__(
@@ -172,7 +173,7 @@ class Selection:
     def _consider(self, position: int) -> None:
         """Select or drop a hit."""
         hit = self._hits[position]
-        drop = self._duplicate(position) or self._over_a_limit(hit)
+        drop = self._without_relevant_span(hit) or self._duplicate(position) or self._over_a_limit(hit)
         piece = self._piece_within_budget(hit) if drop is None else None
         if piece is not None:
             self.pieces.append(piece)
@@ -181,6 +182,13 @@ class Selection:
             self._sources[self._places[hit.id].source] += 1
         else:
             self.dropped.append(drop or self._over_budget(hit))
+
+    def _without_relevant_span(self, hit: Hit) -> Dropped | None:
+        """Return the hit as dropped if the reranker says that nothing in it is relevant; else ``None``."""
+        if self._relevant.get(hit.id, True):
+            return None
+        detail = "the reranker says that nothing in its text is relevant"
+        return Dropped(hit=hit, reason="no_relevant_span", detail=detail)
 
     def _duplicate(self, position: int) -> Dropped | None:
         """Return the hit as dropped if its text repeats, or is similar to, that of a selected hit; else ``None``."""

@@ -180,14 +180,17 @@ class PointwiseCall:
             )
         return valid
 
-    def _checked_spans(self, spans: Sequence[tuple[RelevantSpan, ...]]) -> list[tuple[RelevantSpan, ...]]:
+    def _checked_spans(self, spans: Sequence[tuple[RelevantSpan, ...] | None]) -> list[tuple[RelevantSpan, ...] | None]:
         """Return spans at their places in the candidates' texts; a surrogate pair is one character for the backend.
 
         Raises:
             BadResponse: A span is not within its text, or begins before the end of the one before.
         """
-        valid_spans: list[tuple[RelevantSpan, ...]] = []
+        valid_spans: list[tuple[RelevantSpan, ...] | None] = []
         for position, text, of_text in zip(self.positions, self.texts, spans, strict=True):
+            if of_text is None:
+                valid_spans.append(None)
+                continue
             ends = [0, *(span.end for span in of_text)]
             if ends[-1] > len(text) or any(span.start < end for span, end in zip(of_text, ends, strict=False)):
                 raise _bad_response(self.reranker, f" gave spans that overlap or leave the text {len(valid_spans)}")

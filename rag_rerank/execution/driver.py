@@ -30,7 +30,17 @@ from rag_rerank.execution.deadline import (
     time_limit,
 )
 from rag_rerank.execution.observers import observed
-from rag_rerank.execution.plan import Call, InThread, Outcome, Parallel, Plan, PlanResult, PlanStep, is_permanent
+from rag_rerank.execution.plan import (
+    Call,
+    InThread,
+    Outcome,
+    Parallel,
+    Plan,
+    PlanResult,
+    PlanStep,
+    is_permanent,
+    span_request,
+)
 from rag_rerank.trace import Trace
 from rag_rerank.types import Ranking
 
@@ -126,15 +136,22 @@ async def _aexecute(step: PlanStep, log: CallLog, label: str) -> Any:
 
 def _rank_for(call: Call, partial_trace: PartialTrace) -> Ranking:
     try:
-        with time_limit(call.seconds), partial_trace.published(), _observe(call) as report:
+        with _circumstances(call), partial_trace.published(), _observe(call) as report:
             return report(call.reranker._rank(call.query, call.candidates))
     except StopIteration as error:  # a bug of the reranker; it must not look like the end of the plan
         raise RuntimeError(f"{call.reranker.label} raised StopIteration") from error
 
 
 async def _arank_for(call: Call, partial_trace: PartialTrace) -> Ranking:
-    with time_limit(call.seconds), partial_trace.published(), _observe(call) as report:
+    with _circumstances(call), partial_trace.published(), _observe(call) as report:
         return report(await call.reranker._arank(call.query, call.candidates))
+
+
+@contextmanager
+def _circumstances(call: Call) -> Iterator[None]:
+    """Hold what a call knows without being told: its time limit, and whether relevant spans are wanted."""
+    with time_limit(call.seconds), span_request(call.spans):
+        yield
 
 
 def _observe(call: Call) -> AbstractContextManager[Callable[[Ranking], Ranking]]:

@@ -7,16 +7,50 @@ at the ``yield``, where ordinary ``try`` and ``except`` see it. `Parallel` gives
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, TypeGuard
+from typing import Any, Protocol, TypeGuard, runtime_checkable
 
 from rag_rerank.errors import RerankError, TransientError
 from rag_rerank.execution.protocols import Ranker
 from rag_rerank.text.short_repr import short_repr
 from rag_rerank.types import Candidate, Hit, Ranking, Scale
 
-__all__ = ["Call", "InThread", "Outcome", "Parallel", "Plan", "PlanResult", "PlanStep", "is_permanent"]
+__all__ = [
+    *("Call", "InThread", "Outcome", "Parallel", "Plan", "PlanResult", "PlanStep"),
+    *("ScoresSentences", "is_permanent", "span_request", "spans_wanted"),
+]
+
+_spans_wanted: ContextVar[bool] = ContextVar("rag_rerank_spans_wanted", default=False)
+
+
+@contextmanager
+def span_request(wanted: bool | None) -> Iterator[None]:
+    """Ask the rerankers inside for relevant spans, or tell them not to give any; ``None`` changes nothing."""
+    if wanted is None:
+        yield
+        return
+    token = _spans_wanted.set(wanted)
+    try:
+        yield
+    finally:
+        _spans_wanted.reset(token)
+
+
+def spans_wanted() -> bool:
+    """Whether a reranker that has the scores of a text's sentences at hand should return them with its scores."""
+    return _spans_wanted.get()
+
+
+@runtime_checkable
+class ScoresSentences(Protocol):
+    """A reranker that may score the sentences of a text while it scores the text, if `spans_wanted`."""
+
+    @property
+    def scores_sentences(self) -> bool:
+        """Whether it does, as it is configured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +62,15 @@ class Call:
         query: The query.
         candidates: The candidates, all of them or some.
         seconds: A time limit of this call alone; past it, `DeadlineExceeded` is raised at the ``yield``.
+        spans: Whether relevant spans are wanted of rerankers that have them at hand; ``None`` for what the call around
+            it wants.
     """
 
     reranker: Ranker
     query: str
     candidates: tuple[Candidate, ...]
     seconds: float | None = None
+    spans: bool | None = None
 
     __repr__ = short_repr
 

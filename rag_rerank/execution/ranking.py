@@ -53,7 +53,7 @@ def ranked_hits(
             raw_score=scores.values[i],
             candidate=candidates[where[i]],
             coverage=scores.coverage[i] if scores.coverage else None,
-            spans=scores.spans[i] if scores.spans else (),
+            spans=scores.spans[i] if scores.spans else None,
         )
         for rank, i in enumerate((i for i in falling(scores.values) if i not in scores.unscored), start=1)
     ]

@@ -29,15 +29,15 @@ def with_text(hit: Hit, text: str, start: int | None, metadata: Mapping[str, Any
     if text == hit.text:
         return replace(hit, candidate=candidate)
     window = None
-    spans: tuple[RelevantSpan, ...] = ()
+    spans: tuple[RelevantSpan, ...] | None = None
     if start is not None and hit.window is not None:
         first, last = (min(max(end - start, 0), len(text)) for end in hit.window)
         window = (first, last) if first < last else None
-    if start is not None:
-        spans = tuple(shift_spans(hit.spans, -start, len(text)))
-    return replace(
-        hit, candidate=candidate, coverage=None, window=window, spans=spans
-    )  # a count of tokens of another text
+    if start is not None and hit.spans is not None:
+        shown = tuple(shift_spans(hit.spans, -start, len(text)))
+        spans = shown if shown or not hit.spans else None  # what is relevant may all be outside of the other text
+    # coverage counts the tokens of the scored text
+    return replace(hit, candidate=candidate, coverage=None, window=window, spans=spans)
 
 
 def pack_hits(

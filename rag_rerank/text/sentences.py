@@ -68,6 +68,16 @@ def sentences(text: str) -> list[Span]:
     return [span for block in _blocks(text) for span in _sentences_of_block(text, *block)]
 
 
+def sentence_places(text: str) -> list[Span]:
+    """Return the sentences that are not blank, without the white space around them."""
+    places = []
+    for start, end in sentences(text):
+        sentence = text[start:end]
+        if not is_blank(sentence):
+            places.append((end - len(sentence.lstrip()), start + len(sentence.rstrip())))
+    return places
+
+
 def _blocks(text: str) -> Iterator[Span]:
     """Yield the parts of a text that no sentence crosses: paragraphs, items, rows, lines of code."""
     start = end = 0

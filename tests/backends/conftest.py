@@ -7,11 +7,12 @@ from typing import Any, TypeVar
 
 import pytest
 from support.api.limiter_clock import ManualClock
-from support.api.providers import DIALECTS, QUERY, SDKS, TEXTS, Ask, Provider
+from support.api.providers import DECISIONS, DIALECTS, QUERY, SDKS, TEXTS, Ask, Provider
 from support.api.rerank_server import RerankServer
 
 from rag_rerank import Ranking, Reranker
 from rag_rerank.backends.api import limiter
+from rag_rerank.backends.api.decisions.providers import PROVIDERS
 from rag_rerank.backends.api.retry import RetryPolicy
 from rag_rerank.backends.http import HttpReranker
 from rag_rerank.execution import clock as execution_clock
@@ -22,7 +23,8 @@ R = TypeVar("R", bound=Reranker)
 @pytest.fixture(autouse=True)
 def no_outside_world(monkeypatch: pytest.MonkeyPatch) -> None:
     keys = ("CO_API_KEY", "COHERE_API_KEY", "CO_API_URL", "VOYAGE_API_KEY", "VOYAGE_API_KEY_PATH")
-    for name in (*keys, "JINA_API_KEY", "MXBAI_API_KEY", "NVIDIA_API_KEY"):
+    decision_keys = [name for row in PROVIDERS.values() for name in row.keys]
+    for name in (*keys, *decision_keys, "JINA_API_KEY", "MXBAI_API_KEY", "NVIDIA_API_KEY"):
         monkeypatch.delenv(name, raising=False)
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
@@ -34,7 +36,10 @@ def fresh_limiters(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limiter, "_limiters", {})
 
 
-@pytest.fixture(params=[*SDKS, *DIALECTS.values()], ids=lambda provider: provider.label)
+@pytest.fixture(
+    params=[*SDKS, *DIALECTS.values(), *DECISIONS.values()],
+    ids=lambda provider: f"{provider.label}{provider.options.get('wire', '')}",
+)
 def provider(request: pytest.FixtureRequest) -> Provider:
     """Each service in turn."""
     value: Provider = request.param

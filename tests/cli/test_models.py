@@ -95,7 +95,7 @@ def test_pull_fetches_the_pinned_files_once_and_offline_use_follows(hub: Threadi
     here = {"HF_HOME": str(tmp_path / "hub"), "HF_ENDPOINT": f"http://127.0.0.1:{hub.server_port}"}
     requests: list[str] = hub.requests  # type: ignore[attr-defined]
 
-    pulled = process("pull", "minilm", **here)
+    pulled = process("pull", "minilm", "--no-verify", **here)
     assert pulled.returncode == 0, pulled.stderr
     label, path = pulled.stdout.split()
     assert label == "onnx:minilm"
@@ -104,12 +104,23 @@ def test_pull_fetches_the_pinned_files_once_and_offline_use_follows(hub: Threadi
     assert not any("pytorch_model.bin" in request for request in requests)
 
     requests.clear()
-    assert process("pull", MINILM, **here).stdout == pulled.stdout.replace("minilm", MINILM, 1)
+    assert process("pull", MINILM, "--no-verify", **here).stdout == pulled.stdout.replace("minilm", MINILM, 1)
     texts = tmp_path / "texts.txt"
     texts.write_text("Lake Garda is 346 m deep.\nK2 is 8,611 m high.\n")
     ranked = process("rank", "-r", "minilm", "-q", "how tall is K2?", "--json", str(texts), **here, HF_HUB_OFFLINE="1")
     assert json.loads(ranked.stdout)["trace"]["model"] == f"{MINILM}@{PINNED[:12]}"
     assert requests == []
+
+
+def test_pull_of_files_that_are_another_model_is_an_error_with_both_numbers(
+    hub: ThreadingHTTPServer, tmp_path: Path
+) -> None:
+    here = {"HF_HOME": str(tmp_path / "hub"), "HF_ENDPOINT": f"http://127.0.0.1:{hub.server_port}"}
+    pulled = process("pull", "minilm", **here)
+    assert pulled.returncode == 1
+    assert Path(pulled.stdout.split()[1]).name == PINNED
+    assert "onnx:minilm differs from what was published" in pulled.stderr
+    assert "published " in pulled.stderr and ", here " in pulled.stderr and "Likely: " in pulled.stderr
 
 
 def test_pull_of_what_the_hub_does_not_have_is_one_line(hub: ThreadingHTTPServer, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from click.testing import CliRunner, Result
@@ -16,8 +16,10 @@ from support.tiny_tokenizers import EMBEDDED
 
 import rag_rerank
 from rag_rerank import Ranking
+from rag_rerank.backends.api.pricing import listed_models
 from rag_rerank.backends.local import catalogue
 from rag_rerank.cli import app
+from rag_rerank.cli.models.listing import Use
 
 QUERY = "how tall is K2?"
 LINES = [
@@ -450,19 +452,48 @@ def test_a_failed_call_prints_its_trace_on_request(
 # models, config, pull
 
 
-def test_models_lists_every_row_with_licence_window_and_commit() -> None:
+def test_models_lists_every_row_with_what_helps_to_choose() -> None:
     result = run("models").stdout
+    lines = result.splitlines()
     for row in catalogue.models():
-        line = next(line for line in result.splitlines() if f" {row.id} " in line)
-        for fact in (
-            row.alias,
-            row.backend,
-            f"{row.max_length:,}",
-            row.licence,
-            (row.revision or "in the package")[:12],
-        ):
+        line = next(line for line in lines if line.startswith(f"{row.alias or row.id} "))
+        quality = next((f"{value:.3f} {name}" for name, value in row.quality.items()), "")
+        for fact in (row.kind, f"{row.max_length:,}", row.languages, row.licence, quality):
             assert fact in line
-        assert not row.note or f"{row.alias}: {row.note}" in result
+        assert (" yes" in line) == row.gpu_advised
+        assert not row.note or row.note in " ".join(result.split())
+    for listed in listed_models():
+        line = next(line for line in lines if line.startswith(f"{listed.backend}:{listed.model} "))
+        assert "$" in line
+    assert max(map(len, lines)) <= 120
+    shown = {next(iter(row.quality)) for row in (*catalogue.models(), *listed_models()) if row.quality}
+    assert all(f"\n{name}: " in result for name in shown)
+
+
+@pytest.mark.parametrize("use", get_args(Use))
+def test_models_for_a_use_are_those_that_suit_it(use: str) -> None:
+    output = json.loads(run("models", "--for", use, "--json").stdout)
+    rows, listed = output["models"], output["api_models"]
+    tests = {
+        "cpu": lambda row: row["parameters"] < 140 or row["kind"] == "late",
+        "gpu": lambda row: row["parameters"] >= 140 and row["kind"] != "late",
+        "api": lambda row: False,
+        "multilingual": lambda row: row["languages"] == "multilingual",
+        "long": lambda row: row["max_length"] >= 4096,
+        "commercial": lambda row: row["commercial"],
+    }
+    every = json.loads(run("models", "--json").stdout)
+    assert [row["id"] for row in rows] == [row["id"] for row in every["models"] if tests[use](row)]
+    assert bool(listed) == (use not in ("cpu", "gpu"))
+    assert rows or use == "api"
+
+
+def test_several_uses_are_combined_and_an_empty_answer_says_so() -> None:
+    rows = json.loads(run("models", "--for", "gpu", "--for", "multilingual", "--json").stdout)["models"]
+    assert rows and all(row["gpu_advised"] and row["languages"] == "multilingual" for row in rows)
+    assert run("models", "--for", "cpu", "--for", "api").stdout == "no known model suits all of these uses\n"
+    result = run("models", "--check", "embedded", "--for", "cpu")
+    assert result.exit_code == 2 and "--for goes with the list" in result.stderr
 
 
 def test_a_licence_that_forbids_commercial_use_is_flagged(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -479,7 +510,11 @@ def test_models_as_json_hold_the_whole_catalogue() -> None:
     output = json.loads(run("models", "--json").stdout)
     assert output["schema"] == 1
     assert [row["id"] for row in output["models"]] == [row.id for row in catalogue.models()]
-    assert {"licence", "commercial", "revision", "max_length", "languages"} <= set(output["models"][0])
+    facts = {"licence", "commercial", "revision", "max_length", "languages", "kind", "gpu_advised", "quality"}
+    assert facts <= set(output["models"][0])
+    assert {"backend", "model", "price", "source", "window", "quality"} <= set(output["api_models"][0])
+    names = {name for row in (*output["models"], *output["api_models"]) for name in row["quality"]}
+    assert names <= set(output["measures"])
 
 
 def test_config_check_draws_the_tree_and_the_normal_form(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from rag_rerank import Cached, ConfigError, Coverage, Usage
+from rag_rerank import Cached, ConfigError, Coverage, RelevantSpan, Usage
 from rag_rerank.compose.cache_stores import FileStore, StoredScore
 from rag_rerank.testing import ScriptedReranker
 
@@ -202,9 +202,31 @@ def test_a_file_that_cannot_be_written_is_refused_at_once(store: FileStore, monk
 
 
 def test_the_file_of_another_version_is_refused(file: Path, store: FileStore) -> None:
-    foreign(file, "PRAGMA user_version = 2")
+    foreign(file, "PRAGMA user_version = 3")
     with pytest.raises(ConfigError, match="another version of rag_rerank; name another file, or delete this one"):
         FileStore(str(file), 10, None)
+
+
+def test_a_file_from_before_relevant_spans_is_used_on(file: Path) -> None:
+    old = (
+        "CREATE TABLE scores (key BLOB PRIMARY KEY, score REAL NOT NULL, total INTEGER, seen INTEGER, "
+        "made REAL NOT NULL, used REAL NOT NULL) WITHOUT ROWID"
+    )
+    with sqlite3.connect(file) as connection:
+        connection.execute(old)
+        connection.execute("CREATE INDEX by_use ON scores (used)")
+        connection.execute("INSERT INTO scores VALUES (x'01', 0.5, 4, 4, 0, 0)")
+        connection.execute(f"PRAGMA application_id = {0x52524B43}")
+        connection.execute("PRAGMA user_version = 1")
+    connection.close()
+    span = RelevantSpan(0, 4, 0.75, 0.75, is_relevant=True)
+    for _ in range(2):
+        store = FileStore(str(file), 10, None)
+        assert store.find([b"\x01"], []) == {b"\x01": StoredScore(0.5, Coverage(4, 4))}
+        store.put({b"\x02": StoredScore(0.25, None, (span,)), b"\x03": StoredScore(0.1, None, ())}, [])
+        assert store.find([b"\x02"], [])[b"\x02"].spans == (span,)
+        assert store.find([b"\x03"], [])[b"\x03"].spans == ()
+        store.close()
 
 
 def test_a_file_damaged_on_the_way_is_an_error_and_no_miss(file: Path) -> None:

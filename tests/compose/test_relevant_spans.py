@@ -54,11 +54,11 @@ def ask(request: pytest.FixtureRequest) -> Ask:
 
 
 def parts(hit: Hit) -> list[tuple[str, float]]:
-    return [(hit.text[span.start : span.end], span.raw_score) for span in hit.spans]
+    return [(hit.text[span.start : span.end], span.raw_score) for span in hit.spans or ()]
 
 
 def hits_without_spans(ranking: Ranking) -> list[Hit]:
-    return [replace(hit, spans=()) for hit in ranking]
+    return [replace(hit, spans=None) for hit in ranking]
 
 
 def test_the_sentences_of_the_best_hits_have_scores_and_nothing_else_changes(ask: Ask) -> None:
@@ -66,7 +66,7 @@ def test_the_sentences_of_the_best_hits_have_scores_and_nothing_else_changes(ask
     assert hits_without_spans(ranking) == list(ask(OUTER))
     assert parts(ranking[0]) == [("Lakes are deep.", -1.0), ("Garda is 346 m deep.", 1.0), ("Boats sail.", -1.0)]
     assert parts(ranking[1]) == [("K2 is high.", -1.0)]
-    assert ranking[2].spans == ()
+    assert ranking[2].spans is None
     assert ranking[0].spans[1].score == pytest.approx(0.731, abs=1e-3)  # on the scale of what scored it
     assert (ranking.scale, ranking.degraded, ranking.substituted) == ("unbounded", (), False)
 
@@ -91,9 +91,9 @@ def test_by_default_the_same_reranker_scores_the_sentences(ask: Ask) -> None:
 def test_the_spans_survive_top_dict_and_composites_around(ask: Ask) -> None:
     spans = RelevantSpans(reranker=OUTER, by=INNER)
     expected = ask(spans)
-    assert ask(spans, top_k=1)[0].spans == expected.top(1)[0].spans == expected[0].spans != ()
+    assert ask(spans, top_k=1)[0].spans == expected.top(1)[0].spans == expected[0].spans and expected[0].spans
     assert Ranking.from_dict(expected.to_dict()) == expected
-    assert Ranking.from_dict({**expected.to_dict(), "hits": [_old(hit) for hit in expected]})[0].spans == ()
+    assert Ranking.from_dict({**expected.to_dict(), "hits": [_old(hit) for hit in expected]})[0].spans is None
     down = ScriptedReranker(error=BackendUnavailable("gone"))
     for around in (
         Fallback(members=(down, spans)),
@@ -110,7 +110,7 @@ def _old(hit: Hit) -> dict[str, object]:
 
 def test_blank_texts_and_hits_without_a_score_have_no_spans(ask: Ask) -> None:
     ranking = ask(RelevantSpans(reranker=OUTER, by=INNER), [" ", TEXTS[1], "\u200b"])
-    assert [bool(hit.spans) for hit in ranking] == [True, False, False]
+    assert [hit.spans is None for hit in ranking] == [False, True, True]
     down = Fallback(members=(ScriptedReranker(error=BackendUnavailable("gone")),), on_failure="first_stage")
     inner = replace(INNER)
     assert not any(hit.spans for hit in ask(RelevantSpans(reranker=down, by=inner)))
@@ -144,14 +144,22 @@ def test_windows_around_move_the_spans_and_keep_no_overlap(ask: Ask) -> None:
     assert_in_order(hit.spans, text)
 
 
-def test_a_cache_keeps_no_spans_and_around_it_sentences_are_kept(ask: Ask) -> None:
-    inside = Cached(reranker=WithSpans())
-    first = ask(inside)
-    assert not any(hit.spans for hit in first)
-    assert any("a cache keeps none" in note for note in first.trace.notes)
+@pytest.mark.parametrize("in_a_file", [False, True])
+def test_a_cache_keeps_the_spans_of_a_backend_with_its_scores(ask: Ask, in_a_file: bool, tmp_path: Path) -> None:
+    with Cached(reranker=WithSpans(), path=str(tmp_path / "cache") if in_a_file else None) as cached:
+        first, second = ask(cached), ask(cached)
+        assert [hit.spans for hit in second] == [hit.spans for hit in first] == [hit.spans for hit in ask(WithSpans())]
+        assert second.usage.cached == len(TEXTS)
+    with Cached(reranker=WithSpans(nothing=True), path=str(tmp_path / "none") if in_a_file else None) as cached:
+        assert [[hit.spans for hit in ask(cached)] for _ in range(2)] == [[()] * 3] * 2
+    with Cached(reranker=OUTER, path=str(tmp_path / "outer") if in_a_file else None) as cached:
+        assert [[hit.spans for hit in ask(cached)] for _ in range(2)] == [[None] * 3] * 2
+
+
+def test_around_a_cache_sentences_are_cached_as_texts(ask: Ask) -> None:
     outer = replace(OUTER)
     around = RelevantSpans(reranker=Cached(reranker=outer))
-    assert ask(around)[0].spans == ask(around)[0].spans != ()
+    assert ask(around)[0].spans == ask(around)[0].spans and ask(around)[0].spans
     assert sum(len(texts) for _, texts in outer.calls) == 3 + 6 - 1  # one sentence is a whole text
 
 
@@ -184,6 +192,10 @@ class WithSpans(PointwiseReranker):
     kind = "with-spans"
     scale = "relevance"
 
+    def __init__(self, *, nothing: bool = False) -> None:
+        super().__init__()
+        self.__dict__["nothing"] = nothing
+
     @property
     def why_not_cacheable(self) -> None:
         return None
@@ -192,7 +204,9 @@ class WithSpans(PointwiseReranker):
         return 0, len(text)
 
     def score(self, query: str, texts: object) -> Scores:
-        spans = [(RelevantSpan(*self.place(text), 0.5, 0.5),) for text in texts]  # type: ignore[attr-defined]
+        spans = [(RelevantSpan(*self.place(text), 0.5, 0.5, is_relevant=True),) for text in texts]  # type: ignore[attr-defined]
+        if self.__dict__["nothing"]:
+            spans = [() for _ in spans]  # type: ignore[misc]
         return Scores([0.5] * len(spans), "relevance", spans=spans)
 
 
@@ -251,9 +265,9 @@ def assert_in_order(spans: tuple[RelevantSpan, ...], text: str) -> None:
 def test_spans_lie_in_their_text_in_order_and_leave_out_blank_parts_only(texts: list[str]) -> None:
     ranking = RelevantSpans(reranker=ScriptedReranker(), by=ScriptedReranker()).rerank("q", texts)
     for hit in ranking:
-        assert_in_order(hit.spans, hit.text)
+        assert_in_order(hit.spans or (), hit.text)
         rest = list(hit.text)
-        for span in hit.spans:
+        for span in hit.spans or ():
             assert not is_blank(hit.text[span.start : span.end])
             rest[span.start : span.end] = " " * (span.end - span.start)
         assert is_blank("".join(rest))

@@ -18,7 +18,8 @@ def with_spans(ranking: Ranking, scores: Mapping[str, Mapping[str, float]]) -> R
         places = ((text.index(sentence), score, sentence) for sentence, score in of_text.items())
         return [RelevantSpan(start, start + len(sentence), score, score) for start, score, sentence in places]
 
-    return replace(ranking, hits=tuple(replace(h, spans=tuple(spans(h.text, scores.get(h.id, {})))) for h in ranking))
+    hits = (replace(h, spans=tuple(spans(h.text, scores[h.id])) if h.id in scores else None) for h in ranking)
+    return replace(ranking, hits=tuple(hits))
 
 
 SCORES = {
@@ -110,6 +111,28 @@ def test_a_hit_without_spans_is_whole_and_a_note_counts_it() -> None:
     context = pack(ranking, trim="relevant")
     assert context.pieces[1].text == "No one. Asked."
     assert "1 of 2 hits have no relevant spans" in context.notes[0]
+
+
+def test_a_hit_in_which_the_reranker_finds_nothing_is_left_out_with_a_reason() -> None:
+    ranking = with_spans(ranking_of(["No one. Asked.", LAKE]), {"d1": {}, "d2": SCORES["d1"]})
+    context = pack(ranking, trim="relevant")
+    assert [piece.best.id for piece in context.pieces] == ["d2"]
+    (dropped,) = context.dropped
+    assert (dropped.hit.id, dropped.reason) == ("d1", "no_relevant_span")
+    assert not context.notes
+    assert len(pack(ranking, trim="best").pieces) == 2  # only who asks for relevant parts is told that there are none
+
+
+def test_the_word_of_a_reranker_that_decides_itself_counts() -> None:
+    ranking = with_spans(ranking_of([LAKE, "One. Two."]), {**SCORES, "d2": {"One.": 0.9, "Two.": 0.2}})
+    own = tuple(replace(span, is_relevant=True) for span in ranking[0].spans or ())
+    decided = replace(ranking, hits=(replace(ranking[0], spans=own), ranking[1]))
+    pieces = pack(decided, trim="relevant").pieces
+    assert pieces[0].text == LAKE and pieces[0].trimmed is None  # though its scores lie from -5 to 5
+    assert pieces[1].text == "One."  # compared with each other only: 0.2 is far from 0.9, and not from -5 to 5
+    none = tuple(replace(span, is_relevant=False) for span in own)
+    refused = replace(ranking, hits=(replace(ranking[0], spans=none), ranking[1]))
+    assert [drop.reason for drop in pack(refused, trim="relevant").dropped] == ["no_relevant_span"]
 
 
 def test_a_display_text_without_the_text_is_whole() -> None:

@@ -32,7 +32,7 @@ members:
 """
 
 
-@pytest.fixture(params=["embedded", "onnx", "torch", "cohere", "voyage", "http", "lexical"])
+@pytest.fixture(params=["embedded", "onnx", "torch", "cohere", "voyage", "decisions", "http", "lexical"])
 def config(
     request: pytest.FixtureRequest, tmp_path: Path, rerank_server: RerankServer, monkeypatch: pytest.MonkeyPatch
 ) -> Path:
@@ -44,6 +44,7 @@ def config(
         "http": f"dialect: tei\n    base_url: {rerank_server.base('tei')}",
         "cohere": f"base_url: {rerank_server.url}",
         "voyage": f"base_url: {rerank_server.voyage_url}",
+        "decisions": f"model: nimble\n    base_url: {rerank_server.base('systemone')}",
     }
     file = tmp_path / "rerank.yaml"
     file.write_text(CONFIG.format(provider=request.param, where=where.get(request.param, "name: first")))

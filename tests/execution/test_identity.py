@@ -30,7 +30,19 @@ LOCAL = {
 API = {"model": "other", "base_url": "http://127.0.0.1:19"}
 CHANGED: Mapping[str, Mapping[str, Any]] = {
     "auto": LOCAL,
-    "cohere": {**API, "max_tokens_per_doc": 100},
+    "cohere": {**API, "max_tokens_per_doc": 100, "relevant_spans": True},
+    "decisions": {
+        **API,
+        "provider": "ollama",
+        "wire": "openai",
+        "ask": "yesno",
+        "instruction": "find what keeps a dragon warm",
+        "path": "/v2/systemone",
+        "on_overflow": "error",
+        "state_tokens": 100,
+        "request_tokens": 100,
+        "max_texts": 7,  # a score depends on the other texts of its request
+    },
     "http": {
         **API,
         "dialect": "infinity",

@@ -505,7 +505,7 @@ def _local_refusal(leaf: Node, trace: Any) -> str | None:
 
 def _key_group(leaf: Node) -> tuple[str, int]:
     """Return what leaves that share a key at a server have in common."""
-    return leaf["kind"], leaf["key_group"]
+    return leaf["kind"].removesuffix("-pair"), leaf["key_group"]
 
 
 def _check_circuit(leaf: Node, attempt: Attempt, shared: Sequence[Attempt]) -> None:
@@ -535,7 +535,8 @@ def _alike(one: Node, other: Node) -> bool:
     leaves = [node["reranker"] if node["type"] == "cached" else node for node in (one, other)]
     if one["type"] != other["type"] or any(leaf["type"] != "leaf" for leaf in leaves):
         return False
-    return leaves[0]["kind"] == leaves[1]["kind"] and model_of(leaves[0]) == model_of(leaves[1])
+    same_company = leaves[0]["kind"] not in ("openai", "systemone") or leaves[0]["most"] == leaves[1]["most"]
+    return same_company and leaves[0]["kind"] == leaves[1]["kind"] and model_of(leaves[0]) == model_of(leaves[1])
 
 
 def _choices(options: Sequence[Sequence[ExpectedRanking]]) -> list[list[ExpectedRanking]]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, get_args
 
-from faults.wire import FAULTS, LOGITS, SLOTS, Slot, Wire
+from faults.wire import FAULTS, LOGITS, SLOTS, Slot, Wire, service_of
 
 import rag_rerank
 from rag_rerank import (
@@ -30,6 +30,7 @@ from rag_rerank.backends.api.dialects import Name
 from rag_rerank.backends.api.limiter import Limits
 from rag_rerank.backends.api.retry import RetryPolicy
 from rag_rerank.backends.cohere import CohereReranker
+from rag_rerank.backends.decisions import DecisionsReranker
 from rag_rerank.backends.http import HttpReranker
 from rag_rerank.backends.llm import LlmReranker
 
@@ -46,7 +47,10 @@ WORDS = (
 
 LASTING = ("400", "401", "402", "403", "413", "echo, 400", "echo, 401", "redirect")
 DEPTH = 4
-KINDS = ("chat-sdk", "cohere-sdk", *get_args(Name))
+DECISIONS = ("openai", "systemone", "systemone-pair")
+"""Decision models: both wire formats, and the one way to ask that a cache allows."""
+
+KINDS = ("chat-sdk", "cohere-sdk", *get_args(Name), *DECISIONS)
 
 
 def random_case(seed: int, number: int) -> Case:
@@ -116,7 +120,10 @@ def _node(rng: random.Random, depth: int, trouble: float, lasting: bool) -> Node
             return {"type": "spans", "reranker": first, "by": other, "top_k": int(seconds) - 4}
         return {"type": kind, "reranker": first, "other": other, "share": share, "timeout": seconds}
     leaf = _leaf(rng, trouble, lasting)
-    return leaf if scale_of(leaf) == "rank" else {"type": "cached", "reranker": leaf}
+    if scale_of(leaf) == "rank":
+        return leaf
+    is_batch = leaf["kind"] in DECISIONS
+    return {"type": "cached", "reranker": {**leaf, "kind": "systemone-pair"} if is_batch else leaf}
 
 
 def _leaf(rng: random.Random, trouble: float, lasting: bool) -> Node:
@@ -324,7 +331,7 @@ def build_tree(node: Node, wire: Wire) -> Reranker:
 
 
 def _on_wire(leaf: Node, wire: Wire, slot: Slot) -> Reranker:
-    service = leaf["kind"].removesuffix("-sdk")
+    service = service_of(leaf["kind"])
     options: dict[str, Any] = {
         "name": leaf["name"],
         "model": model_of(leaf),
@@ -340,6 +347,15 @@ def _on_wire(leaf: Node, wire: Wire, slot: Slot) -> Reranker:
     if leaf["kind"] == "chat-sdk":
         return LlmOnWire(**options, window=1_000, parallel=1, wire=wire, slot=slot.number)
     client, async_client = wire.clients[slot.number], wire.aclients[slot.number]
+    if leaf["kind"] in DECISIONS:
+        return DecisionsReranker(
+            **options,
+            wire=service,  # type: ignore[arg-type]
+            ask="pair" if leaf["kind"].endswith("-pair") else "yesno",
+            max_texts=leaf["most"],
+            client=client,
+            async_client=None if leaf["one_client"] else async_client,
+        )
     return HttpReranker(
         **options,
         dialect=leaf["kind"],

@@ -143,6 +143,11 @@ class Slot:
         return round((value * (1.37 + 0.61 * self.number) + self.number / SLOTS) % 1, 6)
 
 
+def service_of(kind: str) -> str:
+    """Return the service that a kind of leaf calls: by its SDK, or for one text after the other."""
+    return kind.removesuffix("-sdk").removesuffix("-pair")
+
+
 def self_timed(service: str) -> bool:
     """Whether the reranker itself limits the time of an answer that comes in pieces; httpx limits each piece."""
     return service not in ("chat-sdk", "cohere-sdk", "voyage-sdk")
@@ -190,7 +195,7 @@ class Wire:
         name, seconds = slot.script[len(slot.log)] if len(slot.log) < len(slot.script) else ("", slot.steady)
         fault = FAULTS[name] if name else Fault()
         timeout = request.extensions["timeout"]["read"]
-        shape, body = SHAPES[slot.service.removesuffix("-sdk")], json.loads(request.content)
+        shape, body = SHAPES[service_of(slot.service)], json.loads(request.content)
         texts = shape.texts_of(body)
         words = tokens(shape.query(body), texts)
         attempt = Attempt(name, self.clock.now(), fault.kind, len(texts), words)

@@ -1,7 +1,8 @@
 """What the code of a page finds where a reader has providers, servers and the hub: stand-ins on this machine.
 
-- Keys of Cohere, Voyage, Jina and Mixedbread, and those providers themselves: a `RerankServer`, to which
-  `support.doc_site` sends the clients. No other machine can be reached.
+- Keys of Cohere, Voyage, Jina, Mixedbread, TypeSafe, OpenAI and OpenRouter, and those providers themselves: a
+  `RerankServer`, to which `support.doc_site` sends the clients. No other machine can be reached.
+- Ollama at its usual address, with any decision model; ``SYSTEMONE_URL`` is the same server.
 - ``TEI_URL``, ``VLLM_URL``, ``INFINITY_URL``, ``LLAMACPP_URL``, ``NIM_URL`` and ``GATEWAY_URL``: the same server in
   those dialects. All say that they serve `SERVED`.
 - ``LLM_URL``: the same server as a chat endpoint, whose model is a judge of shared words.
@@ -40,6 +41,9 @@ _KEYS = {
     "VOYAGE_API_KEY": "pa-7Hq2sVbX9dKw4LmRz",
     "JINA_API_KEY": "jina_5c1e8b07f94d42a6",
     "MXBAI_API_KEY": "mxb_9f3c7a1d5e8b2046",
+    "TYPESAFE_API_KEY": "Rk72nXwQ9vTzJ4cLpB6m",
+    "OPENAI_API_KEY": "Wd83hYsK1fNqV5gMtC7x",
+    "OPENROUTER_API_KEY": "Pj94bUrG2eZkS6dHyL8v",
 }
 
 
@@ -61,6 +65,7 @@ def page_environment(server: RerankServer, home: Path) -> dict[str, str]:
         **_KEYS,
         **{f"{name}_URL": server.base(dialect) for name, dialect in dialects.items()},
         "LLM_URL": server.base("chat"),
+        "SYSTEMONE_URL": server.base("systemone"),
         "COLUMNS": "120",  # the width of tables on the command line
         "DOC_SERVER": server.url,
         "HF_HOME": str(home),

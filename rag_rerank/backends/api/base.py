@@ -129,6 +129,10 @@ class ApiReranker(PointwiseReranker):
         """Divide the texts, by position, into requests that the provider takes."""
         return split([0] * len(texts), self.most_texts, 0)
 
+    def _tokens(self, query: str, texts: Sequence[str]) -> list[int]:
+        """Estimate the tokens of each text with all that is read for it: for limits and costs."""
+        return pair_tokens(query, texts)
+
     def _notes(self, query: str, texts: Sequence[str]) -> tuple[str, ...]:
         """Return notes for the trace on what the provider does to these texts without saying so, such as cutting."""
         return ()
@@ -181,7 +185,7 @@ class ApiReranker(PointwiseReranker):
         texts = [text for text in texts if not is_blank(text)]
         if not texts:
             return Usage()
-        tokens, price = pair_tokens(query, texts), self._price
+        tokens, price = self._tokens(query, texts), self._price
         requests = [tokens[part.start : part.stop] for part in self._split(query, texts)]
         by_units = price is not None and price.per_thousand_search_units is not None
         figures = {
@@ -219,7 +223,7 @@ class ApiReranker(PointwiseReranker):
 
     def _call(self, query: str, texts: Sequence[str]) -> ApiCall:
         parts, notes = self._split(query, texts), self._notes(query, texts)
-        return ApiCall(self._policy, query, texts, parts, self._exchange(query), notes)
+        return ApiCall(self._policy, texts, self._tokens(query, texts), parts, self._exchange(query), notes)
 
     def _exchange(self, query: str) -> partial[Exchange]:
         """Return a function that makes an exchange of texts and the position of the first."""
@@ -261,14 +265,19 @@ class ApiReranker(PointwiseReranker):
     def _price(self) -> Price | None:
         if self.price is not None:
             return self.price
-        elsewhere = self._has_foreign_client or self._host() is not None
-        price = None if elsewhere else list_price(self.kind, self.model)
+        price = self._list_price
         if price is None and self.limits.limits_cost:
             raise ConfigError(
                 f"a ceiling of cost needs a price, and none is known for {self.label} at this server; give price",
                 path="limits",
             )
         return price
+
+    @property
+    def _list_price(self) -> Price | None:
+        """The price at the provider's own server; ``None`` where it is not known, and at other servers."""
+        elsewhere = self._has_foreign_client or self._host() is not None
+        return None if elsewhere else list_price(self.kind, self.model)
 
     def _key(self) -> str:
         return "" if self._has_foreign_client else self.key()

@@ -13,19 +13,17 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Generator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from rag_rerank.backends.api.exchange import Exchange, Reply
 from rag_rerank.backends.api.limiter import CallPolicy, QueueTicket
-from rag_rerank.backends.api.pricing import pair_tokens
 from rag_rerank.backends.api.retry import retrying
 from rag_rerank.errors import RateLimited, RequestTooLarge, RerankError
 from rag_rerank.execution.calls import error_text
 from rag_rerank.execution.clock import asleep, now, sleep, wait_for_any
 from rag_rerank.execution.deadline import deadline_error, publish_partial_trace, seconds_left, time_is_up
 from rag_rerank.trace import Trace, Usage
-from rag_rerank.types import Scale, Scores
+from rag_rerank.types import RelevantSpan, Scale, Scores
 
 if TYPE_CHECKING:
     from tenacity import Retrying
@@ -118,8 +116,8 @@ class ApiCall:
 
     Args:
         policy: The limits, retries and prices of the requests.
-        query: The query of the call.
-        texts: Its texts.
+        texts: The texts of the call.
+        tokens: By estimate, the tokens of each text with all that is read for it.
         parts: Their positions, divided into requests.
         exchange: Makes the exchange of one request from its texts and the position of the first.
         notes: Notes for the trace that are known before anything is sent.
@@ -131,21 +129,22 @@ class ApiCall:
     def __init__(
         self,
         policy: CallPolicy,
-        query: str,
         texts: Sequence[str],
+        tokens: Sequence[int],
         parts: Sequence[range],
         exchange: Callable[[Sequence[str], int], Exchange],
         notes: Sequence[str] = (),
     ) -> None:
         self._policy = policy
-        self._query = query
         self._texts = texts
+        self._tokens = tokens
         self._parts = deque(parts)
         self._exchange = exchange
         self._notes = dict.fromkeys(notes)
         self.models: dict[str, None] = {}
         self._values = [math.nan] * len(texts)
         self._unscored: dict[int, str] = {}
+        self._spans: dict[int, tuple[RelevantSpan, ...]] = {}
         self._done: list[Trace] = []
         self._current: ApiRequest | None = None
         publish_partial_trace(self.trace)
@@ -201,6 +200,7 @@ class ApiCall:
                     self._settle(request)
                 self._values[part.start : part.stop] = request.exchange.scores(reply.rows)
                 self._unscored |= {part.start + index: reason for index, reason in reply.unscored.items()}
+                self._spans |= {part.start + index: spans for index, spans in reply.spans.items()}
                 self.models |= {reply.model: None} if reply.model else {}
             except RerankError as error:
                 self._end(request.trace(error=error_text(error)))
@@ -318,7 +318,8 @@ class ApiCall:
         if len(self._done) > 1:
             self._note(f"{len(self._texts)} texts went in {len(self._done)} requests, and the scores were put together")
         facts = {"requests": tuple(self._done), "notes": tuple(self._notes), "unscored": self._unscored}
-        return Scores(self._values, scale, self._usage(), **facts)  # type: ignore[arg-type]
+        spans = [self._spans.get(i) for i in range(len(self._texts))] if self._spans else ()
+        return Scores(self._values, scale, self._usage(), spans=spans, **facts)  # type: ignore[arg-type]
 
     def trace(self) -> Trace:
         """Return the trace node of this call, as of now."""
@@ -332,10 +333,6 @@ class ApiCall:
             notes=tuple(self._notes),
             children=requests if len(requests) > 1 else (),
         )
-
-    @cached_property
-    def _tokens(self) -> list[int]:
-        return pair_tokens(self._query, self._texts)
 
     def _next_request(self) -> ApiRequest:
         part = self._parts.popleft()

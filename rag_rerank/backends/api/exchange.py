@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import re
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,9 +27,12 @@ from rag_rerank.errors import (
 )
 from rag_rerank.execution.http_clients import client_error
 from rag_rerank.trace import Usage
-from rag_rerank.types import Scale
+from rag_rerank.types import RelevantSpan, Scale
 
-__all__ = ["Exchange", "Reply", "as_count", "as_name", "as_number", "get_field", "read_rows", "seconds_to_wait"]
+__all__ = [
+    *("Exchange", "Reply", "as_count", "as_name", "as_number", "describe", "get_field", "read_rows"),
+    "seconds_to_wait",
+]
 
 
 def seconds_to_wait(headers: Mapping[str, str]) -> float | None:
@@ -79,6 +83,9 @@ _ADVICE: Mapping[type[BackendError], str] = {
 _GATEWAY_TIMEOUTS = (504, 524)
 """Statuses by which a gateway says that the server behind it did not answer in time (524: Cloudflare)."""
 
+_REQUEST_ID = re.compile(r"[\w.-]{1,64}")
+"""Ids as they may be shown: a header can hold anything."""
+
 _MOST_ESCAPED = 12
 """Bytes that JSON may need for one character: two escaped surrogates."""
 
@@ -95,6 +102,7 @@ class Reply:
         remarks: The provider's warnings.
         model: The model that answered, if the answer names it.
         unscored: Index -> reason, for texts that the server failed on; their scores in ``rows`` mean nothing.
+        spans: Index -> relevant spans, checked; empty where the provider says nothing of any text.
     """
 
     rows: object
@@ -102,6 +110,7 @@ class Reply:
     remarks: tuple[str, ...] = ()
     model: str | None = None
     unscored: Mapping[int, str] = field(default_factory=dict)
+    spans: Mapping[int, tuple[RelevantSpan, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,23 +183,31 @@ class Exchange:
         scores: dict[int, float] = {}
         for index, score in rows:
             if isinstance(index, bool) or not isinstance(index, int) or not 0 <= index < len(self.texts):
-                raise self.bad_response(f"index {_describe(index)} for {len(self.texts)} texts")
+                raise self.bad_response(f"index {describe(index)} for {len(self.texts)} texts")
             where = self.first + index
             if index in scores:
                 raise self.bad_response(f"two scores for text {where}")
-            value = as_number(score)
-            if value is None:
-                raise self.bad_response(f"score {_describe(score)} for text {where}, which is not a finite number")
-            if self.scale in _BOUNDED and not -_ROUNDING <= value <= 1 + _ROUNDING:
-                mend = f"; {self.bounds_advice}" if self.bounds_advice else ""
-                raise self.bad_response(f"score {value:g} for text {where}, which is outside 0..1{mend}")
-            scores[index] = value
+            scores[index] = self.score(score, f"text {where}")
         missing = [self.first + i for i in range(len(self.texts)) if i not in scores]
         if missing:
             raise self.bad_response(
                 f"no score for {len(missing)} of {len(self.texts)} texts, the first is text {missing[0]}"
             )
         return [scores[i] for i in range(len(self.texts))]
+
+    def score(self, score: object, of_what: str) -> float:
+        """Return a score that the provider sent.
+
+        Raises:
+            BadResponse: It is not a finite number, within 0..1 where the scale is.
+        """
+        value = as_number(score)
+        if value is None:
+            raise self.bad_response(f"score {describe(score)} for {of_what}, which is not a finite number")
+        if self.scale in _BOUNDED and not -_ROUNDING <= value <= 1 + _ROUNDING:
+            mend = f"; {self.bounds_advice}" if self.bounds_advice else ""
+            raise self.bad_response(f"score {value:g} for {of_what}, which is outside 0..1{mend}")
+        return value
 
     def http_error(
         self,
@@ -200,6 +217,7 @@ class Exchange:
         *,
         kind: type[BackendError] | None = None,
         advice: str | None = None,
+        request_id: str = "",
     ) -> BackendError:
         """Return the error for an answer that carries no scores.
 
@@ -209,6 +227,7 @@ class Exchange:
             body: Its body, parsed where it was JSON.
             kind: The error class, where the provider's message says more than the status.
             advice: How to mend it, where the class alone does not say it.
+            request_id: The provider's own name of the request, by which its support finds it.
         """
         if status is not None and status < 300:
             return self.bad_response("it is not JSON of the expected shape", status=status)
@@ -224,6 +243,8 @@ class Exchange:
         if issubclass(kind, RequestTooLarge) and len(self.texts) == 1:
             text += f", for text {self.first} alone"
         text += f"; {advice}" if advice else ""
+        if _REQUEST_ID.fullmatch(request_id) and not (self.key and self.key in request_id):
+            text += f" (request {request_id})"
         more = {"retry_after": seconds_to_wait(headers)} if issubclass(kind, TransientError) else {}
         error = self._error(kind, text, status=status, **more)
         if isinstance(error, TransientError):
@@ -331,5 +352,6 @@ def as_name(value: object) -> str | None:
     return value if isinstance(value, str) and value.strip() else None
 
 
-def _describe(value: object) -> str:
+def describe(value: object) -> str:
+    """Return what a provider sent as a message may show it: a number, else its type."""
     return f"{value!r:.20}" if isinstance(value, (int, float, type(None))) else f"of type {type(value).__name__}"

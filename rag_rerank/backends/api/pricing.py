@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from functools import cache
 from pathlib import Path
 from threading import Lock
@@ -16,9 +16,11 @@ from rag_rerank.trace import Usage
 
 __all__ = [
     "Ledger",
+    "ListedModel",
     "Price",
     "is_over",
     "list_price",
+    "listed_models",
     "pair_tokens",
     "search_units",
     "text_tokens",
@@ -155,6 +157,44 @@ def _table() -> dict[tuple[str, str], Price]:
         for row in rows
         for model in row["models"]
     }
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListedModel:
+    """A model of a provider with a known price.
+
+    Args:
+        backend: The type that calls it.
+        model: Its name at the provider.
+        price: The list price.
+        source: Where the price was read, and when.
+        window: Most tokens of query and text together; ``None`` where it is not known.
+        languages: Languages that its documentation names; ``None`` where it names none.
+        quality: Published figures by the name of their measure.
+    """
+
+    backend: str
+    model: str
+    price: Price
+    source: str
+    window: int | None = None
+    languages: str | None = None
+    quality: Mapping[str, float] = field(default_factory=dict, hash=False)
+
+
+@cache
+def listed_models() -> tuple[ListedModel, ...]:
+    """Return the models of providers whose prices are known, in the order of ``prices.json``."""
+    facts = json.loads(Path(__file__).with_name("models.json").read_text(encoding="utf-8"))["models"]
+    by_name = {(row.pop("backend"), row.pop("model")): row for row in facts}
+    rows = json.loads(Path(__file__).with_name("prices.json").read_text(encoding="utf-8"))
+    source_of = {
+        (row["backend"], model): f"{row['source']} ({row['as_of']})" for row in rows for model in row["models"]
+    }
+    return tuple(
+        ListedModel(backend=name[0], model=name[1], price=price, source=source_of[name], **by_name.get(name, {}))
+        for name, price in _table().items()
+    )
 
 
 class Ledger:

@@ -6,7 +6,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -169,6 +169,11 @@ class LocalReranker(LocalSettings):
         return self._model_identity
 
     @property
+    def resolved(self) -> LocalReranker:
+        """The reranker that runs the model: this one, unless its class only chooses another."""
+        return self
+
+    @property
     def knows_text_limit(self) -> bool:
         """True: the model's own tokenizer counts the tokens."""
         return True
@@ -199,7 +204,7 @@ class LocalReranker(LocalSettings):
                 wait_for_any([answer], max(seconds, 0.0))
                 if not answer.done():
                     raise deadline_error(self.label)
-            return warn_of_unreadable(self, answer.result())
+            return self._finish_answer(answer.result())
         except BaseException:
             answer.cancel()  # if the wait was interrupted, the answer is not needed
             raise
@@ -214,7 +219,12 @@ class LocalReranker(LocalSettings):
             current_listener()(0.0, f"loading {self.label}")
             await arun_with_deadline(self.label, arun_in_thread(self.warm_up))
         scores = await arun_with_deadline(self.label, asyncio.wrap_future(self._submit(query, texts)))
-        return warn_of_unreadable(self, scores)
+        return self._finish_answer(scores)
+
+    def _finish_answer(self, scores: Scores) -> Scores:
+        """Return the scores of a call with a note on the verification; warn of what the model could not read."""
+        notes = (*scores.notes, *self._verification_notes)
+        return warn_of_unreadable(self, replace(scores, notes=notes) if self._verification_notes else scores)
 
     def texts_within(self, query: str, texts: Sequence[str], seconds: float) -> int:
         """Estimate how many of the texts this model can score in the time, beside the calls that it serves now.
@@ -233,6 +243,7 @@ class LocalReranker(LocalSettings):
     def warm_up(self) -> None:
         """Load tokenizer and model."""
         _ = self._runtime
+        _ = self._verification_notes
 
     def close(self) -> None:
         """Answer the calls that have been accepted, and release the model; a later call loads it again.
@@ -240,7 +251,7 @@ class LocalReranker(LocalSettings):
         A backend forgets its `_engine` before it calls this, so that new calls do not share it with those answered now.
         """
         runtime = forget(self, "_runtime")
-        for name in ("_readability", "_model_identity", "_files"):
+        for name in ("_readability", "_model_identity", "_files", "_verification_notes"):
             forget(self, name)
         if runtime is not None:
             runtime[1].close()

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from rag_rerank._checks import path_text
 from rag_rerank._files import ConfigPath, expand_user, path_from
@@ -21,6 +21,7 @@ __all__ = [
     "aliases",
     "find",
     "is_folder",
+    "measures",
     "models",
     "parse_model",
     "row_of",
@@ -33,6 +34,9 @@ HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 _SHORTEST_COMMIT = 7
 """Digits of a commit that are enough to recognise the pinned one."""
 
+_LARGE = 140
+"""Millions of weights from which on a CPU is slow."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Model:
@@ -40,7 +44,8 @@ class Model:
 
     Args:
         id: Name on the Hugging Face hub, or of the folder inside this package when ``packaged``.
-        revision: Commit that is loaded unless the user names another; ``None`` for packaged files.
+        revision: Commit that is loaded unless the user names another; ``None`` for packaged files, and where none is
+            known, so that the main branch is read, with a note.
         architecture: ``model_type`` of the transformers config.
         parameters: Number of weights, in millions.
         max_length: Longest input in tokens: query, text, template and special tokens together.
@@ -70,16 +75,49 @@ class Model:
     note: str = ""
 
     @property
+    def kind(self) -> Literal["cross-encoder", "causal", "late"]:
+        """How it reads query and text: together, together in a prompt for a causal language model, or apart."""
+        if self.backend == "late_interaction" or self.architecture.startswith("late-interaction"):
+            return "late"
+        return "causal" if self.template else "cross-encoder"
+
+    @property
+    def gpu_advised(self) -> bool:
+        """Whether it scores fewer than some 20 pairs of 512 tokens a second on a desktop CPU, by its size.
+
+        Published on an i7-13700K are 31 pairs a second for 68 million weights, and 14 for 150 million (Hugging Face's
+        blog on the ettin rerankers, 2026). Models that read texts apart encode each text only once.
+        """
+        return self.kind != "late" and self.parameters >= _LARGE
+
+    @property
+    def quality(self) -> Mapping[str, float]:
+        """Published figures by the name of their measure, the most usual one first; see `measures`."""
+        figures: Mapping[str, float] = _content()["quality"].get(self.id, {})
+        return figures
+
+    @property
     def commercial(self) -> bool:
         """Whether the licence allows commercial use, judged by its name."""
         return "-nc" not in self.licence.lower()
 
 
 @cache
+def _content() -> Mapping[str, Any]:
+    content: dict[str, Any] = json.loads(Path(__file__).with_name("catalogue.json").read_text(encoding="utf-8"))
+    return content
+
+
+def measures() -> Mapping[str, Mapping[str, str]]:
+    """Return the title and the source of each measure of published quality, by its name."""
+    titles: Mapping[str, Mapping[str, str]] = _content()["measures"]
+    return titles
+
+
+@cache
 def models() -> tuple[Model, ...]:
     """Return all rows, in the order of the file."""
-    text = Path(__file__).with_name("catalogue.json").read_text(encoding="utf-8")
-    rows: list[dict[str, Any]] = json.loads(text)["models"]
+    rows: list[dict[str, Any]] = _content()["models"]
     return tuple(Model(**{**row, "former_ids": tuple(row.get("former_ids", ()))}) for row in rows)
 
 

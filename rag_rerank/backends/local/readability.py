@@ -27,7 +27,7 @@ from rag_rerank.text.languages import (
     share_in_scripts,
 )
 from rag_rerank.trace import Coverage
-from rag_rerank.types import UNREADABLE_QUERY, UNREADABLE_TEXT, Scores
+from rag_rerank.types import UNREADABLE_QUERY, UNREADABLE_TEXT, RelevantSpan, Scores
 
 if TYPE_CHECKING:
     import numpy as np
@@ -183,7 +183,10 @@ class Reading:
         values, coverage = [0.0] * count, [Coverage(total=0, seen=0)] * count
         for position, value, one_coverage in zip(self.rows, scores.values, scores.coverage, strict=True):
             values[position], coverage[position] = value, one_coverage
-        return replace(scores, values=values, coverage=coverage, unscored=self.unscored)
+        spans: list[tuple[RelevantSpan, ...] | None] = [None] * count if scores.spans else []
+        for position, of_text in zip(self.rows, scores.spans, strict=False):
+            spans[position] = of_text
+        return replace(scores, values=values, coverage=coverage, unscored=self.unscored, spans=spans)
 
 
 def read(

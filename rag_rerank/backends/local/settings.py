@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import ClassVar, get_args
 
 from rag_rerank._checks import at_least, one_of
+from rag_rerank._files import expand_user
+from rag_rerank._lazy import load_once
+from rag_rerank._version import __version__
 from rag_rerank.backends.local.catalogue import ModelName, parse_model
 from rag_rerank.backends.local.pair_encoding import OnLongQuery, OnOverflow
 from rag_rerank.backends.local.readability import OnUnreadable
+from rag_rerank.backends.local.verification.record import find_record, has_records, library_versions
 from rag_rerank.base import PointwiseReranker
+from rag_rerank.errors import RerankError
+from rag_rerank.execution.identity import identity_hash
 
-__all__ = ["LocalSettings"]
+__all__ = ["NOT_VERIFIED", "LocalSettings"]
+
+NOT_VERIFIED = frozenset({"on_overflow", "on_long_query", "on_unreadable", "instruction"})
+"""Fields that do not matter for whether a model is loaded rightly."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,3 +87,25 @@ class LocalSettings(PointwiseReranker):
         one_of(self.on_long_query, get_args(OnLongQuery), "on_long_query")
         if self.on_unreadable is not None:
             one_of(self.on_unreadable, get_args(OnUnreadable), "on_unreadable")
+
+    @property
+    def verification_name(self) -> str:
+        """The model's id, or its folder in full, under which the records of its verifications are kept."""
+        folder = expand_user(self.model)
+        return str(folder.resolve()) if folder.is_dir() else str(self.model_id).partition("@")[0]
+
+    @property
+    def verification_key(self) -> str:
+        """A hash of all that decides whether the model is loaded rightly; another release or file changes it."""
+        settings = {name: value for name, value in self._settings.items() if name not in NOT_VERIFIED}
+        facts = {**settings, **self._identity_facts(), "libraries": library_versions()}
+        return identity_hash(type(self), self.scale, facts, version=__version__)
+
+    @load_once
+    def _verification_notes(self) -> tuple[str, ...]:
+        """What the trace says of a model that gave its reference scores on this machine; else nothing."""
+        with suppress(RerankError):  # of a model whose files are gone, the call itself says so
+            if has_records(self.verification_name):
+                record = find_record(self.verification_name, self.verification_key)
+                return (record.note,) if record is not None else ()
+        return ()

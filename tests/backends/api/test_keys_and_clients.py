@@ -47,7 +47,7 @@ def keys(server: RerankServer) -> list[str]:
 def test_a_missing_key_is_an_error_that_names_the_variables_before_anything_is_sent(
     provider: Provider, ask: Ask, rerank_server: RerankServer
 ) -> None:
-    if provider.dialect:  # at the address of the test, a server of one's own
+    if provider.package == "httpx":  # at the address of the test, a server of one's own
         ask(provider.reranker(rerank_server, api_key=None))
         assert ["authorization" in request.headers for request in rerank_server.received] == [False]
         return
@@ -287,7 +287,8 @@ def test_an_sdk_that_is_absent_is_an_error_with_the_command(
 
     monkeypatch.setitem(sys.modules, provider.package, None)
     reranker = provider.make(api_key=KEY, base_url=provider.url(rerank_server), **provider.options)
-    with pytest.raises(ImportError, match=rf'pip install "rag-rerank\[{provider.kind}\]"'):
+    extra = "http" if provider.package == "httpx" else provider.kind
+    with pytest.raises(ImportError, match=rf'pip install "rag-rerank\[{extra}\]"'):
         ask(reranker)
 
 

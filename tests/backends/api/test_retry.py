@@ -24,7 +24,7 @@ Run = Callable[[RetryPolicy, Send], Trace]
 def call_of(policy: RetryPolicy) -> ApiCall:
     """A call of one request with one text."""
     exchange = partial(Exchange, "provider", "m", "query")
-    return ApiCall(CallPolicy(label="provider:m", retry=policy), "query", ["text"], [range(1)], exchange)
+    return ApiCall(CallPolicy(label="provider:m", retry=policy), ["text"], [2], [range(1)], exchange)
 
 
 def reply(send: Send, exchange: Exchange, seconds: float) -> Reply:

@@ -15,6 +15,7 @@ from rag_rerank.backends.api.base import ApiReranker
 from rag_rerank.backends.api.dialects import Name
 from rag_rerank.backends.api.retry import RetryPolicy
 from rag_rerank.backends.cohere import CohereReranker
+from rag_rerank.backends.decisions import DecisionsReranker
 from rag_rerank.backends.http import HttpReranker
 from rag_rerank.backends.voyage import VoyageReranker
 
@@ -101,6 +102,26 @@ def _provider_of(dialect: str) -> Provider:
 _PATHS = {"cohere": "/v2/rerank", "mixedbread": "/v1/reranking", "nim": "/v1/ranking", "vllm": "/v1/rerank"}
 DIALECTS = {dialect: _provider_of(dialect) for dialect in get_args(Name)}
 TEI = DIALECTS["tei"]
+
+
+def _decisions_of(wire: str, path: str) -> Provider:
+    return Provider(
+        kind="decisions",
+        path=f"/{wire}{path}",
+        message_field="detail" if wire == "systemone" else "error",
+        make=DecisionsReranker,
+        url=lambda server: server.base(wire),
+        package="httpx",
+        most=400 if wire == "openai" else 1000,
+        options={"wire": wire, "ask": "yesno", "model": "m", "state_tokens": 10_000_000},
+    )
+
+
+DECISIONS = {
+    "systemone": _decisions_of("systemone", "/v1/systemone"),
+    "openai": _decisions_of("openai", "/v1/decisions"),
+}
+"""Decision models in both wire formats, asked for yes or no, so that a score is the server's number."""
 
 
 @cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import random
 import re
@@ -112,6 +113,98 @@ def _infinity(body: Any, count: int) -> dict[str, Any]:
     }
 
 
+LEVELS = 4
+"""Levels of the rubrics in requests to decision models."""
+
+
+def _decision_answer(wish: str, value: Any) -> dict[str, Any]:
+    """The answer to a question of one type, for a score; what is no number stays what it is."""
+    if wish == "noul":
+        return {"type": "noul", "noul": value}
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        return {"type": "score", "score": value, "confidence": 0.5, "legend": {}, "probabilities": {}}
+    level = value * (LEVELS - 1)
+    low = min(max(int(level), 0), LEVELS - 2)
+    shares = {str(i): 0.0 for i in range(LEVELS)} | {str(low): 1 - (level - low), str(low + 1): level - low}
+    legend = {str(i): f"level {i}" for i in range(LEVELS)}
+    return {"type": "score", "score": level, "confidence": 0.5, "legend": legend, "probabilities": shares}
+
+
+@dataclass(frozen=True)
+class SystemOne(Shape):
+    """The format of decision models at TypeSafe, Ollama and others: answers by the names of the questions."""
+
+    def state(self, body: Any) -> Any:
+        """What the model reads."""
+        return body["state"]
+
+    def query(self, body: Any) -> str:
+        """The query of a request."""
+        return str(self.state(body)["query"])
+
+    def texts_of(self, body: Any) -> list[str]:
+        """The texts of a request."""
+        state = self.state(body)
+        return [state["passage"]] if "passage" in state else [passage["text"] for passage in state["passages"]]
+
+    def reply(self, body: Any, change: Callable[[Rows], Any]) -> Any:
+        """The body of a correct answer after a change of its rows; a row that is there twice has a name of its own."""
+        query, texts = self.query(body), self.texts_of(body)
+        rows = change([{"index": i, "relevance_score": relevance(query, text)} for i, text in enumerate(texts)])
+        count = sum(len(text.split()) for text in texts) + len(query.split())
+        return self.answered(body, rows if isinstance(rows, list) else None, count)
+
+    def answered(self, body: Any, rows: Rows | None, count: int) -> Any:
+        """The body with these rows."""
+        names, answers = list(body["questions"]), dict[str, Any]()
+        for row in rows or ():
+            index = row.get("index")
+            name = names[index] if isinstance(index, int) and 0 <= index < len(names) else f"q{index}"
+            while name in answers:
+                name += "'"
+            wish = body["questions"][names[0]]["type"]
+            answers[name] = (
+                _decision_answer(wish, row["relevance_score"]) if "relevance_score" in row else {"type": wish}
+            )
+        usage = {"input_tokens": count, "output_tokens": len(answers)}
+        return {"model": body["model"], "answers": None if rows is None else answers, "usage": usage}
+
+
+@dataclass(frozen=True)
+class OpenAIDecisions(SystemOne):
+    """The format of OpenAI's Decisions API: answers in the order of the questions."""
+
+    def state(self, body: Any) -> Any:
+        """What the model reads."""
+        return json.loads(body["input"][1]["content"])
+
+    def answered(self, body: Any, rows: Rows | None, count: int) -> Any:
+        """The body with these rows, at the places that their indexes say."""
+        questions = body["questions"]
+        usage = {
+            "input_tokens": count,
+            "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
+            "output_tokens": 0,
+            "output_tokens_details": {"reasoning_tokens": 0},
+            "total_tokens": count,
+        }
+        if rows is None:
+            return {"model": body["model"], "usage": usage}
+        answers = []
+        for row in sorted(rows, key=lambda row: str(row.get("index")).zfill(9)):
+            index, value = row.get("index"), row.get("relevance_score")
+            name = questions[index]["name"] if isinstance(index, int) and 0 <= index < len(questions) else f"q{index}"
+            if questions[0]["type"] == "predicate":
+                answers.append({"type": "predicate", "name": name, "probability": value})
+            else:
+                answer = _decision_answer("score", value)
+                shares = answer["probabilities"].items()
+                rows_of = [{"value": int(i), "label": f"level {i}", "probability": p} for i, p in shares]
+                more = {"score": answer["score"], "confidence": 0.5, "probabilities": rows_of}
+                answers.append({"type": "score", "name": name, **more})
+        return {"model": body["model"], "answers": answers, "usage": usage}
+
+
 SHAPES: dict[str, Shape] = {
     "cohere": Shape(more=_cohere, error=lambda status, words: {"message": words}, most=10_000),
     "infinity": Shape(
@@ -130,6 +223,10 @@ SHAPES: dict[str, Shape] = {
         gives=lambda body: logit,
         most=512,
     ),
+    "openai": OpenAIDecisions(
+        error=lambda status, words: {"error": {"message": words, "type": "error", "param": None, "code": None}}
+    ),
+    "systemone": SystemOne(),
     "tei": Shape(
         texts="texts",
         rows=None,

@@ -1,9 +1,10 @@
 """What every Python process of a page does first: providers without a variable for their URL are at `DOC_SERVER`, and
 no other machine can be reached.
 
-The SDKs of Cohere and Voyage, and the dialects with a provider of their own (Jina, Mixedbread), have their URL in code,
-which is changed when their module is imported; a process that does not use them imports nothing. (Cohere's SDK also
-reads ``CO_API_URL``; with that, list prices would not be known.)
+The SDKs of Cohere and Voyage, the dialects with a provider of their own (Jina, Mixedbread), and the providers of
+decision models (TypeSafe, OpenAI, OpenRouter, Ollama ...) have their URL in code, which is changed when their module is
+imported; a process that does not use them imports nothing. (Cohere's SDK also reads ``CO_API_URL``; with that, list
+prices would not be known.)
 """
 
 import dataclasses
@@ -33,10 +34,24 @@ def change_dialects(module):
     module.DIALECTS = types.MappingProxyType(rows)
 
 
+def change_decisions(module):
+    server = SERVER.replace("127.0.0.1", "localhost")  # a server of one's own, at 127.0.0.1, is no provider
+    rows = {
+        name: dataclasses.replace(
+            row, default_url=f"{server}/{row.wire}", hosts=() if name == "ollama" else ("localhost",)
+        )
+        if row.default_url
+        else row
+        for name, row in module.PROVIDERS.items()
+    }
+    module.PROVIDERS = types.MappingProxyType(rows)
+
+
 CHANGES = {
     "cohere.environment": change_cohere,
     "voyageai.util": change_voyage,
     "rag_rerank.backends.api.dialects": change_dialects,
+    "rag_rerank.backends.api.decisions.providers": change_decisions,
 }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -34,6 +34,7 @@ from rag_rerank.backends.local.readability import Readability
 from rag_rerank.backends.local.settings import LocalSettings
 from rag_rerank.backends.local.torch_models.late_interaction import MODEL_TYPE, SIGNALS
 from rag_rerank.errors import ConfigError, ModelLoadError
+from rag_rerank.text.sentences import Span, sentence_places
 from rag_rerank.trace import Coverage
 
 if TYPE_CHECKING:
@@ -206,18 +207,56 @@ class LateInteractionEngine:
     ) -> list[float]:
         """Return the raw score of each row, which has so many vectors."""
         scores: list[float] = []
-        start = tokens = 0
-        for position, count in enumerate((*counts, _BLOCK_TOKENS + 1)):
-            if position > start and tokens + count > _BLOCK_TOKENS:
-                block = self.layout.join(rows[start:position], counts[start:position])
-                if isinstance(query, QuerySide):
-                    assert self.head is not None
-                    scores += self.head.scores(query, block).tolist()
-                else:
-                    scores += max_sim(query, block, mean=self.conventions.mean).tolist()
-                start, tokens = position, 0
-            tokens += count
+        for start, end in _blocks(counts):
+            block = self.layout.join(rows[start:end], counts[start:end])
+            if isinstance(query, QuerySide):
+                assert self.head is not None
+                scores += self.head.scores(query, block).tolist()
+            else:
+                scores += max_sim(query, block, mean=self.conventions.mean).tolist()
         return scores
+
+    def sentence_scores(
+        self,
+        query: QuerySide | Floats,
+        rows: Sequence[bytes | memoryview],
+        counts: Sequence[int],
+        texts: Sequence[str],
+    ) -> list[list[tuple[Span, float]]]:
+        """Return the place and the raw score of each sentence of each text, from the vectors of its tokens.
+
+        A sentence scores as a text would that has its vectors, which were made within the whole text. A sentence
+        without a compared token is left out, such as one behind the cut.
+
+        Args:
+            query: What is compared of the query.
+            rows: The row of each text, not pooled.
+            counts: How many vectors each has.
+            texts: The texts.
+        """
+        import numpy as np
+
+        assert self.pool == 1, "pooled vectors stand for tokens of several sentences"
+        scored: list[list[tuple[Span, float]]] = []
+        for first, stop in _blocks(counts):
+            places = [sentence_places(text) for text in texts[first:stop]]
+            part_of, total = [], 0
+            for text, of_text in zip(texts[first:stop], places, strict=True):
+                ids, last = self.tokenizer.last_characters(text)
+                part_of.append(_part_of(last[self.is_compared(ids, of_query=False)], of_text, total))
+                total += len(of_text)
+            block = self.layout.join(rows[first:stop], counts[first:stop])
+            parts = block.parts(np.concatenate(part_of), total)
+            if isinstance(query, QuerySide):
+                assert self.head is not None
+                values = self.head.part_scores(query, parts)
+            else:
+                values = max_sim(query, parts, mean=self.conventions.mean)
+            scores = iter(zip(values.tolist(), parts.counts.tolist(), strict=True))
+            for of_text in places:
+                of_sentences = [(place, *next(scores)) for place in of_text]
+                scored.append([(place, value) for place, value, count in of_sentences if count])
+        return scored
 
     def _lengths(self, folder: ModelFolder, settings: EngineSettings) -> tuple[int, int]:
         """Return the most tokens of a text and of a query, special tokens included."""
@@ -265,6 +304,29 @@ class LateInteractionEngine:
         """Return how many numbers a vector has, of the vectors of one short text."""
         arrays = self.tokenizer.encode_texts(["a"], "truncate").arrays([0])
         return int(self.token_vectors(arrays).shape[-1])
+
+
+def _part_of(last: npt.NDArray[np.int32], places: Sequence[Span], first: int) -> npt.NDArray[np.intp]:
+    """Return the number of the place in which each token ends, counted from ``first``; -1 for none."""
+    import numpy as np
+
+    if not places:
+        return np.full(len(last), -1, dtype=np.intp)
+    starts, ends = np.array(places).T
+    part = np.searchsorted(starts, last, side="right") - 1
+    return np.where((part < 0) | (last >= ends[part]), -1, part + first)
+
+
+def _blocks(counts: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Yield the first and the last position, exclusive, of rows that are compared at once."""
+    start = tokens = 0
+    for position, count in enumerate(counts):
+        if position > start and tokens + count > _BLOCK_TOKENS:
+            yield start, position
+            start, tokens = position, 0
+        tokens += count
+    if counts:
+        yield start, len(counts)
 
 
 def _signal_head(folder: ModelFolder, conventions: Conventions) -> SignalHead:

@@ -5,10 +5,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from rag_rerank.backends.local.late_interaction.maxsim import LEAST, Segments, similarities
+from rag_rerank.backends.local.late_interaction.precision import restore
 from rag_rerank.backends.local.late_interaction.products import products
 from rag_rerank.backends.local.late_interaction.text_vectors import JoinedRows
 from rag_rerank.backends.local.torch_models.late_interaction import BEST, K1, LENGTH, SOFT, B
@@ -81,6 +82,20 @@ class SignalHead:
         signals = self.signals(query, rows)
         logits: npt.NDArray[np.float64] = (self.weight[:, None].astype(np.float64) * signals).sum(axis=0) + self.bias
         return logits
+
+    def part_scores(self, query: QuerySide, parts: JoinedRows) -> npt.NDArray[np.float64]:
+        """Return the logit of each part of some texts.
+
+        The mean vector of a part is that of its own vectors, of which only the directions are kept.
+        """
+        import numpy as np
+
+        layout = parts.layout
+        numbers, factors = restore(parts.factors, parts.numbers, layout.width, layout.precision)
+        vectors = np.asarray(numbers, dtype=np.float32)
+        if factors is not None:
+            vectors = vectors * factors[:, None]
+        return self.scores(query, replace(parts, means=unit(Segments(parts.counts).sums(vectors.T).T)))
 
     def signals(self, query: QuerySide, rows: JoinedRows) -> npt.NDArray[np.float64]:
         """Return the signals of each text, of shape (signals, texts)."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -14,11 +14,12 @@ from rag_rerank.backends.local.pair_encoding import EncodedPairs, OnOverflow, co
 from rag_rerank.backends.local.readability import OnUnreadable, Readability, ReadabilityCheck, Reading, decide
 from rag_rerank.errors import ConfigError, UnreadableText
 from rag_rerank.execution.calls import map_error_position
+from rag_rerank.execution.plan import spans_wanted
 from rag_rerank.execution.progress import current_listener
 from rag_rerank.execution.protocols import PointwiseRanker
 from rag_rerank.execution.throughput import Throughput, estimated_tokens
 from rag_rerank.trace import Usage
-from rag_rerank.types import Scale, Scores
+from rag_rerank.types import RelevantSpan, Scale, Scores, present
 
 if TYPE_CHECKING:
     import numpy as np
@@ -185,6 +186,7 @@ class ComparisonTask:
         self.settings, self.engine, self.store = settings, engine, store
         self.query, self.texts = query, texts
         self._tell = current_listener()  # workers are outside the context of the call
+        self._wants_spans = spans_wanted() and engine.pool == 1
         self._done = 0
 
     def split(self) -> list[VectorBatch]:
@@ -238,7 +240,8 @@ class ComparisonTask:
         (query,) = (result for batch, result in results if not batch.rows)
         keys = [self.rows.keys[position] for position in reading.rows]
         facts = [self.rows.facts[key] for key in keys]
-        values = engine.scores(query, [self.rows.rows[key] for key in keys], [fact.count for fact in facts])
+        rows, counts = [self.rows.rows[key] for key in keys], [fact.count for fact in facts]
+        values = engine.scores(query, rows, counts)
         self._tell(1.0, f"{self.settings.reranker.label}: {len(values)} texts compared")
         encoded = set(self.rows.encoded)
         notes.append(f"{sum(key not in encoded for key in keys)} of {len(keys)} texts from the store")
@@ -256,8 +259,17 @@ class ComparisonTask:
             if of_query.truncated
             else (),
             query_coverage=of_query if of_query.truncated else None,
+            spans=list(self._spans(query, rows, counts)) if self._wants_spans else (),
         )
         return reading.of_all_texts(answer)
+
+    def _spans(
+        self, query: Any, rows: Sequence[bytes | memoryview], counts: Sequence[int]
+    ) -> Iterator[tuple[RelevantSpan, ...] | None]:
+        """Yield the sentences of each text that is scored, with their scores; ``None`` for a text without any."""
+        scale = self.settings.scale
+        for sentences in self.engine.sentence_scores(query, rows, counts, self.reading.texts):
+            yield tuple(RelevantSpan(*place, present(value, scale), value) for place, value in sentences) or None
 
     def _note_throughput(self, seconds: float, batches: int) -> None:
         if self.rows.encoded:

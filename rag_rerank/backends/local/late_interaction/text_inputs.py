@@ -173,6 +173,23 @@ class TextTokenizer:
         """Return the tokens of the input of a text."""
         return self._tokens_of(text, self._conventions.text_prompt, self._text_room)
 
+    def last_characters(self, text: str) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+        """Return the id of each token of the input of a text, and the place of its last character in the text.
+
+        The place is that of a code point; -1 for a token that is not of the text: a special token, a marker.
+        """
+        import numpy as np
+
+        prompt, room = self._conventions.text_prompt, self._text_room
+        encoding = self._tokenizer.encode(prompt + text, add_special_tokens=False)
+        content, skipped = encoding.ids[:room], len(self._prompts[prompt])
+        ids = np.array([*self._before, *content, *self._after], dtype=np.int32)
+        last = np.full(len(ids), -1, dtype=np.int32)
+        of_text = slice(len(self._before) + skipped, len(self._before) + len(content))
+        last[of_text] = [max(end - 1, start) - len(prompt) for start, end in encoding.offsets[skipped:room]]
+        last[of_text] = np.maximum.accumulate(last[of_text])
+        return ids, last
+
     def text_limit(self, query: str) -> TextLimit:
         """Return how long a text may be; that is the same beside every query."""
         return TextLimit(self._text_room - len(self._prompts[self._conventions.text_prompt]), self._tokens)

@@ -179,3 +179,22 @@ class JoinedRows:
     numbers: Bytes
     ids: Ids
     means: Floats
+
+    def parts(self, part_of: npt.NDArray[np.intp], count: int) -> JoinedRows:
+        """Return stretches of the texts as if each were a text of its own, in the same order; they have no means.
+
+        Args:
+            part_of: The part that each vector belongs to, rising; -1 for none.
+            count: How many parts there are; some may have no vector.
+        """
+        import numpy as np
+
+        kept = part_of >= 0
+        return JoinedRows(
+            self.layout,
+            np.bincount(part_of[kept], minlength=count).astype(np.intp),
+            self.factors[kept],
+            self.numbers[kept],
+            self.ids[kept] if self.layout.with_signals else self.ids,
+            np.empty((count, 0), dtype=np.float32),
+        )

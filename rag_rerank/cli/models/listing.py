@@ -1,50 +1,82 @@
-"""``rag-rerank models``, ``pull`` and ``export``: list, check, download and convert models."""
+"""``rag-rerank models``: list the known models, and check the optimised form of those on this machine."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import click
 
+from rag_rerank.backends.api.pricing import ListedModel, listed_models
 from rag_rerank.backends.auto import AutoReranker
 from rag_rerank.backends.late_interaction import LateInteractionReranker
 from rag_rerank.backends.local import catalogue
 from rag_rerank.backends.local.base import LocalReranker
+from rag_rerank.backends.local.catalogue import measures
 from rag_rerank.backends.onnx import OnnxReranker
 from rag_rerank.cli.candidates import read_question
-from rag_rerank.cli.config_edit import find_parts
-from rag_rerank.cli.options import PATH, json_option, reranker_argument, texts_options
+from rag_rerank.cli.options import json_option, texts_options
 from rag_rerank.cli.output import bar, example, table
 from rag_rerank.config import build
 from rag_rerank.diagnostics.check import Check, check
 from rag_rerank.diagnostics.sample_texts import SampleQuestion, questions
 from rag_rerank.errors import ConfigError, ModelLoadError
 
-__all__ = ["export", "models", "pull"]
+__all__ = ["models"]
 
 SCHEMA = 1
 """Version of the JSON objects; it grows when a field changes its meaning or is removed."""
+
+Use = Literal["cpu", "gpu", "api", "multilingual", "long", "commercial"]
+"""What a model may be wanted for."""
+
+_MANY = "multilingual"
+_WIDTH = 120
+_HEADING = ("name", "kind", "weights", "window", "languages", "licence", "GPU", "quality")
+_API_HEADING = ("name", "window", "languages", "list price", "quality")
+_LONG = 4096
+"""Tokens of a window that is called long."""
 
 
 @click.command(
     short_help="List the known models, or check those on this machine.",
     epilog=example(
-        "models", "models --check embedded", "models --check minilm --texts passages.jsonl -q 'Who voices Po?'"
+        "models",
+        "models --for cpu --for commercial",
+        "models --check embedded",
+        "models --check minilm --texts passages.jsonl -q 'Who voices Po?'",
     ),
 )
 @click.argument("names", metavar="[MODEL]...", nargs=-1)
+@click.option(
+    "--for",
+    "uses",
+    type=click.Choice(get_args(Use)),
+    multiple=True,
+    help="List only models for this use: a CPU, a GPU, a provider's API, many languages, texts of 4,096 tokens or "
+    "more, commercial use. Repeat the option to combine several.",
+)
 @click.option("--check", "with_check", is_flag=True, help="Compare the optimised form of each MODEL with the original.")
 @texts_options
 @json_option
 @click.pass_context
 def models(
-    ctx: click.Context, names: tuple[str, ...], with_check: bool, texts: str | None, query: str | None, as_json: bool
+    ctx: click.Context,
+    names: tuple[str, ...],
+    uses: tuple[Use, ...],
+    with_check: bool,
+    texts: str | None,
+    query: str | None,
+    as_json: bool,
 ) -> None:
-    """List the known models with their licence, size, languages and window (longest input in tokens).
+    """List the known models, and what helps to choose one.
+
+    For models on this machine: how they read query and text, weights, window (longest input in tokens), languages,
+    licence, whether a GPU is advised (GPU: yes), and published quality. For models of providers: window, languages,
+    list price and published quality. Only figures with the same word can be compared. --json adds ids and revisions.
 
     Other cross-encoders work too: name them by their id on the Hugging Face hub, or by their folder.
 
@@ -54,86 +86,94 @@ def models(
     "embedded" and all known models in the local cache are checked. Nothing is downloaded. Exit code 1 if an optimised
     form gives other scores than its original.
     """
+    if with_check and uses:
+        raise ConfigError("--for goes with the list; leave it out of --check, and name models instead")
     if with_check:
         ctx.exit(0 if _check_models(names, read_question(texts, query), as_json=as_json) else 1)
     if names or texts is not None or query is not None:
         raise ConfigError("MODEL, --texts and --query go with --check; add it, or leave them out")
-    rows = catalogue.models()
+    rows = [row for row in catalogue.models() if all(_suits(row, use) for use in uses)]
+    api_rows = [row for row in listed_models() if all(_api_model_suits(row, use) for use in uses)]
     if as_json:
-        entries = [asdict(row) | {"commercial": row.commercial} for row in rows]
-        click.echo(json.dumps({"schema": SCHEMA, "models": entries}, indent=2))
+        click.echo(json.dumps(_as_dict(rows, api_rows), indent=2))
         return
-    heading = ("name", "model", "backend", "weights", "window", "languages", "licence", "revision")
-    click.echo(table([heading, *(_model_cells(row) for row in rows)], align="<<<>><<<"))
-    click.echo()
+    click.echo(_lists(rows, api_rows))
+
+
+def _suits(row: catalogue.Model, use: Use) -> bool:
+    """Whether a local model suits a use."""
+    return {
+        "cpu": not row.gpu_advised,
+        "gpu": row.gpu_advised,
+        "api": False,
+        "multilingual": row.languages == _MANY,
+        "long": row.max_length >= _LONG,
+        "commercial": row.commercial,
+    }[use]
+
+
+def _api_model_suits(row: ListedModel, use: Use) -> bool:
+    """Whether a provider's model suits a use; the provider's terms allow commercial use."""
+    return {
+        "cpu": False,
+        "gpu": False,
+        "api": True,
+        "multilingual": row.languages == _MANY,
+        "long": (row.window or 0) >= _LONG,
+        "commercial": True,
+    }[use]
+
+
+def _as_dict(rows: Sequence[catalogue.Model], api_rows: Sequence[ListedModel]) -> dict[str, object]:
+    local = [
+        asdict(row)
+        | {"commercial": row.commercial, "kind": row.kind, "gpu_advised": row.gpu_advised, "quality": row.quality}
+        for row in rows
+    ]
+    return {"schema": SCHEMA, "models": local, "api_models": [asdict(row) for row in api_rows], "measures": measures()}
+
+
+def _lists(rows: Sequence[catalogue.Model], api_rows: Sequence[ListedModel]) -> str:
+    parts = list[str]()
+    if rows:
+        parts.append(table([_HEADING, *map(_model_cells, rows)], align="<<>><<<<"))
+    if api_rows:
+        parts.append(table([_API_HEADING, *map(_api_cells, api_rows)], align="<><<<"))
+    if not parts:
+        return "no known model suits all of these uses"
+    figures = [row.quality for row in rows] + [row.quality for row in api_rows]
+    measure_names = {next(iter(quality)) for quality in figures if quality}
+    explained = {name: f"{row['title']} ({row['source']})" for name, row in measures().items() if name in measure_names}
+    names_of: dict[str, list[str]] = {}
     for row in rows:
-        if row.note:
-            click.echo(f"{row.alias or row.id}: {row.note}")
+        names_of.setdefault(row.note, []).append(row.alias or row.id)
+    notes = [f"{', '.join(names)}: {note}" for note, names in names_of.items() if note]
+    words = [f"{name}: {text}" for name, text in explained.items()]
+    return "\n\n".join([*parts, *("\n".join(map(_wrap, lines)) for lines in (notes, words) if lines)])
 
 
-@click.command(
-    short_help="Download a model, for use without a network.", epilog=example("pull minilm", "pull rerank.yaml")
-)
-@reranker_argument
-def pull(spec: str) -> None:
-    """Download a model's files, for use without a network.
-
-    RERANKER is a name from `rag-rerank models`, a hub id (org/model or org/model@revision), or a config file. Of
-    a config file, all local models are downloaded.
-
-    The files go into the cache of the Hugging Face hub. Known models are downloaded at their pinned revision. Prints
-    where the files are.
-    """
-    parts = find_parts(build(spec), LocalReranker)  # type: ignore[type-abstract]
-    rerankers = [reranker for _, reranker in parts]
-    if not rerankers:
-        raise ConfigError(f"{spec} runs no local model, so there is nothing to download; name one, such as minilm")
-    for reranker in rerankers:
-        folder = reranker.fetch()
-        click.echo(f"{reranker.label}  {folder.path}")
-
-
-@click.command(
-    short_help="Convert a model to ONNX, to run it without torch.",
-    epilog=example("export BAAI/bge-reranker-base -o exported"),
-)
-@click.argument("source", metavar="MODEL")
-@click.option("-o", "--out", required=True, type=PATH, metavar="OUT", help="Write the model to this new folder.")
-@click.option(
-    "--revision",
-    metavar="NAME",
-    show_default="the pinned one of a known model",
-    help="Commit, branch or tag of the model on the hub.",
-)
-@click.option(
-    "--weights",
-    type=click.Choice(["fp32", "int8"]),
-    default="fp32",
-    show_default=True,
-    help="How to store the weights. int8 needs a quarter of the space and changes scores slightly.",
-)
-def export(source: str, out: Path, revision: str | None, weights: Literal["fp32", "int8"]) -> None:
-    """Convert a model to ONNX, to run it without torch.
-
-    MODEL is a name from `rag-rerank models`, a hub id, or a folder with a safetensors cross-encoder. Before OUT is
-    written, the scores of both forms are compared. To use the result, name it as onnx:OUT.
-
-    Needs: pip install "rag-rerank[torch]"
-    """
-    from rag_rerank.export import export as export_model
-
-    report = export_model(source, out, revision=revision, weights=weights)
-    click.echo(
-        f"{report.path}: {report.bytes / 1e6:.1f} MB; logits of {report.pairs} pairs differ from torch's by at most "
-        f"{report.max_difference:.1e}"
-    )
+def _wrap(line: str) -> str:
+    return textwrap.fill(line, _WIDTH, subsequent_indent="  ", break_on_hyphens=False)
 
 
 def _model_cells(row: catalogue.Model) -> tuple[str, ...]:
     weights = f"{row.parameters / 1000:.2f} B" if row.parameters >= 1000 else f"{row.parameters:.4g} M"
     licence = row.licence if row.commercial else f"{row.licence} (NON-COMMERCIAL)"
-    revision = "in the package" if row.packaged else row.revision[:12] if row.revision else "not pinned"
-    return (row.alias or "", row.id, row.backend, weights, f"{row.max_length:,}", row.languages, licence, revision)
+    gpu = "yes" if row.gpu_advised else ""
+    name = row.alias or row.id
+    return (name, row.kind, weights, f"{row.max_length:,}", row.languages, licence, gpu, _quality(row.quality))
+
+
+def _api_cells(row: ListedModel) -> tuple[str, ...]:
+    tokens, units = row.price.per_million_tokens, row.price.per_thousand_search_units
+    price = f"${tokens:g} a million tokens" if tokens is not None else f"${units:g} a thousand searches"
+    window = "" if row.window is None else f"{row.window:,}"
+    return (f"{row.backend}:{row.model}", window, row.languages or "", price, _quality(row.quality))
+
+
+def _quality(figures: Mapping[str, float]) -> str:
+    """Return the first figure of a model with its measure."""
+    return next((f"{value:.3f} {name}" for name, value in figures.items()), "")
 
 
 def _check_models(names: Sequence[str], user_question: SampleQuestion | None, *, as_json: bool) -> bool:

@@ -1,0 +1,1 @@
+"""Commands for models: list them, download them, verify their scores, convert them."""
