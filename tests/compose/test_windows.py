@@ -64,7 +64,7 @@ def ask(request: pytest.FixtureRequest) -> Ask:
 @pytest.fixture(scope="module")
 def embedded() -> Reranker:
     """A model that scores windows in every script, because the texts here mix scripts."""
-    return build({"type": "embedded", "max_length": 128, "on_unreadable": "score"})
+    return build({"type": "onnx:embedded", "max_length": 128, "on_unreadable": "score"})
 
 
 def windows(reranker: Reranker, tokens: int = 12, overlap: int = 4, **options: Any) -> Windows:
