@@ -10,6 +10,7 @@ from typing import Literal
 
 import click
 
+from rag_rerank import registry
 from rag_rerank.backends.local import catalogue
 from rag_rerank.backends.local.base import LocalReranker
 from rag_rerank.backends.onnx import OnnxReranker
@@ -58,7 +59,7 @@ def models(
     rows = catalogue.models()
     if as_json:
         entries = [asdict(row) | {"commercial": row.commercial} for row in rows]
-        click.echo(json.dumps({"schema": SCHEMA, "models": entries}, indent=2))
+        click.echo(json.dumps({"schema": SCHEMA, "models": entries, "providers": registry.providers()}, indent=2))
         return
     heading = ("name", "model", "backend", "weights", "window", "languages", "licence", "revision")
     click.echo(table([heading, *(_model_cells(row) for row in rows)], align="<<<>><<<"))
@@ -66,6 +67,8 @@ def models(
     for row in rows:
         if row.note:
             click.echo(f"{row.alias or row.id}: {row.note}")
+    known = ", ".join(registry.providers())
+    click.echo(f"\nProviders and servers over HTTP are names too, with a model after a colon (jina:MODEL): {known}")
 
 
 @click.command(

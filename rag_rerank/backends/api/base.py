@@ -261,8 +261,7 @@ class ApiReranker(PointwiseReranker):
     def _price(self) -> Price | None:
         if self.price is not None:
             return self.price
-        elsewhere = self._has_foreign_client or self._host() is not None
-        price = None if elsewhere else list_price(self.kind, self.model)
+        price = self._list_price
         if price is None and self.limits.limits_cost:
             raise ConfigError(
                 f"a ceiling of cost needs a price, and none is known for {self.label} at this server; give price",
@@ -270,8 +269,23 @@ class ApiReranker(PointwiseReranker):
             )
         return price
 
+    @property
+    def _list_price(self) -> Price | None:
+        """The price at the provider's own server; ``None`` where it is not known, and at other servers."""
+        elsewhere = self._has_foreign_client or self._host() is not None
+        return None if elsewhere else list_price(self.kind, self.model)
+
     def _key(self) -> str:
         return "" if self._has_foreign_client else self.key()
+
+    def check_environment(self) -> None:
+        """Check that the key is there, and what else a request needs of this machine; nothing is sent.
+
+        Raises:
+            UnusableKey: There is no key, or a text that is none.
+            ConfigError: Something else is missing.
+        """
+        self._key()
 
     def key(self) -> str:
         """Return the key that a request would carry now.

@@ -34,20 +34,18 @@ class HttpRequest:
     Args:
         method: ``POST`` or ``GET``.
         url: Where it is sent.
-        key: The key that is sent with it, or nothing.
+        headers: Headers beside those of JSON, with the key, if there is one.
         content: The body, sent as JSON.
     """
 
     method: str
     url: str
-    key: str = field(default="", repr=False)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     content: Any = field(default=None, repr=False)
 
     def build(self, client: Any, timeout: float) -> Any:
         """Return the request as the client sends it, with what the client adds (headers, cookies)."""
-        headers = {"accept": "application/json", "accept-encoding": "gzip"}
-        if self.key:
-            headers["authorization"] = f"Bearer {self.key}"
+        headers = {"accept": "application/json", "accept-encoding": "gzip", **self.headers}
         if self.content is None:
             return client.build_request(self.method, self.url, headers=headers, timeout=timeout)
         headers["content-type"] = "application/json"

@@ -313,8 +313,11 @@ class CallPolicy:
         return cost
 
     def bill(self, usage: Usage, tokens: Sequence[int]) -> Usage:
-        """Return what an answer cost, as far as the price is known; an estimate where the answer does not say it."""
-        if self.price is None:
+        """Return what an answer cost, as far as the price is known; an estimate where the answer does not say it.
+
+        Where the answer names the cost itself, there is nothing to add.
+        """
+        if self.price is None or usage.cost is not None:
             return Usage()
         billed = self.price.billed_cost(usage)
         is_estimate = self.price_is_listed or billed is None or bool(usage.estimated)

@@ -40,7 +40,7 @@ def test_texts_beyond_the_limit_go_in_several_requests_and_come_back_in_place(
         assert ranking.usage.search_units == 25
     elif provider.dialect == "infinity":
         assert ranking.usage.tokens == sum(pair_tokens(QUERY, texts))
-    else:
+    elif provider.names_tokens:
         assert ranking.usage.tokens == tokens(QUERY, texts)
     assert ranking.trace.notes == (f"{len(texts)} texts went in 3 requests, and the scores were put together",)
     ends = ((0, most - 1), (most, 2 * most - 1), (2 * most, len(texts) - 1))
@@ -84,12 +84,16 @@ def test_a_failure_in_the_middle_tells_what_was_done_and_billed_before(
     assert [child.error is None for child in trace.children] == [True, False]
     assert (trace.usage.texts, trace.usage.requests, trace.attempts) == (most, 2, 2)
     counted = sum(pair_tokens(QUERY, TEXTS[:most])) if provider.dialect == "infinity" else tokens(QUERY, TEXTS[:most])
-    assert trace.usage.search_units == 10 or trace.usage.tokens == counted
+    if provider.path.endswith("/v2/rerank"):
+        assert trace.usage.search_units == 10
+    assert trace.usage.tokens == (counted if provider.names_tokens else None)
 
 
 def test_a_bad_answer_names_the_text_among_all(provider: Provider, ask: Ask, rerank_server: RerankServer) -> None:
     rerank_server.then(Answer(), Answer(rows=lambda rows: [row for row in rows if row["index"] != 7]))
     words = f"no score for 1 of {provider.most} texts, the first is text {provider.most + 7}"
+    if provider.dialect == "deepinfra":  # whose answer is a list of scores alone
+        words = f"{provider.most - 1} scores for {provider.most} texts"
     with pytest.raises(BadResponse, match=words):
         ask(provider.reranker(rerank_server), enough(provider))
 
