@@ -67,8 +67,8 @@ def models(
     for row in rows:
         if row.note:
             click.echo(f"{row.alias or row.id}: {row.note}")
-    known = ", ".join(registry.providers())
-    click.echo(f"\nProviders and servers over HTTP are names too, with a model after a colon (jina:MODEL): {known}")
+    all_names = ", ".join(registry.providers())
+    click.echo(f"\nProviders and servers over HTTP are names too, with a model after a colon (jina:MODEL): {all_names}")
 
 
 @click.command(

@@ -47,7 +47,13 @@ def test_each_type_has_an_example_that_the_schema_accepts(name: str) -> None:
 def test_no_markup_of_docstrings_is_left() -> None:
     prose = re.sub(r"```.*?```", "", PAGE, flags=re.DOTALL)
     assert "``" not in prose and "::" not in prose and "rag_rerank.backends" not in prose
-    assert set(re.findall(r"\]\(#([\w-]+)\)", PAGE)) <= {*(name.lower() for name in CLASSES), "extras"}
+    sections = {*(name.lower() for name in CLASSES), "extras", "names-of-providers-and-servers"}
+    assert set(re.findall(r"\]\(#([\w-]+)\)", PAGE)) <= sections
+
+
+def test_each_provider_has_a_row() -> None:
+    for name in registry.providers():
+        assert f"\n| `{name}` | {DIALECTS[name].title} | " in section("Names of providers and servers")  # type: ignore[index]
 
 
 def objects(schema: Any) -> Iterator[dict[str, Any]]:

@@ -7,7 +7,7 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, get_args
+from typing import Any, ClassVar
 
 from faults.wire import FAULTS, SLOTS, Slot, Wire
 
@@ -26,7 +26,7 @@ from rag_rerank import (
     Windows,
 )
 from rag_rerank.backends.api.breaker import Breaker
-from rag_rerank.backends.api.dialects import Name
+from rag_rerank.backends.api.dialects import DIALECTS
 from rag_rerank.backends.api.limiter import Limits
 from rag_rerank.backends.api.retry import RetryPolicy
 from rag_rerank.backends.cohere import CohereReranker
@@ -45,7 +45,10 @@ WORDS = (
 
 LASTING = ("400", "401", "402", "403", "413", "echo, 400", "echo, 401", "redirect")
 DEPTH = 4
-KINDS = ("cohere-sdk", *get_args(Name))
+KINDS: tuple[str, ...] = (
+    *("cohere-sdk", "cohere", "infinity", "jina", "llamacpp", "mixedbread", "nim", "tei", "vllm"),
+    *("cloudflare", "deepinfra", "google", "openrouter", "pinecone"),
+)
 
 
 def random_case(seed: int, number: int) -> Case:
@@ -286,6 +289,7 @@ def _on_wire(leaf: Node, wire: Wire, slot: Slot) -> Reranker:
     return HttpReranker(
         **options,
         dialect=leaf["kind"],
+        project="p" if DIALECTS[leaf["kind"]].has_project else None,
         max_texts=leaf["most"],
         client=client,
         async_client=None if leaf["one_client"] else async_client,

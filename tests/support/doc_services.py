@@ -1,9 +1,9 @@
 """What the code of a page finds where a reader has providers, servers and the hub: stand-ins on this machine.
 
-- Keys of Cohere, Voyage, Jina and Mixedbread, and those providers themselves: a `RerankServer`, to which
+- Keys of Cohere, Voyage and all providers that are dialects, and those providers themselves: a `RerankServer`, to which
   `support.doc_site` sends the clients. No other machine can be reached.
-- ``TEI_URL``, ``VLLM_URL``, ``INFINITY_URL``, ``LLAMACPP_URL``, ``NIM_URL`` and ``GATEWAY_URL``: the same server in
-  those dialects. All say that they serve `SERVED`.
+- ``TEI_URL``, ``VLLM_URL``, ``SGLANG_URL``, ``INFINITY_URL``, ``LLAMACPP_URL``, ``NIM_URL``, ``WATSONX_URL`` and
+  ``GATEWAY_URL``: the same server in those dialects. All say that they serve `SERVED`.
 - The hub's cache, with random checkpoints under the ids and pinned commits of `HUB_MODELS`; the hub itself is off.
   Their scores mean nothing: they show that a page's code runs.
 """
@@ -21,6 +21,7 @@ from pathlib import Path
 from support.api.rerank_server import RerankServer
 from support.doc_pages import Block
 
+from rag_rerank.backends.api.dialects import DIALECTS
 from rag_rerank.backends.local import catalogue
 
 SERVED = "BAAI/bge-reranker-v2-m3"
@@ -40,6 +41,7 @@ _KEYS = {
     "JINA_API_KEY": "jina_5c1e8b07f94d42a6",
     "MXBAI_API_KEY": "mxb_9f3c7a1d5e8b2046",
 }
+_OWN_SERVERS = ("tei", "vllm", "sglang", "infinity", "llamacpp", "nim", "watsonx")
 
 
 def page_environment(server: RerankServer, home: Path) -> dict[str, str]:
@@ -50,13 +52,15 @@ def page_environment(server: RerankServer, home: Path) -> dict[str, str]:
         home: Folder of the hub's cache (``HF_HOME``).
     """
     paths = [Path(entry).absolute() for entry in sys.path if entry]
-    dialects = {"GATEWAY": "cohere", **{n.upper(): n for n in ("tei", "vllm", "infinity", "llamacpp", "nim")}}
+    dialects = {"GATEWAY": "cohere", **{name.upper(): name for name in _OWN_SERVERS}}
     server.info = {**server.info, "model_id": SERVED} if isinstance(server.info, dict) else server.info
     for models in server.models.values():
         models["data"][0]["id"] = SERVED
     kept = {name: value for name, value in os.environ.items() if not name.casefold().endswith("_proxy")}
     return {
         **{name: value for name, value in kept.items() if name not in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE")},
+        **{row.keys[0]: "q7Vt2MfXc9Lw4RzB" for row in DIALECTS.values() if row.keys},
+        **{variable: "my-project" for row in DIALECTS.values() for variable in row.project_variables},
         **_KEYS,
         **{f"{name}_URL": server.base(dialect) for name, dialect in dialects.items()},
         "COLUMNS": "120",  # the width of tables on the command line

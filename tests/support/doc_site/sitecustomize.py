@@ -1,7 +1,7 @@
 """What every Python process of a page does first: providers without a variable for their URL are at `DOC_SERVER`, and
 no other machine can be reached.
 
-The SDKs of Cohere and Voyage, and the dialects with a provider of their own (Jina, Mixedbread), have their URL in code,
+The SDKs of Cohere and Voyage, and the dialects of providers (Jina, OpenRouter and others), have their URL in code,
 which is changed when their module is imported; a process that does not use them imports nothing. (Cohere's SDK also
 reads ``CO_API_URL``; with that, list prices would not be known.)
 """
