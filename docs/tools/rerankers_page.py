@@ -235,7 +235,7 @@ def _providers() -> Iterator[str]:
     yield (
         "Each dialect of [`http`](#http) is a name by itself, except `cohere`, which is a type of its own: `jina` means"
         " `http` with `dialect: jina`, and `jina:MODEL` names a model too. The keys are those of [`http`](#http). "
-        "[Providers](../how-to/providers.md) and [servers](../how-to/servers.md) have an example of each."
+        "[Providers and servers by name](providers.md) has a config of each, and says where its wire format is from."
     )
     rows = [
         "| name | service | address | key | texts in a request | instruction | names its cost |",

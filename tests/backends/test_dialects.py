@@ -55,6 +55,19 @@ def test_a_row_is_whole(name: Name) -> None:
     assert row.example_url.startswith("http")
 
 
+@pytest.mark.parametrize(
+    ("name", "url"),
+    [
+        ("dashscope", "https://bucket.oss-cn-hangzhou.aliyuncs.com"),
+        ("google", "https://storage.googleapis.com/bucket"),
+        ("cloudflare", "https://site.pages.cloudflare.com"),
+        ("openrouter", "https://openrouter.ai.example.com"),
+    ],
+)
+def test_a_host_that_a_customer_may_own_is_not_the_providers(name: Name, url: str) -> None:
+    assert not ROWS[name].is_provider(url)
+
+
 @pytest.mark.parametrize("name", ROWS)
 def test_no_key_of_the_environment_goes_to_a_server_of_ones_own(
     name: Name, make: Make, ask: Ask, rerank_server: RerankServer, monkeypatch: pytest.MonkeyPatch
@@ -124,6 +137,10 @@ class TestInstruction:
     def test_twice_is_once_too_often(self) -> None:
         with pytest.raises(ConfigError, match="stands in extra_body too"):
             HttpReranker(dialect="vllm", base_url="http://h:1", instruction="a", extra_body={"instruction": "b"})
+
+    def test_a_blank_one_is_refused(self) -> None:
+        with pytest.raises(ConfigError, match="instruction is blank"):
+            HttpReranker(dialect="vllm", base_url="http://h:1", instruction=" ")
 
     def test_it_is_part_of_the_identity(self) -> None:
         one, two = (HttpReranker(dialect="prime", model="m", instruction=words) for words in ("a", "b"))

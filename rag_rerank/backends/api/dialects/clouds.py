@@ -22,7 +22,7 @@ CLOUDS: Mapping[str, Dialect] = {
         score="score",
         error="errors",
         default_url="https://api.cloudflare.com/client/v4",
-        hosts=("cloudflare.com",),
+        hosts=("api.cloudflare.com",),
         keys=("CLOUDFLARE_API_TOKEN", "CLOUDFLARE_API_KEY"),
         refusals=(Refusal(status=200, words="authentication", kind=AuthenticationError),),
     ),
@@ -45,7 +45,7 @@ CLOUDS: Mapping[str, Dialect] = {
         most_texts=200,
         unit_texts=100,
         default_url="https://discoveryengine.googleapis.com",
-        hosts=("googleapis.com",),
+        hosts=("discoveryengine.googleapis.com",),
         keys=("GOOGLE_OAUTH_ACCESS_TOKEN",),
     ),
     # The scores of cross-encoders are logits, by an example of IBM's Java SDK. The token is one of IBM's IAM, made from

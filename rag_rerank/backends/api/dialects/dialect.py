@@ -88,8 +88,8 @@ class Dialect:
             request, or has none. Then the list of models counts.
         default_url: The provider's own base URL; ``None`` for servers that users run.
         example_url: What a base URL looks like, for messages, where there is no default.
-        hosts: The provider's own hosts, with all their subdomains. They need a key; other servers need none, and never
-            get one from the environment.
+        hosts: The provider's own hosts, with all their subdomains, of which none may be a customer's. They need a key;
+            other servers need none, and never get one from the environment.
         keys: Environment variables with the key for the provider's own hosts.
         refusals: Error answers whose body says more than their status.
     """
@@ -168,6 +168,8 @@ class Dialect:
             raise ConfigError(f"{self.title} has no place for a project; leave it out", path="project")
         if instruction is None:
             return
+        if not instruction.strip():
+            raise ConfigError("instruction is blank; leave it out", path="instruction")
         if self.instruction is None:
             raise ConfigError(f"{self.title} takes no instruction; leave it out", path="instruction")
         if self.instruction in extra_body:

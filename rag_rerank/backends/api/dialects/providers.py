@@ -5,12 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from rag_rerank.backends.api.dialects.dialect import Dialect, Refusal
-from rag_rerank.errors import (
-    AuthenticationError,
-    BackendUnavailable,
-    BillingError,
-    RateLimited,
-)
+from rag_rerank.errors import AuthenticationError, BackendUnavailable, BillingError, RateLimited
 
 __all__ = ["PROVIDERS"]
 
@@ -40,7 +35,7 @@ PROVIDERS: Mapping[str, Dialect] = {
         options=_NO_TEXTS,
         error="code",
         default_url="https://dashscope.aliyuncs.com/compatible-api/v1",
-        hosts=("aliyuncs.com",),
+        hosts=("dashscope.aliyuncs.com", "dashscope-intl.aliyuncs.com", "maas.aliyuncs.com"),
         keys=("DASHSCOPE_API_KEY",),
         refusals=(
             Refusal(status=200, words="throttling", kind=RateLimited),
