@@ -10,6 +10,7 @@ from typing import Literal, get_args
 
 import click
 
+from rag_rerank import registry
 from rag_rerank.backends.api.pricing import ListedModel, listed_models
 from rag_rerank.backends.auto import AutoReranker
 from rag_rerank.backends.late_interaction import LateInteractionReranker
@@ -130,7 +131,13 @@ def _as_dict(rows: Sequence[catalogue.Model], api_rows: Sequence[ListedModel]) -
         | {"commercial": row.commercial, "kind": row.kind, "gpu_advised": row.gpu_advised, "quality": row.quality}
         for row in rows
     ]
-    return {"schema": SCHEMA, "models": local, "api_models": [asdict(row) for row in api_rows], "measures": measures()}
+    return {
+        "schema": SCHEMA,
+        "models": local,
+        "api_models": [asdict(row) for row in api_rows],
+        "providers": dict(registry.providers()),
+        "measures": measures(),
+    }
 
 
 def _lists(rows: Sequence[catalogue.Model], api_rows: Sequence[ListedModel]) -> str:
@@ -139,6 +146,8 @@ def _lists(rows: Sequence[catalogue.Model], api_rows: Sequence[ListedModel]) -> 
         parts.append(table([_HEADING, *map(_model_cells, rows)], align="<<>><<<<"))
     if api_rows:
         parts.append(table([_API_HEADING, *map(_api_cells, api_rows)], align="<><<<"))
+        words = ", ".join(registry.providers())
+        parts.append(_wrap(f"Names of providers and servers, with a model after a colon (jina:MODEL): {words}"))
     if not parts:
         return "no known model suits all of these uses"
     figures = [row.quality for row in rows] + [row.quality for row in api_rows]
