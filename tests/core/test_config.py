@@ -292,6 +292,7 @@ def test_the_schema_has_a_definition_for_every_name_and_no_live_field() -> None:
         "CalibrationMap",
         "Provenance",
         "FitQuality",
+        "SpanLimits",
     }
     assert set(schema["$defs"]) == {"reranker", "provider", *registry.names(), *values}
     cohere = schema["$defs"]["cohere"]
