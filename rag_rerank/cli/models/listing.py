@@ -146,8 +146,8 @@ def _lists(rows: Sequence[catalogue.Model], api_rows: Sequence[ListedModel]) -> 
         parts.append(table([_HEADING, *map(_model_cells, rows)], align="<<>><<<<"))
     if api_rows:
         parts.append(table([_API_HEADING, *map(_api_cells, api_rows)], align="<><<<"))
-        provider_names = ", ".join(registry.providers())
-        parts.append(_wrap(f"Names of providers and servers, with a model after a colon (jina:MODEL): {provider_names}"))
+        all_providers = ", ".join(registry.providers())
+        parts.append(_wrap(f"Names of providers and servers, with a model after a colon (jina:MODEL): {all_providers}"))
     if not parts:
         return "no known model suits all of these uses"
     figures = [row.quality for row in rows] + [row.quality for row in api_rows]
