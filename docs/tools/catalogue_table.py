@@ -26,7 +26,9 @@ def catalogue_table() -> str:
 
 def row(model: dict[str, Any]) -> tuple[str, ...]:
     """Return the cells of one model."""
-    name = f"`{model['id']}`" + (", in the package" if model.get("packaged") else "")
+    name = f"`{model['id']}`"
+    if model.get("packaged"):
+        name += f", in `{model['package'].replace('_', '-')}`" if model.get("package") else ", in the package"
     revision = f"`{model['revision'][:12]}`" if model["revision"] else ""
     parameters, window = f"{model['parameters']:,}", f"{model['max_length']:,}"
     alias = f"`{model['alias']}`" if model.get("alias") else ""
