@@ -104,7 +104,8 @@ EXTRAS = {
     "train": "`rag-rerank train` and `distil`",
     "otel": "spans and metrics of OpenTelemetry",
     "store": "a folder of vectors for [`late_interaction`](#late_interaction), and `rag-rerank index`",
-    "all": "all of these",
+    "multilingual": "the model [`embedded-multilingual`](../explanation/multilingual-model.md): its files, 40 MB",
+    "all": "all of these but `multilingual`",
 }
 """What each extra of pyproject.toml is for."""
 

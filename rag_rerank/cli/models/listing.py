@@ -29,6 +29,9 @@ from rag_rerank.errors import ConfigError, ModelLoadError
 __all__ = ["models"]
 
 SCHEMA = 1
+_MOST_CODES = 4
+"""Codes of languages that a cell of the table lists; with ``--json`` all are listed."""
+
 """Version of the JSON objects; it grows when a field changes its meaning or is removed."""
 
 Use = Literal["cpu", "gpu", "api", "multilingual", "long", "commercial"]
@@ -107,7 +110,7 @@ def _suits(row: catalogue.Model, use: Use) -> bool:
         "cpu": not row.gpu_advised,
         "gpu": row.gpu_advised,
         "api": False,
-        "multilingual": row.languages == _MANY,
+        "multilingual": _is_multilingual(row.languages),
         "long": row.max_length >= _LONG,
         "commercial": row.commercial,
     }[use]
@@ -119,10 +122,15 @@ def _api_model_suits(row: ListedModel, use: Use) -> bool:
         "cpu": False,
         "gpu": False,
         "api": True,
-        "multilingual": row.languages == _MANY,
+        "multilingual": _is_multilingual(row.languages),
         "long": (row.window or 0) >= _LONG,
         "commercial": True,
     }[use]
+
+
+def _is_multilingual(languages: str | None) -> bool:
+    """Whether a model reads many languages, or more than a few that are listed."""
+    return languages is not None and (languages == _MANY or languages.count(",") >= _MOST_CODES)
 
 
 def _as_dict(rows: Sequence[catalogue.Model], api_rows: Sequence[ListedModel]) -> dict[str, object]:
@@ -170,7 +178,9 @@ def _model_cells(row: catalogue.Model) -> tuple[str, ...]:
     licence = row.licence if row.commercial else f"{row.licence} (NON-COMMERCIAL)"
     gpu = "yes" if row.gpu_advised else ""
     name = row.alias or row.id
-    return (name, row.kind, weights, f"{row.max_length:,}", row.languages, licence, gpu, _quality(row.quality))
+    codes = row.languages.split(", ")
+    languages = row.languages if len(codes) <= _MOST_CODES else f"{', '.join(codes[:3])} and {len(codes) - 3} more"
+    return (name, row.kind, weights, f"{row.max_length:,}", languages, licence, gpu, _quality(row.quality))
 
 
 def _api_cells(row: ListedModel) -> tuple[str, ...]:
