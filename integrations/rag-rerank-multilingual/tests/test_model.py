@@ -103,7 +103,8 @@ def test_traces_name_the_model_and_config_shows_the_alias(multilingual: Reranker
     assert multilingual.label == "late_interaction:embedded-multilingual"
 
 
-def test_the_scores_of_pairs_read_at_once_are_the_same(multilingual: Reranker) -> None:
+def test_the_scores_of_pairs_read_at_once_are_the_same() -> None:
+    multilingual = build("late_interaction:embedded-multilingual", precision="fp32")
     with build("onnx:embedded-multilingual") as pairs:
         for language in ("en", "ru", "th"):
             query, *texts = ANSWERS[language]
