@@ -92,7 +92,7 @@ def test_a_model_moves_from_this_machine_to_a_server_by_config_alone(
     world: str, tmp_path: Path, rerank_server: RerankServer
 ) -> None:
     texts = [f"{text} {i}" for i in range(15) for text in TEXTS]  # more than TEI takes at once
-    model = rag_rerank.build("embedded")
+    model = rag_rerank.build("onnx:embedded")
 
     def served(request: Received) -> Answer:
         scores = {hit.text: hit.raw_score for hit in model.rerank(request.body["query"], request.texts)}
