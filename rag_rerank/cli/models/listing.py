@@ -179,7 +179,7 @@ def _model_cells(row: catalogue.Model) -> tuple[str, ...]:
     gpu = "yes" if row.gpu_advised else ""
     name = row.alias or row.id
     codes = row.languages.split(", ")
-    languages = row.languages if len(codes) <= _MOST_CODES else f"{', '.join(codes[:3])} and {len(codes) - 3} more"
+    languages = row.languages if len(codes) <= _MOST_CODES else f"{len(codes)} languages"
     return (name, row.kind, weights, f"{row.max_length:,}", languages, licence, gpu, _quality(row.quality))
 
 
