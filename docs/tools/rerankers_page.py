@@ -247,6 +247,11 @@ def _providers() -> Iterator[str]:
         " `http` with `dialect: jina`, and `jina:MODEL` names a model too. The keys are those of [`http`](#http). "
         "[Providers and servers by name](providers.md) has a config of each, and says where its wire format is from."
     )
+    words = ", ".join(f"`{name}`" for name, kind in registry.providers().items() if kind.startswith("decisions:"))
+    yield (
+        f"The providers of [`decisions`](#decisions) that offer nothing else are names as well: {words}. "
+        "[Decision models](../how-to/decisions.md) says more."
+    )
     rows = [
         "| name | service | address | key | texts in a request | instruction | names its cost |",
         "|---|---|---|---|---|---|---|",
