@@ -14,9 +14,10 @@ from rag_rerank.backends.local.base import TARGET_TOKENS, LocalReranker
 from rag_rerank.backends.local.catalogue import HUB_ID, is_folder, row_of
 from rag_rerank.backends.local.model_files import TORCH_FILES, ModelFolder, read_json
 from rag_rerank.backends.local.pair_encoding import PairTokenizer
-from rag_rerank.backends.local.torch_models import open_provence, prompt_templates
+from rag_rerank.backends.local.torch_models import llama_bidirectional, open_provence, prompt_templates
 from rag_rerank.backends.local.torch_models.causal import CausalModel, PromptTokenizer
 from rag_rerank.backends.local.torch_models.checkpoint import CrossEncoderModel, has_checkpoint
+from rag_rerank.backends.local.torch_models.llama_bidirectional import BidirectionalModel
 from rag_rerank.backends.local.torch_models.pruning import PruningEngine, PruningModel, PruningTask, run_batches
 from rag_rerank.backends.local.torch_models.shipped_prompt import ShippedPrompt, ships_prompt
 from rag_rerank.backends.local.worker_pool import Task, WorkerPool
@@ -165,13 +166,17 @@ class TorchEngine:
         dtype = _dtype(reranker.dtype)
         shipped = ShippedPrompt.of(folder) if reranker.template is None and ships_prompt(folder) else None
         template = shipped.template if shipped else prompt_templates.template_of(folder, reranker.template)
+        kind = folder.config.get("model_type")
         self.tokenizer: PromptTokenizer | PairTokenizer
-        self.model: CausalModel | CrossEncoderModel
-        if template is None:
-            if reranker.instruction is not None:
-                raise ConfigError("a cross-encoder takes no instruction", path="instruction")
-            prunes = folder.config.get("model_type") == open_provence.MODEL_TYPE
-            self.model = (PruningModel if prunes else CrossEncoderModel)(
+        self.model: CausalModel | CrossEncoderModel | BidirectionalModel
+        if template is None and reranker.instruction is not None:
+            raise ConfigError("a cross-encoder takes no instruction", path="instruction")
+        if template is None and kind == llama_bidirectional.MODEL_TYPE:
+            self.model = BidirectionalModel(folder, self.device, dtype)
+            window = folder.max_length(reranker.max_length)
+            self.tokenizer = llama_bidirectional.prompt_tokenizer(folder, window, reranker.on_long_query)
+        elif template is None:
+            self.model = (PruningModel if kind == open_provence.MODEL_TYPE else CrossEncoderModel)(
                 folder, self.device, dtype, max_length=reranker.max_length, on_long_query=reranker.on_long_query
             )
             self.tokenizer = self.model.pairs
