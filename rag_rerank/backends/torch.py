@@ -40,7 +40,9 @@ class TorchReranker(LocalReranker):
     layers of BERT, RoBERTa and XLM-RoBERTa run on packed tokens, without padding (see
     `rag_rerank.backends.local.torch_models.packed_attention`). The score of a causal model is the logit of its positive
     answer word less that of its negative one (see `rag_rerank.backends.local.torch_models.prompt_templates`); a causal
-    model whose prompt is not known is refused.
+    model whose prompt is not known is refused. Two architectures whose code is in their repositories are written here:
+    OpenProvence, which also gives `RelevantSpans` the probability of each sentence to be kept, and Nemotron's
+    bidirectional Llama.
 
     Args:
         model: The model: an alias (``minilm``), a hub id (also ``org/name@revision``), or a folder with

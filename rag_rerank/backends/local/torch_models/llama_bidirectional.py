@@ -1,6 +1,6 @@
 """Nemotron's rerankers: a Llama whose tokens attend to all others, the mean of its vectors, and a linear layer.
 
-What is computed is read from NVIDIA's training code (NVIDIA-NeMo/Automodel,
+What is computed is read from NVIDIA's training code (NVIDIA-NeMo/Automodel at 36044ad,
 ``nemo_automodel/components/models/llama_bidirectional/model.py`` and ``CrossEncoderCollator``) and vLLM's
 ``LlamaBidirectionalForSequenceClassification``: no causal mask, ``pooling`` of the config over the tokens of the
 input, ``score`` without bias, divided by ``temperature``. The prompt is one string, tokenised in one go with the
