@@ -133,3 +133,13 @@ def test_it_takes_no_instruction(folder: Path) -> None:
     assert not TorchReranker(model=str(folder)).takes_instruction
     with pytest.raises(ConfigError, match="takes no instruction"):
         TorchReranker(model=str(folder), instruction="judge it").warm_up()
+
+
+def test_it_is_neither_exported_nor_trained(folder: Path, tmp_path: Path) -> None:
+    from rag_rerank.export import export
+    from rag_rerank.training.base_model import find_base
+
+    with pytest.raises(ModelLoadError, match="reads a prompt of its own, which an export cannot hold"):
+        export(str(folder), tmp_path / "out")
+    with pytest.raises(ModelLoadError, match="reads a prompt of its own; only encoders"):
+        find_base(str(folder))

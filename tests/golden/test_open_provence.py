@@ -250,3 +250,21 @@ def test_a_head_without_trained_weights_is_refused(lost: str, tmp_path: Path) ->
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
     with pytest.raises(ModelLoadError, match=f"lacks trained weights.*{lost}"):
         TorchReranker(model=str(folder)).warm_up()
+
+
+def test_an_export_has_the_same_scores_and_no_sentences(folder: Path, tmp_path: Path) -> None:
+    from rag_rerank.export import export
+
+    export(str(folder), tmp_path / "out")
+    exported = build({"type": "onnx", "model": str(tmp_path / "out")}).score(QUERIES[0], TEXTS)  # type: ignore[attr-defined]
+    np.testing.assert_allclose(
+        exported.values, TorchReranker(model=str(folder)).score(QUERIES[0], TEXTS).values, atol=1e-4
+    )
+    assert not exported.spans
+
+
+def test_training_from_it_is_refused(folder: Path) -> None:
+    from rag_rerank.training.base_model import find_base
+
+    with pytest.raises(ModelLoadError, match="has a second head, which would not fit"):
+        find_base(str(folder))
