@@ -5,7 +5,8 @@ Built-in names are the table below. Other distributions add names with an entry 
     [project.entry-points."rag_rerank.rerankers"]
     my-reranker = "my_package.rerank:MyReranker"
 
-An entry point cannot replace a built-in name or an alias; entry points are read only for an unknown name.
+An entry point cannot replace a built-in name, an alias or the name of a provider; entry points are read only for an
+unknown name.
 """
 
 from __future__ import annotations
@@ -38,12 +39,14 @@ __all__ = [
     "names",
     "neighbours",
     "parse_name",
+    "providers",
     "resolve",
 ]
 
 BUILT_IN: Mapping[str, str] = MappingProxyType(
     {
         "auto": "rag_rerank.backends.auto:AutoReranker",
+        "bedrock": "rag_rerank.backends.bedrock:BedrockReranker",
         "cached": "rag_rerank.compose.cached:Cached",
         "calibrated": "rag_rerank.compose.calibrated:Calibrated",
         "cascade": "rag_rerank.compose.cascade:Cascade",
@@ -70,6 +73,7 @@ BUILT_IN: Mapping[str, str] = MappingProxyType(
 
 EXTRAS: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
+        "bedrock": ("boto3", "bedrock"),
         "cohere": ("cohere", "cohere"),
         "decisions": ("httpx", "http"),
         "http": ("httpx", "http"),
@@ -92,7 +96,10 @@ SUFFIXES = (".yaml", ".yml", ".json")
 _MODELS_OF_PROVIDERS = {
     r"rerank-(v\d|english-|multilingual-).*": "cohere",
     r"rerank-(\d|lite-).*": "voyage",
-    r"jina-reranker-.*": "http:jina",
+    r"jina-reranker-.*": "jina",
+    r"ctxl-rerank-.*": "contextual",
+    r"semantic-ranker-.*": "google",
+    r"(amazon|cohere)\.rerank-.*": "bedrock",
 }
 """How providers name their models -> the name that such a model stands for, without the model."""
 
@@ -114,6 +121,17 @@ def aliases() -> Mapping[str, str]:
     return by_name
 
 
+def providers() -> Mapping[str, str]:
+    """Return the one-word names of providers and servers without a type of their own: ``"jina" -> "http:jina"``.
+
+    They are the dialects of ``http``, and the providers of ``decisions`` that offer nothing else.
+    """
+    dialects = importlib.import_module("rag_rerank.backends.api.dialects").DIALECTS
+    of_decisions = importlib.import_module("rag_rerank.backends.api.decisions.providers").PROVIDERS
+    words = {name: f"decisions:{name}" for name, row in of_decisions.items() if row.is_word}
+    return words | {name: f"http:{name}" for name in dialects if name not in BUILT_IN}
+
+
 def parse_name(name: str, folder: str = "") -> dict[str, Any]:
     """Return the config node that a name stands for.
 
@@ -121,7 +139,7 @@ def parse_name(name: str, folder: str = "") -> dict[str, Any]:
 
     - a type: ``lexical``; with a model, ``onnx:minilm`` or ``cohere:rerank-v3.5``; for ``http``, a dialect and a model,
       for ``decisions``, a provider and a model;
-    - a provider of decision models alone: ``ollama:nimble``, which is ``decisions:ollama:nimble``;
+    - a provider or server without a type of its own: ``tei``, ``ollama``; with a model, ``jina:jina-reranker-v3``;
     - an alias, an id or a former id of the catalogue, also with ``@revision``: the catalogue names the backend;
     - a folder, or any other hub id (``org/name``, ``org/name@revision``): ``auto`` chooses the backend by the files;
     - a model of Cohere, Voyage or Jina, as its provider writes it: ``rerank-v3.5``;
@@ -138,6 +156,11 @@ def parse_name(name: str, folder: str = "") -> dict[str, Any]:
     catalogue = _catalogue()
     kind, colon, rest = name.partition(":")
     type_name = _find_type(kind)
+    if type_name is None and (word := kind.casefold()) in providers():
+        if colon and not rest.strip():
+            raise ConfigError(f"unknown model '': {name!r} ends after the colon; write {word}:MODEL")
+        kind, _, choice = providers()[word].partition(":")
+        return {"type": kind, resolve(kind).label_fields[0]: choice, **({"model": rest} if colon else {})}
     if type_name is not None:
         if not colon:
             return {"type": type_name}
@@ -145,8 +168,6 @@ def parse_name(name: str, folder: str = "") -> dict[str, Any]:
         if not rest.strip():
             raise ConfigError(f"unknown {fields[0]} '': {name!r} ends after the colon; write {type_name}:MODEL")
         return {"type": type_name, **dict(zip(fields, rest.split(":", len(fields) - 1), strict=False))}
-    if kind.casefold() in _provider_words():
-        return parse_name(f"decisions:{kind.casefold()}{colon}{rest}", folder)
     if catalogue.row_of(name) is None and catalogue.is_folder(path_from(folder, name)):
         return {"type": "auto", "model": name}
     row = catalogue.row_of_any_case(name.partition("@")[0])
@@ -186,18 +207,12 @@ def _catalogue() -> Any:
     return importlib.import_module("rag_rerank.backends.local.catalogue")
 
 
-def _provider_words() -> Mapping[str, str]:
-    """Return the providers whose name alone names a reranker, and what each stands for."""
-    rows: Mapping[str, Any] = importlib.import_module("rag_rerank.backends.api.decisions.providers").PROVIDERS
-    return {word: f"decisions:{word}" for word, row in rows.items() if row.is_word}
-
-
 def _find_type(word: str) -> str | None:
     """Return the type that a word names, in any case; plugins are read only for a word that could be one of theirs."""
     for name in (word, word.casefold()):
         if name in BUILT_IN:
             return name
-    if not re.fullmatch(r"[\w.-]+", word) or word.casefold() in aliases():
+    if not re.fullmatch(r"[\w.-]+", word) or word.casefold() in {*aliases(), *providers()}:
         return None
     by_case = {name.casefold(): name for name in _plugins()}
     return word if word in by_case.values() else by_case.get(word.casefold())
@@ -249,18 +264,16 @@ def _unknown(name: str, folder: str) -> str:
         what = "config file" if name.endswith(SUFFIXES) else "folder or config file"
         where = f" in {folder}" if folder and path_from(folder, name) != name else ""
         return f"no such {what}: {name!r}{where}{did_you_mean(name, neighbours(name, folder), or_list=False)}"
-    word, _, model = name.partition(":")
-    if word.casefold() in _choices_after("http"):
-        return f"{word!r} is a dialect of http; write 'http:{word.casefold()}:{model or 'MODEL'}'"
     if name.partition(":")[0].casefold() in aliases():
         return f"{name.partition(':')[0]!r} is a model already, so nothing may follow it, got {name!r}"
     rows = _catalogue().models()
     ids = {short: row.id for row in rows for short in (row.id, row.id.rpartition("/")[2]) if not row.packaged}
-    words = {*names(), *aliases(), *_provider_words(), *ids, *neighbours(name, folder)}
+    words = {*names(), *aliases(), *providers(), *ids, *neighbours(name, folder)}
     hint = did_you_mean(name, words, or_list=False) or did_you_mean(name.partition(":")[0], words, or_list=False)
     for short, id in ids.items():
         hint = hint.replace(f"{short!r}", f"{id!r}")
-    ending = hint or f"; known: {', '.join(sorted({*names(), *aliases()}))}, any org/name of the hub, and folders"
+    all_names = ", ".join(sorted({*names(), *aliases(), *providers()}))
+    ending = hint or f"; known: {all_names}, any org/name of the hub, and folders"
     return f"unknown type {name.partition(':')[0]!r}{ending}"
 
 
@@ -296,5 +309,5 @@ def _load(plugin: EntryPoint) -> type[Reranker]:
 def _plugins() -> dict[str, EntryPoint]:
     from importlib.metadata import entry_points
 
-    reserved = {*BUILT_IN, *aliases()}
+    reserved = {*BUILT_IN, *aliases(), *providers()}
     return {point.name: point for point in entry_points(group=PLUGIN_GROUP) if point.name not in reserved}

@@ -28,7 +28,9 @@ def catalogue_table() -> str:
 
 def row(model: Model) -> tuple[str, ...]:
     """Return the cells of one model."""
-    name = f"`{model.id}`" + (", in the package" if model.packaged else "")
+    name = f"`{model.id}`"
+    if model.packaged:
+        name += f", in `{model.package.replace('_', '-')}`" if model.package else ", in the package"
     revision = f"`{model.revision[:12]}`" if model.revision else ""
     parameters, window = f"{model.parameters:,}", f"{model.max_length:,}"
     alias = f"`{model.alias}`" if model.alias else ""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from rag_rerank import registry
+from rag_rerank.backends.api.dialects import DIALECTS
 from rag_rerank.base import Reranker
 from rag_rerank.config.docstrings import describe, first_sentence
 from rag_rerank.config.fields import choices_of, config_fields, is_class_below, with_full_paths
@@ -21,7 +22,7 @@ PAGE = DOCS / "reference" / "rerankers.md"
 
 GROUPS = {
     "Models on this machine": ("onnx", "torch", "auto", "late_interaction", "lexical"),
-    "Providers and servers": ("cohere", "voyage", "http", "decisions", "llm"),
+    "Providers and servers": ("cohere", "voyage", "bedrock", "http", "decisions", "llm"),
     "Composites": (
         *("cascade", "fallback", "deadline", "windows", "spans", "cached"),
         *("calibrated", "recorded", "ensemble", "hedge", "shadow"),
@@ -31,6 +32,7 @@ GROUPS = {
 
 EXAMPLES = {
     "auto": "type: auto\nmodel: BAAI/bge-reranker-v2-m3",
+    "bedrock": "type: bedrock\nmodel: cohere.rerank-v3-5:0\nregion: us-west-2",
     "cached": "type: cached\nreranker: minilm\npath: scores.db",
     "calibrated": "type: calibrated\nreranker: embedded\nmap: map.json  # written by rag-rerank calibrate",
     "cascade": """
@@ -92,7 +94,8 @@ stride: 10
 EXTRAS = {
     "cohere": "type [`cohere`](#cohere)",
     "voyage": "type [`voyage`](#voyage)",
-    "http": "types [`http`](#http) and [`decisions`](#decisions)",
+    "http": "types [`http`](#http), [`decisions`](#decisions); [names of providers](#names-of-providers-and-servers)",
+    "bedrock": "type [`bedrock`](#bedrock)",
     "llm": "type [`llm`](#llm) with an OpenAI-compatible endpoint",
     "torch": "type [`torch`](#torch), and other models that `auto` runs with it; `rag-rerank export`",
     "tiktoken": "tokenizers by name, such as `gpt-4o`, in `pack` and in [`windows`](#windows)",
@@ -101,7 +104,8 @@ EXTRAS = {
     "train": "`rag-rerank train` and `distil`",
     "otel": "spans and metrics of OpenTelemetry",
     "store": "a folder of vectors for [`late_interaction`](#late_interaction), and `rag-rerank index`",
-    "all": "all of these",
+    "multilingual": "the model [`embedded-multilingual`](../explanation/multilingual-model.md): its files, 40 MB",
+    "all": "all of these but `multilingual`",
 }
 """What each extra of pyproject.toml is for."""
 
@@ -130,6 +134,7 @@ def render() -> str:
     parts = [INTRO, *_contents(kinds)]
     for title, names in GROUPS.items():
         parts += [f"## {title}", *(part for name in names for part in _section(name, kinds[name]))]
+        parts += _providers() if "http" in names else ()
     parts.append("## Values with keys of their own")
     for inside in nested:
         users = list(_users(inside, {**kinds, **{kind.__name__: kind for kind in nested}}))
@@ -232,6 +237,33 @@ def _text(markdown: str) -> str:
         return f"[`{match[1]}`](#{targets[match[1]]})" if match[1] in targets else match[0]
 
     return re.sub(r"(?<!\[)`(\w+)`", link, markdown)
+
+
+def _providers() -> Iterator[str]:
+    """Yield the section on the names of providers and servers, made from the table of dialects."""
+    yield "### Names of providers and servers"
+    yield (
+        "Each dialect of [`http`](#http) is a name by itself, except `cohere`, which is a type of its own: `jina` means"
+        " `http` with `dialect: jina`, and `jina:MODEL` names a model too. The keys are those of [`http`](#http). "
+        "[Providers and servers by name](providers.md) has a config of each, and says where its wire format is from."
+    )
+    rows = [
+        "| name | service | address | key | texts in a request | instruction | names its cost |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, row in DIALECTS.items():
+        if name in registry.providers():
+            cells = (
+                f"`{name}`",
+                row.title,
+                f"`{row.default_url}`" if row.default_url else "`base_url`",
+                " or ".join(f"`{key}`" for key in row.keys) or "none",
+                f"{row.most_texts:,}",
+                "yes" if row.instruction else "",
+                "yes" if row.cost else "",
+            )
+            rows.append(f"| {' | '.join(cells)} |")
+    yield "\n".join(rows)
 
 
 def _extras() -> Iterator[str]:

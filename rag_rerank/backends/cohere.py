@@ -278,7 +278,7 @@ def _read_spans(exchange: Exchange, results: object) -> dict[int, tuple[Relevant
     if all(spans is None for spans in by_index.values()):
         return {}
     return {
-        index: _joined([_read_span(exchange, index, span) for span in _list_of(exchange, index, spans)])
+        index: _join_overlaps([_read_span(exchange, index, span) for span in _list_of(exchange, index, spans)])
         for index, spans in by_index.items()
         if isinstance(index, int) and 0 <= index < len(exchange.texts)  # others are refused with their scores
     }
@@ -303,13 +303,13 @@ def _read_span(exchange: Exchange, index: int, span: object) -> RelevantSpan:
     return RelevantSpan(places[0], places[1], score, score, is_relevant=True)
 
 
-def _joined(spans: Sequence[RelevantSpan]) -> tuple[RelevantSpan, ...]:
+def _join_overlaps(spans: Sequence[RelevantSpan]) -> tuple[RelevantSpan, ...]:
     """Return spans in text order; those that overlap become one, with the greater score."""
-    joined: list[RelevantSpan] = []
+    spans_in_order: list[RelevantSpan] = []
     for span in sorted(spans, key=lambda span: (span.start, span.end)):
-        if joined and span.start < joined[-1].end:
-            before = joined.pop()
+        if spans_in_order and span.start < spans_in_order[-1].end:
+            before = spans_in_order.pop()
             better = max(before, span, key=lambda one: one.raw_score)
             span = replace(better, start=before.start, end=max(before.end, span.end))
-        joined.append(span)
-    return tuple(joined)
+        spans_in_order.append(span)
+    return tuple(spans_in_order)

@@ -1,30 +1,33 @@
-"""Rerank servers without an SDK of their own: TEI, vLLM, Infinity, llama.cpp, NIM, Mixedbread, Jina, and gateways."""
+"""Rerank servers and providers over plain HTTP, each in its dialect: TEI, vLLM, Jina, OpenRouter and two dozen more."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, ClassVar, get_args
 
 from rag_rerank._checks import at_least, one_of
 from rag_rerank._lazy import forget, load_once
-from rag_rerank.backends.api.base import ApiReranker, find_key, split
+from rag_rerank.backends.api.base import find_key
 from rag_rerank.backends.api.breaker import Breaker
+from rag_rerank.backends.api.call import ApiCall
 from rag_rerank.backends.api.dialects import DIALECTS, Dialect, Name
-from rag_rerank.backends.api.exchange import Exchange, Reply, as_name, as_number, get_field, read_rows
-from rag_rerank.backends.api.http_base import HttpApiReranker, bearer_header
-from rag_rerank.backends.api.http_transport import HttpRequest, HttpResponse, as_json
+from rag_rerank.backends.api.dialects.answer import read_answer
+from rag_rerank.backends.api.dialects.limits import estimate_coverage, find_ties, note_long_texts, split_texts
+from rag_rerank.backends.api.exchange import Exchange, Reply
+from rag_rerank.backends.api.http_base import HttpApiReranker
+from rag_rerank.backends.api.http_transport import HttpRequest, as_json
 from rag_rerank.backends.api.limiter import Limits
-from rag_rerank.backends.api.pricing import Price, pair_tokens, text_tokens
+from rag_rerank.backends.api.pricing import Price, list_price
 from rag_rerank.backends.api.retry import RetryPolicy
 from rag_rerank.backends.api.server_info import ServerInfo, ServerInfoCache
 from rag_rerank.errors import BackendError, ConfigError
 from rag_rerank.execution.deadline import arun_in_thread, seconds_left
+from rag_rerank.execution.instruction import instruction_or
 from rag_rerank.trace import Coverage
-from rag_rerank.types import SCALES, Scale
+from rag_rerank.types import SCALES, Scale, Scores
 
 __all__ = ["Breaker", "HttpReranker", "Limits", "Price", "RetryPolicy"]
 
@@ -33,17 +36,19 @@ _INFO_SECONDS = 2.0  # a server that has not answered /info by then gets the req
 
 @dataclass(frozen=True, kw_only=True)
 class HttpReranker(HttpApiReranker):
-    """A rerank server without an SDK, called in its own wire format: TEI, vLLM, Infinity, Jina, Mixedbread and others.
+    """A rerank server or provider, called in its own wire format: TEI, vLLM, Jina, OpenRouter, Pinecone and others.
+
+    A dialect is also a name by itself: ``type: jina`` means ``type: http`` with ``dialect: jina``.
 
     Requests to servers with the scale ``sigmoid`` ask for the logit. It orders the texts and is the ``raw_score``, so
     no ties arise where the sigmoid is 1. If such scores are all in 0..1, a note and a `ScaleWarning` say so. Usage has
-    the tokens that the answer names, if it names any; where it counts characters instead, our estimate.
+    the tokens and the cost that the answer names, if it names any; where it counts characters instead, our estimate.
 
-    TEI, vLLM, Infinity and llama.cpp say what they serve (``/info``, ``/v1/models``, ``/models``); that is read before
-    the first call, and again when it is ten seconds old or an attempt failed. Their limits and their window are then
-    kept, their model is in the trace, and what they say is part of the `identity`, so that no cache mixes the scores of
-    two models. Where texts are cut and the window is known, a note and the coverage, both by estimate, say how many and
-    how much.
+    TEI, vLLM, SGLang, Infinity and llama.cpp say what they serve (``/info``, ``/v1/models``, ``/models``); that is read
+    before the first call, and again when it is ten seconds old or an attempt failed. Their limits and their window are
+    then kept, their model is in the trace, and what they say is part of the `identity`, so that no cache mixes the
+    scores of two models. Where texts are cut and the window is known, a note and the coverage, both by estimate, say
+    how many and how much.
 
     If another model answers than the one named here, ``degraded``, a note and a `SubstitutionWarning` say so. At TEI,
     whose requests name no model, it is an error, and so is a model that is no reranker.
@@ -59,25 +64,49 @@ class HttpReranker(HttpApiReranker):
             - ``"tei"``: Text Embeddings Inference, ``/rerank``; scale ``sigmoid``. 32 texts and 2 MB a request, or the
               limits that the server states. It cuts long texts.
             - ``"vllm"``: vLLM, ``/v1/rerank``; scale ``relevance``. It refuses long texts, unless told to cut.
+            - ``"sglang"``: SGLang, ``/v1/rerank``; scale ``relevance``.
             - ``"infinity"``: Infinity, ``/rerank``; scale ``sigmoid``. 32 texts a request, because it computes on after
               a timeout. It cuts long texts, and does not say so.
             - ``"llamacpp"``: llama-server ``--reranking``, ``/rerank``; scale ``sigmoid``. It refuses texts over its
               ubatch size, and is wrong for BERT cross-encoders.
             - ``"nim"``: NVIDIA NIM, ``/v1/ranking``; scale ``sigmoid``. 512 texts a request. It refuses long texts.
-            - ``"mixedbread"``: Mixedbread, ``/v1/reranking``; scale ``relevance``; key in ``MXBAI_API_KEY``. It cuts
-              long texts, and does not say so.
-            - ``"jina"``: Jina AI, ``/rerank``; scale ``relevance``, of v3 ``similarity``; key in ``JINA_API_KEY``.
             - ``"cohere"``: Gateways with Cohere's v2 API, ``/v2/rerank``; scale ``relevance``. For Cohere itself, use
               type ``cohere``.
+            - ``"jina"``: Jina AI; scale ``relevance``, of v3 ``similarity``; key in ``JINA_API_KEY``.
+            - ``"mixedbread"``: Mixedbread; key in ``MXBAI_API_KEY``. It cuts long texts, and does not say so.
+            - ``"openrouter"``: OpenRouter; key in ``OPENROUTER_API_KEY``. It names what was billed.
+            - ``"vercel"``: Vercel's AI Gateway; key in ``AI_GATEWAY_API_KEY``.
+            - ``"opper"``: Opper; key in ``OPPER_API_KEY``.
+            - ``"zeroentropy"``: ZeroEntropy; key in ``ZEROENTROPY_API_KEY``. 2.5 MB a request.
+            - ``"contextual"``: Contextual AI; key in ``CONTEXTUAL_API_KEY``. 400,000 tokens a request.
+            - ``"pinecone"``: Pinecone's inference API; key in ``PINECONE_API_KEY``. 100 texts a request.
+            - ``"deepinfra"``: DeepInfra; key in ``DEEPINFRA_API_KEY``. It names what was billed.
+            - ``"fireworks"``: Fireworks; key in ``FIREWORKS_API_KEY``.
+            - ``"together"``: Together; key in ``TOGETHER_API_KEY``.
+            - ``"dashscope"``: Alibaba's DashScope; key in ``DASHSCOPE_API_KEY``.
+            - ``"siliconflow"``: SiliconFlow; key in ``SILICONFLOW_API_KEY``.
+            - ``"scaleway"``: Scaleway; key in ``SCW_SECRET_KEY``.
+            - ``"novita"``: Novita; key in ``NOVITA_API_KEY``.
+            - ``"prime"``: Prime Inference; key in ``PRIME_API_KEY``. It refuses long texts.
+            - ``"google"``: Google's Ranking API; token in ``GOOGLE_OAUTH_ACCESS_TOKEN``, project in
+              ``GOOGLE_CLOUD_PROJECT``. 200 texts a request. Scores have two decimals, so texts tie; a note says so.
+            - ``"watsonx"``: IBM's watsonx.ai; scale ``sigmoid``; token in ``WATSONX_TOKEN``, project in
+              ``WATSONX_PROJECT_ID``.
+            - ``"cloudflare"``: Cloudflare Workers AI; key in ``CLOUDFLARE_API_TOKEN``, account in
+              ``CLOUDFLARE_ACCOUNT_ID``.
         model: The model's id. Where the server has just one, it may be left out; then nothing can be cached. TEI's
             requests have no such field: the id is compared with what it serves.
-        api_key: The key, or ``${VAR}`` for the environment variable that holds it; sent as a bearer token. By default
-            the variable of the dialect (for ``nim`` ``NVIDIA_API_KEY``), for the provider's own hosts alone; other
-            servers need no key.
-        base_url: The address of the server, such as ``http://gpu-box:8080``. Mixedbread and Jina have their own. A
-            ``/v1`` at its end may be left out.
-        path: The path to add to ``base_url`` instead of the dialect's (OpenRouter, OpenVINO; NVIDIA's hosted models
-            have a URL each, and ``/reranking``). Traces and configs show it, so it must not hold a key.
+        project: The project or account that a cloud bills: of ``google``, ``watsonx`` and ``cloudflare``, by default
+            from the variable of the dialect; the team of ``prime``, by default none.
+        instruction: What relevance means, in words, for the model to follow: ``Prefer recent guidelines.`` By default
+            none is sent. ``vllm``, ``sglang``, ``contextual``, ``deepinfra``, ``dashscope``, ``siliconflow`` and
+            ``prime`` take one; whether the model follows it depends on the model.
+        api_key: The key, or ``${VAR}`` for the environment variable that holds it. By default the variable of the
+            dialect (for ``nim`` ``NVIDIA_API_KEY``), for the provider's own hosts alone; other servers need no key.
+        base_url: The address of the server, such as ``http://gpu-box:8080``. Providers have their own, except
+            ``watsonx`` (``https://us-south.ml.cloud.ibm.com``). A ``/v1`` at its end may be left out.
+        path: The path to add to ``base_url`` instead of the dialect's (OpenVINO; NVIDIA's hosted models have a URL
+            each, and ``/reranking``). Traces and configs show it, so it must not hold a key.
         answers_on: The scale of the scores, where it is not the dialect's. llama.cpp gives probabilities, and no
             logits, for Qwen3-Reranker (``relevance``); vLLM gives cosines for embedding models (``similarity``), and
             logits with ``extra_body: {use_activation: false}`` (``sigmoid``); Infinity gives no logits before October
@@ -96,10 +125,12 @@ class HttpReranker(HttpApiReranker):
     key_variables: ClassVar[tuple[str, ...]] = ()
     most_texts: ClassVar[int] = 1_000
     model_optional: ClassVar[bool] = True
-    fields_without_effect: ClassVar[frozenset[str]] = ApiReranker.fields_without_effect | {"max_texts"}
+    fields_without_effect: ClassVar[frozenset[str]] = HttpApiReranker.fields_without_effect | {"max_texts", "project"}
 
     dialect: Name
     model: str = ""
+    project: str | None = None
+    instruction: str | None = None
     path: str | None = None
     answers_on: Scale | None = None
     extra_body: Mapping[str, Any] = field(default_factory=dict, hash=False)
@@ -110,13 +141,8 @@ class HttpReranker(HttpApiReranker):
         super().__post_init__()
         one_of(self.dialect, get_args(Name), "dialect")
         row = self._row
-        if self.base_url is None and row.default_url is None:
-            raise ConfigError(
-                f"dialect {self.dialect!r} needs base_url: where your server is, such as http://gpu-box:8080",
-                path="base_url",
-            )
-        if not self.model and row.model == "needed":
-            raise ConfigError(f"dialect {self.dialect!r} needs a model", path="model")
+        row.check_needs(self.base_url, self.model)
+        row.check_wishes(self.project, self.instruction, self.extra_body)
         if self.path is not None and not self.path.startswith("/"):
             raise ConfigError(f"path must start with /, got {self.path!r}", path="path")
         if self.answers_on is not None:
@@ -130,6 +156,11 @@ class HttpReranker(HttpApiReranker):
     def scale(self) -> Scale:
         """The scale of this server's scores."""
         return self.answers_on or ("similarity" if self._listwise else self._row.scale)
+
+    @property
+    def takes_instruction(self) -> bool:
+        """Whether a request has a place for an instruction."""
+        return self._row.instruction is not None
 
     @property
     def model_id(self) -> str | None:
@@ -155,6 +186,11 @@ class HttpReranker(HttpApiReranker):
         is_provider = self._row.is_provider(self._url(""))
         variables = self._row.keys if is_provider else ()
         return find_key(self.kind, self.api_key, variables, optional=not is_provider)
+
+    def check_environment(self) -> None:
+        """Check that the key is there, and the project, where one is needed."""
+        super().check_environment()
+        self._row.find_project(self.project)
 
     def warm_up(self) -> None:
         """Make the client, and read what the server serves, if its dialect has an endpoint for that."""
@@ -182,12 +218,14 @@ class HttpReranker(HttpApiReranker):
         return self._row.cosine is not None and self.model.startswith(self._row.cosine)
 
     def _url(self, path: str) -> str:
-        """Return the URL of a path of the dialect; a version that ``base_url`` ends with too counts once."""
-        base_url, version = self.base_url or self._row.default_url or "", re.match(r"/v\d+(?=/)", path)
-        return base_url + (path.removeprefix(version[0]) if version and base_url.endswith(version[0]) else path)
+        return self._row.url(self.base_url, path)
 
     def _host(self) -> str:
         return self._url("")
+
+    @property
+    def _list_price(self) -> Price | None:
+        return list_price(self.dialect, self.model) if self._row.is_provider(self._url("")) else None
 
     @load_once
     def _server_info_cache(self) -> ServerInfoCache:
@@ -225,16 +263,19 @@ class HttpReranker(HttpApiReranker):
         return says is not None and not self._server_info_cache.is_fresh and not self._circuit_open
 
     def _info_request(self, exchange: Exchange) -> HttpRequest:
-        return HttpRequest("GET", self._url(self._row.info or self._row.models or ""), bearer_header(exchange.key))
+        row = self._row
+        return HttpRequest("GET", self._url(row.info or row.models or ""), row.request_headers(exchange.key, ""))
 
     def _send(self, exchange: Exchange, timeout: float) -> Reply:
         with self._expiring_info():
-            return self._read_reply(exchange, self._exchange_json(exchange, self._rerank_request(exchange), timeout))
+            return read_answer(
+                self._row, exchange, self._exchange_json(exchange, self._rerank_request(exchange), timeout)
+            )
 
     async def _asend(self, exchange: Exchange, timeout: float) -> Reply:
         with self._expiring_info():
             response = await self._aexchange_json(exchange, self._rerank_request(exchange), timeout)
-            return self._read_reply(exchange, response)
+            return read_answer(self._row, exchange, response)
 
     @contextmanager
     def _expiring_info(self) -> Iterator[None]:
@@ -247,27 +288,14 @@ class HttpReranker(HttpApiReranker):
 
     def _rerank_request(self, exchange: Exchange) -> HttpRequest:
         row = self._row
-        body = row.body(self.model, exchange.query, exchange.texts, self.extra_body)
-        url = self._url("") + self.path if self.path else self._url(row.path)
-        return HttpRequest("POST", url, bearer_header(exchange.key), body)
-
-    def _read_reply(self, exchange: Exchange, response: HttpResponse) -> Reply:
-        row, body = self._row, response.parsed
-        if response.status != 200:
-            refusal = row.refusal(response.status, str(body))
-            kind, advice = (refusal.kind, refusal.advice) if refusal else (None, None)
-            raise exchange.http_error(response.status, response.headers, body, kind=kind, advice=advice)
-        if isinstance(body, str):
-            raise exchange.bad_response("it is not JSON of the expected shape")
-        pairs, failures = _split_failures(read_rows(row.find_rows(body), get_field, row.score), row.failure_score)
-        if failures and len(failures) == len(exchange.texts):
-            raise exchange.bad_response(f"{row.title} failed on every text, and gave {row.failure_score} for each")
-        return Reply(
-            pairs,
-            row.read_usage(body, response.headers, exchange.query, exchange.texts),
-            model=as_name(get_field(body, "model", None)),
-            unscored=dict.fromkeys(failures, f"{row.title} failed on it, and gave {row.failure_score}"),
+        project = row.find_project(self.project)
+        body = row.body(
+            *(self.model, exchange.query, exchange.texts, self.extra_body),
+            instruction=exchange.instruction,
+            project=project,
         )
+        url = self._url("") + self.path if self.path else self._url(row.url_path(self.model, project))
+        return HttpRequest("POST", url, row.request_headers(exchange.key, project), body)
 
     def _exchange(self, query: str) -> partial[Exchange]:
         row, advice = self._row, ""
@@ -278,7 +306,16 @@ class HttpReranker(HttpApiReranker):
                 f"{self._request_texts}), or a limit of requests at once (limits.concurrency)"
             )
         bounds = 'if they are logits, give answers_on="sigmoid"; if they are cosines, answers_on="similarity"'
-        return partial(super()._exchange(query), timeout_advice=advice, bounds_advice=bounds)
+        instruction = self._instruction()
+        return partial(super()._exchange(query), instruction=instruction, timeout_advice=advice, bounds_advice=bounds)
+
+    def _instruction(self) -> str | None:
+        """Return the instruction of the call, or that of the config, where the server takes one."""
+        return instruction_or(self.instruction) if self.takes_instruction else None
+
+    def _finish(self, call: ApiCall, query: str, texts: Sequence[str]) -> Scores:
+        scores = super()._finish(call, query, texts)
+        return replace(scores, notes=(*scores.notes, *find_ties(self._row, scores)))
 
     def _find_substitute(self, models: Iterable[str]) -> str | None:
         if self._row.echoes_model:
@@ -289,9 +326,8 @@ class HttpReranker(HttpApiReranker):
         return model
 
     def _split(self, query: str, texts: Sequence[str]) -> list[range]:
-        row = self._row
-        most_bytes = row.most_bytes - len(as_json(row.body(self.model, query, (), self.extra_body)))
-        return split([len(as_json(text)) + 1 for text in texts], self._request_texts, most_bytes)
+        empty = self._row.body(self.model, query, (), self.extra_body, instruction=self._instruction())
+        return split_texts(self._row, query, texts, self._request_texts, len(as_json(empty)))
 
     @property
     def _request_texts(self) -> int:
@@ -308,28 +344,10 @@ class HttpReranker(HttpApiReranker):
         if info.why_unknown is not None and row.info is not None:
             unknown = f"the server did not say what it serves ({row.info}: {info.why_unknown})"
             return (f"{unknown}; at most {self._request_texts} texts go in a request",)
-        most = self._tokens_read or row.usual_window
-        longer = sum(tokens > most for tokens in pair_tokens(query, texts)) if most else 0
-        if not longer:
-            return ()
-        cuts = f"and {row.title} cuts them"
-        if self._tokens_read is None:
-            cuts = f"and {row.title} cuts what its model does not read, without a word; give window, the model's"
-        return (f"by estimate {longer} texts with the query are longer than {most} tokens, {cuts}",)
+        return note_long_texts(row, query, texts, self._tokens_read)
 
     def _coverage(self, query: str, texts: Sequence[str]) -> Sequence[Coverage]:
-        if (most := self._tokens_read) is None:
-            return ()
-        room = max(0, most - text_tokens(query))
-        return [Coverage(total, min(total, room), estimated=True) for total in map(text_tokens, texts)]
-
-
-def _split_failures(pairs: object, failure_score: float | None) -> tuple[object, set[int]]:
-    """Return rows with 0 in place of the number that says that the server failed on a text, and their indexes."""
-    if failure_score is None or not isinstance(pairs, list):
-        return pairs, set()
-    failures = {i for i, score in pairs if isinstance(i, int) and as_number(score) == failure_score}
-    return [(i, 0.0 if as_number(score) == failure_score else score) for i, score in pairs], failures
+        return estimate_coverage(query, texts, self._tokens_read)
 
 
 def _info_timeout() -> float:

@@ -117,8 +117,8 @@ def _missing(reranker: Reranker) -> Iterator[str]:
         yield from _missing_package(package, extra)
     if isinstance(reranker, ApiReranker):
         try:
-            reranker.key()
-        except UnusableKey as error:
+            reranker.check_environment()
+        except (ConfigError, UnusableKey) as error:
             yield str(error)
     if isinstance(reranker, LocalReranker):
         try:

@@ -122,7 +122,7 @@ class Cached(WrapsReranker, PointwiseReranker):
         lookup = _Lookup(self, query, texts)
         if not lookup.missing:
             return lookup.scores(Scores((), self.scale))
-        with map_error_position(lookup.missing_positions), span_request(wanted=False):
+        with map_error_position(lookup.missing_positions), span_request(want=False):
             answer = self.reranker.score(query, lookup.missing)
         return lookup.scores(answer)
 
@@ -131,7 +131,7 @@ class Cached(WrapsReranker, PointwiseReranker):
         lookup = await arun_in_thread(partial(_Lookup, self, query, texts))
         if not lookup.missing:
             return lookup.scores(Scores((), self.scale))
-        with map_error_position(lookup.missing_positions), span_request(wanted=False):
+        with map_error_position(lookup.missing_positions), span_request(want=False):
             answer = await self.reranker.ascore(query, lookup.missing)
         return await arun_in_thread(partial(lookup.scores, answer))
 

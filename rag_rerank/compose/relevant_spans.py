@@ -115,19 +115,21 @@ class RelevantSpans(Wrapper):
 
         All others are scored in one call. A sentence at a cut is among them, because only a part of it was read.
         """
-        known = {hit.id: _spans_read_whole(hit) for hit in best if hit.spans is not None}
-        if known:
-            notes.append(f"{self._by.label} gave the relevant spans of {len(known)} hits with their scores")
-        parts: list[_Sentence] = yield InThread(partial(_split, best, candidates, known))
+        with_scores = {hit.id: _spans_read_whole(hit) for hit in best if hit.spans is not None}
+        if with_scores:
+            notes.append(f"{self._by.label} gave the relevant spans of {len(with_scores)} hits with their scores")
+        parts: list[_Sentence] = yield InThread(partial(_split, best, candidates, with_scores))
         if not parts:
-            return known
+            return with_scores
         scored: Ranking = yield Call(self._by, query, tuple(part.candidate for part in parts), spans=False)
         without = sum(hit.raw_score is None for hit in scored)
         note = f"{len(parts)} sentences of {len({part.hit.id for part in parts})} hits were scored by {self._by.label}"
         notes.append(f"{note}, {without} of which got no score" if without else note)
         more = _spans_by_hit(parts, scored)
         return {
-            hit.id: spans for hit in best if (spans := known.get(hit.id, ()) + more.get(hit.id, ())) or hit.spans == ()
+            hit.id: spans
+            for hit in best
+            if (spans := with_scores.get(hit.id, ()) + more.get(hit.id, ())) or hit.spans == ()
         }
 
 
@@ -154,16 +156,16 @@ class _Sentence(NamedTuple):
     candidate: Candidate
 
 
-def _split(hits: Sequence[Hit], candidates: Sequence[Candidate], known: Mapping[str, Spans]) -> list[_Sentence]:
+def _split(hits: Sequence[Hit], candidates: Sequence[Candidate], with_scores: Mapping[str, Spans]) -> list[_Sentence]:
     """Return the sentences of the hits that have no score yet. Takes some time: texts are split."""
     mark = "#"
     while any(mark in candidate.id for candidate in candidates):  # so that no sentence's id is a candidate's
         mark += "#"
     parts = []
     for hit in hits:
-        if hit.id in known and not _is_cut(hit):
+        if hit.id in with_scores and not _is_cut(hit):
             continue
-        scored_up_to = max((span.end for span in known.get(hit.id, ())), default=0)
+        scored_up_to = max((span.end for span in with_scores.get(hit.id, ())), default=0)
         parts += [
             _Sentence(hit, (a, b), replace(hit.candidate, id=f"{hit.id}{mark}{i}", text=hit.text[a:b]))
             for i, (a, b) in enumerate(sentence_places(hit.text), start=1)

@@ -237,10 +237,10 @@ def _joined_spans(scored: Iterable[tuple[float, Span, Hit]], length: int) -> tup
 
     ``None`` where those of no window are known.
     """
-    known = [(start, hit.spans) for _, (start, _), hit in scored if hit.spans is not None]
-    if not known:
+    of_windows = [(start, hit.spans) for _, (start, _), hit in scored if hit.spans is not None]
+    if not of_windows:
         return None
-    spans = [span for start, of_window in known for span in shift_spans(of_window, start, length)]
+    spans = [span for start, of_window in of_windows for span in shift_spans(of_window, start, length)]
     disjoint: list[RelevantSpan] = []  # in text order
     for span in sorted(spans, key=lambda span: -span.raw_score):
         place = bisect_left(disjoint, span.start, key=lambda other: other.end - 1)

@@ -147,7 +147,9 @@ def _build(spec: Any, place: Place, options: Mapping[str, Any] | None = None) ->
     node = {**own, **options}
     if not isinstance(node.get("type"), str):
         raise ConfigError(
-            f"a reranker needs a 'type'; known: {', '.join(registry.names())}", path=place.path, page=TYPES
+            f"a reranker needs a 'type'; known: {', '.join(sorted({*registry.names(), *registry.providers()}))}",
+            path=place.path,
+            page=TYPES,
         )
     name = expand(node["type"], place.field("type").path)
     folder = "" if "type" in options else place.folder

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, Field, is_dataclass
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -19,6 +19,9 @@ __all__ = ["json_schema", "nested_classes"]
 _NODE = {"$ref": "#/$defs/reranker"}
 """The JSON Schema of a node inside another."""
 
+_PROVIDER = "provider"
+"""The definition of all nodes whose type is the name of a provider or server."""
+
 _VARIABLE = {"type": "string", "pattern": r"\$\{", "description": "`${VAR}`: the value of an environment variable."}
 """The JSON Schema of a reference to an environment variable."""
 
@@ -29,11 +32,19 @@ def json_schema() -> dict[str, Any]:
     Types, keys and words carry the descriptions of their docstrings, so that an editor explains them.
     """
     kinds = {name: registry.resolve(name) for name in registry.names()}
+    providers = registry.providers()
     name: dict[str, Any] = {
         "title": "a name",
         "type": "string",
-        "description": "The name of a reranker: a type, an alias, `type:model`, a hub id, or a folder.",
-        "examples": [*registry.aliases(), *kinds, "cohere:rerank-v3.5", "BAAI/bge-reranker-v2-m3", "./folder"],
+        "description": "The name of a reranker: a type, a provider, an alias, `type:model`, a hub id, or a folder.",
+        "examples": [
+            *registry.aliases(),
+            *kinds,
+            *providers,
+            "cohere:rerank-v3.5",
+            "BAAI/bge-reranker-v2-m3",
+            "./folder",
+        ],
     }
     node_with_variable = {
         "title": "a type from a variable",
@@ -48,8 +59,11 @@ def json_schema() -> dict[str, Any]:
         "description": f"A reranker: a name, or a mapping with `type`. All types and keys: {page_url(TYPES)}",
         **_NODE,
         "$defs": {
-            "reranker": {"anyOf": [name, node_with_variable, *({"$ref": f"#/$defs/{name}"} for name in kinds)]},
+            "reranker": {
+                "anyOf": [name, node_with_variable, *({"$ref": f"#/$defs/{name}"} for name in (*kinds, _PROVIDER))]
+            },
             **{name: _node_schema(name, kind) for name, kind in kinds.items()},
+            _PROVIDER: _provider_schema(providers, kinds["http"]),
             **{name: _object_schema(kind, {}) for name, kind in nested.items()},
         },
     }
@@ -84,6 +98,20 @@ def _node_schema(name: str, kind: type[Any]) -> dict[str, Any]:
     if name in registry.MODEL_TYPES:
         types.append({"type": "string", "pattern": "^[^:]*/[^:]*$", "description": "A hub id or a folder."})
     return _object_schema(kind, {"type": {"anyOf": types, "description": f"The type of the reranker: `{name}`."}})
+
+
+def _provider_schema(names: Mapping[str, str], http: type[Any]) -> dict[str, Any]:
+    """Return the schema of a node whose ``type`` is a dialect of ``http``, which it need not name again."""
+    meanings = meanings_of(describe(http).keys["dialect"])
+    words = "|".join(names)
+    types: list[dict[str, Any]] = [
+        *({"const": name, "description": meanings.get(name, name)} for name in names),
+        {"type": "string", "pattern": f"^({words}):.", "description": "A provider or server with a model."},
+    ]
+    schema = _object_schema(http, {"type": {"anyOf": types, "description": "The name of a provider or server."}})
+    del schema["properties"]["dialect"]
+    required = [key for key in schema["required"] if key != "dialect"]
+    return {**schema, "title": _PROVIDER, "required": required}
 
 
 def _object_schema(kind: type[Any], properties: dict[str, Any]) -> dict[str, Any]:

@@ -310,13 +310,11 @@ class Packing:
 
         Args:
             ranking: The ranking.
-            display_text: Hit's id -> what the LLM reads of it, such as its text under a heading; for all other hits,
-                the text. It is what is counted, trimmed (from its beginning) and put into pieces. Blank hits,
-                duplicates and similarities are determined by the texts, because headings would change the similarity.
+            display_text: Hit's id -> what the LLM reads of it, such as its text under a heading; else its text. It is
+                counted, trimmed (from its beginning) and put into pieces; similarity is that of the texts alone.
         """
         _check_arguments(ranking, display_text)
-        display_text = display_text or {}
-        relevant: dict[str, list[RelevantSpan]] = {}
+        display_text, relevant = display_text or {}, dict[str, list[RelevantSpan]]()
         hits, dropped, notes = apply_threshold(ranking, self.min_score, self.min_score_scale)
         if self.trim == "relevant":
             check_spans(ranking)

@@ -27,12 +27,12 @@ _spans_wanted: ContextVar[bool] = ContextVar("rag_rerank_spans_wanted", default=
 
 
 @contextmanager
-def span_request(wanted: bool | None) -> Iterator[None]:
+def span_request(want: bool | None) -> Iterator[None]:
     """Ask the rerankers inside for relevant spans, or tell them not to give any; ``None`` changes nothing."""
-    if wanted is None:
+    if want is None:
         yield
         return
-    token = _spans_wanted.set(wanted)
+    token = _spans_wanted.set(want)
     try:
         yield
     finally:

@@ -34,8 +34,8 @@ def with_text(hit: Hit, text: str, start: int | None, metadata: Mapping[str, Any
         first, last = (min(max(end - start, 0), len(text)) for end in hit.window)
         window = (first, last) if first < last else None
     if start is not None and hit.spans is not None:
-        shown = tuple(shift_spans(hit.spans, -start, len(text)))
-        spans = shown if shown or not hit.spans else None  # what is relevant may all be outside of the other text
+        in_text = tuple(shift_spans(hit.spans, -start, len(text)))
+        spans = in_text if in_text or not hit.spans else None  # what is relevant may all be outside of the other text
     # coverage counts the tokens of the scored text
     return replace(hit, candidate=candidate, coverage=None, window=window, spans=spans)
 

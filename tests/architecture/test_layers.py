@@ -38,7 +38,10 @@ MAY_IMPORT = {
     "agreement": {*GROUND, "base"},
     "backends/api": CALL,
     "backends/local": CALL,
-    **{f"backends/{name}": {*CALL, "backends/api"} for name in ("cohere", "decisions", "http", "llm", "voyage")},
+    **{
+        f"backends/{name}": {*CALL, "backends/api"}
+        for name in ("bedrock", "cohere", "decisions", "http", "llm", "voyage")
+    },
     **{f"backends/{name}": {*CALL, "backends/local"} for name in ("late_interaction", "onnx", "torch")},
     "backends/auto": {*CALL, "backends/late_interaction", "backends/local", "backends/onnx", "backends/torch"},
     "backends/lexical": CALL,

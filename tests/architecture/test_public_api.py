@@ -28,6 +28,7 @@ EXAMPLES = {
         "type": "cascade",
         "stages": [{"reranker": "lexical", "depth": 50}, {"reranker": {"type": "onnx", "model": "minilm"}}],
     },
+    "bedrock": {"type": "bedrock", "model": "amazon.rerank-v1:0", "region": "us-west-2"},
     "cohere": {"type": "cohere", "model": "rerank-v3.5", "api_key": "${CO_API_KEY}"},
     "deadline": {"type": "deadline", "reranker": "embedded", "seconds": 0.5, "on_late": "partial"},
     "decisions": {"type": "decisions", "provider": "ollama", "model": "nimble", "ask": "yesno", "state_tokens": 4096},

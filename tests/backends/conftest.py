@@ -13,6 +13,7 @@ from support.api.rerank_server import RerankServer
 from rag_rerank import Ranking, Reranker
 from rag_rerank.backends.api import limiter
 from rag_rerank.backends.api.decisions.providers import PROVIDERS
+from rag_rerank.backends.api.dialects import DIALECTS as dialect_table
 from rag_rerank.backends.api.retry import RetryPolicy
 from rag_rerank.backends.http import HttpReranker
 from rag_rerank.execution import clock as execution_clock
@@ -23,8 +24,9 @@ R = TypeVar("R", bound=Reranker)
 @pytest.fixture(autouse=True)
 def no_outside_world(monkeypatch: pytest.MonkeyPatch) -> None:
     keys = ("CO_API_KEY", "COHERE_API_KEY", "CO_API_URL", "VOYAGE_API_KEY", "VOYAGE_API_KEY_PATH")
-    decision_keys = [name for row in PROVIDERS.values() for name in row.keys]
-    for name in (*keys, *decision_keys, "JINA_API_KEY", "MXBAI_API_KEY", "NVIDIA_API_KEY"):
+    decision_keys = (name for row in PROVIDERS.values() for name in row.keys)
+    dialects = (name for row in dialect_table.values() for name in (*row.keys, *row.project_variables))
+    for name in (*keys, *decision_keys, *dialects):
         monkeypatch.delenv(name, raising=False)
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
@@ -36,12 +38,19 @@ def fresh_limiters(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limiter, "_limiters", {})
 
 
+SHAPES = (
+    *("cohere", "infinity", "jina", "llamacpp", "mixedbread", "nim", "tei", "vllm"),
+    *("cloudflare", "deepinfra", "openrouter", "pinecone"),
+)
+"""Dialects of each shape: the others differ from one of them in their URL and in the names of their fields."""
+
+
 @pytest.fixture(
-    params=[*SDKS, *DIALECTS.values(), *DECISIONS.values()],
+    params=[*SDKS, *(DIALECTS[name] for name in SHAPES), *DECISIONS.values()],
     ids=lambda provider: f"{provider.label}{provider.options.get('wire', '')}",
 )
 def provider(request: pytest.FixtureRequest) -> Provider:
-    """Each service in turn."""
+    """Services of each shape, in turn."""
     value: Provider = request.param
     return value
 

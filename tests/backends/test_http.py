@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from support.api.injected_faults import FAULTS
-from support.api.providers import DIALECTS, KEY, QUERY, TEXTS, Ask, Provider
+from support.api.providers import DIALECTS, KEY, PROJECT, QUERY, TEXTS, Ask, Provider
 from support.api.rerank_server import Answer, RerankServer
 from support.api.wire_formats import tokens
 
@@ -30,7 +30,24 @@ class TestContract(RerankerContract):
             yield reranker
 
 
+_USUAL = {"model": "m", "query": QUERY, "documents": list(TEXTS)}
+_WRAPPED = [{"text": text} for text in TEXTS]
 BODIES: dict[str, dict[str, Any]] = {
+    "cloudflare": {"query": QUERY, "contexts": _WRAPPED},
+    **dict.fromkeys(("contextual", "novita", "openrouter", "scaleway", "vercel", "zeroentropy"), _USUAL),
+    **{
+        name: {**_USUAL, "return_documents": False}
+        for name in ("dashscope", "fireworks", "opper", "prime", "sglang", "siliconflow", "together")
+    },
+    "deepinfra": {"queries": [QUERY] * 2, "documents": list(TEXTS)},
+    "google": {
+        "model": "m",
+        "query": QUERY,
+        "records": [{"id": str(i), "content": text} for i, text in enumerate(TEXTS)],
+        "ignoreRecordDetailsInResponse": True,
+    },
+    "pinecone": {**_USUAL, "documents": _WRAPPED, "rank_fields": ["text"], "return_documents": False},
+    "watsonx": {"model_id": "m", "project_id": PROJECT, "query": QUERY, "inputs": _WRAPPED},
     "cohere": {"model": "m", "query": QUERY, "documents": list(TEXTS)},
     "infinity": {
         "model": "m",
@@ -53,7 +70,13 @@ def test_the_request_is_what_the_service_documents(dialect: Provider, ask: Ask, 
     (request,) = rerank_server.received
     assert (request.method, request.path) == ("POST", dialect.path)
     assert request.body == BODIES[dialect.dialect]
-    assert request.headers["authorization"] == f"Bearer {KEY}"
+    if dialect.dialect == "pinecone":
+        assert request.headers["api-key"] == KEY
+        assert request.headers["x-pinecone-api-version"] == "2026-07"
+        assert "authorization" not in request.headers
+    else:
+        assert request.headers["authorization"] == f"Bearer {KEY}"
+    assert request.headers.get("x-goog-user-project") == (PROJECT if dialect.dialect == "google" else None)
     assert request.headers["content-type"] == "application/json"
 
 
@@ -61,7 +84,7 @@ def test_logits_are_ranked_by_and_shown_as_their_sigmoid(
     dialect: Provider, ask: Ask, rerank_server: RerankServer
 ) -> None:
     ranking = ask(dialect.reranker(rerank_server))
-    logits = dialect.dialect in ("infinity", "llamacpp", "nim", "tei")
+    logits = dialect.dialect in ("infinity", "llamacpp", "nim", "tei", "watsonx")
     assert ranking.scale == ("sigmoid" if logits else "relevance")
     for hit in ranking:
         assert hit.raw_score == dialect.score(QUERY, hit.text)
@@ -74,13 +97,12 @@ def test_logits_are_ranked_by_and_shown_as_their_sigmoid(
 
 def test_usage_is_what_the_answer_tells(dialect: Provider, ask: Ask, rerank_server: RerankServer) -> None:
     usage = ask(dialect.reranker(rerank_server)).usage
-    if dialect.dialect == "cohere":
-        assert (usage.search_units, usage.tokens) == (1, None)
-    elif dialect.dialect == "infinity":  # which counts characters
-        assert (usage.search_units, usage.tokens) == (None, sum(pair_tokens(QUERY, TEXTS)))
-    else:
-        assert (usage.search_units, usage.tokens) == (None, tokens(QUERY, TEXTS))
-    estimated = ("tokens",) if dialect.dialect == "infinity" else ()
+    counted = sum(pair_tokens(QUERY, TEXTS)) if dialect.dialect == "infinity" else tokens(QUERY, TEXTS)  # characters
+    assert usage.tokens == (counted if dialect.names_tokens else None)
+    units = ("cohere", "google", "openrouter", "pinecone", "vercel")
+    assert usage.search_units == (1 if dialect.dialect in units else None)
+    assert usage.cost == {"deepinfra": 0.0004, "openrouter": 0.002}.get(dialect.dialect)
+    estimated = {"infinity": ("tokens",), "google": ("search_units",)}.get(dialect.dialect, ())
     assert (usage.texts, usage.requests, usage.estimated) == (2, 1, estimated)
 
 

@@ -283,7 +283,20 @@ def test_a_window_without_a_usable_answer_keeps_its_order(ask: Ask, rerank_serve
         (Drop(midway=True), BackendUnavailable),
         (Hang(), BackendTimeout),
     ],
-    ids=str,
+    ids=[
+        "401",
+        "404",
+        "429",
+        "500",
+        "redirect",
+        "html",
+        "cut",
+        "error object",
+        "no choices",
+        "drop",
+        "drop midway",
+        "hang",
+    ],
 )
 def test_failures_become_errors_of_ours_and_only_ours_retries(
     action: Any, error: type[Exception], ask: Ask, rerank_server: RerankServer, make_llm: Any

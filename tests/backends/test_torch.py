@@ -166,7 +166,7 @@ def test_code_in_the_folder_is_never_run(tmp_path: Path) -> None:
         model_type="own",
         auto_map=dict.fromkeys(("AutoConfig", "AutoModelForSequenceClassification"), "modeling.Own"),
     )
-    assert_refused(folder, "cannot be loaded")
+    assert_refused(folder, r"Python code of its own \(modeling.Own\), which this library never runs")
 
 
 def test_a_module_from_elsewhere_is_never_imported(tmp_path: Path) -> None:

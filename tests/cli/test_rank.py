@@ -458,12 +458,14 @@ def test_models_lists_every_row_with_what_helps_to_choose() -> None:
     for row in catalogue.models():
         line = next(line for line in lines if line.startswith(f"{row.alias or row.id} "))
         quality = next((f"{value:.3f} {name}" for name, value in row.quality.items()), "")
-        for fact in (row.kind, f"{row.max_length:,}", row.languages, row.licence, quality):
+        languages = row.languages if row.languages.count(",") < 4 else "23 languages"
+        for fact in (row.kind, f"{row.max_length:,}", languages, row.licence, quality):
             assert fact in line
         assert (" yes" in line) == row.gpu_advised
         assert not row.note or row.note in " ".join(result.split())
     for listed in listed_models():
-        line = next(line for line in lines if line.startswith(f"{listed.backend}:{listed.model} "))
+        name = f"{listed.backend}:{listed.model}"
+        line = next(line for line in lines if line.startswith((f"{name} ", f"{name[:47]}… ")))
         assert "$" in line
     assert max(map(len, lines)) <= 120
     shown = {next(iter(row.quality)) for row in (*catalogue.models(), *listed_models()) if row.quality}
@@ -478,7 +480,7 @@ def test_models_for_a_use_are_those_that_suit_it(use: str) -> None:
         "cpu": lambda row: row["parameters"] < 140 or row["kind"] == "late",
         "gpu": lambda row: row["parameters"] >= 140 and row["kind"] != "late",
         "api": lambda row: False,
-        "multilingual": lambda row: row["languages"] == "multilingual",
+        "multilingual": lambda row: row["languages"] == "multilingual" or row["languages"].count(",") > 3,
         "long": lambda row: row["max_length"] >= 4096,
         "commercial": lambda row: row["commercial"],
     }

@@ -14,8 +14,9 @@ from rag_rerank import ConfigError, Fallback, build, load
 from rag_rerank.backends.late_interaction import LateInteractionReranker
 from rag_rerank.backends.local import catalogue
 from rag_rerank.backends.onnx import OnnxReranker
-from rag_rerank.cli import app, config_edit, models
+from rag_rerank.cli import app, config_edit
 from rag_rerank.cli.config_edit import edit, write_config
+from rag_rerank.cli.models import listing
 from rag_rerank.config.build import build_text
 from rag_rerank.diagnostics import check as checks
 from rag_rerank.diagnostics import tune
@@ -392,9 +393,9 @@ def test_without_a_model_the_check_takes_those_that_are_here(monkeypatch: pytest
 
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     passing = checks.check(OnnxReranker(model="embedded"), questions()[:1], bench=FakeBench(lambda _: 0.001))
-    monkeypatch.setattr(models, "check", check)
+    monkeypatch.setattr(listing, "check", check)
     assert run("models", "--check").exit_code == 0
-    assert sorted(question) == ["embedded", "tinybert"]
+    assert sorted(question) == ["embedded", "embedded-multilingual", "tinybert"]
 
 
 def test_a_graph_that_differs_is_exit_code_1(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -403,7 +404,7 @@ def test_a_graph_that_differs_is_exit_code_1(monkeypatch: pytest.MonkeyPatch) ->
         scores=lambda r, texts: [len(t) / 1000 + 0.5 * (r.optimize and r.precision == "fp32") for t in texts],
     )
     output = checks.check(OnnxReranker(model="embedded"), questions()[:1], bench=bench)
-    monkeypatch.setattr(models, "check", lambda *_, **__: output)
+    monkeypatch.setattr(listing, "check", lambda *_, **__: output)
     result = run("models", "--check", "embedded")
     assert result.exit_code == 1
     assert "late-minilm-v1 FAILED: its optimised graph's logits differ by 0.5" in result.stdout

@@ -32,11 +32,15 @@ members:
 """
 
 
-@pytest.fixture(params=["embedded", "onnx", "torch", "cohere", "voyage", "decisions", "http", "lexical"])
+PROVIDERS = ("deepinfra", "google", "jina", "openrouter", "pinecone", "tei", "vllm", "zeroentropy")
+"""Names that are dialects of ``http``: one of each shape of request and answer."""
+
+
+@pytest.fixture(params=["embedded", "onnx", "torch", "cohere", "voyage", "decisions", "http", "lexical", *PROVIDERS])
 def config(
     request: pytest.FixtureRequest, tmp_path: Path, rerank_server: RerankServer, monkeypatch: pytest.MonkeyPatch
 ) -> Path:
-    for name in ("CO_API_KEY", "VOYAGE_API_KEY"):
+    for name in ("CO_API_KEY", "VOYAGE_API_KEY", "GOOGLE_CLOUD_PROJECT"):
         monkeypatch.setenv(name, "k")
     where = {
         "onnx": "model: embedded",
@@ -45,6 +49,7 @@ def config(
         "cohere": f"base_url: {rerank_server.url}",
         "voyage": f"base_url: {rerank_server.voyage_url}",
         "decisions": f"model: nimble\n    base_url: {rerank_server.base('systemone')}",
+        **{name: f"model: m\n    base_url: {rerank_server.base(name)}" for name in PROVIDERS},
     }
     file = tmp_path / "rerank.yaml"
     file.write_text(CONFIG.format(provider=request.param, where=where.get(request.param, "name: first")))
@@ -87,7 +92,7 @@ def test_a_model_moves_from_this_machine_to_a_server_by_config_alone(
     world: str, tmp_path: Path, rerank_server: RerankServer
 ) -> None:
     texts = [f"{text} {i}" for i in range(15) for text in TEXTS]  # more than TEI takes at once
-    model = rag_rerank.build("embedded")
+    model = rag_rerank.build("onnx:embedded")
 
     def served(request: Received) -> Answer:
         scores = {hit.text: hit.raw_score for hit in model.rerank(request.body["query"], request.texts)}

@@ -56,7 +56,7 @@ def test_what_plain_embedded_runs_gives_the_logits_of_its_own_graph() -> None:
     assert result.optimised.pairs == (len(TEXTS) - 1) * len(QUERIES)  # the last text does not fit beside a query
     assert 0 < result.int8.moved < 0.01 < result.int8.spread
     with pytest.raises(InputError, match="no text fits"):
-        check(LateInteractionReranker(), [SampleQuestion("q", ("lake " * 505,))])
+        check(LateInteractionReranker(), [SampleQuestion("q", ("lake " * 512,))])
 
 
 @pytest.mark.parametrize(

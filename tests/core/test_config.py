@@ -72,7 +72,7 @@ def test_names_nodes_and_rerankers_are_all_specs(spec: object, reranker: object)
         ("chohere:rerank-v3.5", "unknown type 'chohere'; did you mean 'cohere'?"),
         ("minlm", "unknown type 'minlm'; did you mean 'minilm'?"),
         ("", "unknown type ''"),
-        ({}, "a reranker needs a 'type'; known: auto, cached, calibrated, cascade"),
+        ({}, "a reranker needs a 'type'; known: auto, bedrock, cached, calibrated, cascade"),
         ({"type": 3}, "a reranker needs a 'type'"),
         (7, "expected a name, a mapping, a config file or a Reranker, got int"),
         ({"type": "lexical", "k": 1}, "unknown key 'k' of type 'lexical'; did you mean 'k1'?"),
@@ -292,8 +292,9 @@ def test_the_schema_has_a_definition_for_every_name_and_no_live_field() -> None:
         "CalibrationMap",
         "Provenance",
         "FitQuality",
+        "SpanLimits",
     }
-    assert set(schema["$defs"]) == {"reranker", *registry.names(), *values}
+    assert set(schema["$defs"]) == {"reranker", "provider", *registry.names(), *values}
     cohere = schema["$defs"]["cohere"]
     assert "client" not in cohere["properties"] and cohere["additionalProperties"] is False
     assert schema["$defs"]["cascade"]["required"] == ["type", "stages"]

@@ -10,7 +10,8 @@ import pytest
 from click.testing import CliRunner
 
 import rag_rerank
-from rag_rerank import ConfigError, ModelLoadError, PointwiseReranker, Reranker, build, load, to_config
+from rag_rerank import ConfigError, ModelLoadError, PointwiseReranker, Reranker, build, load, registry, to_config
+from rag_rerank.backends.api.dialects import DIALECTS, Name
 from rag_rerank.backends.auto import AutoReranker
 from rag_rerank.backends.cohere import CohereReranker
 from rag_rerank.backends.http import HttpReranker
@@ -44,6 +45,7 @@ NAMES: dict[str, Reranker] = {
     "someone/cross-encoder@refs/pr/1": AutoReranker(model="someone/cross-encoder", revision="refs/pr/1"),
     "rerank-v3.5": CohereReranker(model="rerank-v3.5"),
     "rerank-2.5": VoyageReranker(model="rerank-2.5"),
+    "jina-reranker-v3.5": HttpReranker(dialect="jina", model="jina-reranker-v3.5"),
     "http:jina:jina-reranker-v2": HttpReranker(dialect="jina", model="jina-reranker-v2"),
 }
 FOLDERS: dict[str, Reranker] = {
@@ -193,6 +195,9 @@ def test_a_wrong_keyword_is_the_error_of_a_mapping(spec: Any, options: dict[str,
         ("pipelin.json", "pipeline.json"),
         ("./pipeline.jsn", "./pipeline.json"),
         (f"https://huggingface.co/{BGE}/tree/main", BGE),
+        ("openruter:cohere/rerank-v3.5", "openrouter"),
+        ("zeroentrophy", "zeroentropy"),
+        ("pinecone-inference", "pinecone"),
     ],
 )
 def test_a_wrong_name_gets_the_nearest_right_one(name: str, nearest: str) -> None:
@@ -204,14 +209,24 @@ def test_a_wrong_name_gets_the_nearest_right_one(name: str, nearest: str) -> Non
         assert f"did you mean {nearest!r}?" in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    ("name", "spec"), [("jina:jina-reranker-v3", "http:jina:jina-reranker-v3"), ("TEI", "http:tei:MODEL")]
-)
-def test_the_name_of_a_server_or_provider_without_a_type_of_its_own_gets_the_spec_to_write(
-    name: str, spec: str
-) -> None:
-    with pytest.raises(ConfigError, match=f"is a dialect of http; write '{spec}'"):
-        build(name)
+@pytest.mark.parametrize("name", DIALECTS)
+def test_a_dialect_is_a_name_by_itself(name: Name, monkeypatch: pytest.MonkeyPatch) -> None:
+    options: dict[str, Any] = {"model": "org/m:free", "base_url": "http://127.0.0.1:9"}
+    expected = HttpReranker(dialect=name, **options)
+    assert to_config(expected) == {"type": "http", "dialect": name, **options}
+    if name == "cohere":  # which is also a type, of Cohere itself
+        assert registry.resolve(name) is CohereReranker and name not in registry.providers()
+        return
+    assert registry.providers()[name] == f"http:{name}"
+    url = {"base_url": options["base_url"]}
+    for spec in (f"{name}:org/m:free", f"{name.upper()}:org/m:free", f"http:{name}:org/m:free"):
+        assert build(spec, **url) == build({"type": spec, **url}) == expected
+    assert build(name, **options) == build({"type": name, **options}) == expected
+    assert build({"type": "fallback", "members": [{"type": name, **options}, "lexical"]}).children[0] == expected
+    with pytest.raises(ConfigError, match=f"type '{name}' already names a dialect; remove 'dialect'"):
+        build({"type": name, "dialect": name, **options})
+    with pytest.raises(ConfigError, match="ends after the colon"):
+        build(f"{name}:")
 
 
 def test_a_wrong_path_object_gets_the_nearest_one_too() -> None:

@@ -195,7 +195,7 @@ def test_a_late_interaction_model_must_give_the_published_order(name: str, tmp_p
         float(reference.similarity(reference.encode_query([query]), reference.encode_document([text]))[0][0])
         for query, text in PAIRS
     ]
-    right = verified(folder, values, tmp_path, "late_interaction", scores={"kind": "maxsim"})
+    right = verified(folder, values, tmp_path, "late_interaction", precision="fp32", scores={"kind": "maxsim"})
     assert right.status == "order" and right.error is None and right.orders > 0
     largest = max(row.difference for row in right.scores if row.difference is not None)
     assert largest < 1e-3

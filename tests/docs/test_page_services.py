@@ -24,6 +24,8 @@ PROVIDERS = {
     "cohere": '{"type": "cohere", "model": "rerank-v3.5"}',
     "voyage": '{"type": "voyage"}',
     "jina": '{"type": "http", "dialect": "jina", "model": "jina-reranker-v2-base-multilingual"}',
+    "openrouter": '{"type": "openrouter", "model": "cohere/rerank-v3.5"}',
+    "google": '{"type": "google", "model": "semantic-ranker-default-004"}',
     "mixedbread": '{"type": "http", "dialect": "mixedbread", "model": "mixedbread-ai/mxbai-rerank-large-v1"}',
     "systemone": '{"type": "typesafe"}',
     "openai": '{"type": "decisions", "provider": "openai"}',

@@ -63,7 +63,8 @@ def test_every_alias_in_the_readme_exists() -> None:
     table = README.split("| you have | take | because |")[1].split("\n\n")[0]
     cells = [line.split(" | ")[1] for line in table.splitlines() if line.startswith("| ")]
     names = {name for cell in cells for name in re.findall(r"`([a-z0-9-]+)`", cell)}
-    assert names <= {*rag_rerank.registry.names(), *rag_rerank.registry.aliases()}
+    registry = rag_rerank.registry
+    assert names <= {*registry.names(), *registry.aliases(), *registry.providers()}
     assert len(names) > 6
 
 

@@ -11,6 +11,7 @@ from jsonschema import Draft202012Validator
 
 import rag_rerank
 from rag_rerank import json_schema, registry
+from rag_rerank.backends.api.dialects import DIALECTS
 from rag_rerank.config.fields import config_fields
 from rag_rerank.config.schema import nested_classes
 
@@ -46,7 +47,13 @@ def test_each_type_has_an_example_that_the_schema_accepts(name: str) -> None:
 def test_no_markup_of_docstrings_is_left() -> None:
     prose = re.sub(r"```.*?```", "", PAGE, flags=re.DOTALL)
     assert "``" not in prose and "::" not in prose and "rag_rerank.backends" not in prose
-    assert set(re.findall(r"\]\(#([\w-]+)\)", PAGE)) <= {*(name.lower() for name in CLASSES), "extras"}
+    sections = {*(name.lower() for name in CLASSES), "extras", "names-of-providers-and-servers"}
+    assert set(re.findall(r"\]\(#([\w-]+)\)", PAGE)) <= sections
+
+
+def test_each_provider_has_a_row() -> None:
+    for name in registry.providers():
+        assert f"\n| `{name}` | {DIALECTS[name].title} | " in section("Names of providers and servers")  # type: ignore[index]
 
 
 def objects(schema: Any) -> Iterator[dict[str, Any]]:
@@ -64,7 +71,7 @@ def test_each_key_in_the_schema_has_a_title_and_a_description_of_a_sentence() ->
     schema = json_schema()
     Draft202012Validator.check_schema(schema)
     found = list(objects(schema))
-    assert {item["title"] for item in found} == set(CLASSES)
+    assert {item["title"] for item in found} == {*CLASSES, "provider"}
     for item in found:
         assert item["description"].split("\n")[0].endswith(".")
         for key, value in item["properties"].items():
@@ -84,4 +91,4 @@ def test_the_schema_says_what_words_mean_what_is_the_default_and_what_a_type_is_
     )
     assert definitions["torch"]["properties"]["on_long_query"] == definitions["auto"]["properties"]["on_long_query"]
     dialects = definitions["http"]["properties"]["dialect"]["anyOf"]
-    assert all("description" in choice for choice in dialects) and len(dialects) == 9  # eight, and a variable
+    assert all("description" in choice for choice in dialects) and len(dialects) == len(DIALECTS) + 1  # and a variable

@@ -2,6 +2,7 @@
 
 import inspect
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,7 @@ def pack_in_every_way() -> None:
     pack(ranking, duplicates="exact", top_k=2)
     pack(ranking, per_source=1, source="doc")
     pack(ranking, min_score=8.5, min_score_scale="unbounded")
+    pack(replace(ranking, hits=tuple(replace(hit, spans=()) for hit in ranking)), trim="relevant")
 
 
 def section(title: str) -> str:

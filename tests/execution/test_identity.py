@@ -30,6 +30,7 @@ LOCAL = {
 API = {"model": "other", "base_url": "http://127.0.0.1:19"}
 CHANGED: Mapping[str, Mapping[str, Any]] = {
     "auto": LOCAL,
+    "bedrock": {**API, "region": "eu-central-1"},
     "cohere": {**API, "max_tokens_per_doc": 100, "relevant_spans": True},
     "decisions": {
         **API,
@@ -49,6 +50,7 @@ CHANGED: Mapping[str, Mapping[str, Any]] = {
         "path": "/v1/rerank",
         "answers_on": "sigmoid",
         "extra_body": {"use_activation": False},
+        "instruction": "find what keeps a dragon warm",
         "window": 512,  # no score, but the coverage that a cache keeps with it
     },
     "late_interaction": {**LOCAL, "precision": "fp16", "pool": 2, "query_length": 32, "runtime": "torch"},
@@ -94,6 +96,7 @@ NEUTRAL: Mapping[str, Any] = {
     "optimize": False,
     "price": Price(per_million_tokens=1.0),
     "priority": 3,
+    "project": "other",
     "retry": RetryPolicy(attempts=1),
     "store": StoreSettings(max_bytes=7),
     "threads": 2,
@@ -133,7 +136,7 @@ def from_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def default(kind: str) -> PointwiseReranker:
     needed = {
         "auto": {"model": "embedded"},
-        "http": {"dialect": "vllm", "model": "m", "base_url": "http://127.0.0.1:9"},
+        "http": {"dialect": "prime", "model": "m", "base_url": "http://127.0.0.1:9"},
         "late_interaction": {"model": "bge-base"},  # nothing is loaded; embedded would take no pooling
         "llm": {"model": "m"},
         "onnx": {"model": "embedded"},
@@ -170,7 +173,7 @@ def test_what_can_change_a_score_changes_the_identity(kind: str, field: str) -> 
 @pytest.mark.parametrize("kind", POINTWISE)
 def test_what_cannot_change_a_score_does_not(kind: str) -> None:
     reranker = default(kind)
-    for field in registry.resolve(kind).fields_without_effect:
+    for field in registry.resolve(kind).fields_without_effect - ({"api_key"} if kind == "bedrock" else set()):
         assert replace(reranker, **{field: NEUTRAL[field]}).identity == reranker.identity, field
     assert pickle.loads(pickle.dumps(reranker)).identity == reranker.identity
 

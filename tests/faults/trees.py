@@ -7,7 +7,7 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, get_args
+from typing import Any, ClassVar
 
 from faults.wire import FAULTS, LOGITS, SLOTS, Slot, Wire, service_of
 
@@ -26,7 +26,7 @@ from rag_rerank import (
     Windows,
 )
 from rag_rerank.backends.api.breaker import Breaker
-from rag_rerank.backends.api.dialects import Name
+from rag_rerank.backends.api.dialects import DIALECTS
 from rag_rerank.backends.api.limiter import Limits
 from rag_rerank.backends.api.retry import RetryPolicy
 from rag_rerank.backends.cohere import CohereReranker
@@ -50,7 +50,11 @@ DEPTH = 4
 DECISIONS = ("openai", "systemone", "systemone-pair")
 """Decision models: both wire formats, and the one way to ask that a cache allows."""
 
-KINDS = ("chat-sdk", "cohere-sdk", *get_args(Name), *DECISIONS)
+KINDS: tuple[str, ...] = (
+    *("chat-sdk", "cohere-sdk", "cohere", "infinity", "jina", "llamacpp", "mixedbread", "nim", "tei", "vllm"),
+    *("cloudflare", "deepinfra", "google", "openrouter", "pinecone"),
+    *DECISIONS,
+)
 
 
 def random_case(seed: int, number: int) -> Case:
@@ -359,6 +363,7 @@ def _on_wire(leaf: Node, wire: Wire, slot: Slot) -> Reranker:
     return HttpReranker(
         **options,
         dialect=leaf["kind"],
+        project="p" if DIALECTS[leaf["kind"]].has_project else None,
         max_texts=leaf["most"],
         client=client,
         async_client=None if leaf["one_client"] else async_client,

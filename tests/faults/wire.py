@@ -223,7 +223,8 @@ class Wire:
         if headers.get("location") == "ELSEWHERE":
             headers["location"] = self.elsewhere.url.replace("127.0.0.1", "localhost") + request.path
         if body == "ECHO":
-            words = f"{request.headers.get('authorization')}: {json.dumps(request.body, ensure_ascii=False)}"
+            key = request.headers.get("authorization") or request.headers.get("api-key")
+            words = f"{key}: {json.dumps(request.body, ensure_ascii=False)}"
             body = {"message": words, "detail": words, "error": words}
         return replace(action, headers=headers, body=body, rows=rows)
 

@@ -19,7 +19,9 @@ from sentence_transformers.sentence_transformer.modules import Pooling
 from sentence_transformers.util import cos_sim
 from support import tiny_checkpoints
 from support.tiny_checkpoints import DOCUMENTS, LINES, QUERIES
+from tokenizers import Tokenizer
 
+from rag_rerank.backends.late_interaction import LateInteractionReranker
 from rag_rerank.backends.local.model_files import ModelFolder
 from rag_rerank.backends.local.onnx_graphs.build import rewrite
 from rag_rerank.backends.local.pair_encoding import PairTokenizer, concatenate
@@ -188,3 +190,29 @@ def test_padding_changes_nothing_in_half_precision() -> None:
         )
     assert torch.isfinite(padded).all()
     assert abs(float(padded) - float(alone)) < 0.5
+
+
+def test_with_prompts_texts_read_alone_have_the_scores_of_pairs() -> None:
+    """The tokenizer puts the prompts before the parts of a pair; read alone, each side gets its own from the config."""
+    folder = tiny_checkpoints.checkpoint(FAMILY, prompts=True)
+    exported = tiny_checkpoints.onnx_export(FAMILY, prompts=True)
+    texts = [*DOCUMENTS[:6], "lake", "[Q1] lake"]
+    with (
+        TorchReranker(model=str(folder), device="cpu") as pairs,
+        OnnxReranker(model=str(exported)) as graph_of_pairs,
+        LateInteractionReranker(model=str(folder), runtime="onnx") as alone,
+        LateInteractionReranker(model=str(exported)) as of_the_export,
+    ):
+        for query in QUERIES[:3]:
+            expected = pairs.score(query, texts).values
+            assert graph_of_pairs.score(query, texts).values == pytest.approx(expected, abs=1e-4)
+            assert alone.score(query, texts).values == pytest.approx(expected, abs=1e-4)
+            assert of_the_export.score(query, texts).values == pytest.approx(expected, abs=1e-4)
+
+
+def test_prompts_are_not_counted_as_text() -> None:
+    folder = tiny_checkpoints.checkpoint(FAMILY, prompts=True)
+    pieces = len(Tokenizer.from_file(str(folder / "tokenizer.json")).encode("lake lake", add_special_tokens=False))
+    with LateInteractionReranker(model=str(folder)) as reranker:
+        (coverage,) = reranker.score("a deep lake", ["lake lake"]).coverage
+        assert (coverage.total, coverage.seen) == (pieces, pieces)

@@ -1,10 +1,10 @@
 """What the code of a page finds where a reader has providers, servers and the hub: stand-ins on this machine.
 
-- Keys of Cohere, Voyage, Jina, Mixedbread, TypeSafe, OpenAI and OpenRouter, and those providers themselves: a
+- Keys of Cohere, Voyage, TypeSafe, OpenAI and all providers that are dialects, and those providers themselves: a
   `RerankServer`, to which `support.doc_site` sends the clients. No other machine can be reached.
 - Ollama at its usual address, with any decision model; ``SYSTEMONE_URL`` is the same server.
-- ``TEI_URL``, ``VLLM_URL``, ``INFINITY_URL``, ``LLAMACPP_URL``, ``NIM_URL`` and ``GATEWAY_URL``: the same server in
-  those dialects. All say that they serve `SERVED`.
+- ``TEI_URL``, ``VLLM_URL``, ``SGLANG_URL``, ``INFINITY_URL``, ``LLAMACPP_URL``, ``NIM_URL``, ``WATSONX_URL`` and
+  ``GATEWAY_URL``: the same server in those dialects. All say that they serve `SERVED`.
 - ``LLM_URL``: the same server as a chat endpoint, whose model is a judge of shared words.
 - The hub's cache, with random checkpoints under the ids and pinned commits of `HUB_MODELS`; the hub itself is off.
   Their scores mean nothing: they show that a page's code runs.
@@ -23,6 +23,7 @@ from pathlib import Path
 from support.api.rerank_server import RerankServer
 from support.doc_pages import Block
 
+from rag_rerank.backends.api.dialects import DIALECTS
 from rag_rerank.backends.local import catalogue
 
 SERVED = "BAAI/bge-reranker-v2-m3"
@@ -45,6 +46,7 @@ _KEYS = {
     "OPENAI_API_KEY": "Wd83hYsK1fNqV5gMtC7x",
     "OPENROUTER_API_KEY": "Pj94bUrG2eZkS6dHyL8v",
 }
+_OWN_SERVERS = ("tei", "vllm", "sglang", "infinity", "llamacpp", "nim", "watsonx")
 
 
 def page_environment(server: RerankServer, home: Path) -> dict[str, str]:
@@ -55,13 +57,15 @@ def page_environment(server: RerankServer, home: Path) -> dict[str, str]:
         home: Folder of the hub's cache (``HF_HOME``).
     """
     paths = [Path(entry).absolute() for entry in sys.path if entry]
-    dialects = {"GATEWAY": "cohere", **{n.upper(): n for n in ("tei", "vllm", "infinity", "llamacpp", "nim")}}
+    dialects = {"GATEWAY": "cohere", **{name.upper(): name for name in _OWN_SERVERS}}
     server.info = {**server.info, "model_id": SERVED} if isinstance(server.info, dict) else server.info
     for models in server.models.values():
         models["data"][0]["id"] = SERVED
     kept = {name: value for name, value in os.environ.items() if not name.casefold().endswith("_proxy")}
     return {
         **{name: value for name, value in kept.items() if name not in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE")},
+        **{row.keys[0]: "q7Vt2MfXc9Lw4RzB" for row in DIALECTS.values() if row.keys},
+        **{variable: "my-project" for row in DIALECTS.values() for variable in row.project_variables},
         **_KEYS,
         **{f"{name}_URL": server.base(dialect) for name, dialect in dialects.items()},
         "LLM_URL": server.base("chat"),

@@ -80,18 +80,27 @@ def bert(folder: Path, **options: Any) -> Path:
 
 
 def late_interaction(folder: Path, **options: Any) -> Path:
-    """Ours: query and text read separately, ``[CLS] q [SEP] [CLS] d [SEP]``, and the weight of each word piece."""
+    """Ours: query and text read separately, ``[CLS] q [SEP] [CLS] d [SEP]``, and the weight of each word piece.
+
+    With ``prompts``, ``[Q1] [Q2]`` go before the query, and ``[T]`` before the text.
+    """
     from rag_rerank.backends.local.torch_models.late_interaction import architecture, register
 
     register()
-    vocabulary = _word_pieces(("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"))
+    query, text = (("[Q1]", "[Q2]"), ("[T]",)) if options.pop("prompts", False) else ((), ())
+    vocabulary = _word_pieces(("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *query, *text))
     core = _bert_tokenizer(vocabulary).core
-    _pairs_as(core, "[CLS] $A [SEP]", "[CLS] $A [SEP] [CLS]:1 $B:1 [SEP]:1", "[CLS]", "[SEP]")
+    _specials(core, *query, *text)
+    before = " ".join(("[CLS]", *query)), " ".join(f"{token}:1" for token in ("[CLS]", *text))
+    pair = f"{before[0]} $A [SEP] {before[1]} $B:1 [SEP]:1"
+    _pairs_as(core, "[CLS] $A [SEP]", pair, "[CLS]", "[SEP]", *query, *text)
     inputs = ["input_ids", "token_type_ids", "attention_mask"]
     settings = {"tokenizer_class": "PreTrainedTokenizerFast", "model_input_names": inputs, **_BRACKETS}
     config_class, model_class = architecture()
     config = config_class(
-        special_ids=(vocabulary["[CLS]"], vocabulary["[SEP]"]),
+        special_ids=tuple(vocabulary[token] for token in ("[CLS]", "[SEP]", *query, *text)),
+        query_prompt="".join(query),
+        text_prompt="".join(text),
         vocab_size=len(vocabulary),
         max_position_embeddings=options.pop("positions", 512),
         **_size(options),

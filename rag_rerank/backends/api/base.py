@@ -282,6 +282,15 @@ class ApiReranker(PointwiseReranker):
     def _key(self) -> str:
         return "" if self._has_foreign_client else self.key()
 
+    def check_environment(self) -> None:
+        """Check that the key is there, and what else a request needs of this machine; nothing is sent.
+
+        Raises:
+            UnusableKey: There is no key, or a text that is none.
+            ConfigError: Something else is missing.
+        """
+        self._key()
+
     def key(self) -> str:
         """Return the key that a request would carry now.
 

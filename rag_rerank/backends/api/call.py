@@ -352,7 +352,7 @@ class ApiCall:
             if usage.tokens is not None and "tokens" not in usage.estimated and request.ticket is not None:
                 policy.limiter.correct(request.ticket, usage.tokens)
             request.bill = policy.bill(usage, request.tokens)
-            cost = usage.cost or request.bill.cost or 0.0
+            cost = (usage.cost or 0.0) + (request.bill.cost or 0.0)
         policy.limiter.ledger.settle(request.reserved or 0.0, cost)
         self._note(*request.notes)
 

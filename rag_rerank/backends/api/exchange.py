@@ -125,6 +125,7 @@ class Exchange:
         first: Position of the first of them among all texts of the call.
         key: The key that is sent, if it is known; never shown.
         scale: The scale that the scores are expected to have.
+        instruction: The instruction that is sent, for a provider that takes one.
         label: The name of the reranker in messages; by default backend and model.
         timeout_advice: How to avoid a timeout, for a server that goes on with a request after it; such a request is not
             sent again.
@@ -138,6 +139,7 @@ class Exchange:
     first: int = 0
     key: str = field(default="", repr=False)
     scale: Scale = "relevance"
+    instruction: str | None = field(default=None, repr=False)
     label: str = ""
     timeout_advice: str = ""
     bounds_advice: str = ""

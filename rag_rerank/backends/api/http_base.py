@@ -22,7 +22,7 @@ from rag_rerank.backends.api.http_transport import (
     translate_error,
 )
 
-__all__ = ["HttpApiReranker", "bearer_header"]
+__all__ = ["HttpApiReranker"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,11 +74,6 @@ class HttpApiReranker(ApiReranker):
         client = await self._async_client.get() if self.async_client is None else self.async_client
         timeout = min(timeout, self.timeout)
         return await exchange.acall_sdk(asend, translate_error, client=client, request=request, timeout=timeout)
-
-
-def bearer_header(key: str) -> dict[str, str]:
-    """Return the header with a key as a bearer token; nothing without a key."""
-    return {"authorization": f"Bearer {key}"} if key else {}
 
 
 def _httpx() -> Any:

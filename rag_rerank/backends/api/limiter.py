@@ -319,7 +319,7 @@ class CallPolicy:
     def bill(self, usage: Usage, tokens: Sequence[int]) -> Usage:
         """Return what an answer cost, as far as the price is known; an estimate where the answer does not say it.
 
-        An answer that names its cost needs no bill.
+        Where the answer names the cost itself, there is nothing to add.
         """
         if self.price is None or usage.cost is not None:
             return Usage()

@@ -12,7 +12,7 @@ __all__ = ["find_message", "redacted_message"]
 _MOST_CHARACTERS = 200
 _ECHO = 16  # a run of this many characters of the request is an echo, not chance
 _SHORT_KEY = 8  # characters
-_MESSAGE_FIELDS = ("message", "detail", "error", "msg")
+_MESSAGE_FIELDS = ("message", "detail", "error", "msg", "errors")
 
 _AFTER_A_LABEL = re.compile(
     r"\b(?:(?:bearer|basic)\s+|(?:api[ _-]?key|apikey|key|token|secret|password|authorization)"

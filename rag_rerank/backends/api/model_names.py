@@ -9,6 +9,9 @@ __all__ = ["is_same_model"]
 _CACHE_FOLDER = re.compile(r"(?:^|/)models--([^/]+)(?:/snapshots/[^/]*)?/*$")
 """A folder of the Hugging Face cache: ``models--org--name/snapshots/COMMIT``."""
 
+_RESOURCE = re.compile(r"(?:^|/)(?:accounts|publishers)/([^/]+)/models/")
+"""Where clouds keep a model: ``accounts/fireworks/models/qwen3-reranker-8b``, ``publishers/google/models/...``."""
+
 _FOLDER = re.compile(r"^(?:[a-z]:)?/|^[.~]")
 _FILE = re.compile(r"\.(?:gguf|onnx|safetensors|bin)$")
 _BUILD = re.compile(r"-(?:gguf|onnx|ggml|i?q\d(?:-\w+)*|[bf]p?\d{1,2}|int[48]|awq|gptq)$")
@@ -24,9 +27,10 @@ def is_same_model(name: str, other: str) -> bool:
     """Whether two names mean the same model, as far as names can say.
 
     Not counted: the case, a revision (``@main``), a tag (``:latest``), a provider in front (``cohere/rerank-v3.5``,
-    ``hosted_vllm/BAAI/bge-reranker-base``), a folder (``/models/bge-reranker-base``, or the Hugging Face cache's), the
-    ending and the number format of a file (``-Q8_0.gguf``), a date behind (``rerank-v3.5-2024-12-02``), and the version
-    that ``-latest`` stands for. ``BAAI/bge-reranker-base`` and ``me/bge-reranker-base`` are two models.
+    ``hosted_vllm/BAAI/bge-reranker-base``, ``accounts/fireworks/models/...``), a folder (``/models/bge-reranker-base``,
+    or the Hugging Face cache's), the ending and the number format of a file (``-Q8_0.gguf``), a date behind
+    (``rerank-v3.5-2024-12-02``), and the version that ``-latest`` stands for. ``BAAI/bge-reranker-base`` and
+    ``me/bge-reranker-base`` are two models.
     """
     ours, theirs = _parts(name), _parts(other)
     if _is_folder(name) or _is_folder(other):
@@ -49,7 +53,7 @@ def _parts(name: str) -> list[str]:
     plain = _plain(name)
     if cached := _CACHE_FOLDER.search(plain):
         plain = cached[1].replace("--", "/")
-    plain = plain.rstrip("/").partition("@")[0]
+    plain = _RESOURCE.sub(r"\1/", plain.lstrip("@")).rstrip("/").partition("@")[0]
     folder, slash, last = plain.rpartition("/")
     last = _FILE.sub("", last.partition(":")[0]) or last
     parts = [part for part in f"{folder}{slash}{last}".split("/") if part]

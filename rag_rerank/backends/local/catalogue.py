@@ -43,7 +43,7 @@ class Model:
     """One row of the catalogue (``catalogue.json``).
 
     Args:
-        id: Name on the Hugging Face hub, or of the folder inside this package when ``packaged``.
+        id: Name on the Hugging Face hub, or of the folder inside the package when ``packaged``.
         revision: Commit that is loaded unless the user names another; ``None`` for packaged files, and where none is
             known, so that the main branch is read, with a note.
         architecture: ``model_type`` of the transformers config.
@@ -55,7 +55,8 @@ class Model:
             ``"onnx"`` where the hub has an ONNX file, else ``"torch"``.
         alias: One-word name, or ``None``.
         template: Name of the prompt template of a causal model; ``None`` for cross-encoders.
-        packaged: Whether the files ship inside this package.
+        packaged: Whether the files ship inside this package, or inside ``package``.
+        package: Import name of a package of its own that holds the files of a packaged model; empty for this one.
         former_ids: Names that redirect to ``id`` on the hub.
         note: Advice for users who consider it.
     """
@@ -71,8 +72,14 @@ class Model:
     alias: str | None = None
     template: str | None = None
     packaged: bool = False
+    package: str = ""
     former_ids: tuple[str, ...] = ()
     note: str = ""
+
+    @property
+    def extra(self) -> str:
+        """The extra that installs ``package``; empty where nothing has to be installed."""
+        return self.package.removeprefix("rag_rerank_")
 
     @property
     def kind(self) -> Literal["cross-encoder", "causal", "late"]:

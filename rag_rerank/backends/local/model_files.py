@@ -11,10 +11,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from rag_rerank._files import expand_user, sha256_of
+from rag_rerank._lazy import need
 from rag_rerank.backends.local import catalogue
 from rag_rerank.backends.local.hub import HubModel
 from rag_rerank.errors import ModelLoadError
@@ -186,13 +188,14 @@ def locate(
         choose: Returns the patterns of the files to fetch, of all files that the hub has; by default those above.
 
     Raises:
+        MissingExtraError: The model ships in a package of its own, which is not installed.
         ModelUnavailable: The cache lacks files, and the hub cannot be reached, fails, or may not be asked.
         ModelLoadError: No such folder, model or revision; or it is not open to this user.
     """
     model, revision = catalogue.parse_model(model, revision)
     row = catalogue.find(model)
     if row and row.packaged:
-        return ModelFolder(Path(__file__).parents[2] / "models" / row.id, row.id, None, row)
+        return ModelFolder(_packaged_folder(row), row.id, None, row)
     folder = expand_user(model)
     if row is None and folder.is_dir():
         if revision is not None:
@@ -205,6 +208,18 @@ def locate(
     return ModelFolder(path, hub_model.id, path.name, row)
 
 
+def _packaged_folder(row: catalogue.Model) -> Path:
+    """Return the folder of a model that ships with this package or in one of its own.
+
+    Raises:
+        MissingExtraError: That package is not installed.
+    """
+    if not row.package:
+        return Path(__file__).parents[2] / "models" / row.id
+    package = need(row.package, extra=row.extra)
+    return Path(package.__file__).parent / row.id
+
+
 def is_cached(
     model: str, *, backend: str, revision: str | None, patterns: Sequence[str], complete: Callable[[Path], bool]
 ) -> bool:
@@ -213,7 +228,7 @@ def is_cached(
     if row is None and (expand_user(model).is_dir() or _is_path(model)):
         return True  # if something is wrong with it, `locate` says what
     if row and row.packaged:
-        return True
+        return not row.package or find_spec(row.package) is not None
     return _hub_model(model, row, backend, revision, patterns, complete).find_cached() is not None
 
 

@@ -65,6 +65,9 @@ _MOST_PIECES = 2.2
 38,000 English texts reach it, both of them code, and 80 to 98 % of transliterated ones
 (docs/explanation/languages.md)."""
 
+_MOST_PIECES_OF_SEVERAL = 3.0
+"""The same for a vocabulary of several languages, whose pieces are shorter, most of all in code."""
+
 _LEAST_OWN = 0.12
 """Share of function words of the model's languages; 95 % of the passages of English prose have more than 0.2."""
 
@@ -130,7 +133,8 @@ class ReadabilityCheck:
         if share < 0.5:
             return None
         language = foreign_language(words, self.languages)
-        if language is None and len(words) >= _LEAST_WORDS and pieces.a_word >= _MOST_PIECES:
+        most_pieces = _MOST_PIECES if len(self.languages) == 1 else _MOST_PIECES_OF_SEVERAL
+        if language is None and len(words) >= _LEAST_WORDS and pieces.a_word >= most_pieces:
             own = function_words(self.languages)
             return "unknown" if sum(word in own for word in words) < _LEAST_OWN * len(words) else None
         return language

@@ -64,12 +64,12 @@ def pull(ctx: click.Context, spec: str, with_verification: bool) -> None:
 )
 @click.option(
     "--weights",
-    type=click.Choice(["fp32", "int8"]),
+    type=click.Choice(["fp32", "int8", "int4"]),
     default="fp32",
     show_default=True,
-    help="How to store the weights. int8 needs a quarter of the space and changes scores slightly.",
+    help="How to store the weights. int8 needs a quarter of the space, int4 a seventh; both change scores slightly.",
 )
-def export(source: str, out: Path, revision: str | None, weights: Literal["fp32", "int8"]) -> None:
+def export(source: str, out: Path, revision: str | None, weights: Literal["fp32", "int8", "int4"]) -> None:
     """Convert a model to ONNX, to run it without torch.
 
     MODEL is a name from `rag-rerank models`, a hub id, or a folder with a safetensors cross-encoder. Before OUT is

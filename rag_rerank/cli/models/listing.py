@@ -10,6 +10,7 @@ from typing import Literal, get_args
 
 import click
 
+from rag_rerank import registry
 from rag_rerank.backends.api.pricing import ListedModel, listed_models
 from rag_rerank.backends.auto import AutoReranker
 from rag_rerank.backends.late_interaction import LateInteractionReranker
@@ -28,6 +29,9 @@ from rag_rerank.errors import ConfigError, ModelLoadError
 __all__ = ["models"]
 
 SCHEMA = 1
+_MOST_CODES = 4
+"""Codes of languages that a cell of the table lists; with ``--json`` all are listed."""
+
 """Version of the JSON objects; it grows when a field changes its meaning or is removed."""
 
 Use = Literal["cpu", "gpu", "api", "multilingual", "long", "commercial"]
@@ -106,7 +110,7 @@ def _suits(row: catalogue.Model, use: Use) -> bool:
         "cpu": not row.gpu_advised,
         "gpu": row.gpu_advised,
         "api": False,
-        "multilingual": row.languages == _MANY,
+        "multilingual": _is_multilingual(row.languages),
         "long": row.max_length >= _LONG,
         "commercial": row.commercial,
     }[use]
@@ -118,10 +122,15 @@ def _api_model_suits(row: ListedModel, use: Use) -> bool:
         "cpu": False,
         "gpu": False,
         "api": True,
-        "multilingual": row.languages == _MANY,
+        "multilingual": _is_multilingual(row.languages),
         "long": (row.window or 0) >= _LONG,
         "commercial": True,
     }[use]
+
+
+def _is_multilingual(languages: str | None) -> bool:
+    """Whether a model reads many languages, or more than a few that are listed."""
+    return languages is not None and (languages == _MANY or languages.count(",") >= _MOST_CODES)
 
 
 def _as_dict(rows: Sequence[catalogue.Model], api_rows: Sequence[ListedModel]) -> dict[str, object]:
@@ -130,7 +139,13 @@ def _as_dict(rows: Sequence[catalogue.Model], api_rows: Sequence[ListedModel]) -
         | {"commercial": row.commercial, "kind": row.kind, "gpu_advised": row.gpu_advised, "quality": row.quality}
         for row in rows
     ]
-    return {"schema": SCHEMA, "models": local, "api_models": [asdict(row) for row in api_rows], "measures": measures()}
+    return {
+        "schema": SCHEMA,
+        "models": local,
+        "api_models": [asdict(row) for row in api_rows],
+        "providers": dict(registry.providers()),
+        "measures": measures(),
+    }
 
 
 def _lists(rows: Sequence[catalogue.Model], api_rows: Sequence[ListedModel]) -> str:
@@ -139,6 +154,8 @@ def _lists(rows: Sequence[catalogue.Model], api_rows: Sequence[ListedModel]) -> 
         parts.append(table([_HEADING, *map(_model_cells, rows)], align="<<>><<<<"))
     if api_rows:
         parts.append(table([_API_HEADING, *map(_api_cells, api_rows)], align="<><<<"))
+        all_providers = ", ".join(registry.providers())
+        parts.append(_wrap(f"Names of providers and servers, with a model after a colon (jina:MODEL): {all_providers}"))
     if not parts:
         return "no known model suits all of these uses"
     figures = [row.quality for row in rows] + [row.quality for row in api_rows]
@@ -161,7 +178,9 @@ def _model_cells(row: catalogue.Model) -> tuple[str, ...]:
     licence = row.licence if row.commercial else f"{row.licence} (NON-COMMERCIAL)"
     gpu = "yes" if row.gpu_advised else ""
     name = row.alias or row.id
-    return (name, row.kind, weights, f"{row.max_length:,}", row.languages, licence, gpu, _quality(row.quality))
+    codes = row.languages.split(", ")
+    languages = row.languages if len(codes) <= _MOST_CODES else f"{len(codes)} languages"
+    return (name, row.kind, weights, f"{row.max_length:,}", languages, licence, gpu, _quality(row.quality))
 
 
 def _api_cells(row: ListedModel) -> tuple[str, ...]:

@@ -155,8 +155,8 @@ def _summary(outcome: Verification) -> str:
         return f"{head}: no published score is known; asked plain questions, {orders}"
     if outcome.status == "order":
         return f"{head}: verified by order; {orders}"
-    within = "" if outcome.largest_difference is None else f", within {outcome.largest_difference:.2g} at most"
-    return f"{head}: verified; {outcome.values} of {outcome.values} values agree{within}, and {orders}"
+    within = "" if outcome.largest_difference is None else f", within {outcome.largest_difference:.2g}"
+    return f"{head}: verified; {outcome.values} of {outcome.values} values agree{within}, {orders}"
 
 
 def _page(outcome: Verification | tuple[Reranker, RerankError]) -> str:

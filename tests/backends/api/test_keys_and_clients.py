@@ -6,6 +6,7 @@ import asyncio
 import gc
 import weakref
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -24,13 +25,37 @@ VARIABLES = {
     "http:jina": ("JINA_API_KEY",),
     "http:mixedbread": ("MXBAI_API_KEY",),
     "http:nim": ("NVIDIA_API_KEY",),
+    "http:cloudflare": ("CLOUDFLARE_API_TOKEN", "CLOUDFLARE_API_KEY"),
+    "http:contextual": ("CONTEXTUAL_API_KEY",),
+    "http:dashscope": ("DASHSCOPE_API_KEY",),
+    "http:deepinfra": ("DEEPINFRA_API_KEY", "DEEPINFRA_TOKEN"),
+    "http:fireworks": ("FIREWORKS_API_KEY", "FIREWORKS_AI_API_KEY"),
+    "http:google": ("GOOGLE_OAUTH_ACCESS_TOKEN",),
+    "http:novita": ("NOVITA_API_KEY",),
+    "http:openrouter": ("OPENROUTER_API_KEY",),
+    "http:opper": ("OPPER_API_KEY",),
+    "http:pinecone": ("PINECONE_API_KEY",),
+    "http:prime": ("PRIME_API_KEY",),
+    "http:scaleway": ("SCW_SECRET_KEY",),
+    "http:siliconflow": ("SILICONFLOW_API_KEY",),
+    "http:together": ("TOGETHER_API_KEY",),
+    "http:vercel": ("AI_GATEWAY_API_KEY",),
+    "http:watsonx": ("WATSONX_TOKEN",),
+    "http:zeroentropy": ("ZEROENTROPY_API_KEY",),
 }
+"""The variables that a provider's key is read from at its own hosts."""
 
 
 PROVIDERS_URL: dict[str, Callable[[], HttpReranker]] = {
     "http:jina": lambda: HttpReranker(dialect="jina", model="m"),
     "http:mixedbread": lambda: HttpReranker(dialect="mixedbread", model="m", base_url="https://eu.mixedbread.com"),
     "http:nim": lambda: HttpReranker(dialect="nim", model="m", base_url="https://ai.api.nvidia.com/v1/retrieval/m"),
+    "http:watsonx": lambda: HttpReranker(dialect="watsonx", model="m", base_url="https://eu-de.ml.cloud.ibm.com"),
+    **{
+        label: partial(HttpReranker, dialect=label.removeprefix("http:"), model="m")  # type: ignore[arg-type]
+        for label in VARIABLES
+        if label.startswith("http:") and label not in ("http:nim", "http:watsonx", "http:mixedbread")
+    },
 }
 
 
@@ -41,7 +66,8 @@ def test_a_provider_without_an_sdk_needs_a_key_at_its_own_hosts(name: str) -> No
 
 
 def keys(server: RerankServer) -> list[str]:
-    return [request.headers["authorization"].removeprefix("Bearer ") for request in server.received]
+    headers = [request.headers for request in server.received]
+    return [sent.get("api-key", sent.get("authorization", "")).removeprefix("Bearer ") for sent in headers]
 
 
 def test_a_missing_key_is_an_error_that_names_the_variables_before_anything_is_sent(

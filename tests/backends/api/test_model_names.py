@@ -24,6 +24,20 @@ SAME = [
     ("bge-reranker-v2-m3", "bge-reranker-v2-m3-f16.gguf"),
     ("ggml-org/Qwen3-Reranker-0.6B-Q8_0-GGUF", "Qwen3-Reranker-0.6B-Q8_0-GGUF"),
     ("./small", "/srv/small"),
+    ("~typesafe/jev-latest", "typesafe/jev-1.14.0"),
+    ("~typesafe/jev-latest", "jev-1.13.0"),
+    ("fireworks/qwen3-reranker-8b", "accounts/fireworks/models/qwen3-reranker-8b"),
+    ("semantic-ranker-default@latest", "publishers/google/models/semantic-ranker-default"),
+    ("cohere/rerank-v3.5", "cohere/rerank-v3.5-20241202"),
+    ("nvidia/nemotron-3.5-rerank-8b:free", "nvidia/nemotron-3.5-rerank-8b"),
+    ("qwen/qwen3-reranker-8b", "Qwen/Qwen3-Reranker-8B"),
+    ("BAAI/bge-reranker-v2-m3", "Pro/BAAI/bge-reranker-v2-m3"),
+    ("bge-reranker-v2-m3", "berget/bge-reranker-v2-m3"),
+    ("rerank-v3.5", "aws/cohere/rerank-v3.5"),
+    ("cohere-rerank-3.5", "cohere/rerank-v3.5"),
+    ("@cf/baai/bge-reranker-base", "@cf/baai/bge-reranker-base"),
+    ("cohere.rerank-v3-5:0", "arn:aws:bedrock:us-west-2::foundation-model/cohere.rerank-v3-5:0"),
+    ("Salesforce/Llama-Rank-v1", "Salesforce/Llama-Rank-V1"),
 ]
 OTHER = [
     ("rerank-2", "rerank-2.5"),
@@ -40,6 +54,12 @@ OTHER = [
     ("m", "/data/other"),
     ("BAAI/bge-reranker-base", "/srv/hub/models--me--bge-reranker-base/snapshots/953dc6f"),
     ("tiny", "default/not-specified"),
+    ("pinecone-rerank-v0", "bge-reranker-v2-m3"),
+    ("cohere-rerank-3.5", "cohere-rerank-v4.0-fast"),
+    ("@cf/baai/bge-reranker-base", "@cf/baai/bge-reranker-large"),
+    ("fireworks/qwen3-reranker-8b", "accounts/fireworks/models/qwen3-reranker-4b"),
+    ("fireworks/qwen3-reranker-8b", "accounts/mine/models/qwen3-reranker-8b"),
+    ("ctxl-rerank-v2-instruct-multilingual", "ctxl-rerank-v2-instruct-multilingual-mini"),
 ]
 
 

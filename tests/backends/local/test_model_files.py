@@ -2,15 +2,16 @@
 
 import re
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 import rag_rerank
-from rag_rerank import ConfigError, ModelLoadError, build
+from rag_rerank import ConfigError, MissingExtraError, ModelLoadError, build
 from rag_rerank.backends.local import catalogue
-from rag_rerank.backends.local.model_files import ONNX_FILES, locate, model_name
+from rag_rerank.backends.local.model_files import ONNX_FILES, is_cached, locate, model_name
 from rag_rerank.backends.onnx import OnnxReranker
 
 EMBEDDED = Path(rag_rerank.__file__).parent / "models" / "late-minilm-v1"
@@ -156,3 +157,12 @@ def test_a_non_commercial_licence_is_told_from_others() -> None:
     row = catalogue.models()[0]
     assert row.commercial
     assert not catalogue.Model(**{**{f: getattr(row, f) for f in row.__slots__}, "licence": "CC-BY-NC-4.0"}).commercial
+
+
+def test_a_model_in_a_package_of_its_own_names_its_extra_where_the_package_is_absent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "rag_rerank_multilingual", None)
+    with pytest.raises(MissingExtraError, match=r'pip install "rag-rerank\[multilingual\]"'):
+        build("embedded-multilingual").rerank("q", ["a text"])
+    assert not is_cached("embedded-multilingual", backend="onnx", revision=None, patterns=(), complete=lambda _: True)

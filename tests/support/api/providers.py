@@ -39,6 +39,7 @@ class Provider:
         url: Its base URL on a server.
         package: The package that it imports.
         dialect: Its dialect, where it has no SDK.
+        names_tokens: Whether its answers name the tokens that were read.
         score: The score that it gives for a query and a text.
         most: Texts in one request.
         options: Further arguments of the reranker.
@@ -51,6 +52,7 @@ class Provider:
     url: Callable[[RerankServer], str]
     package: str
     dialect: str = ""
+    names_tokens: bool = True
     score: Callable[[str, str], float] = relevance
     most: int = 1000
     options: dict[str, Any] = field(default_factory=dict)
@@ -69,7 +71,9 @@ class Provider:
         return _make(self.make, tuple({**self.options, **defaults, **options}.items()))
 
 
-COHERE = Provider("cohere", "/v2/rerank", "message", CohereReranker, lambda server: server.url, "cohere")
+COHERE = Provider(
+    *("cohere", "/v2/rerank", "message", CohereReranker, lambda server: server.url, "cohere"), names_tokens=False
+)
 VOYAGE = Provider("voyage", "/v1/rerank", "detail", VoyageReranker, lambda server: server.voyage_url, "voyageai")
 SDKS = (COHERE, VOYAGE)
 
@@ -80,8 +84,10 @@ _MESSAGE_FIELDS = {
     "mixedbread": "detail",
     "nim": "detail",
 }
-_LIMITS = {"infinity": 32, "nim": 512, "tei": 32}
-_LOGITS = ("infinity", "llamacpp", "nim", "tei")
+_LIMITS = {"google": 200, "infinity": 32, "nim": 512, "pinecone": 100, "tei": 32}
+_LOGITS = ("infinity", "llamacpp", "nim", "tei", "watsonx")
+_WITHOUT_TOKENS = ("cloudflare", "cohere", "contextual", "google", "pinecone", "sglang", "vercel")
+_PROJECTS = ("cloudflare", "google", "watsonx")
 
 
 def _provider_of(dialect: str) -> Provider:
@@ -93,13 +99,31 @@ def _provider_of(dialect: str) -> Provider:
         url=lambda server: server.base(dialect),
         package="httpx",
         dialect=dialect,
+        names_tokens=dialect not in _WITHOUT_TOKENS,
         score=logit if dialect in _LOGITS else relevance,
         most=_LIMITS.get(dialect, 1000),
-        options={"dialect": dialect, "model": "m"},
+        options={"dialect": dialect, "model": "m", **({"project": PROJECT} if dialect in _PROJECTS else {})},
     )
 
 
-_PATHS = {"cohere": "/v2/rerank", "mixedbread": "/v1/reranking", "nim": "/v1/ranking", "vllm": "/v1/rerank"}
+PROJECT = "my-project"
+_PATHS = {
+    "cloudflare": f"/accounts/{PROJECT}/ai/run/m",
+    "cohere": "/v2/rerank",
+    "dashscope": "/reranks",
+    "deepinfra": "/v1/inference/m",
+    "fireworks": "/inference/v1/rerank",
+    "google": f"/v1/projects/{PROJECT}/locations/global/rankingConfigs/default_ranking_config:rank",
+    "mixedbread": "/v1/reranking",
+    "nim": "/v1/ranking",
+    "opper": "/v3/rerank",
+    "sglang": "/v1/rerank",
+    "together": "/v1/rerank",
+    "vercel": "/v2/rerank",
+    "vllm": "/v1/rerank",
+    "watsonx": "/ml/v1/text/rerank?version=2024-03-13",
+    "zeroentropy": "/models/rerank",
+}
 DIALECTS = {dialect: _provider_of(dialect) for dialect in get_args(Name)}
 TEI = DIALECTS["tei"]
 

@@ -47,8 +47,12 @@ class Shape:
 
     Args:
         texts: Field of the texts.
-        rows: Field of the rows; ``None`` where the body is the list.
-        score: Field of a row's score.
+        text: Field of an object that wraps a text.
+        query_field: Field of the query; a list holds one copy for each text.
+        rows: Place of the rows, with dots between its fields; ``None`` where the body is the list.
+        index: Field of a row with the position of its text.
+        index_type: What a position is sent as.
+        score: Field of a row's score; empty where there are only scores, in the order of the texts.
         more: Other fields of an answer.
         gives: The score of a query and a text, given the request's body.
         error: The body of an error answer.
@@ -57,7 +61,11 @@ class Shape:
     """
 
     texts: str = "documents"
+    text: str = "text"
+    query_field: str = "query"
     rows: str | None = "results"
+    index: str = "index"
+    index_type: Callable[[int], Any] = int
     score: str = "relevance_score"
     more: Callable[[Any, int], Mapping[str, Any]] = lambda body, count: {
         "model": body.get("model"),
@@ -70,12 +78,15 @@ class Shape:
 
     def query(self, body: Any) -> str:
         """The query of a request."""
-        query = body["query"]
-        return str(query["text"] if isinstance(query, dict) else query)
+        query = body[self.query_field]
+        if isinstance(query, list):
+            assert len(query) == len(body[self.texts]) and len(set(query)) == 1, "one query for each text"
+            query = query[0]
+        return str(query[self.text] if isinstance(query, dict) else query)
 
     def texts_of(self, body: Any) -> list[str]:
         """The texts of a request."""
-        return [text["text"] if isinstance(text, dict) else text for text in body[self.texts]]
+        return [text[self.text] if isinstance(text, dict) else text for text in body[self.texts]]
 
     def reply(self, body: Any, change: Callable[[Rows], Any]) -> Any:
         """The body of a correct answer, with shuffled rows, after a change of them."""
@@ -83,9 +94,28 @@ class Shape:
         rows: Rows = [{"index": i, "relevance_score": give(query, text)} for i, text in enumerate(texts)]
         random.Random(len(texts)).shuffle(rows)
         new_rows = change(rows)
-        if isinstance(new_rows, list) and self.score != "relevance_score":
-            new_rows = [{self.score if k == "relevance_score" else k: v for k, v in row.items()} for row in new_rows]
-        return new_rows if self.rows is None else {self.rows: new_rows, **self.more(body, tokens(query, texts))}
+        if isinstance(new_rows, list):
+            new_rows = [self._row(row) for row in new_rows] if self.score else _bare_scores(new_rows, len(texts))
+        if self.rows is None:
+            return new_rows
+        for name in reversed(self.rows.split(".")):
+            new_rows = {name: new_rows}
+        return {**new_rows, **self.more(body, tokens(query, texts))}
+
+    def _row(self, row: dict[str, Any]) -> dict[str, Any]:
+        names = {"index": self.index, "relevance_score": self.score}
+        return {
+            names.get(name, name): self.index_type(value) if name == "index" and type(value) is int else value
+            for name, value in row.items()
+        }
+
+
+def _bare_scores(rows: Rows, count: int) -> list[Any]:
+    """Scores in the order of the texts; where rows were damaged, which such a list cannot say, there is one less."""
+    scores = {row.get("index"): row.get("relevance_score") for row in rows}
+    if len(rows) != count or set(scores) != set(range(count)):
+        return [row.get("relevance_score") for row in rows][: count - 1]
+    return [scores[i] for i in range(count)]
 
 
 def _raw(body: Any) -> Callable[[str, str], float]:
@@ -112,6 +142,97 @@ def _infinity(body: Any, count: int) -> dict[str, Any]:
         "created": 1_796_047_559,
     }
 
+
+def _model_and_tokens(body: Any, count: int) -> dict[str, Any]:
+    return {"model": body.get("model"), "usage": {"total_tokens": count}}
+
+
+def _openrouter(body: Any, count: int) -> dict[str, Any]:
+    figures = {"total_tokens": count, "search_units": 1, "cost": 0.002}
+    return {"id": "gen-rerank-1", "model": body["model"], "provider": "Cohere", "usage": figures}
+
+
+def _deepinfra(body: Any, count: int) -> dict[str, Any]:
+    status = {"status": "succeeded", "runtime_ms": 12, "cost": 0.0004, "tokens_generated": 0, "tokens_input": count}
+    return {"input_tokens": count, "request_id": None, "inference_status": status}
+
+
+def _zeroentropy(body: Any, count: int) -> dict[str, Any]:
+    return {
+        "total_tokens": count,
+        "total_bytes": 7 * count,
+        "e2e_latency": 0.1,
+        "inference_latency": 0.09,
+        "actual_latency_mode": "fast",
+    }
+
+
+def _nothing(body: Any, count: int) -> dict[str, Any]:
+    return {}
+
+
+def _watsonx(body: Any, count: int) -> dict[str, Any]:
+    return {"model_id": body["model_id"], "created_at": "2026-11-30T12:00:00Z", "input_token_count": count}
+
+
+HOSTED_SHAPES: Mapping[str, Shape] = {
+    "cloudflare": Shape(
+        texts="contexts",
+        rows="result.response",
+        index="id",
+        score="score",
+        more=lambda body, count: {"success": True, "errors": [], "messages": []},
+        error=lambda status, words: {"success": False, "errors": [{"code": 7000, "message": words}], "result": None},
+    ),
+    "contextual": Shape(more=_nothing),
+    "dashscope": Shape(
+        more=lambda body, count: {"id": "a1", "usage": {"total_tokens": count}},
+        error=lambda status, words: {"code": "InvalidParameter", "message": words, "request_id": "a1"},
+    ),
+    "deepinfra": Shape(
+        query_field="queries",
+        rows="scores",
+        score="",
+        more=_deepinfra,
+        error=lambda status, words: {"detail": {"error": words}},
+    ),
+    "fireworks": Shape(rows="data"),
+    "google": Shape(
+        texts="records",
+        text="content",
+        rows="records",
+        index="id",
+        index_type=str,
+        score="score",
+        more=_nothing,
+        error=lambda status, words: {"error": {"code": status, "message": words, "status": "INVALID_ARGUMENT"}},
+        most=200,
+        too_many=400,
+    ),
+    "novita": Shape(),
+    "openrouter": Shape(more=_openrouter, error=lambda status, words: {"error": {"code": status, "message": words}}),
+    "opper": Shape(more=_model_and_tokens),
+    "pinecone": Shape(
+        rows="data",
+        score="score",
+        more=lambda body, count: {"model": body["model"], "usage": {"rerank_units": 1}},
+        error=lambda status, words: {"status": status, "error": {"code": "INVALID_ARGUMENT", "message": words}},
+    ),
+    "prime": Shape(more=_model_and_tokens, error=_openai),
+    "scaleway": Shape(),
+    "sglang": Shape(rows=None, score="score", error=_openai),
+    "siliconflow": Shape(more=lambda body, count: {"id": "s", "meta": {"tokens": {"input_tokens": count}}}),
+    "together": Shape(),
+    "vercel": Shape(more=lambda body, count: {"id": "v", "meta": {"billed_units": {"search_units": 1}}}),
+    "watsonx": Shape(
+        texts="inputs",
+        score="score",
+        gives=lambda body: logit,
+        more=_watsonx,
+        error=lambda status, words: {"errors": [{"code": "invalid", "message": words}], "status_code": status},
+    ),
+    "zeroentropy": Shape(more=_zeroentropy),
+}
 
 LEVELS = 4
 """Levels of the rubrics in requests to decision models."""
@@ -206,6 +327,7 @@ class OpenAIDecisions(SystemOne):
 
 
 SHAPES: dict[str, Shape] = {
+    **HOSTED_SHAPES,
     "cohere": Shape(more=_cohere, error=lambda status, words: {"message": words}, most=10_000),
     "infinity": Shape(
         more=_infinity,
@@ -262,6 +384,7 @@ TEI_INFO: Mapping[str, Any] = {
 
 
 MODELS: Mapping[str, Any] = {
+    "sglang": {"object": "list", "data": [{"id": "m", "object": "model", "owned_by": "sglang", "max_model_len": 512}]},
     "infinity": {
         "data": [
             {

@@ -1,10 +1,10 @@
 """What every Python process of a page does first: providers without a variable for their URL are at `DOC_SERVER`, and
 no other machine can be reached.
 
-The SDKs of Cohere and Voyage, the dialects with a provider of their own (Jina, Mixedbread), and the providers of
-decision models (TypeSafe, OpenAI, OpenRouter, Ollama ...) have their URL in code, which is changed when their module is
-imported; a process that does not use them imports nothing. (Cohere's SDK also reads ``CO_API_URL``; with that, list
-prices would not be known.)
+The SDKs of Cohere and Voyage, the dialects of providers (Jina, OpenRouter and others), and the providers of decision
+models (TypeSafe, OpenAI, Ollama ...) have their URL in code, which is changed when their module is imported; a process
+that does not use them imports nothing. (Cohere's SDK also reads ``CO_API_URL``; with that, list prices would not be
+known.)
 """
 
 import dataclasses

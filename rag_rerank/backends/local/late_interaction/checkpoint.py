@@ -34,6 +34,7 @@ __all__ = [
     "may_be_late_interaction",
     "read_conventions",
     "read_projections",
+    "signal_conventions",
 ]
 
 _SETTINGS, _MODULES = "config_sentence_transformers.json", "modules.json"
@@ -150,6 +151,18 @@ def read_conventions(folder: ModelFolder) -> Conventions:
     raise ModelLoadError(
         f"{folder.name} is no late-interaction model: it has no {_MODULES}, and its config.json does not name "
         f"{_STANFORD}; for a cross-encoder use the type onnx or torch"
+    )
+
+
+def signal_conventions(folder: ModelFolder) -> Conventions:
+    """Return the conventions of a model with signals: what its tokenizer puts before the two parts of a pair.
+
+    Raises:
+        ModelLoadError: Its config cannot be read.
+    """
+    config = folder.config
+    return Conventions(
+        query_prompt=str(config.get("query_prompt") or ""), text_prompt=str(config.get("text_prompt") or "")
     )
 
 

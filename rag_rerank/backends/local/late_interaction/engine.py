@@ -15,6 +15,7 @@ from rag_rerank.backends.local.late_interaction.checkpoint import (
     Projection,
     read_conventions,
     read_projections,
+    signal_conventions,
 )
 from rag_rerank.backends.local.late_interaction.maxsim import max_sim
 from rag_rerank.backends.local.late_interaction.precision import VectorPrecision
@@ -121,8 +122,8 @@ class LateInteractionEngine:
                 "choose a ColBERT model",
                 path="pool",
             )
-        self.conventions = Conventions() if has_signals else read_conventions(folder)
-        text_length, query_length = self._lengths(folder, settings)
+        self.conventions = signal_conventions(folder) if has_signals else read_conventions(folder)
+        text_length, query_length = self._lengths(folder, settings, has_signals=has_signals)
         self.tokenizer = TextTokenizer(
             folder,
             self.conventions,
@@ -258,7 +259,7 @@ class LateInteractionEngine:
                 scored.append([(place, value) for place, value, count in of_sentences if count])
         return scored
 
-    def _lengths(self, folder: ModelFolder, settings: EngineSettings) -> tuple[int, int]:
+    def _lengths(self, folder: ModelFolder, settings: EngineSettings, *, has_signals: bool) -> tuple[int, int]:
         """Return the most tokens of a text and of a query, special tokens included."""
         conventions, window = self.conventions, folder.max_length(settings.max_length)
         if conventions.window is not None and settings.max_length is None:
@@ -266,7 +267,7 @@ class LateInteractionEngine:
         text = settings.max_length or min(conventions.text_length or window, window)
         expansion = conventions.expansion
         own = (expansion.length if expansion and expansion.is_fixed else conventions.query_length) or window
-        if self.conventions == Conventions():
+        if has_signals:
             own = (window + 1) // 2  # the share that it has beside any text where both share the window
         query = settings.query_length or own
         if query > window:

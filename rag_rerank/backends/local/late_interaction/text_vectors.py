@@ -189,12 +189,12 @@ class JoinedRows:
         """
         import numpy as np
 
-        kept = part_of >= 0
+        in_part = part_of >= 0
         return JoinedRows(
             self.layout,
-            np.bincount(part_of[kept], minlength=count).astype(np.intp),
-            self.factors[kept],
-            self.numbers[kept],
-            self.ids[kept] if self.layout.with_signals else self.ids,
+            np.bincount(part_of[in_part], minlength=count).astype(np.intp),
+            self.factors[in_part],
+            self.numbers[in_part],
+            self.ids[in_part] if self.layout.with_signals else self.ids,
             np.empty((count, 0), dtype=np.float32),
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -58,7 +58,7 @@ class EncoderWeights(Protocol):
 class Constants:
     """The constants of an ONNX model, by name: stored ones, and those that simple operators compute from stored ones.
 
-    Matrices that are stored as int8 with factors (see `rag_rerank.export.compact_weights`) are expanded. Equal
+    Matrices that are stored as int8 or int4 (see `rag_rerank.export.compact_weights`) are expanded. Equal
     constants are often stored once; the others are then copies of it by Identity.
     """
 
@@ -87,7 +87,7 @@ class Constants:
         if node.op_type == "Constant":
             attributes = {attribute.name: attribute for attribute in node.attribute}
             return numpy_helper.to_array(attributes["value"].t) if "value" in attributes else None
-        if node.op_type not in ("Cast", "Identity", "Mul", "Transpose"):
+        if node.op_type not in _EXPANDING:
             return None
         parts = [self.get(part) for part in node.input]
         return None if any(part is None for part in parts) else self._compute(node, parts)
@@ -99,9 +99,30 @@ class Constants:
         attributes = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
         if node.op_type == "Cast":
             return parts[0].astype(helper.tensor_dtype_to_np_dtype(attributes["to"]))
-        if node.op_type == "Mul":
-            return parts[0] * parts[1]
-        return parts[0].transpose(attributes.get("perm")) if node.op_type == "Transpose" else parts[0]
+        if node.op_type == "Transpose":
+            return parts[0].transpose(attributes.get("perm"))
+        return _compute_numbers(node.op_type, parts, attributes)
+
+
+_EXPANDING = ("Cast", "Concat", "Floor", "Identity", "Mul", "Reshape", "Sub", "Transpose")
+"""Operators that expand stored constants."""
+
+
+def _compute_numbers(op: str, parts: Sequence[Any], attributes: Mapping[str, Any]) -> Any:
+    """Return the result of an operator that changes no types."""
+    import numpy as np
+
+    if op == "Mul":
+        return parts[0] * parts[1]
+    if op == "Sub":
+        return parts[0] - parts[1]
+    if op == "Floor":
+        return np.floor(parts[0])
+    if op == "Concat":
+        return np.concatenate(parts, axis=attributes["axis"])
+    if op == "Reshape":
+        return parts[0].reshape(parts[1])
+    return parts[0]
 
 
 class Weights:

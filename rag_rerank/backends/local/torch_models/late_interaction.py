@@ -4,7 +4,8 @@ A cross-encoder learns to compare from scratch, which takes hundreds of thousand
 those of a sentence encoder that was trained on far more text, and the head that compares has eight numbers. Inputs and
 outputs are those of any cross-encoder, so it is loaded, exported, fine-tuned and run like one.
 
-The input is ``[CLS] query [SEP] [CLS] text [SEP]``, with token types 0 and 1. Tokens attend to tokens of their own type
+The input is ``[CLS] query [SEP] [CLS] text [SEP]``, with token types 0 and 1; an encoder that was trained with prefixes
+has the one of each side after its ``[CLS]``. Tokens attend to tokens of their own type
 only, and positions restart with the text: each is read as the encoder alone would read it. `SIGNALS` lists what is
 then compared.
 """
@@ -69,13 +70,25 @@ def architecture() -> tuple[Any, Any]:
     from transformers.modeling_outputs import SequenceClassifierOutput
 
     class LateInteractionConfig(BertConfig):  # type: ignore[misc]
-        """A BERT config; the tokens ``special_ids`` are read but not compared."""
+        """A BERT config.
+
+        The tokens ``special_ids`` are read but not compared. ``query_prompt`` and ``text_prompt`` are what the
+        tokenizer puts before the two parts of a pair, written as its special tokens; where a query or a text is read
+        alone, they have to go before it.
+        """
 
         model_type = MODEL_TYPE
 
-        def __init__(self, special_ids: tuple[int, ...] = (101, 102), **others: Any) -> None:
+        def __init__(
+            self,
+            special_ids: tuple[int, ...] = (101, 102),
+            query_prompt: str = "",
+            text_prompt: str = "",
+            **others: Any,
+        ) -> None:
             super().__init__(**others)
             self.special_ids = list(special_ids)
+            self.query_prompt, self.text_prompt = query_prompt, text_prompt
 
     class LateInteractionForSequenceClassification(BertPreTrainedModel):  # type: ignore[misc]
         """An encoder, a weight for each word piece, and a linear layer over the signals.

@@ -26,12 +26,12 @@ ODD = "\U0001f98e Warm it! E\u0301 Cold.\r\nForty degrees.\r\n\r\n\u6f22\u5b57\u
 
 
 def colbert_reranker(name: str = "colbertv2", **options: Any) -> LateInteractionReranker:
-    return LateInteractionReranker(model=str(colbert(name)), on_unreadable="score", **options)
+    return LateInteractionReranker(model=str(colbert(name)), on_unreadable="score", precision="fp32", **options)
 
 
 @pytest.fixture(scope="module")
 def embedded() -> LateInteractionReranker:
-    return LateInteractionReranker()
+    return LateInteractionReranker(precision="fp32")
 
 
 def places_and_scores(ranking: Ranking) -> dict[str, list[tuple[int, int, float]]]:
