@@ -21,6 +21,7 @@ from rag_rerank.backends.onnx import OnnxReranker
 from rag_rerank.backends.torch import TorchReranker
 from rag_rerank.errors import ConfigError, ModelLoadError
 from rag_rerank.execution.deadline import arun_in_thread, arun_with_deadline, run_with_deadline
+from rag_rerank.execution.plan import ScoresSentences
 from rag_rerank.text.tokenizers import TextLimit
 from rag_rerank.types import Scale, Scores
 
@@ -113,6 +114,15 @@ class AutoReranker(LocalReranker):
     def takes_instruction(self) -> bool:
         """Whether the catalogue knows a prompt of the model with a place for an instruction."""
         return self._with_backend(TorchReranker).takes_instruction
+
+    @property
+    def scores_sentences(self) -> bool:
+        """Whether the chosen backend does, as its model is; not as long as the files are not on this machine."""
+        try:
+            backend = self.backend if peek(self, "_choice") or self.is_cached() else None
+        except ModelLoadError:  # calls raise it
+            return False
+        return isinstance(backend, ScoresSentences) and backend.scores_sentences
 
     def fetch(self) -> ModelFolder:
         """Find the files that the chosen backend reads, and fetch those that are not there; nothing is loaded."""

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, cast
 
-from rag_rerank._lazy import forget, load_once, need
-from rag_rerank.backends.local.base import LocalReranker
-from rag_rerank.backends.local.catalogue import row_of
-from rag_rerank.backends.local.model_files import TORCH_FILES, ModelFolder
+from rag_rerank._lazy import forget, load_once, need, peek
+from rag_rerank.backends.local.base import TARGET_TOKENS, LocalReranker
+from rag_rerank.backends.local.catalogue import HUB_ID, is_folder, row_of
+from rag_rerank.backends.local.model_files import TORCH_FILES, ModelFolder, read_json
 from rag_rerank.backends.local.pair_encoding import PairTokenizer
-from rag_rerank.backends.local.torch_models import prompt_templates
+from rag_rerank.backends.local.torch_models import llama_bidirectional, open_provence, prompt_templates
 from rag_rerank.backends.local.torch_models.causal import CausalModel, PromptTokenizer
 from rag_rerank.backends.local.torch_models.checkpoint import CrossEncoderModel, has_checkpoint
+from rag_rerank.backends.local.torch_models.llama_bidirectional import BidirectionalModel
+from rag_rerank.backends.local.torch_models.pruning import PruningEngine, PruningModel, PruningTask, run_batches
 from rag_rerank.backends.local.torch_models.shipped_prompt import ShippedPrompt, ships_prompt
+from rag_rerank.backends.local.worker_pool import Task, WorkerPool
 from rag_rerank.errors import BackendError, ConfigError
 from rag_rerank.execution.instruction import check_field
+from rag_rerank.execution.plan import spans_wanted
+from rag_rerank.types import Scores
 
 __all__ = ["TorchReranker", "usable_device"]
 
@@ -34,7 +40,9 @@ class TorchReranker(LocalReranker):
     layers of BERT, RoBERTa and XLM-RoBERTa run on packed tokens, without padding (see
     `rag_rerank.backends.local.torch_models.packed_attention`). The score of a causal model is the logit of its positive
     answer word less that of its negative one (see `rag_rerank.backends.local.torch_models.prompt_templates`); a causal
-    model whose prompt is not known is refused.
+    model whose prompt is not known is refused. Two architectures whose code is in their repositories are written here:
+    OpenProvence, which also gives `RelevantSpans` the probability of each sentence to be kept, and Nemotron's
+    bidirectional Llama.
 
     Args:
         model: The model: an alias (``minilm``), a hub id (also ``org/name@revision``), or a folder with
@@ -92,6 +100,18 @@ class TorchReranker(LocalReranker):
         name = self.template_id
         return name is not None and prompt_templates.template(name).clause is not None
 
+    @property
+    def scores_sentences(self) -> bool:
+        """Whether `RelevantSpans` gets keep probabilities of sentences: from an OpenProvence model. Loads nothing."""
+        engine: TorchEngine | None = peek(self, "_engine")
+        if engine is not None:
+            return isinstance(engine.model, PruningModel)
+        is_here = is_folder(self.model) or (HUB_ID.fullmatch(self.model) is not None and self.is_cached())
+        if row_of(self.model) is not None or not is_here:
+            return False
+        config = self.fetch().path / "config.json"
+        return config.is_file() and read_json(config, self.model).get("model_type") == open_provence.MODEL_TYPE
+
     @staticmethod
     def complete(folder: Path) -> bool:
         """Whether a folder holds a config and all safetensors files."""
@@ -119,6 +139,20 @@ class TorchReranker(LocalReranker):
         with self._files.reading() as folder:
             return TorchEngine(folder, self)
 
+    @load_once
+    def _runtime(self) -> tuple[TorchEngine, WorkerPool]:
+        """The loaded model, and its workers."""
+        engine = self._engine
+        run = partial(run_batches, cast(PruningEngine, engine))
+        return engine, WorkerPool(run, workers=engine.workers, limit=self.max_queue, target_tokens=TARGET_TOKENS)
+
+    def _task(self, query: str, texts: Sequence[str], batch_tokens: int | None = None) -> Task[Scores]:
+        engine, _ = self._runtime
+        if not (spans_wanted() and isinstance(engine.model, PruningModel)):
+            return super()._task(query, texts, batch_tokens)
+        tokens = batch_tokens or self.batch_tokens or engine.batch_tokens
+        return PruningTask(self, cast(PruningEngine, engine), query, texts, tokens)
+
 
 class TorchEngine:
     """A loaded tokenizer and model; one forward pass at a time."""
@@ -134,12 +168,17 @@ class TorchEngine:
         dtype = _dtype(reranker.dtype)
         shipped = ShippedPrompt.of(folder) if reranker.template is None and ships_prompt(folder) else None
         template = shipped.template if shipped else prompt_templates.template_of(folder, reranker.template)
+        kind = folder.config.get("model_type")
         self.tokenizer: PromptTokenizer | PairTokenizer
-        self.model: CausalModel | CrossEncoderModel
-        if template is None:
-            if reranker.instruction is not None:
-                raise ConfigError("a cross-encoder takes no instruction", path="instruction")
-            self.model = CrossEncoderModel(
+        self.model: CausalModel | CrossEncoderModel | BidirectionalModel
+        if template is None and reranker.instruction is not None:
+            raise ConfigError("a cross-encoder takes no instruction", path="instruction")
+        if template is None and kind == llama_bidirectional.MODEL_TYPE:
+            self.model = BidirectionalModel(folder, self.device, dtype)
+            window = folder.max_length(reranker.max_length)
+            self.tokenizer = llama_bidirectional.prompt_tokenizer(folder, window, reranker.on_long_query)
+        elif template is None:
+            self.model = (PruningModel if kind == open_provence.MODEL_TYPE else CrossEncoderModel)(
                 folder, self.device, dtype, max_length=reranker.max_length, on_long_query=reranker.on_long_query
             )
             self.tokenizer = self.model.pairs
@@ -167,13 +206,22 @@ class TorchEngine:
 
     def logits(self, arrays: Mapping[str, Any], notes: list[str]) -> list[float]:
         """Run one batch; in halves where the GPU has no memory for the whole."""
+        return self._run(lambda part: self.model.logits(part).tolist(), arrays, notes)
+
+    def logits_and_keep(self, arrays: Mapping[str, Any], notes: list[str]) -> list[Any]:
+        """Run one batch with the head that says which tokens to keep."""
+        return self._run(cast(PruningModel, self.model).logits_and_keep, arrays, notes)
+
+    def _run(
+        self, compute: Callable[[Mapping[str, Any]], list[Any]], arrays: Mapping[str, Any], notes: list[str]
+    ) -> list[Any]:
+        """Return what is computed for each row."""
         import torch
 
         rows, width = arrays["input_ids"].shape
         try:
             with torch.inference_mode():
-                logits: list[float] = self.model.logits(arrays).tolist()
-                return logits
+                return compute(arrays)
         except Exception as error:  # torch raises RuntimeError, IndexError and others
             if not _out_of_memory(error):
                 raise self._error(f"PyTorch failed on {self.name}: {error}") from error
@@ -182,7 +230,7 @@ class TorchEngine:
         notes.append(f"a batch of {rows} inputs of {width} tokens was halved: the GPU has no memory for it")
         _release_gpu_memory()
         halves = ({name: array[part] for name, array in arrays.items()} for part in _halves(rows))
-        return [logit for half in halves for logit in self.logits(half, notes)]
+        return [row for half in halves for row in self._run(compute, half, notes)]
 
     def _device_note(self) -> str:
         """Return the note on device, precision and layout."""

@@ -34,6 +34,8 @@ class RelevantSpans(Wrapper):
     - A `LateInteractionReranker` compares the query with the token vectors of each sentence, which it has at hand from
       the whole text, kept or new. Nothing is encoded twice. Sentences behind the cut of a long text, and all sentences
       where ``pool`` is above 1 (several tokens then share a vector), are scored as texts.
+    - A `TorchReranker` with an OpenProvence model has a second head, which scores sentences while the first scores the
+      text. It decides itself which ones are relevant.
     - A `CohereReranker` with ``relevant_spans`` returns relevant spans with its scores.
     - For any other reranker, all sentences of the best hits go in one further call, each as a text of its own.
 

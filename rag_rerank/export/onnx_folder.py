@@ -18,6 +18,7 @@ from rag_rerank._lazy import need
 from rag_rerank._version import __version__
 from rag_rerank.backends.local.model_files import TORCH_FILES, ModelFolder, locate
 from rag_rerank.backends.local.samples import QUERIES, TEXTS, TOLERANCE
+from rag_rerank.backends.local.torch_models import llama_bidirectional
 from rag_rerank.backends.local.torch_models.checkpoint import CrossEncoderModel, cross_encoder, has_checkpoint
 from rag_rerank.backends.local.torch_models.prompt_templates import causal_architecture
 from rag_rerank.backends.onnx import OnnxReranker
@@ -154,6 +155,10 @@ def _locate_cross_encoder(source: str, revision: str | None) -> ModelFolder:
         raise ModelLoadError(
             f"{folder.name} is a causal language model ({causal}); only cross-encoders can be exported, so use it "
             'through the "torch" backend'
+        )
+    if folder.config.get("model_type") == llama_bidirectional.MODEL_TYPE:
+        raise ModelLoadError(
+            f'{folder.name} reads a prompt of its own, which an export cannot hold; use it through the "torch" backend'
         )
     return folder
 

@@ -26,7 +26,8 @@ class RelevantSpan:
         score: The presented score, on the scale of whatever scored it: of ``by`` in `RelevantSpans`.
         raw_score: The number behind it, as ``Hit.raw_score``. Larger is more relevant.
         is_relevant: Whether it is relevant, where whatever scored it decides that itself: Cohere returns relevant spans
-            only. ``None`` where every sentence has a score, and `pack` compares them.
+            only, and OpenProvence models have a threshold. ``None`` where every sentence has a score, and `pack`
+            compares them.
 
     Raises:
         InputError: It is empty or begins before the text, or a score is not a finite number.

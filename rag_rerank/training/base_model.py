@@ -12,6 +12,7 @@ from typing import Any
 
 from rag_rerank._lazy import need
 from rag_rerank.backends.local.model_files import TORCH_FILES, ModelFolder, locate
+from rag_rerank.backends.local.torch_models import llama_bidirectional, open_provence
 from rag_rerank.backends.local.torch_models.checkpoint import (
     check_trained,
     check_weights,
@@ -69,13 +70,22 @@ def find_base(model: str, revision: str | None = None) -> ModelFolder:
 
     Raises:
         MissingExtraError: The extra ``train`` is not installed.
-        ModelLoadError: It cannot be found, has no safetensors file, or is a causal language model.
+        ModelLoadError: It cannot be found, has no safetensors file, is a language model with a prompt, or has a second
+            head.
     """
     check_extra()
     folder = locate(model, backend="torch", revision=revision, patterns=TORCH_FILES, complete=has_checkpoint)
     causal = causal_architecture(folder)
     if causal:
         raise ModelLoadError(f"{folder.name} is a causal language model ({causal}); only encoders are trained here")
+    kind = folder.config.get("model_type")
+    if kind == llama_bidirectional.MODEL_TYPE:
+        raise ModelLoadError(f"{folder.name} reads a prompt of its own; only encoders of plain pairs are trained here")
+    if kind == open_provence.MODEL_TYPE:
+        raise ModelLoadError(
+            f"{folder.name} has a second head, which would not fit the trained layers any more; train from the model "
+            "that it was made from"
+        )
     check_weights(folder)
     return folder
 

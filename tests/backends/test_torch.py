@@ -245,7 +245,6 @@ OWN_CODE = {
         "jinaai/xlm-roberta-flash-implementation--modeling_xlm_roberta.XLMRobertaForSequenceClassification",
     ),
     "gte-multilingual-reranker": ("new", "Alibaba-NLP/new-impl--modeling.NewForSequenceClassification"),
-    "llama-nemotron-rerank": ("llama_bidirec", "llama_bidirectional_model.LlamaBidirectionalForSequenceClassification"),
 }
 """What the configs of models say whose code is in a repository; their weights have other names than BERT's."""
 

@@ -42,7 +42,7 @@ from rag_rerank.execution.throughput import Throughput, estimated_tokens
 from rag_rerank.text.tokenizers import TextLimit
 from rag_rerank.text.unicode import valid_unicode
 from rag_rerank.trace import Usage
-from rag_rerank.types import Scale, Scores
+from rag_rerank.types import RelevantSpan, Scale, Scores
 
 __all__ = ["FIRST_TEXTS", "TARGET_TOKENS", "LocalReranker", "ScoringTask", "run_batches"]
 
@@ -330,22 +330,23 @@ class ScoringTask:
             self.inputs = EncodedPairs((), (), (), 0)
             return []
         with map_error_position(self.reading.rows), call_instruction(self._instruction):
-            self.inputs = self.engine.tokenizer.encode(self.query, self.reading.texts, self.reranker.on_overflow)
+            self.inputs = self._encode()
         return self.inputs.batches(self.batch_tokens, equal_lengths=self.engine.equal_lengths)
 
     def note_batch(self, rows: int) -> None:
         """Tell the call's listener that some more texts are scored; several workers may call it."""
-        self._scored += rows
+        self._scored = min(self._scored + rows, len(self.texts))  # there may be more inputs than texts
         self._tell(self._scored / len(self.texts), f"{self.reranker.label}: {self._scored} of {len(self.texts)} texts")
 
     def finish(self, results: Sequence[tuple[Batch, BatchScores]], seconds: float, waited: float) -> Scores:
         """Return the logits in the order of the texts."""
-        values = [0.0] * len(self.inputs.ids)
+        logits = [0.0] * len(self.inputs.ids)
         notes = [*self.engine.notes, *self.reading.notes]
         for batch, scores in results:
             notes += scores.notes
             for row, logit in zip(batch.rows, scores.logits, strict=True):
-                values[row] = logit
+                logits[row] = logit
+        values = logits[: len(self.inputs.coverage)]
         if waited >= 0.01:
             notes.append(f"waited {waited:.2f} s for other calls")
         parallel = max(1, min(self.engine.workers, len(results)))
@@ -368,8 +369,17 @@ class ScoringTask:
             notes=tuple(dict.fromkeys(notes)),
             degraded=(f"{self.reranker.label} read only the beginning of the query",) if is_cut else (),
             query_coverage=query if is_cut else None,
+            spans=self._spans(results),
         )
         return self.reading.of_all_texts(answer)
+
+    def _encode(self) -> EncodedPairs:
+        """Return an input for each text; a subclass may add inputs behind them."""
+        return self.engine.tokenizer.encode(self.query, self.reading.texts, self.reranker.on_overflow)
+
+    def _spans(self, results: Sequence[tuple[Batch, BatchScores]]) -> Sequence[tuple[RelevantSpan, ...] | None]:
+        """Return the relevant spans of each text, where the model gives them and the call wants them."""
+        return ()
 
 
 def run_batches(engine: Engine, pairs: Sequence[tuple[ScoringTask, Batch]]) -> list[BatchScores]:

@@ -69,7 +69,14 @@ class Engine(LoadedModel, Protocol):
 
 
 class BatchScores(NamedTuple):
-    """The scores of one batch: a logit for each of its rows, and notes for the trace."""
+    """The scores of one batch.
+
+    Args:
+        logits: A logit for each of its rows.
+        notes: Notes for the trace.
+        keep: For each row, the probability of each of its tokens to be kept, where the call wants it.
+    """
 
     logits: list[float]
     notes: tuple[str, ...]
+    keep: Sequence[Any] = ()

@@ -87,6 +87,8 @@ class ModelFolder:
     def max_length(self, limit: int | None) -> int:
         """Return the window in tokens: the user's limit, or else all that the model can read.
 
+        An OpenProvence model says how long its inputs are by default; a limit may be longer than that.
+
         Raises:
             ModelLoadError: The limit is more than the model can read.
         """
@@ -98,7 +100,14 @@ class ModelFolder:
             )
         if limit is not None and longest is not None and limit > longest:
             raise beyond_window(self.name, longest, limit)
-        return limit or longest or 0
+        default = self.config.get("max_length") if self._base_config else None  # the length of its training
+        return limit or min((n for n in (default, longest) if isinstance(n, int) and n > 0), default=0)
+
+    @property
+    def _base_config(self) -> Mapping[str, Any]:
+        """The config of the cross-encoder that a model is made of, which OpenProvence has in its own; else empty."""
+        base = self.config.get("base_model_config")
+        return base if isinstance(base, dict) else {}
 
     def unpinned_note(self, revision: str | None) -> tuple[str, ...]:
         """Return a note for the trace where neither the user nor the catalogue names the revision of hub files."""
@@ -109,7 +118,7 @@ class ModelFolder:
 
     def _readable_length(self) -> int | None:
         config = self.config
-        positions = config.get("max_position_embeddings", config.get("n_positions"))
+        positions = {**self._base_config, **config}.get("max_position_embeddings", config.get("n_positions"))
         if isinstance(positions, int) and config.get("model_type") in _POSITIONS_AFTER_PADDING:
             pad = config.get("pad_token_id")
             positions -= (1 if pad is None or config["model_type"] == "mpnet" else int(pad)) + 1

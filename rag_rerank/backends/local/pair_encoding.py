@@ -193,6 +193,11 @@ class PairTokenizer:
         self._room = max_length - len(self._before.ids) - len(self._between.ids) - len(self._after.ids)
         self._compare_with_library()
 
+    @property
+    def tail(self) -> int:
+        """How many tokens come after the text."""
+        return len(self._after.ids)
+
     def encode(self, query: str, texts: Sequence[str], on_overflow: OnOverflow) -> EncodedPairs:
         """Join the query with each text; where a pair is too long, both get their `shares` of the window.
 

@@ -15,7 +15,7 @@ from rag_rerank.backends.local.model_tokenizer import IDS, MASK, TYPES, ModelTok
 from rag_rerank.backends.local.padding import COARSE, ROUGH, ignores_padding
 from rag_rerank.backends.local.pair_encoding import OnLongQuery, PairTokenizer
 from rag_rerank.backends.local.samples import TOLERANCE
-from rag_rerank.backends.local.torch_models.late_interaction import MODEL_TYPE, register
+from rag_rerank.backends.local.torch_models import late_interaction, open_provence
 from rag_rerank.backends.local.torch_models.packed_attention import PackedModel
 from rag_rerank.errors import ModelLoadError
 from rag_rerank.rank_correlation import relative_difference
@@ -46,6 +46,13 @@ _TOKENIZER_FILES = ("tokenizer.json", "vocab.*", "*.model", "merges.txt")
 
 _NOT_THE_MODEL = ("trainer_state.json", *RECORDS)
 """Files beside a checkpoint that are no part of the model."""
+
+
+_OWN_ARCHITECTURES = {
+    late_interaction.MODEL_TYPE: late_interaction.register,
+    open_provence.MODEL_TYPE: open_provence.register,
+}
+"""``model_type`` -> what lets transformers load the architectures that it does not have."""
 
 
 class CrossEncoderModel:
@@ -233,7 +240,7 @@ def cross_encoder(folder: ModelFolder, device: str, dtype: Any, **more: Any) -> 
     check_weights(folder)
     if not any(file for pattern in _TOKENIZER_FILES for file in folder.path.glob(pattern)):
         load_core(folder)  # transformers would make a tokenizer without words
-    if folder.config.get("model_type") == MODEL_TYPE:
+    if (register := _OWN_ARCHITECTURES.get(folder.config.get("model_type", ""))) is not None:
         register()
     try:
         with quiet():
@@ -256,9 +263,13 @@ def cross_encoder(folder: ModelFolder, device: str, dtype: Any, **more: Any) -> 
 def refuse_own_code(folder: ModelFolder, error: Exception | None = None) -> None:
     """Raise if a model that could not be loaded has an architecture whose code is in its own repository.
 
+    An architecture that is written here too is none of these.
+
     Raises:
         ModelLoadError: It has.
     """
+    if folder.config.get("model_type") in _OWN_ARCHITECTURES:
+        return
     code = folder.config.get("auto_map")
     names = sorted({str(name) for name in code.values()}) if isinstance(code, dict) else []
     if names:
