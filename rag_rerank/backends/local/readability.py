@@ -2,9 +2,7 @@
 
 A vocabulary that was not made for a script has its letters one by one, as bytes, or not at all. A model of such pieces
 orders texts by chance, and no error says so. Languages in one script share their letters, so there the words decide:
-function words of another language, or words that fall into many pieces.
-
-A verdict on a query or a text depends on nothing else, so that a cache may keep scores of pairs.
+function words of another language, or words in many pieces. A verdict depends on its query or text alone, for caches.
 """
 
 from __future__ import annotations
