@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import Iterator
 from typing import Any
 
+import cohere
 import pytest
 from support.api.providers import COHERE, KEY, QUERY, TEXTS, Ask
 from support.api.rerank_server import Answer, RerankServer
@@ -13,6 +15,11 @@ from support.api.rerank_server import Answer, RerankServer
 from rag_rerank import BadResponse, Cached, ConfigError, RelevantSpan, Reranker, build, pack, to_config
 from rag_rerank.backends.cohere import CohereReranker, RetryPolicy, SpanLimits
 from rag_rerank.testing import RerankerContract
+
+needs_spans = pytest.mark.skipif(
+    "relevant_spans" not in inspect.signature(cohere.ClientV2.rerank).parameters,
+    reason="the SDK knows relevant spans from 7.3 on",
+)
 
 
 class TestContract(RerankerContract):
@@ -97,6 +104,7 @@ def test_texts_longer_than_the_limit_are_noted(ask: Ask, rerank_server: RerankSe
     assert ask(COHERE.reranker(rerank_server, max_tokens_per_doc=8000), texts).trace.notes == ()
 
 
+@needs_spans
 def test_relevant_spans_are_asked_for_only_by_choice(ask: Ask, rerank_server: RerankServer) -> None:
     for option, sent in (
         (True, {"mode": "enabled"}),
@@ -119,6 +127,7 @@ def answer_with_spans(*spans: Any) -> Answer:
     return Answer(body={"results": [row, {"index": 1, "relevance_score": 0.1}]})
 
 
+@needs_spans
 def test_relevant_spans_are_places_in_code_points_and_those_of_other_texts_are_none(
     ask: Ask, rerank_server: RerankServer
 ) -> None:
@@ -133,6 +142,7 @@ def test_relevant_spans_are_places_in_code_points_and_those_of_other_texts_are_n
     assert second.spans == ()  # asked for, and nothing was found
 
 
+@needs_spans
 def test_the_places_are_those_of_the_text_as_the_caller_gave_it(ask: Ask, rerank_server: RerankServer) -> None:
     text = "\ud83e\udd8e Warm it."  # a surrogate pair goes out as one character
     rerank_server.then(answer_with_spans((2, 10, 0.7)))
@@ -140,6 +150,7 @@ def test_the_places_are_those_of_the_text_as_the_caller_gave_it(ask: Ask, rerank
     assert text[span.start : span.end] == "Warm it."
 
 
+@needs_spans
 def test_an_answer_without_any_spans_says_nothing_of_any_text(ask: Ask, rerank_server: RerankServer) -> None:
     rerank_server.then(answer_with_spans(None))
     ranking = ask(COHERE.reranker(rerank_server, relevant_spans=True))
@@ -152,6 +163,7 @@ def test_an_answer_without_any_spans_says_nothing_of_any_text(ask: Ask, rerank_s
     assert [hit.spans for hit in ask(COHERE.reranker(rerank_server))] == [None, None]  # not asked for, not read
 
 
+@needs_spans
 def test_spans_that_overlap_become_one(ask: Ask, rerank_server: RerankServer) -> None:
     rerank_server.then(answer_with_spans((6, 12, 0.9), (0, 8, 0.5), (12, 14, 0.3)))
     assert ask(COHERE.reranker(rerank_server, relevant_spans=True))[0].spans == (
@@ -160,6 +172,7 @@ def test_spans_that_overlap_become_one(ask: Ask, rerank_server: RerankServer) ->
     )
 
 
+@needs_spans
 @pytest.mark.parametrize(
     "span",
     [
@@ -180,6 +193,7 @@ def test_a_span_that_cannot_be_is_a_bad_response(span: Any, ask: Ask, rerank_ser
         ask(COHERE.reranker(rerank_server, relevant_spans=True))
 
 
+@needs_spans
 def test_the_spans_of_several_requests_are_put_together(rerank_server: RerankServer) -> None:
     class TwoATime(CohereReranker):
         most_texts = 2
@@ -195,6 +209,7 @@ def test_the_spans_of_several_requests_are_put_together(rerank_server: RerankSer
     assert "2 of 4 texts" in ranking.degraded[0]
 
 
+@needs_spans
 def test_a_cache_keeps_the_spans(ask: Ask, rerank_server: RerankServer) -> None:
     rerank_server.then(answer_with_spans((0, 3, 0.9)))
     cached = Cached(reranker=COHERE.reranker(rerank_server, relevant_spans=True))

@@ -43,7 +43,7 @@ from rag_rerank.hosts import (
     take_items,
     with_text,
 )
-from typing_extensions import NotRequired, Unpack
+from typing_extensions import Unpack
 from typing_extensions import TypedDict as SchemaTypedDict
 
 from langchain_rag_rerank.documents import CONTENT, advise, find_id, parse_template, read_text
@@ -62,10 +62,10 @@ class RerankInput(SchemaTypedDict):
     query: str
 
 
-class InstructedInput(RerankInput):
+class InstructedInput(RerankInput, total=False):
     """The same where the reranker follows instructions: one here replaces that of the `RagRerank` for one call."""
 
-    instruction: NotRequired[str | None]
+    instruction: str | None
 
 
 class RerankOptions(HostOptions, total=False):
