@@ -43,8 +43,8 @@ from rag_rerank.hosts import (
     take_items,
     with_text,
 )
-from typing_extensions import Unpack
 from typing_extensions import TypedDict as SchemaTypedDict
+from typing_extensions import Unpack
 
 from langchain_rag_rerank.documents import CONTENT, advise, find_id, parse_template, read_text
 from langchain_rag_rerank.indexer import RagRerankIndexer
