@@ -5,6 +5,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +20,13 @@ atexit.register(shutil.rmtree, os.environ["HF_ASSETS_CACHE"], ignore_errors=True
 
 settings.register_profile("untimed", deadline=None)  # no test here asserts a wall-clock time
 settings.load_profile("untimed")
+
+
+@pytest.fixture(autouse=True)
+def no_verified_model() -> Iterator[None]:
+    """Forget after each test which models it has verified, because a trace names such a model as verified."""
+    yield
+    shutil.rmtree(Path(os.environ["HF_ASSETS_CACHE"], "rag-rerank", "verified"), ignore_errors=True)
 
 
 @pytest.fixture
