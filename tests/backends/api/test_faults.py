@@ -189,7 +189,8 @@ def test_neither_key_nor_texts_show_anywhere_when_the_provider_repeats_them(
     status: int, provider: Provider, ask: Ask, rerank_server: RerankServer, waits: list[float]
 ) -> None:
     def echo(request: Received) -> Answer:
-        everything = f"{request.headers['authorization']}: {json.dumps(request.body, ensure_ascii=False)}"
+        (key,) = (value for value in request.headers.values() if KEY in value)  # in the header of the provider
+        everything = f"{key}: {json.dumps(request.body, ensure_ascii=False)}"
         return Answer(status, {}, {provider.message_field: everything, "echo": everything})
 
     rerank_server.rule = echo
