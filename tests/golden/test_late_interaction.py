@@ -200,8 +200,8 @@ def test_with_prompts_texts_read_alone_have_the_scores_of_pairs() -> None:
     with (
         TorchReranker(model=str(folder), device="cpu") as pairs,
         OnnxReranker(model=str(exported)) as graph_of_pairs,
-        LateInteractionReranker(model=str(folder), runtime="onnx") as alone,
-        LateInteractionReranker(model=str(exported)) as of_the_export,
+        LateInteractionReranker(model=str(folder), runtime="onnx", precision="fp32") as alone,
+        LateInteractionReranker(model=str(exported), precision="fp32") as of_the_export,
     ):
         for query in QUERIES[:3]:
             expected = pairs.score(query, texts).values

@@ -100,7 +100,7 @@ class ModelFolder:
             )
         if limit is not None and longest is not None and limit > longest:
             raise beyond_window(self.name, longest, limit)
-        default = self.config.get("max_length") if self._base_config else None  # the length of its training
+        default = self.config.get("max_length") if self.row is None and self._base_config else None
         return limit or min((n for n in (default, longest) if isinstance(n, int) and n > 0), default=0)
 
     @property
