@@ -45,7 +45,7 @@ from rag_rerank.backends.api.pricing import Price, list_price, text_tokens
 from rag_rerank.backends.api.retry import RetryPolicy
 from rag_rerank.errors import ConfigError, InputTooLong, TruncationWarning
 from rag_rerank.execution.calls import warn_once
-from rag_rerank.execution.instruction import instruction_or
+from rag_rerank.execution.instruction import check_field, instruction_or
 from rag_rerank.trace import Coverage
 from rag_rerank.types import Scores
 
@@ -160,8 +160,7 @@ class DecisionsReranker(HttpApiReranker):
                 at_least(getattr(self, name), 1, name)
         if self.path is not None and not self.path.startswith("/"):
             raise ConfigError(f"path must start with /, got {self.path!r}", path="path")
-        if self.instruction is not None and not self.instruction.strip():
-            raise ConfigError("instruction is blank; leave it out, or say what relevance means", path="instruction")
+        check_field(self.instruction)
         if self._decision_model is not None:
             return
         self._row.check_settings(self.wire, self.base_url)

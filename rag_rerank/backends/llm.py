@@ -27,7 +27,7 @@ from rag_rerank.backends.api.retry import RetryPolicy
 from rag_rerank.errors import ConfigError, TruncationWarning
 from rag_rerank.execution.calls import warn_once
 from rag_rerank.execution.http_clients import make_client
-from rag_rerank.execution.instruction import instruction_or
+from rag_rerank.execution.instruction import check_field, instruction_or
 from rag_rerank.text.unicode import is_blank
 from rag_rerank.trace import Usage
 from rag_rerank.types import Scale, Scores
@@ -149,8 +149,7 @@ class LlmReranker(ApiReranker):
         super().__post_init__()
         if self.llm is not None:
             self._check_object()
-        if self.instruction is not None and is_blank(self.instruction):
-            raise ConfigError("instruction is blank; leave it out, or say what relevance means", path="instruction")
+        check_field(self.instruction)
         if not self.model:
             raise ConfigError("name the model, as the endpoint calls it", path="model")
         one_of(self.mode, ("listwise", "pointwise", "pairwise"), "mode")

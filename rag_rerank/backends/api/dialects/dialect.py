@@ -12,6 +12,7 @@ from urllib.parse import quote, urlsplit
 
 from rag_rerank.backends.api.http_transport import as_json
 from rag_rerank.errors import BackendError, ConfigError
+from rag_rerank.execution.instruction import check_field
 from rag_rerank.types import Scale
 
 __all__ = ["Dialect", "Refusal"]
@@ -166,10 +167,9 @@ class Dialect:
         """
         if project is not None and not self.has_project:
             raise ConfigError(f"{self.title} has no place for a project; leave it out", path="project")
+        check_field(instruction)
         if instruction is None:
             return
-        if not instruction.strip():
-            raise ConfigError("instruction is blank; leave it out", path="instruction")
         if self.instruction is None:
             raise ConfigError(f"{self.title} takes no instruction; leave it out", path="instruction")
         if self.instruction in extra_body:
