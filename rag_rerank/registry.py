@@ -47,8 +47,8 @@ BUILT_IN: Mapping[str, str] = MappingProxyType(
     {
         "auto": "rag_rerank.backends.auto:AutoReranker",
         "bedrock": "rag_rerank.backends.bedrock:BedrockReranker",
-        "cached": "rag_rerank.compose.cached:Cached",
-        "calibrated": "rag_rerank.compose.calibrated:Calibrated",
+        "cached": "rag_rerank.compose.cache.cached:Cached",
+        "calibrated": "rag_rerank.compose.calibration.calibrated:Calibrated",
         "cascade": "rag_rerank.compose.cascade:Cascade",
         "cohere": "rag_rerank.backends.cohere:CohereReranker",
         "deadline": "rag_rerank.compose.deadline:Deadline",

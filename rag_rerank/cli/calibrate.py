@@ -24,7 +24,7 @@ from rag_rerank.cli.options import (
 )
 from rag_rerank.cli.output import bar, example, one_line, table
 from rag_rerank.compose import Calibrated, CalibrationMap, FitQuality
-from rag_rerank.compose.calibration_map import Method, Unjudged
+from rag_rerank.compose.calibration.calibration_map import Method, Unjudged
 from rag_rerank.config import build
 from rag_rerank.errors import ConfigError
 from rag_rerank.types import present

@@ -1,8 +1,8 @@
 """Rerankers made of rerankers."""
 
-from rag_rerank.compose.cached import Cached
-from rag_rerank.compose.calibrated import Calibrated
-from rag_rerank.compose.calibration_map import CalibrationMap, FitQuality, Provenance, Unjudged
+from rag_rerank.compose.cache.cached import Cached
+from rag_rerank.compose.calibration.calibrated import Calibrated
+from rag_rerank.compose.calibration.calibration_map import CalibrationMap, FitQuality, Provenance, Unjudged
 from rag_rerank.compose.cascade import Cascade, Stage
 from rag_rerank.compose.deadline import Deadline
 from rag_rerank.compose.ensemble import Ensemble

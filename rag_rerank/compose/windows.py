@@ -12,7 +12,7 @@ from typing import ClassVar, Literal, NamedTuple
 
 from rag_rerank._checks import at_least, one_of
 from rag_rerank._lazy import load_once
-from rag_rerank.compose.calibrated import calibrates
+from rag_rerank.compose.calibration.calibrated import calibrates
 from rag_rerank.compose.wrapper import Wrapper
 from rag_rerank.documentation import SCORES
 from rag_rerank.errors import ConfigError, InputTooLong

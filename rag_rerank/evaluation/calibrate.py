@@ -15,8 +15,8 @@ from rag_rerank._checks import one_of
 from rag_rerank._lazy import need
 from rag_rerank._version import __version__
 from rag_rerank.base import Reranker
-from rag_rerank.compose.calibrated import calibrates, check_has_scores, model_of
-from rag_rerank.compose.calibration_map import (
+from rag_rerank.compose.calibration.calibrated import calibrates, check_has_scores, model_of
+from rag_rerank.compose.calibration.calibration_map import (
     CalibrationMap,
     FitQuality,
     Method,

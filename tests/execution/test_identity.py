@@ -197,7 +197,7 @@ def test_a_cache_does_not_outlive_a_release_and_a_calibration_map_does(
             return cached.rerank("q", ["a"]).usage.cached
 
     assert [hits(), hits()] == [0, 1]
-    monkeypatch.setattr("rag_rerank.compose.cached.__version__", "99.0")
+    monkeypatch.setattr("rag_rerank.compose.cache.cached.__version__", "99.0")
     assert hits() == 0
     assert reranker.identity == identity
 

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, NamedTuple
 from rag_rerank._files import FilePath
 from rag_rerank._lazy import load_once, peek
 from rag_rerank.base import Reranker
-from rag_rerank.compose.calibration_map import CalibrationMap
+from rag_rerank.compose.calibration.calibration_map import CalibrationMap
 from rag_rerank.compose.fallback import change_of_scale
 from rag_rerank.compose.wrapper import Wrapper
 from rag_rerank.documentation import SCORES

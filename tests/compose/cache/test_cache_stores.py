@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from rag_rerank import Cached, ConfigError, Coverage, RelevantSpan, Usage
-from rag_rerank.compose.cache_stores import FileStore, StoredScore
+from rag_rerank.compose.cache.cache_stores import FileStore, StoredScore
 from rag_rerank.testing import ScriptedReranker
 
 WORKER = """
@@ -263,7 +263,7 @@ def test_a_full_disk_costs_a_note_and_no_score(file: Path) -> None:
 
 
 def test_a_writer_that_does_not_end_is_noted(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rag_rerank.compose.cache_stores._BUSY_SECONDS", 0.0)
+    monkeypatch.setattr("rag_rerank.compose.cache.cache_stores._BUSY_SECONDS", 0.0)
     with Cached(reranker=ScriptedReranker(), path=str(file)) as cached:
         cached.rerank("q", ["a"])
         other = sqlite3.connect(file, isolation_level=None)

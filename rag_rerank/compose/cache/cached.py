@@ -13,7 +13,7 @@ from rag_rerank._files import FilePath
 from rag_rerank._lazy import forget, load_once
 from rag_rerank._version import __version__
 from rag_rerank.base import PointwiseReranker
-from rag_rerank.compose.cache_stores import FileStore, MemoryStore, Store, StoredScore
+from rag_rerank.compose.cache.cache_stores import FileStore, MemoryStore, Store, StoredScore
 from rag_rerank.compose.wrapper import WrapsReranker, check_reranker
 from rag_rerank.errors import BadResponse, ConfigError
 from rag_rerank.execution.calls import check_scores, map_error_position

@@ -36,8 +36,8 @@ from rag_rerank import (
     to_config,
 )
 from rag_rerank.base import PointwiseReranker
-from rag_rerank.compose import cache_stores
-from rag_rerank.compose.cached import _keys
+from rag_rerank.compose.cache import cache_stores
+from rag_rerank.compose.cache.cached import _keys
 from rag_rerank.testing import ScriptedReranker
 
 Ask = Callable[..., Ranking]
@@ -413,8 +413,8 @@ def test_closing_during_other_calls_disturbs_none_of_them(path: str | None) -> N
 
 
 def test_hashing_and_files_never_run_on_the_event_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from rag_rerank.compose import cached as module
-    from rag_rerank.compose.cache_stores import FileStore
+    from rag_rerank.compose.cache import cached as module
+    from rag_rerank.compose.cache.cache_stores import FileStore
 
     loops: list[int] = []
     worked: list[tuple[str, int]] = []

@@ -1,0 +1,1 @@
+"""Scores kept from one call for the next, in memory or in a file."""
