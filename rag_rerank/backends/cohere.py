@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import os
-import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -12,10 +11,10 @@ from typing import Any, ClassVar
 
 from rag_rerank._checks import at_least, number, plain_fields, whole_number
 from rag_rerank._lazy import forget, load_once, need
-from rag_rerank.backends.api.base import ApiReranker, find_key
+from rag_rerank.backends.api.base import find_key
 from rag_rerank.backends.api.breaker import Breaker
 from rag_rerank.backends.api.call import ApiCall
-from rag_rerank.backends.api.event_loops import PerLoop
+from rag_rerank.backends.api.client_base import ClientApiReranker
 from rag_rerank.backends.api.exchange import Exchange, Reply, as_count, as_name, describe, read_rows
 from rag_rerank.backends.api.http_transport import new_async_client, new_client
 from rag_rerank.backends.api.limiter import Limits
@@ -54,7 +53,7 @@ class SpanLimits:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CohereReranker(ApiReranker):
+class CohereReranker(ClientApiReranker):
     """A rerank model of Cohere, at Cohere or at another server with its v2 API.
 
     Scores are Cohere's relevance, 0 to 1: their order means something; ratios and thresholds do not carry over from one
@@ -88,7 +87,7 @@ class CohereReranker(ApiReranker):
     kind: ClassVar[str] = "cohere"
     key_variables: ClassVar[tuple[str, ...]] = ("CO_API_KEY", "COHERE_API_KEY")
     most_texts: ClassVar[int] = 1_000
-    fields_without_effect: ClassVar[frozenset[str]] = ApiReranker.fields_without_effect | {"priority"}
+    fields_without_effect: ClassVar[frozenset[str]] = ClientApiReranker.fields_without_effect | {"priority"}
 
     model: str = "rerank-v3.5"
     max_tokens_per_doc: int | None = None
@@ -105,21 +104,10 @@ class CohereReranker(ApiReranker):
         if self.max_tokens_per_doc is not None:
             at_least(self.max_tokens_per_doc, 1, "max_tokens_per_doc")
 
-    def warm_up(self) -> None:
-        """Import the SDK and make the client; nothing is sent."""
-        if not self._has_client:
-            _ = self._client
-
     def close(self) -> None:
         """Close the client that threads share, unless it was injected."""
-        if client := forget(self, "_client"):
-            _close(client)
+        super().close()
         forget(self, "_server")
-
-    async def aclose(self) -> None:
-        """Close the clients of the running event loop and of the threads, except injected ones."""
-        await self._async_client.aclose()
-        await super().aclose()
 
     @load_once
     def _server(self) -> str | None:
@@ -131,29 +119,37 @@ class CohereReranker(ApiReranker):
     def _identity_facts(self) -> Mapping[str, Any]:
         return {"base_url": self._server}
 
-    @load_once
-    def _client(self) -> Any:
-        client = self._new_client("ClientV2")
-        weakref.finalize(self, _close, client)
-        return client
+    def _import_client(self) -> Any:
+        return _sdk()
 
-    @load_once
-    def _async_client(self) -> PerLoop[Any]:
-        return PerLoop(load=_sdk, make=partial(self._new_client, "AsyncClientV2"), close=_aclose)
+    def _new_client(self) -> Any:
+        return self._client_of(_sdk().ClientV2, new_client)
 
-    def _new_client(self, kind: str) -> Any:
+    def _new_async_client(self) -> Any:
+        return self._client_of(_sdk().AsyncClientV2, new_async_client)
+
+    def _client_of(self, sdk_class: Callable[..., Any], new_httpx_client: Callable[..., Any]) -> Any:
         options: dict[str, Any] = {}
         if self._server and is_loopback(self._server):  # the SDK's own would go through the environment's proxy
-            new = new_async_client if kind.startswith("Async") else new_client
-            options["httpx_client"] = new(self._server, self.label, timeout=self.timeout, follow_redirects=True)
+            options["httpx_client"] = new_httpx_client(
+                self._server, self.label, timeout=self.timeout, follow_redirects=True
+            )
         make = partial(
-            getattr(_sdk(), kind),
+            sdk_class,
             api_key=partial(find_key, self.kind, self.api_key, self.key_variables),
             base_url=self._server,
             timeout=self.timeout,
             **options,
         )
         return make_client(make, self.label)
+
+    @staticmethod
+    def _close_client(client: Any) -> None:
+        client.__exit__(None, None, None)
+
+    @staticmethod
+    async def _aclose_client(client: Any) -> None:
+        await client.__aexit__(None, None, None)
 
     def _send(self, exchange: Exchange, timeout: float) -> Reply:
         client = self._client if self.client is None else self.client
@@ -225,14 +221,6 @@ def _sdk() -> Any:
     sdk = need("cohere", extra="cohere")
     _ = sdk.ClientV2, sdk.AsyncClientV2  # imported on first touch
     return sdk
-
-
-def _close(client: Any) -> None:
-    client.__exit__(None, None, None)
-
-
-async def _aclose(client: Any) -> None:
-    await client.__aexit__(None, None, None)
 
 
 def _translate_error(exchange: Exchange, error: Exception) -> BackendError:

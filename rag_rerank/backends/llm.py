@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -11,9 +10,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from rag_rerank._checks import at_least, number, one_of, whole_number
 from rag_rerank._lazy import forget, load_once
-from rag_rerank.backends.api.base import ApiReranker, find_key
+from rag_rerank.backends.api.base import find_key
 from rag_rerank.backends.api.breaker import Breaker
-from rag_rerank.backends.api.event_loops import PerLoop
+from rag_rerank.backends.api.client_base import ClientApiReranker
 from rag_rerank.backends.api.exchange import Exchange, Reply
 from rag_rerank.backends.api.limiter import Limits
 from rag_rerank.backends.api.llm import clients
@@ -39,7 +38,7 @@ _LEAST = {"window": 2, "stride": 1, "passes": 1, "shuffles": 0, "top": 1, "paral
 
 
 @dataclass(frozen=True, kw_only=True)
-class LlmReranker(ApiReranker):
+class LlmReranker(ClientApiReranker):
     """A language model that orders, grades or compares the texts: any OpenAI-compatible endpoint, or a model object.
 
     In the modes ``listwise`` and ``pairwise`` the model orders texts and gives no scores. The scale is then ``rank``: 1
@@ -116,7 +115,7 @@ class LlmReranker(ApiReranker):
     key_variables: ClassVar[tuple[str, ...]] = ("OPENAI_API_KEY",)
     most_texts: ClassVar[int] = 10_000
     model_optional: ClassVar[bool] = True
-    fields_without_effect: ClassVar[frozenset[str]] = ApiReranker.fields_without_effect | {"parallel"}
+    fields_without_effect: ClassVar[frozenset[str]] = ClientApiReranker.fields_without_effect | {"parallel"}
 
     if TYPE_CHECKING:
         model: Any = ""  # or a model object, which no config can hold
@@ -222,21 +221,10 @@ class LlmReranker(ApiReranker):
         variables = self.key_variables if at_openai else ()
         return find_key(self.kind, self.api_key, variables, optional=not at_openai)
 
-    def warm_up(self) -> None:
-        """Import the SDK and make the client; nothing is sent."""
-        if not self._has_client:
-            _ = self._client
-
     def close(self) -> None:
         """Close the client that threads share, unless it was injected."""
-        if client := forget(self, "_client"):
-            client.close()
+        super().close()
         forget(self, "_server")
-
-    async def aclose(self) -> None:
-        """Close the clients of the running event loop and of the threads, except injected ones."""
-        await self._async_client.aclose()
-        await super().aclose()
 
     @load_once
     def _server(self) -> str | None:
@@ -255,19 +243,14 @@ class LlmReranker(ApiReranker):
             facts |= {"llm": f"{type(self.llm).__module__}.{type(self.llm).__qualname__}"}
         return facts
 
-    @load_once
-    def _client(self) -> Any:
-        client = self._new_client("OpenAI")
-        weakref.finalize(self, client.close)
-        return client
+    def _import_client(self) -> Any:
+        return clients.openai_sdk()
 
-    @load_once
-    def _async_client(self) -> PerLoop[Any]:
-        make = partial(self._new_client, "AsyncOpenAI")
-        return PerLoop(load=clients.openai_sdk, make=make, close=lambda client: client.close())
+    def _new_client(self) -> Any:
+        return make_client(partial(clients.new_client, "OpenAI", self._server, self.timeout), self.label)
 
-    def _new_client(self, kind: str) -> Any:
-        return make_client(partial(clients.new_client, kind, self._server, self.timeout), self.label)
+    def _new_async_client(self) -> Any:
+        return make_client(partial(clients.new_client, "AsyncOpenAI", self._server, self.timeout), self.label)
 
     def score(self, query: str, texts: Sequence[str]) -> Scores:
         """Ask the model.

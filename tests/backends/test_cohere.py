@@ -235,8 +235,8 @@ def test_one_client_serves_an_event_loop_and_closes_with_it(rerank_server: Reran
     clients: list[Any] = []
 
     class Reranker(CohereReranker):
-        def _new_client(self, kind: str) -> Any:
-            clients.append(super()._new_client(kind))
+        def _new_async_client(self) -> Any:
+            clients.append(super()._new_async_client())
             return clients[-1]
 
     reranker = Reranker(base_url=rerank_server.url, api_key=KEY)

@@ -1,16 +1,13 @@
-"""The base of the backends that send HTTP requests of their own: their clients, and how one request is sent."""
+"""The base of the backends that send HTTP requests of their own, and how one request is sent."""
 
 from __future__ import annotations
 
-import weakref
 from abc import abstractmethod
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, ClassVar
 
-from rag_rerank._lazy import forget, load_once, need
-from rag_rerank.backends.api.base import ApiReranker
-from rag_rerank.backends.api.event_loops import PerLoop
+from rag_rerank._lazy import need
+from rag_rerank.backends.api.client_base import ClientApiReranker
 from rag_rerank.backends.api.exchange import Exchange
 from rag_rerank.backends.api.http_transport import (
     HttpRequest,
@@ -26,7 +23,7 @@ __all__ = ["HttpApiReranker"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class HttpApiReranker(ApiReranker):
+class HttpApiReranker(ClientApiReranker):
     """A reranker that calls a server without an SDK, through ``httpx``.
 
     Args:
@@ -40,31 +37,18 @@ class HttpApiReranker(ApiReranker):
     def _host(self) -> str:
         """Return the URL of the server."""
 
-    def warm_up(self) -> None:
-        """Make the client; nothing is sent."""
-        if not self._has_client:
-            _ = self._client
+    def _import_client(self) -> Any:
+        return need("httpx", extra="http")
 
-    def close(self) -> None:
-        """Close the client that threads share, unless it was injected."""
-        if client := forget(self, "_client"):
-            client.close()
+    def _new_client(self) -> Any:
+        return new_client(self._host(), self.label)
 
-    async def aclose(self) -> None:
-        """Close the clients of the running event loop and of the threads, except injected ones."""
-        await self._async_client.aclose()
-        await super().aclose()
+    def _new_async_client(self) -> Any:
+        return new_async_client(self._host(), self.label)
 
-    @load_once
-    def _client(self) -> Any:
-        client = new_client(self._host(), self.label)
-        weakref.finalize(self, client.close)
-        return client
-
-    @load_once
-    def _async_client(self) -> PerLoop[Any]:
-        make = partial(new_async_client, self._host(), self.label)
-        return PerLoop(load=_httpx, make=make, close=lambda client: client.aclose())
+    @staticmethod
+    async def _aclose_client(client: Any) -> None:
+        await client.aclose()
 
     def _exchange_json(self, exchange: Exchange, request: HttpRequest, timeout: float) -> HttpResponse:
         client, timeout = self._client if self.client is None else self.client, min(timeout, self.timeout)
@@ -74,7 +58,3 @@ class HttpApiReranker(ApiReranker):
         client = await self._async_client.get() if self.async_client is None else self.async_client
         timeout = min(timeout, self.timeout)
         return await exchange.acall_sdk(asend, translate_error, client=client, request=request, timeout=timeout)
-
-
-def _httpx() -> Any:
-    return need("httpx", extra="http")
