@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 __all__ = [
+    "ANSWERABILITY",
     "BUDGET",
     "INSTRUCTIONS",
     "PAGES",
@@ -22,6 +23,7 @@ __all__ = [
 SITE = "https://rag-rerank.readthedocs.io/en/stable/"
 """Where the site is; ``site_url`` in mkdocs.yml and ``Documentation`` in pyproject.toml are the same."""
 
+ANSWERABILITY = "how-to/answerability/"
 BUDGET = "how-to/budget/"
 INSTRUCTIONS = "how-to/instructions/"
 RECORDS = "how-to/records/"

@@ -5,13 +5,14 @@ All are frozen and picklable, and made of plain Python values without third-part
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal, get_args, overload
+from dataclasses import dataclass, field, fields, replace
+from itertools import zip_longest
+from typing import Any, overload
 
 from rag_rerank._checks import describe, finite, plain
 from rag_rerank.errors import InputError
+from rag_rerank.scale import SCALES, Scale, present
 from rag_rerank.text.relevance import RelevantSpan, relevant
 from rag_rerank.text.short_repr import short_repr
 from rag_rerank.trace import Coverage, Trace, Usage
@@ -30,19 +31,6 @@ __all__ = [
     "present",
 ]
 
-Scale = Literal["calibrated", "sigmoid", "relevance", "similarity", "unbounded", "rank"]
-"""The meaning of ``Hit.score``.
-
-- ``calibrated``: a probability of relevance, fitted on judgments.
-- ``sigmoid``: ``1 / (1 + exp(-logit))`` of a cross-encoder; in 0..1, monotone, not a probability.
-- ``relevance``: a provider's number in 0..1; not comparable between models.
-- ``similarity``: a cosine or a dot product.
-- ``unbounded``: any real number (BM25, fused scores); only the order means something.
-- ``rank``: a place, because the model gives no scores: 1 for the first of n, ``1 - 1/n`` for the second ...
-"""
-
-SCALES: tuple[Scale, ...] = get_args(Scale)
-
 BLANK = "blank text"
 """Why a text with nothing to read has no score."""
 
@@ -51,16 +39,6 @@ UNREADABLE_TEXT = "a text that the model cannot read"
 
 UNREADABLE_QUERY = "the model cannot read the query"
 """Why no text has a score where it is the query that the model cannot read."""
-
-
-def present(raw: float, scale: Scale) -> float:
-    """Return the presented score of a raw score: the float64 sigmoid of a logit, else the number itself."""
-    if scale != "sigmoid":
-        return raw
-    if raw >= 0:
-        return 1.0 / (1.0 + math.exp(-raw))
-    small = math.exp(raw)
-    return small / (1.0 + small)
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,6 +225,8 @@ class Ranking(Sequence[Hit]):
             of an ensemble is missing), so that a threshold written for it does not apply. ``degraded`` says why.
         origin: The call that it comes from; ``None`` where it was made by hand or read from `to_dict`. It is no part of
             the ranking's value: ``==``, ``repr`` and `to_dict` leave it out.
+        answerable: The probability that at least one of the candidates answers the query, all of them and not only
+            those above a cutoff; see `Answerable`. ``None`` where nobody says.
     """
 
     query: str
@@ -257,6 +237,7 @@ class Ranking(Sequence[Hit]):
     degraded: tuple[str, ...] = ()
     substituted: bool = False
     origin: Origin | None = field(default=None, compare=False, repr=False)
+    answerable: float | None = None
 
     __repr__ = short_repr
 
@@ -287,6 +268,8 @@ class Ranking(Sequence[Hit]):
 
     def _remarks(self) -> Iterator[str]:
         """Yield what a reader must know of the scores: why they are degraded, what was cut, and the notes of steps."""
+        if self.answerable is not None:
+            yield f"Answerable: {self.answerable:.2f} is the probability that at least one candidate answers the query."
         yield from (f"Degraded: {reason}" for reason in self.degraded)
         if self.substituted:
             yield "Substituted: the scores are another reranker's, so a threshold for this one does not apply."
@@ -326,6 +309,7 @@ class Ranking(Sequence[Hit]):
             "usage": self.usage.to_dict(),
             "degraded": list(self.degraded),
             "substituted": self.substituted,
+            "answerable": self.answerable,
         }
 
     @classmethod
@@ -339,7 +323,17 @@ class Ranking(Sequence[Hit]):
             usage=Usage.from_dict(data["usage"]),
             degraded=tuple(data["degraded"]),
             substituted=data["substituted"],
+            answerable=data.get("answerable"),
         )
+
+
+def _set_state(ranking: Ranking, state: Sequence[Any]) -> None:
+    """Rebuild a ranking from a pickle; one of an older release lacks the last fields, which get their defaults."""
+    for f, value in zip_longest(fields(Ranking), state):
+        object.__setattr__(ranking, f.name, value)
+
+
+Ranking.__setstate__ = _set_state  # type: ignore[attr-defined]  # dataclass(slots=True) of Python 3.10 replaces a method
 
 
 def check_top_k(top_k: int | None) -> int | None:

@@ -1,6 +1,8 @@
 """Rerankers made of rerankers."""
 
 from rag_rerank.compose.cache.cached import Cached
+from rag_rerank.compose.calibration.answerability_map import AnswerabilityMap, FalseAccepts
+from rag_rerank.compose.calibration.answerable import Answerable
 from rag_rerank.compose.calibration.calibrated import Calibrated
 from rag_rerank.compose.calibration.calibration_map import CalibrationMap, FitQuality, Provenance, Unjudged
 from rag_rerank.compose.cascade import Cascade, Stage
@@ -16,6 +18,8 @@ from rag_rerank.compose.windows import Windows
 from rag_rerank.compose.wrapper import Wrapper
 
 __all__ = [
+    "AnswerabilityMap",
+    "Answerable",
     "Cached",
     "Calibrated",
     "CalibrationMap",
@@ -23,6 +27,7 @@ __all__ = [
     "Deadline",
     "Ensemble",
     "Fallback",
+    "FalseAccepts",
     "FitQuality",
     "Hedge",
     "Provenance",

@@ -300,7 +300,16 @@ class CompositeCall:
         facts = scores_of(result.hits) if result.own_scores else {}
         trace = self.trace(scale=result.scale, notes=result.notes, **facts)
         degraded = tuple(dict.fromkeys((*self.log.degraded, *result.degraded)))
-        return Ranking(self.query, result.hits, result.scale, trace, trace.usage, degraded, result.substituted)
+        return Ranking(
+            self.query,
+            result.hits,
+            result.scale,
+            trace,
+            trace.usage,
+            degraded,
+            result.substituted,
+            answerable=result.answerable,
+        )
 
 
 def scores_of(hits: Sequence[Hit]) -> dict[str, Any]:

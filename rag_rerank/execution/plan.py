@@ -123,6 +123,8 @@ class PlanResult:
         notes: Remarks for the trace.
         substituted: Whether the scores are another reranker's.
         own_scores: Whether the hits carry scores that no call returned, so that this step's trace must hold them.
+        answerable: Only from a plan that passes on one answer over all its candidates, or that knows the probability
+            itself; a plan that makes scores of its own, or that let a part of the candidates in, leaves it out.
     """
 
     hits: tuple[Hit, ...]
@@ -131,6 +133,7 @@ class PlanResult:
     notes: tuple[str, ...] = ()
     substituted: bool = False
     own_scores: bool = False
+    answerable: float | None = None
 
     __repr__ = short_repr
 

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, NamedTuple
 from rag_rerank._files import FilePath
 from rag_rerank._lazy import load_once, peek
 from rag_rerank.base import Reranker
-from rag_rerank.compose.calibration.calibration_map import CalibrationMap
+from rag_rerank.compose.calibration.calibration_map import CalibrationMap, Provenance
 from rag_rerank.compose.fallback import change_of_scale
 from rag_rerank.compose.wrapper import Wrapper
 from rag_rerank.documentation import SCORES
@@ -20,7 +20,7 @@ from rag_rerank.execution.instruction import instruction_or, without_call_instru
 from rag_rerank.execution.plan import Call, InThread, Plan, PlanResult
 from rag_rerank.types import Candidate, Hit, Ranking, Scale
 
-__all__ = ["Calibrated", "calibrates", "check_has_scores", "model_of"]
+__all__ = ["Calibrated", "calibrates", "check_has_scores", "doubt_about", "model_of"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +91,7 @@ class Calibrated(Wrapper):
             identity = self.reranker.identity
         if self._map.fitted.identity == identity:
             return _Ready(self._map, ())
-        doubt = _doubt(self._map, self.reranker)
+        doubt = doubt_about(self._map.fitted, self.reranker, _REFIT)
         warnings.warn(f"{self.label}: {doubt}", CalibrationWarning, stacklevel=caller_stacklevel())
         return _Ready(self._map, (doubt,))
 
@@ -111,12 +111,17 @@ class Calibrated(Wrapper):
         if not notes and instruction_or(None) is not None and self.reranker.identity != fitted.identity:
             notes = (f"the map was fitted without the instruction of this call; probabilities may be off. {_REFIT}",)
         if all(hit.raw_score is None for hit in ranking):  # the first stage's order: there is nothing to calibrate
-            return PlanResult(ranking.hits, self.scale, notes=notes, substituted=ranking.substituted)
+            return PlanResult(
+                ranking.hits, self.scale, notes=notes, substituted=ranking.substituted, answerable=ranking.answerable
+            )
         if ranking.substituted or ranking.scale != fitted.scale:
             change = change_of_scale(self.scale, ranking.scale)
             reason = f"not calibrated, since another reranker answered than {self.reranker.label}{change}"
-            return PlanResult(ranking.hits, ranking.scale, (reason,), notes, substituted=True)
-        return PlanResult(tuple(_calibrate(hit, ready.map) for hit in ranking), self.scale, notes=notes)
+            return PlanResult(
+                ranking.hits, ranking.scale, (reason,), notes, substituted=True, answerable=ranking.answerable
+            )
+        hits = tuple(_calibrate(hit, ready.map) for hit in ranking)
+        return PlanResult(hits, self.scale, notes=notes, answerable=ranking.answerable)
 
 
 class _Ready(NamedTuple):
@@ -148,14 +153,13 @@ def _calibrate(hit: Hit, calibration_map: CalibrationMap) -> Hit:
     return hit if hit.raw_score is None else replace(hit, score=calibration_map.probability(hit.raw_score))
 
 
-def _doubt(calibration_map: CalibrationMap, reranker: Reranker) -> str:
-    """Return the warning that a map was fitted on another reranker than this one."""
-    fitted = calibration_map.fitted
+def doubt_about(fitted: Provenance, reranker: Reranker, refit: str) -> str:
+    """Return the warning that a map was fitted on another reranker than this one, with the command that fits one."""
     was, now = _full_name(fitted.reranker, fitted.model), _full_name(reranker.label, model_of(reranker))
     same = " (the same names, but other files or settings)" if was == now else ""
     return (
         f"the map was fitted on {was} on {fitted.date}, and the scores are from {now}{same}; the probabilities may be "
-        f"off. {_REFIT}"
+        f"off. {refit}"
     )
 
 
