@@ -3,8 +3,8 @@
     python benchmarks/answerability.py COLLECTIONS --collection nq-qed --collection scifact ...
         --config embedded=embedded.yaml --config lexical --queries 60
 
-COLLECTIONS is a folder with one folder per collection, as `rag_rerank.evaluation.read` takes them. A list is the first
-k candidates of the first stage for a query that has a relevant one among them. Its twin has no relevant one: ``removed``
+COLLECTIONS is a folder with one folder per collection, as `rag_rerank.evaluation.read` takes them. A list is the
+first k candidates of a query that has a relevant one among them. Its twin has no relevant one: ``removed``
 is the same list without them, ``filled`` has the next other candidates in their places, so that it is as long. Each
 collection is judged by a map that was fitted on all others; the figure is the area under the ROC curve (AUROC), and the
 mean over collections is the macro average. A config with a store of vectors makes a second run fast.
@@ -94,7 +94,8 @@ class Answer:
             return None
         features = dict(zip(FEATURES, own, strict=True))
         features |= {"margin": scores[0] - scores[1], "spread": pstdev(scores)}
-        features["place"] = -math.log(self.places[hits[0].id])
+        before = sum(self.places[hit.id] < self.places[hits[0].id] for hit in hits)  # not those that a twin lacks
+        features["place"] = -math.log(1 + before)
         return features if self.weakest is None else features | {"weakest": self.weakest(hits[0])}
 
 

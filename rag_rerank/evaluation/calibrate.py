@@ -15,7 +15,7 @@ from rag_rerank._checks import one_of
 from rag_rerank._lazy import need
 from rag_rerank._version import __version__
 from rag_rerank.base import Reranker
-from rag_rerank.compose.calibration.calibrated import calibrates, check_has_scores, model_of
+from rag_rerank.compose.calibration.calibrated import calibrates
 from rag_rerank.compose.calibration.calibration_map import (
     CalibrationMap,
     FitQuality,
@@ -25,6 +25,7 @@ from rag_rerank.compose.calibration.calibration_map import (
     interpolate,
     logistic,
 )
+from rag_rerank.compose.calibration.map_wrapper import check_has_scores, model_of
 from rag_rerank.errors import (
     CalibrationWarning,
     ConfigError,

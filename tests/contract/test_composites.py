@@ -4,10 +4,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.calibration_maps import STEPS, map_for
+from support.calibration_maps import STEPS, answerability_map_for, map_for
 from support.slow_rerankers import Timed
 
 from rag_rerank import (
+    Answerable,
     BackendUnavailable,
     Calibrated,
     Deadline,
@@ -131,6 +132,12 @@ class TestCalibrated(RerankerContract):
     @pytest.fixture
     def reranker(self) -> Reranker:
         return Calibrated(reranker=LexicalReranker(), map=map_for(LexicalReranker()))
+
+
+class TestAnswerable(RerankerContract):
+    @pytest.fixture
+    def reranker(self) -> Reranker:
+        return Answerable(reranker=LexicalReranker(), map=answerability_map_for(LexicalReranker()))
 
 
 class TestCalibratedInSteps(RerankerContract):

@@ -72,7 +72,7 @@ def test_names_nodes_and_rerankers_are_all_specs(spec: object, reranker: object)
         ("chohere:rerank-v3.5", "unknown type 'chohere'; did you mean 'cohere'?"),
         ("minlm", "unknown type 'minlm'; did you mean 'minilm'?"),
         ("", "unknown type ''"),
-        ({}, "a reranker needs a 'type'; known: auto, bedrock, cached, calibrated, cascade"),
+        ({}, "a reranker needs a 'type'; known: answerable, auto, bedrock, cached, calibrated"),
         ({"type": 3}, "a reranker needs a 'type'"),
         (7, "expected a name, a mapping, a config file or a Reranker, got int"),
         ({"type": "lexical", "k": 1}, "unknown key 'k' of type 'lexical'; did you mean 'k1'?"),
