@@ -5,14 +5,14 @@ All are frozen and picklable, and made of plain Python values without third-part
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from itertools import zip_longest
-from typing import Any, overload
+from typing import Any, Literal, get_args, overload
 
-from rag_rerank._checks import describe, finite, plain
+from rag_rerank._checks import check_top_k, describe, finite, plain
 from rag_rerank.errors import InputError
-from rag_rerank.scale import SCALES, Scale, present
 from rag_rerank.text.relevance import RelevantSpan, relevant
 from rag_rerank.text.short_repr import short_repr
 from rag_rerank.trace import Coverage, Trace, Usage
@@ -31,6 +31,19 @@ __all__ = [
     "present",
 ]
 
+Scale = Literal["calibrated", "sigmoid", "relevance", "similarity", "unbounded", "rank"]
+"""The meaning of ``Hit.score``.
+
+- ``calibrated``: a probability of relevance, fitted on judgments.
+- ``sigmoid``: ``1 / (1 + exp(-logit))`` of a cross-encoder; in 0..1, monotone, not a probability.
+- ``relevance``: a provider's number in 0..1; not comparable between models.
+- ``similarity``: a cosine or a dot product.
+- ``unbounded``: any real number (BM25, fused scores); only the order means something.
+- ``rank``: a place, because the model gives no scores: 1 for the first of n, ``1 - 1/n`` for the second ...
+"""
+
+SCALES: tuple[Scale, ...] = get_args(Scale)
+
 BLANK = "blank text"
 """Why a text with nothing to read has no score."""
 
@@ -39,6 +52,16 @@ UNREADABLE_TEXT = "a text that the model cannot read"
 
 UNREADABLE_QUERY = "the model cannot read the query"
 """Why no text has a score where it is the query that the model cannot read."""
+
+
+def present(raw: float, scale: Scale) -> float:
+    """Return the presented score of a raw score: the float64 sigmoid of a logit, else the number itself."""
+    if scale != "sigmoid":
+        return raw
+    if raw >= 0:
+        return 1.0 / (1.0 + math.exp(-raw))
+    small = math.exp(raw)
+    return small / (1.0 + small)
 
 
 @dataclass(frozen=True, slots=True)
@@ -334,26 +357,3 @@ def _set_state(ranking: Ranking, state: Sequence[Any]) -> None:
 
 
 Ranking.__setstate__ = _set_state  # type: ignore[attr-defined]  # dataclass(slots=True) of Python 3.10 replaces a method
-
-
-def check_top_k(top_k: int | None) -> int | None:
-    """Return ``top_k`` as an int, or ``None``.
-
-    Raises:
-        InputError: It is neither ``None`` nor a whole number of at least 1.
-    """
-    number = plain(top_k)
-    if number is None:
-        return None
-    if isinstance(number, bool) or not isinstance(number, int) or number < 1:
-        raise InputError(f"top_k must be a whole number of at least 1, or None for all, got {top_k!r:.80}")
-    return int(number)
-
-
-def check_values(values: Iterable[Any]) -> tuple[float, ...]:
-    """Return plain finite floats.
-
-    Raises:
-        InputError: Some value is not a finite number; the message names its position.
-    """
-    return tuple(finite(value, f"score {i}") for i, value in enumerate(values))

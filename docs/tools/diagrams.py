@@ -48,7 +48,7 @@ class Box:
 
 
 GROUND = (
-    *("scale", "types", "trace", "text", "errors", "secret", "rank_correlation", "documentation"),
+    *("types", "trace", "text", "errors", "secret", "rank_correlation", "documentation"),
     *("_checks", "_files", "_lazy", "_version"),
 )
 HOUSE: tuple[tuple[tuple[float, Box], ...], ...] = (

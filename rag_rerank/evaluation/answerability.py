@@ -33,7 +33,7 @@ _FEW = 100
 class _Pair(NamedTuple):
     """The features of a list with an answer, and those of its twin without."""
 
-    answered: tuple[float, ...]
+    full: tuple[float, ...]
     twin: tuple[float, ...]
 
 
@@ -92,8 +92,8 @@ def calibrate_answerable(
         fitted_on, held_out = shuffled[: len(pairs) // 2], shuffled[len(pairs) // 2 :]
         fit = _fit(fitted_on)
         probabilities = [_probabilities(fit, pair) for pair in held_out]
-    answered, twins = zip(*probabilities, strict=True)
-    area = auroc(answered, twins)
+    answers, twins = zip(*probabilities, strict=True)
+    area = auroc(answers, twins)
     if area <= 0.5:
         raise InputError(
             f"the scores of {reranker.label} do not tell lists with an answer from their twins (AUROC {area:.2f} on "
@@ -102,7 +102,7 @@ def calibrate_answerable(
     limit = None
     if false_accept is not None:
         threshold = conformal_threshold(twins, false_accept)
-        share = sum(p >= threshold for p in answered) / len(answered)
+        share = sum(p >= threshold for p in answers) / len(answers)
         limit = FalseAccepts(rate=false_accept, threshold=threshold, lists=len(twins), accepted=share)
     weights, intercept = fit
     return AnswerabilityMap(
@@ -116,7 +116,7 @@ def calibrate_answerable(
             queries=len(fitted_on),
             pairs=2 * len(fitted_on),
             prior=0.5,
-            after=quality_of([*answered, *twins], [True] * len(answered) + [False] * len(twins)),
+            after=quality_of([*answers, *twins], [True] * len(answers) + [False] * len(twins)),
         ),
     )
 
@@ -164,9 +164,9 @@ def _score(reranker: Reranker, collections: Sequence[Judged], progress: Progress
         if relevant:
             rankings = list(_rank_both(reranker, query, relevant))
             scores = [[hit.raw_score for hit in ranking if hit.raw_score is not None] for ranking in rankings]
-            answered, twin = map(features_of, scores) if len(scores) == 2 else (None, None)
-            if answered is not None and twin is not None:
-                pairs.append(_Pair(answered, twin))
+            full, twin = map(features_of, scores) if len(scores) == 2 else (None, None)
+            if full is not None and twin is not None:
+                pairs.append(_Pair(full, twin))
             else:
                 unusable += 1
         progress(done / len(queries))
@@ -191,16 +191,16 @@ def _rank_both(reranker: Reranker, query: JudgedQuery, relevant: set[str]) -> It
 
 
 def _fit(pairs: Sequence[_Pair]) -> tuple[tuple[float, ...], float]:
-    examples = [pair.answered for pair in pairs] + [pair.twin for pair in pairs]
+    examples = [pair.full for pair in pairs] + [pair.twin for pair in pairs]
     return fit_logistic(list(zip(*examples, strict=True)), [True] * len(pairs) + [False] * len(pairs))
 
 
 def _probabilities(fit: tuple[tuple[float, ...], float], pair: _Pair) -> tuple[float, float]:
     weights, intercept = fit
-    answered, twin = (
+    full, twin = (
         logistic(intercept + sum(w * value for w, value in zip(weights, features, strict=True))) for features in pair
     )
-    return answered, twin
+    return full, twin
 
 
 def _out_of_fold(pairs: Sequence[_Pair], seed: int) -> list[tuple[float, float]]:

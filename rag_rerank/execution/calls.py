@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
+from rag_rerank._checks import check_values
 from rag_rerank.errors import (
     BadResponse,
     InputError,
@@ -28,7 +29,7 @@ from rag_rerank.execution.protocols import PointwiseRanker, Ranker
 from rag_rerank.execution.ranking import keep_first_stage, ranked_hits
 from rag_rerank.text.unicode import is_blank, places_before_repair, valid_unicode
 from rag_rerank.trace import Trace, Usage
-from rag_rerank.types import BLANK, Candidate, Hit, Ranking, RelevantSpan, Scores, check_values
+from rag_rerank.types import BLANK, Candidate, Hit, Ranking, RelevantSpan, Scores
 
 __all__ = [
     "CallLog",

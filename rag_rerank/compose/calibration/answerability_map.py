@@ -78,7 +78,7 @@ class AnswerabilityMap:
 
     Args:
         weights: The weight of each feature, by its name.
-        intercept: What is added.
+        intercept: What is added to the weighted features.
         auroc: The probability that a list with an answer gets the larger number than one without, measured out of
             fold: 0.5 is chance, 1 is perfect.
         fitted: What it was fitted on; ``pairs`` counts lists.
