@@ -24,7 +24,12 @@ from rag_rerank.errors import RerankError, RerankWarning
 __all__ = ["app", "main"]
 
 _GROUPS = {
-    "Use a reranker": {"rank": "rank:rank", "index": "late_interaction:index", "config": "config:config"},
+    "Use a reranker": {
+        "rank": "rank:rank",
+        "serve": "serve:serve",
+        "index": "late_interaction:index",
+        "config": "config:config",
+    },
     "Measure": {
         "eval": "evaluate:evaluate_configs",
         "calibrate": "calibrate:calibrate",

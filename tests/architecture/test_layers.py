@@ -63,10 +63,12 @@ MAY_IMPORT = {
         *(*CALL, "agreement", "backends/local", "backends/torch", "compose"),
         *("config", "evaluation", "export", "records", "registry"),
     },
+    "serving": CALL,
     "cli": {
         *("backends/auto", "backends/late_interaction"),
         *(*CALL, "agreement", "backends/api", "backends/local", "backends/onnx", "backends/torch", "compose", "config"),
-        *("context", "diagnostics", "evaluation", "export", "hosts", "pages", "records", "registry", "training"),
+        *("context", "diagnostics", "evaluation", "export", "hosts", "pages", "records", "registry", "serving"),
+        "training",
     },
     "__main__": {"cli"},
     "__init__": {*CALL, "backends/api", "compose", "config", "context", "records"},
