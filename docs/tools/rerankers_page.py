@@ -104,6 +104,7 @@ EXTRAS = {
     "train": "`rag-rerank train` and `distil`",
     "otel": "spans and metrics of OpenTelemetry",
     "store": "a folder of vectors for [`late_interaction`](#late_interaction), and `rag-rerank index`",
+    "serve": "[`rag-rerank serve`](../how-to/serve.md): any reranker over HTTP",
     "multilingual": "the model [`embedded-multilingual`](../explanation/multilingual-model.md): its files, 40 MB",
     "all": "all of these but `multilingual`",
 }

@@ -17,8 +17,10 @@ __all__ = ["serve"]
     epilog=example("serve -r embedded --port 8080", "serve -c both.yaml --host 0.0.0.0 \\\n--key-variable SERVER_KEY"),
 )
 @reranker_option
-@click.option("--host", default="127.0.0.1", show_default=True, metavar="ADDRESS", help="The address to listen at.")
-@click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="The port; 0 for any.")
+@click.option("--host", default="127.0.0.1", show_default=True, metavar="HOST", help="The address to listen at.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=8080, show_default=True, metavar="N", help="The port; 0 for any."
+)
 @click.option(
     "--key-variable",
     "key_variables",

@@ -188,7 +188,8 @@ def write_answer(request: RerankBody, ranking: Ranking, *, id: str, model: str) 
         return [{"index": i, "score": v, **({"text": texts[i]} if request.echo else {})} for i, v in rows]
     warnings, usage = answer_warnings(request, ranking), ranking.usage
     tokens = usage.tokens or 0  # clients insist on a number, also where nothing counts tokens
-    answer: dict[str, Any] = {"id": id, "object": "list", "model": model, "scale": ranking.scale}
+    kind = "list" if request.shape == "input" or request.with_data else "rerank"  # what their own servers say
+    answer: dict[str, Any] = {"id": id, "object": kind, "model": model, "scale": ranking.scale}
     answer["usage"] = {"prompt_tokens": tokens, "total_tokens": tokens}
     if request.shape == "input":
         answer["data"] = [
