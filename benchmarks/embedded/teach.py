@@ -125,7 +125,8 @@ def padded(rows: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
 @torch.inference_mode()
 def lessons_of(teacher: Any, texts: list[list[int]], width: int) -> Lessons:
     """Let the teacher read the texts and each word piece alone."""
-    ids, vectors, lengths = [], [], []
+    ids, vectors = [], []
+    lengths: list[int] = []
     for batch in batches(texts, len):
         rows, mask = padded([torch.tensor(text) for text in batch])
         ids.append(rows[mask])
