@@ -182,7 +182,7 @@ class SparseExplanation:
 def _origin(match: TermMatch) -> str:
     """Return whose expansion a term is."""
     sides = [name for name, has in (("query", match.in_query), ("text", match.in_text)) if not has]
-    return f"of the {' and the '.join(sides)}" if sides else ""
+    return " and ".join(sides)
 
 
 class SparseExplanationTask:
