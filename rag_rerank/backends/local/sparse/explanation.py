@@ -56,6 +56,11 @@ class TermMatch:
         """Whether the text has this token."""
         return bool(self.places)
 
+    @property
+    def numbers(self) -> tuple[float, float, float]:
+        """The weights in the query and in the text, and their product."""
+        return self.query_weight, self.text_weight, self.product
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON-ready values."""
         return {
@@ -162,17 +167,13 @@ class SparseExplanation:
 
     def _rows(self) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
         """Return the heading and the rows of the terms; a heading that begins with # is over numbers."""
+        shown = self.terms[:_SHOWN]
+        origins = [_origin(match) for match in shown]
         rows = [
-            (
-                match.term,
-                _origin(match),
-                f"{match.query_weight:.3f}",
-                f"{match.text_weight:.3f}",
-                f"{match.product:.3f}",
-            )
-            for match in self.terms[:_SHOWN]
+            (match.term, *((origin,) if any(origins) else ()), *(f"{number:.3f}" for number in match.numbers))
+            for match, origin in zip(shown, origins, strict=True)
         ]
-        return ("term", "expansion", "#query", "#text", "#adds"), rows
+        return ("term", *(("expansion of",) if any(origins) else ()), "#query", "#text", "#adds"), rows
 
     def _shares(self) -> Sequence[float]:
         most = max((match.product for match in self.terms), default=0.0)
