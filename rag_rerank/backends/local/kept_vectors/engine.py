@@ -83,8 +83,8 @@ class VectorEngine(ABC):
         return key
 
     @abstractmethod
-    def outputs(self, arrays: Mapping[str, Any]) -> Sequence[Any]:
-        """Run a batch through the model, and return an output for each input, padding included where it has some."""
+    def outputs(self, arrays: Mapping[str, Any]) -> Any:
+        """Run a batch through the model, and return a sequence: an output for each input, with padding if it has some."""
 
     @abstractmethod
     def row(self, ids: npt.NDArray[np.int32], output: Any, coverage: Coverage, readability: Readability) -> bytes:

@@ -236,7 +236,7 @@ def _prompt(settings: Mapping[str, Any], name: str) -> str:
 
 
 def _similarity(settings: Mapping[str, Any], folder: ModelFolder) -> Similarity:
-    name = settings.get("similarity_fn_name") or "dot"
+    name: Any = settings.get("similarity_fn_name") or "dot"
     if name not in get_args(Similarity):
         raise ModelLoadError(f"{folder.name} compares by {name!r:.40}, which is not known here")
     similarity: Similarity = name

@@ -225,7 +225,7 @@ class SparseExplanationTask:
         """Return the inputs of a batch."""
         return self._comparison.arrays(batch)
 
-    def take(self, batch: VectorBatch, outputs: Sequence[Any]) -> Any:
+    def take(self, batch: VectorBatch, outputs: Any) -> Any:
         """Return the result of a batch."""
         return self._comparison.take(batch, outputs)
 
