@@ -84,7 +84,7 @@ class VectorEngine(ABC):
 
     @abstractmethod
     def outputs(self, arrays: Mapping[str, Any]) -> Any:
-        """Run a batch through the model, and return a sequence: an output for each input, with padding if it has some."""
+        """Run a batch through the model; return a sequence with an output for each input, padding included."""
 
     @abstractmethod
     def row(self, ids: npt.NDArray[np.int32], output: Any, coverage: Coverage, readability: Readability) -> bytes:
