@@ -215,9 +215,9 @@ class AutoReranker(LocalReranker):
                 return kind, f"the hub's cache holds its files for {kind.kind}"
         names = list_files(self.model, backend=self.kind, revision=self.revision)
         if may_be_sparse(names) or may_be_late_interaction(names):
-            chosen = _kind_by_settings(self._fetch_settings().path)
-            if chosen is not None:
-                return chosen, _REASONS[chosen].format("the repository")
+            backend_kind = _kind_by_settings(self._fetch_settings().path)
+            if backend_kind is not None:
+                return backend_kind, _REASONS[chosen].format("the repository")
         return _kind_of(names, self.model, "the repository")
 
     def _fetch_settings(self) -> ModelFolder:
@@ -242,9 +242,9 @@ def _fits(kind: type[LocalReranker], folder: Path) -> bool:
 
 
 def _kind_of_folder(folder: Path, name: str) -> tuple[type[LocalReranker], str]:
-    chosen = _kind_by_settings(folder)
-    if chosen is not None:
-        return chosen, _REASONS[chosen].format("the folder")
+    backend_kind = _kind_by_settings(folder)
+    if backend_kind is not None:
+        return backend_kind, _REASONS[chosen].format("the folder")
     files = (*folder.glob("*"), *folder.glob("onnx/*"))
     return _kind_of([file.relative_to(folder).as_posix() for file in files], name, "the folder")
 
