@@ -217,7 +217,7 @@ class AutoReranker(LocalReranker):
         if may_be_sparse(names) or may_be_late_interaction(names):
             backend_kind = _kind_by_settings(self._fetch_settings().path)
             if backend_kind is not None:
-                return backend_kind, _REASONS[chosen].format("the repository")
+                return backend_kind, _REASONS[backend_kind].format("the repository")
         return _kind_of(names, self.model, "the repository")
 
     def _fetch_settings(self) -> ModelFolder:
@@ -244,7 +244,7 @@ def _fits(kind: type[LocalReranker], folder: Path) -> bool:
 def _kind_of_folder(folder: Path, name: str) -> tuple[type[LocalReranker], str]:
     backend_kind = _kind_by_settings(folder)
     if backend_kind is not None:
-        return backend_kind, _REASONS[chosen].format("the folder")
+        return backend_kind, _REASONS[backend_kind].format("the folder")
     files = (*folder.glob("*"), *folder.glob("onnx/*"))
     return _kind_of([file.relative_to(folder).as_posix() for file in files], name, "the folder")
 

@@ -167,11 +167,11 @@ class SparseExplanation:
 
     def _rows(self) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
         """Return the heading and the rows of the terms; a heading that begins with # is over numbers."""
-        shown = self.terms[:_SHOWN]
-        origins = [_origin(match) for match in shown]
+        first_terms = self.terms[:_SHOWN]
+        origins = [_origin(match) for match in first_terms]
         rows = [
             (match.term, *((origin,) if any(origins) else ()), *(f"{number:.3f}" for number in match.numbers))
-            for match, origin in zip(shown, origins, strict=True)
+            for match, origin in zip(first_terms, origins, strict=True)
         ]
         return ("term", *(("expansion of",) if any(origins) else ()), "#query", "#text", "#adds"), rows
 
