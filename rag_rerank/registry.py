@@ -63,6 +63,7 @@ BUILT_IN: Mapping[str, str] = MappingProxyType(
         "onnx": "rag_rerank.backends.onnx:OnnxReranker",
         "recorded": "rag_rerank.compose.recorded:Recorded",
         "shadow": "rag_rerank.compose.shadow:Shadow",
+        "sparse": "rag_rerank.backends.sparse:SparseReranker",
         "spans": "rag_rerank.compose.relevant_spans:RelevantSpans",
         "torch": "rag_rerank.backends.torch:TorchReranker",
         "voyage": "rag_rerank.backends.voyage:VoyageReranker",
@@ -86,7 +87,7 @@ EXTRAS: Mapping[str, tuple[str, str]] = MappingProxyType(
 
 PLUGIN_GROUP = "rag_rerank.rerankers"
 
-MODEL_TYPES = ("auto", "onnx", "torch", "late_interaction")
+MODEL_TYPES = ("auto", "onnx", "torch", "late_interaction", "sparse")
 """The types that run a model by its hub id or folder. The first that has all the fields of a node is meant, and of a
 folder with a late-interaction model ``late_interaction`` before the types of cross-encoders."""
 

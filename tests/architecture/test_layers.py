@@ -42,8 +42,10 @@ MAY_IMPORT = {
         f"backends/{name}": {*CALL, "backends/api"}
         for name in ("bedrock", "cohere", "decisions", "http", "llm", "voyage")
     },
-    **{f"backends/{name}": {*CALL, "backends/local"} for name in ("late_interaction", "onnx", "torch")},
-    "backends/auto": {*CALL, "backends/late_interaction", "backends/local", "backends/onnx", "backends/torch"},
+    **{f"backends/{name}": {*CALL, "backends/local"} for name in ("late_interaction", "onnx", "sparse", "torch")},
+    "backends/auto": {
+        *(*CALL, "backends/late_interaction", "backends/local", "backends/onnx", "backends/sparse", "backends/torch"),
+    },
     "backends/lexical": CALL,
     "compose": {*CALL, "records"},
     "registry": {"_files", "base", "documentation", "errors"},

@@ -1,10 +1,11 @@
 """The contract of rerankers, for the torch backend: a cross-encoder and a causal reranker."""
 
 import pytest
-from support import tiny_checkpoints, tiny_colbert
+from support import tiny_checkpoints, tiny_colbert, tiny_sparse
 
 from rag_rerank import Reranker
 from rag_rerank.backends.late_interaction import LateInteractionReranker
+from rag_rerank.backends.sparse import SparseReranker
 from rag_rerank.backends.torch import TorchReranker
 from rag_rerank.testing import RerankerContract
 
@@ -44,3 +45,14 @@ class TestColbert(RerankerContract):
     @pytest.fixture
     def reranker(self, colbert: Reranker) -> Reranker:
         return colbert
+
+
+@pytest.fixture(scope="module")
+def splade() -> Reranker:
+    return SparseReranker(model=str(tiny_sparse.sparse("naver-long")))
+
+
+class TestSplade(RerankerContract):
+    @pytest.fixture
+    def reranker(self, splade: Reranker) -> Reranker:
+        return splade

@@ -70,6 +70,8 @@ class TextTokenizer:
         text_length: Most tokens of a text, marker and special tokens included.
         query_length: Most tokens of a query, likewise.
         on_long_query: What to do with a longer query.
+        adds_special: Whether special tokens stand around an input.
+        model_tokenizer: The tokenizer with its settings, where they are not those of the folder's files.
 
     Raises:
         ModelLoadError: A length leaves no room for a token.
@@ -83,8 +85,10 @@ class TextTokenizer:
         text_length: int,
         query_length: int,
         on_long_query: OnLongQuery = "truncate",
+        adds_special: bool = True,
+        model_tokenizer: ModelTokenizer | None = None,
     ) -> None:
-        self.model_tokenizer: ModelTokenizer = read_tokenizer(folder)
+        self.model_tokenizer: ModelTokenizer = model_tokenizer or read_tokenizer(folder)
         self._tokenizer = self.model_tokenizer.core
         _prepare(self._tokenizer, conventions)
         self.text_tokenizer = self._tokenizer
@@ -93,7 +97,7 @@ class TextTokenizer:
         self._name = folder.name
         self._conventions = conventions
         self._on_long_query = on_long_query
-        probe = self._tokenizer.encode("a")
+        probe = self._tokenizer.encode("a", add_special_tokens=adds_special)
         specials = probe.special_tokens_mask
         if 0 not in specials:
             raise ModelLoadError(f"{folder.name}: its tokenizer reads nothing of the letter a")
