@@ -16,7 +16,7 @@ from rag_rerank.backends.api.pricing import Price
 from rag_rerank.backends.api.retry import RetryPolicy
 from rag_rerank.backends.cohere import CohereReranker
 from rag_rerank.backends.local import base, model_files
-from rag_rerank.backends.local.late_interaction.opening import StoreSettings
+from rag_rerank.backends.local.kept_vectors.opening import StoreSettings
 from rag_rerank.backends.local.model_files import ModelFolder, locate
 from rag_rerank.backends.onnx import OnnxReranker
 from rag_rerank.backends.torch import TorchReranker
