@@ -53,6 +53,7 @@ BUILT_IN: Mapping[str, str] = MappingProxyType(
         "cohere": "rag_rerank.backends.cohere:CohereReranker",
         "deadline": "rag_rerank.compose.deadline:Deadline",
         "decisions": "rag_rerank.backends.decisions:DecisionsReranker",
+        "embedding": "rag_rerank.backends.embedding:EmbeddingReranker",
         "ensemble": "rag_rerank.compose.ensemble:Ensemble",
         "fallback": "rag_rerank.compose.fallback:Fallback",
         "hedge": "rag_rerank.compose.hedge:Hedge",
