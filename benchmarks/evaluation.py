@@ -4,9 +4,9 @@
         --config embedded --config lexical --bi-encoder all-MiniLM-L6-v2 --records records --depth 50 --queries 80
 
 COLLECTIONS is a folder with one folder per collection, as `rag_rerank.evaluation.read` takes them. For each collection
-this does what ``rag-rerank eval`` does, with two more rerankers for ``--bi-encoder``: the type ``embedding``, and its
-fusion with the first stage, which no config can name. Answers are stored in ``--records``, so that the same command goes on where it stopped.
-``--html`` names a folder for the pages.
+this does what ``rag-rerank eval`` does; ``--bi-encoder`` adds an embedding model, and its fusion with the first stage.
+Answers are stored in ``--records``, so that the same command goes on where it stopped. ``--html`` names a folder for
+the pages.
 """
 
 from __future__ import annotations

@@ -87,9 +87,9 @@ EXTRAS: Mapping[str, tuple[str, str]] = MappingProxyType(
 
 PLUGIN_GROUP = "rag_rerank.rerankers"
 
-MODEL_TYPES = ("auto", "onnx", "torch", "late_interaction")
+MODEL_TYPES = ("auto", "onnx", "torch", "late_interaction", "embedding")
 """The types that run a model by its hub id or folder. The first that has all the fields of a node is meant, and of a
-folder with a late-interaction model ``late_interaction`` before the types of cross-encoders."""
+folder with a model that reads query and text apart its own type before those of cross-encoders."""
 
 SUFFIXES = (".yaml", ".yml", ".json")
 """Endings of config files."""

@@ -42,8 +42,14 @@ MAY_IMPORT = {
         f"backends/{name}": {*CALL, "backends/api"}
         for name in ("bedrock", "cohere", "decisions", "http", "llm", "voyage")
     },
-    **{f"backends/{name}": {*CALL, "backends/local"} for name in ("late_interaction", "onnx", "torch")},
-    "backends/auto": {*CALL, "backends/late_interaction", "backends/local", "backends/onnx", "backends/torch"},
+    **{
+        f"backends/{name}": {*CALL, "backends/local"}
+        for name in ("embedding", "host_embedding", "late_interaction", "onnx", "torch")
+    },
+    "backends/auto": {
+        *CALL,
+        *(f"backends/{name}" for name in ("embedding", "late_interaction", "local", "onnx", "torch")),
+    },
     "backends/lexical": CALL,
     "compose": {*CALL, "records"},
     "registry": {"_files", "base", "documentation", "errors"},

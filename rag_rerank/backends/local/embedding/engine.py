@@ -143,7 +143,8 @@ class EmbeddingTokenizer(TextTokenizer):
             folder, conventions, text_length=length, query_length=length, on_long_query=settings.on_long_query
         )
         self.conventions = conventions
-        self.text_prompt_tokens = len(self._before) + len(self._prompts[conventions.text_prompt])
+        prompt = self._prompts[conventions.text_prompt]
+        self.text_prompt_tokens = len(self._before) + len(prompt) if conventions.text_prompt else 0
         self._own_prompts = prompts
         self._instruction = settings.instruction
 

@@ -94,7 +94,8 @@ class Pipeline:
 
         Args:
             tokens: The vectors of all its tokens, of shape (tokens, hidden).
-            prompt_tokens: How many of them, from the first on, are of the prompt and the special tokens before it.
+            prompt_tokens: How many of them, from the first on, are of the prompt and the special tokens before it; 0
+                without a prompt, as in sentence-transformers.
             dimensions: How many numbers are kept, from the first on; the rest is scaled to unit length again if the
                 whole was. ``None`` for all.
         """

@@ -29,7 +29,7 @@ class EncodedQuery:
         ids: Its token ids.
         mask: 1 for tokens that other tokens read; 0 for tokens that only fill a query up.
         coverage: How much of the query is in it.
-        prompt_tokens: How many tokens come before the query: special tokens, and those of the prompt.
+        prompt_tokens: How many tokens are of the prompt and the special tokens before it; 0 where there is no prompt.
     """
 
     ids: npt.NDArray[np.int32]
@@ -144,7 +144,7 @@ class TextTokenizer:
         mask = np.ones(len(ids), dtype=np.int64)
         if not attends:
             mask[count:] = 0
-        return EncodedQuery(np.array(ids, dtype=np.int32), mask, coverage, len(self._before) + skipped)
+        return EncodedQuery(np.array(ids, dtype=np.int32), mask, coverage, len(self._before) + skipped if prompt else 0)
 
     def encode_texts(self, texts: Sequence[str], on_overflow: OnOverflow) -> EncodedPairs:
         """Return the inputs of texts; a longer one is cut.
