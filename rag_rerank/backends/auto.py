@@ -133,8 +133,9 @@ class AutoReranker(LocalReranker):
     def takes_instruction(self) -> bool:
         """Whether the prompt of the model has a place for an instruction, as the catalogue or its files say."""
         backend = self._backend_at_hand
-        chosen = backend if isinstance(backend, EmbeddingReranker) else self._with_backend(TorchReranker)
-        return chosen.takes_instruction
+        if isinstance(backend, EmbeddingReranker):
+            return backend.takes_instruction
+        return self._with_backend(TorchReranker).takes_instruction
 
     @property
     def scores_sentences(self) -> bool:

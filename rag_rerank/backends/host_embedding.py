@@ -128,8 +128,8 @@ class HostEmbeddingReranker(PointwiseReranker):
         """
         own = _own_vectors(candidates, len(texts))
         missing = [text for text, vector in zip(texts, own, strict=True) if vector is None]
-        query_vector = self._asked(partial(self._embed_query, query), 1)[0]
-        new = self._asked(partial(self._embed_texts, missing), len(missing)) if missing else []
+        query_vector = self._embed(partial(self._embed_query, query), 1)[0]
+        new = self._embed(partial(self._embed_texts, missing), len(missing)) if missing else []
         return self._scores(query_vector, candidates, own, new)
 
     async def ascore(self, query: str, texts: Sequence[str]) -> Scores:
@@ -149,8 +149,8 @@ class HostEmbeddingReranker(PointwiseReranker):
             answer = await of_texts(missing) if missing else []
         except Exception as error:  # an object of the user may raise anything
             raise self._error(error) from error
-        (query_vector,) = self._checked([query_vector], 1)
-        return self._scores(query_vector, candidates, own, self._checked(answer, len(missing)))
+        (query_vector,) = self._check_vectors([query_vector], 1)
+        return self._scores(query_vector, candidates, own, self._check_vectors(answer, len(missing)))
 
     def _embed_query(self, query: str) -> Any:
         host = _host_of(self.embedder)
@@ -163,7 +163,7 @@ class HostEmbeddingReranker(PointwiseReranker):
         embed = self.embedder if host is None else getattr(self.embedder, _METHODS[host][1])
         return embed([self.text_prompt + text for text in texts])
 
-    def _asked(self, ask: Callable[[], Any], expected: int) -> list[Floats]:
+    def _embed(self, ask: Callable[[], Any], expected: int) -> list[Floats]:
         """Return the vectors that the object gives.
 
         Raises:
@@ -173,9 +173,9 @@ class HostEmbeddingReranker(PointwiseReranker):
             answer = ask()
         except Exception as error:  # an object of the user may raise anything
             raise self._error(error) from error
-        return self._checked(answer, expected)
+        return self._check_vectors(answer, expected)
 
-    def _checked(self, answer: Any, expected: int) -> list[Floats]:
+    def _check_vectors(self, answer: Any, expected: int) -> list[Floats]:
         """Return the vectors of an answer.
 
         Raises:
@@ -201,9 +201,9 @@ class HostEmbeddingReranker(PointwiseReranker):
         """Return the similarity of each text's vector, in the order of the texts."""
         import numpy as np
 
-        made, vectors = iter(new), []
+        new_vectors, vectors = iter(new), []
         for place, vector in enumerate(own):
-            numbers = next(made) if vector is None else vector
+            numbers = next(new_vectors) if vector is None else vector
             if len(numbers) != len(query):
                 lengths = f"{len(numbers)} numbers, and that of the query {len(query)}"
                 if vector is None:

@@ -25,7 +25,11 @@ ASKED = (*QUERIES, "yes", "[MASK] the lake", " ".join(LINES[:3]))
 TEXTS = (*DOCUMENTS, "[MASK] lake", "!?.", " ".join(LINES), "K2, the lake.")
 MINILM = Path("/work/shared/models/all-MiniLM-L6-v2")
 
-CASES = [(name, "auto") for name in MODELS] + [("mean", "torch"), ("joined", "torch"), ("weighted", "torch")]
+CASES = [(name, "auto") for name in MODELS if not name.startswith("wide")] + [
+    ("mean", "torch"),
+    ("joined", "torch"),
+    ("weighted", "torch"),
+]
 
 
 @cache
@@ -106,6 +110,7 @@ def test_prompts_of_the_user_replace_those_of_the_checkpoint_and_the_trace_says_
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
 def test_an_onnx_file_alone_gives_the_same_vectors(tmp_path: Path) -> None:
     """Of an architecture for which no graph is written: the file itself runs, without torch."""
@@ -124,6 +129,8 @@ def test_an_onnx_file_alone_gives_the_same_vectors(tmp_path: Path) -> None:
     ids = torch.ones((2, 5), dtype=torch.int64)
     axes = {0: "batch", 1: "sequence"}
     (folder / "onnx").mkdir()
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
     torch.onnx.export(
         Encoder(),
         (ids, ids),

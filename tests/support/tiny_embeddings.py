@@ -31,6 +31,7 @@ def _save(
     pooling: str | Sequence[str] = "mean",
     steps: Sequence[str] = (),
     include_prompt: bool = True,
+    window: int = 40,
     prompts: Mapping[str, str] | None = None,
     **settings: Any,
 ) -> Path:
@@ -46,7 +47,7 @@ def _save(
         encoder.save_pretrained(source)
     else:
         shutil.copytree(checkpoint(family), source)
-    transformer = Transformer(str(source), transformer_task="feature-extraction", max_seq_length=40)
+    transformer = Transformer(str(source), transformer_task="feature-extraction", max_seq_length=window)
     width = transformer.get_embedding_dimension()
     modules = [transformer, Pooling(width, pooling, include_prompt=include_prompt)]
     width = modules[-1].pooling_output_dimension
@@ -78,6 +79,14 @@ MODELS: Mapping[str, Callable[[Path], Path]] = {
         family="qwen3",
         pooling="lasttoken",
         steps=["normalize"],
+        prompts={"query": "Instruct: find the lake\nQuery:", "document": ""},
+    ),
+    "wide": lambda folder: _save(folder, window=512, pooling="cls", prompts={"query": "query: ", "document": "text: "}),
+    "wide-last": lambda folder: _save(
+        folder,
+        family="qwen3",
+        window=512,
+        pooling="lasttoken",
         prompts={"query": "Instruct: find the lake\nQuery:", "document": ""},
     ),
     "xlm": lambda folder: _save(folder, family="xlm-roberta", include_prompt=False, prompts={"query": "query: "}),

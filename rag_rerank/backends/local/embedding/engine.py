@@ -246,8 +246,8 @@ class EmbeddingEngine(VectorEngine):
         import numpy as np
 
         factor_bytes, number_bytes = bytes_per_vector(self.width, self.precision)
-        joined = np.frombuffer(b"".join(row[HEADER_BYTES:] for row in rows), np.uint8)
-        table = joined.reshape(len(rows), factor_bytes + number_bytes)
+        content = np.frombuffer(b"".join(row[HEADER_BYTES:] for row in rows), np.uint8)
+        table = content.reshape(len(rows), factor_bytes + number_bytes)
         parts = (np.ascontiguousarray(table[:, part]) for part in (slice(factor_bytes), slice(factor_bytes, None)))
         numbers, factors = restore(*parts, self.width, self.precision)
         values = products(numbers, query[None])[:, 0]

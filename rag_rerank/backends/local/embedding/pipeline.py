@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rag_rerank.backends.local.late_interaction.checkpoint import Conventions, read_projections
+from rag_rerank.backends.local.late_interaction.checkpoint import Conventions, is_late_interaction, read_projections
 from rag_rerank.backends.local.late_interaction.signals import unit
 from rag_rerank.backends.local.model_files import ModelFolder, read_json
 from rag_rerank.errors import ModelLoadError
@@ -143,6 +143,8 @@ def read_pipeline(folder: ModelFolder, settings: Mapping[str, Any]) -> Pipeline:
     Raises:
         ModelLoadError: It is no embedding model, or it does something that is not known here.
     """
+    if is_late_interaction(folder.path):
+        raise ModelLoadError(f"{folder.name} is no embedding model, but compares tokens; its type is late_interaction")
     similarity = settings.get("similarity_fn_name")
     if similarity not in _SIMILARITIES:
         raise ModelLoadError(f"{folder.name} compares by {similarity!r:.40}; only cosine and dot are known here")

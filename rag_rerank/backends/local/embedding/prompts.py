@@ -51,7 +51,7 @@ class Family:
 
 
 FAMILIES = (
-    Family("E5 instruct", r"e5-(large|mistral-7b)-instruct", "Instruct: {instruction}\nQuery: "),
+    Family("E5 instruct", r"(multilingual-e5-large|e5-mistral-7b)-instruct", "Instruct: {instruction}\nQuery: "),
     Family("E5", r"(multilingual-)?e5-(small|base|large)(-v2)?", "query: ", "passage: "),
     Family("BGE, English", r"bge-(small|base|large)-en(-v1\.5)?", _SEARCH),
     Family("BGE, Chinese", r"bge-(small|base|large)-zh(-v1\.5)?", "为这个句子生成表示以用于检索相关文章："),
@@ -134,8 +134,10 @@ class Prompts:
             query_prompt: The user's prompt for queries; ``None`` for the model's own.
             text_prompt: That for texts.
         """
-        named = settings.get("prompts")
-        prompts = {key: text for key, text in named.items() if text} if isinstance(named, Mapping) else {}
+        of_checkpoint = settings.get("prompts")
+        prompts = (
+            {key: text for key, text in of_checkpoint.items() if text} if isinstance(of_checkpoint, Mapping) else {}
+        )
         default = prompts.get(settings.get("default_prompt_name"), "")
         own_query = str(prompts.get("query", default))
         own_text = next((str(prompts[key]) for key in ("document", "passage", "corpus") if key in prompts), default)
