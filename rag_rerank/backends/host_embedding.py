@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 from rag_rerank._checks import one_of
 from rag_rerank.backends.local.embedding.engine import checked_prompt
-from rag_rerank.backends.local.late_interaction.signals import unit
 from rag_rerank.base import PointwiseReranker
 from rag_rerank.errors import (
     BackendError,
@@ -213,8 +212,10 @@ class HostEmbeddingReranker(PointwiseReranker):
                 )
             vectors.append(numbers)
         table = np.stack(vectors)
-        values = unit(table) @ unit(query) if self.similarity == "cosine" else table @ query
-        notes = ()
+        values = table @ query
+        if self.similarity == "cosine":
+            values /= np.maximum(np.linalg.norm(table, axis=1) * np.linalg.norm(query), np.finfo(np.float64).tiny)
+        notes: tuple[str, ...] = ()
         if candidates and new:
             notes = (f"{len(new)} of {len(own)} texts had no vector of their own, and were embedded now",)
         return Scores(values.tolist(), self.scale, Usage(texts=len(own)), notes=notes)

@@ -248,8 +248,9 @@ class EmbeddingEngine(VectorEngine):
         factor_bytes, number_bytes = bytes_per_vector(self.width, self.precision)
         content = np.frombuffer(b"".join(row[HEADER_BYTES:] for row in rows), np.uint8)
         table = content.reshape(len(rows), factor_bytes + number_bytes)
-        parts = (np.ascontiguousarray(table[:, part]) for part in (slice(factor_bytes), slice(factor_bytes, None)))
-        numbers, factors = restore(*parts, self.width, self.precision)
+        factor_rows = np.ascontiguousarray(table[:, :factor_bytes])
+        number_rows = np.ascontiguousarray(table[:, factor_bytes:])
+        numbers, factors = restore(factor_rows, number_rows, self.width, self.precision)
         values = products(numbers, query[None])[:, 0]
         scores: list[float] = (values if factors is None else values * factors).tolist()
         return scores

@@ -150,7 +150,8 @@ def read_pipeline(folder: ModelFolder, settings: Mapping[str, Any]) -> Pipeline:
         raise ModelLoadError(f"{folder.name} compares by {similarity!r:.40}; only cosine and dot are known here")
     if not (folder.path / MODULES).is_file():
         return _of_encoder(folder, _SIMILARITIES[similarity])
-    encoder, pooling, steps = None, None, []
+    encoder, pooling = None, None
+    steps: list[Callable[[Floats], Floats]] = []
     for kind, place in _modules(folder.path, folder.name):
         file = folder.path / place / "config.json"
         config = read_json(file, folder.name) if file.is_file() and kind != "Transformer" else {}
@@ -174,8 +175,8 @@ def read_pipeline(folder: ModelFolder, settings: Mapping[str, Any]) -> Pipeline:
             f"{folder.name} is no embedding model: its {MODULES} lists no Transformer with a Pooling behind it; "
             "a ColBERT model has the type late_interaction, and a cross-encoder onnx or torch"
         )
-    place = folder.path / encoder / "sentence_bert_config.json"
-    of_encoder = read_json(place, folder.name) if place.is_file() else {}
+    settings_file = folder.path / encoder / "sentence_bert_config.json"
+    of_encoder = read_json(settings_file, folder.name) if settings_file.is_file() else {}
     return Pipeline(
         encoder=encoder,
         modes=_modes(pooling, folder.name),

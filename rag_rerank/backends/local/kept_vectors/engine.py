@@ -83,7 +83,7 @@ class VectorEngine(ABC):
         return key
 
     @abstractmethod
-    def outputs(self, arrays: Mapping[str, Any]) -> Sequence[Any]:
+    def outputs(self, arrays: Mapping[str, Any]) -> Any:
         """Run a batch through the model, and return an output for each input, padding included where it has some."""
 
     @abstractmethod

@@ -45,7 +45,7 @@ class VectorTask(Protocol):
     def arrays(self, batch: VectorBatch) -> Any:
         """Return the inputs of a batch."""
 
-    def take(self, batch: VectorBatch, outputs: Sequence[Any]) -> Any:
+    def take(self, batch: VectorBatch, outputs: Any) -> Any:
         """Return the result of a batch, of the outputs of its inputs."""
 
 
@@ -115,7 +115,7 @@ class TextRows:
         batches = self.inputs.batches(tokens, equal_lengths=self.engine.equal_lengths)
         return [VectorBatch(batch.rows, batch.size, batch.group) for batch in batches]
 
-    def make(self, batch: VectorBatch, outputs: Sequence[Any]) -> dict[bytes, bytes]:
+    def make(self, batch: VectorBatch, outputs: Any) -> dict[bytes, bytes]:
         """Return the rows of a batch of texts."""
         inputs, rows = self.inputs, {}
         for row, output in zip(batch.rows, outputs, strict=True):
@@ -214,7 +214,7 @@ class ComparisonTask:
         """Return the inputs of a batch."""
         return self.rows.inputs.arrays(batch.rows) if batch.rows else self.query_input.arrays()
 
-    def take(self, batch: VectorBatch, outputs: Sequence[Any]) -> Any:
+    def take(self, batch: VectorBatch, outputs: Any) -> Any:
         """Return the rows of a batch of texts, or what is compared of the query."""
         if not batch.rows:
             return self.engine.query_side(self.query_input, outputs[0])
@@ -349,7 +349,7 @@ class IndexTask:
         """Return the inputs of a batch."""
         return self.rows.inputs.arrays(batch.rows)
 
-    def take(self, batch: VectorBatch, outputs: Sequence[Any]) -> dict[bytes, bytes]:
+    def take(self, batch: VectorBatch, outputs: Any) -> dict[bytes, bytes]:
         """Return the rows of a batch of texts."""
         return self.rows.make(batch, outputs)
 
