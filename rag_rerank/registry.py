@@ -53,6 +53,7 @@ BUILT_IN: Mapping[str, str] = MappingProxyType(
         "cohere": "rag_rerank.backends.cohere:CohereReranker",
         "deadline": "rag_rerank.compose.deadline:Deadline",
         "decisions": "rag_rerank.backends.decisions:DecisionsReranker",
+        "embedding": "rag_rerank.backends.embedding:EmbeddingReranker",
         "ensemble": "rag_rerank.compose.ensemble:Ensemble",
         "fallback": "rag_rerank.compose.fallback:Fallback",
         "hedge": "rag_rerank.compose.hedge:Hedge",
@@ -87,9 +88,9 @@ EXTRAS: Mapping[str, tuple[str, str]] = MappingProxyType(
 
 PLUGIN_GROUP = "rag_rerank.rerankers"
 
-MODEL_TYPES = ("auto", "onnx", "torch", "late_interaction", "sparse")
+MODEL_TYPES = ("auto", "onnx", "torch", "late_interaction", "sparse", "embedding")
 """The types that run a model by its hub id or folder. The first that has all the fields of a node is meant, and of a
-folder with a late-interaction model ``late_interaction`` before the types of cross-encoders."""
+folder with a model that reads query and text apart its own type before those of cross-encoders."""
 
 SUFFIXES = (".yaml", ".yml", ".json")
 """Endings of config files."""

@@ -21,7 +21,7 @@ DOCS = Path(__file__).parents[1]
 PAGE = DOCS / "reference" / "rerankers.md"
 
 GROUPS = {
-    "Models on this machine": ("onnx", "torch", "auto", "late_interaction", "sparse", "lexical"),
+    "Models on this machine": ("onnx", "torch", "auto", "late_interaction", "sparse", "embedding", "lexical"),
     "Providers and servers": ("cohere", "voyage", "bedrock", "http", "decisions", "llm"),
     "Composites": (
         *("cascade", "fallback", "deadline", "windows", "spans", "cached"),
@@ -72,6 +72,7 @@ dialect: tei
 base_url: ${TEI_URL:-http://127.0.0.1:8080}
 model: BAAI/bge-reranker-v2-m3
 """,
+    "embedding": "type: embedding\nmodel: sentence-transformers/all-MiniLM-L6-v2\nstore: {path: vectors}",
     "late_interaction": "type: late_interaction\nmodel: embedded\nprecision: int8\nstore: {path: vectors}",
     "lexical": "type: lexical\nk1: 1.2\nb: 0.75",
     "llm": """
@@ -104,7 +105,10 @@ EXTRAS = {
     "datasets": "judged queries of ir_datasets",
     "train": "`rag-rerank train` and `distil`",
     "otel": "spans and metrics of OpenTelemetry",
-    "store": "`rag-rerank index`, and a folder for [`late_interaction`](#late_interaction) and [`sparse`](#sparse)",
+    "store": (
+        "`rag-rerank index`, and a folder for [`late_interaction`](#late_interaction), [`sparse`](#sparse) and "
+        "[`embedding`](#embedding)"
+    ),
     "serve": "[`rag-rerank serve`](../how-to/serve.md): any reranker over HTTP",
     "multilingual": "the model [`embedded-multilingual`](../explanation/multilingual-model.md): its files, 40 MB",
     "all": "all of these but `multilingual`",

@@ -42,9 +42,13 @@ MAY_IMPORT = {
         f"backends/{name}": {*CALL, "backends/api"}
         for name in ("bedrock", "cohere", "decisions", "http", "llm", "voyage")
     },
-    **{f"backends/{name}": {*CALL, "backends/local"} for name in ("late_interaction", "onnx", "sparse", "torch")},
+    **{
+        f"backends/{name}": {*CALL, "backends/local"}
+        for name in ("embedding", "host_embedding", "late_interaction", "onnx", "sparse", "torch")
+    },
     "backends/auto": {
-        *(*CALL, "backends/late_interaction", "backends/local", "backends/onnx", "backends/sparse", "backends/torch"),
+        *CALL,
+        *(f"backends/{name}" for name in ("embedding", "late_interaction", "local", "onnx", "sparse", "torch")),
     },
     "backends/lexical": CALL,
     "compose": {*CALL, "records"},

@@ -32,6 +32,7 @@ EXAMPLES = {
     "cohere": {"type": "cohere", "model": "rerank-v3.5", "api_key": "${CO_API_KEY}"},
     "deadline": {"type": "deadline", "reranker": "embedded", "seconds": 0.5, "on_late": "partial"},
     "decisions": {"type": "decisions", "provider": "ollama", "model": "nimble", "ask": "yesno", "state_tokens": 4096},
+    "embedding": {"type": "embedding", "model": "intfloat/e5-small-v2", "query_prompt": "", "dimensions": 128},
     "ensemble": {
         "type": "ensemble",
         "members": ["embedded", "lexical"],

@@ -83,7 +83,7 @@ def test_the_fields_that_are_paths_are_those_that_say_so() -> None:
         if with_full_paths(rag_rerank.registry.resolve(name), f.name, "./x", "/conf") == "/conf/x"
     }
     assert marked == {
-        *("auto.model", "late_interaction.model", "onnx.model", "sparse.model", "torch.model"),
+        *("auto.model", "embedding.model", "late_interaction.model", "onnx.model", "sparse.model", "torch.model"),
         *("cached.path", "calibrated.map", "recorded.file", "windows.tokenizer"),
     }
 

@@ -53,6 +53,15 @@ CHANGED: Mapping[str, Mapping[str, Any]] = {
         "instruction": "find what keeps a dragon warm",
         "window": 512,  # no score, but the coverage that a cache keeps with it
     },
+    "embedding": {
+        **LOCAL,
+        "query_prompt": "Instruct: {instruction}\nQuery: ",
+        "text_prompt": "passage: ",
+        "instruction": "find what keeps a dragon warm",
+        "dimensions": 16,
+        "precision": "fp16",
+        "runtime": "torch",
+    },
     "late_interaction": {**LOCAL, "precision": "fp16", "pool": 2, "query_length": 32, "runtime": "torch"},
     "llm": {
         **API,
@@ -139,6 +148,7 @@ def from_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def default(kind: str) -> PointwiseReranker:
     needed = {
         "auto": {"model": "embedded"},
+        "embedding": {"model": "bge-base"},
         "http": {"dialect": "prime", "model": "m", "base_url": "http://127.0.0.1:9"},
         "late_interaction": {"model": "bge-base"},  # nothing is loaded; embedded would take no pooling
         "llm": {"model": "m"},

@@ -14,6 +14,7 @@ from rag_rerank.backends.local.pair_encoding import EncodedPairs, OnOverflow, co
 from rag_rerank.backends.local.readability import OnUnreadable, Readability, ReadabilityCheck, Reading, decide
 from rag_rerank.errors import ConfigError, UnreadableText
 from rag_rerank.execution.calls import map_error_position
+from rag_rerank.execution.instruction import call_instruction, instruction_or
 from rag_rerank.execution.plan import spans_wanted
 from rag_rerank.execution.progress import current_listener
 from rag_rerank.execution.protocols import PointwiseRanker
@@ -180,6 +181,7 @@ class ComparisonTask:
         self.settings, self.engine, self.store = settings, engine, store
         self.query, self.texts = query, texts
         self._tell = current_listener()  # workers are outside the context of the call
+        self._instruction = instruction_or(None)
         self._wants_spans = spans_wanted() and engine.scores_sentences
         self._done = 0
 
@@ -198,7 +200,8 @@ class ComparisonTask:
         )
         if not self.reading.texts:
             return []
-        self.query_input = self.engine.tokenizer.encode_query(self.query)
+        with call_instruction(self._instruction):
+            self.query_input = self.engine.tokenizer.encode_query(self.query)
         with map_error_position(self.reading.rows):
             self.rows.encode(self.reading.rows, settings.on_overflow)
         if self.engine.queries_apart:
