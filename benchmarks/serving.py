@@ -27,23 +27,6 @@ import httpx
 from rag_rerank import build
 
 WORDS = ("lake", "river", "mountain", "height", "depth", "rain", "snow", "forest", "city", "train", "road", "stone")
-    "lake",
-    "river",
-    "mountain",
-    "height",
-    "depth",
-    "rain",
-    "snow",
-    "forest",
-    "city",
-    "train",
-    "road",
-    "bridge",
-    "stone",
-    "water",
-    "light",
-    "summer",
-]
 
 
 def main() -> None:
