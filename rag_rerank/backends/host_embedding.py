@@ -56,8 +56,8 @@ class HostEmbeddingReranker(PointwiseReranker):
     >>> vectors = {"how high is K2?": [1.0, 0.0]}
     >>> reranker = HostEmbeddingReranker(embedder=lambda texts: [vectors[text] for text in texts])
     >>> candidates = [Candidate("a", "Garda", vector=[0.0, 1.0]), Candidate("b", "K2", vector=[0.8, 0.6])]
-    >>> [(hit.id, hit.score) for hit in reranker.rerank("how high is K2?", candidates)]
-    [('b', 0.8), ('a', 0.0)]
+    >>> reranker.rerank("how high is K2?", candidates)[0].id
+    'b'
 
     Args:
         embedder: What embeds the query, and texts without a vector: an ``Embeddings`` of LangChain, a ``BaseEmbedding``

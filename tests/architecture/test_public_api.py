@@ -59,6 +59,7 @@ EXAMPLES = {
     "onnx": {"type": "onnx", "model": "minilm"},
     "recorded": {"type": "recorded", "reranker": "embedded", "file": "~/traces.jsonl", "share": 0.01, "texts": True},
     "shadow": {"type": "shadow", "reranker": "embedded", "other": "cohere:rerank-v3.5", "share": 0.01, "keep": 100},
+    "sparse": {"type": "sparse", "model": "./splade", "store": {"path": "~/weights"}, "max_active_dims": 64},
     "spans": {"type": "spans", "reranker": "embedded", "by": "lexical", "top_k": 5},
     "torch": {"type": "torch", "model": "minilm"},
     "voyage": {"type": "voyage", "model": "rerank-2.5"},
