@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, mkdtemp
 from typing import Any, ClassVar
 
 from faults.wire import FAULTS, LOGITS, SLOTS, Slot, Wire, service_of
@@ -241,8 +241,11 @@ class CohereOnWire(CohereReranker):
     wire: Any = field(default=None, repr=False, compare=False, metadata={"live": True})
     slot: int = 0
 
-    def _new_client(self, kind: str) -> Any:
-        return sdk_client(self.wire, kind, self.slot)
+    def _new_client(self) -> Any:
+        return sdk_client(self.wire, "ClientV2", self.slot)
+
+    def _new_async_client(self) -> Any:
+        return sdk_client(self.wire, "AsyncClientV2", self.slot)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -255,8 +258,11 @@ class LlmOnWire(LlmReranker):
     wire: Any = field(default=None, repr=False, compare=False, metadata={"live": True})
     slot: int = 0
 
-    def _new_client(self, kind: str) -> Any:
-        return chat_client(self.wire, kind, self.slot)
+    def _new_client(self) -> Any:
+        return chat_client(self.wire, "OpenAI", self.slot)
+
+    def _new_async_client(self) -> Any:
+        return chat_client(self.wire, "AsyncOpenAI", self.slot)
 
 
 class _Shared:
@@ -324,11 +330,9 @@ def build_tree(node: Node, wire: Wire) -> Reranker:
             name=name, members=tuple(inside), fusion=node["fusion"], normalise=node["normalise"], weights=weights
         )
     if node["type"] == "ltr":
-        folder = Path(_model_folder().name)
+        folder = Path(mkdtemp(dir=_model_folder().name))
         model = write_model(folder, inside, without=WITHOUT_TEXTS)
-        reranker = LearningToRank(name=name, model=model, rerankers=tuple(inside))
-        reranker.warm_up()  # the file is written anew for each node
-        return reranker
+        return LearningToRank(name=name, model=model, rerankers=tuple(inside))
     if node["type"] == "cascade":
         stages = tuple(Stage(reranker=r, depth=d) for r, d in zip(inside, node["depths"], strict=False))
         return Cascade(name=name, stages=stages)

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-import yaml
 
-from rag_rerank._checks import path_text
 from rag_rerank._files import check_folder
+from rag_rerank.cli.config_edit import config_text
 from rag_rerank.cli.options import (
     PATH,
     RERANKER,
@@ -26,6 +25,7 @@ from rag_rerank.cli.options import (
     workers_option,
 )
 from rag_rerank.cli.output import bar, example, one_line, table
+from rag_rerank.compose import LearningToRank
 from rag_rerank.config import build
 from rag_rerank.errors import ConfigError
 
@@ -148,8 +148,7 @@ def train(
         return
     click.echo("\n".join(_page(training)))
     click.echo(f"\n{out}: written\n")
-    node = {"type": "ltr", "model": path_text(str(out)), **({"rerankers": list(specs)} if specs else {})}
-    click.echo(yaml.safe_dump(node, sort_keys=False, allow_unicode=True).rstrip("\n"))
+    click.echo(config_text(LearningToRank(model=str(out), rerankers=tuple(rerankers))).rstrip("\n"))
 
 
 def _constraint(text: str) -> tuple[str, int]:

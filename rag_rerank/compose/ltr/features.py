@@ -165,28 +165,28 @@ class Features:
             now: The moment that ages are counted to, with a time zone.
         """
         where = [i for i, candidate in enumerate(candidates) if not is_blank(candidate.text)]
-        kept = [candidates[i] for i in where]
+        texts_read = [candidates[i] for i in where]
         unreadable: Counter[str] = Counter()
         columns: dict[str, list[float]] = {
             "first_stage_rank": [float(i + 1) for i in where],
-            "first_stage_score": [MISSING if c.score is None else c.score for c in kept],
-            **_text_columns(valid_unicode(query), [valid_unicode(c.text) for c in kept]),
+            "first_stage_score": [MISSING if c.score is None else c.score for c in texts_read],
+            **_text_columns(valid_unicode(query), [valid_unicode(c.text) for c in texts_read]),
         }
         columns["first_stage_gap"] = _gaps(columns["first_stage_score"])
         columns["bm25_gap"] = _gaps(columns["bm25"])
         if self.date is not None:
-            columns["age_days"] = [_age(c, self.date, now, unreadable) for c in kept]
+            columns["age_days"] = [_age(c, self.date, now, unreadable) for c in texts_read]
         if self.source is not None:
             codes = {name: float(code) for code, name in enumerate(self.sources)}
-            columns["source"] = [codes.get(source_of(c, self.source) or "", MISSING) for c in kept]
+            columns["source"] = [codes.get(source_of(c, self.source) or "", MISSING) for c in texts_read]
         for column in self.columns:
-            columns[f"metadata.{column}"] = [_number(c, column, unreadable) for c in kept]
+            columns[f"metadata.{column}"] = [_number(c, column, unreadable) for c in texts_read]
         for label, scores in zip(self.rerankers, answers, strict=True):
-            columns[f"{label}.score"] = [MISSING if scores is None else scores.get(c.id, MISSING) for c in kept]
+            columns[f"{label}.score"] = [MISSING if scores is None else scores.get(c.id, MISSING) for c in texts_read]
             columns[f"{label}.gap"] = _gaps(columns[f"{label}.score"])
             columns[f"{label}.rank"] = _ranks(columns[f"{label}.score"])
         rows = [list(row) for row in zip(*(columns[name] for name in self.names), strict=True)]
-        of_all = f"of {len(kept)} candidates cannot be read"
+        of_all = f"of {len(texts_read)} candidates cannot be read"
         notes = tuple(f"{what} of {count} {of_all}" for what, count in unreadable.items())
         return FeatureTable(where, rows, notes)
 
@@ -203,15 +203,15 @@ def source_of(candidate: Candidate, field: str) -> str | None:
 
 def _text_columns(query: str, texts: Sequence[str]) -> dict[str, list[float]]:
     query_terms = terms(query)
-    wanted = set(query_terms)
-    documents = [terms(text, wanted) for text in texts]
-    shared = [wanted.intersection(document) for document in documents]
+    query_words = set(query_terms)
+    documents = [terms(text, query_words) for text in texts]
+    shared = [query_words.intersection(document) for document in documents]
     frequency = Counter(word for words in shared for word in words)
-    telling = {word for word in wanted if 2 * frequency[word] <= len(texts)}
+    telling = {word for word in query_words if 2 * frequency[word] <= len(texts)}
     return {
         "bm25": bm25_scores(query_terms, documents) if documents else [],
         "words": [float(count_words(text)) for text in texts],
-        "match_share": [len(words) / len(wanted) if wanted else MISSING for words in shared],
+        "match_share": [len(words) / len(query_words) if query_words else MISSING for words in shared],
         "first_match": [
             next((float(i) for i, word in enumerate(document) if word in telling), MISSING) for document in documents
         ],

@@ -93,7 +93,7 @@ class LearningToRank(Composite):
         trained, here = [one.label for one in model.rerankers], [reranker.label for reranker in self.rerankers]
         if len(trained) != len(here):
             raise ConfigError(
-                f"the model was trained with {_listed(trained)}, and here is {_listed(here)}; name the same ones in "
+                f"the model was trained with {_join_labels(trained)}, and here is {_join_labels(here)}; name the same ones in "
                 "the same order",
                 path="rerankers",
             )
@@ -107,7 +107,7 @@ class LearningToRank(Composite):
         return model
 
     @load_once
-    def _ready(self) -> _Ready:
+    def _ready(self) -> _CheckedModel:
         _ = self._model.booster
         with without_call_instruction():  # the answer is kept for all calls
             doubts = tuple(
@@ -119,10 +119,10 @@ class LearningToRank(Composite):
             )
         for doubt in doubts:
             warnings.warn(f"{self.label}: {doubt}", LtrWarning, stacklevel=caller_stacklevel())
-        return _Ready(self._model, doubts)
+        return _CheckedModel(self._model, doubts)
 
     def _plan(self, query: str, candidates: tuple[Candidate, ...]) -> Plan:
-        ready: _Ready = peek(self, "_ready") or (yield InThread(lambda: self._ready))
+        ready: _CheckedModel = peek(self, "_ready") or (yield InThread(lambda: self._ready))
         features, notes = ready.model.features, list(ready.notes)
         if instruction_or(None) is not None and self.takes_instruction:
             notes.append("the model was trained without the instruction of this call; the order may be off")
@@ -154,7 +154,7 @@ class LearningToRank(Composite):
         )
 
 
-class _Ready(NamedTuple):
+class _CheckedModel(NamedTuple):
     """A model that was loaded and checked, with notes for the trace."""
 
     model: LtrModel
@@ -164,7 +164,7 @@ class _Ready(NamedTuple):
 _TRAIN_ANEW = "Train one for it: rag-rerank ltr train JUDGED -r RERANKER -o ltr.json"
 
 
-def _listed(labels: list[str]) -> str:
+def _join_labels(labels: list[str]) -> str:
     return ", ".join(labels) or "no reranker"
 
 

@@ -17,7 +17,7 @@ from rag_rerank.training.data.examples import Example, Examples, Passage, Source
 from rag_rerank.training.data.passages import text_key
 from rag_rerank.training.data.split import split
 
-__all__ = ["QueryRows", "answers_of", "fold_numbers", "hold_out", "joined", "rows_of"]
+__all__ = ["QueryRows", "answers_of", "fold_numbers", "hold_out", "join_collections", "rows_of"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +44,7 @@ class QueryRows:
         return len(set(self.grades)) > 1
 
 
-def joined(collections: Sequence[Judged]) -> Judged:
+def join_collections(collections: Sequence[Judged]) -> Judged:
     """Return the queries of all collections as one, with ids that tell them apart.
 
     Raises:

@@ -29,7 +29,7 @@ from rag_rerank.execution.progress import Progress, progress_to
 from rag_rerank.execution.ranking import falling
 from rag_rerank.text.dates import parse_date
 from rag_rerank.training.ltr.lambdamart import fit
-from rag_rerank.training.ltr.queries import QueryRows, answers_of, fold_numbers, hold_out, joined, rows_of
+from rag_rerank.training.ltr.queries import QueryRows, answers_of, fold_numbers, hold_out, join_collections, rows_of
 from rag_rerank.training.ltr.settings import LtrSettings
 from rag_rerank.training.validation import MEASURE
 
@@ -107,7 +107,7 @@ def train_ltr(
     stops it early.
 
     Args:
-        judged: Judged queries, from your own first stage at your own depth; several collections are joined.
+        judged: Judged queries, from your own first stage at your own depth; several collections are join_collections.
         rerankers: Rerankers whose scores and ranks are features.
         date: The field of the metadata with the date of a text.
         source: The field of the metadata with its source.
@@ -133,10 +133,10 @@ def train_ltr(
     moment = datetime.now(timezone.utc).replace(microsecond=0) if now is None else parse_date(now)
     if moment is None:
         raise ConfigError(f"expected a date such as '2026-11-30', got {now!r:.60}", path="now")
-    whole = joined((judged,) if isinstance(judged, Judged) else tuple(judged))
-    built = tuple(build(spec) for spec in rerankers)
+    whole = join_collections((judged,) if isinstance(judged, Judged) else tuple(judged))
+    members = tuple(build(spec) for spec in rerankers)
     features = Features(
-        rerankers=tuple(reranker.label for reranker in built),
+        rerankers=tuple(reranker.label for reranker in members),
         date=date,
         source=source,
         sources=_sources(whole.queries, source),
@@ -148,22 +148,22 @@ def train_ltr(
     _check_size(whole.queries, depth)
     with progress_to(progress, f"training on {whole.name}") as report:
         answers = []
-        for nth, reranker in enumerate(built):
+        for nth, reranker in enumerate(members):
 
             def tell(done: int, nth: int = nth, label: str = reranker.label) -> None:
-                report((nth + done / len(whole.queries)) / (len(built) + 1), f"{label}: {done} queries")
+                report((nth + done / len(whole.queries)) / (len(members) + 1), f"{label}: {done} queries")
 
             records_folder = None if records is None else os.fspath(records)
             answers.append(answers_of(reranker, whole.queries, depth, records_folder, workers, tell))
         rows = [
             rows_of(features, query, [of[i] for of in answers], depth, moment) for i, query in enumerate(whole.queries)
         ]
-        report(len(built) / (len(built) + 1), "training")
+        report(len(members) / (len(members) + 1), "training")
         scores = _out_of_fold(rows, directions, settings)
         booster = fit(
             *hold_out([one for one in rows if one.teaches], settings.hold_out, settings.seed), directions, settings
         )
-    return _result(whole, built, features, directions, settings, moment, depth, rows, scores, booster)
+    return _result(whole, members, features, directions, settings, moment, depth, rows, scores, booster)
 
 
 def _sources(queries: Sequence[JudgedQuery], field: str | None) -> tuple[str, ...]:

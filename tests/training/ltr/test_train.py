@@ -17,7 +17,7 @@ from rag_rerank.compose import LtrModel
 from rag_rerank.errors import LtrWarning
 from rag_rerank.evaluation import Judged, JudgedQuery
 from rag_rerank.testing import ScriptedReranker
-from rag_rerank.training.ltr.queries import fold_numbers, joined
+from rag_rerank.training.ltr.queries import fold_numbers, join_collections
 from rag_rerank.training.ltr.settings import LtrSettings
 from rag_rerank.training.ltr.train import LtrTraining, train_ltr
 
@@ -198,12 +198,12 @@ def test_queries_with_the_same_words_are_in_one_fold() -> None:
 
 def test_several_collections_are_joined() -> None:
     one, other = collection(3, name="one"), collection(3, seed=2, name="other")
-    both = joined((one, other))
+    both = join_collections((one, other))
     assert both.name == "one + other" and len({query.id for query in both.queries}) == 6
     with pytest.raises(InputError, match="differ in the lowest relevant grade"):
-        joined((one, replace(other, relevant=2)))
+        join_collections((one, replace(other, relevant=2)))
     with pytest.raises(InputError, match="no judged queries"):
-        joined(())
+        join_collections(())
 
 
 def test_a_report_is_json_and_the_model_makes_the_round_trip(trained: LtrTraining, tmp_path: Path) -> None:
