@@ -93,8 +93,8 @@ class LearningToRank(Composite):
         trained, here = [one.label for one in model.rerankers], [reranker.label for reranker in self.rerankers]
         if len(trained) != len(here):
             raise ConfigError(
-                f"the model was trained with {_join_labels(trained)}, and here is {_join_labels(here)}; name the same ones in "
-                "the same order",
+                f"the model was trained with {_join_labels(trained)}, and here is {_join_labels(here)}; name the "
+                "same ones in the same order",
                 path="rerankers",
             )
         for i, (one, reranker) in enumerate(zip(model.rerankers, self.rerankers, strict=True)):
