@@ -45,8 +45,7 @@ def ltr() -> None:
     short_help="Train a model on judged queries.",
     epilog=example(
         "ltr train judged.jsonl -r embedded -o ltr.json",
-        "ltr train judged.jsonl -r embedded --date published --column clicks \\\n--monotone metadata.clicks=1 "
-        "-o ltr.json",
+        "ltr train judged.jsonl -r embedded --monotone words=0 \\\n--without first_match -o ltr.json",
     ),
 )
 @click.argument("sources", metavar="SOURCE...", nargs=-1, required=True)
@@ -64,13 +63,13 @@ def ltr() -> None:
 @click.option("--date", metavar="FIELD", help="The metadata field with the date of a text, for age_days.")
 @click.option("--source", metavar="FIELD", help="The metadata field with the source of a text.")
 @click.option("--column", "columns", multiple=True, metavar="FIELD", help="A metadata field with numbers. Repeatable.")
-@click.option("--without", multiple=True, metavar="FEATURE", help="Leave this feature out. Repeatable.")
+@click.option("--without", multiple=True, metavar="NAME", help="Leave this feature out. Repeatable.")
 @click.option(
     "--monotone",
     "constraints",
     multiple=True,
-    metavar="FEATURE=1|0|-1",
-    help="1: a larger value is never worse; -1: a smaller one is never worse; 0: no constraint. Repeatable.",
+    metavar="NAME=N",
+    help="Constraint of a feature. 1: a larger value is never worse; -1: a smaller one is never worse; 0: no constraint. Repeatable.",
 )
 @click.option("--now", metavar="DATE", show_default="now", help="Count ages to this date, such as 2026-11-30.")
 @click.option("--seed", type=int, default=0, show_default=True, metavar="N", help="Seed of the split and the training.")

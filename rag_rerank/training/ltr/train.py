@@ -40,7 +40,7 @@ FEWEST_QUERIES = 30
 on, and early stopping has less than five to stop by."""
 
 _FEW_QUERIES = 200
-"""With fewer, a training warns: its gain over the best single feature is seldom proven (docs/how-to/ltr.md)."""
+"""With fewer, a training warns: early stopping has less than 40 queries to stop by."""
 
 _NAME = "ltr"
 
