@@ -69,7 +69,8 @@ def ltr() -> None:
     "constraints",
     multiple=True,
     metavar="NAME=N",
-    help="Constraint of a feature. 1: a larger value is never worse; -1: a smaller one is never worse; 0: no constraint. Repeatable.",
+    help="Constraint of a feature. 1: a larger value is never worse; -1: a smaller one is never worse; 0: none. "
+    "Repeatable.",
 )
 @click.option("--now", metavar="DATE", show_default="now", help="Count ages to this date, such as 2026-11-30.")
 @click.option("--seed", type=int, default=0, show_default=True, metavar="N", help="Seed of the split and the training.")
