@@ -61,6 +61,7 @@ BUILT_IN: Mapping[str, str] = MappingProxyType(
         "late_interaction": "rag_rerank.backends.late_interaction:LateInteractionReranker",
         "lexical": "rag_rerank.backends.lexical:LexicalReranker",
         "llm": "rag_rerank.backends.llm:LlmReranker",
+        "ltr": "rag_rerank.compose.ltr.learning_to_rank:LearningToRank",
         "onnx": "rag_rerank.backends.onnx:OnnxReranker",
         "recorded": "rag_rerank.compose.recorded:Recorded",
         "shadow": "rag_rerank.compose.shadow:Shadow",
@@ -80,6 +81,7 @@ EXTRAS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "decisions": ("httpx", "http"),
         "http": ("httpx", "http"),
         "llm": ("openai", "llm"),
+        "ltr": ("lightgbm", "ltr"),
         "torch": ("sentence_transformers", "torch"),
         "voyage": ("voyageai", "voyage"),
     }

@@ -25,7 +25,7 @@ GROUPS = {
     "Providers and servers": ("cohere", "voyage", "bedrock", "http", "decisions", "llm"),
     "Composites": (
         *("cascade", "fallback", "deadline", "windows", "spans", "cached"),
-        *("calibrated", "recorded", "ensemble", "hedge", "shadow"),
+        *("calibrated", "recorded", "ensemble", "ltr", "hedge", "shadow"),
     ),
 }
 """The types in the order of the page."""
@@ -82,6 +82,7 @@ model: qwen3:8b
 window: 20
 stride: 10
 """,
+    "ltr": "type: ltr\nmodel: ltr.json  # written by rag-rerank ltr train\nrerankers: [embedded]",
     "onnx": "type: onnx\nmodel: minilm\nmax_length: 256\nprecision: int8",
     "recorded": "type: recorded\nreranker: embedded\nfile: calls.jsonl\nshare: 0.1",
     "shadow": "type: shadow\nreranker: embedded\nother: minilm\nshare: 0.05",
@@ -110,6 +111,7 @@ EXTRAS = {
         "[`embedding`](#embedding)"
     ),
     "serve": "[`rag-rerank serve`](../how-to/serve.md): any reranker over HTTP",
+    "ltr": "type [`ltr`](#ltr), and `rag-rerank ltr train`",
     "multilingual": "the model [`embedded-multilingual`](../explanation/multilingual-model.md): its files, 40 MB",
     "all": "all of these but `multilingual`",
 }

@@ -43,7 +43,7 @@ _GROUPS = {
         "verify": "models.verify:verify",
         "export": "models.files:export",
     },
-    "Train a model": {"train": "train:train", "distil": "distil:distil"},
+    "Train a model": {"train": "train:train", "distil": "distil:distil", "ltr": "ltr.train:ltr"},
 }
 """Heading -> names of its commands, each with its ``"module:function"`` in this package, imported on first use."""
 

@@ -15,7 +15,7 @@ LEAVES = {words: command for name in COMMANDS for words, command in leaves(name)
 
 VALUES = {
     *("FILE", "FILE|-", "FOLDER", "FILE|FOLDER", "OUT", "RERANKER", "MODEL", "SOURCE", "SHAPE|FOLDER", "NAME|FILE"),
-    *("TEXT", "NAME", "ID", "N", "K", "GRADE", "MEASURE", "FIELD", "KIND", "SECONDS", "USD"),
+    *("TEXT", "NAME", "ID", "N", "K", "GRADE", "MEASURE", "FIELD", "KIND", "SECONDS", "USD", "DATE", "NAME=N"),
     *("RATE", "SHARE", "STEPS", "TOKENS", "LAYERS", "HOST", "VAR"),
 }
 """What a value may be called."""

@@ -84,7 +84,7 @@ def test_the_fields_that_are_paths_are_those_that_say_so() -> None:
     }
     assert marked == {
         *("auto.model", "embedding.model", "late_interaction.model", "onnx.model", "sparse.model", "torch.model"),
-        *("cached.path", "calibrated.map", "recorded.file", "windows.tokenizer"),
+        *("cached.path", "calibrated.map", "ltr.model", "recorded.file", "windows.tokenizer"),
     }
 
 
