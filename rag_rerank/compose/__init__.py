@@ -10,6 +10,9 @@ from rag_rerank.compose.deadline import Deadline
 from rag_rerank.compose.ensemble import Ensemble
 from rag_rerank.compose.fallback import Fallback
 from rag_rerank.compose.hedge import Hedge
+from rag_rerank.compose.ltr.features import Features
+from rag_rerank.compose.ltr.learning_to_rank import LearningToRank
+from rag_rerank.compose.ltr.ltr_model import LtrModel, LtrProvenance, TrainedReranker
 from rag_rerank.compose.recorded import Recorded
 from rag_rerank.compose.relevant_spans import RelevantSpans
 from rag_rerank.compose.shadow import Shadow
@@ -28,8 +31,12 @@ __all__ = [
     "Ensemble",
     "Fallback",
     "FalseAccepts",
+    "Features",
     "FitQuality",
     "Hedge",
+    "LearningToRank",
+    "LtrModel",
+    "LtrProvenance",
     "Provenance",
     "Recorded",
     "RelevantSpans",
@@ -37,6 +44,7 @@ __all__ = [
     "ShadowReport",
     "ShadowSummary",
     "Stage",
+    "TrainedReranker",
     "Unjudged",
     "Windows",
     "Wrapper",

@@ -7,10 +7,10 @@ at the ``yield``, where ordinary ``try`` and ``except`` see it. `Parallel` gives
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeGuard, runtime_checkable
 
 from rag_rerank.errors import RerankError, TransientError
@@ -125,6 +125,7 @@ class PlanResult:
         own_scores: Whether the hits carry scores that no call returned, so that this step's trace must hold them.
         answerable: Only from a plan that passes on one answer over all its candidates, or that knows the probability
             itself; a plan that makes scores of its own, or that let a part of the candidates in, leaves it out.
+        contributions: Addends of each hit's raw score by candidate id, where it is a sum of named parts.
     """
 
     hits: tuple[Hit, ...]
@@ -134,6 +135,7 @@ class PlanResult:
     substituted: bool = False
     own_scores: bool = False
     answerable: float | None = None
+    contributions: Mapping[str, Mapping[str, float]] = field(default_factory=dict, hash=False)
 
     __repr__ = short_repr
 
