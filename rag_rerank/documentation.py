@@ -7,6 +7,7 @@ from types import MappingProxyType
 
 __all__ = [
     "BUDGET",
+    "FRESHNESS",
     "INSTRUCTIONS",
     "PAGES",
     "RECORDS",
@@ -23,6 +24,7 @@ SITE = "https://rag-rerank.readthedocs.io/en/stable/"
 """Where the site is; ``site_url`` in mkdocs.yml and ``Documentation`` in pyproject.toml are the same."""
 
 BUDGET = "how-to/budget/"
+FRESHNESS = "how-to/freshness/"
 INSTRUCTIONS = "how-to/instructions/"
 RECORDS = "how-to/records/"
 SCORES = "explanation/scores/"

@@ -8,6 +8,8 @@ from rag_rerank.compose.deadline import Deadline
 from rag_rerank.compose.ensemble import Ensemble
 from rag_rerank.compose.fallback import Fallback
 from rag_rerank.compose.hedge import Hedge
+from rag_rerank.compose.metadata.decay import Decay
+from rag_rerank.compose.metadata.template import Template
 from rag_rerank.compose.recorded import Recorded
 from rag_rerank.compose.relevant_spans import RelevantSpans
 from rag_rerank.compose.shadow import Shadow
@@ -21,6 +23,7 @@ __all__ = [
     "CalibrationMap",
     "Cascade",
     "Deadline",
+    "Decay",
     "Ensemble",
     "Fallback",
     "FitQuality",
@@ -32,6 +35,7 @@ __all__ = [
     "ShadowReport",
     "ShadowSummary",
     "Stage",
+    "Template",
     "Unjudged",
     "Windows",
     "Wrapper",

@@ -298,7 +298,7 @@ class CompositeCall:
     def ranking(self, result: PlanResult) -> Ranking:
         """Return the ranking of a plan's result."""
         facts = scores_of(result.hits) if result.own_scores else {}
-        trace = self.trace(scale=result.scale, notes=result.notes, **facts)
+        trace = self.trace(scale=result.scale, notes=result.notes, contributions=result.contributions, **facts)
         degraded = tuple(dict.fromkeys((*self.log.degraded, *result.degraded)))
         return Ranking(self.query, result.hits, result.scale, trace, trace.usage, degraded, result.substituted)
 

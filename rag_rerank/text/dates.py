@@ -69,7 +69,7 @@ def to_days(span: timedelta) -> float:
 
 
 def find_value(metadata: Mapping[str, Any], key: str) -> Any:
-    """Return the value of a metadata key; a key with dots is looked up as it is, then as a path into nested metadata."""
+    """Return the value of a metadata key; one with dots is looked up as it is, then as a path into nested metadata."""
     value: Any = metadata.get(key)
     if value is None and "." in key:
         value = metadata
