@@ -251,8 +251,11 @@ class CohereOnWire(CohereReranker):
     wire: Any = field(default=None, repr=False, compare=False, metadata={"live": True})
     slot: int = 0
 
-    def _new_client(self, kind: str) -> Any:
-        return sdk_client(self.wire, kind, self.slot)
+    def _new_client(self) -> Any:
+        return sdk_client(self.wire, "ClientV2", self.slot)
+
+    def _new_async_client(self) -> Any:
+        return sdk_client(self.wire, "AsyncClientV2", self.slot)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -265,8 +268,11 @@ class LlmOnWire(LlmReranker):
     wire: Any = field(default=None, repr=False, compare=False, metadata={"live": True})
     slot: int = 0
 
-    def _new_client(self, kind: str) -> Any:
-        return chat_client(self.wire, kind, self.slot)
+    def _new_client(self) -> Any:
+        return chat_client(self.wire, "OpenAI", self.slot)
+
+    def _new_async_client(self) -> Any:
+        return chat_client(self.wire, "AsyncOpenAI", self.slot)
 
 
 class _Shared:
