@@ -159,7 +159,7 @@ class Decay(Wrapper):
             ("future", "have a date in the future; their age is 0"),
         ):
             if ids := [text.hit.id for text in texts if text.problem == problem]:
-                yield f"{len(ids)} of {len(texts)} texts {words}: {_listed(ids)}"
+                yield f"{len(ids)} of {len(texts)} texts {words}: {_join_ids(ids)}"
 
 
 Problem = Literal["missing", "unreadable", "future"]
@@ -179,7 +179,8 @@ def _says_nothing(value: object) -> bool:
     return value is None or is_nan or (isinstance(value, str) and is_blank(value))
 
 
-def _listed(ids: Sequence[str]) -> str:
+def _join_ids(ids: Sequence[str]) -> str:
+    """Return the first ids of a note, and how many more there are."""
     first: Iterable[str] = ids[:_IDS_IN_NOTE]
     return ", ".join(first) + (f" and {len(ids) - _IDS_IN_NOTE} more" if len(ids) > _IDS_IN_NOTE else "")
 

@@ -44,7 +44,8 @@ class Template(Wrapper):
     else.
 
     Metadata differ from text to text, so it is not known how much room they leave for a text. `Windows` around a
-    template needs ``tokens`` and a ``tokenizer`` for that reason. Each window is then read with the metadata.
+    template needs ``tokens`` and a ``tokenizer`` for that reason. Each window is then read with the metadata. Costs
+    are estimated without the metadata.
 
     Args:
         reranker: The reranker that reads the texts that the template makes.
