@@ -26,7 +26,7 @@ _TIME = re.compile(
 """ISO 8601; ``_COMPACT`` is its basic form, and with ``D:`` and apostrophes that of PDF files (ISO 32000-1, 7.9.4)."""
 
 _UNITS = ((1e11, 1e0), (1e14, 1e3), (1e17, 1e6), (math.inf, 1e9))
-"""Numbers below the first count the parts of a second that the second says: seconds, ms, µs, ns since 1970. A bound
+"""Numbers below the first number count the parts of a second that the second says: seconds, ms, µs, ns since 1970. An end
 lies between the years 1973 and 5138 in each of the two units that meet there."""
 
 
@@ -84,7 +84,7 @@ def _read_number(number: float) -> datetime | None:
             return _read_parts(digits)
         except ValueError:
             pass  # no date as written: it counts seconds
-    parts = next(parts for bound, parts in _UNITS if abs(number) < bound)
+    parts = next(parts for end, parts in _UNITS if abs(number) < end)
     return _EPOCH + timedelta(seconds=number / parts)
 
 
