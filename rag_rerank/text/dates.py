@@ -26,8 +26,8 @@ _TIME = re.compile(
 """ISO 8601; ``_COMPACT`` is its basic form, and with ``D:`` and apostrophes that of PDF files (ISO 32000-1, 7.9.4)."""
 
 _UNITS = ((1e11, 1e0), (1e14, 1e3), (1e17, 1e6), (math.inf, 1e9))
-"""Numbers below the first number count the parts of a second that the second says: seconds, ms, µs, ns since 1970. An end
-lies between the years 1973 and 5138 in each of the two units that meet there."""
+"""The end of a range of numbers, and how many of them make a second: s, ms, µs, ns since 1970. Where two ranges meet,
+one unit says the year 5138, and the next 1973."""
 
 
 def read_date(value: object) -> datetime | None:
