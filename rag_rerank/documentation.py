@@ -9,6 +9,7 @@ __all__ = [
     "BUDGET",
     "FRESHNESS",
     "INSTRUCTIONS",
+    "LTR",
     "PAGES",
     "RECORDS",
     "SCORES",
@@ -26,6 +27,7 @@ SITE = "https://rag-rerank.readthedocs.io/en/stable/"
 BUDGET = "how-to/budget/"
 FRESHNESS = "how-to/freshness/"
 INSTRUCTIONS = "how-to/instructions/"
+LTR = "how-to/ltr/"
 RECORDS = "how-to/records/"
 SCORES = "explanation/scores/"
 SPANS = "how-to/spans/"
@@ -50,6 +52,7 @@ PAGES: Mapping[str, str] = MappingProxyType(
         "CostExceeded": "reference/rerankers/#limits",
         "DeadlineExceeded": "reference/rerankers/#deadline",
         "InputTooLong": "how-to/long-documents/",
+        "LtrWarning": LTR,
         "MissingExtraError": "reference/rerankers/#extras",
         "ModelLoadError": "reference/models/",
         "ModelUnavailable": "reference/models/",

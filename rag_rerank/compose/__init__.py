@@ -8,6 +8,9 @@ from rag_rerank.compose.deadline import Deadline
 from rag_rerank.compose.ensemble import Ensemble
 from rag_rerank.compose.fallback import Fallback
 from rag_rerank.compose.hedge import Hedge
+from rag_rerank.compose.ltr.features import Features
+from rag_rerank.compose.ltr.learning_to_rank import LearningToRank
+from rag_rerank.compose.ltr.ltr_model import LtrModel, LtrProvenance, TrainedReranker
 from rag_rerank.compose.metadata.decay import Decay
 from rag_rerank.compose.metadata.template import Template
 from rag_rerank.compose.recorded import Recorded
@@ -26,8 +29,12 @@ __all__ = [
     "Decay",
     "Ensemble",
     "Fallback",
+    "Features",
     "FitQuality",
     "Hedge",
+    "LearningToRank",
+    "LtrModel",
+    "LtrProvenance",
     "Provenance",
     "Recorded",
     "RelevantSpans",
@@ -36,6 +43,7 @@ __all__ = [
     "ShadowSummary",
     "Stage",
     "Template",
+    "TrainedReranker",
     "Unjudged",
     "Windows",
     "Wrapper",
