@@ -8,6 +8,7 @@ from types import MappingProxyType
 __all__ = [
     "ANSWERABILITY",
     "BUDGET",
+    "FRESHNESS",
     "INSTRUCTIONS",
     "LTR",
     "PAGES",
@@ -26,6 +27,7 @@ SITE = "https://rag-rerank.readthedocs.io/en/stable/"
 
 ANSWERABILITY = "how-to/answerability/"
 BUDGET = "how-to/budget/"
+FRESHNESS = "how-to/freshness/"
 INSTRUCTIONS = "how-to/instructions/"
 LTR = "how-to/ltr/"
 RECORDS = "how-to/records/"

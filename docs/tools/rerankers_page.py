@@ -25,7 +25,7 @@ GROUPS = {
     "Providers and servers": ("cohere", "voyage", "bedrock", "http", "decisions", "llm"),
     "Composites": (
         *("cascade", "fallback", "deadline", "windows", "spans", "cached"),
-        *("calibrated", "answerable", "recorded", "ensemble", "ltr", "hedge", "shadow"),
+        *("calibrated", "answerable", "template", "decay", "recorded", "ensemble", "ltr", "hedge", "shadow"),
     ),
 }
 """The types in the order of the page."""
@@ -55,6 +55,7 @@ limits:
   cost_per_process: 5
 """,
     "deadline": "type: deadline\nreranker: bge-base\nseconds: 0.8\non_late: partial",
+    "decay": "type: decay\nreranker: embedded\nfield: published\nhalf_life: 90  # days",
     "decisions": "type: decisions\nprovider: typesafe\nmodel: jev-1.14.0\nask: rubric\ntimeout: 5",
     "ensemble": "type: ensemble\nmembers: [embedded, lexical]\nfusion: weighted\nweights: [2, 1]",
     "fallback": """
@@ -89,6 +90,7 @@ stride: 10
     "shadow": "type: shadow\nreranker: embedded\nother: minilm\nshare: 0.05",
     "sparse": "type: sparse\nmodel: opensearch-project/opensearch-neural-sparse-encoding-doc-v3-distill",
     "spans": "type: spans\nreranker: minilm\nby: embedded\ntop_k: 5",
+    "template": "type: template\nreranker: embedded\ntext: [title]",
     "torch": "type: torch\nmodel: mxbai\ndevice: auto\ndtype: bfloat16",
     "voyage": "type: voyage\nmodel: rerank-2.5\napi_key: ${VOYAGE_API_KEY}\nretry:\n  attempts: 2",
     "windows": "type: windows\nreranker: embedded\noverlap: 32\npool: max",

@@ -13,6 +13,8 @@ from rag_rerank.compose.hedge import Hedge
 from rag_rerank.compose.ltr.features import Features
 from rag_rerank.compose.ltr.learning_to_rank import LearningToRank
 from rag_rerank.compose.ltr.ltr_model import LtrModel, LtrProvenance, TrainedReranker
+from rag_rerank.compose.metadata.decay import Decay
+from rag_rerank.compose.metadata.template import Template
 from rag_rerank.compose.recorded import Recorded
 from rag_rerank.compose.relevant_spans import RelevantSpans
 from rag_rerank.compose.shadow import Shadow
@@ -28,6 +30,7 @@ __all__ = [
     "CalibrationMap",
     "Cascade",
     "Deadline",
+    "Decay",
     "Ensemble",
     "Fallback",
     "FalseAccepts",
@@ -44,6 +47,7 @@ __all__ = [
     "ShadowReport",
     "ShadowSummary",
     "Stage",
+    "Template",
     "TrainedReranker",
     "Unjudged",
     "Windows",

@@ -15,6 +15,7 @@ __all__ = [
     "falling",
     "in_first_stage_order",
     "keep_first_stage",
+    "place_in_part",
     "ranked_hits",
     "reciprocal_ranks",
     "renumber",
@@ -130,3 +131,23 @@ def shift_spans(spans: Iterable[RelevantSpan], by: int, length: int) -> Iterator
         start, end = max(0, span.start + by), min(length, span.end + by)
         if start < end:
             yield replace(span, start=start, end=end)
+
+
+def place_in_part(hit: Hit, candidate: Candidate, start: int | None) -> Hit:
+    """Return a hit whose window and spans are places in a part of the scored text, as one of another candidate.
+
+    Args:
+        hit: The hit.
+        candidate: The candidate whose text is the part.
+        start: The character of the scored text at which the part begins; ``None`` if it is not in there.
+    """
+    window = None
+    spans: tuple[RelevantSpan, ...] | None = None
+    length = len(candidate.text)
+    if start is not None and hit.window is not None:
+        first, last = (min(max(end - start, 0), length) for end in hit.window)
+        window = (first, last) if first < last else None
+    if start is not None and hit.spans is not None:
+        in_part = tuple(shift_spans(hit.spans, -start, length))
+        spans = in_part if in_part or not hit.spans else None  # what is relevant may all be outside of the part
+    return replace(hit, candidate=candidate, window=window, spans=spans)

@@ -13,7 +13,7 @@ from rag_rerank.hosts.options import (
     resolve_top_k,
 )
 from rag_rerank.hosts.packing import pack_hits, with_text
-from rag_rerank.hosts.templates import TextTemplate
+from rag_rerank.text.templates import TextTemplate
 
 __all__ = [
     "CONFIG_SCHEMA",

@@ -57,9 +57,10 @@ def find_indexes(reranker: Reranker) -> list[TextIndex]:
     """Return the rerankers that keep vectors, in the tree of a reranker.
 
     Raises:
-        ConfigError: There is none, or it reads windows of the texts, which are made at each call.
+        ConfigError: There is none, or it reads windows of the texts, or texts with metadata, which are made in
+            each call.
     """
-    _refuse_windows(reranker)
+    _refuse_other_texts(reranker)
     indexes = [cast(TextIndex, part) for part in _with_method(reranker, "index")]
     if not indexes:
         raise ConfigError(
@@ -110,11 +111,16 @@ def _with_method(reranker: Reranker, name: str) -> list[Reranker]:
     return list(dict.fromkeys([*own, *(part for child in reranker.children for part in _with_method(child, name))]))
 
 
-def _refuse_windows(reranker: Reranker) -> None:
-    """Raise if windows are made of the texts before a reranker that keeps vectors reads them."""
+def _refuse_other_texts(reranker: Reranker) -> None:
+    """Raise if other texts are made of the texts before a reranker that keeps vectors reads them."""
     for child in reranker.children:
-        _refuse_windows(child)
+        _refuse_other_texts(child)
         inside = _with_method(child, "index")
+        if inside and reranker.kind == "template":
+            raise ConfigError(
+                f"{reranker.label} reads metadata with each text, so {inside[0].label} inside it cannot be filled "
+                "ahead; it keeps the vectors of its first calls"
+            )
         if inside and reranker.kind == "windows":
             raise ConfigError(
                 f"{reranker.label} cuts texts into windows at each call, so {inside[0].label} inside it cannot be "

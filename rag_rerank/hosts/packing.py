@@ -8,8 +8,8 @@ from typing import Any
 
 from rag_rerank.context import Context, Packing
 from rag_rerank.errors import ConfigError
-from rag_rerank.execution.ranking import shift_spans
-from rag_rerank.types import Hit, Ranking, RelevantSpan
+from rag_rerank.execution.ranking import place_in_part
+from rag_rerank.types import Hit, Ranking
 
 __all__ = ["pack_hits", "with_text"]
 
@@ -28,16 +28,8 @@ def with_text(hit: Hit, text: str, start: int | None, metadata: Mapping[str, Any
     candidate = replace(candidate, text=text, metadata=candidate.metadata if metadata is None else metadata)
     if text == hit.text:
         return replace(hit, candidate=candidate)
-    window = None
-    spans: tuple[RelevantSpan, ...] | None = None
-    if start is not None and hit.window is not None:
-        first, last = (min(max(end - start, 0), len(text)) for end in hit.window)
-        window = (first, last) if first < last else None
-    if start is not None and hit.spans is not None:
-        in_text = tuple(shift_spans(hit.spans, -start, len(text)))
-        spans = in_text if in_text or not hit.spans else None  # what is relevant may all be outside of the other text
     # coverage counts the tokens of the scored text
-    return replace(hit, candidate=candidate, coverage=None, window=window, spans=spans)
+    return replace(place_in_part(hit, candidate, start), coverage=None)
 
 
 def pack_hits(

@@ -32,6 +32,7 @@ EXAMPLES = {
     },
     "bedrock": {"type": "bedrock", "model": "amazon.rerank-v1:0", "region": "us-west-2"},
     "cohere": {"type": "cohere", "model": "rerank-v3.5", "api_key": "${CO_API_KEY}"},
+    "decay": {"type": "decay", "reranker": "embedded", "field": "published", "half_life": 90.0, "shape": "linear"},
     "deadline": {"type": "deadline", "reranker": "embedded", "seconds": 0.5, "on_late": "partial"},
     "decisions": {"type": "decisions", "provider": "ollama", "model": "nimble", "ask": "yesno", "state_tokens": 4096},
     "embedding": {"type": "embedding", "model": "intfloat/e5-small-v2", "query_prompt": "", "dimensions": 128},
@@ -65,6 +66,7 @@ EXAMPLES = {
     "spans": {"type": "spans", "reranker": "embedded", "by": "lexical", "top_k": 5},
     "torch": {"type": "torch", "model": "minilm"},
     "voyage": {"type": "voyage", "model": "rerank-2.5"},
+    "template": {"type": "template", "reranker": "embedded", "text": "{title}: {text}"},
     "windows": {"type": "windows", "reranker": "embedded", "tokens": 100, "overlap": 20, "pool": "top", "top_m": 2},
 }
 """One config for each row of the registry."""

@@ -13,6 +13,7 @@ from rag_rerank import (
     BackendUnavailable,
     Calibrated,
     Deadline,
+    Decay,
     Ensemble,
     Fallback,
     Hedge,
@@ -20,6 +21,7 @@ from rag_rerank import (
     Recorded,
     RelevantSpans,
     Reranker,
+    Template,
 )
 from rag_rerank.backends.lexical import LexicalReranker
 from rag_rerank.testing import RerankerContract, ScriptedReranker
@@ -65,6 +67,29 @@ class TestRelevantSpansWhoseScorerIsDown(RerankerContract):
     def reranker(self) -> Reranker:
         down = ScriptedReranker(name="down", error=BackendUnavailable("gone"))
         return RelevantSpans(reranker=LexicalReranker(), by=down)
+
+
+class TestTemplate(RerankerContract):
+    @pytest.fixture
+    def reranker(self) -> Reranker:
+        return Template(reranker=LexicalReranker(), text="{n}: {text}")
+
+
+class TestDecay(RerankerContract):
+    in_registry = False
+
+    @pytest.fixture
+    def reranker(self) -> Reranker:
+        by_text = {text: float(i) for i, text in enumerate(self.texts)}
+        scripted = ScriptedReranker(by_text=by_text, answers_on="sigmoid")
+        return Decay(reranker=scripted, field="date", half_life=30.0, missing="floor")
+
+
+class TestDecayInAConfig(RerankerContract):
+    @pytest.fixture
+    def reranker(self) -> Reranker:
+        calibrated = Calibrated(reranker=LexicalReranker(), map=map_for(LexicalReranker()))
+        return Decay(reranker=calibrated, field="date", half_life=30.0)
 
 
 class TestRecorded(RerankerContract):

@@ -29,6 +29,7 @@ from rag_rerank import (
     Reranker,
     Shadow,
     Stage,
+    Template,
     Windows,
     build,
 )
@@ -55,6 +56,7 @@ COMPOSITES: Mapping[str, Callable[[], Reranker]] = {
     "nested": lambda: Fallback(members=(Cached(reranker=follower()), Cascade(stages=(Stage(reranker=LEXICAL),)))),
     "shadow": lambda: Shadow(reranker=follower(), other=LEXICAL, share=1.0),
     "spans": lambda: RelevantSpans(reranker=follower()),
+    "template": lambda: Template(reranker=follower(), text=["title"]),
     "windows": lambda: Windows(reranker=follower()),
 }
 

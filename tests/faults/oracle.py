@@ -16,7 +16,7 @@ from statistics import mean, pstdev
 from typing import Any
 
 import lightgbm
-from faults.trees import Node, model_of, scale_of, walk
+from faults.trees import DECAYING, FLOOR, PREFIX, Node, model_of, scale_of, walk
 from faults.wire import FAULTS, GIVEN_UP, Attempt
 from support.ltr_models import trees
 
@@ -25,7 +25,7 @@ OURS = {"RateLimited": "limits", "RequestTooLarge": "limits", "CircuitOpen": "br
 
 FAILURES = ("BackendTimeout", "BackendUnavailable")
 PASSING = {*FAILURES, "RateLimited", "CircuitOpen", "DeadlineExceeded", "AllFailed", "Overloaded"}
-PASSING_ON = ("cascade", "deadline", "windows", "shadow", "spans")
+PASSING_ON = ("cascade", "deadline", "windows", "shadow", "spans", "template", "decay")
 """Composites that fail as a single part of them does; of ``spans`` the first part alone, which ranks."""
 
 TINY = 1e-6
@@ -321,6 +321,36 @@ class Oracle:
     def _shadow(self, node: Node, trace: Any, ids: Sequence[str], limited: bool) -> Outcomes:
         (child,) = trace.children
         return self._judge(node["reranker"], child, ids, limited)
+
+    def _template(self, node: Node, trace: Any, ids: Sequence[str], limited: bool) -> Outcomes:
+        (child,) = trace.children
+        texts = dict(self.texts)
+        self.texts |= {i: PREFIX + self.texts[i] for i in ids}
+        try:
+            return self._judge(node["reranker"], child, ids, limited)
+        finally:
+            self.texts = texts
+
+    def _decay(self, node: Node, trace: Any, ids: Sequence[str], limited: bool) -> Outcomes:
+        (child,) = trace.children
+        outcomes = self._judge(node["reranker"], child, ids, limited)
+        if isinstance(outcomes, ExpectedError):
+            return outcomes
+        matching = []
+        for answer in outcomes or ():
+            raw = {i: value for i, value in answer.hits if value is not None}
+            if not raw:
+                matching.append(answer)
+            elif answer.scale not in DECAYING:
+                matching.append(replace(answer, degraded=True))
+            else:
+                is_odds = answer.scale == "sigmoid"
+                values = {i: value + math.log(FLOOR) if is_odds else value * FLOOR for i, value in raw.items()}
+                if _has_scores(values, trace):
+                    unscored = [(i, value) for i, value in answer.hits if value is None]
+                    matching.append(replace(answer, hits=(*trace.scores.items(), *unscored)))
+        law(bool(matching), "each score has the factor of its age", trace.step, trace.scores)
+        return matching
 
     def _spans(self, node: Node, trace: Any, ids: Sequence[str], limited: bool) -> Outcomes:
         outcomes = self._judge(node["reranker"], trace.children[0], ids, limited)

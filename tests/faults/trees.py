@@ -19,6 +19,7 @@ from rag_rerank import (
     Cached,
     Cascade,
     Deadline,
+    Decay,
     Ensemble,
     Fallback,
     Hedge,
@@ -27,6 +28,7 @@ from rag_rerank import (
     Reranker,
     Shadow,
     Stage,
+    Template,
     Windows,
 )
 from rag_rerank.backends.api.breaker import Breaker
@@ -53,6 +55,15 @@ LASTING = ("400", "401", "402", "403", "413", "echo, 400", "echo, 401", "redirec
 DEPTH = 4
 DECISIONS = ("openai", "systemone", "systemone-pair")
 """Decision models: both wire formats, and the one way to ask that a cache allows."""
+
+DECAYING = ("sigmoid", "relevance")
+"""Scales that a decay takes."""
+
+PREFIX = "spot "
+"""The words that the template of a case puts before each text; candidates have no metadata there."""
+
+FLOOR = 0.25
+"""The factor of a decay, because no candidate has a date."""
 
 KINDS: tuple[str, ...] = (
     *("chat-sdk", "cohere-sdk", "cohere", "infinity", "jina", "llamacpp", "mixedbread", "nim", "tei", "vllm"),
@@ -114,7 +125,12 @@ def _node(rng: random.Random, depth: int, trouble: float, lasting: bool) -> Node
     if kind == "deadline":
         on_late = rng.choice(("first_stage", "error", "partial"))
         seconds = round(rng.uniform(0.2, 8), 2)
-        return {"type": kind, "reranker": below(1, 1)[0], "seconds": seconds, "on_late": on_late}
+        (reranker,) = below(1, 1)
+        if seconds > 7.2:  # no draw of its own, so that the other cases of a seed stay as they were
+            return {"type": "template", "reranker": reranker}
+        if seconds > 6.4 and scale_of(reranker) in DECAYING:
+            return {"type": "decay", "reranker": reranker}
+        return {"type": kind, "reranker": reranker, "seconds": seconds, "on_late": on_late}
     if kind == "windows":
         pool, size = rng.choice(("max", "mean", "top")), rng.randint(2, 5)
         overlap = rng.randint(0, size // 2)
@@ -346,6 +362,10 @@ def build_tree(node: Node, wire: Wire) -> Reranker:
         return Shadow(name=name, reranker=inside[0], other=inside[1], share=share, timeout=seconds)
     if node["type"] == "spans":
         return RelevantSpans(name=name, reranker=inside[0], by=inside[1], top_k=node["top_k"])
+    if node["type"] == "template":
+        return Template(name=name, reranker=inside[0], text="{title}\n" + PREFIX + "{text}")
+    if node["type"] == "decay":
+        return Decay(name=name, reranker=inside[0], field="date", half_life=30.0, floor=FLOOR, missing="floor")
     assert node["type"] == "cached"
     return Cached(name=name, reranker=inside[0])  # type: ignore[arg-type]
 
@@ -434,7 +454,7 @@ def _cuts(node: Node) -> Iterator[Node]:
                 yield {**node, place: [*node[place][:i], cut, *node[place][i + 1 :]]}
     for place in ("reranker", "other", "by"):
         if place in node:
-            if node["type"] != "cached":
+            if node["type"] not in ("cached", "decay"):
                 for inner in parts(node[place]):
                     yield {**node, place: inner}
             for cut in _cuts(node[place]):

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from rag_rerank._checks import plain
 from rag_rerank.errors import ConfigError, did_you_mean
 from rag_rerank.text.bm25 import bm25_scores
-from rag_rerank.text.dates import parse_date
+from rag_rerank.text.dates import read_date
 from rag_rerank.text.unicode import is_blank, valid_unicode
 from rag_rerank.text.words import count_words, terms
 from rag_rerank.types import Candidate
@@ -237,7 +237,7 @@ def _age(candidate: Candidate, field: str, now: datetime, unreadable: Counter[st
     value = candidate.metadata.get(field)
     if value is None or value == "":
         return MISSING
-    moment = parse_date(value)
+    moment = read_date(value)
     if moment is None:
         unreadable[f"the date {field!r}"] += 1
         return MISSING

@@ -18,7 +18,7 @@ from rag_rerank.errors import ConfigError, LtrWarning, RerankError, caller_stack
 from rag_rerank.execution.instruction import instruction_or, without_call_instruction
 from rag_rerank.execution.plan import Call, InThread, Outcome, Parallel, Plan, PlanResult, is_permanent
 from rag_rerank.execution.ranking import ranked_hits
-from rag_rerank.text.dates import parse_date
+from rag_rerank.text.dates import read_date
 from rag_rerank.types import BLANK, Candidate, Hit, Ranking, Scale, Scores
 
 __all__ = ["LearningToRank"]
@@ -65,7 +65,7 @@ class LearningToRank(Composite):
             raise ConfigError(f"expected the path of a model file, got {self.model!r:.60}", path="model")
         for i, reranker in enumerate(self.rerankers):
             check_reranker(reranker, f"rerankers[{i}]")
-        if self.now is not None and (not isinstance(self.now, str) or parse_date(self.now) is None):
+        if self.now is not None and (not isinstance(self.now, str) or read_date(self.now) is None):
             raise ConfigError(f"expected a date such as '2026-11-30', got {self.now!r:.60}", path="now")
 
     @property
@@ -138,7 +138,7 @@ class LearningToRank(Composite):
             reason = _why_missing(reranker, outcome)
             answers.append(None if reason or not isinstance(outcome, Ranking) else _raw_scores(outcome))
             missing += [f"{reranker.label} ({reason})"] if reason else []
-        now = parse_date(self.now) or datetime.now(timezone.utc)
+        now = read_date(self.now) or datetime.now(timezone.utc)
         if "age_days" in features.names:
             notes.append(f"age_days counts to {now.isoformat(timespec='seconds')}")
         work = partial(_rank, ready.model, query, candidates, answers, now)

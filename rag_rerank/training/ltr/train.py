@@ -27,7 +27,7 @@ from rag_rerank.evaluation.slices import Fields
 from rag_rerank.evaluation.statistics import SAMPLES, SEED, adjusted_p, compare
 from rag_rerank.execution.progress import Progress, progress_to
 from rag_rerank.execution.ranking import falling
-from rag_rerank.text.dates import parse_date
+from rag_rerank.text.dates import read_date
 from rag_rerank.training.ltr.lambdamart import fit
 from rag_rerank.training.ltr.queries import QueryRows, answers_of, fold_numbers, hold_out, join_collections, rows_of
 from rag_rerank.training.ltr.settings import LtrSettings
@@ -130,7 +130,7 @@ def train_ltr(
     need("lightgbm", extra="ltr")  # before anything is scored and paid for
     settings = settings or LtrSettings()
     depth = whole_number(depth, 1, "depth")
-    moment = datetime.now(timezone.utc).replace(microsecond=0) if now is None else parse_date(now)
+    moment = datetime.now(timezone.utc).replace(microsecond=0) if now is None else read_date(now)
     if moment is None:
         raise ConfigError(f"expected a date such as '2026-11-30', got {now!r:.60}", path="now")
     whole = join_collections((judged,) if isinstance(judged, Judged) else tuple(judged))

@@ -8,7 +8,7 @@ import pytest
 
 from rag_rerank import Candidate, ConfigError
 from rag_rerank.compose import Features
-from rag_rerank.text.dates import parse_date
+from rag_rerank.text.dates import read_date
 
 NOW = datetime(2026, 12, 1, tzinfo=timezone.utc)
 
@@ -100,7 +100,7 @@ def test_features_of_rerankers_and_of_one_that_failed() -> None:
     ids=str,
 )
 def test_dates(value: object, moment: datetime | None) -> None:
-    assert parse_date(value) == (None if moment is None else moment.replace(tzinfo=timezone.utc))
+    assert read_date(value) == (None if moment is None else moment.replace(tzinfo=timezone.utc))
 
 
 @pytest.mark.parametrize(

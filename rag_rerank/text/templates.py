@@ -8,6 +8,7 @@ from string import Formatter
 from typing import Any
 
 from rag_rerank.errors import ConfigError
+from rag_rerank.text.dates import find_value
 from rag_rerank.text.unicode import is_blank
 
 __all__ = ["TextTemplate"]
@@ -60,9 +61,18 @@ class TextTemplate:
         return cls(tuple(((key,), ("", "")) for key in (*keys, *([] if content in keys else [content]))), content)
 
     @property
+    def keys(self) -> tuple[str, ...]:
+        """The metadata keys that it reads, each once."""
+        return tuple(dict.fromkeys(key for keys, _ in self.lines for key in keys if key != self.content))
+
+    @property
     def reads_content(self) -> bool:
         """Whether the content is among the fields."""
         return any(self.content in fields for fields, _ in self.lines)
+
+    def find_missing(self, metadata: Mapping[str, Any]) -> tuple[str, ...]:
+        """Return the keys of which the metadata say nothing."""
+        return tuple(key for key in self.keys if not _value_text(metadata, key))
 
     def render(self, metadata: Mapping[str, Any], content: str) -> tuple[str, int | None]:
         """Return the text of a document, and the character in it at which the content begins.
@@ -111,11 +121,7 @@ def _parse_line(line: str) -> Line:
 
 
 def _value_text(metadata: Mapping[str, Any], key: str) -> str:
-    value: Any = metadata.get(key)
-    if value is None and "." in key:
-        value = metadata
-        for part in key.split("."):
-            value = value.get(part) if isinstance(value, Mapping) else None
+    value = find_value(metadata, key)
     if hasattr(value, "tolist"):  # numpy's arrays and numbers, which data frames leave in metadata
         value = value.tolist()
     if isinstance(value, (list, tuple)):

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rag_rerank import ConfigError
-from rag_rerank.hosts import TextTemplate
+from rag_rerank.text.templates import TextTemplate
 
 
 def render(template: Any, metadata: dict[str, Any], content: str = "body") -> tuple[str, int | None]:
