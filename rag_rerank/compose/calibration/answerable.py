@@ -25,7 +25,7 @@ class Answerable(MapWrapper):
 
     A probability is right for lists like those of the fit: from a similar first stage, at a similar depth, where half
     of the lists have an answer (``map.fitted.prior``). Put this around the whole reranker: `Cascade`, `Ensemble` and
-    `Windows` make a list of their own out of the calls inside, and do not pass it on; others pass it on.
+    `Windows`, for example, make a list of their own out of the calls inside, and do not pass it on.
 
     A map belongs to one reranker, and is refused for one with another scale. If only the model, its revision or a
     setting is another one, a `CalibrationWarning` says so once per instance and process, and every trace has a note. An

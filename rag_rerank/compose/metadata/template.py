@@ -100,6 +100,7 @@ class Template(Wrapper):
             ranking.scale,
             notes=tuple(self._missing(candidates)),
             substituted=ranking.substituted,
+            answerable=ranking.answerable,
         )
 
     def _render(self, candidates: Sequence[Candidate]) -> list[_Rendered]:

@@ -33,6 +33,7 @@ from rag_rerank import (
     Reranker,
     Shadow,
     Stage,
+    Template,
     build,
     to_config,
 )
@@ -115,6 +116,7 @@ PASS_ON: dict[str, Callable[[Reranker], Reranker]] = {
     "hedge": lambda r: Hedge(members=(r, Remote(by_text={})), after=30.0),
     "shadow": lambda r: Shadow(reranker=r, other=LexicalReranker(), share=1e-9),
     "spans": lambda r: RelevantSpans(reranker=r, by=LexicalReranker()),
+    "template": lambda r: Template(reranker=r, text="{title}\n{text}"),
 }
 
 
