@@ -7,6 +7,7 @@ from rag_rerank.compose.cascade import Cascade, Stage
 from rag_rerank.compose.deadline import Deadline
 from rag_rerank.compose.ensemble import Ensemble
 from rag_rerank.compose.fallback import Fallback
+from rag_rerank.compose.guarded import Guarded
 from rag_rerank.compose.hedge import Hedge
 from rag_rerank.compose.recorded import Recorded
 from rag_rerank.compose.relevant_spans import RelevantSpans
@@ -24,6 +25,7 @@ __all__ = [
     "Ensemble",
     "Fallback",
     "FitQuality",
+    "Guarded",
     "Hedge",
     "Provenance",
     "Recorded",

@@ -13,6 +13,7 @@ from rag_rerank import (
     Deadline,
     Ensemble,
     Fallback,
+    Guarded,
     Hedge,
     Recorded,
     RelevantSpans,
@@ -62,6 +63,14 @@ class TestRelevantSpansWhoseScorerIsDown(RerankerContract):
     def reranker(self) -> Reranker:
         down = ScriptedReranker(name="down", error=BackendUnavailable("gone"))
         return RelevantSpans(reranker=LexicalReranker(), by=down)
+
+
+class TestGuarded(RerankerContract):
+    in_registry = False
+
+    @pytest.fixture
+    def reranker(self) -> Reranker:
+        return Guarded(reranker=ScriptedReranker(by_text={text: float(-i) for i, text in enumerate(self.texts)}))
 
 
 class TestRecorded(RerankerContract):
