@@ -39,7 +39,8 @@ class Guarded(Wrapper):
     chance only, and one that reverses the order disagrees. So the reranker's order counts for a query if
     `agreement_beyond_chance` between its scores and the incoming order is at least ``margin``. Otherwise the hits have
     the incoming order and no scores, with the reason in `Hit.unscored` and in `Ranking.degraded`, and no threshold is
-    applied to them. Where the reranker's order counts, a note in the trace tells the agreement.
+    applied to them. Where the reranker's order counts, a note in the trace tells the agreement. Where both orders are
+    the same, there is nothing to guard, and the hits keep their scores.
 
     The candidates must come in the first stage's order. Their scores are not read. With fewer than six scored
     candidates and the default margin, no change can be told from chance, and the incoming order always stays.
@@ -71,7 +72,8 @@ class Guarded(Wrapper):
     def _plan(self, query: str, candidates: tuple[Candidate, ...]) -> Plan:
         ranking: Ranking = yield Call(self.reranker, query, candidates)
         raw_scores = {hit.id: hit.raw_score for hit in ranking if hit.raw_score is not None}
-        if not raw_scores:
+        kept = in_first_stage_order(candidates, "not reranked")
+        if not raw_scores or [hit.id for hit in ranking] == [hit.id for hit in kept]:
             return PlanResult(ranking.hits, ranking.scale, substituted=ranking.substituted)
         agreement = agreement_beyond_chance([raw_scores[c.id] for c in candidates if c.id in raw_scores])
         compared = f"agreement with the first stage {agreement:.2f}, margin {self.margin:g}"

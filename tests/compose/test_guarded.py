@@ -18,7 +18,7 @@ from rag_rerank.testing import ScriptedReranker
 LISTS = 1000
 """Simulated lists of each kind."""
 
-SIZE = 20
+SIZE = 40
 
 
 def rerank(scores: Sequence[float], texts: Sequence[str] | None = None, **options: float) -> Ranking:
@@ -123,9 +123,16 @@ def test_the_agreement_is_scipys_rho_over_its_spread(scores: list[float]) -> Non
 
 
 def test_a_larger_margin_keeps_more() -> None:
-    scores = [float(-i) for i in range(10)]  # the agreement is 3, the largest that ten texts can have
-    assert rerank(scores, margin=3)[0].raw_score is not None
-    assert rerank(scores, margin=3.01)[0].raw_score is None
+    scores = [-1.0, 0.0, *(float(-i) for i in range(2, 10))]  # rho is 1 - 6 * 2 / (10 * 99), and its spread 1 / 3
+    agreement = 3 * (1 - 12 / 990)
+    assert rerank(scores, margin=agreement - 0.001)[0].id == "1"
+    assert is_first_stage(rerank(scores, margin=agreement + 0.001))
+
+
+def test_where_both_orders_are_the_same_the_hits_have_scores() -> None:
+    ranking = rerank([2.0, 1.0])
+    assert [hit.raw_score for hit in ranking] == [2.0, 1.0]
+    assert ranking.degraded == ()
 
 
 @pytest.mark.parametrize("margin", [0, -1, math.inf, math.nan, "2"])

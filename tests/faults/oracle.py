@@ -302,11 +302,11 @@ class Oracle:
         for answer in outcomes or ():
             by_id = dict(answer.hits)
             values = [raw for i in ids if (raw := by_id.get(i)) is not None]
-            if not values or _steps_beyond_chance(values) >= node["margin"]:
+            kept = tuple((i, None) for i in sorted(ids, key=lambda i: i in self.blank))
+            same = [i for i, _ in answer.hits] == [i for i, _ in kept]
+            if not values or same or _steps_beyond_chance(values) >= node["margin"]:
                 results.append(answer)
                 continue
-            order = sorted(ids, key=lambda i: i in self.blank)
-            kept = tuple((i, None) for i in order)
             results.append(
                 replace(answer, hits=kept, blank=self.blank & frozenset(ids), degraded=True, substituted=True)
             )
