@@ -21,11 +21,11 @@ LISTS = 1000
 SIZE = 40
 
 
-def rerank(scores: Sequence[float], texts: Sequence[str] | None = None, **options: float) -> Ranking:
+def rerank(scores: Sequence[float], texts: Sequence[str] | None = None, margin: float = 2.0) -> Ranking:
     """Rank a list whose n-th text has the n-th score."""
     texts = texts or [f"text {i}" for i in range(len(scores))]
     scripted = ScriptedReranker(by_text=dict(zip(texts, scores, strict=True)))
-    return Guarded(reranker=scripted, **options).rerank("q", list(texts))
+    return Guarded(reranker=scripted, margin=margin).rerank("q", list(texts))
 
 
 def is_first_stage(ranking: Ranking) -> bool:
