@@ -26,8 +26,6 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 
-from bi_encoder import BiEncoder
-
 import rag_rerank
 from rag_rerank import (
     Cached,
@@ -39,6 +37,7 @@ from rag_rerank import (
     Reranker,
     TruncationWarning,
 )
+from rag_rerank.backends.embedding import EmbeddingReranker
 from rag_rerank.evaluation import Judged, calibrate, read
 from rag_rerank.evaluation.calibrate import reliability
 
@@ -73,7 +72,7 @@ def main() -> None:
     parser.add_argument("collections", type=Path)
     parser.add_argument("--collection", action="append", required=True)
     parser.add_argument("--reranker", action="append", help="name or config file; embedded and lexical by default")
-    parser.add_argument("--bi-encoder", help="folder of a sentence-transformers model")
+    parser.add_argument("--bi-encoder", help="embedding model: a folder, or a hub id")
     parser.add_argument("--queries", type=int, default=80)
     parser.add_argument("--depth", type=int, default=30)
     parser.add_argument("--method", default="auto")
@@ -83,7 +82,7 @@ def main() -> None:
     warnings.simplefilter("ignore", CalibrationWarning)
     path = str(options.cache) if options.cache else None
     models: list[Reranker] = [rag_rerank.build(spec) for spec in options.reranker or ("embedded", "lexical")]
-    models += [BiEncoder(model=options.bi_encoder)] if options.bi_encoder else []
+    models += [EmbeddingReranker(model=options.bi_encoder)] if options.bi_encoder else []
     models = [Cached(reranker=m, path=path) if _cacheable(m) else m for m in models]
     data = {
         name: read(

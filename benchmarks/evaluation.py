@@ -4,9 +4,9 @@
         --config embedded --config lexical --bi-encoder all-MiniLM-L6-v2 --records records --depth 50 --queries 80
 
 COLLECTIONS is a folder with one folder per collection, as `rag_rerank.evaluation.read` takes them. For each collection
-this does what ``rag-rerank eval`` does, with two more rerankers that no config can name: the bi-encoder, and its
-fusion with the first stage. Answers are stored in ``--records``, so that the same command goes on where it stopped.
-``--html`` names a folder for the pages.
+this does what ``rag-rerank eval`` does; ``--bi-encoder`` adds an embedding model, and its fusion with the first stage.
+Answers are stored in ``--records``, so that the same command goes on where it stopped. ``--html`` names a folder for
+the pages.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
-from bi_encoder import BiEncoder, FirstStage
+from first_stage import FirstStage
 
 import rag_rerank
 from rag_rerank import CalibrationWarning, Ensemble, Reranker, TruncationWarning
+from rag_rerank.backends.embedding import EmbeddingReranker
 from rag_rerank.evaluation import Evaluation, evaluate, read
 from rag_rerank.evaluation.report import FIRST_STAGE, MeanEstimate
 from rag_rerank.pages.page import evaluation_page
@@ -30,8 +31,8 @@ def main() -> None:
     parser.add_argument("collections", type=Path)
     parser.add_argument("--collection", action="append", required=True)
     parser.add_argument("--config", action="append", default=[], help="NAME or NAME=FILE")
-    parser.add_argument("--bi-encoder", help="folder of a sentence-transformers model")
-    parser.add_argument("--tokens", type=int, default=128, help="tokens of a text that the bi-encoder reads")
+    parser.add_argument("--bi-encoder", help="embedding model: a folder, or a hub id")
+    parser.add_argument("--tokens", type=int, help="tokens that the bi-encoder reads; by default the model's own")
     parser.add_argument("--depth", type=int, default=100)
     parser.add_argument("--queries", type=int)
     parser.add_argument("--records", type=Path)
@@ -41,9 +42,10 @@ def main() -> None:
         warnings.simplefilter("ignore", category)
     rerankers = dict(map(_build, options.config))
     if options.bi_encoder:
-        bi_encoder = BiEncoder(model=options.bi_encoder, tokens=options.tokens)
-        rerankers[bi_encoder.label] = bi_encoder
-        rerankers[f"{bi_encoder.label} + first stage, RRF"] = Ensemble(members=(bi_encoder, FirstStage()))
+        name = Path(options.bi_encoder).name
+        bi_encoder = EmbeddingReranker(model=options.bi_encoder, max_length=options.tokens, name=name)
+        rerankers[name] = bi_encoder
+        rerankers[f"{name} + first stage, RRF"] = Ensemble(members=(bi_encoder, FirstStage()))
     print("| collection | system | nDCG@10 | change | p | lift at top-3 | helped, hurt, same | cut |")
     print("|---|---|---:|---|---:|---|---|---:|")
     verdicts = []

@@ -40,8 +40,8 @@ from time import perf_counter
 from typing import Any
 
 from rag_rerank import Candidate, Reranker, build
+from rag_rerank.backends.local.kept_vectors.disk_store import DiskStore
 from rag_rerank.backends.local.late_interaction import engine as engine_module
-from rag_rerank.backends.local.late_interaction.disk_store import DiskStore
 from rag_rerank.backends.local.late_interaction.text_vectors import RowLayout
 from rag_rerank.diagnostics.sample_texts import questions, skewed_question
 
@@ -141,7 +141,7 @@ def stage_line(stages: list[dict[str, float]]) -> str:
 OPENING = """
 import hashlib, resource, sys
 from time import perf_counter
-from rag_rerank.backends.local.late_interaction.disk_store import DiskStore
+from rag_rerank.backends.local.kept_vectors.disk_store import DiskStore
 import lmdb
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 started = perf_counter()

@@ -335,8 +335,7 @@ class PointwiseReranker(Reranker):
         with call.attach_trace():
             if not call.texts:
                 return call.ranking(None)
-            work = partial(self.score, call.query, call.texts)
-            scores = work() if self.enforces_deadline else run_with_deadline(self.label, work)
+            scores = call.score() if self.enforces_deadline else run_with_deadline(self.label, call.score)
             return call.ranking(call.check(scores))
 
     @final
@@ -345,7 +344,7 @@ class PointwiseReranker(Reranker):
         with call.attach_trace():
             if not call.texts:
                 return await offloaded_if_many(candidates, call.ranking, None)
-            work = self.ascore(call.query, call.texts)
+            work = call.ascore()
             scores = call.check(await (work if self.enforces_deadline else arun_with_deadline(self.label, work)))
             return await offloaded_if_many(candidates, call.ranking, scores)
 

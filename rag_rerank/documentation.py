@@ -8,6 +8,7 @@ from types import MappingProxyType
 __all__ = [
     "BUDGET",
     "INSTRUCTIONS",
+    "LTR",
     "PAGES",
     "RECORDS",
     "SCORES",
@@ -24,6 +25,7 @@ SITE = "https://rag-rerank.readthedocs.io/en/stable/"
 
 BUDGET = "how-to/budget/"
 INSTRUCTIONS = "how-to/instructions/"
+LTR = "how-to/ltr/"
 RECORDS = "how-to/records/"
 SCORES = "explanation/scores/"
 SPANS = "how-to/spans/"
@@ -48,6 +50,7 @@ PAGES: Mapping[str, str] = MappingProxyType(
         "CostExceeded": "reference/rerankers/#limits",
         "DeadlineExceeded": "reference/rerankers/#deadline",
         "InputTooLong": "how-to/long-documents/",
+        "LtrWarning": LTR,
         "MissingExtraError": "reference/rerankers/#extras",
         "ModelLoadError": "reference/models/",
         "ModelUnavailable": "reference/models/",

@@ -59,6 +59,7 @@ __all__ = [
     "DeadlineExceeded",
     "InputError",
     "InputTooLong",
+    "LtrWarning",
     "MissingExtraError",
     "ModelLoadError",
     "ModelUnavailable",
@@ -339,10 +340,7 @@ class BadResponse(BackendError):
 
 
 class RerankWarning(_HasPage, UserWarning):
-    """Base of the warnings of this library. A warning ends with the address of the page that says more.
-
-    ``page`` is that page, such as ``"how-to/budget/"``.
-    """
+    """Base of the warnings of this library. A warning ends with the address of its ``page``, which says more."""
 
     def __init__(self, message: str = "") -> None:
         link = f" ({page_url(self.page)})" if self.page else ""
@@ -363,6 +361,10 @@ class ReadabilityWarning(RerankWarning):
 
 class CalibrationWarning(RerankWarning):
     """Probabilities may be wrong: a map was fitted on another revision of the model, or on little data."""
+
+
+class LtrWarning(RerankWarning):
+    """A model of type ``ltr`` has other rerankers than in its training, or was trained on little data."""
 
 
 class SubstitutionWarning(RerankWarning):

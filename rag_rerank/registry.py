@@ -53,6 +53,7 @@ BUILT_IN: Mapping[str, str] = MappingProxyType(
         "cohere": "rag_rerank.backends.cohere:CohereReranker",
         "deadline": "rag_rerank.compose.deadline:Deadline",
         "decisions": "rag_rerank.backends.decisions:DecisionsReranker",
+        "embedding": "rag_rerank.backends.embedding:EmbeddingReranker",
         "ensemble": "rag_rerank.compose.ensemble:Ensemble",
         "fallback": "rag_rerank.compose.fallback:Fallback",
         "guarded": "rag_rerank.compose.guarded:Guarded",
@@ -61,9 +62,11 @@ BUILT_IN: Mapping[str, str] = MappingProxyType(
         "late_interaction": "rag_rerank.backends.late_interaction:LateInteractionReranker",
         "lexical": "rag_rerank.backends.lexical:LexicalReranker",
         "llm": "rag_rerank.backends.llm:LlmReranker",
+        "ltr": "rag_rerank.compose.ltr.learning_to_rank:LearningToRank",
         "onnx": "rag_rerank.backends.onnx:OnnxReranker",
         "recorded": "rag_rerank.compose.recorded:Recorded",
         "shadow": "rag_rerank.compose.shadow:Shadow",
+        "sparse": "rag_rerank.backends.sparse:SparseReranker",
         "spans": "rag_rerank.compose.relevant_spans:RelevantSpans",
         "torch": "rag_rerank.backends.torch:TorchReranker",
         "voyage": "rag_rerank.backends.voyage:VoyageReranker",
@@ -79,6 +82,7 @@ EXTRAS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "decisions": ("httpx", "http"),
         "http": ("httpx", "http"),
         "llm": ("openai", "llm"),
+        "ltr": ("lightgbm", "ltr"),
         "torch": ("sentence_transformers", "torch"),
         "voyage": ("voyageai", "voyage"),
     }
@@ -87,9 +91,9 @@ EXTRAS: Mapping[str, tuple[str, str]] = MappingProxyType(
 
 PLUGIN_GROUP = "rag_rerank.rerankers"
 
-MODEL_TYPES = ("auto", "onnx", "torch", "late_interaction")
+MODEL_TYPES = ("auto", "onnx", "torch", "late_interaction", "sparse", "embedding")
 """The types that run a model by its hub id or folder. The first that has all the fields of a node is meant, and of a
-folder with a late-interaction model ``late_interaction`` before the types of cross-encoders."""
+folder with a model that reads query and text apart its own type before those of cross-encoders."""
 
 SUFFIXES = (".yaml", ".yml", ".json")
 """Endings of config files."""

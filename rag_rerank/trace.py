@@ -132,6 +132,8 @@ class Trace:
         unscored: Reason by candidate id, for candidates without a score in this step.
         coverage: Coverage by candidate id, if the backend knows it.
         query_coverage: How much of the query was read beside the longest text, where it was cut; else ``None``.
+        contributions: Addends of the raw score by candidate id, in a step whose score is a sum of named parts: feature
+            name -> what it adds. They sum to the raw score.
         cached: Ids of the candidates whose score came from a cache.
         usage: The cost of the step, children included.
         attempts: How often a request was sent; 0 if this step sends nothing.
@@ -158,6 +160,7 @@ class Trace:
     error: str | None = None
     children: tuple[Trace, ...] = ()
     query_coverage: Coverage | None = None
+    contributions: Mapping[str, Mapping[str, float]] = field(default_factory=dict, hash=False)
 
     __repr__ = short_repr
 
@@ -235,7 +238,7 @@ class Trace:
             yield from child._lines(rest + ("└─ " if last else "├─ "), rest + ("   " if last else "│  "))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON-ready values; ``query_coverage`` is there only where the query was cut."""
+        """Return plain JSON-ready values; ``query_coverage`` and ``contributions`` only where there are any."""
         values = {f.name: getattr(self, f.name) for f in fields(self)} | {
             "scores": dict(self.scores),
             "unscored": dict(self.unscored),
@@ -250,6 +253,10 @@ class Trace:
             del values["query_coverage"]
         else:
             values["query_coverage"] = self.query_coverage.to_dict()
+        if self.contributions:
+            values["contributions"] = {id: dict(parts) for id, parts in self.contributions.items()}
+        else:
+            del values["contributions"]
         return values
 
     @classmethod

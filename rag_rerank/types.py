@@ -72,6 +72,8 @@ class Candidate:
         text: What the reranker reads.
         score: The first stage's score, if any; never mixed into the reranker's.
         metadata: Any data of the caller; passed on unchanged.
+        vector: The embedding of the text, if the caller has one, as numbers; passed on unchanged, and read by
+            `HostEmbeddingReranker` alone. It is no part of the candidate's value: ``==`` and ``repr`` leave it out.
 
     Raises:
         InputError: The id or the text is not a string, the score is not a finite number, or the metadata is not a
@@ -82,6 +84,7 @@ class Candidate:
     text: str
     score: float | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    vector: Sequence[float] | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not isinstance(self.id, str) or not self.id:
@@ -101,7 +104,8 @@ class Candidate:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON-ready values (as far as ``metadata`` is)."""
-        return {"id": self.id, "text": self.text, "score": self.score, "metadata": dict(self.metadata)}
+        own = {} if self.vector is None else {"vector": [float(number) for number in self.vector]}
+        return {"id": self.id, "text": self.text, "score": self.score, "metadata": dict(self.metadata), **own}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Candidate:

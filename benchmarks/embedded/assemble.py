@@ -1,6 +1,6 @@
 """Build the checkpoint of the embedded model: an encoder, weights of word pieces, and the numbers of the head.
 
-    python benchmarks/embedded/assemble.py ENCODER IDF OUT [--scale 0.37 --offset -7.1]
+    python benchmarks/embedded/assemble.py ENCODER IDF OUT [--scale 0.286 --offset -3.99]
 
 ENCODER is a folder with a BERT sentence encoder (all-MiniLM-L6-v2, or an encoder of ``teach.py``), IDF a JSON file with
 a weight for each word piece (``idf.json`` of ``bert-uncased.zip`` in opensearch-project/ml-commons), OUT the folder to

@@ -21,11 +21,11 @@ DOCS = Path(__file__).parents[1]
 PAGE = DOCS / "reference" / "rerankers.md"
 
 GROUPS = {
-    "Models on this machine": ("onnx", "torch", "auto", "late_interaction", "lexical"),
+    "Models on this machine": ("onnx", "torch", "auto", "late_interaction", "sparse", "embedding", "lexical"),
     "Providers and servers": ("cohere", "voyage", "bedrock", "http", "decisions", "llm"),
     "Composites": (
         *("cascade", "fallback", "deadline", "windows", "spans", "guarded", "cached"),
-        *("calibrated", "recorded", "ensemble", "hedge", "shadow"),
+        *("calibrated", "recorded", "ensemble", "ltr", "hedge", "shadow"),
     ),
 }
 """The types in the order of the page."""
@@ -73,6 +73,7 @@ dialect: tei
 base_url: ${TEI_URL:-http://127.0.0.1:8080}
 model: BAAI/bge-reranker-v2-m3
 """,
+    "embedding": "type: embedding\nmodel: sentence-transformers/all-MiniLM-L6-v2\nstore: {path: vectors}",
     "late_interaction": "type: late_interaction\nmodel: embedded\nprecision: int8\nstore: {path: vectors}",
     "lexical": "type: lexical\nk1: 1.2\nb: 0.75",
     "llm": """
@@ -82,9 +83,11 @@ model: qwen3:8b
 window: 20
 stride: 10
 """,
+    "ltr": "type: ltr\nmodel: ltr.json  # written by rag-rerank ltr train\nrerankers: [embedded]",
     "onnx": "type: onnx\nmodel: minilm\nmax_length: 256\nprecision: int8",
     "recorded": "type: recorded\nreranker: embedded\nfile: calls.jsonl\nshare: 0.1",
     "shadow": "type: shadow\nreranker: embedded\nother: minilm\nshare: 0.05",
+    "sparse": "type: sparse\nmodel: opensearch-project/opensearch-neural-sparse-encoding-doc-v3-distill",
     "spans": "type: spans\nreranker: minilm\nby: embedded\ntop_k: 5",
     "torch": "type: torch\nmodel: mxbai\ndevice: auto\ndtype: bfloat16",
     "voyage": "type: voyage\nmodel: rerank-2.5\napi_key: ${VOYAGE_API_KEY}\nretry:\n  attempts: 2",
@@ -98,13 +101,18 @@ EXTRAS = {
     "http": "types [`http`](#http), [`decisions`](#decisions); [names of providers](#names-of-providers-and-servers)",
     "bedrock": "type [`bedrock`](#bedrock)",
     "llm": "type [`llm`](#llm) with an OpenAI-compatible endpoint",
-    "torch": "type [`torch`](#torch), and other models that `auto` runs with it; `rag-rerank export`",
+    "torch": "types [`torch`](#torch) and [`sparse`](#sparse), other models that `auto` runs; `rag-rerank export`",
     "tiktoken": "tokenizers by name, such as `gpt-4o`, in `pack` and in [`windows`](#windows)",
     "eval": "`rag-rerank eval` and `calibrate`",
     "datasets": "judged queries of ir_datasets",
     "train": "`rag-rerank train` and `distil`",
     "otel": "spans and metrics of OpenTelemetry",
-    "store": "a folder of vectors for [`late_interaction`](#late_interaction), and `rag-rerank index`",
+    "store": (
+        "`rag-rerank index`, and a folder for [`late_interaction`](#late_interaction), [`sparse`](#sparse) and "
+        "[`embedding`](#embedding)"
+    ),
+    "serve": "[`rag-rerank serve`](../how-to/serve.md): any reranker over HTTP",
+    "ltr": "type [`ltr`](#ltr), and `rag-rerank ltr train`",
     "multilingual": "the model [`embedded-multilingual`](../explanation/multilingual-model.md): its files, 40 MB",
     "all": "all of these but `multilingual`",
 }

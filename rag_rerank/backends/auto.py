@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import ClassVar
 
 from rag_rerank._files import expand_user
 from rag_rerank._lazy import forget, load_once, peek
+from rag_rerank.backends.embedding import EmbeddingReranker
 from rag_rerank.backends.late_interaction import LateInteractionReranker
 from rag_rerank.backends.local import catalogue
 from rag_rerank.backends.local.base import LocalReranker
+from rag_rerank.backends.local.embedding.pipeline import MODULES, is_embedding_model
 from rag_rerank.backends.local.engine import LoadedModel
 from rag_rerank.backends.local.late_interaction.checkpoint import is_late_interaction, may_be_late_interaction
 from rag_rerank.backends.local.model_files import ModelFolder, list_files, locate
 from rag_rerank.backends.local.readability import Readability
+from rag_rerank.backends.local.sparse.checkpoint import is_sparse, may_be_sparse
 from rag_rerank.backends.local.worker_pool import PoolStats
 from rag_rerank.backends.onnx import OnnxReranker
+from rag_rerank.backends.sparse import SparseReranker
 from rag_rerank.backends.torch import TorchReranker
 from rag_rerank.errors import ConfigError, ModelLoadError
 from rag_rerank.execution.deadline import arun_in_thread, arun_with_deadline, run_with_deadline
@@ -30,18 +34,31 @@ __all__ = ["AutoReranker"]
 _GRAPHS = ("onnx/model.onnx", "model.onnx")
 _PICKLED = (".bin", ".pt", ".pth", ".ckpt")
 
-_BACKENDS: tuple[type[LocalReranker], ...] = (LateInteractionReranker, OnnxReranker, TorchReranker)
-_SETTINGS = ("config.json", "config_sentence_transformers.json")
-_LATE = "{} has a late-interaction model"
+_BACKENDS: tuple[type[LocalReranker], ...] = (
+    LateInteractionReranker,
+    SparseReranker,
+    EmbeddingReranker,
+    OnnxReranker,
+    TorchReranker,
+)
+_SETTINGS = ("config.json", "config_sentence_transformers.json", MODULES, "*router_config.json")
+_REASONS: Mapping[type[LocalReranker], str] = {
+    LateInteractionReranker: "{} has a late-interaction model",
+    SparseReranker: "{} has a learned sparse model",
+    EmbeddingReranker: "{} has an embedding model",
+}
+"""The backends that a model's settings choose, and the reason for the trace."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class AutoReranker(LocalReranker):
-    """A model by its hub id or folder; its files decide whether ``late_interaction``, ``onnx`` or ``torch`` runs it.
+    """A model by its hub id or folder; its files decide which type runs it.
 
     `build` makes one for a hub id that is not in the catalogue, and for a folder. The choice is made at first use: the
-    catalogue's backend, else ``late_interaction`` for a model that reads query and text apart (ColBERT models, and
-    those trained from ``embedded``), else ``onnx`` where there is an ONNX graph, else ``torch``. What a folder or the
+    catalogue's backend, else ``late_interaction`` for a model that reads query and text apart and compares tokens
+    (ColBERT models, and those trained from ``embedded``), ``sparse`` for a learned sparse model, ``embedding`` for one
+    that makes one vector of each (its ``modules.json`` lists a pooling), else ``onnx`` where there is an ONNX graph,
+    else ``torch``. What a folder or the
     hub's cache holds decides; only if there is nothing, the hub is asked for the list of files, and for the model's
     settings where the list leaves it open. Each trace has a note with the choice and its reason, and `backend` is the
     reranker that it means. Scores, identity and errors are that one's.
@@ -84,10 +101,16 @@ class AutoReranker(LocalReranker):
     @property
     def scale(self) -> Scale:
         """The scale of the backend; sigmoid as long as the model's files are not on this machine."""
+        backend = self._backend_at_hand
+        return super().scale if backend is None else backend.scale
+
+    @property
+    def _backend_at_hand(self) -> LocalReranker | None:
+        """The reranker that this one means, as long as nobody has to be asked for it."""
         try:
-            return self.backend.scale if peek(self, "_choice") or self.is_cached() else super().scale
+            return self.backend if peek(self, "_choice") or self.is_cached() else None
         except ModelLoadError:  # calls raise it
-            return super().scale
+            return None
 
     @property
     def backend(self) -> LocalReranker:
@@ -112,16 +135,16 @@ class AutoReranker(LocalReranker):
 
     @property
     def takes_instruction(self) -> bool:
-        """Whether the catalogue knows a prompt of the model with a place for an instruction."""
+        """Whether the prompt of the model has a place for an instruction, as the catalogue or its files say."""
+        backend = self._backend_at_hand
+        if isinstance(backend, EmbeddingReranker):
+            return backend.takes_instruction
         return self._with_backend(TorchReranker).takes_instruction
 
     @property
     def scores_sentences(self) -> bool:
         """Whether the chosen backend does, as its model is; not as long as the files are not on this machine."""
-        try:
-            backend = self.backend if peek(self, "_choice") or self.is_cached() else None
-        except ModelLoadError:  # calls raise it
-            return False
+        backend = self._backend_at_hand
         return isinstance(backend, ScoresSentences) and backend.scores_sentences
 
     def fetch(self) -> ModelFolder:
@@ -204,11 +227,13 @@ class AutoReranker(LocalReranker):
             return _kind_of_folder(expand_user(self.model), self.model)
         for kind in _BACKENDS:
             reranker = self._with_backend(kind)
-            if reranker.is_cached() and is_late_interaction(reranker.fetch().path) == (kind is LateInteractionReranker):
+            if reranker.is_cached() and _fits(kind, reranker.fetch().path):
                 return kind, f"the hub's cache holds its files for {kind.kind}"
         names = list_files(self.model, backend=self.kind, revision=self.revision)
-        if may_be_late_interaction(names) and is_late_interaction(self._fetch_settings().path):
-            return LateInteractionReranker, _LATE.format("the repository")
+        if may_be_sparse(names) or may_be_late_interaction(names) or MODULES in names:
+            backend_kind = _kind_by_settings(self._fetch_settings().path)
+            if backend_kind is not None:
+                return backend_kind, _REASONS[backend_kind].format("the repository")
         return _kind_of(names, self.model, "the repository")
 
     def _fetch_settings(self) -> ModelFolder:
@@ -220,9 +245,24 @@ def _has_settings(folder: Path) -> bool:
     return any((folder / name).is_file() for name in _SETTINGS)
 
 
-def _kind_of_folder(folder: Path, name: str) -> tuple[type[LocalReranker], str]:
+def _kind_by_settings(folder: Path) -> type[LocalReranker] | None:
+    """Return the backend that the settings in a folder choose; ``None`` where the files have to."""
     if is_late_interaction(folder):
-        return LateInteractionReranker, _LATE.format("the folder")
+        return LateInteractionReranker
+    if is_sparse(folder):
+        return SparseReranker
+    return EmbeddingReranker if is_embedding_model(folder) else None
+
+
+def _fits(kind: type[LocalReranker], folder: Path) -> bool:
+    """Whether the settings in a folder leave the choice to its files, or choose this backend."""
+    return _kind_by_settings(folder) == (kind if kind in _REASONS else None)
+
+
+def _kind_of_folder(folder: Path, name: str) -> tuple[type[LocalReranker], str]:
+    backend_kind = _kind_by_settings(folder)
+    if backend_kind is not None:
+        return backend_kind, _REASONS[backend_kind].format("the folder")
     files = (*folder.glob("*"), *folder.glob("onnx/*"))
     return _kind_of([file.relative_to(folder).as_posix() for file in files], name, "the folder")
 

@@ -10,6 +10,7 @@ from rag_rerank._checks import at_least
 from rag_rerank.base import PointwiseReranker
 from rag_rerank.errors import ConfigError
 from rag_rerank.execution.clock import now
+from rag_rerank.text.bm25 import bm25_scores
 from rag_rerank.text.words import K1, VERSION, B, terms
 from rag_rerank.trace import Coverage, Usage
 from rag_rerank.types import Scale, Scores
@@ -71,18 +72,10 @@ class LexicalReranker(PointwiseReranker):
 
     def score(self, query: str, texts: Sequence[str]) -> Scores:
         """Score each text by BM25; 0 for a text that shares no word with the query."""
-        import bm25s
-
         started = now()
         query_terms = terms(query)
         documents = [terms(text, query_terms) for text in texts]
-        vocabulary = {word for document in documents for word in document}
-        query_words = [word for word in query_terms if word in vocabulary]
-        values = [0.0] * len(texts)
-        if query_words:
-            index = bm25s.BM25(method="lucene", k1=self.k1, b=self.b)
-            index.index(documents, show_progress=False)
-            values = [float(value) for value in index.get_scores(query_words)]
+        values = bm25_scores(query_terms, documents, k1=self.k1, b=self.b)
         seconds = now() - started
         coverage = tuple(Coverage(len(document), len(document)) for document in documents)
         usage = Usage(texts=len(texts), tokens=sum(map(len, documents)), seconds=seconds)

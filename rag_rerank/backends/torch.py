@@ -17,6 +17,12 @@ from rag_rerank.backends.local.pair_encoding import PairTokenizer
 from rag_rerank.backends.local.torch_models import llama_bidirectional, open_provence, prompt_templates
 from rag_rerank.backends.local.torch_models.causal import CausalModel, PromptTokenizer
 from rag_rerank.backends.local.torch_models.checkpoint import CrossEncoderModel, has_checkpoint
+from rag_rerank.backends.local.torch_models.devices import (
+    dtype_named,
+    is_out_of_memory,
+    release_gpu_memory,
+    usable_device,
+)
 from rag_rerank.backends.local.torch_models.llama_bidirectional import BidirectionalModel
 from rag_rerank.backends.local.torch_models.pruning import PruningEngine, PruningModel, PruningTask, run_batches
 from rag_rerank.backends.local.torch_models.shipped_prompt import ShippedPrompt, ships_prompt
@@ -126,7 +132,7 @@ class TorchReranker(LocalReranker):
         super().close()
         if was_loaded:
             gc.collect()  # modules refer to each other
-            _release_gpu_memory()
+            release_gpu_memory()
 
     def _identity_facts(self) -> Mapping[str, Any]:
         need("torch", extra="torch")
@@ -165,7 +171,7 @@ class TorchEngine:
 
         self.name = folder.name
         self.device = usable_device(reranker.device)
-        dtype = _dtype(reranker.dtype)
+        dtype = dtype_named(reranker.dtype)
         shipped = ShippedPrompt.of(folder) if reranker.template is None and ships_prompt(folder) else None
         template = shipped.template if shipped else prompt_templates.template_of(folder, reranker.template)
         kind = folder.config.get("model_type")
@@ -223,12 +229,12 @@ class TorchEngine:
             with torch.inference_mode():
                 return compute(arrays)
         except Exception as error:  # torch raises RuntimeError, IndexError and others
-            if not _out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise self._error(f"PyTorch failed on {self.name}: {error}") from error
             if rows == 1:
                 raise self._error(f"the GPU has no memory for one input of {width} tokens; lower max_length") from error
         notes.append(f"a batch of {rows} inputs of {width} tokens was halved: the GPU has no memory for it")
-        _release_gpu_memory()
+        release_gpu_memory()
         halves = ({name: array[part] for name, array in arrays.items()} for part in _halves(rows))
         return [row for half in halves for row in self._run(compute, half, notes)]
 
@@ -253,47 +259,3 @@ class TorchEngine:
 
 def _halves(rows: int) -> tuple[slice, slice]:
     return slice(0, rows // 2), slice(rows // 2, rows)
-
-
-def _out_of_memory(error: Exception) -> bool:
-    """Whether an error means that the batch was too large: CUDA has a class for it, MPS only messages."""
-    import torch
-
-    messages = ("MPS backend out of memory", "Invalid buffer size")
-    return isinstance(error, torch.OutOfMemoryError) or (
-        isinstance(error, RuntimeError) and str(error).startswith(messages)
-    )
-
-
-def _release_gpu_memory() -> None:
-    """Release the GPU memory that torch reserves for later."""
-    import torch
-
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-    if torch.backends.mps.is_available():
-        torch.mps.empty_cache()
-
-
-def usable_device(name: str) -> str:
-    """Return the name of the device to use, after a check that it works here."""
-    import torch
-
-    if name == "auto":
-        mps = torch.backends.mps.is_available()
-        return "cuda" if torch.cuda.is_available() else "mps" if mps else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise ConfigError(f"torch knows no device {name!r}", path="device") from error
-    try:
-        torch.empty(0, device=device)
-    except Exception as error:  # AssertionError where torch is built without it, RuntimeError where there is none
-        raise ConfigError(f"the device {name!r} cannot be used here: {error}", path="device") from error
-    return str(device)
-
-
-def _dtype(name: str) -> Any:
-    import torch
-
-    return name if name == "auto" else getattr(torch, name)

@@ -24,7 +24,12 @@ from rag_rerank.errors import RerankError, RerankWarning
 __all__ = ["app", "main"]
 
 _GROUPS = {
-    "Use a reranker": {"rank": "rank:rank", "index": "late_interaction:index", "config": "config:config"},
+    "Use a reranker": {
+        "rank": "rank:rank",
+        "serve": "serve:serve",
+        "index": "late_interaction:index",
+        "config": "config:config",
+    },
     "Measure": {
         "eval": "evaluate:evaluate_configs",
         "calibrate": "calibrate:calibrate",
@@ -38,7 +43,7 @@ _GROUPS = {
         "verify": "models.verify:verify",
         "export": "models.files:export",
     },
-    "Train a model": {"train": "train:train", "distil": "distil:distil"},
+    "Train a model": {"train": "train:train", "distil": "distil:distil", "ltr": "ltr.train:ltr"},
 }
 """Heading -> names of its commands, each with its ``"module:function"`` in this package, imported on first use."""
 

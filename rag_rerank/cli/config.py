@@ -132,8 +132,8 @@ def _missing(reranker: Reranker) -> Iterator[str]:
 
 def _missing_files(reranker: Reranker) -> Iterator[str]:
     """Yield what is wrong with the calibration map, the tokenizer or the store that a reranker names."""
-    from rag_rerank.backends.late_interaction import LateInteractionReranker
-    from rag_rerank.backends.local.late_interaction.opening import StoreSettings
+    from rag_rerank.backends.local.kept_vectors.base import VectorReranker
+    from rag_rerank.backends.local.kept_vectors.opening import StoreSettings
     from rag_rerank.text.tokenizers import is_tokenizer_file, tokens
 
     try:
@@ -144,7 +144,7 @@ def _missing_files(reranker: Reranker) -> Iterator[str]:
                 tokens(reranker.tokenizer)
             else:
                 yield from _missing_package("tiktoken", "tiktoken")
-        store = reranker.store if isinstance(reranker, LateInteractionReranker) else None
+        store = reranker.store if isinstance(reranker, VectorReranker) else None
         if isinstance(store, StoreSettings) and store.path is not None:
             yield from _missing_package("lmdb", "store")
     except (ConfigError, ModelLoadError) as error:

@@ -47,8 +47,8 @@ SCHEMA = 1
 def index(spec: str, ids_file: str | None, stats: bool, layout: Format, as_json: bool, file: str | None) -> None:
     """Encode texts ahead, so that questions over them are answered at once.
 
-    RERANKER is a config with a reranker of the type late_interaction whose store is a folder. FILE is read as by
-    rag-rerank rank.
+    RERANKER is a config with a reranker of the type late_interaction or sparse whose store is a folder. FILE is read
+    as by rag-rerank rank.
 
     A text that is in the index already is skipped, so a command that was interrupted goes on where it was. A text that
     comes again under the same id with other words replaces the old one.
@@ -96,9 +96,9 @@ def index(spec: str, ids_file: str | None, stats: bool, layout: Format, as_json:
 def explain(spec: str, query: str, html: Path | None, as_json: bool, similarities: bool, text: str) -> None:
     """See which words of a text answer which words of a query.
 
-    For each token of the query it shows the token of TEXT that is most similar to it, and what makes the score. The
-    reranker is of the type late_interaction, or has such rerankers in it: each is explained. - reads TEXT from standard
-    input.
+    The reranker is of the type late_interaction or sparse, or has such rerankers in it: each is explained. Of
+    late_interaction, each token of the query is shown with the token of TEXT that is most similar to it. Of sparse, the
+    terms that query and TEXT share are shown with their weights. - reads TEXT from standard input.
     """
     if similarities and not as_json:
         raise click.UsageError("--similarities needs --json")

@@ -178,6 +178,10 @@ def explain_candidate(record: Record, id: str) -> Iterator[str]:
     yield f"entered   {_entry_text(entry, len(record.candidates))}"
     for step_score in entry.visits:
         yield f"step      {one_line(step_score.step)}: {_step_text(step_score)}"
+    for step in record.trace.walk():
+        parts = step.contributions.get(id, {})
+        for name, addend in sorted(parts.items(), key=lambda part: -abs(part[1])):
+            yield f"part      {addend:+.4g} of {one_line(step.step)}: {one_line(name)}"
     for window, visits in record.trace.paths().items():
         if re.fullmatch(re.escape(id) + r"#+\d+", window):
             yield from (

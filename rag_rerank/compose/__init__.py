@@ -9,6 +9,9 @@ from rag_rerank.compose.ensemble import Ensemble
 from rag_rerank.compose.fallback import Fallback
 from rag_rerank.compose.guarded import Guarded
 from rag_rerank.compose.hedge import Hedge
+from rag_rerank.compose.ltr.features import Features
+from rag_rerank.compose.ltr.learning_to_rank import LearningToRank
+from rag_rerank.compose.ltr.ltr_model import LtrModel, LtrProvenance, TrainedReranker
 from rag_rerank.compose.recorded import Recorded
 from rag_rerank.compose.relevant_spans import RelevantSpans
 from rag_rerank.compose.shadow import Shadow
@@ -24,9 +27,13 @@ __all__ = [
     "Deadline",
     "Ensemble",
     "Fallback",
+    "Features",
     "FitQuality",
     "Guarded",
     "Hedge",
+    "LearningToRank",
+    "LtrModel",
+    "LtrProvenance",
     "Provenance",
     "Recorded",
     "RelevantSpans",
@@ -34,6 +41,7 @@ __all__ = [
     "ShadowReport",
     "ShadowSummary",
     "Stage",
+    "TrainedReranker",
     "Unjudged",
     "Windows",
     "Wrapper",

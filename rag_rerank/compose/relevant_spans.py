@@ -167,7 +167,7 @@ def _split(hits: Sequence[Hit], candidates: Sequence[Candidate], with_scores: Ma
             continue
         scored_up_to = max((span.end for span in with_scores.get(hit.id, ())), default=0)
         parts += [
-            _Sentence(hit, (a, b), replace(hit.candidate, id=f"{hit.id}{mark}{i}", text=hit.text[a:b]))
+            _Sentence(hit, (a, b), replace(hit.candidate, id=f"{hit.id}{mark}{i}", text=hit.text[a:b], vector=None))
             for i, (a, b) in enumerate(sentence_places(hit.text), start=1)
             if a >= scored_up_to
         ]

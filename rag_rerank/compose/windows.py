@@ -228,7 +228,10 @@ def _candidate_windows(candidate: Candidate, limits: Sequence[TextLimit], overla
         return _CandidateWindows(candidate, (candidate,))
     split = SplitText(text, limits, overlap)
     windows = tuple((start, end) for start, end in split.windows if not is_blank(text[start:end]))
-    parts = (replace(candidate, id=f"{candidate.id}{mark}{i}", text=text[a:b]) for i, (a, b) in enumerate(windows, 1))
+    parts = (
+        replace(candidate, id=f"{candidate.id}{mark}{i}", text=text[a:b], vector=None)  # a vector is of the whole text
+        for i, (a, b) in enumerate(windows, 1)
+    )
     return _CandidateWindows(candidate, tuple(parts), windows, split)
 
 

@@ -24,7 +24,7 @@ from rag_rerank.execution.clock import now
 from rag_rerank.execution.deadline import PartialTrace, arun_in_thread, or_deadline_error, publish_partial_trace
 from rag_rerank.execution.instruction import notes_on_instruction
 from rag_rerank.execution.plan import Call, PlanResult
-from rag_rerank.execution.protocols import PointwiseRanker, Ranker
+from rag_rerank.execution.protocols import PointwiseRanker, Ranker, ScoresCandidates
 from rag_rerank.execution.ranking import keep_first_stage, ranked_hits
 from rag_rerank.text.unicode import is_blank, places_before_repair, valid_unicode
 from rag_rerank.trace import Trace, Usage
@@ -154,6 +154,22 @@ class PointwiseCall:
         )
         none_scored = bool(scores.unscored) and len(scores.unscored) == len(self.texts)
         return Ranking(self.query_as_given, hits, scores.scale, trace, scores.usage, scores.degraded, none_scored)
+
+    def score(self) -> Scores:
+        """Return the scores of the backend: of the texts, or of the candidates where it reads more of them."""
+        if isinstance(self.reranker, ScoresCandidates):
+            return self.reranker.score_candidates(self.query, self.texts, self._scored_candidates)
+        return self.reranker.score(self.query, self.texts)
+
+    async def ascore(self) -> Scores:
+        """Do what `score` does without blocking the event loop."""
+        if isinstance(self.reranker, ScoresCandidates):
+            return await self.reranker.ascore_candidates(self.query, self.texts, self._scored_candidates)
+        return await self.reranker.ascore(self.query, self.texts)
+
+    @property
+    def _scored_candidates(self) -> list[Candidate]:
+        return [self.candidates[position] for position in self.positions]
 
     def check(self, scores: Scores | None) -> Scores:
         """Check what the backend returned, and warn where it cuts texts, once a reranker.
@@ -298,7 +314,7 @@ class CompositeCall:
     def ranking(self, result: PlanResult) -> Ranking:
         """Return the ranking of a plan's result."""
         facts = scores_of(result.hits) if result.own_scores else {}
-        trace = self.trace(scale=result.scale, notes=result.notes, **facts)
+        trace = self.trace(scale=result.scale, notes=result.notes, contributions=result.contributions, **facts)
         degraded = tuple(dict.fromkeys((*self.log.degraded, *result.degraded)))
         return Ranking(self.query, result.hits, result.scale, trace, trace.usage, degraded, result.substituted)
 

@@ -7,10 +7,10 @@ at the ``yield``, where ordinary ``try`` and ``except`` see it. `Parallel` gives
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeGuard, runtime_checkable
 
 from rag_rerank.errors import RerankError, TransientError
@@ -123,6 +123,7 @@ class PlanResult:
         notes: Remarks for the trace.
         substituted: Whether the scores are another reranker's.
         own_scores: Whether the hits carry scores that no call returned, so that this step's trace must hold them.
+        contributions: Addends of each hit's raw score by candidate id, where it is a sum of named parts.
     """
 
     hits: tuple[Hit, ...]
@@ -131,6 +132,7 @@ class PlanResult:
     notes: tuple[str, ...] = ()
     substituted: bool = False
     own_scores: bool = False
+    contributions: Mapping[str, Mapping[str, float]] = field(default_factory=dict, hash=False)
 
     __repr__ = short_repr
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 from rag_rerank.text.short_repr import short_repr
-from rag_rerank.types import Candidate, Ranking, Scale
+from rag_rerank.types import Candidate, Ranking, Scale, Scores
 
 if TYPE_CHECKING:
     from rag_rerank.context.result import Context
 
-__all__ = ["CallStarted", "Observer", "OnCallEnd", "OnContext", "PointwiseRanker", "Ranker"]
+__all__ = ["CallStarted", "Observer", "OnCallEnd", "OnContext", "PointwiseRanker", "Ranker", "ScoresCandidates"]
 
 
 class Ranker(Protocol):
@@ -55,6 +55,23 @@ class PointwiseRanker(Ranker, Protocol):
     @property
     def template_id(self) -> str | None:
         """The name of the prompt."""
+
+    def score(self, query: str, texts: Sequence[str]) -> Scores:
+        """Score each text."""
+
+    async def ascore(self, query: str, texts: Sequence[str]) -> Scores:
+        """Score each text without blocking the event loop."""
+
+
+@runtime_checkable
+class ScoresCandidates(Protocol):
+    """A reranker that reads more of a candidate than its text."""
+
+    def score_candidates(self, query: str, texts: Sequence[str], candidates: Sequence[Candidate]) -> Scores:
+        """Score each text; ``candidates`` has the candidate of each."""
+
+    async def ascore_candidates(self, query: str, texts: Sequence[str], candidates: Sequence[Candidate]) -> Scores:
+        """Do what `score_candidates` does without blocking the event loop."""
 
 
 @dataclass(frozen=True, slots=True)

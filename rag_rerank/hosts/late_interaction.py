@@ -1,4 +1,4 @@
-"""The late-interaction rerankers in any reranker: to fill their stores ahead, and to explain their scores."""
+"""The rerankers in any reranker that keep vectors: to fill their stores ahead, and to explain their scores."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["Explainer", "TextIndex", "find_explainers", "find_indexes", "index_t
 
 
 class TextIndex(Protocol):
-    """A reranker that encodes texts ahead (type ``late_interaction``)."""
+    """A reranker that encodes texts ahead (types ``late_interaction`` and ``sparse``)."""
 
     @property
     def label(self) -> str:
@@ -40,14 +40,14 @@ class TextIndex(Protocol):
 
 
 class Explainer(Protocol):
-    """A reranker that explains its scores (type ``late_interaction``)."""
+    """A reranker that explains its scores (types ``late_interaction`` and ``sparse``)."""
 
     @property
     def label(self) -> str:
         """Its name."""
 
     def explain(self, query: str, text: str | Candidate) -> Any:
-        """Return which token of the text answers which token of the query."""
+        """Return what in the text makes its score."""
 
     def close(self) -> None:
         """Release what it holds."""
@@ -63,7 +63,7 @@ def find_indexes(reranker: Reranker) -> list[TextIndex]:
     indexes = [cast(TextIndex, part) for part in _with_method(reranker, "index")]
     if not indexes:
         raise ConfigError(
-            f"{reranker.label} keeps no vectors, so there is nothing to index; use the type late_interaction"
+            f"{reranker.label} keeps no vectors, so there is nothing to index; use the type late_interaction or sparse"
         )
     return indexes
 
@@ -99,7 +99,7 @@ def find_explainers(reranker: Reranker) -> list[Explainer]:
     if not explainers:
         raise ConfigError(
             f"{reranker.label} cannot say which words matched; use late_interaction:embedded, or the type "
-            "late_interaction with a ColBERT model"
+            "late_interaction with a ColBERT model, or the type sparse"
         )
     return explainers
 

@@ -42,8 +42,14 @@ MAY_IMPORT = {
         f"backends/{name}": {*CALL, "backends/api"}
         for name in ("bedrock", "cohere", "decisions", "http", "llm", "voyage")
     },
-    **{f"backends/{name}": {*CALL, "backends/local"} for name in ("late_interaction", "onnx", "torch")},
-    "backends/auto": {*CALL, "backends/late_interaction", "backends/local", "backends/onnx", "backends/torch"},
+    **{
+        f"backends/{name}": {*CALL, "backends/local"}
+        for name in ("embedding", "host_embedding", "late_interaction", "onnx", "sparse", "torch")
+    },
+    "backends/auto": {
+        *CALL,
+        *(f"backends/{name}" for name in ("embedding", "late_interaction", "local", "onnx", "sparse", "torch")),
+    },
     "backends/lexical": CALL,
     "compose": {*CALL, "records"},
     "registry": {"_files", "base", "documentation", "errors"},
@@ -63,10 +69,12 @@ MAY_IMPORT = {
         *(*CALL, "agreement", "backends/local", "backends/torch", "compose"),
         *("config", "evaluation", "export", "records", "registry"),
     },
+    "serving": CALL,
     "cli": {
         *("backends/auto", "backends/late_interaction"),
         *(*CALL, "agreement", "backends/api", "backends/local", "backends/onnx", "backends/torch", "compose", "config"),
-        *("context", "diagnostics", "evaluation", "export", "hosts", "pages", "records", "registry", "training"),
+        *("context", "diagnostics", "evaluation", "export", "hosts", "pages", "records", "registry", "serving"),
+        "training",
     },
     "__main__": {"cli"},
     "__init__": {*CALL, "backends/api", "compose", "config", "context", "records"},

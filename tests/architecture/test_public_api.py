@@ -23,6 +23,7 @@ CLASSES = {
 EXAMPLES = {
     "auto": {"type": "auto", "model": "org/name", "max_length": 256},
     "cached": {"type": "cached", "reranker": "onnx:minilm", "path": "~/scores.db", "max_entries": 10, "ttl": 60.0},
+    "ltr": {"type": "ltr", "model": "ltr.json", "rerankers": ["embedded"]},
     "calibrated": {"type": "calibrated", "reranker": "embedded", "map": "map.json"},
     "cascade": {
         "type": "cascade",
@@ -32,6 +33,7 @@ EXAMPLES = {
     "cohere": {"type": "cohere", "model": "rerank-v3.5", "api_key": "${CO_API_KEY}"},
     "deadline": {"type": "deadline", "reranker": "embedded", "seconds": 0.5, "on_late": "partial"},
     "decisions": {"type": "decisions", "provider": "ollama", "model": "nimble", "ask": "yesno", "state_tokens": 4096},
+    "embedding": {"type": "embedding", "model": "intfloat/e5-small-v2", "query_prompt": "", "dimensions": 128},
     "ensemble": {
         "type": "ensemble",
         "members": ["embedded", "lexical"],
@@ -59,6 +61,7 @@ EXAMPLES = {
     "onnx": {"type": "onnx", "model": "minilm"},
     "recorded": {"type": "recorded", "reranker": "embedded", "file": "~/traces.jsonl", "share": 0.01, "texts": True},
     "shadow": {"type": "shadow", "reranker": "embedded", "other": "cohere:rerank-v3.5", "share": 0.01, "keep": 100},
+    "sparse": {"type": "sparse", "model": "./splade", "store": {"path": "~/weights"}, "max_active_dims": 64},
     "spans": {"type": "spans", "reranker": "embedded", "by": "lexical", "top_k": 5},
     "torch": {"type": "torch", "model": "minilm"},
     "voyage": {"type": "voyage", "model": "rerank-2.5"},

@@ -16,6 +16,7 @@ from support.hub_server import MODEL, HubServer, point_to
 import rag_rerank
 from rag_rerank import ConfigError, ModelLoadError, Reranker, build, to_config
 from rag_rerank.backends.auto import AutoReranker
+from rag_rerank.backends.embedding import EmbeddingReranker
 from rag_rerank.backends.late_interaction import LateInteractionReranker
 from rag_rerank.backends.onnx import OnnxReranker
 from rag_rerank.testing import RerankerContract
@@ -169,17 +170,21 @@ def test_files_decide_in_a_folder_and_on_the_hub(files: list[str], kind: str | N
         ({"model_type": "MultiVectorEncoder"}, "late_interaction"),
         ({"query_length": 32, "document_length": 180}, "late_interaction"),
         ({"model_type": "CrossEncoder"}, "torch"),
+        ({"similarity_fn_name": "cosine"}, "embedding"),
     ],
     ids=str,
 )
-def test_the_settings_of_a_hub_model_tell_late_interaction(
+def test_the_settings_of_a_hub_model_tell_how_it_reads(
     settings: dict[str, Any], kind: str, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    kinds = ("base.modules.Transformer", "sentence_transformer.modules.Pooling" if kind == "embedding" else "Other")
+    modules = [{"path": str(place), "type": f"sentence_transformers.{name}"} for place, name in enumerate(kinds)]
     small = {
         "config.json": b'{"model_type": "bert"}',
         "config_sentence_transformers.json": json.dumps(settings).encode(),
+        "modules.json": json.dumps(modules).encode(),
     }
-    with HubServer({**small, "modules.json": b"[]", "model.safetensors": b"never fetched"}) as hub:
+    with HubServer({**small, "model.safetensors": b"never fetched"}) as hub:
         point_to(hub.url, cache, monkeypatch)
         reranker = build(MODEL)
         assert isinstance(reranker, AutoReranker) and reranker.scale == "sigmoid"  # nothing is known of it yet
@@ -197,6 +202,26 @@ def test_a_folder_with_a_colbert_model_is_run_as_late_interaction(name: str) -> 
     reranker = build(colbert(name))
     assert isinstance(reranker, AutoReranker) and reranker.scale == "unbounded"
     assert reranker.backend == LateInteractionReranker(model=str(colbert(name)))
+
+
+@pytest.mark.parametrize("name", ["mean", "joined"])
+def test_a_folder_with_an_embedding_model_is_run_as_embedding(name: str) -> None:
+    pytest.importorskip("sentence_transformers")
+    from support.tiny_embeddings import embedding_model
+
+    reranker = build(embedding_model(name))
+    assert isinstance(reranker, AutoReranker) and reranker.scale == "similarity"
+    assert reranker.backend == EmbeddingReranker(model=str(embedding_model(name)))
+    assert build(embedding_model(name), store=None) == EmbeddingReranker(model=str(embedding_model(name)), store=None)
+    note = "auto means embedding here: the folder has an embedding model"
+    assert note in reranker.rerank(QUERY, TEXTS).trace.notes
+
+
+def test_an_embedding_model_follows_an_instruction_through_auto() -> None:
+    pytest.importorskip("sentence_transformers")
+    from support.tiny_embeddings import embedding_model
+
+    assert build(embedding_model("last")).takes_instruction and not build(embedding_model("mean")).takes_instruction
 
 
 def test_the_cache_decides_before_the_hub(cache: Path, hub: Hub) -> None:

@@ -27,7 +27,7 @@ from rag_rerank import (
     to_config,
 )
 from rag_rerank.backends.late_interaction import LateInteractionReranker
-from rag_rerank.backends.local.late_interaction.opening import StoreSettings
+from rag_rerank.backends.local.kept_vectors.opening import StoreSettings
 from rag_rerank.backends.local.late_interaction.precision import VectorPrecision
 from rag_rerank.errors import Overloaded
 from rag_rerank.execution.progress import progress_listener

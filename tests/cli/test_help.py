@@ -15,8 +15,8 @@ LEAVES = {words: command for name in COMMANDS for words, command in leaves(name)
 
 VALUES = {
     *("FILE", "FILE|-", "FOLDER", "FILE|FOLDER", "OUT", "RERANKER", "MODEL", "SOURCE", "SHAPE|FOLDER", "NAME|FILE"),
-    *("TEXT", "NAME", "ID", "N", "K", "GRADE", "MEASURE", "FIELD", "KIND", "SECONDS", "USD"),
-    *("RATE", "SHARE", "STEPS", "TOKENS", "LAYERS"),
+    *("TEXT", "NAME", "ID", "N", "K", "GRADE", "MEASURE", "FIELD", "KIND", "SECONDS", "USD", "DATE", "NAME=N"),
+    *("RATE", "SHARE", "STEPS", "TOKENS", "LAYERS", "HOST", "VAR"),
 }
 """What a value may be called."""
 
@@ -33,6 +33,7 @@ OWN_WORDS = {
         "--base",
         "--seed",
         "--html",
+        "--timeout",
     ),
 }
 """Options whose words differ between commands, because what they do there differs."""

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from support import tiny_sparse
 
 from rag_rerank import Cached, Cascade, Fallback, RateLimited, Reranker, Stage, build
 from rag_rerank.backends.lexical import LexicalReranker
@@ -42,6 +43,12 @@ class TestLateInteractionInAFolder(RerankerContract):
     def reranker(self, tmp_path: Path) -> Reranker:
         store = {"path": str(tmp_path / "vectors")}
         return build({"type": "late_interaction", "store": store, "precision": "int8"})
+
+
+class TestSparseTable(RerankerContract):
+    @pytest.fixture
+    def reranker(self, tmp_path: Path) -> Reranker:
+        return build({"type": "sparse", "model": str(tiny_sparse.idf(tmp_path / "idf")), "on_unreadable": "score"})
 
 
 class TestScripted(RerankerContract):

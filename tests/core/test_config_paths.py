@@ -83,8 +83,8 @@ def test_the_fields_that_are_paths_are_those_that_say_so() -> None:
         if with_full_paths(rag_rerank.registry.resolve(name), f.name, "./x", "/conf") == "/conf/x"
     }
     assert marked == {
-        *("auto.model", "late_interaction.model", "onnx.model", "torch.model"),
-        *("cached.path", "calibrated.map", "recorded.file", "windows.tokenizer"),
+        *("auto.model", "embedding.model", "late_interaction.model", "onnx.model", "sparse.model", "torch.model"),
+        *("cached.path", "calibrated.map", "ltr.model", "recorded.file", "windows.tokenizer"),
     }
 
 

@@ -16,7 +16,7 @@ from rag_rerank.backends.api.pricing import Price
 from rag_rerank.backends.api.retry import RetryPolicy
 from rag_rerank.backends.cohere import CohereReranker
 from rag_rerank.backends.local import base, model_files
-from rag_rerank.backends.local.late_interaction.opening import StoreSettings
+from rag_rerank.backends.local.kept_vectors.opening import StoreSettings
 from rag_rerank.backends.local.model_files import ModelFolder, locate
 from rag_rerank.backends.onnx import OnnxReranker
 from rag_rerank.backends.torch import TorchReranker
@@ -53,6 +53,15 @@ CHANGED: Mapping[str, Mapping[str, Any]] = {
         "instruction": "find what keeps a dragon warm",
         "window": 512,  # no score, but the coverage that a cache keeps with it
     },
+    "embedding": {
+        **LOCAL,
+        "query_prompt": "Instruct: {instruction}\nQuery: ",
+        "text_prompt": "passage: ",
+        "instruction": "find what keeps a dragon warm",
+        "dimensions": 16,
+        "precision": "fp16",
+        "runtime": "torch",
+    },
     "late_interaction": {**LOCAL, "precision": "fp16", "pool": 2, "query_length": 32, "runtime": "torch"},
     "llm": {
         **API,
@@ -73,6 +82,7 @@ CHANGED: Mapping[str, Mapping[str, Any]] = {
         "extra_body": {"reasoning_effort": "low"},
     },
     "onnx": {**LOCAL, "precision": "int8", "file": "model_other.onnx", "providers": ("XnnpackExecutionProvider",)},
+    "sparse": {**LOCAL, "max_active_dims": 9, "device": "meta", "dtype": "bfloat16"},
     "torch": {
         **LOCAL,
         "template": "qwen3",
@@ -123,6 +133,8 @@ def no_world_outside(monkeypatch: pytest.MonkeyPatch) -> None:
 def from_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Pretend that models of the hub are in the cache; their content depends on the commit only."""
 
+    (tmp_path / "config.json").write_text('{"architectures": ["BertForMaskedLM"]}')  # sparse reads what it is
+
     def locate_fake(model: str, *, revision: str | None, **_: Any) -> ModelFolder:
         from rag_rerank.backends.local import catalogue
 
@@ -136,10 +148,12 @@ def from_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def default(kind: str) -> PointwiseReranker:
     needed = {
         "auto": {"model": "embedded"},
+        "embedding": {"model": "bge-base"},
         "http": {"dialect": "prime", "model": "m", "base_url": "http://127.0.0.1:9"},
         "late_interaction": {"model": "bge-base"},  # nothing is loaded; embedded would take no pooling
         "llm": {"model": "m"},
         "onnx": {"model": "embedded"},
+        "sparse": {"model": "bge-base"},
         "torch": {"model": "embedded"},
     }
     reranker = build({"type": kind, **needed.get(kind, {})})

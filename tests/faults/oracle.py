@@ -15,8 +15,10 @@ from itertools import pairwise
 from statistics import mean, pstdev
 from typing import Any
 
+import lightgbm
 from faults.trees import Node, model_of, scale_of, walk
 from faults.wire import FAULTS, GIVEN_UP, Attempt
+from support.ltr_models import trees
 
 OURS = {"RateLimited": "limits", "RequestTooLarge": "limits", "CircuitOpen": "breaker"}
 """The errors that a leaf may raise before anything is sent, and the option that each needs."""
@@ -249,6 +251,33 @@ class Oracle:
                     )
                 )
         law(bool(matching), "fused scores are those of the formula", trace.step, trace.scores)
+        return matching
+
+    def _ltr(self, node: Node, trace: Any, ids: Sequence[str], limited: bool) -> Outcomes:
+        members = node["members"]
+        law(len(trace.children) == len(members), "all rerankers inside are asked", trace.step)
+        results = [self._judge(m, child, ids, limited) for m, child in zip(members, trace.children, strict=True)]
+        errors = [outcome.kind for outcome in results if isinstance(outcome, ExpectedError)]
+        lasting = [kind for kind in errors if kind not in PASSING]
+        if lasting:
+            return ExpectedError(lasting[0])
+        blank = self.blank & set(ids)
+        readable = [i for i in ids if i not in blank]
+        matching = []
+        for answers in _choices([[None] if isinstance(o, ExpectedError) else o or () for o in results]):
+            missing = [
+                one is None or one.substituted or one.scale != scale_of(member)
+                for one, member in zip(answers, members, strict=True)
+            ]
+            known = [
+                {} if gone or one is None else {i: raw for i, raw in one.hits if raw is not None}
+                for one, gone in zip(answers, missing, strict=True)
+            ]
+            if _has_scores(_predicted(known, readable), trace):
+                hits = (*trace.scores.items(), *((i, None) for i in ids if i in blank))
+                degraded = any(missing) or any(one is not None and one.degraded for one in answers)
+                matching.append(ExpectedRanking(hits, "unbounded", blank, degraded, any(missing)))
+        law(bool(matching), "scores are LightGBM's for the scores and ranks of the members", trace.step, trace.scores)
         return matching
 
     def _cascade(self, node: Node, trace: Any, ids: Sequence[str], limited: bool) -> Outcomes:
@@ -559,8 +588,24 @@ def _alike(one: Node, other: Node) -> bool:
     return same_company and leaves[0]["kind"] == leaves[1]["kind"] and model_of(leaves[0]) == model_of(leaves[1])
 
 
-def _choices(options: Sequence[Sequence[ExpectedRanking]]) -> list[list[ExpectedRanking]]:
-    choices: list[list[ExpectedRanking]] = [[]]
+def _predicted(members: Sequence[Mapping[str, float]], ids: Sequence[str]) -> dict[str, float]:
+    """Scores of LightGBM itself, for score, distance from the best and rank by each member."""
+    if not ids:
+        return {}
+    rows = []
+    for i in ids:
+        row: list[float] = []
+        for raw in members:
+            score = raw.get(i, math.nan)
+            rank = 1 + sum(other > score for other in raw.values()) if i in raw else math.nan
+            row += [score, score - max(raw.values(), default=0.0), rank]
+        rows.append(row)
+    booster = lightgbm.Booster(model_str=trees(3 * len(members)))
+    return {i: float(value) for i, value in zip(ids, booster.predict(rows), strict=True)}
+
+
+def _choices(options: Sequence[Sequence[Any]]) -> list[list[Any]]:
+    choices: list[list[Any]] = [[]]
     for option in options:
         choices = [[*before, one] for before in choices for one in option]
     return choices

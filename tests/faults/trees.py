@@ -6,10 +6,13 @@ import copy
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory, mkdtemp
 from typing import Any, ClassVar
 
 from faults.wire import FAULTS, LOGITS, SLOTS, Slot, Wire, service_of
+from support.ltr_models import WITHOUT_TEXTS, write_model
 
 import rag_rerank
 from rag_rerank import (
@@ -20,6 +23,7 @@ from rag_rerank import (
     Fallback,
     Guarded,
     Hedge,
+    LearningToRank,
     RelevantSpans,
     Reranker,
     Shadow,
@@ -103,6 +107,8 @@ def _node(rng: random.Random, depth: int, trouble: float, lasting: bool) -> Node
         fusion = rng.choice(("rrf", "combsum", "combmnz", "weighted"))
         normalise = {"rrf": None, "combmnz": "min-max"}.get(fusion, rng.choice(("min-max", "z-score")))
         weights = [round(rng.uniform(0.1, 3), 2) for _ in members] if fusion == "weighted" else None
+        if fusion == "combsum" and normalise == "z-score":  # no draw of its own, as below
+            return {"type": "ltr", "members": members}
         return {"type": kind, "members": members, "fusion": fusion, "normalise": normalise, "weights": weights}
     if kind == "cascade":
         return {"type": kind, "stages": below(1, 3), "depths": [rng.choice((None, 1, 3, 6)) for _ in range(3)]}
@@ -183,7 +189,7 @@ def _seconds(rng: random.Random) -> float:
 
 def scale_of(node: Node) -> str:
     """Return the scale of a node's normal answer."""
-    if node["type"] == "ensemble":
+    if node["type"] in ("ensemble", "ltr"):
         return "unbounded"
     if node["type"] == "leaf":
         return "rank" if node["kind"] == "chat-sdk" else "sigmoid" if node["kind"] in LOGITS else "relevance"
@@ -238,8 +244,11 @@ class CohereOnWire(CohereReranker):
     wire: Any = field(default=None, repr=False, compare=False, metadata={"live": True})
     slot: int = 0
 
-    def _new_client(self, kind: str) -> Any:
-        return sdk_client(self.wire, kind, self.slot)
+    def _new_client(self) -> Any:
+        return sdk_client(self.wire, "ClientV2", self.slot)
+
+    def _new_async_client(self) -> Any:
+        return sdk_client(self.wire, "AsyncClientV2", self.slot)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -252,8 +261,11 @@ class LlmOnWire(LlmReranker):
     wire: Any = field(default=None, repr=False, compare=False, metadata={"live": True})
     slot: int = 0
 
-    def _new_client(self, kind: str) -> Any:
-        return chat_client(self.wire, kind, self.slot)
+    def _new_client(self) -> Any:
+        return chat_client(self.wire, "OpenAI", self.slot)
+
+    def _new_async_client(self) -> Any:
+        return chat_client(self.wire, "AsyncOpenAI", self.slot)
 
 
 class _Shared:
@@ -320,6 +332,10 @@ def build_tree(node: Node, wire: Wire) -> Reranker:
         return Ensemble(
             name=name, members=tuple(inside), fusion=node["fusion"], normalise=node["normalise"], weights=weights
         )
+    if node["type"] == "ltr":
+        folder = Path(mkdtemp(dir=_model_folder().name))
+        model = write_model(folder, inside, without=WITHOUT_TEXTS)
+        return LearningToRank(name=name, model=model, rerankers=tuple(inside))
     if node["type"] == "cascade":
         stages = tuple(Stage(reranker=r, depth=d) for r, d in zip(inside, node["depths"], strict=False))
         return Cascade(name=name, stages=stages)
@@ -337,6 +353,11 @@ def build_tree(node: Node, wire: Wire) -> Reranker:
         return RelevantSpans(name=name, reranker=inside[0], by=inside[1], top_k=node["top_k"])
     assert node["type"] == "cached"
     return Cached(name=name, reranker=inside[0])  # type: ignore[arg-type]
+
+
+@cache
+def _model_folder() -> TemporaryDirectory[str]:
+    return TemporaryDirectory(prefix="ltr-")
 
 
 def _on_wire(leaf: Node, wire: Wire, slot: Slot) -> Reranker:

@@ -14,7 +14,7 @@ SHARED = ROOT.parent / "shared"
 ENCODER = SHARED / "models" / "all-MiniLM-L6-v2"
 IDF = SHARED / "models" / "opensearch-sparse-idf" / "idf.json"
 COLLECTION = SHARED / "collections" / "xquad-en"
-SCALE, OFFSET = 0.37, -7.1
+SCALE, OFFSET = 0.286, -3.99
 
 pytestmark = [
     pytest.mark.shared,
@@ -47,7 +47,7 @@ def test_the_embedded_model_agrees_with_its_fp32_checkpoint(checkpoint: Path) ->
         assert [c.seen for c in scores.coverage] == [c.seen for c in expected.coverage]
         worst = max(worst, *(abs(a - b) for a, b in zip(scores.values, expected.values, strict=True)))
         agreed += scores.values.index(max(scores.values)) == expected.values.index(max(expected.values))
-    # logits of this model spread over about 6; int8 weights moved none by more than this when it was made
+    # logits of this model spread over about 5; int8 weights moved none by more than this when it was made
     assert worst < 0.1
     assert agreed == 5
 

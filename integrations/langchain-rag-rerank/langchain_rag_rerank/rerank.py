@@ -72,6 +72,7 @@ class RerankOptions(HostOptions, total=False):
     """The keyword arguments of `RagRerank`, which has the meaning of each."""
 
     text: str | Sequence[str] | None
+    vector_key: str | None
     score_key: str | None
 
 
@@ -98,6 +99,8 @@ class RagRerank(BaseDocumentCompressor):
         text: What the reranker reads of a document, if not ``page_content`` alone: a template
             (``"{title}\n{page_content}"``), or metadata keys to read before it (``["title", "section"]``). A key that
             a document lacks is left out, with the text around it in its line. What is returned does not change.
+        vector_key: Metadata key of the document's own embedding, for a ``HostEmbeddingReranker``: it then uses the
+            vector that the vector store returned. ``None`` reads none.
         score_key: Metadata key of the score; with ``_scale`` behind it, that of the scale. ``None`` writes neither, so
             that equal documents stay equal whatever the query.
         on_context: Called with the ``rag_rerank.Context`` of each call, which has the documents that were left out,
@@ -121,6 +124,7 @@ class RagRerank(BaseDocumentCompressor):
         None
     )
     text: str | tuple[str, ...] | None = None
+    vector_key: str | None = Field(default=None, min_length=1)
     score_key: str | None = Field(default="relevance_score", min_length=1)
     on_context: SkipJsonSchema[Callable[[Context], object] | None] = Field(default=None, exclude=True, repr=False)
     on_ranking: SkipJsonSchema[Callable[[Ranking], object] | None] = Field(default=None, exclude=True, repr=False)
@@ -228,7 +232,8 @@ class _Call:
             document = document.model_copy(update={"metadata": dict(document.metadata)})
             text, start = read_text(template, document)
             self._documents[id], self._starts[id] = document, start
-            self.candidates.append(Candidate(id, text, metadata=document.metadata))
+            vector = None if rerank.vector_key is None else document.metadata.get(rerank.vector_key)
+            self.candidates.append(Candidate(id, text, metadata=document.metadata, vector=vector))
 
     def pack(self, ranking: Ranking) -> Context | None:
         """Pack what the LLM will read, which is each document's content, whatever the reranker read."""

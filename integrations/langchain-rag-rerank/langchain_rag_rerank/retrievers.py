@@ -35,9 +35,9 @@ class RagRerankRetriever(BaseRetriever):
         top_k: How many documents to return; ``None`` for the ``top_k`` of the `RagRerank`. ``top_n`` and ``k`` are
             other names for it. Can be set for a single call: ``retriever.invoke(query, top_k=3)``. So can
             ``instruction``. Other keyword arguments of a call go to the first stage.
-        options: All other options of `RagRerank` (``instruction``, ``context``, ``text``, ``score_key``,
-            ``on_ranking``, ``on_context``), which go before those of a `RagRerank` in ``reranker``; and ``name``,
-            ``tags`` and ``metadata`` as in every retriever.
+        options: All other options of `RagRerank` (``instruction``, ``context``, ``text``, ``vector_key``,
+            ``score_key``, ``on_ranking``, ``on_context``), which go before those of a `RagRerank` in ``reranker``; and
+            ``name``, ``tags`` and ``metadata`` as in every retriever.
 
     Raises:
         ConfigError: As `RagRerank`.

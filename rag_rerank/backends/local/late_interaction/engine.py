@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from rag_rerank._checks import at_least, one_of
 from rag_rerank._lazy import need
+from rag_rerank.backends.local.kept_vectors.engine import VectorEngine
+from rag_rerank.backends.local.kept_vectors.row_header import ROW_VERSION, RowFacts
 from rag_rerank.backends.local.late_interaction.checkpoint import (
     Conventions,
     Projection,
@@ -21,7 +21,7 @@ from rag_rerank.backends.local.late_interaction.maxsim import max_sim
 from rag_rerank.backends.local.late_interaction.precision import VectorPrecision
 from rag_rerank.backends.local.late_interaction.signals import QuerySide, SignalHead, unit
 from rag_rerank.backends.local.late_interaction.text_inputs import EncodedQuery, TextTokenizer
-from rag_rerank.backends.local.late_interaction.text_vectors import ROW_VERSION, RowLayout, TextVectors
+from rag_rerank.backends.local.late_interaction.text_vectors import RowLayout, TextVectors
 from rag_rerank.backends.local.late_interaction.token_encoder import (
     OnnxEncoder,
     TokenEncoder,
@@ -100,7 +100,7 @@ class EngineSettings(LocalSettings):
                 at_least(value, 1, name)
 
 
-class LateInteractionEngine:
+class LateInteractionEngine(VectorEngine):
     """A loaded tokenizer, encoder and head; any number of threads may use them at the same time.
 
     Args:
@@ -124,7 +124,7 @@ class LateInteractionEngine:
             )
         self.conventions = signal_conventions(folder) if has_signals else read_conventions(folder)
         text_length, query_length = self._lengths(folder, settings, has_signals=has_signals)
-        self.tokenizer = TextTokenizer(
+        self._tokenizer = TextTokenizer(
             folder,
             self.conventions,
             text_length=text_length,
@@ -145,7 +145,7 @@ class LateInteractionEngine:
             has_signals,
             self.tokenizer.text_tokenizer.get_vocab_size(with_added_tokens=True),
         )
-        facts = {
+        self._key_facts = {
             "row": ROW_VERSION,
             "files": files.identity,
             "runtime": type(self.encoder).__name__,
@@ -154,13 +154,21 @@ class LateInteractionEngine:
             "pool": settings.pool,
             "languages": languages_of(settings.model),
         }
-        self._seed = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
+        self.scores_sentences = settings.pool == 1
 
-    def key(self, text: str) -> bytes:
-        """Return the key of a text's row: a SHA-256 over all that decides it."""
-        digest = self._seed.copy()
-        digest.update(text.encode("utf-8"))
-        return digest.digest()
+    @property
+    def tokenizer(self) -> TextTokenizer:
+        """The maker of the inputs."""
+        return self._tokenizer
+
+    @property
+    def key_facts(self) -> Mapping[str, Any]:
+        """All that decides a row beside its text."""
+        return self._key_facts
+
+    def outputs(self, arrays: Mapping[str, Any]) -> Floats:
+        """Return the vectors of the tokens of each input."""
+        return self.token_vectors(arrays)
 
     def token_vectors(self, arrays: Mapping[str, Any]) -> Floats:
         """Return the vector of each token of a batch, as it is compared but for its length."""
@@ -182,10 +190,11 @@ class LateInteractionEngine:
         """Return vectors as they are compared: at unit length, unless the checkpoint compares them as they are."""
         return unit(vectors) if self.conventions.normalizes else vectors
 
-    def row(self, ids: npt.NDArray[np.int32], vectors: Floats, coverage: Coverage, readability: Readability) -> bytes:
-        """Return the row of a text, of the ids and vectors of all its tokens."""
+    def row(self, ids: npt.NDArray[np.int32], output: Floats, coverage: Coverage, readability: Readability) -> bytes:
+        """Return the row of a text, of the ids and vectors of all its tokens; vectors of padding are left out."""
         import numpy as np
 
+        vectors = output[: len(ids)]
         if self.head is not None:
             compared = self.is_compared(ids, of_query=False)
             text = TextVectors(unit(vectors[compared]), ids[compared], unit(vectors.sum(axis=0)), coverage, readability)
@@ -197,11 +206,15 @@ class LateInteractionEngine:
             text = TextVectors(compact, np.empty(0, dtype=np.int32), nothing, coverage, readability)
         return self.layout.to_bytes(text)
 
-    def query_side(self, query: EncodedQuery, vectors: Floats) -> QuerySide | Floats:
+    def facts(self, row: bytes | memoryview) -> RowFacts | None:
+        """Return the facts about a text, or ``None`` for bytes that are no row of this engine."""
+        return self.layout.facts(row)
+
+    def query_side(self, query: EncodedQuery, output: Floats) -> QuerySide | Floats:
         """Return what is compared of a query, of the vectors of all its tokens."""
         if self.head is not None:
-            return self.head.query_side(query.ids, vectors)
-        return self.normalize(vectors[self.is_compared(query.ids, of_query=True)])
+            return self.head.query_side(query.ids, output)
+        return self.normalize(output[self.is_compared(query.ids, of_query=True)])
 
     def scores(
         self, query: QuerySide | Floats, rows: Sequence[bytes | memoryview], counts: Sequence[int]

@@ -29,11 +29,13 @@ class EncodedQuery:
         ids: Its token ids.
         mask: 1 for tokens that other tokens read; 0 for tokens that only fill a query up.
         coverage: How much of the query is in it.
+        prompt_tokens: How many tokens are of the prompt and the special tokens before it; 0 where there is no prompt.
     """
 
     ids: npt.NDArray[np.int32]
     mask: npt.NDArray[np.int64]
     coverage: Coverage
+    prompt_tokens: int = 0
 
     def arrays(self) -> Mapping[str, npt.NDArray[np.int64]]:
         """Return the input as a batch of one."""
@@ -70,6 +72,8 @@ class TextTokenizer:
         text_length: Most tokens of a text, marker and special tokens included.
         query_length: Most tokens of a query, likewise.
         on_long_query: What to do with a longer query.
+        adds_special: Whether special tokens stand around an input.
+        model_tokenizer: The tokenizer with its settings, where they are not those of the folder's files.
 
     Raises:
         ModelLoadError: A length leaves no room for a token.
@@ -83,8 +87,10 @@ class TextTokenizer:
         text_length: int,
         query_length: int,
         on_long_query: OnLongQuery = "truncate",
+        adds_special: bool = True,
+        model_tokenizer: ModelTokenizer | None = None,
     ) -> None:
-        self.model_tokenizer: ModelTokenizer = read_tokenizer(folder)
+        self.model_tokenizer: ModelTokenizer = model_tokenizer or read_tokenizer(folder)
         self._tokenizer = self.model_tokenizer.core
         _prepare(self._tokenizer, conventions)
         self.text_tokenizer = self._tokenizer
@@ -93,7 +99,7 @@ class TextTokenizer:
         self._name = folder.name
         self._conventions = conventions
         self._on_long_query = on_long_query
-        probe = self._tokenizer.encode("a")
+        probe = self._tokenizer.encode("a", add_special_tokens=adds_special)
         specials = probe.special_tokens_mask
         if 0 not in specials:
             raise ModelLoadError(f"{folder.name}: its tokenizer reads nothing of the letter a")
@@ -116,15 +122,20 @@ class TextTokenizer:
         """Whether the model gets token types."""
         return TYPES in self.model_tokenizer.inputs
 
-    def encode_query(self, query: str) -> EncodedQuery:
+    def encode_query(self, query: str, prompt: str | None = None) -> EncodedQuery:
         """Return the input of a query; a longer one is cut, and a shorter one filled up where the model does so.
 
+        Args:
+            query: The query.
+            prompt: What goes before it; by default that of the checkpoint.
+
         Raises:
-            InputTooLong: It does not fit, and ``on_long_query="error"``.
+            InputTooLong: It does not fit, and ``on_long_query="error"``, or the prompt leaves no room for it.
         """
         import numpy as np
 
-        content, coverage = self._cut(query, self._conventions.query_prompt, self._query_room)
+        prompt = self._conventions.query_prompt if prompt is None else prompt
+        content, coverage, skipped = self._cut(query, prompt, self._query_room)
         if coverage.truncated and self._on_long_query == "error":
             raise InputTooLong(
                 f"the query has {coverage.total} tokens, of which {self._name} reads {coverage.seen}; shorten it, "
@@ -137,7 +148,7 @@ class TextTokenizer:
         mask = np.ones(len(ids), dtype=np.int64)
         if not attends:
             mask[count:] = 0
-        return EncodedQuery(np.array(ids, dtype=np.int32), mask, coverage)
+        return EncodedQuery(np.array(ids, dtype=np.int32), mask, coverage, len(self._before) + skipped if prompt else 0)
 
     def encode_texts(self, texts: Sequence[str], on_overflow: OnOverflow) -> EncodedPairs:
         """Return the inputs of texts; a longer one is cut.
@@ -211,10 +222,14 @@ class TextTokenizer:
     def _outside(self, id: int, *, is_filler: bool = False) -> InputToken:
         return InputToken(id, self._tokenizer.id_to_token(id) or "", -1, -1, is_filler)
 
-    def _cut(self, text: str, prompt: str, room: int) -> tuple[list[int], Coverage]:
-        content, skipped = self._ids(prompt + text), len(self._prompts[prompt])
+    def _cut(self, text: str, prompt: str, room: int) -> tuple[list[int], Coverage, int]:
+        """Return the ids that fit, how much of the text they are, and how many are of the prompt."""
+        content = self._ids(prompt + text)
+        skipped = len(self._prompts[prompt] if prompt in self._prompts else self._ids(prompt))
+        if room <= skipped:
+            raise InputTooLong(f"the prompt before the query has {skipped} tokens, and {self._name} reads {room}")
         total = max(len(content) - skipped, 0)
-        return content[:room], Coverage(total, min(total, room - skipped))
+        return content[:room], Coverage(total, min(total, room - skipped)), skipped
 
     def _ids(self, text: str) -> list[int]:
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids

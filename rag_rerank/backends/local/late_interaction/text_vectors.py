@@ -6,12 +6,12 @@ the vectors. Rows of one engine have the same layout, so that those of a call ar
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from rag_rerank.backends.local.kept_vectors.row_header import HEADER_BYTES, RowFacts, header_bytes, read_header
 from rag_rerank.backends.local.late_interaction.precision import VectorPrecision, bytes_per_vector, round_vectors
 from rag_rerank.backends.local.readability import Readability
 from rag_rerank.trace import Coverage
@@ -24,18 +24,7 @@ if TYPE_CHECKING:
     Bytes = npt.NDArray[np.uint8]
     Ids = npt.NDArray[np.int32]
 
-__all__ = ["ROW_VERSION", "JoinedRows", "RowFacts", "RowLayout", "TextVectors"]
-
-ROW_VERSION = 1
-"""Part of every key: raise it when a row has another layout or other content."""
-
-_HEADER = struct.Struct("<BBHIIIf4x")
-"""Version, bytes of the language's code, flags, vectors kept, tokens of the text, tokens read, share of letters read;
-24 bytes, so that what follows begins at a multiple of four."""
-
-_READABLE = 1
-_LANGUAGE_BYTES = 16
-"""Bytes for the code of a language; the longest in use has 9."""
+__all__ = ["JoinedRows", "RowLayout", "TextVectors"]
 
 
 @dataclass(frozen=True)
@@ -58,15 +47,6 @@ class TextVectors:
 
 
 @dataclass(frozen=True)
-class RowFacts:
-    """The facts about a text in its row: how much of it is read, how well, and how many vectors are kept."""
-
-    coverage: Coverage
-    readability: Readability
-    count: int
-
-
-@dataclass(frozen=True)
 class RowLayout:
     """How the rows of one engine are laid out.
 
@@ -84,38 +64,22 @@ class RowLayout:
 
     def to_bytes(self, text: TextVectors) -> bytes:
         """Return a text as a row."""
-        share, language, readable = text.readability
-        code = (language or "").encode()[:_LANGUAGE_BYTES]
-        header = _HEADER.pack(
-            ROW_VERSION,
-            len(code),
-            _READABLE if readable else 0,
-            len(text.vectors),
-            text.coverage.total,
-            text.coverage.seen,
-            share,
-        )
-        parts = [header, code.ljust(_LANGUAGE_BYTES, b"\0")]
+        parts = [header_bytes(RowFacts(text.coverage, text.readability, len(text.vectors)))]
         if self.with_signals:
             parts += [text.ids.astype(self._id_type).tobytes(), text.mean.astype(self._mean_type).tobytes()]
         return b"".join([*parts, *round_vectors(text.vectors, self.precision)])
 
     def facts(self, row: bytes | memoryview) -> RowFacts | None:
         """Return the facts about a text, or ``None`` for bytes that are no row of this layout."""
-        if len(row) < _HEADER.size + _LANGUAGE_BYTES:
-            return None
-        version, language_bytes, flags, count, total, length, share = _HEADER.unpack_from(row)
+        facts = read_header(row)
         empty, each = self._sizes
-        if version != ROW_VERSION or len(row) != empty + count * each:
-            return None
-        code = str(row[_HEADER.size : _HEADER.size + language_bytes], "ascii", "replace")
-        return RowFacts(Coverage(total, length), Readability(share, code or None, bool(flags & _READABLE)), count)
+        return facts if facts is not None and len(row) == empty + facts.count * each else None
 
     def join(self, rows: Sequence[bytes | memoryview], counts: Sequence[int]) -> JoinedRows:
         """Join rows; ``counts`` says how many vectors each has."""
         import numpy as np
 
-        views, place = [memoryview(row) for row in rows], _HEADER.size + _LANGUAGE_BYTES
+        views, place = [memoryview(row) for row in rows], HEADER_BYTES
         factor_bytes, number_bytes = bytes_per_vector(self.width, self.precision)
         total, starts = sum(counts), [place] * len(rows)
 
@@ -157,7 +121,7 @@ class RowLayout:
     def _sizes(self) -> tuple[int, int]:
         """The bytes of a row without vectors, and those that each vector adds."""
         beside, ids = (self._mean_bytes, self._id_bytes) if self.with_signals else (0, 0)
-        return _HEADER.size + _LANGUAGE_BYTES + beside, ids + sum(bytes_per_vector(self.width, self.precision))
+        return HEADER_BYTES + beside, ids + sum(bytes_per_vector(self.width, self.precision))
 
 
 @dataclass(frozen=True)

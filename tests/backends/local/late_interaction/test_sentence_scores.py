@@ -16,7 +16,7 @@ from support.tiny_colbert import colbert
 from rag_rerank import Cached, Cascade, Fallback, Ranking, RelevantSpans, Stage, Windows, pack
 from rag_rerank.backends.late_interaction import LateInteractionReranker
 from rag_rerank.backends.lexical import LexicalReranker
-from rag_rerank.backends.local.late_interaction.opening import StoreSettings
+from rag_rerank.backends.local.kept_vectors.opening import StoreSettings
 from rag_rerank.text.sentences import sentence_places
 
 PASSAGES = Path(__file__).parents[4] / "docs" / "samples" / "passages.jsonl"

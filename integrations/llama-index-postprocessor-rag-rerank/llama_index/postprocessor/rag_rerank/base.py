@@ -73,7 +73,8 @@ class RagRerank(BaseNodePostprocessor):
 
     It returns new ``NodeWithScore`` objects around the same nodes. Their score is on the scale of the ranking. A node
     without a score (no text of its own, or stopped in an early stage of a cascade) comes after all others, with the
-    score ``None``, because its first-stage score would be on another scale.
+    score ``None``, because its first-stage score would be on another scale. A node's ``embedding`` goes along, for a
+    ``HostEmbeddingReranker``.
 
     Args:
         reranker: A name (``"embedded"``, ``"cohere:rerank-v3.5"``), a config mapping, the path of a config file, or
@@ -277,7 +278,9 @@ class _Call:
         self.tags = {**_HOST, **tag_ids(ids, own_ids)}
         self._by_id = dict(zip(ids, self.nodes, strict=True))
         self.candidates = [
-            Candidate(id, node_text(node, rerank.metadata_mode), _finite(node.score), node.metadata)
+            Candidate(
+                id, node_text(node, rerank.metadata_mode), _finite(node.score), node.metadata, node.node.embedding
+            )
             for id, node in self._by_id.items()
         ]
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from rag_rerank.backends.local.kept_vectors.store import VectorStore
+from rag_rerank.backends.local.kept_vectors.tasks import CallSettings, ComparisonTask, VectorBatch
 from rag_rerank.backends.local.late_interaction.engine import LateInteractionEngine
 from rag_rerank.backends.local.late_interaction.explanation.explanation import (
     ExplainedToken,
@@ -15,8 +17,6 @@ from rag_rerank.backends.local.late_interaction.explanation.explanation import (
 from rag_rerank.backends.local.late_interaction.maxsim import similarities
 from rag_rerank.backends.local.late_interaction.products import products
 from rag_rerank.backends.local.late_interaction.signals import QuerySide
-from rag_rerank.backends.local.late_interaction.store import VectorStore
-from rag_rerank.backends.local.late_interaction.tasks import CallSettings, ComparisonTask, VectorBatch
 from rag_rerank.backends.local.late_interaction.text_inputs import InputToken
 from rag_rerank.backends.local.late_interaction.text_vectors import JoinedRows
 from rag_rerank.backends.local.late_interaction.token_pooling import pooled_places
@@ -92,7 +92,7 @@ class ExplanationTask:
         unpooled = next((result for batch, result in results if batch is self._unpooled), None)
         results = [(batch, result) for batch, result in results if batch is not self._unpooled]
         scores = call.finish(results, seconds, waited)
-        (query_side,) = (result for batch, result in results if not batch.rows)
+        query_side = call.query_side(results)
         (key,) = call.rows.keys
         facts = call.rows.facts[key]
         row = engine.layout.join([call.rows.rows[key]], [facts.count])

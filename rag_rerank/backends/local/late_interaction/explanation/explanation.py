@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from rag_rerank.backends.local.late_interaction.explanation import heat_map
+from rag_rerank.backends.local.late_interaction.explanation.text_table import bar, columns, one_line
 from rag_rerank.text.short_repr import short_repr
-from rag_rerank.text.unicode import valid_unicode
 from rag_rerank.trace import Coverage
 from rag_rerank.types import Scale
 
@@ -29,12 +29,6 @@ SIGNAL_MEANINGS: Mapping[str, str] = {
     "covered": "mean over the text of each token's best similarity to the query",
 }
 """What each signal of the embedded model is, in a few words."""
-
-_BAR, _EIGHTHS = 20, "▏▎▍▌▋▊▉█"
-"""Characters of a bar for a similarity of 1, and the parts of one."""
-
-_CELL = 24
-"""Characters of a token that a line shows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,45 +254,15 @@ class Explanation:
         ]
 
     def _lines(self) -> Iterator[str]:
-        yield f"{_one_line(self.reranker)}: {self._score_line}"
-        yield f"query  {_one_line(self.query)}"
-        yield from (_one_line(remark) for remark in self._remarks)
+        yield f"{one_line(self.reranker)}: {self._score_line}"
+        yield f"query  {one_line(self.query)}"
+        yield from (one_line(remark) for remark in self._remarks)
         yield ""
         heading, rows = self._match_rows()
-        lines = _columns([heading, *rows])
+        lines = columns([heading, *rows])
         yield next(lines)
         for line, match in zip(lines, self._shown_matches, strict=True):
-            yield f"{line}  {_bar(match.similarity or 0.0)}".rstrip()
+            yield f"{line}  {bar(match.similarity or 0.0)}".rstrip()
         if self.signals:
             yield ""
-            yield from _columns([("signal", "#value", "#weight", "#adds", "meaning"), *self._signal_rows()])
-
-
-def _columns(rows: list[tuple[str, ...]]) -> Iterator[str]:
-    """Yield rows in columns; the first is the heading, and says by # which columns are right-aligned."""
-    sides = [">" if name.startswith("#") else "<" for name in rows[0]]
-    names = tuple(name.removeprefix("#") for name in rows[0])
-    last = len(names) - 1
-    cells = [
-        [_one_line(cell) if place == last else _cut(_one_line(cell)) for place, cell in enumerate(row)]
-        for row in (names, *rows[1:])
-    ]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    for row in cells:
-        yield "  ".join(f"{cell:{side}{width}}" for cell, side, width in zip(row, sides, widths, strict=True)).rstrip()
-
-
-def _bar(share: float) -> str:
-    eighths = round(min(max(share, 0.0), 1.0) * _BAR * 8)
-    full, rest = divmod(eighths, 8)
-    return "█" * full + (_EIGHTHS[rest - 1] if rest else "")
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= _CELL else f"{text[: _CELL - 1]}…"
-
-
-def _one_line(text: str) -> str:
-    """Return a text on one line, without control characters, which could steer a terminal."""
-    line = " ".join(valid_unicode(text).split())
-    return "".join(char if char.isprintable() else "\ufffd" for char in line)
+            yield from columns([("signal", "#value", "#weight", "#adds", "meaning"), *self._signal_rows()])

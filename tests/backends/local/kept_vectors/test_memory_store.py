@@ -5,8 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rag_rerank.backends.local.late_interaction.memory_store import MemoryVectorStore
-from rag_rerank.backends.local.late_interaction.store import StoreStats
+from rag_rerank.backends.local.kept_vectors.memory_store import MemoryVectorStore
+from rag_rerank.backends.local.kept_vectors.store import StoreStats
 
 
 def test_rows_come_back_in_the_order_of_the_keys() -> None:

@@ -17,7 +17,7 @@ from typing import Any
 
 from rag_rerank._files import absolute_path
 from rag_rerank._lazy import need
-from rag_rerank.backends.local.late_interaction.store import KEY_BYTES, StoreStats
+from rag_rerank.backends.local.kept_vectors.store import KEY_BYTES, StoreStats
 from rag_rerank.errors import ConfigError
 
 __all__ = ["MAX_BYTES", "DiskStore"]

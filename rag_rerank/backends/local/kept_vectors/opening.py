@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from rag_rerank._checks import plain_fields, whole_number
 from rag_rerank._files import FilePath
-from rag_rerank.backends.local.late_interaction.disk_store import MAX_BYTES, DiskStore
-from rag_rerank.backends.local.late_interaction.memory_store import MAX_BYTES as MEMORY_BYTES
-from rag_rerank.backends.local.late_interaction.memory_store import MemoryVectorStore
-from rag_rerank.backends.local.late_interaction.store import VectorStore
+from rag_rerank.backends.local.kept_vectors.disk_store import MAX_BYTES, DiskStore
+from rag_rerank.backends.local.kept_vectors.memory_store import MAX_BYTES as MEMORY_BYTES
+from rag_rerank.backends.local.kept_vectors.memory_store import MemoryVectorStore
+from rag_rerank.backends.local.kept_vectors.store import VectorStore
 from rag_rerank.errors import ConfigError
 
 __all__ = ["StoreSettings", "open_store"]

@@ -1,31 +1,26 @@
-"""The calls of late interaction as tasks of the worker pool: encode what is not in the store, keep it, and compare."""
+"""Calls over kept vectors as tasks of the worker pool: encode what is not in the store, keep it, and compare."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
-from rag_rerank.backends.local.late_interaction.engine import LateInteractionEngine
-from rag_rerank.backends.local.late_interaction.store import VectorStore
+from rag_rerank.backends.local.kept_vectors.engine import VectorEngine
+from rag_rerank.backends.local.kept_vectors.row_header import RowFacts
+from rag_rerank.backends.local.kept_vectors.store import VectorStore
 from rag_rerank.backends.local.late_interaction.text_inputs import EncodedQuery, refuse_text
-from rag_rerank.backends.local.late_interaction.text_vectors import RowFacts
 from rag_rerank.backends.local.pair_encoding import EncodedPairs, OnOverflow, concatenate
 from rag_rerank.backends.local.readability import OnUnreadable, Readability, ReadabilityCheck, Reading, decide
 from rag_rerank.errors import ConfigError, UnreadableText
 from rag_rerank.execution.calls import map_error_position
+from rag_rerank.execution.instruction import call_instruction, instruction_or
 from rag_rerank.execution.plan import spans_wanted
 from rag_rerank.execution.progress import current_listener
 from rag_rerank.execution.protocols import PointwiseRanker
 from rag_rerank.execution.throughput import Throughput, estimated_tokens
 from rag_rerank.trace import Usage
 from rag_rerank.types import RelevantSpan, Scale, Scores, present
-
-if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
-    Floats = npt.NDArray[np.float32]
 
 __all__ = ["CallSettings", "ComparisonTask", "IndexTask", "IndexedTexts", "TextRows", "VectorBatch", "run_batches"]
 
@@ -50,18 +45,18 @@ class VectorTask(Protocol):
     def arrays(self, batch: VectorBatch) -> Any:
         """Return the inputs of a batch."""
 
-    def take(self, batch: VectorBatch, vectors: Floats) -> Any:
-        """Return the result of a batch, of the vectors of its tokens."""
+    def take(self, batch: VectorBatch, outputs: Any) -> Any:
+        """Return the result of a batch, of the outputs of its inputs."""
 
 
-def run_batches(engine: LateInteractionEngine, pairs: Sequence[tuple[VectorTask, VectorBatch]]) -> list[Any]:
+def run_batches(engine: VectorEngine, pairs: Sequence[tuple[VectorTask, VectorBatch]]) -> list[Any]:
     """Encode batches, of one call or of several, in one pass; return the result of each."""
     arrays = [task.arrays(batch) for task, batch in pairs]
-    vectors = engine.token_vectors(concatenate(arrays))
+    outputs = engine.outputs(concatenate(arrays))
     results, start = [], 0
     for (task, batch), inputs in zip(pairs, arrays, strict=True):
         count = len(inputs["input_ids"])
-        results.append(task.take(batch, vectors[start : start + count]))
+        results.append(task.take(batch, outputs[start : start + count]))
         start += count
     return results
 
@@ -75,13 +70,13 @@ class TextRows:
         texts: The texts.
     """
 
-    def __init__(self, engine: LateInteractionEngine, store: VectorStore, texts: Sequence[str]) -> None:
+    def __init__(self, engine: VectorEngine, store: VectorStore, texts: Sequence[str]) -> None:
         self.engine, self.store, self.texts = engine, store, texts
         self.keys = [engine.key(text) for text in texts]
         self.rows: dict[bytes, bytes | memoryview] = {}
         self.facts: dict[bytes, RowFacts] = {}
         for key, row in zip(self.keys, store.get(self.keys), strict=True):
-            facts = None if row is None else engine.layout.facts(row)
+            facts = None if row is None else engine.facts(row)
             if row is not None and facts is not None:
                 self.rows[key], self.facts[key] = row, facts
         self.missing = {key: text for key, text in zip(self.keys, texts, strict=True) if key not in self.rows}
@@ -120,12 +115,12 @@ class TextRows:
         batches = self.inputs.batches(tokens, equal_lengths=self.engine.equal_lengths)
         return [VectorBatch(batch.rows, batch.size, batch.group) for batch in batches]
 
-    def make(self, batch: VectorBatch, vectors: Floats) -> dict[bytes, bytes]:
+    def make(self, batch: VectorBatch, outputs: Any) -> dict[bytes, bytes]:
         """Return the rows of a batch of texts."""
         inputs, rows = self.inputs, {}
-        for row, of_text in zip(batch.rows, vectors, strict=True):
+        for row, output in zip(batch.rows, outputs, strict=True):
             key, ids = self.encoded[row], inputs.ids[row]
-            rows[key] = self.engine.row(ids, of_text[: len(ids)], inputs.coverage[row], self.verdicts[key])  # type: ignore[arg-type]
+            rows[key] = self.engine.row(ids, output, inputs.coverage[row], self.verdicts[key])  # type: ignore[arg-type]
         return rows
 
     def keep(self, new_rows: Sequence[dict[bytes, bytes]], ids: Sequence[str] = ()) -> None:
@@ -137,7 +132,7 @@ class TextRows:
         rows = {key: row for part in new_rows for key, row in part.items()}
         self.rows |= rows
         for key, row in rows.items():
-            facts = self.engine.layout.facts(row)
+            facts = self.engine.facts(row)
             assert facts is not None
             self.facts[key] = facts
         keys = {id: key for id, key in zip(ids, self.keys, strict=True) if key in self.rows} if ids else None
@@ -178,7 +173,7 @@ class ComparisonTask:
     def __init__(
         self,
         settings: CallSettings,
-        engine: LateInteractionEngine,
+        engine: VectorEngine,
         store: VectorStore,
         query: str,
         texts: Sequence[str],
@@ -186,7 +181,8 @@ class ComparisonTask:
         self.settings, self.engine, self.store = settings, engine, store
         self.query, self.texts = query, texts
         self._tell = current_listener()  # workers are outside the context of the call
-        self._wants_spans = spans_wanted() and engine.pool == 1
+        self._instruction = instruction_or(None)
+        self._wants_spans = spans_wanted() and engine.scores_sentences
         self._done = 0
 
     def split(self) -> list[VectorBatch]:
@@ -204,9 +200,12 @@ class ComparisonTask:
         )
         if not self.reading.texts:
             return []
-        self.query_input = self.engine.tokenizer.encode_query(self.query)
+        with call_instruction(self._instruction):
+            self.query_input = self.engine.tokenizer.encode_query(self.query)
         with map_error_position(self.reading.rows):
             self.rows.encode(self.reading.rows, settings.on_overflow)
+        if self.engine.queries_apart:
+            return self.rows.batches(settings.batch_tokens)
         length = len(self.query_input.ids)
         of_the_query = VectorBatch([], length, length if self.engine.equal_lengths else None)
         return [of_the_query, *self.rows.batches(settings.batch_tokens)]
@@ -215,14 +214,14 @@ class ComparisonTask:
         """Return the inputs of a batch."""
         return self.rows.inputs.arrays(batch.rows) if batch.rows else self.query_input.arrays()
 
-    def take(self, batch: VectorBatch, vectors: Floats) -> Any:
+    def take(self, batch: VectorBatch, outputs: Any) -> Any:
         """Return the rows of a batch of texts, or what is compared of the query."""
         if not batch.rows:
-            return self.engine.query_side(self.query_input, vectors[0])
+            return self.engine.query_side(self.query_input, outputs[0])
         self._done += len(batch.rows)
         total, label = len(self.rows.encoded), self.settings.reranker.label
         self._tell(self._done / total, f"{label}: {self._done} of {total} texts encoded")
-        return self.rows.make(batch, vectors)
+        return self.rows.make(batch, outputs)
 
     def finish(self, results: Sequence[tuple[VectorBatch, Any]], seconds: float, waited: float) -> Scores:
         """Keep new rows, and return the scores in the order of the texts."""
@@ -237,7 +236,7 @@ class ComparisonTask:
             self.rows.keep([result for batch, result in results if batch.rows])
         except ConfigError as error:  # a disk that is full, or a folder that may only be read, takes no score away
             notes.append(f"texts that were encoded now are not kept: {error}")
-        (query,) = (result for batch, result in results if not batch.rows)
+        query = self.query_side(results)
         keys = [self.rows.keys[position] for position in reading.rows]
         facts = [self.rows.facts[key] for key in keys]
         rows, counts = [self.rows.rows[key] for key in keys], [fact.count for fact in facts]
@@ -262,6 +261,13 @@ class ComparisonTask:
             spans=list(self._spans(query, rows, counts)) if self._wants_spans else (),
         )
         return reading.of_all_texts(answer)
+
+    def query_side(self, results: Sequence[tuple[VectorBatch, Any]]) -> Any:
+        """Return what is compared of the query, of the results of all batches."""
+        if self.engine.queries_apart:
+            return self.engine.query_side(self.query_input, None)
+        (query,) = (result for batch, result in results if not batch.rows)
+        return query
 
     def _spans(
         self, query: Any, rows: Sequence[bytes | memoryview], counts: Sequence[int]
@@ -307,7 +313,7 @@ class IndexTask:
     def __init__(
         self,
         settings: CallSettings,
-        engine: LateInteractionEngine,
+        engine: VectorEngine,
         store: VectorStore,
         texts: Sequence[str],
         ids: Sequence[str] = (),
@@ -343,9 +349,9 @@ class IndexTask:
         """Return the inputs of a batch."""
         return self.rows.inputs.arrays(batch.rows)
 
-    def take(self, batch: VectorBatch, vectors: Floats) -> dict[bytes, bytes]:
+    def take(self, batch: VectorBatch, outputs: Any) -> dict[bytes, bytes]:
         """Return the rows of a batch of texts."""
-        return self.rows.make(batch, vectors)
+        return self.rows.make(batch, outputs)
 
     def finish(
         self, results: Sequence[tuple[VectorBatch, dict[bytes, bytes]]], seconds: float, waited: float

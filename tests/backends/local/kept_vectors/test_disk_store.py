@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from rag_rerank import ConfigError
-from rag_rerank.backends.local.late_interaction.disk_store import DiskStore
+from rag_rerank.backends.local.kept_vectors.disk_store import DiskStore
 
 lmdb = pytest.importorskip("lmdb", reason="needs the extra store")
 
@@ -132,7 +132,7 @@ def test_a_child_of_fork_opens_the_folder_for_itself(store: DiskStore) -> None:
 
 WRITER = """
     import hashlib, itertools, sys
-    from rag_rerank.backends.local.late_interaction.disk_store import DiskStore
+    from rag_rerank.backends.local.kept_vectors.disk_store import DiskStore
 
     store = DiskStore(sys.argv[1])
     for number in itertools.count():
@@ -259,7 +259,7 @@ def test_a_read_only_index_is_read_and_not_written(tmp_path: Path) -> None:
 FULL_DISK = """
     import hashlib, resource, signal, sys
     from rag_rerank import ConfigError
-    from rag_rerank.backends.local.late_interaction.disk_store import DiskStore
+    from rag_rerank.backends.local.kept_vectors.disk_store import DiskStore
 
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     store = DiskStore(sys.argv[1])

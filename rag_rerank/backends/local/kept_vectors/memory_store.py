@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from threading import Lock
 
-from rag_rerank.backends.local.late_interaction.store import StoreStats
+from rag_rerank.backends.local.kept_vectors.store import StoreStats
 from rag_rerank.errors import ConfigError
 
 __all__ = ["MAX_BYTES", "MemoryVectorStore"]

@@ -1,0 +1,1 @@
+"""Embedding models: one vector a text, compared by cosine or dot product."""

@@ -1,0 +1,1 @@
+"""Learned sparse models: a text as weights of the terms of a vocabulary."""

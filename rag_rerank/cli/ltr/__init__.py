@@ -1,0 +1,1 @@
+"""``rag-rerank ltr``: learning to rank."""

@@ -1,0 +1,1 @@
+"""Learning to rank: a model over named features of the candidates."""

@@ -1,0 +1,1 @@
+"""Training of learning to rank: LambdaMART over features of the candidates."""
