@@ -72,8 +72,8 @@ class Guarded(Wrapper):
     def _plan(self, query: str, candidates: tuple[Candidate, ...]) -> Plan:
         ranking: Ranking = yield Call(self.reranker, query, candidates)
         raw_scores = {hit.id: hit.raw_score for hit in ranking if hit.raw_score is not None}
-        kept = in_first_stage_order(candidates, "not reranked")
-        if not raw_scores or [hit.id for hit in ranking] == [hit.id for hit in kept]:
+        incoming = in_first_stage_order(candidates, "not reranked")
+        if not raw_scores or [hit.id for hit in ranking] == [hit.id for hit in incoming]:
             return PlanResult(ranking.hits, ranking.scale, substituted=ranking.substituted)
         agreement = agreement_beyond_chance([raw_scores[c.id] for c in candidates if c.id in raw_scores])
         compared = f"agreement with the first stage {agreement:.2f}, margin {self.margin:g}"

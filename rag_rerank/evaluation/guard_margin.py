@@ -36,7 +36,7 @@ class MarginFit:
         gain: The mean gain over the first stage with 95 % interval. It is cross-validated: each query is measured with
             a margin that was chosen without it.
         unguarded: The mean gain of the reranker without a guard.
-        kept: The share of the queries that keep the first stage's order with ``margin``; 1 where that is ``None``.
+        unchanged: The share of the queries that keep the first stage's order with ``margin``; 1 where that is ``None``.
         queries: How many judged queries there are.
     """
 
@@ -44,7 +44,7 @@ class MarginFit:
     measure: str
     gain: MeanEstimate
     unguarded: MeanEstimate
-    kept: float
+    unchanged: float
     queries: int
 
 
@@ -100,14 +100,14 @@ def fit_margin(
         margin = _best_margin(gains, agreements, [query for query in ids if query not in part])
         held_out += [_guarded_gain(gains, agreements, query, margin) for query in part]
     gain = estimate(held_out, samples=samples, seed=seed)
-    chosen = _best_margin(gains, agreements, ids) if gain.low > 0 else None
-    kept = [chosen is None or agreements[query] < chosen for query in ids]
+    choice = _best_margin(gains, agreements, ids) if gain.low > 0 else None
+    unchanged = [choice is None or agreements[query] < choice for query in ids]
     return MarginFit(
-        margin=chosen,
+        margin=choice,
         measure=measure,
         gain=gain,
         unguarded=estimate(gains.values(), samples=samples, seed=seed),
-        kept=sum(kept) / len(kept),
+        unchanged=sum(unchanged) / len(unchanged),
         queries=len(ids),
     )
 
