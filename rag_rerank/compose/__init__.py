@@ -7,6 +7,7 @@ from rag_rerank.compose.cascade import Cascade, Stage
 from rag_rerank.compose.deadline import Deadline
 from rag_rerank.compose.ensemble import Ensemble
 from rag_rerank.compose.fallback import Fallback
+from rag_rerank.compose.guarded import Guarded
 from rag_rerank.compose.hedge import Hedge
 from rag_rerank.compose.ltr.features import Features
 from rag_rerank.compose.ltr.learning_to_rank import LearningToRank
@@ -31,6 +32,7 @@ __all__ = [
     "Fallback",
     "Features",
     "FitQuality",
+    "Guarded",
     "Hedge",
     "LearningToRank",
     "LtrModel",
