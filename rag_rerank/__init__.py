@@ -17,6 +17,8 @@ from rag_rerank.backends.api.pricing import Price
 from rag_rerank.backends.api.retry import RetryPolicy
 from rag_rerank.base import Composite, PointwiseReranker, Reranker
 from rag_rerank.compose import (
+    AnswerabilityMap,
+    Answerable,
     Cached,
     Calibrated,
     CalibrationMap,
@@ -83,6 +85,8 @@ from rag_rerank.types import Candidate, Hit, Ranking, RelevantSpan, Scale, Score
 
 __all__ = [
     "AllFailed",
+    "AnswerabilityMap",
+    "Answerable",
     "AuthenticationError",
     "BackendError",
     "BackendTimeout",

@@ -1,6 +1,6 @@
 """Checks of values: each raises a `ConfigError` that names the field, the rule and the value.
 
-`finite` is for the data of a call, and raises an `InputError`.
+`finite`, `check_top_k` and `check_values` are for the data of a call, and raise an `InputError`.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import os
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import fields
 from operator import index
 from pathlib import Path
@@ -19,6 +19,8 @@ from rag_rerank.errors import ConfigError, InputError, did_you_mean
 __all__ = [
     "at_least",
     "check_number",
+    "check_top_k",
+    "check_values",
     "describe",
     "finite",
     "finite_positive",
@@ -129,6 +131,29 @@ def finite(value: Any, what: str) -> float:
     if not math.isfinite(number):
         raise InputError(f"{what} must be finite, got {number}")
     return number
+
+
+def check_top_k(top_k: int | None) -> int | None:
+    """Return ``top_k`` as an int, or ``None``.
+
+    Raises:
+        InputError: It is neither ``None`` nor a whole number of at least 1.
+    """
+    number = plain(top_k)
+    if number is None:
+        return None
+    if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+        raise InputError(f"top_k must be a whole number of at least 1, or None for all, got {top_k!r:.80}")
+    return int(number)
+
+
+def check_values(values: Iterable[Any]) -> tuple[float, ...]:
+    """Return plain finite floats.
+
+    Raises:
+        InputError: Some value is not a finite number; the message names its position.
+    """
+    return tuple(finite(value, f"score {i}") for i, value in enumerate(values))
 
 
 def describe(value: object) -> str:

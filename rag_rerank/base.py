@@ -10,7 +10,7 @@ from functools import partial
 from types import TracebackType
 from typing import Any, ClassVar, final
 
-from rag_rerank._checks import plain_fields
+from rag_rerank._checks import check_top_k, plain_fields
 from rag_rerank.errors import ConfigError
 from rag_rerank.execution.calls import CompositeCall, PointwiseCall, as_candidates, offloaded_if_many
 from rag_rerank.execution.deadline import (
@@ -29,7 +29,7 @@ from rag_rerank.execution.plan import Plan
 from rag_rerank.execution.protocols import Observer
 from rag_rerank.text.tokenizers import TextLimit
 from rag_rerank.trace import Usage
-from rag_rerank.types import Candidate, Ranking, Scale, Scores, check_top_k
+from rag_rerank.types import Candidate, Ranking, Scale, Scores
 
 __all__ = ["Composite", "PointwiseReranker", "Reranker"]
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 __all__ = [
+    "ANSWERABILITY",
     "BUDGET",
     "FRESHNESS",
     "INSTRUCTIONS",
@@ -24,6 +25,7 @@ __all__ = [
 SITE = "https://rag-rerank.readthedocs.io/en/stable/"
 """Where the site is; ``site_url`` in mkdocs.yml and ``Documentation`` in pyproject.toml are the same."""
 
+ANSWERABILITY = "how-to/answerability/"
 BUDGET = "how-to/budget/"
 FRESHNESS = "how-to/freshness/"
 INSTRUCTIONS = "how-to/instructions/"

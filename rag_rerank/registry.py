@@ -45,6 +45,7 @@ __all__ = [
 
 BUILT_IN: Mapping[str, str] = MappingProxyType(
     {
+        "answerable": "rag_rerank.compose.calibration.answerable:Answerable",
         "auto": "rag_rerank.backends.auto:AutoReranker",
         "bedrock": "rag_rerank.backends.bedrock:BedrockReranker",
         "cached": "rag_rerank.compose.cache.cached:Cached",

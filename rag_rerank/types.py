@@ -6,11 +6,12 @@ All are frozen and picklable, and made of plain Python values without third-part
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from itertools import zip_longest
 from typing import Any, Literal, get_args, overload
 
-from rag_rerank._checks import describe, finite, plain
+from rag_rerank._checks import check_top_k, describe, finite, plain
 from rag_rerank.errors import InputError
 from rag_rerank.text.relevance import RelevantSpan, relevant
 from rag_rerank.text.short_repr import short_repr
@@ -251,6 +252,8 @@ class Ranking(Sequence[Hit]):
             of an ensemble is missing), so that a threshold written for it does not apply. ``degraded`` says why.
         origin: The call that it comes from; ``None`` where it was made by hand or read from `to_dict`. It is no part of
             the ranking's value: ``==``, ``repr`` and `to_dict` leave it out.
+        answerable: The probability that at least one of the candidates answers the query, all of them and not only
+            those above a cutoff; see `Answerable`. ``None`` where nobody says.
     """
 
     query: str
@@ -261,6 +264,7 @@ class Ranking(Sequence[Hit]):
     degraded: tuple[str, ...] = ()
     substituted: bool = False
     origin: Origin | None = field(default=None, compare=False, repr=False)
+    answerable: float | None = None
 
     __repr__ = short_repr
 
@@ -291,6 +295,8 @@ class Ranking(Sequence[Hit]):
 
     def _remarks(self) -> Iterator[str]:
         """Yield what a reader must know of the scores: why they are degraded, what was cut, and the notes of steps."""
+        if self.answerable is not None:
+            yield f"Answerable: {self.answerable:.2f} is the probability that at least one candidate answers the query."
         yield from (f"Degraded: {reason}" for reason in self.degraded)
         if self.substituted:
             yield "Substituted: the scores are another reranker's, so a threshold for this one does not apply."
@@ -330,6 +336,7 @@ class Ranking(Sequence[Hit]):
             "usage": self.usage.to_dict(),
             "degraded": list(self.degraded),
             "substituted": self.substituted,
+            "answerable": self.answerable,
         }
 
     @classmethod
@@ -343,27 +350,14 @@ class Ranking(Sequence[Hit]):
             usage=Usage.from_dict(data["usage"]),
             degraded=tuple(data["degraded"]),
             substituted=data["substituted"],
+            answerable=data.get("answerable"),
         )
 
 
-def check_top_k(top_k: int | None) -> int | None:
-    """Return ``top_k`` as an int, or ``None``.
-
-    Raises:
-        InputError: It is neither ``None`` nor a whole number of at least 1.
-    """
-    number = plain(top_k)
-    if number is None:
-        return None
-    if isinstance(number, bool) or not isinstance(number, int) or number < 1:
-        raise InputError(f"top_k must be a whole number of at least 1, or None for all, got {top_k!r:.80}")
-    return int(number)
+def _set_state(ranking: Ranking, state: Sequence[Any]) -> None:
+    """Rebuild a ranking from a pickle; one of an older release lacks the last fields, which get their defaults."""
+    for f, value in zip_longest(fields(Ranking), state):
+        object.__setattr__(ranking, f.name, value)
 
 
-def check_values(values: Iterable[Any]) -> tuple[float, ...]:
-    """Return plain finite floats.
-
-    Raises:
-        InputError: Some value is not a finite number; the message names its position.
-    """
-    return tuple(finite(value, f"score {i}") for i, value in enumerate(values))
+Ranking.__setstate__ = _set_state  # type: ignore[attr-defined]  # dataclass(slots=True) of Python 3.10 replaces a method

@@ -25,7 +25,7 @@ GROUPS = {
     "Providers and servers": ("cohere", "voyage", "bedrock", "http", "decisions", "llm"),
     "Composites": (
         *("cascade", "fallback", "deadline", "windows", "spans", "guarded", "cached"),
-        *("calibrated", "template", "decay", "recorded", "ensemble", "ltr", "hedge", "shadow"),
+        *("calibrated", "answerable", "template", "decay", "recorded", "ensemble", "ltr", "hedge", "shadow"),
     ),
 }
 """The types in the order of the page."""
@@ -34,6 +34,7 @@ EXAMPLES = {
     "auto": "type: auto\nmodel: BAAI/bge-reranker-v2-m3",
     "bedrock": "type: bedrock\nmodel: cohere.rerank-v3-5:0\nregion: us-west-2",
     "cached": "type: cached\nreranker: minilm\npath: scores.db",
+    "answerable": "type: answerable\nreranker: embedded\nmap: answerable.json  # by rag-rerank calibrate --answerable",
     "calibrated": "type: calibrated\nreranker: embedded\nmap: map.json  # written by rag-rerank calibrate",
     "cascade": """
 type: cascade

@@ -1,7 +1,8 @@
-"""``rag-rerank calibrate``: fit a map from scores to probabilities of relevance, and write it to a file."""
+"""``rag-rerank calibrate``: fit a map from scores to probabilities, of relevance or of an answer, and write it."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal, get_args
@@ -23,7 +24,7 @@ from rag_rerank.cli.options import (
     unjudged_option,
 )
 from rag_rerank.cli.output import bar, example, one_line, table
-from rag_rerank.compose import Calibrated, CalibrationMap, FitQuality
+from rag_rerank.compose import AnswerabilityMap, Answerable, Calibrated, CalibrationMap, FitQuality
 from rag_rerank.compose.calibration.calibration_map import Method, Unjudged
 from rag_rerank.config import build
 from rag_rerank.errors import ConfigError
@@ -41,7 +42,8 @@ _BISECTIONS = 200
 @click.command(
     short_help="Turn scores into probabilities of relevance, for a threshold.",
     epilog=example(
-        "calibrate judged.jsonl -c embedded --unjudged 'not relevant' \\\n-o map.json --write-config calibrated.yaml"
+        "calibrate judged.jsonl -c embedded --unjudged 'not relevant' \\\n-o map.json --write-config calibrated.yaml",
+        "calibrate judged.jsonl -c embedded --answerable --false-accept 0.1 \\\n-o answerable.json",
     ),
 )
 @click.argument("sources", metavar="SOURCE...", nargs=-1, required=True)
@@ -62,6 +64,19 @@ _BISECTIONS = 200
     "significantly better.",
 )
 @unjudged_option
+@click.option(
+    "--answerable",
+    is_flag=True,
+    help="Fit the probability that at least one candidate answers, on each list and the same list without its relevant "
+    "texts.",
+)
+@click.option(
+    "--false-accept",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    metavar="RATE",
+    help="With --answerable: find the threshold that accepts at most this share of lists without an answer, on one "
+    "half of the queries; the map is fitted on the other half.",
+)
 def calibrate(
     sources: Sequence[str],
     spec: str,
@@ -74,6 +89,8 @@ def calibrate(
     relevant: int,
     method: Method | Literal["auto"],
     unjudged: Unjudged,
+    answerable: bool,
+    false_accept: float | None,
 ) -> None:
     """Turn a reranker's scores into probabilities of relevance, so that a threshold means the same for every model.
 
@@ -85,6 +102,8 @@ def calibrate(
 
     If your data lists only the relevant texts, add --unjudged "not relevant".
 
+    With --answerable it fits the probability that at least one of the candidates answers the query.
+
     An existing map file is replaced. A reranker that is already calibrated gets a new map.
 
     Needs: pip install "rag-rerank[eval]" (not for --method platt)
@@ -93,8 +112,13 @@ def calibrate(
 
     if len(sources) > 1 and (run is not None or qrels is not None):
         raise ConfigError("--run and --qrels belong to one SOURCE, and there are several; name one SOURCE with them")
+    if false_accept is not None and not answerable:
+        raise ConfigError("--false-accept goes with --answerable")
+    if answerable and method != "auto":
+        raise ConfigError("--answerable fits a map of its own kind; leave --method out")
+    kind: type[Calibrated | Answerable] = Answerable if answerable else Calibrated
     reranker = build(spec)
-    if isinstance(reranker, Calibrated):
+    if isinstance(reranker, kind):
         reranker = reranker.reranker
     check_folder(out)
     if write_config is not None:
@@ -104,15 +128,35 @@ def calibrate(
     ]
     for problem in (problem for collection in judged for problem in collection.problems):
         print_note(f"{problem.count} {problem.kind}")
+    score_map: AnswerabilityMap | CalibrationMap
     with reranker, bar(f"scoring with {reranker.label}") as progress:
-        score_map = evaluation.calibrate(reranker, judged, method=method, unjudged=unjudged, progress=progress)
+        if answerable:
+            score_map = evaluation.calibrate_answerable(reranker, judged, false_accept=false_accept, progress=progress)
+        else:
+            score_map = evaluation.calibrate(reranker, judged, method=method, unjudged=unjudged, progress=progress)
     score_map.save(out)
-    calibrated = Calibrated(reranker=reranker, map=str(out))
+    wrapped = kind(reranker=reranker, map=str(out))
     if write_config is not None:
-        write_new_config(write_config, config_text(calibrated, write_config), calibrated)
-    click.echo("\n".join(_page(score_map)))
+        write_new_config(write_config, config_text(wrapped, write_config), wrapped)
+    click.echo("\n".join(_answerable_page(score_map) if isinstance(score_map, AnswerabilityMap) else _page(score_map)))
     click.echo(f"\n{out}: written\n")
-    click.echo(f"{write_config}: written" if write_config is not None else config_text(calibrated).rstrip("\n"))
+    click.echo(f"{write_config}: written" if write_config is not None else config_text(wrapped).rstrip("\n"))
+
+
+def _answerable_page(score_map: AnswerabilityMap) -> Iterator[str]:
+    fit, limit = score_map.fitted, score_map.false_accepts
+    terms = "".join(f" {weight:+.3f} {name}" for name, weight in score_map.weights.items())
+    yield f"data  {one_line(fit.data)}: {fit.queries:,} lists with an answer, and the same ones without"
+    yield f"map   {score_map.intercept:+.3f}{terms}"
+    yield ""
+    yield "On lists that were not fitted:"
+    figures = (f"{score_map.auroc:.4f}", *_figures(fit.after))
+    yield table([("AUROC", "ECE", "Brier", "log loss"), figures], align=">>>>")
+    if limit is not None:
+        least = math.ceil(limit.threshold * 1e4) / 1e4
+        yield ""
+        yield f"P(answerable) from {least:.4f} accepts at most {limit.rate:.0%} of lists without an answer,"
+        yield f"and accepted {limit.accepted:.0%} of those with one ({limit.lists:,} held-out lists of each kind)."
 
 
 def _page(score_map: CalibrationMap) -> Iterator[str]:
@@ -132,7 +176,11 @@ def _page(score_map: CalibrationMap) -> Iterator[str]:
 
 
 def _row(name: str, quality: FitQuality) -> tuple[str, ...]:
-    return name, f"{quality.ece:.4f}", f"{quality.brier:.4f}", f"{quality.log_loss:.4f}"
+    return name, *_figures(quality)
+
+
+def _figures(quality: FitQuality) -> tuple[str, ...]:
+    return f"{quality.ece:.4f}", f"{quality.brier:.4f}", f"{quality.log_loss:.4f}"
 
 
 def _scores_from(score_map: CalibrationMap, probability: float) -> tuple[str, str]:

@@ -14,7 +14,7 @@ from rag_rerank.base import Reranker
 from rag_rerank.cli.config_edit import config_text
 from rag_rerank.cli.options import CommandGroup, reranker_argument
 from rag_rerank.cli.output import example
-from rag_rerank.compose import Calibrated, CalibrationMap, Windows
+from rag_rerank.compose import AnswerabilityMap, Answerable, Calibrated, CalibrationMap, Windows
 from rag_rerank.config import build, json_schema
 from rag_rerank.config.fields import page_of
 from rag_rerank.documentation import page_url
@@ -139,6 +139,8 @@ def _missing_files(reranker: Reranker) -> Iterator[str]:
     try:
         if isinstance(reranker, Calibrated) and not isinstance(reranker.map, CalibrationMap):
             CalibrationMap.load(reranker.map)
+        if isinstance(reranker, Answerable) and not isinstance(reranker.map, AnswerabilityMap):
+            AnswerabilityMap.load(reranker.map)
         if isinstance(reranker, Windows) and reranker.tokenizer is not None:
             if is_tokenizer_file(reranker.tokenizer):
                 tokens(reranker.tokenizer)

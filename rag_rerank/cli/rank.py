@@ -139,10 +139,16 @@ def _page(ranking: Ranking, candidates: Sequence[Candidate]) -> str:
         ),
         "",
         f"score  {_MEANING[ranking.scale]}",
+        *_answerable_lines(ranking),
         f"cost   {_cost(ranking, len(candidates))}",
         *(f"note   degraded: {reason}" for reason in ranking.degraded),
     ]
     return "\n".join(lines)
+
+
+def _answerable_lines(ranking: Ranking) -> Iterator[str]:
+    if ranking.answerable is not None:
+        yield f"answer {ranking.answerable:.0%} probable that at least one text answers the query"
 
 
 def _context_lines(context: Context | None) -> Iterator[str]:

@@ -126,6 +126,8 @@ def _head(record: Record) -> Iterator[str]:
     yield f"reranker  {one_line(record.reranker)}"
     if record.scale is not None:
         yield f"scale     {record.scale}"
+    if record.answerable is not None:
+        yield f"answerable  {record.answerable:.4g}"
     if record.tags:
         yield f"tags      {one_line(', '.join(f'{name}={value}' for name, value in record.tags.items()))}"
     yield from (f"degraded  {one_line(reason)}" for reason in record.degraded)

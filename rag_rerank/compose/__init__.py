@@ -1,6 +1,8 @@
 """Rerankers made of rerankers."""
 
 from rag_rerank.compose.cache.cached import Cached
+from rag_rerank.compose.calibration.answerability_map import AnswerabilityMap, FalseAccepts
+from rag_rerank.compose.calibration.answerable import Answerable
 from rag_rerank.compose.calibration.calibrated import Calibrated
 from rag_rerank.compose.calibration.calibration_map import CalibrationMap, FitQuality, Provenance, Unjudged
 from rag_rerank.compose.cascade import Cascade, Stage
@@ -22,6 +24,8 @@ from rag_rerank.compose.windows import Windows
 from rag_rerank.compose.wrapper import Wrapper
 
 __all__ = [
+    "AnswerabilityMap",
+    "Answerable",
     "Cached",
     "Calibrated",
     "CalibrationMap",
@@ -30,6 +34,7 @@ __all__ = [
     "Decay",
     "Ensemble",
     "Fallback",
+    "FalseAccepts",
     "Features",
     "FitQuality",
     "Guarded",

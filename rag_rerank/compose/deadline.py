@@ -80,7 +80,7 @@ class Deadline(Wrapper):
             reason = f"not reranked, in the order of the first stage: {self.reranker.label} was late for {self._time}"
             hits = in_first_stage_order(candidates, f"late for {self._time}")
             return PlanResult(hits, self.scale, degraded=(reason,), substituted=True)
-        return PlanResult(ranking.hits, ranking.scale, substituted=ranking.substituted)
+        return PlanResult(ranking.hits, ranking.scale, substituted=ranking.substituted, answerable=ranking.answerable)
 
     def _in_rounds(self, query: str, candidates: tuple[Candidate, ...]) -> Plan:
         limit = Limit(self.seconds, None)

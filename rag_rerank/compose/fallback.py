@@ -79,6 +79,7 @@ class Fallback(Composite):
                 ranking.scale,
                 degraded=self._degraded_reasons(member, ranking.scale, errors),
                 substituted=ranking.substituted or bool(errors),
+                answerable=ranking.answerable,
             )
         failures = "; ".join(f"{m.label}: {_cause(e)}" for m, e in zip(self.members, errors, strict=True))
         if self.on_failure == "first_stage":

@@ -88,7 +88,11 @@ class Hedge(Composite):
             for i, error in permanent
         ]
         return PlanResult(
-            ranking.hits, ranking.scale, degraded=tuple(degraded), substituted=ranking.substituted or other
+            ranking.hits,
+            ranking.scale,
+            degraded=tuple(degraded),
+            substituted=ranking.substituted or other,
+            answerable=ranking.answerable,
         )
 
     def _substitution(self, winner: int, scale: Scale, outcomes: tuple[Outcome, ...]) -> str:

@@ -98,7 +98,7 @@ class Recorded(Wrapper):
         if not peek(self, "_file_is_open"):
             yield InThread(lambda: self._file_is_open)
         ranking: Ranking = yield Call(self.reranker, query, candidates)
-        return PlanResult(ranking.hits, ranking.scale, substituted=ranking.substituted)
+        return PlanResult(ranking.hits, ranking.scale, substituted=ranking.substituted, answerable=ranking.answerable)
 
     @load_once
     def _recorder(self) -> Recorder:

@@ -92,7 +92,7 @@ class RelevantSpans(Wrapper):
 
     def _plan(self, query: str, candidates: tuple[Candidate, ...]) -> Plan:
         ranking: Ranking = yield Call(self.reranker, query, candidates, spans=self.by is None)
-        answer = PlanResult(ranking.hits, ranking.scale, substituted=ranking.substituted)
+        answer = PlanResult(ranking.hits, ranking.scale, substituted=ranking.substituted, answerable=ranking.answerable)
         best = [hit for hit in ranking if hit.raw_score is not None][: self.top_k]
         notes: list[str] = []
         try:

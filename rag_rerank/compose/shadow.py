@@ -105,7 +105,13 @@ class Shadow(Wrapper):
         if candidates and random() < self.share:
             accepted = self._comparisons.queue.offer(detached(partial(self._compare, query, candidates, ranking)))
             notes = (f"{self.other.label} {'ranks this too' if accepted else 'is too busy to rank this too'}",)
-        return PlanResult(ranking.hits, ranking.scale, notes=notes, substituted=ranking.substituted)
+        return PlanResult(
+            ranking.hits,
+            ranking.scale,
+            notes=notes,
+            substituted=ranking.substituted,
+            answerable=ranking.answerable,
+        )
 
     def _compare(self, query: str, candidates: tuple[Candidate, ...], answer: Ranking) -> None:
         """Let the other reranker rank, and report on it; raises nothing."""

@@ -148,3 +148,13 @@ def _without_overlap(before: str, text: str) -> str:
             return text[len(before) - at :]
         at = before.find(text[:_OVERLAP], at + 1)
     return f"\n{text}"
+
+
+def notes_on_absent_keys(places: Mapping[str, HitPlace], source: Source | None, position: str | None) -> list[str]:
+    """Return notes on metadata keys that no hit has: they are probably misspelt."""
+    notes = []
+    if places and source is not None and all(at.source is None for at in places.values()):
+        notes.append("no hit has a source" + (f" under {source!r}" if isinstance(source, str) else ""))
+    if places and position is not None and all(at.position is None for at in places.values()):
+        notes.append(f"no hit has a whole number under {position!r}")
+    return notes

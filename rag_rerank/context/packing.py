@@ -11,16 +11,18 @@ from typing import Any, Literal, get_args
 
 from rag_rerank._checks import number, one_of, plain_fields, whole_number
 from rag_rerank._lazy import load_once
-from rag_rerank.context.layout import Arrangement, HitPlace, Merge, Order, Source, place
+from rag_rerank.context.arguments import check_arguments
+from rag_rerank.context.layout import Arrangement, Merge, Order, Source, notes_on_absent_keys, place
 from rag_rerank.context.relevant_parts import check_spans, relevant_by_hit
 from rag_rerank.context.result import Context, Piece
-from rag_rerank.context.selection import HitOrder, Selection, apply_threshold
+from rag_rerank.context.selection import HitOrder, Selection
 from rag_rerank.context.similarity import Similarity, similarity_of
+from rag_rerank.context.thresholds import apply_answerable, apply_threshold
 from rag_rerank.context.token_budget import Budget
 from rag_rerank.documentation import BUDGET, SCORES
-from rag_rerank.errors import ConfigError, ContextWarning, InputError, caller_stacklevel, did_you_mean
+from rag_rerank.errors import ConfigError, ContextWarning, caller_stacklevel, did_you_mean
 from rag_rerank.text.tokenizers import EstimatedTokens, Tokenizer, Tokens, tokens
-from rag_rerank.types import SCALES, Hit, Ranking, RelevantSpan, Scale
+from rag_rerank.types import SCALES, Ranking, RelevantSpan, Scale
 
 __all__ = ["Packing", "Trim", "pack"]
 
@@ -40,6 +42,7 @@ def pack(
     max_tokens: int | None = None,
     tokenizer: Tokenizer | None = None,
     separator: str = "\n\n",
+    answerable: float | None = None,
     min_score: float | None = None,
     min_score_scale: Scale | None = None,
     duplicates: Literal["exact"] | float | None = None,
@@ -61,6 +64,7 @@ def pack(
         max_tokens: See `Packing`.
         tokenizer: See `Packing`.
         separator: See `Packing`.
+        answerable: See `Packing`.
         min_score: See `Packing`.
         min_score_scale: See `Packing`.
         duplicates: See `Packing`.
@@ -83,6 +87,7 @@ def pack(
         max_tokens=max_tokens,
         tokenizer=tokenizer,
         separator=separator,
+        answerable=answerable,
         min_score=min_score,
         min_score_scale=min_score_scale,
         duplicates=duplicates,
@@ -114,6 +119,9 @@ class Packing:
             estimate that is rather too high (`EstimatedTokens`), and a note says so. Without ``max_tokens`` it counts,
             and limits nothing.
         separator: The text between two pieces.
+        answerable: The least probability that one of the ranking's candidates answers the query, 0 to 1. Below it no
+            hit is kept, and a note says so. The reranker must be an `Answerable`. Where it says nothing, because
+            another reranker answered, this is not applied, and a note says so.
         min_score: The least score, on the scale ``min_score_scale``. It is not applied, and a note says so, if the
             ranking is on another scale, or if another reranker answered than the one asked for (unless the scale is
             ``calibrated``).
@@ -163,6 +171,7 @@ class Packing:
     max_tokens: int | None = None
     tokenizer: Tokenizer | None = field(default=None, repr=False)
     separator: str = "\n\n"
+    answerable: float | None = None
     min_score: float | None = None
     min_score_scale: Scale | None = None
     duplicates: Literal["exact"] | float | None = None
@@ -193,6 +202,8 @@ class Packing:
             if getattr(self, name) is not None:
                 one_of(getattr(self, name), choices, name)
         number(self.diversity, "diversity", 0, 1)
+        if self.answerable is not None:
+            number(self.answerable, "answerable", 0, 1)
         if self.min_score is not None:
             number(self.min_score, "min_score")
         if self.duplicates is not None and not (isinstance(self.duplicates, str) and self.duplicates == "exact"):
@@ -313,9 +324,11 @@ class Packing:
             display_text: Hit's id -> what the LLM reads of it, such as its text under a heading; else its text. It is
                 counted, trimmed (from its beginning) and put into pieces; similarity is that of the texts alone.
         """
-        _check_arguments(ranking, display_text)
+        check_arguments(ranking, display_text)
         display_text, relevant = display_text or {}, dict[str, list[RelevantSpan]]()
         hits, dropped, notes = apply_threshold(ranking, self.min_score, self.min_score_scale)
+        hits, unanswered, more_notes = apply_answerable(ranking, hits, self.answerable)
+        dropped, notes = dropped + unanswered, notes + more_notes
         if self.trim == "relevant":
             check_spans(ranking)
             relevant, more_notes = relevant_by_hit(hits, display_text)
@@ -355,7 +368,7 @@ class Packing:
                     tokens_before=self._count([display_text.get(hit.id, hit.text) for hit in ranking]),
                     tokens=count,
                     tokens_estimated=self._estimates,
-                    notes=(*notes, *selection.notes, *self._notes_on_absent_keys(hits, places)),
+                    notes=(*notes, *selection.notes, *notes_on_absent_keys(places, self.source, self.position)),
                     degraded=ranking.degraded,
                 )
                 for report in () if ranking.origin is None else ranking.origin.on_context:
@@ -376,25 +389,3 @@ class Packing:
         if self._tokens is None:
             return None
         return self._tokens.count(self.separator.join(texts)) if texts else 0
-
-    def _notes_on_absent_keys(self, hits: list[Hit], places: Mapping[str, HitPlace]) -> list[str]:
-        """Return notes on metadata keys that no hit has: they are probably misspelt."""
-        notes = []
-        if hits and self.source is not None and all(at.source is None for at in places.values()):
-            notes.append("no hit has a source" + (f" under {self.source!r}" if isinstance(self.source, str) else ""))
-        if hits and self.position is not None and all(at.position is None for at in places.values()):
-            notes.append(f"no hit has a whole number under {self.position!r}")
-        return notes
-
-
-def _check_arguments(ranking: object, display_text: object) -> None:
-    """Raise `InputError` unless there is a ranking, and the texts to display are a mapping of texts."""
-    if not isinstance(ranking, Ranking):
-        hint = "; await it first" if hasattr(ranking, "__await__") else ""
-        if isinstance(ranking, (Hit, list, tuple)):
-            hint = "; write pack(ranking.top(k)) for the first hits, and pack(reranker.rerank(query, texts)) for texts"
-        raise InputError(f"pack() takes the Ranking that rerank() returns, got {type(ranking).__name__}{hint}")
-    if display_text is None:
-        return
-    if not isinstance(display_text, Mapping) or not all(isinstance(text, str) for text in display_text.values()):
-        raise InputError("display_text must map the ids of hits to texts, such as {hit.id: f'[1] {hit.text}'}")

@@ -12,11 +12,20 @@ from rag_rerank.types import Hit, Scale
 __all__ = ["MARK", "Context", "Dropped", "Piece", "Reason"]
 
 Reason = Literal[
-    "blank", "min_score", "unscored", "no_relevant_span", "duplicates", "per_source", "top_k", "max_tokens"
+    "blank",
+    "answerable",
+    "min_score",
+    "unscored",
+    "no_relevant_span",
+    "duplicates",
+    "per_source",
+    "top_k",
+    "max_tokens",
 ]
 """Why a hit is not in the context: the option that excludes it, or what it lacks.
 
 - ``blank``: it has no text.
+- ``answerable``: it is too improbable that any text answers the query.
 - ``min_score``: its score is below ``min_score``.
 - ``unscored``: it has no score that ``min_score`` could be compared with.
 - ``no_relevant_span``: with ``trim="relevant"``, the reranker says that nothing in it is relevant.

@@ -1,4 +1,4 @@
-"""Which hits enter the context: the threshold, the order of the hits, and one decision for each."""
+"""Which hits enter the context: the order of the hits, and one decision for each."""
 
 from __future__ import annotations
 
@@ -12,46 +12,7 @@ from rag_rerank.context.result import Dropped, Piece
 from rag_rerank.context.similarity import SimilarityMeasure, normalised_text
 from rag_rerank.context.token_budget import Budget
 from rag_rerank.text.sentences import Span, largest, sentences, trimmed_span
-from rag_rerank.text.unicode import is_blank
-from rag_rerank.types import Hit, Ranking, RelevantSpan, Scale
-
-
-def apply_threshold(
-    ranking: Ranking, min_score: float | None, scale: Scale | None
-) -> tuple[list[Hit], list[Dropped], list[str]]:
-    """Return the hits that pass, those that do not, and notes on why the threshold was not applied.
-
-    Blank hits never pass. A threshold is applied only on its own scale, and only to scores of the reranker that it
-    was written for; a hit without a score then does not pass.
-    """
-    hits = [hit for hit in ranking if not is_blank(hit.text)]
-    dropped = [Dropped(hit=hit, reason="blank", detail="it has no text") for hit in ranking if is_blank(hit.text)]
-    if min_score is None:
-        return hits, dropped, []
-    reason = _why_not_applied(ranking, hits, scale)
-    if reason is not None:
-        return hits, dropped, [f"min_score={min_score:g} was not applied: {reason}"] if hits else []
-    passing = []
-    for hit in hits:
-        if hit.score is None:
-            detail = f"no score to compare with min_score={min_score:g} ({hit.unscored or 'not scored'})"
-            dropped.append(Dropped(hit=hit, reason="unscored", detail=detail))
-        elif hit.score < min_score:
-            detail = f"score {hit.score:.4g} is below min_score={min_score:g}"
-            dropped.append(Dropped(hit=hit, reason="min_score", detail=detail))
-        else:
-            passing.append(hit)
-    return passing, dropped, []
-
-
-def _why_not_applied(ranking: Ranking, hits: list[Hit], scale: Scale | None) -> str | None:
-    if ranking.scale != scale:
-        return f"it was written for {scale} scores, and these are {ranking.scale}"
-    if ranking.substituted and scale != "calibrated":
-        return f"another reranker answered than the one that it was written for ({'; '.join(ranking.degraded)})"
-    if all(hit.score is None for hit in hits):
-        return "no hit has a score"
-    return None
+from rag_rerank.types import Hit, RelevantSpan
 
 
 class HitOrder:

@@ -5,6 +5,7 @@
 >>> evaluation.verdict.words  # doctest: +SKIP
 """
 
+from rag_rerank.evaluation.answerability import calibrate_answerable
 from rag_rerank.evaluation.calibrate import calibrate
 from rag_rerank.evaluation.data.judged import Judged, JudgedQuery, Problem
 from rag_rerank.evaluation.data.read import read
@@ -23,6 +24,7 @@ __all__ = [
     "Problem",
     "Regression",
     "calibrate",
+    "calibrate_answerable",
     "compare_with_baseline",
     "evaluate",
     "fit_margin",

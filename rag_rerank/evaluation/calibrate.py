@@ -15,7 +15,7 @@ from rag_rerank._checks import one_of
 from rag_rerank._lazy import need
 from rag_rerank._version import __version__
 from rag_rerank.base import Reranker
-from rag_rerank.compose.calibration.calibrated import calibrates, check_has_scores, model_of
+from rag_rerank.compose.calibration.calibrated import calibrates
 from rag_rerank.compose.calibration.calibration_map import (
     CalibrationMap,
     FitQuality,
@@ -25,6 +25,7 @@ from rag_rerank.compose.calibration.calibration_map import (
     interpolate,
     logistic,
 )
+from rag_rerank.compose.calibration.map_wrapper import check_has_scores, model_of
 from rag_rerank.errors import (
     CalibrationWarning,
     ConfigError,
@@ -36,9 +37,12 @@ from rag_rerank.errors import (
 from rag_rerank.evaluation.data.judged import Judged, JudgedQuery
 from rag_rerank.evaluation.reliability import brier, log_loss, reliability
 from rag_rerank.execution.progress import Progress, progress_to
-from rag_rerank.types import Ranking, present
+from rag_rerank.types import Candidate, Ranking, present
 
-__all__ = ["Shape", "apply_shape", "calibrate", "fit_shape", "reliability"]
+__all__ = [
+    *("Shape", "apply_shape", "calibrate", "fit_logistic", "fit_shape", "origin_of", "quality_of", "reliability"),
+    *("rerank_judged", "split_into_folds"),
+]
 
 Shape = Mapping[str, Any]
 """The fields of a `CalibrationMap` that decide its probabilities: slope and intercept, or scores and probabilities."""
@@ -108,7 +112,7 @@ def calibrate(
     with progress_to(progress, f"scoring with {reranker.label}") as report:
         groups = _score(reranker, collections, unjudged, report)
     _check_size(groups)
-    folds = _split_into_folds(groups, seed)
+    folds = split_into_folds(len(groups), seed)
     held_out = {name: _out_of_fold(name, groups, folds) for name in (methods if method == "auto" else (method,))}
     best = _best_method(groups, held_out)
     scores, relevant = _flat(groups)
@@ -138,7 +142,7 @@ def _score(reranker: Reranker, collections: Sequence[Judged], unjudged: Unjudged
     queries = [(query, judged.relevant) for judged in collections for query in judged.queries]
     groups, substituted, too_long, truncated, texts = [], 0, 0, 0, 0
     for done, (query, least) in enumerate(queries, start=1):
-        ranking = _rerank(reranker, query)
+        ranking = rerank_judged(reranker, query.text, query.candidates)
         hits = () if ranking is None else ranking.hits
         truncated += sum(hit.coverage is not None and hit.coverage.truncated for hit in hits)
         texts += len(hits)
@@ -162,12 +166,12 @@ def _score(reranker: Reranker, collections: Sequence[Judged], unjudged: Unjudged
     return groups
 
 
-def _rerank(reranker: Reranker, query: JudgedQuery) -> Ranking | None:
+def rerank_judged(reranker: Reranker, query: str, candidates: Sequence[Candidate]) -> Ranking | None:
     """Return the ranking; ``None`` if the query is too long, the only error that concerns a single query."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", TruncationWarning)  # one warning follows for all queries
         try:
-            return reranker.rerank(query.text, query.candidates)
+            return reranker.rerank(query, candidates)
         except InputTooLong:
             return None
 
@@ -199,8 +203,9 @@ def _warn(what: str) -> None:
     warnings.warn(what, CalibrationWarning, stacklevel=caller_stacklevel())
 
 
-def _split_into_folds(groups: Sequence[_Group], seed: int) -> list[list[int]]:
-    order = list(range(len(groups)))
+def split_into_folds(count: int, seed: int) -> list[list[int]]:
+    """Return the positions of so many queries in five folds, each about as large as the others."""
+    order = list(range(count))
     random.Random(seed).shuffle(order)
     return [order[i::_FOLDS] for i in range(_FOLDS)]
 
@@ -257,34 +262,52 @@ def _targets(relevant: Sequence[bool]) -> tuple[float, float]:
 
 
 def _platt(scores: Sequence[float], relevant: Sequence[bool]) -> Shape:
-    """Fit a sigmoid by maximum likelihood (Platt, 1999), with the safe Newton steps of Lin, Lin and Weng (2007)."""
+    """Fit a sigmoid by maximum likelihood (Platt, 1999)."""
+    (slope,), intercept = fit_logistic([scores], relevant)
+    return {"slope": slope, "intercept": intercept}
+
+
+def fit_logistic(features: Sequence[Sequence[float]], positive: Sequence[bool]) -> tuple[tuple[float, ...], float]:
+    """Fit a logistic regression by maximum likelihood, with the safe Newton steps of Lin, Lin and Weng (2007).
+
+    The targets are Platt's, instead of 0 and 1, so that the weights are finite also where the two kinds can be told
+    apart without a mistake.
+
+    Args:
+        features: The values of each feature, one for each example.
+        positive: Whether an example is of the kind whose probability is fitted.
+
+    Returns:
+        The weight of each feature, and the intercept.
+    """
     import numpy as np
 
-    low, high = _targets(relevant)
-    raw = np.asarray(scores, dtype=np.float64)
-    target = np.where(np.asarray(relevant), high, low)
-    middle, width = raw.mean(), raw.std() or 1.0
-    x = np.stack([(raw - middle) / width, np.ones_like(raw)])
+    low, high = _targets(positive)
+    raw = np.asarray(features, dtype=np.float64)
+    target = np.where(np.asarray(positive), high, low)
+    middle, width = raw.mean(axis=1), raw.std(axis=1)
+    width[width == 0] = 1.0
+    x = np.vstack([(raw - middle[:, None]) / width[:, None], np.ones((1, raw.shape[1]))])
 
     def loss(weights: Any) -> float:
         z = weights @ x
         return float(np.sum(np.logaddexp(0, z) - target * z))
 
-    weights = np.array([0.0, np.log(target.mean() / (1 - target.mean()))])
+    weights = np.append(np.zeros(len(raw)), np.log(target.mean() / (1 - target.mean())))
     for _ in range(_NEWTON_STEPS):
         p = np.exp(-np.logaddexp(0, -(weights @ x)))
         gradient = x @ (p - target)
-        if np.abs(gradient).max() < 1e-9 * len(raw):
+        if np.abs(gradient).max() < 1e-9 * raw.shape[1]:
             break
-        hessian = (x * (p * (1 - p))) @ x.T + 1e-12 * np.eye(2)
+        hessian = (x * (p * (1 - p))) @ x.T + 1e-12 * np.eye(len(x))
         step, before, share = np.linalg.solve(hessian, gradient), loss(weights), 1.0
         while loss(weights - share * step) > before and share > 1e-10:
             share /= 2
         if share <= 1e-10:
             break
         weights = weights - share * step
-    slope = float(weights[0] / width)
-    return {"slope": slope, "intercept": float(weights[1]) - slope * float(middle)}
+    slopes = weights[:-1] / width
+    return tuple(map(float, slopes)), float(weights[-1] - slopes @ middle)
 
 
 def _isotonic(scores: Sequence[float], relevant: Sequence[bool]) -> Shape:
@@ -306,30 +329,40 @@ def _provenance(
     held_out: Sequence[Sequence[float]],
 ) -> Provenance:
     scores, relevant = _flat(groups)
-    fingerprints = [judged.fingerprint for judged in collections]
     before = None
     if reranker.scale in ("sigmoid", "relevance"):
-        before = _quality([present(score, reranker.scale) for score in scores], relevant)
+        before = quality_of([present(score, reranker.scale) for score in scores], relevant)
     return Provenance(
-        reranker=reranker.label,
-        model=model_of(reranker),
-        scale=reranker.scale,
-        identity=reranker.identity,
-        data=" + ".join(judged.name for judged in collections),
-        fingerprint=fingerprints[0] if len(fingerprints) == 1 else sha256(" ".join(fingerprints).encode()).hexdigest(),
-        relevant=tuple(judged.relevant for judged in collections),
+        **origin_of(reranker, collections),
         unjudged=unjudged,
         queries=len(groups),
         pairs=len(scores),
         prior=sum(relevant) / len(relevant),
         before=before,
-        after=_quality([p for query in held_out for p in query], relevant),
-        version=__version__,
-        date=datetime.now(timezone.utc).date().isoformat(),
+        after=quality_of([p for query in held_out for p in query], relevant),
     )
 
 
-def _quality(probabilities: Sequence[float], relevant: Sequence[bool]) -> FitQuality:
+def origin_of(reranker: Reranker, collections: Sequence[Judged]) -> dict[str, Any]:
+    """Return the fields of a `Provenance` that say what was fitted, on which data, and when."""
+    fingerprints = [judged.fingerprint for judged in collections]
+    return {
+        "reranker": reranker.label,
+        "model": model_of(reranker),
+        "scale": reranker.scale,
+        "identity": reranker.identity,
+        "data": " + ".join(judged.name for judged in collections),
+        "fingerprint": fingerprints[0]
+        if len(fingerprints) == 1
+        else sha256(" ".join(fingerprints).encode()).hexdigest(),
+        "relevant": tuple(judged.relevant for judged in collections),
+        "version": __version__,
+        "date": datetime.now(timezone.utc).date().isoformat(),
+    }
+
+
+def quality_of(probabilities: Sequence[float], relevant: Sequence[bool]) -> FitQuality:
+    """Return the quality of probabilities of what is true or not."""
     return FitQuality(
         ece=reliability(probabilities, relevant).ece,
         brier=brier(probabilities, relevant),

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
+from rag_rerank._checks import check_values
 from rag_rerank.errors import (
     BadResponse,
     InputError,
@@ -28,7 +29,7 @@ from rag_rerank.execution.protocols import PointwiseRanker, Ranker, ScoresCandid
 from rag_rerank.execution.ranking import keep_first_stage, ranked_hits
 from rag_rerank.text.unicode import is_blank, places_before_repair, valid_unicode
 from rag_rerank.trace import Trace, Usage
-from rag_rerank.types import BLANK, Candidate, Hit, Ranking, RelevantSpan, Scores, check_values
+from rag_rerank.types import BLANK, Candidate, Hit, Ranking, RelevantSpan, Scores
 
 __all__ = [
     "CallLog",
@@ -316,7 +317,16 @@ class CompositeCall:
         facts = scores_of(result.hits) if result.own_scores else {}
         trace = self.trace(scale=result.scale, notes=result.notes, contributions=result.contributions, **facts)
         degraded = tuple(dict.fromkeys((*self.log.degraded, *result.degraded)))
-        return Ranking(self.query, result.hits, result.scale, trace, trace.usage, degraded, result.substituted)
+        return Ranking(
+            self.query,
+            result.hits,
+            result.scale,
+            trace,
+            trace.usage,
+            degraded,
+            result.substituted,
+            answerable=result.answerable,
+        )
 
 
 def scores_of(hits: Sequence[Hit]) -> dict[str, Any]:

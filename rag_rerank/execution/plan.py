@@ -123,6 +123,8 @@ class PlanResult:
         notes: Remarks for the trace.
         substituted: Whether the scores are another reranker's.
         own_scores: Whether the hits carry scores that no call returned, so that this step's trace must hold them.
+        answerable: Only from a plan that passes on one answer over all its candidates, or that knows the probability
+            itself; a plan that makes scores of its own, or that let a part of the candidates in, leaves it out.
         contributions: Addends of each hit's raw score by candidate id, where it is a sum of named parts.
     """
 
@@ -132,6 +134,7 @@ class PlanResult:
     notes: tuple[str, ...] = ()
     substituted: bool = False
     own_scores: bool = False
+    answerable: float | None = None
     contributions: Mapping[str, Mapping[str, float]] = field(default_factory=dict, hash=False)
 
     __repr__ = short_repr

@@ -130,6 +130,7 @@ function callDetail(call) {
 function notices(call) {
   const lines = [
     call.error && ["Failed. ", call.error],
+    isNumber(call.answerable) && ["Answerable. ", `The probability that at least one candidate answers the query is ${call.answerable.toFixed(2)}.`],
     ...list(call.degraded).map((reason) => ["Degraded. ", reason]),
     call.substituted && ["Substituted. ", "The scores are another reranker's, so a threshold for this one does not apply."],
   ].filter(Boolean);

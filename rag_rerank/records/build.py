@@ -63,6 +63,7 @@ def record_of(
         usage=ranking.usage,
         degraded=ranking.degraded,
         substituted=ranking.substituted,
+        answerable=ranking.answerable,
     )
 
 

@@ -118,6 +118,8 @@ class Record:
         usage: The cost of the call.
         degraded: Why the ranking is not quite what was asked for.
         substituted: Whether the scores are another reranker's.
+        answerable: The probability that a candidate answers the query; ``None`` where nobody says, and `to_dict` has
+            the key only where somebody does.
         error: Class and message of the error; ``None`` if the call did not fail.
         candidates: One entry for each candidate, in the order of the ranking; in incoming order if the call failed.
         trace: The steps, without the scores that the entries have; steps that scored windows stay whole.
@@ -140,6 +142,7 @@ class Record:
     usage: Usage
     degraded: tuple[str, ...] = ()
     substituted: bool = False
+    answerable: float | None = None
     error: str | None = None
     candidates: tuple[Entry, ...] = ()
     trace: Trace
@@ -169,6 +172,7 @@ class Record:
             "usage": self.usage.to_dict(),
             "degraded": list(self.degraded),
             "substituted": self.substituted,
+            **({"answerable": self.answerable} if self.answerable is not None else {}),
             "error": self.error,
             "candidates": [entry.to_dict() for entry in self.candidates],
             "trace": self.trace.to_dict(),

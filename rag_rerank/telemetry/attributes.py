@@ -51,6 +51,8 @@ def outcome_attributes(call: CallStarted, ranking: Ranking | None, trace: Trace 
             "rag_rerank.substituted": ranking.substituted,
             "rag_rerank.unscored": sum(hit.unscored is not None for hit in ranking),
         }
+        if ranking.answerable is not None:
+            attributes["rag_rerank.answerable"] = ranking.answerable
         if ranking.degraded:
             attributes["rag_rerank.degraded"] = ranking.degraded
         truncated = [hit.coverage.truncated for hit in ranking if hit.coverage is not None]

@@ -23,6 +23,7 @@ CLASSES = {
 EXAMPLES = {
     "auto": {"type": "auto", "model": "org/name", "max_length": 256},
     "cached": {"type": "cached", "reranker": "onnx:minilm", "path": "~/scores.db", "max_entries": 10, "ttl": 60.0},
+    "answerable": {"type": "answerable", "reranker": "embedded", "map": "answerable.json"},
     "ltr": {"type": "ltr", "model": "ltr.json", "rerankers": ["embedded"]},
     "calibrated": {"type": "calibrated", "reranker": "embedded", "map": "map.json"},
     "cascade": {

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 
-from rag_rerank import Calibrated, CalibrationMap, build
+from rag_rerank import AnswerabilityMap, Answerable, Calibrated, CalibrationMap, build, load
 from rag_rerank.backends.lexical import LexicalReranker
 from rag_rerank.cli import app
 
@@ -146,3 +146,35 @@ def test_a_map_that_does_not_fit_any_more_warns_when_ranking(data: str, tmp_path
     assert result.exit_code == 0
     assert "Warning: calibrated(lexical): the map was fitted on lexical" in result.stderr
     assert "a probability of relevance, fitted on judgments" in result.stdout
+
+
+def test_answerable_writes_a_map_with_a_threshold_and_a_config(data: str, tmp_path: Path) -> None:
+    out, config = tmp_path / "answerable.json", tmp_path / "answerable.yaml"
+    options = ("--answerable", "--false-accept", "0.2", "-o", str(out), "--write-config", str(config))
+    result = calibrate(data, "-c", "lexical", "--relevant", "2", *options)
+    assert result.exit_code == 0
+    score_map = AnswerabilityMap.load(out)
+    limit = score_map.false_accepts
+    assert limit is not None and limit.rate == 0.2 and limit.lists - score_map.fitted.queries in (0, 1)
+    assert "accepts at most 20% of lists without an answer" in result.stdout
+    assert f"{score_map.auroc:.4f}" in result.stdout
+    reranker = load(config)
+    assert reranker == Answerable(reranker=LexicalReranker(), map=str(out))
+    assert CliRunner().invoke(app, ["config", "check", str(config)]).exit_code == 0
+    again = calibrate(data, "-c", str(config), "--answerable", "-o", str(out))
+    assert again.exit_code == 0 and AnswerabilityMap.load(out).false_accepts is None
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--false-accept", "0.1"), "--false-accept goes with --answerable"),
+        (("--answerable", "--method", "platt"), "leave --method out"),
+    ],
+    ids=["rate", "method"],
+)
+def test_options_of_the_other_kind_of_map_are_refused(
+    options: tuple[str, ...], message: str, data: str, tmp_path: Path
+) -> None:
+    result = calibrate(data, "-c", "lexical", "-o", str(tmp_path / "map.json"), *options)
+    assert result.exit_code != 0 and message in result.output

@@ -12,11 +12,13 @@ from typing import Any, get_args
 import pytest
 from click.testing import CliRunner, Result
 from support.api.rerank_server import Answer, RerankServer
+from support.calibration_maps import answerability_map_for
 from support.tiny_tokenizers import EMBEDDED
 
 import rag_rerank
 from rag_rerank import Ranking
 from rag_rerank.backends.api.pricing import listed_models
+from rag_rerank.backends.lexical import LexicalReranker
 from rag_rerank.backends.local import catalogue
 from rag_rerank.cli import app
 from rag_rerank.cli.models.listing import Use
@@ -196,7 +198,8 @@ def test_a_wrong_tokenizer_is_an_error_before_any_call(candidates: str) -> None:
 def test_json_is_one_object_of_schema_1_with_everything_in_it(candidates: str) -> None:
     result = rank(candidates, "--json", "--trace", "--top-k", "3")
     output = json.loads(result.stdout)
-    assert sorted(output) == ["degraded", "hits", "query", "scale", "schema", "substituted", "trace", "usage"]
+    keys = ["answerable", "degraded", "hits", "query", "scale", "schema", "substituted", "trace", "usage"]
+    assert sorted(output) == keys and output["answerable"] is None
     assert output.pop("schema") == 1
     ranking = Ranking.from_dict(output)
     assert [hit.id for hit in ranking] == ["k2", "garda", "17"]
@@ -676,3 +679,11 @@ def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
     result = subprocess.run(["sh", "-c", command], capture_output=True, check=True)
     assert result.stdout.split() == [b"rank", b"was", b"score", b"read", b"id", b"text"]
     assert result.stderr == b""
+
+
+def test_it_says_how_probable_an_answer_is_where_the_config_has_a_map(candidates: str, tmp_path: Path) -> None:
+    answerability_map_for(LexicalReranker(), weights={"top": 0.0, "lead": 0.0}).save(tmp_path / "map.json")
+    (tmp_path / "r.yaml").write_text("type: answerable\nreranker: lexical\nmap: map.json\n")
+    options = ("-r", str(tmp_path / "r.yaml"), "-q", "how high is K2?", candidates)
+    result = CliRunner().invoke(app, ["rank", *options], catch_exceptions=False)
+    assert "answer 50% probable that at least one text answers the query" in result.stdout

@@ -4,11 +4,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.calibration_maps import STEPS, map_for
+from support.calibration_maps import STEPS, answerability_map_for, map_for
 from support.ltr_models import write_model
 from support.slow_rerankers import Timed
 
 from rag_rerank import (
+    Answerable,
     BackendUnavailable,
     Calibrated,
     Deadline,
@@ -167,6 +168,12 @@ class TestCalibrated(RerankerContract):
     @pytest.fixture
     def reranker(self) -> Reranker:
         return Calibrated(reranker=LexicalReranker(), map=map_for(LexicalReranker()))
+
+
+class TestAnswerable(RerankerContract):
+    @pytest.fixture
+    def reranker(self) -> Reranker:
+        return Answerable(reranker=LexicalReranker(), map=answerability_map_for(LexicalReranker()))
 
 
 class TestCalibratedInSteps(RerankerContract):

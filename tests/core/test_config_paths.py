@@ -65,6 +65,7 @@ def test_other_models_mean_what_they_mean_elsewhere(model: str, folder: Path) ->
         ({"type": "cached", "reranker": "minilm", "path": "scores.db"}, "path", "conf/scores.db"),
         ({"type": "recorded", "reranker": "minilm", "file": "./calls.jsonl"}, "file", "conf/calls.jsonl"),
         ({"type": "calibrated", "reranker": "minilm", "map": "maps/m.json"}, "map", "conf/maps/m.json"),
+        ({"type": "answerable", "reranker": "minilm", "map": "maps/a.json"}, "map", "conf/maps/a.json"),
         ({"type": "windows", "reranker": "minilm", "tokens": 99, "tokenizer": "./t.json"}, "tokenizer", "conf/t.json"),
     ],
 )
@@ -84,7 +85,7 @@ def test_the_fields_that_are_paths_are_those_that_say_so() -> None:
     }
     assert marked == {
         *("auto.model", "embedding.model", "late_interaction.model", "onnx.model", "sparse.model", "torch.model"),
-        *("cached.path", "calibrated.map", "ltr.model", "recorded.file", "windows.tokenizer"),
+        *("answerable.map", "cached.path", "calibrated.map", "ltr.model", "recorded.file", "windows.tokenizer"),
     }
 
 

@@ -21,9 +21,10 @@ from rag_rerank import (
     RateLimited,
     Scores,
 )
+from rag_rerank._checks import check_values
 from rag_rerank.execution.ranking import ranked_hits
 from rag_rerank.testing import ScriptedReranker
-from rag_rerank.types import SCALES, check_values, present
+from rag_rerank.types import SCALES, present
 
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
 

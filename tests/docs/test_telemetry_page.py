@@ -11,8 +11,10 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from support.calibration_maps import answerability_map_for
 
 from rag_rerank import (
+    Answerable,
     Candidate,
     Cascade,
     Fallback,
@@ -55,6 +57,8 @@ def pack_in_every_way() -> None:
     pack(ranking, duplicates="exact", top_k=2)
     pack(ranking, per_source=1, source="doc")
     pack(ranking, min_score=8.5, min_score_scale="unbounded")
+    fitted = ScriptedReranker(by_text={"x": -9.0, "y": -9.0})
+    pack(Answerable(reranker=fitted, map=answerability_map_for(fitted)).rerank("q", ["x", "y"]), answerable=0.5)
     pack(replace(ranking, hits=tuple(replace(hit, spans=()) for hit in ranking)), trim="relevant")
 
 

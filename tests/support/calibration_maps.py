@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from rag_rerank import CalibrationMap, Reranker
+from rag_rerank import AnswerabilityMap, CalibrationMap, Reranker
 from rag_rerank.compose import FitQuality, Provenance
 
 STEPS: dict[str, Any] = {
@@ -38,3 +38,9 @@ def map_for(reranker: Reranker, **shape: Any) -> CalibrationMap:
     """Return a map for a reranker; by default a sigmoid."""
     shape = shape or {"method": "platt", "slope": 0.5, "intercept": -1.0}
     return CalibrationMap(fitted=fitted_on(reranker), **shape)
+
+
+def answerability_map_for(reranker: Reranker, **values: Any) -> AnswerabilityMap:
+    """Return an answerability map for a reranker: the probability is that of ``top`` plus half of ``lead``."""
+    values = {"weights": {"top": 1.0, "lead": 0.5}, "intercept": 0.0, "auroc": 0.8, **values}
+    return AnswerabilityMap(fitted=fitted_on(reranker, prior=0.5), **values)

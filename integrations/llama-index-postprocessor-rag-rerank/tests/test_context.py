@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import json
 import pickle
@@ -15,7 +16,7 @@ from llama_index.core.node_parser import SentenceSplitter
 from llama_index.core.schema import Document, ImageNode, MediaResource, MetadataMode, Node, NodeWithScore, TextNode
 from llama_index.core.utils import get_tokenizer
 from pydantic import ValidationError
-from rag_rerank import ConfigError, Context, Packing
+from rag_rerank import CalibrationWarning, ConfigError, Context, Packing
 from rag_rerank.testing import ScriptedReranker
 
 from llama_index.postprocessor.rag_rerank import RagRerank
@@ -232,3 +233,25 @@ def test_a_tokenizer_of_ones_own_goes_before_that_of_the_host(host_tokenizer: Ca
     for context in ({"max_tokens": 200, "tokenizer": len}, {"duplicates": "exact"}):
         rerank(context=context, on_context=contexts.append).postprocess_nodes(chunks(), query_str=QUERY)
     assert (contexts[0].tokens is None, contexts[1].tokens is None) == (False, True)
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_no_nodes_where_it_is_improbable_that_any_answers(kept: bool, caplog: pytest.LogCaptureFixture) -> None:
+    fitted = {
+        **{"reranker": "scripted", "scale": "unbounded", "identity": "other", "data": "d", "fingerprint": "f"},
+        **{"relevant": [1], "queries": 9, "pairs": 18, "prior": 0.5, "version": "0", "date": "2026-12-01"},
+        **{"model": None, "unjudged": "not relevant", "before": None, "after": {"ece": 0, "brier": 0, "log_loss": 0}},
+    }
+    map = {"weights": {"top": 0.0, "lead": 0.0}, "intercept": 1.0 if kept else -1.0, "auroc": 0.8, "fitted": fitted}
+    spec = {"type": "answerable", "reranker": "lexical", "map": {**map, "false_accepts": None}}
+    with pytest.warns(CalibrationWarning):
+        packing = RagRerank(spec, context={"answerable": 0.5})
+        here = packing.postprocess_nodes(chunks(), query_str=QUERY)
+        there = asyncio.run(packing.apostprocess_nodes(chunks(), query_str=QUERY))
+    assert len(here) == len(there) == (3 if kept else 0)
+    assert ("no text is in the context: the probability that a text answers is 0.2689" in caplog.text) is not kept
+
+
+def test_an_answerable_that_nobody_gives_names_the_command() -> None:
+    with pytest.raises(ConfigError, match=r"^context\.answerable: .* rag-rerank calibrate JUDGED --answerable"):
+        RagRerank("lexical", context={"answerable": 0.5}).postprocess_nodes(chunks(), query_str=QUERY)

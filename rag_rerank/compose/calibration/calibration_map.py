@@ -6,11 +6,11 @@ import json
 import math
 import os
 from bisect import bisect_right
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 from rag_rerank._checks import number, one_of, whole_number
 from rag_rerank._files import parse_json, write
@@ -25,9 +25,14 @@ __all__ = [
     "Method",
     "Provenance",
     "Unjudged",
+    "check_keys",
     "interpolate",
     "logistic",
+    "read_map",
+    "set_numbers",
 ]
+
+T = TypeVar("T")
 
 SCHEMA = "rag_rerank.calibration/1"
 """Name and version of the file's layout."""
@@ -57,8 +62,8 @@ class FitQuality:
     log_loss: float
 
     def __post_init__(self) -> None:
-        _set_numbers(self, ("ece", "brier"), 0, 1)
-        _set_numbers(self, ("log_loss",), 0)
+        set_numbers(self, ("ece", "brier"), 0, 1)
+        set_numbers(self, ("log_loss",), 0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,10 +80,11 @@ class Provenance:
         relevant: The least grade of a relevant document, in each collection.
         unjudged: What the fit did with candidates that nobody judged.
         queries: The number of queries with a judged candidate.
-        pairs: The number of candidates that the map was fitted on.
-        prior: The share of relevant ones among them. Probabilities are right where this share is the same.
+        pairs: The number of candidates that the map was fitted on; of an `AnswerabilityMap`, the number of lists.
+        prior: The share of relevant ones among them, or of lists with an answer. Probabilities are right where this
+            share is the same.
         before: The quality of the presented scores as probabilities; absent on a scale that is not 0 to 1.
-        after: The quality of the map's probabilities, out of fold: each query with a map fitted on the other queries.
+        after: The quality of the map's probabilities, out of fold: each query with a map fitted on other queries.
         version: The release of this package.
         date: The day of the fit, ``YYYY-MM-DD`` (UTC).
     """
@@ -111,7 +117,7 @@ class Provenance:
         grades = {f"relevant[{i}]": grade for i, grade in enumerate(self.relevant)}
         for path, value in {**grades, "queries": self.queries, "pairs": self.pairs}.items():
             whole_number(value, 1, path)
-        _set_numbers(self, ("prior",), 0, 1)
+        set_numbers(self, ("prior",), 0, 1)
 
     @classmethod
     def from_dict(cls, data: Any) -> Provenance:
@@ -120,7 +126,7 @@ class Provenance:
         Raises:
             ConfigError: A key is missing or unknown, or a value cannot be used; the message names it.
         """
-        _check_keys(cls, data)
+        check_keys(cls, data)
         fits = {name: _fit(data[name], name) for name in ("before", "after") if data[name] is not None}
         if "after" not in fits:
             raise ConfigError("expected an object, got null", path="after")
@@ -165,7 +171,7 @@ class CalibrationMap:
         if self.method == "platt":
             if self.scores or self.probabilities:
                 raise ConfigError("method 'platt' has a slope and an intercept, and no scores", path="scores")
-            _set_numbers(self, ("slope", "intercept"))
+            set_numbers(self, ("slope", "intercept"))
             if not self.slope > 0:  # type: ignore[operator]
                 raise ConfigError(f"must be more than 0, got {self.slope}", path="slope")
             return
@@ -201,7 +207,7 @@ class CalibrationMap:
             actual = data.get("schema") if isinstance(data, Mapping) else type(data).__name__
             raise ConfigError(f"no calibration map of this release ({SCHEMA}), but {actual!r:.60}", path="schema")
         values = {key: value for key, value in data.items() if key != "schema"}
-        _check_keys(cls, values, optional=("slope", "intercept", "scores", "probabilities"))
+        check_keys(cls, values, optional=("slope", "intercept", "scores", "probabilities"))
         try:
             fitted = Provenance.from_dict(values["fitted"])
         except ConfigError as error:
@@ -215,19 +221,7 @@ class CalibrationMap:
         Raises:
             ConfigError: The file cannot be read, or holds something else; the message names the file and the key.
         """
-        file = Path(path)
-        try:
-            data = parse_json(file.read_bytes())
-        except OSError as error:
-            raise ConfigError(
-                f"cannot read the calibration map: {error.strerror or error}", path=str(file), page=THRESHOLDS
-            ) from error
-        except ValueError as error:
-            raise ConfigError(f"not valid JSON: {error}", path=str(file), page=THRESHOLDS) from error
-        try:
-            return cls.from_dict(data)
-        except ConfigError as error:
-            raise ConfigError(str(error), path=str(file), page=THRESHOLDS) from error
+        return read_map(path, "calibration map", cls.from_dict)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the map as a JSON file of a few kilobytes, in one step; an existing file is replaced.
@@ -236,6 +230,27 @@ class CalibrationMap:
             ConfigError: The file cannot be written; an existing file stays as it is.
         """
         write(Path(path), (json.dumps(self.to_dict(), indent=1) + "\n").encode())
+
+
+def read_map(path: str | os.PathLike[str], what: str, rebuild: Callable[[Any], T]) -> T:
+    """Read a JSON file and rebuild what it holds.
+
+    Raises:
+        ConfigError: The file cannot be read, or holds something else; the message names the file and the key.
+    """
+    file = Path(path)
+    try:
+        data = parse_json(file.read_bytes())
+    except OSError as error:
+        raise ConfigError(
+            f"cannot read the {what}: {error.strerror or error}", path=str(file), page=THRESHOLDS
+        ) from error
+    except ValueError as error:
+        raise ConfigError(f"not valid JSON: {error}", path=str(file), page=THRESHOLDS) from error
+    try:
+        return rebuild(data)
+    except ConfigError as error:
+        raise ConfigError(str(error), path=str(file), page=THRESHOLDS) from error
 
 
 def logistic(x: float) -> float:
@@ -273,13 +288,13 @@ def _series(values: Any, path: str) -> tuple[float, ...]:
 
 def _fit(data: Any, path: str) -> FitQuality:
     try:
-        _check_keys(FitQuality, data)
+        check_keys(FitQuality, data)
         return FitQuality(**data)
     except ConfigError as error:
         raise error.under(path) from error
 
 
-def _check_keys(kind: type[Any], data: Any, *, optional: Collection[str] = ()) -> None:
+def check_keys(kind: type[Any], data: Any, *, optional: Collection[str] = ()) -> None:
     """Raise `ConfigError` unless data are a mapping with the fields of a dataclass; optional ones may be missing."""
     if not isinstance(data, Mapping):
         raise ConfigError(f"expected an object, got {type(data).__name__}")
@@ -292,7 +307,7 @@ def _check_keys(kind: type[Any], data: Any, *, optional: Collection[str] = ()) -
         raise ConfigError(f"{', '.join(missing)} is missing")
 
 
-def _set_numbers(item: Any, names: Sequence[str], low: float = -math.inf, high: float = math.inf) -> None:
+def set_numbers(item: Any, names: Sequence[str], low: float = -math.inf, high: float = math.inf) -> None:
     """Turn fields of a frozen dataclass into finite floats within bounds, or raise `ConfigError`."""
     for name in names:
         object.__setattr__(item, name, number(getattr(item, name), name, low, high))

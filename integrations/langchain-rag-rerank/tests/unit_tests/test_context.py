@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import json
 import pickle
@@ -12,7 +13,7 @@ import rag_rerank
 from langchain_core.documents import Document
 from langchain_core.runnables import RunnableLambda
 from pydantic import ValidationError
-from rag_rerank import ConfigError, Context, Packing, Ranking
+from rag_rerank import CalibrationWarning, ConfigError, Context, Packing, Ranking
 from rag_rerank.testing import ScriptedReranker
 
 from langchain_rag_rerank import RagRerank, RagRerankRetriever
@@ -182,3 +183,25 @@ def test_a_tokenizer_that_raises_is_named_with_its_place() -> None:
     options = {"max_tokens": 9, "tokenizer": lambda text: 1 // 0}
     with pytest.raises(ConfigError, match=r"^context\.tokenizer: the function raised ZeroDivisionError"):
         rerank(context=options).compress_documents(chunks(), QUERY)
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_no_documents_where_it_is_improbable_that_any_answers(kept: bool, caplog: pytest.LogCaptureFixture) -> None:
+    fitted = {
+        **{"reranker": "scripted", "scale": "unbounded", "identity": "other", "data": "d", "fingerprint": "f"},
+        **{"relevant": [1], "queries": 9, "pairs": 18, "prior": 0.5, "version": "0", "date": "2026-12-01"},
+        **{"model": None, "unjudged": "not relevant", "before": None, "after": {"ece": 0, "brier": 0, "log_loss": 0}},
+    }
+    map = {"weights": {"top": 0.0, "lead": 0.0}, "intercept": 1.0 if kept else -1.0, "auroc": 0.8, "fitted": fitted}
+    spec = {"type": "answerable", "reranker": "lexical", "map": {**map, "false_accepts": None}}
+    with pytest.warns(CalibrationWarning):
+        packing = RagRerank(spec, context={"answerable": 0.5})
+        here = packing.compress_documents(chunks(), QUERY)
+        there = asyncio.run(packing.acompress_documents(chunks(), QUERY))
+    assert len(here) == len(there) == (4 if kept else 0)
+    assert ("no text is in the context: the probability that a text answers is 0.2689" in caplog.text) is not kept
+
+
+def test_an_answerable_that_nobody_gives_names_the_command() -> None:
+    with pytest.raises(ConfigError, match=r"^context\.answerable: .* rag-rerank calibrate JUDGED --answerable"):
+        RagRerank("lexical", context={"answerable": 0.5}).compress_documents(chunks(), QUERY)
