@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from bisect import bisect_right, insort
+from bisect import bisect_left, bisect_right, insort
 from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
 
-__all__ = ["kendall_tau_b", "rank_biased_overlap", "relative_difference", "top_overlap"]
+__all__ = ["kendall_tau_b", "rank_biased_overlap", "relative_difference", "spearman_rho", "top_overlap"]
 
 
 def relative_difference(score: float, reference: float) -> float:
@@ -37,6 +37,19 @@ def kendall_tau_b(x: Sequence[float], y: Sequence[float]) -> float:
     return difference / math.sqrt((all_pairs - tied_x) * (all_pairs - tied_y))
 
 
+def spearman_rho(x: Sequence[float], y: Sequence[float]) -> float:
+    """Return Spearman's rank correlation, from -1 to 1: Pearson's between the ranks, where ties share their mean rank.
+
+    Where one side is all ties the formula divides by zero; then it is 0.
+    """
+    ranks_x, ranks_y = _mean_ranks(x), _mean_ranks(y)
+    middle = (len(ranks_x) + 1) / 2
+    products = math.fsum((a - middle) * (b - middle) for a, b in zip(ranks_x, ranks_y, strict=True))
+    squares = (math.fsum((rank - middle) ** 2 for rank in ranks) for ranks in (ranks_x, ranks_y))
+    scale = math.sqrt(math.prod(squares))
+    return max(-1.0, min(1.0, products / scale)) if scale else 0.0
+
+
 def rank_biased_overlap(first: Sequence[Hashable], second: Sequence[Hashable], p: float = 0.9) -> float:
     """Return the extrapolated rank-biased overlap of two orders of the same things, best first: 1 for the same order.
 
@@ -63,6 +76,12 @@ def top_overlap(first: Sequence[Hashable], second: Sequence[Hashable], k: int = 
     """Return the share of the ``k`` best of one order that is among the ``k`` best of another; both best first."""
     k = min(k, len(first))
     return len(set(first[:k]) & set(second[:k])) / k
+
+
+def _mean_ranks(values: Sequence[float]) -> list[float]:
+    """Return the rank of each value, 1 for the smallest; equal values share the mean of their ranks."""
+    ordered = sorted(values)
+    return [(bisect_left(ordered, value) + bisect_right(ordered, value) + 1) / 2 for value in values]
 
 
 def _count_ties(row: Iterable[Hashable]) -> int:

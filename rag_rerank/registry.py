@@ -58,6 +58,7 @@ BUILT_IN: Mapping[str, str] = MappingProxyType(
         "embedding": "rag_rerank.backends.embedding:EmbeddingReranker",
         "ensemble": "rag_rerank.compose.ensemble:Ensemble",
         "fallback": "rag_rerank.compose.fallback:Fallback",
+        "guarded": "rag_rerank.compose.guarded:Guarded",
         "hedge": "rag_rerank.compose.hedge:Hedge",
         "http": "rag_rerank.backends.http:HttpReranker",
         "late_interaction": "rag_rerank.backends.late_interaction:LateInteractionReranker",

@@ -24,7 +24,7 @@ GROUPS = {
     "Models on this machine": ("onnx", "torch", "auto", "late_interaction", "sparse", "embedding", "lexical"),
     "Providers and servers": ("cohere", "voyage", "bedrock", "http", "decisions", "llm"),
     "Composites": (
-        *("cascade", "fallback", "deadline", "windows", "spans", "cached"),
+        *("cascade", "fallback", "deadline", "windows", "spans", "guarded", "cached"),
         *("calibrated", "answerable", "template", "decay", "recorded", "ensemble", "ltr", "hedge", "shadow"),
     ),
 }
@@ -67,6 +67,7 @@ members:
     on_late: error
   - embedded
 """,
+    "guarded": "type: guarded\nreranker: minilm\nmargin: 2",
     "hedge": "type: hedge\nmembers: [cohere:rerank-v3.5, voyage:rerank-2.5]\nafter: 0.4",
     "http": """
 type: http

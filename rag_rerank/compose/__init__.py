@@ -9,6 +9,7 @@ from rag_rerank.compose.cascade import Cascade, Stage
 from rag_rerank.compose.deadline import Deadline
 from rag_rerank.compose.ensemble import Ensemble
 from rag_rerank.compose.fallback import Fallback
+from rag_rerank.compose.guarded import Guarded
 from rag_rerank.compose.hedge import Hedge
 from rag_rerank.compose.ltr.features import Features
 from rag_rerank.compose.ltr.learning_to_rank import LearningToRank
@@ -36,6 +37,7 @@ __all__ = [
     "FalseAccepts",
     "Features",
     "FitQuality",
+    "Guarded",
     "Hedge",
     "LearningToRank",
     "LtrModel",

@@ -11,6 +11,7 @@ from rag_rerank.evaluation.data.judged import Judged, JudgedQuery, Problem
 from rag_rerank.evaluation.data.read import read
 from rag_rerank.evaluation.data.write import write_jsonl, write_qrels, write_run
 from rag_rerank.evaluation.evaluate import evaluate
+from rag_rerank.evaluation.guard_margin import MarginFit, fit_margin
 from rag_rerank.evaluation.regression import Drift, Regression, compare_with_baseline
 from rag_rerank.evaluation.report import Evaluation
 
@@ -19,12 +20,14 @@ __all__ = [
     "Evaluation",
     "Judged",
     "JudgedQuery",
+    "MarginFit",
     "Problem",
     "Regression",
     "calibrate",
     "calibrate_answerable",
     "compare_with_baseline",
     "evaluate",
+    "fit_margin",
     "read",
     "write_jsonl",
     "write_qrels",

@@ -44,6 +44,7 @@ EXAMPLES = {
         "weights": [2.0, 1.0],
     },
     "fallback": {"type": "fallback", "members": ["cohere:rerank-v3.5", "embedded"]},
+    "guarded": {"type": "guarded", "reranker": "embedded", "margin": 2.5},
     "hedge": {"type": "hedge", "members": ["cohere:rerank-v3.5", "voyage:rerank-2.5"], "after": 0.3},
     "http": {"type": "http", "dialect": "tei", "base_url": "http://gpu-box:8080", "extra_body": {"truncate": False}},
     "late_interaction": {

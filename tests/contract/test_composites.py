@@ -16,6 +16,7 @@ from rag_rerank import (
     Decay,
     Ensemble,
     Fallback,
+    Guarded,
     Hedge,
     LearningToRank,
     Recorded,
@@ -90,6 +91,14 @@ class TestDecayInAConfig(RerankerContract):
     def reranker(self) -> Reranker:
         calibrated = Calibrated(reranker=LexicalReranker(), map=map_for(LexicalReranker()))
         return Decay(reranker=calibrated, field="date", half_life=30.0)
+
+
+class TestGuarded(RerankerContract):
+    in_registry = False
+
+    @pytest.fixture
+    def reranker(self) -> Reranker:
+        return Guarded(reranker=ScriptedReranker(by_text={text: float(-i) for i, text in enumerate(self.texts)}))
 
 
 class TestRecorded(RerankerContract):

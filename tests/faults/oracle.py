@@ -25,7 +25,7 @@ OURS = {"RateLimited": "limits", "RequestTooLarge": "limits", "CircuitOpen": "br
 
 FAILURES = ("BackendTimeout", "BackendUnavailable")
 PASSING = {*FAILURES, "RateLimited", "CircuitOpen", "DeadlineExceeded", "AllFailed", "Overloaded"}
-PASSING_ON = ("cascade", "deadline", "windows", "shadow", "spans", "template", "decay")
+PASSING_ON = ("cascade", "deadline", "windows", "shadow", "spans", "template", "decay", "guarded")
 """Composites that fail as a single part of them does; of ``spans`` the first part alone, which ranks."""
 
 TINY = 1e-6
@@ -352,6 +352,25 @@ class Oracle:
         law(bool(matching), "each score has the factor of its age", trace.step, trace.scores)
         return matching
 
+    def _guarded(self, node: Node, trace: Any, ids: Sequence[str], limited: bool) -> Outcomes:
+        (child,) = trace.children
+        outcomes = self._judge(node["reranker"], child, ids, limited)
+        if isinstance(outcomes, ExpectedError):
+            return outcomes
+        results = []
+        for answer in outcomes or ():
+            by_id = dict(answer.hits)
+            values = [raw for i in ids if (raw := by_id.get(i)) is not None]
+            kept = tuple((i, None) for i in sorted(ids, key=lambda i: i in self.blank))
+            same = [i for i, _ in answer.hits] == [i for i, _ in kept]
+            if not values or same or _steps_beyond_chance(values) >= node["margin"]:
+                results.append(answer)
+                continue
+            results.append(
+                replace(answer, hits=kept, blank=self.blank & frozenset(ids), degraded=True, substituted=True)
+            )
+        return results
+
     def _spans(self, node: Node, trace: Any, ids: Sequence[str], limited: bool) -> Outcomes:
         outcomes = self._judge(node["reranker"], trace.children[0], ids, limited)
         if isinstance(outcomes, ExpectedError):
@@ -653,3 +672,15 @@ def _fused(node: Node, weighted: Sequence[tuple[float, ExpectedRanking]], ids: S
                 vote = 0.0 if low == high else (value - middle) / spread
             total[i] = total.get(i, 0.0) + weight * vote
     return {i: total[i] * (count[i] if node["fusion"] == "combmnz" else 1) for i in ids if count[i]}
+
+
+def _steps_beyond_chance(values: Sequence[float]) -> float:
+    """Return Spearman's rho with the incoming order, by pairs of places, over its standard deviation for chance.
+
+    The rank of a value is how many are below it, plus half of those that are equal: another way than in the package.
+    """
+    count = len(values)
+    ranks = [sum((other < value) + (other == value) / 2 for other in values) for value in values]
+    spread = pstdev(ranks) * pstdev(range(count))
+    rho = mean(-i * rank for i, rank in enumerate(ranks)) - mean(-i for i in range(count)) * mean(ranks)
+    return rho / spread * math.sqrt(count - 1) if spread else 0.0

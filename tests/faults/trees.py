@@ -22,6 +22,7 @@ from rag_rerank import (
     Decay,
     Ensemble,
     Fallback,
+    Guarded,
     Hedge,
     LearningToRank,
     RelevantSpans,
@@ -144,6 +145,8 @@ def _node(rng: random.Random, depth: int, trouble: float, lasting: bool) -> Node
             seconds > 5 and scale_of(other) != "rank"
         ):  # no draw of its own, so that the other cases of a seed stay as they were
             return {"type": "spans", "reranker": first, "by": other, "top_k": int(seconds) - 4}
+        if seconds < 2.5:
+            return {"type": "guarded", "reranker": first, "margin": round(seconds - 0.9, 2)}
         return {"type": kind, "reranker": first, "other": other, "share": share, "timeout": seconds}
     leaf = _leaf(rng, trouble, lasting)
     if scale_of(leaf) == "rank":
@@ -360,6 +363,8 @@ def build_tree(node: Node, wire: Wire) -> Reranker:
     if node["type"] == "shadow":
         share, seconds = node["share"], node["timeout"]
         return Shadow(name=name, reranker=inside[0], other=inside[1], share=share, timeout=seconds)
+    if node["type"] == "guarded":
+        return Guarded(name=name, reranker=inside[0], margin=node["margin"])
     if node["type"] == "spans":
         return RelevantSpans(name=name, reranker=inside[0], by=inside[1], top_k=node["top_k"])
     if node["type"] == "template":
