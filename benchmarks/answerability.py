@@ -28,8 +28,8 @@ from rag_rerank.compose.calibration.answerability_map import FEATURES, features_
 from rag_rerank.compose.calibration.calibration_map import logistic
 from rag_rerank.errors import RerankWarning
 from rag_rerank.evaluation import read
-from rag_rerank.evaluation.answerability import auroc, conformal_threshold
-from rag_rerank.evaluation.calibrate import fit_logistic, quality_of
+from rag_rerank.evaluation.calibration.answerability import auroc, conformal_threshold
+from rag_rerank.evaluation.calibration.calibrate import fit_logistic, quality_of
 
 Features = Mapping[str, float]
 Pairs = Sequence[tuple[Features, Features]]

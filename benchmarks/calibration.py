@@ -39,7 +39,7 @@ from rag_rerank import (
 )
 from rag_rerank.backends.embedding import EmbeddingReranker
 from rag_rerank.evaluation import Judged, calibrate, read
-from rag_rerank.evaluation.calibrate import reliability
+from rag_rerank.evaluation.calibration.calibrate import reliability
 
 THRESHOLDS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
 LEAST = 20

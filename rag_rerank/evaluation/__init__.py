@@ -5,8 +5,8 @@
 >>> evaluation.verdict.words  # doctest: +SKIP
 """
 
-from rag_rerank.evaluation.answerability import calibrate_answerable
-from rag_rerank.evaluation.calibrate import calibrate
+from rag_rerank.evaluation.calibration.answerability import calibrate_answerable
+from rag_rerank.evaluation.calibration.calibrate import calibrate
 from rag_rerank.evaluation.data.judged import Judged, JudgedQuery, Problem
 from rag_rerank.evaluation.data.read import read
 from rag_rerank.evaluation.data.write import write_jsonl, write_qrels, write_run

@@ -9,8 +9,8 @@ from rag_rerank.base import Reranker
 from rag_rerank.compose.shadow_report import Spread
 from rag_rerank.config import to_config
 from rag_rerank.errors import ConfigError
+from rag_rerank.evaluation.calibration.reliability import reliability
 from rag_rerank.evaluation.data.judged import Judged, JudgedQuery, Problem
-from rag_rerank.evaluation.reliability import reliability
 from rag_rerank.evaluation.report import FAILURES, Depth, Failure, MeanEstimate, Reliability, System
 from rag_rerank.evaluation.runner import QueryAnswer
 from rag_rerank.trace import Coverage, Usage

@@ -74,7 +74,7 @@ class AnswerabilityMap:
     """A logistic regression from an answer's scores to the probability that one of its candidates answers the query.
 
     ``1 / (1 + exp(-(intercept + sum of weight * feature)))`` over `FEATURES`. ``rag-rerank calibrate --answerable`` and
-    `rag_rerank.evaluation.answerability.calibrate_answerable` fit one; `Answerable` applies it.
+    `rag_rerank.evaluation.calibrate_answerable` fit one; `Answerable` applies it.
 
     Args:
         weights: The weight of each feature, by its name.

@@ -52,7 +52,7 @@ class FitQuality:
     """The quality of numbers as probabilities of relevance, measured on judged pairs.
 
     Args:
-        ece: The expected calibration error, 0 to 1; see `rag_rerank.evaluation.reliability`.
+        ece: The expected calibration error, 0 to 1; see `rag_rerank.evaluation.calibration.reliability`.
         brier: The mean squared distance of probability and truth, 0 to 1.
         log_loss: The mean of ``-ln`` of the probability that the numbers give to the true outcome.
     """
@@ -137,7 +137,7 @@ class Provenance:
 class CalibrationMap:
     """A rising map from raw scores to probabilities of relevance, with its provenance.
 
-    ``rag-rerank calibrate`` and `rag_rerank.evaluation.calibrate.calibrate` fit one; `Calibrated` applies it.
+    ``rag-rerank calibrate`` and `rag_rerank.evaluation.calibrate` fit one; `Calibrated` applies it.
 
     Args:
         method: The form of the map.

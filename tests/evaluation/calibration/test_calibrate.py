@@ -24,9 +24,9 @@ from rag_rerank import (
     InputTooLong,
     TruncationWarning,
 )
-from rag_rerank.evaluation.calibrate import apply_shape, calibrate, fit_shape, reliability
+from rag_rerank.evaluation.calibration.calibrate import apply_shape, calibrate, fit_shape, reliability
+from rag_rerank.evaluation.calibration.reliability import brier, log_loss
 from rag_rerank.evaluation.data.judged import Judged, JudgedQuery
-from rag_rerank.evaluation.reliability import brier, log_loss
 from rag_rerank.testing import ScriptedReranker
 from rag_rerank.types import Coverage, Scale, Scores
 

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rag_rerank import Answerable, CalibrationWarning, Candidate, ConfigError, Fallback, InputError, Reranker
-from rag_rerank.evaluation.answerability import auroc, calibrate_answerable, conformal_threshold
-from rag_rerank.evaluation.calibrate import fit_logistic
+from rag_rerank.evaluation.calibration.answerability import auroc, calibrate_answerable, conformal_threshold
+from rag_rerank.evaluation.calibration.calibrate import fit_logistic
 from rag_rerank.evaluation.data.judged import Judged, JudgedQuery
 from rag_rerank.testing import ScriptedReranker
 

@@ -16,7 +16,13 @@ from rag_rerank.compose.calibration.answerable import Answerable
 from rag_rerank.compose.calibration.calibration_map import Provenance, logistic
 from rag_rerank.compose.calibration.map_wrapper import check_has_scores
 from rag_rerank.errors import CalibrationWarning, ConfigError, InputError, caller_stacklevel
-from rag_rerank.evaluation.calibrate import fit_logistic, origin_of, quality_of, rerank_judged, split_into_folds
+from rag_rerank.evaluation.calibration.calibrate import (
+    fit_logistic,
+    origin_of,
+    quality_of,
+    rerank_judged,
+    split_into_folds,
+)
 from rag_rerank.evaluation.data.judged import Judged, JudgedQuery
 from rag_rerank.execution.progress import Progress, progress_to
 from rag_rerank.types import Hit

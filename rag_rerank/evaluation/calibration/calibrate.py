@@ -34,8 +34,8 @@ from rag_rerank.errors import (
     TruncationWarning,
     caller_stacklevel,
 )
+from rag_rerank.evaluation.calibration.reliability import brier, log_loss, reliability
 from rag_rerank.evaluation.data.judged import Judged, JudgedQuery
-from rag_rerank.evaluation.reliability import brier, log_loss, reliability
 from rag_rerank.execution.progress import Progress, progress_to
 from rag_rerank.types import Candidate, Ranking, present
 
