@@ -38,7 +38,7 @@ class Guarded(Wrapper):
     A reranker and a first stage that both look for relevant texts agree to some extent. A random reranker agrees by
     chance only, and one that reverses the order disagrees. So the reranker's order counts for a query if
     `agreement_beyond_chance` between its scores and the incoming order is at least ``margin``. Otherwise the hits have
-    the incoming order and no scores, with the reason in ``Hit.unscored`` and in ``Ranking.degraded``, and no threshold is
+    the incoming order and no scores, with the reason in ``Hit.unscored`` and ``Ranking.degraded``, and no threshold is
     applied to them. Where the reranker's order counts, a note in the trace tells the agreement. Where both orders are
     the same, there is nothing to guard, and the hits keep their scores.
 
