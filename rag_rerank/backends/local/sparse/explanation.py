@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from rag_rerank.backends.local.kept_vectors.store import VectorStore
-from rag_rerank.backends.local.kept_vectors.tasks import CallSettings, ComparisonTask, VectorBatch
+from rag_rerank.backends.local.kept_vectors.tasks import CallSettings, VectorBatch
+from rag_rerank.backends.local.kept_vectors.text_explanation import TextExplanationTask
 from rag_rerank.backends.local.late_interaction.explanation import heat_map
 from rag_rerank.backends.local.late_interaction.explanation.text_table import bar, columns, one_line
 from rag_rerank.backends.local.late_interaction.text_inputs import InputToken
 from rag_rerank.backends.local.sparse.engine import SparseEngine
-from rag_rerank.errors import InputError, UnreadableText
+from rag_rerank.errors import InputError
 from rag_rerank.text.short_repr import short_repr
 from rag_rerank.text.unicode import valid_unicode
 from rag_rerank.trace import Coverage
@@ -186,48 +187,12 @@ def _origin(match: TermMatch) -> str:
     return " and ".join(sides)
 
 
-class SparseExplanationTask:
-    """A query and one text to explain, as a task of the worker pool.
-
-    Args:
-        settings: As for a call.
-        engine: The loaded model.
-        store: What keeps rows.
-        query: The query, as the caller gave it.
-        text: The text, likewise.
-    """
+class SparseExplanationTask(TextExplanationTask):
+    """A query and one text to explain by their terms."""
 
     def __init__(self, settings: CallSettings, engine: SparseEngine, store: VectorStore, query: str, text: str) -> None:
-        self.settings, self.engine, self.query, self.text = settings, engine, query, text
-        self._valid_query, self._valid_text = valid_unicode(query), valid_unicode(text)
-        self._comparison = ComparisonTask(settings, engine, store, self._valid_query, [self._valid_text])
-
-    def split(self) -> list[VectorBatch]:
-        """Return what has to be encoded.
-
-        Raises:
-            UnreadableText: The query or the text cannot be read, so that it has no score.
-            InputTooLong: The text or the query does not fit, and may not be cut.
-        """
-        batches = self._comparison.split()
-        reading = self._comparison.reading
-        if not reading.texts:
-            reranker = self.settings.reranker
-            raise UnreadableText(
-                f"{'; '.join(reading.notes)}; so there is no score to explain. Choose a model for the language, or set "
-                'on_unreadable="score"',
-                backend=reranker.kind,
-                model=reranker.model_id,
-            )
-        return batches
-
-    def arrays(self, batch: VectorBatch) -> Any:
-        """Return the inputs of a batch."""
-        return self._comparison.arrays(batch)
-
-    def take(self, batch: VectorBatch, outputs: Any) -> Any:
-        """Return the result of a batch."""
-        return self._comparison.take(batch, outputs)
+        super().__init__(settings, engine, store, query, text)
+        self.engine = engine
 
     def finish(self, results: Sequence[tuple[VectorBatch, Any]], seconds: float, waited: float) -> SparseExplanation:
         """Return the explanation."""
@@ -236,14 +201,6 @@ class SparseExplanationTask:
         (key,) = call.rows.keys
         facts = call.rows.facts[key]
         text = engine.layout.terms(call.rows.rows[key], facts.count)
-        query_coverage = call.query_input.coverage
-        notes = [*call.reading.degraded, *call.reading.notes]
-        for name, original, valid in (("query", self.query, self._valid_query), ("text", self.text, self._valid_text)):
-            if valid is not original:
-                notes.append(f"the {name} held lone surrogates, which were read as U+FFFD")
-        for name, coverage in (("text", facts.coverage), ("query", query_coverage)):
-            if coverage.truncated:
-                notes.append(f"the {name} has {coverage.total} tokens, of which the first {coverage.seen} were read")
         in_query = {token.id for token in engine.tokenizer.query_tokens(self._valid_query) if token.start >= 0}
         text_tokens = engine.tokenizer.text_tokens(self._valid_text)
         terms = [
@@ -267,8 +224,8 @@ class SparseExplanationTask:
             scale=scores.scale,
             terms=tuple(sorted(terms, key=lambda match: (-match.product, match.term))),
             coverage=facts.coverage,
-            query_coverage=query_coverage,
-            notes=tuple(dict.fromkeys(notes)),
+            query_coverage=call.query_input.coverage,
+            notes=tuple(dict.fromkeys(self._notes(facts))),
         )
 
 

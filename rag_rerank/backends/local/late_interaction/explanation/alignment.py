@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rag_rerank.backends.local.kept_vectors.store import VectorStore
-from rag_rerank.backends.local.kept_vectors.tasks import CallSettings, ComparisonTask, VectorBatch
+from rag_rerank.backends.local.kept_vectors.tasks import CallSettings, VectorBatch
+from rag_rerank.backends.local.kept_vectors.text_explanation import TextExplanationTask
 from rag_rerank.backends.local.late_interaction.engine import LateInteractionEngine
 from rag_rerank.backends.local.late_interaction.explanation.explanation import (
     ExplainedToken,
@@ -22,8 +23,6 @@ from rag_rerank.backends.local.late_interaction.text_vectors import JoinedRows
 from rag_rerank.backends.local.late_interaction.token_pooling import pooled_places
 from rag_rerank.backends.local.pair_encoding import EncodedPairs
 from rag_rerank.backends.local.torch_models.late_interaction import SIGNALS
-from rag_rerank.errors import UnreadableText
-from rag_rerank.text.unicode import valid_unicode
 from rag_rerank.types import present
 
 if TYPE_CHECKING:
@@ -35,43 +34,20 @@ if TYPE_CHECKING:
 __all__ = ["ExplanationTask"]
 
 
-class ExplanationTask:
-    """A query and one text to explain, as a task of the worker pool.
-
-    Args:
-        settings: As for a call.
-        engine: The loaded model.
-        store: What keeps rows.
-        query: The query, as the caller gave it.
-        text: The text, likewise.
-    """
+class ExplanationTask(TextExplanationTask):
+    """A query and one text to explain by the similarities of their tokens."""
 
     def __init__(
         self, settings: CallSettings, engine: LateInteractionEngine, store: VectorStore, query: str, text: str
     ) -> None:
-        self.settings, self.engine, self.query, self.text = settings, engine, query, text
-        self._valid_query, self._valid_text = valid_unicode(query), valid_unicode(text)
-        self._comparison = ComparisonTask(settings, engine, store, self._valid_query, [self._valid_text])
+        super().__init__(settings, engine, store, query, text)
+        self.engine = engine
         self._whole_text = EncodedPairs((), (), (), 0)
         self._unpooled: VectorBatch | None = None
 
     def split(self) -> list[VectorBatch]:
-        """Return what has to be encoded: what a call encodes and, of pooled vectors, the text before pooling.
-
-        Raises:
-            UnreadableText: The query or the text cannot be read, so that it has no score.
-            InputTooLong: The text or the query does not fit, and may not be cut.
-        """
-        batches = self._comparison.split()
-        reading = self._comparison.reading
-        if not reading.texts:
-            reranker = self.settings.reranker
-            raise UnreadableText(
-                f"{'; '.join(reading.notes)}; so there is no score to explain. Choose a model for the language, or set "
-                'on_unreadable="score"',
-                backend=reranker.kind,
-                model=reranker.model_id,
-            )
+        """Return what has to be encoded: what a call encodes and, of pooled vectors, the text before pooling."""
+        batches = super().split()
         if self.engine.pool > 1:
             self._whole_text = self.engine.tokenizer.encode_texts([self._valid_text], "truncate")
             self._unpooled = VectorBatch([0], len(self._whole_text.ids[0]), None)
@@ -80,11 +56,11 @@ class ExplanationTask:
 
     def arrays(self, batch: VectorBatch) -> Any:
         """Return the inputs of a batch."""
-        return self._whole_text.arrays([0]) if batch is self._unpooled else self._comparison.arrays(batch)
+        return self._whole_text.arrays([0]) if batch is self._unpooled else super().arrays(batch)
 
     def take(self, batch: VectorBatch, vectors: Floats) -> Any:
         """Return the result of a batch: for a text before pooling, the vectors of its tokens."""
-        return vectors[0] if batch is self._unpooled else self._comparison.take(batch, vectors)
+        return vectors[0] if batch is self._unpooled else super().take(batch, vectors)
 
     def finish(self, results: Sequence[tuple[VectorBatch, Any]], seconds: float, waited: float) -> Explanation:
         """Return the explanation."""
@@ -100,13 +76,7 @@ class ExplanationTask:
         text_tokens = self._compared_tokens(of_query=False)
         vectors = query_side.vectors if isinstance(query_side, QuerySide) else query_side
         similar = similarities(vectors, row)
-        notes = [*call.reading.degraded, *call.reading.notes]
-        for name, original, valid in (("query", self.query, self._valid_query), ("text", self.text, self._valid_text)):
-            if valid is not original:
-                notes.append(f"the {name} held lone surrogates, which were read as U+FFFD")
-        for name, coverage in (("text", facts.coverage), ("query", call.query_input.coverage)):
-            if coverage.truncated:
-                notes.append(f"the {name} has {coverage.total} tokens, of which the first {coverage.seen} were read")
+        notes = self._notes(facts)
         best = similar.argmax(axis=1) if similar.shape[1] else None
         if unpooled is not None and best is not None:
             own = engine.normalize(unpooled[engine.is_compared(self._whole_text.ids[0], of_query=False)])  # type: ignore[arg-type]
