@@ -43,7 +43,7 @@ _BISECTIONS = 200
     short_help="Turn scores into probabilities of relevance, for a threshold.",
     epilog=example(
         "calibrate judged.jsonl -c embedded --unjudged 'not relevant' \\\n-o map.json --write-config calibrated.yaml",
-        "calibrate judged.jsonl -c embedded --answerable --false-accept 0.1 \\\n-o answerable.json",
+        "calibrate judged.jsonl -c embedded --answerable \\\n--false-accept 0.1 -o answerable.json",
     ),
 )
 @click.argument("sources", metavar="SOURCE...", nargs=-1, required=True)

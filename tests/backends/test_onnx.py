@@ -281,7 +281,7 @@ def test_the_embedded_model_knows_an_answer_from_a_topic() -> None:
     ]
     ranking = build("onnx:embedded").rerank("How many people live in Berlin?", texts)
     assert [hit.id for hit in ranking] == ["2", "1", "0"]
-    assert ranking.scale == "sigmoid" and ranking[0].score > 0.2 > 0.1 > ranking[1].score
+    assert ranking.scale == "sigmoid" and ranking[0].score > 0.5 > ranking[1].score
     assert ranking.trace.model == "late-minilm-v1"
 
 
