@@ -24,8 +24,8 @@ EXAMPLES = [
 CHEAP = ("embedded", "lexical", "schema", "traces.jsonl", "models")
 """Words of the examples that run here in a moment, without a hub or a provider."""
 
-SLOW = ("tune", "--check", "calibrate", "eval")
-"""Words of examples that take longer; the page of eval and that of calibrate run theirs."""
+SLOW = ("tune", "--check", "calibrate", "eval", "serve")
+"""Words of examples that take longer, or run until they are stopped; the pages of eval and calibrate run theirs."""
 
 RUNNABLE = [example for *_, example in EXAMPLES if {*CHEAP} & {*example} and not {*SLOW} & {*example}]
 
