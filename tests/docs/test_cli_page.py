@@ -24,8 +24,8 @@ EXAMPLES = [
 CHEAP = ("embedded", "lexical", "schema", "traces.jsonl", "models")
 """Words of the examples that run here in a moment, without a hub or a provider."""
 
-SLOW = ("tune", "--check", "calibrate", "eval", "serve")
-"""Words of examples that take longer, or run until they are stopped; the pages of eval and calibrate run theirs."""
+SLOW = ("tune", "--check", "calibrate", "eval", "ltr", "serve")
+"""Words of examples that take longer, or run until they are stopped; the pages of eval, calibrate and ltr run theirs."""
 
 RUNNABLE = [example for *_, example in EXAMPLES if {*CHEAP} & {*example} and not {*SLOW} & {*example}]
 
