@@ -25,7 +25,7 @@ CHEAP = ("embedded", "lexical", "schema", "traces.jsonl", "models")
 """Words of the examples that run here in a moment, without a hub or a provider."""
 
 SLOW = ("tune", "--check", "calibrate", "eval", "ltr", "serve")
-"""Words of examples that take longer, or run until they are stopped; the pages of eval, calibrate and ltr run theirs."""
+"""Words of examples that take longer, or run until they are stopped; three of their pages run them."""
 
 RUNNABLE = [example for *_, example in EXAMPLES if {*CHEAP} & {*example} and not {*SLOW} & {*example}]
 
