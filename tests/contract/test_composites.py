@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 from support.calibration_maps import STEPS, answerability_map_for, map_for
-from support.ltr_models import write_model
 from support.slow_rerankers import Timed
 
 from rag_rerank import (
@@ -18,7 +17,6 @@ from rag_rerank import (
     Fallback,
     Guarded,
     Hedge,
-    LearningToRank,
     Recorded,
     RelevantSpans,
     Reranker,
@@ -190,24 +188,6 @@ class TestCalibratedWhoseFirstIsDown(RerankerContract):
         down = ScriptedReranker(name="down", error=BackendUnavailable("gone"))
         inner = Fallback(members=(down, LexicalReranker()))
         return Calibrated(reranker=inner, map=map_for(inner))
-
-
-class TestLearningToRank(RerankerContract):
-    """Without the place of arrival, which decides where nothing else does."""
-
-    @pytest.fixture
-    def reranker(self, tmp_path: Path) -> Reranker:
-        inside = (LexicalReranker(), LexicalReranker(name="longer", b=0.75))
-        return LearningToRank(model=write_model(tmp_path, inside, without=("first_stage_rank",)), rerankers=inside)
-
-
-class TestLearningToRankWithoutAMember(RerankerContract):
-    in_registry = False
-
-    @pytest.fixture
-    def reranker(self, tmp_path: Path) -> Reranker:
-        inside = (LexicalReranker(), ScriptedReranker(name="down", error=BackendUnavailable("gone")))
-        return LearningToRank(model=write_model(tmp_path, inside, without=("first_stage_rank",)), rerankers=inside)
 
 
 class TestAllOfThemInside(RerankerContract):

@@ -87,7 +87,8 @@ def test_values_are_compared_pickled_and_written_as_before() -> None:
         assert twin == ranking
         assert hash(twin) == hash(ranking)
         assert json.dumps(twin.to_dict()) == json.dumps(ranking.to_dict())
-    assert set(ranking.to_dict()) == {"query", "hits", "scale", "trace", "usage", "degraded", "substituted"}
+    names = {"query", "hits", "scale", "trace", "usage", "degraded", "substituted", "answerable"}
+    assert set(ranking.to_dict()) == names
     assert ranking != ranking.top(1)
 
 

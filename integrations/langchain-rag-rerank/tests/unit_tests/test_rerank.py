@@ -202,7 +202,7 @@ def test_it_round_trips_with_all_its_options() -> None:
     rerank = RagRerank({"type": "lexical", "k1": 1.5}, top_k=2, score_key="bm25")
     node = {"type": "lexical", "k1": 1.5}
     dumped: dict[str, Any] = {"reranker": node, "top_k": 2, "instruction": None, "context": None, "text": None}
-    dumped |= {"score_key": "bm25"}
+    dumped |= {"vector_key": None, "score_key": "bm25"}
     assert rerank.model_dump() == json.loads(rerank.model_dump_json()) == dumped
     for twin in (RagRerank(**dumped), RagRerank.model_validate(dumped), pickle.loads(pickle.dumps(rerank))):
         assert twin == rerank

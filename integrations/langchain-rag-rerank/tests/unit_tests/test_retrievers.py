@@ -113,7 +113,8 @@ def test_its_options_go_before_those_of_a_compressor_which_stays_as_it_was(first
 def test_both_have_the_options_of_the_compressor_in_their_signature() -> None:
     compressor = inspect.signature(RagRerank).parameters
     retriever = inspect.signature(RagRerankRetriever).parameters
-    names = {"top_k", "top_n", "k", "instruction", "context", "text", "score_key", "on_context", "on_ranking"}
+    names = {"top_k", "top_n", "k", "instruction", "context", "text", "vector_key", "score_key"}
+    names |= {"on_context", "on_ranking"}
     assert set(compressor) == {"reranker", *names}
     assert set(retriever) == {"base_retriever", "reranker", "name", "tags", "metadata", *names}
     assert compressor["score_key"].default == retriever["score_key"].default == "relevance_score"
