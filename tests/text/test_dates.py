@@ -59,7 +59,7 @@ FORMS: list[tuple[Any, datetime]] = [
 NO_DATES: list[Any] = [
     *(None, True, "", "soon", "01/02/2024", "2024-13-01", "2024-02-30", "2024-01-31T25:00", "2024-01-31x"),
     *(float("nan"), float("inf"), 10**400, [2024], {"year": 2024}, b"2024", "２０２４-01-31", "0000-01-01"),
-    *(np.datetime64("NaT"), datetime.max.replace(tzinfo=timezone(timedelta(hours=-5)))),
+    *(np.datetime64("NaT", "s"), datetime.max.replace(tzinfo=timezone(timedelta(hours=-5)))),
 ]
 
 
