@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import Any
+
 import click
 
 from rag_rerank._lazy import need
@@ -59,6 +62,14 @@ __all__ = ["serve"]
     help="Time for each request.",
 )
 @click.option(
+    "--drain-seconds",
+    type=click.FloatRange(min=0),
+    default=1.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long requests are still taken once the server is told to stop, while /ready answers 503.",
+)
+@click.option(
     "--shutdown-seconds",
     type=COUNT,
     default=30,
@@ -77,6 +88,7 @@ def serve(
     concurrency: int,
     max_queue: int,
     timeout: float,
+    drain_seconds: float,
     shutdown_seconds: int,
 ) -> None:
     """Serve a reranker over HTTP, for programs that speak to a rerank API.
@@ -85,7 +97,8 @@ def serve(
     Mixedbread and Text Embeddings Inference write them. /health, /ready, /info and /metrics are for those who run it,
     and /docs describes the API.
 
-    The server stops at SIGTERM or Ctrl-C: it takes no new requests, answers those that run, and closes the reranker.
+    The server stops at SIGTERM or Ctrl-C: /ready answers 503, requests are taken for a moment more, those that run are
+    answered, and the reranker is closed.
     """
     need("fastapi", extra="serve")
     uvicorn = need("uvicorn", extra="serve")
@@ -107,14 +120,23 @@ def serve(
         failures.append(True)
         server.should_exit = True
 
+    application = create_app(reranker, settings, on_failure=stop)
+
+    class DrainingServer(uvicorn.Server):  # type: ignore[misc, name-defined]
+        async def shutdown(self, sockets: Any = None) -> None:
+            """Let requests that are on their way come in; uvicorn would close their connections unread."""
+            application.state.draining = True
+            await asyncio.sleep(0 if failures else drain_seconds)
+            await super().shutdown(sockets)
+
     config = uvicorn.Config(
-        create_app(reranker, settings, on_failure=stop),
+        application,
         host=host,
         port=port,
         access_log=False,
         timeout_graceful_shutdown=shutdown_seconds,
     )
-    server = uvicorn.Server(config)
+    server = DrainingServer(config)
     server.run()
     if failures or not server.started:
         raise click.exceptions.Exit(2)

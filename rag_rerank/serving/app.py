@@ -218,12 +218,13 @@ class _Server:
         """Answer that the process runs."""
         return self._responses.JSONResponse({"status": "ok"})
 
-    async def ready(self, _request: Any) -> Any:
-        """Answer 200 once the reranker is loaded, and 503 before."""
+    async def ready(self, request: Any) -> Any:
+        """Answer 200 once the reranker is loaded, and 503 before, and when the server is about to stop."""
+        draining = getattr(request.app.state, "draining", False)
         warm = self._warm is not None and self._warm.done()
-        if warm and self._warm is not None and self._warm.exception() is None:
+        if not draining and warm and self._warm is not None and self._warm.exception() is None:
             return self._responses.JSONResponse({"status": "ready"})
-        state = "failed" if warm else "loading"
+        state = "stopping" if draining else "failed" if warm else "loading"
         return self._responses.JSONResponse({"status": state}, 503, {"Retry-After": "1"})
 
     async def info(self, _request: Any) -> Any:
