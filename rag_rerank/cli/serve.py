@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import click
@@ -100,6 +99,8 @@ def serve(
     The server stops at SIGTERM or Ctrl-C: /ready answers 503, requests are taken for a moment more, those that run are
     answered, and the reranker is closed.
     """
+    import asyncio  # not needed for --help, and slow to load
+
     need("fastapi", extra="serve")
     uvicorn = need("uvicorn", extra="serve")
     from rag_rerank.serving import ServerSettings, create_app
