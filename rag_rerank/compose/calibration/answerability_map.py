@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from rag_rerank._checks import number, whole_number
-from rag_rerank._files import write
 from rag_rerank.compose.calibration.calibration_map import (
+    MapFile,
     Provenance,
     check_keys,
     logistic,
-    read_map,
     set_numbers,
 )
 from rag_rerank.errors import ConfigError
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = ["FEATURES", "SCHEMA", "AnswerabilityMap", "FalseAccepts", "features_of"]
 
@@ -70,7 +69,7 @@ class FalseAccepts:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AnswerabilityMap:
+class AnswerabilityMap(MapFile):
     """A logistic regression from an answer's scores to the probability that one of its candidates answers the query.
 
     ``1 / (1 + exp(-(intercept + sum of weight * feature)))`` over `FEATURES`. ``rag-rerank calibrate --answerable`` and
@@ -87,6 +86,9 @@ class AnswerabilityMap:
     Raises:
         ConfigError: A weight is absent, unknown or no finite number, or another value cannot be used.
     """
+
+    title: ClassVar[str] = "answerability map"
+    schema: ClassVar[str] = SCHEMA
 
     weights: Mapping[str, float]
     intercept: float
@@ -135,44 +137,19 @@ class AnswerabilityMap:
         }
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> AnswerabilityMap:
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
         """Rebuild a map from `to_dict`.
 
         Raises:
             ConfigError: The layout is another one, a key is missing or unknown, or a value cannot be used; the message
                 names it.
         """
-        if not isinstance(data, Mapping) or data.get("schema") != SCHEMA:
-            actual = data.get("schema") if isinstance(data, Mapping) else type(data).__name__
-            raise ConfigError(f"no answerability map of this release ({SCHEMA}), but {actual!r:.60}", path="schema")
-        values = {key: value for key, value in data.items() if key != "schema"}
-        check_keys(cls, values)
+        values = cls._values_of(data)
         limit = values["false_accepts"]
-        try:
-            fitted = Provenance.from_dict(values["fitted"])
-        except ConfigError as error:
-            raise error.under("fitted") from error
         try:
             if limit is not None:
                 check_keys(FalseAccepts, limit)
                 limit = FalseAccepts(**limit)
         except ConfigError as error:
             raise error.under("false_accepts") from error
-        return cls(**{**values, "fitted": fitted, "false_accepts": limit})
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> AnswerabilityMap:
-        """Read a map that `save` wrote.
-
-        Raises:
-            ConfigError: The file cannot be read, or holds something else; the message names the file and the key.
-        """
-        return read_map(path, "answerability map", cls.from_dict)
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the map as a JSON file, in one step; an existing file is replaced.
-
-        Raises:
-            ConfigError: The file cannot be written; an existing file stays as it is.
-        """
-        write(Path(path), (json.dumps(self.to_dict(), indent=1) + "\n").encode())
+        return cls(**{**values, "false_accepts": limit})

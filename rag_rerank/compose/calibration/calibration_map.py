@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import math
 import os
+from abc import ABC, abstractmethod
 from bisect import bisect_right
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 from rag_rerank._checks import number, one_of, whole_number
 from rag_rerank._files import parse_json, write
@@ -18,21 +19,22 @@ from rag_rerank.documentation import THRESHOLDS
 from rag_rerank.errors import ConfigError, did_you_mean
 from rag_rerank.types import SCALES, Scale
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
 __all__ = [
     "SCHEMA",
     "CalibrationMap",
     "FitQuality",
+    "MapFile",
     "Method",
     "Provenance",
     "Unjudged",
     "check_keys",
     "interpolate",
     "logistic",
-    "read_map",
     "set_numbers",
 ]
-
-T = TypeVar("T")
 
 SCHEMA = "rag_rerank.calibration/1"
 """Name and version of the file's layout."""
@@ -133,8 +135,73 @@ class Provenance:
         return cls(**{**data, **fits})
 
 
+class MapFile(ABC):
+    """A map that stands in a JSON file, with its ``fitted``."""
+
+    title: ClassVar[str]
+    """What messages call it."""
+
+    schema: ClassVar[str]
+    """The layout of the file, its first key."""
+
+    @abstractmethod
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON-ready values; the first key names the layout."""
+
+    @classmethod
+    @abstractmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """Rebuild a map from `to_dict`."""
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Read a map that `save` wrote.
+
+        Raises:
+            ConfigError: The file cannot be read, or holds something else; the message names the file and the key.
+        """
+        file = Path(path)
+        try:
+            data = parse_json(file.read_bytes())
+        except OSError as error:
+            raise ConfigError(
+                f"cannot read the {cls.title}: {error.strerror or error}", path=str(file), page=THRESHOLDS
+            ) from error
+        except ValueError as error:
+            raise ConfigError(f"not valid JSON: {error}", path=str(file), page=THRESHOLDS) from error
+        try:
+            return cls.from_dict(data)
+        except ConfigError as error:
+            raise ConfigError(str(error), path=str(file), page=THRESHOLDS) from error
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the map as a JSON file of a few kilobytes, in one step; an existing file is replaced.
+
+        Raises:
+            ConfigError: The file cannot be written; an existing file stays as it is.
+        """
+        write(Path(path), (json.dumps(self.to_dict(), indent=1) + "\n").encode())
+
+    @classmethod
+    def _values_of(cls, data: Mapping[str, Any], *, optional: Sequence[str] = ()) -> dict[str, Any]:
+        """Return the values of `to_dict` without the layout, and with the object for ``fitted``.
+
+        Raises:
+            ConfigError: The layout is another one, a key is missing or unknown, or ``fitted`` cannot be used.
+        """
+        if not isinstance(data, Mapping) or data.get("schema") != cls.schema:
+            actual = data.get("schema") if isinstance(data, Mapping) else type(data).__name__
+            raise ConfigError(f"no {cls.title} of this release ({cls.schema}), but {actual!r:.60}", path="schema")
+        values = {key: value for key, value in data.items() if key != "schema"}
+        check_keys(cls, values, optional=optional)
+        try:
+            return values | {"fitted": Provenance.from_dict(values["fitted"])}
+        except ConfigError as error:
+            raise error.under("fitted") from error
+
+
 @dataclass(frozen=True, kw_only=True)
-class CalibrationMap:
+class CalibrationMap(MapFile):
     """A rising map from raw scores to probabilities of relevance, with its provenance.
 
     ``rag-rerank calibrate`` and `rag_rerank.evaluation.calibrate` fit one; `Calibrated` applies it.
@@ -154,6 +221,9 @@ class CalibrationMap:
     Raises:
         ConfigError: The values make no rising map to probabilities.
     """
+
+    title: ClassVar[str] = "calibration map"
+    schema: ClassVar[str] = SCHEMA
 
     method: Method
     fitted: Provenance
@@ -196,61 +266,14 @@ class CalibrationMap:
         return {"schema": SCHEMA, "method": self.method, "fitted": asdict(self.fitted), **self.shape}
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> CalibrationMap:
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
         """Rebuild a map from `to_dict`.
 
         Raises:
             ConfigError: The layout is another one, a key is missing or unknown, or a value cannot be used; the message
                 names it.
         """
-        if not isinstance(data, Mapping) or data.get("schema") != SCHEMA:
-            actual = data.get("schema") if isinstance(data, Mapping) else type(data).__name__
-            raise ConfigError(f"no calibration map of this release ({SCHEMA}), but {actual!r:.60}", path="schema")
-        values = {key: value for key, value in data.items() if key != "schema"}
-        check_keys(cls, values, optional=("slope", "intercept", "scores", "probabilities"))
-        try:
-            fitted = Provenance.from_dict(values["fitted"])
-        except ConfigError as error:
-            raise error.under("fitted") from error
-        return cls(**{**values, "fitted": fitted})
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> CalibrationMap:
-        """Read a map that `save` wrote.
-
-        Raises:
-            ConfigError: The file cannot be read, or holds something else; the message names the file and the key.
-        """
-        return read_map(path, "calibration map", cls.from_dict)
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the map as a JSON file of a few kilobytes, in one step; an existing file is replaced.
-
-        Raises:
-            ConfigError: The file cannot be written; an existing file stays as it is.
-        """
-        write(Path(path), (json.dumps(self.to_dict(), indent=1) + "\n").encode())
-
-
-def read_map(path: str | os.PathLike[str], what: str, rebuild: Callable[[Any], T]) -> T:
-    """Read a JSON file and rebuild what it holds.
-
-    Raises:
-        ConfigError: The file cannot be read, or holds something else; the message names the file and the key.
-    """
-    file = Path(path)
-    try:
-        data = parse_json(file.read_bytes())
-    except OSError as error:
-        raise ConfigError(
-            f"cannot read the {what}: {error.strerror or error}", path=str(file), page=THRESHOLDS
-        ) from error
-    except ValueError as error:
-        raise ConfigError(f"not valid JSON: {error}", path=str(file), page=THRESHOLDS) from error
-    try:
-        return rebuild(data)
-    except ConfigError as error:
-        raise ConfigError(str(error), path=str(file), page=THRESHOLDS) from error
+        return cls(**cls._values_of(data, optional=("slope", "intercept", "scores", "probabilities")))
 
 
 def logistic(x: float) -> float:
