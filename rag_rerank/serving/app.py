@@ -6,7 +6,7 @@ import asyncio
 import logging
 import re
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,7 @@ from rag_rerank.serving.admission import Admission
 from rag_rerank.serving.failures import failure_body, retry_headers, status_of
 from rag_rerank.serving.measurements import Measurements
 from rag_rerank.serving.settings import ServerSettings
-from rag_rerank.serving.shapes import RerankBody, answer_warnings, body_schema, read_body, write_answer
+from rag_rerank.serving.shapes import RerankBody, answer_warnings, body_schema, numbers, read_body, write_answer
 from rag_rerank.types import Ranking
 
 if TYPE_CHECKING:
@@ -142,8 +142,11 @@ class _Server:
             self._check_model(body)
             ranking = await self._ranking(request, body)
             self._measurements.add_ranking(ranking)
-            headers |= _headers(body, ranking)
-            status, answer = 200, write_answer(body, ranking, id=id, model=self._model_of(ranking))
+            values, remarks = numbers(ranking, raw=body.raw_scores)
+            warnings = answer_warnings(body, ranking, remarks)
+            headers |= _headers(ranking, warnings)
+            model = self._model_of(ranking)
+            status, answer = 200, write_answer(body, ranking, values, warnings, id=id, model=model)
         except _Refusal as refusal:
             status, answer = refusal.status, failure_body(str(refusal), refusal.status, shape=shape)
             headers |= refusal.headers
@@ -251,12 +254,12 @@ class _Server:
         return self._responses.Response(self._measurements.text(), media_type=self._measurements.content_type)
 
 
-def _headers(body: RerankBody, ranking: Ranking) -> dict[str, str]:
+def _headers(ranking: Ranking, warnings: Sequence[str]) -> dict[str, str]:
     """Return the facts of an answer that not every shape has a place for."""
     headers = {"x-rerank-scale": str(ranking.scale)}
     if ranking.usage.tokens is not None:
         headers["x-compute-tokens"] = str(ranking.usage.tokens)
-    if warnings := answer_warnings(body, ranking):
+    if warnings:
         words = " ".join("; ".join(warnings).split())
         headers["x-rerank-warnings"] = words.encode("ascii", "backslashreplace").decode()[:_HEADER_LENGTH]
     return headers

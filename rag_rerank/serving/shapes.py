@@ -171,22 +171,22 @@ def numbers(ranking: Ranking, *, raw: bool) -> tuple[list[float], tuple[str, ...
     )
 
 
-def answer_warnings(request: RerankBody, ranking: Ranking) -> list[str]:
-    """Return what a client must know of an answer besides its numbers."""
-    _, remarks = numbers(ranking, raw=request.raw_scores)
+def answer_warnings(request: RerankBody, ranking: Ranking, remarks: Sequence[str]) -> list[str]:
+    """Return what a client must know of an answer besides its `numbers`, which bring their own remarks."""
     cut = sum(hit.coverage.truncated for hit in ranking if hit.coverage is not None)
     cuts = [f"only the beginning of {cut} of {len(ranking)} texts was read"] if cut else []
     return [*request.remarks, *ranking.degraded, *remarks, *cuts]
 
 
-def write_answer(request: RerankBody, ranking: Ranking, *, id: str, model: str) -> Any:
-    """Return the JSON values of an answer in the shape of its request."""
-    values, _ = numbers(ranking, raw=request.raw_scores)
+def write_answer(
+    request: RerankBody, ranking: Ranking, values: Sequence[float], warnings: Sequence[str], *, id: str, model: str
+) -> Any:
+    """Return the JSON values of an answer in the shape of its request, with its `numbers` and `answer_warnings`."""
     rows = [(int(hit.id), value) for hit, value in zip(ranking, values, strict=True)]
     if request.shape == "texts":
         texts = request.texts
         return [{"index": i, "score": v, **({"text": texts[i]} if request.echo else {})} for i, v in rows]
-    warnings, usage = answer_warnings(request, ranking), ranking.usage
+    usage = ranking.usage
     tokens = usage.tokens or 0  # clients insist on a number, also where nothing counts tokens
     kind = "list" if request.shape == "input" or request.with_data else "rerank"  # what their own servers say
     answer: dict[str, Any] = {"id": id, "object": kind, "model": model, "scale": ranking.scale}
