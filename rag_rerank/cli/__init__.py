@@ -26,7 +26,7 @@ __all__ = ["app", "main"]
 _GROUPS = {
     "Use a reranker": {
         "rank": "rank:rank",
-        "serve": "serve:serve",
+        "serve": "serving.serve:serve",
         "index": "late_interaction:index",
         "config": "config:config",
     },
@@ -34,7 +34,7 @@ _GROUPS = {
         "eval": "evaluate:evaluate_configs",
         "calibrate": "calibrate:calibrate",
         "probe": "probe:probe",
-        "tune": "tune:tune",
+        "tune": "diagnostics.tune:tune",
     },
     "See what happened": {"trace": "trace:trace", "explain": "late_interaction:explain"},
     "Manage models": {
@@ -43,7 +43,7 @@ _GROUPS = {
         "verify": "models.verify:verify",
         "export": "models.files:export",
     },
-    "Train a model": {"train": "train:train", "distil": "distil:distil", "ltr": "ltr.train:ltr"},
+    "Train a model": {"train": "training.train:train", "distil": "training.distil:distil", "ltr": "training.ltr:ltr"},
 }
 """Heading -> names of its commands, each with its ``"module:function"`` in this package, imported on first use."""
 

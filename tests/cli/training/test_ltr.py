@@ -9,7 +9,7 @@ from click.testing import CliRunner
 import rag_rerank
 from rag_rerank.cli import app
 
-JUDGED = Path(__file__).parents[2] / "docs" / "samples" / "judged.jsonl"
+JUDGED = Path(__file__).parents[3] / "docs" / "samples" / "judged.jsonl"
 
 
 def test_a_model_is_written_and_the_printed_config_loads_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

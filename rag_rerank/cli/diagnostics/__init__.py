@@ -1,0 +1,1 @@
+"""Commands about this machine: the fastest settings of a model."""

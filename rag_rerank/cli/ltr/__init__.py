@@ -1,1 +1,0 @@
-"""``rag-rerank ltr``: learning to rank."""
