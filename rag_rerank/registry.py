@@ -34,6 +34,7 @@ __all__ = [
     "EXTRAS",
     "MODEL_TYPES",
     "PLUGIN_GROUP",
+    "PRESETS",
     "SUFFIXES",
     "aliases",
     "names",
@@ -58,6 +59,7 @@ BUILT_IN: Mapping[str, str] = MappingProxyType(
         "embedding": "rag_rerank.backends.embedding:EmbeddingReranker",
         "ensemble": "rag_rerank.compose.ensemble:Ensemble",
         "fallback": "rag_rerank.compose.fallback:Fallback",
+        "first_stage": "rag_rerank.backends.first_stage:FirstStageReranker",
         "guarded": "rag_rerank.compose.guarded:Guarded",
         "hedge": "rag_rerank.compose.hedge:Hedge",
         "http": "rag_rerank.backends.http:HttpReranker",
@@ -91,6 +93,19 @@ EXTRAS: Mapping[str, tuple[str, str]] = MappingProxyType(
     }
 )
 """``type`` -> (the optional package that it imports, the extra that installs it)."""
+
+PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+    {
+        "embedded-tiny": {
+            "type": "cascade",
+            "stages": [
+                {"reranker": {"type": "ensemble", "members": ["first_stage", "embedded-static"]}},
+                {"depth": 15, "reranker": "embedded"},
+            ],
+        }
+    }
+)
+"""The names of composites that ship with the package -> the config node that each stands for."""
 
 PLUGIN_GROUP = "rag_rerank.rerankers"
 
@@ -148,6 +163,7 @@ def parse_name(name: str, folder: str = "") -> dict[str, Any]:
     - a type: ``lexical``; with a model, ``onnx:minilm`` or ``cohere:rerank-v3.5``; for ``http``, a dialect and a model,
       for ``decisions``, a provider and a model;
     - a provider or server without a type of its own: ``tei``, ``ollama``; with a model, ``jina:jina-reranker-v3``;
+    - a composite that ships with the package: ``embedded-tiny``;
     - an alias, an id or a former id of the catalogue, also with ``@revision``: the catalogue names the backend;
     - a folder, or any other hub id (``org/name``, ``org/name@revision``): ``auto`` chooses the backend by the files;
     - a model of Cohere, Voyage or Jina, as its provider writes it: ``rerank-v3.5``;
@@ -176,6 +192,8 @@ def parse_name(name: str, folder: str = "") -> dict[str, Any]:
         if not rest.strip():
             raise ConfigError(f"unknown {fields[0]} '': {name!r} ends after the colon; write {type_name}:MODEL")
         return {"type": type_name, **dict(zip(fields, rest.split(":", len(fields) - 1), strict=False))}
+    if name.casefold() in PRESETS:
+        return dict(PRESETS[name.casefold()])
     if catalogue.row_of(name) is None and catalogue.is_folder(path_from(folder, name)):
         return {"type": "auto", "model": name}
     row = catalogue.row_of_any_case(name.partition("@")[0])
@@ -220,7 +238,7 @@ def _find_type(word: str) -> str | None:
     for name in (word, word.casefold()):
         if name in BUILT_IN:
             return name
-    if not re.fullmatch(r"[\w.-]+", word) or word.casefold() in {*aliases(), *providers()}:
+    if not re.fullmatch(r"[\w.-]+", word) or word.casefold() in {*aliases(), *PRESETS, *providers()}:
         return None
     by_case = {name.casefold(): name for name in _plugins()}
     return word if word in by_case.values() else by_case.get(word.casefold())
@@ -276,11 +294,11 @@ def _unknown(name: str, folder: str) -> str:
         return f"{name.partition(':')[0]!r} is a model already, so nothing may follow it, got {name!r}"
     rows = _catalogue().models()
     ids = {short: row.id for row in rows for short in (row.id, row.id.rpartition("/")[2]) if not row.packaged}
-    words = {*names(), *aliases(), *providers(), *ids, *neighbours(name, folder)}
+    words = {*names(), *aliases(), *PRESETS, *providers(), *ids, *neighbours(name, folder)}
     hint = did_you_mean(name, words, or_list=False) or did_you_mean(name.partition(":")[0], words, or_list=False)
     for short, id in ids.items():
         hint = hint.replace(f"{short!r}", f"{id!r}")
-    all_names = ", ".join(sorted({*names(), *aliases(), *providers()}))
+    all_names = ", ".join(sorted({*names(), *aliases(), *PRESETS, *providers()}))
     ending = hint or f"; known: {all_names}, any org/name of the hub, and folders"
     return f"unknown type {name.partition(':')[0]!r}{ending}"
 
@@ -317,5 +335,5 @@ def _load(plugin: EntryPoint) -> type[Reranker]:
 def _plugins() -> dict[str, EntryPoint]:
     from importlib.metadata import entry_points
 
-    reserved = {*BUILT_IN, *aliases(), *providers()}
+    reserved = {*BUILT_IN, *aliases(), *PRESETS, *providers()}
     return {point.name: point for point in entry_points(group=PLUGIN_GROUP) if point.name not in reserved}

@@ -1,13 +1,15 @@
-"""Train a small encoder to give the token vectors of a large one, from the mean vector of each word piece.
+"""Make a small encoder that gives the token vectors of a large one: a table without layers, or with trained ones.
 
-    python benchmarks/embedded/teach.py ENCODER PAIRS.jsonl.gz ... OUT --minutes 20
+    python benchmarks/embedded/teach.py ENCODER PAIRS.jsonl.gz ... OUT --layers 0 --width 192
+    python benchmarks/embedded/teach.py ENCODER PAIRS.jsonl.gz ... OUT --layers 2 --width 256 --minutes 20
 
-ENCODER is all-MiniLM-L6-v2. OUT is a folder that ``assemble.py`` takes as its encoder. In three steps:
+ENCODER is all-MiniLM-L6-v2. OUT is a folder that ``assemble.py`` takes as its encoder. The first command makes that of
+``embedded-static``. In three steps, the last for layers only:
 
 1. The teacher reads passages and queries of the pairs (up to 96 tokens each) once; its last vectors are kept, rotated
    to their first principal directions, so that they have the student's width.
 2. The student's embedding of a word piece is the mean of the piece's vectors. A rare piece is also seen alone, as
-   ``[CLS] piece [SEP]``. The layers start near the identity, so ``--minutes 0`` gives these static vectors.
+   ``[CLS] piece [SEP]``. Without layers, these are its vectors, all of one length. Layers start near the identity.
 3. The student learns the teacher's vectors: the cosine of each token, the cosine of the means of texts, the cosines of
    the means among each other, and the largest similarity of a token to each text of the batch (weights 1, 2, 5, 5).
 
@@ -71,8 +73,9 @@ def main() -> None:
     texts = [text for file in options.pairs for text in read(file, tokenizer, options.passages, rng)]
     lessons = lessons_of(teacher, texts, options.width)
     print(f"{len(lessons.spans)} texts, {len(lessons.ids)} tokens", flush=True)
-    student = student_of(lessons, options.layers, options.inner)
-    train(student, lessons, 60 * options.minutes, rng)
+    student = student_of(lessons, options.layers, options.inner) if options.layers else table_of(lessons)
+    if options.layers:
+        train(student, lessons, 60 * options.minutes, rng)
     student.save_pretrained(options.out)
     tokenizer.save_pretrained(options.out)
 
@@ -160,11 +163,28 @@ def piece_vectors(teacher: Any, ids: torch.Tensor, vectors: torch.Tensor) -> tor
     return (sums + ALONE * lone) / (counts + ALONE)
 
 
-def student_of(lessons: Lessons, layers: int, inner: int) -> Any:
-    """Return an encoder that gives each word piece its mean vector, nearly: what its layers add is small at first."""
+def table_of(lessons: Lessons) -> Any:
+    """Return an encoder without layers, which gives each word piece its mean vector, whatever stands beside it.
+
+    The layer norm of a BERT encoder takes the mean of the numbers off. So the vectors keep all but the last of their
+    directions, and are turned into the space whose numbers have no mean, where the norm changes their length alone.
+    """
+    count, width = lessons.pieces.shape
+    student = bert(count, width, layers=0, inner=width)
+    ones = torch.ones(width, 1)
+    without_mean = torch.linalg.qr(torch.cat([ones, torch.eye(width)[:, : width - 1]], dim=1)).Q[:, 1:]
+    with torch.no_grad():
+        kept = normalize(lessons.pieces[:, : width - 1], dim=-1)
+        student.embeddings.word_embeddings.weight.copy_(kept @ without_mean.T)
+        student.embeddings.position_embeddings.weight.zero_()
+        student.embeddings.token_type_embeddings.weight.zero_()
+    return student
+
+
+def bert(count: int, width: int, layers: int, inner: int) -> Any:
+    """Return a BERT encoder of this shape, with weights yet to be set."""
     from transformers import BertConfig, BertModel
 
-    count, width = lessons.pieces.shape
     config = BertConfig(
         vocab_size=count,
         hidden_size=width,
@@ -176,7 +196,13 @@ def student_of(lessons: Lessons, layers: int, inner: int) -> Any:
         hidden_dropout_prob=0.0,
         attention_probs_dropout_prob=0.0,
     )
-    student = BertModel(config, add_pooling_layer=False)
+    return BertModel(config, add_pooling_layer=False)
+
+
+def student_of(lessons: Lessons, layers: int, inner: int) -> Any:
+    """Return an encoder that gives each word piece its mean vector, nearly: what its layers add is small at first."""
+    count, width = lessons.pieces.shape
+    student = bert(count, width, layers, inner)
     student.embeddings.word_embeddings = torch.nn.Embedding(count, width, sparse=True)
     size = math.sqrt(width)
     sample = lessons.vectors[torch.randint(len(lessons.vectors), (50_000,))].float() * size

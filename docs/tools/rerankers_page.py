@@ -21,7 +21,7 @@ DOCS = Path(__file__).parents[1]
 PAGE = DOCS / "reference" / "rerankers.md"
 
 GROUPS = {
-    "Models on this machine": ("onnx", "torch", "auto", "late_interaction", "sparse", "embedding", "lexical"),
+    "Models on this machine": ("onnx", "torch", "auto", "late_interaction", "sparse", "embedding", "lexical", "first_stage"),
     "Providers and servers": ("cohere", "voyage", "bedrock", "http", "decisions", "llm"),
     "Composites": (
         *("cascade", "fallback", "deadline", "windows", "spans", "guarded", "cached"),
@@ -77,6 +77,7 @@ model: BAAI/bge-reranker-v2-m3
 """,
     "embedding": "type: embedding\nmodel: sentence-transformers/all-MiniLM-L6-v2\nstore: {path: vectors}",
     "late_interaction": "type: late_interaction\nmodel: embedded\nprecision: int8\nstore: {path: vectors}",
+    "first_stage": "type: ensemble\nmembers: [first_stage, embedded]",
     "lexical": "type: lexical\nk1: 1.2\nb: 0.75",
     "llm": """
 type: llm

@@ -162,7 +162,8 @@ def _build(spec: Any, place: Place, options: Mapping[str, Any] | None = None) ->
     except ConfigError as error:
         texts = {name: node["type"]} if name != node["type"] else {}
         raise mask_values(error, texts).under(place.path) from error.__cause__
-    arguments = {**{key: value.replace("$", "$$") for key, value in short.items()}, **arguments}
+    escaped = {key: value.replace("$", "$$") if isinstance(value, str) else value for key, value in short.items()}
+    arguments = {**escaped, **arguments}
     from_python = {*options, *(short if "type" in options else ())}
     if kind.kind == "auto":
         kind = _kind_with_fields(kind, arguments, "" if "model" in from_python else place.folder)

@@ -20,6 +20,7 @@ _NODE = {"$ref": "#/$defs/reranker"}
 """The JSON Schema of a node inside another."""
 
 _PROVIDER = "provider"
+_PRESET = "preset"
 """The definition of all nodes whose type is the name of a provider or server."""
 
 _VARIABLE = {"type": "string", "pattern": r"\$\{", "description": "`${VAR}`: the value of an environment variable."}
@@ -39,6 +40,7 @@ def json_schema() -> dict[str, Any]:
         "description": "The name of a reranker: a type, a provider, an alias, `type:model`, a hub id, or a folder.",
         "examples": [
             *registry.aliases(),
+            *registry.PRESETS,
             *kinds,
             *providers,
             "cohere:rerank-v3.5",
@@ -60,10 +62,11 @@ def json_schema() -> dict[str, Any]:
         **_NODE,
         "$defs": {
             "reranker": {
-                "anyOf": [name, node_with_variable, *({"$ref": f"#/$defs/{name}"} for name in (*kinds, _PROVIDER))]
+                "anyOf": [name, node_with_variable, *({"$ref": f"#/$defs/{name}"} for name in (*kinds, _PROVIDER, _PRESET))]
             },
             **{name: _node_schema(name, kind) for name, kind in kinds.items()},
             _PROVIDER: _provider_schema(providers, kinds["http"]),
+            _PRESET: _preset_schema(),
             **{name: _object_schema(kind, {}) for name, kind in nested.items()},
         },
     }
@@ -112,6 +115,19 @@ def _provider_schema(names: Mapping[str, str], http: type[Any]) -> dict[str, Any
     del schema["properties"]["dialect"]
     required = [key for key in schema["required"] if key != "dialect"]
     return {**schema, "title": _PROVIDER, "required": required}
+
+
+def _preset_schema() -> dict[str, Any]:
+    """Return the schema of a node that names a composite of the package and nothing else."""
+    words = {"enum": list(registry.PRESETS), "description": "A composite that ships with the package."}
+    properties = {"type": words, "name": {"type": "string", "description": "Its name in traces."}}
+    return {
+        "title": _PRESET,
+        "type": "object",
+        "properties": properties,
+        "required": ["type"],
+        "additionalProperties": False,
+    }
 
 
 def _object_schema(kind: type[Any], properties: dict[str, Any]) -> dict[str, Any]:

@@ -50,6 +50,7 @@ MAY_IMPORT = {
         *CALL,
         *(f"backends/{name}" for name in ("embedding", "late_interaction", "local", "onnx", "sparse", "torch")),
     },
+    "backends/first_stage": CALL,
     "backends/lexical": CALL,
     "compose": {*CALL, "records"},
     "registry": {"_files", "base", "documentation", "errors"},

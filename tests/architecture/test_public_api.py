@@ -53,6 +53,7 @@ EXAMPLES = {
         "store": {"path": "~/vectors", "max_bytes": 1000},
         "precision": "int8",
     },
+    "first_stage": {"type": "first_stage", "name": "bm25"},
     "lexical": {"type": "lexical", "k1": 1.2, "b": 0.75, "name": "bm25"},
     "llm": {
         "type": "llm",

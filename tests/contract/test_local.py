@@ -16,6 +16,28 @@ class TestLexical(RerankerContract):
         return LexicalReranker()
 
 
+class TestFirstStage(RerankerContract):
+    @pytest.fixture
+    def reranker(self) -> Reranker:
+        return build("first_stage")
+
+    def test_order_of_arrival_moves_nothing_but_ties(self, reranker: Reranker) -> None:
+        """Here the order of arrival is all that counts."""
+        for texts in (self.texts, self.texts[::-1]):
+            assert [hit.text for hit in self.ask(reranker, texts)] == [*texts]
+
+
+@pytest.fixture(scope="module")
+def embedded_tiny() -> Reranker:
+    return build("embedded-tiny")
+
+
+class TestEmbeddedTiny(RerankerContract):
+    @pytest.fixture
+    def reranker(self, embedded_tiny: Reranker) -> Reranker:
+        return embedded_tiny
+
+
 @pytest.fixture(scope="module")
 def embedded() -> Reranker:
     return build("embedded")

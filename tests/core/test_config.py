@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+import jsonschema
 import pytest
 
 from rag_rerank import Cascade, ConfigError, Fallback, Secret, Stage, build, json_schema, load, registry, to_config
@@ -250,6 +251,26 @@ def test_plugins_are_found_by_entry_point_and_cannot_shadow(monkeypatch: pytest.
     assert build("lexical") == LexicalReranker()
 
 
+def test_the_name_of_a_composite_of_the_package_stands_for_its_config() -> None:
+    reranker = build("Embedded-Tiny")
+    static = {"type": "late_interaction", "model": "embedded-static"}
+    assert reranker == build({"type": "embedded-tiny"}) == build(to_config(reranker))
+    assert to_config(reranker) == {
+        "type": "cascade",
+        "stages": [
+            {"reranker": {"type": "ensemble", "members": [{"type": "first_stage"}, static]}},
+            {"reranker": to_config(build("embedded")), "depth": 15},
+        ],
+    }
+    validate = jsonschema.Draft202012Validator(json_schema()).is_valid
+    assert validate("embedded-tiny") and validate({"type": "embedded-tiny", "name": "fast"})
+    assert not validate({"type": "embedded-tiny", "depth": 3})
+    with pytest.raises(ConfigError, match="type 'embedded-tiny' already names a stages; remove 'stages'"):
+        build({"type": "embedded-tiny", "stages": []})
+    with pytest.raises(ConfigError, match="did you mean 'embedded-tiny'"):
+        build("embeded-tiny")
+
+
 def test_the_schema_knows_the_same_names_in_a_node_as_build() -> None:
     definitions = json_schema()["$defs"]
     for name in ("lexical", "embedded", "minilm", "bge", "cohere:rerank-v3.5", "onnx:org/name"):
@@ -296,7 +317,7 @@ def test_the_schema_has_a_definition_for_every_name_and_no_live_field() -> None:
         "FitQuality",
         "SpanLimits",
     }
-    assert set(schema["$defs"]) == {"reranker", "provider", *registry.names(), *values}
+    assert set(schema["$defs"]) == {"reranker", "provider", "preset", *registry.names(), *values}
     cohere = schema["$defs"]["cohere"]
     assert "client" not in cohere["properties"] and cohere["additionalProperties"] is False
     assert schema["$defs"]["cascade"]["required"] == ["type", "stages"]

@@ -117,7 +117,7 @@ NEUTRAL: Mapping[str, Any] = {
 POINTWISE = sorted(
     name
     for name in registry.BUILT_IN
-    if issubclass(registry.resolve(name), PointwiseReranker) and name not in ("cached", "lexical")
+    if issubclass(registry.resolve(name), PointwiseReranker) and name not in ("cached", "first_stage", "lexical")
 )
 
 

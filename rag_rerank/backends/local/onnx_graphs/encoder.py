@@ -27,9 +27,8 @@ class EncoderWriter(Writer):
     def __init__(self, weights: EncoderWeights, config: Mapping[str, Any]) -> None:
         super().__init__()
         self.weights = weights
-        self.hidden, self.heads, self.layers = (
-            _count(config, name) for name in ("hidden_size", "num_attention_heads", "num_hidden_layers")
-        )
+        self.hidden, self.heads = (_count(config, name) for name in ("hidden_size", "num_attention_heads"))
+        self.layers = _count(config, "num_hidden_layers", least=0)  # none: a table of vectors
         self.epsilon: float = config.get("layer_norm_eps", 1e-12)
 
     def embeddings(self, *others: str) -> str:
@@ -96,8 +95,8 @@ class EncoderWriter(Writer):
         return self.node("Reshape", [attended, "flat"], f"{name} attended")
 
 
-def _count(config: Mapping[str, Any], name: str) -> int:
+def _count(config: Mapping[str, Any], name: str, least: int = 1) -> int:
     value = config.get(name)
-    if not isinstance(value, int) or value < 1:
+    if not isinstance(value, int) or value < least:
         raise UnsupportedGraph(f"its config gives {value!r} as {name}")
     return value
