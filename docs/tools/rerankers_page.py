@@ -21,7 +21,10 @@ DOCS = Path(__file__).parents[1]
 PAGE = DOCS / "reference" / "rerankers.md"
 
 GROUPS = {
-    "Models on this machine": ("onnx", "torch", "auto", "late_interaction", "sparse", "embedding", "lexical", "first_stage"),
+    "Models on this machine": (
+        *("onnx", "torch", "auto", "late_interaction", "sparse", "embedding"),
+        *("lexical", "first_stage"),
+    ),
     "Providers and servers": ("cohere", "voyage", "bedrock", "http", "decisions", "llm"),
     "Composites": (
         *("cascade", "fallback", "deadline", "windows", "spans", "guarded", "cached"),

@@ -54,6 +54,7 @@ def json_schema() -> dict[str, Any]:
         "properties": {"type": _VARIABLE},
         "required": ["type"],
     }
+    definitions = (*kinds, _PROVIDER, _PRESET)
     nested = {kind.__name__: kind for type_ in kinds.values() for kind in nested_classes(type_)}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -61,9 +62,7 @@ def json_schema() -> dict[str, Any]:
         "description": f"A reranker: a name, or a mapping with `type`. All types and keys: {page_url(TYPES)}",
         **_NODE,
         "$defs": {
-            "reranker": {
-                "anyOf": [name, node_with_variable, *({"$ref": f"#/$defs/{name}"} for name in (*kinds, _PROVIDER, _PRESET))]
-            },
+            "reranker": {"anyOf": [name, node_with_variable, *({"$ref": f"#/$defs/{name}"} for name in definitions)]},
             **{name: _node_schema(name, kind) for name, kind in kinds.items()},
             _PROVIDER: _provider_schema(providers, kinds["http"]),
             _PRESET: _preset_schema(),
