@@ -21,10 +21,13 @@ demo: $(VENV)/.demo  ## BM25, then the embedded reranker, on real text; no torch
 test: $(VENV)/.all  ## all tests, those of the adapters and the notebooks included
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4
 
-check: $(VENV)/.all  ## style and types
+check: $(VENV)/.all  ## style and types, those that users of the public names see included
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy tests/typing
+	PATH="$(abspath $(BIN)):$$PATH" pyright
+	$(BIN)/python tests/typing/completeness.py
 
 docs: $(VENV)/.docs  ## the documentation site, into site/; a warning is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict

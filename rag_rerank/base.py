@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass, fields, is_dataclass
 from functools import partial
 from types import TracebackType
-from typing import Any, ClassVar, final
+from typing import Any, ClassVar, TypeVar, final
 
 from rag_rerank._checks import check_top_k, plain_fields
 from rag_rerank.errors import ConfigError
@@ -32,6 +32,8 @@ from rag_rerank.trace import Usage
 from rag_rerank.types import Candidate, Ranking, Scale, Scores
 
 __all__ = ["Composite", "PointwiseReranker", "Reranker"]
+
+R = TypeVar("R", bound="Reranker")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -261,7 +263,7 @@ class Reranker(ABC):
             for child in reversed(self.children):
                 stack.push_async_callback(child.aclose)
 
-    def __enter__(self) -> Any:
+    def __enter__(self: R) -> R:
         return self
 
     def __exit__(
@@ -269,7 +271,7 @@ class Reranker(ABC):
     ) -> None:
         self.close()
 
-    async def __aenter__(self) -> Any:
+    async def __aenter__(self: R) -> R:
         return self
 
     async def __aexit__(

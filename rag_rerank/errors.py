@@ -110,7 +110,7 @@ class RerankError(_HasPage, Exception):
     def __init__(self, *args: object) -> None:
         super().__init__(*args)
         if self.page:
-            self.__notes__ = [f"More: {self.url}"]  # what `add_note` of Python 3.11 writes to; older ones ignore it
+            self.__notes__: list[str] = [f"More: {self.url}"]  # as `add_note` of Python 3.11; older ones ignore it
 
 
 class ConfigError(RerankError, ValueError):
@@ -304,7 +304,7 @@ class AllFailed(TransientError):
     """Every member of a composite failed with a `TransientError`; ``errors`` holds them in order."""
 
     def __init__(self, message: str, *, errors: Sequence[TransientError] = ()) -> None:
-        self.errors = tuple(errors)
+        self.errors: tuple[TransientError, ...] = tuple(errors)
         super().__init__(message)
 
 
@@ -319,8 +319,8 @@ class UnusableKey(AuthenticationError, ConfigError):
     """
 
     def __init__(self, message: str, *, path: str = "", page: str = "", backend: str | None = None) -> None:
+        super().__init__(message, backend=backend)
         ConfigError.__init__(self, message, path=path, page=page)
-        self.backend, self.model, self.status = backend, None, None
 
 
 class BillingError(BackendError):

@@ -16,7 +16,9 @@ from rag_rerank.serving import ServerSettings, create_app
 @contextmanager
 def served(reranker: Reranker, settings: ServerSettings | None = None) -> Iterator[str]:
     """Serve a reranker, and yield the URL; at the end the server stops as at SIGTERM."""
-    config = uvicorn.Config(create_app(reranker, settings), port=0, log_level="error", timeout_graceful_shutdown=10)
+    config = uvicorn.Config(
+        create_app(reranker, settings), port=0, log_level="error", ws="none", timeout_graceful_shutdown=10
+    )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from langchain_core.documents import BaseDocumentTransformer, Document
-from rag_rerank import Spec, build
+from rag_rerank import Reranker, Spec, build
 from rag_rerank.hosts import find_indexes, index_texts, take_items
 
 from langchain_rag_rerank.documents import advise, find_id, parse_template, read_text
@@ -31,7 +31,7 @@ class RagRerankIndexer(BaseDocumentTransformer):
     """
 
     def __init__(self, reranker: Spec, *, text: str | Sequence[str] | None = None) -> None:
-        self.reranker = build(reranker)
+        self.reranker: Reranker = build(reranker)
         self.text = text
         find_indexes(self.reranker)
         self._template = parse_template(text)

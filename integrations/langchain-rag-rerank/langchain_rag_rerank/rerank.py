@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, ClassVar, cast
 
 from langchain_core.callbacks import Callbacks
 from langchain_core.documents import BaseDocumentCompressor, Document
@@ -49,7 +49,7 @@ from typing_extensions import Unpack
 from langchain_rag_rerank.documents import CONTENT, advise, find_id, parse_template, read_text
 from langchain_rag_rerank.indexer import RagRerankIndexer
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 _HOST = {"rag_rerank.host": "langchain"}
 """The tag of each call: records show where it came from."""
@@ -115,7 +115,9 @@ class RagRerank(BaseDocumentCompressor):
         ValidationError: Another option has a wrong value.
     """
 
-    model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid", hide_input_in_errors=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(
+        arbitrary_types_allowed=True, extra="forbid", hide_input_in_errors=True
+    )
 
     reranker: Annotated[Reranker, PlainSerializer(to_config), WithJsonSchema(CONFIG_SCHEMA)] = Field(frozen=True)
     top_k: int | None = Field(default=None, ge=1)
@@ -189,7 +191,7 @@ class RagRerank(BaseDocumentCompressor):
         return call.results(ranking, context)
 
 
-DEFAULTS = {name: field.default for name, field in RagRerank.model_fields.items()}
+DEFAULTS: dict[str, Any] = {name: field.default for name, field in RagRerank.model_fields.items()}
 RagRerank.__signature__ = make_signature(RagRerank.__init__, RerankOptions, DEFAULTS)
 
 

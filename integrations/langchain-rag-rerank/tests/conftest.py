@@ -8,8 +8,12 @@ from typing import Any, ClassVar
 from uuid import UUID
 
 import pytest
+from hypothesis import settings
 from langchain_core.callbacks import BaseCallbackHandler
 from rag_rerank import PointwiseReranker, Scale, Scores, Secret, Usage, registry
+
+settings.register_profile("untimed", deadline=None)  # no test here asserts a wall-clock time
+settings.load_profile("untimed")
 
 
 @dataclass(frozen=True, kw_only=True)

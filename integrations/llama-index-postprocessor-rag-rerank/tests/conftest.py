@@ -7,12 +7,16 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import pytest
+from hypothesis import settings
 from llama_index.core.bridge.pydantic import Field
 from llama_index.core.instrumentation import get_dispatcher
 from llama_index.core.instrumentation.event_handlers import BaseEventHandler
 from llama_index.core.instrumentation.events import BaseEvent
 from llama_index.core.instrumentation.span_handlers import SimpleSpanHandler
 from rag_rerank import PointwiseReranker, Scale, Scores, Secret, Usage, registry
+
+settings.register_profile("untimed", deadline=None)  # no test here asserts a wall-clock time
+settings.load_profile("untimed")
 
 
 @dataclass(frozen=True, kw_only=True)

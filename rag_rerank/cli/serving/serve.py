@@ -135,6 +135,7 @@ def serve(
         host=host,
         port=port,
         access_log=False,
+        ws="none",  # else the oldest uvicorn loads a package of web sockets, which warns
         timeout_graceful_shutdown=shutdown_seconds,
     )
     server = DrainingServer(config)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from math import isfinite
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from llama_index.core.bridge.pydantic import ConfigDict, Field, PlainSerializer
 from llama_index.core.callbacks import CallbackManager, CBEventType, EventPayload
@@ -55,7 +55,7 @@ from typing_extensions import Unpack
 from llama_index.postprocessor.rag_rerank.indexer import RagRerankIndexer, node_text
 
 dispatcher = get_dispatcher(__name__)
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 _HOST = {"rag_rerank.host": "llama_index"}
 """The tag of each call: records show where it came from, and telemetry makes no second span for it."""
@@ -106,7 +106,9 @@ class RagRerank(BaseNodePostprocessor):
         ValidationError: Another option has a wrong value.
     """
 
-    model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid", hide_input_in_errors=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(
+        arbitrary_types_allowed=True, extra="forbid", hide_input_in_errors=True
+    )
 
     reranker: Annotated[Reranker, PlainSerializer(to_config), WithJsonSchema(CONFIG_SCHEMA)] = Field(
         frozen=True, description="What orders the nodes; serialised as its config."

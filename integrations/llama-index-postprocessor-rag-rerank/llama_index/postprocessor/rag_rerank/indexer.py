@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from llama_index.core.bridge.pydantic import ConfigDict, Field, PlainSerializer
 from llama_index.core.schema import BaseNode, MetadataMode, NodeWithScore, TransformComponent
@@ -32,7 +32,9 @@ class RagRerankIndexer(TransformComponent):
         ConfigError: ``reranker`` cannot be built, or nothing in it keeps vectors.
     """
 
-    model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid", hide_input_in_errors=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(
+        arbitrary_types_allowed=True, extra="forbid", hide_input_in_errors=True
+    )
 
     reranker: Annotated[Reranker, PlainSerializer(to_config), WithJsonSchema(CONFIG_SCHEMA)] = Field(
         frozen=True, description="What keeps the vectors; serialised as its config."
