@@ -1,7 +1,6 @@
 """What the reranker reads of a document."""
 
 from haystack import Document
-
 from rag_rerank import Candidate
 from rag_rerank.hosts import TextTemplate, take_items
 

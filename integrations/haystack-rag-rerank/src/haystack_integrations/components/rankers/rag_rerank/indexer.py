@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from haystack import Document, component, default_from_dict, default_to_dict
-from haystack_integrations.components.rankers.rag_rerank.documents import CONTENT, read_text, take_documents
-from haystack_integrations.components.rankers.rag_rerank.specs import build_reranker, prebuild
-
 from rag_rerank import Spec, to_config
 from rag_rerank.hosts import find_indexes, index_texts, parse_text_option
+
+from haystack_integrations.components.rankers.rag_rerank.documents import CONTENT, read_text, take_documents
+from haystack_integrations.components.rankers.rag_rerank.specs import build_reranker, prebuild
 
 __all__ = ["RagRerankIndexer"]
 
@@ -86,4 +86,4 @@ class RagRerankIndexer:
         Returns:
             As `run`.
         """
-        return await asyncio.to_thread(self.run, documents)  # type: ignore[no-any-return]
+        return await asyncio.to_thread(self.run, documents)

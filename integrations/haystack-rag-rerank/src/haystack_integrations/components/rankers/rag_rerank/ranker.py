@@ -8,10 +8,6 @@ from typing import Any
 
 from haystack import Document, component, default_from_dict, default_to_dict, tracing
 from haystack.utils import deserialize_callable, serialize_callable
-from haystack_integrations.components.rankers.rag_rerank.documents import CONTENT, read_text, take_documents
-from haystack_integrations.components.rankers.rag_rerank.indexer import RagRerankIndexer
-from haystack_integrations.components.rankers.rag_rerank.specs import build_reranker, prebuild
-
 from rag_rerank import (
     Candidate,
     ConfigError,
@@ -41,6 +37,10 @@ from rag_rerank.hosts import (
     tag_ids,
     with_text,
 )
+
+from haystack_integrations.components.rankers.rag_rerank.documents import CONTENT, read_text, take_documents
+from haystack_integrations.components.rankers.rag_rerank.indexer import RagRerankIndexer
+from haystack_integrations.components.rankers.rag_rerank.specs import build_reranker, prebuild
 
 __all__ = ["RagRerankRanker"]
 

@@ -4,10 +4,9 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+import rag_rerank
 from haystack.utils import Secret
 from haystack.utils.auth import SecretType
-
-import rag_rerank
 from rag_rerank import Reranker, Spec
 
 __all__ = ["build_reranker", "prebuild"]
@@ -50,7 +49,7 @@ def _replace_secrets(value: Any) -> Any:
 def _convert(secret: Secret) -> rag_rerank.Secret:
     """Return a secret of ours that reads the same variable, or holds the same token."""
     if secret.type is SecretType.TOKEN:
-        return rag_rerank.Secret(secret.resolve_value())
+        return rag_rerank.Secret(str(secret.resolve_value()))
     facts = secret.to_dict()
     names = facts["env_vars"]
     name = next((name for name in names if os.environ.get(name)), names[0])
