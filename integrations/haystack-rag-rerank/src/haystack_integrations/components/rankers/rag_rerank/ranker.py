@@ -66,7 +66,8 @@ class RagRerankRanker:
     >>> ranker = RagRerankRanker("embedded", top_k=1)
     >>> texts = ["Lake Garda is 346 m deep.", "K2 is 8,611 m high."]
     >>> answer = ranker.run(query="how tall is K2?", documents=[Document(content=text) for text in texts])
-    >>> answer["documents"][0].content
+    >>> (best,) = answer["documents"]
+    >>> best.content
     'K2 is 8,611 m high.'
 
     Args:
