@@ -25,6 +25,9 @@ QUERY = "how tall is K2?"
 TEXTS = ("K2 was first climbed in 1954.", "Lake Garda is 346 m deep.", "K2 is 8,611 m high.")
 CONFIG = {"type": "cascade", "stages": [{"reranker": "lexical", "depth": 3}, {"reranker": "embedded"}]}
 
+EMBEDDED = build("embedded")
+"""Loaded once for all tests of this file."""
+
 Run = Callable[..., Any]
 Make = Callable[..., Pipeline]
 
@@ -36,35 +39,30 @@ def retriever() -> InMemoryBM25Retriever:
     return InMemoryBM25Retriever(store)
 
 
-def answer(run: Run, pipeline: Any, **options: Any) -> list[Document]:
-    data = {"retriever": {"query": QUERY}, "ranker": {"query": QUERY, **options}}
-    return run(pipeline, data)["ranker"]["documents"]  # type: ignore[no-any-return]
-
-
 def test_a_query_pipeline_reranks_and_its_prompt_reads_the_best_first(run: Run, retriever: Any, pipeline: Make) -> None:
-    rag = pipeline(retriever=retriever, ranker=RagRerankRanker("embedded", top_k=2))
+    rag = pipeline(retriever=retriever, ranker=RagRerankRanker(EMBEDDED, top_k=2))
     rag.add_component("prompt", PromptBuilder("{% for d in documents %}{{ d.content }}|{% endfor %}"))
     rag.connect("ranker.documents", "prompt.documents")
-    sync = rag.run({"retriever": {"query": QUERY}, "ranker": {"query": QUERY, "top_k": 1}})
-    assert sync["prompt"]["prompt"] == f"{TEXTS[2]}|"
+    for options, texts in (({}, (TEXTS[2], TEXTS[0])), ({"top_k": 1}, (TEXTS[2],))):
+        answer = run(rag, {"retriever": {"query": QUERY}, "ranker": {"query": QUERY, **options}})
+        assert answer["prompt"]["prompt"] == "".join(f"{text}|" for text in texts)
 
 
-def test_a_saved_pipeline_ranks_alike(run: Run, retriever: Any, pipeline: Make) -> None:
+def test_a_saved_pipeline_ranks_as_before(retriever: Any, pipeline: Make) -> None:
     made = pipeline(retriever=retriever, ranker=RagRerankRanker(CONFIG, top_k=2, text=["n"]))
-    expected = [hit.text for hit in build(CONFIG).rerank(QUERY, TEXTS, top_k=2)]
-    assert [document.content for document in answer(run, made)] == expected
     loaded = Pipeline.loads(made.dumps())
     assert loaded.dumps() == made.dumps()
-    assert [document.content for document in answer(run, loaded)] == expected
+    best = loaded.run({"retriever": {"query": QUERY}, "ranker": {"query": QUERY}})["ranker"]["documents"]
+    assert [document.content for document in best] == [TEXTS[2], TEXTS[0]]
 
 
 def test_one_word_in_the_yaml_swaps_the_reranker(pipeline: Make) -> None:
     saved = pipeline(ranker=RagRerankRanker("lexical")).dumps()
     documents = [Document(content=text) for text in TEXTS]
-    for name in ("lexical", "embedded"):
+    for name, known in {"lexical": build("lexical"), "embedded": EMBEDDED}.items():
         swapped = Pipeline.loads(saved.replace("type: lexical", f"type: {name}"))
         best = swapped.run({"ranker": {"query": QUERY, "documents": documents}})["ranker"]["documents"]
-        assert [document.content for document in best] == [hit.text for hit in build(name).rerank(QUERY, TEXTS)]
+        assert [document.content for document in best] == [hit.text for hit in known.rerank(QUERY, TEXTS)]
 
 
 class Down(ScriptedReranker):
@@ -114,7 +112,7 @@ def test_the_span_of_the_component_has_the_outcome(spans: Any, retriever: Any, p
 
 
 def test_in_a_super_component_and_as_a_tool(retriever: Any, pipeline: Make) -> None:
-    made = pipeline(retriever=retriever, ranker=RagRerankRanker("embedded", top_k=2))
+    made = pipeline(retriever=retriever, ranker=RagRerankRanker(EMBEDDED, top_k=2))
     search = SuperComponent(
         made,
         input_mapping={"query": ["retriever.query", "ranker.query"]},

@@ -24,6 +24,9 @@ QUERY = "how warm must a bearded dragon be kept?"
 TEXTS = ("Cranes migrate in autumn.", "A dragon wants shade at noon.", "A bearded dragon must be kept warm.")
 SCORES = {TEXTS[0]: -1.0, TEXTS[1]: 0.5, TEXTS[2]: 2.0}
 
+EMBEDDED = build("embedded")
+"""Loaded once for all tests of this file."""
+
 Run = Callable[..., Any]
 
 
@@ -81,8 +84,8 @@ class TestInit:
 
 class TestRun:
     def test_documents_come_best_first_with_the_scores_of_the_reranker(self, run: Run) -> None:
-        direct = build("embedded").rerank(QUERY, TEXTS)
-        best = ranked(run, RagRerankRanker("embedded"), documents_of(*TEXTS))
+        direct = EMBEDDED.rerank(QUERY, TEXTS)
+        best = ranked(run, RagRerankRanker(EMBEDDED), documents_of(*TEXTS))
         assert contents(best) == [hit.text for hit in direct]
         assert [document.score for document in best] == pytest.approx([hit.score for hit in direct], abs=1e-6)
         assert {type(document.score) for document in best} == {float}
@@ -227,7 +230,7 @@ class TestRun:
 
     async def test_what_changes_while_an_async_call_waits_changes_no_result(self) -> None:
         documents = documents_of(*TEXTS)
-        ranker = RagRerankRanker("embedded")
+        ranker = RagRerankRanker(EMBEDDED)
         call = asyncio.ensure_future(ranker.run_async(query=QUERY, documents=documents))
         await asyncio.sleep(0)
         documents[0].meta["n"] = "another"
