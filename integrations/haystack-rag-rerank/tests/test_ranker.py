@@ -5,16 +5,28 @@ from __future__ import annotations
 import asyncio
 import copy
 import math
-from collections.abc import Callable
-from dataclasses import replace
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 import pytest
 from haystack import Document
 from haystack.components.preprocessors import DocumentSplitter
 from haystack.dataclasses import ByteStream, SparseEmbedding
-from rag_rerank import Candidate, ConfigError, Context, InputError, Packing, Ranking, build, recording
+from rag_rerank import (
+    Candidate,
+    ConfigError,
+    Context,
+    InputError,
+    Packing,
+    PointwiseReranker,
+    Ranking,
+    Scores,
+    build,
+    recording,
+)
 from rag_rerank.backends.host_embedding import HostEmbeddingReranker
+from rag_rerank.execution.instruction import instruction_or
 from rag_rerank.records.reader import read
 from rag_rerank.testing import ScriptedReranker
 
@@ -40,6 +52,23 @@ def ranked(run: Run, ranker: Any, documents: Any, **options: Any) -> list[Docume
 
 def contents(documents: list[Document]) -> list[str | None]:
     return [document.content for document in documents]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Instructed(PointwiseReranker):
+    """Scores a text 1 if the instruction stands in it."""
+
+    kind: ClassVar[str] = "instructed"
+    scale: ClassVar[Any] = "unbounded"
+    instruction: str | None = None
+
+    @property
+    def takes_instruction(self) -> bool:
+        return True
+
+    def score(self, query: str, texts: Sequence[str]) -> Scores:
+        words = instruction_or(self.instruction) or query
+        return Scores([float(words in text) for text in texts], "unbounded")
 
 
 class TestInit:
@@ -197,12 +226,13 @@ class TestRun:
         assert contents(best) == list(TEXTS)
 
     def test_an_instruction_of_a_call_goes_before_that_of_the_component(self, run: Run) -> None:
-        rankings: list[Ranking] = []
-        config = {"type": "llm", "model": "m", "instruction": "of the config"}
-        assert RagRerankRanker(config, instruction="of the component").instruction == "of the component"
-        with pytest.raises(ConfigError, match="instruction"):
-            ranked(run, RagRerankRanker("lexical", on_ranking=rankings.append), documents_of(*TEXTS), instruction="x")
-        assert rankings == []
+        reranker = Instructed(instruction="Cranes")
+        for own, of_call, best in ((None, None, 0), ("noon", None, 1), ("noon", "bearded", 2), (None, "noon", 1)):
+            ranker = RagRerankRanker(reranker, instruction=own, top_k=1)
+            assert contents(ranked(run, ranker, documents_of(*TEXTS), instruction=of_call)) == [TEXTS[best]]
+        for wrong, error in (("", InputError), ("x", ConfigError)):
+            with pytest.raises(error, match="instruction"):
+                ranked(run, RagRerankRanker("lexical"), documents_of(*TEXTS), instruction=wrong)
 
     def test_embeddings_score_without_being_made_again(self, run: Run) -> None:
         asked: list[list[str]] = []
