@@ -7,6 +7,7 @@ MINUTES ?= 40
 CASES ?= 10000
 BIN := $(VENV)/bin
 ADAPTERS := -e integrations/llama-index-postprocessor-rag-rerank -e integrations/langchain-rag-rerank
+HAYSTACK := -e integrations/haystack-rag-rerank
 MULTILINGUAL := -e integrations/rag-rerank-multilingual
 PROJECTS := pyproject.toml $(wildcard integrations/*/pyproject.toml)
 
@@ -66,7 +67,7 @@ $(VENV)/.docs: $(VENV)/.pip $(PROJECTS)
 
 $(VENV)/.all: $(VENV)/.pip $(PROJECTS)
 	$(BIN)/python -m pip install --quiet "$(TORCH)"
-	$(BIN)/python -m pip install --quiet -e ".[all]" $(ADAPTERS) $(MULTILINGUAL) --group dev --group docs --group cookbook \
+	$(BIN)/python -m pip install --quiet -e ".[all]" $(ADAPTERS) $(HAYSTACK) $(MULTILINGUAL) --group dev --group docs --group cookbook \
 		--group integrations/llama-index-postprocessor-rag-rerank/pyproject.toml:dev \
 		--group integrations/langchain-rag-rerank/pyproject.toml:test
 	touch $@

@@ -16,6 +16,7 @@ from support.world import World, worlds
 # Graphs made by the tests are kept for the tests alone; set here, because the hub's client reads it when imported.
 os.environ["HF_ASSETS_CACHE"] = tempfile.mkdtemp(prefix="rag-rerank-tests-")
 atexit.register(shutil.rmtree, os.environ["HF_ASSETS_CACHE"], ignore_errors=True)
+os.environ["HAYSTACK_TELEMETRY_ENABLED"] = "False"  # read when Haystack is imported
 
 
 settings.register_profile("untimed", deadline=None)  # no test here asserts a wall-clock time

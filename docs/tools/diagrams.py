@@ -54,7 +54,7 @@ GROUND = (
 HOUSE: tuple[tuple[tuple[float, Box], ...], ...] = (
     ((60, Box("cli/", "the command", ("cli", "__main__"))),),
     (
-        (13, Box("integrations/", "LlamaIndex, LangChain", ("integrations",))),
+        (13, Box("integrations/", "LlamaIndex, LangChain ...", ("integrations",))),
         (37, Box("pages/", "HTML reports", ("pages",))),
         (61, Box("training/", "a model of your own", ("training",))),
         (89, Box("serving/", "over HTTP", ("serving",))),

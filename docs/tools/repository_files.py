@@ -26,6 +26,7 @@ PAGES = {
     "benchmarks/README.md": "benchmarks.md",
     "cookbook/README.md": "cookbook/index.md",
     "cookbook/data/README.md": "cookbook/data.md",
+    "integrations/haystack-rag-rerank/README.md": "reference/haystack-adapter.md",
     "integrations/langchain-rag-rerank/README.md": "reference/langchain-adapter.md",
     "integrations/llama-index-postprocessor-rag-rerank/README.md": "reference/llama-index-adapter.md",
 }

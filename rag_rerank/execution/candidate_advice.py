@@ -23,6 +23,10 @@ _LLAMA_INDEX = (
     "llama_index.postprocessor.rag_rerank.RagRerank reranks nodes; or write "
     "[Candidate(node.node_id, node.get_content(), metadata=node.metadata) for node in nodes]"
 )
+_HAYSTACK = (
+    "haystack_integrations.components.rankers.rag_rerank.RagRerankRanker reranks Documents; or write "
+    "[Candidate(document.id, document.content or '', metadata=document.meta) for document in documents]"
+)
 
 
 def advice_on_candidates(value: Any) -> str | None:
@@ -87,7 +91,9 @@ def _on_object(value: Any) -> str | None:
         return _LLAMA_INDEX
     if hasattr(value, "payload") and hasattr(value, "score"):  # of Qdrant
         return 'write [Candidate(str(p.id), p.payload["text"], p.score, p.payload) for p in points]'
-    if isinstance(getattr(value, "content", None), str):  # of Haystack and others
+    if _is_from(value, "haystack"):
+        return _HAYSTACK
+    if isinstance(getattr(value, "content", None), str):
         return "write [Candidate(str(i), document.content) for i, document in enumerate(documents)]"
     if isinstance(getattr(value, "text", None), str):
         name = "str(item.id)" if hasattr(value, "id") else "str(i)"

@@ -1,7 +1,7 @@
-"""What the adapters for hosts (LlamaIndex, LangChain) share, so that each rule about options and texts stands once."""
+"""What the adapters for hosts (LlamaIndex, LangChain, Haystack) share, so that each of their rules stands once."""
 
 from rag_rerank.hosts.hooks import acall_hooks, call_hooks, check_sync_hooks, log_remarks
-from rag_rerank.hosts.items import make_ids, tag_ids, take_items
+from rag_rerank.hosts.items import finite_score, make_ids, tag_ids, take_items
 from rag_rerank.hosts.late_interaction import find_explainers, find_indexes, index_texts
 from rag_rerank.hosts.options import (
     CONFIG_SCHEMA,
@@ -9,10 +9,11 @@ from rag_rerank.hosts.options import (
     HostOptions,
     check_instruction_option,
     make_signature,
+    parse_text_option,
     resolve_options,
     resolve_top_k,
 )
-from rag_rerank.hosts.packing import pack_hits, with_text
+from rag_rerank.hosts.packing import describe_changes, pack_hits, with_text
 from rag_rerank.text.templates import TextTemplate
 
 __all__ = [
@@ -24,13 +25,16 @@ __all__ = [
     "call_hooks",
     "check_instruction_option",
     "check_sync_hooks",
+    "describe_changes",
     "find_explainers",
     "find_indexes",
+    "finite_score",
     "index_texts",
     "log_remarks",
     "make_ids",
     "make_signature",
     "pack_hits",
+    "parse_text_option",
     "resolve_options",
     "resolve_top_k",
     "tag_ids",

@@ -67,6 +67,6 @@ def _is_async(function: object) -> bool:
 def _make_error(name: str) -> ConfigError:
     return ConfigError(
         "it is a coroutine function, which a synchronous call cannot await; call the async method of the host "
-        "(ainvoke, acompress_documents, aquery, apostprocess_nodes), or give a plain function",
+        "(ainvoke, acompress_documents, aquery, apostprocess_nodes, run_async), or give a plain function",
         path=name,
     )

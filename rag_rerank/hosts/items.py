@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from math import isfinite
 from typing import TypeVar
 
 from rag_rerank.errors import InputError
 
-__all__ = ["make_ids", "tag_ids", "take_items"]
+__all__ = ["finite_score", "make_ids", "tag_ids", "take_items"]
 
 T = TypeVar("T")
 
@@ -77,6 +78,11 @@ def tag_ids(ids: Sequence[str], own_ids: Sequence[str | None]) -> dict[str, str]
     if not count:
         return {}
     return {"rag_rerank.ids": f"{count} of {len(ids)} are positions: no id of their own, or one that occurs twice"}
+
+
+def finite_score(score: float | None) -> float | None:
+    """Return a first-stage score, or ``None`` for one that says nothing (NaN for an all-zero embedding)."""
+    return score if score is not None and isfinite(score) else None
 
 
 def _describe(item: object) -> str:

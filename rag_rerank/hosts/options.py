@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from inspect import Parameter, Signature, signature
 from typing import Any, TypedDict, get_type_hints
@@ -12,6 +12,7 @@ from rag_rerank.base import Reranker
 from rag_rerank.context import Context, Packing
 from rag_rerank.errors import ConfigError, did_you_mean
 from rag_rerank.execution.instruction import check_field, check_instruction
+from rag_rerank.text.templates import TextTemplate
 from rag_rerank.types import Ranking
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "HostOptions",
     "check_instruction_option",
     "make_signature",
+    "parse_text_option",
     "resolve_options",
     "resolve_top_k",
 ]
@@ -110,6 +112,22 @@ def check_instruction_option(reranker: Reranker, instruction: str | None) -> Non
         check_instruction(reranker, instruction)
     except ConfigError as error:
         raise error.under("instruction") from None
+
+
+def parse_text_option(text: str | Sequence[str] | None, content: str) -> TextTemplate | None:
+    """Return the template of an option ``text``; ``None`` where the text is read alone.
+
+    Args:
+        text: A template, or metadata keys to read before the text.
+        content: The name of the text in templates.
+
+    Raises:
+        ConfigError: See `TextTemplate.parse`.
+    """
+    try:
+        return None if text is None else TextTemplate.parse(text, content=content)
+    except ConfigError as error:
+        raise error.under("text") from error.__cause__
 
 
 def resolve_top_k(options: Mapping[str, Any]) -> int | None:

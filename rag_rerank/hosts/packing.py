@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from rag_rerank.context import Context, Packing
+from rag_rerank.context import Context, Packing, Piece
 from rag_rerank.errors import ConfigError
 from rag_rerank.execution.ranking import place_in_part
 from rag_rerank.types import Hit, Ranking
 
-__all__ = ["pack_hits", "with_text"]
+__all__ = ["describe_changes", "pack_hits", "with_text"]
 
 
 def with_text(hit: Hit, text: str, start: int | None, metadata: Mapping[str, Any] | None = None) -> Hit:
@@ -44,3 +44,20 @@ def pack_hits(
         return packing.pack(replace(ranking, hits=tuple(hits)), display_text=display_text)
     except ConfigError as error:
         raise error.under("context") from error.__cause__
+
+
+def describe_changes(piece: Piece, own_ids: Sequence[str | None]) -> dict[str, Any]:
+    """Return the metadata of a piece that say why its text is not that of its best hit; empty where it is.
+
+    Args:
+        piece: The piece.
+        own_ids: The host's own id of each of its hits.
+    """
+    marks: dict[str, Any] = {}
+    if len(piece.hits) > 1:
+        marks["merged_ids"] = list(own_ids)
+    if piece.trimmed is not None:
+        marks["trimmed"] = list(piece.trimmed)
+    if piece.parts:
+        marks["trimmed_parts"] = [list(part) for part in piece.parts]
+    return marks

@@ -1,4 +1,4 @@
-"""One file, one word: the same chain on every provider, directly and in both hosts."""
+"""One file, one word: the same chain on every provider, directly and in each host."""
 
 import asyncio
 from pathlib import Path
@@ -85,6 +85,19 @@ def test_in_a_chain(config: Path, expected: list[str]) -> None:
     retriever = RagRerankRetriever(first_stage, str(config), top_k=2)
     for documents in (retriever.invoke(QUERY), asyncio.run(retriever.ainvoke(QUERY))):
         assert [document.page_content for document in documents] == expected[:2]
+
+
+def test_in_a_pipeline(config: Path, expected: list[str]) -> None:
+    haystack = pytest.importorskip("haystack", reason="needs haystack-ai")
+    from haystack_integrations.components.rankers.rag_rerank import RagRerankRanker
+
+    pipeline = haystack.Pipeline()
+    pipeline.add_component("ranker", RagRerankRanker(str(config), top_k=2))
+    data = {"query": QUERY, "documents": [haystack.Document(content=text) for text in TEXTS]}
+    ranker = haystack.Pipeline.loads(pipeline.dumps()).get_component("ranker")
+    answers = [pipeline.run({"ranker": data})["ranker"], asyncio.run(ranker.run_async(**data))]
+    for answer in answers:
+        assert [document.content for document in answer["documents"]] == expected[:2]
 
 
 @pytest.mark.parametrize("world", ["sync", "async"])

@@ -17,6 +17,7 @@ TASKS = {
     "rerank my own list": "tutorial.md#3-the-same-in-python",
     "use it in LlamaIndex": "how-to/llama-index.md",
     "use it in LangChain": "how-to/langchain.md",
+    "use it in Haystack": "how-to/haystack.md",
     "swap to Voyage": "how-to/providers.md",
     "use a local model from the hub": "how-to/choose-a-model.md#use-any-model-of-the-hub-or-a-folder",
     "use a TEI server": "how-to/servers.md#tei",
@@ -38,6 +39,7 @@ PUBLIC = (
     *("rag_rerank", "rag_rerank.agreement", "rag_rerank.context", "rag_rerank.evaluation", "rag_rerank.export"),
     *("rag_rerank.evaluation.probes", "rag_rerank.records", "rag_rerank.telemetry", "rag_rerank.testing"),
     *("langchain_rag_rerank", "llama_index.postprocessor.rag_rerank"),
+    "haystack_integrations.components.rankers.rag_rerank",
 )
 """Modules whose ``__all__`` is public."""
 

@@ -34,7 +34,7 @@ class Point:
 
 
 @dataclass
-class HaystackDocument:
+class DocumentWithContent:
     content: str
 
 
@@ -75,7 +75,7 @@ WITH_CODE: dict[str, Any] = {
     "rows of a database": [sql_row()],
     "objects with a text": [Passage("K2", 1), Passage("Garda", 2)],
     "points": [Point(1, 0.5, {"text": "K2"}), Point(2, 0.25, {"text": "Garda"})],
-    "documents with a content": [HaystackDocument("K2"), HaystackDocument("Garda")],
+    "documents with a content": [DocumentWithContent("K2"), DocumentWithContent("Garda")],
     "the result of Chroma": {"ids": [["a", "b"]], "documents": [["K2", "Garda"]], "distances": [[0.5, 0.25]]},
     "a ranking": RANKING,
     "hits": list(RANKING),
@@ -128,6 +128,16 @@ def test_nodes_are_sent_to_their_adapter() -> None:
         assert "llama_index.postprocessor.rag_rerank.RagRerank" in message
         (candidate,) = run_code(message, [node])
         assert (candidate.id, candidate.text) == ("n", "K2")
+
+
+def test_documents_of_haystack_are_sent_to_their_adapter() -> None:
+    haystack = pytest.importorskip("haystack", reason="needs haystack-ai")
+    document = haystack.Document(id="d", content="K2", meta={"page": 1})
+    for value in (document, [document]):
+        message = message_of(value)
+        assert "rankers.rag_rerank.RagRerankRanker" in message
+        (candidate,) = run_code(message, [document])
+        assert candidate == Candidate("d", "K2", metadata={"page": 1})
 
 
 async def texts() -> AsyncIterator[str]:

@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from numbers import Integral
 from uuid import UUID
 
 from langchain_core.documents import Document
-from rag_rerank import Candidate, ConfigError
+from rag_rerank import Candidate
 from rag_rerank.hosts import TextTemplate
 
 CONTENT = "page_content"
 """The name of a document's text in templates."""
-
-
-def parse_template(text: str | Sequence[str] | None) -> TextTemplate | None:
-    """Return the template of an option ``text``; ``None`` where the text is read alone."""
-    try:
-        return None if text is None else TextTemplate.parse(text, content=CONTENT)
-    except ConfigError as error:
-        raise error.under("text") from error.__cause__
 
 
 def find_id(document: Document) -> str | None:

@@ -8,9 +8,9 @@ from typing import Any
 
 from langchain_core.documents import BaseDocumentTransformer, Document
 from rag_rerank import Reranker, Spec, build
-from rag_rerank.hosts import find_indexes, index_texts, take_items
+from rag_rerank.hosts import find_indexes, index_texts, parse_text_option, take_items
 
-from langchain_rag_rerank.documents import advise, find_id, parse_template, read_text
+from langchain_rag_rerank.documents import CONTENT, advise, find_id, read_text
 
 
 class RagRerankIndexer(BaseDocumentTransformer):
@@ -34,7 +34,7 @@ class RagRerankIndexer(BaseDocumentTransformer):
         self.reranker: Reranker = build(reranker)
         self.text = text
         find_indexes(self.reranker)
-        self._template = parse_template(text)
+        self._template = parse_text_option(text, CONTENT)
 
     def transform_documents(self, documents: Sequence[Document], **kwargs: Any) -> Sequence[Document]:
         """Encode the documents that are not in the store yet, and return all of them unchanged.

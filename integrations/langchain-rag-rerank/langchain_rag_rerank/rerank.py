@@ -34,10 +34,12 @@ from rag_rerank.hosts import (
     call_hooks,
     check_instruction_option,
     check_sync_hooks,
+    describe_changes,
     log_remarks,
     make_ids,
     make_signature,
     pack_hits,
+    parse_text_option,
     resolve_options,
     tag_ids,
     take_items,
@@ -46,7 +48,7 @@ from rag_rerank.hosts import (
 from typing_extensions import TypedDict as SchemaTypedDict
 from typing_extensions import Unpack
 
-from langchain_rag_rerank.documents import CONTENT, advise, find_id, parse_template, read_text
+from langchain_rag_rerank.documents import CONTENT, advise, find_id, read_text
 from langchain_rag_rerank.indexer import RagRerankIndexer
 
 logger: logging.Logger = logging.getLogger(__name__)
@@ -134,7 +136,7 @@ class RagRerank(BaseDocumentCompressor):
     def __init__(self, reranker: Spec, **options: Unpack[RerankOptions]) -> None:
         # built before pydantic validates, so that a wrong config is a ConfigError, and no error quotes an API key
         values = resolve_options(options, RerankOptions, type(self))
-        parse_template(values.get("text"))
+        parse_text_option(values.get("text"), CONTENT)
         value = build(reranker)
         check_instruction_option(value, values.get("instruction"))
         super().__init__(**values | {"reranker": value})
@@ -223,7 +225,7 @@ class _Call:
         self.instruction = rerank.instruction if own_instruction is None else own_instruction
         self._packing = rerank.context
         self._score_key = rerank.score_key
-        template = parse_template(rerank.text)
+        template = parse_text_option(rerank.text, CONTENT)
         own_ids = [find_id(document) for document in documents]
         ids = make_ids(own_ids)
         self.tags = {**_HOST, **tag_ids(ids, own_ids)}
@@ -252,13 +254,7 @@ class _Call:
 
     def _changes(self, piece: Piece) -> dict[str, Any]:
         """Return what is new in the document of a piece: its text and the metadata that say why."""
-        marks: dict[str, Any] = {}
-        if len(piece.hits) > 1:
-            marks["merged_ids"] = [find_id(self._documents[hit.id]) for hit in piece.hits]
-        if piece.trimmed is not None:
-            marks["trimmed"] = list(piece.trimmed)
-        if piece.parts:
-            marks["trimmed_parts"] = [list(part) for part in piece.parts]
+        marks = describe_changes(piece, [find_id(self._documents[hit.id]) for hit in piece.hits])
         return {CONTENT: piece.text, "metadata": marks}
 
     def _document(self, hit: Hit, ranking: Ranking, changes: dict[str, Any]) -> Document:

@@ -7,7 +7,6 @@ import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from math import isfinite
 from typing import Annotated, Any, ClassVar
 
 from llama_index.core.bridge.pydantic import ConfigDict, Field, PlainSerializer
@@ -41,6 +40,8 @@ from rag_rerank.hosts import (
     call_hooks,
     check_instruction_option,
     check_sync_hooks,
+    describe_changes,
+    finite_score,
     log_remarks,
     make_ids,
     make_signature,
@@ -281,7 +282,7 @@ class _Call:
         self._by_id = dict(zip(ids, self.nodes, strict=True))
         self.candidates = [
             Candidate(
-                id, node_text(node, rerank.metadata_mode), _finite(node.score), node.metadata, node.node.embedding
+                id, node_text(node, rerank.metadata_mode), finite_score(node.score), node.metadata, node.node.embedding
             )
             for id, node in self._by_id.items()
         ]
@@ -316,13 +317,7 @@ class _Call:
         best = self._by_id[piece.best.id]
         node = best.node
         if piece.text != node.get_content(MetadataMode.LLM):
-            extra: dict[str, Any] = {}
-            if len(piece.hits) > 1:
-                extra["merged_ids"] = [self._by_id[hit.id].node_id for hit in piece.hits]
-            if piece.trimmed is not None:
-                extra["trimmed"] = list(piece.trimmed)
-            if piece.parts:
-                extra["trimmed_parts"] = [list(part) for part in piece.parts]
+            extra = describe_changes(piece, [self._by_id[hit.id].node_id for hit in piece.hits])
             node = node.model_copy(update={"metadata": {**node.metadata, **extra}})
             node.set_content(piece.text)
             node.excluded_llm_metadata_keys = [*node.metadata]
@@ -358,11 +353,6 @@ def _with_place(node: BaseNode) -> dict[str, Any]:
 def _make_bundle(query: QueryBundle | str | None) -> QueryBundle | None:
     """Return a query as the host's own class; the second argument is often a text."""
     return QueryBundle(query) if isinstance(query, str) else query
-
-
-def _finite(score: float | None) -> float | None:
-    """Return a first-stage score, or ``None`` for one that says nothing (NaN for an all-zero embedding)."""
-    return score if score is not None and isfinite(score) else None
 
 
 def _required(query: QueryBundle | None) -> QueryBundle:
