@@ -52,10 +52,12 @@ def doctor(spec: str, live: bool, full: bool, strict: bool, timeout: float, bund
 
     The exit code is 0 if there is no problem, and 1 if there is one; a config that cannot be built is one.
     """
-    from rag_rerank._files import write
+    from rag_rerank._files import check_folder, write
     from rag_rerank.diagnostics.health.finding import Subject
     from rag_rerank.diagnostics.health.report import examine
 
+    if bundle is not None:
+        check_folder(bundle)
     report = examine(spec, Subject(None, live=live, full=full, timeout=timeout))
     if bundle is not None:
         write(bundle, (json.dumps(report.to_bundle(), indent=2, ensure_ascii=False) + "\n").encode())

@@ -8,29 +8,20 @@ from typing import TYPE_CHECKING
 
 from rag_rerank.diagnostics.health.finding import Finding, Subject, error_finding
 from rag_rerank.diagnostics.health.missing import find_missing
+from rag_rerank.diagnostics.order_questions import order_questions
 from rag_rerank.errors import RerankError
 from rag_rerank.execution.clock import now
 
 if TYPE_CHECKING:
     from rag_rerank.base import Reranker
 
-__all__ = ["QUERY", "TEXTS", "check_live", "check_ranking"]
-
-QUERY = "What is the capital of Australia?"
-TEXTS = (
-    "Penguins are birds that cannot fly, and most of them live in the southern hemisphere.",
-    "For the dough you need two eggs, a cup of flour and some milk.",
-    "A violin has four strings, which are tuned in fifths.",
-    "In a cold winter the river freezes, and ships wait for spring.",
-    "Canberra is the capital of Australia; its parliament has met there since 1927.",
-)
-"""The answer comes last, so that a ranking that changes nothing is noticed."""
+__all__ = ["check_live", "check_ranking"]
 
 _SECONDS = 120.0
 """Seconds for the first call, with loading."""
 
 _SLOW = 2.0
-"""Seconds of the second call from which on it is slow: five sentences of 20 tokens take a small model some 0.02 s."""
+"""Seconds of the second call from which on it is slow: three short sentences take a small model some 0.02 s."""
 
 
 def check_ranking(subject: Subject) -> Iterator[Finding]:
@@ -44,12 +35,13 @@ def check_live(subject: Subject) -> Iterator[Finding]:
     """Yield whether each provider of the config scores one text; nothing is sent unless the user allows it."""
     if not subject.live:
         return
+    ((query, texts),) = order_questions(1)
     for part in subject.api_parts:
         if find_missing(part):
             continue
         begin = now()
         try:
-            part.rerank(QUERY, TEXTS[-1:], timeout=6 * subject.timeout)
+            part.rerank(query, texts[:1], timeout=6 * subject.timeout)
         except RerankError as error:
             yield error_finding("live", part.label, error, "see the page of the error")
         else:
@@ -59,20 +51,22 @@ def check_live(subject: Subject) -> Iterator[Finding]:
 
 
 def _rank(reranker: Reranker, label: str) -> Finding:
+    ((query, texts),) = order_questions(1)
+    candidates = texts[::-1]  # the answer last, so that a ranking that changes nothing is noticed
     begin = now()
     try:
-        reranker.rerank(QUERY, TEXTS, timeout=_SECONDS)
+        reranker.rerank(query, candidates, timeout=_SECONDS)
         middle = now()
-        ranking = reranker.rerank(QUERY, TEXTS, timeout=_SECONDS)
+        ranking = reranker.rerank(query, candidates, timeout=_SECONDS)
         end = now()
     except RerankError as error:
         return error_finding("self-test", label, error, "see the page of the error")
     finally:
         reranker.close()
-    times = f"first call {middle - begin:.2f} s, second {end - middle:.3f} s, {len(TEXTS)} texts"
+    times = f"first call {middle - begin:.2f} s, second {end - middle:.3f} s, {len(texts)} texts"
     if ranking.degraded:
         return Finding("self-test", "ok", label, f"{times}; the order was not judged: the sample texts are English")
-    if ranking.hits[0].text != TEXTS[-1]:
+    if ranking.hits[0].text != texts[0]:
         what = f"it ranks a wrong text first for an easy question ({times})"
         advice = "rag-rerank verify compares its scores with published ones; fetch its files again if they differ"
         return Finding("self-test", "problem", label, what, advice, "how-to/verify/")
