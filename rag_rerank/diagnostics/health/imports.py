@@ -64,15 +64,15 @@ def check_imports(subject: Subject) -> Iterator[Finding]:
     if not outcomes:
         yield Finding("import", "warning", "python", "no second Python could be started, so nothing was imported")
         return
-    broken = {name: outcome.error for name, outcome in outcomes.items() if outcome.error is not None}
-    for name, error in broken.items():
+    errors = {name: outcome.error for name, outcome in outcomes.items() if outcome.error is not None}
+    for name, error in errors.items():
         package = CORE.get(name, name.replace("_", "-"))
         advice = f"pip install --force-reinstall {package}"
         if "SIGILL" in str(error):
             advice += "; its wheel needs instructions that this processor lacks: look for one that does not"
         level: Level = "problem" if name in needed else "warning"
         yield Finding("import", level, name, f"it is installed and cannot be imported: {error}", advice)
-    if not broken:
+    if not errors:
         yield Finding("import", "ok", "imports", f"{len(outcomes)} packages can be imported")
     yield from _describe_runtimes(outcomes)
 
@@ -99,10 +99,10 @@ def _import_batch(modules: Sequence[str], seconds: float) -> dict[str, Import]:
     request = json.dumps({"path": sys.path, "modules": list(modules)})
     probe = Path(__file__).with_name("import_probe.py")
     try:
-        done = subprocess.run(
+        process = subprocess.run(
             [sys.executable, str(probe)], input=request, capture_output=True, text=True, timeout=seconds, check=False
         )
-        output, end = done.stdout, _describe_end(done.returncode)
+        output, end = process.stdout, _describe_end(process.returncode)
     except subprocess.TimeoutExpired as error:
         text = error.stdout or b""
         output, end = text.decode() if isinstance(text, bytes) else text, f"it took longer than {seconds:g} s"

@@ -21,6 +21,9 @@ _ARM = {"asimddp": "dot products", "i8mm": "int8 matrix products", "sve": "SVE"}
 """Flag in /proc/cpuinfo -> name."""
 
 _CPU_INFO = Path("/proc/cpuinfo")
+_THREADS_A_CORE = 2
+"""Threads that one core runs at the same time, at most (simultaneous multithreading)."""
+
 _SHARE = 0.8
 """Share of the memory limit that the files of models may take: tokenizers, activations and Python need the rest."""
 
@@ -55,12 +58,12 @@ def check_threads(subject: Subject) -> Iterator[Finding]:
             is_right = False
             what = "it is no list of whole numbers above 0, so it has no effect, or a library refuses it"
             yield Finding("threads", "warning", name, what, f"set {name} to {usable}, or unset it")
-        elif int(numbers[0]) > usable:
+        elif int(numbers[0]) > _THREADS_A_CORE * usable:
             is_right = False
             what = f"it starts {int(numbers[0])} threads on {usable} cores, and they wait for each other"
             yield Finding("threads", "warning", name, what, f"set {name} to {usable}, or unset it")
     for part in subject.local_parts:
-        if isinstance(part, OnnxReranker) and (busy := (part.workers or 1) * part.threads) > usable:
+        if isinstance(part, OnnxReranker) and (busy := (part.workers or 1) * part.threads) > _THREADS_A_CORE * usable:
             is_right = False
             what = f"workers x threads is {busy} on {usable} cores, and they wait for each other"
             advice = "leave workers and threads out, or let rag-rerank tune measure them here"

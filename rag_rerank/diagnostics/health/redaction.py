@@ -18,13 +18,17 @@ from rag_rerank.base import Reranker
 from rag_rerank.diagnostics.health.environment import key_variables, proxy_variables
 from rag_rerank.diagnostics.health.finding import Finding, walk
 from rag_rerank.errors import ConfigError
-from rag_rerank.secret import Secret, has_reference, variables_of
+from rag_rerank.secret import Secret, variables_of
 
 __all__ = ["Redaction"]
 
 _SECRET_NAME = re.compile(r"KEY|TOKEN|SECRET|PASSW|PWD|CREDENTIAL|AUTH|PRIVATE|COOKIE|DSN|SIGNATURE", re.IGNORECASE)
+_FOLDERS = ("PWD", "OLDPWD")
 _NOT_RANDOM = ("model", "revision", "type", "path", "file", "map", "tokenizer")
 """Fields of configs whose values may look random, and are no keys: ids, commits, paths."""
+
+_REFERENCE = re.compile(r"\$\{[A-Za-z_]\w*(:-)?\}")
+"""A reference to a key as `rag_rerank.to_config` writes it: without a default, which may be a key."""
 
 _SHORTEST = 8
 """Characters of a variable's value from which on it is masked wherever it occurs: ``true`` would be too."""
@@ -98,7 +102,7 @@ class Redaction:
             return [self.node(item, name) for item in value]
         if not isinstance(value, str):
             return value
-        if has_reference(value) and value.startswith("${"):
+        if _REFERENCE.fullmatch(value):
             return value
         if _SECRET_NAME.search(name) and name not in ("max_tokens_per_doc", "tokenizer"):
             return "***"
@@ -107,9 +111,10 @@ class Redaction:
 
 
 def _secrets_of_environment() -> Iterator[str]:
-    known = key_variables()
+    key_names = key_variables()
     for name, value in os.environ.items():
-        if name in known or _SECRET_NAME.search(name):
+        is_secret = name in key_names or (_SECRET_NAME.search(name) and name not in _FOLDERS)
+        if is_secret and not value.startswith(os.sep):  # the path of a socket or of a file with a key
             yield from (value, value.strip(), value.strip("\"' \n"))
 
 

@@ -129,14 +129,14 @@ def examine(spec: str, subject: Subject, *, sections: Sequence[Section] = SECTIO
         subject: How to examine it; its reranker is replaced.
         sections: The checks.
     """
-    broken: tuple[Finding, ...] = ()
+    config_findings: tuple[Finding, ...] = ()
     try:
         subject = replace(subject, reranker=build(spec))
     except RerankError as error:
-        broken = (error_finding("config", spec, error, "rag-rerank config check FILE shows the place"),)
+        config_findings = (error_finding("config", spec, error, "rag-rerank config check FILE shows the place"),)
     except Exception as error:  # such as that of a package that cannot be imported, which another check names
         reason = redacted_message(f"{type(error).__name__}: {error}", "", ())
-        broken = (
+        config_findings = (
             Finding("config", "problem", spec, f"it cannot be built ({reason})", "mend the other findings first"),
         )
     redaction = Redaction.collect(subject.reranker, _read_text(spec))
@@ -148,18 +148,19 @@ def examine(spec: str, subject: Subject, *, sections: Sequence[Section] = SECTIO
     for section, check in rows:
         if section.alone:
             findings[check] = _wait(start_thread(partial(_run, check, subject)), section.seconds, now(), check)
-    shown = {
+    visible = {
         section.title: tuple(redaction.finding(one) for check in section.checks for one in findings[check])
         for section in sections
     }
-    if broken:
-        shown = {"Config": tuple(map(redaction.finding, broken)), **shown}
-    return HealthReport(shown, _describe_config(subject, redaction), _describe_environment(redaction))
+    if config_findings:
+        visible = {"Config": tuple(map(redaction.finding, config_findings)), **visible}
+    return HealthReport(visible, _describe_config(subject, redaction), _describe_environment(redaction))
 
 
 def _run(check: Callable[[Subject], Iterator[Finding]], subject: Subject) -> tuple[Finding, ...]:
     try:
-        return tuple(check(subject))
+        rows = tuple(check(subject))
+        return tuple(row if row.level == "ok" or row.advice else replace(row, advice="see the page") for row in rows)
     except Exception as error:  # a report with all other findings is worth more than none
         reason = redacted_message(f"{type(error).__name__}: {error}", "", ())
         advice = "report it, with the file that --bundle writes"

@@ -43,7 +43,7 @@ def check_live(subject: Subject) -> Iterator[Finding]:
         try:
             part.rerank(query, texts[:1], timeout=6 * subject.timeout)
         except RerankError as error:
-            yield error_finding("live", part.label, error, "see the page of the error")
+            yield error_finding("live", part.label, error)
         else:
             yield Finding("live", "ok", part.label, f"it scored one text in {now() - begin:.2f} s")
         finally:
@@ -60,7 +60,7 @@ def _rank(reranker: Reranker, label: str) -> Finding:
         ranking = reranker.rerank(query, candidates, timeout=_SECONDS)
         end = now()
     except RerankError as error:
-        return error_finding("self-test", label, error, "see the page of the error")
+        return error_finding("self-test", label, error)
     finally:
         reranker.close()
     times = f"first call {middle - begin:.2f} s, second {end - middle:.3f} s, {len(texts)} texts"

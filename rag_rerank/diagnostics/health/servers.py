@@ -61,8 +61,8 @@ def check_servers(subject: Subject) -> Iterator[Finding]:
             parts = []
     outcomes: list[Future[_Outcome]] = [start_thread(partial(_ask, part, subject)) for part in parts]
     end = now() + 1.5 * subject.timeout
-    while (left := end - now()) > 0 and (pending := [one for one in outcomes if not one.done()]):
-        wait_for_any(pending, left)
+    while (remaining := end - now()) > 0 and (pending := [one for one in outcomes if not one.done()]):
+        wait_for_any(pending, remaining)
     skews = []
     for part, outcome in zip(parts, outcomes, strict=True):
         if not outcome.done():

@@ -95,6 +95,7 @@ class Plant:
 def plant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Plant]:
     for name in (*key_variables(), *PROXIES, *map(str.lower, PROXIES), *machine._VARIABLES):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(self_test, "now", lambda: 0.0)  # a busy machine is no fault here
     with ExitStack() as stack:
         yield Plant(tmp_path, monkeypatch, stack)
 
@@ -105,7 +106,7 @@ def closed_port() -> str:
         return f"http://127.0.0.1:{one.getsockname()[1]}"
 
 
-def look(spec: str, *, seconds: float = 2.0, sections: Any = SHORT) -> HealthReport:
+def look(spec: str, *, seconds: float = 30.0, sections: Any = SHORT) -> HealthReport:
     return examine(spec, Subject(None, timeout=seconds), sections=sections)
 
 
@@ -244,7 +245,7 @@ def strange_threads(plant: Plant) -> str:
 def more_workers_than_cores(plant: Plant) -> str:
     plant.patch.setattr(machine, "cores", lambda: 1)
     plant.cached_model()
-    return plant.write({"type": "onnx", "model": "minilm", "workers": 1, "threads": 2})
+    return plant.write({"type": "onnx", "model": "minilm", "workers": 1, "threads": 3})
 
 
 def little_memory(plant: Plant) -> str:
@@ -333,7 +334,7 @@ FAULTS: list[tuple[Callable[[Plant], str], str, str, str]] = [
     (wrong_clock, "clock", "problem", "900 s ahead"),
     (too_many_threads, "threads", "warning", "4096 threads"),
     (strange_threads, "threads", "warning", "whole numbers"),
-    (more_workers_than_cores, "threads", "warning", "2 on 1 cores"),
+    (more_workers_than_cores, "threads", "warning", "3 on 1 cores"),
     (little_memory, "memory", "problem", "1 MiB"),
     (broken_store, "store", "problem", "cannot be used as a store"),
     (locked_score_cache, "store", "problem", "locked"),
