@@ -60,7 +60,8 @@ class Redaction:
             config: The text of its file, whose ``${VAR}`` may stand for anything.
         """
         values = {*_secrets_of_environment(), *_secrets_of_netrc(), *_secrets_of_proxies()}
-        values |= {os.environ.get(name, "") for name in variables_of(config)}
+        in_config = (os.environ.get(name, "") for name in variables_of(config))
+        values |= {value for value in in_config if not value.startswith(("http://", "https://"))}  # masked as URLs are
         values = {value for value in values if len(value) >= _SHORTEST}
         if reranker is not None:
             values |= {value for part in walk(reranker) for value in _secrets_inside(part) if value}

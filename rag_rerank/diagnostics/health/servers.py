@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from rag_rerank._lazy import need
-from rag_rerank.backends.api.message_redaction import redacted_message
+from rag_rerank.backends.api.message_redaction import mask_random_runs, redacted_message
 from rag_rerank.diagnostics.health.finding import Finding, Level, Subject, error_finding
 from rag_rerank.errors import MissingExtraError, RerankError
 from rag_rerank.execution.clock import now, start_thread, wait_for_any
@@ -134,7 +134,7 @@ def _ask_for_model(part: ApiReranker) -> Iterator[Finding]:
 
 
 def _describe_answer(part: ApiReranker, url: str, status: int, content_type: str) -> Finding:
-    label, host, path = part.label, _host(url), urlsplit(url).path
+    label, host, path = part.label, _host(url), mask_random_runs(urlsplit(url).path)
     is_own_address = part.base_url is not None or bool(getattr(part, "path", None))
     if status in _ABSENT:
         advice = "correct base_url, or path: the type adds its own path to base_url"
