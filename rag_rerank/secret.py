@@ -19,6 +19,7 @@ __all__ = [
     "has_reference",
     "mask_values",
     "parse_variable",
+    "variables_of",
 ]
 
 _SHORTEST_SECRET = 8
@@ -40,6 +41,9 @@ _PLACEHOLDER = re.compile(
 )
 """What stands in documentation where a key belongs: ``your-api-key``, ``<key>``, ``sk-...``, ``COHERE_API_KEY``."""
 
+_QUOTES = ("'", '"')
+"""What a container's ``--env-file`` and some service managers keep of ``KEY="..."``."""
+
 _OTHER_TOOLS = ("$(", "`", "env:", "env.", "env(", "os.environ", "os.getenv", "process.env")
 """Beginnings of references that a shell or another tool would have replaced."""
 
@@ -47,6 +51,11 @@ _OTHER_TOOLS = ("$(", "`", "env:", "env.", "env(", "os.environ", "os.getenv", "p
 def has_reference(text: str) -> bool:
     """Whether a text refers to an environment variable."""
     return bool(_REFERENCE.search(text.replace("$$", "")))
+
+
+def variables_of(text: str) -> set[str]:
+    """Return the names of the environment variables that a text refers to."""
+    return {match[1] for match in _REFERENCE.finditer(text.replace("$$", ""))}
 
 
 def expand(text: str, path: str = "") -> str:
@@ -230,6 +239,8 @@ def _problems(key: str) -> Iterator[str]:
         yield "is empty"
     if any(char.isspace() for char in key):
         yield "has white space or a line break, which no key has; remove it where the key is set"
+    if key[:1] in _QUOTES or key[-1:] in _QUOTES:
+        yield "begins or ends with a quote, which no key does; remove the quotes where the key is set"
     if not key.isascii() or not key.isprintable():
         yield "holds characters that no key has; copy it again"
     if _PLACEHOLDER.fullmatch(key):

@@ -90,6 +90,17 @@ class BedrockReranker(ApiReranker):
     def _host(self) -> str | None:
         return self.base_url
 
+    @property
+    def endpoint(self) -> str:
+        """The URL that requests are sent to.
+
+        Raises:
+            ConfigError: No region is known.
+            MissingExtraError: boto3 is not installed.
+        """
+        client = self._client if self.client is None else self.client
+        return f"{client.meta.endpoint_url}/rerank"
+
     def _identity_facts(self) -> Mapping[str, Any]:
         return {"base_url": self.base_url}
 

@@ -26,6 +26,7 @@ from rag_rerank.types import RelevantSpan, Scores
 
 __all__ = ["Breaker", "CohereReranker", "Limits", "Price", "RetryPolicy", "SpanLimits"]
 
+_OWN_SERVER = "https://api.cohere.com"
 _DOCUMENT_TOKENS = 4096  # what the API reads of a text where max_tokens_per_doc is not sent
 
 
@@ -115,6 +116,11 @@ class CohereReranker(ClientApiReranker):
 
     def _host(self) -> str | None:
         return self._server
+
+    @property
+    def endpoint(self) -> str | None:
+        """The URL that requests are sent to; ``None`` for an injected client."""
+        return None if self._has_client else f"{self._server or _OWN_SERVER}/v2/rerank"
 
     def _identity_facts(self) -> Mapping[str, Any]:
         return {"base_url": self._server}

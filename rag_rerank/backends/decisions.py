@@ -251,7 +251,8 @@ class DecisionsReranker(HttpApiReranker):
         return self.model.rpartition("/")[2] if "{model}" in self._row.path else str(self.model)
 
     @property
-    def _url(self) -> str:
+    def endpoint(self) -> str:
+        """The URL that requests are sent to."""
         path = self.path or self._row.path.replace("{model}", quote(self._sent_model, safe=""))
         return join_url(self._base_url, path)
 
@@ -266,7 +267,7 @@ class DecisionsReranker(HttpApiReranker):
         facts = {"wire": self._row.wire, "template": self.template_id}
         if self._decision_model is not None:
             return facts
-        return {**facts, "base_url": self._base_url, "path": urlsplit(self._url).path}
+        return {**facts, "base_url": self._base_url, "path": urlsplit(self.endpoint).path}
 
     def _instruction(self) -> str | None:
         """Return what relevance means in this call; a blank instruction of the call asks the usual question."""
@@ -389,4 +390,4 @@ class DecisionsReranker(HttpApiReranker):
 
     def _request(self, exchange: Exchange, questionnaire: Questionnaire) -> HttpRequest:
         body = self._wire.body(self._sent_model, questionnaire)
-        return HttpRequest("POST", self._url, self._row.headers_with(exchange.key), body)
+        return HttpRequest("POST", self.endpoint, self._row.headers_with(exchange.key), body)

@@ -224,6 +224,17 @@ class HttpReranker(HttpApiReranker):
         return self._url("")
 
     @property
+    def endpoint(self) -> str:
+        """The URL that requests are sent to.
+
+        Raises:
+            ConfigError: The provider needs a project, and none is known.
+        """
+        if self.path:
+            return self._url("") + self.path
+        return self._url(self._row.url_path(self.model, self._row.find_project(self.project)))
+
+    @property
     def _list_price(self) -> Price | None:
         return list_price(self.dialect, self.model) if self._row.is_provider(self._url("")) else None
 
@@ -294,8 +305,7 @@ class HttpReranker(HttpApiReranker):
             instruction=exchange.instruction,
             project=project,
         )
-        url = self._url("") + self.path if self.path else self._url(row.url_path(self.model, project))
-        return HttpRequest("POST", url, row.request_headers(exchange.key, project), body)
+        return HttpRequest("POST", self.endpoint, row.request_headers(exchange.key, project), body)
 
     def _exchange(self, query: str) -> partial[Exchange]:
         row, advice = self._row, ""

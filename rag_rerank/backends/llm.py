@@ -33,6 +33,7 @@ from rag_rerank.types import Scale, Scores
 
 __all__ = ["Breaker", "Limits", "LlmReranker", "Price", "RetryPolicy"]
 
+_OWN_SERVER = "https://api.openai.com/v1"
 _LEAST = {"window": 2, "stride": 1, "passes": 1, "shuffles": 0, "top": 1, "parallel": 1}
 """The least value of each count."""
 
@@ -232,6 +233,11 @@ class LlmReranker(ClientApiReranker):
 
     def _host(self) -> str | None:
         return self._server
+
+    @property
+    def endpoint(self) -> str | None:
+        """The URL that requests are sent to; ``None`` for an injected client or a model object."""
+        return None if self._has_client else f"{self._server or _OWN_SERVER}/chat/completions"
 
     @property
     def _has_client(self) -> bool:

@@ -117,6 +117,14 @@ class VoyageReranker(ApiReranker):
         await self._session.aclose()
         await super().aclose()
 
+    @property
+    def endpoint(self) -> str | None:
+        """The URL that requests are sent to; by default it depends on the key. ``None`` for an injected client."""
+        if self._has_client:
+            return None
+        own = "https://ai.mongodb.com/v1" if self.key().startswith("al-") else "https://api.voyageai.com/v1"
+        return f"{self.base_url or own}/rerank"
+
     def _identity_facts(self) -> Mapping[str, Any]:
         return {"base_url": self.base_url or ("MongoDB's" if self.key().startswith("al-") else "Voyage's")}
 

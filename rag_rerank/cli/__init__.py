@@ -36,7 +36,11 @@ _GROUPS = {
         "probe": "probe:probe",
         "tune": "diagnostics.tune:tune",
     },
-    "See what happened": {"trace": "trace:trace", "explain": "late_interaction:explain"},
+    "See what happened": {
+        "trace": "trace:trace",
+        "explain": "late_interaction:explain",
+        "doctor": "diagnostics.doctor:doctor",
+    },
     "Manage models": {
         "models": "models.listing:models",
         "pull": "models.files:pull",

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from rag_rerank.errors import ConfigError, MissingExtraError, RerankError
 
-__all__ = ["client_error", "is_loopback", "make_client"]
+__all__ = ["bad_certificates", "client_error", "is_loopback", "make_client"]
 
 T = TypeVar("T")
 
@@ -69,7 +69,7 @@ def client_error(error: BaseException, label: str) -> RerankError | None:
                 "name an HTTP proxy, or list the host in NO_PROXY"
             )
         about_certificates = "certificate" in text.lower() or isinstance(cause, FileNotFoundError)
-        if isinstance(cause, OSError) and about_certificates and (bad := _bad_certificates()):
+        if isinstance(cause, OSError) and about_certificates and (bad := bad_certificates()):
             return ConfigError(
                 f"{label}: {' and '.join(bad)}, which holds no certificates; name a file that does, or unset it"
             )
@@ -98,7 +98,7 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def _bad_certificates() -> list[str]:
+def bad_certificates() -> list[str]:
     """Return the variables that name certificates which cannot be read, each with its value."""
     import ssl
 

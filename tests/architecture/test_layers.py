@@ -57,13 +57,10 @@ MAY_IMPORT = {
     "config": {*CALL, "registry"},
     "testing": {*CALL, "config"},
     "export": {*CALL, "backends/local", "backends/onnx"},
-    "diagnostics": {
+    "diagnostics": {  # health/ builds the config that it examines, and knows all that a config may hold
         *CALL,
-        "agreement",
-        "backends/late_interaction",
-        "backends/local",
-        "backends/onnx",
-        "backends/torch",
+        *("agreement", "backends/api", "backends/auto", "backends/late_interaction", "backends/local", "backends/onnx"),
+        *("backends/torch", "compose", "config", "registry"),
     },
     "evaluation": {*CALL, "compose", "config", "records", "registry"},
     "training": {

@@ -534,7 +534,7 @@ def test_a_base_url_tells_the_provider() -> None:
     own = DecisionsReranker(base_url="https://api.typesafe.ai")
     assert (own.model, own._row.title) == ("jev-latest", "TypeSafe")
     assert (
-        DecisionsReranker(base_url="https://api.openai.com/v1", wire="openai")._url
+        DecisionsReranker(base_url="https://api.openai.com/v1", wire="openai").endpoint
         == "https://api.openai.com/v1/decisions"
     )
     with pytest.raises(ConfigError, match="give model"):

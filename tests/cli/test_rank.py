@@ -555,9 +555,9 @@ def test_config_check_draws_the_tree_and_the_normal_form(write: Write, monkeypat
 
 def test_config_check_names_the_extra_that_is_not_installed(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     file = write('"torch:minilm"', "r.json")
-    monkeypatch.setattr("rag_rerank.cli.config.find_spec", lambda name: name)
+    monkeypatch.setattr("rag_rerank.diagnostics.health.missing.find_spec", lambda name: name)
     assert "not installed" not in run("config", "check", file).stdout
-    monkeypatch.setattr("rag_rerank.cli.config.find_spec", lambda name: None)
+    monkeypatch.setattr("rag_rerank.diagnostics.health.missing.find_spec", lambda name: None)
     result = run("config", "check", file)
     assert '- torch:minilm: sentence_transformers is not installed; pip install "rag-rerank[torch]"' in result.stdout
     assert result.exit_code == 1
@@ -591,7 +591,9 @@ def test_config_check_tells_of_missing_maps_and_tokenizers(
         {**windows, "tokenizer": "gpt-4o"},
     ]
     file = write(json.dumps({"type": "fallback", "members": members}), "r.json")
-    monkeypatch.setattr("rag_rerank.cli.config.find_spec", lambda name: None if name == "tiktoken" else name)
+    monkeypatch.setattr(
+        "rag_rerank.diagnostics.health.missing.find_spec", lambda name: None if name == "tiktoken" else name
+    )
     result = run("config", "check", file)
     folder = Path(file).parent
     problems = result.stdout.split("Missing on this machine:\n")[1].split("\n\n")[0].splitlines()
@@ -606,7 +608,9 @@ def test_config_check_tells_of_missing_maps_and_tokenizers(
 def test_config_check_tells_that_a_folder_of_vectors_needs_its_package(
     write: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rag_rerank.cli.config.find_spec", lambda name: None if name == "lmdb" else name)
+    monkeypatch.setattr(
+        "rag_rerank.diagnostics.health.missing.find_spec", lambda name: None if name == "lmdb" else name
+    )
     in_memory = run("config", "check", write('{"type": "late_interaction"}', "memory.json"))
     assert in_memory.exit_code == 0
     in_folder = run("config", "check", write('{"type": "late_interaction", "store": {"path": "v"}}', "folder.json"))

@@ -262,6 +262,15 @@ class ApiReranker(PointwiseReranker):
         return self.base_url
 
     @property
+    def endpoint(self) -> str | None:
+        """The URL that requests are sent to; ``None`` where only an injected client or the SDK knows it.
+
+        Raises:
+            ConfigError: A part of it is missing, such as a region or a project.
+        """
+        return None
+
+    @property
     def _price(self) -> Price | None:
         if self.price is not None:
             return self.price

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from urllib.parse import quote
 
-__all__ = ["find_message", "redacted_message"]
+__all__ = ["find_message", "mask_key", "mask_key_shapes", "mask_random_runs", "redacted_message"]
 
 _MOST_CHARACTERS = 200
 _ECHO = 16  # a run of this many characters of the request is an echo, not chance
@@ -141,12 +141,25 @@ def redacted_message(text: str, key: str, inputs: Sequence[str]) -> str:
         inputs: The query and the texts that were sent.
     """
     line = " ".join(text.split())
-    if key:
-        line = _key_pattern(key).sub("***", line)
+    line = mask_key(line, key) if key else line
     line = _AFTER_A_LABEL.sub(_mask_value, line)
-    line = _SHAPE_OF_A_KEY.sub("***", line)
-    line = _RUN.sub(lambda match: "***" if _is_key(match[0]) else match[0], line)[:_MOST_CHARACTERS]
+    line = mask_random_runs(mask_key_shapes(line))[:_MOST_CHARACTERS]
     return "its message repeats the request and is left out" if _echoes(line, inputs) else line
+
+
+def mask_key(text: str, key: str) -> str:
+    """Return a text with a key masked, in any case of its letters and as URLs and JSON write it."""
+    return _key_pattern(key).sub("***", text)
+
+
+def mask_key_shapes(text: str) -> str:
+    """Return a text in which whatever begins as the keys of known providers do is masked."""
+    return _SHAPE_OF_A_KEY.sub("***", text)
+
+
+def mask_random_runs(text: str) -> str:
+    """Return a text in which 16 or more letters and digits that hold no words are masked, as keys and hashes are."""
+    return _RUN.sub(lambda match: "***" if _is_key(match[0]) else match[0], text)
 
 
 def _mask_value(match: re.Match[str]) -> str:

@@ -6,7 +6,7 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -59,6 +59,8 @@ class Model:
         package: Import name of a package of its own that holds the files of a packaged model; empty for this one.
         former_ids: Names that redirect to ``id`` on the hub.
         note: Advice for users who consider it.
+        sha256: Hexadecimal SHA-256 of each file of a packaged model that decides its scores, by name; empty for models
+            of the hub, whose cache names files by their hashes.
     """
 
     id: str
@@ -75,6 +77,7 @@ class Model:
     package: str = ""
     former_ids: tuple[str, ...] = ()
     note: str = ""
+    sha256: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     @property
     def extra(self) -> str:

@@ -20,8 +20,9 @@ from rag_rerank.trace import Coverage
 
 if TYPE_CHECKING:
     import sqlite3
+    from pathlib import Path
 
-__all__ = ["FileStore", "MemoryStore", "Store", "StoredScore", "clock"]
+__all__ = ["FileStore", "MemoryStore", "Store", "StoredScore", "check_cache_file", "clock"]
 
 _BUSY_SECONDS = 30.0
 """Seconds to wait for other writers; they write for milliseconds."""
@@ -279,24 +280,70 @@ class FileStore:
             for statement in _TABLES:
                 connection.execute(statement)
         elif owner != _APPLICATION_ID:
-            raise ConfigError(f"{self._path} is a database of something else; name another file", path="path")
+            raise _foreign(self._path)
         elif layout == _LAYOUT - 1:
             connection.execute(_ADD_SPANS)
         elif layout != _LAYOUT:
-            raise ConfigError(
-                f"{self._path} is a score cache of another version of rag_rerank; name another file, or delete this "
-                "one, which loses cached scores only",
-                path="path",
-            )
+            raise _other_version(self._path)
         connection.execute(f"PRAGMA user_version = {_LAYOUT}")  # always, to learn now whether the file can be written
 
     def _unusable(self, error: Exception) -> ConfigError:
-        reason = error.strerror if isinstance(error, OSError) else error
-        return ConfigError(
-            f"{self._path} cannot be used as a score cache: {reason}; make its folder writable, name another file, "
-            "or delete this one if it is a damaged cache",
-            path="path",
-        )
+        return _unusable(self._path, error)
+
+
+def check_cache_file(path: str, seconds: float) -> int:
+    """Check that an existing file can be used as a score cache, without changing it; return how many scores it has.
+
+    Args:
+        path: The file.
+        seconds: How long to wait for another process that writes.
+
+    Raises:
+        ConfigError: It is no score cache of this layout or the one before, it is damaged, or it is locked for longer.
+    """
+    import sqlite3
+
+    file = absolute_path(path)
+    try:
+        connection = sqlite3.connect(f"{file.as_uri()}?mode=rw", uri=True, timeout=seconds, isolation_level=None)
+        try:
+            (owner,) = connection.execute("PRAGMA application_id").fetchone()
+            (layout,) = connection.execute("PRAGMA user_version").fetchone()
+            if owner != _APPLICATION_ID:
+                raise _foreign(file)
+            if layout not in (_LAYOUT - 1, _LAYOUT):
+                raise _other_version(file)
+            connection.execute("BEGIN IMMEDIATE")  # fails where another process holds the file
+            try:
+                (count,) = connection.execute("SELECT count(*) FROM scores").fetchone()
+            finally:
+                connection.execute("ROLLBACK")
+        finally:
+            connection.close()
+    except sqlite3.Error as error:
+        raise _unusable(file, error) from error
+    return int(count)
+
+
+def _foreign(file: Path) -> ConfigError:
+    return ConfigError(f"{file} is a database of something else; name another file", path="path")
+
+
+def _other_version(file: Path) -> ConfigError:
+    return ConfigError(
+        f"{file} is a score cache of another version of rag_rerank; name another file, or delete this one, which loses "
+        "cached scores only",
+        path="path",
+    )
+
+
+def _unusable(file: Path, error: Exception) -> ConfigError:
+    reason = error.strerror if isinstance(error, OSError) else error
+    return ConfigError(
+        f"{file} cannot be used as a score cache: {reason}; make its folder writable, name another file, or delete "
+        "this one if it is a damaged cache",
+        path="path",
+    )
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from rag_rerank.backends.local import cpu
-from rag_rerank.backends.local.cpu import cores
+from rag_rerank.backends.local.cpu import cores, memory_limit
 
 Machine = Callable[..., int]
 
@@ -125,3 +125,30 @@ def test_systems_without_affinity_count_their_processors(
 
 def test_this_machine_has_cores() -> None:
     assert 1 <= cores() <= (os.cpu_count() or 1)
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({}, None),
+        ({"sys/fs/cgroup/memory.max": "max"}, None),
+        ({"sys/fs/cgroup/memory.max": "2147483648"}, 2**31),
+        ({"sys/fs/cgroup/memory/memory.limit_in_bytes": "9223372036854771712"}, None),
+        ({"sys/fs/cgroup/memory/memory.limit_in_bytes": "536870912"}, 2**29),
+        (
+            {
+                "proc/self/cgroup": "0::/system.slice/search.service",
+                "sys/fs/cgroup/system.slice/search.service/memory.max": "max",
+                "sys/fs/cgroup/system.slice/memory.max": "1073741824",
+                "sys/fs/cgroup/memory.max": "4294967296",
+            },
+            2**30,
+        ),
+    ],
+    ids=["no groups", "no limit", "version 2", "no limit in version 1", "version 1", "the smallest one above counts"],
+)
+def test_the_memory_limit_is_that_of_the_control_groups(
+    machine: Machine, files: Mapping[str, str], expected: int | None
+) -> None:
+    machine(EIGHT, files=files)
+    assert memory_limit() == expected

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from rag_rerank import Cached, ConfigError, Coverage, RelevantSpan, Usage
-from rag_rerank.compose.cache.cache_stores import FileStore, StoredScore
+from rag_rerank.compose.cache.cache_stores import FileStore, StoredScore, check_cache_file
 from rag_rerank.testing import ScriptedReranker
 
 WORKER = """
@@ -182,6 +182,19 @@ def test_a_file_that_is_something_else_is_refused_and_left_alone(file: Path, mak
     assert str(file) in str(caught.value) and caught.value.path == "path"
     assert caught.value.trace is not None
     assert (file.is_file() and file.read_bytes()) == before
+
+
+def test_a_check_of_a_file_reads_it_and_leaves_it_alone(file: Path) -> None:
+    FileStore(str(file), 10, None).put({b"key": StoredScore(0.5, None)}, [])
+    before = file.read_bytes()
+    assert check_cache_file(str(file), 1.0) == 1
+    assert file.read_bytes() == before
+    foreign(file, "PRAGMA user_version = 3")
+    with pytest.raises(ConfigError, match="another version of rag_rerank"):
+        check_cache_file(str(file), 1.0)
+    file.write_text("some notes\n" * 200)
+    with pytest.raises(ConfigError, match="file is not a database"):
+        check_cache_file(str(file), 1.0)
 
 
 def test_a_folder_that_cannot_be_is_named(tmp_path: Path) -> None:
