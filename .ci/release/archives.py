@@ -14,10 +14,10 @@ from email.message import Message
 from email.parser import Parser
 from pathlib import Path
 
-from packaging.licenses import canonicalize_license_expression
+from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
 
 from release.distributions import Distribution, NotReady, Release
-from release.tree import CHECKSUMS, URLS, model_folders
+from release.tree import CHECKSUMS, URLS, git, model_folders
 
 MEGABYTES = {"rag_rerank": 40, "rag_rerank_multilingual": 60}
 """The largest wheel and sdist of a distribution; 1 MB where nothing is said. An index takes 100 MB."""
@@ -34,14 +34,15 @@ def build(release: Release) -> str:
     committed.mkdir(parents=True)
     archive = subprocess.run(["git", "archive", "HEAD"], cwd=release.root, capture_output=True, check=True).stdout
     subprocess.run(["tar", "-x", "-C", str(committed)], input=archive, check=True)
+    date = git(release, "log", "-1", "--format=%ct").strip()
     for distribution in release.distributions:
         folder = distribution.folder.relative_to(release.root)
         if not (committed / folder / "pyproject.toml").is_file():
             raise NotReady(f"{folder} is not committed")
         release.say(f"{distribution.name}: sdist, and the wheel from it")
-        _run_build(committed / folder, release.files)
+        _run_build(committed / folder, release.files, date)
         release.say(f"{distribution.name}: sdist and wheel from the working tree")
-        _run_build(distribution.folder, again, "--sdist", "--wheel")
+        _run_build(distribution.folder, again, date, "--sdist", "--wheel")
     first, second = _hashes(release.files), _hashes(again)
     differences = sorted(name for name in first.keys() | second.keys() if first.get(name) != second.get(name))
     if differences:
@@ -71,24 +72,11 @@ def check_twine(release: Release) -> str:
 
 def check_metadata(release: Release) -> str:
     """The metadata has URLs, a licence of SPDX, and a long description whose links are all absolute."""
-    problems, links = [], 0
+    links, problems = 0, []
     for distribution in release.distributions:
         metadata = read_metadata(release.file(distribution, ".whl"))
-        targets = _LINK.findall(_CODE.sub("", metadata.get_payload()))
-        links += len(targets)
-        problems += [
-            f"{distribution.name}: the link {target} is relative"
-            for target in targets
-            if not target.startswith("https://")
-        ]
-        labels = {line.split(",")[0] for line in metadata.get_all("Project-URL", [])}
-        problems += [f"{distribution.name}: no URL {name!r}" for name in URLS if name not in labels]
-        if metadata["Version"] != distribution.version:
-            problems.append(f"{distribution.name}: version {metadata['Version']}")
-        for field in ("Summary", "Requires-Python", "Keywords", "License-Expression", "License-File"):
-            if not metadata[field]:
-                problems.append(f"{distribution.name}: no {field}")
-        canonicalize_license_expression(metadata["License-Expression"])
+        links += len(links_of(metadata))
+        problems += [f"{distribution.name}: {problem}" for problem in problems_of_metadata(distribution, metadata)]
     if problems:
         raise NotReady(*problems)
     return f"{links} links in the descriptions, all absolute"
@@ -103,7 +91,9 @@ def check_contents(release: Release) -> str:
             file = release.file(distribution, suffix)
             names = file_names(file)
             counts.append(len(names))
-            problems += [f"{file.name}: {problem}" for problem in _problems_of(release, distribution, names, suffix)]
+            problems += [
+                f"{file.name}: {problem}" for problem in problems_of_names(release, distribution, names, suffix)
+            ]
     if problems:
         raise NotReady(*problems)
     return f"{sum(counts)} entries in {len(counts)} files"
@@ -125,6 +115,27 @@ def check_sizes(release: Release) -> str:
     return ", ".join(f"{name} {size:.2f} MB" for name, size in sizes.items() if name.endswith(".whl"))
 
 
+def problems_of_metadata(distribution: Distribution, metadata: Message) -> list[str]:
+    """Return what is wrong with the metadata of a wheel."""
+    problems = [f"the link {link} is relative" for link in links_of(metadata) if not link.startswith("https://")]
+    labels = {line.split(",")[0] for line in metadata.get_all("Project-URL", [])}
+    problems += [f"no URL {name!r}" for name in URLS if name not in labels]
+    if metadata["Version"] != distribution.version:
+        problems.append(f"version {metadata['Version']}")
+    fields = ("Summary", "Requires-Python", "Keywords", "License-Expression", "License-File")
+    problems += [f"no {field}" for field in fields if not metadata[field]]
+    try:
+        canonicalize_license_expression(metadata["License-Expression"] or "")
+    except InvalidLicenseExpression as error:
+        problems.append(str(error))
+    return problems
+
+
+def links_of(metadata: Message) -> list[str]:
+    """Return the targets of the links and images in the long description."""
+    return _LINK.findall(_CODE.sub("", str(metadata.get_payload())))
+
+
 def read_metadata(wheel: Path) -> Message:
     """Return the metadata of a wheel."""
     with zipfile.ZipFile(wheel) as archive:
@@ -141,8 +152,8 @@ def file_names(file: Path) -> list[str]:
         return [member.name.partition("/")[2] for member in archive.getmembers() if member.isfile()]
 
 
-def _problems_of(release: Release, distribution: Distribution, names: list[str], suffix: str) -> list[str]:
-    """Return what is wrong with the names in one file."""
+def problems_of_names(release: Release, distribution: Distribution, names: list[str], suffix: str) -> list[str]:
+    """Return what is wrong with the names in a wheel (``.whl``) or an sdist (``.tar.gz``)."""
     packages = {name.parent for name in map(Path, names) if name.name == "py.typed"}
     problems = [] if packages else ["has no py.typed"]
     licences = distribution.project["license-files"]
@@ -167,14 +178,14 @@ def _problems_of(release: Release, distribution: Distribution, names: list[str],
     return problems
 
 
-def _run_build(folder: Path, target: Path, *options: str) -> None:
-    """Build a folder; without options, the sdist, and the wheel from it."""
+def _run_build(folder: Path, target: Path, date: str, *options: str) -> None:
+    """Build a folder with a date in seconds since 1970; without options, the sdist, and the wheel from it."""
     run = subprocess.run(
         [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(target), *options, str(folder)],
         capture_output=True,
         text=True,
         check=False,
-        env={**os.environ, "SOURCE_DATE_EPOCH": "1704067200"},
+        env={**os.environ, "SOURCE_DATE_EPOCH": date},
     )
     if run.returncode:
         raise NotReady(f"{folder.name} cannot be built:", *(run.stdout + run.stderr).splitlines()[-20:])

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from packaging.utils import canonicalize_name
@@ -22,7 +25,9 @@ _HERE = Path(__file__).parent
 
 def check_installs(release: Release) -> str:
     """On each Python, in an empty environment: install the wheels, check their requirements, run the smoke test."""
-    return "; ".join(f"{version}: {_smoke(release, version)}" for version in PYTHONS)
+    with ThreadPoolExecutor(len(PYTHONS)) as pool:  # the network is what they wait for
+        reports = pool.map(lambda version: _smoke(release, version), PYTHONS)
+        return "; ".join(f"{version}: {report}" for version, report in zip(PYTHONS, reports, strict=True))
 
 
 def check_sdist(release: Release) -> str:
@@ -34,19 +39,16 @@ def check_sdist(release: Release) -> str:
 
 
 def check_extras(release: Release) -> str:
-    """Each extra resolves on all Pythons; all together, with the adapters, on the newest release of each host."""
-    count = 0
-    for distribution in release.distributions:
-        for extra in ("", *distribution.extras):
-            _resolve(release, "3.10", f"{distribution.name}[{extra}]=={distribution.version}", "--universal")
-            count += 1
-    package, *others = release.distributions
-    everything = [f"{package.name}[{','.join(package.extras)}]"]
-    everything += [f"{other.name}[{','.join(other.extras)}]" for other in others]
+    """All extras of all distributions resolve together, so each alone; on the newest Python with the newest hosts."""
+    everything = [
+        f"{distribution.name}[{','.join(distribution.extras)}]=={distribution.version}"
+        for distribution in release.distributions
+    ]
+    oldest = _resolve(release, PYTHONS[0], *everything)
     hosts = sorted(
         {
             requirement.name
-            for distribution in others
+            for distribution in release.distributions
             for requirement in distribution.requirements[""]
             if HOSTS.fullmatch(requirement.name)
         }
@@ -59,8 +61,9 @@ def check_extras(release: Release) -> str:
     ]
     if lines:
         raise NotReady(*lines)
-    newest = ", ".join(f"{host} {apart[host]}" for host in hosts)
-    return f"{count} resolve alone, and all together ({len(together)} packages) with {newest}"
+    count = sum(len(distribution.extras) for distribution in release.distributions)
+    newest, first = (", ".join(f"{host} {versions[host]}" for host in hosts) for versions in (apart, oldest))
+    return f"{count} extras with {newest}, the newest; on Python {PYTHONS[0]} with {first}"
 
 
 def write_sbom(release: Release) -> str:
@@ -109,8 +112,20 @@ def _new_environment(release: Release, version: str, name: str) -> Path:
     """Make an empty environment in the scratch folder, and return it."""
     environment = release.scratch / name
     release.say(f"an empty environment of Python {version}")
-    _run_uv(release, "venv", "--quiet", "--clear", "--python", version, str(environment))
+    _run_uv(release, "venv", "--quiet", "--clear", "--python", str(_find_python(version)), str(environment))
     return environment
+
+
+def _find_python(version: str) -> Path:
+    """Return an interpreter of a version: on the path, or among those of pyenv."""
+    home = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
+    question = "import sys; print('.'.join(map(str, sys.version_info[:2])))"
+    for candidate in (f"python{version}", *map(str, sorted(home.glob(f"versions/{version}.*/bin/python")))):
+        with contextlib.suppress(OSError):
+            run = subprocess.run([candidate, "-c", question], capture_output=True, text=True, check=False)
+            if run.stdout.strip() == version:
+                return Path(shutil.which(candidate) or candidate)
+    raise NotReady(f"there is no Python {version} here: install it, or put python{version} on the PATH")
 
 
 def _install(release: Release, environment: Path) -> None:
@@ -138,15 +153,13 @@ def _resolve(release: Release, python: str, *requirements: str) -> dict[str, str
     Args:
         release: The release.
         python: The version of Python.
-        requirements: Requirements, and options of ``uv pip compile`` that begin with two dashes.
+        requirements: The requirements.
     """
-    options = [word for word in requirements if word.startswith("--")]
-    lines = [word for word in requirements if not word.startswith("--")]
     compiled = _run_uv(
         release,
         *("pip", "compile", "--quiet", "--no-header", "--no-annotate", "--python-version", python),
-        *("--find-links", str(release.files), *options, "-"),
-        input="\n".join(lines),
+        *("--find-links", str(release.files), "-"),
+        input="\n".join(requirements),
     )
     pins = (line.split(";")[0].strip().partition("==") for line in compiled.splitlines() if "==" in line)
     return {canonicalize_name(name): version for name, _, version in pins}

@@ -29,7 +29,7 @@ def main(version: str, *names: str) -> None:
     assert Path(rag_rerank.__file__).is_relative_to(sys.prefix), rag_rerank.__file__
     assert rag_rerank.__version__ == version
     assert not importlib.util.find_spec("torch"), "torch was installed"
-    assert rag_rerank.build("embedded").rerank("how tall is K2?", TEXTS)[0].index == 2
+    assert rag_rerank.build("embedded").rerank("how tall is K2?", TEXTS)[0].text == TEXTS[2]
 
     for name in names:
         assert importlib.metadata.version(name) == version, name

@@ -24,10 +24,10 @@ OUTSIDE_LOCK = {"torch"}
 
 def check_clean(release: Release) -> str:
     """Everything is committed."""
-    changes = _git(release, "status", "--porcelain").splitlines()
+    changes = git(release, "status", "--porcelain").splitlines()
     if changes:
         raise NotReady("not committed:", *changes)
-    return f"commit {_git(release, 'rev-parse', '--short', 'HEAD').strip()}"
+    return f"commit {git(release, 'rev-parse', '--short', 'HEAD').strip()}"
 
 
 def check_changelog(release: Release) -> str:
@@ -168,6 +168,6 @@ def pinned_version(specifier: SpecifierSet) -> str:
     return pins[0]
 
 
-def _git(release: Release, *arguments: str) -> str:
+def git(release: Release, *arguments: str) -> str:
     """Return what git prints."""
     return subprocess.run(["git", *arguments], cwd=release.root, capture_output=True, text=True, check=True).stdout
