@@ -14,7 +14,7 @@ PROJECTS := pyproject.toml $(wildcard integrations/*/pyproject.toml)
 # The PyTorch version that the golden tests were run with; other versions of Python get the newest one.
 TORCH = $(shell $(BIN)/python -c 'import sys; print("torch==2.13.0" if sys.version_info[:2] == (3, 11) else "torch")')
 
-.PHONY: demo test check docs generate pictures faults install bench clean
+.PHONY: demo test check docs generate pictures faults install bench release-check release-renew clean
 
 demo: $(VENV)/.demo  ## BM25, then the embedded reranker, on real text; no torch, no key, no network
 	$(BIN)/python cookbook/demo.py
@@ -49,6 +49,12 @@ bench:  ## speed beside that of peers, each in an environment of its own; needs 
 	$(BENCH)/env/torch/bin/python -m benchmarks.speed run $(BENCH) --minutes $(MINUTES)
 	$(BENCH)/env/torch/bin/python -m benchmarks.speed render
 
+release-check: $(VENV)/.release  ## whether a release could go out; its files are then in dist/; ITEMS= checks only these
+	PYTHONPATH=.ci $(BIN)/python -m release $(ITEMS)
+
+release-renew: $(VENV)/.release  ## the lock of CI, the page of licences and the checksums of the models, for a release
+	PYTHONPATH=.ci $(BIN)/python -m release --renew
+
 clean:
 	rm -rf $(VENV) build dist site
 
@@ -63,6 +69,10 @@ $(VENV)/.demo: $(VENV)/.pip $(PROJECTS)
 
 $(VENV)/.docs: $(VENV)/.pip $(PROJECTS)
 	$(BIN)/python -m pip install --quiet -e . $(ADAPTERS) --group docs
+	touch $@
+
+$(VENV)/.release: $(VENV)/.all
+	$(BIN)/python -m pip install --quiet --group release
 	touch $@
 
 $(VENV)/.all: $(VENV)/.pip $(PROJECTS)

@@ -23,6 +23,7 @@ ROOT = Path(__file__).parents[2]
 PAGES = {
     "CONTRIBUTING.md": "contributing.md",
     "CHANGELOG.md": "changelog.md",
+    "SECURITY.md": "security.md",
     "benchmarks/README.md": "benchmarks.md",
     "cookbook/README.md": "cookbook/index.md",
     "cookbook/data/README.md": "cookbook/data.md",

@@ -14,7 +14,7 @@ from support.built_site import ADDRESS, read_page, resolve
 from support.doc_pages import DOCS, ROOT, slug
 
 FILES = [
-    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "benchmarks/README.md")),
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "benchmarks/README.md")),
     *sorted(ROOT.glob("integrations/*/README.md")),
     *sorted(ROOT.glob("cookbook/**/*.md")),
     *sorted(ROOT.glob("cookbook/*.ipynb")),
