@@ -240,8 +240,8 @@ def test_figures_and_models() -> None:
     with served(ScriptedReranker(), ServerSettings(model_names=("mine", "also-mine"))) as url:
         post(url)
         post(url, b"{")
-        assert figure(url, 'rag_rerank_requests_total{status="200"}') == 1
-        assert figure(url, 'rag_rerank_requests_total{status="400"}') == 1
+        assert figure(url, 'rag_rerank_requests_total{route="/v2/rerank",status="200"}') == 1
+        assert figure(url, 'rag_rerank_requests_total{route="/v2/rerank",status="400"}') == 1
         assert figure(url, "rag_rerank_texts_total") == 2
         assert [row["id"] for row in httpx.get(f"{url}/v1/models").json()["data"]] == ["mine", "also-mine"]
         assert httpx.get(f"{url}/info").json()["model_id"] == "mine"
