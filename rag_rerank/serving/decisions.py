@@ -48,7 +48,9 @@ def _read(body: bytes, *, max_texts: int) -> RerankBody:
             'query; send {"query": TEXT, "passages": [TEXT, ...]}'
         )
     if not isinstance(questions, dict) or not questions:
-        raise InputError(f"questions is {describe(questions)}, and should be an object with a question for each passage")
+        raise InputError(
+            f"questions is {describe(questions)}, and should be an object with a question for each passage"
+        )
     if model is not None and not isinstance(model, str):
         raise InputError(f"model is {describe(model)}, and should be a text")
     if fields.get("assets"):
@@ -106,7 +108,9 @@ def _names(questions: Mapping[str, Any], place: str, keys: Sequence[str]) -> dic
     """
     names: dict[str, str] = {}
     alone = place in _ONE
-    words_of_keys = re.compile("|".join(rf"(?<!\w){re.escape(key)}(?!\w)" for key in sorted(keys, key=len, reverse=True)))
+    words_of_keys = re.compile(
+        "|".join(rf"(?<!\w){re.escape(key)}(?!\w)" for key in sorted(keys, key=len, reverse=True))
+    )
     for name, question in questions.items():
         where = f"questions.{name}"
         kind = question.get("type") if isinstance(question, dict) else None
@@ -118,15 +122,15 @@ def _names(questions: Mapping[str, Any], place: str, keys: Sequence[str]) -> dic
         words = question.get("instructions")
         if not isinstance(words, str) or not _QUERY.search(words) or not _RELEVANCE.search(words):
             raise InputError(
-                f"{where}.instructions asks something else than the relevance of a passage to the query, which is all "
-                f"that a reranker can answer; ask for example: Is the {'passage' if alone else 'passage 0'} relevant to "
-                "the query?"
+                f"{where}.instructions does not ask whether a passage is relevant to the query, which is all that a "
+                f"reranker can answer; ask for example: Is {'the passage' if alone else 'passage 0'} relevant to the "
+                "query?"
             )
         mentioned = {keys[0]} if alone else set(words_of_keys.findall(words))
         if len(mentioned) != 1:
             raise InputError(
-                f"{where}.instructions names {len(mentioned)} passages of state.{place}, and should name one, by its id "
-                f"or key, such as {keys[0]!r}"
+                f"{where}.instructions names {len(mentioned)} passages of state.{place}, and should name one, by its "
+                f"id or key, such as {keys[0]!r}"
             )
         (key,) = mentioned
         if key in names:
