@@ -169,10 +169,14 @@ class _Server:
         if names and body.model is not None and body.model not in names:
             raise _Refusal(404, f"no model {body.model!r:.80} here; there is {', '.join(names)}")
 
+    async def _rank_in_place(self, body: RerankBody) -> Ranking:
+        async with self._served.place():
+            return await self._served.rank(body.query, body.texts, top_k=body.top_k, instruction=body.instruction)
+
     async def _ranking(self, request: Any, body: RerankBody) -> Ranking:
         """Rerank, and stop if the client hangs up."""
-        rank = self._served.rank(body.query, body.texts, top_k=body.top_k, instruction=body.instruction)
-        work, hang_up = asyncio.ensure_future(rank), asyncio.ensure_future(_wait_for_hang_up(request))
+        work = asyncio.ensure_future(self._rank_in_place(body))
+        hang_up = asyncio.ensure_future(_wait_for_hang_up(request))
         try:
             await asyncio.wait([work, hang_up], return_when=asyncio.FIRST_COMPLETED)
             if not work.done():

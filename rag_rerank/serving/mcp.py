@@ -23,12 +23,13 @@ from rag_rerank.errors import RerankError, did_you_mean
 from rag_rerank.execution.clock import now
 from rag_rerank.execution.deadline import arun_in_thread
 from rag_rerank.serving.failures import retry_headers, status_of
-from rag_rerank.serving.mcp_tools import describe_tools, pack_answer, rank_answer, read_arguments
+from rag_rerank.serving.mcp_tools import ToolArguments, describe_tools, pack_answer, rank_answer, read_arguments
 from rag_rerank.serving.measurements import Measurements
 from rag_rerank.serving.operations import Operations
 from rag_rerank.serving.served_reranker import ServedReranker
 from rag_rerank.serving.settings import UNAUTHORIZED, ServerSettings
 from rag_rerank.text.tokenizers import Tokenizer, tokens
+from rag_rerank.types import Ranking
 
 if TYPE_CHECKING:
     from mcp.server.lowlevel import Server
@@ -114,6 +115,8 @@ def create_mcp_app(
     """Return an ASGI application that serves MCP clients over HTTP, at ``/mcp``.
 
     ``/health``, ``/ready``, ``/info``, ``/v1/models`` and ``/metrics`` are those of `create_app`, and need no key.
+    To stop it without losing an answer, await ``app.state.finish()`` before the connections are closed, as
+    ``rag-rerank mcp`` does: it waits for the calls that run, and then ends the streams of idle clients.
 
     Args:
         reranker: What answers every call.
@@ -152,7 +155,15 @@ def create_mcp_app(
         )
     )
     app.add_middleware(_KeyCheck, settings=served.settings, open_paths=frozenset(operations.paths))
-    app.state.busy = lambda: served.admission.running + served.admission.waiting > 0
+    streams = need("sse_starlette.sse", extra="mcp").AppStatus
+    streams.disable_automatic_graceful_drain()  # else sse-starlette ends all streams at SIGTERM, also of running calls
+
+    async def end_streams() -> None:
+        await served.admission.wait_until_idle()
+        await asyncio.sleep(0.5)  # the last answers are written
+        streams.should_exit = True
+
+    app.state.finish = end_streams
     return app
 
 
@@ -246,20 +257,21 @@ class _Tools:
 
     async def _rerank(self, fields: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
         arguments = read_arguments("rerank", fields, self._served.settings)
-        body = arguments.body
-        ranking = await self._served.rank(
-            body.query, arguments.candidates, top_k=body.top_k, instruction=body.instruction
-        )
-        if self._measurements is not None:
-            self._measurements.add_ranking(ranking)
+        async with self._served.place():
+            ranking = await self._ranking(arguments, arguments.body.top_k)
         return rank_answer(arguments, ranking, model=self._served.model_of(ranking))
 
     async def _pack(self, fields: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
         arguments = read_arguments("pack", fields, self._served.settings)
         packing = Packing.from_dict({"tokenizer": self._count_tokens, **arguments.packing})
+        async with self._served.place():
+            ranking = await self._ranking(arguments, None)
+            context = await arun_in_thread(partial(packing.pack, ranking))
+        return pack_answer(arguments, ranking, context, model=self._served.model_of(ranking))
+
+    async def _ranking(self, arguments: ToolArguments, top_k: int | None) -> Ranking:
         body = arguments.body
-        ranking = await self._served.rank(body.query, arguments.candidates, top_k=None, instruction=body.instruction)
+        ranking = await self._served.rank(body.query, arguments.candidates, top_k=top_k, instruction=body.instruction)
         if self._measurements is not None:
             self._measurements.add_ranking(ranking)
-        context = await arun_in_thread(partial(packing.pack, ranking))
-        return pack_answer(arguments, ranking, context, model=self._served.model_of(ranking))
+        return ranking

@@ -63,24 +63,33 @@ class ServedReranker:
             return "loading"
         return "failed" if self._warm.cancelled() or self._warm.exception() is not None else "ready"
 
-    async def rank(
-        self, query: str, texts: Sequence[str | Candidate], *, top_k: int | None, instruction: str | None
-    ) -> Ranking:
-        """Rerank as soon as the reranker is warm and there is a place.
+    @asynccontextmanager
+    async def place(self) -> AsyncIterator[None]:
+        """Wait for a place and until the reranker is warm, and hold the place.
 
         Raises:
-            InputError: The reranker takes no instruction.
             Overloaded: Too many wait already.
-            RerankError: The reranker cannot be loaded, or it failed.
+            RerankError: The reranker cannot be loaded.
         """
-        if instruction is not None and not self.reranker.takes_instruction:
-            raise InputError(f"{self.reranker.label} takes no instruction; leave it out")
         async with self.admission.place():
             assert self._warm is not None, "it is called within running()"
             await asyncio.shield(self._warm)
-            return await self.reranker.arerank(
-                query, texts, top_k=top_k, timeout=self.settings.timeout, instruction=instruction
-            )
+            yield
+
+    async def rank(
+        self, query: str, texts: Sequence[str | Candidate], *, top_k: int | None, instruction: str | None
+    ) -> Ranking:
+        """Rerank within a `place`.
+
+        Raises:
+            InputError: The query or the instruction is blank, or the reranker takes no instruction.
+            RerankError: The reranker failed.
+        """
+        if instruction is not None and not self.reranker.takes_instruction:
+            raise InputError(f"{self.reranker.label} takes no instruction; leave it out")
+        return await self.reranker.arerank(
+            query, texts, top_k=top_k, timeout=self.settings.timeout, instruction=instruction
+        )
 
     def model_of(self, ranking: Ranking) -> str:
         """Return the name of the model that answered: the one that is served, or what took its place."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
@@ -93,7 +94,8 @@ def run_application(
     """Run an ASGI application until SIGTERM or Ctrl-C, and let it answer what runs.
 
     Args:
-        create: Returns the application; it gets a function to call if the reranker cannot be loaded.
+        create: Returns the application; it gets a function to call if the reranker cannot be loaded. Where the
+            application has ``state.finish``, that is awaited before the connections are closed.
         host: The address to listen at.
         port: The port; 0 for any.
         extra: The extra that installs the server.
@@ -112,12 +114,16 @@ def run_application(
         server.should_exit = True
 
     application = create(stop)
+    finish = getattr(application.state, "finish", None)
 
     class DrainingServer(uvicorn.Server):  # type: ignore[misc, name-defined]
         async def shutdown(self, sockets: Any = None) -> None:
             """Let requests that are on their way come in; uvicorn would close their connections unread."""
             application.state.draining = True
             await asyncio.sleep(0 if failures else options["drain_seconds"])
+            if finish is not None:
+                with contextlib.suppress(asyncio.TimeoutError):
+                    await asyncio.wait_for(finish(), options["shutdown_seconds"])
             await super().shutdown(sockets)
 
     config = uvicorn.Config(
