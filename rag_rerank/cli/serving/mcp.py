@@ -60,6 +60,7 @@ _HTTP_ONLY = ("host", "allowed_hosts", "allowed_origins", "key_variables", "drai
 @click.pass_context
 def mcp(
     ctx: click.Context,
+    /,
     spec: str,
     tokenizer: str | None,
     port: int | None,

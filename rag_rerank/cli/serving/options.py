@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = ["http_options", "limit_options", "run_application", "server_settings"]
 
-_SECONDS = {"show_default": True, "metavar": "SECONDS"}
-_NUMBER = {"show_default": True, "metavar": "N"}
+_SECONDS: dict[str, Any] = {"show_default": True, "metavar": "SECONDS"}
+_NUMBER: dict[str, Any] = {"show_default": True, "metavar": "N"}
 
 _LIMITS = (
     click.option("--max-texts", type=COUNT, default=1_000, help="Most texts in a request.", **_NUMBER),
