@@ -5,8 +5,8 @@
 The server runs in a process of its own (``rag-rerank serve -r embedded``), and the clients in this one; the vectors of
 the texts are kept, so that a call takes some milliseconds. The same reranker is then called in this process, with the
 same texts. At the end the server is told to stop while requests run, and what got no answer is counted. The processor
-time of a request is that of the server's process and that of a call in this one; unlike the times, it means the same on a
-machine that has other work.
+time of a request is that of the server's process, and beside it stands that of a call in this one. Unlike the other
+times, it changes little on a machine that has other work.
 """
 
 from __future__ import annotations

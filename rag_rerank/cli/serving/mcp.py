@@ -81,9 +81,10 @@ def mcp(
     need("mcp", extra="mcp")
     from rag_rerank.serving import create_mcp_app, create_mcp_server, serve_stdio
 
-    settings = server_settings(options)
     if port is None:
         _refuse_http_options(ctx)
+    settings = server_settings(options)
+    if port is None:
         asyncio.run(_until_terminated(serve_stdio(create_mcp_server(build(spec), settings, tokenizer=tokenizer))))
         return
     reranker = build(spec)
