@@ -5,8 +5,8 @@
 
 Each client that is installed is asked; ``pip install cohere voyageai mixedbread infinity-client langchain-cohere
 langchain-voyageai llama-index-postprocessor-cohere-rerank llama-index-postprocessor-jinaai-rerank
-llama-index-postprocessor-tei-rerank typesafe-sdk`` installs them all, best in an environment of its own, because some want an older
-cohere than this project. What a plain request to ``/v2/rerank`` gets is the order that all must get.
+llama-index-postprocessor-tei-rerank typesafe-sdk`` installs them all, best in an environment of its own, because some
+want an older cohere than this project. What a plain request to ``/v2/rerank`` gets is the order that all must get.
 """
 
 from __future__ import annotations

@@ -42,10 +42,10 @@ def read_arguments(tool: str, arguments: Mapping[str, Any], settings: ServerSett
     Raises:
         InputError: An argument is missing, unknown, wrong or too large. The message names it.
     """
-    known = _schema_of_arguments(tool, settings, takes_instruction=True)["properties"]
+    arguments_of_tool = _schema_of_arguments(tool, settings, takes_instruction=True)["properties"]
     for name in arguments:
-        if name not in known:
-            raise InputError(f"{tool} has no argument {name!r:.60}{did_you_mean(str(name), list(known))}")
+        if name not in arguments_of_tool:
+            raise InputError(f"{tool} has no argument {name!r:.60}{did_you_mean(str(name), list(arguments_of_tool))}")
     if arguments.get("documents") is None:
         raise InputError(f"{tool} needs documents: a list of texts, or of objects with text")
     packing = {name: arguments[name] for name in PACKING_OPTIONS if tool == "pack" and arguments.get(name) is not None}
@@ -113,11 +113,11 @@ def pack_answer(
     names = ("text", "tokens", "tokens_before", "tokens_estimated", "dropped")
     pieces = [{name: piece[name] for name in ("ids", "tokens", "trimmed")} for piece in fields["pieces"]]
     answer = {**{name: fields[name] for name in names}, "pieces": pieces, **facts}
-    kept = sum(len(piece["ids"]) for piece in pieces)
+    count = sum(len(piece["ids"]) for piece in pieces)
     estimated = " (estimated)" if context.tokens_estimated else ""
     lines = [
-        f"{kept} of {len(arguments.candidates)} documents in {context.tokens:,} of {arguments.packing['max_tokens']:,} "
-        f"tokens{estimated}, from {context.tokens_before:,}."
+        f"{count} of {len(arguments.candidates)} documents in {context.tokens:,} of "
+        f"{arguments.packing['max_tokens']:,} tokens{estimated}, from {context.tokens_before:,}."
     ]
     reasons = [drop.reason for drop in context.dropped]
     counts = [f"{reasons.count(reason)} {reason}" for reason in get_args(Reason) if reason in reasons]

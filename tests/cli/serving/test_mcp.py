@@ -21,7 +21,7 @@ COMMAND = [sys.executable, "-m", "rag_rerank", "mcp"]
 
 
 async def test_the_official_client_over_standard_input_and_output(tmp_path: Path) -> None:
-    from mcp import Client, StdioServerParameters
+    from mcp import Client, StdioServerParameters, stdio_client
 
     (tmp_path / "noisy.py").write_text(
         "import os, sys, warnings\n"
@@ -37,7 +37,7 @@ async def test_the_official_client_over_standard_input_and_output(tmp_path: Path
     arguments = [str(tmp_path / "noisy.py"), "mcp", "-r", "lexical"]
     server = StdioServerParameters(command=sys.executable, args=arguments, env=dict(os.environ))
     texts = ["K2 is 8,611 m high. größer 温度", "Lake Garda is deep."]
-    async with Client(server) as client:
+    async with Client(stdio_client(server)) as client:
         answer = await client.call_tool("rerank", {"query": "how high is K2?", "documents": texts})
         assert [row["index"] for row in answer.structured_content["results"]] == [0, 1]
         packed = await client.call_tool("pack", {"query": "how high is K2?", "documents": texts, "max_tokens": 30})
