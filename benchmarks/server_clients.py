@@ -5,8 +5,8 @@
 
 Each client that is installed is asked; ``pip install cohere voyageai mixedbread infinity-client langchain-cohere
 langchain-voyageai llama-index-postprocessor-cohere-rerank llama-index-postprocessor-jinaai-rerank
-llama-index-postprocessor-tei-rerank`` installs them all, best in an environment of its own, because some want an older
-cohere than this project. What a plain request to ``/v2/rerank`` gets is the order that all must get.
+llama-index-postprocessor-tei-rerank typesafe-sdk`` installs them all, best in an environment of its own, because some
+want an older cohere than this project. What a plain request to ``/v2/rerank`` gets is the order that all must get.
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ def main() -> int:
         "LlamaIndex JinaRerank": llama_index_jina,
         "LlamaIndex TextEmbeddingInference": llama_index_tei,
         "Open WebUI's external reranker": open_webui,
+        "typesafe-sdk": typesafe,
     }
     right = asked = 0
     for name, ask in clients.items():
@@ -159,6 +160,15 @@ def open_webui(url: str) -> list[int]:
     with urlopen(Request(f"{url}/v1/rerank", body, headers)) as answer:
         rows = json.load(answer)["results"]
     return [row["index"] for row in sorted(rows, key=lambda row: row["relevance_score"], reverse=True)]
+
+
+def typesafe(url: str) -> list[int]:
+    from typesafe_sdk import Noul, TypeSafeClient
+
+    questions = {str(i): Noul(instructions=f"Is passage {i} relevant to the query?") for i in range(len(TEXTS))}
+    with TypeSafeClient(api_key="none", base_url=url) as client:
+        answer = client.system_one(state={"query": QUERY, "passages": TEXTS}, questions=questions, model="any")
+    return sorted(range(len(TEXTS)), key=lambda i: -answer.nouls[str(i)].noul)[:TOP]
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from itertools import zip_longest
+from types import MappingProxyType
 from typing import Any, Literal, get_args, overload
 
 from rag_rerank._checks import check_top_k, describe, finite, plain
@@ -19,6 +20,7 @@ from rag_rerank.trace import Coverage, Trace, Usage
 
 __all__ = [
     "SCALES",
+    "SCALE_MEANINGS",
     "Candidate",
     "Coverage",
     "Hit",
@@ -43,6 +45,18 @@ Scale = Literal["calibrated", "sigmoid", "relevance", "similarity", "unbounded",
 """
 
 SCALES: tuple[Scale, ...] = get_args(Scale)
+
+SCALE_MEANINGS: Mapping[Scale, str] = MappingProxyType(
+    {
+        "calibrated": "a probability of relevance, fitted on judgments",
+        "sigmoid": "sigmoid of the model's logit: 0 to 1, but not a probability",
+        "relevance": "the provider's own relevance, 0 to 1; not comparable between models",
+        "similarity": "a similarity of vectors",
+        "unbounded": "unbounded: only the order means something",
+        "rank": "the place alone: 1 for the first text even if none is relevant",
+    }
+)
+"""What a score on each scale means, in a few words."""
 
 BLANK = "blank text"
 """Why a text with nothing to read has no score."""

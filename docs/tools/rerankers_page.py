@@ -119,9 +119,10 @@ EXTRAS = {
         "[`embedding`](#embedding)"
     ),
     "serve": "[`rag-rerank serve`](../how-to/serve.md): any reranker over HTTP",
+    "mcp": "[`rag-rerank mcp`](../how-to/mcp.md): any reranker as a tool of agents",
     "ltr": "type [`ltr`](#ltr), and `rag-rerank ltr train`",
     "multilingual": "the model [`embedded-multilingual`](../explanation/multilingual-model.md): its files, 40 MB",
-    "all": "all of these but `multilingual`",
+    "all": "all of these but `mcp` and `multilingual`",
 }
 """What each extra of pyproject.toml is for."""
 

@@ -27,6 +27,7 @@ _GROUPS = {
     "Use a reranker": {
         "rank": "rank:rank",
         "serve": "serving.serve:serve",
+        "mcp": "serving.mcp:mcp",
         "index": "late_interaction:index",
         "config": "config:config",
     },

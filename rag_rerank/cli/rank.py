@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 import click
 
@@ -16,22 +16,12 @@ from rag_rerank.context import Context, Packing
 from rag_rerank.errors import RerankError
 from rag_rerank.execution.progress import progress_bar, progress_listener
 from rag_rerank.trace import Coverage
-from rag_rerank.types import Candidate, Hit, Ranking, Scale
+from rag_rerank.types import SCALE_MEANINGS, Candidate, Hit, Ranking
 
 __all__ = ["rank"]
 
 SCHEMA = 1
 """Version of the JSON object; it grows when a field changes its meaning or is removed."""
-
-_MEANING: Mapping[Scale, str] = {
-    "calibrated": "a probability of relevance, fitted on judgments",
-    "sigmoid": "sigmoid of the model's logit: 0 to 1, but not a probability",
-    "relevance": "the provider's own relevance, 0 to 1; not comparable between models",
-    "similarity": "a similarity of vectors",
-    "unbounded": "unbounded: only the order means something",
-    "rank": "the place alone: 1 for the first text even if none is relevant",
-}
-"""What a score on each scale means, in words for the table."""
 
 
 @click.command(
@@ -138,7 +128,7 @@ def _page(ranking: Ranking, candidates: Sequence[Candidate]) -> str:
             width=shutil.get_terminal_size((110, 24)).columns,
         ),
         "",
-        f"score  {_MEANING[ranking.scale]}",
+        f"score  {SCALE_MEANINGS[ranking.scale]}",
         *_answerable_lines(ranking),
         f"cost   {_cost(ranking, len(candidates))}",
         *(f"note   degraded: {reason}" for reason in ranking.degraded),

@@ -26,6 +26,8 @@ class Admission:
         self._places = places
         self._max_queue = max_queue
         self._mean_seconds = 1.0
+        self._idle = asyncio.Event()
+        self._idle.set()
         self.waiting = 0
         self.running = 0
 
@@ -44,15 +46,24 @@ class Admission:
                 retry_after=float(math.ceil(seconds)),
             )
         self.waiting += 1
+        self._idle.clear()
         try:
-            await self._semaphore.acquire()
+            try:
+                await self._semaphore.acquire()
+            finally:
+                self.waiting -= 1
+            self.running += 1
+            start = now()
+            try:
+                yield
+            finally:
+                self.running -= 1
+                self._semaphore.release()
+                self._mean_seconds += 0.1 * (now() - start - self._mean_seconds)
         finally:
-            self.waiting -= 1
-        self.running += 1
-        start = now()
-        try:
-            yield
-        finally:
-            self.running -= 1
-            self._semaphore.release()
-            self._mean_seconds += 0.1 * (now() - start - self._mean_seconds)
+            if not self.running and not self.waiting:
+                self._idle.set()
+
+    async def wait_until_idle(self) -> None:
+        """Return when no request runs or waits."""
+        await self._idle.wait()

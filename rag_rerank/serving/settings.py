@@ -10,7 +10,10 @@ from rag_rerank.errors import ConfigError
 from rag_rerank.execution.deadline import check_timeout
 from rag_rerank.secret import Secret
 
-__all__ = ["ServerSettings"]
+__all__ = ["UNAUTHORIZED", "ServerSettings"]
+
+UNAUTHORIZED = "no or a wrong key; send Authorization: Bearer KEY"
+"""What a request without one of the keys is told."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,12 +53,17 @@ class ServerSettings:
         if not all(Secret(key).reveal() for key in self.api_keys):
             raise ConfigError("a key is empty and would let everyone in; give a key, or none at all", path="api_keys")
 
-    def accepts_key(self, key: str) -> bool:
-        """Whether a request with this key is served; a variable is read each time, so a new key takes effect at once.
+    def accepts_authorization(self, header: str) -> bool:
+        """Whether a request with this ``Authorization`` header is served.
+
+        A variable is read each time, so a new key takes effect at once.
 
         Raises:
             UnusableKey: The variable of a key holds none any more.
         """
-        key_bytes = key.encode()
+        if not self.api_keys:
+            return True
+        scheme, _, key = header.partition(" ")
+        key_bytes = key.strip().encode() if scheme.lower() == "bearer" else b""
         matches = [hmac.compare_digest(key_bytes, secret.reveal().encode()) for secret in map(Secret, self.api_keys)]
-        return any(matches) or not self.api_keys
+        return any(matches)

@@ -10,7 +10,7 @@ The field that holds the texts tells the shapes apart:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Sized
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +19,16 @@ from rag_rerank._files import parse_json
 from rag_rerank.errors import InputError
 from rag_rerank.types import Ranking
 
-__all__ = ["RerankBody", "answer_warnings", "body_schema", "numbers", "read_body", "write_answer"]
+__all__ = [
+    "RELEVANCE",
+    "RerankBody",
+    "Shapes",
+    "answer_warnings",
+    "check_number_of_texts",
+    "numbers",
+    "read_fields",
+    "read_object",
+]
 
 _TEXTS = ("documents", "texts", "input")
 _TOP = ("top_n", "top_k")
@@ -64,26 +73,58 @@ class RerankBody:
     remarks: tuple[str, ...] = ()
 
 
-def read_body(body: bytes, *, max_texts: int) -> RerankBody:
-    """Read the body of a request.
+@dataclass(frozen=True)
+class Shapes:
+    """What a path understands.
+
+    Args:
+        read: Reads the body of a request that has at most so many texts.
+        write: Returns the JSON values of an answer, with its `numbers` and `answer_warnings`.
+        schema: Returns the JSON Schema of a request, for the page of the API.
+    """
+
+    read: Callable[..., RerankBody]
+    write: Callable[..., Any]
+    schema: Callable[[], dict[str, Any]]
+
+
+def read_object(body: bytes) -> dict[str, Any]:
+    """Return the fields of a body.
 
     Raises:
-        InputError: It is not JSON, has no query or no texts, or a field has a wrong type. The message names the field.
+        InputError: It is not a JSON object.
     """
     try:
         fields = parse_json(body)
     except ValueError as error:
         raise InputError(f"the body is not JSON: {error}") from None
     if not isinstance(fields, dict):
-        raise InputError(f"the body is {describe(fields)}, and should be an object with query and documents")
+        raise InputError(f"the body is {describe(fields)}, and should be an object")
+    return fields
+
+
+def read_body(body: bytes, *, max_texts: int) -> RerankBody:
+    """Read the body of a request.
+
+    Raises:
+        InputError: It is not JSON, has no query or no texts, or a field has a wrong type. The message names the field.
+    """
+    return read_fields(read_object(body), max_texts=max_texts)
+
+
+def read_fields(fields: Mapping[str, Any], *, max_texts: int) -> RerankBody:
+    """Read the fields of a request.
+
+    Raises:
+        InputError: There is no query, there are no or too many texts, or a field has a wrong type.
+    """
     shape = next((name for name in _TEXTS if fields.get(name) is not None), None)
     if shape is None:
         raise InputError("the body has no texts: put them into documents (or texts for TEI, input for Mixedbread)")
     documents = fields[shape]
     if not isinstance(documents, list):
         raise InputError(f"{shape} is {describe(documents)}, and should be a list of texts")
-    if len(documents) > max_texts:
-        raise InputError(f"{shape} has {len(documents):,} texts; this server takes at most {max_texts:,} in a request")
+    check_number_of_texts(documents, shape, max_texts)
     rank_fields = _optional(fields, ("rank_fields",), list)
     cut = next((fields[name] for name in _CUT if name in fields), None)
     ignored = sorted(name for name, value in fields.items() if name not in _READ and value is not None)
@@ -101,6 +142,14 @@ def read_body(body: bytes, *, max_texts: int) -> RerankBody:
         with_data=shape == "documents" and ("top_k" in fields or "truncation" in fields),
         remarks=(f"not applied: {', '.join(ignored)}",) if ignored else (),
     )
+
+
+def check_number_of_texts(texts: Sized, place: str, max_texts: int) -> None:
+    """Raise an `InputError` if there are more texts than a request may have, or none."""
+    if not texts:
+        raise InputError(f"{place} is empty; send at least one text")
+    if len(texts) > max_texts:
+        raise InputError(f"{place} has {len(texts):,} texts; this server takes at most {max_texts:,} in a request")
 
 
 def _query(value: object) -> str:
@@ -218,8 +267,7 @@ def _echo(document: object) -> object:
     return {"text": document} if isinstance(document, str) else document
 
 
-def body_schema() -> dict[str, Any]:
-    """Return the JSON Schema of a request, for the page of the API."""
+def _body_schema() -> dict[str, Any]:
     text = {"anyOf": [{"type": "string"}, {"type": "object"}]}
     optional = {"type": ["integer", "null"], "minimum": 0}
     flag = {"type": ["boolean", "null"]}
@@ -235,3 +283,7 @@ def body_schema() -> dict[str, Any]:
             **{name: {"type": ["string", "null"]} for name in _INSTRUCTION},
         },
     }
+
+
+RELEVANCE = Shapes(read_body, write_answer, _body_schema)
+"""The shapes of rerank APIs, which the field with the texts tells apart."""

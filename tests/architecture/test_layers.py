@@ -67,7 +67,7 @@ MAY_IMPORT = {
         *(*CALL, "agreement", "backends/local", "backends/torch", "compose"),
         *("config", "evaluation", "export", "records", "registry"),
     },
-    "serving": CALL,
+    "serving": {*CALL, "context"},
     "cli": {
         *("backends/auto", "backends/late_interaction"),
         *(*CALL, "agreement", "backends/api", "backends/local", "backends/onnx", "backends/torch", "compose", "config"),

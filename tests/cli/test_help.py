@@ -16,7 +16,7 @@ LEAVES = {words: command for name in COMMANDS for words, command in leaves(name)
 VALUES = {
     *("FILE", "FILE|-", "FOLDER", "FILE|FOLDER", "OUT", "RERANKER", "MODEL", "SOURCE", "SHAPE|FOLDER", "NAME|FILE"),
     *("TEXT", "NAME", "ID", "N", "K", "GRADE", "MEASURE", "FIELD", "KIND", "SECONDS", "USD", "DATE", "NAME=N"),
-    *("RATE", "SHARE", "STEPS", "TOKENS", "LAYERS", "HOST", "VAR"),
+    *("RATE", "SHARE", "STEPS", "TOKENS", "LAYERS", "HOST", "VAR", "URL"),
 }
 """What a value may be called."""
 
@@ -34,6 +34,7 @@ OWN_WORDS = {
         "--seed",
         "--html",
         "--timeout",
+        "--port",
     ),
 }
 """Options whose words differ between commands, because what they do there differs."""

@@ -24,7 +24,7 @@ EXAMPLES = [
 CHEAP = ("embedded", "lexical", "schema", "traces.jsonl", "models")
 """Words of the examples that run here in a moment, without a hub or a provider."""
 
-SLOW = ("tune", "--check", "calibrate", "eval", "ltr", "serve")
+SLOW = ("tune", "--check", "calibrate", "eval", "ltr", "serve", "mcp")
 """Words of examples that take longer, or run until they are stopped; three of their pages run them."""
 
 RUNNABLE = [example for *_, example in EXAMPLES if {*CHEAP} & {*example} and not {*SLOW} & {*example}]

@@ -238,11 +238,14 @@ def test_a_request_keeps_its_id_if_it_is_harmless() -> None:
 
 def test_figures_and_models() -> None:
     with served(ScriptedReranker(), ServerSettings(model_names=("mine", "also-mine"))) as url:
-        post(url)
+        post(url, BODY | {"top_n": 1})
         post(url, b"{")
-        assert figure(url, 'rag_rerank_requests_total{status="200"}') == 1
-        assert figure(url, 'rag_rerank_requests_total{status="400"}') == 1
+        assert figure(url, 'rag_rerank_requests_total{route="/v2/rerank",status="200"}') == 1
+        assert figure(url, 'rag_rerank_requests_total{route="/v2/rerank",status="400"}') == 1
+        assert figure(url, 'rag_rerank_request_seconds_count{route="/v2/rerank"}') == 2
         assert figure(url, "rag_rerank_texts_total") == 2
+        assert (figure(url, "rag_rerank_ready"), figure(url, "rag_rerank_concurrency")) == (1, 64)
+        assert figure(url, "process_resident_memory_bytes") > 1e6
         assert [row["id"] for row in httpx.get(f"{url}/v1/models").json()["data"]] == ["mine", "also-mine"]
         assert httpx.get(f"{url}/info").json()["model_id"] == "mine"
         assert "/v2/rerank" in httpx.get(f"{url}/openapi.json").json()["paths"]

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import uvicorn
 
@@ -16,9 +17,14 @@ from rag_rerank.serving import ServerSettings, create_app
 @contextmanager
 def served(reranker: Reranker, settings: ServerSettings | None = None) -> Iterator[str]:
     """Serve a reranker, and yield the URL; at the end the server stops as at SIGTERM."""
-    config = uvicorn.Config(
-        create_app(reranker, settings), port=0, log_level="error", ws="none", timeout_graceful_shutdown=10
-    )
+    with served_app(create_app(reranker, settings)) as url:
+        yield url
+
+
+@contextmanager
+def served_app(app: Any) -> Iterator[str]:
+    """Serve an application, and yield the URL; at the end the server stops as at SIGTERM."""
+    config = uvicorn.Config(app, port=0, log_level="error", ws="none", timeout_graceful_shutdown=10)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
