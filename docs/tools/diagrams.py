@@ -57,7 +57,8 @@ HOUSE: tuple[tuple[tuple[float, Box], ...], ...] = (
         (13, Box("integrations/", "LlamaIndex, LangChain", ("integrations",))),
         (37, Box("pages/", "HTML reports", ("pages",))),
         (61, Box("training/", "a model of your own", ("training",))),
-        (89, Box("serving/", "over HTTP", ("serving",))),
+        (78, Box("batch/", "offline", ("batch",))),
+        (93, Box("serving/", "over HTTP", ("serving",))),
     ),
     (
         (12, Box("rag_rerank", "the public names", ("__init__",))),
