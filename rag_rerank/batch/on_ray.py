@@ -89,8 +89,8 @@ class RayActors:
     and stopped at the end. An actor that dies is replaced, and its parts are sent again, each up to 5 times.
 
     Args:
-        actors: How many actors there are. By default 1 for a reranker whose work is all done by providers, and otherwise
-            as many as the cluster has room for. Each of several actors gets its share of a provider's limits.
+        actors: How many actors there are. By default 1 for a reranker whose work is all done by providers, and
+            otherwise as many as the cluster has room for. Each of several actors gets its share of a provider's limits.
         cpus: CPU cores of an actor.
         gpus: GPUs of an actor.
 
@@ -131,9 +131,9 @@ def _start(ray: Any) -> bool:
     """
     if ray.is_initialized():
         return False
-    options = {} if os.environ.get("RAY_ADDRESS") else {"address": "local", "include_dashboard": False}
+    own = {"address": "local", "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
     try:
-        ray.init(log_to_driver=False, **options)
+        ray.init(log_to_driver=False, **({} if os.environ.get("RAY_ADDRESS") else own))
     except Exception as error:  # Ray has no class for it
         raise BackendUnavailable(f"Ray cannot be started or reached: {error}", backend="ray") from error
     return True

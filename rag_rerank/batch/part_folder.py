@@ -1,4 +1,4 @@
-"""The folder of a batch that is not finished: its parts, what is known of each, and the settings they were made with."""
+"""The folder of an unfinished batch: its parts, what is known of each, and the settings they were made with."""
 
 from __future__ import annotations
 

@@ -213,7 +213,7 @@ class _Run:
             sha256=part.sha256,
             rows=len(rows),
             pairs=sum(len(cell) for cell in items if isinstance(cell, list)),
-            failures=Counter(errors),
+            failures=dict(Counter(errors)),  # `asdict` takes a plain dict
             usage=Usage.total(usages).to_dict(),
         )
 
