@@ -115,9 +115,11 @@ EXTRAS = {
         "[`embedding`](#embedding)"
     ),
     "serve": "[`rag-rerank serve`](../how-to/serve.md): any reranker over HTTP",
+    "parquet": "Parquet files for [`rag-rerank batch`](../how-to/batch.md)",
+    "ray": "[`rag-rerank batch --ray`](../how-to/batch.md#on-ray), and Ray Data",
     "ltr": "type [`ltr`](#ltr), and `rag-rerank ltr train`",
     "multilingual": "the model [`embedded-multilingual`](../explanation/multilingual-model.md): its files, 40 MB",
-    "all": "all of these but `multilingual`",
+    "all": "all of these but `multilingual` and `ray`",
 }
 """What each extra of pyproject.toml is for."""
 

@@ -133,7 +133,11 @@ class BatchReranker:
         return answer_of(ranking, values if self.keep_candidates else None)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (_shared_copy, (pickle.dumps({f.name: getattr(self, f.name) for f in fields(self) if f.init}),))
+        return (_shared_copy, (self.__dask_tokenize__(),))
+
+    def __dask_tokenize__(self) -> bytes:
+        """Return what tells it from others; Dask asks for it."""
+        return pickle.dumps({f.name: getattr(self, f.name) for f in fields(self) if f.init})
 
 
 @lru_cache(maxsize=_SHARED)

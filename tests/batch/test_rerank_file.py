@@ -117,7 +117,9 @@ def test_no_row_is_lost_between_formats(source: Path, tmp_path: Path) -> None:
     packed = tmp_path / "in.jsonl.gz"
     packed.write_bytes(gzip.compress(source.read_bytes()))
     table = pa.Table.from_pylist([{**row, "day": i} for i, row in enumerate(ROWS)])
-    table = table.set_column(table.schema.get_field_index("day"), "day", table["day"].cast(pa.int32()).cast(pa.date32()))
+    table = table.set_column(
+        table.schema.get_field_index("day"), "day", table["day"].cast(pa.int32()).cast(pa.date32())
+    )
     pq.write_table(table, tmp_path / "in.parquet", row_group_size=5)
     outs = ["a.jsonl", "a.jsonl.gz", "a.parquet"]
     for name in outs:
