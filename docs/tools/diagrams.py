@@ -91,6 +91,8 @@ WAYS = {
     ("cli/", "hosts/"): 24.9,
     ("cli/", "diagnostics/"): 75,
     ("serving/", "base.py"): 80.4,
+    ("batch/", "backends/"): 80.6,
+    ("batch/", "config, registry"): 62.4,
 }
 """Where, in percent, an arrow that passes a row of boxes goes through that row."""
 
