@@ -51,7 +51,9 @@ def config_of(backend: str, models: Path) -> Any:
 
 
 def measure_cpu(backends: Iterable[str], rows: list[dict[str, Any]], models: Path) -> None:
-    print("| backend | pairs | tokens a pair | processor ms a pair | pairs a second and core | core hours, 10^6 pairs |")
+    print(
+        "| backend | pairs | tokens a pair | processor ms a pair | pairs a second and core | core hours, 10^6 pairs |"
+    )
     print("|---|---:|---:|---:|---:|---:|")
     for backend in backends:
         with rag_rerank.build(config_of(backend, models)) as reranker:
@@ -63,11 +65,9 @@ def measure_cpu(backends: Iterable[str], rows: list[dict[str, Any]], models: Pat
             seconds = process_time() - start
         pairs = sum(answer["usage"]["texts"] for answer in answers)
         tokens = sum(answer["usage"]["tokens"] for answer in answers) / pairs
-        each = seconds / pairs
-        print(
-            f"| {backend} | {pairs:,} | {tokens:.0f} | {each * 1000:.2f} | {1 / each:,.0f} | {each * MILLION / 3600:.2f} |",
-            flush=True,
-        )
+        each, hours = seconds / pairs, seconds / pairs * MILLION / 3600
+        figures = f"{pairs:,} | {tokens:.0f} | {each * 1000:.2f} | {1 / each:,.0f} | {hours:.2f}"
+        print(f"| {backend} | {figures} |", flush=True)
 
 
 def measure_batch(rows: list[dict[str, Any]]) -> None:

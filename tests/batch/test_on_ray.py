@@ -1,14 +1,13 @@
 """Ray itself, on this machine: actors that die, and one limit for all."""
 
 import os
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from support.api.rerank_server import Answer, RerankServer
-from support.api.scripted_replies import Received
+from support.api.scripted_replies import Rows
 from support.batch_rows import read_rows, sample_rows, scored_ids, write_rows
 from support.killing_reranker import KillingReranker, longest
 
@@ -76,18 +75,14 @@ def test_a_dataset_is_complete_and_equal_though_actors_die(tmp_path: Path) -> No
 
 
 def test_actors_keep_one_limit_together(tmp_path: Path, rerank_server: RerankServer) -> None:
-    lock, running, most = threading.Lock(), [0], [0]
+    in_flight: list[int] = []
 
-    def answer_slowly(request: Received) -> Answer:
-        with lock:
-            running[0] += 1
-            most[0] = max(most[0], running[0])
+    def answer_slowly(rows: Rows) -> Rows:
         time.sleep(0.05)
-        with lock:
-            running[0] -= 1
-        return Answer()
+        in_flight.append(rerank_server.in_flight)  # counts texts
+        return rows
 
-    rerank_server.rule = answer_slowly
+    rerank_server.rule = lambda request: Answer(rows=answer_slowly)
     limits = {"concurrency": 2}
     provider = {"type": "cohere", "model": "rerank-v3.5", "base_url": rerank_server.url, "api_key": "Zq81mVtB4xHs"}
     source = write_rows(tmp_path / "in.jsonl", ROWS)
@@ -96,7 +91,7 @@ def test_actors_keep_one_limit_together(tmp_path: Path, rerank_server: RerankSer
         rerank_file(
             source, tmp_path / f"{actors}.jsonl", batch, part_rows=6, part_workers=RayActors(actors=actors, cpus=0.5)
         )
-    assert most == [2]
+    assert max(in_flight) == 2 * len(ROWS[0]["candidates"])
     assert len(rerank_server.received) == 2 * len(ROWS)
     with pytest.raises(ConfigError, match="at most 2"):
         rerank_dataset(data.from_items(ROWS), build({**provider, "limits": limits}), actors=(1, 3))
