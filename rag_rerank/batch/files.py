@@ -61,7 +61,7 @@ class RowFile:
     layout: FileFormat
 
     @classmethod
-    def named(cls, name: str) -> RowFile:
+    def by_name(cls, name: str) -> RowFile:
         """Return the file of a name; ``-`` is standard input, with JSON lines."""
         return cls(None, "jsonl") if name == "-" else cls(Path(name), format_of(Path(name)))
 

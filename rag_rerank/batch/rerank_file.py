@@ -127,7 +127,7 @@ def rerank_file(
         InputError: The input cannot be read, or lacks a column.
         RerankError: As `BatchReranker`.
     """
-    start, source_file, target = now(), RowFile.named(os.fspath(source)), absolute_path(out)
+    start, source_file, target = now(), RowFile.by_name(os.fspath(source)), absolute_path(out)
     format_of(target)
     check_folder(target)
     whole_number(part_rows, 1, "part_rows")
