@@ -196,7 +196,7 @@ def _join_tables(files: list[Path], layout: FileFormat, out: Path, stream: IO[by
             own = pa.unify_schemas(list(schemas), promote_options="permissive") if files else pa.schema([])
             hit_types = (_candidate_type(pa, read_part(file, layout)) for file in files)
             candidate_types = [type for type in hit_types if type is not None]
-            schema = pa.schema([*own, *answer_schema(_unified(pa, candidate_types))])
+            schema = pa.schema([*own, *answer_schema(_unify(pa, candidate_types))])
         with pq.ParquetWriter(stream, schema) as writer:
             for file in files:
                 rows = read_part(file, layout)
@@ -219,7 +219,7 @@ def _candidate_type(pa: Any, rows: list[dict[str, Any]]) -> Any:
     return pa.array(items).type if items else None
 
 
-def _unified(pa: Any, types: list[Any]) -> Any:
+def _unify(pa: Any, types: list[Any]) -> Any:
     if not types:
         return None
     return pa.unify_schemas([pa.schema([("item", type)]) for type in types], promote_options="permissive").field(0).type

@@ -188,16 +188,16 @@ class _Run:
             self._open[part.number] = (part, list(positions))
             yield replace(part, rows=rows)
 
-    def keep(self, part: Part, answered: Any) -> None:
+    def keep(self, part: Part, new_rows: Any) -> None:
         """Put the answered rows of a part where they belong, and write it."""
         whole, positions = self._open.pop(part.number)
         if self._folder.facts(whole) is not None:
-            rows = _put(self._folder.rows(whole), positions, answered)
+            rows = _put(self._folder.rows(whole), positions, new_rows)
         elif isinstance(whole.rows, list):
             lines = [_answer_of_line(row) if isinstance(row, UnreadableLine) else row for row in whole.rows]
-            rows = _put(lines, positions, answered)
+            rows = _put(lines, positions, new_rows)
         else:
-            rows = answered
+            rows = new_rows
         facts = self._facts(whole, rows)
         self._folder.keep(whole, rows, facts)
         self._add(facts, resumed=False)
