@@ -29,6 +29,7 @@ __all__ = [
     "sha256_of",
     "write",
     "write_folder",
+    "write_stream",
 ]
 
 _BLOCK = 2**20
@@ -128,19 +129,33 @@ def write(file: Path, content: bytes, *, check: Callable[[Path], None] = lambda 
     Raises:
         ConfigError: The file cannot be written; an existing one stays as it was.
     """
-    import shutil  # loads compressors, which ranking does not need
-
     try:
         if file.exists() and not file.is_file() and not file.is_dir():
             file.write_bytes(content)
             return
+    except OSError as error:
+        raise ConfigError(f"cannot write {file}: {error.strerror or error}") from error
+    with write_stream(file, check=check) as stream:
+        stream.write(content)
+
+
+@contextmanager
+def write_stream(file: Path, *, check: Callable[[Path], None] = lambda draft: None) -> Iterator[IO[bytes]]:
+    """Yield a stream to a draft, which becomes the file when the block ends without an error; as `write`.
+
+    Raises:
+        ConfigError: As `write`; the draft is removed.
+    """
+    import shutil  # loads compressors, which ranking does not need
+
+    try:
         target = file.resolve()
         draft = target.with_name(f".{target.stem}-{os.urandom(4).hex()}{target.suffix}")
         try:
             with draft.open("xb") as stream:
                 if target.exists():
                     shutil.copymode(target, draft)  # before the content, because a config may hold a key
-                stream.write(content)
+                yield stream
                 stream.flush()
                 os.fsync(stream.fileno())
             check(draft)

@@ -57,7 +57,8 @@ HOUSE: tuple[tuple[tuple[float, Box], ...], ...] = (
         (13, Box("integrations/", "LlamaIndex, LangChain ...", ("integrations",))),
         (37, Box("pages/", "HTML reports", ("pages",))),
         (61, Box("training/", "a model of your own", ("training",))),
-        (89, Box("serving/", "over HTTP", ("serving",))),
+        (78, Box("batch/", "offline", ("batch",))),
+        (93, Box("serving/", "over HTTP", ("serving",))),
     ),
     (
         (12, Box("rag_rerank", "the public names", ("__init__",))),
@@ -90,6 +91,8 @@ WAYS = {
     ("cli/", "hosts/"): 24.9,
     ("cli/", "diagnostics/"): 75,
     ("serving/", "base.py"): 80.4,
+    ("batch/", "backends/"): 80.6,
+    ("batch/", "config, registry"): 62.4,
 }
 """Where, in percent, an arrow that passes a row of boxes goes through that row."""
 

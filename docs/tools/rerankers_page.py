@@ -120,9 +120,11 @@ EXTRAS = {
     ),
     "serve": "[`rag-rerank serve`](../how-to/serve.md): any reranker over HTTP",
     "mcp": "[`rag-rerank mcp`](../how-to/mcp.md): any reranker as a tool of agents",
+    "parquet": "Parquet files for [`rag-rerank batch`](../how-to/batch.md)",
+    "ray": "[`rag-rerank batch --ray`](../how-to/batch.md#on-ray), and Ray Data",
     "ltr": "type [`ltr`](#ltr), and `rag-rerank ltr train`",
     "multilingual": "the model [`embedded-multilingual`](../explanation/multilingual-model.md): its files, 40 MB",
-    "all": "all of these but `mcp` and `multilingual`",
+    "all": "all of these but `mcp`, `multilingual` and `ray`",
 }
 """What each extra of pyproject.toml is for."""
 

@@ -26,6 +26,7 @@ __all__ = ["app", "main"]
 _GROUPS = {
     "Use a reranker": {
         "rank": "rank:rank",
+        "batch": "batch:batch",
         "serve": "serving.serve:serve",
         "mcp": "serving.mcp:mcp",
         "index": "late_interaction:index",

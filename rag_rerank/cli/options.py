@@ -28,6 +28,7 @@ __all__ = [
     "depth_option",
     "format_option",
     "grade_option",
+    "instruction_option",
     "json_option",
     "max_queries_option",
     "optional_reranker_option",
@@ -146,6 +147,14 @@ unjudged_option = click.option(
     help="For calibration: leave candidates without a judgment out, or count them as not relevant.",
 )
 """How candidates without a judgment are treated; the command gets it as ``unjudged``."""
+
+instruction_option = click.option(
+    "--instruction",
+    metavar="TEXT",
+    show_default="the one of the config",
+    help="What relevance means here, in words, for a reranker that follows instructions.",
+)
+"""What relevance means for a call; the command gets it as ``instruction``."""
 
 workers_option = click.option(
     "--workers",

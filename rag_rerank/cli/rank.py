@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 import click
 
 from rag_rerank.cli.candidates import Format, read_candidates
-from rag_rerank.cli.options import COUNT, format_option, json_option, reranker_option
+from rag_rerank.cli.options import COUNT, format_option, instruction_option, json_option, reranker_option
 from rag_rerank.cli.output import example, one_line, table
 from rag_rerank.config import build
 from rag_rerank.context import Context, Packing
@@ -33,12 +33,7 @@ SCHEMA = 1
 @reranker_option
 @click.option("-q", "--query", required=True, metavar="TEXT", help="The query to rank the texts for.")
 @click.option("-k", "--top-k", type=COUNT, metavar="K", show_default="all", help="Print only the best K texts.")
-@click.option(
-    "--instruction",
-    metavar="TEXT",
-    show_default="the one of the config",
-    help="What relevance means here, in words, for a reranker that follows instructions.",
-)
+@instruction_option
 @click.option(
     "--timeout",
     type=click.FloatRange(min=0, min_open=True),

@@ -32,14 +32,14 @@ from rag_rerank.records.build import record_of
 from rag_rerank.records.record import Record
 from rag_rerank.trace import Coverage, Usage
 
-__all__ = ["PATIENCE", "QueryAnswer", "QueryRunner"]
+__all__ = ["ERRORS_OF_EVERY_QUERY", "PATIENCE", "QueryAnswer", "QueryRunner"]
 
 T = TypeVar("T")
 
 PATIENCE = 10
 """Queries in a row on which a backend may fail before the run stops; earlier answers are stored."""
 
-_ERRORS_OF_EVERY_QUERY = (ConfigError, MissingExtraError, ModelLoadError, AuthenticationError, BillingError)
+ERRORS_OF_EVERY_QUERY = (ConfigError, MissingExtraError, ModelLoadError, AuthenticationError, BillingError)
 """Errors that would repeat on every other query."""
 
 
@@ -175,7 +175,7 @@ class QueryRunner:
                 answers[i] = answer
                 self.progress(len(answers))
                 failures_in_a_row = failures_in_a_row + 1 if isinstance(error, BackendError) else 0
-                if error is not None and (isinstance(error, _ERRORS_OF_EVERY_QUERY) or failures_in_a_row == PATIENCE):
+                if error is not None and (isinstance(error, ERRORS_OF_EVERY_QUERY) or failures_in_a_row == PATIENCE):
                     raise error
         return [answers[i] for i in range(len(self.queries))]
 

@@ -97,7 +97,7 @@ def test_without_a_command_the_first_step_is_shown() -> None:
         (["evl"], "no command 'evl'; did you mean 'eval'?"),
         (["trace", "shw"], "no command 'shw'; did you mean 'show'?"),
         (["config", "chek"], "no command 'chek'; did you mean 'check'?"),
-        (["nothing-like-it"], "known: calibrate, config,"),
+        (["nothing-like-it"], "known: batch, calibrate, config,"),
         (["rank", "--qury", "x"], "--query"),
     ],
 )
