@@ -1,5 +1,6 @@
 """What the adapters for hosts (LlamaIndex, LangChain) share, so that each rule about options and texts stands once."""
 
+from rag_rerank.hosts.failure import OnFailure
 from rag_rerank.hosts.hooks import acall_hooks, call_hooks, check_sync_hooks, log_remarks
 from rag_rerank.hosts.items import make_ids, tag_ids, take_items
 from rag_rerank.hosts.late_interaction import find_explainers, find_indexes, index_texts
@@ -13,13 +14,24 @@ from rag_rerank.hosts.options import (
     resolve_top_k,
 )
 from rag_rerank.hosts.packing import pack_hits, with_text
+from rag_rerank.hosts.recent_values import RecentValues
+from rag_rerank.hosts.tool_choice import Choice, KeptBecause, ToolChoice, ToolChooser, tool_text, turn_query
+from rag_rerank.hosts.tool_results import ResultTrimmer, TrimmedResult, result_query
 from rag_rerank.text.templates import TextTemplate
 
 __all__ = [
     "CONFIG_SCHEMA",
     "PACKING_SCHEMA",
+    "Choice",
     "HostOptions",
+    "KeptBecause",
+    "OnFailure",
+    "RecentValues",
+    "ResultTrimmer",
     "TextTemplate",
+    "ToolChoice",
+    "ToolChooser",
+    "TrimmedResult",
     "acall_hooks",
     "call_hooks",
     "check_instruction_option",
@@ -33,7 +45,10 @@ __all__ = [
     "pack_hits",
     "resolve_options",
     "resolve_top_k",
+    "result_query",
     "tag_ids",
     "take_items",
+    "tool_text",
+    "turn_query",
     "with_text",
 ]
