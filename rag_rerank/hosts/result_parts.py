@@ -34,11 +34,11 @@ class ResultParts:
 
 
 def split_result(text: str, size: int, tokens: Tokens) -> ResultParts:
-    """Split a text into parts of at most about ``size`` tokens, which cover it together with the frame.
+    """Split a text into parts of about ``size`` tokens at most, which cover it together with the frame.
 
     JSON is split at its entries, and strings in it like a text; any other text at its paragraphs, and these at their
-    sentences. A table row, an item of a list and a line of code are not parted. Only what is longer than ``size`` and
-    has no end of a sentence is cut at a space, or where it has none, at a character.
+    sentences. A table row, an item of a list and a line of code are not parted. Only what is longer than twice ``size``
+    without the end of a sentence is cut: at a space, or where it has none, at a character.
     """
     splitter = _Splitter(text, size, tokens)
     start = len(text) - len(text.lstrip())
@@ -132,7 +132,7 @@ class _Splitter:
 
     def _cut(self, start: int, end: int) -> Iterator[Span]:
         """Cut what is too long, in halves, near the middle: at a space if there is one."""
-        if end - start < 2 or self._count(start, end) <= self._size:
+        if end - start < 2 or self._count(start, end) <= 2 * self._size:
             yield start, end
             return
         middle, quarter = (start + end) // 2, (end - start) // 4
