@@ -26,11 +26,12 @@ class ResultParts:
 
     Args:
         parts: What can be left out, in the order of the text.
-        frame: What is kept in any case: the brackets and keys around the entries of JSON that were opened.
+        frame: Brackets, keys and quotes of JSON that was opened, each with the place of the value that it belongs to:
+            it is kept where a part of that value is.
     """
 
     parts: list[Span] = field(default_factory=list)
-    frame: list[Span] = field(default_factory=list)
+    frame: list[tuple[Span, Span]] = field(default_factory=list)
 
 
 def split_result(text: str, size: int, tokens: Tokens) -> ResultParts:
@@ -75,7 +76,7 @@ class _Splitter:
         """Add a list or an object of JSON: its entries, those of one that is too long, and strings like texts."""
         is_object = self._text[start] == "{"
         place = self._skip(start + 1)
-        self.result.frame.append((start, place))
+        self._add_frame(start, place, (start, end))
         group: list[Span] = []
         while self._text[place] not in "]}":
             entry = value = place
@@ -92,24 +93,27 @@ class _Splitter:
                 continue
             self._group(group)
             group = []
-            if value > entry:
-                self.result.frame.append((entry, value))
+            self._add_frame(entry, value, (value, value_end))
             if self._text[value] == '"':
                 self._add_string(value, value_end)
             else:
                 self.add_json(value, value_end, depth + 1)
-            self.result.frame.append((value_end, place))
+            self._add_frame(value_end, place, (value, value_end))
         self._group(group)
-        self.result.frame.append((place, end))
+        self._add_frame(place, end, (start, end))
 
     def _add_string(self, start: int, end: int) -> None:
-        self.result.frame.append((start, start + 1))
+        self._add_frame(start, start + 1, (start, end))
         first = start + 1
         for match in _ESCAPED_LINES.finditer(self._text, first, end - 1):
             self.add_text(first, match.end())
             first = match.end()
         self.add_text(first, end - 1)
-        self.result.frame.append((end - 1, end))
+        self._add_frame(end - 1, end, (start, end))
+
+    def _add_frame(self, start: int, end: int, value: Span) -> None:
+        if start < end:
+            self.result.frame.append(((start, end), value))
 
     def _skip(self, place: int) -> int:
         match = _SPACE.match(self._text, place)

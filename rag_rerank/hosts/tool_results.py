@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -165,7 +166,7 @@ class _Result:
         self._tokens = trimmer._tokens
         self._max_tokens = trimmer.max_tokens
         self._before = sum(map(self._tokens.count, texts))
-        self._frames: list[list[Span]] = []
+        self._frames: list[list[tuple[Span, Span]]] = []
         self.candidates: list[Candidate] = []
         size = max(_LEAST // 3, min(_PART, trimmer.max_tokens // 4))
         for number, text in enumerate(texts):
@@ -175,9 +176,6 @@ class _Result:
                 Candidate(f"{number}:{start}", text[start:end], metadata={"text": number, "start": start})
                 for start, end in split.parts
             ]
-        framed = (text[a:b] for text, frame in zip(texts, self._frames, strict=True) for a, b in frame)
-        if 2 * self._tokens.count("".join(framed)) > trimmer.max_tokens:
-            self._frames = [[] for _ in texts]
 
     def untrimmed(self, reason: str) -> TrimmedResult:
         """Return the whole result."""
@@ -195,11 +193,10 @@ class _Result:
         """Return the best parts that fit, in their order.
 
         The budget of the parts is lowered until all is within the limit: how many marks there are, and what the frame
-        takes, is known only when parts are chosen.
+        takes, is known only when parts are chosen. A frame that would take the place of half of the parts is left out.
         """
-        budget = self._max_tokens - 2 * self._tokens.count(_mark(self._before))
-        frame = "".join(text[a:b] for text, f in zip(self._texts, self._frames, strict=True) for a, b in f)
-        budget -= self._tokens.count(frame) if frame else 0
+        most = self._max_tokens - 2 * self._tokens.count(_mark(self._before))
+        budget, with_frame = most, True
         quiet = replace(ranking, origin=None)  # recorders see the last packing alone
         while True:
             packing = Packing(
@@ -211,11 +208,13 @@ class _Result:
                 merge="characters",
                 order="source",
             )
-            texts = self._render(packing.pack(quiet))
+            texts = self._render(packing.pack(quiet), with_frame=with_frame)
             count = sum(self._tokens.count(text) for text in texts if text)
-            if count <= self._max_tokens or budget <= 1:
+            if count <= self._max_tokens or (budget <= 1 and not with_frame):
                 break
             budget = min(budget - 1, budget - (count - self._max_tokens))
+            if with_frame and 2 * budget < most:
+                budget, with_frame = most, False
         return TrimmedResult(
             tool=self._tool,
             call_id=self._call_id,
@@ -226,13 +225,16 @@ class _Result:
             degraded=ranking.degraded,
         )
 
-    def _render(self, context: Context) -> tuple[str | None, ...]:
-        kept: list[list[Span]] = [list(frame) for frame in self._frames]
+    def _render(self, context: Context, *, with_frame: bool) -> tuple[str | None, ...]:
+        kept: list[list[Span]] = [[] for _ in self._texts]
         for piece in context.pieces:
             for hit in piece.hits:
                 number, start = hit.candidate.metadata["text"], hit.candidate.metadata["start"]
                 first, end = piece.trimmed or (0, len(hit.text))
                 kept[number].append((start + first, start + end))
+        for spans, frame in zip(kept, self._frames if with_frame else (), strict=False):
+            starts = sorted(start for start, _ in spans)
+            spans += [piece for piece, (first, end) in frame if bisect_left(starts, first) < bisect_left(starts, end)]
         rendered: list[str | None] = []
         omitted: list[str] = []  # texts that are left out as a whole, one after the other
         place = 0  # where their mark goes
@@ -249,15 +251,16 @@ class _Result:
         return tuple(rendered)
 
     def _join(self, text: str, spans: Sequence[Span]) -> str:
-        """Return the parts of a text that are kept, with a mark in place of each stretch that is not."""
+        """Return the parts of a text that are kept, with a mark in place of each stretch that is longer than a mark."""
+        around = "\n" if "\n" in text else " "
         out, place = "", 0
         for start, end in [*spans, (len(text), len(text))]:
             gap = text[place:start]
-            if is_blank(gap):
+            count = self._tokens.count(gap)
+            mark = _mark(count)
+            if is_blank(gap) or count <= self._tokens.count(mark):
                 out += gap
             else:
-                around = "\n" if "\n" in text else " "
-                mark = _mark(self._tokens.count(gap))
                 out = f"{out.rstrip()}{around if out else ''}{mark}{around if start < len(text) else ''}"
             out += text[start:end]
             place = max(place, end)

@@ -25,7 +25,7 @@ if not hasattr(llms, "MockFunctionCallingLLM"):
     pytest.skip("this llama-index-core has no mock of a model that calls tools", allow_module_level=True)
 
 # the host inspects its own pydantic models by names that are deprecated
-pytestmark = pytest.mark.filterwarnings("ignore::pydantic.PydanticDeprecatedSince20")
+pytestmark = pytest.mark.filterwarnings("ignore::pydantic.warnings.PydanticDeprecationWarning")
 
 PASSAGES = [
     {"id": n, "text": f"Passage {n} tells of the {animal}, where it lives and what it eats in winter."}
