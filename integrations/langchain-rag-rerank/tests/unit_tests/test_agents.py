@@ -327,9 +327,9 @@ async def test_blocks_that_are_no_text_stay_and_texts_share_the_budget() -> None
     assert image in content and blocks == before
     assert next(m for m in messages if isinstance(m, ToolMessage)).content == before
     texts = [block for block in content if block["type"] == "text"]
-    assert [block["id"] for block in texts] == ["0", "3", "4"]
-    assert texts[1]["text"] == PARAGRAPHS[3]
-    assert all(texts[i]["text"].endswith("tokens left out]") for i in (0, 2))
+    assert [block["id"] for block in texts] == ["0", "1", "3", "4"]  # a mark stands for 1 and 2, and one for 4 to 7
+    assert texts[2]["text"] == PARAGRAPHS[3]
+    assert all(texts[i]["text"].startswith("[… ") for i in (1, 3))
 
 
 @pytest.mark.parametrize("kind", ["error", "excluded", "short"])
