@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -145,6 +144,8 @@ class ResultTrimmer:
 
     async def atrim(self, tool: str, call_id: str | None, query: str, texts: Sequence[str]) -> TrimmedResult:
         """Do what `trim` does without blocking the event loop."""
+        import asyncio
+
         result = await asyncio.to_thread(_Result, self, tool, call_id, texts)
         if is_blank(query):
             return result.untrimmed("the result is whole: there is no query to compare it with")
