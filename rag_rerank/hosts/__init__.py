@@ -1,5 +1,6 @@
 """What the adapters for hosts (LlamaIndex, LangChain, Haystack) share, so that each of their rules stands once."""
 
+from rag_rerank.hosts.failure import OnFailure
 from rag_rerank.hosts.hooks import acall_hooks, call_hooks, check_sync_hooks, log_remarks
 from rag_rerank.hosts.items import finite_score, make_ids, tag_ids, take_items
 from rag_rerank.hosts.late_interaction import find_explainers, find_indexes, index_texts
@@ -14,13 +15,24 @@ from rag_rerank.hosts.options import (
     resolve_top_k,
 )
 from rag_rerank.hosts.packing import describe_changes, pack_hits, with_text
+from rag_rerank.hosts.recent_values import RecentValues
+from rag_rerank.hosts.tool_choice import Choice, KeptBecause, ToolChoice, ToolChooser, tool_text, turn_query
+from rag_rerank.hosts.tool_results import ResultTrimmer, TrimmedResult, result_query
 from rag_rerank.text.templates import TextTemplate
 
 __all__ = [
     "CONFIG_SCHEMA",
     "PACKING_SCHEMA",
+    "Choice",
     "HostOptions",
+    "KeptBecause",
+    "OnFailure",
+    "RecentValues",
+    "ResultTrimmer",
     "TextTemplate",
+    "ToolChoice",
+    "ToolChooser",
+    "TrimmedResult",
     "acall_hooks",
     "call_hooks",
     "check_instruction_option",
@@ -37,7 +49,10 @@ __all__ = [
     "parse_text_option",
     "resolve_options",
     "resolve_top_k",
+    "result_query",
     "tag_ids",
     "take_items",
+    "tool_text",
+    "turn_query",
     "with_text",
 ]
