@@ -68,7 +68,9 @@ def _by_margin(judged: Judged, cheap: Scores, good: Scores, depth: int) -> dict[
     gaps = [
         np.sort(max(scores.values()) - np.array(list(scores.values()))) if scores else np.zeros(0) for scores in cheap
     ]
-    margin = np.quantile(np.concatenate(gaps), min(1.0, depth * sum(map(bool, cheap)) / sum(map(len, gaps))))
+    scored = np.concatenate(gaps)
+    share = min(1.0, depth * sum(map(bool, cheap)) / max(1, len(scored)))
+    margin = np.quantile(scored, share) if len(scored) else 0.0  # a model that cannot read the texts scores none
     return _orders(judged, cheap, good, [int((of_query <= margin).sum()) for of_query in gaps])
 
 

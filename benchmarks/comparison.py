@@ -84,11 +84,12 @@ def main() -> None:
     vectors = (options.records / "vectors").resolve()
     bases = configs(options.sparse, options.embedding, vectors)
     bases = {name: node for name, node in bases.items() if name not in options.without}
-    result = json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.is_file() else {}
     if options.part == "quality":
-        result["quality"] = quality(judged, bases, options.records, options.stored)
+        part = quality(judged, bases, options.records, options.stored)
     else:
-        result["cost"] = cost(judged, bases, options.records)
+        part = cost(judged, bases, options.records)
+    result = json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.is_file() else {}
+    result = dict(sorted({**result, options.part: part}.items()))
     RESULT.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
