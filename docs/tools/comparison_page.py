@@ -151,9 +151,9 @@ def held_out(rows: Sequence[Row], mode: str) -> float:
     return fmean(row.figures["means"][name] for row, name in zip(chosen, names, strict=True))
 
 
-def front(rows: Iterable[Row], mode: str) -> list[Row]:
-    """Return the Pareto front: the systems that no faster one equals in quality, the fastest first."""
-    best, kept = -math.inf, []
+def front(rows: Iterable[Row], mode: str, least: float) -> list[Row]:
+    """Return the Pareto front: the systems above ``least`` that no faster one equals in quality, the fastest first."""
+    best, kept = round(least, 3), []
     for row in sorted((row for row in rows if mode in row.milliseconds), key=lambda row: row.milliseconds[mode]):
         if round(row.mean, 3) > best:
             best = round(row.mean, 3)
@@ -208,7 +208,7 @@ def draw_comparison() -> str:
     longest = 0
     for nth, (mode, caption) in enumerate(MODES.items()):
         left = LEFT + nth * (PANEL + GAP)
-        best = front(rows, mode)
+        best = front(rows, mode, first)
         body += _frame(left, caption, first)
         points = [(_x(left, row.milliseconds[mode]), _y(row.mean)) for row in best]
         steps = " ".join(f"H{x:.1f} V{y:.1f}" for x, y in points[1:])
