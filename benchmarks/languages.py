@@ -1,6 +1,6 @@
 """Measure what a local model does on languages that it was not made for, with the check of readability and without.
 
-    python benchmarks/languages.py COLLECTIONS [--model embedded] [--queries 25] [--collection xquad-de ...]
+    python benchmarks/languages.py COLLECTIONS [--model embedded] [--store FOLDER] [--queries 25] [--collection NAME]
 
 COLLECTIONS is a folder with one folder a collection, as `rag_rerank.evaluation.read` takes them; each has a run of its
 first stage. Three tables:
@@ -13,7 +13,9 @@ first stage. Three tables:
   documents counts as unreadable, as if they were in another language and the first stage read both. The rule that ships
   is beside two others: all unreadable texts last, and the first stage's order as soon as there is one.
 
-Where Unidecode is installed, ``latin:NAME`` is the collection NAME in Latin letters.
+``--store`` keeps the vectors of texts in a folder, so that a second run encodes nothing twice; the model is then run by
+type ``late_interaction``, else by ``onnx``. Where Unidecode is installed, ``latin:NAME`` is the collection NAME in
+Latin letters.
 """
 
 from __future__ import annotations
@@ -45,6 +47,7 @@ def main() -> None:
     parser.add_argument("collections", type=Path)
     parser.add_argument("--collection", action="append")
     parser.add_argument("--model", default="embedded")
+    parser.add_argument("--store", help="folder of kept vectors")
     parser.add_argument("--depth", type=int, default=100)
     parser.add_argument("--queries", type=int, default=25, help="queries to score; 0 for the check alone")
     parser.add_argument("--mixed", action="append", default=[], help="collection for lists in two languages")
@@ -52,7 +55,7 @@ def main() -> None:
     for category in (TruncationWarning, ReadabilityWarning):
         warnings.simplefilter("ignore", category)
     names = options.collection or sorted(folder.name for folder in options.collections.iterdir())
-    model = Model(options.model)
+    model = Model(options.model, options.store)
     print("| collection | queries | stay as they are | texts | cannot be read | lists with some |")
     print("|---|---:|---:|---:|---:|---:|")
     judged = {name: _read(options.collections, name, options.depth) for name in names}
@@ -74,10 +77,10 @@ def main() -> None:
 class Model:
     """A local model with the check of readability, and the same without."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, store: str | None) -> None:
+        kind = {"type": "late_interaction", "store": {"path": store}} if store else {"type": "onnx"}
         (self.checked, self.unchecked) = (
-            rag_rerank.build({"type": "onnx", "model": name, "on_unreadable": mode})
-            for mode in ("first_stage", "score")
+            rag_rerank.build({**kind, "model": name, "on_unreadable": mode}) for mode in ("first_stage", "score")
         )
         self._known: dict[str, Readability] = {}
 

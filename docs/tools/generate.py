@@ -1,4 +1,4 @@
-"""Write all that is made from the code: two reference pages, the table of models, the diagrams.
+"""Write all that is made from the code or from measurements: reference pages, tables, diagrams, the comparison.
 
 python docs/tools/generate.py           writes the files
 python docs/tools/generate.py --check   names those that are not up to date, and exits with 1 if there is one
@@ -11,6 +11,7 @@ from pathlib import Path
 
 import catalogue_table
 import cli_page
+import comparison_page
 import diagrams
 import rerankers_page
 
@@ -23,6 +24,8 @@ def outputs() -> dict[Path, str]:
         rerankers_page.PAGE: rerankers_page.render(),
         cli_page.PAGE: cli_page.page_with(cli_page.generated_part(), cli_page.PAGE.read_text(encoding="utf-8")),
         catalogue_table.PAGE: catalogue_table.with_table(catalogue_table.PAGE.read_text(encoding="utf-8")),
+        comparison_page.PAGE: comparison_page.with_tables(comparison_page.PAGE.read_text(encoding="utf-8")),
+        comparison_page.PLOT: comparison_page.draw_comparison(),
         **{diagrams.IMAGES / name: draw() for name, draw in diagrams.DIAGRAMS.items()},
     }
 

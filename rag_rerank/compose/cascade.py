@@ -51,7 +51,7 @@ class Cascade(Composite):
     members of its `Fallback` failed. Then all its candidates go on to the next stage, in their order.
 
     Only the depth of a stage can be chosen. A bound on the difference of scores, as in Cambazoglu et al. (WSDM 2010),
-    was measured on trec-dl19 and nq-qed and was no better than a depth of the same cost (benchmarks/README.md).
+    was measured on eleven collections and was no better than a depth of the same cost (benchmarks/README.md).
 
     Args:
         stages: The stages in their order, at least one.
