@@ -52,7 +52,7 @@ bench:  ## speed beside that of peers, each in an environment of its own; needs 
 release-check: $(VENV)/.release  ## whether a release could go out; its files are then in dist/; ITEMS= checks only these
 	PYTHONPATH=.ci $(BIN)/python -m release $(ITEMS)
 
-release-renew: $(VENV)/.release  ## the lock of CI, the page of licences and the checksums of the models, for a release
+release-renew: $(VENV)/.release  ## the lock of CI and the page of licences, for a release
 	PYTHONPATH=.ci $(BIN)/python -m release --renew
 
 clean:

@@ -2,7 +2,7 @@
 
 make release-check          check all items; exits with 1 if one fails
 make release-check ITEMS=   ... only the named ones
-make release-renew          write the lock of CI, the page of licences and the checksums of the models anew
+make release-renew          write the lock of CI and the page of licences anew
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from pathlib import Path
 from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
 
 from release.distributions import Distribution, NotReady, Release
-from release.tree import CHECKSUMS, URLS, git, model_folders
+from release.tree import URLS, git, model_folders
 
 MEGABYTES = {"rag_rerank": 40, "rag_rerank_multilingual": 60}
 """The largest wheel and sdist of a distribution; 1 MB where nothing is said. An index takes 100 MB."""
@@ -51,7 +51,7 @@ def build(release: Release) -> str:
             *differences,
         )
     lines = (f"{digest}  {name}\n" for name, digest in sorted(first.items()))
-    (release.files / CHECKSUMS).write_text("".join(lines), encoding="utf-8")
+    (release.files / "SHA256SUMS").write_text("".join(lines), encoding="utf-8")
     return f"{len(first)} files, the same bytes twice"
 
 

@@ -1,4 +1,4 @@
-"""The files that a release renews: the lock of CI, the page of licences, the checksums of the models."""
+"""The files that a release renews: the lock of CI and the page of licences."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from packaging.utils import canonicalize_name
 
 from release.distributions import Distribution, NotReady, Release
 from release.environments import run_uv
-from release.tree import CHECKSUMS, LOCK, OUTSIDE_LOCK, checksums_of, model_folders
+from release.tree import LOCK, OUTSIDE_LOCK
 
 LICENCES = Path("docs/reference/licences.md")
 
@@ -68,8 +68,6 @@ list is made from, does not.
 
 def renew(release: Release) -> None:
     """Write the files anew."""
-    for folder in model_folders(release):
-        (folder / CHECKSUMS).write_text(checksums_of(folder), encoding="utf-8")
     (release.root / LOCK).write_text(lock(release), encoding="utf-8")
     (release.root / LICENCES).write_text(licences_page(release), encoding="utf-8")
 

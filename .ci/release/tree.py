@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import subprocess
 from pathlib import Path
@@ -16,7 +17,7 @@ from packaging.version import Version
 from release.distributions import NotReady, Release
 
 URLS = ("Documentation", "Changelog")
-CHECKSUMS = "SHA256SUMS"
+CATALOGUE = "rag_rerank/backends/local/catalogue.json"
 LOCK = Path(".ci/constraints.txt")
 OUTSIDE_LOCK = {"torch"}
 """What the lock does not pin: the Makefile names its version, and a machine chooses the build for its hardware."""
@@ -94,18 +95,21 @@ def check_citation(release: Release) -> str:
 
 
 def check_checksums(release: Release) -> str:
-    """The files of each shipped model are those of the file ``SHA256SUMS`` beside them."""
+    """The files of each shipped model are those of its row in the catalogue."""
+    rows = json.loads((release.root / CATALOGUE).read_text(encoding="utf-8"))["models"]
+    stated = {row["id"]: row.get("sha256", {}) for row in rows if row.get("packaged")}
     folders = model_folders(release)
     problems, count = [], 0
     for folder in folders:
-        sums, now = folder / CHECKSUMS, checksums_of(folder)
-        count += len(now.splitlines())
-        stated = sums.read_text(encoding="utf-8").splitlines() if sums.is_file() else []
+        sums, now = stated.get(folder.name, {}), checksums_of(folder)
+        count += len(now)
         problems += [
-            f"{sums.relative_to(release.root)}: {line}" for line in sorted(set(now.splitlines()) ^ set(stated))
+            f"{folder.name}/{name}: {sums.get(name, 'no checksum')} in {CATALOGUE}, {now.get(name, 'no file')} here"
+            for name in sorted({*sums, *now})
+            if sums.get(name) != now.get(name)
         ]
     if problems:
-        raise NotReady("stated but not found, or found but not stated:", *problems)
+        raise NotReady(*problems)
     return f"{count} files of {len(folders)} models"
 
 
@@ -141,10 +145,12 @@ def model_folders(release: Release) -> list[Path]:
     return sorted({graph.parent for graph in graphs})
 
 
-def checksums_of(folder: Path) -> str:
-    """Return the SHA-256 of each file of a folder but its list of them, as ``sha256sum`` prints them."""
-    files = sorted(file for file in folder.iterdir() if file.is_file() and file.name != CHECKSUMS)
-    return "".join(f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.name}\n" for file in files)
+def checksums_of(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of each file that a model is loaded from: all but its card and the record of its export."""
+    files = sorted(
+        file for file in folder.iterdir() if file.is_file() and file.name not in ("README.md", "rag_rerank.json")
+    )
+    return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
 
 
 def read_pins(file: Path) -> dict[str, list[str]]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import sys
 from collections.abc import Callable, Iterator
 from email.parser import Parser
+from hashlib import sha256
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -54,7 +56,9 @@ def copy(check: SimpleNamespace, tmp_path: Path) -> Any:
         shutil.copy(ROOT / file, root / file)
     (root / MODEL).mkdir(parents=True)
     (root / MODEL / "model.onnx").write_bytes(b"graph")
-    (root / MODEL / "SHA256SUMS").write_text(check.tree.checksums_of(root / MODEL))
+    row = {"id": Path(MODEL).name, "packaged": True, "sha256": {"model.onnx": sha256(b"graph").hexdigest()}}
+    (root / check.tree.CATALOGUE).parent.mkdir(parents=True)
+    (root / check.tree.CATALOGUE).write_text(json.dumps({"models": [row]}))
     return check.distributions.Release(root, tmp_path / "scratch")
 
 
@@ -158,7 +162,6 @@ def test_a_released_section_and_its_date_pass(check: SimpleNamespace, copy: Any)
 WHEEL = [
     "rag_rerank/py.typed",
     f"{MODEL}/model.onnx",
-    f"{MODEL}/SHA256SUMS",
     "x.dist-info/LICENSE",
     "x.dist-info/NOTICE",
 ]
