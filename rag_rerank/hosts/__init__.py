@@ -19,6 +19,7 @@ from rag_rerank.hosts.recent_values import RecentValues
 from rag_rerank.hosts.tool_choice import Choice, KeptBecause, ToolChoice, ToolChooser, tool_text, turn_query
 from rag_rerank.hosts.tool_results import ResultTrimmer, TrimmedResult, result_query
 from rag_rerank.text.templates import TextTemplate
+from rag_rerank.text.tokenizers import Tokenizer
 
 __all__ = [
     "CONFIG_SCHEMA",
@@ -30,6 +31,7 @@ __all__ = [
     "RecentValues",
     "ResultTrimmer",
     "TextTemplate",
+    "Tokenizer",
     "ToolChoice",
     "ToolChooser",
     "TrimmedResult",

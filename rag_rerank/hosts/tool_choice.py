@@ -70,21 +70,21 @@ class ToolChoice:
     """Which tools the model sees, and why.
 
     Args:
-        kept: The name of each tool that the model sees -> why, in the order in which it sees them.
+        reasons: The name of each tool that the model sees -> why, in the order in which it sees them.
         dropped: The names of the others, the most relevant first.
         ranking: The ranking of the tools, whose ids are their names (where two have one name, positions); ``None``
             where no choice was needed, or none was possible.
         degraded: Why it is not quite what was asked for; with no ``ranking``, all tools are kept.
     """
 
-    kept: Mapping[str, KeptBecause]
+    reasons: Mapping[str, KeptBecause]
     dropped: tuple[str, ...]
     ranking: Ranking | None
     degraded: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return the names and the reasons as plain values, without the ranking."""
-        return {"kept": dict(self.kept), "dropped": list(self.dropped), "degraded": list(self.degraded)}
+        return {"kept": dict(self.reasons), "dropped": list(self.dropped), "degraded": list(self.degraded)}
 
 
 class ToolChooser:
@@ -220,5 +220,5 @@ class Choice:
         self._report(ranking, dropped, ranking.degraded)
 
     def _report(self, ranking: Ranking | None, dropped: tuple[str, ...], degraded: tuple[str, ...]) -> None:
-        kept: dict[str, KeptBecause] = {self._names[i]: self._why.get(i, "all") for i in self.positions}
-        self.report = ToolChoice(kept=kept, dropped=dropped, ranking=ranking, degraded=degraded)
+        reasons: dict[str, KeptBecause] = {self._names[i]: self._why.get(i, "all") for i in self.positions}
+        self.report = ToolChoice(reasons=reasons, dropped=dropped, ranking=ranking, degraded=degraded)

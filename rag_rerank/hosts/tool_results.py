@@ -135,11 +135,11 @@ class ResultTrimmer:
         """Trim the texts of one result that `is_long`."""
         result = _Result(self, tool, call_id, texts)
         if is_blank(query):
-            return result.untrimmed("the result is whole: there is no query to compare it with")
+            return result.whole_result("the result is whole: there is no query to compare it with")
         try:
             ranking = self.reranker.rerank(query, result.candidates, instruction=self._instruction)
         except RerankError as error:
-            return result.untrimmed(f"the result is whole: {failure_text(self.reranker, error, self._on_failure)}")
+            return result.whole_result(f"the result is whole: {failure_text(self.reranker, error, self._on_failure)}")
         return result.pack(ranking)
 
     async def atrim(self, tool: str, call_id: str | None, query: str, texts: Sequence[str]) -> TrimmedResult:
@@ -148,11 +148,11 @@ class ResultTrimmer:
 
         result = await asyncio.to_thread(_Result, self, tool, call_id, texts)
         if is_blank(query):
-            return result.untrimmed("the result is whole: there is no query to compare it with")
+            return result.whole_result("the result is whole: there is no query to compare it with")
         try:
             ranking = await self.reranker.arerank(query, result.candidates, instruction=self._instruction)
         except RerankError as error:
-            return result.untrimmed(f"the result is whole: {failure_text(self.reranker, error, self._on_failure)}")
+            return result.whole_result(f"the result is whole: {failure_text(self.reranker, error, self._on_failure)}")
         return await asyncio.to_thread(result.pack, ranking)
 
 
@@ -178,7 +178,7 @@ class _Result:
                 for start, end in split.parts
             ]
 
-    def untrimmed(self, reason: str) -> TrimmedResult:
+    def whole_result(self, reason: str) -> TrimmedResult:
         """Return the whole result."""
         return TrimmedResult(
             tool=self._tool,
@@ -227,19 +227,19 @@ class _Result:
         )
 
     def _render(self, context: Context, *, with_frame: bool) -> tuple[str | None, ...]:
-        kept: list[list[Span]] = [[] for _ in self._texts]
+        spans_of_texts: list[list[Span]] = [[] for _ in self._texts]
         for piece in context.pieces:
             for hit in piece.hits:
                 number, start = hit.candidate.metadata["text"], hit.candidate.metadata["start"]
                 first, end = piece.trimmed or (0, len(hit.text))
-                kept[number].append((start + first, start + end))
-        for spans, frame in zip(kept, self._frames if with_frame else (), strict=False):
+                spans_of_texts[number].append((start + first, start + end))
+        for spans, frame in zip(spans_of_texts, self._frames if with_frame else (), strict=False):
             starts = sorted(start for start, _ in spans)
             spans += [piece for piece, (first, end) in frame if bisect_left(starts, first) < bisect_left(starts, end)]
         rendered: list[str | None] = []
         omitted: list[str] = []  # texts that are left out as a whole, one after the other
         place = 0  # where their mark goes
-        for text, spans in zip(self._texts, kept, strict=True):
+        for text, spans in zip(self._texts, spans_of_texts, strict=True):
             if spans or is_blank(text):
                 rendered.append(self._join(text, sorted(spans)) if spans else text)
                 omitted = []

@@ -17,6 +17,7 @@ from rag_rerank.hosts import (
     OnFailure,
     RecentValues,
     ResultTrimmer,
+    Tokenizer,
     ToolChoice,
     ToolChooser,
     TrimmedResult,
@@ -27,7 +28,6 @@ from rag_rerank.hosts import (
     tool_text,
     turn_query,
 )
-from rag_rerank.text.tokenizers import Tokenizer
 
 try:
     from langchain.agents.middleware import AgentMiddleware, AgentState, ModelRequest, ModelResponse
@@ -183,8 +183,8 @@ class _ChoiceStep:
         """Return the request with the chosen tools, and those that providers run, in their order."""
         if self._choice is None or not self._choice.report.dropped:
             return self._request
-        kept = {id(self.tools[i]) for i in self._choice.positions}
-        tools = [tool for tool in self._request.tools if not isinstance(tool, BaseTool) or id(tool) in kept]
+        chosen_ids = {id(self.tools[i]) for i in self._choice.positions}
+        tools = [tool for tool in self._request.tools if not isinstance(tool, BaseTool) or id(tool) in chosen_ids]
         return self._request.override(tools=tools)
 
 

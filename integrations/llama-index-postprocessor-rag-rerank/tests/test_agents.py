@@ -88,7 +88,7 @@ async def test_an_agent_sees_relevant_tools_and_can_run_any(streaming: bool) -> 
     await agent.run("which animals are there?")
     assert steps.tool_names == [["send_mail", "search_animals"]] * 2
     assert steps.results(1) == ["1 2"]
-    assert choices[0].kept == {"send_mail": "always_include", "search_animals": "relevant"}
+    assert choices[0].reasons == {"send_mail": "always_include", "search_animals": "relevant"}
     assert set(choices[0].dropped) == {"list_files", "draw_chart"}
 
 

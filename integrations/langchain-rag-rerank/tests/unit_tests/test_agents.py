@@ -113,7 +113,7 @@ async def test_the_model_sees_the_best_tools_in_their_order_and_those_that_it_ca
     first = ["send_mail", "list_files", "book_flight"]
     assert llm.tool_names == [first, [*first, "draw_chart"], [*first, "draw_chart"]]
     assert [m.content for m in messages if isinstance(m, ToolMessage)] == ["done", "done"]
-    assert choices[1].kept == {
+    assert choices[1].reasons == {
         "send_mail": "always_include",
         "list_files": "relevant",
         "book_flight": "relevant",

@@ -62,9 +62,9 @@ class Permutation:
 def read_ranking(completion: Completion, count: int) -> Permutation:
     """Read a ranking of ``count`` passages.
 
-    It is the list ``ranking`` of the last JSON object that has one; else the last JSON list of numbers; else the last
-    run like ``[2] > [1]``. It is repaired to a permutation: numbers that occur again and numbers of no passage are
-    ignored, and passages that are not named follow in their order.
+    It is the list ``ranking`` of the last JSON object that has one, inside no other that has one; else the last JSON list
+    of numbers; else the last run like ``[2] > [1]``. It is repaired to a permutation: numbers that occur again and of no
+    passage are ignored, and passages that are not named follow in their order.
 
     Raises:
         Unusable: It names no passage, or the model declined.
@@ -95,7 +95,7 @@ def read_grade(completion: Completion) -> float:
         Unusable: There is no grade, or one out of range, or the model declined.
     """
     text = _answer_text(completion)
-    grade = next((item["grade"] for item in _objects(text) if "grade" in item), text.strip().strip("."))
+    grade = next((item["grade"] for *_, item in _objects(text) if "grade" in item), text.strip().strip("."))
     number = _as_number(grade)
     if number is None or not 0 <= number <= 3:
         raise Unusable("it holds no grade from 0 to 3")
@@ -109,7 +109,7 @@ def read_choice(completion: Completion) -> str:
         Unusable: It is neither, or the model declined.
     """
     text = _answer_text(completion)
-    choice = next((item["better"] for item in _objects(text) if "better" in item), text)
+    choice = next((item["better"] for *_, item in _objects(text) if "better" in item), text)
     word = choice.strip().strip("\"'.*`").upper() if isinstance(choice, str) else ""
     word = word.removeprefix("PASSAGE").strip()
     if word not in ("A", "B"):
@@ -156,10 +156,13 @@ def _answer_text(completion: Completion) -> str:
 
 
 def _find_ranking(text: str) -> Iterable[Any] | None:
-    for item in _objects(text):
-        if isinstance(item.get("ranking"), list):
-            ranking: list[Any] = item["ranking"]
-            return ranking
+    ranking: list[Any] | None = None
+    begin = 0  # of the object that holds it
+    for start, end, item in _objects(text):
+        if isinstance(item.get("ranking"), list) and (ranking is None or end > begin):
+            ranking, begin = item["ranking"], start  # an object around the last one goes before it
+    if ranking is not None:
+        return ranking
     if match := _OPEN_LIST.search(text):
         return _NUMBER.findall(match[1])
     words = " ".join(text.split())
@@ -169,19 +172,19 @@ def _find_ranking(text: str) -> Iterable[Any] | None:
     return None
 
 
-def _objects(text: str) -> Iterator[dict[str, Any]]:
-    """Yield the JSON objects in a text, the last one first."""
-    decoder, end = json.JSONDecoder(), len(text)
+def _objects(text: str) -> Iterator[tuple[int, int, dict[str, Any]]]:
+    """Yield the JSON objects in a text with their begins and ends, the one that begins last first."""
+    decoder, start = json.JSONDecoder(), len(text)
     for _ in range(_MOST_OBJECTS):
-        end = text.rfind("{", 0, end)
-        if end < 0:
+        start = text.rfind("{", 0, start)
+        if start < 0:
             return
         try:
-            item, _ = decoder.raw_decode(text, end)
+            item, end = decoder.raw_decode(text, start)
         except (ValueError, RecursionError):
             continue
         if isinstance(item, dict):
-            yield item
+            yield start, end, item
 
 
 def _as_number(item: object) -> int | None:
