@@ -395,7 +395,7 @@ def test_without_a_model_the_check_takes_those_that_are_here(monkeypatch: pytest
     passing = checks.check(OnnxReranker(model="embedded"), questions()[:1], bench=FakeBench(lambda _: 0.001))
     monkeypatch.setattr(listing, "check", check)
     assert run("models", "--check").exit_code == 0
-    assert sorted(question) == ["embedded", "embedded-multilingual", "tinybert"]
+    assert sorted(question) == ["embedded", "embedded-multilingual", "embedded-static", "tinybert"]
 
 
 def test_a_graph_that_differs_is_exit_code_1(monkeypatch: pytest.MonkeyPatch) -> None:

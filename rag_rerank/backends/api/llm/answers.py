@@ -62,9 +62,9 @@ class Permutation:
 def read_ranking(completion: Completion, count: int) -> Permutation:
     """Read a ranking of ``count`` passages.
 
-    It is the list ``ranking`` of the last JSON object that has one, inside no other that has one; else the last JSON list
-    of numbers; else the last run like ``[2] > [1]``. It is repaired to a permutation: numbers that occur again and of no
-    passage are ignored, and passages that are not named follow in their order.
+    It is the list ``ranking`` of the last JSON object that has one and is inside no other that has one; else the last
+    JSON list of numbers; else the last run like ``[2] > [1]``. It is repaired to a permutation: numbers that occur
+    again and numbers of no passage are ignored, and passages that are not named follow in their order.
 
     Raises:
         Unusable: It names no passage, or the model declined.

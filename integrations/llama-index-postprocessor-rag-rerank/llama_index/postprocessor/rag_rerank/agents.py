@@ -10,7 +10,7 @@ from typing import Any
 from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.base.llms.types import ContentBlock, TextBlock
 from llama_index.core.objects import ObjectRetriever, SimpleToolNodeMapping
-from llama_index.core.schema import NodeWithScore, QueryBundle, QueryType
+from llama_index.core.schema import BaseNode, NodeWithScore, QueryBundle, QueryType
 from llama_index.core.tools import BaseTool, FunctionTool, ToolOutput, adapt_to_async_tool
 from rag_rerank import ConfigError, Spec, build, tagged
 from rag_rerank.hosts import (
@@ -85,7 +85,7 @@ class RerankTools(ObjectRetriever[BaseTool]):
         if twice:
             raise ConfigError(f"two tools have the name {twice[0]!r}; give each its own", path="tools")
         mapping = SimpleToolNodeMapping.from_objects(self._tools)
-        super().__init__(_AllTools(mapping, self._tools), mapping)
+        super().__init__(_AllTools(mapping.to_nodes(self._tools)), mapping)
         self._chooser = ToolChooser(
             build(reranker),
             top_k=top_k,
@@ -125,9 +125,9 @@ class RerankTools(ObjectRetriever[BaseTool]):
 class _AllTools(BaseRetriever):
     """What `RerankTools` chooses from, as the host's own kind of retriever."""
 
-    def __init__(self, mapping: SimpleToolNodeMapping, tools: Sequence[BaseTool]) -> None:
+    def __init__(self, nodes: Sequence[BaseNode]) -> None:
         super().__init__()
-        self._nodes = mapping.to_nodes(tools)
+        self._nodes = nodes
 
     def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         return [NodeWithScore(node=node) for node in self._nodes]
