@@ -80,7 +80,7 @@ model: BAAI/bge-reranker-v2-m3
 """,
     "embedding": "type: embedding\nmodel: sentence-transformers/all-MiniLM-L6-v2\nstore: {path: vectors}",
     "late_interaction": "type: late_interaction\nmodel: embedded\nprecision: int8\nstore: {path: vectors}",
-    "first_stage": "type: ensemble\nmembers: [first_stage, embedded]",
+    "first_stage": "type: first_stage",
     "lexical": "type: lexical\nk1: 1.2\nb: 0.75",
     "llm": """
 type: llm

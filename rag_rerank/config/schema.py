@@ -119,11 +119,12 @@ def _provider_schema(names: Mapping[str, str], http: type[Any]) -> dict[str, Any
 def _preset_schema() -> dict[str, Any]:
     """Return the schema of a node that names a composite of the package and nothing else."""
     words = {"enum": list(registry.PRESETS), "description": "A composite that ships with the package."}
-    properties = {"type": words, "name": {"type": "string", "description": "Its name in traces."}}
+    name = {"title": "name", "type": "string", "description": "The name of the reranker in traces."}
     return {
         "title": _PRESET,
+        "description": f"A composite that ships with the package, by its name alone.\n\n{page_url(TYPES)}",
         "type": "object",
-        "properties": properties,
+        "properties": {"type": words, "name": name},
         "required": ["type"],
         "additionalProperties": False,
     }

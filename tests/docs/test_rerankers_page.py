@@ -75,7 +75,7 @@ def test_each_key_in_the_schema_has_a_title_and_a_description_of_a_sentence() ->
     schema = json_schema()
     Draft202012Validator.check_schema(schema)
     found = list(objects(schema))
-    assert {item["title"] for item in found} == {*CLASSES, "provider"}
+    assert {item["title"] for item in found} == {*CLASSES, "preset", "provider"}
     for item in found:
         assert item["description"].split("\n")[0].endswith(".")
         for key, value in item["properties"].items():
