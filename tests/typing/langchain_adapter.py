@@ -56,7 +56,6 @@ RagRerank("lexical", top_k="3")  # type: ignore[arg-type]  # pyright: ignore[rep
 RagRerank("lexical", text=3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 RagRerank("lexical", on_ranking=3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 RagRerank("lexical", on_ranking=plain)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-RagRerank("lexical", 3)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 rerank.compress_documents(["a"], "q")  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
 rerank.compress_documents(documents)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 rerank.as_runnable().invoke({"documents": documents})  # type: ignore[typeddict-item]  # pyright: ignore[reportArgumentType]
