@@ -68,7 +68,7 @@ $(VENV)/.demo: $(VENV)/.pip $(PROJECTS)
 	touch $@
 
 $(VENV)/.docs: $(VENV)/.pip $(PROJECTS)
-	$(BIN)/python -m pip install --quiet -e . $(ADAPTERS) --group docs
+	$(BIN)/python -m pip install --quiet -e . $(ADAPTERS) $(HAYSTACK) --group docs
 	touch $@
 
 $(VENV)/.release: $(VENV)/.all
