@@ -331,7 +331,7 @@ FAULTS: list[tuple[Callable[[Plant], str], str, str, str]] = [
     (login_page, "server", "problem", "web page"),
     (redirect, "server", "problem", "redirect"),
     (dead_gateway, "server", "problem", "503"),
-    (wrong_clock, "clock", "problem", "900 s ahead"),
+    (wrong_clock, "clock", "problem", "it is 90"),
     (too_many_threads, "threads", "warning", "4096 threads"),
     (strange_threads, "threads", "warning", "whole numbers"),
     (more_workers_than_cores, "threads", "warning", "3 on 1 cores"),

@@ -29,7 +29,8 @@ SCORES = st.floats(allow_nan=False, allow_infinity=False)
 
 @st.composite
 def judged_queries(draw: st.DrawFn, id: str) -> JudgedQuery:
-    ids = draw(st.lists(NAMES, min_size=1, max_size=4, unique=True))
+    others = NAMES.filter(lambda name: name != id)  # a candidate with the query's id is the query itself, and left out
+    ids = draw(st.lists(others, min_size=1, max_size=4, unique=True))
     candidates = tuple(Candidate(d, draw(TEXTS), draw(st.none() | SCORES), draw(PLAIN)) for d in ids)
     grades = {**draw(st.dictionaries(NAMES, st.integers(-2, 3), max_size=4)), draw(st.sampled_from(ids)): 1}
     text = "q" + draw(TEXTS)
