@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from llama_index.core import llms
 from llama_index.core.agent.workflow import AgentWorkflow, FunctionAgent
-from llama_index.core.base.llms.types import ImageBlock, TextBlock, ToolCallBlock
+from llama_index.core.base.llms import types
+from llama_index.core.base.llms.types import ImageBlock, TextBlock
 from llama_index.core.llms import ChatMessage
 from llama_index.core.memory import ChatMemoryBuffer
 from llama_index.core.schema import QueryBundle
@@ -21,7 +22,7 @@ from rag_rerank.testing import ScriptedReranker
 
 from llama_index.postprocessor.rag_rerank.agents import RerankTools, ToolChoice, TrimmedResult, TrimToolResults
 
-if not hasattr(llms, "MockFunctionCallingLLM"):
+if not (hasattr(llms, "MockFunctionCallingLLM") and hasattr(types, "ToolCallBlock")):
     pytest.skip("this llama-index-core has no mock of a model that calls tools", allow_module_level=True)
 
 # the host inspects its own pydantic models by names that are deprecated
@@ -72,7 +73,7 @@ class Steps:
         if isinstance(answer, str):
             return ChatMessage(role="assistant", content=answer)
         name, arguments = answer
-        block = ToolCallBlock(tool_call_id="1", tool_name=name, tool_kwargs=arguments)
+        block = types.ToolCallBlock(tool_call_id="1", tool_name=name, tool_kwargs=arguments)
         return ChatMessage(role="assistant", blocks=[block])
 
     def results(self, step: int) -> list[str | None]:
