@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass, fields, is_dataclass
 from functools import partial
-from types import TracebackType
 from typing import Any, ClassVar, TypeVar, final
 
 from rag_rerank._checks import check_top_k, plain_fields
@@ -65,12 +64,9 @@ class Reranker(ABC):
             value = getattr(self, f.name)
             if f.init and isinstance(value, list):  # `children`, `==` and hash need a tuple
                 object.__setattr__(self, f.name, tuple(value))
-            needs_list = (
-                f.init
-                and str(f.type).startswith(("tuple[", "Sequence["))
-                and not (value is None and "None" in str(f.type))
-            )
-            if needs_list and not isinstance(value, (list, tuple)):
+            is_list = f.init and str(f.type).startswith(("tuple[", "Sequence["))
+            is_left_out = value is None and "None" in str(f.type)
+            if is_list and not is_left_out and not isinstance(value, (list, tuple)):
                 raise ConfigError(f"expected a list, got {type(value).__name__}", path=f.name)
 
     @property
@@ -202,6 +198,12 @@ class Reranker(ABC):
         """The rerankers directly inside, found in the fields (also inside field values that are dataclasses)."""
         return tuple(_rerankers(getattr(self, f.name) for f in fields(self)))
 
+    def walk(self) -> Iterator[Reranker]:
+        """Yield this reranker and all those inside it, each before those inside it."""
+        yield self
+        for child in self.children:
+            yield from child.walk()
+
     @property
     def observers(self) -> tuple[Observer, ...]:
         """The observers of this reranker's calls alone, at the top or inside a composite; by default none."""
@@ -266,17 +268,13 @@ class Reranker(ABC):
     def __enter__(self: R) -> R:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     async def __aenter__(self: R) -> R:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *error: object) -> None:
         await self.aclose()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:

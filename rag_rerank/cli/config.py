@@ -79,7 +79,6 @@ def _facts(reranker: Reranker) -> Iterator[str]:
 
 def _links(reranker: Reranker) -> Iterator[str]:
     """Yield the address of the section on each type in a tree; types of other distributions have none."""
-    if page := page_of(type(reranker)):
-        yield page_url(page)
-    for child in reranker.children:
-        yield from _links(child)
+    for part in reranker.walk():
+        if page := page_of(type(part)):
+            yield page_url(page)

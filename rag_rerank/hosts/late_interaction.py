@@ -107,8 +107,7 @@ def find_explainers(reranker: Reranker) -> list[Explainer]:
 
 def _with_method(reranker: Reranker, name: str) -> list[Reranker]:
     """Return the rerankers in a tree whose class has a method, each once; asking the object could open its store."""
-    own = [reranker] if hasattr(type(reranker), name) else []
-    return list(dict.fromkeys([*own, *(part for child in reranker.children for part in _with_method(child, name))]))
+    return list(dict.fromkeys(part for part in reranker.walk() if hasattr(type(part), name)))
 
 
 def _refuse_other_texts(reranker: Reranker) -> None:

@@ -149,7 +149,7 @@ def describe_tools(reranker: Reranker, settings: ServerSettings) -> list[dict[st
         "readOnlyHint": True,
         "destructiveHint": False,
         "idempotentHint": True,
-        "openWorldHint": _asks_providers(reranker),
+        "openWorldHint": any(part.remote for part in reranker.walk()),
     }
     words = {
         "rerank": (
@@ -178,10 +178,6 @@ def describe_tools(reranker: Reranker, settings: ServerSettings) -> list[dict[st
         }
         for name, (title, description) in words.items()
     ]
-
-
-def _asks_providers(reranker: Reranker) -> bool:
-    return reranker.remote or any(_asks_providers(child) for child in reranker.children)
 
 
 def _schema_of_arguments(tool: str, settings: ServerSettings, *, takes_instruction: bool) -> dict[str, Any]:

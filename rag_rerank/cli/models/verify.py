@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -99,14 +99,7 @@ def verify_pulled(reranker: LocalReranker) -> bool:
 
 def _models_of(reranker: Reranker) -> list[Reranker]:
     """Return the rerankers inside that run or ask a model, each once."""
-    return list(dict.fromkeys(leaf for leaf in _leaves(reranker) if _has_model(leaf)))
-
-
-def _leaves(reranker: Reranker) -> Iterator[Reranker]:
-    if not reranker.children:
-        yield reranker
-    for child in reranker.children:
-        yield from _leaves(child)
+    return list(dict.fromkeys(part for part in reranker.walk() if not part.children and _has_model(part)))
 
 
 def _has_model(leaf: Reranker) -> bool:

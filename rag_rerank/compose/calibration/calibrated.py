@@ -82,7 +82,7 @@ class Calibrated(MapWrapper):
 
 def calibrates(reranker: Reranker) -> bool:
     """Whether a reranker is `Calibrated`, or holds one that is."""
-    return isinstance(reranker, Calibrated) or any(map(calibrates, reranker.children))
+    return any(isinstance(part, Calibrated) for part in reranker.walk())
 
 
 def _calibrate(hit: Hit, calibration_map: CalibrationMap) -> Hit:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from time import time
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
     from rag_rerank.backends.api.base import ApiReranker
     from rag_rerank.backends.local.base import LocalReranker
 
-__all__ = ["PAGE", "Finding", "Level", "Subject", "error_finding", "walk"]
+__all__ = ["PAGE", "Finding", "Level", "Subject", "error_finding"]
 
 Level = Literal["ok", "warning", "problem"]
 
@@ -94,7 +93,7 @@ class Subject:
     @cached_property
     def parts(self) -> tuple[Reranker, ...]:
         """The reranker and all those inside it; equal ones once."""
-        parts = [] if self.reranker is None else list(walk(self.reranker))
+        parts = [] if self.reranker is None else list(self.reranker.walk())
         return tuple(part for i, part in enumerate(parts) if part not in parts[:i])  # a plugin's need not be hashable
 
     @property
@@ -110,10 +109,3 @@ class Subject:
         from rag_rerank.backends.local.base import LocalReranker
 
         return [part for part in self.parts if isinstance(part, LocalReranker)]
-
-
-def walk(reranker: Reranker) -> Iterator[Reranker]:
-    """Yield a reranker and all those inside it."""
-    yield reranker
-    for child in reranker.children:
-        yield from walk(child)

@@ -26,7 +26,7 @@ def find_missing(reranker: Reranker) -> list[Finding]:
 
     Nothing is loaded, downloaded or sent.
     """
-    return list(dict.fromkeys(_find_all(reranker)))
+    return list(dict.fromkeys(finding for part in reranker.walk() for finding in _find_own(part)))
 
 
 def kind_of(reranker: Reranker) -> str:
@@ -41,15 +41,14 @@ def kind_of(reranker: Reranker) -> str:
         return ""
 
 
-def _find_all(reranker: Reranker) -> Iterator[Finding]:
+def _find_own(reranker: Reranker) -> Iterator[Finding]:
+    """Yield what a reranker itself needs."""
     yield from _find_files(reranker)
     package, extra = registry.EXTRAS.get(kind_of(reranker), (None, None))
     if package is not None:
         yield from _find_package(reranker, package, extra)
     yield from _find_key(reranker)
     yield from _find_model(reranker)
-    for child in reranker.children:
-        yield from _find_all(child)
 
 
 def _find_key(reranker: Reranker) -> Iterator[Finding]:

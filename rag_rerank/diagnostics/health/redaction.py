@@ -16,7 +16,7 @@ from urllib.parse import unquote, urlsplit
 from rag_rerank.backends.api.message_redaction import mask_key, mask_key_shapes, mask_random_runs
 from rag_rerank.base import Reranker
 from rag_rerank.diagnostics.health.environment import key_variables, proxy_variables
-from rag_rerank.diagnostics.health.finding import Finding, walk
+from rag_rerank.diagnostics.health.finding import Finding
 from rag_rerank.errors import ConfigError
 from rag_rerank.secret import Secret, variables_of
 
@@ -64,7 +64,7 @@ class Redaction:
         values |= {value for value in in_config if not value.startswith(("http://", "https://"))}  # masked as URLs are
         values = {value for value in values if len(value) >= _SHORTEST}
         if reranker is not None:
-            values |= {value for part in walk(reranker) for value in _secrets_inside(part) if value}
+            values |= {value for part in reranker.walk() for value in _secrets_inside(part) if value}
         home, user = "", ""
         with suppress(RuntimeError):
             home = str(Path.home())

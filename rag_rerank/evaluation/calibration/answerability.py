@@ -158,7 +158,7 @@ def auroc(positive: Sequence[float], negative: Sequence[float]) -> float:
 
 
 def _says_answerable(reranker: Reranker) -> bool:
-    return isinstance(reranker, Answerable) or any(map(_says_answerable, reranker.children))
+    return any(isinstance(part, Answerable) for part in reranker.walk())
 
 
 def _score(reranker: Reranker, collections: Sequence[Judged], progress: Progress) -> list[_Pair]:

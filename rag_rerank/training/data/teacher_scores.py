@@ -83,4 +83,4 @@ def rank_texts(reranker: Reranker, query: str, texts: Sequence[str], problems: P
 
 def uses_provider(reranker: Reranker) -> bool:
     """Whether a provider gives any of a reranker's scores, so that its terms may restrict their use."""
-    return reranker.remote or any(map(uses_provider, reranker.children))
+    return any(part.remote for part in reranker.walk())
