@@ -17,7 +17,7 @@ from rag_rerank.hosts.options import (
 from rag_rerank.hosts.packing import describe_changes, pack_hits, with_text
 from rag_rerank.hosts.recent_values import RecentValues
 from rag_rerank.hosts.tool_choice import Choice, KeptBecause, ToolChoice, ToolChooser, tool_text, turn_query
-from rag_rerank.hosts.tool_results import ResultTrimmer, TrimmedResult, result_query
+from rag_rerank.hosts.tool_results import ResultTrimmer, TrimmedResult, find_scalars, result_query
 from rag_rerank.text.templates import TextTemplate
 from rag_rerank.text.tokenizers import Tokenizer
 
@@ -42,6 +42,7 @@ __all__ = [
     "describe_changes",
     "find_explainers",
     "find_indexes",
+    "find_scalars",
     "finite_score",
     "index_texts",
     "log_remarks",

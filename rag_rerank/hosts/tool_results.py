@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,7 +20,7 @@ from rag_rerank.text.tokenizers import EstimatedTokens, Tokenizer, Tokens, token
 from rag_rerank.text.unicode import is_blank
 from rag_rerank.types import Candidate, Ranking
 
-__all__ = ["ResultTrimmer", "TrimmedResult", "result_query"]
+__all__ = ["ResultTrimmer", "TrimmedResult", "find_scalars", "result_query"]
 
 _LEAST = 50
 """The least budget: room for a sentence and two marks."""
@@ -78,18 +78,20 @@ def result_query(query: str, arguments: Mapping[str, Any]) -> str:
         arguments: The arguments of the tool call. Strings and numbers in it count, on every level, unless they are
             longer than 200 characters or already in the query.
     """
-    texts = [text for text in _strings(arguments) if len(text) <= _LONGEST_ARGUMENT and text not in query]
+    words = map(str, find_scalars(arguments))
+    texts = [text for text in words if len(text) <= _LONGEST_ARGUMENT and text not in query]
     return "\n".join(part for part in (query, " ".join(dict.fromkeys(texts))) if not is_blank(part))
 
 
-def _strings(value: object) -> list[str]:
+def find_scalars(value: object) -> Iterator[str | float]:
+    """Yield the texts and numbers in mappings and lists, on every level."""
     if isinstance(value, Mapping):
-        return [text for item in value.values() for text in _strings(item)]
-    if isinstance(value, (list, tuple)):
-        return [text for item in value for text in _strings(item)]
-    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
-        return []
-    return [str(value)]
+        yield from find_scalars(list(value.values()))
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from find_scalars(item)
+    elif isinstance(value, (str, int, float)) and not isinstance(value, bool):
+        yield value
 
 
 class ResultTrimmer:
@@ -135,11 +137,11 @@ class ResultTrimmer:
         """Trim the texts of one result that `is_long`."""
         result = _Result(self, tool, call_id, texts)
         if is_blank(query):
-            return result.whole_result("the result is whole: there is no query to compare it with")
+            return result.whole_result("there is no query to compare it with")
         try:
             ranking = self.reranker.rerank(query, result.candidates, instruction=self._instruction)
         except RerankError as error:
-            return result.whole_result(f"the result is whole: {failure_text(self.reranker, error, self._on_failure)}")
+            return result.whole_result(failure_text(self.reranker, error, self._on_failure))
         return result.pack(ranking)
 
     async def atrim(self, tool: str, call_id: str | None, query: str, texts: Sequence[str]) -> TrimmedResult:
@@ -148,11 +150,11 @@ class ResultTrimmer:
 
         result = await asyncio.to_thread(_Result, self, tool, call_id, texts)
         if is_blank(query):
-            return result.whole_result("the result is whole: there is no query to compare it with")
+            return result.whole_result("there is no query to compare it with")
         try:
             ranking = await self.reranker.arerank(query, result.candidates, instruction=self._instruction)
         except RerankError as error:
-            return result.whole_result(f"the result is whole: {failure_text(self.reranker, error, self._on_failure)}")
+            return result.whole_result(failure_text(self.reranker, error, self._on_failure))
         return await asyncio.to_thread(result.pack, ranking)
 
 
@@ -187,7 +189,7 @@ class _Result:
             tokens_before=self._before,
             tokens=self._before,
             context=None,
-            degraded=(reason,),
+            degraded=(f"the result is whole: {reason}",),
         )
 
     def pack(self, ranking: Ranking) -> TrimmedResult:

@@ -24,6 +24,7 @@ from rag_rerank.hosts import (
     acall_hooks,
     call_hooks,
     check_sync_hooks,
+    find_scalars,
     result_query,
     tool_text,
     turn_query,
@@ -169,7 +170,8 @@ class _ChoiceStep:
 
     def _needed(self) -> dict[str, KeptBecause]:
         """Return the tools that the model called in this turn, and those that it must call."""
-        required = _strings(self._request.tool_choice)  # in a dozen forms, all of which name the tool
+        scalars = find_scalars(self._request.tool_choice)  # in a dozen forms, all of which name the tool
+        required = (text for text in scalars if isinstance(text, str))
         return {**dict.fromkeys(_names_called(self._request.messages), "called"), **dict.fromkeys(required, "required")}
 
     def report(self) -> ToolChoice | None:
@@ -196,18 +198,6 @@ def _names_called(messages: Sequence[AnyMessage]) -> Iterator[str]:
         if isinstance(message, AIMessage):
             calls = (*message.tool_calls, *message.invalid_tool_calls)
             yield from (call["name"] for call in calls if call["name"])
-
-
-def _strings(value: object) -> Iterator[str]:
-    """Yield the texts in a value, on every level."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from _strings(item)
-    elif isinstance(value, (list, tuple)):
-        for item in value:
-            yield from _strings(item)
 
 
 class TrimToolResults(AgentMiddleware[AgentState[Any], Any, Any]):

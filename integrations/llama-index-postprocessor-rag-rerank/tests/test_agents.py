@@ -23,7 +23,10 @@ from rag_rerank.testing import ScriptedReranker
 from llama_index.postprocessor.rag_rerank.agents import RerankTools, ToolChoice, TrimmedResult, TrimToolResults
 
 if not (hasattr(llms, "MockFunctionCallingLLM") and hasattr(types, "ToolCallBlock")):
-    pytest.skip("this llama-index-core has no mock of a model that calls tools", allow_module_level=True)
+    pytest.skip(
+        "this llama-index-core has no mock of a model that calls tools, or no blocks of tool calls",
+        allow_module_level=True,
+    )
 
 # the host inspects its own pydantic models by names that are deprecated
 pytestmark = pytest.mark.filterwarnings("ignore::pydantic.warnings.PydanticDeprecationWarning")

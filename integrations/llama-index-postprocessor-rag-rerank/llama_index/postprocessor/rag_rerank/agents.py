@@ -101,7 +101,7 @@ class RerankTools(ObjectRetriever[BaseTool]):
         """Return the tools for a message of the user, or the one of this name."""
         check_sync_hooks(on_choice=self._on_choice)
         query = _text_of(str_or_query_bundle)
-        if tools := self._tools_called(query):
+        if tools := self._tools_by_name(query):
             return tools
         with tagged(**_TAGS, **{"rag_rerank.purpose": "tools"}):
             choice = self._chooser.choose(query, self._texts, {})
@@ -111,14 +111,14 @@ class RerankTools(ObjectRetriever[BaseTool]):
     async def aretrieve(self, str_or_query_bundle: QueryType) -> list[BaseTool]:
         """Do what `retrieve` does without blocking the event loop."""
         query = _text_of(str_or_query_bundle)
-        if tools := self._tools_called(query):
+        if tools := self._tools_by_name(query):
             return tools
         with tagged(**_TAGS, **{"rag_rerank.purpose": "tools"}):
             choice = await self._chooser.achoose(query, self._texts, {})
         await acall_hooks(("on_choice", self._on_choice, _logged(choice.report)))
         return [self._tools[i] for i in choice.positions]
 
-    def _tools_called(self, query: str) -> list[BaseTool]:
+    def _tools_by_name(self, query: str) -> list[BaseTool]:
         return [tool for tool in self._tools if tool.metadata.name == query]
 
 
