@@ -35,10 +35,13 @@ if TYPE_CHECKING:
     from mcp.server.lowlevel import Server
     from starlette.applications import Starlette
 
-__all__ = ["MCP_PATH", "create_mcp_app", "create_mcp_server", "serve_stdio"]
+__all__ = ["LOOPBACK", "MCP_PATH", "create_mcp_app", "create_mcp_server", "serve_stdio"]
 
 MCP_PATH = "/mcp"
 """Where an MCP client connects over HTTP."""
+
+LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
+"""The names of this machine, for itself."""
 
 _logger = logging.getLogger("rag_rerank.serving")
 
@@ -108,7 +111,7 @@ def create_mcp_app(
     settings: ServerSettings | None = None,
     *,
     tokenizer: Tokenizer | None = None,
-    allowed_hosts: Sequence[str] = ("127.0.0.1", "localhost", "[::1]"),
+    allowed_hosts: Sequence[str] = LOOPBACK,
     allowed_origins: Sequence[str] = (),
     on_failure: Callable[[], None] | None = None,
 ) -> Starlette:

@@ -17,7 +17,6 @@ from rag_rerank.config import build
 
 __all__ = ["mcp"]
 
-_LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 _HTTP_ONLY = ("host", "allowed_hosts", "allowed_origins", "key_variables", "drain_seconds", "shutdown_seconds")
 
 
@@ -39,7 +38,6 @@ _HTTP_ONLY = ("host", "allowed_hosts", "allowed_origins", "key_variables", "drai
     show_default="standard input and output",
     help="Serve over HTTP at this port; 0 for any.",
 )
-@click.option("--host", default="127.0.0.1", show_default=True, metavar="HOST", help="The address to listen at.")
 @click.option(
     "--allowed-host",
     "allowed_hosts",
@@ -64,7 +62,6 @@ def mcp(
     spec: str,
     tokenizer: str | None,
     port: int | None,
-    host: str,
     allowed_hosts: tuple[str, ...],
     allowed_origins: tuple[str, ...],
     **options: Any,
@@ -80,6 +77,7 @@ def mcp(
 
     need("mcp", extra="mcp")
     from rag_rerank.serving import create_mcp_app, create_mcp_server, serve_stdio
+    from rag_rerank.serving.mcp import LOOPBACK
 
     if port is None:
         _refuse_http_options(ctx)
@@ -93,11 +91,10 @@ def mcp(
             reranker,
             settings,
             tokenizer=tokenizer,
-            allowed_hosts=(*_LOOPBACK, host, *allowed_hosts),
+            allowed_hosts=(*LOOPBACK, options["host"], *allowed_hosts),
             allowed_origins=allowed_origins,
             on_failure=stop,
         ),
-        host=host,
         port=port,
         extra="mcp",
         options=options,

@@ -37,6 +37,7 @@ _LIMITS = (
 )
 
 _HTTP = (
+    click.option("--host", default="127.0.0.1", show_default=True, metavar="HOST", help="The address to listen at."),
     click.option(
         "--key-variable",
         "key_variables",
@@ -74,7 +75,7 @@ def limit_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def http_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command what a server over HTTP needs: its keys, and how it stops."""
+    """Give a command what a server over HTTP needs: its address, its keys, and how it stops."""
     return _with_options(_HTTP, command)
 
 
@@ -89,14 +90,13 @@ def server_settings(options: dict[str, Any], **more: Any) -> ServerSettings:
 
 
 def run_application(
-    create: Callable[[Callable[[], None]], Starlette], *, host: str, port: int, extra: str, options: dict[str, Any]
+    create: Callable[[Callable[[], None]], Starlette], *, port: int, extra: str, options: dict[str, Any]
 ) -> None:
     """Run an ASGI application until SIGTERM or Ctrl-C, and let it answer what runs.
 
     Args:
         create: Returns the application; it gets a function to call if the reranker cannot be loaded. Where the
             application has ``state.finish``, that is awaited before the connections are closed.
-        host: The address to listen at.
         port: The port; 0 for any.
         extra: The extra that installs the server.
         options: The values of `http_options`.
@@ -128,7 +128,7 @@ def run_application(
 
     config = uvicorn.Config(
         application,
-        host=host,
+        host=options["host"],
         port=port,
         access_log=False,
         ws="none",  # else the oldest uvicorn loads a package of web sockets, which warns

@@ -20,7 +20,6 @@ __all__ = ["serve"]
     epilog=example("serve -r embedded --port 8080", "serve -c both.yaml --host 0.0.0.0 \\\n--key-variable SERVER_KEY"),
 )
 @reranker_option
-@click.option("--host", default="127.0.0.1", show_default=True, metavar="HOST", help="The address to listen at.")
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=8080, show_default=True, metavar="N", help="The port; 0 for any."
 )
@@ -34,7 +33,7 @@ __all__ = ["serve"]
 )
 @limit_options
 @http_options
-def serve(spec: str, host: str, port: int, model_names: tuple[str, ...], **options: Any) -> None:
+def serve(spec: str, port: int, model_names: tuple[str, ...], **options: Any) -> None:
     """Serve a reranker over HTTP, for programs that speak to a rerank API.
 
     The paths /rerank, /v1/rerank, /v2/rerank and /reranking take requests as clients of Cohere, Jina, vLLM, Voyage,
@@ -51,7 +50,6 @@ def serve(spec: str, host: str, port: int, model_names: tuple[str, ...], **optio
     reranker = build(spec)
     run_application(
         lambda stop: create_app(reranker, settings, on_failure=stop),
-        host=host,
         port=port,
         extra="serve",
         options=options,
