@@ -13,6 +13,7 @@ import pytest
 import rag_rerank
 from rag_rerank import registry
 from rag_rerank.base import Reranker
+from rag_rerank.diagnostics.health.packages import PURPOSES
 from rag_rerank.testing import ScriptedReranker
 
 PUBLIC = {name: getattr(rag_rerank, name) for name in rag_rerank.__all__}
@@ -153,6 +154,7 @@ def test_every_alias_builds() -> None:
 def test_every_extra_that_the_registry_names_can_be_installed() -> None:
     tomllib = pytest.importorskip("tomllib", reason="needs Python 3.11")
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert set(PURPOSES) == {*project["optional-dependencies"]} - {"all"}
     for kind, (package, extra) in registry.EXTRAS.items():
         assert kind in registry.BUILT_IN
         wanted = [requirement.replace("-", "_") for requirement in project["optional-dependencies"][extra]]

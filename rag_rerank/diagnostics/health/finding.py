@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rag_rerank.backends.api.base import ApiReranker
     from rag_rerank.backends.local.base import LocalReranker
 
-__all__ = ["PAGE", "Finding", "Level", "Subject", "error_finding"]
+__all__ = ["PAGE", "Finding", "Level", "Subject", "error_finding", "error_text"]
 
 Level = Literal["ok", "warning", "problem"]
 
@@ -109,3 +109,10 @@ class Subject:
         from rag_rerank.backends.local.base import LocalReranker
 
         return [part for part in self.parts if isinstance(part, LocalReranker)]
+
+
+def error_text(error: Exception) -> str:
+    """Return the class and the message of an error of any package, without what looks like a key."""
+    from rag_rerank.backends.api.message_redaction import redacted_message
+
+    return redacted_message(f"{type(error).__name__}: {error}", "", ())

@@ -40,8 +40,6 @@ ADAPTERS = (
 
 PURPOSES: Mapping[str, str] = MappingProxyType(
     {
-        "agents": "middleware for LangChain agents",
-        "batch": "offline batches",
         "bedrock": "the rerank models of Amazon Bedrock",
         "cohere": "Cohere's API",
         "datasets": "judged queries by ir_datasets",
@@ -52,6 +50,7 @@ PURPOSES: Mapping[str, str] = MappingProxyType(
         "mcp": "rag-rerank mcp",
         "multilingual": "the model embedded-multilingual",
         "otel": "OpenTelemetry",
+        "parquet": "Parquet files in batches",
         "ray": "batches on Ray",
         "serve": "rag-rerank serve",
         "store": "stores of vectors on disk",

@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rag_rerank._version import __version__
-from rag_rerank.backends.api.message_redaction import redacted_message
 from rag_rerank.config import build, to_config
 from rag_rerank.diagnostics.health.environment import PROXIES, check_environment, check_keys, key_variables
-from rag_rerank.diagnostics.health.finding import Finding, Level, Subject, error_finding
+from rag_rerank.diagnostics.health.finding import Finding, Level, Subject, error_finding, error_text
 from rag_rerank.diagnostics.health.folders import check_caches, check_stores
 from rag_rerank.diagnostics.health.imports import check_imports
 from rag_rerank.diagnostics.health.machine import check_memory, check_processor, check_threads
@@ -135,9 +134,10 @@ def examine(spec: str, subject: Subject, *, sections: Sequence[Section] = SECTIO
     except RerankError as error:
         config_findings = (error_finding("config", spec, error, "rag-rerank config check FILE shows the place"),)
     except Exception as error:  # such as that of a package that cannot be imported, which another check names
-        reason = redacted_message(f"{type(error).__name__}: {error}", "", ())
         config_findings = (
-            Finding("config", "problem", spec, f"it cannot be built ({reason})", "mend the other findings first"),
+            Finding(
+                "config", "problem", spec, f"it cannot be built ({error_text(error)})", "mend the other findings first"
+            ),
         )
     redaction = Redaction.collect(subject.reranker, _read_text(spec))
     rows = [(section, check) for section in sections for check in section.checks]
@@ -162,9 +162,8 @@ def _run(check: Callable[[Subject], Iterator[Finding]], subject: Subject) -> tup
         rows = tuple(check(subject))
         return tuple(row if row.level == "ok" or row.advice else replace(row, advice="see the page") for row in rows)
     except Exception as error:  # a report with all other findings is worth more than none
-        reason = redacted_message(f"{type(error).__name__}: {error}", "", ())
         advice = "report it, with the file that --bundle writes"
-        return (Finding("doctor", "warning", check.__name__, f"the check itself failed ({reason})", advice),)
+        return (Finding("doctor", "warning", check.__name__, f"the check itself failed ({error_text(error)})", advice),)
 
 
 def _wait(

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from rag_rerank._lazy import need
-from rag_rerank.backends.api.message_redaction import mask_random_runs, redacted_message
-from rag_rerank.diagnostics.health.finding import Finding, Level, Subject, error_finding
+from rag_rerank.backends.api.message_redaction import mask_random_runs
+from rag_rerank.diagnostics.health.finding import Finding, Level, Subject, error_finding, error_text
 from rag_rerank.errors import MissingExtraError, RerankError
 from rag_rerank.execution.clock import now, start_thread, wait_for_any
 
@@ -184,7 +184,7 @@ def _describe_failure(label: str, url: str, error: Exception, timeout: float) ->
     elif any("Timeout" in name for name in names):
         return _silent(label, timeout, host)
     else:
-        what = f"{host} cannot be reached ({redacted_message(f'{type(error).__name__}: {error}', '', ())})"
+        what = f"{host} cannot be reached ({error_text(error)})"
         advice = "look at the address and at the network"
     return Finding("server", "problem", label, what, advice, _PAGE)
 
