@@ -8,9 +8,8 @@ from itertools import product
 from pathlib import Path
 from typing import Any, ClassVar
 
-from first_stage import FirstStage
-
 from rag_rerank import Cascade, Ensemble, Guarded, PointwiseReranker, Reranker, Scores, Stage, Usage
+from rag_rerank.backends.first_stage import FirstStageReranker
 from rag_rerank.types import Scale
 
 MINILM, SPARSE, EMBEDDED, MULTILINGUAL = "MiniLM cosine", "sparse", "embedded", "embedded-multilingual"
@@ -113,7 +112,7 @@ def _fusions(pair: tuple[str, str]) -> Iterator[System]:
 
 
 def _with_first_stage(of: Rerankers, others: Sequence[str]) -> Reranker:
-    return Ensemble(members=(FirstStage(), *(of[other] for other in others)))
+    return Ensemble(members=(FirstStageReranker(), *(of[other] for other in others)))
 
 
 def _cascade(of: Rerankers, first: str, depth: int) -> Reranker:

@@ -16,11 +16,10 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
-from first_stage import FirstStage
-
 import rag_rerank
 from rag_rerank import CalibrationWarning, Ensemble, Reranker, TruncationWarning
 from rag_rerank.backends.embedding import EmbeddingReranker
+from rag_rerank.backends.first_stage import FirstStageReranker
 from rag_rerank.evaluation import Evaluation, evaluate, read
 from rag_rerank.evaluation.report import FIRST_STAGE, MeanEstimate
 from rag_rerank.pages.page import evaluation_page
@@ -45,7 +44,7 @@ def main() -> None:
         name = Path(options.bi_encoder).name
         bi_encoder = EmbeddingReranker(model=options.bi_encoder, max_length=options.tokens, name=name)
         rerankers[name] = bi_encoder
-        rerankers[f"{name} + first stage, RRF"] = Ensemble(members=(bi_encoder, FirstStage()))
+        rerankers[f"{name} + first stage, RRF"] = Ensemble(members=(bi_encoder, FirstStageReranker()))
     print("| collection | system | nDCG@10 | change | p | lift at top-3 | helped, hurt, same | cut |")
     print("|---|---|---:|---|---:|---|---|---:|")
     verdicts = []
