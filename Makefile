@@ -6,6 +6,7 @@ BENCH ?= .venv-bench
 MINUTES ?= 40
 CASES ?= 10000
 BIN := $(VENV)/bin
+PIP_INSTALL ?= $(BIN)/python -m pip install --quiet
 ADAPTERS := -e integrations/llama-index-postprocessor-rag-rerank -e integrations/langchain-rag-rerank
 HAYSTACK := -e integrations/haystack-rag-rerank
 MULTILINGUAL := -e integrations/rag-rerank-multilingual
@@ -64,20 +65,20 @@ $(VENV)/.pip:
 	touch $@
 
 $(VENV)/.demo: $(VENV)/.pip $(PROJECTS)
-	$(BIN)/python -m pip install --quiet -e . $(ADAPTERS)
+	$(PIP_INSTALL) -e . $(ADAPTERS)
 	touch $@
 
 $(VENV)/.docs: $(VENV)/.pip $(PROJECTS)
-	$(BIN)/python -m pip install --quiet -e . $(ADAPTERS) $(HAYSTACK) --group docs
+	$(PIP_INSTALL) -e . $(ADAPTERS) $(HAYSTACK) --group docs
 	touch $@
 
 $(VENV)/.release: $(VENV)/.all
-	$(BIN)/python -m pip install --quiet --group release
+	$(PIP_INSTALL) --group release
 	touch $@
 
 $(VENV)/.all: $(VENV)/.pip $(PROJECTS)
-	$(BIN)/python -m pip install --quiet "$(TORCH)"
-	$(BIN)/python -m pip install --quiet -e ".[all]" $(ADAPTERS) $(HAYSTACK) $(MULTILINGUAL) --group dev --group docs --group cookbook \
+	$(PIP_INSTALL) "$(TORCH)"
+	$(PIP_INSTALL) -e ".[all]" $(ADAPTERS) $(HAYSTACK) $(MULTILINGUAL) --group dev --group docs --group cookbook \
 		--group integrations/llama-index-postprocessor-rag-rerank/pyproject.toml:dev \
 		--group integrations/langchain-rag-rerank/pyproject.toml:test
 	touch $@

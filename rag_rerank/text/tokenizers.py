@@ -8,6 +8,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Annotated, Any, Union
@@ -81,16 +82,16 @@ def tokens(spec: Tokenizer, *, path: str = "tokenizer") -> Tokens:
         MissingExtraError: tiktoken is not installed.
     """
     if isinstance(spec, os.PathLike):
-        return HuggingFaceTokens(_without_truncation(_definition(Path(spec), path)))
+        return _from_file(Path(spec), path)
     if isinstance(spec, str):
-        if is_tokenizer_file(spec):
-            return HuggingFaceTokens(_without_truncation(_definition(expand_user(spec), path)))
-        return _Tiktoken(_encoding(spec, path))
+        return _from_file(expand_user(spec), path) if is_tokenizer_file(spec) else _Tiktoken(_encoding(spec, path))
     if hasattr(spec, "encode_ordinary"):
         return _Tiktoken(spec)
     spec = getattr(spec, "backend_tokenizer", spec)  # inside a fast tokenizer of transformers
     if hasattr(spec, "to_str"):
-        return HuggingFaceTokens(_without_truncation(spec.to_str()))
+        from tokenizers import Tokenizer as Rust
+
+        return HuggingFaceTokens(_without_truncation(Rust.from_str(spec.to_str())))  # the caller's keeps its settings
     function = spec if callable(spec) else getattr(spec, "encode", None)
     if callable(function):
         return _Function(function, path)
@@ -200,11 +201,8 @@ class HuggingFaceTokens(Tokens):
         return _original_spans(text, fixed, self._tokenizer.encode(fixed, add_special_tokens=False).offsets)
 
 
-def _without_truncation(definition: str) -> Any:
-    """Return a copy without truncation and padding; the caller's tokenizer keeps its settings."""
-    from tokenizers import Tokenizer as Rust
-
-    tokenizer = Rust.from_str(definition)
+def _without_truncation(tokenizer: Any) -> Any:
+    """Turn truncation and padding off, and return the tokenizer."""
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer
@@ -221,21 +219,27 @@ def _original_spans(text: str, fixed: str, spans: list[Span]) -> list[Span]:
     return [(positions[a], positions[b]) for a, b in spans]
 
 
-def _definition(place: Path, path: str) -> str:
-    """Return the content of a ``tokenizer.json``, after checking that it is one."""
+def _from_file(place: Path, path: str) -> HuggingFaceTokens:
+    """Return the tokenizer of a ``tokenizer.json``, or of the folder that has it."""
     file = place / "tokenizer.json" if place.is_dir() else place
     if not file.is_file():
         raise ConfigError(f"there is no file {str(file)!r}; name a tokenizer.json, or a folder that has one", path=path)
+    state = file.stat()
+    return _read_file(file.absolute(), path, state.st_mtime_ns, state.st_size, state.st_ino)
+
+
+@lru_cache(maxsize=2)  # `pack` is called once for each query, and reading the file takes longer than packing
+def _read_file(file: Path, path: str, *_state: int) -> HuggingFaceTokens:
+    """Read a ``tokenizer.json`` once for each state of the file."""
     from tokenizers import Tokenizer as Rust
 
     try:
-        definition = file.read_text(encoding="utf-8")
-        Rust.from_str(definition)
+        tokenizer = Rust.from_str(file.read_text(encoding="utf-8"))
     except Exception as error:  # tokenizers raises bare Exceptions
         raise ModelLoadError(
             f"{path}: {file} cannot be read as a tokenizer.json: {error}; fetch it again, or name another"
         ) from error
-    return definition
+    return HuggingFaceTokens(_without_truncation(tokenizer))
 
 
 def _encoding(name: str, path: str) -> Any:

@@ -158,6 +158,17 @@ def test_special_tokens_are_not_counted_and_truncation_is_switched_off(tmp_path:
     assert cutting.truncation["max_length"] == 8  # the caller's own stays as it is
 
 
+def test_a_file_is_read_once_and_again_when_it_has_changed(tmp_path: Path) -> None:
+    definition = json.loads((EMBEDDED / "tokenizer.json").read_text(encoding="utf-8"))
+    file = tmp_path / "tokenizer.json"
+    file.write_text(json.dumps(definition), encoding="utf-8")
+    before = tokens(file)
+    assert tokens(str(file)) is before is tokens(tmp_path)
+    del definition["model"]["vocab"]["mountain"]
+    file.write_text(json.dumps(definition), encoding="utf-8")
+    assert (before.count("mountain"), tokens(file).count("mountain")) == (1, 2)
+
+
 def test_a_fast_tokenizer_of_transformers_is_taken_as_it_is() -> None:
     transformers = pytest.importorskip("transformers")
     fast = transformers.PreTrainedTokenizerFast(tokenizer_file=str(EMBEDDED / "tokenizer.json"))
