@@ -17,6 +17,10 @@ from support.world import World, worlds
 # Graphs made by the tests are kept for the tests alone; set here, because the hub's client reads it when imported.
 os.environ["HF_ASSETS_CACHE"] = tempfile.mkdtemp(prefix="rag-rerank-tests-")
 atexit.register(shutil.rmtree, os.environ["HF_ASSETS_CACHE"], ignore_errors=True)
+# Pages and notebooks read the same texts, and their processes share the vectors; see `tests/support/doc_site`.
+if "DOC_VECTORS" not in os.environ:  # pytest's workers have it from the process that starts them
+    os.environ["DOC_VECTORS"] = tempfile.mkdtemp(prefix="rag-rerank-vectors-")
+    atexit.register(shutil.rmtree, os.environ["DOC_VECTORS"], ignore_errors=True)
 os.environ["HAYSTACK_TELEMETRY_ENABLED"] = "False"  # read when Haystack is imported
 
 

@@ -17,6 +17,7 @@ pytest.importorskip("matplotlib", reason="needs the dependency group cookbook")
 
 ROOT = Path(__file__).parents[2]
 COOKBOOK = ROOT / "cookbook"
+SITE = ROOT / "tests" / "support" / "doc_site"
 NOTEBOOKS = sorted(COOKBOOK.glob("*.ipynb"))
 NEEDS = {"08_a_model_of_your_own": ("torch", "sentence_transformers", "accelerate", "datasets")}
 """Packages that a notebook needs in addition to those of all tests."""
@@ -62,8 +63,9 @@ def numbers(text: str) -> list[float]:
 
 @pytest.fixture
 def kernel_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the kernel import what this process imports, in any working directory."""
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(str(Path(entry).absolute()) for entry in sys.path if entry))
+    """Let the kernel import what this process imports, in any working directory, and reach no other machine."""
+    paths = (SITE, *(Path(entry).absolute() for entry in sys.path if entry))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(map(str, paths)))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
 
 

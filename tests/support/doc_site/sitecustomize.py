@@ -1,10 +1,13 @@
-"""What every Python process of a page does first: providers without a variable for their URL are at `DOC_SERVER`, and
-no other machine can be reached.
+"""What every Python process of a page or a notebook does first: no other machine can be reached, providers without a
+variable for their URL are at ``DOC_SERVER`` (in pages), and the encoder of late interaction runs once for each text.
 
 The SDKs of Cohere and Voyage, the dialects of providers (Jina, OpenRouter and others), and the providers of decision
 models (TypeSafe, OpenAI, Ollama ...) have their URL in code, which is changed when their module is imported; a process
 that does not use them imports nothing. (Cohere's SDK also reads ``CO_API_URL``; with that, list prices would not be
 known.)
+
+The vectors of a text depend on no other text (`tests/golden/test_late_interaction.py`), so all processes of a test run
+share them in the folder ``DOC_VECTORS``. A page can see none of it: stores, counts and traces are as always.
 """
 
 import dataclasses
@@ -14,8 +17,10 @@ import os
 import socket
 import sys
 import types
+from pathlib import Path
 
-SERVER = os.environ["DOC_SERVER"]
+SERVER = os.environ.get("DOC_SERVER")
+VECTORS = Path(os.environ["DOC_VECTORS"])
 
 
 def change_cohere(module):
@@ -47,12 +52,42 @@ def change_decisions(module):
     module.PROVIDERS = types.MappingProxyType(rows)
 
 
-CHANGES = {
-    "cohere.environment": change_cohere,
-    "voyageai.util": change_voyage,
-    "rag_rerank.backends.api.dialects": change_dialects,
-    "rag_rerank.backends.api.decisions.providers": change_decisions,
-}
+def change_encoder(module):
+    from hashlib import sha256
+
+    import numpy as np
+
+    run = module.OnnxEncoder.token_vectors
+
+    def token_vectors(self, arrays):
+        inputs = [np.ascontiguousarray(arrays[name]) for name in self._inputs]
+        model = self._graph.file.parent.name.encode()
+        keys = [
+            sha256(b"".join((model, *(row.tobytes() for row in rows)))).hexdigest()
+            for rows in zip(*inputs, strict=True)
+        ]
+        files = [VECTORS / f"{key}.npy" for key in keys]
+        missing = [i for i, file in enumerate(files) if not file.exists()]
+        if missing:
+            rows = {name: array[missing] for name, array in zip(self._inputs, inputs, strict=True)}
+            for i, vectors in zip(missing, run(self, rows), strict=True):
+                draft = VECTORS / f"{keys[i]}.{os.getpid()}-{id(vectors)}"
+                with draft.open("wb") as file:
+                    np.save(file, vectors)
+                draft.replace(files[i])
+        return np.stack([np.load(file) for file in files])
+
+    module.OnnxEncoder.token_vectors = token_vectors
+
+
+CHANGES = {"rag_rerank.backends.local.late_interaction.token_encoder": change_encoder}
+if SERVER:
+    CHANGES |= {
+        "cohere.environment": change_cohere,
+        "voyageai.util": change_voyage,
+        "rag_rerank.backends.api.dialects": change_dialects,
+        "rag_rerank.backends.api.decisions.providers": change_decisions,
+    }
 
 
 class Changer(importlib.abc.MetaPathFinder):
