@@ -63,8 +63,8 @@ class Card:
         return self.cuda.memory_allocated() / MEGABYTE if self.cuda else 0.0
 
     def free(self) -> None:
-        gc.collect()
         if self.cuda:
+            gc.collect()
             self.cuda.empty_cache()
 
     def time_run(self, run: Callable[[], Any]) -> tuple[float, float, Any]:

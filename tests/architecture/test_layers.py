@@ -102,9 +102,14 @@ def dotted(file: Path) -> str:
 
 
 @cache
+def parse(file: Path) -> ast.Module:
+    return ast.parse(file.read_text(encoding="utf-8"))
+
+
+@cache
 def imports(file: Path) -> tuple[tuple[str, str | None], ...]:
     """Return (module, name imported from it) for all imports of a file, those under TYPE_CHECKING included."""
-    return tuple(_imports([ast.parse(file.read_text(encoding="utf-8"))], functions=True))
+    return tuple(_imports([parse(file)], functions=True))
 
 
 def _imports(pending: list[ast.AST], *, functions: bool) -> Iterator[tuple[str, str | None]]:
@@ -123,8 +128,13 @@ def _imports(pending: list[ast.AST], *, functions: bool) -> Iterator[tuple[str, 
             pending += ast.iter_child_nodes(node)
 
 
-def own_imports(file: Path) -> Iterator[Path]:
-    """Yield the files of the package that a file imports."""
+@cache
+def own_imports(file: Path) -> tuple[Path, ...]:
+    """Return the files of the package that a file imports."""
+    return tuple(_own_imports(file))
+
+
+def _own_imports(file: Path) -> Iterator[Path]:
     for module, name in imports(file):
         if module.split(".")[0] != "rag_rerank":
             continue
@@ -184,7 +194,7 @@ def test_no_third_party_is_imported_at_module_top(file: Path) -> None:
     allowed = {"rag_rerank", *sys.stdlib_module_names}
     if "cli" in file.relative_to(PACKAGE).parts:
         allowed.add("click")
-    top = _imports([ast.parse(file.read_text(encoding="utf-8"))], functions=False)
+    top = _imports([parse(file)], functions=False)
     foreign = {module for module, _ in top if module.split(".")[0] not in allowed}
     assert not foreign, f"{dotted(file)}: import {', '.join(sorted(foreign))} inside the function that needs it"
 
@@ -192,7 +202,7 @@ def test_no_third_party_is_imported_at_module_top(file: Path) -> None:
 def test_a_class_name_stands_once() -> None:
     places = defaultdict(list)
     for file in FILES:
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        for node in ast.walk(parse(file)):
             if isinstance(node, ast.ClassDef):
                 places[node.name].append(dotted(file))
     assert {name: files for name, files in places.items() if len(files) > 1} == {}
@@ -241,7 +251,7 @@ def _bound_names(tree: ast.Module) -> Iterator[tuple[int, str]]:
 
 @pytest.mark.parametrize("file", [*FILES, *ADAPTERS], ids=lambda file: str(file.relative_to(ROOT)))
 def test_no_name_is_a_bare_participle(file: Path) -> None:
-    tree = ast.parse(file.read_text(encoding="utf-8"))
+    tree = parse(file)
     bare = {f"{name}:{line}" for line, name in _bound_names(tree) if name.strip("_") in PARTICIPLES}
     assert not bare, f"{file.relative_to(ROOT)}: {', '.join(sorted(bare))}"
 
@@ -250,7 +260,7 @@ def test_no_name_is_a_bare_participle(file: Path) -> None:
 def test_a_function_is_named_by_a_verb_and_not_by_a_participle(file: Path) -> None:
     """Properties and context managers may be: `finished`, `observed`; a decorator of work too: `detached`."""
     allowed = {"detached", "embed", "need", "seed"}
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+    for node in ast.walk(parse(file)):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and not node.decorator_list:
             name = node.name.strip("_")
             assert "_" in name or not name.endswith("ed") or name in allowed, f"{dotted(file)}:{node.lineno}: {name}"

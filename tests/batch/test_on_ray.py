@@ -29,7 +29,7 @@ LONGEST = {row["id"]: longest(row["candidates"], 3) for row in ROWS}
 def cluster() -> Iterator[None]:
     """Ray on this machine, or the cluster of RAY_ADDRESS."""
     variables = {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0", "RAY_DATA_DISABLE_PROGRESS_BARS": "1"}
-    own = {"address": "local", "num_cpus": 4, "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
+    own = {"address": "local", "num_cpus": 2, "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
     root = Path(__file__).parents[2]
     with pytest.MonkeyPatch.context() as patch:
         for name, value in variables.items():
