@@ -14,13 +14,19 @@ from hypothesis import settings
 from support.api.rerank_server import RerankServer
 from support.world import World, worlds
 
-# Graphs made by the tests are kept for the tests alone; set here, because the hub's client reads it when imported.
-os.environ["HF_ASSETS_CACHE"] = tempfile.mkdtemp(prefix="rag-rerank-tests-")
+# What pytest's workers share, who have the variable from the process that starts them: graphs, and the vectors of the
+# texts that pages and notebooks read (`tests/support/doc_site`). Each has the rest of the hub's assets for itself.
+if "TEST_RUN" not in os.environ:
+    os.environ["TEST_RUN"] = tempfile.mkdtemp(prefix="rag-rerank-tests-")
+    atexit.register(shutil.rmtree, os.environ["TEST_RUN"], ignore_errors=True)
+os.environ["HF_ASSETS_CACHE"] = tempfile.mkdtemp(prefix="rag-rerank-assets-")  # read when the hub's client is imported
 atexit.register(shutil.rmtree, os.environ["HF_ASSETS_CACHE"], ignore_errors=True)
-# Pages and notebooks read the same texts, and their processes share the vectors; see `tests/support/doc_site`.
-if "DOC_VECTORS" not in os.environ:  # pytest's workers have it from the process that starts them
-    os.environ["DOC_VECTORS"] = tempfile.mkdtemp(prefix="rag-rerank-vectors-")
-    atexit.register(shutil.rmtree, os.environ["DOC_VECTORS"], ignore_errors=True)
+GRAPHS, VECTORS = (Path(os.environ["TEST_RUN"], name) for name in ("graphs", "vectors"))
+for shared in (GRAPHS, VECTORS):
+    shared.mkdir(exist_ok=True)
+os.environ["DOC_VECTORS"] = str(VECTORS)
+Path(os.environ["HF_ASSETS_CACHE"], "rag-rerank").mkdir()
+Path(os.environ["HF_ASSETS_CACHE"], "rag-rerank", "graphs").symlink_to(GRAPHS)
 os.environ["HAYSTACK_TELEMETRY_ENABLED"] = "False"  # read when Haystack is imported
 
 
@@ -28,10 +34,14 @@ settings.register_profile("untimed", deadline=None)  # no test here asserts a wa
 settings.load_profile("untimed")
 
 
+gc.disable()
+
+
 def pytest_collection_finish() -> None:
     """Spare the garbage collector what is there before the first test: a collection took half a second with it."""
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(autouse=True)
