@@ -5,6 +5,7 @@ VENV ?= .venv
 BENCH ?= .venv-bench
 MINUTES ?= 40
 CASES ?= 10000
+WORKERS ?= auto
 BIN := $(VENV)/bin
 PIP_INSTALL ?= $(BIN)/python -m pip install --quiet
 ADAPTERS := -e integrations/llama-index-postprocessor-rag-rerank -e integrations/langchain-rag-rerank
@@ -15,19 +16,25 @@ PROJECTS := pyproject.toml $(wildcard integrations/*/pyproject.toml)
 # The PyTorch version that the golden tests were run with; other versions of Python get the newest one.
 TORCH = $(shell $(BIN)/python -c 'import sys; print("torch==2.13.0" if sys.version_info[:2] == (3, 11) else "torch")')
 
-.PHONY: demo test check docs generate pictures faults install bench release-check release-renew clean
+.PHONY: demo test check style types public-types docs generate pictures faults install bench release-check release-renew clean
 
 demo: $(VENV)/.demo  ## BM25, then the embedded reranker, on real text; no torch, no key, no network
 	$(BIN)/python cookbook/demo.py
 
 test: $(VENV)/.all  ## all tests, those of the adapters and the notebooks included
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --maxprocesses 4 --dist worksteal
 
-check: $(VENV)/.all  ## style and types, those that users of the public names see included
+check: style types public-types  ## style and types, those that users of the public names see included
+
+style: $(VENV)/.all
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+types: $(VENV)/.all
 	$(BIN)/mypy
 	$(BIN)/mypy tests/typing
+
+public-types: $(VENV)/.all
 	PATH="$(abspath $(BIN)):$$PATH" pyright
 	$(BIN)/python tests/typing/completeness.py
 

@@ -22,7 +22,12 @@ ADDRESS = "https://rag-rerank.readthedocs.io/en/stable/"
 
 @pytest.fixture(scope="session")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the site, built with warnings as errors; workers of one run share it."""
+    """The folder of the site, built with warnings as errors; workers of one run share it.
+
+    It is that of ``DOC_SITE`` if this is set, by one who has just run ``make docs``.
+    """
+    if "DOC_SITE" in os.environ:
+        return Path(os.environ["DOC_SITE"])
     pytest.importorskip("mkdocs", reason="needs the dependency group docs")
     pytest.importorskip("material", reason="needs the dependency group docs")
     base = tmp_path_factory.getbasetemp()
